@@ -1,0 +1,126 @@
+// swift-tools-version: 6.2
+//
+// The folders of Sources are the layers; a folder inside one is a target. The fence at the end of this file refuses a
+// pure target that depends on an impure one, and an arrow that this table does not name does not build.
+
+import PackageDescription
+
+enum Layer: String {
+    case base = "Base"
+    case core = "Core"
+    case node = "Node"
+    case simulation = "Simulation"
+    case programs = "Programs"
+
+    /// A pure layer takes time, randomness, storage and network as arguments.
+    var isPure: Bool { self != .programs }
+}
+
+struct Room {
+    let name: String
+    let layer: Layer
+    let imports: [String]
+}
+
+let rooms: [Room] = [
+    Room(name: "ClusterBase", layer: .base, imports: []),
+    Room(name: "BinaryCoding", layer: .base, imports: ["ClusterBase"]),
+    Room(name: "Schema", layer: .base, imports: ["BinaryCoding", "ClusterBase"]),
+    Room(name: "RaftCore", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "FleetModel", layer: .core, imports: ["ClusterBase", "BinaryCoding", "Schema"]),
+    Room(name: "Placement", layer: .core, imports: ["ClusterBase", "FleetModel"]),
+    Room(
+        name: "WireFormat", layer: .core,
+        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel"]),
+    Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(
+        name: "StoreLayout", layer: .core,
+        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
+    Room(
+        name: "NodeRuntime", layer: .node,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
+            "StoreLayout",
+        ]),
+    Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
+    Room(
+        name: "Simulator", layer: .simulation,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
+            "StoreLayout", "NodeRuntime", "HistoryChecker",
+        ]),
+    Room(
+        name: "muster", layer: .programs,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+]
+
+let strict: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InferIsolatedConformances"),
+    .enableUpcomingFeature("ImmutableWeakCaptures"),
+]
+
+let testSettings: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+func target(_ room: Room) -> Target {
+    let path = "Sources/\(room.layer.rawValue)/\(room.name)"
+    let dependencies = room.imports.map { Target.Dependency.byName(name: $0) }
+    let settings = strict + (room.layer.isPure ? [.strictMemorySafety()] : [])
+    return room.layer == .programs
+        ? .executableTarget(
+            name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
+        : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ imports: [String]) -> Target {
+    .testTarget(
+        name: name, dependencies: imports.map { .byName(name: $0) }, path: "Tests/\(name)",
+        swiftSettings: testSettings)
+}
+
+let package = Package(
+    name: "muster",
+    products: [
+        .executable(name: "muster", targets: ["muster"]),
+        .library(name: "RaftCore", targets: ["RaftCore", "ClusterBase"]),
+        .library(name: "Placement", targets: ["Placement", "FleetModel", "ClusterBase"]),
+        .library(name: "Simulator", targets: ["Simulator", "HistoryChecker", "ClusterBase"]),
+    ],
+    targets: rooms.map(target) + [
+        tests("ClusterBaseTests", ["ClusterBase"]),
+        tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
+        tests("RaftCoreTests", ["ClusterBase", "RaftCore"]),
+        tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
+        tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
+        tests("WireFormatTests", ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat"]),
+        tests(
+            "StoreLayoutTests",
+            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout"]),
+        tests(
+            "NodeRuntimeTests",
+            ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
+        tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
+        tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests("ArchitectureTests", []),
+        tests("ProcessTests", []),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+// The fence.
+let layers = Dictionary(uniqueKeysWithValues: rooms.map { ($0.name, $0.layer) })
+for room in rooms {
+    for name in room.imports {
+        guard let layer = layers[name] else { fatalError("\(room.name) imports \(name), which is no room of this house") }
+        if room.layer.isPure && !layer.isPure {
+            fatalError("\(room.name) is pure and may not depend on \(name), which acts on the world")
+        }
+    }
+}

@@ -1,0 +1,122 @@
+public import ClusterBase
+public import RaftCore
+
+/// An ordered key-value store: RocksDB in production, memory with a simulated disk under it in the Simulator.
+///
+/// One owner writes. A write is visible at once to `value` and `scan`; it is durable when `write(isSynced: true)` or a
+/// `flush` after it has returned. After a crash the store holds a prefix of its writes: all synced ones, and perhaps more.
+public protocol OrderedStore: OrderedReader {
+    associatedtype View: OrderedReader
+    mutating func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError)
+    /// Makes everything written so far durable.
+    mutating func flush() throws(StoreError)
+    /// The store as it is now, whatever is written later.
+    func view() -> View
+}
+
+/// One write of one group, on its way to the log store.
+public struct GroupWrite: Hashable, Sendable {
+    public var group: GroupID
+    public var replica: ReplicaID
+    public var write: LogWrite
+    public init(group: GroupID, replica: ReplicaID, write: LogWrite) {
+        self.group = group
+        self.replica = replica
+        self.write = write
+    }
+}
+
+/// A Raft message of one group.
+public struct GroupMessage: Hashable, Sendable {
+    public var group: GroupID
+    public var message: Message
+    public init(group: GroupID, message: Message) {
+        self.group = group
+        self.message = message
+    }
+}
+
+/// All that one node sends another in one turn.
+public struct PeerFrame: Hashable, Sendable {
+    public var from: NodeID
+    public var incarnation: Incarnation
+    public var beat: Beat?
+    public var messages: [GroupMessage]
+    /// Pieces of snapshots and their acknowledgements; on connections of their own in production.
+    public var snapshots: [SnapshotMessage]
+    public init(
+        from: NodeID, incarnation: Incarnation, beat: Beat? = nil, messages: [GroupMessage] = [],
+        snapshots: [SnapshotMessage] = []
+    ) {
+        self.from = from
+        self.incarnation = incarnation
+        self.beat = beat
+        self.messages = messages
+        self.snapshots = snapshots
+    }
+}
+
+/// Moves one snapshot from one node to another, piece by piece, from wherever the receiver stands.
+public struct SnapshotMessage: Hashable, Sendable {
+    public var group: GroupID
+    public var from: Peer
+    public var to: Peer
+    public var epoch: Epoch
+    public var term: Term
+    public var snapshot: SnapshotID
+    public var body: Body
+
+    public enum Body: Hashable, Sendable {
+        /// A piece. Piece 0 begins; `manifest` comes with the last one.
+        case piece(number: UInt64, bytes: [UInt8], checksum: UInt32, manifest: SnapshotManifest?)
+        /// The receiver holds every piece below `next`; the sender goes on there.
+        case received(next: UInt64)
+        /// The receiver has verified and installed it, or needs it no more.
+        case done
+        /// Either side gives up; the sender may start again with a newer one.
+        case abandoned
+    }
+
+    public init(
+        group: GroupID, from: Peer, to: Peer, epoch: Epoch, term: Term, snapshot: SnapshotID, body: Body
+    ) {
+        self.group = group
+        self.from = from
+        self.to = to
+        self.epoch = epoch
+        self.term = term
+        self.snapshot = snapshot
+        self.body = body
+    }
+}
+
+/// What a snapshot holds, and how its receiver can tell that it has all of it.
+public struct SnapshotManifest: Hashable, Sendable {
+    public var base: LogBase
+    public var keyCount: UInt64
+    /// Digest over all keys and values in order.
+    public var digest: UInt64
+    public init(base: LogBase, keyCount: UInt64, digest: UInt64) {
+        self.base = base
+        self.keyCount = keyCount
+        self.digest = digest
+    }
+}
+
+/// What a node needs of the world. No call blocks; what takes time is answered by an event.
+public protocol NodePorts: AnyObject {
+    associatedtype State: OrderedStore
+
+    /// Hands over a frame. It may arrive late, twice, out of order or never, and never damaged.
+    func send(_ frame: PeerFrame, to node: NodeID)
+    /// Makes all these writes durable together, after all earlier ones; answered by the event `logWritten(ticket)`.
+    func submit(_ writes: [GroupWrite], ticket: UInt64)
+    /// Durable entries `from ... through` of a group, at least one and at most `bytesMax` bytes of them.
+    func entries(
+        of group: GroupID, replica: ReplicaID, from: LogIndex, through: LogIndex, bytesMax: Int
+    ) throws(StoreError) -> [Entry]
+    /// The applied state of all groups on this node.
+    var state: State { get set }
+    /// Makes the applied state durable; answered by the event `stateFlushed(ticket)`.
+    func flushState(ticket: UInt64)
+}

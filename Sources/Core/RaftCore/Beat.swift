@@ -1,0 +1,65 @@
+public import ClusterBase
+
+/// What one node tells another at every beat. One beat per ordered pair of nodes, whatever the number of groups.
+public struct Beat: Hashable, Sendable {
+    public var incarnation: Incarnation
+    public var sequence: UInt64
+    /// The sender's clock when it sent this; only ever echoed.
+    public var sentAt: Instant
+    /// The newest beat of the receiver that the sender has seen, and how long the sender held it.
+    public var echo: Echo?
+    /// How long ago the sender's engine last finished a turn, and its log store a synced write it was asked for.
+    public var enginePulseAge: Nanoseconds
+    public var storagePulseAge: Nanoseconds
+    /// Digest over all (group, term) the sender leads and shares with the receiver.
+    public var leadershipDigest: UInt64
+    /// The number of the last change of that set, and the changes the receiver has not acknowledged yet.
+    public var leadershipVersion: UInt64
+    public var changes: [LeadershipChange]
+    /// Whether `changes` is the whole set, to start from nothing.
+    public var isWhole: Bool
+    /// The receiver's leadership version that the sender has taken in.
+    public var acknowledgedVersion: UInt64
+
+    public struct Echo: Hashable, Sendable {
+        public var incarnation: Incarnation
+        public var sequence: UInt64
+        public var sentAt: Instant
+        public var heldFor: Nanoseconds
+        public init(incarnation: Incarnation, sequence: UInt64, sentAt: Instant, heldFor: Nanoseconds) {
+            self.incarnation = incarnation
+            self.sequence = sequence
+            self.sentAt = sentAt
+            self.heldFor = heldFor
+        }
+    }
+
+    public struct LeadershipChange: Hashable, Sendable {
+        public var group: GroupID
+        /// The term the sender leads the group in, or nil when it leads it no more.
+        public var term: Term?
+        public init(group: GroupID, term: Term?) {
+            self.group = group
+            self.term = term
+        }
+    }
+
+    public init(
+        incarnation: Incarnation, sequence: UInt64, sentAt: Instant, echo: Echo? = nil,
+        enginePulseAge: Nanoseconds = .zero, storagePulseAge: Nanoseconds = .zero, leadershipDigest: UInt64 = 0,
+        leadershipVersion: UInt64 = 0, changes: [LeadershipChange] = [], isWhole: Bool = false,
+        acknowledgedVersion: UInt64 = 0
+    ) {
+        self.incarnation = incarnation
+        self.sequence = sequence
+        self.sentAt = sentAt
+        self.echo = echo
+        self.enginePulseAge = enginePulseAge
+        self.storagePulseAge = storagePulseAge
+        self.leadershipDigest = leadershipDigest
+        self.leadershipVersion = leadershipVersion
+        self.changes = changes
+        self.isWhole = isWhole
+        self.acknowledgedVersion = acknowledgedVersion
+    }
+}
