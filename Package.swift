@@ -102,7 +102,10 @@ let package = Package(
         tests("WireFormatTests", ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat"]),
         tests(
             "StoreLayoutTests",
-            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout"]),
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
+                "StoreLayout",
+            ]),
         tests(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
@@ -118,7 +121,9 @@ let package = Package(
 let layers = Dictionary(uniqueKeysWithValues: rooms.map { ($0.name, $0.layer) })
 for room in rooms {
     for name in room.imports {
-        guard let layer = layers[name] else { fatalError("\(room.name) imports \(name), which is no room of this house") }
+        guard let layer = layers[name] else {
+            fatalError("\(room.name) imports \(name), which is no room of this house")
+        }
         if room.layer.isPure && !layer.isPure {
             fatalError("\(room.name) is pure and may not depend on \(name), which acts on the world")
         }
