@@ -14,7 +14,8 @@ public protocol OrderedStore: OrderedReader {
     func view() -> View
 }
 
-/// One write of one group, on its way to the log store.
+/// One write of one group, on its way to the log store. Sequence 0 begins a new replica: whatever the store held of
+/// the group gives way to `write.base`.
 public struct GroupWrite: Hashable, Sendable {
     public var group: GroupID
     public var replica: ReplicaID
@@ -103,6 +104,49 @@ public struct SnapshotManifest: Hashable, Sendable {
     }
 }
 
+/// What one of the node's own clients asks. Every request is answered once by its ticket.
+public enum ClientRequest: Hashable, Sendable {
+    /// One serialized command for the group's state machine.
+    case command(GroupID, [UInt8])
+    /// One serialized query, answered linearizably.
+    case query(GroupID, [UInt8])
+    case changeMembership(GroupID, [MembershipStep])
+    case transferLeadership(GroupID, to: ReplicaID?)
+    case forceRecovery(GroupID)
+}
+
+public enum ClientAnswer: Hashable, Sendable {
+    /// The state machine's serialized result, and the log index it belongs to.
+    case result([UInt8], index: LogIndex)
+    /// It was taken up; what becomes of it shows in the group's state.
+    case accepted
+    /// It has no effect, now or later.
+    case refused(Refusal)
+    /// It may take effect or not: another leader took over before this node knew.
+    case unknown
+
+    public enum Refusal: Hashable, Sendable {
+        case notLeader(hint: Peer?)
+        case noSuchGroup
+        /// A bound is reached; ask again later.
+        case overloaded
+        case tooLarge
+        case storageStalled
+        case membership(MembershipRefusal)
+        case transferNotPossible
+    }
+}
+
+/// What a node has to say to whoever runs it.
+public enum NodeReport: Hashable, Sendable {
+    case event(GroupID, Event)
+    /// A replica's stored record is not what was written. It neither votes nor answers, and must be replaced.
+    case damaged(GroupID, ReplicaID, String)
+    /// The node must end: what it has in memory may differ from its disk.
+    case storageFailed(String)
+    case replicaRemoved(GroupID, ReplicaID)
+}
+
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.
 public protocol NodePorts: AnyObject {
     associatedtype State: OrderedStore
@@ -119,4 +163,6 @@ public protocol NodePorts: AnyObject {
     var state: State { get set }
     /// Makes the applied state durable; answered by the event `stateFlushed(ticket)`.
     func flushState(ticket: UInt64)
+    func answer(_ ticket: UInt64, _ answer: ClientAnswer)
+    func report(_ report: NodeReport)
 }
