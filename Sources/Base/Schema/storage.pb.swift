@@ -91,12 +91,14 @@ public struct LogEntryRecord: WireMessage {
     }
 }
 
-/// What survives a restart beside the entries.
+/// What survives a restart beside the entries, and where the log ends. Rewritten by every append, so it is small.
 public struct HardStateRecord: WireMessage {
     public var version: UInt32 = 0
     public var term: UInt64 = 0
     public var votedFor: UInt64? = nil
     public var commit: UInt64 = 0
+    /// The log's last index. What lies above it in the store is gone: a shortened log needs no deletes.
+    public var last: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -105,12 +107,14 @@ public struct HardStateRecord: WireMessage {
         version: UInt32 = 0,
         term: UInt64 = 0,
         votedFor: UInt64? = nil,
-        commit: UInt64 = 0
+        commit: UInt64 = 0,
+        last: UInt64 = 0
     ) {
         self.version = version
         self.term = term
         self.votedFor = votedFor
         self.commit = commit
+        self.last = last
     }
 
     public static var messageName: String { "HardStateRecord" }
@@ -121,6 +125,7 @@ public struct HardStateRecord: WireMessage {
         case 2: "term"
         case 3: "voted_for"
         case 4: "commit"
+        case 5: "last"
         default: nil
         }
     }
@@ -142,6 +147,10 @@ public struct HardStateRecord: WireMessage {
             writer.tag(32)
             writer.varint(self.commit)
         }
+        if self.last != 0 {
+            writer.tag(40)
+            writer.varint(self.last)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -157,29 +166,28 @@ public struct HardStateRecord: WireMessage {
                 self.votedFor = try reader.uint64()
             case 32:
                 self.commit = try reader.uint64()
+            case 40:
+                self.last = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
     }
 }
 
-/// Where a group's log begins and ends. What lies above `last` in the store is gone.
+/// Where a group's log begins.
 public struct LogBaseRecord: WireMessage {
     public var version: UInt32 = 0
     public var base: RaftLogBase? = nil
-    public var last: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         version: UInt32 = 0,
-        base: RaftLogBase? = nil,
-        last: UInt64 = 0
+        base: RaftLogBase? = nil
     ) {
         self.version = version
         self.base = base
-        self.last = last
     }
 
     public static var messageName: String { "LogBaseRecord" }
@@ -188,7 +196,6 @@ public struct LogBaseRecord: WireMessage {
         switch number {
         case 1: "version"
         case 2: "base"
-        case 3: "last"
         default: nil
         }
     }
@@ -200,10 +207,6 @@ public struct LogBaseRecord: WireMessage {
         }
         if let value = self.base {
             writer.message(18, value)
-        }
-        if self.last != 0 {
-            writer.tag(24)
-            writer.varint(self.last)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -218,35 +221,27 @@ public struct LogBaseRecord: WireMessage {
                 var value = self.base.take() ?? RaftLogBase()
                 try reader.message(&value)
                 self.base = value
-            case 24:
-                self.last = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
     }
 }
 
-/// Which generation of the state is the replica's, and the snapshot that it began with.
+/// The snapshot that the replica's state began with: the generation whose record names it is the valid one. Not there
+/// while the state was never installed from a snapshot.
 public struct SnapshotRecord: WireMessage {
     public var version: UInt32 = 0
-    public var generation: UInt32 = 0
-    /// Not there while the state was never installed from a snapshot.
     public var snapshot: RaftSnapshotID? = nil
-    public var base: RaftLogBase? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         version: UInt32 = 0,
-        generation: UInt32 = 0,
-        snapshot: RaftSnapshotID? = nil,
-        base: RaftLogBase? = nil
+        snapshot: RaftSnapshotID? = nil
     ) {
         self.version = version
-        self.generation = generation
         self.snapshot = snapshot
-        self.base = base
     }
 
     public static var messageName: String { "SnapshotRecord" }
@@ -254,9 +249,7 @@ public struct SnapshotRecord: WireMessage {
     public static func fieldName(_ number: UInt32) -> String? {
         switch number {
         case 1: "version"
-        case 2: "generation"
-        case 3: "snapshot"
-        case 4: "base"
+        case 2: "snapshot"
         default: nil
         }
     }
@@ -266,15 +259,8 @@ public struct SnapshotRecord: WireMessage {
             writer.tag(8)
             writer.varint(UInt64(self.version))
         }
-        if self.generation != 0 {
-            writer.tag(16)
-            writer.varint(UInt64(self.generation))
-        }
         if let value = self.snapshot {
-            writer.message(26, value)
-        }
-        if let value = self.base {
-            writer.message(34, value)
+            writer.message(18, value)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -285,16 +271,10 @@ public struct SnapshotRecord: WireMessage {
             case 0: return
             case 8:
                 self.version = try reader.uint32()
-            case 16:
-                self.generation = try reader.uint32()
-            case 26:
+            case 18:
                 var value = self.snapshot.take() ?? RaftSnapshotID()
                 try reader.message(&value)
                 self.snapshot = value
-            case 34:
-                var value = self.base.take() ?? RaftLogBase()
-                try reader.message(&value)
-                self.base = value
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -454,8 +434,8 @@ public struct AppliedRecord: WireMessage {
     public var index: UInt64 = 0
     public var term: UInt64 = 0
     public var chain: UInt64 = 0
-    /// The configuration in force at `index`.
-    public var configuration: RaftConfiguration? = nil
+    /// A hash over every change since the state was empty: equal at equal indices on all replicas.
+    public var digest: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -465,13 +445,13 @@ public struct AppliedRecord: WireMessage {
         index: UInt64 = 0,
         term: UInt64 = 0,
         chain: UInt64 = 0,
-        configuration: RaftConfiguration? = nil
+        digest: UInt64 = 0
     ) {
         self.version = version
         self.index = index
         self.term = term
         self.chain = chain
-        self.configuration = configuration
+        self.digest = digest
     }
 
     public static var messageName: String { "AppliedRecord" }
@@ -482,7 +462,7 @@ public struct AppliedRecord: WireMessage {
         case 2: "index"
         case 3: "term"
         case 4: "chain"
-        case 5: "configuration"
+        case 5: "digest"
         default: nil
         }
     }
@@ -504,8 +484,9 @@ public struct AppliedRecord: WireMessage {
             writer.tag(33)
             writer.fixed64(self.chain)
         }
-        if let value = self.configuration {
-            writer.message(42, value)
+        if self.digest != 0 {
+            writer.tag(41)
+            writer.fixed64(self.digest)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -522,56 +503,61 @@ public struct AppliedRecord: WireMessage {
                 self.term = try reader.uint64()
             case 33:
                 self.chain = try reader.fixed64()
-            case 42:
-                var value = self.configuration.take() ?? RaftConfiguration()
-                try reader.message(&value)
-                self.configuration = value
+            case 41:
+                self.digest = try reader.fixed64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
     }
 }
 
-/// Begins the bytes of a snapshot piece, before its keys and values.
-public struct SnapshotChunkHeader: WireMessage {
+/// One generation of a group's state, and how far its snapshot has arrived.
+public struct GenerationRecord: WireMessage {
     public var version: UInt32 = 0
-    public var number: UInt64 = 0
-    public var keyCount: UInt32 = 0
-    /// Bytes of the keys and values that follow, after decompression.
-    public var bodyBytes: UInt32 = 0
-    /// Of the keys and values that follow, before compression.
-    public var checksum: UInt32 = 0
-    public var compression: SnapshotChunkHeader.Compression = .none
+    /// Not there for the generation that began empty.
+    public var snapshot: RaftSnapshotID? = nil
+    /// Pieces that are in the store.
+    public var pieces: UInt64 = 0
+    /// Over the keys and values of those pieces.
+    public var keyCount: UInt64 = 0
+    public var digest: UInt64 = 0
+    /// The last key that arrived.
+    public var lastKey: [UInt8] = []
+    /// All is there and equals the manifest.
+    public var isComplete: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         version: UInt32 = 0,
-        number: UInt64 = 0,
-        keyCount: UInt32 = 0,
-        bodyBytes: UInt32 = 0,
-        checksum: UInt32 = 0,
-        compression: SnapshotChunkHeader.Compression = .none
+        snapshot: RaftSnapshotID? = nil,
+        pieces: UInt64 = 0,
+        keyCount: UInt64 = 0,
+        digest: UInt64 = 0,
+        lastKey: [UInt8] = [],
+        isComplete: Bool = false
     ) {
         self.version = version
-        self.number = number
+        self.snapshot = snapshot
+        self.pieces = pieces
         self.keyCount = keyCount
-        self.bodyBytes = bodyBytes
-        self.checksum = checksum
-        self.compression = compression
+        self.digest = digest
+        self.lastKey = lastKey
+        self.isComplete = isComplete
     }
 
-    public static var messageName: String { "SnapshotChunkHeader" }
+    public static var messageName: String { "GenerationRecord" }
 
     public static func fieldName(_ number: UInt32) -> String? {
         switch number {
         case 1: "version"
-        case 2: "number"
-        case 3: "key_count"
-        case 4: "body_bytes"
-        case 5: "checksum"
-        case 6: "compression"
+        case 2: "snapshot"
+        case 3: "pieces"
+        case 4: "key_count"
+        case 5: "digest"
+        case 6: "last_key"
+        case 7: "is_complete"
         default: nil
         }
     }
@@ -581,25 +567,28 @@ public struct SnapshotChunkHeader: WireMessage {
             writer.tag(8)
             writer.varint(UInt64(self.version))
         }
-        if self.number != 0 {
-            writer.tag(16)
-            writer.varint(self.number)
+        if let value = self.snapshot {
+            writer.message(18, value)
+        }
+        if self.pieces != 0 {
+            writer.tag(24)
+            writer.varint(self.pieces)
         }
         if self.keyCount != 0 {
-            writer.tag(24)
-            writer.varint(UInt64(self.keyCount))
-        }
-        if self.bodyBytes != 0 {
             writer.tag(32)
-            writer.varint(UInt64(self.bodyBytes))
+            writer.varint(self.keyCount)
         }
-        if self.checksum != 0 {
-            writer.tag(45)
-            writer.fixed32(self.checksum)
+        if self.digest != 0 {
+            writer.tag(41)
+            writer.fixed64(self.digest)
         }
-        if self.compression.rawValue != 0 {
-            writer.tag(48)
-            writer.signed(Int64(self.compression.rawValue))
+        if !self.lastKey.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.lastKey)
+        }
+        if self.isComplete {
+            writer.tag(56)
+            writer.byte(self.isComplete ? 1 : 0)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -610,40 +599,21 @@ public struct SnapshotChunkHeader: WireMessage {
             case 0: return
             case 8:
                 self.version = try reader.uint32()
-            case 16:
-                self.number = try reader.uint64()
+            case 18:
+                var value = self.snapshot.take() ?? RaftSnapshotID()
+                try reader.message(&value)
+                self.snapshot = value
             case 24:
-                self.keyCount = try reader.uint32()
+                self.pieces = try reader.uint64()
             case 32:
-                self.bodyBytes = try reader.uint32()
-            case 45:
-                self.checksum = try reader.fixed32()
-            case 48:
-                self.compression = SnapshotChunkHeader.Compression(rawValue: try reader.int32())
+                self.keyCount = try reader.uint64()
+            case 41:
+                self.digest = try reader.fixed64()
+            case 50:
+                self.lastKey = try reader.bytes()
+            case 56:
+                self.isComplete = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
-            }
-        }
-    }
-
-    public enum Compression: Hashable, Sendable {
-        case none
-        case lz4
-        /// A value that a newer program knows; it is written back unchanged.
-        case unrecognized(Int32)
-
-        public init(rawValue: Int32) {
-            switch rawValue {
-            case 0: self = .none
-            case 1: self = .lz4
-            default: self = .unrecognized(rawValue)
-            }
-        }
-
-        public var rawValue: Int32 {
-            switch self {
-            case .none: 0
-            case .lz4: 1
-            case .unrecognized(let rawValue): rawValue
             }
         }
     }
