@@ -525,6 +525,8 @@ public struct GenerationRecord: WireMessage {
     public var lastKey: [UInt8] = []
     /// All is there and equals the manifest.
     public var isComplete: Bool = false
+    /// How far the snapshot's state is applied, as its first record says.
+    public var applied: AppliedRecord? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -536,7 +538,8 @@ public struct GenerationRecord: WireMessage {
         keyCount: UInt64 = 0,
         digest: UInt64 = 0,
         lastKey: [UInt8] = [],
-        isComplete: Bool = false
+        isComplete: Bool = false,
+        applied: AppliedRecord? = nil
     ) {
         self.version = version
         self.snapshot = snapshot
@@ -545,6 +548,7 @@ public struct GenerationRecord: WireMessage {
         self.digest = digest
         self.lastKey = lastKey
         self.isComplete = isComplete
+        self.applied = applied
     }
 
     public static var messageName: String { "GenerationRecord" }
@@ -558,6 +562,7 @@ public struct GenerationRecord: WireMessage {
         case 5: "digest"
         case 6: "last_key"
         case 7: "is_complete"
+        case 8: "applied"
         default: nil
         }
     }
@@ -590,6 +595,9 @@ public struct GenerationRecord: WireMessage {
             writer.tag(56)
             writer.byte(self.isComplete ? 1 : 0)
         }
+        if let value = self.applied {
+            writer.message(66, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -613,6 +621,10 @@ public struct GenerationRecord: WireMessage {
                 self.lastKey = try reader.bytes()
             case 56:
                 self.isComplete = try reader.bool()
+            case 66:
+                var value = self.applied.take() ?? AppliedRecord()
+                try reader.message(&value)
+                self.applied = value
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
