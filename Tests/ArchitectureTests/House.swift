@@ -1,0 +1,88 @@
+import Foundation
+
+/// The package as tidy sees it: the manifest's targets and the text of every file. Rules are functions of this value, so
+/// that a test can plant a bad file in it.
+struct House {
+    struct Room {
+        var name: String
+        /// `Sources/<Layer>/<name>` or `Tests/<name>`.
+        var path: String
+        var imports: [String]
+        var isTest = false
+        var isExecutable = false
+        var hasStrictMemorySafety = false
+        var treatsWarningsAsErrors = false
+        /// A library product of the package leads here, directly or through other targets.
+        var isReachedByLibraries = false
+
+        var layer: String { path.hasPrefix("Sources/") ? String(path.split(separator: "/")[1]) : "" }
+        /// Takes time, randomness, storage and network as arguments.
+        var isPure: Bool { ["Base", "Core", "Node", "Simulation"].contains(layer) }
+        /// Lies behind a C library's door.
+        var isCLibrary: Bool { layer == "CLibs" }
+    }
+
+    var rooms: [Room]
+    /// The path of every file that is part of the package, to its text.
+    var texts: [String: String]
+    /// What lies at the top, dotfiles left out.
+    var topLevel: [String]
+
+    var paths: [String] { texts.keys.sorted() }
+
+    /// The room that a file belongs to.
+    func room(of path: String) -> Room? { rooms.first { path.hasPrefix($0.path + "/") } }
+
+    /// The Swift files under Sources.
+    var sources: [SourceFile] { swiftFiles(under: "Sources/") }
+
+    func swiftFiles(under prefix: String) -> [SourceFile] {
+        paths.filter { $0.hasPrefix(prefix) && $0.hasSuffix(".swift") }.map { SourceFile(path: $0, text: texts[$0]!) }
+    }
+
+    /// The Swift files of pure targets, each with its room.
+    var pureSources: [(SourceFile, Room)] {
+        sources.compactMap { file in room(of: file.path).flatMap { $0.isPure ? (file, $0) : nil } }
+    }
+}
+
+extension House {
+    /// This package, read from the disk once for all tests.
+    static let mine = Result { try House(at: root) }
+
+    static let root: URL = {
+        var folder = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath().deletingLastPathComponent()
+        while !FileManager.default.fileExists(atPath: folder.appendingPathComponent("Package.swift").path) {
+            precondition(folder.path != "/", "no Package.swift above \(#filePath)")
+            folder.deleteLastPathComponent()
+        }
+        return folder
+    }()
+
+    private init(at root: URL) throws {
+        let manifest = try String(contentsOf: root.appendingPathComponent("Package.swift"), encoding: .utf8)
+        rooms = try Manifest.rooms(try Manifest.dump(manifest).get())
+        topLevel = try FileManager.default.contentsOfDirectory(atPath: root.path)
+            .filter { !$0.hasPrefix(".") }.sorted()
+        texts = [:]
+        for top in topLevel + [".ci"] { try read(top, root) }
+    }
+
+    /// Build products and caches are not part of the package.
+    private static let passedOver: Set<String> = [".build", "__pycache__", ".venv"]
+
+    private mutating func read(_ path: String, _ root: URL) throws {
+        let url = root.appendingPathComponent(path)
+        let type = try? url.resourceValues(forKeys: [.isDirectoryKey])
+        if type?.isDirectory == true {
+            for name in try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
+            where !House.passedOver.contains(name) {
+                try read(path + "/" + name, root)
+            }
+        } else if let data = FileManager.default.contents(atPath: url.path),
+            let text = String(validating: data, as: UTF8.self)
+        {
+            texts[path] = text
+        }
+    }
+}
