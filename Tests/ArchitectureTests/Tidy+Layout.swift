@@ -16,6 +16,7 @@ extension Tidy {
         "Sources/Base/ClusterBase/OrderedKeys.swift": "ranges, batches and the order of byte strings",
         "Sources/Base/ClusterBase/Time.swift": "a length of time and a point in it",
         "Sources/Core/NodePorts/NodePorts.swift": "the seam to the world is one page",
+        "Sources/Core/RaftCore/Membership.swift": "who is in a group: roles, members and the configurations they form",
         "Sources/Core/RaftCore/Messages.swift": "what replicas say to each other is one vocabulary",
     ]
 
