@@ -2,8 +2,8 @@ import Foundation
 
 /// The package as tidy sees it: the manifest's targets and the text of every file. Rules are functions of this value, so
 /// that a test can plant a bad file in it.
-struct House {
-    struct Room {
+struct House: Sendable {
+    struct Room: Sendable {
         var name: String
         /// `Sources/<Layer>/<name>` or `Tests/<name>`.
         var path: String
@@ -24,20 +24,26 @@ struct House {
 
     var rooms: [Room]
     /// The path of every file that is part of the package, to its text.
-    var texts: [String: String]
+    let texts: [String: String]
     /// What lies at the top, dotfiles left out.
     var topLevel: [String]
 
-    var paths: [String] { texts.keys.sorted() }
+    /// The paths of all files, sorted.
+    let paths: [String]
+
+    /// The Swift files under Sources, scanned once for all rules.
+    let sources: [SourceFile]
 
     /// The room that a file belongs to.
     func room(of path: String) -> Room? { rooms.first { path.hasPrefix($0.path + "/") } }
 
-    /// The Swift files under Sources.
-    var sources: [SourceFile] { swiftFiles(under: "Sources/") }
-
-    func swiftFiles(under prefix: String) -> [SourceFile] {
-        paths.filter { $0.hasPrefix(prefix) && $0.hasSuffix(".swift") }.map { SourceFile(path: $0, text: texts[$0]!) }
+    init(rooms: [Room], texts: [String: String], topLevel: [String]) {
+        self.rooms = rooms
+        self.texts = texts
+        self.topLevel = topLevel
+        paths = texts.keys.sorted()
+        sources = paths.filter { $0.hasPrefix("Sources/") && $0.hasSuffix(".swift") }
+            .map { SourceFile(path: $0, text: texts[$0]!) }
     }
 
     /// The Swift files of pure targets, each with its room.
@@ -61,23 +67,24 @@ extension House {
 
     private init(at root: URL) throws {
         let manifest = try String(contentsOf: root.appendingPathComponent("Package.swift"), encoding: .utf8)
-        rooms = try Manifest.rooms(try Manifest.dump(manifest).get())
-        topLevel = try FileManager.default.contentsOfDirectory(atPath: root.path)
+        let topLevel = try FileManager.default.contentsOfDirectory(atPath: root.path)
             .filter { !$0.hasPrefix(".") }.sorted()
-        texts = [:]
-        for top in topLevel + [".ci"] { try read(top, root) }
+        var texts: [String: String] = [:]
+        for top in topLevel + [".ci"] { try House.read(top, root, into: &texts) }
+        self.init(
+            rooms: try Manifest.rooms(try Manifest.dump(manifest).get()), texts: texts, topLevel: topLevel)
     }
 
     /// Build products and caches are not part of the package.
     private static let passedOver: Set<String> = [".build", "__pycache__", ".venv"]
 
-    private mutating func read(_ path: String, _ root: URL) throws {
+    private static func read(_ path: String, _ root: URL, into texts: inout [String: String]) throws {
         let url = root.appendingPathComponent(path)
         let type = try? url.resourceValues(forKeys: [.isDirectoryKey])
         if type?.isDirectory == true {
             for name in try FileManager.default.contentsOfDirectory(atPath: url.path).sorted()
             where !House.passedOver.contains(name) {
-                try read(path + "/" + name, root)
+                try read(path + "/" + name, root, into: &texts)
             }
         } else if let data = FileManager.default.contents(atPath: url.path),
             let text = String(validating: data, as: UTF8.self)

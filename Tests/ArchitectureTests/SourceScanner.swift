@@ -47,8 +47,7 @@ struct SourceScanner {
     }
 
     private func sees(_ text: String, from start: Int) -> Bool {
-        let wanted = Array(text.utf8)
-        return start + wanted.count <= bytes.count && Array(bytes[start..<start + wanted.count]) == wanted
+        bytes[start...].starts(with: text.utf8)
     }
 
     private mutating func take() {

@@ -78,7 +78,7 @@ extension Tidy {
     static func eachLine(_ files: [SourceFile], _ body: (SourceFile, Int, Tokens) -> Finding?) -> [Finding] {
         files.flatMap { file in
             file.lines.indices.compactMap { i in
-                file.lines[i].hasCode ? body(file, i + 1, Tokens(file.lines[i].code)) : nil
+                file.lines[i].hasCode ? body(file, i + 1, file.lines[i].tokens) : nil
             }
         }
     }

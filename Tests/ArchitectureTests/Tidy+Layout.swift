@@ -8,18 +8,6 @@ extension Tidy {
     /// Functions that may be longer, as `path name`, and why.
     static let longFunctions: [String: String] = [:]
 
-    /// Files that hold a family of small types and carry the family's name.
-    static let families: [String: String] = [
-        "Sources/Base/ClusterBase/Checksums.swift": "the two checksums, one for stored bytes and one for chains",
-        "Sources/Base/ClusterBase/Identities.swift":
-            "one line per identity; read side by side they differ in their words",
-        "Sources/Base/ClusterBase/OrderedKeys.swift": "ranges, batches and the order of byte strings",
-        "Sources/Base/ClusterBase/Time.swift": "a length of time and a point in it",
-        "Sources/Core/NodePorts/NodePorts.swift": "the seam to the world is one page",
-        "Sources/Core/RaftCore/Membership.swift": "who is in a group: roles, members and the configurations they form",
-        "Sources/Core/RaftCore/Messages.swift": "what replicas say to each other is one vocabulary",
-    ]
-
     static let topLevel = ["Cluster", "Package.swift", "Proto", "README.md", "Sources", "Tests", "Tools"]
 
     static let layout = [
@@ -50,14 +38,14 @@ extension Tidy {
         Tidy(promise: "a file is named for its main type") { house in
             house.sources.compactMap { file in
                 let parts = file.stem.split(separator: "+", maxSplits: 1)
-                guard file.stem != "main", !file.isGenerated, families[file.path] == nil, let type = parts.first,
-                    declaration(of: type, orExtension: parts.count > 1, in: file) == nil
+                guard file.stem != "main", !file.isGenerated, let type = parts.first,
+                    declaration(of: type, orExtension: parts.count > 1, in: file) == nil,
+                    // Several small types may share a page that carries the family's name.
+                    parts.count > 1 || topLevelTypes(file) < 2
                 else { return nil }
                 return Finding(
-                    file.path, "the file declares no type of its name",
-                    instead:
-                        "name it for its main type, or Type+Aspect.swift for one side of a type; a family of small "
-                        + "types goes into the table in Tidy+Layout.swift")
+                    file.path, "the file declares no type of its name, and no family of types either",
+                    instead: "name it for its type, or Type+Aspect.swift for one side of a type")
             }
         },
         Tidy(promise: "no type carries its module's name") { house in
@@ -103,7 +91,6 @@ extension Tidy {
                         "\(path) \($0.name)" == key && $0.count > linesPerFunctionMax
                     }
                 }
-                + families.keys.filter { files[$0] == nil }
             return stale.sorted().map {
                 Finding($0, "it is listed as an exception and is none", instead: "delete its row in Tidy+Layout.swift")
             }
@@ -126,12 +113,18 @@ extension Tidy {
     private static func declaration(of type: Substring, orExtension: Bool, in file: SourceFile) -> Int? {
         file.lines.firstIndex { line in
             guard line.code.contains(type) else { return false }
-            let tokens = Tokens(line.code).all
+            let tokens = line.tokens.all
             return tokens.indices.dropLast().contains { i in
                 (typeKeywords.contains(tokens[i]) && tokens[i + 1] == type)
                     || (orExtension && tokens[i] == "extension" && tokens[i...].contains(type))
             }
         }.map { $0 + 1 }
+    }
+
+    private static func topLevelTypes(_ file: SourceFile) -> Int {
+        file.lines.count { line in
+            line.code.first?.isWhitespace == false && line.tokens.all.contains(where: typeKeywords.contains)
+        }
     }
 
     /// Every function, initialiser and subscript with a body: its name, its first line from 1 and its lines.
@@ -145,7 +138,7 @@ extension Tidy {
         var braces = 0
         var parentheses = 0
         for (i, line) in file.lines.enumerated() where line.hasCode {
-            let tokens = Tokens(line.code).all
+            let tokens = line.tokens.all
             // A requirement of a protocol has no body: a line that does not go on with it ends it.
             if parentheses == 0, !goesOn.contains(tokens[0]), !hanging { declared = nil }
             hanging = [",", "where", ">", "throws"].contains(tokens[tokens.count - 1])

@@ -1,9 +1,8 @@
 import Testing
 
 @Suite struct TidyTests {
-    @Test(arguments: Tidy.rules.indices)
-    func `the house keeps the rule`(rule: Int) throws {
-        let tidy = Tidy.rules[rule]
+    @Test(arguments: Tidy.rules)
+    func `the house keeps its rules`(tidy: Tidy) throws {
         for finding in tidy.check(try House.mine.get()) {
             Issue.record("\(tidy.promise): \(finding)")
         }

@@ -1,20 +1,20 @@
 /// A line of code as words and marks, so that a rule can name what it refuses without caring for blanks.
-struct Tokens {
+struct Tokens: Sendable {
     let all: [Substring]
 
     /// A word is an identifier with the `@` or `#` that belongs to it; every other visible character is a token alone.
     init(_ code: String) {
         var all: [Substring] = []
-        var rest = code[...]
-        while let first = rest.first {
-            let length: Int
+        var at = code.startIndex
+        while at < code.endIndex {
+            let first = code[at]
+            let begin = at
+            code.formIndex(after: &at)
+            if first.isWhitespace { continue }
             if first.isWord || first == "@" || first == "#" {
-                length = 1 + rest.dropFirst().prefix { $0.isWord }.count
-            } else {
-                length = 1
+                while at < code.endIndex, code[at].isWord { code.formIndex(after: &at) }
             }
-            if !first.isWhitespace { all.append(rest.prefix(length)) }
-            rest = rest.dropFirst(length)
+            all.append(code[begin..<at])
         }
         self.all = all
     }
@@ -22,7 +22,8 @@ struct Tokens {
     /// True when the tokens of `pattern`, which blanks separate, stand here one after another.
     func contains(_ pattern: String) -> Bool {
         let wanted = pattern.split(separator: " ")
-        if wanted.count > all.count { return false }
+        if wanted.count == 1 { return all.contains(wanted[0]) }
+        if wanted.count > all.count || !all.contains(wanted[0]) { return false }
         return (0...all.count - wanted.count).contains { all[$0..<$0 + wanted.count].elementsEqual(wanted) }
     }
 
