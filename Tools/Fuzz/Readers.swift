@@ -1,4 +1,5 @@
 import BinaryCoding
+import FleetModel
 import Schema
 
 /// Everything that reads bytes from a disk or from another node. The first byte of an input chooses the reader, so that
@@ -18,8 +19,13 @@ enum Readers {
         message(ReplicaRecord.self),
         message(NodeRecord.self),
         message(AppliedRecord.self),
-        message(SnapshotChunkHeader.self),
+        message(GenerationRecord.self),
+        message(SpaceWireRecord.self),
+        message(SpaceWireQuery.self),
+        message(SpaceWireAnswer.self),
         storedRecord,
+        spaceCommand,
+        spaceResult,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -51,7 +57,26 @@ enum Readers {
             fatalError("a sealed record does not open: \(sealed)")
         }
         precondition(opened.version == 1, "a record of version 1 opened as \(opened.version)")
-        precondition((try? StoredRecord.open(sealed, key: key + [0], versions: 1...1)) == nil, "opened under another key")
+        precondition(
+            (try? StoredRecord.open(sealed, key: key + [0], versions: 1...1)) == nil, "opened under another key")
         _ = try? StoredRecord.open(bytes, key: key, versions: 0...255)
+    }
+
+    private static func spaceCommand(_ bytes: [UInt8]) {
+        guard case .success(let command) = SpaceCommand.decode(bytes) else { return }
+        let encoded = command.encoded()
+        guard case .success(let again) = SpaceCommand.decode(encoded) else {
+            fatalError("a command is refused after it was encoded: \(command)")
+        }
+        precondition(again.encoded() == encoded, "a command has two encodings: \(encoded)")
+    }
+
+    private static func spaceResult(_ bytes: [UInt8]) {
+        guard let result = SpaceResult.decode(bytes) else { return }
+        let encoded = result.encoded()
+        guard let again = SpaceResult.decode(encoded) else {
+            fatalError("a result is refused after it was encoded: \(result)")
+        }
+        precondition(again.encoded() == encoded, "a result has two encodings: \(encoded)")
     }
 }
