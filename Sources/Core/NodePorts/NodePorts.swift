@@ -1,4 +1,5 @@
 public import ClusterBase
+public import FleetModel
 public import RaftCore
 
 /// An ordered key-value store: RocksDB in production, memory with a simulated disk under it in the Simulator.
@@ -14,15 +15,24 @@ public protocol OrderedStore: OrderedReader {
     func view() -> View
 }
 
-/// One write of one group, on its way to the log store. Sequence 0 begins a new replica: whatever the store held of
-/// the group gives way to `write.base`.
+/// One write of one group, on its way to the log store.
 public struct GroupWrite: Hashable, Sendable {
+    public enum Act: Hashable, Sendable {
+        /// Part of a replica's life.
+        case write
+        /// A new replica begins with `write.base`; whatever the store held of the group gives way.
+        case create
+        /// The replica ends. Its id stays, so that none up to it is held here again.
+        case destroy
+    }
     public var group: GroupID
     public var replica: ReplicaID
+    public var act: Act
     public var write: LogWrite
-    public init(group: GroupID, replica: ReplicaID, write: LogWrite) {
+    public init(group: GroupID, replica: ReplicaID, act: Act = .write, write: LogWrite) {
         self.group = group
         self.replica = replica
+        self.act = act
         self.write = write
     }
 }
@@ -108,16 +118,17 @@ public struct SnapshotManifest: Hashable, Sendable {
 public enum ClientRequest: Hashable, Sendable {
     /// One serialized command for the group's state machine.
     case command(GroupID, [UInt8])
-    /// One serialized query, answered linearizably.
-    case query(GroupID, [UInt8])
+    /// A read, answered linearizably.
+    case query(GroupID, SpaceQuery)
     case changeMembership(GroupID, [MembershipStep])
     case transferLeadership(GroupID, to: ReplicaID?)
     case forceRecovery(GroupID)
 }
 
 public enum ClientAnswer: Hashable, Sendable {
-    /// The state machine's serialized result, and the log index it belongs to.
-    case result([UInt8], index: LogIndex)
+    /// What the state machine made of the command.
+    case applied(SpaceResult)
+    case read(SpaceAnswer)
     /// It was taken up; what becomes of it shows in the group's state.
     case accepted
     /// It has no effect, now or later.
@@ -148,7 +159,7 @@ public enum NodeReport: Hashable, Sendable {
 }
 
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.
-public protocol NodePorts: AnyObject {
+public protocol WorldPorts: AnyObject {
     associatedtype State: OrderedStore
 
     /// Hands over a frame. It may arrive late, twice, out of order or never, and never damaged.

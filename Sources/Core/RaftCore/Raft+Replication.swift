@@ -9,7 +9,7 @@ extension Raft {
         guard message.epoch == configuration.epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
         }
-        if message.term.rawValue == 0 {
+        if message.term.rawValue == 0 && message.body.isFromALeaderOrCandidate {
             effects.events.append(.malformed(from: message.from, .termZero))
             return
         }

@@ -197,6 +197,8 @@ public struct Raft: Sendable {
     public var lastTerm: Term { log.lastTerm }
     public var lastChain: UInt64 { log.lastChain }
     public var base: LogBase { log.base }
+    /// The index of the last configuration entry in the log, committed or not.
+    public var lastConfigurationIndex: LogIndex { log.configurations.last?.index ?? log.base.index }
     public var isLeader: Bool { phase == .leader }
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
@@ -207,7 +209,7 @@ public struct Raft: Sendable {
     public func chain(at index: LogIndex) -> UInt64? { log.chain(at: index) }
 
     /// The configuration that was in force at `index`, a committed index at or above the base.
-    func configuration(at index: LogIndex) -> Configuration {
+    public func configuration(at index: LogIndex) -> Configuration {
         var found = log.base.configuration
         for entry in log.configurations where entry.index <= index {
             if case .configuration(let configuration) = entry.content { found = configuration }
