@@ -9,7 +9,8 @@ extension Raft {
         guard message.epoch == configuration.epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
         }
-        if message.term.rawValue == 0 {
+        // A pre-vote is answered without taking up its term: the first election's answers come from term zero.
+        if message.term == .zero, !message.body.isPreVoteAnswer {
             effects.events.append(.malformed(from: message.from, .termZero))
             return
         }
