@@ -537,6 +537,8 @@ extension Raft {
             subtractCommitted(after: previous)
             isBroadcastOwed = true
             leaveJointIfDue(now, &effects)
+            // Reads asked before the first commit of this term have waited for it.
+            if phase == .leader { advanceReads(now, &effects) }
         }
     }
 
