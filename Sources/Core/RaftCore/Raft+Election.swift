@@ -332,7 +332,8 @@ extension Raft {
 
     /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
     mutating func watchQuorum(_ now: Instant) {
-        if hasActiveQuorum(now) {
+        // What counts is doubt alone: a member that is doubted and answered just now must be looked at again.
+        if hasMajority({ progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node) }) {
             quorumDeadline = nil
         } else if quorumDeadline == nil {
             quorumDeadline = now + settings.suspicion
