@@ -67,7 +67,8 @@ public struct Raft: Sendable {
         var lastTerm: Term
         var term: Term
         var votedForSelf: Bool
-        var installs: Bool
+        /// Set if this write switches over to a snapshot of that index.
+        var installs: LogIndex?
     }
 
     struct HeldMessage: Sendable {
@@ -321,7 +322,8 @@ public struct Raft: Sendable {
             pendingWrites.append(
                 PendingWrite(
                     sequence: writeSequence, last: log.last, lastTerm: log.lastTerm, term: term,
-                    votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite != nil))
+                    votedForSelf: phase == .candidate && votedFor == peer.replica,
+                    installs: snapshotToWrite == nil ? nil : log.base.index))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
             baseToWrite = nil
@@ -340,9 +342,10 @@ public struct Raft: Sendable {
         var isSelfVoteDurable = false
         while let write = pendingWrites.first, write.sequence <= sequence {
             _ = pendingWrites.popFirst()
-            if write.installs {
-                applied = max(applied, log.base.index)
-                effects.events.append(.snapshotInstalled(log.base.index))
+            if let installed = write.installs {
+                applied = max(applied, installed)
+                effects.events.append(.snapshotInstalled(installed))
+                releaseReads(&effects)
             }
             // Only if the entry that was written is still the log's: an older write of the same index under another
             // term says nothing about what replaced it (the ABA case of asynchronous writes).
