@@ -97,6 +97,8 @@ extension Raft {
         leader = nil
         phase = .candidate
         isTransferCampaign = isTransfer
+        // A campaign asked for by the leader comes without a pre-vote, which would have done this.
+        failReads(&effects)
         resetVotes()
         restartElectionTimer(now)
         effects.events.append(.becameCandidate(term: term))
