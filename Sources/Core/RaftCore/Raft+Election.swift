@@ -427,7 +427,10 @@ extension Raft {
     mutating func storageStalled(_ isStalled: Bool, _ now: Instant, _ effects: inout Effects) {
         guard isStorageStalled != isStalled else { return }
         isStorageStalled = isStalled
-        if isStalled { yieldLeadership(now, &effects) }
+        if isStalled {
+            if phase == .leader { yieldLeadership(now, &effects) }
+            if phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
+        }
         if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
     }
 }
