@@ -371,7 +371,11 @@ extension Raft {
     ) {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
         progress[i].isFetching = false
-        guard let first = entries.first, first.index == progress[i].next, progress[i].state != .snapshot else { return }
+        guard progress[i].state != .snapshot else { return }
+        guard let first = entries.first, first.index == progress[i].next else {
+            // An answer to an older question; what the follower needs now may be elsewhere.
+            return sendAppends(to: i, isForced: false, now, &effects)
+        }
         let previous = first.index.previous
         guard previous >= log.base.index, let previousTerm = log.term(at: previous) else {
             return sendAppends(to: i, isForced: false, now, &effects)
