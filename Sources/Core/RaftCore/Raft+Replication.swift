@@ -215,8 +215,17 @@ extension Raft {
     /// Two logs differ where they must not. Going on would serve one of two histories, so this replica stops.
     mutating func stop(divergedAt index: LogIndex, _ effects: inout Effects) {
         isStopped = true
-        electionDeadline = nil
         effects.events.append(.diverged(at: index))
+        leaveOffice(&effects)
+        phase = .follower
+        leader = nil
+        electionDeadline = nil
+        isBroadcastOwed = false
+        failReads(&effects)
+        for read in reads.waiting {
+            effects.reads.append(ReadOutcome(ticket: read.ticket, verdict: .refused(hint: nil)))
+        }
+        reads.waiting.removeAll()
     }
 
     // MARK: Proposing
