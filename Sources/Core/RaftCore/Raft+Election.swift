@@ -308,8 +308,7 @@ extension Raft {
         campaignRounds = 0
         isTransferCampaign = false
         quorumDeadline = nil
-        transferTarget = nil
-        transferDeadline = nil
+        endTransfer(succeeded: false, &effects)
         reads.beginTerm()
         progress.removeAll(keepingCapacity: true)
         for member in configuration.members { progress.append(Progress(member: member, next: log.last.next, now: now)) }

@@ -216,7 +216,8 @@ extension Raft {
     mutating func stop(divergedAt index: LogIndex, _ effects: inout Effects) {
         isStopped = true
         effects.events.append(.diverged(at: index))
-        leaveOffice(&effects)
+        leaveOffice()
+        endTransfer(succeeded: false, &effects)
         phase = .follower
         leader = nil
         electionDeadline = nil

@@ -187,9 +187,9 @@ public struct Raft: Sendable {
         if phase == .leader {
             for peer in progress where peer.retryAt != nil { take(peer.retryAt) }
             take(quorumDeadline)
-            take(transferDeadline)
             take(promotionDeadline)
         }
+        take(transferDeadline)
         take(reads.retryAt)
         return earliest
     }
@@ -277,10 +277,10 @@ public struct Raft: Sendable {
             campaign(now, &effects)
         }
         if let at = reads.retryAt, now >= at { retryReads(now, &effects) }
+        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         guard phase == .leader else { return }
         checkQuorum(now, &effects)
         guard phase == .leader else { return }
-        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         for i in 0..<progress.count {
             if let at = progress[i].retryAt, now >= at { repeatAppend(to: i, now, &effects) }
         }
@@ -419,7 +419,9 @@ public struct Raft: Sendable {
         phase = .follower
         leader = newLeader
         isTransferCampaign = false
-        if wasLeading { leaveOffice(&effects) }
+        if wasLeading { leaveOffice() }
+        // The target's campaign ends the leader's office, but only the next leader's name tells how it went.
+        if let newLeader { endTransfer(succeeded: newLeader.replica == transferTarget, &effects) }
         if isNews {
             failReads(&effects)
             effects.events.append(.becameFollower(term: term, leader: newLeader))
@@ -432,11 +434,10 @@ public struct Raft: Sendable {
         }
     }
 
-    mutating func leaveOffice(_ effects: inout Effects) {
+    mutating func leaveOffice() {
         progress.removeAll(keepingCapacity: true)
         quorumDeadline = nil
         promotionDeadline = nil
-        if transferTarget != nil { endTransfer(succeeded: leader?.replica == transferTarget, &effects) }
         uncommittedBytes = 0
     }
 
