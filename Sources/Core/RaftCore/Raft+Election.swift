@@ -291,6 +291,11 @@ extension Raft {
         if phase == .follower && leader?.node == node && term == deniedTerm { forgetLeader(now, &effects) }
     }
 
+    /// Whoever asks for votes beyond the term it led does not lead any more.
+    mutating func forgetCampaigningLeader(_ message: Message, _ now: Instant, _ effects: inout Effects) {
+        if phase == .follower && leader == message.from && message.term > term { forgetLeader(now, &effects) }
+    }
+
     /// Safe at any time: a campaign still needs a majority that has lost the leader as well.
     private mutating func forgetLeader(_ now: Instant, _ effects: inout Effects) {
         leader = nil

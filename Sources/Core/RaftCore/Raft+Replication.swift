@@ -16,8 +16,10 @@ extension Raft {
         }
         switch message.body {
         case .preVote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             return receivePreVote(message, request, &effects)
         case .vote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             if message.term >= term { return receiveVote(message, request, now, &effects) }
         case .preVoteAnswer(let answer):
             if !answer.isGranted && message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
