@@ -217,9 +217,12 @@ extension Configuration {
             case .demote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
                 if next[i].role == .voter { next[i].role = .demoting }
+                if next[i].role == .entering { next[i].role = .learner }
             case .remove(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .learner { next.remove(at: i) } else { next[i].role = .leaving }
+                // One that never voted has no part in the old half.
+                let hasVoted = next[i].role.votesInOldHalf
+                if hasVoted { next[i].role = .leaving } else { next.remove(at: i) }
             }
         }
         if next.count > Configuration.membersMax { return .failure(.tooManyMembers) }
