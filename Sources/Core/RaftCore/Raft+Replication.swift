@@ -492,6 +492,8 @@ extension Raft {
         case .probe:
             // An answer to an older probe says nothing new.
             if previous != progress[i].next.previous { return }
+            // It said before that it holds this. Asked again by the timer, not as fast as the wire carries it.
+            if previous <= progress[i].match { return }
         case .replicate:
             if previous <= progress[i].match { return }
         }
