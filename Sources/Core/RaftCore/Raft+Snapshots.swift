@@ -19,6 +19,8 @@ extension Raft {
             acknowledgeInstall(source)
             return
         }
+        // It may come before any message of the term that made it.
+        if base.term > term { becomeFollower(base.term, leader: nil, now, &effects) }
         let tail = mutated(.installKeepsConflictingTail) ? conflictingTail(above: base.index) : []
         log.reset(to: base)
         for entry in tail { log.append(entry) }
