@@ -145,6 +145,7 @@ struct RaftTestCluster {
     mutating func step(_ id: UInt64, _ input: Input) {
         guard var replica = replicas[id], replica.isUp else { return }
         let before = replica.raft.commit
+        let configurationBefore = replica.raft.configuration
         var effects = Effects()
         swap(&effects, &self.effects)
         effects.removeAll()
@@ -161,7 +162,7 @@ struct RaftTestCluster {
         let messages = effects.messages
         replicas[id] = replica
         swap(&effects, &self.effects)
-        audit(id, commitBefore: before)
+        audit(id, commitBefore: before, configurationBefore)
         for message in messages { network.append(message) }
         if persistsAtOnce { persist(id) }
         if appliesAtOnce { apply(id) }
@@ -376,7 +377,11 @@ struct RaftTestCluster {
         self[id].fetches = []
         self[id].snapshots = []
         self[id].isUp = false
+        let broken = transfers.filter { $0.to.replica.rawValue == id }
         transfers.removeAll { $0.from.replica.rawValue == id || $0.to.replica.rawValue == id }
+        for transfer in broken {
+            step(transfer.from.replica.rawValue, .snapshotSent(transfer.to.replica, installed: nil))
+        }
     }
 
     /// Starts it again from its disk and tells the others.
@@ -432,7 +437,7 @@ struct RaftTestCluster {
 
     // MARK: The properties of figure 3
 
-    private mutating func audit(_ id: UInt64, commitBefore: LogIndex) {
+    private mutating func audit(_ id: UInt64, commitBefore: LogIndex, _ configurationBefore: Configuration) {
         let raft = self[id].raft
         #if MUTANTS
         if let violation = raft.violation { return problems.append("r\(id): \(violation)") }
@@ -448,7 +453,7 @@ struct RaftTestCluster {
             }
         }
         if raft.commit > commitBefore {
-            if raft.isLeader { auditQuorum(id) }
+            if raft.isLeader { auditQuorum(id, configurationBefore) }
             learnCommit(of: id, from: commitBefore)
         }
         if raft.deadline == nil && raft.phase != .leader && raft.isLeaderDoubted && raft.mayCampaign {
@@ -469,23 +474,26 @@ struct RaftTestCluster {
         }
     }
 
-    /// What a leader takes for committed is on the disks of a majority, those of crashed replicas counted.
-    private mutating func auditQuorum(_ id: UInt64) {
+    /// What a leader takes for committed is on the disks of a majority, those of crashed replicas counted. Of the
+    /// configuration before the entry, or of the one before that if it committed in the same step: quorums of
+    /// neighbours intersect.
+    private mutating func auditQuorum(_ id: UInt64, _ configurationBefore: Configuration) {
         let raft = self[id].raft
         guard let term = raft.term(at: raft.commit) else { return }
-        let configuration = raft.configuration(at: raft.commit.previous)
-        func holds(_ member: Member) -> Bool {
-            guard let disk = replicas[member.peer.replica.rawValue]?.disk else { return false }
-            return disk.base.index >= raft.commit || disk.term(at: raft.commit) == term
-        }
+        let holders = Set(
+            ids.filter { self[$0].disk.base.index >= raft.commit || self[$0].disk.term(at: raft.commit) == term })
+        let counted = [configurationBefore, raft.configuration(at: raft.commit.previous)]
+        if counted.contains(where: { isQuorum(holders, of: $0) }) { return }
+        problems.append("r\(id) committed \(raft.commit), which is on the disks of \(holders.sorted()) only")
+    }
+
+    func isQuorum(_ holders: Set<UInt64>, of configuration: Configuration) -> Bool {
         for half in [\Role.votesInOldHalf, \Role.votesInNewHalf] {
             let voters = configuration.members.filter { $0.role[keyPath: half] }
-            let holders = voters.count(where: holds)
-            if holders <= voters.count / 2 {
-                problems.append("r\(id) committed \(raft.commit) with \(holders) of \(voters.count) disks")
-                return
-            }
+            let held = voters.count { holders.contains($0.peer.replica.rawValue) }
+            if held <= voters.count / 2 { return false }
         }
+        return true
     }
 
     private mutating func learnCommit(of id: UInt64, from before: LogIndex) {
@@ -550,6 +558,8 @@ extension Event {
 }
 
 extension Message {
+    func isTo(_ id: UInt64) -> Bool { to.replica.rawValue == id }
+    func isFrom(_ id: UInt64) -> Bool { from.replica.rawValue == id }
     var append: Append? { if case .append(let append) = body { append } else { nil } }
     var appendAnswer: AppendAnswer? { if case .appendAnswer(let answer) = body { answer } else { nil } }
     var voteAnswer: VoteAnswer? { if case .voteAnswer(let answer) = body { answer } else { nil } }
