@@ -2,6 +2,16 @@ import ClusterBase
 
 // Receiving, proposing, sending and committing entries.
 
+extension Message.Body {
+    /// Whether only a replica that has seen a term sends this. Answers come from fresh replicas too, in term zero.
+    var needsTerm: Bool {
+        switch self {
+        case .preVote, .vote, .append, .confirmLeadership, .campaignNow: true
+        default: false
+        }
+    }
+}
+
 extension Raft {
     // MARK: Receiving
 
@@ -9,7 +19,7 @@ extension Raft {
         guard message.epoch == configuration.epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
         }
-        if message.term.rawValue == 0 {
+        if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
             return
         }
