@@ -536,7 +536,7 @@ extension Raft {
             var index = LogIndex(quorumValue { $0.match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
-            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { return }
+            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }
             // One configuration at a time: what follows it is counted by the new majorities.
             var target = index
             for entry in log.configurations where entry.index > commit && entry.index < target { target = entry.index }
@@ -547,6 +547,8 @@ extension Raft {
             isBroadcastOwed = true
             leaveJointIfDue(now, &effects)
         }
+        // Reads that came before an entry of the own term was committed.
+        advanceReads(now, &effects)
     }
 
     private mutating func subtractCommitted(after previous: LogIndex) {
