@@ -96,6 +96,7 @@ extension Raft {
         isHardStateDirty = true
         leader = nil
         phase = .candidate
+        failReads(&effects)
         isTransferCampaign = isTransfer
         resetVotes()
         restartElectionTimer(now)
