@@ -88,8 +88,10 @@ extension Raft {
 
     private func announceRemoval(to gone: Progress, _ effects: inout Effects) {
         guard gone.match >= log.base.index, let term = log.term(at: gone.match) else { return }
-        guard gone.match.next >= log.firstCached, gone.match < log.last else { return }
-        let entries = log.entries(from: gone.match.next, bytesMax: settings.appendBytesMax, countMax: 256)
+        guard gone.match.next >= log.firstCached else { return }
+        let entries =
+            gone.match == log.last
+            ? [] : log.entries(from: gone.match.next, bytesMax: settings.appendBytesMax, countMax: 256)
         let lastSent = gone.match.advanced(by: entries.count)
         effects.messages.append(
             message(
