@@ -167,7 +167,7 @@ extension Raft {
                 return false
             }
             log.truncate(after: first.index.previous)
-            durable = min(durable, first.index.previous)
+            logWasCut(after: first.index.previous)
         }
         // The append rule: an entry that changes the configuration may only follow one that is known to be committed.
         var lastChange = log.configurations.last?.index ?? log.base.index

@@ -20,6 +20,7 @@ extension Raft {
         }
         let tail = mutated(.installKeepsConflictingTail) ? conflictingTail(above: base.index) : []
         log.reset(to: base)
+        logWasCut(after: base.index)
         for entry in tail { log.append(entry) }
         commit = base.index
         handedOut = base.index

@@ -64,7 +64,6 @@ public struct Raft: Sendable {
     struct PendingWrite: Sendable {
         var sequence: UInt64
         var last: LogIndex
-        var lastTerm: Term
         var term: Term
         var votedForSelf: Bool
         var installs: Bool
@@ -320,7 +319,7 @@ public struct Raft: Sendable {
                     snapshot: snapshotToWrite))
             pendingWrites.append(
                 PendingWrite(
-                    sequence: writeSequence, last: log.last, lastTerm: log.lastTerm, term: term,
+                    sequence: writeSequence, last: log.last, term: term,
                     votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite != nil))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
@@ -336,6 +335,14 @@ public struct Raft: Sendable {
         afterWrite.removeAll(keepingCapacity: true)
     }
 
+    /// Takes in that the log was cut: an unfinished write vouches for nothing above the cut, not even when the same
+    /// index and term come back later, because a write in between replaces them on disk (the ABA case).
+    mutating func logWasCut(after index: LogIndex) {
+        durable = min(durable, index)
+        if mutated(.staleWriteMarksDurable) { return }
+        for i in 0..<pendingWrites.count where pendingWrites[i].last > index { pendingWrites[i].last = index }
+    }
+
     private mutating func persisted(_ sequence: UInt64, _ now: Instant, _ effects: inout Effects) {
         var isSelfVoteDurable = false
         while let write = pendingWrites.first, write.sequence <= sequence {
@@ -344,10 +351,7 @@ public struct Raft: Sendable {
                 applied = max(applied, log.base.index)
                 effects.events.append(.snapshotInstalled(log.base.index))
             }
-            // Only if the entry that was written is still the log's: an older write of the same index under another
-            // term says nothing about what replaced it (the ABA case of asynchronous writes).
-            let isCurrent = write.last <= log.base.index || log.term(at: write.last) == write.lastTerm
-            if isCurrent || mutated(.staleWriteMarksDurable) { durable = max(durable, min(write.last, log.last)) }
+            durable = max(durable, min(write.last, log.last))
             if write.votedForSelf && write.term == term { isSelfVoteDurable = true }
         }
         while let first = held.first, first.sequence <= sequence {
