@@ -160,17 +160,13 @@ extension Raft {
         }
         if position == append.entries.count { return true }
         let first = append.entries[position]
-        if first.index <= log.last {
-            if first.index <= commit {
-                // A leader that lacks what is committed here: one of the two logs is wrong.
-                stop(divergedAt: first.index, &effects)
-                return false
-            }
-            log.truncate(after: first.index.previous)
-            logWasCut(after: first.index.previous)
+        if first.index <= commit {
+            // A leader that lacks what is committed here: one of the two logs is wrong.
+            stop(divergedAt: first.index, &effects)
+            return false
         }
         // The append rule: an entry that changes the configuration may only follow one that is known to be committed.
-        var lastChange = log.configurations.last?.index ?? log.base.index
+        var lastChange = log.configurations.last { $0.index < first.index }?.index ?? log.base.index
         for i in position..<append.entries.count {
             guard case .configuration = append.entries[i].content else { continue }
             if lastChange > max(append.commit, commit) && !mutated(.twoChangesInFlight)
@@ -180,6 +176,10 @@ extension Raft {
                 return false
             }
             lastChange = append.entries[i].index
+        }
+        if first.index <= log.last {
+            log.truncate(after: first.index.previous)
+            logWasCut(after: first.index.previous)
         }
         for i in position..<append.entries.count { log.append(append.entries[i]) }
         appendedFrom = min(appendedFrom ?? first.index, first.index)
