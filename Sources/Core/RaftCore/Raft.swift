@@ -66,7 +66,8 @@ public struct Raft: Sendable {
         var last: LogIndex
         var term: Term
         var votedForSelf: Bool
-        var installs: Bool
+        /// The index of the snapshot that this write switches over to.
+        var installs: LogIndex?
     }
 
     struct HeldMessage: Sendable {
@@ -320,7 +321,7 @@ public struct Raft: Sendable {
             pendingWrites.append(
                 PendingWrite(
                     sequence: writeSequence, last: log.last, term: term,
-                    votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite != nil))
+                    votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
             baseToWrite = nil
@@ -347,13 +348,14 @@ public struct Raft: Sendable {
         var isSelfVoteDurable = false
         while let write = pendingWrites.first, write.sequence <= sequence {
             _ = pendingWrites.popFirst()
-            if write.installs {
-                applied = max(applied, log.base.index)
-                effects.events.append(.snapshotInstalled(log.base.index))
+            if let index = write.installs {
+                applied = max(applied, index)
+                effects.events.append(.snapshotInstalled(index))
             }
             durable = max(durable, min(write.last, log.last))
             if write.votedForSelf && write.term == term { isSelfVoteDurable = true }
         }
+        releaseReads(&effects)
         while let first = held.first, first.sequence <= sequence {
             effects.messages.append(first.message)
             _ = held.popFirst()
