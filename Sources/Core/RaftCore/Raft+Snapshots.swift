@@ -15,7 +15,7 @@ extension Raft {
                 advanceCommit(to: base.index, &effects)
             }
             effects.events.append(.snapshotIgnored(id))
-            acknowledgeInstall(source)
+            if phase != .leader { acknowledgeInstall(source) }
             return
         }
         let tail = mutated(.installKeepsConflictingTail) ? conflictingTail(above: base.index) : []
