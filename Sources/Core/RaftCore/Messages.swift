@@ -113,8 +113,6 @@ public struct Message: Hashable, Sendable {
         case forward([[UInt8]])
         /// The receiver's epoch or replica is out of date: `epoch` and `term` are what the sender knows.
         case stale
-
-        var isPreVoteAnswer: Bool { if case .preVoteAnswer = self { true } else { false } }
     }
 }
 

@@ -89,7 +89,6 @@ extension Raft {
     private func announceRemoval(to gone: Progress, _ effects: inout Effects) {
         guard gone.match >= log.base.index, let term = log.term(at: gone.match) else { return }
         guard gone.match.next >= log.firstCached else { return }
-        // Without entries too: it may hold the change and not know that it is committed.
         let entries =
             gone.match == log.last
             ? [] : log.entries(from: gone.match.next, bytesMax: settings.appendBytesMax, countMax: 256)

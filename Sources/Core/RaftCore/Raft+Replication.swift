@@ -2,6 +2,16 @@ import ClusterBase
 
 // Receiving, proposing, sending and committing entries.
 
+extension Message.Body {
+    /// Whether only a replica that has seen a term sends this. Answers come from fresh replicas too, in term zero.
+    var needsTerm: Bool {
+        switch self {
+        case .preVote, .vote, .append, .confirmLeadership, .campaignNow: true
+        default: false
+        }
+    }
+}
+
 extension Raft {
     // MARK: Receiving
 
@@ -9,8 +19,7 @@ extension Raft {
         guard message.epoch == configuration.epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
         }
-        // A pre-vote is answered without taking up its term: the first election's answers come from term zero.
-        if message.term == .zero, !message.body.isPreVoteAnswer {
+        if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
             return
         }
@@ -153,17 +162,13 @@ extension Raft {
         }
         if position == append.entries.count { return true }
         let first = append.entries[position]
-        if first.index <= log.last {
-            if first.index <= commit {
-                // A leader that lacks what is committed here: one of the two logs is wrong.
-                stop(divergedAt: first.index, &effects)
-                return false
-            }
-            log.truncate(after: first.index.previous)
-            durable = min(durable, first.index.previous)
+        if first.index <= commit {
+            // A leader that lacks what is committed here: one of the two logs is wrong.
+            stop(divergedAt: first.index, &effects)
+            return false
         }
         // The append rule: an entry that changes the configuration may only follow one that is known to be committed.
-        var lastChange = log.configurations.last?.index ?? log.base.index
+        var lastChange = log.configurations.last { $0.index < first.index }?.index ?? log.base.index
         for i in position..<append.entries.count {
             guard case .configuration = append.entries[i].content else { continue }
             if lastChange > max(append.commit, commit) && !mutated(.twoChangesInFlight)
@@ -173,6 +178,10 @@ extension Raft {
                 return false
             }
             lastChange = append.entries[i].index
+        }
+        if first.index <= log.last {
+            log.truncate(after: first.index.previous)
+            logWasCut(after: first.index.previous)
         }
         for i in position..<append.entries.count { log.append(append.entries[i]) }
         appendedFrom = min(appendedFrom ?? first.index, first.index)
@@ -545,7 +554,7 @@ extension Raft {
             var index = LogIndex(quorumValue { $0.match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
-            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { return }
+            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }
             // One configuration at a time: what follows it is counted by the new majorities.
             var target = index
             for entry in log.configurations where entry.index > commit && entry.index < target { target = entry.index }
@@ -555,9 +564,9 @@ extension Raft {
             subtractCommitted(after: previous)
             isBroadcastOwed = true
             leaveJointIfDue(now, &effects)
-            // Reads asked before the first commit of this term have waited for it.
-            if phase == .leader { advanceReads(now, &effects) }
         }
+        // Reads that came before an entry of the own term was committed.
+        advanceReads(now, &effects)
     }
 
     private mutating func subtractCommitted(after previous: LogIndex) {

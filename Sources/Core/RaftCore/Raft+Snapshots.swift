@@ -23,6 +23,7 @@ extension Raft {
         if base.term > term { becomeFollower(base.term, leader: nil, now, &effects) }
         let tail = mutated(.installKeepsConflictingTail) ? conflictingTail(above: base.index) : []
         log.reset(to: base)
+        logWasCut(after: base.index)
         for entry in tail { log.append(entry) }
         commit = base.index
         handedOut = base.index

@@ -64,10 +64,9 @@ public struct Raft: Sendable {
     struct PendingWrite: Sendable {
         var sequence: UInt64
         var last: LogIndex
-        var lastTerm: Term
         var term: Term
         var votedForSelf: Bool
-        /// Set if this write switches over to a snapshot of that index.
+        /// The index of the snapshot that this write switches over to.
         var installs: LogIndex?
     }
 
@@ -321,9 +320,9 @@ public struct Raft: Sendable {
                     snapshot: snapshotToWrite))
             pendingWrites.append(
                 PendingWrite(
-                    sequence: writeSequence, last: log.last, lastTerm: log.lastTerm, term: term,
+                    sequence: writeSequence, last: log.last, term: term,
                     votedForSelf: phase == .candidate && votedFor == peer.replica,
-                    installs: snapshotToWrite == nil ? nil : log.base.index))
+                    installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
             baseToWrite = nil
@@ -338,21 +337,26 @@ public struct Raft: Sendable {
         afterWrite.removeAll(keepingCapacity: true)
     }
 
+    /// Takes in that the log was cut: an unfinished write vouches for nothing above the cut, not even when the same
+    /// index and term come back later, because a write in between replaces them on disk (the ABA case).
+    mutating func logWasCut(after index: LogIndex) {
+        durable = min(durable, index)
+        if mutated(.staleWriteMarksDurable) { return }
+        for i in 0..<pendingWrites.count where pendingWrites[i].last > index { pendingWrites[i].last = index }
+    }
+
     private mutating func persisted(_ sequence: UInt64, _ now: Instant, _ effects: inout Effects) {
         var isSelfVoteDurable = false
         while let write = pendingWrites.first, write.sequence <= sequence {
             _ = pendingWrites.popFirst()
-            if let installed = write.installs {
-                applied = max(applied, installed)
-                effects.events.append(.snapshotInstalled(installed))
-                releaseReads(&effects)
+            if let index = write.installs {
+                applied = max(applied, index)
+                effects.events.append(.snapshotInstalled(index))
             }
-            // Only if the entry that was written is still the log's: an older write of the same index under another
-            // term says nothing about what replaced it (the ABA case of asynchronous writes).
-            let isCurrent = write.last <= log.base.index || log.term(at: write.last) == write.lastTerm
-            if isCurrent || mutated(.staleWriteMarksDurable) { durable = max(durable, min(write.last, log.last)) }
+            durable = max(durable, min(write.last, log.last))
             if write.votedForSelf && write.term == term { isSelfVoteDurable = true }
         }
+        releaseReads(&effects)
         while let first = held.first, first.sequence <= sequence {
             effects.messages.append(first.message)
             _ = held.popFirst()
