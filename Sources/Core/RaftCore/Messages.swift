@@ -113,14 +113,6 @@ public struct Message: Hashable, Sendable {
         case forward([[UInt8]])
         /// The receiver's epoch or replica is out of date: `epoch` and `term` are what the sender knows.
         case stale
-
-        /// Whoever leads or campaigns does so in a term above zero.
-        var isFromALeaderOrCandidate: Bool {
-            switch self {
-            case .preVote, .vote, .append, .confirmLeadership, .campaignNow: true
-            default: false
-            }
-        }
     }
 }
 

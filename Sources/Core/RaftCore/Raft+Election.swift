@@ -97,6 +97,8 @@ extension Raft {
         leader = nil
         phase = .candidate
         isTransferCampaign = isTransfer
+        // A campaign asked for by the leader comes without a pre-vote, which would have done this.
+        failReads(&effects)
         resetVotes()
         restartElectionTimer(now)
         effects.events.append(.becameCandidate(term: term))
@@ -289,6 +291,11 @@ extension Raft {
         if phase == .follower && leader?.node == node && term == deniedTerm { forgetLeader(now, &effects) }
     }
 
+    /// Whoever asks for votes beyond the term it led does not lead any more.
+    mutating func forgetCampaigningLeader(_ message: Message, _ now: Instant, _ effects: inout Effects) {
+        if phase == .follower && leader == message.from && message.term > term { forgetLeader(now, &effects) }
+    }
+
     /// Safe at any time: a campaign still needs a majority that has lost the leader as well.
     private mutating func forgetLeader(_ now: Instant, _ effects: inout Effects) {
         leader = nil
@@ -306,8 +313,7 @@ extension Raft {
         campaignRounds = 0
         isTransferCampaign = false
         quorumDeadline = nil
-        transferTarget = nil
-        transferDeadline = nil
+        endTransfer(succeeded: false, &effects)
         reads.beginTerm()
         progress.removeAll(keepingCapacity: true)
         for member in configuration.members { progress.append(Progress(member: member, next: log.last.next, now: now)) }
@@ -332,7 +338,8 @@ extension Raft {
 
     /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
     mutating func watchQuorum(_ now: Instant) {
-        if hasActiveQuorum(now) {
+        // What counts is doubt alone: a member that is doubted and answered just now must be looked at again.
+        if hasMajority({ progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node) }) {
             quorumDeadline = nil
         } else if quorumDeadline == nil {
             quorumDeadline = now + settings.suspicion
@@ -424,7 +431,10 @@ extension Raft {
     mutating func storageStalled(_ isStalled: Bool, _ now: Instant, _ effects: inout Effects) {
         guard isStorageStalled != isStalled else { return }
         isStorageStalled = isStalled
-        if isStalled { yieldLeadership(now, &effects) }
+        if isStalled {
+            if phase == .leader { yieldLeadership(now, &effects) }
+            if phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
+        }
         if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
     }
 }

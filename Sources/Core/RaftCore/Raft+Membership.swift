@@ -88,8 +88,10 @@ extension Raft {
 
     private func announceRemoval(to gone: Progress, _ effects: inout Effects) {
         guard gone.match >= log.base.index, let term = log.term(at: gone.match) else { return }
-        guard gone.match.next >= log.firstCached, gone.match < log.last else { return }
-        let entries = log.entries(from: gone.match.next, bytesMax: settings.appendBytesMax, countMax: 256)
+        guard gone.match.next >= log.firstCached else { return }
+        let entries =
+            gone.match == log.last
+            ? [] : log.entries(from: gone.match.next, bytesMax: settings.appendBytesMax, countMax: 256)
         let lastSent = gone.match.advanced(by: entries.count)
         effects.messages.append(
             message(
@@ -214,9 +216,12 @@ extension Configuration {
             case .demote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
                 if next[i].role == .voter { next[i].role = .demoting }
+                if next[i].role == .entering { next[i].role = .learner }
             case .remove(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .learner { next.remove(at: i) } else { next[i].role = .leaving }
+                // One that never voted has no part in the old half.
+                let hasVoted = next[i].role.votesInOldHalf
+                if hasVoted { next[i].role = .leaving } else { next.remove(at: i) }
             }
         }
         if next.count > Configuration.membersMax { return .failure(.tooManyMembers) }

@@ -2,6 +2,16 @@ import ClusterBase
 
 // Receiving, proposing, sending and committing entries.
 
+extension Message.Body {
+    /// Whether only a replica that has seen a term sends this. Answers come from fresh replicas too, in term zero.
+    var needsTerm: Bool {
+        switch self {
+        case .preVote, .vote, .append, .confirmLeadership, .campaignNow: true
+        default: false
+        }
+    }
+}
+
 extension Raft {
     // MARK: Receiving
 
@@ -9,14 +19,16 @@ extension Raft {
         guard message.epoch == configuration.epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
         }
-        if message.term.rawValue == 0 && message.body.isFromALeaderOrCandidate {
+        if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
             return
         }
         switch message.body {
         case .preVote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             return receivePreVote(message, request, &effects)
         case .vote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             if message.term >= term { return receiveVote(message, request, now, &effects) }
         case .preVoteAnswer(let answer):
             if !answer.isGranted && message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
@@ -150,17 +162,13 @@ extension Raft {
         }
         if position == append.entries.count { return true }
         let first = append.entries[position]
-        if first.index <= log.last {
-            if first.index <= commit {
-                // A leader that lacks what is committed here: one of the two logs is wrong.
-                stop(divergedAt: first.index, &effects)
-                return false
-            }
-            log.truncate(after: first.index.previous)
-            durable = min(durable, first.index.previous)
+        if first.index <= commit {
+            // A leader that lacks what is committed here: one of the two logs is wrong.
+            stop(divergedAt: first.index, &effects)
+            return false
         }
         // The append rule: an entry that changes the configuration may only follow one that is known to be committed.
-        var lastChange = log.configurations.last?.index ?? log.base.index
+        var lastChange = log.configurations.last { $0.index < first.index }?.index ?? log.base.index
         for i in position..<append.entries.count {
             guard case .configuration = append.entries[i].content else { continue }
             if lastChange > max(append.commit, commit) && !mutated(.twoChangesInFlight)
@@ -170,6 +178,10 @@ extension Raft {
                 return false
             }
             lastChange = append.entries[i].index
+        }
+        if first.index <= log.last {
+            log.truncate(after: first.index.previous)
+            logWasCut(after: first.index.previous)
         }
         for i in position..<append.entries.count { log.append(append.entries[i]) }
         appendedFrom = min(appendedFrom ?? first.index, first.index)
@@ -214,8 +226,18 @@ extension Raft {
     /// Two logs differ where they must not. Going on would serve one of two histories, so this replica stops.
     mutating func stop(divergedAt index: LogIndex, _ effects: inout Effects) {
         isStopped = true
-        electionDeadline = nil
         effects.events.append(.diverged(at: index))
+        leaveOffice()
+        endTransfer(succeeded: false, &effects)
+        phase = .follower
+        leader = nil
+        electionDeadline = nil
+        isBroadcastOwed = false
+        failReads(&effects)
+        for read in reads.waiting {
+            effects.reads.append(ReadOutcome(ticket: read.ticket, verdict: .refused(hint: nil)))
+        }
+        reads.waiting.removeAll()
     }
 
     // MARK: Proposing
@@ -370,7 +392,11 @@ extension Raft {
     ) {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
         progress[i].isFetching = false
-        guard let first = entries.first, first.index == progress[i].next, progress[i].state != .snapshot else { return }
+        guard progress[i].state != .snapshot else { return }
+        guard let first = entries.first, first.index == progress[i].next else {
+            // An answer to an older question; what the follower needs now may be elsewhere.
+            return sendAppends(to: i, isForced: false, now, &effects)
+        }
         let previous = first.index.previous
         guard previous >= log.base.index, let previousTerm = log.term(at: previous) else {
             return sendAppends(to: i, isForced: false, now, &effects)
@@ -475,6 +501,8 @@ extension Raft {
         case .probe:
             // An answer to an older probe says nothing new.
             if previous != progress[i].next.previous { return }
+            // It said before that it holds this. Asked again by the timer, not as fast as the wire carries it.
+            if previous <= progress[i].match { return }
         case .replicate:
             if previous <= progress[i].match { return }
         }
@@ -526,7 +554,7 @@ extension Raft {
             var index = LogIndex(quorumValue { $0.match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
-            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { return }
+            guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }
             // One configuration at a time: what follows it is counted by the new majorities.
             var target = index
             for entry in log.configurations where entry.index > commit && entry.index < target { target = entry.index }
@@ -537,6 +565,8 @@ extension Raft {
             isBroadcastOwed = true
             leaveJointIfDue(now, &effects)
         }
+        // Reads that came before an entry of the own term was committed.
+        advanceReads(now, &effects)
     }
 
     private mutating func subtractCommitted(after previous: LogIndex) {

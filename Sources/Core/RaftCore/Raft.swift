@@ -64,10 +64,10 @@ public struct Raft: Sendable {
     struct PendingWrite: Sendable {
         var sequence: UInt64
         var last: LogIndex
-        var lastTerm: Term
         var term: Term
         var votedForSelf: Bool
-        var installs: Bool
+        /// The index of the snapshot that this write switches over to.
+        var installs: LogIndex?
     }
 
     struct HeldMessage: Sendable {
@@ -186,9 +186,9 @@ public struct Raft: Sendable {
         if phase == .leader {
             for peer in progress where peer.retryAt != nil { take(peer.retryAt) }
             take(quorumDeadline)
-            take(transferDeadline)
             take(promotionDeadline)
         }
+        take(transferDeadline)
         take(reads.retryAt)
         return earliest
     }
@@ -278,10 +278,10 @@ public struct Raft: Sendable {
             campaign(now, &effects)
         }
         if let at = reads.retryAt, now >= at { retryReads(now, &effects) }
+        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         guard phase == .leader else { return }
         checkQuorum(now, &effects)
         guard phase == .leader else { return }
-        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         for i in 0..<progress.count {
             if let at = progress[i].retryAt, now >= at { repeatAppend(to: i, now, &effects) }
         }
@@ -322,8 +322,9 @@ public struct Raft: Sendable {
                     snapshot: snapshotToWrite))
             pendingWrites.append(
                 PendingWrite(
-                    sequence: writeSequence, last: log.last, lastTerm: log.lastTerm, term: term,
-                    votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite != nil))
+                    sequence: writeSequence, last: log.last, term: term,
+                    votedForSelf: phase == .candidate && votedFor == peer.replica,
+                    installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
             baseToWrite = nil
@@ -338,20 +339,26 @@ public struct Raft: Sendable {
         afterWrite.removeAll(keepingCapacity: true)
     }
 
+    /// Takes in that the log was cut: an unfinished write vouches for nothing above the cut, not even when the same
+    /// index and term come back later, because a write in between replaces them on disk (the ABA case).
+    mutating func logWasCut(after index: LogIndex) {
+        durable = min(durable, index)
+        if mutated(.staleWriteMarksDurable) { return }
+        for i in 0..<pendingWrites.count where pendingWrites[i].last > index { pendingWrites[i].last = index }
+    }
+
     private mutating func persisted(_ sequence: UInt64, _ now: Instant, _ effects: inout Effects) {
         var isSelfVoteDurable = false
         while let write = pendingWrites.first, write.sequence <= sequence {
             _ = pendingWrites.popFirst()
-            if write.installs {
-                applied = max(applied, log.base.index)
-                effects.events.append(.snapshotInstalled(log.base.index))
+            if let index = write.installs {
+                applied = max(applied, index)
+                effects.events.append(.snapshotInstalled(index))
             }
-            // Only if the entry that was written is still the log's: an older write of the same index under another
-            // term says nothing about what replaced it (the ABA case of asynchronous writes).
-            let isCurrent = write.last <= log.base.index || log.term(at: write.last) == write.lastTerm
-            if isCurrent || mutated(.staleWriteMarksDurable) { durable = max(durable, min(write.last, log.last)) }
+            durable = max(durable, min(write.last, log.last))
             if write.votedForSelf && write.term == term { isSelfVoteDurable = true }
         }
+        releaseReads(&effects)
         while let first = held.first, first.sequence <= sequence {
             effects.messages.append(first.message)
             _ = held.popFirst()
@@ -418,7 +425,9 @@ public struct Raft: Sendable {
         phase = .follower
         leader = newLeader
         isTransferCampaign = false
-        if wasLeading { leaveOffice(&effects) }
+        if wasLeading { leaveOffice() }
+        // The target's campaign ends the leader's office, but only the next leader's name tells how it went.
+        if let newLeader { endTransfer(succeeded: newLeader.replica == transferTarget, &effects) }
         if isNews {
             failReads(&effects)
             effects.events.append(.becameFollower(term: term, leader: newLeader))
@@ -431,11 +440,10 @@ public struct Raft: Sendable {
         }
     }
 
-    private mutating func leaveOffice(_ effects: inout Effects) {
+    mutating func leaveOffice() {
         progress.removeAll(keepingCapacity: true)
         quorumDeadline = nil
         promotionDeadline = nil
-        if transferTarget != nil { endTransfer(succeeded: leader?.replica == transferTarget, &effects) }
         uncommittedBytes = 0
     }
 
