@@ -332,8 +332,12 @@ extension Raft {
     }
 
     /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
+    /// Answers heard lately count only at the deadline: nothing would ask again when they have grown old.
     mutating func watchQuorum(_ now: Instant) {
-        if hasActiveQuorum(now) {
+        let isQuorumTrusted = hasMajority {
+            progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node)
+        }
+        if isQuorumTrusted {
             quorumDeadline = nil
         } else if quorumDeadline == nil {
             quorumDeadline = now + settings.suspicion
