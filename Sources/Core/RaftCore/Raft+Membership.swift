@@ -177,7 +177,7 @@ extension Raft {
         let own = configuration.member(peer.replica)
         let member = Member(peer: peer, role: .voter, priority: own?.priority ?? 0)
         let next = Configuration(
-            members: [member], epoch: configuration.epoch.next, replicaHighest: configuration.replicaHighest,
+            members: [member], epoch: epoch.next, replicaHighest: configuration.replicaHighest,
             recovery: mark)
         becomeFollower(term.next, leader: nil, now, &effects)
         votedFor = peer.replica

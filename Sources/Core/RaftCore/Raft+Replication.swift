@@ -16,8 +16,13 @@ extension Raft {
     // MARK: Receiving
 
     mutating func receive(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        guard message.epoch == configuration.epoch else {
+        guard message.epoch == epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
+        }
+        if isFenced {
+            // Neither its vote nor its acknowledgement may help a history that its group has left.
+            effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
+            return
         }
         if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
@@ -69,10 +74,10 @@ extension Raft {
     }
 
     private mutating func receiveFromOtherEpoch(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        if message.epoch < configuration.epoch {
+        if message.epoch < epoch {
             effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
             if case .stale = message.body { return }
-            effects.messages.append(self.message(to: message.from, .stale))
+            sendDurable(self.message(to: message.from, .stale))
         } else if !isFenced {
             // The group was recovered by force without this replica. What it holds may not be what the group holds.
             isFenced = true
