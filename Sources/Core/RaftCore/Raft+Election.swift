@@ -195,7 +195,13 @@ extension Raft {
             sendDurable(self.message(to: message.from, .voteAnswer(answer(message, isGranted: false))))
             return
         }
-        if message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
+        if message.term > term {
+            // The target of a transfer campaigns: the office is handed over, whoever wins.
+            if phase == .leader && request.isTransfer && transferTarget == message.from.replica {
+                endTransfer(succeeded: true, &effects)
+            }
+            becomeFollower(message.term, leader: nil, now, &effects)
+        }
         let isFree = votedFor == nil || votedFor == message.from.replica
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
         let isGranted = message.term == term && isFree && leader == nil && isUpToDate(request) && isKnown
