@@ -436,6 +436,7 @@ extension Raft {
         guard isStorageStalled != isStalled else { return }
         isStorageStalled = isStalled
         if isStalled { yieldLeadership(now, &effects) }
+        if isStalled && phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
         if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
     }
 }
