@@ -384,8 +384,12 @@ extension Raft {
         _ replica: ReplicaID, _ entries: [Entry], _ previousChain: UInt64, _ now: Instant, _ effects: inout Effects
     ) {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
+        guard let first = entries.first else { return fetchFailed(replica, &effects) }
         progress[i].isFetching = false
-        guard let first = entries.first, first.index == progress[i].next, progress[i].state != .snapshot else { return }
+        guard first.index == progress[i].next else {
+            // The follower moved on while the disk was read.
+            return sendAppends(to: i, isForced: false, now, &effects)
+        }
         let previous = first.index.previous
         guard previous >= log.base.index, let previousTerm = log.term(at: previous) else {
             return sendAppends(to: i, isForced: false, now, &effects)
