@@ -229,8 +229,16 @@ extension Raft {
     /// Two logs differ where they must not. Going on would serve one of two histories, so this replica stops.
     mutating func stop(divergedAt index: LogIndex, _ effects: inout Effects) {
         isStopped = true
-        electionDeadline = nil
         effects.events.append(.diverged(at: index))
+        failReads(&effects)
+        for read in reads.waiting {
+            effects.reads.append(ReadOutcome(ticket: read.ticket, verdict: .refused(hint: nil)))
+        }
+        reads.waiting.removeAll()
+        phase = .follower
+        leader = nil
+        leaveOffice(&effects)
+        electionDeadline = nil
     }
 
     // MARK: Proposing

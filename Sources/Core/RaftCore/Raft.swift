@@ -438,7 +438,7 @@ public struct Raft: Sendable {
         }
     }
 
-    private mutating func leaveOffice(_ effects: inout Effects) {
+    mutating func leaveOffice(_ effects: inout Effects) {
         progress.removeAll(keepingCapacity: true)
         quorumDeadline = nil
         promotionDeadline = nil
