@@ -212,13 +212,26 @@ extension Configuration {
                 }
             case .promote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .learner { next[i].role = .entering }
+                switch next[i].role {
+                case .learner: next[i].role = .entering
+                case .demoting: next[i].role = .voter
+                default: break
+                }
             case .demote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .voter { next[i].role = .demoting }
+                switch next[i].role {
+                case .voter: next[i].role = .demoting
+                case .entering: next[i].role = .learner
+                default: break
+                }
             case .remove(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .learner { next.remove(at: i) } else { next[i].role = .leaving }
+                // Who never voted does not vote on leaving either.
+                if next[i].role == .learner || next[i].role == .entering {
+                    next.remove(at: i)
+                } else {
+                    next[i].role = .leaving
+                }
             }
         }
         if next.count > Configuration.membersMax { return .failure(.tooManyMembers) }
