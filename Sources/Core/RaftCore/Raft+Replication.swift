@@ -16,8 +16,13 @@ extension Raft {
     // MARK: Receiving
 
     mutating func receive(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        guard message.epoch == configuration.epoch else {
+        guard message.epoch == epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
+        }
+        if isFenced {
+            // Neither its vote nor its acknowledgement may help a history that its group has left.
+            effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
+            return
         }
         if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
@@ -71,10 +76,10 @@ extension Raft {
     }
 
     private mutating func receiveFromOtherEpoch(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        if message.epoch < configuration.epoch {
+        if message.epoch < epoch {
             effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
             if case .stale = message.body { return }
-            effects.messages.append(self.message(to: message.from, .stale))
+            sendDurable(self.message(to: message.from, .stale))
         } else if !isFenced {
             // The group was recovered by force without this replica. What it holds may not be what the group holds.
             isFenced = true
@@ -391,10 +396,11 @@ extension Raft {
         _ replica: ReplicaID, _ entries: [Entry], _ previousChain: UInt64, _ now: Instant, _ effects: inout Effects
     ) {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
+        guard let first = entries.first else { return fetchFailed(replica, &effects) }
         progress[i].isFetching = false
         guard progress[i].state != .snapshot else { return }
-        guard let first = entries.first, first.index == progress[i].next else {
-            // An answer to an older question; what the follower needs now may be elsewhere.
+        guard first.index == progress[i].next else {
+            // The follower moved on while the disk was read.
             return sendAppends(to: i, isForced: false, now, &effects)
         }
         let previous = first.index.previous

@@ -193,6 +193,8 @@ public struct Raft: Sendable {
         return earliest
     }
 
+    /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
+    public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
     public var lastIndex: LogIndex { log.last }
     public var lastTerm: Term { log.lastTerm }
     public var lastChain: UInt64 { log.lastChain }
@@ -294,7 +296,7 @@ public struct Raft: Sendable {
     mutating func sendDurable(_ message: Message) { afterWrite.append(message) }
 
     func message(to peer: Peer, _ body: Message.Body) -> Message {
-        Message(from: self.peer, to: peer, epoch: configuration.epoch, term: term, body: body)
+        Message(from: self.peer, to: peer, epoch: epoch, term: term, body: body)
     }
 
     /// Turns what this step changed into at most one write, and holds back what depends on it.
@@ -404,7 +406,8 @@ public struct Raft: Sendable {
         precondition(index <= applied && index <= durable, "a log is cut at \(index), beyond applied \(applied)")
         guard let term = log.term(at: index) else { preconditionFailure("no term at \(index)") }
         if let known = log.chain(at: index) { precondition(known == chain, "the chain at \(index) is not \(chain)") }
-        let base = LogBase(index: index, term: term, chain: chain, configuration: configuration(at: index))
+        var base = LogBase(index: index, term: term, chain: chain, configuration: configuration(at: index))
+        base.configuration.epoch = max(base.configuration.epoch, log.base.configuration.epoch)
         log.compact(to: base)
         baseToWrite = base
     }
