@@ -92,9 +92,8 @@ struct Configurations: Sendable {
         return result
     }
 
-    /// Drops the last configuration if another covers it, else optionally those that it covers. Says how many it
-    /// compared.
-    mutating func keepLastUnlessCovered(removingCovered: Bool) -> Int {
+    /// Drops the last configuration if another covers it, else those that it covers. Says how many it compared.
+    mutating func keepLastAlone() -> Int {
         let compared = count
         var i = 0
         while i < count - 1 {
@@ -102,16 +101,25 @@ struct Configurations: Sendable {
                 removeLast()
                 return compared
             }
-            if removingCovered && covers(count - 1, i) {
+            if covers(count - 1, i) {
                 // The one before the last fills the gap, the last moves down.
                 move(count - 2, to: i)
-                if i != count - 2 { move(count - 1, to: count - 2) } else { move(count - 1, to: i) }
+                move(count - 1, to: count - 2)
                 removeLast()
             } else {
                 i += 1
             }
         }
         return compared
+    }
+
+    /// Drops the last configuration if another covers it. Says how many it compared.
+    mutating func keepLastIfNew() -> Int {
+        for i in 0..<count - 1 where covers(i, count - 1) {
+            removeLast()
+            return i + 1
+        }
+        return count
     }
 
     private mutating func move(_ from: Int, to: Int) {

@@ -179,7 +179,9 @@ private struct RegisterHistory {
 
     private func readOfRefused() -> [Change]? {
         first { place in
-            guard operations[place].outcome == .refused, let value = Self.value(of: operations[place]) else { return nil }
+            guard operations[place].outcome == .refused, let value = Self.value(of: operations[place]) else {
+                return nil
+            }
             return gets.first.map { [seeing(value, $0)] }
         }
     }

@@ -4,8 +4,8 @@ public enum Linearizability {
     /// one moment between its invocation and its return. Returns at the same nanosecond as an invocation count as
     /// concurrent with it.
     ///
-    /// Keys are independent, so each is checked alone. `budget` bounds the steps of one key between two moments at
-    /// which no operation with a known outcome is open. The verdict depends on nothing but the arguments.
+    /// Keys are independent, so each is checked alone. `budget` bounds the steps of each key beyond those that its
+    /// returns grant. The verdict depends on nothing but the arguments.
     public static func check(_ history: History, budget: Int = CheckLimits.stepsDefault) -> Verdict {
         let operations = history.operations
         var undecided: UInt64?

@@ -35,14 +35,15 @@ struct OpenOperations: Sendable {
         var operation: History.Operation
         /// Grows with every operation of the register.
         var number: Int
-        /// The next older slot with the same effect that never returns, or -1. Such twins are used oldest first, since
-        /// it makes no difference which of them took effect.
+        /// When it returns; never is `Int64.max`.
+        var end: Int64
+        /// The open slot with the same effect that returns next before this one, or -1. Of such twins the one that
+        /// returns first is used first: a sequence that uses them the other way round works with the two exchanged.
         var twin: Int
     }
 
     /// Words in each set of slots below.
     private(set) var width = 1
-    private(set) var returningCount = 0
     private var slots: [Slot] = []
     private var number = 0
     private var open: [UInt64] = [0]
@@ -52,6 +53,8 @@ struct OpenOperations: Sendable {
     /// Operations that never return.
     private var endless: [UInt64] = [0]
     private var endlessCount = 0
+    /// Whether twins were left out because there were enough of them.
+    private var twinsWereLeftOut = false
 
     var hasEndless: Bool { endlessCount > 0 }
     func isObserver(_ slot: Int) -> Bool { has(observers, slot) }
@@ -69,7 +72,14 @@ struct OpenOperations: Sendable {
 
     // MARK: Slots
 
+    /// The slot of the operation, or the one that stands for it; nil when there is none.
     mutating func take(_ effect: Effect, _ operation: History.Operation, returns: Bool) -> Int? {
+        let end = returns ? operation.returned ?? .max : .max
+        let (before, after, endlessTwins) = neighbours(effect, end)
+        if !returns && endlessTwins >= CheckLimits.twinsMax {
+            twinsWereLeftOut = true
+            return before
+        }
         var word = 0
         while word < width, open[word] == .max { word += 1 }
         if word == width {
@@ -77,7 +87,6 @@ struct OpenOperations: Sendable {
             widen()
         }
         let slot = word << 6 + (~open[word]).trailingZeroBitCount
-        let twin = returns ? -1 : newestEndless(with: effect)
         let mask = slotBit(slot)
         open[word] |= mask
         switch effect {
@@ -85,31 +94,47 @@ struct OpenOperations: Sendable {
         case .write: blind[word] |= mask
         case .swap: swaps[word] |= mask
         }
-        if returns {
-            returningCount += 1
-        } else {
+        if !returns {
             endless[word] |= mask
             endlessCount += 1
         }
         number += 1
-        let new = Slot(effect: effect, operation: operation, number: number, twin: twin)
+        let new = Slot(effect: effect, operation: operation, number: number, end: end, twin: before)
         if slot == slots.count { slots.append(new) } else { slots[slot] = new }
+        if after >= 0 { slots[after].twin = slot }
         return slot
     }
 
-    private func newestEndless(with effect: Effect) -> Int {
-        var newest = -1
+    /// The places of a new operation's twins just before and after it in order of return, or -1, and how many twins
+    /// never return. Observers have no twins.
+    private func neighbours(_ effect: Effect, _ end: Int64) -> (before: Int, after: Int, endless: Int) {
+        var before = -1
+        var after = -1
+        var endlessTwins = 0
         for word in 0..<width {
-            var rest = endless[word]
+            var rest = blind[word] | swaps[word]
             while rest != 0 {
                 let slot = word << 6 + rest.trailingZeroBitCount
                 rest &= rest - 1
-                if slots[slot].effect == effect && (newest < 0 || slots[newest].number < slots[slot].number) {
-                    newest = slot
+                if slots[slot].effect != effect { continue }
+                if has(endless, slot) { endlessTwins += 1 }
+                if slots[slot].end <= end {
+                    if before < 0 || precedes(before, slot) { before = slot }
+                } else if after < 0 || precedes(slot, after) {
+                    after = slot
                 }
             }
         }
-        return newest
+        return (before, after, endlessTwins)
+    }
+
+    private func precedes(_ a: Int, _ b: Int) -> Bool {
+        (slots[a].end, slots[a].number) < (slots[b].end, slots[b].number)
+    }
+
+    /// Whether using this slot uses up the last of its twins, of which some were left out.
+    func usesLastTwin(_ slot: Int) -> Bool {
+        twinsWereLeftOut && has(endless, slot) && !slots.contains { $0.twin == slot }
     }
 
     private mutating func widen() {
@@ -125,12 +150,14 @@ struct OpenOperations: Sendable {
     mutating func release(_ slot: Int) {
         let word = slot >> 6
         let mask = slotBit(slot)
-        if endless[word] & mask == 0 { returningCount -= 1 } else { endlessCount -= 1 }
+        if endless[word] & mask != 0 { endlessCount -= 1 }
         open[word] &= ~mask
         observers[word] &= ~mask
         blind[word] &= ~mask
         swaps[word] &= ~mask
         endless[word] &= ~mask
+        for other in slots.indices where slots[other].twin == slot { slots[other].twin = slots[slot].twin }
+        slots[slot].twin = -1
     }
 
     /// Frees the slots that never return and are in no configuration's `available` any more.
@@ -140,8 +167,6 @@ struct OpenOperations: Sendable {
             while rest != 0 {
                 let slot = word << 6 + rest.trailingZeroBitCount
                 rest &= rest - 1
-                // Older twins went before this one, so the younger has none.
-                for other in slots.indices where slots[other].twin == slot { slots[other].twin = -1 }
                 release(slot)
             }
         }
@@ -152,27 +177,34 @@ struct OpenOperations: Sendable {
     /// Whether letting the available write in `slot` take effect next is possible and can matter: it is the goal, or a
     /// compare-and-set, or somebody may see what it puts before the next put.
     func isWorthTrying(_ slot: Int, toward goal: Int, in list: borrowing Configurations, _ i: Int) -> Bool {
-        let twin = slots[slot].twin
-        if twin >= 0 && list.isAvailable(i, twin) { return false }
         switch slots[slot].effect {
         case .observe, .refuse: return false
-        case .swap(let expected, _): return list.state(i) == expected
+        case .swap(let expected, _): return list.state(i) == expected && !hasEarlierTwin(slot, list, i)
         case .write(let value):
             if slot == goal { return true }
-            for word in 0..<width {
-                var owed = list.owed(i, word) & observers[word]
-                while owed != 0 {
-                    if slots[word << 6 + owed.trailingZeroBitCount].effect.isAllowed(in: value) { return true }
-                    owed &= owed - 1
-                }
-                var free = list.available(i, word) & swaps[word]
-                while free != 0 {
-                    if slots[word << 6 + free.trailingZeroBitCount].effect.isAllowed(in: value) { return true }
-                    free &= free - 1
-                }
-            }
-            return false
+            return isAwaited(value, list, i) && !hasEarlierTwin(slot, list, i)
         }
+    }
+
+    private func hasEarlierTwin(_ slot: Int, _ list: borrowing Configurations, _ i: Int) -> Bool {
+        var twin = slots[slot].twin
+        while twin >= 0 {
+            if list.isAvailable(i, twin) { return true }
+            twin = slots[twin].twin
+        }
+        return false
+    }
+
+    /// Whether an owed observer or an available compare-and-set would make use of the value.
+    private func isAwaited(_ value: UInt64?, _ list: borrowing Configurations, _ i: Int) -> Bool {
+        for word in 0..<width {
+            var waiting = list.owed(i, word) & observers[word] | list.available(i, word) & swaps[word]
+            while waiting != 0 {
+                if slots[word << 6 + waiting.trailingZeroBitCount].effect.isAllowed(in: value) { return true }
+                waiting &= waiting - 1
+            }
+        }
+        return false
     }
 
     /// Lets the write in `slot` take effect in the last configuration of the list, and with it every get and refused

@@ -11,8 +11,8 @@
 // operation takes effect only when a return needs it. So the front holds all that the past allows, a violation shows at
 // the first return that has no explanation, and nothing before the front is needed again.
 //
-// `available` are the open writes that may still take effect; `owed` are the open operations that must take effect before
-// their return. A write is first both, then neither. Three facts keep the front small; each cuts only what another
+// `available` are the open writes that may still take effect; `owed` are the open operations that must take effect
+// before their return. A write is first both, then neither. Four facts keep the front small; each cuts only what another
 // configuration covers:
 //
 // 1. A get or a refused compare-and-set changes nothing, so it is done in the first state that allows it.
@@ -20,6 +20,7 @@
 //    and stays available. So a put that nobody sees before the next put is never tried.
 // 3. Of two configurations with one state, the one with more available and less owed covers the other. A write with an
 //    unknown outcome is available and never owed.
+// 4. Of open writes with one and the same effect, the one that returns first is used first.
 
 /// All configurations that one register's past allows.
 struct RegisterFrontier: Sendable {
@@ -30,8 +31,9 @@ struct RegisterFrontier: Sendable {
     }
 
     private(set) var table = OpenOperations()
-    /// Steps since the last moment without an open operation that returns.
+    /// Steps taken, less what each return was granted.
     private(set) var steps = 0
+    private var mayMissTwins = false
     private let budget: Int
 
     private var front = Configurations()
@@ -77,7 +79,7 @@ struct RegisterFrontier: Sendable {
                 // Done, or a put that may have been done unseen.
                 reached.append(front, i)
                 reached.makeUnavailable(reached.count - 1, slot)
-                steps += reached.keepLastUnlessCovered(removingCovered: true)
+                steps += reached.keepLastAlone()
             }
         }
         let observes = table.isObserver(slot)
@@ -87,16 +89,17 @@ struct RegisterFrontier: Sendable {
             expand(next, toward: slot, observes)
             next += 1
         }
-        if reached.count == 0 { return .impossible }
+        if reached.count == 0 { return mayMissTwins ? .exhausted : .impossible }
         swap(&front, &reached)
         table.release(slot)
         if next > 0 && table.hasEndless { table.releaseEndless(except: front.availableAnywhere) }
-        if table.returningCount == 0 { steps = 0 }
+        steps = max(0, steps - CheckLimits.stepsPerReturn)
         return .possible
     }
 
     /// Lets each available write of configuration `i` of the search take effect, where that can matter to somebody.
     private mutating func expand(_ i: Int, toward goal: Int, _ goalObserves: Bool) {
+        steps += search.width
         for word in 0..<search.width {
             var rest = search.available(i, word)
             while rest != 0 {
@@ -104,10 +107,11 @@ struct RegisterFrontier: Sendable {
                 rest &= rest - 1
                 guard table.isWorthTrying(slot, toward: goal, in: search, i) else { continue }
                 steps += 1
+                if table.usesLastTwin(slot) { mayMissTwins = true }
                 if slot == goal {
                     reached.append(search, i)
                     table.apply(slot, to: &reached)
-                    steps += reached.keepLastUnlessCovered(removingCovered: true)
+                    steps += reached.keepLastAlone()
                     continue
                 }
                 search.duplicate(i)
@@ -115,9 +119,9 @@ struct RegisterFrontier: Sendable {
                 if goalObserves && !search.isOwed(search.count - 1, goal) {
                     reached.append(search, search.count - 1)
                     search.removeLast()
-                    steps += reached.keepLastUnlessCovered(removingCovered: true)
+                    steps += reached.keepLastAlone()
                 } else {
-                    steps += search.keepLastUnlessCovered(removingCovered: false)
+                    steps += search.keepLastIfNew()
                 }
             }
         }

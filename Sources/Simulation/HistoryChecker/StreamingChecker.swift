@@ -29,8 +29,7 @@ public struct StreamingChecker: Sendable {
     private var lanes: [Lane] = []
     private var undecided: UInt64?
 
-    /// `budget` bounds the steps of one key between two moments at which none of its operations with a known outcome
-    /// is open.
+    /// `budget` bounds the steps of each key beyond those that its returns grant.
     public init(budget: Int = CheckLimits.stepsDefault) { self.budget = budget }
 
     /// A client sends an operation. Time never goes back from call to call, of `begin` or `end`.

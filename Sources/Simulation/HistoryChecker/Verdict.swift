@@ -43,11 +43,16 @@ extension Violation: CustomStringConvertible {
 
 /// Bounds of a check. At a bound a key becomes undecided; it is never guessed.
 public enum CheckLimits {
-    /// Steps (an effect tried, or two configurations compared) for one key from one moment at which no operation with
-    /// a known outcome is open to the next. Ten million take a few tenths of a second.
-    public static let stepsDefault = 10_000_000
+    /// Steps (an effect tried, or two configurations compared) that one key may take beyond `stepsPerReturn` for each
+    /// of its returns. A hundred million take about a second.
+    public static let stepsDefault = 100_000_000
+    /// What each return grants, so that a long history is not undecided for its length alone.
+    public static let stepsPerReturn = 10_000
     /// Configurations of one key held at one time; bounds memory.
     public static let configurationsMax = 1 << 17
     /// Operations of one key open at one time. Unknown outcomes stay open until they can no longer matter.
     public static let openOperationsMax = 4096
+    /// Writes of unknown outcome that are kept if they would all do the same. Further ones are left out; should a
+    /// configuration use up those that were kept, a violation found later is only undecided.
+    public static let twinsMax = 16
 }
