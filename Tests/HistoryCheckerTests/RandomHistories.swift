@@ -36,9 +36,9 @@ func randomHistory(operations: Int, span: Int64, values: UInt64, unknownPercent:
     return history
 }
 
-/// Feeds a history to the streaming checker as it happened. What has an unknown outcome ends some time later, or now
-/// and then never.
-func stream(_ history: History, _ random: inout PRNG) -> (verdict: Verdict, heldMax: Int) {
+/// Feeds a history to the streaming checker as it happened. What has an unknown outcome ends some time later, or in
+/// `neverPercent` of a hundred cases never.
+func stream(_ history: History, _ random: inout PRNG, neverPercent: UInt64 = 10) -> (verdict: Verdict, heldMax: Int) {
     struct Moment {
         var time: Int64
         var operation: Int
@@ -48,7 +48,7 @@ func stream(_ history: History, _ random: inout PRNG) -> (verdict: Verdict, held
     for (i, operation) in history.operations.enumerated() {
         moments.append(Moment(time: operation.invoked, operation: i, isReturn: false))
         if operation.outcome == .unknown {
-            if random.chance(1, in: 10) { continue }
+            if random.chance(neverPercent, in: 100) { continue }
             moments.append(
                 Moment(time: operation.invoked + random.within(0...20_000_000), operation: i, isReturn: true))
         } else {

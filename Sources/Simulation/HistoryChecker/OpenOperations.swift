@@ -40,6 +40,8 @@ struct OpenOperations: Sendable {
         /// The open slot with the same effect that returns next before this one, or -1. Of such twins the one that
         /// returns first is used first: a sequence that uses them the other way round works with the two exchanged.
         var twin: Int
+        /// For a put or delete: whether an open compare-and-set may expect what it writes. Spares most searches.
+        var isExpected = false
     }
 
     /// Words in each set of slots below.
@@ -102,7 +104,31 @@ struct OpenOperations: Sendable {
         let new = Slot(effect: effect, operation: operation, number: number, end: end, twin: before)
         if slot == slots.count { slots.append(new) } else { slots[slot] = new }
         if after >= 0 { slots[after].twin = slot }
+        noteExpectations(slot)
         return slot
+    }
+
+    private mutating func noteExpectations(_ slot: Int) {
+        switch slots[slot].effect {
+        case .observe, .refuse: break
+        case .write(let value):
+            slots[slot].isExpected = contains(swaps) { $0.effect.isAllowed(in: value) }
+        case .swap(let expected, _):
+            for other in slots.indices where has(blind, other) && slots[other].effect == .write(expected) {
+                slots[other].isExpected = true
+            }
+        }
+    }
+
+    private func contains(_ set: [UInt64], where isMatch: (Slot) -> Bool) -> Bool {
+        for word in 0..<width {
+            var rest = set[word]
+            while rest != 0 {
+                if isMatch(slots[word << 6 + rest.trailingZeroBitCount]) { return true }
+                rest &= rest - 1
+            }
+        }
+        return false
     }
 
     /// The places of a new operation's twins just before and after it in order of return, or -1, and how many twins
@@ -182,7 +208,7 @@ struct OpenOperations: Sendable {
         case .swap(let expected, _): return list.state(i) == expected && !hasEarlierTwin(slot, list, i)
         case .write(let value):
             if slot == goal { return true }
-            return isAwaited(value, list, i) && !hasEarlierTwin(slot, list, i)
+            return isAwaited(value, slots[slot].isExpected, list, i) && !hasEarlierTwin(slot, list, i)
         }
     }
 
@@ -196,9 +222,10 @@ struct OpenOperations: Sendable {
     }
 
     /// Whether an owed observer or an available compare-and-set would make use of the value.
-    private func isAwaited(_ value: UInt64?, _ list: borrowing Configurations, _ i: Int) -> Bool {
+    private func isAwaited(_ value: UInt64?, _ isExpected: Bool, _ list: borrowing Configurations, _ i: Int) -> Bool {
         for word in 0..<width {
-            var waiting = list.owed(i, word) & observers[word] | list.available(i, word) & swaps[word]
+            var waiting = list.owed(i, word) & observers[word]
+            if isExpected { waiting |= list.available(i, word) & swaps[word] }
             while waiting != 0 {
                 if slots[word << 6 + waiting.trailingZeroBitCount].effect.isAllowed(in: value) { return true }
                 waiting &= waiting - 1

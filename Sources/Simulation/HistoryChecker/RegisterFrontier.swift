@@ -12,8 +12,8 @@
 // the first return that has no explanation, and nothing before the front is needed again.
 //
 // `available` are the open writes that may still take effect; `owed` are the open operations that must take effect
-// before their return. A write is first both, then neither. Four facts keep the front small; each cuts only what another
-// configuration covers:
+// before their return. A write is first both, then neither. Four facts keep the front small; each cuts only what
+// another configuration covers:
 //
 // 1. A get or a refused compare-and-set changes nothing, so it is done in the first state that allows it.
 // 2. When a put or delete takes effect, every other open one may have done so just before, unseen. It stops being owed
