@@ -154,7 +154,9 @@ final class ClusterChecker {
         var new = (needed: 0, held: 0)
         for member in counting.members where member.role.isVoting {
             let holder = shadows[Int(member.peer.node.rawValue) - 1]
-            let isHeld = holder?.replica == member.peer.replica && holder?.holds(index, last.chain) == true
+            // One that has lost its data since it acknowledged is a loss that the run allows.
+            let isHeld = isLost[Int(member.peer.node.rawValue) - 1]
+                || (holder?.replica == member.peer.replica && holder?.holds(index, last.chain) == true)
             if member.role.votesInOldHalf {
                 old.needed += 1
                 old.held += isHeld ? 1 : 0

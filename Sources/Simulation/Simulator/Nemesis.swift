@@ -85,7 +85,7 @@ extension Simulation {
     }
 
     private func wipe(_ node: SimulatedNode, _ length: Int64) {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !caretaker.isChanging else { return }
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers else { return }
         crash(node, restartAfter: length)
         node.wipe()
         for checker in checkers { checker.wiped(node.number) }
@@ -93,7 +93,7 @@ extension Simulation {
 
     /// Changes a bit of something stored, while the process is down, so that its next start must notice.
     private func rot(_ node: SimulatedNode, _ length: Int64) {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !caretaker.isChanging, node.isRunning else { return }
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers, node.isRunning else { return }
         crash(node, restartAfter: length)
         let isLoss = nemesisRandom.chance(1, in: 4)
         let key = isLoss ? node.logDisk.loseRecord(&nemesisRandom) : node.logDisk.rot(&nemesisRandom)

@@ -71,8 +71,7 @@ extension Simulation {
                 all.append(known)
             }
         }
-        if !caretaker.pending.isEmpty || all.contains(where: { $0 != all[0] }) { return false }
-        if checker.hasPendingConfiguration(in: self) { return false }
+        if all.contains(where: { $0 != all[0] }) || isChangingMembers { return false }
         let intact = all[0].members.filter { member in
             let node = Int(member.peer.node.rawValue) - 1
             return member.role == .voter && !left.contains(node) && !checker.isLost[node] && !checker.isTainted[node]

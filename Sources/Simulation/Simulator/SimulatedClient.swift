@@ -107,8 +107,8 @@ extension Simulation {
         let number = Int(ticket >> 40)
         guard let operation = clients[number].operation, operation.number == ticket & (1 << 40 - 1) else { return }
         switch answer {
-        case .applied(let result): finish(number, operation, Words.outcome(of: operation.kind, result), node)
-        case .read(let answer): finish(number, operation, Words.outcome(of: operation.kind, answer), node)
+        case .applied(let result): finish(number, operation, Words.outcome(of: operation.kind, result), "\(result)", node)
+        case .read(let answer): finish(number, operation, Words.outcome(of: operation.kind, answer), "\(answer)", node)
         case .unknown:
             again(number, after: 1_000_000)
         case .refused(.notLeader(let hint)):
@@ -119,9 +119,11 @@ extension Simulation {
         }
     }
 
-    private func finish(_ number: Int, _ operation: SimulatedClient.Operation, _ outcome: History.Outcome?, _ node: Int) {
+    private func finish(_ number: Int, _ operation: SimulatedClient.Operation, _ outcome: History.Outcome?,
+        _ said: @autoclosure () -> String, _ node: Int
+    ) {
         guard let outcome else {
-            return fail("client protocol", "operation \(operation.kind) was answered with something else")
+            return fail("client protocol", "operation \(operation.kind) was answered by \(said())")
         }
         history.end(operation.ticket, outcome, at: now)
         if case .observed(let value) = outcome { lastSeen[Int(operation.key)] = value }

@@ -56,7 +56,7 @@ public final class Simulation {
     var clients: [SimulatedClient] = []
     var checkers: [ClusterChecker] = []
     var nemesis: Nemesis
-    var caretaker = Caretaker()
+    var caretaker: Caretaker
     var history = StreamingChecker()
     /// The last value that any client saw of a key, which compare-and-sets expect.
     var lastSeen: [UInt64?]
@@ -92,6 +92,7 @@ public final class Simulation {
         trace = ChainHash(seed)
         network = Network(count: profile.nodes)
         nemesis = Nemesis()
+        caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
         result = SimulationResult(seed: seed)
         build(random.child(6))
@@ -255,7 +256,7 @@ public final class Simulation {
         guard profile.encodesFrames else { return frame }
         do {
             let decoded = try PeerFrame(serialized: frame.serialized())
-            if decoded != frame { fail("wire format", "a frame came back changed from its bytes") }
+            if decoded != frame { fail("wire format", "a frame came back changed from its bytes: \(frame) as \(decoded)") }
             return decoded
         } catch {
             fail("wire format", "a frame does not come back from its bytes: \(error)")
@@ -287,22 +288,34 @@ public final class Simulation {
             return
         }
         _ = node.pendingLog.popFirst()
-        if node.failsNextWrite || node.isDiskFull { node.logDisk.fault = node.isDiskFull ? .noSpace : .writeError }
-        do throws(StoreError) {
-            try node.logDisk.write(first.batch, isSynced: true)
-        } catch {
-            node.failsNextWrite = false
-            node.logDisk.fault = .none
-            #if MUTANTS
-            if profile.settings.raft.mutant == .failedSyncRetried {
-                // The kernel has marked the pages clean: the second try succeeds without having written anything.
-                return turn(node, .logWritten(ticket: first.ticket))
-            }
-            #endif
-            return turn(node, .storageFailed(error.message))
-        }
-        for write in first.writes { checker(write.group)?.becameDurable(write, at: node.number, world: self) }
+        if node.failsNextWrite || node.isDiskFull { return failLogWrite(node, first) }
+        write(first, to: node)
         turn(node, .logWritten(ticket: first.ticket))
+    }
+
+    private func write(_ pending: SimulatedNode.PendingLogWrite, to node: SimulatedNode) {
+        do throws(StoreError) {
+            try node.logDisk.write(pending.batch, isSynced: true)
+        } catch {
+            return fail("simulation", "a disk without a fault failed: \(error.message)")
+        }
+        for item in pending.writes { checker(item.group)?.becameDurable(item, at: node.number, world: self) }
+    }
+
+    /// A write or its sync fails. What it wrote may be on the disk or not; nothing queued behind it is.
+    private func failLogWrite(_ node: SimulatedNode, _ pending: SimulatedNode.PendingLogWrite) {
+        let reason = node.isDiskFull ? "no space left on the simulated disk" : "the simulated disk reports a write error"
+        let isThere = !node.isDiskFull && diskRandom.chance(1, in: 2)
+        node.failsNextWrite = false
+        #if MUTANTS
+        if profile.settings.raft.mutant == .failedSyncRetried {
+            // The kernel has marked the pages clean: the second try succeeds without having written anything.
+            return turn(node, .logWritten(ticket: pending.ticket))
+        }
+        #endif
+        if isThere { write(pending, to: node) }
+        node.pendingLog.removeAll()
+        turn(node, .storageFailed(reason))
     }
 
     // MARK: Life and death
@@ -319,12 +332,7 @@ public final class Simulation {
         while let write = node.pendingLog.popFirst() {
             guard done < reached, !node.isDiskFull, !node.failsNextWrite else { continue }
             done += 1
-            do throws(StoreError) {
-                try node.logDisk.write(write.batch, isSynced: true)
-                for item in write.writes { checker(item.group)?.becameDurable(item, at: node.number, world: self) }
-            } catch {
-                fail("simulation", "a write at a crash failed: \(error.message)")
-            }
+            self.write(write, to: node)
         }
         node.failsNextWrite = false
         node.logDisk.crash(&diskRandom)
@@ -359,6 +367,7 @@ public final class Simulation {
             }
         } catch {
             // No space to note its new incarnation: the supervisor tries again.
+            node.logDisk.crash(&diskRandom)
             plan(.restart, at: now + 500_000_000, node: node)
         }
     }
