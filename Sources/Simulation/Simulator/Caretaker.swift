@@ -24,7 +24,7 @@ extension Simulation {
             let held = node.runtime?.inspect(checker.group) { raft, _ in raft.peer.replica }
             if let member = configuration.peer(at: node.id) {
                 // The group believes in a replica that is lost for good.
-                if held != member.replica && checker.isLost[node.number] {
+                if held != member.replica && (held != nil || checker.isLost[node.number]) {
                     return ask(leader, checker.group, [.remove(member.replica)])
                 }
             } else if let held, held > configuration.replicaHighest {

@@ -18,25 +18,26 @@ struct SimulatedClient {
     }
 
     let number: Int
-    var session: ClientID
-    var sequence: UInt64 = 0
+    /// Sessions are a group's own, and so are their sequences.
+    var sequences: [UInt64]
     var operation: Operation?
     var stamp: UInt64 = 0
     var target = 0
     var sessions: UInt64 = 0
 
-    init(number: Int) {
+    init(number: Int, groups: Int) {
         self.number = number
-        session = ClientID(UInt64(number + 1) << 32)
+        sequences = Array(repeating: 0, count: groups)
         target = number
     }
 
     /// After an unknown outcome: the old session's last command may still take effect, so nothing more goes under it.
     mutating func renewSession() {
         sessions += 1
-        session = ClientID(UInt64(number + 1) << 32 | sessions)
-        sequence = 0
+        for i in sequences.indices { sequences[i] = 0 }
     }
+
+    var session: ClientID { ClientID(UInt64(number + 1) << 32 | sessions) }
 }
 
 extension Simulation {
@@ -67,9 +68,10 @@ extension Simulation {
         if kind == .get {
             request = .query(group, .get(key: Words.key(key)))
         } else {
-            clients[number].sequence += 1
+            let lane = Int(group.rawValue) - 1
+            clients[number].sequences[lane] += 1
             let command = SpaceCommand(
-                client: clients[number].session, sequence: clients[number].sequence, Words.operation(kind, key))
+                client: clients[number].session, sequence: clients[number].sequences[lane], Words.operation(kind, key))
             request = .command(group, command.encoded())
         }
         let ticket = history.begin(client: clients[number].session, key: key, kind: kind, at: now)

@@ -110,7 +110,7 @@ public final class Simulation {
             checkers.append(ClusterChecker(group: GroupID(UInt64(group)), nodes: profile.nodes, first: configuration))
             for node in nodes { node.install(group: GroupID(UInt64(group)), configuration) }
         }
-        for number in 0..<profile.clients { clients.append(SimulatedClient(number: number)) }
+        for number in 0..<profile.clients { clients.append(SimulatedClient(number: number, groups: profile.groups)) }
         for node in nodes { start(node) }
         for client in clients { plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number)) }
         plan(.nemesis, at: 1_000_000_000)
