@@ -64,7 +64,7 @@ private let beat = Beat(
         incarnation: Incarnation(8), sequence: 499, sentAt: Instant(nanoseconds: 1 << 61),
         heldFor: .microseconds(250)),
     enginePulseAge: .milliseconds(1), storagePulseAge: .milliseconds(2), leadershipDigest: 0x8000_0000_0000_0001,
-    leadershipVersion: 12,
+    leadershipVersion: 12, changesAfter: 9,
     changes: [
         Beat.LeadershipChange(group: GroupID(1), term: Term(9)), Beat.LeadershipChange(group: GroupID(2), term: nil),
         Beat.LeadershipChange(group: GroupID(3), term: .zero),

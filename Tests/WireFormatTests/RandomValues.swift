@@ -114,7 +114,7 @@ struct RandomValues {
                 Beat.Echo(
                     incarnation: $0.identity(), sequence: $0.number(), sentAt: $0.instant(), heldFor: $0.elapsed())
             }, enginePulseAge: elapsed(), storagePulseAge: elapsed(), leadershipDigest: random.next(),
-            leadershipVersion: number(),
+            leadershipVersion: number(), changesAfter: number(),
             changes: some(below: 20) {
                 Beat.LeadershipChange(group: $0.identity(), term: $0.maybe { $0.identity() })
             }, isWhole: flag(), acknowledgedVersion: number())

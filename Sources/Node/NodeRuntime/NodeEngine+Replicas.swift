@@ -83,11 +83,27 @@ extension NodeEngine {
             for member in replica.raft.configuration.members where member.peer.node != node { wanted.append(member.peer.node) }
             if let leader = replica.raft.leader, leader.node != node { wanted.append(leader.node) }
         }
+        visitors.removeAll { $0.until <= now }
+        for visitor in visitors { wanted.append(visitor.node) }
         wanted.sort()
         for other in tracked where !wanted.contains(other) { liveness.untrack(other) }
         for other in wanted where !tracked.contains(other) { _ = liveness.track(other, now: now) }
         tracked = wanted
     }
+
+    /// A leader beats for a new replica before that replica knows of any member; it must hear something back.
+    func welcome(_ other: NodeID, _ now: Instant) {
+        let until = now + .seconds(10)
+        if let i = visitors.firstIndex(where: { $0.node == other }) {
+            visitors[i].until = until
+        } else if !tracked.contains(other) && visitors.count < NodeEngine.visitorsMax {
+            visitors.append((other, until))
+            trackPeers(now)
+        }
+    }
+
+    /// More strangers than this get no beats.
+    static var visitorsMax: Int { 64 }
 
     func roleChanged(_ i: Int, _ now: Instant) {
         let raft = replicas[i].raft
@@ -246,6 +262,7 @@ extension NodeEngine {
     func reviewSuspicion(_ now: Instant) {
         guard now >= suspicionReviewAt else { return }
         suspicionReviewAt = now + .milliseconds(250)
+        if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
         var i = -1
         while i + 1 < replicas.count {
             i += 1

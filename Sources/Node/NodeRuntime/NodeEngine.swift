@@ -64,6 +64,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     var lastNow: Instant
     /// Nodes that beats go to, sorted.
     var tracked: [NodeID] = []
+    /// Nodes that send beats though this node knows of no group shared with them, and until when they get some back.
+    var visitors: [(node: NodeID, until: Instant)] = []
     /// Groups whose state turned out damaged in this turn.
     var unreadable: [(group: GroupID, reason: String)] = []
     public private(set) var hasFailed = false
@@ -148,6 +150,7 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     private func receive(_ frame: PeerFrame, _ now: Instant) {
         if let beat = frame.beat {
+            welcome(frame.from, now)
             liveness.received(beat, from: frame.from, now: now, into: &livenessEffects)
             drainLiveness(now)
         }
