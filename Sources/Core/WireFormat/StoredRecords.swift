@@ -35,69 +35,50 @@ extension Entry {
     }
 }
 
-extension HardState: WireMapped {
-    public init(wire: HardStateRecord) throws(DecodeError) {
-        try checkVersion(wire.version, current: WireVersions.hardState, "HardStateRecord.version")
-        var votedFor: ReplicaID?
-        if let value = wire.votedFor { votedFor = try identity(value, "HardStateRecord.voted_for") }
+extension HardStateRecord {
+    public init(_ state: HardState, last: LogIndex) {
         self.init(
-            term: try identity(wire.term, "HardStateRecord.term"), votedFor: votedFor,
-            commit: try identity(wire.commit, "HardStateRecord.commit"))
+            version: WireVersions.hardState, term: state.term.rawValue, votedFor: state.votedFor?.rawValue,
+            commit: state.commit.rawValue, last: last.rawValue)
     }
 
-    public var wire: HardStateRecord {
-        HardStateRecord(
-            version: WireVersions.hardState, term: term.rawValue, votedFor: votedFor?.rawValue,
-            commit: commit.rawValue)
+    /// The record's content, checked.
+    public func content() throws(DecodeError) -> (state: HardState, last: LogIndex) {
+        try checkVersion(version, current: WireVersions.hardState, "HardStateRecord.version")
+        var vote: ReplicaID?
+        if let votedFor { vote = try identity(votedFor, "HardStateRecord.voted_for") }
+        let state = HardState(
+            term: try identity(term, "HardStateRecord.term"), votedFor: vote,
+            commit: try identity(commit, "HardStateRecord.commit"))
+        let last: LogIndex = try identity(self.last, "HardStateRecord.last")
+        guard state.commit <= last else {
+            throw DecodeError(.badValue(Int64(state.commit.rawValue)), field: "HardStateRecord.commit")
+        }
+        return (state, last)
     }
 }
 
 extension LogBaseRecord {
-    public init(base: LogBase, last: LogIndex) {
-        self.init(version: WireVersions.logBase, base: base.wire, last: last.rawValue)
+    public init(_ base: LogBase) {
+        self.init(version: WireVersions.logBase, base: base.wire)
     }
 
     /// The record's content, checked.
-    public func content() throws(DecodeError) -> (base: LogBase, last: LogIndex) {
+    public func content() throws(DecodeError) -> LogBase {
         try checkVersion(version, current: WireVersions.logBase, "LogBaseRecord.version")
-        let base: LogBase = try mapped(self.base, "LogBaseRecord.base")
-        let last: LogIndex = try identity(self.last, "LogBaseRecord.last")
-        guard base.index <= last else {
-            throw DecodeError(.badValue(Int64(last.rawValue)), field: "LogBaseRecord.last")
-        }
-        return (base, last)
+        return try mapped(base, "LogBaseRecord.base")
     }
 }
 
 extension SnapshotRecord {
-    public init(generation: UInt32, snapshot: SnapshotID?, base: LogBase) {
-        self.init(
-            version: WireVersions.snapshot, generation: generation, snapshot: snapshot?.wire, base: base.wire)
+    public init(_ snapshot: SnapshotID) {
+        self.init(version: WireVersions.snapshot, snapshot: snapshot.wire)
     }
 
     /// The record's content, checked.
-    public func content() throws(DecodeError) -> (generation: UInt32, snapshot: SnapshotID?, base: LogBase) {
+    public func content() throws(DecodeError) -> SnapshotID {
         try checkVersion(version, current: WireVersions.snapshot, "SnapshotRecord.version")
-        var snapshot: SnapshotID?
-        if let value = self.snapshot { snapshot = try SnapshotID(wire: value) }
-        return (generation, snapshot, try mapped(base, "SnapshotRecord.base"))
-    }
-}
-
-extension AppliedRecord {
-    /// The state machine stands at `base.index`, with `base`'s configuration in force.
-    public init(_ base: LogBase) {
-        self.init(
-            version: WireVersions.applied, index: base.index.rawValue, term: base.term.rawValue, chain: base.chain,
-            configuration: base.configuration.wire)
-    }
-
-    /// The record's content, checked: the point from which the log is applied again.
-    public func content() throws(DecodeError) -> LogBase {
-        try checkVersion(version, current: WireVersions.applied, "AppliedRecord.version")
-        return LogBase(
-            index: try identity(index, "AppliedRecord.index"), term: try identity(term, "AppliedRecord.term"),
-            chain: chain, configuration: try mapped(configuration, "AppliedRecord.configuration"))
+        return try mapped(snapshot, "SnapshotRecord.snapshot")
     }
 }
 
