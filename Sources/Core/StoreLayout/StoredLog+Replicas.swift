@@ -3,6 +3,7 @@ public import ClusterBase
 public import NodePorts
 public import RaftCore
 internal import Schema
+internal import WireFormat
 
 /// What a node finds of its replica of a group when it starts.
 public enum RestoredReplica: Sendable {
@@ -131,18 +132,22 @@ extension StoredLog {
                 if try isEmpty(group, store) { return .none }
                 throw .damage(LogDamage(group, "the replica record is missing"))
             }
-            id = ReplicaID(replica.replica)
-            switch replica.standing {
-            case .tombstone: return .tombstone(ReplicaID(replica.replica))
+            let (found, standing) = try content("replica record", group) { () throws(DecodeError) in
+                try replica.content()
+            }
+            id = found
+            switch standing {
+            case .tombstone: return .tombstone(found)
             case .normal: break
             case .damaged: throw .damage(LogDamage(group, "it was found damaged before"))
+            // Given out by no version: a snapshot switches atomically.
             case .installing, .unspecified, .unrecognized:
-                throw .damage(LogDamage(group, "the replica record has the unknown standing \(replica.standing.rawValue)"))
+                throw .damage(LogDamage(group, "the replica record has the unknown standing \(standing.rawValue)"))
             }
             let (hardState, last, base) = try restoreHead(group, store)
             let snapshot = try restoreSnapshot(group, store)
             let log = try scanLog(group, hardState, base, last, cacheBytesMax, store)
-            return .log(ReplicaID(replica.replica), log, snapshot: snapshot)
+            return .log(found, log, snapshot: snapshot)
         } catch {
             switch error {
             case .store(let error): throw error
@@ -193,21 +198,10 @@ extension StoredLog {
         guard let stored = try required(LogBaseRecord.self, LogKey.base(group), "base record", group, store) else {
             throw .damage(LogDamage(group, "the base record is missing"))
         }
-        let base: LogBase
-        do throws(DecodeError) {
-            guard let wire = stored.base else { throw DecodeError(.missing, field: "LogBaseRecord.base") }
-            base = try LogBase(wire)
-        } catch {
-            throw .damage(LogDamage(group, "the base record is unreadable: \(error)"))
-        }
-        let state = HardState(
-            term: Term(hard.term), votedFor: hard.votedFor.map { ReplicaID($0) }, commit: LogIndex(hard.commit))
-        let last = LogIndex(hard.last)
+        let (state, last) = try content("hard state record", group) { () throws(DecodeError) in try hard.content() }
+        let base = try content("base record", group) { () throws(DecodeError) in try stored.content() }
         if last < base.index {
             throw .damage(LogDamage(group, "the hard state record ends it at \(last), before its base \(base.index)"))
-        }
-        if state.commit > last {
-            throw .damage(LogDamage(group, "the hard state record has \(state.commit) committed and \(last) as the end"))
         }
         if base.term > state.term {
             throw .damage(
@@ -221,11 +215,16 @@ extension StoredLog {
     ) throws(RestoreFailure) -> SnapshotID? {
         guard let record = try required(SnapshotRecord.self, LogKey.snapshot(group), "snapshot record", group, store)
         else { return nil }
+        return try content("snapshot record", group) { () throws(DecodeError) in try record.content() }
+    }
+
+    private static func content<Content>(
+        _ name: String, _ group: GroupID, _ read: () throws(DecodeError) -> Content
+    ) throws(RestoreFailure) -> Content {
         do throws(DecodeError) {
-            guard let wire = record.snapshot else { throw DecodeError(.missing, field: "SnapshotRecord.snapshot") }
-            return try SnapshotID(wire)
+            return try read()
         } catch {
-            throw .damage(LogDamage(group, "the snapshot record is unreadable: \(error)"))
+            throw .damage(LogDamage(group, "the \(name) is unreadable: \(error)"))
         }
     }
 
