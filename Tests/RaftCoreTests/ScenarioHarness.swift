@@ -118,7 +118,6 @@ struct ScenarioHarness {
         replicas[id]?.pending = []
         replicas[id]?.fetches = []
         replicas[id]?.incarnation += 1
-        queue.removeAll { $0.message.to.replica.rawValue == id }
     }
 
     // MARK: Steps
@@ -211,7 +210,9 @@ struct ScenarioHarness {
 
     mutating func deliver(_ sent: Sent) {
         queue.removeAll { $0.number == sent.number }
-        line(text(sent.message))
+        let isLost = replicas[sent.message.to.replica.rawValue]?.raft == nil
+        line(text(sent.message) + (isLost ? " (lost)" : ""))
+        if isLost { return }
         step(sent.message.to.replica.rawValue, .received(sent.message))
     }
 
