@@ -48,6 +48,43 @@ import Testing
         #expect(raft.durable == LogIndex(3))
     }
 
+    @Test func `a write vouches for nothing that was replaced since, though it came back`() throws {
+        var raft = Self.follower([.noop], commit: 1)
+        let base = try #require(raft.chain(at: LogIndex(1)))
+        func entries(_ terms: [UInt64]) -> [Entry] {
+            var chain = base
+            var entries: [Entry] = []
+            for (i, term) in terms.enumerated() {
+                let entry = Entry(index: LogIndex(UInt64(i) + 2), term: Term(term), after: chain, content: .noop)
+                chain = entry.chain
+                entries.append(entry)
+            }
+            return entries
+        }
+        func append(_ term: UInt64, _ terms: [UInt64]) -> Input {
+            Self.message(
+                term,
+                .append(
+                    Append(
+                        previousIndex: LogIndex(1), previousTerm: Term(1), previousChain: base,
+                        commit: LogIndex(term == 3 ? 4 : 1), entries: entries(terms))))
+        }
+        var effects = Effects()
+        raft.step(append(1, [1, 1]), now: .origin, into: &effects)
+        raft.step(append(2, [2]), now: .origin, into: &effects)
+        raft.step(append(3, [1, 1, 3]), now: .origin, into: &effects)
+        let sequences = effects.writes.map(\.sequence)
+        #expect(sequences.count == 3 && raft.commit == LogIndex(4))
+        // A crash after the second write would find entry 2 of term 2: the state machine must not hold another.
+        raft.step(.persisted(sequence: sequences[0]), now: .origin, into: &effects)
+        #expect(raft.durable == LogIndex(1))
+        raft.step(.persisted(sequence: sequences[1]), now: .origin, into: &effects)
+        #expect(raft.durable == LogIndex(1))
+        #expect(effects.commit == LogIndex(1))
+        raft.step(.persisted(sequence: sequences[2]), now: .origin, into: &effects)
+        #expect(raft.durable == LogIndex(4) && effects.commit == LogIndex(4))
+    }
+
     @Test func `a replica that stops refuses its reads and does not lead`() throws {
         var raft = Self.follower([.noop, .command([1])], commit: 2)
         var effects = Effects()

@@ -323,7 +323,8 @@ public struct Raft: Sendable {
             pendingWrites.append(
                 PendingWrite(
                     sequence: writeSequence, last: log.last, term: term,
-                    votedForSelf: phase == .candidate && votedFor == peer.replica, installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
+                    votedForSelf: phase == .candidate && votedFor == peer.replica,
+                    installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
             isHardStateDirty = isStillDirty
             appendedFrom = nil
             baseToWrite = nil
