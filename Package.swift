@@ -31,7 +31,7 @@ let rooms: [Room] = [
     Room(name: "Placement", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "WireFormat", layer: .core,
-        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel"]),
+        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts"]),
     Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
     Room(
         name: "StoreLayout", layer: .core,
@@ -94,12 +94,18 @@ let package = Package(
         .library(name: "Simulator", targets: ["Simulator", "HistoryChecker", "ClusterBase"]),
     ],
     targets: rooms.map(target) + [
+        // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; a replay of its corpus elsewhere.
+        .executableTarget(
+            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz", exclude: ["Corpus"],
+            swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
         tests("RaftCoreTests", ["ClusterBase", "RaftCore"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
-        tests("WireFormatTests", ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat"]),
+        tests(
+            "WireFormatTests",
+            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "WireFormat"]),
         tests(
             "StoreLayoutTests",
             [

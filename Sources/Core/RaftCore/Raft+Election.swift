@@ -96,8 +96,9 @@ extension Raft {
         isHardStateDirty = true
         leader = nil
         phase = .candidate
-        failReads(&effects)
         isTransferCampaign = isTransfer
+        // A campaign asked for by the leader comes without a pre-vote, which would have done this.
+        failReads(&effects)
         resetVotes()
         restartElectionTimer(now)
         effects.events.append(.becameCandidate(term: term))
@@ -299,6 +300,11 @@ extension Raft {
         if phase == .follower && leader?.node == node && term == deniedTerm { forgetLeader(now, &effects) }
     }
 
+    /// Whoever asks for votes beyond the term it led does not lead any more.
+    mutating func forgetCampaigningLeader(_ message: Message, _ now: Instant, _ effects: inout Effects) {
+        if phase == .follower && leader == message.from && message.term > term { forgetLeader(now, &effects) }
+    }
+
     /// Safe at any time: a campaign still needs a majority that has lost the leader as well.
     private mutating func forgetLeader(_ now: Instant, _ effects: inout Effects) {
         leader = nil
@@ -316,8 +322,7 @@ extension Raft {
         campaignRounds = 0
         isTransferCampaign = false
         quorumDeadline = nil
-        transferTarget = nil
-        transferDeadline = nil
+        endTransfer(succeeded: false, &effects)
         reads.beginTerm()
         progress.removeAll(keepingCapacity: true)
         for member in configuration.members { progress.append(Progress(member: member, next: log.last.next, now: now)) }
@@ -343,10 +348,8 @@ extension Raft {
     /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
     /// Answers heard lately count only at the deadline: nothing would ask again when they have grown old.
     mutating func watchQuorum(_ now: Instant) {
-        let isQuorumTrusted = hasMajority {
-            progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node)
-        }
-        if isQuorumTrusted {
+        // What counts is doubt alone: a member that is doubted and answered just now must be looked at again.
+        if hasMajority({ progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node) }) {
             quorumDeadline = nil
         } else if quorumDeadline == nil {
             quorumDeadline = now + settings.suspicion
@@ -438,8 +441,10 @@ extension Raft {
     mutating func storageStalled(_ isStalled: Bool, _ now: Instant, _ effects: inout Effects) {
         guard isStorageStalled != isStalled else { return }
         isStorageStalled = isStalled
-        if isStalled { yieldLeadership(now, &effects) }
-        if isStalled && phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
+        if isStalled {
+            if phase == .leader { yieldLeadership(now, &effects) }
+            if phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
+        }
         if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
     }
 }

@@ -30,8 +30,10 @@ extension Raft {
         }
         switch message.body {
         case .preVote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             return receivePreVote(message, request, &effects)
         case .vote(let request):
+            forgetCampaigningLeader(message, now, &effects)
             if message.term >= term { return receiveVote(message, request, now, &effects) }
         case .preVoteAnswer(let answer):
             if !answer.isGranted && message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
@@ -230,15 +232,17 @@ extension Raft {
     mutating func stop(divergedAt index: LogIndex, _ effects: inout Effects) {
         isStopped = true
         effects.events.append(.diverged(at: index))
+        leaveOffice()
+        endTransfer(succeeded: false, &effects)
+        phase = .follower
+        leader = nil
+        electionDeadline = nil
+        isBroadcastOwed = false
         failReads(&effects)
         for read in reads.waiting {
             effects.reads.append(ReadOutcome(ticket: read.ticket, verdict: .refused(hint: nil)))
         }
         reads.waiting.removeAll()
-        phase = .follower
-        leader = nil
-        leaveOffice(&effects)
-        electionDeadline = nil
     }
 
     // MARK: Proposing
@@ -395,6 +399,7 @@ extension Raft {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
         guard let first = entries.first else { return fetchFailed(replica, &effects) }
         progress[i].isFetching = false
+        guard progress[i].state != .snapshot else { return }
         guard first.index == progress[i].next else {
             // The follower moved on while the disk was read.
             return sendAppends(to: i, isForced: false, now, &effects)
@@ -503,6 +508,8 @@ extension Raft {
         case .probe:
             // An answer to an older probe says nothing new.
             if previous != progress[i].next.previous { return }
+            // It said before that it holds this. Asked again by the timer, not as fast as the wire carries it.
+            if previous <= progress[i].match { return }
         case .replicate:
             if previous <= progress[i].match { return }
         }

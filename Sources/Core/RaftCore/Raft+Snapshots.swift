@@ -15,11 +15,14 @@ extension Raft {
             // Here already, as entries: nothing to install.
             if phase != .leader && base.index > commit && base.index <= log.last {
                 advanceCommit(to: base.index, &effects)
+                watchLeaderAfterChange(now)
             }
             effects.events.append(.snapshotIgnored(id))
-            if phase != .leader { acknowledgeInstall(source) }
+            acknowledgeInstall(source)
             return
         }
+        // It may come before any message of the term that made it.
+        if base.term > term { becomeFollower(base.term, leader: nil, now, &effects) }
         let tail = mutated(.installKeepsConflictingTail) ? conflictingTail(above: base.index) : []
         log.reset(to: base)
         logWasCut(after: base.index)
@@ -34,10 +37,17 @@ extension Raft {
         snapshotToWrite = id
         isHardStateDirty = true
         effects.events.append(.configurationApplied(index: base.index, base.configuration))
+        watchLeaderAfterChange(now)
         acknowledgeInstall(source)
     }
 
+    /// A snapshot may make a voter of a replica that had no need of a timer.
+    private mutating func watchLeaderAfterChange(_ now: Instant) {
+        if isLeaderDoubted && mayCampaign && electionDeadline == nil { restartElectionTimer(now) }
+    }
+
     private mutating func acknowledgeInstall(_ source: Peer) {
+        guard phase != .leader else { return }
         // To whoever leads by now, if this replica knows; the source may have lost its office since.
         let to = leader ?? source
         sendDurable(message(to: to, .appendAnswer(AppendAnswer(verdict: .accepted(match: commit), commit: commit))))

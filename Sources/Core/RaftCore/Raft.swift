@@ -186,9 +186,9 @@ public struct Raft: Sendable {
         if phase == .leader {
             for peer in progress where peer.retryAt != nil { take(peer.retryAt) }
             take(quorumDeadline)
-            take(transferDeadline)
             take(promotionDeadline)
         }
+        take(transferDeadline)
         take(reads.retryAt)
         return earliest
     }
@@ -199,6 +199,8 @@ public struct Raft: Sendable {
     public var lastTerm: Term { log.lastTerm }
     public var lastChain: UInt64 { log.lastChain }
     public var base: LogBase { log.base }
+    /// The index of the last configuration entry in the log, committed or not.
+    public var lastConfigurationIndex: LogIndex { log.configurations.last?.index ?? log.base.index }
     public var isLeader: Bool { phase == .leader }
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
@@ -209,7 +211,7 @@ public struct Raft: Sendable {
     public func chain(at index: LogIndex) -> UInt64? { log.chain(at: index) }
 
     /// The configuration that was in force at `index`, a committed index at or above the base.
-    func configuration(at index: LogIndex) -> Configuration {
+    public func configuration(at index: LogIndex) -> Configuration {
         var found = log.base.configuration
         for entry in log.configurations where entry.index <= index {
             if case .configuration(let configuration) = entry.content { found = configuration }
@@ -278,10 +280,10 @@ public struct Raft: Sendable {
             campaign(now, &effects)
         }
         if let at = reads.retryAt, now >= at { retryReads(now, &effects) }
+        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         guard phase == .leader else { return }
         checkQuorum(now, &effects)
         guard phase == .leader else { return }
-        if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         for i in 0..<progress.count {
             if let at = progress[i].retryAt, now >= at { repeatAppend(to: i, now, &effects) }
         }
@@ -426,7 +428,9 @@ public struct Raft: Sendable {
         phase = .follower
         leader = newLeader
         isTransferCampaign = false
-        if wasLeading { leaveOffice(&effects) }
+        if wasLeading { leaveOffice() }
+        // The target's campaign ends the leader's office, but only the next leader's name tells how it went.
+        if let newLeader { endTransfer(succeeded: newLeader.replica == transferTarget, &effects) }
         if isNews {
             failReads(&effects)
             effects.events.append(.becameFollower(term: term, leader: newLeader))
@@ -439,11 +443,10 @@ public struct Raft: Sendable {
         }
     }
 
-    mutating func leaveOffice(_ effects: inout Effects) {
+    mutating func leaveOffice() {
         progress.removeAll(keepingCapacity: true)
         quorumDeadline = nil
         promotionDeadline = nil
-        if transferTarget != nil { endTransfer(succeeded: leader?.replica == transferTarget, &effects) }
         uncommittedBytes = 0
     }
 
