@@ -239,7 +239,9 @@ let knownBugs: [KnownBug] = [
     },
     KnownBug(mutant: .entryDurableBeforeItsTerm, reference: "openraft io_ordering.md") { settings in
         var cluster = alone(three, settings, term: 1)
+        cluster.persistsAtOnce = false
         cluster.step(1, .received(cluster.append(from: 2, to: 1, term: 5, after: nil, entries([5]), commit: 0)))
+        cluster.crash(1, durable: 1)
         let disk = cluster[1].disk
         cluster.check(disk.hardState.term >= (disk.entries.last?.term ?? .zero), "an entry is durable before its term")
         return cluster.problems
@@ -395,6 +397,7 @@ let knownBugs: [KnownBug] = [
         cluster.step(1, .compact(through: LogIndex(7), chain: cluster[1].disk.chain(at: LogIndex(7)) ?? 0))
         cluster.heal()
         cluster.live(for: .seconds(1))
+        cluster.check(cluster[1].raft.deadline == nil, "a follower is asked for ever after its snapshot")
         cluster.propose(1, [9])
         cluster.run(for: .seconds(2))
         cluster.check(cluster.isConverged([1, 2, 3]), "a follower is not served after its snapshot")

@@ -1,4 +1,5 @@
 import ClusterBase
+import Glibc
 import Testing
 
 @testable import RaftCore
@@ -238,12 +239,15 @@ struct Storm {
     }
 }
 
+/// A soak sets STORMS to more; they run by the thousand in a release build.
+private let stormsPerPart = getenv("STORMS").flatMap { Int(String(cString: $0)) } ?? 25
+
 @Suite struct PaperPropertyTests {
     /// Raft figure 3: election safety, log matching, leader completeness, state machine safety.
     @Test(arguments: 0..<8)
     func `storms break none of the five properties and leave no group stuck`(part: Int) {
-        for i in 0..<25 {
-            let problems = Storm.run(seed: UInt64(part * 1_000 + i), steps: 600, withMembership: false)
+        for i in 0..<stormsPerPart {
+            let problems = Storm.run(seed: UInt64(part * 1_000_000 + i), steps: 600, withMembership: false)
             #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
             if !problems.isEmpty { break }
         }
@@ -251,8 +255,8 @@ struct Storm {
 
     @Test(arguments: 0..<8)
     func `storms with membership changes break none of them either`(part: Int) {
-        for i in 0..<25 {
-            let problems = Storm.run(seed: UInt64(100_000 + part * 1_000 + i), steps: 800, withMembership: true)
+        for i in 0..<stormsPerPart {
+            let problems = Storm.run(seed: UInt64(10_000_000 + part * 1_000_000 + i), steps: 800, withMembership: true)
             #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
             if !problems.isEmpty { break }
         }

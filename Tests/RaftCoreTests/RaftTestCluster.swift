@@ -301,7 +301,8 @@ struct RaftTestCluster {
             let message = network.remove(at: i)
             deliver(message)
             budget -= 1
-            if budget == 0 { return problems.append("messages never come to an end") }
+            if budget == 0 { problems.append("messages never come to an end") }
+            if !problems.isEmpty { return }
         }
     }
 
@@ -331,10 +332,8 @@ struct RaftTestCluster {
             now = max(now, next)
             for id in upIDs where self[id].raft.deadline.map({ $0 <= now }) == true { step(id, .tick) }
             budget -= 1
-            if budget == 0 {
-                problems.append("timers never come to an end")
-                break
-            }
+            if budget == 0 { problems.append("timers never come to an end") }
+            if !problems.isEmpty { break }
         }
         now = end
     }
@@ -361,7 +360,7 @@ struct RaftTestCluster {
     /// Time with beats every 15 ms.
     mutating func live(for length: Nanoseconds) {
         let end = now + length
-        while now < end {
+        while now < end, problems.isEmpty {
             beat()
             run(for: min(.milliseconds(15), end - now))
         }

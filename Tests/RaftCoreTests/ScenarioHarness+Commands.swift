@@ -61,9 +61,7 @@ extension ScenarioHarness {
             return number
         }
 
-        static func list(_ text: String) throws -> [UInt64] {
-            try text.split(separator: ",").map { try number(String($0)) }
-        }
+        static func list(_ text: String) throws -> [UInt64] { try text.split(separator: ",").map { try number(String($0)) } }
 
         func list(_ key: String) throws -> [UInt64] { try named[key].map { try Arguments.list($0) } ?? [] }
 
@@ -116,9 +114,7 @@ extension ScenarioHarness {
             line("after \(raft.base.term)/\(raft.base.index) \(text(raft.base.configuration))")
             var index = raft.base.index.next
             while index <= raft.lastIndex {
-                line(
-                    raft.cachedEntry(at: index).map { text($0) }
-                        ?? "\(raft.term(at: index)?.rawValue ?? 0)/\(index) on disk")
+                line(raft.cachedEntry(at: index).map { text($0) } ?? "\(raft.term(at: index)?.rawValue ?? 0)/\(index) on disk")
                 index = index.next
             }
         default: try storage(verb, arguments)
@@ -172,8 +168,7 @@ extension ScenarioHarness {
             chain = entry.chain
             disk.entries.append(entry)
         }
-        disk.hardState.term =
-            try arguments.named["term"].map { Term(try Arguments.number($0)) } ?? disk.entries.last?.term ?? .zero
+        disk.hardState.term = try arguments.named["term"].map { Term(try Arguments.number($0)) } ?? disk.entries.last?.term ?? .zero
         disk.hardState.votedFor = try arguments.named["vote"].map { ReplicaID(try Arguments.number($0)) }
         disk.hardState.commit = LogIndex(try arguments.named["commit"].map { try Arguments.number($0) } ?? 0)
         replicas[id]?.disk = disk
