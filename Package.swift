@@ -31,7 +31,7 @@ let rooms: [Room] = [
     Room(name: "Placement", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "WireFormat", layer: .core,
-        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel"]),
+        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts"]),
     Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
     Room(
         name: "StoreLayout", layer: .core,
@@ -94,15 +94,24 @@ let package = Package(
         .library(name: "Simulator", targets: ["Simulator", "HistoryChecker", "ClusterBase"]),
     ],
     targets: rooms.map(target) + [
+        // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; a replay of its corpus elsewhere.
+        .executableTarget(
+            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz", exclude: ["Corpus"],
+            swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
         tests("RaftCoreTests", ["ClusterBase", "RaftCore"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
-        tests("WireFormatTests", ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat"]),
+        tests(
+            "WireFormatTests",
+            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "WireFormat"]),
         tests(
             "StoreLayoutTests",
-            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout"]),
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
+                "StoreLayout",
+            ]),
         tests(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
@@ -118,7 +127,9 @@ let package = Package(
 let layers = Dictionary(uniqueKeysWithValues: rooms.map { ($0.name, $0.layer) })
 for room in rooms {
     for name in room.imports {
-        guard let layer = layers[name] else { fatalError("\(room.name) imports \(name), which is no room of this house") }
+        guard let layer = layers[name] else {
+            fatalError("\(room.name) imports \(name), which is no room of this house")
+        }
         if room.layer.isPure && !layer.isPure {
             fatalError("\(room.name) is pure and may not depend on \(name), which acts on the world")
         }

@@ -43,9 +43,12 @@ public enum StoredRecord {
 
     private static func checksum(_ record: [UInt8], count: Int, key: [UInt8]) -> UInt32 {
         var crc = CRC32C()
-        var prefix = ByteWriter(capacity: 4)
-        prefix.fixed32(UInt32(truncatingIfNeeded: key.count))
-        crc.add(prefix.storage)
+        let count32 = UInt32(truncatingIfNeeded: key.count)
+        let prefix: InlineArray<4, UInt8> = [
+            UInt8(truncatingIfNeeded: count32), UInt8(truncatingIfNeeded: count32 >> 8),
+            UInt8(truncatingIfNeeded: count32 >> 16), UInt8(truncatingIfNeeded: count32 >> 24),
+        ]
+        crc.add(prefix.span)
         crc.add(key)
         crc.add(record.span.extracting(first: count))
         return crc.value

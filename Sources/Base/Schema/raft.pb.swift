@@ -1223,6 +1223,8 @@ public struct RaftBeat: WireMessage {
     public var changes: [RaftBeat.LeadershipChange] = []
     public var isWhole: Bool = false
     public var acknowledgedVersion: UInt64 = 0
+    /// The version that the first of `changes` follows.
+    public var changesAfter: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1238,7 +1240,8 @@ public struct RaftBeat: WireMessage {
         leadershipVersion: UInt64 = 0,
         changes: [RaftBeat.LeadershipChange] = [],
         isWhole: Bool = false,
-        acknowledgedVersion: UInt64 = 0
+        acknowledgedVersion: UInt64 = 0,
+        changesAfter: UInt64 = 0
     ) {
         self.incarnation = incarnation
         self.sequence = sequence
@@ -1251,6 +1254,7 @@ public struct RaftBeat: WireMessage {
         self.changes = changes
         self.isWhole = isWhole
         self.acknowledgedVersion = acknowledgedVersion
+        self.changesAfter = changesAfter
     }
 
     public static var messageName: String { "Beat" }
@@ -1268,6 +1272,7 @@ public struct RaftBeat: WireMessage {
         case 9: "changes"
         case 10: "is_whole"
         case 11: "acknowledged_version"
+        case 12: "changes_after"
         default: nil
         }
     }
@@ -1315,6 +1320,10 @@ public struct RaftBeat: WireMessage {
             writer.tag(88)
             writer.varint(self.acknowledgedVersion)
         }
+        if self.changesAfter != 0 {
+            writer.tag(96)
+            writer.varint(self.changesAfter)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1346,6 +1355,8 @@ public struct RaftBeat: WireMessage {
                 self.isWhole = try reader.bool()
             case 88:
                 self.acknowledgedVersion = try reader.uint64()
+            case 96:
+                self.changesAfter = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -111,6 +111,8 @@ public enum Event: Hashable, Sendable {
     case transferEnded(succeeded: Bool)
     case transferRefused
     case snapshotInstalled(LogIndex)
+    /// A snapshot that came in holds nothing new; the shell drops it.
+    case snapshotIgnored(SnapshotID)
     case ignoredStaleTerm(from: Peer, term: Term)
     case ignoredStaleEpoch(from: Peer, epoch: Epoch)
     /// This replica's epoch or id is out of date; it must not campaign until it hears from its group again.

@@ -65,8 +65,9 @@ extension Configuration {
         for member in members {
             hash.add(member.peer.replica.rawValue)
             hash.add(member.peer.node.rawValue)
-            hash.add(UInt64(member.role.rawValue) << 16 | UInt64(member.promotesItself ? 1 : 0) << 8
-                | UInt64(UInt8(bitPattern: member.priority)))
+            hash.add(
+                UInt64(member.role.rawValue) << 16 | UInt64(member.promotesItself ? 1 : 0) << 8
+                    | UInt64(UInt8(bitPattern: member.priority)))
         }
         hash.add(epoch.rawValue)
         hash.add(replicaHighest.rawValue)

@@ -56,7 +56,9 @@ public struct RestoredLog: Sendable {
     /// Adds the next entry, as a scan over the stored log meets it.
     public mutating func append(_ entry: Entry) {
         precondition(entry.index == last.next, "entry \(entry.index) does not follow \(last)")
-        if (terms.last?.term ?? base.term) != entry.term { terms.append(TermStart(index: entry.index, term: entry.term)) }
+        if (terms.last?.term ?? base.term) != entry.term {
+            terms.append(TermStart(index: entry.index, term: entry.term))
+        }
         if case .configuration = entry.content { configurations.append(entry) }
         tail.append(entry)
         last = entry.index

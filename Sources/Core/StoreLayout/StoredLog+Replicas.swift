@@ -125,6 +125,21 @@ extension StoredLog {
     public static func restore(
         _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> RestoredReplica {
+        try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: false, in: store)
+    }
+
+    #if MUTANTS
+    /// What others did: the log ends where it can't be read.
+    public static func restoreUpToDamage(
+        _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
+        try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: true, in: store)
+    }
+    #endif
+
+    private static func restore(
+        _ group: GroupID, cacheBytesMax: Int, endsAtDamage: Bool, in store: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
         var id: ReplicaID?
         do throws(RestoreFailure) {
             guard let replica = try required(ReplicaRecord.self, LogKey.replica(group), "replica record", group, store)
@@ -146,7 +161,7 @@ extension StoredLog {
             }
             let (hardState, last, base) = try restoreHead(group, store)
             let snapshot = try restoreSnapshot(group, store)
-            let log = try scanLog(group, hardState, base, last, cacheBytesMax, store)
+            let log = try scanLog(group, hardState, base, last, cacheBytesMax, endsAtDamage, store)
             return .log(found, log, snapshot: snapshot)
         } catch {
             switch error {
@@ -230,7 +245,7 @@ extension StoredLog {
 
     private static func scanLog(
         _ group: GroupID, _ hardState: HardState, _ base: LogBase, _ last: LogIndex, _ cacheBytesMax: Int,
-        _ store: some OrderedReader
+        _ endsAtDamage: Bool, _ store: some OrderedReader
     ) throws(RestoreFailure) -> RestoredLog {
         var log = RestoredLog(empty: base, hardState: hardState)
         var damage: LogDamage?
@@ -245,7 +260,7 @@ extension StoredLog {
                         if damage == nil {
                             log.append(entry)
                             tailBytes += entry.byteCount
-                            if tailBytes > tailSlack * cacheBytesMax { cut(&log.tail, &tailBytes, to: cacheBytesMax) }
+                            if tailBytes > tailSlack * cacheBytesMax { cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit) }
                         }
                     }
                     return damage == nil
@@ -256,8 +271,8 @@ extension StoredLog {
             }
             if damage == nil && log.last < last { damage = missing(log.last.next, group) }
         }
-        if let damage { throw .damage(damage) }
-        cut(&log.tail, &tailBytes, to: cacheBytesMax)
+        if let damage, !endsAtDamage { throw .damage(damage) }
+        cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit)
         return log
     }
 
@@ -282,10 +297,10 @@ extension StoredLog {
         return nil
     }
 
-    /// Drops the oldest entries above the bound, and never the newest.
-    private static func cut(_ tail: inout [Entry], _ bytes: inout Int, to bytesMax: Int) {
+    /// Drops the oldest entries above the bound, and never the newest, nor any that may still be in conflict.
+    private static func cut(_ tail: inout [Entry], _ bytes: inout Int, to bytesMax: Int, from kept: LogIndex) {
         var first = 0
-        while bytes > bytesMax, first + 1 < tail.count {
+        while bytes > bytesMax, first + 1 < tail.count, tail[first].index < kept {
             bytes -= tail[first].byteCount
             first += 1
         }

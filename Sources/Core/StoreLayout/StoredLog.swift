@@ -36,6 +36,15 @@ public enum StoredLog {
     public static func add(_ groupWrite: GroupWrite, to batch: inout WriteBatch) {
         let group = groupWrite.group
         let write = groupWrite.write
+        switch groupWrite.act {
+        case .write: break
+        case .create:
+            batch.delete(LogKey.all(group))
+            putReplica(groupWrite.replica, .normal, group, into: &batch)
+        case .destroy:
+            batch.delete(LogKey.all(group))
+            return putReplica(groupWrite.replica, .tombstone, group, into: &batch)
+        }
         for entry in write.entries { putEntry(entry, group, into: &batch) }
         if let base = write.base {
             putBase(base, group, into: &batch)

@@ -41,6 +41,7 @@ extension Beat: WireMapped {
             storagePulseAge: try elapsed(wire.storagePulseAge, "Beat.storage_pulse_age"),
             leadershipDigest: wire.leadershipDigest,
             leadershipVersion: try number(wire.leadershipVersion, "Beat.leadership_version"),
+            changesAfter: try number(wire.changesAfter, "Beat.changes_after"),
             changes: try mapped(wire.changes, max: WireLimits.changesMax, "Beat.changes"), isWhole: wire.isWhole,
             acknowledgedVersion: try number(wire.acknowledgedVersion, "Beat.acknowledged_version"))
     }
@@ -50,6 +51,7 @@ extension Beat: WireMapped {
             incarnation: incarnation.rawValue, sequence: sequence, sentAt: sentAt.nanoseconds, echo: echo?.wire,
             enginePulseAge: enginePulseAge.count, storagePulseAge: storagePulseAge.count,
             leadershipDigest: leadershipDigest, leadershipVersion: leadershipVersion, changes: changes.map(\.wire),
-            isWhole: isWhole, acknowledgedVersion: acknowledgedVersion)
+            isWhole: isWhole, acknowledgedVersion: acknowledgedVersion,
+            changesAfter: changesAfter)
     }
 }

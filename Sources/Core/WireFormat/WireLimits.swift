@@ -1,3 +1,5 @@
+import RaftCore
+
 /// What a peer or a disk may claim. Each bound is far above what a correct node sends and far below what would trap or
 /// exhaust memory; beyond it the value is refused with a `DecodeError`.
 public enum WireLimits {
@@ -11,7 +13,7 @@ public enum WireLimits {
     /// Raft messages of one frame; the smallest takes 13 bytes.
     public static let groupMessagesMax = frameBytesMax / 13
     /// Leadership changes of one beat; the smallest takes 4 bytes.
-    public static let changesMax = frameBytesMax / 4
+    public static let changesMax = Beat.changesMax
     /// Commands of one forwarded proposal; the smallest takes 2 bytes.
     public static let commandsMax = frameBytesMax / 2
     /// Snapshot messages of one frame; the smallest takes 12 bytes.

@@ -1,0 +1,450 @@
+import ClusterBase
+
+// Elections: pre-vote, vote, doubt, transfer.
+
+extension Raft {
+    /// Whether this replica may ask for votes.
+    var mayCampaign: Bool {
+        guard !isStopped, !isFenced, !isStorageStalled, let member = configuration.member(peer.replica) else {
+            return false
+        }
+        return member.role.isVoting
+    }
+
+    /// The configuration that a campaign is judged by.
+    private var campaignConfiguration: Configuration {
+        #if MUTANTS
+        if settings.mutant == .campaignsWithUnappliedConfiguration, let previous = previousConfiguration {
+            return previous
+        }
+        #endif
+        return configuration
+    }
+
+    mutating func restartElectionTimer(_ now: Instant) {
+        let base = settings.suspicion
+        electionDeadline = now + base + random.within(.zero...base) + priorityDelay
+    }
+
+    /// A higher priority campaigns earlier. The handicap shrinks with every failed round, so that a low priority that
+    /// is left alone is not kept waiting.
+    private var priorityDelay: Nanoseconds {
+        guard let own = configuration.member(peer.replica) else { return .zero }
+        var best = own.priority
+        for member in configuration.members where member.role.isVoting { best = max(best, member.priority) }
+        let steps = min(Int64(best) - Int64(own.priority), 16)
+        return settings.suspicion * steps / (4 * (campaignRounds + 1))
+    }
+
+    /// Doubt of the leader starts a campaign after a short random wait: the others doubt it at about the same time.
+    private mutating func campaignSoon(_ now: Instant) {
+        electionDeadline = now + random.within(.zero...(settings.suspicion / 4)) + priorityDelay
+    }
+
+    mutating func campaign(_ now: Instant, _ effects: inout Effects) {
+        guard phase != .leader else { return }
+        guard mayCampaign else {
+            // A learner, or a replica that is removed or fenced, waits to be told.
+            if phase != .follower { becomeFollower(term, leader: leader, now, &effects) }
+            if configuration.member(peer.replica)?.role.isVoting == true && !isFenced { restartElectionTimer(now) }
+            return
+        }
+        campaignRounds = min(campaignRounds + 1, 16)
+        leader = nil
+        phase = .preCandidate
+        isTransferCampaign = false
+        failReads(&effects)
+        resetVotes()
+        restartElectionTimer(now)
+        effects.events.append(.becamePreCandidate(term: term))
+        if mutated(.voteClearedByPreCandidate) {
+            votedFor = nil
+            isHardStateDirty = true
+        }
+        let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: false)
+        for member in configuration.members where member.role.isVoting && member.peer != peer {
+            var message = message(to: member.peer, .preVote(request))
+            message.term = term.next
+            effects.messages.append(message)
+        }
+        tally(peer.replica, granted: true, now, &effects)
+    }
+
+    private mutating func resetVotes() {
+        votes.removeAll(keepingCapacity: true)
+        for _ in configuration.members { votes.append(0) }
+        if mutated(.preVoteCountedAsVote), phase == .candidate, let own = configuration.position(of: peer.replica) {
+            // The answers to the pre-vote stay counted.
+            votes[own] = 1
+            for i in 0..<votes.count where preVotesGranted.contains(configuration.members[i].peer.replica) {
+                votes[i] = 1
+            }
+        }
+    }
+
+    private var preVotesGranted: [ReplicaID] {
+        #if MUTANTS
+        return mutantPreVotes
+        #else
+        return []
+        #endif
+    }
+
+    private mutating func becomeCandidate(isTransfer: Bool, _ now: Instant, _ effects: inout Effects) {
+        term = term.next
+        votedFor = peer.replica
+        isHardStateDirty = true
+        leader = nil
+        phase = .candidate
+        isTransferCampaign = isTransfer
+        // A campaign asked for by the leader comes without a pre-vote, which would have done this.
+        failReads(&effects)
+        resetVotes()
+        restartElectionTimer(now)
+        effects.events.append(.becameCandidate(term: term))
+        // The requests, like the own vote, count on a term that is durable.
+        let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: isTransfer)
+        for member in campaignConfiguration.members where member.role.isVoting && member.peer != peer {
+            sendDurable(message(to: member.peer, .vote(request)))
+        }
+    }
+
+    /// Takes in one answer and acts on the count. A majority of each half of a joint configuration is needed.
+    mutating func tally(_ replica: ReplicaID, granted: Bool, _ now: Instant, _ effects: inout Effects) {
+        guard phase == .candidate || phase == .preCandidate else { return }
+        if let i = configuration.position(of: replica), i < votes.count, votes[i] == 0 { votes[i] = granted ? 1 : -1 }
+        guard hasMajority(votesGranted) else { return }
+        if phase == .preCandidate {
+            #if MUTANTS
+            mutantPreVotes = configuration.members.indices.filter { votes[$0] > 0 }
+                .map { configuration.members[$0].peer.replica }
+            #endif
+            becomeCandidate(isTransfer: false, now, &effects)
+        } else {
+            becomeLeader(now, &effects)
+        }
+    }
+
+    private func votesGranted(_ i: Int) -> Bool { i < votes.count && votes[i] > 0 }
+
+    /// Whether the members that satisfy `holds` are a majority of the configuration, of both halves if it is joint.
+    func hasMajority(_ holds: (Int) -> Bool) -> Bool {
+        let members = campaignConfigurationMembers
+        var old = 0
+        var oldHeld = 0
+        var new = 0
+        var newHeld = 0
+        for i in 0..<members.count {
+            let role = members[i].role
+            guard role.isVoting else { continue }
+            let isHeld = holds(i)
+            if role.votesInOldHalf {
+                old += 1
+                if isHeld { oldHeld += 1 }
+            }
+            if role.votesInNewHalf {
+                new += 1
+                if isHeld { newHeld += 1 }
+            }
+        }
+        return oldHeld > old / 2 && newHeld > new / 2
+    }
+
+    private var campaignConfigurationMembers: [Member] {
+        #if MUTANTS
+        if settings.mutant == .campaignsWithUnappliedConfiguration, phase != .leader,
+            let previous = previousConfiguration
+        {
+            // Same positions as `votes`: members the old configuration did not have are left out of the count.
+            return configuration.members.map { member in
+                var old = member
+                old.role = previous.member(member.peer.replica)?.role ?? .learner
+                return old
+            }
+        }
+        #endif
+        return configuration.members
+    }
+
+    // MARK: Answering
+
+    /// A candidate's log must be at least as up to date as ours (Raft §5.4.1).
+    private func isUpToDate(_ request: VoteRequest) -> Bool {
+        if mutated(.logsComparedByIndexFirst) { return request.lastIndex >= log.last }
+        if request.lastTerm != log.lastTerm { return request.lastTerm > log.lastTerm }
+        return request.lastIndex >= log.last
+    }
+
+    private func answer(_ message: Message, isGranted: Bool) -> VoteAnswer {
+        VoteAnswer(
+            isGranted: isGranted, campaignTerm: message.term,
+            leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader)
+    }
+
+    /// While the own leader is alive no other is wanted. A leader that campaigns itself leads no more.
+    private func isWelcome(_ candidate: Peer) -> Bool { !isLeader && (isLeaderDoubted || leader == candidate) }
+
+    /// A pre-vote changes nothing here: no term, no vote, no timer (Raft thesis §9.6).
+    mutating func receivePreVote(_ message: Message, _ request: VoteRequest, _ effects: inout Effects) {
+        let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
+        let isGranted =
+            message.term > term && isWelcome(message.from) && isUpToDate(request) && isKnown
+        sendDurable(self.message(to: message.from, .preVoteAnswer(answer(message, isGranted: isGranted))))
+    }
+
+    /// Judged by term and log alone, never by whether this replica's configuration knows the candidate (etcd #10998).
+    mutating func receiveVote(_ message: Message, _ request: VoteRequest, _ now: Instant, _ effects: inout Effects) {
+        // A transfer is the leader's own wish.
+        if message.term > term && !isWelcome(message.from) && !request.isTransfer {
+            sendDurable(self.message(to: message.from, .voteAnswer(answer(message, isGranted: false))))
+            return
+        }
+        if message.term > term {
+            // The target of a transfer campaigns: the office is handed over, whoever wins.
+            if phase == .leader && request.isTransfer && transferTarget == message.from.replica {
+                endTransfer(succeeded: true, &effects)
+            }
+            becomeFollower(message.term, leader: nil, now, &effects)
+        }
+        let isFree = votedFor == nil || votedFor == message.from.replica
+        let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
+        let isGranted = message.term == term && isFree && leader == nil && isUpToDate(request) && isKnown
+        if isGranted {
+            if votedFor == nil {
+                votedFor = message.from.replica
+                isHardStateDirty = true
+            }
+            restartElectionTimer(now)
+        }
+        let reply = self.message(to: message.from, .voteAnswer(answer(message, isGranted: isGranted)))
+        // The vote is durable before the answer leaves, else a restart could vote twice (Raft §5.2).
+        if mutated(.voteAnsweredBeforeDurable) {
+            effects.messages.append(reply)
+        } else {
+            sendDurable(reply)
+        }
+    }
+
+    mutating func receivePreVoteAnswer(
+        _ message: Message, _ answer: VoteAnswer, _ now: Instant, _ effects: inout Effects
+    ) {
+        if answer.isGranted {
+            if phase == .preCandidate && answer.campaignTerm == term.next {
+                tally(message.from.replica, granted: true, now, &effects)
+            }
+            return
+        }
+        guard phase == .preCandidate else { return }
+        tally(message.from.replica, granted: false, now, &effects)
+        guard let named = answer.leader, named != peer else { return }
+        if message.term == term && !isSuspected(named.node) {
+            // The group has a leader that this replica did not know: follow it and stop campaigning.
+            becomeFollower(term, leader: named, now, &effects)
+        } else if message.term < term {
+            // The others follow a leader of an older term. It must hear of ours, or this replica stays cut off.
+            sendDurable(self.message(to: named, .stale))
+        }
+    }
+
+    mutating func receiveVoteAnswer(_ message: Message, _ answer: VoteAnswer, _ now: Instant, _ effects: inout Effects)
+    {
+        let isCurrent = answer.campaignTerm == term && message.term <= term
+        guard phase == .candidate && (isCurrent || mutated(.lateVoteCounted)) else { return }
+        tally(message.from.replica, granted: answer.isGranted, now, &effects)
+    }
+
+    // MARK: Doubt
+
+    mutating func nodeSuspected(_ node: NodeID, _ now: Instant, _ effects: inout Effects) {
+        if !isSuspected(node) { suspected.append(node) }
+        if phase == .leader {
+            for i in 0..<progress.count where progress[i].member.peer.node == node {
+                progress[i].retryAt = nil
+                progress[i].caughtUpSince = nil
+            }
+            watchQuorum(now)
+        } else if leader?.node == node {
+            campaignSoon(now)
+        }
+    }
+
+    mutating func nodeAlive(_ node: NodeID, _ now: Instant, _ effects: inout Effects) {
+        suspected.removeAll { $0 == node }
+        if phase == .leader {
+            watchQuorum(now)
+            for i in 0..<progress.count where progress[i].member.peer.node == node && progress[i].member.peer != peer {
+                progress[i].heardAt = now
+                greet(i, now, &effects)
+            }
+        } else if leader?.node == node {
+            electionDeadline = nil
+            campaignRounds = 0
+        }
+    }
+
+    mutating func nodeRestarted(_ node: NodeID, _ now: Instant, _ effects: inout Effects) {
+        if phase == .leader {
+            for i in 0..<progress.count where progress[i].member.peer.node == node && progress[i].member.peer != peer {
+                greet(i, now, &effects)
+            }
+        } else if leader?.node == node {
+            forgetLeader(now, &effects)
+        }
+    }
+
+    mutating func linkBroken(_ node: NodeID, _ now: Instant, _ effects: inout Effects) {
+        if phase != .leader && leader?.node == node { forgetLeader(now, &effects) }
+    }
+
+    mutating func leadershipDenied(_ node: NodeID, _ deniedTerm: Term, _ now: Instant, _ effects: inout Effects) {
+        if phase == .follower && leader?.node == node && term == deniedTerm { forgetLeader(now, &effects) }
+    }
+
+    /// Whoever asks for votes beyond the term it led does not lead any more.
+    mutating func forgetCampaigningLeader(_ message: Message, _ now: Instant, _ effects: inout Effects) {
+        if phase == .follower && leader == message.from && message.term > term { forgetLeader(now, &effects) }
+    }
+
+    /// Safe at any time: a campaign still needs a majority that has lost the leader as well.
+    private mutating func forgetLeader(_ now: Instant, _ effects: inout Effects) {
+        leader = nil
+        failReads(&effects)
+        effects.events.append(.becameFollower(term: term, leader: nil))
+        campaignSoon(now)
+    }
+
+    // MARK: Leading
+
+    private mutating func becomeLeader(_ now: Instant, _ effects: inout Effects) {
+        phase = .leader
+        leader = peer
+        electionDeadline = nil
+        campaignRounds = 0
+        isTransferCampaign = false
+        quorumDeadline = nil
+        endTransfer(succeeded: false, &effects)
+        reads.beginTerm()
+        progress.removeAll(keepingCapacity: true)
+        for member in configuration.members { progress.append(Progress(member: member, next: log.last.next, now: now)) }
+        uncommittedBytes = 0
+        var index = max(commit.next, log.firstCached)
+        while index <= log.last {
+            uncommittedBytes += log.entry(at: index)?.byteCount ?? 0
+            index = index.next
+        }
+        effects.events.append(.becameLeader(term: term))
+        // An empty entry of the own term, so that older ones commit with it (Raft §5.4.2, §8).
+        appendOwn(.noop)
+        termStart = log.last
+        if mutated(.leavesUncommittedJoint), let entry = log.configurations.last, entry.index > commit,
+            case .configuration(let pending) = entry.content, pending.isJoint
+        {
+            appendOwn(.configuration(pending.leavingJoint()))
+        }
+        watchQuorum(now)
+        isBroadcastOwed = true
+    }
+
+    /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
+    /// Answers heard lately count only at the deadline: nothing would ask again when they have grown old.
+    mutating func watchQuorum(_ now: Instant) {
+        // What counts is doubt alone: a member that is doubted and answered just now must be looked at again.
+        if hasMajority({ progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node) }) {
+            quorumDeadline = nil
+        } else if quorumDeadline == nil {
+            quorumDeadline = now + settings.suspicion
+        }
+    }
+
+    private func hasActiveQuorum(_ now: Instant) -> Bool {
+        hasMajority { i in
+            let other = progress[i]
+            if other.member.peer == peer || !isSuspected(other.member.peer.node) { return true }
+            // Its beats are late, but it answered.
+            return now - other.heardAt < settings.suspicion
+        }
+    }
+
+    mutating func checkQuorum(_ now: Instant, _ effects: inout Effects) {
+        guard let deadline = quorumDeadline, now >= deadline else { return }
+        if hasActiveQuorum(now) {
+            quorumDeadline = now + settings.suspicion
+            return
+        }
+        effects.events.append(.steppedDown(term: term, reason: .quorumLost))
+        becomeFollower(term, leader: nil, now, &effects)
+    }
+
+    // MARK: Handing over
+
+    mutating func transfer(to target: ReplicaID?, _ now: Instant, _ effects: inout Effects) {
+        guard phase == .leader, let i = transferChoice(target) else {
+            effects.events.append(.transferRefused)
+            return
+        }
+        let replica = progress[i].member.peer.replica
+        // Asking again for the same target does not extend the deadline.
+        if transferTarget == replica { return }
+        transferTarget = replica
+        transferDeadline = now + settings.suspicion * 4
+        effects.events.append(.transferStarted(to: progress[i].member.peer))
+        if !offerLeadership(to: i, &effects) { sendAppends(to: i, isForced: true, now, &effects) }
+    }
+
+    /// A live voter of the configuration to come: the one named, or the one with the most of the log.
+    private func transferChoice(_ target: ReplicaID?) -> Int? {
+        var best: Int?
+        for i in 0..<progress.count {
+            let member = progress[i].member
+            guard member.role.votesInNewHalf, member.peer != peer, !isSuspected(member.peer.node) else { continue }
+            if let target {
+                if member.peer.replica == target { return i }
+            } else if let known = best {
+                if progress[i].match > progress[known].match { best = i }
+            } else {
+                best = i
+            }
+        }
+        return best
+    }
+
+    /// Tells the target to campaign once it has the whole log. Returns whether it was told.
+    @discardableResult
+    mutating func offerLeadership(to i: Int, _ effects: inout Effects) -> Bool {
+        guard progress[i].match == log.last else { return false }
+        effects.messages.append(message(to: progress[i].member.peer, .campaignNow))
+        return true
+    }
+
+    mutating func endTransfer(succeeded: Bool, _ effects: inout Effects) {
+        guard transferTarget != nil else { return }
+        transferTarget = nil
+        transferDeadline = nil
+        effects.events.append(.transferEnded(succeeded: succeeded))
+    }
+
+    mutating func receiveCampaignNow(_ message: Message, _ now: Instant, _ effects: inout Effects) {
+        guard phase != .leader, mayCampaign, message.term == term else { return }
+        becomeCandidate(isTransfer: true, now, &effects)
+    }
+
+    /// Gives up leadership at once, and lets the best follower know so that it need not wait.
+    mutating func yieldLeadership(_ now: Instant, _ effects: inout Effects) {
+        guard phase == .leader else { return }
+        if let i = transferChoice(nil) { effects.messages.append(message(to: progress[i].member.peer, .campaignNow)) }
+        effects.events.append(.steppedDown(term: term, reason: .asked))
+        becomeFollower(term, leader: nil, now, &effects)
+        // The others go first.
+        electionDeadline = now + settings.suspicion * 4
+    }
+
+    mutating func storageStalled(_ isStalled: Bool, _ now: Instant, _ effects: inout Effects) {
+        guard isStorageStalled != isStalled else { return }
+        isStorageStalled = isStalled
+        if isStalled {
+            if phase == .leader { yieldLeadership(now, &effects) }
+            if phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
+        }
+        if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
+    }
+}
