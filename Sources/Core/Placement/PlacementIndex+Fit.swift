@@ -101,48 +101,15 @@ extension PlacementIndex {
         node != RoomInside.anyNode && nodes & (1 << node) != 0
     }
 
-    /// Devices for every wish, the wishes that can use the fewest kinds being served first; nil when there are too
-    /// few. Exact for wishes whose kinds are equal or don't overlap and whose parts are whole devices; otherwise a
-    /// search over the order of wishes makes up for a greedy choice that fails.
+    /// Steps of one search for devices; a host on which it takes longer counts as unfit. Only several wishes of
+    /// different kinds and parts on a host with many half-used devices come near it.
+    static let deviceStepsMax = 4096
+
+    /// Devices for every wish, the fullest that fit first; nil when there are too few. One wish never takes a device
+    /// twice; two wishes may share one.
     static func chooseDevices(_ inside: RoomInside, _ wishes: [DeviceWish], nodes: UInt8) -> SIMD4<UInt64>? {
-        if wishes.isEmpty { return SIMD4(repeating: 0) }
-        var left = inside.devices
-        var chosen = SIMD4<UInt64>(repeating: 0)
-        return search(0, 0)
-
-        /// Backtracks over devices, fullest first, and equal devices once: at most 4 wishes of 64 devices.
-        func search(_ wish: Int, _ taken: Int) -> SIMD4<UInt64>? {
-            if wish == wishes.count { return chosen }
-            if taken == wishes[wish].count { return search(wish + 1, 0) }
-            let from = taken == 0 ? nil : Optional(63 - chosen[wish].leadingZeroBitCount)
-            var tried: [(Int32, Word, UInt8)] = []
-            for d in order(wish) {
-                // One wish never takes a device twice. Whole devices are taken in ascending order, so that each set
-                // is tried once.
-                if chosen[wish] & (1 << UInt64(d)) != 0 { continue }
-                if wishes[wish].millis == Device.wholeMillis, let from, d < from { continue }
-                let look = (left[d], inside.deviceKinds[d], inside.deviceNodes[d])
-                if tried.contains(where: { $0 == look }) { continue }
-                tried.append(look)
-                left[d] -= wishes[wish].millis
-                chosen[wish] |= 1 << UInt64(d)
-                if let found = search(wish, taken + 1) { return found }
-                left[d] += wishes[wish].millis
-                chosen[wish] &= ~(1 << UInt64(d))
-            }
-            return nil
-        }
-
-        func order(_ wish: Int) -> [Int] {
-            var fitting: [Int] = []
-            for d in left.indices where left[d] >= wishes[wish].millis && inside.usable(d, wishes[wish]) {
-                if nodes == 0 || hangs(inside.deviceNodes[d], nodes) { fitting.append(d) }
-            }
-            if wishes[wish].millis < Device.wholeMillis {
-                fitting.sort { left[$0] == left[$1] ? $0 < $1 : left[$0] < left[$1] }
-            }
-            return fitting
-        }
+        var search = DeviceSearch(inside: inside, wishes: wishes, nodes: nodes, left: inside.devices)
+        return search.serve(0) ? search.chosen : nil
     }
 
     private mutating func scored(
@@ -225,5 +192,57 @@ extension PlacementIndex {
     /// The mean of squares of shares, from 0 to 2^20 - 1.
     @inline(__always) private func squares(_ shares: SIMD4<Double>) -> Int64 {
         Int64(min((shares * shares).sum() / 4, 1) * 0x0.FFFFFp20)
+    }
+}
+
+/// Backtracks over sets of devices, wish by wish; devices that look alike are tried once.
+private struct DeviceSearch {
+    let inside: RoomInside
+    let wishes: [DeviceWish]
+    let nodes: UInt8
+    var left: [Int32]
+    var chosen = SIMD4<UInt64>(repeating: 0)
+    var steps = 0
+
+    init(inside: RoomInside, wishes: [DeviceWish], nodes: UInt8, left: [Int32]) {
+        self.inside = inside
+        self.wishes = wishes
+        self.nodes = nodes
+        self.left = left
+    }
+
+    mutating func serve(_ wish: Int) -> Bool {
+        if wish == wishes.count { return true }
+        var fitting: [Int] = []
+        for d in left.indices where left[d] >= wishes[wish].millis && inside.usable(d, wishes[wish]) {
+            if nodes == 0 || PlacementIndex.hangs(inside.deviceNodes[d], nodes) { fitting.append(d) }
+        }
+        if fitting.count < wishes[wish].count { return false }
+        fitting.sort { left[$0] == left[$1] ? $0 < $1 : left[$0] < left[$1] }
+        return take(wish, fitting, 0, wishes[wish].count)
+    }
+
+    private mutating func take(_ wish: Int, _ fitting: [Int], _ from: Int, _ missing: Int) -> Bool {
+        if missing == 0 { return serve(wish + 1) }
+        var at = from
+        while at + missing <= fitting.count {
+            let d = fitting[at]
+            steps += 1
+            if steps > PlacementIndex.deviceStepsMax { return false }
+            left[d] -= wishes[wish].millis
+            chosen[wish] |= 1 << UInt64(d)
+            if take(wish, fitting, at + 1, missing - 1) { return true }
+            left[d] += wishes[wish].millis
+            chosen[wish] &= ~(1 << UInt64(d))
+            at += 1
+            // A set with a device that looks like the one just tried, and without that one, is the same set again.
+            while at < fitting.count && alike(fitting[at], d) { at += 1 }
+        }
+        return false
+    }
+
+    private func alike(_ a: Int, _ b: Int) -> Bool {
+        left[a] == left[b] && inside.deviceKinds[a] == inside.deviceKinds[b]
+            && inside.deviceNodes[a] == inside.deviceNodes[b]
     }
 }
