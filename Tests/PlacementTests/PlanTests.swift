@@ -102,6 +102,7 @@ import Testing
 
     /// By trying every set of lower-priority VMs on every host; hosts with more than 12 of them are not made here.
     static func cheapest(_ world: World, _ spec: VMSpec) -> (priority: Int32, count: Int)? {
+        if world.hosts.contains(where: { world.allows(spec, $0) }) { return (.min, 0) }
         var best: (priority: Int32, count: Int)?
         for host in world.hosts {
             let lower = world.vms(on: host.id).filter { $0.spec.priority < spec.priority }

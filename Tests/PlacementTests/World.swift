@@ -13,7 +13,11 @@ struct World {
     func free(_ host: Host) -> Resources { vms(on: host.id).reduce(host.offered) { $0 - $1.spec.demand } }
 
     func freeNodes(_ host: Host) -> [NUMANode] {
-        var nodes = host.numaNodes
+        var nodes = host.numaNodes.map {
+            NUMANode(
+                cpuMillis: $0.cpuMillis * host.overcommit.cpuMilli / 1000,
+                memoryMiB: $0.memoryMiB * host.overcommit.memoryMilli / 1000)
+        }
         for vm in vms(on: host.id) where !vm.at.numaNodes.isEmpty {
             let count = Int64(vm.at.numaNodes.count)
             for n in vm.at.numaNodes {
@@ -151,7 +155,8 @@ struct World {
         }
         if after.freeDevices(host).contains(where: { $0 < 0 }) { return "a device is over capacity" }
         var uses = at.devices
-        for wish in spec.devices {
+        // Choosy wishes first, so that one that takes anything does not claim what another needs.
+        for wish in spec.devices.sorted(by: { !$0.kinds.isEmpty && $1.kinds.isEmpty }) {
             for _ in 0..<wish.count {
                 let fitting = uses.firstIndex { use in
                     let device = host.devices[Int(use.device)]

@@ -140,8 +140,8 @@ public struct PlacementBench: Sendable {
         }
         if mix == .rules {
             host.labels = [Label(Word(200), Word(UInt32(201 + i / 20 % 3)))]
-            if i / 60 % 10 == 0 { host.taints = [Taint(Word(300))] }
-            if i / 60 % 10 == 1 { host.taints = [Taint(Word(301), effect: .avoid)] }
+            if i % 11 == 3 { host.taints = [Taint(Word(300))] }
+            if i % 11 == 7 { host.taints = [Taint(Word(301), effect: .avoid)] }
         }
         return host
     }

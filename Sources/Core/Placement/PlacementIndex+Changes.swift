@@ -168,6 +168,7 @@ extension PlacementIndex {
     mutating func putOn(_ slot: Int, _ vm: PlacedVM) {
         var vm = vm
         vm.slot = Int32(slot)
+        vm.shape = shapes.add(Shape(vm.spec))
         take(slot, vm, 1)
         vmsOn[slot].append(vm.spec.id)
         for group in vm.spec.groups { countMember(group, slot, 1) }
@@ -178,6 +179,7 @@ extension PlacementIndex {
     mutating func takeOff(_ id: VMID) -> PlacedVM? {
         guard let vm = vms.removeValue(forKey: id) else { return nil }
         let slot = Int(vm.slot)
+        shapes.remove(vm.shape)
         take(slot, vm, -1)
         guard let at = vmsOn[slot].lastIndex(of: id) else { preconditionFailure("VM \(id) is not on slot \(slot)") }
         vmsOn[slot].swapAt(at, vmsOn[slot].count - 1)

@@ -37,6 +37,7 @@ public struct PlacementIndex: Sendable {
     var domains = DomainTable()
     var vms: [VMID: PlacedVM] = [:]
     var groups: [PlacementGroupID: GroupState] = [:]
+    var shapes = ShapeTable()
     var hostsTaking = 0
 
     var worthKeys = [UInt64](repeating: 0, count: PlacementIndex.worthSlots)
@@ -171,11 +172,9 @@ public struct PlacementIndex: Sendable {
         groups[id] = nil
     }
 
-    /// The mix of the VMs that are placed now. O(VMs).
+    /// The mix of the VMs that are placed now. O(shapes × log shapes).
     public func mixOfPlacedVMs() -> ShapeMix {
-        var counts: [Shape: Int] = [:]
-        for vm in vms.values { counts[Shape(vm.spec), default: 0] += 1 }
-        return ShapeMix(counts: counts.map { ($0.key, $0.value) }, totals: totals)
+        ShapeMix(counts: shapes.counted, totals: totals)
     }
 
     /// Changes what `pack` keeps room for; every remembered winner is found anew. O(hosts × shapes of the mix) at
@@ -197,6 +196,43 @@ struct PlacedVM: Hashable, Sendable {
     var spec: VMSpec
     var assignment: Assignment
     var slot: Int32
+    /// Its number in the table of shapes while it is placed.
+    var shape: Int32 = -1
+}
+
+/// The shapes of placed VMs and how many VMs have each. A number is free again when its last VM goes.
+struct ShapeTable: Sendable {
+    private var numbers: [Shape: Int32] = [:]
+    private var shapes: [Shape] = []
+    private var counts: [Int] = []
+    private var unused: [Int32] = []
+
+    var counted: [(shape: Shape, count: Int)] { zip(shapes, counts).filter { $0.1 > 0 }.map { ($0, $1) } }
+
+    mutating func add(_ shape: Shape) -> Int32 {
+        if let number = numbers[shape] {
+            counts[Int(number)] += 1
+            return number
+        }
+        if let number = unused.popLast() {
+            shapes[Int(number)] = shape
+            counts[Int(number)] = 1
+            numbers[shape] = number
+            return number
+        }
+        let number = Int32(shapes.count)
+        shapes.append(shape)
+        counts.append(1)
+        numbers[shape] = number
+        return number
+    }
+
+    mutating func remove(_ number: Int32) {
+        counts[Int(number)] -= 1
+        if counts[Int(number)] > 0 { return }
+        numbers[shapes[Int(number)]] = nil
+        unused.append(number)
+    }
 }
 
 /// What rules on a host alone look at, beside its zone.

@@ -30,13 +30,18 @@ extension PlacementIndex {
     public static let preemptionExactMax = 16
 
     /// Finds the cheapest set of VMs, all on one host and each of a priority below the request's, without which the
-    /// request fits there and keeps every hard rule. Nil when there is none. The index is unchanged afterwards.
+    /// request fits there and keeps every hard rule. Nil when there is none; no victims when it fits as it is. The
+    /// index is unchanged afterwards.
     ///
     /// Cheapest: the lowest highest priority, then the fewest VMs, then the smallest; then the lowest host id. Groups
     /// are judged as they will be without the victims. O(hosts + VMs of the hosts that rules allow).
     public mutating func decidePreemption(_ spec: VMSpec, policy: PlacementPolicy = .pack) -> Preemption? {
         if PlacementIndex.problem(spec) != nil { return nil }
         if spec.groups.contains(where: { groups[$0] == nil }) { return nil }
+        if let assignment = decide(spec, policy: policy).assignment {
+            return Preemption(
+                assignment: assignment, victims: [], cost: PreemptionCost(priorityMost: .min, count: 0, size: 0))
+        }
         let verdicts = verdictsFor(spec)
         var best: Preemption?
         for host in hostIDs {
