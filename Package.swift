@@ -94,9 +94,11 @@ let package = Package(
         .library(name: "Simulator", targets: ["Simulator", "HistoryChecker", "ClusterBase"]),
     ],
     targets: rooms.map(target) + [
-        // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; a replay of its corpus elsewhere.
+        // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
+        // corpus.
         .executableTarget(
-            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz", exclude: ["Corpus"],
+            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz",
+            exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
@@ -110,7 +112,7 @@ let package = Package(
             "StoreLayoutTests",
             [
                 "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-                "StoreLayout",
+                "StoreLayout", "Simulator",
             ]),
         tests(
             "NodeRuntimeTests",
@@ -118,7 +120,7 @@ let package = Package(
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ArchitectureTests", []),
-        tests("ProcessTests", []),
+        tests("ProcessTests", ["muster"]),
     ],
     swiftLanguageModes: [.v6]
 )

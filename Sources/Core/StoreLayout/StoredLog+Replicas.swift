@@ -3,6 +3,7 @@ public import ClusterBase
 public import NodePorts
 public import RaftCore
 internal import Schema
+internal import WireFormat
 
 /// What a node finds of its replica of a group when it starts.
 public enum RestoredReplica: Sendable {
@@ -137,7 +138,8 @@ extension StoredLog {
             case .normal: break
             case .damaged: throw .damage(LogDamage(group, "it was found damaged before"))
             case .installing, .unspecified, .unrecognized:
-                throw .damage(LogDamage(group, "the replica record has the unknown standing \(replica.standing.rawValue)"))
+                throw .damage(
+                    LogDamage(group, "the replica record has the unknown standing \(replica.standing.rawValue)"))
             }
             let (hardState, last, base) = try restoreHead(group, store)
             let snapshot = try restoreSnapshot(group, store)
@@ -196,7 +198,7 @@ extension StoredLog {
         let base: LogBase
         do throws(DecodeError) {
             guard let wire = stored.base else { throw DecodeError(.missing, field: "LogBaseRecord.base") }
-            base = try LogBase(wire)
+            base = try LogBase(wire: wire)
         } catch {
             throw .damage(LogDamage(group, "the base record is unreadable: \(error)"))
         }
@@ -207,7 +209,8 @@ extension StoredLog {
             throw .damage(LogDamage(group, "the hard state record ends it at \(last), before its base \(base.index)"))
         }
         if state.commit > last {
-            throw .damage(LogDamage(group, "the hard state record has \(state.commit) committed and \(last) as the end"))
+            throw .damage(
+                LogDamage(group, "the hard state record has \(state.commit) committed and \(last) as the end"))
         }
         if base.term > state.term {
             throw .damage(
@@ -223,7 +226,7 @@ extension StoredLog {
         else { return nil }
         do throws(DecodeError) {
             guard let wire = record.snapshot else { throw DecodeError(.missing, field: "SnapshotRecord.snapshot") }
-            return try SnapshotID(wire)
+            return try SnapshotID(wire: wire)
         } catch {
             throw .damage(LogDamage(group, "the snapshot record is unreadable: \(error)"))
         }
@@ -242,7 +245,8 @@ extension StoredLog {
                 try store.scan(range) { key, value in
                     switch openEntry(key, value, group) {
                     case .failure(let found): damage = found
-                    case .success(let entry): damage = finding(entry, after: log, hardState.term, group)
+                    case .success(let entry):
+                        damage = finding(entry, after: log, hardState.term, group)
                         if damage == nil {
                             log.append(entry)
                             tailBytes += entry.byteCount

@@ -3,6 +3,7 @@ public import ClusterBase
 public import NodePorts
 public import RaftCore
 internal import Schema
+internal import WireFormat
 
 /// How the logs of all groups of a node lie in one ordered store.
 ///
@@ -62,7 +63,7 @@ public enum StoredLog {
         let key = LogKey.entry(group, entry.index)
         var record = LogEntryRecord()
         record.version = UInt32(recordVersion)
-        record.entry = RaftEntry(entry)
+        record.entry = entry.wire
         batch.put(key, seal(record, key, expecting: entry.byteCount))
     }
 
@@ -70,7 +71,7 @@ public enum StoredLog {
         let key = LogKey.base(group)
         var record = LogBaseRecord()
         record.version = UInt32(recordVersion)
-        record.base = RaftLogBase(base)
+        record.base = base.wire
         batch.put(key, seal(record, key))
     }
 
@@ -78,7 +79,7 @@ public enum StoredLog {
         let key = LogKey.snapshot(group)
         var record = SnapshotRecord()
         record.version = UInt32(recordVersion)
-        record.snapshot = RaftSnapshotID(snapshot)
+        record.snapshot = snapshot.wire
         batch.put(key, seal(record, key))
     }
 
@@ -148,7 +149,7 @@ public enum StoredLog {
         do throws(DecodeError) {
             let record: LogEntryRecord = try unseal(value, key)
             guard let wire = record.entry else { throw DecodeError(.missing, field: "LogEntryRecord.entry") }
-            let entry = try Entry(wire)
+            let entry = try Entry(wire: wire)
             if entry.index != index || key.count != 17 {
                 return .failure(LogDamage(group, "the record of entry \(index) holds entry \(entry.index)"))
             }

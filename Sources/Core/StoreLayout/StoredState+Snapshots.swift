@@ -3,6 +3,7 @@ public import ClusterBase
 public import NodePorts
 public import RaftCore
 internal import Schema
+internal import WireFormat
 
 /// One piece of a snapshot: rows of `key length u16 ‖ value length u32 ‖ key ‖ sealed value`, ascending by key.
 public struct SnapshotPiece: Hashable, Sendable {
@@ -162,7 +163,7 @@ public struct SnapshotStaging: Sendable {
     public static func open(
         _ group: GroupID, _ snapshot: SnapshotID, current: UInt32, in store: some OrderedReader
     ) throws(StoreError) -> (staging: SnapshotStaging, batch: WriteBatch) {
-        let wire = RaftSnapshotID(snapshot)
+        let wire = snapshot.wire
         var batch = WriteBatch()
         var highest = current
         for generation in try StoredState.generations(of: group, in: store) where generation != current {

@@ -2,6 +2,7 @@ internal import BinaryCoding
 public import ClusterBase
 public import RaftCore
 internal import Schema
+internal import WireFormat
 
 /// How far a replica's state machine has applied its log.
 public struct AppliedState: Hashable, Sendable {
@@ -51,7 +52,7 @@ public enum StoredState {
         guard let snapshot else { return firstGeneration }
         for generation in try generations(of: group, in: store) {
             if let record = try generationRecord(group, generation, store), record.isComplete,
-                record.snapshot == RaftSnapshotID(snapshot)
+                record.snapshot == snapshot.wire
             {
                 return generation
             }

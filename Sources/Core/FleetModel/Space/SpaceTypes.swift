@@ -10,7 +10,8 @@ public import ClusterBase
 
     /// `index` is below 2^56, `slot` below 256.
     @inlinable public init(index: LogIndex, slot: Int) {
-        precondition(index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
+        precondition(
+            index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
         self.init(rawValue: index.rawValue << 8 | UInt64(slot))
     }
 
