@@ -177,8 +177,8 @@ extension Raft {
 
     private func answer(_ message: Message, isGranted: Bool) -> VoteAnswer {
         VoteAnswer(
-            isGranted: isGranted, campaignTerm: message.term, leader: isLeader ? peer : (isLeaderDoubted ? nil : leader)
-        )
+            isGranted: isGranted, campaignTerm: message.term,
+            leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader)
     }
 
     /// While the own leader is alive no other is wanted. A leader that campaigns itself leads no more.

@@ -388,7 +388,8 @@ extension Raft {
             || progress[i].next <= log.last
         guard isOwed else { return }
         progress[i].retryFactor = min(progress[i].retryFactor * 2, 8)
-        progress[i].becomeProbe(next: progress[i].match.next)
+        // What a new leader does not know of a follower yet is no reason to begin at the start of the log.
+        progress[i].becomeProbe(next: progress[i].state == .probe ? progress[i].next : progress[i].match.next)
         sendAppends(to: i, isForced: true, now, &effects)
     }
 

@@ -71,8 +71,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Removes all keys of a range, ascending; `removed` is told each of them with its value.
-    public mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in })
-    {
+    public mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in }) {
         var place = find(range.from).place
         let end = range.to.map { find($0).place } ?? Place(chunk: chunks.count, row: 0)
         var emptied = place.chunk..<place.chunk

@@ -41,9 +41,7 @@ public struct StateView<Store: OrderedReader>: StateAccess {
     }
 
     /// Ends with the batch that makes the effects and the new position durable together, and with that position.
-    public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (
-        batch: WriteBatch, applied: AppliedState
-    ) {
+    public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (batch: WriteBatch, applied: AppliedState) {
         precondition(index >= applied.index, "applied goes back from \(applied.index) to \(index)")
         let now = AppliedState(index: index, term: term, chain: chain, digest: digest)
         let key = prefix + StateKey.applied
@@ -149,8 +147,7 @@ public struct StateView<Store: OrderedReader>: StateAccess {
     }
 
     private func check(_ key: [UInt8]) {
-        precondition(
-            (key.first ?? 0) > StateKey.ownKinds, "the kind byte of a key of group \(group) is not its machine's")
+        precondition((key.first ?? 0) > StateKey.ownKinds, "the kind byte of a key of group \(group) is not its machine's")
     }
 
     /// Every change goes into the digest in the order in which it is made, so that the digest at an index does not depend
@@ -258,8 +255,7 @@ enum StateRecord {
     static func damage(_ key: [UInt8], _ group: GroupID) -> StoreError {
         let name = key.prefix(40).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         return StoreError(
-            .corrupt, "the state of group \(group) is damaged: the record under key \(name) does not match its checksum"
-        )
+            .corrupt, "the state of group \(group) is damaged: the record under key \(name) does not match its checksum")
     }
 
     private static func checksum(_ value: Span<UInt8>, _ key: [UInt8], _ group: GroupID) -> UInt32 {

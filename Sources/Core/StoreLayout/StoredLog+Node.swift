@@ -2,6 +2,7 @@ internal import BinaryCoding
 public import ClusterBase
 public import NodePorts
 internal import Schema
+internal import WireFormat
 
 /// Whose data directory it is.
 public struct NodeIdentity: Hashable, Sendable {
@@ -50,11 +51,9 @@ private func hex(_ bytes: [UInt8]) -> String {
 }
 
 extension StoredLog {
-    public static let clusterIDBytes = 16
-
     /// Sets up an empty store as this node's, synced. The first start gives incarnation 1.
     public static func format(_ identity: NodeIdentity, in store: inout some OrderedStore) throws(DirectoryRefusal) {
-        precondition(identity.cluster.count == clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
+        precondition(identity.cluster.count == NodeMark.clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
         do throws(StoreError) {
             var isEmpty = true
             try store.scan(KeyRange(from: [], to: nil)) { _, _ in
@@ -81,26 +80,24 @@ extension StoredLog {
         } catch {
             throw .store(error)
         }
-        let record: NodeRecord
-        switch found {
-        case nil: throw .notFormatted
-        case .failure(let error)?:
+        guard let found else { throw .notFormatted }
+        let mark: NodeMark
+        do throws(DecodeError) {
+            mark = try NodeMark(wire: found.get())
+        } catch {
             if case .unsupportedVersion(let version) = error.reason {
                 throw .newerFormat(found: version, supported: formatVersion)
             }
             throw .damaged("\(error)")
-        case .success(let found)?: record = found
         }
-        if record.formatVersion > formatVersion {
-            throw .newerFormat(found: record.formatVersion, supported: formatVersion)
+        if mark.formatVersion > formatVersion {
+            throw .newerFormat(found: mark.formatVersion, supported: formatVersion)
         }
-        if record.clusterID != identity.cluster {
-            throw .otherCluster(found: record.clusterID, expected: identity.cluster)
+        if mark.clusterID != identity.cluster {
+            throw .otherCluster(found: mark.clusterID, expected: identity.cluster)
         }
-        if record.nodeID != identity.node.rawValue {
-            throw .otherNode(found: NodeID(record.nodeID), expected: identity.node)
-        }
-        let incarnation = Incarnation(record.incarnation + 1)
+        if mark.node != identity.node { throw .otherNode(found: mark.node, expected: identity.node) }
+        let incarnation = Incarnation(mark.incarnation.rawValue + 1)
         do throws(StoreError) {
             try store.write(nodeBatch(identity, incarnation), isSynced: true)
         } catch {
@@ -110,14 +107,10 @@ extension StoredLog {
     }
 
     private static func nodeBatch(_ identity: NodeIdentity, _ incarnation: Incarnation) -> WriteBatch {
-        var record = NodeRecord()
-        record.version = UInt32(recordVersion)
-        record.clusterID = identity.cluster
-        record.nodeID = identity.node.rawValue
-        record.incarnation = incarnation.rawValue
-        record.formatVersion = formatVersion
+        let mark = NodeMark(
+            clusterID: identity.cluster, node: identity.node, incarnation: incarnation, formatVersion: formatVersion)
         var batch = WriteBatch()
-        batch.put(LogKey.node, seal(record, LogKey.node))
+        batch.put(LogKey.node, mark.wire.sealed(under: LogKey.node))
         return batch
     }
 }

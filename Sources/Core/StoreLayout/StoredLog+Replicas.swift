@@ -125,6 +125,21 @@ extension StoredLog {
     public static func restore(
         _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> RestoredReplica {
+        try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: false, in: store)
+    }
+
+    #if MUTANTS
+    /// What others did: the log ends where it can't be read.
+    public static func restoreUpToDamage(
+        _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
+        try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: true, in: store)
+    }
+    #endif
+
+    private static func restore(
+        _ group: GroupID, cacheBytesMax: Int, endsAtDamage: Bool, in store: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
         var id: ReplicaID?
         do throws(RestoreFailure) {
             guard let replica = try required(ReplicaRecord.self, LogKey.replica(group), "replica record", group, store)
@@ -132,19 +147,22 @@ extension StoredLog {
                 if try isEmpty(group, store) { return .none }
                 throw .damage(LogDamage(group, "the replica record is missing"))
             }
-            id = ReplicaID(replica.replica)
-            switch replica.standing {
-            case .tombstone: return .tombstone(ReplicaID(replica.replica))
+            let (found, standing) = try content("replica record", group) { () throws(DecodeError) in
+                try replica.content()
+            }
+            id = found
+            switch standing {
+            case .tombstone: return .tombstone(found)
             case .normal: break
             case .damaged: throw .damage(LogDamage(group, "it was found damaged before"))
+            // Given out by no version: a snapshot switches atomically.
             case .installing, .unspecified, .unrecognized:
-                throw .damage(
-                    LogDamage(group, "the replica record has the unknown standing \(replica.standing.rawValue)"))
+                throw .damage(LogDamage(group, "the replica record has the unknown standing \(standing.rawValue)"))
             }
             let (hardState, last, base) = try restoreHead(group, store)
             let snapshot = try restoreSnapshot(group, store)
-            let log = try scanLog(group, hardState, base, last, cacheBytesMax, store)
-            return .log(ReplicaID(replica.replica), log, snapshot: snapshot)
+            let log = try scanLog(group, hardState, base, last, cacheBytesMax, endsAtDamage, store)
+            return .log(found, log, snapshot: snapshot)
         } catch {
             switch error {
             case .store(let error): throw error
@@ -195,22 +213,10 @@ extension StoredLog {
         guard let stored = try required(LogBaseRecord.self, LogKey.base(group), "base record", group, store) else {
             throw .damage(LogDamage(group, "the base record is missing"))
         }
-        let base: LogBase
-        do throws(DecodeError) {
-            guard let wire = stored.base else { throw DecodeError(.missing, field: "LogBaseRecord.base") }
-            base = try LogBase(wire: wire)
-        } catch {
-            throw .damage(LogDamage(group, "the base record is unreadable: \(error)"))
-        }
-        let state = HardState(
-            term: Term(hard.term), votedFor: hard.votedFor.map { ReplicaID($0) }, commit: LogIndex(hard.commit))
-        let last = LogIndex(hard.last)
+        let (state, last) = try content("hard state record", group) { () throws(DecodeError) in try hard.content() }
+        let base = try content("base record", group) { () throws(DecodeError) in try stored.content() }
         if last < base.index {
             throw .damage(LogDamage(group, "the hard state record ends it at \(last), before its base \(base.index)"))
-        }
-        if state.commit > last {
-            throw .damage(
-                LogDamage(group, "the hard state record has \(state.commit) committed and \(last) as the end"))
         }
         if base.term > state.term {
             throw .damage(
@@ -224,17 +230,22 @@ extension StoredLog {
     ) throws(RestoreFailure) -> SnapshotID? {
         guard let record = try required(SnapshotRecord.self, LogKey.snapshot(group), "snapshot record", group, store)
         else { return nil }
+        return try content("snapshot record", group) { () throws(DecodeError) in try record.content() }
+    }
+
+    private static func content<Content>(
+        _ name: String, _ group: GroupID, _ read: () throws(DecodeError) -> Content
+    ) throws(RestoreFailure) -> Content {
         do throws(DecodeError) {
-            guard let wire = record.snapshot else { throw DecodeError(.missing, field: "SnapshotRecord.snapshot") }
-            return try SnapshotID(wire: wire)
+            return try read()
         } catch {
-            throw .damage(LogDamage(group, "the snapshot record is unreadable: \(error)"))
+            throw .damage(LogDamage(group, "the \(name) is unreadable: \(error)"))
         }
     }
 
     private static func scanLog(
         _ group: GroupID, _ hardState: HardState, _ base: LogBase, _ last: LogIndex, _ cacheBytesMax: Int,
-        _ store: some OrderedReader
+        _ endsAtDamage: Bool, _ store: some OrderedReader
     ) throws(RestoreFailure) -> RestoredLog {
         var log = RestoredLog(empty: base, hardState: hardState)
         var damage: LogDamage?
@@ -245,12 +256,11 @@ extension StoredLog {
                 try store.scan(range) { key, value in
                     switch openEntry(key, value, group) {
                     case .failure(let found): damage = found
-                    case .success(let entry):
-                        damage = finding(entry, after: log, hardState.term, group)
+                    case .success(let entry): damage = finding(entry, after: log, hardState.term, group)
                         if damage == nil {
                             log.append(entry)
                             tailBytes += entry.byteCount
-                            if tailBytes > tailSlack * cacheBytesMax { cut(&log.tail, &tailBytes, to: cacheBytesMax) }
+                            if tailBytes > tailSlack * cacheBytesMax { cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit) }
                         }
                     }
                     return damage == nil
@@ -261,8 +271,8 @@ extension StoredLog {
             }
             if damage == nil && log.last < last { damage = missing(log.last.next, group) }
         }
-        if let damage { throw .damage(damage) }
-        cut(&log.tail, &tailBytes, to: cacheBytesMax)
+        if let damage, !endsAtDamage { throw .damage(damage) }
+        cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit)
         return log
     }
 
@@ -287,10 +297,10 @@ extension StoredLog {
         return nil
     }
 
-    /// Drops the oldest entries above the bound, and never the newest.
-    private static func cut(_ tail: inout [Entry], _ bytes: inout Int, to bytesMax: Int) {
+    /// Drops the oldest entries above the bound, and never the newest, nor any that may still be in conflict.
+    private static func cut(_ tail: inout [Entry], _ bytes: inout Int, to bytesMax: Int, from kept: LogIndex) {
         var first = 0
-        while bytes > bytesMax, first + 1 < tail.count {
+        while bytes > bytesMax, first + 1 < tail.count, tail[first].index < kept {
             bytes -= tail[first].byteCount
             first += 1
         }

@@ -20,9 +20,6 @@ internal import WireFormat
 public enum StoredLog {
     /// The layout of keys and records that this code writes.
     public static let formatVersion: UInt32 = 1
-    /// More than one entry may be: `entries` gives at least one however large.
-    static let recordVersions: ClosedRange<UInt8> = 1...1
-    static let recordVersion: UInt8 = 1
     /// The tail that a restored log keeps in memory is cut back when it is this much over its bound.
     static let tailSlack = 2
 
@@ -61,48 +58,29 @@ public enum StoredLog {
 
     static func putEntry(_ entry: Entry, _ group: GroupID, into batch: inout WriteBatch) {
         let key = LogKey.entry(group, entry.index)
-        var record = LogEntryRecord()
-        record.version = UInt32(recordVersion)
-        record.entry = entry.wire
-        batch.put(key, seal(record, key, expecting: entry.byteCount))
+        batch.put(key, entry.sealed(under: key))
     }
 
     static func putBase(_ base: LogBase, _ group: GroupID, into batch: inout WriteBatch) {
         let key = LogKey.base(group)
-        var record = LogBaseRecord()
-        record.version = UInt32(recordVersion)
-        record.base = base.wire
-        batch.put(key, seal(record, key))
+        batch.put(key, LogBaseRecord(base).sealed(under: key))
     }
 
     static func putSnapshot(_ snapshot: SnapshotID, _ group: GroupID, into batch: inout WriteBatch) {
         let key = LogKey.snapshot(group)
-        var record = SnapshotRecord()
-        record.version = UInt32(recordVersion)
-        record.snapshot = snapshot.wire
-        batch.put(key, seal(record, key))
+        batch.put(key, SnapshotRecord(snapshot).sealed(under: key))
     }
 
     static func putHardState(_ state: HardState, last: LogIndex, _ group: GroupID, into batch: inout WriteBatch) {
         let key = LogKey.hardState(group)
-        var record = HardStateRecord()
-        record.version = UInt32(recordVersion)
-        record.term = state.term.rawValue
-        record.votedFor = state.votedFor?.rawValue
-        record.commit = state.commit.rawValue
-        record.last = last.rawValue
-        batch.put(key, seal(record, key, expecting: 32))
+        batch.put(key, HardStateRecord(state, last: last).sealed(under: key))
     }
 
     static func putReplica(
         _ replica: ReplicaID, _ standing: Standing, _ group: GroupID, into batch: inout WriteBatch
     ) {
         let key = LogKey.replica(group)
-        var record = ReplicaRecord()
-        record.version = UInt32(recordVersion)
-        record.replica = replica.rawValue
-        record.standing = standing
-        batch.put(key, seal(record, key, expecting: 16))
+        batch.put(key, ReplicaRecord(replica: replica, standing: standing).sealed(under: key))
     }
 
     // MARK: Reading entries
@@ -147,9 +125,7 @@ public enum StoredLog {
     static func openEntry(_ key: [UInt8], _ value: [UInt8], _ group: GroupID) -> Result<Entry, LogDamage> {
         let index = LogIndex(key.bigEndian64(at: 9) ?? 0)
         do throws(DecodeError) {
-            let record: LogEntryRecord = try unseal(value, key)
-            guard let wire = record.entry else { throw DecodeError(.missing, field: "LogEntryRecord.entry") }
-            let entry = try Entry(wire: wire)
+            let entry = try Entry(sealed: value, under: key)
             if entry.index != index || key.count != 17 {
                 return .failure(LogDamage(group, "the record of entry \(index) holds entry \(entry.index)"))
             }
@@ -161,22 +137,13 @@ public enum StoredLog {
 
     // MARK: Records
 
-    static func seal(_ record: some WireMessage, _ key: [UInt8], expecting length: Int = 123) -> [UInt8] {
-        StoredRecord.seal(version: recordVersion, key: key, expecting: length) { record.encode(into: &$0) }
-    }
-
-    static func unseal<Record: WireMessage>(_ value: [UInt8], _ key: [UInt8]) throws(DecodeError) -> Record {
-        var (_, payload) = try StoredRecord.open(value, key: key, versions: recordVersions)
-        return try Record(from: &payload)
-    }
-
     /// The record under a key; nil when there is none.
     static func read<Record: WireMessage>(
         _ type: Record.Type, _ key: [UInt8], _ store: some OrderedReader
     ) throws(StoreError) -> Result<Record, DecodeError>? {
         guard let value = try store.value(for: key) else { return nil }
         do throws(DecodeError) {
-            return .success(try unseal(value, key))
+            return .success(try Record(sealed: value, under: key))
         } catch {
             return .failure(error)
         }

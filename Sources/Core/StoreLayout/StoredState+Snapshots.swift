@@ -174,7 +174,7 @@ public struct SnapshotStaging: Sendable {
             batch.delete(.prefix(StateKey.prefix(group, generation)))
         }
         var record = GenerationRecord()
-        record.version = 1
+        record.version = WireVersions.generation
         record.snapshot = wire
         StoredState.put(record, group, highest + 1, into: &batch)
         return (SnapshotStaging(group, snapshot, highest + 1, record), batch)

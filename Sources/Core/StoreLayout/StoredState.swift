@@ -145,7 +145,7 @@ public enum StoredState {
         _ record: GenerationRecord, _ group: GroupID, _ generation: UInt32, into batch: inout WriteBatch
     ) {
         let key = StateKey.prefix(group, generation) + StateKey.generation
-        batch.put(key, StoredLog.seal(record, key))
+        batch.put(key, record.sealed(under: key))
     }
 }
 
@@ -169,7 +169,7 @@ extension AppliedState {
 
     var record: AppliedRecord {
         var record = AppliedRecord()
-        record.version = 1
+        record.version = WireVersions.applied
         record.index = index.rawValue
         record.term = term.rawValue
         record.chain = chain
@@ -186,7 +186,7 @@ extension AppliedState {
     init(sealed payload: [UInt8], _ group: GroupID) throws(StoreError) {
         do throws(DecodeError) {
             let record = try AppliedRecord(serialized: payload)
-            if record.version != 1 { throw DecodeError(.unsupportedVersion(record.version), field: "AppliedRecord") }
+            if record.version != WireVersions.applied { throw DecodeError(.unsupportedVersion(record.version), field: "AppliedRecord") }
             self.init(record)
         } catch {
             throw StoreError(.corrupt, "the applied position of group \(group) is unreadable: \(error)")

@@ -38,7 +38,7 @@ public enum WireVersions {
     public static let applied: UInt32 = 1
     public static let replica: UInt32 = 1
     public static let node: UInt32 = 1
-    public static let snapshotChunk: UInt32 = 1
+    public static let generation: UInt32 = 1
     /// Of the frame around a stored record.
     public static let storedFrame: UInt8 = 1
 }

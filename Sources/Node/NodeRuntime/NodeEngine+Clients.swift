@@ -166,7 +166,7 @@ extension NodeEngine {
             }
         }
         let (batch, applied) = view.finish(index: entry.index, term: entry.term, chain: entry.chain)
-        try ports.state.write(batch, isSynced: false)
+        try write(batch)
         replicas[i].applied = applied
         appliedSinceFlush += 1
         while let first = replicas[i].underWay.first, first.index <= entry.index {
@@ -183,6 +183,17 @@ extension NodeEngine {
                 }
             }
         }
+    }
+
+    private func write(_ batch: WriteBatch) throws(StoreError) {
+        #if MUTANTS
+        if settings.raft.mutant == .appliedIndexNotAtomic, case .put(let key, let value)? = batch.operations.last {
+            var position = WriteBatch()
+            position.put(key, value)
+            try ports.state.write(position, isSynced: false)
+        }
+        #endif
+        try ports.state.write(batch, isSynced: false)
     }
 
     func answerRead(_ i: Int, _ outcome: ReadOutcome) {

@@ -30,12 +30,12 @@ public struct OpenedNode: Sendable {
     /// Opens a node's stores: notes a new incarnation, checks every record of every log, and finds the state that each
     /// log belongs to. A replica with anything amiss is not opened; it is reported as damaged.
     public init(
-        _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore, cacheBytesMax: Int
+        _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore, settings: Settings
     ) throws(DirectoryRefusal) {
         incarnation = try StoredLog.openNode(identity, in: &log)
         do throws(StoreError) {
             for group in try StoredLog.groups(in: log) {
-                switch try StoredLog.restore(group, cacheBytesMax: cacheBytesMax, in: log) {
+                switch try OpenedNode.restore(group, settings, log) {
                 case .none: break
                 case .tombstone(let replica): tombstones.append((group, replica))
                 case .damaged(let replica, let reason):
@@ -47,6 +47,17 @@ public struct OpenedNode: Sendable {
         } catch {
             throw .store(error)
         }
+    }
+
+    private static func restore(
+        _ group: GroupID, _ settings: Settings, _ log: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
+        #if MUTANTS
+        if settings.mutant == .corruptionTakenForTornTail {
+            return try StoredLog.restoreUpToDamage(group, cacheBytesMax: settings.cacheBytesMax, in: log)
+        }
+        #endif
+        return try StoredLog.restore(group, cacheBytesMax: settings.cacheBytesMax, in: log)
     }
 
     private mutating func openState(

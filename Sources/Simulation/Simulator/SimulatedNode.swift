@@ -67,7 +67,7 @@ final class SimulatedNode: WorldPorts {
     // MARK: Disks
 
     private var identity: NodeIdentity {
-        NodeIdentity(cluster: [UInt8](repeating: 7, count: StoredLog.clusterIDBytes), node: id)
+        NodeIdentity(cluster: [UInt8](repeating: 7, count: 16), node: id)
     }
 
     /// Sets the disks up as the first start of a cluster leaves them.
@@ -93,7 +93,7 @@ final class SimulatedNode: WorldPorts {
     }
 
     func open(_ settings: NodeSettings) throws(DirectoryRefusal) -> OpenedNode {
-        try OpenedNode(identity, log: &logDisk, state: &state, cacheBytesMax: settings.raft.cacheBytesMax)
+        try OpenedNode(identity, log: &logDisk, state: &state, settings: settings.raft)
     }
 
     // MARK: Ports

@@ -181,30 +181,52 @@ struct Step {
         return .open(session)
     }
 
-    /// Moves a session to the young end of the order of use. Only when it is some way off: the order need not be exact, and
-    /// two writes less a command are worth it. `lastUsed` is always exact.
+    /// Moves a session to the young end of the order of use. Only when it is some way off: two writes less a command are
+    /// worth it, since `expireOldestSession` looks at the exact `lastUsed`.
     private func use(_ session: inout SpaceSession, of client: ClientID, _ access: inout some StateAccess) {
         session.lastUsed = index
-        if session.place.rawValue != 0 && index - session.place < SpaceSession.placeSlack { return }
-        if session.place.rawValue != 0 { access.delete(SpaceKey.use(session.place, client)) }
-        session.place = index
-        access.put(SpaceKey.use(index, client), [])
+        if session.place != .zero && index - session.place < SpaceSession.placeSlack { return }
+        move(&session, of: client, to: index, &access)
     }
 
+    private func move(
+        _ session: inout SpaceSession, of client: ClientID, to place: LogIndex, _ access: inout some StateAccess
+    ) {
+        if session.place != .zero { access.delete(SpaceKey.use(session.place, client)) }
+        session.place = place
+        access.put(SpaceKey.use(place, client), [])
+    }
+
+    /// Ends the session whose last use is the longest ago. A place is never after the last use, so the search ends where
+    /// places pass the oldest use found; the sessions on the way get the places that they have earned.
     private mutating func expireOldestSession(_ access: inout some StateAccess) throws(StoreError) {
-        var oldest: [UInt8]?
+        var met: [(client: ClientID, session: SpaceSession)] = []
+        var oldest = 0
+        var failure: StoreError?
         try access.scan(.prefix([SpaceKey.Kind.use])) { key, _ in
-            oldest = key
-            return false
+            guard let place = key.bigEndian64(at: 1), let client = key.bigEndian64(at: 9) else { return false }
+            if !met.isEmpty && met[oldest].session.lastUsed <= LogIndex(place) { return false }
+            do throws(StoreError) {
+                guard let session = try SpaceSession.read(ClientID(client), access) else { return false }
+                if !met.isEmpty && session.lastUsed < met[oldest].session.lastUsed { oldest = met.count }
+                met.append((ClientID(client), session))
+            } catch {
+                failure = error
+            }
+            return failure == nil
         }
-        guard let oldest, let client = oldest.bigEndian64(at: 9).map({ ClientID($0) }),
-            let session = try SpaceSession.read(client, access)
-        else {
+        if let failure { throw failure }
+        if met.isEmpty {
             throw StoreError(.corrupt, "the space counts \(summary.sessionCount) sessions and holds no oldest one")
         }
+        for i in met.indices where i != oldest && met[i].session.place < met[i].session.lastUsed {
+            move(&met[i].session, of: met[i].client, to: met[i].session.lastUsed, &access)
+            access.put(SpaceKey.session(met[i].client), met[i].session.encoded())
+        }
+        let (client, session) = met[oldest]
         summary.expiredThrough = max(summary.expiredThrough, session.lastUsed)
         summary.sessionCount -= 1
-        access.delete(oldest)
+        access.delete(SpaceKey.use(session.place, client))
         access.delete(SpaceKey.session(client))
     }
 
