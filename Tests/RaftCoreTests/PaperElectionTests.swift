@@ -40,7 +40,8 @@ import Testing
                 .voteAnswer(VoteAnswer(isGranted: granted, campaignTerm: Term(campaign ?? term), leader: nil))))
     }
 
-    private func request(_ cluster: RaftTestCluster, from: UInt64, term: UInt64, last: UInt64, _ lastTerm: UInt64) -> Input
+    private func request(_ cluster: RaftTestCluster, from: UInt64, term: UInt64, last: UInt64, _ lastTerm: UInt64)
+        -> Input
     {
         .received(
             cluster.message(
@@ -324,11 +325,12 @@ import Testing
 
     /// §5.4.1: "If the logs have last entries with different terms, then the log with the later term is more
     /// up-to-date. If the logs end with the same term, then whichever log is longer is more up-to-date."
-    @Test(arguments: [
-        (last: 2, lastTerm: 2, granted: true), (last: 3, lastTerm: 2, granted: true),
-        (last: 1, lastTerm: 2, granted: false), (last: 1, lastTerm: 3, granted: true),
-        (last: 9, lastTerm: 1, granted: false), (last: 0, lastTerm: 0, granted: false),
-    ] as [(last: UInt64, lastTerm: UInt64, granted: Bool)])
+    @Test(
+        arguments: [
+            (last: 2, lastTerm: 2, granted: true), (last: 3, lastTerm: 2, granted: true),
+            (last: 1, lastTerm: 2, granted: false), (last: 1, lastTerm: 3, granted: true),
+            (last: 9, lastTerm: 1, granted: false), (last: 0, lastTerm: 0, granted: false),
+        ] as [(last: UInt64, lastTerm: UInt64, granted: Bool)])
     func `a vote and a pre-vote go only to a log that is at least as up to date`(
         last: UInt64, lastTerm: UInt64, granted: Bool
     ) {
@@ -377,7 +379,10 @@ import Testing
         cluster.step(2, .received(cluster.message(from: 3, to: 2, term: 10, .vote(ask))))
         let answers = cluster.take()
         #expect(answers.compactMap { $0.preVoteAnswer ?? $0.voteAnswer }.map(\.isGranted) == [false, false])
-        #expect(answers.compactMap { $0.preVoteAnswer ?? $0.voteAnswer }.map(\.leader) == [cluster.peer(1), cluster.peer(1)])
+        #expect(
+            answers.compactMap { $0.preVoteAnswer ?? $0.voteAnswer }.map(\.leader) == [
+                cluster.peer(1), cluster.peer(1),
+            ])
         #expect(cluster[2].raft.term == Term(1))
         cluster.step(2, .nodeSuspected(NodeID(1)))
         cluster.step(2, .received(cluster.message(from: 3, to: 2, term: 10, .vote(ask))))

@@ -1,4 +1,5 @@
 import ClusterBase
+import Glibc
 import Testing
 
 @testable import RaftCore
@@ -150,7 +151,8 @@ struct Storm {
                 steps.append(.addVoter(cluster.peer(nextReplica), priority: 0))
                 nextReplica += 1
             case 1 where members.count < 7:
-                steps.append(.addLearner(cluster.peer(nextReplica), promotesItself: random.chance(1, in: 2), priority: 0))
+                steps.append(
+                    .addLearner(cluster.peer(nextReplica), promotesItself: random.chance(1, in: 2), priority: 0))
                 nextReplica += 1
             case 2: steps.append(.promote(ReplicaID(member)))
             case 3: steps.append(.demote(ReplicaID(member)))
@@ -207,11 +209,13 @@ struct Storm {
         for id in cluster.ids {
             let r = cluster[id].raft
             text += "  r\(id) \(r.phase) t\(r.term) last \(r.lastIndex)/\(r.lastTerm) commit \(r.commit)"
-            text += " applied \(cluster[id].applied)/\(r.applied) base \(r.base.index) leader \(r.leader?.description ?? "-")"
+            text +=
+                " applied \(cluster[id].applied)/\(r.applied) base \(r.base.index) leader \(r.leader?.description ?? "-")"
             text += " dl \(r.deadline?.description ?? "-") suspects \(r.suspected) stopped \(r.isStopped)"
             text += " config \(r.configuration.members.map { "\($0.peer.replica):\($0.role)" })"
             for p in r.progress {
-                text += "\n      \(p.member.peer) \(p.state) match \(p.match) next \(p.next) probing \(p.isProbeOutstanding)"
+                text +=
+                    "\n      \(p.member.peer) \(p.state) match \(p.match) next \(p.next) probing \(p.isProbeOutstanding)"
                 text += " fetching \(p.isFetching) retry \(p.retryAt?.description ?? "-")"
             }
             text += "\n"
@@ -235,12 +239,15 @@ struct Storm {
     }
 }
 
+/// A soak sets STORMS to more; they run by the thousand in a release build.
+private let stormsPerPart = getenv("STORMS").flatMap { Int(String(cString: $0)) } ?? 25
+
 @Suite struct PaperPropertyTests {
     /// Raft figure 3: election safety, log matching, leader completeness, state machine safety.
     @Test(arguments: 0..<8)
     func `storms break none of the five properties and leave no group stuck`(part: Int) {
-        for i in 0..<150 {
-            let problems = Storm.run(seed: UInt64(part * 1_000 + i), steps: 600, withMembership: false)
+        for i in 0..<stormsPerPart {
+            let problems = Storm.run(seed: UInt64(part * 1_000_000 + i), steps: 600, withMembership: false)
             #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
             if !problems.isEmpty { break }
         }
@@ -248,8 +255,8 @@ struct Storm {
 
     @Test(arguments: 0..<8)
     func `storms with membership changes break none of them either`(part: Int) {
-        for i in 0..<150 {
-            let problems = Storm.run(seed: UInt64(100_000 + part * 1_000 + i), steps: 800, withMembership: true)
+        for i in 0..<stormsPerPart {
+            let problems = Storm.run(seed: UInt64(10_000_000 + part * 1_000_000 + i), steps: 800, withMembership: true)
             #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
             if !problems.isEmpty { break }
         }

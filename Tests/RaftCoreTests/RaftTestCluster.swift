@@ -247,7 +247,9 @@ struct RaftTestCluster {
         if index == replica.disk.base.index {
             base = replica.disk.base
         } else {
-            guard let entry = replica.disk.entry(at: index) else { preconditionFailure("applied \(index) is not on disk") }
+            guard let entry = replica.disk.entry(at: index) else {
+                preconditionFailure("applied \(index) is not on disk")
+            }
             base = LogBase(
                 index: index, term: entry.term, chain: entry.chain, configuration: replica.raft.configuration(at: index)
             )
@@ -299,7 +301,8 @@ struct RaftTestCluster {
             let message = network.remove(at: i)
             deliver(message)
             budget -= 1
-            if budget == 0 { return problems.append("messages never come to an end") }
+            if budget == 0 { problems.append("messages never come to an end") }
+            if !problems.isEmpty { return }
         }
     }
 
@@ -329,10 +332,8 @@ struct RaftTestCluster {
             now = max(now, next)
             for id in upIDs where self[id].raft.deadline.map({ $0 <= now }) == true { step(id, .tick) }
             budget -= 1
-            if budget == 0 {
-                problems.append("timers never come to an end")
-                break
-            }
+            if budget == 0 { problems.append("timers never come to an end") }
+            if !problems.isEmpty { break }
         }
         now = end
     }
@@ -359,7 +360,7 @@ struct RaftTestCluster {
     /// Time with beats every 15 ms.
     mutating func live(for length: Nanoseconds) {
         let end = now + length
-        while now < end {
+        while now < end, problems.isEmpty {
             beat()
             run(for: min(.milliseconds(15), end - now))
         }
@@ -401,19 +402,19 @@ struct RaftTestCluster {
 
     // MARK: Shortcuts
 
-    /// Makes `id` leader, by its timer and the answers of the others.
-    mutating func elect(_ id: UInt64) {
-        for other in upIDs where other != id {
-            if let leader = self[other].raft.leader, leader.replica.rawValue != id {
+    /// Makes `id` leader, by its timer and the answers of the others. Without `delivers` nobody hears of it yet.
+    mutating func elect(_ id: UInt64, delivers: Bool = true) {
+        for other in upIDs {
+            if let leader = self[other].raft.leader, leader.replica.rawValue != id, !self[other].raft.isLeader {
                 step(other, .linkBroken(leader.node))
             }
         }
-        if let deadline = self[id].raft.electionDeadline { now = max(now, deadline) }
         for _ in 0..<8 where !self[id].raft.isLeader {
             if let deadline = self[id].raft.electionDeadline { now = max(now, deadline) }
             step(id, .tick)
-            deliver()
+            deliver { $0.append == nil }
         }
+        if delivers { deliver() }
         if !self[id].raft.isLeader { problems.append("r\(id) was not elected") }
     }
 
@@ -429,6 +430,11 @@ struct RaftTestCluster {
                 Append(
                     previousIndex: previous?.index ?? .zero, previousTerm: previous?.term ?? .zero,
                     previousChain: previous?.chain ?? 0, commit: LogIndex(commit), entries: entries)))
+    }
+
+    /// What `id` hands over as leader until the configuration in force there is joint; the rest stays on the network.
+    mutating func deliverUntilJoint(_ id: UInt64) {
+        while !self[id].raft.configuration.isJoint, !network.isEmpty { deliver(network.removeFirst()) }
     }
 
     func message(from: UInt64, to: UInt64, term: UInt64, _ body: Message.Body) -> Message {

@@ -476,7 +476,7 @@ extension Raft {
             if mutated(.snapshotLeavesFollowerPaused) && progress[i].isProbeOutstanding && match <= log.base.index
                 && log.base.index > .zero
             {
-                break
+                return
             }
             progress[i].becomeReplicate()
         case .snapshot where progress[i].match >= log.base.index && progress[i].match > .zero:
@@ -484,6 +484,7 @@ extension Raft {
             if mutated(.snapshotLeavesFollowerPaused) {
                 progress[i].becomeProbe(next: progress[i].next)
                 progress[i].isProbeOutstanding = true
+                return
             } else {
                 progress[i].becomeReplicate()
             }
