@@ -79,9 +79,9 @@ func target(_ room: Room) -> Target {
         : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ imports: [String]) -> Target {
+func tests(_ name: String, _ imports: [String], exclude: [String] = []) -> Target {
     .testTarget(
-        name: name, dependencies: imports.map { .byName(name: $0) }, path: "Tests/\(name)",
+        name: name, dependencies: imports.map { .byName(name: $0) }, path: "Tests/\(name)", exclude: exclude,
         swiftSettings: testSettings)
 }
 
@@ -102,7 +102,9 @@ let package = Package(
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
-        tests("RaftCoreTests", ["ClusterBase", "RaftCore"]),
+        // Counts allocations of a thread, for the tests that hold the hot path to a number of them.
+        .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
+        tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
         tests(
