@@ -108,7 +108,8 @@ func checkOrderedStore<Store: OrderedStore>(
         case 16:
             let range = range()
             #expect(
-                isEqual(try rows(store, range), naive.rows.filter { range.contains($0.key) }), "seed \(seed) step \(step)")
+                isEqual(try rows(store, range), naive.rows.filter { range.contains($0.key) }),
+                "seed \(seed) step \(step)")
         default:
             let key = key()
             #expect(

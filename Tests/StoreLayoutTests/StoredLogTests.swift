@@ -21,7 +21,8 @@ func someEntries(_ count: Int, after base: LogBase = RestoredLog(firstMembers: m
             case 3: .configuration(members)
             default: .command([UInt8](repeating: UInt8(truncatingIfNeeded: i), count: 3 + i % 4))
             }
-        let entry = Entry(index: index, term: Term(base.term.rawValue + 1 + UInt64(i / 4)), after: chain, content: content)
+        let entry = Entry(
+            index: index, term: Term(base.term.rawValue + 1 + UInt64(i / 4)), after: chain, content: content)
         chain = entry.chain
         entries.append(entry)
     }
@@ -43,7 +44,8 @@ func storeWithLog(_ count: Int) throws -> (store: MemoryStore, entries: [Entry],
     try StoredLog.createReplica(group, replica, RestoredLog(firstMembers: members), in: &store)
     let entries = someEntries(count)
     let state = HardState(
-        term: Term(entries.last.map { $0.term.rawValue + 2 } ?? 1), votedFor: ReplicaID(2), commit: LogIndex(UInt64(count / 2)))
+        term: Term(entries.last.map { $0.term.rawValue + 2 } ?? 1), votedFor: ReplicaID(2),
+        commit: LogIndex(UInt64(count / 2)))
     try store.write(StoredLog.batch(for: [write(entries, state, last: LogIndex(UInt64(count)))]), isSynced: true)
     return (store, entries, state)
 }
@@ -105,7 +107,8 @@ func damage(_ store: MemoryStore) throws -> String? {
 
     @Test func `compaction removes the prefix and keeps the chain`() throws {
         var (store, entries, state) = try storeWithLog(20)
-        let base = LogBase(index: LogIndex(12), term: entries[11].term, chain: entries[11].chain, configuration: members)
+        let base = LogBase(
+            index: LogIndex(12), term: entries[11].term, chain: entries[11].chain, configuration: members)
         state.commit = LogIndex(15)
         let before = store.count
         try store.write(StoredLog.batch(for: [write([], state, last: LogIndex(20), base: base)]), isSynced: true)

@@ -125,6 +125,7 @@ public enum ClientRequest: Hashable, Sendable {
     case forceRecovery(GroupID)
 }
 
+/// What becomes of a request; exactly one for each ticket, unless the node ends before.
 public enum ClientAnswer: Hashable, Sendable {
     /// What the state machine made of the command.
     case applied(SpaceResult)

@@ -66,6 +66,7 @@ public enum LinkBreak: Hashable, Sendable {
     case refused
 }
 
+/// What made a node suspect.
 public enum SuspicionCause: Hashable, Sendable {
     case silence
     case neverHeard
@@ -89,6 +90,7 @@ public enum LivenessEvent: Hashable, Sendable {
     case leadershipLost(NodeID, GroupID, Term)
 }
 
+/// A beat and the node that it goes to.
 public struct AddressedBeat: Hashable, Sendable {
     public var to: NodeID
     public var beat: Beat

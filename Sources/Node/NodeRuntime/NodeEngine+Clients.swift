@@ -21,7 +21,9 @@ extension NodeEngine {
         switch request {
         case .command(_, let command): queueCommand(i, command, ticket)
         case .query(_, let query):
-            if replicas[i].reading.count >= settings.raft.readsMax { return ports.answer(ticket, .refused(.overloaded)) }
+            if replicas[i].reading.count >= settings.raft.readsMax {
+                return ports.answer(ticket, .refused(.overloaded))
+            }
             replicas[i].reading.append(.init(ticket: ticket, query: query))
             step(i, .read(ticket: ticket), now)
         case .changeMembership(_, let steps): ask(i, .changeMembership(steps), ticket, now)
@@ -45,7 +47,9 @@ extension NodeEngine {
             return ports.answer(ticket, .refused(.tooLarge))
         }
         let waiting = replicas[i].queue.count
-        if waiting >= settings.commandsQueuedMax || replicas[i].commandsUnderWay + waiting >= settings.commandsUnderWayMax {
+        if waiting >= settings.commandsQueuedMax
+            || replicas[i].commandsUnderWay + waiting >= settings.commandsUnderWayMax
+        {
             return ports.answer(ticket, .refused(.overloaded))
         }
         replicas[i].queue.append(.init(ticket: ticket, command: command))
@@ -138,7 +142,11 @@ extension NodeEngine {
                 for entry in entries where entry.index <= through { try apply(i, entry) }
             }
         } catch {
-            if error.code == .corrupt || error.code == .readFailed { damaged(i, error.message) } else { fail(error.message) }
+            if error.code == .corrupt || error.code == .readFailed {
+                damaged(i, error.message)
+            } else {
+                fail(error.message)
+            }
             return
         }
         replicas[i].raft.step(.applied(replicas[i].applied.index), now: now, into: &effects)

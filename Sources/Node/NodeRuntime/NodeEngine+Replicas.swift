@@ -9,7 +9,8 @@ extension NodeEngine {
     func take(_ found: OpenedNode.Replica, _ now: Instant) {
         let raft = Raft(
             peer: Peer(replica: found.replica, node: node), incarnation: incarnation, restored: found.log,
-            applied: found.applied.index, settings: settings.raft, seed: seed(for: found.group, found.replica), now: now)
+            applied: found.applied.index, settings: settings.raft, seed: seed(for: found.group, found.replica), now: now
+        )
         replicas.append(Replica(group: found.group, raft: raft, generation: found.generation, applied: found.applied))
         // What is known to be committed is applied again; the state may have been older than the log.
         step(replicas.count - 1, .tick, now)
@@ -42,12 +43,15 @@ extension NodeEngine {
         for made in ready where position(of: made.group) == nil {
             let base = LogBase(index: .zero, term: .zero, chain: 0, configuration: Configuration(members: []))
             let raft = Raft(
-                peer: Peer(replica: made.replica, node: node), incarnation: incarnation, restored: RestoredLog(empty: base),
+                peer: Peer(replica: made.replica, node: node), incarnation: incarnation,
+                restored: RestoredLog(empty: base),
                 applied: .zero, settings: settings.raft, seed: seed(for: made.group, made.replica), now: now)
             let at = replicas.firstIndex { $0.group > made.group } ?? replicas.count
             replicas.insert(
-                Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing), at: at)
-            let write = LogWrite(sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
+                Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
+                at: at)
+            let write = LogWrite(
+                sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
             writes.append(GroupWrite(group: made.group, replica: made.replica, act: .create, write: write))
             schedule(at)
         }
@@ -80,7 +84,9 @@ extension NodeEngine {
     func trackPeers(_ now: Instant) {
         var wanted: [NodeID] = []
         for replica in replicas {
-            for member in replica.raft.configuration.members where member.peer.node != node { wanted.append(member.peer.node) }
+            for member in replica.raft.configuration.members where member.peer.node != node {
+                wanted.append(member.peer.node)
+            }
             if let leader = replica.raft.leader, leader.node != node { wanted.append(leader.node) }
         }
         visitors.removeAll { $0.until <= now }
@@ -268,7 +274,8 @@ extension NodeEngine {
         while i + 1 < replicas.count {
             i += 1
             var longest = settings.raft.suspicion
-            for member in replicas[i].raft.configuration.members where member.peer.node != node && member.role.isVoting {
+            for member in replicas[i].raft.configuration.members where member.peer.node != node && member.role.isVoting
+            {
                 if let measured = liveness.suspicionTimeout(member.peer.node) { longest = max(longest, measured) }
             }
             let known = replicas[i].raft.settings.suspicion

@@ -90,7 +90,9 @@ extension NodeEngine {
             let piece = SnapshotPiece(number: number, bytes: bytes, checksum: checksum, manifest: manifest)
             return receive(piece, message, now)
         }
-        guard let at = outgoing.firstIndex(where: { $0.id == message.snapshot && $0.to == message.from }) else { return }
+        guard let at = outgoing.firstIndex(where: { $0.id == message.snapshot && $0.to == message.from }) else {
+            return
+        }
         switch message.body {
         case .received(let next):
             outgoing[at].acknowledge(next, settings, now)

@@ -136,7 +136,9 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let next = deadlines.first { earliest = min(earliest, next.at) }
         for transfer in outgoing { earliest = min(earliest, transfer.deadline) }
         for transfer in incoming { earliest = min(earliest, transfer.deadline) }
-        if let oldest = logTickets.first, !isStalled { earliest = min(earliest, oldest.submittedAt + settings.storageStallMax) }
+        if let oldest = logTickets.first, !isStalled {
+            earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
+        }
         if appliedSinceFlush > 0 { earliest = min(earliest, flushedAt + settings.flushInterval) }
         return earliest
     }
@@ -170,7 +172,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// only by `createReplica` under a new id, since the old one's votes and acknowledgements are gone.
     private func receiveForUnknown(_ item: GroupMessage, _ now: Instant) {
         #if MUTANTS
-        if settings.raft.mutant == .wipedReplicaRejoins, position(of: item.group) == nil, case .append = item.message.body {
+        if settings.raft.mutant == .wipedReplicaRejoins, position(of: item.group) == nil,
+            case .append = item.message.body
+        {
             createReplica(item.group, item.message.to.replica, now)
         }
         #endif
@@ -304,7 +308,8 @@ public final class NodeEngine<Ports: WorldPorts> {
                 previousChain = before.first?.chain ?? 0
             }
             let entries = try ports.entries(
-                of: replicas[i].group, replica: replica, from: fetch.from, through: fetch.through, bytesMax: fetch.bytesMax)
+                of: replicas[i].group, replica: replica, from: fetch.from, through: fetch.through,
+                bytesMax: fetch.bytesMax)
             step(i, .fetched(fetch.peer.replica, entries: entries, previousChain: previousChain), now)
         } catch {
             damaged(i, error.message)

@@ -45,6 +45,8 @@ enum BenchCommand {
         }
         let seconds = Console.cpuSeconds() - started
         let speed = Int(Double(simulated) / 1e9 / seconds)
-        print("simulate: 5 nodes under load and faults, \(speed) simulated seconds per CPU second, \(failed) failed, hash \(hash.value)")
+        print(
+            "simulate: 5 nodes under load and faults, \(speed) simulated seconds per CPU second, \(failed) failed, hash \(hash.value)"
+        )
     }
 }

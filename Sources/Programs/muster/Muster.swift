@@ -104,7 +104,9 @@ struct Options {
         {
             return low...high
         }
-        throw UsageError("\(name) wants one number or a range such as 3..7 within \(bounds.lowerBound)..\(bounds.upperBound), not '\(text)'")
+        throw UsageError(
+            "\(name) wants one number or a range such as 3..7 within \(bounds.lowerBound)..\(bounds.upperBound), not '\(text)'"
+        )
     }
 
     mutating func word() -> String? {

@@ -4,7 +4,9 @@ import RaftCore
 enum MutantsCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
-        guard options.word() == "list" else { throw UsageError("`muster mutants list` is the one thing to do with mutants here") }
+        guard options.word() == "list" else {
+            throw UsageError("`muster mutants list` is the one thing to do with mutants here")
+        }
         try options.end()
         for mutant in Mutant.allCases { print(mutant.rawValue) }
         return 0

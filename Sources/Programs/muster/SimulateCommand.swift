@@ -51,8 +51,9 @@ enum SimulateCommand {
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
         try options.end()
         if let mutant = plan.mutant { try MutantsCommand.require(mutant) }
-        print("seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
-            + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))
+        print(
+            "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
+                + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))
         if let trace = plan.trace { return try runTraced(plan, trace) }
         return await runAll(plan)
     }
@@ -147,10 +148,12 @@ struct Summary {
         guard let violation = result.violation else { return }
         failures.append(result)
         let text = "\(violation)"
-        Swift.print("seed \(result.seed) broke a promise: \(text.count > 3_000 ? String(text.prefix(3_000)) + " …" : text)")
-        Swift.print("  replay: muster simulate --seeds \(result.seed)..\(result.seed) --nodes "
-            + "\(plan.nodes.lowerBound)..\(plan.nodes.upperBound) --seconds \(plan.chaos.count / 1_000_000_000)"
-            + (plan.mutant.map { " --mutant \($0)" } ?? ""))
+        Swift.print(
+            "seed \(result.seed) broke a promise: \(text.count > 3_000 ? String(text.prefix(3_000)) + " …" : text)")
+        Swift.print(
+            "  replay: muster simulate --seeds \(result.seed)..\(result.seed) --nodes "
+                + "\(plan.nodes.lowerBound)..\(plan.nodes.upperBound) --seconds \(plan.chaos.count / 1_000_000_000)"
+                + (plan.mutant.map { " --mutant \($0)" } ?? ""))
         fflush(nil)
     }
 
@@ -160,7 +163,9 @@ struct Summary {
         let filled = min(width, Int(done * Double(width)))
         let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
         let speed = Double(simulated.count) / 1e9 / max(0.001, Console.seconds() - started)
-        Console.write("\r[\(bar)] \(runs)/\(plan.seeds.count) seeds, \(Int(speed)) simulated s/s, \(failures.count) failed ", to: 2)
+        Console.write(
+            "\r[\(bar)] \(runs)/\(plan.seeds.count) seeds, \(Int(speed)) simulated s/s, \(failures.count) failed ",
+            to: 2)
     }
 
     func print(_ plan: SimulateCommand.Plan, _ started: Double) {
@@ -177,7 +182,9 @@ struct Summary {
             \(operations) client operations judged, \(unknown) of unknown outcome
             """)
         var line = "faults:"
-        for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 { line += " \(fault) \(faults[Int(fault.rawValue)])" }
+        for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 {
+            line += " \(fault) \(faults[Int(fault.rawValue)])"
+        }
         Swift.print(line)
         Swift.print(failures.isEmpty ? "no promise was broken" : "\(failures.count) runs broke a promise")
     }

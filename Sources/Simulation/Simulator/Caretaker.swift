@@ -17,7 +17,9 @@ extension Simulation {
     }
 
     private func care(for checker: ClusterChecker) {
-        guard let leader = leader(of: checker.group), leader.pausedUntil <= now, let runtime = leader.runtime else { return }
+        guard let leader = leader(of: checker.group), leader.pausedUntil <= now, let runtime = leader.runtime else {
+            return
+        }
         let known = runtime.inspect(checker.group) { raft, _ in (raft.configuration, raft.hasCommittedInTerm) }
         guard let (configuration, isEstablished) = known, isEstablished, !configuration.isJoint else { return }
         for node in nodes where node.isRunning && node.pausedUntil <= now {
@@ -45,5 +47,7 @@ extension Simulation {
     }
 
     /// Whether some group is between two configurations.
-    var isChangingMembers: Bool { checkers.contains { $0.hasPendingConfiguration(in: self) || $0.latestConfiguration.isJoint } }
+    var isChangingMembers: Bool {
+        checkers.contains { $0.hasPendingConfiguration(in: self) || $0.latestConfiguration.isJoint }
+    }
 }

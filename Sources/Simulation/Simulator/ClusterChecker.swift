@@ -78,13 +78,18 @@ final class ClusterChecker {
             }
             checkChange(raft, applied, before, node, world)
             seen[node] = Seen(
-                phase: raft.phase, term: raft.term, commit: raft.commit, applied: applied.index, replica: raft.peer.replica)
+                phase: raft.phase, term: raft.term, commit: raft.commit, applied: applied.index,
+                replica: raft.peer.replica)
         }
     }
 
-    private func checkChange(_ raft: borrowing Raft, _ applied: AppliedState, _ before: Seen, _ node: Int, _ world: Simulation) {
+    private func checkChange(
+        _ raft: borrowing Raft, _ applied: AppliedState, _ before: Seen, _ node: Int, _ world: Simulation
+    ) {
         let isSame = before.replica == raft.peer.replica
-        if isSame && raft.term < before.term { world.fail("2 terms never fall", "node \(node + 1) went from \(before.term) to \(raft.term)") }
+        if isSame && raft.term < before.term {
+            world.fail("2 terms never fall", "node \(node + 1) went from \(before.term) to \(raft.term)")
+        }
         if isSame && raft.commit < before.commit {
             world.fail("9 commit never falls", "node \(node + 1) went from \(before.commit) to \(raft.commit)")
         }
@@ -94,7 +99,9 @@ final class ClusterChecker {
         if raft.phase == .leader && (before.phase != .leader || before.term != raft.term || !isSame) {
             checkNewLeader(raft, node, world)
         }
-        if raft.commit > (isSame ? before.commit : .zero) { checkCommit(raft, node, from: isSame ? before.commit : .zero, world) }
+        if raft.commit > (isSame ? before.commit : .zero) {
+            checkCommit(raft, node, from: isSame ? before.commit : .zero, world)
+        }
         if applied.index > .zero { checkApplied(applied, node, world) }
     }
 
@@ -103,7 +110,9 @@ final class ClusterChecker {
         let epoch = raft.configuration.epoch
         for known in leaders.reversed() where known.epoch == epoch && known.term == raft.term {
             if known.replica != raft.peer.replica {
-                world.fail("1 one leader per term", "replicas \(known.replica) and \(raft.peer.replica) both lead term \(raft.term)")
+                world.fail(
+                    "1 one leader per term",
+                    "replicas \(known.replica) and \(raft.peer.replica) both lead term \(raft.term)")
             }
             return
         }
@@ -130,12 +139,14 @@ final class ClusterChecker {
                     if known.term != term || known.chain != chain {
                         return world.fail(
                             "13 state-machine safety",
-                            "node \(node + 1) committed term \(term) at \(index), where term \(known.term) was committed")
+                            "node \(node + 1) committed term \(term) at \(index), where term \(known.term) was committed"
+                        )
                     }
                 } else if index == lastCommitted.next {
                     committed.append(Committed(term: term, chain: chain))
                 } else {
-                    return world.fail("11 commit without a gap", "node \(node + 1) knows of commit \(index) after \(lastCommitted)")
+                    return world.fail(
+                        "11 commit without a gap", "node \(node + 1) knows of commit \(index) after \(lastCommitted)")
                 }
             }
             index = index.next
@@ -155,7 +166,8 @@ final class ClusterChecker {
         for member in counting.members where member.role.isVoting {
             let holder = shadows[Int(member.peer.node.rawValue) - 1]
             // One that has lost its data since it acknowledged is a loss that the run allows.
-            let isHeld = isLost[Int(member.peer.node.rawValue) - 1]
+            let isHeld =
+                isLost[Int(member.peer.node.rawValue) - 1]
                 || (holder?.replica == member.peer.replica && holder?.holds(index, last.chain) == true)
             if member.role.votesInOldHalf {
                 old.needed += 1
@@ -169,14 +181,16 @@ final class ClusterChecker {
         if old.held <= old.needed / 2 || new.held <= new.needed / 2 {
             world.fail(
                 "11 committed means durable at a majority",
-                "node \(node + 1) committed \(index), held by \(old.held) of \(old.needed) and \(new.held) of \(new.needed) voters")
+                "node \(node + 1) committed \(index), held by \(old.held) of \(old.needed) and \(new.held) of \(new.needed) voters"
+            )
         }
     }
 
     private func checkApplied(_ applied: AppliedState, _ node: Int, _ world: Simulation) {
         let position = Int(applied.index.rawValue) - 1
         if applied.index > lastCommitted {
-            return world.fail("13 state-machine safety", "node \(node + 1) applied \(applied.index), which is not committed")
+            return world.fail(
+                "13 state-machine safety", "node \(node + 1) applied \(applied.index), which is not committed")
         }
         if committed[position].chain != applied.chain {
             return world.fail("13 state-machine safety", "node \(node + 1) applied another entry \(applied.index)")
@@ -216,7 +230,8 @@ final class ClusterChecker {
         let next = configuration.members.filter { $0.role.votesInNewHalf }.map(\.peer.replica)
         let changed = Set(voters).symmetricDifference(next).count  // hash order: only counted
         if !last.configuration.isJoint && !configuration.isJoint && changed > 1 {
-            world.fail("29 configurations chain", "configuration \(index) changes \(changed) voters without a joint step")
+            world.fail(
+                "29 configurations chain", "configuration \(index) changes \(changed) voters without a joint step")
         }
         if configuration.replicaHighest < last.configuration.replicaHighest {
             world.fail("32 replica ids are never reused", "the highest id fell at \(index)")
@@ -232,7 +247,8 @@ final class ClusterChecker {
         case .vote:
             guard let shadow = shadows[node], shadow.replica == message.from.replica else { return }
             if shadow.hard.term < message.term {
-                world.fail("15 durable before sent", "node \(node + 1) campaigns in term \(message.term) before it is durable")
+                world.fail(
+                    "15 durable before sent", "node \(node + 1) campaigns in term \(message.term) before it is durable")
             }
             recordVote(message.term, message.from.replica, message.from.replica, world)
         case .appendAnswer(let answer):
@@ -243,12 +259,16 @@ final class ClusterChecker {
                     "15 durable before sent", "node \(node + 1) acknowledged \(match) with \(shadow.last) on its disk")
             }
             if shadow.hard.term < message.term && match > .zero {
-                world.fail("16 no entry without its term", "node \(node + 1) acknowledged in term \(message.term) before it is durable")
+                world.fail(
+                    "16 no entry without its term",
+                    "node \(node + 1) acknowledged in term \(message.term) before it is durable")
             }
         case .append:
             for known in leaders.reversed() where known.term == message.term && known.epoch == message.epoch {
                 if known.replica != message.from.replica {
-                    world.fail("1 one leader per term", "replica \(message.from.replica) leads term \(message.term) of \(known.replica)")
+                    world.fail(
+                        "1 one leader per term",
+                        "replica \(message.from.replica) leads term \(message.term) of \(known.replica)")
                 }
                 return
             }
@@ -258,10 +278,13 @@ final class ClusterChecker {
 
     private func checkVote(_ message: Message, _ node: Int, _ world: Simulation) {
         guard let shadow = shadows[node], shadow.replica == message.from.replica else { return }
-        let isDurable = shadow.hard.term > message.term
+        let isDurable =
+            shadow.hard.term > message.term
             || (shadow.hard.term == message.term && shadow.hard.votedFor == message.to.replica)
         if !isDurable {
-            world.fail("15 durable before sent", "node \(node + 1) answered a vote of term \(message.term) before it is durable")
+            world.fail(
+                "15 durable before sent",
+                "node \(node + 1) answered a vote of term \(message.term) before it is durable")
         }
         recordVote(message.term, message.from.replica, message.to.replica, world)
     }
@@ -269,7 +292,9 @@ final class ClusterChecker {
     private func recordVote(_ term: Term, _ voter: ReplicaID, _ candidate: ReplicaID, _ world: Simulation) {
         for known in votes.reversed() where known.term == term && known.voter == voter {
             if known.candidate != candidate {
-                world.fail("3 one vote per term", "replica \(voter) voted for \(known.candidate) and \(candidate) in term \(term)")
+                world.fail(
+                    "3 one vote per term",
+                    "replica \(voter) voted for \(known.candidate) and \(candidate) in term \(term)")
             }
             return
         }
@@ -295,7 +320,9 @@ final class ClusterChecker {
         guard var shadow = shadows[node], shadow.replica == write.replica else { return }
         shadows[node] = nil
         if write.write.hardState.term < shadow.hard.term {
-            world.fail("2 terms never fall", "node \(node + 1) wrote term \(write.write.hardState.term) over \(shadow.hard.term)")
+            world.fail(
+                "2 terms never fall",
+                "node \(node + 1) wrote term \(write.write.hardState.term) over \(shadow.hard.term)")
         }
         shadow.hard = write.write.hardState
         if let base = write.write.base {
@@ -315,7 +342,9 @@ final class ClusterChecker {
         }
         if shadow.last > write.write.last { shadow.entries.removeLast(shadow.last - write.write.last) }
         for entry in write.write.entries where entry.term > write.write.hardState.term {
-            world.fail("16 no entry without its term", "node \(node + 1) wrote term \(entry.term) under \(write.write.hardState.term)")
+            world.fail(
+                "16 no entry without its term",
+                "node \(node + 1) wrote term \(entry.term) under \(write.write.hardState.term)")
         }
         shadows[node] = shadow
     }
@@ -334,11 +363,15 @@ final class ClusterChecker {
 
     /// A start finds exactly what the disk held, or says that it is damaged.
     func restarted(_ node: Int, _ replicas: [OpenedNode.Replica], _ damaged: [OpenedNode.Damage], world: Simulation) {
-        for found in damaged where found.group == group { foundDamaged(node, found.replica, found.reason, world: world) }
+        for found in damaged where found.group == group {
+            foundDamaged(node, found.replica, found.reason, world: world)
+        }
         guard let found = replicas.first(where: { $0.group == group }) else { return }
         guard let shadow = shadows[node], shadow.replica == found.replica else {
             if shadows[node] == nil && isLost[node] {
-                world.fail("32 replica ids are never reused", "node \(node + 1) came back as \(found.replica) without its data")
+                world.fail(
+                    "32 replica ids are never reused", "node \(node + 1) came back as \(found.replica) without its data"
+                )
             }
             return
         }

@@ -98,14 +98,18 @@ extension Simulation {
         let isLoss = nemesisRandom.chance(1, in: 4)
         let key = isLoss ? node.logDisk.loseRecord(&nemesisRandom) : node.logDisk.rot(&nemesisRandom)
         guard let key else { return }
-        for checker in checkers where key.bigEndian64(at: 0) == checker.group.rawValue { checker.isTainted[node.number] = true }
+        for checker in checkers where key.bigEndian64(at: 0) == checker.group.rawValue {
+            checker.isTainted[node.number] = true
+        }
     }
 
     private func slowLink(_ node: SimulatedNode, _ length: Int64) {
         let nanosecondsPerByte = nemesisRandom.within(1_000...40_000)
         for other in nodes where other !== node && nemesisRandom.chance(1, in: 2) {
             network.slowness[node.number * nodes.count + other.number] = nanosecondsPerByte
-            if nemesisRandom.chance(1, in: 2) { network.slowness[other.number * nodes.count + node.number] = nanosecondsPerByte }
+            if nemesisRandom.chance(1, in: 2) {
+                network.slowness[other.number * nodes.count + node.number] = nanosecondsPerByte
+            }
         }
         remember(Nemesis.Damage(fault: .slowLink, node: node.number), length)
     }
@@ -124,9 +128,13 @@ extension Simulation {
         let victim = fault == .isolateLeader ? (leader(of: checkers[0].group) ?? node) : node
         switch fault {
         case .isolateLeader:
-            for other in nodes where other !== victim { links += [(victim.number, other.number), (other.number, victim.number)] }
+            for other in nodes where other !== victim {
+                links += [(victim.number, other.number), (other.number, victim.number)]
+            }
         case .oneWayPartition:
-            for other in nodes where other !== victim && nemesisRandom.chance(2, in: 3) { links.append((victim.number, other.number)) }
+            for other in nodes where other !== victim && nemesisRandom.chance(2, in: 3) {
+                links.append((victim.number, other.number))
+            }
         case .bridge:
             // Two nodes that are each linked to one other only: elections with partial connections.
             let bridge = nodes[nemesisRandom.below(nodes.count)]
@@ -174,8 +182,10 @@ extension Simulation {
     private func transferLeadership() {
         let group = checkers[nemesisRandom.below(checkers.count)].group
         guard let leader = leader(of: group), leader.pausedUntil <= now else { return }
-        let target: ReplicaID? = nemesisRandom.chance(1, in: 2)
-            ? nil : leader.runtime?.inspect(group) { raft, _ in
+        let target: ReplicaID? =
+            nemesisRandom.chance(1, in: 2)
+            ? nil
+            : leader.runtime?.inspect(group) { raft, _ in
                 raft.configuration.members[nemesisRandom.below(raft.configuration.members.count)].peer.replica
             }
         turn(leader, .request(.transferLeadership(group, to: target), ticket: Caretaker.ticket))
@@ -190,9 +200,13 @@ extension Simulation {
         var steps: [MembershipStep] = []
         for member in members where nemesisRandom.chance(1, in: 3) {
             if member.role == .learner {
-                steps.append(nemesisRandom.chance(1, in: 2) ? .promote(member.peer.replica) : .remove(member.peer.replica))
-            } else if voters.count - steps.count > 3 || (voters.count == 3 && steps.isEmpty && nemesisRandom.chance(1, in: 6)) {
-                steps.append(nemesisRandom.chance(1, in: 2) ? .remove(member.peer.replica) : .demote(member.peer.replica))
+                steps.append(
+                    nemesisRandom.chance(1, in: 2) ? .promote(member.peer.replica) : .remove(member.peer.replica))
+            } else if voters.count - steps.count > 3
+                || (voters.count == 3 && steps.isEmpty && nemesisRandom.chance(1, in: 6))
+            {
+                steps.append(
+                    nemesisRandom.chance(1, in: 2) ? .remove(member.peer.replica) : .demote(member.peer.replica))
             }
         }
         guard !steps.isEmpty else { return }

@@ -67,7 +67,9 @@ extension Simulation {
         // Every configuration that some replica may still act by must keep its majority.
         var all = [checker.latestConfiguration]
         for node in nodes {
-            if let known = node.runtime?.inspect(checker.group, { raft, _ in raft.configuration }), !known.members.isEmpty {
+            if let known = node.runtime?.inspect(checker.group, { raft, _ in raft.configuration }),
+                !known.members.isEmpty
+            {
                 all.append(known)
             }
         }
@@ -104,7 +106,9 @@ extension Simulation {
                 recovery.phase = .settling
                 recovery.began = now
             } else if elapsed > Recovery.answersWithin && everyGroupWasAsked {
-                fail("44 progress resumes", "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
+                fail(
+                    "44 progress resumes",
+                    "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
             }
         case .settling:
             if now % 50 == 0 || elapsed > Recovery.settlesWithin {
@@ -122,19 +126,28 @@ extension Simulation {
     }
 
     /// A group that no key belongs to has nobody to answer.
-    private var everyGroupWasAsked: Bool { profile.keys >= UInt64(profile.groups) || recovery.successes.allSatisfy { $0 == 0 } }
+    private var everyGroupWasAsked: Bool {
+        profile.keys >= UInt64(profile.groups) || recovery.successes.allSatisfy { $0 == 0 }
+    }
 
     private var isSettled: Bool {
         for checker in checkers {
             guard let leader = leader(of: checker.group), let runtime = leader.runtime else { return false }
-            let state = runtime.inspect(checker.group) { raft, applied in (raft.configuration, applied.index, raft.lastIndex) }
-            guard let (configuration, applied, last) = state, applied == last, !configuration.isJoint else { return false }
+            let state = runtime.inspect(checker.group) { raft, applied in
+                (raft.configuration, applied.index, raft.lastIndex)
+            }
+            guard let (configuration, applied, last) = state, applied == last, !configuration.isJoint else {
+                return false
+            }
             for member in configuration.members {
                 let node = nodes[Int(member.peer.node.rawValue) - 1]
                 if recovery.leftBehind.contains(node.number) { continue }
-                let theirs = node.runtime?.inspect(checker.group) { raft, applied in (raft.peer.replica, applied.index) }
+                let theirs = node.runtime?.inspect(checker.group) { raft, applied in (raft.peer.replica, applied.index)
+                }
                 if checker.isLost[node.number] || checker.isTainted[node.number] { continue }
-                guard let (replica, index) = theirs, replica == member.peer.replica, index == applied else { return false }
+                guard let (replica, index) = theirs, replica == member.peer.replica, index == applied else {
+                    return false
+                }
             }
         }
         return true

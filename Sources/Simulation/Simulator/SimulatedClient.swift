@@ -109,7 +109,8 @@ extension Simulation {
         let number = Int(ticket >> 40)
         guard let operation = clients[number].operation, operation.number == ticket & (1 << 40 - 1) else { return }
         switch answer {
-        case .applied(let result): finish(number, operation, Words.outcome(of: operation.kind, result), "\(result)", node)
+        case .applied(let result):
+            finish(number, operation, Words.outcome(of: operation.kind, result), "\(result)", node)
         case .read(let answer): finish(number, operation, Words.outcome(of: operation.kind, answer), "\(answer)", node)
         case .unknown:
             again(number, after: 1_000_000)
@@ -121,7 +122,8 @@ extension Simulation {
         }
     }
 
-    private func finish(_ number: Int, _ operation: SimulatedClient.Operation, _ outcome: History.Outcome?,
+    private func finish(
+        _ number: Int, _ operation: SimulatedClient.Operation, _ outcome: History.Outcome?,
         _ said: @autoclosure () -> String, _ node: Int
     ) {
         guard let outcome else {

@@ -103,7 +103,8 @@ public final class Simulation {
         for number in 0..<profile.nodes {
             let drift = random.within(-profile.clockDriftPPMMax...profile.clockDriftPPMMax)
             nodes.append(
-                SimulatedNode(world: self, number: number, driftPPM: drift, clockOffset: random.within(0...1_000_000_000_000)))
+                SimulatedNode(
+                    world: self, number: number, driftPPM: drift, clockOffset: random.within(0...1_000_000_000_000)))
         }
         for group in 1...profile.groups {
             let configuration = Configuration.voters(1...UInt64(profile.nodes))
@@ -112,7 +113,9 @@ public final class Simulation {
         }
         for number in 0..<profile.clients { clients.append(SimulatedClient(number: number, groups: profile.groups)) }
         for node in nodes { start(node) }
-        for client in clients { plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number)) }
+        for client in clients {
+            plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number))
+        }
         plan(.nemesis, at: 1_000_000_000)
         plan(.operatorTurn, at: 500_000_000)
     }
@@ -135,23 +138,30 @@ public final class Simulation {
     }
 
     func fail(_ promise: String, _ detail: String) {
-        if result.violation == nil { result.violation = BrokenPromise(promise: promise, detail: detail, at: Nanoseconds(now)) }
+        if result.violation == nil {
+            result.violation = BrokenPromise(promise: promise, detail: detail, at: Nanoseconds(now))
+        }
     }
 
     func plan(_ kind: WorldEvent.Kind, at: Int64, node: SimulatedNode? = nil, a: UInt64 = 0, b: UInt64 = 0) {
         order += 1
         events.insert(
             WorldEvent(
-                at: max(at, now), order: order, kind: kind, node: Int32(node?.number ?? -1), life: node?.life ?? 0, a: a, b: b))
+                at: max(at, now), order: order, kind: kind, node: Int32(node?.number ?? -1), life: node?.life ?? 0,
+                a: a, b: b))
     }
 
     private func process(_ event: WorldEvent) {
         result.events += 1
         trace.add(UInt64(bitPattern: event.at))
         trace.add(UInt64(event.kind.rawValue) << 32 | UInt64(UInt32(bitPattern: event.node)))
-        if let traceLine { traceLine("\(event.at) \(event.kind) n\(event.node + 1) \(event.a) \(event.b) \(trace.value)") }
+        if let traceLine {
+            traceLine("\(event.at) \(event.kind) n\(event.node + 1) \(event.a) \(event.b) \(trace.value)")
+        }
         let node = event.node >= 0 ? nodes[Int(event.node)] : nil
-        if let node, node.pausedUntil > now, [.deliver, .wake, .logDone, .flushDone, .link, .request].contains(event.kind) {
+        if let node, node.pausedUntil > now,
+            [.deliver, .wake, .logDone, .flushDone, .link, .request].contains(event.kind)
+        {
             // A stopped process sees it when it goes on; its disk and its sockets keep it meanwhile.
             if event.kind == .deliver || event.life == node.life {
                 order += 1
@@ -195,7 +205,10 @@ public final class Simulation {
             }
         case .link:
             let other = NodeID(event.a + 1)
-            turn(node, event.b == 0 ? .linkBroken(other, .closed) : event.b == 1 ? .linkUp(other) : .linkBroken(other, .refused))
+            turn(
+                node,
+                event.b == 0
+                    ? .linkBroken(other, .closed) : event.b == 1 ? .linkUp(other) : .linkBroken(other, .refused))
         case .request: deliverRequest(client: Int(event.a), operation: event.b, to: node)
         default: break
         }
@@ -256,7 +269,9 @@ public final class Simulation {
         guard profile.encodesFrames else { return frame }
         do {
             let decoded = try PeerFrame(serialized: frame.serialized())
-            if decoded != frame { fail("wire format", "a frame came back changed from its bytes: \(frame) as \(decoded)") }
+            if decoded != frame {
+                fail("wire format", "a frame came back changed from its bytes: \(frame) as \(decoded)")
+            }
             return decoded
         } catch {
             fail("wire format", "a frame does not come back from its bytes: \(error)")
@@ -304,7 +319,8 @@ public final class Simulation {
 
     /// A write or its sync fails. What it wrote may be on the disk or not; nothing queued behind it is.
     private func failLogWrite(_ node: SimulatedNode, _ pending: SimulatedNode.PendingLogWrite) {
-        let reason = node.isDiskFull ? "no space left on the simulated disk" : "the simulated disk reports a write error"
+        let reason =
+            node.isDiskFull ? "no space left on the simulated disk" : "the simulated disk reports a write error"
         let isThere = !node.isDiskFull && diskRandom.chance(1, in: 2)
         node.failsNextWrite = false
         #if MUTANTS
@@ -339,7 +355,8 @@ public final class Simulation {
         node.state.crash(&diskRandom)
         for checker in checkers { checker.crashed(node.number) }
         if profile.resetsConnections {
-            for other in nodes where other !== node && other.isRunning && !network.isBlocked(node.number, other.number) {
+            for other in nodes where other !== node && other.isRunning && !network.isBlocked(node.number, other.number)
+            {
                 plan(.link, at: now + profile.latencyNear.count, node: other, a: UInt64(node.number), b: 0)
                 plan(.link, at: now + profile.latencyNear.count * 3, node: other, a: UInt64(node.number), b: 2)
             }

@@ -77,7 +77,9 @@ struct Step {
     mutating func apply(
         _ command: SpaceCommand, _ revision: Revision, _ access: inout some StateAccess
     ) throws(StoreError) -> SpaceResult {
-        if let refusal = Space.refusal(of: command) { return SpaceResult(revision: revision, outcome: .refused(refusal)) }
+        if let refusal = Space.refusal(of: command) {
+            return SpaceResult(revision: revision, outcome: .refused(refusal))
+        }
         if command.client.rawValue == 0 {
             return SpaceResult(revision: revision, outcome: try execute(command.operation, revision, &access))
         }
@@ -173,7 +175,9 @@ struct Step {
             return isFirst ? .new : .refused(.sessionUnknown(bornAtLeast: summary.expiredThrough))
         }
         if let result = session.result(of: command.sequence) { return .known(result) }
-        if command.sequence <= session.closedThrough { return .refused(.sequenceTooOld(through: session.closedThrough)) }
+        if command.sequence <= session.closedThrough {
+            return .refused(.sequenceTooOld(through: session.closedThrough))
+        }
         return .open(session)
     }
 

@@ -160,7 +160,9 @@ struct SpaceSession {
         guard bytes.count >= headBytes, (bytes.count - headBytes).isMultiple(of: resultBytes),
             let used = bytes.bigEndian64(at: 0), let place = bytes.bigEndian64(at: 8),
             let highest = bytes.bigEndian64(at: 16), let closed = bytes.bigEndian64(at: 24)
-        else { throw StoreError(.corrupt, "the session of client \(client) has an impossible length of \(bytes.count)") }
+        else {
+            throw StoreError(.corrupt, "the session of client \(client) has an impossible length of \(bytes.count)")
+        }
         var session = SpaceSession()
         session.lastUsed = LogIndex(used)
         session.place = LogIndex(place)
@@ -200,7 +202,8 @@ struct SpaceSession {
         let window = UInt64(SpaceLimits.sessionWindow)
         closedThrough = max(closedThrough, acknowledged, highest > window ? highest - window : 0)
         drop(through: closedThrough)
-        precondition(sequence > closedThrough, "command \(sequence) ran though all through \(closedThrough) are settled")
+        precondition(
+            sequence > closedThrough, "command \(sequence) ran though all through \(closedThrough) are settled")
         let (code, detail) = result.outcome.stored
         results.appendBigEndian(sequence)
         results.append(UInt8(code))

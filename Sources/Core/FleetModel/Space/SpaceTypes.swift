@@ -10,7 +10,8 @@ public import ClusterBase
 
     /// `index` is below 2^56, `slot` below 256.
     @inlinable public init(index: LogIndex, slot: Int) {
-        precondition(index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
+        precondition(
+            index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
         self.init(rawValue: index.rawValue << 8 | UInt64(slot))
     }
 
@@ -173,6 +174,7 @@ public struct SpaceRecord: Hashable, Sendable {
     }
 }
 
+/// A question about a space, answered from one state of it.
 public enum SpaceQuery: Hashable, Sendable {
     case get(key: [UInt8])
     /// Keys with this prefix in byte order, after the key `after`. 0 or more than the bound means the bound.
@@ -181,6 +183,7 @@ public enum SpaceQuery: Hashable, Sendable {
     case changes(since: Revision, prefix: [UInt8], limit: Int)
 }
 
+/// The answer to a query, and the state that it comes from.
 public struct SpaceAnswer: Hashable, Sendable {
     public enum Body: Hashable, Sendable {
         case record(SpaceRecord?)
@@ -204,6 +207,7 @@ public struct SpaceAnswer: Hashable, Sendable {
     }
 }
 
+/// One change of one key, as a watcher sees it.
 public enum SpaceChange: Hashable, Sendable {
     case written(SpaceRecord)
     case deleted(key: [UInt8], Revision)

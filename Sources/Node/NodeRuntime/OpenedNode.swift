@@ -61,7 +61,8 @@ public struct OpenedNode: Sendable {
     }
 
     private mutating func openState(
-        _ group: GroupID, _ replica: ReplicaID, _ log: RestoredLog, _ snapshot: SnapshotID?, _ state: inout some OrderedStore
+        _ group: GroupID, _ replica: ReplicaID, _ log: RestoredLog, _ snapshot: SnapshotID?,
+        _ state: inout some OrderedStore
     ) throws(StoreError) {
         do throws(StoreError) {
             guard let generation = try StoredState.generation(of: group, snapshot: snapshot, in: state) else {
@@ -72,7 +73,8 @@ public struct OpenedNode: Sendable {
             guard applied.index >= log.base.index, applied.index <= log.last else {
                 throw StoreError(
                     .corrupt,
-                    "the state of group \(group) stands at \(applied.index), outside its log \(log.base.index)...\(log.last)")
+                    "the state of group \(group) stands at \(applied.index), outside its log \(log.base.index)...\(log.last)"
+                )
             }
             let leftovers = try StoredState.deleteGenerations(of: group, except: generation, in: state)
             if !leftovers.isEmpty { try state.write(leftovers, isSynced: false) }
