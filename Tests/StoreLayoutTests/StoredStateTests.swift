@@ -21,7 +21,7 @@ func machineRange(_ random: inout PRNG) -> KeyRange {
 @discardableResult func fill(
     _ store: inout MemoryStore, _ generation: UInt32, count: Int, index: UInt64 = 40
 ) throws -> AppliedState {
-    var view = StateView<MemoryStore>()
+    var view = StateView()
     view.begin(group, generation: generation, applied: .nothing, store)
     var random = PRNG(seed: 5)
     for i in 0..<count {
@@ -39,7 +39,7 @@ func machineRange(_ random: inout PRNG) -> KeyRange {
     func `a view reads like the store it becomes, whatever is put, deleted and scanned in between`(seed: Int) throws {
         var random = PRNG(seed: UInt64(seed))
         var store = MemoryStore()
-        var view = StateView<MemoryStore>()
+        var view = StateView()
         var naive = NaiveStore()
         var applied = AppliedState.nothing
         // Another group's and another generation's records stand close by.
@@ -95,7 +95,7 @@ func machineRange(_ random: inout PRNG) -> KeyRange {
     @Test func `the digest follows from the changes, not from how entries share batches`() throws {
         func digest(batches: [Range<UInt64>]) throws -> UInt64 {
             var store = MemoryStore()
-            var view = StateView<MemoryStore>()
+            var view = StateView()
             var applied = AppliedState.nothing
             for batch in batches {
                 view.begin(group, generation: 1, applied: applied, store)
@@ -119,7 +119,7 @@ func machineRange(_ random: inout PRNG) -> KeyRange {
         for seed in 0..<40 as Range<UInt64> {
             var store = MemoryStore()
             var random = PRNG(seed: seed)
-            var view = StateView<MemoryStore>()
+            var view = StateView()
             var applied = AppliedState.nothing
             for index in 1...10 as ClosedRange<UInt64> {
                 view.begin(group, generation: 1, applied: applied, store)

@@ -181,31 +181,24 @@ extension Raft {
             leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader)
     }
 
-    /// While the own leader is alive no other is wanted. A leader that campaigns itself leads no more.
-    private func isWelcome(_ candidate: Peer) -> Bool { !isLeader && (isLeaderDoubted || leader == candidate) }
+    /// While the own leader is alive no other is wanted.
+    private var wantsLeader: Bool { !isLeader && isLeaderDoubted }
 
     /// A pre-vote changes nothing here: no term, no vote, no timer (Raft thesis §9.6).
     mutating func receivePreVote(_ message: Message, _ request: VoteRequest, _ effects: inout Effects) {
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
-        let isGranted =
-            message.term > term && isWelcome(message.from) && isUpToDate(request) && isKnown
+        let isGranted = message.term > term && wantsLeader && isUpToDate(request) && isKnown
         sendDurable(self.message(to: message.from, .preVoteAnswer(answer(message, isGranted: isGranted))))
     }
 
     /// Judged by term and log alone, never by whether this replica's configuration knows the candidate (etcd #10998).
     mutating func receiveVote(_ message: Message, _ request: VoteRequest, _ now: Instant, _ effects: inout Effects) {
         // A transfer is the leader's own wish.
-        if message.term > term && !isWelcome(message.from) && !request.isTransfer {
+        if message.term > term && !wantsLeader && !request.isTransfer {
             sendDurable(self.message(to: message.from, .voteAnswer(answer(message, isGranted: false))))
             return
         }
-        if message.term > term {
-            // The target of a transfer campaigns: the office is handed over, whoever wins.
-            if phase == .leader && request.isTransfer && transferTarget == message.from.replica {
-                endTransfer(succeeded: true, &effects)
-            }
-            becomeFollower(message.term, leader: nil, now, &effects)
-        }
+        if message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
         let isFree = votedFor == nil || votedFor == message.from.replica
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
         let isGranted = message.term == term && isFree && leader == nil && isUpToDate(request) && isKnown

@@ -89,9 +89,10 @@ extension Raft {
         if !mutated(.readContextReused) || reads.round == 0 { reads.round += 1 }
         if !isRepeated { reads.roundNeeded = reads.round }
         reads.retryAt = now + settings.suspicion
-        for other in progress where other.member.role.isVoting && other.member.peer != peer {
-            if isSuspected(other.member.peer.node) { continue }
-            effects.messages.append(message(to: other.member.peer, .confirmLeadership(round: reads.round)))
+        for i in 0..<progress.count {
+            let member = progress[i].member
+            if !member.role.isVoting || member.peer == peer || isSuspected(member.peer.node) { continue }
+            effects.messages.append(message(to: member.peer, .confirmLeadership(round: reads.round)))
         }
         if let i = configuration.position(of: peer.replica) { progress[i].readRound = reads.round }
         finishRound(now, &effects)
@@ -105,7 +106,7 @@ extension Raft {
     }
 
     private mutating func finishRound(_ now: Instant, _ effects: inout Effects) {
-        guard !reads.confirming.isEmpty, quorumValue({ $0.readRound }) >= reads.roundNeeded else { return }
+        guard !reads.confirming.isEmpty, quorumValue({ progress[$0].readRound }) >= reads.roundNeeded else { return }
         for asker in reads.confirming {
             switch asker {
             case .local(let ticket): reads.waiting.append(.init(index: reads.index, ticket: ticket))

@@ -532,26 +532,29 @@ extension Raft {
 
     /// The highest index that a majority holds, of each half of a joint configuration. Computed naively every time: the
     /// clever trackers of others were release bugs (openraft #1802).
-    func quorumValue(_ value: (Progress) -> UInt64) -> UInt64 {
+    func quorumValue(_ value: (_ i: Int) -> UInt64) -> UInt64 {
         if mutated(.quorumTrackerUnsorted) {
-            let voters = progress.filter { $0.member.role.isVoting }
+            let voters = progress.indices.filter { progress[$0].member.role.isVoting }
             return voters.isEmpty ? 0 : value(voters[voters.count / 2])
         }
-        let new = majorityValue(value) { $0.votesInNewHalf }
+        let new = majorityValue(ofNewHalf: true, value)
         if mutated(.jointCommitByNewHalfOnly) { return new }
-        return min(new, majorityValue(value) { $0.votesInOldHalf })
+        return min(new, majorityValue(ofNewHalf: false, value))
     }
 
-    private func majorityValue(_ value: (Progress) -> UInt64, _ counts: (Role) -> Bool) -> UInt64 {
+    private func majorityValue(ofNewHalf isNew: Bool, _ value: (_ i: Int) -> UInt64) -> UInt64 {
+        func counts(_ i: Int) -> Bool {
+            isNew ? progress[i].member.role.votesInNewHalf : progress[i].member.role.votesInOldHalf
+        }
         var voters = 0
-        for other in progress where counts(other.member.role) { voters += 1 }
+        for i in 0..<progress.count where counts(i) { voters += 1 }
         let needed = mutated(.quorumOffByOne) ? max(1, voters / 2) : voters / 2 + 1
         var best: UInt64 = 0
-        for candidate in progress where counts(candidate.member.role) {
-            let bound = value(candidate)
+        for i in 0..<progress.count where counts(i) {
+            let bound = value(i)
             if bound <= best { continue }
             var holders = 0
-            for other in progress where counts(other.member.role) && value(other) >= bound { holders += 1 }
+            for k in 0..<progress.count where counts(k) && value(k) >= bound { holders += 1 }
             if holders >= needed { best = bound }
         }
         return best
@@ -559,7 +562,7 @@ extension Raft {
 
     mutating func advanceLeaderCommit(_ now: Instant, _ effects: inout Effects) {
         while phase == .leader {
-            var index = LogIndex(quorumValue { $0.match.rawValue })
+            var index = LogIndex(quorumValue { progress[$0].match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
             guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }

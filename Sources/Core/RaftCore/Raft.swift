@@ -173,25 +173,28 @@ public struct Raft: Sendable {
         }
         // A replica that starts gives a leader it does not know yet time to be heard.
         restartElectionTimer(now)
+        deadline = electionDeadline
     }
 
     /// When the next `tick` is wanted; nil while the group is idle.
-    public var deadline: Instant? {
-        var earliest = electionDeadline
-        func take(_ instant: Instant?) {
-            guard let instant else { return }
-            if let known = earliest, known <= instant { return }
-            earliest = instant
-        }
+    public private(set) var deadline: Instant?
+
+    private func earliestDeadline() -> Instant? {
+        var earliest = Raft.never
+        if let at = electionDeadline { earliest = min(earliest, at) }
         if phase == .leader {
-            for peer in progress where peer.retryAt != nil { take(peer.retryAt) }
-            take(quorumDeadline)
-            take(promotionDeadline)
+            for i in 0..<progress.count {
+                if let at = progress[i].retryAt { earliest = min(earliest, at) }
+            }
+            if let at = quorumDeadline { earliest = min(earliest, at) }
+            if let at = promotionDeadline { earliest = min(earliest, at) }
         }
-        take(transferDeadline)
-        take(reads.retryAt)
-        return earliest
+        if let at = transferDeadline { earliest = min(earliest, at) }
+        if let at = reads.retryAt { earliest = min(earliest, at) }
+        return earliest == Raft.never ? nil : earliest
     }
+
+    private static var never: Instant { Instant(nanoseconds: .max) }
 
     /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
     public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
@@ -231,6 +234,7 @@ public struct Raft: Sendable {
         isBroadcastOwed = false
         issueWrite(&effects)
         handOutCommit(&effects)
+        deadline = earliestDeadline()
         checkInvariants(since: before)
     }
 
@@ -395,8 +399,8 @@ public struct Raft: Sendable {
     public var compactionBound: LogIndex {
         var bound = min(applied, durable)
         guard phase == .leader else { return bound }
-        for peer in progress where peer.state == .replicate && !isSuspected(peer.member.peer.node) {
-            bound = min(bound, peer.match)
+        for i in 0..<progress.count where progress[i].state == .replicate && !isSuspected(progress[i].member.peer.node) {
+            bound = min(bound, progress[i].match)
         }
         return bound
     }

@@ -9,19 +9,20 @@ public import FleetModel
 /// Reads see the changes. Nothing reaches the store before the caller writes the batch, which carries the effects and
 /// how far they go together. One view is used again and again, so that applying need not allocate anew; it holds the
 /// store only between `begin` and `finish`, so that a store with copy-on-write is written in place.
-public struct StateView<Store: OrderedReader>: StateAccess {
-    private var store: Store?
+///
+/// The store is behind an existential: a generic view would be compiled unspecialized for callers that are themselves
+/// generic over their store, and copy the store at every read.
+public struct StateView: StateAccess {
+    private var store: (any OrderedReader)?
     private var group = GroupID(0)
     private var prefix: [UInt8] = []
     private var applied = AppliedState.nothing
     private var digest: UInt64 = 0
-    /// Changes by the machine's keys: a value, or nothing for a deletion. The first byte tells them apart.
+    /// Changes by the machine's keys: a value, or a mark for a deletion.
     private var changes = SortedTable()
     /// Ranges deleted since `begin`. A change in such a range was made after it.
     private var deletedRanges: [KeyRange] = []
     private var batch = WriteBatch()
-
-    private static var deleted: [UInt8] { [0] }
 
     public init() {}
 
@@ -31,7 +32,7 @@ public struct StateView<Store: OrderedReader>: StateAccess {
     public var byteCount: Int { batch.byteCount }
 
     /// Starts on a group's state, which has been applied up to `applied`.
-    public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: Store) {
+    public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader) {
         precondition(self.store == nil, "a view of group \(self.group) was not finished")
         self.store = store
         self.group = group
@@ -64,9 +65,7 @@ public struct StateView<Store: OrderedReader>: StateAccess {
     // MARK: Reading
 
     public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
-        if !changes.isEmpty, let change = changes.value(for: key) {
-            return change[0] == 0 ? nil : Array(change[1...])
-        }
+        if let change = changes.row(of: key) { return change }
         for range in deletedRanges where range.contains(key) { return nil }
         guard let sealed = try reader.value(for: prefix + key) else { return nil }
         return try StateRecord.open(sealed, key, group)
@@ -76,10 +75,11 @@ public struct StateView<Store: OrderedReader>: StateAccess {
         _ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool
     ) throws(StoreError) {
         var pending = changes.first(from: range.from)
-        func pendingBefore(_ key: [UInt8]?) -> (key: [UInt8], value: [UInt8])? {
+        /// Takes the next change before `key`, or at all, out of the range.
+        func pendingBefore(_ key: [UInt8]?) -> (key: [UInt8], value: [UInt8]?)? {
             guard let change = pending, range.contains(change.key) else { return nil }
             if let key, !change.key.precedes(key) { return nil }
-            pending = changes.first(from: change.key + [0])
+            pending = changes.first(from: change.key, isAfter: true)
             return change
         }
         var isDone = false
@@ -87,15 +87,14 @@ public struct StateView<Store: OrderedReader>: StateAccess {
         try reader.scan(StateKey.range(prefix, range)) { stored, sealed in
             let key = Array(stored[prefix.count...])
             while let change = pendingBefore(key) {
-                if change.value[0] != 0 && !body(change.key, Array(change.value[1...])) {
+                if let value = change.value, !body(change.key, value) {
                     isDone = true
                     return false
                 }
             }
             if let change = pending, change.key == key {
-                pending = changes.first(from: key + [0])
-                if change.value[0] == 0 { return true }
-                isDone = !body(key, Array(change.value[1...]))
+                pending = changes.first(from: key, isAfter: true)
+                if let value = change.value { isDone = !body(key, value) }
                 return !isDone
             }
             for range in deletedRanges where range.contains(key) { return true }
@@ -109,11 +108,11 @@ public struct StateView<Store: OrderedReader>: StateAccess {
         }
         if let failure { throw failure }
         while !isDone, let change = pendingBefore(nil) {
-            if change.value[0] != 0 { isDone = !body(change.key, Array(change.value[1...])) }
+            if let value = change.value { isDone = !body(change.key, value) }
         }
     }
 
-    private var reader: Store {
+    private var reader: any OrderedReader {
         guard let store else { preconditionFailure("a view was used outside of begin and finish") }
         return store
     }
@@ -123,18 +122,14 @@ public struct StateView<Store: OrderedReader>: StateAccess {
     public mutating func put(_ key: [UInt8], _ value: [UInt8]) {
         check(key)
         mark(1, key, value)
-        var change: [UInt8] = []
-        change.reserveCapacity(1 + value.count)
-        change.append(1)
-        change.append(contentsOf: value)
-        changes.put(key, change)
+        changes.put(key, value)
         batch.put(prefix + key, StateRecord.seal(value, key, group))
     }
 
     public mutating func delete(_ key: [UInt8]) {
         check(key)
         mark(2, key, [])
-        changes.put(key, StateView.deleted)
+        changes.mark(key)
         batch.delete(prefix + key)
     }
 

@@ -129,7 +129,7 @@ extension NodeEngine {
         do throws(StoreError) {
             while replicas[i].applied.index < through {
                 let next = replicas[i].applied.index.next
-                if let entry = replicas[i].raft.cachedEntry(at: next) {
+                if let entry = replicas[i].cachedEntry(at: next) {
                     try apply(i, entry)
                     continue
                 }

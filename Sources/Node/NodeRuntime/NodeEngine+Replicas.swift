@@ -145,8 +145,9 @@ extension NodeEngine {
     func drainLiveness(_ now: Instant) {
         if livenessEffects.isEmpty { return }
         for item in livenessEffects.beats { frame(to: item.to) { $0.beat = item.beat } }
+        if livenessEffects.events.isEmpty { return livenessEffects.removeAll() }
         let events = livenessEffects.events
-        livenessEffects.removeAll()
+        livenessEffects = LivenessEffects()
         for event in events {
             switch event {
             case .nodeAlive(let node), .nodeRecovered(let node): tellAll(.nodeAlive(node), now)
@@ -252,7 +253,7 @@ extension NodeEngine {
         guard bound.rawValue > settings.trailingEntries, replicas[i].installing == nil else { return }
         let cut = LogIndex(bound.rawValue - settings.trailingEntries)
         guard cut > base, cut.rawValue - base.rawValue >= settings.cutEntriesMin else { return }
-        if let chain = replicas[i].raft.chain(at: cut) {
+        if let chain = replicas[i].chain(at: cut) {
             return step(i, .compact(through: cut, chain: chain), now)
         }
         do throws(StoreError) {

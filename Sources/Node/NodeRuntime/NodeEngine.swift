@@ -237,11 +237,18 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let commit = effects.commit { replicas[i].pendingCommit = commit }
         for outcome in effects.reads { answerRead(i, outcome) }
         for peer in effects.snapshots { outgoingWaiting.append((group, peer)) }
-        let fetches = effects.fetches
-        let events = effects.events
-        effects.removeAll()
-        for event in events { take(event, i, now) }
-        for fetch in fetches { self.fetch(i, fetch, now) }
+        if effects.events.isEmpty && effects.fetches.isEmpty {
+            effects.removeAll()
+        } else {
+            let fetches = effects.fetches
+            let events = effects.events
+            effects = Effects()
+            for event in events { take(event, i, now) }
+            for fetch in fetches {
+                guard let at = position(of: group) else { return }
+                self.fetch(at, fetch, now)
+            }
+        }
         if !outgoingWaiting.isEmpty { startSnapshots(now) }
     }
 
@@ -334,6 +341,13 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// Lets the caller look at one replica without copying it.
     public func inspect<Result>(_ group: GroupID, _ body: (borrowing Raft, AppliedState) -> Result) -> Result? {
         guard let i = position(of: group) else { return nil }
-        return body(replicas[i].raft, replicas[i].applied)
+        return NodeEngine.look(at: &replicas[i], body)
+    }
+
+    /// In place: a copy of a replica would cost a retain for every reference in it.
+    private static func look<Result>(
+        at replica: inout Replica, _ body: (borrowing Raft, AppliedState) -> Result
+    ) -> Result {
+        body(replica.raft, replica.applied)
     }
 }

@@ -59,6 +59,12 @@ struct Replica {
     }
 }
 
+extension Replica {
+    // Mutating only in name: reading through an owner's array in place saves a copy of the whole core.
+    mutating func cachedEntry(at index: LogIndex) -> Entry? { raft.cachedEntry(at: index) }
+    mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
+}
+
 struct GroupDeadline: Comparable {
     var at: Instant
     var group: GroupID

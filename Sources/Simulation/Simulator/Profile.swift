@@ -56,6 +56,10 @@ public struct Profile: Sendable {
         p.clients = 2 + random.below(7)
         p.keys = 1 + random.below(12)
         p.thinkTimeMax = .milliseconds(random.within(10...150))
+        let beat = random.within(15...60)
+        p.settings.liveness.beatInterval = .milliseconds(beat)
+        p.settings.liveness.suspicionFloor = .milliseconds(beat * 3 + random.within(5...60))
+        p.settings.raft.suspicion = p.settings.liveness.suspicionFloor
         p.drawNetwork(&random)
         p.diskLatency = .microseconds(random.chance(1, in: 5) ? random.within(1_000...20_000) : random.within(30...600))
         p.clockDriftPPMMax = random.chance(1, in: 4) ? 100_000 : 100
