@@ -121,7 +121,7 @@ private let frame = PeerFrame(
             "hard-state-v1",
             HardStateRecord(
                 HardState(term: Term(9), votedFor: ReplicaID(0), commit: LogIndex(1003)), last: LogIndex(2000)))
-        try expectGolden("hard-state-no-vote-v1", HardStateRecord(HardState(term: Term(9)), last: LogIndex(1000)))
+        try expectGolden("hard-state-no-vote-v1", HardStateRecord(HardState(term: Term(9)), last: .zero))
         try expectGolden("log-base-v1", LogBaseRecord(base))
         try expectGolden("snapshot-v1", SnapshotRecord(snapshotID))
         try expectGolden("replica-v1", ReplicaRecord(replica: ReplicaID(301), standing: .damaged))
@@ -130,12 +130,12 @@ private let frame = PeerFrame(
             NodeMark(
                 clusterID: [UInt8](0..<16), node: NodeID(11), incarnation: Incarnation(3), formatVersion: 1
             ).wire)
-        let applied = AppliedRecord(version: 1, index: 1000, term: 6, chain: base.chain, digest: 18)
+        let applied = AppliedRecord(version: 1, index: 1, term: 1, chain: 2, digest: 3)
         try expectGolden("applied-v1", applied)
         try expectGolden(
             "generation-v1",
             GenerationRecord(
-                version: 1, snapshot: snapshotID.wire, pieces: 3, keyCount: 70_000, digest: .max,
-                lastKey: [0x11] + Array("key".utf8), isComplete: true, applied: applied))
+                version: 1, snapshot: snapshotID.wire, pieces: 3, keyCount: 4, digest: 5, lastKey: [6, 7],
+                isComplete: true, applied: applied))
     }
 }

@@ -167,12 +167,8 @@ import WireFormat
     }
 
     @Test func `stored records that contradict themselves`() {
-        let state = HardState(term: Term(1), votedFor: nil, commit: LogIndex(5))
         #expect(throws: DecodeError(.badValue(5), field: "HardStateRecord.commit")) {
-            try HardStateRecord(state, last: LogIndex(4)).content()
-        }
-        #expect(throws: DecodeError(.missing, field: "LogBaseRecord.base")) {
-            try LogBaseRecord(version: 1).content()
+            try HardStateRecord(version: 1, commit: 5, last: 4).content()
         }
         #expect(throws: DecodeError(.badValue(9), field: "ReplicaRecord.standing")) {
             try ReplicaRecord(replica: ReplicaID(1), standing: .unrecognized(9)).content()
