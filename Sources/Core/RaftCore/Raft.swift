@@ -208,6 +208,16 @@ public struct Raft: Sendable {
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
 
+    /// Where each member stands, as this leader sees it; empty on others. For people.
+    public var describedProgress: String {
+        var text = ""
+        for i in 0..<progress.count {
+            text += "\(progress[i].member.peer) \(progress[i].member.role) \(progress[i].state) match \(progress[i].match)"
+            text += isSuspected(progress[i].member.peer.node) ? " doubted; " : "; "
+        }
+        return text
+    }
+
     /// What this leader counts of a member's log; nil when it does not lead, or has no such member.
     public func match(of replica: ReplicaID) -> LogIndex? {
         guard phase == .leader, let i = configuration.position(of: replica), i < progress.count else { return nil }

@@ -48,6 +48,8 @@ final class ClusterChecker {
     private var seen: [Seen]
     /// Nodes whose stored bytes the nemesis has changed.
     var isTainted: [Bool]
+    /// Replicas that have lost what they promised, for good.
+    private var lostReplicas: [ReplicaID] = []
     /// Nodes whose replica is known to be lost and must be replaced: wiped, or found damaged.
     var isLost: [Bool]
     private var isStarted: [Bool]
@@ -125,7 +127,7 @@ final class ClusterChecker {
         guard let last = committed.last else { return }
         let index = lastCommitted
         if raft.lastIndex < index || (raft.term(at: index) ?? last.term) != last.term
-            || (raft.chain(at: index) ?? last.chain) != last.chain
+            || (last.chain != 0 && (raft.chain(at: index) ?? last.chain) != last.chain)
         {
             world.fail(
                 "12 leader completeness",
@@ -164,7 +166,7 @@ final class ClusterChecker {
     private func checkMatches(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
         for member in raft.configuration.members {
             let other = Int(member.peer.node.rawValue) - 1
-            guard let match = raft.match(of: member.peer.replica), !isLost[other] else { continue }
+            guard let match = raft.match(of: member.peer.replica), !isLost[other], !isTainted[other] else { continue }
             guard let shadow = shadows[other], shadow.replica == member.peer.replica else { continue }
             let isHeld = raft.chain(at: match).map { shadow.holds(match, $0) } ?? (match <= shadow.last)
             if !isHeld {
@@ -179,10 +181,14 @@ final class ClusterChecker {
         var index = max(from, raft.base.index).next
         let firstNew = lastCommitted.next
         while index <= raft.commit {
-            if let term = raft.term(at: index), let chain = raft.chain(at: index) {
+            if let term = raft.term(at: index) {
+                // Zero where the entry has left the cache within the turn that committed it.
+                let chain = raft.chain(at: index) ?? 0
                 if index <= lastCommitted {
-                    let known = committed[Int(index.rawValue) - 1]
-                    if known.term != term || known.chain != chain {
+                    let position = Int(index.rawValue) - 1
+                    let known = committed[position]
+                    if known.chain == 0 { committed[position].chain = chain }
+                    if known.term != term || (chain != 0 && known.chain != 0 && known.chain != chain) {
                         return world.fail(
                             "13 state-machine safety",
                             "node \(node + 1) committed term \(term) at \(index), where term \(known.term) was committed"
@@ -203,7 +209,7 @@ final class ClusterChecker {
 
     /// What was just committed for the first time is on the disks of a majority of the configuration in force.
     private func checkQuorum(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
-        guard let last = committed.last else { return }
+        guard let last = committed.last, last.chain != 0 else { return }
         let index = lastCommitted
         // The configuration that counted it: the one in force just before it.
         var counting = configurations[0].configuration
@@ -211,7 +217,7 @@ final class ClusterChecker {
         let isHeld = isMajority(of: counting) { member in
             let other = Int(member.peer.node.rawValue) - 1
             // One that has lost its data since it acknowledged is a loss that the run allows.
-            if isLost[other] { return true }
+            if lostReplicas.contains(member.peer.replica) { return true }
             guard let shadow = shadows[other], shadow.replica == member.peer.replica else { return false }
             return shadow.holds(index, last.chain)
         }
@@ -226,6 +232,7 @@ final class ClusterChecker {
             return world.fail(
                 "13 state-machine safety", "node \(node + 1) applied \(applied.index), which is not committed")
         }
+        if committed[position].chain == 0 { committed[position].chain = applied.chain }
         if committed[position].chain != applied.chain {
             return world.fail("13 state-machine safety", "node \(node + 1) applied another entry \(applied.index)")
         }
@@ -396,6 +403,7 @@ final class ClusterChecker {
     }
 
     func wiped(_ node: Int) {
+        if let shadow = shadows[node] { lostReplicas.append(shadow.replica) }
         shadows[node] = nil
         isLost[node] = true
         isTainted[node] = false
@@ -433,6 +441,7 @@ final class ClusterChecker {
             world.fail("21 stores are never damaged by a crash", "node \(node + 1): \(reason)")
         }
         isLost[node] = true
+        lostReplicas.append(shadow.replica)
     }
 
     /// Whether some replica holds a configuration that is not known to be committed everywhere.

@@ -106,8 +106,8 @@ public struct Profile: Sendable {
         settings.flushInterval = .milliseconds(random.within(500...10_000))
         settings.trailingEntries = random.below(UInt64(200))
         settings.cutEntriesMin = 1 + random.below(UInt64(200))
-        settings.snapshotPieceBytesMax = 60 + random.below(3_000)
-        settings.snapshotWindow = 1 + random.below(UInt64(5))
+        settings.snapshotPieceBytesMax = 1_000 + random.below(30_000)
+        settings.snapshotWindow = 2 + random.below(UInt64(6))
         settings.snapshotTimeout = .seconds(3)
     }
 }

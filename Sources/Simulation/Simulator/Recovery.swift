@@ -161,7 +161,8 @@ extension Simulation {
                 let part = node.runtime?.inspect(checker.group) { raft, applied in
                     "n\(node.number + 1)/g\(checker.group) \(raft.phase) r\(raft.peer.replica) t\(raft.term) "
                         + "leader \(raft.leader.map { "\($0)" } ?? "-") commit \(raft.commit) last \(raft.lastIndex) "
-                        + "durable \(raft.durable) applied \(applied.index) config \(raft.configurationIndex)"
+                        + "durable \(raft.durable) applied \(applied.index) config \(raft.configurationIndex) "
+                        + raft.describedProgress
                 }
                 text += "[\(part ?? "n\(node.number + 1) has no replica, running \(node.isRunning)")] "
             }
