@@ -2,263 +2,312 @@ import ClusterBase
 import FleetModel
 import Testing
 
-private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
-
-@Suite struct SpaceTests {
-    // MARK: Keys
-
-    @Test func `a key keeps its creation and counts its writes until it is deleted`() throws {
-        var space = TestSpace()
-        #expect(try space.put("a", "1").outcome == .written(version: 1))
-        #expect(try space.put("a", "2").outcome == .written(version: 2))
-        let record = try #require(try space.record("a"))
-        #expect(record.value == bytes("2"))
-        #expect(record.created == Revision(index: LogIndex(1), slot: 0))
-        #expect(record.modified == Revision(index: LogIndex(2), slot: 0))
-        #expect(try space.run(.delete(key: bytes("a"), revision: nil)).outcome == .deleted)
-        #expect(try space.record("a") == nil)
-        #expect(try space.run(.delete(key: bytes("a"), revision: nil)).outcome == .notFound)
-        #expect(try space.put("a", "3").outcome == .written(version: 1))
-        #expect(try space.record("a")?.created == Revision(index: LogIndex(5), slot: 0))
+/// The slowest correct state access: a list of rows.
+struct NaiveState: StateAccess, Equatable {
+    struct Row: Equatable {
+        var key: [UInt8]
+        var value: [UInt8]
     }
+    var rows: [Row] = []
+    var failsReads = false
 
-    @Test func `a delete with a revision wants that revision`() throws {
-        var space = TestSpace()
-        let first = try space.put("a", "1").revision
-        let second = try space.put("a", "2").revision
-        #expect(
-            try space.run(.delete(key: bytes("a"), revision: first)).outcome == .conflict(modified: second))
-        #expect(try space.run(.delete(key: bytes("a"), revision: second)).outcome == .deleted)
-        #expect(try space.run(.delete(key: bytes("a"), revision: second)).outcome == .conflict(modified: nil))
-    }
-
-    @Test func `a compare-and-set sees what earlier commands of its own entry did`() throws {
-        var space = TestSpace()
-        func swap(_ expected: SpaceCommand.Expectation, _ value: String) -> SpaceCommand {
-            SpaceCommand(.compareAndSet(key: bytes("a"), expected: expected, value: bytes(value)))
+    /// Where the key is or belongs.
+    func place(_ key: [UInt8]) -> (at: Int, isFound: Bool) {
+        var low = 0
+        var high = rows.count
+        while low < high {
+            let middle = (low + high) / 2
+            if rows[middle].key.precedes(key) { low = middle + 1 } else { high = middle }
         }
-        let results = try space.apply([
-            swap(.absent, "1"), swap(.absent, "2"), swap(.value(bytes("1")), "3"), swap(.value(bytes("1")), "4"),
-            swap(.revision(Revision(index: LogIndex(1), slot: 2)), "5"),
-            swap(.revision(Revision(index: LogIndex(1), slot: 2)), "6"),
+        return (low, low < rows.count && rows[low].key == key)
+    }
+
+    func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
+        if failsReads { throw StoreError(.readFailed, "the test's state can't be read") }
+        let (at, isFound) = place(key)
+        return isFound ? rows[at].value : nil
+    }
+    func scan(_ range: KeyRange, _ body: ([UInt8], [UInt8]) -> Bool) throws(StoreError) {
+        var at = place(range.from).at
+        while at < rows.count, range.contains(rows[at].key) {
+            if !body(rows[at].key, rows[at].value) { return }
+            at += 1
+        }
+    }
+    mutating func put(_ key: [UInt8], _ value: [UInt8]) {
+        let (at, isFound) = place(key)
+        if isFound { rows[at].value = value } else { rows.insert(Row(key: key, value: value), at: at) }
+    }
+    mutating func delete(_ key: [UInt8]) {
+        let (at, isFound) = place(key)
+        if isFound { rows.remove(at: at) }
+    }
+    mutating func delete(_ range: KeyRange) { rows.removeAll { range.contains($0.key) } }
+}
+
+/// A space on its own, with the log that leads to it.
+struct Bench {
+    var state = NaiveState()
+    var index = LogIndex.zero
+
+    mutating func apply(_ commands: [SpaceCommand]) throws -> [SpaceResult] {
+        index = index.next
+        return try Space.apply(pack: Space.pack(commands), index: index, access: &state)
+    }
+    mutating func apply(_ operation: SpaceCommand.Operation) throws -> SpaceResult {
+        try #require(try apply([SpaceCommand(operation)]).first)
+    }
+    mutating func apply(
+        client: UInt64, _ sequence: UInt64, acknowledged: UInt64 = 0, born: UInt64 = 0,
+        _ operation: SpaceCommand.Operation
+    ) throws -> SpaceResult {
+        let command = SpaceCommand(
+            client: ClientID(client), sequence: sequence, acknowledged: acknowledged, born: LogIndex(born), operation)
+        return try #require(try apply([command]).first)
+    }
+    func get(_ key: String) throws -> SpaceRecord? {
+        guard case .record(let record) = try Space.read(.get(key: bytes(key)), state).body else { return nil }
+        return record
+    }
+    func value(_ key: String) throws -> String? {
+        try get(key).map { String(decoding: $0.value, as: UTF8.self) }
+    }
+    func changes(since: Revision, _ prefix: String = "", limit: Int = 0) throws -> SpaceAnswer {
+        try Space.read(.changes(since: since, prefix: bytes(prefix), limit: limit), state)
+    }
+}
+
+func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+func put(_ key: String, _ value: String) -> SpaceCommand.Operation { .put(key: bytes(key), value: bytes(value)) }
+func cas(_ key: String, _ expected: SpaceCommand.Expectation, _ value: String) -> SpaceCommand.Operation {
+    .compareAndSet(key: bytes(key), expected: expected, value: bytes(value))
+}
+func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operation {
+    .delete(key: bytes(key), revision: revision)
+}
+
+@Suite struct SpaceKeyTests {
+    @Test func `a key remembers when it was created, when it last changed, and how often`() throws {
+        var bench = Bench()
+        #expect(try bench.get("a") == nil)
+        let first = try bench.apply(put("a", "1"))
+        #expect(first.outcome == .written(version: 1))
+        #expect(first.revision == Revision(index: LogIndex(1), slot: 0))
+        let second = try bench.apply(put("a", "2"))
+        #expect(
+            try bench.get("a")
+                == SpaceRecord(
+                    key: bytes("a"), value: bytes("2"), created: first.revision, modified: second.revision, version: 2))
+        #expect(try bench.apply(delete("a")).outcome == .deleted)
+        #expect(try bench.get("a") == nil)
+        let again = try bench.apply(put("a", "3"))
+        #expect(try bench.get("a")?.created == again.revision)
+        #expect(try bench.get("a")?.version == 1)
+    }
+
+    @Test func `an empty value is a value`() throws {
+        var bench = Bench()
+        _ = try bench.apply(put("a", ""))
+        #expect(try bench.value("a") == "")
+        #expect(try bench.apply(cas("a", .value([]), "x")).outcome == .written(version: 2))
+    }
+
+    @Test func `compare-and-set takes effect only when the key holds what was expected`() throws {
+        var bench = Bench()
+        #expect(try bench.apply(cas("a", .revision(Revision(1)), "1")).outcome == .conflict(modified: nil))
+        #expect(try bench.apply(cas("a", .value(bytes("")), "1")).outcome == .conflict(modified: nil))
+        let made = try bench.apply(cas("a", .absent, "1"))
+        #expect(made.outcome == .written(version: 1))
+        #expect(try bench.apply(cas("a", .absent, "2")).outcome == .conflict(modified: made.revision))
+        #expect(try bench.apply(cas("a", .value(bytes("0")), "2")).outcome == .conflict(modified: made.revision))
+        #expect(try bench.value("a") == "1")
+        #expect(try bench.apply(cas("a", .value(bytes("1")), "2")).outcome == .written(version: 2))
+        #expect(try bench.apply(cas("a", .revision(made.revision), "3")).outcome.isConflict)
+        let now = try #require(try bench.get("a")).modified
+        #expect(try bench.apply(cas("a", .revision(now), "3")).outcome == .written(version: 3))
+        #expect(try bench.value("a") == "3")
+    }
+
+    @Test func `two writes of one key in one entry have different revisions, so that neither passes for the other`() throws {
+        var bench = Bench()
+        let results = try bench.apply([SpaceCommand(put("a", "1")), SpaceCommand(put("a", "2"))])
+        #expect(results.map(\.outcome) == [.written(version: 1), .written(version: 2)])
+        #expect(results[0].revision < results[1].revision)
+        #expect(try bench.apply(cas("a", .revision(results[0].revision), "x")).outcome.isConflict)
+        #expect(try bench.apply(cas("a", .revision(results[1].revision), "x")).outcome == .written(version: 3))
+    }
+
+    @Test func `a guarded delete takes effect only at its revision`() throws {
+        var bench = Bench()
+        let made = try bench.apply(put("a", "1"))
+        #expect(try bench.apply(delete("b")).outcome == .notFound)
+        #expect(try bench.apply(delete("b", made.revision)).outcome == .conflict(modified: nil))
+        let changed = try bench.apply(put("a", "2"))
+        #expect(try bench.apply(delete("a", made.revision)).outcome == .conflict(modified: changed.revision))
+        #expect(try bench.apply(delete("a", changed.revision)).outcome == .deleted)
+    }
+
+    @Test func `commands of one entry see each other's effects in their order`() throws {
+        var bench = Bench()
+        let results = try bench.apply([
+            SpaceCommand(put("a", "1")), SpaceCommand(delete("a")), SpaceCommand(cas("a", .absent, "2")),
+            SpaceCommand(cas("a", .value(bytes("2")), "3")),
         ])
-        let at = (0..<6).map { Revision(index: LogIndex(1), slot: $0) }
-        #expect(results.map(\.revision) == at)
+        #expect(results.map(\.outcome) == [.written(version: 1), .deleted, .written(version: 1), .written(version: 2)])
+        #expect(results.map(\.revision.slot) == [0, 1, 2, 3])
+        #expect(try bench.value("a") == "3")
+    }
+
+    @Test func `what exceeds a bound is refused with a sentence, and changes nothing`() throws {
+        var bench = Bench()
+        func refusal(_ operation: SpaceCommand.Operation) throws -> SpaceRefusal? {
+            guard case .refused(let refusal) = try bench.apply(operation).outcome else { return nil }
+            #expect(!refusal.description.isEmpty)
+            return refusal
+        }
+        let longKey = [UInt8](repeating: 1, count: 1_025)
+        #expect(try refusal(.put(key: [], value: [])) == .keyEmpty)
+        #expect(try refusal(.put(key: longKey, value: [])) == .keyTooLong(1_025))
+        #expect(try refusal(.put(key: [1], value: [UInt8](repeating: 0, count: (1 << 20) + 1))) == .valueTooLong((1 << 20) + 1))
+        #expect(try refusal(.delete(key: longKey, revision: nil)) == .keyTooLong(1_025))
+        #expect(try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state).body == .page([], resumeAfter: nil))
+        #expect(try bench.apply(.put(key: Array(longKey.dropLast()), value: [])).outcome == .written(version: 1))
         #expect(
-            results.map(\.outcome) == [
-                .written(version: 1), .conflict(modified: at[0]), .written(version: 2), .conflict(modified: at[2]),
-                .written(version: 3), .conflict(modified: at[4]),
-            ])
-        #expect(try space.record("a")?.value == bytes("5"))
+            try bench.apply(.put(key: [1], value: [UInt8](repeating: 0, count: 1 << 20))).outcome == .written(version: 1))
+        #expect(try Space.read(.get(key: []), bench.state).body == .refused(.keyEmpty))
     }
 
-    @Test(arguments: 0..<8)
-    func `random commands leave what a dictionary would hold`(seed: Int) throws {
-        var random = PRNG(seed: UInt64(seed))
-        var space = TestSpace()
-        var expected: [[UInt8]: [UInt8]] = [:]
-        for _ in 0..<60 {
-            var commands: [SpaceCommand] = []
-            for _ in 0...random.below(6) {
-                let key = bytes("k\(random.below(8))")
-                let value = bytes("v\(random.below(4))")
-                switch random.below(4) {
-                case 0, 1:
-                    commands.append(SpaceCommand(.put(key: key, value: value)))
-                    expected[key] = value
-                case 2:
-                    commands.append(SpaceCommand(.delete(key: key, revision: nil)))
-                    expected[key] = nil
-                default:
-                    let wanted = bytes("v\(random.below(4))")
-                    commands.append(SpaceCommand(.compareAndSet(key: key, expected: .value(wanted), value: value)))
-                    if expected[key] == wanted { expected[key] = value }
-                }
-            }
-            try space.apply(commands)
+    @Test func `a list comes in pages, in byte order, and each goes on where the last one ended`() throws {
+        var bench = Bench()
+        for key in ["b/2", "a", "b/10", "b/", "c", "b/1", "b"] { _ = try bench.apply(put(key, key)) }
+        func page(_ prefix: String, after: [UInt8]? = nil, limit: Int) throws -> ([String], [UInt8]?) {
+            let answer = try Space.read(.list(prefix: bytes(prefix), after: after, limit: limit), bench.state)
+            #expect(answer.revision == .end(of: LogIndex(7)))
+            guard case .page(let records, let resume) = answer.body else { return ([], nil) }
+            return (records.map { String(decoding: $0.key, as: UTF8.self) }, resume)
         }
-        guard
-            case .page(let records, let more) = try Space.read(.list(prefix: [], after: nil, limit: 0), space.state)
-                .body
-        else {
-            Issue.record("a list is no page")
-            return
+        #expect(try page("b/", limit: 10).0 == ["b/", "b/1", "b/10", "b/2"])
+        #expect(try page("b/", limit: 4).1 == nil)
+        let first = try page("b/", limit: 3)
+        #expect(first.0 == ["b/", "b/1", "b/10"])
+        let second = try page("b/", after: first.1, limit: 3)
+        #expect(second.0 == ["b/2"])
+        #expect(second.1 == nil)
+        #expect(try page("", limit: 0).0 == ["a", "b", "b/", "b/1", "b/10", "b/2", "c"])
+        #expect(try page("b/", after: bytes("z"), limit: 3).0 == [])
+        #expect(try page("b/", after: bytes("a"), limit: 1).0 == ["b/"])
+    }
+
+    @Test func `a page of large values holds one at least and no more than its bytes`() throws {
+        var bench = Bench()
+        for key in 0..<3 as Range<UInt8> {
+            _ = try bench.apply(.put(key: [key], value: [UInt8](repeating: key, count: 600_000)))
         }
-        #expect(more == nil)
-        let wanted = expected.sorted { $0.key.precedes($1.key) }
-        #expect(records.map(\.key) == wanted.map(\.key))
-        #expect(records.map(\.value) == wanted.map(\.value))
-    }
-
-    @Test func `a list goes on after the page before it, within its prefix`() throws {
-        var space = TestSpace()
-        for name in ["a1", "b1", "b2", "b3", "c1"] { try space.put(name, name) }
-        var seen: [[UInt8]] = []
-        var after: [UInt8]?
-        var pages = 0
-        repeat {
-            let answer = try Space.read(.list(prefix: bytes("b"), after: after, limit: 2), space.state)
-            guard case .page(let records, let resume) = answer.body else { break }
-            seen += records.map(\.key)
-            after = resume
-            pages += 1
-        } while after != nil && pages < 9
-        #expect(seen == ["b1", "b2", "b3"].map(bytes))
-        #expect(pages == 2)
-    }
-
-    // MARK: Bounds and hostile bytes
-
-    @Test func `what no state could hold is refused and changes nothing`() throws {
-        var space = TestSpace()
-        let long = [UInt8](repeating: 65, count: SpaceLimits.keyBytesMax + 1)
-        let large = [UInt8](repeating: 65, count: SpaceLimits.valueBytesMax + 1)
-        #expect(try space.run(.put(key: [], value: [1])).outcome == .refused(.keyEmpty))
-        #expect(try space.run(.put(key: long, value: [1])).outcome == .refused(.keyTooLong(1_025)))
-        #expect(try space.run(.put(key: [1], value: large)).outcome == .refused(.valueTooLong(UInt64(large.count))))
-        let early = SpaceCommand(client: ClientID(1), sequence: 2, acknowledged: 2, .put(key: [1], value: []))
-        #expect(try space.apply([early])[0].outcome == .refused(.sequenceInvalid))
-        guard case .page(let records, _) = try Space.read(.list(prefix: [], after: nil, limit: 0), space.state).body
+        guard case .page(let records, let resume) = try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state).body
         else { return }
-        #expect(records.isEmpty)
+        #expect(records.count == 1)
+        #expect(resume == [0])
     }
 
-    @Test func `a pack of another version, cut short or with unknown fields is one refusal and no change`() throws {
-        var space = TestSpace()
-        let good = Space.pack([SpaceCommand(.put(key: [1], value: [2]))])
-        var newer = good
-        newer[1] = 2
-        #expect(try space.apply(pack: newer).map(\.outcome) == [.refused(.unknownVersion(2))])
-        #expect(try space.apply(pack: Array(good.dropLast())).map(\.outcome) == [.refused(.malformed)])
-        #expect(try space.apply(pack: good + [7 << 3, 1]).map(\.outcome) == [.refused(.malformed)])
-        #expect(try space.apply(pack: []).map(\.outcome) == [.refused(.unknownVersion(0))])
-        let crowd = [[UInt8]](
-            repeating: SpaceCommand(.delete(key: [1], revision: nil)).encoded(), count: SpaceLimits.packCommandsMax + 1)
-        #expect(try space.apply(pack: Space.pack(crowd)).map(\.outcome) == [.refused(.packTooLarge(257))])
-        #expect(try Space.read(.get(key: [1]), space.state).body == .record(nil))
+    @Test func `a state that can't be read stops the apply`() throws {
+        var bench = Bench()
+        _ = try bench.apply(put("a", "1"))
+        bench.state.failsReads = true
+        #expect(throws: StoreError.self) { try bench.apply(put("a", "2")) }
     }
+}
 
-    @Test(arguments: 0..<8)
-    func `a command comes back from its bytes, and changed bytes never trap`(seed: Int) throws {
-        var random = PRNG(seed: UInt64(seed))
-        for _ in 0..<200 {
-            let key = (0..<random.below(5)).map { _ in UInt8(random.below(256)) }
-            let value = (0..<random.below(9)).map { _ in UInt8(random.below(256)) }
-            let operation: SpaceCommand.Operation =
-                switch random.below(5) {
-                case 0: .put(key: key, value: value)
-                case 1: .compareAndSet(key: key, expected: .absent, value: value)
-                case 2: .compareAndSet(key: key, expected: .value(key), value: value)
-                case 3: .compareAndSet(key: key, expected: .revision(Revision(rawValue: random.next())), value: value)
-                default:
-                    .delete(
-                        key: key, revision: random.chance(1, in: 2) ? nil : Revision(rawValue: 1 + random.next() / 2))
-                }
-            let command = SpaceCommand(
-                client: ClientID(random.next()), sequence: random.next(), acknowledged: random.next() >> 8,
-                born: LogIndex(random.next() >> 9), operation)
-            var encoded = command.encoded()
-            #expect(SpaceCommand.decode(encoded) == .success(command))
-            encoded[random.below(encoded.count)] ^= 1 << UInt8(random.below(8))
-            var space = TestSpace()
-            #expect(try space.apply(pack: Space.pack([encoded])).count == 1)
-        }
-    }
-
-    // MARK: Sessions
-
-    @Test func `a retry has the first result and no second effect`() throws {
-        var space = TestSpace()
-        let command = SpaceCommand(client: ClientID(7), sequence: 1, .put(key: bytes("a"), value: bytes("1")))
-        let first = try space.apply([command])
-        try space.put("a", "2")
-        #expect(try space.apply([command, command]) == first + first)
-        #expect(try space.record("a")?.value == bytes("2"))
-    }
-
-    @Test func `results are kept for the window and refused below what was acknowledged`() throws {
-        var space = TestSpace()
-        func command(_ sequence: UInt64, acknowledged: UInt64 = 0) -> SpaceCommand {
-            SpaceCommand(
-                client: ClientID(7), sequence: sequence, acknowledged: acknowledged, .put(key: bytes("a"), value: []))
-        }
-        let window = UInt64(SpaceLimits.sessionWindow)
-        for sequence in 1...window + 1 { try space.apply([command(sequence)]) }
-        #expect(try space.apply([command(1)])[0].outcome == .refused(.sequenceTooOld(through: 1)))
-        #expect(try space.apply([command(2)])[0].outcome == .written(version: 2))
-        try space.apply([command(window + 2, acknowledged: 20)])
-        #expect(try space.apply([command(20)])[0].outcome == .refused(.sequenceTooOld(through: 20)))
-        #expect(try space.apply([command(21)])[0].outcome == .written(version: 21))
-        // Nothing of this ran twice: the window's commands and one more.
-        #expect(try space.record("a")?.version == window + 2)
-    }
-
-    @Test func `an unknown client may only begin, and one that began before an expiry may not begin again`() throws {
-        var space = TestSpace()
-        func command(_ client: UInt64, _ sequence: UInt64, born: LogIndex = .zero) -> SpaceCommand {
-            SpaceCommand(client: ClientID(client), sequence: sequence, born: born, .put(key: bytes("a"), value: []))
-        }
-        #expect(try space.apply([command(9, 2)])[0].outcome == .refused(.sessionUnknown(bornAtLeast: .zero)))
-        // One session more than there is room for: the oldest expires.
-        for first in stride(from: 0, through: SpaceLimits.sessionsMax, by: 128) {
-            let clients = first..<min(first + 128, SpaceLimits.sessionsMax + 1)
-            try space.apply(clients.map { command(UInt64($0 + 1), 1) })
-        }
-        let again = try space.apply([command(1, 1)])[0].outcome
-        #expect(again == .refused(.sessionUnknown(bornAtLeast: LogIndex(2))))
-        #expect(try space.apply([command(1, 1, born: space.index)])[0].outcome != again)
-        #expect(try space.apply([command(UInt64(SpaceLimits.sessionsMax), 1)])[0].revision.index < space.index)
-    }
-
-    // MARK: Watching
-
-    @Test func `a watcher that asks page by page sees every change once and in order`() throws {
-        var space = TestSpace()
-        for round in 0..<7 {
-            try space.apply((0..<5).map { SpaceCommand(.put(key: bytes("k\($0)"), value: bytes("\(round)"))) })
-        }
-        try space.run(.delete(key: bytes("k3"), revision: nil))
-        var seen: [SpaceChange] = []
-        var since = Revision.zero
-        for _ in 0..<20 {
-            let answer = try Space.read(.changes(since: since, prefix: bytes("k"), limit: 3), space.state)
-            guard case .changes(let changes, let through) = answer.body else {
-                Issue.record("\(answer.body)")
-                return
+@Suite struct SpacePackTests {
+    @Test func `a command comes back from its bytes`() throws {
+        let operations: [SpaceCommand.Operation] = [
+            put("key", "value"), put("k", ""), cas("k", .absent, "v"), cas("k", .revision(Revision(9)), "v"),
+            cas("k", .value([]), "v"), cas("k", .value(bytes("old")), ""), delete("k"), delete("k", Revision(77)),
+            .put(key: [0, 255], value: [UInt8](repeating: 7, count: 100_000)),
+        ]
+        for operation in operations {
+            for client in [0, 5, UInt64.max] {
+                let command = SpaceCommand(
+                    client: ClientID(client), sequence: client == 0 ? 0 : 300, acknowledged: client == 0 ? 0 : 299,
+                    born: LogIndex(client == 0 ? 0 : 12), operation)
+                #expect(try SpaceCommand.decode(command.encoded()).get() == command)
             }
-            seen += changes
-            since = through
-            if through == answer.revision { break }
         }
-        #expect(seen.count == 36)
-        #expect(zip(seen, seen.dropFirst()).allSatisfy { $0.revision < $1.revision })
-        #expect(seen.last == .deleted(key: bytes("k3"), Revision(index: LogIndex(8), slot: 0)))
     }
 
-    @Test func `a watcher that was away too long is told so, and no change is left out silently`() throws {
-        var space = TestSpace()
-        let pack = Space.pack((0..<250).map { SpaceCommand(.put(key: bytes("k\($0)"), value: [])) })
-        for _ in 0..<42 { try space.apply(pack: pack) }
-        // 10,500 changes were made and 10,000 are kept.
-        #expect(
-            try Space.read(.changes(since: .zero, prefix: [], limit: 1), space.state).body
-                == .compacted(.end(of: LogIndex(2))))
-        let rest = try Space.read(.changes(since: .end(of: LogIndex(2)), prefix: [], limit: 1), space.state)
-        guard case .changes(let changes, _) = rest.body else {
-            Issue.record("\(rest.body)")
-            return
+    @Test func `no bytes trap, and a malformed command is refused alone`() throws {
+        var random = PRNG(seed: 3)
+        let good = SpaceCommand(client: ClientID(4), sequence: 1, cas("key", .value(bytes("old")), "new")).encoded()
+        for cut in 0..<good.count {
+            #expect(throws: SpaceRefusal.malformed) { try SpaceCommand.decode(Array(good[..<cut])).get() }
         }
-        #expect(changes.first?.revision == Revision(index: LogIndex(3), slot: 0))
+        let pack = Space.pack([good, good])
+        for _ in 0..<3_000 {
+            var bad = pack
+            for _ in 0..<1 + random.below(3) { bad[random.below(bad.count)] = UInt8(random.below(256)) }
+            var bench = Bench()
+            let results = try Space.apply(pack: bad, index: LogIndex(1), access: &bench.state)
+            #expect(!results.isEmpty)
+        }
+        var bench = Bench()
+        let results = try Space.apply(
+            pack: Space.pack([SpaceCommand(put("a", "1")).encoded(), [1, 2, 3], SpaceCommand(put("b", "1")).encoded()]),
+            index: LogIndex(1), access: &bench.state)
+        #expect(results.map(\.outcome) == [.written(version: 1), .refused(.malformed), .written(version: 1)])
     }
 
-    // MARK: Damage
+    @Test func `a pack of a newer version or above a bound is refused as a whole`() throws {
+        var bench = Bench()
+        func refused(_ pack: [UInt8]) throws -> SpaceRefusal? {
+            let results = try Space.apply(pack: pack, index: LogIndex(1), access: &bench.state)
+            guard results.count == 1, case .refused(let refusal) = results[0].outcome else { return nil }
+            return refusal
+        }
+        #expect(try refused([]) == .unknownVersion(0))
+        #expect(try refused([8, 2]) == .unknownVersion(2))
+        #expect(try refused([8, 1]) == .malformed)
+        let small = SpaceCommand(put("a", "1")).encoded()
+        #expect(try refused(Space.pack([[UInt8]](repeating: small, count: 257))) == .packTooLarge(257))
+        let large = SpaceCommand(.put(key: [1], value: [UInt8](repeating: 0, count: 40_000))).encoded()
+        #expect(try refused(Space.pack([large, large])) == .packTooLarge(UInt64(Space.pack([large, large]).count)))
+        #expect(bench.state.rows.isEmpty)
+        #expect(try refused(Space.pack([large])) == nil)
+    }
 
-    @Test func `a record that is shorter than its head is damage, not a missing key`() throws {
-        var space = TestSpace()
-        try space.put("a", "1")
-        let at = try #require(space.state.rows.firstIndex { $0.key.dropFirst().elementsEqual(bytes("a")) })
-        space.state.rows[at].value.removeLast(10)
-        #expect(throws: StoreError.self) { try Space.read(.get(key: bytes("a")), space.state) }
-        #expect(throws: StoreError.self) { try space.put("a", "2") }
+    @Test func `what fits is what is accepted`() throws {
+        var random = PRNG(seed: 8)
+        for _ in 0..<200 {
+            var commands: [[UInt8]] = []
+            var bytes = 0
+            while true {
+                let size = random.below(random.below(4) == 0 ? 5_000 : 60)
+                let next = SpaceCommand(.put(key: [1], value: [UInt8](repeating: 0, count: size))).encoded()
+                if !Space.fits(next.count, count: commands.count, bytes: bytes) { break }
+                commands.append(next)
+                bytes += next.count
+            }
+            var bench = Bench()
+            let results = try Space.apply(pack: Space.pack(commands), index: LogIndex(1), access: &bench.state)
+            #expect(results.count == commands.count)
+        }
+    }
+
+    @Test func `results come back from their bytes`() throws {
+        let outcomes: [SpaceResult.Outcome] = [
+            .written(version: 3), .deleted, .notFound, .conflict(modified: nil), .conflict(modified: Revision(5)),
+            .refused(.malformed), .refused(.unknownVersion(2)), .refused(.packTooLarge(300)), .refused(.keyEmpty),
+            .refused(.keyTooLong(2_000)), .refused(.valueTooLong(9)), .refused(.sequenceInvalid),
+            .refused(.sessionUnknown(bornAtLeast: LogIndex(8))), .refused(.sequenceTooOld(through: 5)),
+        ]
+        for outcome in outcomes {
+            let result = SpaceResult(revision: Revision(index: LogIndex(900), slot: 200), outcome: outcome)
+            #expect(SpaceResult.decode(result.encoded()) == result)
+        }
+    }
+}
+
+extension SpaceResult.Outcome {
+    var isConflict: Bool {
+        if case .conflict = self { return true }
+        return false
     }
 }

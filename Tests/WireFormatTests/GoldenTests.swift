@@ -118,22 +118,24 @@ private let frame = PeerFrame(
 
     @Test func `the other stored records are as another implementation of protobuf has them`() throws {
         try expectGolden(
-            "hard-state-v1", HardState(term: Term(9), votedFor: ReplicaID(0), commit: LogIndex(1003)).wire)
-        try expectGolden("hard-state-no-vote-v1", HardState(term: Term(9)).wire)
-        try expectGolden("log-base-v1", LogBaseRecord(base: base, last: LogIndex(2000)))
-        try expectGolden("snapshot-v1", SnapshotRecord(generation: 5, snapshot: snapshotID, base: base))
+            "hard-state-v1",
+            HardStateRecord(
+                HardState(term: Term(9), votedFor: ReplicaID(0), commit: LogIndex(1003)), last: LogIndex(2000)))
+        try expectGolden("hard-state-no-vote-v1", HardStateRecord(HardState(term: Term(9)), last: .zero))
+        try expectGolden("log-base-v1", LogBaseRecord(base))
+        try expectGolden("snapshot-v1", SnapshotRecord(snapshotID))
         try expectGolden("replica-v1", ReplicaRecord(replica: ReplicaID(301), standing: .damaged))
         try expectGolden(
             "node-v1",
             NodeMark(
                 clusterID: [UInt8](0..<16), node: NodeID(11), incarnation: Incarnation(3), formatVersion: 1
             ).wire)
+        let applied = AppliedRecord(version: 1, index: 1, term: 1, chain: 2, digest: 3)
+        try expectGolden("applied-v1", applied)
         try expectGolden(
-            "applied-v1",
-            AppliedRecord(LogBase(index: LogIndex(1), term: Term(1), chain: 2, configuration: .voters([1]))))
-        try expectGolden(
-            "snapshot-chunk-v1",
-            SnapshotChunkHeader(
-                version: 1, number: 3, keyCount: 4, bodyBytes: 70_000, checksum: 5, compression: .lz4))
+            "generation-v1",
+            GenerationRecord(
+                version: 1, snapshot: snapshotID.wire, pieces: 3, keyCount: 4, digest: 5, lastKey: [6, 7],
+                isComplete: true, applied: applied))
     }
 }

@@ -160,14 +160,15 @@ import WireFormat
     @Test func `a version that this program does not read`() {
         expectRefusal(PeerFrame.self, RaftPeerFrame(), .unsupportedVersion(0), "PeerFrame.version")
         expectRefusal(PeerFrame.self, RaftPeerFrame(version: 2), .unsupportedVersion(2), "PeerFrame.version")
-        expectRefusal(HardState.self, HardStateRecord(version: 2), .unsupportedVersion(2), "HardStateRecord.version")
+        #expect(throws: DecodeError(.unsupportedVersion(2), field: "HardStateRecord.version")) {
+            try HardStateRecord(version: 2).content()
+        }
         expectRefusal(NodeMark.self, NodeRecord(version: 2), .unsupportedVersion(2), "NodeRecord.version")
     }
 
     @Test func `stored records that contradict themselves`() {
-        let base = LogBase(index: LogIndex(5), term: Term(1), chain: 1, configuration: .voters([1]))
-        #expect(throws: DecodeError(.badValue(4), field: "LogBaseRecord.last")) {
-            try LogBaseRecord(base: base, last: LogIndex(4)).content()
+        #expect(throws: DecodeError(.badValue(5), field: "HardStateRecord.commit")) {
+            try HardStateRecord(version: 1, commit: 5, last: 4).content()
         }
         #expect(throws: DecodeError(.badValue(9), field: "ReplicaRecord.standing")) {
             try ReplicaRecord(replica: ReplicaID(1), standing: .unrecognized(9)).content()

@@ -609,8 +609,8 @@ public struct SpaceWireGet: WireMessage {
 
 public struct SpaceWireList: WireMessage {
     public var prefix: [UInt8] = []
-    /// Keys up to and including this one are left out; empty: from the first.
-    public var after: [UInt8] = []
+    /// Keys up to and including this one are left out.
+    public var after: [UInt8]? = nil
     public var limit: UInt32 = 0
     public var unknownFields: [UInt8] = []
 
@@ -618,7 +618,7 @@ public struct SpaceWireList: WireMessage {
 
     public init(
         prefix: [UInt8] = [],
-        after: [UInt8] = [],
+        after: [UInt8]? = nil,
         limit: UInt32 = 0
     ) {
         self.prefix = prefix
@@ -642,9 +642,9 @@ public struct SpaceWireList: WireMessage {
             writer.tag(10)
             writer.lengthDelimited(self.prefix)
         }
-        if !self.after.isEmpty {
+        if let value = self.after {
             writer.tag(18)
-            writer.lengthDelimited(self.after)
+            writer.lengthDelimited(value)
         }
         if self.limit != 0 {
             writer.tag(24)
@@ -787,39 +787,17 @@ public struct SpaceWireChange: WireMessage {
 public struct SpaceWireAnswer: WireMessage {
     /// The revision of the state that was read.
     public var revision: UInt64 = 0
-    public var records: [SpaceWireRecord] = []
-    /// Where a list goes on; empty at its end.
-    public var resumeAfter: [UInt8] = []
-    public var changes: [SpaceWireChange] = []
-    /// The changes are complete up to here.
-    public var through: UInt64 = 0
-    /// Changes at or before this revision are gone: list again, then watch from the list's revision.
-    public var compacted: UInt64 = 0
-    /// A refusal's code; 0: none.
-    public var refusal: UInt32 = 0
-    public var refusalDetail: UInt64 = 0
+    public var body: Body? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         revision: UInt64 = 0,
-        records: [SpaceWireRecord] = [],
-        resumeAfter: [UInt8] = [],
-        changes: [SpaceWireChange] = [],
-        through: UInt64 = 0,
-        compacted: UInt64 = 0,
-        refusal: UInt32 = 0,
-        refusalDetail: UInt64 = 0
+        body: Body? = nil
     ) {
         self.revision = revision
-        self.records = records
-        self.resumeAfter = resumeAfter
-        self.changes = changes
-        self.through = through
-        self.compacted = compacted
-        self.refusal = refusal
-        self.refusalDetail = refusalDetail
+        self.body = body
     }
 
     public static var messageName: String { "Answer" }
@@ -827,13 +805,11 @@ public struct SpaceWireAnswer: WireMessage {
     public static func fieldName(_ number: UInt32) -> String? {
         switch number {
         case 1: "revision"
-        case 2: "records"
-        case 3: "resume_after"
+        case 2: "found"
+        case 3: "page"
         case 4: "changes"
-        case 5: "through"
-        case 6: "compacted"
-        case 7: "refusal"
-        case 8: "refusal_detail"
+        case 5: "compacted"
+        case 6: "refused"
         default: nil
         }
     }
@@ -843,31 +819,19 @@ public struct SpaceWireAnswer: WireMessage {
             writer.tag(8)
             writer.varint(self.revision)
         }
-        for value in self.records {
+        switch self.body {
+        case .found(let value):
             writer.message(18, value)
-        }
-        if !self.resumeAfter.isEmpty {
-            writer.tag(26)
-            writer.lengthDelimited(self.resumeAfter)
-        }
-        for value in self.changes {
+        case .page(let value):
+            writer.message(26, value)
+        case .changes(let value):
             writer.message(34, value)
-        }
-        if self.through != 0 {
+        case .compacted(let value):
             writer.tag(40)
-            writer.varint(self.through)
-        }
-        if self.compacted != 0 {
-            writer.tag(48)
-            writer.varint(self.compacted)
-        }
-        if self.refusal != 0 {
-            writer.tag(56)
-            writer.varint(UInt64(self.refusal))
-        }
-        if self.refusalDetail != 0 {
-            writer.tag(64)
-            writer.varint(self.refusalDetail)
+            writer.varint(value)
+        case .refused(let value):
+            writer.message(50, value)
+        case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -879,20 +843,234 @@ public struct SpaceWireAnswer: WireMessage {
             case 8:
                 self.revision = try reader.uint64()
             case 18:
-                self.records.append(try reader.message(SpaceWireRecord.self))
+                var value = SpaceWireAnswer.Found()
+                if case .found(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .found(value)
             case 26:
-                self.resumeAfter = try reader.bytes()
+                var value = SpaceWireAnswer.Page()
+                if case .page(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .page(value)
             case 34:
-                self.changes.append(try reader.message(SpaceWireChange.self))
+                var value = SpaceWireAnswer.ChangeList()
+                if case .changes(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .changes(value)
             case 40:
-                self.through = try reader.uint64()
-            case 48:
-                self.compacted = try reader.uint64()
-            case 56:
-                self.refusal = try reader.uint32()
-            case 64:
-                self.refusalDetail = try reader.uint64()
+                self.body = .compacted(try reader.uint64())
+            case 50:
+                var value = SpaceWireAnswer.Refusal()
+                if case .refused(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .refused(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Body: Hashable, Sendable {
+        /// The record is left out when the key is not there.
+        case found(SpaceWireAnswer.Found)
+        case page(SpaceWireAnswer.Page)
+        case changes(SpaceWireAnswer.ChangeList)
+        /// Changes at or before this revision are gone: list again, then watch from the list's revision.
+        case compacted(UInt64)
+        case refused(SpaceWireAnswer.Refusal)
+    }
+
+    public struct Found: WireMessage {
+        public var record: SpaceWireRecord? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            record: SpaceWireRecord? = nil
+        ) {
+            self.record = record
+        }
+
+        public static var messageName: String { "Answer.Found" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "record"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if let value = self.record {
+                writer.message(10, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    var value = self.record.take() ?? SpaceWireRecord()
+                    try reader.message(&value)
+                    self.record = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct Page: WireMessage {
+        public var records: [SpaceWireRecord] = []
+        /// Where the list goes on; left out at its end.
+        public var resumeAfter: [UInt8]? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            records: [SpaceWireRecord] = [],
+            resumeAfter: [UInt8]? = nil
+        ) {
+            self.records = records
+            self.resumeAfter = resumeAfter
+        }
+
+        public static var messageName: String { "Answer.Page" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "records"
+            case 2: "resume_after"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.records {
+                writer.message(10, value)
+            }
+            if let value = self.resumeAfter {
+                writer.tag(18)
+                writer.lengthDelimited(value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.records.append(try reader.message(SpaceWireRecord.self))
+                case 18:
+                    self.resumeAfter = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct ChangeList: WireMessage {
+        public var changes: [SpaceWireChange] = []
+        /// The changes are complete up to here.
+        public var through: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            changes: [SpaceWireChange] = [],
+            through: UInt64 = 0
+        ) {
+            self.changes = changes
+            self.through = through
+        }
+
+        public static var messageName: String { "Answer.ChangeList" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "changes"
+            case 2: "through"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.changes {
+                writer.message(10, value)
+            }
+            if self.through != 0 {
+                writer.tag(16)
+                writer.varint(self.through)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.changes.append(try reader.message(SpaceWireChange.self))
+                case 16:
+                    self.through = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct Refusal: WireMessage {
+        /// Codes of CommandResult.
+        public var code: UInt32 = 0
+        public var detail: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            code: UInt32 = 0,
+            detail: UInt64 = 0
+        ) {
+            self.code = code
+            self.detail = detail
+        }
+
+        public static var messageName: String { "Answer.Refusal" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "code"
+            case 2: "detail"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.code != 0 {
+                writer.tag(8)
+                writer.varint(UInt64(self.code))
+            }
+            if self.detail != 0 {
+                writer.tag(16)
+                writer.varint(self.detail)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.code = try reader.uint32()
+                case 16:
+                    self.detail = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

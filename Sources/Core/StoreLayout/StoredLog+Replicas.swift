@@ -120,8 +120,8 @@ extension StoredLog {
     }
 
     /// Reads a group's log from its base to its end and checks all of it: seals, that no entry is missing, that terms never
-    /// fall nor exceed the hard state's, that every chain follows from the one before. Keeps up to about
-    /// `cacheBytesMax` bytes of the newest entries in memory, and one entry at least.
+    /// fall nor exceed the hard state's, that every chain follows from the one before. Keeps up to `cacheBytesMax` bytes of
+    /// the newest entries in memory, and in any case those from the hard state's commit on.
     public static func restore(
         _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> RestoredReplica {
@@ -260,7 +260,9 @@ extension StoredLog {
                         if damage == nil {
                             log.append(entry)
                             tailBytes += entry.byteCount
-                            if tailBytes > tailSlack * cacheBytesMax { cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit) }
+                            if tailBytes > tailSlack * cacheBytesMax {
+                                cut(&log.tail, &tailBytes, to: cacheBytesMax, from: hardState.commit)
+                            }
                         }
                     }
                     return damage == nil

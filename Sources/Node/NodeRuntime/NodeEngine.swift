@@ -26,7 +26,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var retired: [(group: GroupID, replica: ReplicaID)] = []
     public internal(set) var liveness: NodeLiveness
     var random: PRNG
-    var view = StateView<Ports.State>()
+    var view = StateView()
 
     // Collected in a turn.
     var effects = Effects()

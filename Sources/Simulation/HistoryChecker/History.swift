@@ -126,6 +126,7 @@ func text(_ value: UInt64?) -> String { value.map(String.init) ?? "absent" }
 
 /// Ids for byte strings, counted from 1 in order of first sight, so that keys and values of any form fit a history.
 public struct ByteNames: Sendable {
+    // hash order: looked up by key only
     private var ids: [[UInt8]: UInt64] = [:]
     private var names: [[UInt8]] = []
 

@@ -32,6 +32,7 @@ public enum HistoryMutation: CaseIterable, Hashable, Sendable {
     /// The history with this mistake in it; nil when it has no place for it. Its written values must be unique.
     public func apply(to history: History, random: inout PRNG) -> History? {
         let operations = history.operations
+        // hash order: sorted at once
         var keys = Array(Set(operations.map(\.key))).sorted()
         while !keys.isEmpty {
             let key = keys.remove(at: random.below(keys.count))
@@ -54,7 +55,7 @@ private struct RegisterHistory {
     /// Places in the order in which they are searched.
     let order: [Int]
     /// The write of each value, known to have taken effect or not.
-    private var writers: [UInt64: Int] = [:]
+    private var writers: [UInt64: Int] = [:]  // hash order: looked up by value only
 
     init(_ operations: [History.Operation], start: Int) {
         self.operations = operations

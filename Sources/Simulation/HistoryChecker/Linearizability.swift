@@ -26,6 +26,7 @@ public enum Linearizability {
 
     /// The positions of each key's operations in order of invocation; keys ascend.
     private static func groups(_ operations: [History.Operation]) -> [[Int]] {
+        // hash order: looked up by key only
         var places: [UInt64: Int] = [:]
         var keys: [UInt64] = []
         var groups: [[Int]] = []

@@ -25,6 +25,7 @@ public struct StreamingChecker: Sendable {
 
     private let budget: Int
     private var now = Int64.min
+    // hash order: looked up by key only
     private var places: [UInt64: Int] = [:]
     private var lanes: [Lane] = []
     private var undecided: UInt64?
