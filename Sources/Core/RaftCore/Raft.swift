@@ -208,6 +208,12 @@ public struct Raft: Sendable {
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
 
+    /// What this leader counts of a member's log; nil when it does not lead, or has no such member.
+    public func match(of replica: ReplicaID) -> LogIndex? {
+        guard phase == .leader, let i = configuration.position(of: replica), i < progress.count else { return nil }
+        return progress[i].match
+    }
+
     /// The entry at `index` if it is in memory.
     public func cachedEntry(at index: LogIndex) -> Entry? { log.entry(at: index) }
     public func term(at index: LogIndex) -> Term? { log.term(at: index) }

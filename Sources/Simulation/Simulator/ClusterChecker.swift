@@ -20,6 +20,9 @@ final class ClusterChecker {
         var entries: [Committed] = []
         var last: LogIndex { base.advanced(by: entries.count) }
 
+        /// The last acknowledgement that left the node.
+        var acknowledged: (term: Term, index: LogIndex) = (.zero, .zero)
+
         func holds(_ index: LogIndex, _ chain: UInt64) -> Bool {
             if index <= base { return true }
             return index <= last && entries[index - base - 1].chain == chain
@@ -117,6 +120,7 @@ final class ClusterChecker {
             return
         }
         leaders.append((epoch, raft.term, raft.peer.replica))
+        checkVotes(raft, node, world)
         // Leader completeness: the log of every new leader holds all that is committed.
         guard let last = committed.last else { return }
         let index = lastCommitted
@@ -126,6 +130,48 @@ final class ClusterChecker {
             world.fail(
                 "12 leader completeness",
                 "node \(node + 1) leads term \(raft.term) without the committed entry \(index) of term \(last.term)")
+        }
+    }
+
+    /// A leader was elected by a majority of votes that were really cast for it in its term.
+    private func checkVotes(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        let isElected = isMajority(of: raft.configuration) { member in
+            votes.contains { $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica }
+        }
+        if !isElected {
+            world.fail("30 votes of a majority", "node \(node + 1) leads term \(raft.term) without a majority of its votes")
+        }
+    }
+
+    private func isMajority(of configuration: Configuration, _ holds: (Member) -> Bool) -> Bool {
+        var old = (needed: 0, held: 0)
+        var new = (needed: 0, held: 0)
+        for member in configuration.members where member.role.isVoting {
+            let isHeld = holds(member)
+            if member.role.votesInOldHalf {
+                old.needed += 1
+                old.held += isHeld ? 1 : 0
+            }
+            if member.role.votesInNewHalf {
+                new.needed += 1
+                new.held += isHeld ? 1 : 0
+            }
+        }
+        return old.held > old.needed / 2 && new.held > new.needed / 2
+    }
+
+    /// What a leader counts of the others is on their disks, and equal to its own log.
+    private func checkMatches(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        for member in raft.configuration.members {
+            let other = Int(member.peer.node.rawValue) - 1
+            guard let match = raft.match(of: member.peer.replica), !isLost[other] else { continue }
+            guard let shadow = shadows[other], shadow.replica == member.peer.replica else { continue }
+            let isHeld = raft.chain(at: match).map { shadow.holds(match, $0) } ?? (match <= shadow.last)
+            if !isHeld {
+                world.fail(
+                    "23 match is what a member holds",
+                    "node \(node + 1) counts \(match) of \(member.peer), whose disk ends at \(shadow.last)")
+            }
         }
     }
 
@@ -152,6 +198,7 @@ final class ClusterChecker {
             index = index.next
         }
         if lastCommitted >= firstNew { checkQuorum(raft, node, world) }
+        checkMatches(raft, node, world)
     }
 
     /// What was just committed for the first time is on the disks of a majority of the configuration in force.
@@ -161,28 +208,15 @@ final class ClusterChecker {
         // The configuration that counted it: the one in force just before it.
         var counting = configurations[0].configuration
         for known in configurations where known.index < index { counting = known.configuration }
-        var old = (needed: 0, held: 0)
-        var new = (needed: 0, held: 0)
-        for member in counting.members where member.role.isVoting {
-            let holder = shadows[Int(member.peer.node.rawValue) - 1]
+        let isHeld = isMajority(of: counting) { member in
+            let other = Int(member.peer.node.rawValue) - 1
             // One that has lost its data since it acknowledged is a loss that the run allows.
-            let isHeld =
-                isLost[Int(member.peer.node.rawValue) - 1]
-                || (holder?.replica == member.peer.replica && holder?.holds(index, last.chain) == true)
-            if member.role.votesInOldHalf {
-                old.needed += 1
-                old.held += isHeld ? 1 : 0
-            }
-            if member.role.votesInNewHalf {
-                new.needed += 1
-                new.held += isHeld ? 1 : 0
-            }
+            if isLost[other] { return true }
+            guard let shadow = shadows[other], shadow.replica == member.peer.replica else { return false }
+            return shadow.holds(index, last.chain)
         }
-        if old.held <= old.needed / 2 || new.held <= new.needed / 2 {
-            world.fail(
-                "11 committed means durable at a majority",
-                "node \(node + 1) committed \(index), held by \(old.held) of \(old.needed) and \(new.held) of \(new.needed) voters"
-            )
+        if !isHeld {
+            world.fail("11 committed means durable at a majority", "node \(node + 1) committed \(index), held by too few voters")
         }
     }
 
@@ -258,6 +292,7 @@ final class ClusterChecker {
                 world.fail(
                     "15 durable before sent", "node \(node + 1) acknowledged \(match) with \(shadow.last) on its disk")
             }
+            shadows[node]?.acknowledged = (message.term, match)
             if shadow.hard.term < message.term && match > .zero {
                 world.fail(
                     "16 no entry without its term",
@@ -341,6 +376,12 @@ final class ClusterChecker {
             shadow.entries.append(Committed(term: entry.term, chain: entry.chain))
         }
         if shadow.last > write.write.last { shadow.entries.removeLast(shadow.last - write.write.last) }
+        // A leader never takes back what it sent, so within a term a follower's log never shrinks below what it acknowledged.
+        if shadow.acknowledged.term == write.write.hardState.term && shadow.last < shadow.acknowledged.index {
+            world.fail(
+                "20 nothing promised is forgotten",
+                "node \(node + 1) cut its log at \(shadow.last), having acknowledged \(shadow.acknowledged.index) in the same term")
+        }
         for entry in write.write.entries where entry.term > write.write.hardState.term {
             world.fail(
                 "16 no entry without its term",

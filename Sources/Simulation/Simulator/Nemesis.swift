@@ -21,8 +21,9 @@ extension Simulation {
         let wait = nemesisRandom.within(Nanoseconds.milliseconds(20)...profile.faultIntervalMax)
         plan(.nemesis, at: now + wait.count)
         guard !profile.faults.isEmpty else { return }
-        let fault = profile.faults[nemesisRandom.below(profile.faults.count)]
-        strike(fault)
+        // Changes of members are what the others must be mixed with.
+        let changesMembers = profile.faults.contains(.membership) && nemesisRandom.chance(1, in: 4)
+        strike(changesMembers ? .membership : profile.faults[nemesisRandom.below(profile.faults.count)])
     }
 
     private func strike(_ fault: Fault) {

@@ -93,7 +93,7 @@ public struct Profile: Sendable {
     private mutating func drawBounds(_ random: inout PRNG) {
         if random.chance(1, in: 2) {
             settings.raft.inflightMessagesMax = 1 + random.below(16)
-            settings.raft.appendEntriesMax = 1 + random.below(32)
+            settings.raft.appendEntriesMax = random.chance(1, in: 3) ? 1 : 1 + random.below(32)
             settings.raft.appendBytesMax = 200 + random.below(8_000)
             settings.raft.inflightBytesMax = 400 + random.below(40_000)
             settings.raft.uncommittedBytesMax = 2_000 + random.below(60_000)

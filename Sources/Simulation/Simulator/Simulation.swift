@@ -74,6 +74,7 @@ public final class Simulation {
     public var traceLine: ((String) -> Void)?
     var recovery = Recovery()
     private var failedNodes: [Int] = []
+    private var electionsWhileSettling = 0
 
     public init(seed: UInt64, profile: Profile, chaos: Nanoseconds, mutant: String? = nil) {
         self.seed = seed
@@ -126,7 +127,11 @@ public final class Simulation {
     public func run() -> SimulationResult {
         while result.violation == nil, let event = events.popFirst() {
             now = event.at
-            if recovery.phase == .chaos && now >= chaosEnd { beginRecovery() }
+            if recovery.phase == .chaos && now >= chaosEnd {
+                checkCalm()
+                beginRecovery()
+            }
+            if now < Simulation.settledAt { electionsWhileSettling = result.elections }
             if recovery.phase != .chaos && checkRecovery() { break }
             process(event)
         }
@@ -135,6 +140,19 @@ public final class Simulation {
         if result.violation == nil { judgeHistory() }
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
         return result
+    }
+
+    /// By then a cluster that nothing disturbs has its leaders.
+    private static let settledAt: Int64 = 5_000_000_000
+
+    /// A healthy leader with all links up is never deposed.
+    private func checkCalm() {
+        guard profile.faults.isEmpty, profile.lossPerMille == 0, now > Simulation.settledAt else { return }
+        if result.elections > electionsWhileSettling {
+            fail(
+                "38 a healthy leader stays",
+                "\(result.elections - electionsWhileSettling) elections in a run without faults or losses")
+        }
     }
 
     func fail(_ promise: String, _ detail: String) {
