@@ -70,7 +70,7 @@ import Testing
             let prefix = History(history.prefix(of: found))
             #expect(Linearizability.check(prefix).isViolation, "\(found)")
         }
-        #expect(violations > 500)
+        #expect(violations > RunLength.share(of: 500))
     }
 
     private func disturb(_ operations: inout [History.Operation], _ random: inout PRNG) {
