@@ -7,7 +7,8 @@ extension Tidy {
 
     static let documents = [
         Tidy(promise: "every library target has its page") { house in
-            house.rooms.filter { !$0.layer.isEmpty && !$0.isExecutable && !$0.isCLibrary }.flatMap { room -> [Finding] in
+            house.rooms.filter { !$0.layer.isEmpty && !$0.isExecutable && !$0.isCLibrary }.flatMap {
+                room -> [Finding] in
                 let path = "\(room.path)/\(room.name).docc/\(room.name).md"
                 guard let text = house.texts[path] else {
                     return [

@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test func `no history of a right register is refused`() {
-        let total = 3_000
+        let total = RunLength.share(of: 3_000)
         var operations = 0
         for i in 0..<total {
             var generator = generator(i)
@@ -35,7 +35,7 @@ import Testing
 
     @Test func `no history of a right register is refused while it happens, and memory stays bounded`() {
         var random = PRNG(seed: 21)
-        for i in 0..<300 {
+        for i in 0..<RunLength.share(of: 300) {
             let history = generator(i).generate(seed: UInt64(i))
             #expect(stream(history, &random).verdict == .linearizable, "seed \(i)")
         }
@@ -53,7 +53,7 @@ import Testing
         var random = PRNG(seed: 31)
         var made = 0
         var caught = 0
-        for i in 0..<400 {
+        for i in 0..<RunLength.share(of: 400) {
             let good = generator(i).generate(seed: UInt64(1_000 + i))
             guard let bad = mutation.apply(to: good, random: &random) else { continue }
             made += 1
@@ -63,7 +63,7 @@ import Testing
             #expect(stream(bad, &random).verdict.isViolation, "seed \(1_000 + i): \(mutation), streamed")
         }
         print("\(mutation): caught \(caught) of \(made)")
-        #expect(made >= 20)
+        #expect(made >= RunLength.share(of: 20))
     }
 
     @Test(arguments: HistoryMutation.allCases)

@@ -415,7 +415,8 @@ public struct Raft: Sendable {
     public var compactionBound: LogIndex {
         var bound = min(applied, durable)
         guard phase == .leader else { return bound }
-        for i in 0..<progress.count where progress[i].state == .replicate && !isSuspected(progress[i].member.peer.node) {
+        for i in 0..<progress.count where progress[i].state == .replicate && !isSuspected(progress[i].member.peer.node)
+        {
             bound = min(bound, progress[i].match)
         }
         return bound
