@@ -286,7 +286,7 @@ import Testing
                     id: VMID(rawValue: 0),
                     resources: Resources(
                         cpuMillis: Int64(size) * 1000, memoryMiB: Int64(size) * (1024 << random.below(3)))),
-                arrival: Int64(i), departure: Int64(i + 1 + random.below(800)))
+                arrival: Int64(i), departure: Int64(i + 1 + random.below(400)))
         }
     }
 
@@ -297,10 +297,10 @@ import Testing
     }
 
     @Test func `pack needs no more servers than the baselines`() throws {
-        let rows = ReplayTests.trace(6000)
+        let rows = ReplayTests.trace(2000)
         let template = ReplayTests.hosts(1)[0]
         func fewest(_ policy: PlacementPolicy) throws -> Int {
-            try #require(try Replay.fewestHosts(rows, like: template, in: 5...110, policy: policy))
+            try #require(try Replay.fewestHosts(rows, like: template, in: 20...40, policy: policy))
         }
         let pack = try fewest(.pack)
         for policy in [PlacementPolicy.firstFit, .bestFit, .worstFit, .leastSquares, .dotProduct] {
@@ -311,7 +311,7 @@ import Testing
 
     @Test func `a replay says what was rejected and is repeated exactly`() throws {
         let rows = ReplayTests.trace(2000)
-        let few = Replay(hosts: ReplayTests.hosts(25))
+        let few = Replay(hosts: ReplayTests.hosts(12))
         let result = try few.run(rows)
         #expect(result.arrivals == 2000)
         #expect(result.rejections > 0)
