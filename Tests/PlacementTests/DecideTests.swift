@@ -5,7 +5,9 @@ import Testing
 
 @Suite struct DecideTests {
     /// A world and its index after many random changes.
-    static func history(seed: UInt64, steps: Int, each: (inout World, inout PlacementIndex, VMSpec, Decision) throws -> Void)
+    static func history(
+        seed: UInt64, steps: Int, each: (inout World, inout PlacementIndex, VMSpec, Decision) throws -> Void
+    )
         throws -> (World, PlacementIndex)
     {
         var maker = Maker(seed: seed)
@@ -179,7 +181,8 @@ import Testing
             id: VMID(rawValue: 1), resources: Resources(cpuMillis: 1000, memoryMiB: 1024),
             devices: [DeviceWish(kinds: [gpu], count: 1, millis: 400)])
         let whole = VMSpec(
-            id: VMID(rawValue: 2), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), devices: [DeviceWish(kinds: [gpu])])
+            id: VMID(rawValue: 2), resources: Resources(cpuMillis: 1000, memoryMiB: 1024),
+            devices: [DeviceWish(kinds: [gpu])])
         index.setMix(ShapeMix(counts: [(Shape(part), 1), (Shape(whole), 1)], totals: index.totals))
         try index.place(part, Assignment(host: HostID(rawValue: 1), devices: [DeviceUse(device: 1, millis: 400)]))
         var second = part
@@ -194,7 +197,8 @@ import Testing
             id: HostID(rawValue: 1), capacity: Resources(cpuMillis: 8000, memoryMiB: 8192),
             numaNodes: [NUMANode(cpuMillis: 4000, memoryMiB: 4096), NUMANode(cpuMillis: 4000, memoryMiB: 4096)])
         try index.addHost(host)
-        let spec = VMSpec(id: VMID(rawValue: 1), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), numa: .nodes(1))
+        let spec = VMSpec(
+            id: VMID(rawValue: 1), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), numa: .nodes(1))
         try index.place(spec, Assignment(host: host.id, numaNodes: [1]))
         let before = view(index)
         #expect(throws: IndexError.hostExists(host.id)) { try index.addHost(host) }

@@ -14,7 +14,8 @@ import Testing
 
     static func specs(_ sizes: [Int64]) -> [VMSpec] {
         sizes.enumerated().map {
-            VMSpec(id: VMID(rawValue: UInt64($0.offset + 1)), resources: Resources(cpuMillis: $0.element, memoryMiB: 100))
+            VMSpec(
+                id: VMID(rawValue: UInt64($0.offset + 1)), resources: Resources(cpuMillis: $0.element, memoryMiB: 100))
         }
     }
 
@@ -202,7 +203,8 @@ import Testing
         let spec = BatchTests.specs([1000])[0]
         try index.place(spec, Assignment(host: HostID(rawValue: 1)))
         let move = Move(
-            vm: spec.id, from: Assignment(host: HostID(rawValue: 2)), to: Assignment(host: HostID(rawValue: 3)), gain: 1,
+            vm: spec.id, from: Assignment(host: HostID(rawValue: 2)), to: Assignment(host: HostID(rawValue: 3)),
+            gain: 1,
             cost: 1)
         let before = view(index)
         #expect(throws: IndexError.self) { try index.apply(move) }
@@ -254,7 +256,8 @@ import Testing
                     rack: Word(UInt32(id % 2))))
         }
         for id in 1...2 as ClosedRange<UInt64> {
-            let spec = VMSpec(id: VMID(rawValue: id), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), groups: [web])
+            let spec = VMSpec(
+                id: VMID(rawValue: id), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), groups: [web])
             try index.place(spec, try #require(index.decide(spec).assignment))
         }
         let third = VMSpec(id: VMID(rawValue: 3), resources: Resources(cpuMillis: 1000, memoryMiB: 1024), groups: [web])
@@ -273,6 +276,7 @@ import Testing
 }
 
 @Suite struct ReplayTests {
+    /// Shapes of three ratios of CPU to memory, none of which is the servers'.
     static func trace(_ count: Int) -> [TraceRow] {
         var random = PRNG(seed: 5)
         return (0..<count).map { i in
@@ -280,7 +284,8 @@ import Testing
             return TraceRow(
                 spec: VMSpec(
                     id: VMID(rawValue: 0),
-                    resources: Resources(cpuMillis: Int64(size) * 1000, memoryMiB: Int64(size) * (1024 << random.below(3)))),
+                    resources: Resources(
+                        cpuMillis: Int64(size) * 1000, memoryMiB: Int64(size) * (1024 << random.below(3)))),
                 arrival: Int64(i), departure: Int64(i + 1 + random.below(400)))
         }
     }
@@ -295,11 +300,12 @@ import Testing
         let rows = ReplayTests.trace(2000)
         let template = ReplayTests.hosts(1)[0]
         func fewest(_ policy: PlacementPolicy) throws -> Int {
-            try #require(try Replay.fewestHosts(rows, like: template, in: 5...60, policy: policy))
+            try #require(try Replay.fewestHosts(rows, like: template, in: 20...40, policy: policy))
         }
         let pack = try fewest(.pack)
         for policy in [PlacementPolicy.firstFit, .bestFit, .worstFit, .leastSquares, .dotProduct] {
-            #expect(pack <= (try fewest(policy)), "\(policy)")
+            let other = try fewest(policy)
+            #expect(pack <= other, "\(policy)")
         }
     }
 

@@ -44,7 +44,9 @@ struct World {
 
     func members(_ id: PlacementGroupID, _ domain: [UInt64], _ scope: PlacementGroup.Scope) -> Int {
         placed.count { vm in
-            guard vm.spec.groups.contains(id), let host = hosts.first(where: { $0.id == vm.at.host }) else { return false }
+            guard vm.spec.groups.contains(id), let host = hosts.first(where: { $0.id == vm.at.host }) else {
+                return false
+            }
             return self.domain(scope, host) == domain
         }
     }
@@ -62,7 +64,8 @@ struct World {
             }
         }
         for taint in host.taints where taint.effect == .noPlacement {
-            if !spec.tolerations.contains(where: { $0.key == taint.key && ($0.value == nil || $0.value == taint.value) }) {
+            if !spec.tolerations.contains(where: { $0.key == taint.key && ($0.value == nil || $0.value == taint.value) }
+            ) {
                 return false
             }
         }
@@ -89,7 +92,9 @@ struct World {
 
     func hasRoom(_ spec: VMSpec, _ host: Host) -> Bool {
         let free = free(host)
-        for lane in 0..<4 where spec.demand.vector[lane] > 0 && free.vector[lane] < spec.demand.vector[lane] { return false }
+        for lane in 0..<4 where spec.demand.vector[lane] > 0 && free.vector[lane] < spec.demand.vector[lane] {
+            return false
+        }
         let splits: [Int]
         switch spec.numa {
         case .none: splits = [0]
@@ -103,7 +108,9 @@ struct World {
                 let count = Int64(max(1, split))
                 let cpu = (spec.demand.cpuMillis + count - 1) / count
                 let memory = (spec.demand.memoryMiB + count - 1) / count
-                if chosen.contains(where: { nodes[$0].cpuMillis < cpu && cpu > 0 || nodes[$0].memoryMiB < memory && memory > 0 }) {
+                if chosen.contains(where: {
+                    nodes[$0].cpuMillis < cpu && cpu > 0 || nodes[$0].memoryMiB < memory && memory > 0
+                }) {
                     continue
                 }
                 let near: [Int]? = spec.devicesOnSameNodes && split > 0 ? chosen : nil
@@ -142,7 +149,9 @@ struct World {
         var after = self
         after.placed.append((spec, at))
         let free = after.free(host)
-        for lane in 0..<4 where spec.demand.vector[lane] > 0 && free.vector[lane] < 0 { return "host \(host.id) is over capacity" }
+        for lane in 0..<4 where spec.demand.vector[lane] > 0 && free.vector[lane] < 0 {
+            return "host \(host.id) is over capacity"
+        }
         switch spec.numa {
         case .none: if !at.numaNodes.isEmpty { return "nodes without a wish" }
         case .nodes(let n): if at.numaNodes.count != n { return "\(at.numaNodes.count) nodes, not \(n)" }
@@ -195,7 +204,8 @@ struct Maker {
             let count = pick([2, 2, 4])
             host.numaNodes = Array(
                 repeating: NUMANode(
-                    cpuMillis: host.capacity.cpuMillis / Int64(count), memoryMiB: host.capacity.memoryMiB / Int64(count)),
+                    cpuMillis: host.capacity.cpuMillis / Int64(count), memoryMiB: host.capacity.memoryMiB / Int64(count)
+                ),
                 count: count)
         }
         if random.chance(1, in: 2) {
@@ -216,7 +226,8 @@ struct Maker {
         PlacementGroup(
             id: PlacementGroupID(rawValue: id),
             rule: pick([
-                .antiAffinity(perDomainMax: 1), .antiAffinity(perDomainMax: 2), .spread(skewMax: 1), .spread(skewMax: 2),
+                .antiAffinity(perDomainMax: 1), .antiAffinity(perDomainMax: 2), .spread(skewMax: 1),
+                .spread(skewMax: 2),
                 .pack, .affinity,
             ]),
             scope: pick(PlacementGroup.Scope.allCases), isHard: random.chance(2, in: 3), weight: pick([10, 50, 100]))
@@ -230,7 +241,9 @@ struct Maker {
                 networkMbps: pick([0, 0, 1000])))
         if random.chance(1, in: 4) { spec.numa = pick([.nodes(1), .nodes(2), .fewest(max: 2)]) }
         if random.chance(1, in: 5) {
-            spec.devices = [DeviceWish(kinds: pick([[], [Word(50)], [Word(51)]]), count: 1, millis: pick([300, 500, 1000]))]
+            spec.devices = [
+                DeviceWish(kinds: pick([[], [Word(50)], [Word(51)]]), count: 1, millis: pick([300, 500, 1000]))
+            ]
             if random.chance(1, in: 3) {
                 spec.devices.append(DeviceWish(kinds: [Word(50)], count: pick([1, 2]), millis: pick([400, 1000])))
             }
@@ -243,10 +256,14 @@ struct Maker {
         }
         if random.chance(1, in: 6) { spec.preferred = [Preference(Selector(Word(60), .oneOf([Word(62)])), weight: 30)] }
         if random.chance(1, in: 6) { spec.tolerations = [Toleration(Word(70))] }
-        if random.chance(1, in: 6) { spec.disks = [Disk(sizeMiB: 100, kind: pick([.local, .shared(domain: Word(80))]))] }
+        if random.chance(1, in: 6) {
+            spec.disks = [Disk(sizeMiB: 100, kind: pick([.local, .shared(domain: Word(80))]))]
+        }
         if random.chance(1, in: 6) { spec.networks = [Word(90)] }
         if random.chance(1, in: 8) { spec.zones = [Word(1)] }
-        if groups > 0 && random.chance(1, in: 2) { spec.groups = [PlacementGroupID(rawValue: 1 + random.below(groups))] }
+        if groups > 0 && random.chance(1, in: 2) {
+            spec.groups = [PlacementGroupID(rawValue: 1 + random.below(groups))]
+        }
         spec.priority = Int32(random.below(4))
         return spec
     }

@@ -276,7 +276,9 @@ extension PlacementIndex {
                     )
                 case .spread(let skew):
                     let needed = count + 1 - check.least
-                    return (1 + Double(needed - skew) / 64, .groupLimit(id, limit: needed, scope: group.scope, host: host))
+                    return (
+                        1 + Double(needed - skew) / 64, .groupLimit(id, limit: needed, scope: group.scope, host: host)
+                    )
                 case .pack, .affinity:
                     return (3, .groupSoft(id, host: host))
                 }

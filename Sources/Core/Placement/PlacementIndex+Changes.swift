@@ -30,7 +30,9 @@ extension PlacementIndex {
     /// What is wrong with a request in itself; nil when nothing is.
     static func problem(_ spec: VMSpec) -> String? {
         if !spec.resources.isValid { return "VM \(spec.id): amounts must be from 0 to \(Resources.amountMax)" }
-        if spec.disks.contains(where: { $0.sizeMiB < 0 || $0.sizeMiB > Resources.amountMax / 64 }) || spec.disks.count > 64 {
+        if spec.disks.contains(where: { $0.sizeMiB < 0 || $0.sizeMiB > Resources.amountMax / 64 })
+            || spec.disks.count > 64
+        {
             return "VM \(spec.id): at most 64 disks of at most \(Resources.amountMax / 64) MiB"
         }
         if spec.groups.count > VMSpec.groupsMax { return "VM \(spec.id): at most \(VMSpec.groupsMax) groups" }
@@ -53,7 +55,8 @@ extension PlacementIndex {
         }
         for wish in spec.devices {
             if wish.count < 1 || wish.count > Host.devicesMax || wish.millis < 1 || wish.millis > Device.wholeMillis {
-                return "VM \(spec.id): a wish is for 1 to \(Host.devicesMax) devices of 1 to \(Device.wholeMillis) parts"
+                return
+                    "VM \(spec.id): a wish is for 1 to \(Host.devicesMax) devices of 1 to \(Device.wholeMillis) parts"
             }
         }
         return nil
@@ -98,7 +101,7 @@ extension PlacementIndex {
         seat.takesVMs = host.state.takesVMs
         let inside = RoomInside(host)
         seat.hash = RoomHash.of(seat.free) &+ RoomHash.ofLayout(inside)
-        for (n, node) in inside.nodes.enumerated() { seat.hash &+= RoomHash.ofNode(n, node) }
+        for n in 0..<inside.nodes.count { seat.hash &+= RoomHash.ofNode(n, inside.nodes[n]) }
         for (d, left) in inside.devices.enumerated() { seat.hash &+= RoomHash.ofDevice(d, left) }
         insides[slot] = inside.nodes.isEmpty && inside.devices.isEmpty ? nil : inside
         seats[slot] = seat
@@ -260,6 +263,7 @@ extension PlacementIndex {
 
     func computeWorth(_ free: SIMD4<Int64>, _ inside: RoomInside?) -> Int64 {
         var sum: Int64 = 0
+        let most = mix.volume(free)
         for part in mix.parts {
             let shape = part.shape
             var copies: Int64
@@ -274,9 +278,10 @@ extension PlacementIndex {
                 }
                 if copies == .max { copies = 0 }
             }
-            sum += part.weight * min(max(0, min(copies, 1 << 20)) * part.size, 1 << 38)
+            // Devices are so unevenly spread over hosts that an average says nothing about them.
+            let limit = shape.devices.isEmpty ? most : 1 << 38
+            sum += part.weight * min(max(0, min(copies, 1 << 20)) * part.size, limit)
         }
         return sum
     }
 }
-

@@ -85,10 +85,11 @@ extension PlacementIndex {
             }
         }
         let rules = counts.keys.sorted()
-        return Refusal(counts: rules.compactMap { rule in
-            let hosts = counts[rule, default: 0]
-            return hosts > 0 ? Refusal.Count(rule: rule, hosts: hosts) : nil
-        })
+        return Refusal(
+            counts: rules.compactMap { rule in
+                let hosts = counts[rule, default: 0]
+                return hosts > 0 ? Refusal.Count(rule: rule, hosts: hosts) : nil
+            })
     }
 }
 

@@ -28,7 +28,8 @@ extension PlacementIndex {
         if !all((shape.demand .<= seat.free) .| (shape.demand .<= 0)) { return nil }
         if shape.isPlain {
             let free = seat.free &- shape.demand
-            let after = policy == .pack ? worthAfter(seat.hash &- shape.hash, free, insides[slot], Fit(score: 0), shape) : 0
+            let after =
+                policy == .pack ? worthAfter(seat.hash &- shape.hash, free, insides[slot], Fit(score: 0), shape) : 0
             return Fit(score: score(seat, free, shape, policy, worthAfter: after))
         }
         guard let inside = insides[slot] else { return nil }
@@ -45,30 +46,43 @@ extension PlacementIndex {
         var split = shape.shape.nodesMin
         while split <= min(shape.shape.nodesMax, inside.nodes.count) {
             let share = shape.shape.perNode(split)
-            var roomy: [Int] = []
-            for n in inside.nodes.indices where all((share .<= inside.nodes[n]) .| (share .<= 0)) { roomy.append(n) }
-            if roomy.count >= split {
-                eachChoice(of: roomy, split, inside) { nodes in
-                    if let fit = fitDevices(seat, inside, shape, policy, nodes: nodes) {
-                        if best.map({ fit.score < $0.score }) ?? true { best = fit }
-                    }
+            var roomy: UInt8 = 0
+            for n in 0..<inside.nodes.count where inside.nodes.holds(n, share) { roomy |= 1 << UInt8(n) }
+            // Every set of that many nodes, at most 70 of 8; of nodes that are alike, the lowest only.
+            var nodes = PlacementIndex.firstSet(split)
+            while roomy.nonzeroBitCount >= split && nodes <= Int(roomy) {
+                if nodes & ~Int(roomy) == 0 && !hasLowerTwin(UInt8(nodes), roomy, inside),
+                    let fit = fitDevices(seat, inside, shape, policy, nodes: UInt8(nodes)),
+                    best.map({ fit.score < $0.score }) ?? true
+                {
+                    best = fit
                 }
-                if best != nil { return best }
+                nodes = PlacementIndex.nextSet(nodes)
             }
+            if best != nil { return best }
             split += 1
         }
         return best
     }
 
-    /// All sets of `count` of the given nodes, in ascending order: at most 70, as there are at most 8 nodes.
-    private func eachChoice(of nodes: [Int], _ count: Int, _ inside: RoomInside, _ body: (UInt8) -> Void) {
-        if count == 1 {
-            for node in nodes { body(1 << UInt8(node)) }
-            return
+    static func firstSet(_ count: Int) -> Int { (1 << count) - 1 }
+
+    /// The next larger number with as many bits.
+    static func nextSet(_ set: Int) -> Int {
+        let low = set & -set
+        let high = set + low
+        return high | ((set ^ high) >> 2) / low
+    }
+
+    /// True when one node of a set could be replaced by a lower one that has the same left and no device.
+    private func hasLowerTwin(_ nodes: UInt8, _ roomy: UInt8, _ inside: RoomInside) -> Bool {
+        if !inside.devices.isEmpty { return false }
+        for n in 1..<8 where nodes & (1 << UInt8(n)) != 0 {
+            for lower in 0..<n where (roomy & ~nodes) & (1 << UInt8(lower)) != 0 {
+                if inside.nodes[lower] == inside.nodes[n] { return true }
+            }
         }
-        var allowed: UInt8 = 0
-        for node in nodes { allowed |= 1 << UInt8(node) }
-        for mask in 1...255 where UInt8(mask) & ~allowed == 0 && mask.nonzeroBitCount == count { body(UInt8(mask)) }
+        return false
     }
 
     /// Chooses devices for a choice of nodes. One wish for a part of one device tries every device that differs;
@@ -77,6 +91,9 @@ extension PlacementIndex {
         _ seat: Seat, _ inside: RoomInside, _ shape: CompiledShape, _ policy: PlacementPolicy, nodes: UInt8
     ) -> Fit? {
         let wishes = shape.shape.devices
+        if wishes.isEmpty {
+            return scored(seat, inside, shape, policy, nodes, SIMD4(repeating: 0))
+        }
         let near = shape.shape.devicesOnSameNodes && nodes != 0
         if wishes.count == 1, wishes[0].count == 1 {
             var best: Fit?
@@ -84,8 +101,8 @@ extension PlacementIndex {
             for d in inside.devices.indices {
                 let left = inside.devices[d]
                 if left < wishes[0].millis || !inside.usable(d, wishes[0]) { continue }
-                if near && !PlacementIndex.hangs(inside.deviceNodes[d], nodes) { continue }
-                let look = (left, inside.deviceKinds[d], inside.deviceNodes[d])
+                if near && !PlacementIndex.hangs(inside.layout.nodes[d], nodes) { continue }
+                let look = (left, inside.layout.kinds[d], inside.layout.nodes[d])
                 if tried.contains(where: { $0 == look }) { continue }
                 tried.append(look)
                 let fit = scored(seat, inside, shape, policy, nodes, SIMD4(1 << UInt64(d), 0, 0, 0))
@@ -98,7 +115,7 @@ extension PlacementIndex {
     }
 
     static func hangs(_ node: UInt8, _ nodes: UInt8) -> Bool {
-        node != RoomInside.anyNode && nodes & (1 << node) != 0
+        node != DeviceLayout.anyNode && nodes & (1 << node) != 0
     }
 
     /// Steps of one search for devices; a host on which it takes longer counts as unfit. Only several wishes of
@@ -123,7 +140,9 @@ extension PlacementIndex {
             var hash = seat.hash &- shape.hash
             if nodes != 0 {
                 let share = shape.shape.perNode(nodes.nonzeroBitCount)
-                for n in inside.nodes.indices where nodes & (1 << UInt8(n)) != 0 { hash &-= RoomHash.ofNode(n, share) }
+                for n in 0..<inside.nodes.count where nodes & (1 << UInt8(n)) != 0 {
+                    hash &-= RoomHash.ofNode(n, share)
+                }
             }
             for (w, wish) in shape.shape.devices.enumerated() {
                 var bits = devices[w]
@@ -215,7 +234,7 @@ private struct DeviceSearch {
         if wish == wishes.count { return true }
         var fitting: [Int] = []
         for d in left.indices where left[d] >= wishes[wish].millis && inside.usable(d, wishes[wish]) {
-            if nodes == 0 || PlacementIndex.hangs(inside.deviceNodes[d], nodes) { fitting.append(d) }
+            if nodes == 0 || PlacementIndex.hangs(inside.layout.nodes[d], nodes) { fitting.append(d) }
         }
         if fitting.count < wishes[wish].count { return false }
         fitting.sort { left[$0] == left[$1] ? $0 < $1 : left[$0] < left[$1] }
@@ -242,7 +261,7 @@ private struct DeviceSearch {
     }
 
     private func alike(_ a: Int, _ b: Int) -> Bool {
-        left[a] == left[b] && inside.deviceKinds[a] == inside.deviceKinds[b]
-            && inside.deviceNodes[a] == inside.deviceNodes[b]
+        left[a] == left[b] && inside.layout.kinds[a] == inside.layout.kinds[b]
+            && inside.layout.nodes[a] == inside.layout.nodes[b]
     }
 }

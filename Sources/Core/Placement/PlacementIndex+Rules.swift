@@ -42,7 +42,9 @@ extension PlacementIndex {
             if taint.effect == .noPlacement { return .excluded(.taint) }
             penalty += 100
         }
-        for domain in rules.domains where !hostClass.storageDomains.contains(domain) { return .excluded(.storageDomain) }
+        for domain in rules.domains where !hostClass.storageDomains.contains(domain) {
+            return .excluded(.storageDomain)
+        }
         for network in rules.networks where !hostClass.networks.contains(network) { return .excluded(.network) }
         for wish in rules.preferred where !wish.selector.matches(hostClass.labels) { penalty += Int64(wish.weight) }
         return .penalty(min(penalty, 1 << 14) * softUnit)

@@ -88,7 +88,9 @@ extension PlacementIndex {
             } else {
                 rescan(block, &w)
             }
-        } else if score < old || (score == old && score != Winners.none && precedes(slot, Int(w.bestSlot[block]), w.key.policy)) {
+        } else if score < old
+            || (score == old && score != Winners.none && precedes(slot, Int(w.bestSlot[block]), w.key.policy))
+        {
             w.best[block] = score
             w.bestSlot[block] = Int32(slot)
         } else {

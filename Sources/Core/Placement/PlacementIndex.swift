@@ -16,7 +16,7 @@ public struct PlacementIndex: Sendable {
     public static let shapesRememberedMax = 256
     static let blockShift = 6
     static let blockSize = 64
-    static let worthSlots = 1 << 15
+    static let worthSlots = 1 << 16
 
     /// Breaks ties of `balance` and `spread`, so that equal hosts don't fill in order of their ids.
     public let seed: UInt64
@@ -73,7 +73,8 @@ public struct PlacementIndex: Sendable {
     /// What each NUMA node of a host has left.
     public func freeNodes(_ id: HostID) -> [NUMANode]? {
         guard let slot = slotOf[id] else { return nil }
-        return insides[Int(slot)]?.nodes.map { NUMANode(cpuMillis: $0[0], memoryMiB: $0[1]) } ?? []
+        guard let nodes = insides[Int(slot)]?.nodes else { return [] }
+        return (0..<nodes.count).map { NUMANode(cpuMillis: nodes.cpu[$0], memoryMiB: nodes.memory[$0]) }
     }
     /// What each device of a host has left, in thousandths.
     public func freeDevices(_ id: HostID) -> [Int32]? {

@@ -1,24 +1,51 @@
 import ClusterBase
 import FleetModel
 
-/// The free room inside one host: what its NUMA nodes and devices have left, and how they hang together.
+/// CPU and memory left in each of up to 8 NUMA nodes, without a heap allocation.
+struct NodeRooms: Hashable, Sendable {
+    var cpu = SIMD8<Int64>(repeating: 0)
+    var memory = SIMD8<Int64>(repeating: 0)
+    var count = 0
+
+    @inline(__always) var isEmpty: Bool { count == 0 }
+
+    subscript(n: Int) -> SIMD2<Int64> {
+        @inline(__always) get { SIMD2(cpu[n], memory[n]) }
+        @inline(__always) set {
+            cpu[n] = newValue[0]
+            memory[n] = newValue[1]
+        }
+    }
+
+    @inline(__always) func holds(_ n: Int, _ share: SIMD2<Int64>) -> Bool {
+        (share[0] <= cpu[n] || share[0] <= 0) && (share[1] <= memory[n] || share[1] <= 0)
+    }
+}
+
+/// Which kinds of devices a host has and on which nodes they hang. Never changes.
+struct DeviceLayout: Hashable, Sendable {
+    var kinds: [Word]
+    /// `DeviceLayout.anyNode` where the host does not say.
+    var nodes: [UInt8]
+    static let anyNode: UInt8 = 255
+}
+
+/// The free room inside one host: what its NUMA nodes and devices have left.
 struct RoomInside: Hashable, Sendable {
-    /// CPU and memory left per node.
-    var nodes: [SIMD2<Int64>]
+    var nodes = NodeRooms()
     /// Thousandths left per device.
     var devices: [Int32]
-    var deviceKinds: [Word]
-    /// `RoomInside.anyNode` where the host does not say.
-    var deviceNodes: [UInt8]
-
-    static let anyNode: UInt8 = 255
+    var layout: DeviceLayout
 
     init(_ host: Host) {
         let over = host.overcommit
-        nodes = host.numaNodes.map { SIMD2($0.cpuMillis * over.cpuMilli / 1000, $0.memoryMiB * over.memoryMilli / 1000) }
+        for (n, node) in host.numaNodes.enumerated() {
+            nodes[n] = SIMD2(node.cpuMillis * over.cpuMilli / 1000, node.memoryMiB * over.memoryMilli / 1000)
+        }
+        nodes.count = host.numaNodes.count
         devices = Array(repeating: Device.wholeMillis, count: host.devices.count)
-        deviceKinds = host.devices.map(\.kind)
-        deviceNodes = host.devices.map { $0.numaNode ?? RoomInside.anyNode }
+        layout = DeviceLayout(
+            kinds: host.devices.map(\.kind), nodes: host.devices.map { $0.numaNode ?? DeviceLayout.anyNode })
     }
 
     /// How many VMs of `shape` would fit, given what the host as a whole has free. For shapes on some of many nodes
@@ -35,27 +62,33 @@ struct RoomInside: Hashable, Sendable {
             var found: Int64 = 0
             var split = shape.nodesMin
             while split <= min(shape.nodesMax, nodes.count) && found == 0 {
-                found = copiesOnNodes(shape.perNode(split), split)
+                found = copiesOnNodes(shape.perNode(split), split, most)
                 split += 1
             }
             most = min(most, found)
         }
+        if most == 0 { return 0 }
         for wish in shape.devices where wish.count > 0 {
             var pieces: Int64 = 0
-            for d in devices.indices where usable(d, wish) { pieces += Int64(devices[d] / max(1, wish.millis)) }
+            for d in devices.indices where devices[d] >= wish.millis && usable(d, wish) {
+                pieces += Int64(devices[d] / max(1, wish.millis))
+            }
             most = min(most, pieces / Int64(wish.count))
         }
         return most == .max ? 0 : most
     }
 
-    private func copiesOnNodes(_ share: SIMD2<Int64>, _ split: Int) -> Int64 {
+    private func copiesOnNodes(_ share: SIMD2<Int64>, _ split: Int, _ limit: Int64) -> Int64 {
         var sum: Int64 = 0
         var least = Int64.max
-        for node in nodes {
-            var here = Int64.max
-            if share[0] > 0 { here = min(here, node[0] / share[0]) }
-            if share[1] > 0 { here = min(here, node[1] / share[1]) }
-            here = max(0, min(here, 1 << 20))
+        for n in 0..<nodes.count {
+            var here = min(limit, 1 << 20)
+            if nodes.holds(n, share) {
+                if share[0] > 0 { here = min(here, nodes.cpu[n] / share[0]) }
+                if share[1] > 0 { here = min(here, nodes.memory[n] / share[1]) }
+            } else {
+                here = 0
+            }
             sum += here
             least = min(least, here)
         }
@@ -63,7 +96,7 @@ struct RoomInside: Hashable, Sendable {
     }
 
     @inline(__always) func usable(_ d: Int, _ wish: DeviceWish) -> Bool {
-        wish.kinds.isEmpty || wish.kinds.contains(deviceKinds[d])
+        wish.kinds.isEmpty || wish.kinds.contains(layout.kinds[d])
     }
 }
 
@@ -116,9 +149,8 @@ enum RoomHash {
         (SIMD4<UInt64>(truncatingIfNeeded: amounts) &* lanes).wrappedSum()
     }
     @inline(__always) static func ofNode(_ node: Int, _ amounts: SIMD2<Int64>) -> UInt64 {
-        let a = mix64(UInt64(node) &+ 0x51) | 1
-        let b = mix64(UInt64(node) &+ 0xA1_51) | 1
-        return UInt64(bitPattern: amounts[0]) &* a &+ UInt64(bitPattern: amounts[1]) &* b
+        let odd = (UInt64(node) &* 2 &+ 1) &* 0xA076_1D64_78BD_642F
+        return UInt64(bitPattern: amounts[0]) &* odd &+ UInt64(bitPattern: amounts[1]) &* (odd &* 0xE703_7ED1_A0B4_28DB)
     }
     @inline(__always) static func ofDevice(_ device: Int, _ millis: Int32) -> UInt64 {
         UInt64(bitPattern: Int64(millis)) &* (mix64(UInt64(device) &+ 0xDE_51CE) | 1)
@@ -126,8 +158,8 @@ enum RoomHash {
     static func ofLayout(_ inside: RoomInside) -> UInt64 {
         var hash = ChainHash(7)
         hash.add(UInt64(inside.nodes.count))
-        for d in inside.deviceKinds.indices {
-            hash.add(UInt64(inside.deviceKinds[d].number) << 8 | UInt64(inside.deviceNodes[d]))
+        for d in inside.layout.kinds.indices {
+            hash.add(UInt64(inside.layout.kinds[d].number) << 8 | UInt64(inside.layout.nodes[d]))
         }
         return hash.value
     }

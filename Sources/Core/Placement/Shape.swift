@@ -49,10 +49,12 @@ public struct Shape: Hashable, Sendable {
 
 /// The kinds of VMs that a fleet runs, with their weights: what the free room of a host is worth.
 ///
-/// `pack` chooses the host that loses the least worth. The worth of free room is the sum over the mix of weight × how
-/// many copies of that shape still fit × the size of one. So a host is not spoilt for large shapes by a small one that
-/// fits elsewhere, CPU is not left without memory, nor a GPU without CPU. A mix is an explicit part of the state on
-/// which a decision rests: the index changes it only in `setMix`.
+/// `pack` chooses the host that loses the least worth. The worth of free room is the sum over the mix of weight × the
+/// volume that copies of that shape can still use. So a host is not spoilt for large shapes by a small one that fits
+/// elsewhere, nor a GPU left without CPU. That volume is at most what the mix as a whole can use of the room: ten free
+/// cores with one GiB are worth little where VMs have four GiB per core, even if some have none.
+///
+/// A mix is an explicit part of the state on which a decision rests: the index changes it only in `setMix`.
 public struct ShapeMix: Hashable, Sendable {
     /// The most shapes of a mix; rarer ones don't count.
     public static let shapesMax = 32
@@ -63,25 +65,15 @@ public struct ShapeMix: Hashable, Sendable {
         public var weight: Int64
         /// The share of an average host that one copy takes of its scarcest resource, in parts of 65,536.
         public var size: Int64
-        public init(shape: Shape, weight: Int64, size: Int64) {
-            self.shape = shape
-            self.weight = weight
-            self.size = size
-        }
     }
 
     public private(set) var parts: [Part] = []
-    /// Whether any part looks at NUMA nodes or devices.
-    private(set) var looksInside = false
+    /// The volume, in parts of 65,536 of an average host, that the mix as a whole makes of one unit of each resource
+    /// where that resource is the scarcest; zero for resources that no shape takes.
+    public private(set) var volumePerUnit = SIMD4<Double>(repeating: 0)
 
     /// The empty mix: `pack` falls back to the least squares of what remains.
     public init() {}
-
-    /// A mix of given parts, of which the first `shapesMax` count.
-    public init(parts: [Part]) {
-        self.parts = Array(parts.prefix(ShapeMix.shapesMax))
-        looksInside = self.parts.contains { $0.shape.nodesMin > 0 || !$0.shape.devices.isEmpty }
-    }
 
     /// The mix of `counts` VMs per shape on hosts that together offer `totals`. Shapes with the most volume are kept.
     public init(counts: [(shape: Shape, count: Int)], totals: FleetTotals) {
@@ -94,14 +86,20 @@ public struct ShapeMix: Hashable, Sendable {
             let right = Double(b.count) * b.size
             return left == right ? a.shape.precedes(b.shape) : left > right
         }
+        var sums = SIMD4<Double>(repeating: 0)
+        for part in weighed { sums += SIMD4<Double>(part.shape.demand.vector) * Double(part.count) }
+        var volume = 0.0
+        for i in 0..<4 where totals.offered.vector[i] > 0 {
+            volume = max(volume, sums[i] / Double(totals.offered.vector[i]) * Double(totals.hosts) * 65536)
+        }
+        for i in 0..<4 where sums[i] > 0 { volumePerUnit[i] = volume / sums[i] }
         if weighed.count > ShapeMix.shapesMax { weighed.removeLast(weighed.count - ShapeMix.shapesMax) }
         let sum = weighed.reduce(0) { $0 + $1.count }
-        self.init(
-            parts: weighed.map {
-                Part(
-                    shape: $0.shape, weight: max(1, Int64($0.count) * 65536 / Int64(max(1, sum))),
-                    size: Int64(min(max($0.size * 65536, 1), 0x1p30)))
-            })
+        parts = weighed.map {
+            Part(
+                shape: $0.shape, weight: max(1, Int64($0.count) * 65536 / Int64(max(1, sum))),
+                size: Int64(min(max($0.size * 65536, 1), 0x1p30)))
+        }
     }
 }
 
@@ -156,5 +154,14 @@ public struct FleetTotals: Hashable, Sendable {
             }
         }
         return largest * Double(hosts)
+    }
+}
+
+extension ShapeMix {
+    /// The most volume that VMs of the mix, all shapes together, can use of free amounts, whole VMs or not.
+    func volume(_ free: SIMD4<Int64>) -> Int64 {
+        var least = Double.infinity
+        for i in 0..<4 where volumePerUnit[i] > 0 { least = min(least, Double(max(0, free[i])) * volumePerUnit[i]) }
+        return least < 0x1p38 ? Int64(least) : 1 << 38
     }
 }
