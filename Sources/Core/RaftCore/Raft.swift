@@ -208,6 +208,9 @@ public struct Raft: Sendable {
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
 
+    /// Whether this replica holds the node for dead or unfit to lead.
+    public func doubts(_ node: NodeID) -> Bool { isSuspected(node) }
+
     /// Where each member stands, as this leader sees it; empty on others. For people.
     public var describedProgress: String {
         var text = ""

@@ -265,6 +265,15 @@ extension NodeEngine {
         }
     }
 
+    /// Doubt follows what is known now, not only what was told once: a node may have come back under another replica, or
+    /// have been forgotten for a while.
+    private func endDoubts(_ i: Int, _ now: Instant) {
+        for member in replicas[i].members where member.peer.node != node {
+            let other = member.peer.node
+            if replicas[i].doubts(other) && liveness.isFitToLead(other) { step(i, .nodeAlive(other), now) }
+        }
+    }
+
     /// Elections and repetitions keep pace with what is measured between the nodes of a group.
     func reviewSuspicion(_ now: Instant) {
         guard now >= suspicionReviewAt else { return }
@@ -278,6 +287,7 @@ extension NodeEngine {
             {
                 if let measured = liveness.suspicionTimeout(member.peer.node) { longest = max(longest, measured) }
             }
+            endDoubts(i, now)
             let known = replicas[i].raft.settings.suspicion
             if longest > known || longest * 4 < known * 3 { step(i, .suspicion(longest), now) }
         }

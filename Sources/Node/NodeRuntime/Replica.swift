@@ -63,6 +63,8 @@ extension Replica {
     // Mutating only in name: reading through an owner's array in place saves a copy of the whole core.
     mutating func cachedEntry(at index: LogIndex) -> Entry? { raft.cachedEntry(at: index) }
     mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
+    mutating func doubts(_ node: NodeID) -> Bool { raft.doubts(node) }
+    var members: [Member] { mutating get { raft.configuration.members } }
 }
 
 struct GroupDeadline: Comparable {

@@ -138,9 +138,11 @@ final class ClusterChecker {
     /// A leader was elected by a majority of votes that were really cast for it in its term.
     private func checkVotes(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
         let isElected = isMajority(of: raft.configuration) { member in
-            votes.contains {
-                $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica
-            }
+            // Nobody needs to ask for the own vote.
+            member.peer == raft.peer
+                || votes.contains {
+                    $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica
+                }
         }
         if !isElected {
             world.fail(
@@ -206,29 +208,46 @@ final class ClusterChecker {
             }
             index = index.next
         }
-        if lastCommitted >= firstNew { checkQuorum(raft, node, world) }
+        if lastCommitted >= firstNew { checkQuorum(raft, node, from: from, world) }
         checkMatches(raft, node, world)
     }
 
     /// What was just committed for the first time is on the disks of a majority of the configuration in force.
-    private func checkQuorum(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+    private func checkQuorum(_ raft: borrowing Raft, _ node: Int, from: LogIndex, _ world: Simulation) {
         guard let last = committed.last, last.chain != 0 else { return }
         let index = lastCommitted
-        // The configuration that counted it: the one in force just before it.
-        var counting = configurations[0].configuration
-        for known in configurations where known.index < index { counting = known.configuration }
-        let isHeld = isMajority(of: counting) { member in
-            let other = Int(member.peer.node.rawValue) - 1
-            // One that has lost its data since it acknowledged is a loss that the run allows.
-            if lostReplicas.contains(member.peer.replica) { return true }
-            guard let shadow = shadows[other], shadow.replica == member.peer.replica else { return false }
-            return shadow.holds(index, last.chain)
+        // What counted it: the configuration in force before it, or the one that was in force at the leader's last
+        // commit, when a configuration among the entries since then came into force by this very commit.
+        var counting: [Configuration] = []
+        for known in configurations where known.index < index {
+            if known.index <= from { counting.removeAll() }
+            counting.append(known.configuration)
+        }
+        let isHeld = counting.contains {
+            isMajority(of: $0) { member in
+                let other = Int(member.peer.node.rawValue) - 1
+                // One that has lost its data since it acknowledged is a loss that the run allows.
+                if lostReplicas.contains(member.peer.replica) { return true }
+                guard let shadow = shadows[other], shadow.replica == member.peer.replica else { return false }
+                return shadow.holds(index, last.chain)
+            }
         }
         if !isHeld {
             world.fail(
                 "11 committed means durable at a majority",
-                "node \(node + 1) committed \(index), held by too few voters")
+                "node \(node + 1) committed \(index) of term \(last.term), held by too few voters: "
+                    + described(counting[0], index))
         }
+    }
+
+    private func described(_ configuration: Configuration, _ index: LogIndex) -> String {
+        var text = ""
+        for member in configuration.members {
+            let shadow = shadows[Int(member.peer.node.rawValue) - 1]
+            text += "\(member.peer) \(member.role): "
+            text += shadow.map { "r\($0.replica) \($0.base)...\($0.last); " } ?? "nothing; "
+        }
+        return text + "configurations at \(configurations.suffix(4).map(\.index)), lost \(lostReplicas)"
     }
 
     private func checkApplied(_ applied: AppliedState, _ node: Int, _ world: Simulation) {

@@ -74,6 +74,8 @@ extension Simulation {
             }
         }
         if all.contains(where: { $0 != all[0] }) || isChangingMembers { return false }
+        // A learner that is about to become a voter would change what can be done without.
+        if all[0].members.contains(where: { $0.role == .learner && $0.promotesItself }) { return false }
         let intact = all[0].members.filter { member in
             let node = Int(member.peer.node.rawValue) - 1
             return member.role == .voter && !left.contains(node) && !checker.isLost[node] && !checker.isTainted[node]
