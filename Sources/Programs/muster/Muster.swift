@@ -10,7 +10,7 @@ enum Muster {
         usage:
           muster simulate [options]     run whole clusters under faults, each from one seed
           muster mutants list           the bugs that a mutant build (-DMUTANTS) can switch on
-          muster bench core|history|simulate|placement [--quick]
+          muster bench core|history|simulate [--quick]
           muster help
 
         `muster simulate --help` explains its options.
