@@ -75,7 +75,7 @@ public struct Replay: Sendable {
         }
         var low = range.lowerBound
         var high = range.upperBound
-        if try !accepts(high) { return nil }
+        if try accepts(high) == false { return nil }
         while low < high {
             let middle = (low + high) / 2
             if try accepts(middle) { high = middle } else { low = middle + 1 }
