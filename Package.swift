@@ -7,13 +7,15 @@ import PackageDescription
 
 enum Layer: String {
     case base = "Base"
+    case clibs = "CLibs"
     case core = "Core"
+    case io = "IO"
     case node = "Node"
     case simulation = "Simulation"
     case programs = "Programs"
 
     /// A pure layer takes time, randomness, storage and network as arguments.
-    var isPure: Bool { self != .programs }
+    var isPure: Bool { ![.clibs, .io, .programs].contains(self) }
 }
 
 struct Room {
@@ -71,6 +73,7 @@ let testSettings: [SwiftSetting] = [
 
 func target(_ room: Room) -> Target {
     let path = "Sources/\(room.layer.rawValue)/\(room.name)"
+    if room.layer == .clibs { return .systemLibrary(name: room.name, path: path) }
     let dependencies = room.imports.map { Target.Dependency.byName(name: $0) }
     let settings = strict + (room.layer.isPure ? [.strictMemorySafety()] : [])
     return room.layer == .programs
