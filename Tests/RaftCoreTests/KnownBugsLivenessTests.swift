@@ -571,6 +571,25 @@ import Testing
 
     // MARK: membership
 
+    /// raft-rs maybe_commit_by_vote: 1 removed itself, knows that it is committed, and died before 2 did. 2 asks for the
+    /// vote of 1, whose log is longer; without a word of what is committed it would ask for ever.
+    @Test func `a candidate learns from a refusal that the one that refuses is removed`() {
+        var cluster = led(2)
+        cluster.step(1, .changeMembership([.remove(ReplicaID(1))]))
+        cluster.deliver { $0.isTo(2) }
+        // Entries that 2 does not get make the log of 1 the longer one.
+        cluster.propose(1, [1], [2])
+        cluster.take { $0.isTo(2) }
+        cluster.deliver { $0.isTo(1) }
+        cluster.take()
+        #expect(cluster[1].raft.commit == LogIndex(2) && !cluster[1].raft.isLeader)
+        #expect(cluster[2].raft.commit == LogIndex(1))
+        cluster.live(for: .seconds(2))
+        #expect(cluster.leader == 2)
+        #expect(cluster[2].raft.configuration == Configuration(members: [Member(peer: cluster.peer(2), role: .voter)]))
+        #expect(cluster.problems.isEmpty, "\(cluster.problems)")
+    }
+
     /// A voter that one request both adds and removes never was one.
     @Test func `members that one request adds and removes have no vote`() {
         var steps: [MembershipStep] = []
