@@ -31,7 +31,7 @@ let rooms: [Room] = [
     Room(name: "Placement", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "WireFormat", layer: .core,
-        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel"]),
+        imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts"]),
     Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
     Room(
         name: "StoreLayout", layer: .core,
@@ -79,9 +79,9 @@ func target(_ room: Room) -> Target {
         : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ imports: [String]) -> Target {
+func tests(_ name: String, _ imports: [String], exclude: [String] = []) -> Target {
     .testTarget(
-        name: name, dependencies: imports.map { .byName(name: $0) }, path: "Tests/\(name)",
+        name: name, dependencies: imports.map { .byName(name: $0) }, path: "Tests/\(name)", exclude: exclude,
         swiftSettings: testSettings)
 }
 
@@ -94,17 +94,27 @@ let package = Package(
         .library(name: "Simulator", targets: ["Simulator", "HistoryChecker", "ClusterBase"]),
     ],
     targets: rooms.map(target) + [
+        // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
+        // corpus.
+        .executableTarget(
+            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz",
+            exclude: ["Corpus"],
+            swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
-        tests("RaftCoreTests", ["ClusterBase", "RaftCore"]),
+        // Counts allocations of a thread, for the tests that hold the hot path to a number of them.
+        .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
+        tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
-        tests("WireFormatTests", ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat"]),
+        tests(
+            "WireFormatTests",
+            ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "WireFormat"]),
         tests(
             "StoreLayoutTests",
             [
                 "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-                "StoreLayout",
+                "StoreLayout", "Simulator",
             ]),
         tests(
             "NodeRuntimeTests",
@@ -112,7 +122,7 @@ let package = Package(
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ArchitectureTests", []),
-        tests("ProcessTests", []),
+        tests("ProcessTests", ["muster"]),
     ],
     swiftLanguageModes: [.v6]
 )

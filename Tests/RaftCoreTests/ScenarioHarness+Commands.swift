@@ -13,7 +13,8 @@ struct ScenarioMistake: Error, CustomStringConvertible {
 //   cluster nodes=1,2,3 [learners=4] [blank=5] [key=value …]   settings: see `set`
 //   boot 1 log=1,1,2 [term=2] [vote=1] [commit=0]              a replica with a log of these terms, instead
 //   time +50ms | run 50ms            move the clock and tick who is due; `run` also delivers and persists
-//   campaign 1 | tick 1 [+60ms]      go to the replica's deadline and tick it | tick it;  elect 1 also stabilizes
+//   campaign 1 | tick 1 [+60ms]      go to the replica's deadline and tick it | tick it;
+//                                  elect 1 also stabilizes, win 1 stabilizes until it leads
 //   deliver 1->2 [count] [at=k]      arrive in order, or the k-th first;  drop, dup likewise
 //   hold 1->2 | release 1->2         `stabilize` leaves these messages in flight
 //   cut 1-2 | cut 1->2 | heal [1-2]  messages sent are lost;  partition 1,2 | 3  also makes both sides suspect
@@ -61,7 +62,9 @@ extension ScenarioHarness {
             return number
         }
 
-        static func list(_ text: String) throws -> [UInt64] { try text.split(separator: ",").map { try number(String($0)) } }
+        static func list(_ text: String) throws -> [UInt64] {
+            try text.split(separator: ",").map { try number(String($0)) }
+        }
 
         func list(_ key: String) throws -> [UInt64] { try named[key].map { try Arguments.list($0) } ?? [] }
 
@@ -95,12 +98,13 @@ extension ScenarioHarness {
         case "tick":
             if arguments.words.count > 1 { now += try Arguments.length(arguments.word(1)) }
             step(try arguments.id(0), .tick)
-        case "campaign", "elect":
+        case "campaign", "elect", "win":
             let id = try arguments.id(0)
             guard let deadline = replicas[id]?.raft?.deadline else { return line("\(id) has no deadline") }
             now = max(now, deadline)
             step(id, .tick)
             if verb == "elect" { stabilize(ids) }
+            if verb == "win" { stabilize(ids) { $0.replicas[id]?.raft?.isLeader == true } }
         case "deliver", "drop", "dup", "hold", "release", "cut", "heal", "partition", "queue":
             try network(verb, arguments)
         case "stabilize": stabilize(arguments.words.isEmpty ? ids : try Arguments.list(arguments.word(0)))
@@ -114,7 +118,9 @@ extension ScenarioHarness {
             line("after \(raft.base.term)/\(raft.base.index) \(text(raft.base.configuration))")
             var index = raft.base.index.next
             while index <= raft.lastIndex {
-                line(raft.cachedEntry(at: index).map { text($0) } ?? "\(raft.term(at: index)?.rawValue ?? 0)/\(index) on disk")
+                line(
+                    raft.cachedEntry(at: index).map { text($0) }
+                        ?? "\(raft.term(at: index)?.rawValue ?? 0)/\(index) on disk")
                 index = index.next
             }
         default: try storage(verb, arguments)
@@ -168,7 +174,8 @@ extension ScenarioHarness {
             chain = entry.chain
             disk.entries.append(entry)
         }
-        disk.hardState.term = try arguments.named["term"].map { Term(try Arguments.number($0)) } ?? disk.entries.last?.term ?? .zero
+        disk.hardState.term =
+            try arguments.named["term"].map { Term(try Arguments.number($0)) } ?? disk.entries.last?.term ?? .zero
         disk.hardState.votedFor = try arguments.named["vote"].map { ReplicaID(try Arguments.number($0)) }
         disk.hardState.commit = LogIndex(try arguments.named["commit"].map { try Arguments.number($0) } ?? 0)
         replicas[id]?.disk = disk
@@ -186,8 +193,10 @@ extension ScenarioHarness {
         case "cut": for link in try Arguments.links(arguments.word(0)) { cut.insert(link) }
         case "heal":
             let links = arguments.words.isEmpty ? Array(cut) : try Arguments.links(arguments.word(0))
+            let isAll = arguments.words.isEmpty
             cut.subtract(links)
-            for link in links.sorted() where suspicions.remove(link) != nil {
+            for link in (isAll ? Array(suspicions) : links).sorted()
+            where suspicions.remove(link) != nil && replicas[link.to]?.raft != nil && replicas[link.from]?.raft != nil {
                 step(link.to, .nodeAlive(NodeID(link.from)))
             }
         case "partition": try partition(arguments)
@@ -288,8 +297,12 @@ extension ScenarioHarness {
         for id in observers where replicas[id]?.raft != nil {
             let node = NodeID(subject)
             switch verb {
-            case "suspect": step(id, .nodeSuspected(node))
-            case "alive": step(id, .nodeAlive(node))
+            case "suspect":
+                suspicions.insert(Link(from: subject, to: id))
+                step(id, .nodeSuspected(node))
+            case "alive":
+                suspicions.remove(Link(from: subject, to: id))
+                step(id, .nodeAlive(node))
             case "restarted": step(id, .nodeRestarted(node))
             case "link-broken": step(id, .linkBroken(node))
             default: step(id, .leadershipDenied(node, term: replicas[id]?.raft?.term ?? .zero))

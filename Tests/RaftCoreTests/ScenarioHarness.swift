@@ -80,7 +80,8 @@ struct ScenarioHarness {
 
     // What no step may contradict.
     private var leaderOfTerm: [String: UInt64] = [:]
-    private var appliedChain: [LogIndex: UInt64] = [:]
+    /// By epoch: a forced recovery may begin another history.
+    private var appliedChains: [Epoch: [LogIndex: UInt64]] = [:]
 
     var ids: [UInt64] { replicas.keys.sorted() }
 
@@ -117,7 +118,6 @@ struct ScenarioHarness {
         replicas[id]?.pending = []
         replicas[id]?.fetches = []
         replicas[id]?.incarnation += 1
-        queue.removeAll { $0.message.to.replica.rawValue == id }
     }
 
     // MARK: Steps
@@ -153,6 +153,7 @@ struct ScenarioHarness {
     /// Lets the state machine take what was handed out.
     mutating func apply(_ id: UInt64) {
         guard let replica = replicas[id], replica.raft != nil, replica.handedOut > replica.applied else { return }
+        let epoch = replica.raft?.epoch ?? .zero
         var names: [String] = []
         var index = replica.applied.next
         while index <= replica.handedOut {
@@ -160,10 +161,10 @@ struct ScenarioHarness {
                 line("VIOLATION \(id) applies \(index), which is not on its disk")
                 return
             }
-            if let chain = appliedChain[index], chain != entry.chain {
+            if let chain = appliedChains[epoch]?[index], chain != entry.chain {
                 line("VIOLATION \(id) applies another entry \(index) than was applied elsewhere")
             }
-            appliedChain[index] = entry.chain
+            appliedChains[epoch, default: [:]][index] = entry.chain
             names.append(text(entry))
             index = index.next
         }
@@ -209,18 +210,21 @@ struct ScenarioHarness {
 
     mutating func deliver(_ sent: Sent) {
         queue.removeAll { $0.number == sent.number }
-        line(text(sent.message))
+        let isLost = replicas[sent.message.to.replica.rawValue]?.raft == nil
+        line(text(sent.message) + (isLost ? " (lost)" : ""))
+        if isLost { return }
         step(sent.message.to.replica.rawValue, .received(sent.message))
     }
 
     static let stabilizeStepsMax = 2_000
 
     /// Ends all writes, answers all fetches and delivers all messages among `only`, oldest first, until nothing moves.
-    mutating func stabilize(_ only: [UInt64]) {
+    mutating func stabilize(_ only: [UInt64], until isEnough: (ScenarioHarness) -> Bool = { _ in false }) {
         showsSent = false
         defer { showsSent = true }
         var steps = 0
         while steps < Self.stabilizeStepsMax {
+            if isEnough(self) { return }
             steps += 1
             if let id = only.first(where: { hasWriteToEnd($0) }) {
                 persist(id, .max)
@@ -279,7 +283,7 @@ struct ScenarioHarness {
     // MARK: Checks over the cluster
 
     private mutating func checkLeader(_ id: UInt64, _ raft: Raft) {
-        let key = "\(raft.configuration.epoch)/\(raft.term)"
+        let key = "\(raft.epoch)/\(raft.term)"
         if let other = leaderOfTerm[key], other != id {
             line("VIOLATION \(other) and \(id) both lead in term \(raft.term)")
         }

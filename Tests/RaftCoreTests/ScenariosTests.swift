@@ -1,6 +1,8 @@
 import Foundation
 import Testing
 
+@testable import RaftCore
+
 /// Every file of `scenarios` is a list of commands, each followed by what it printed, indented by two spaces. Review a
 /// changed output like code. `RECORD=1 swift test --filter Scenarios` writes all outputs anew.
 @Suite struct ScenariosTests {
@@ -36,6 +38,10 @@ import Testing
     /// The file as it would be recorded now.
     static func play(_ recorded: String) throws -> String {
         var harness = ScenarioHarness()
+        #if MUTANTS
+        // `MUTANT=name` plays a core with that bug: the scenarios that fail are those that would find it.
+        harness.settings.mutant = ProcessInfo.processInfo.environment["MUTANT"].flatMap(Mutant.init(rawValue:))
+        #endif
         var lines: [String] = []
         for (number, line) in recorded.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
             if line.hasPrefix("  ") { continue }

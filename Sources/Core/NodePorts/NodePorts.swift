@@ -1,4 +1,5 @@
 public import ClusterBase
+public import FleetModel
 public import RaftCore
 
 /// An ordered key-value store: RocksDB in production, memory with a simulated disk under it in the Simulator.
@@ -16,12 +17,22 @@ public protocol OrderedStore: OrderedReader {
 
 /// One write of one group, on its way to the log store.
 public struct GroupWrite: Hashable, Sendable {
+    public enum Act: Hashable, Sendable {
+        /// Part of a replica's life.
+        case write
+        /// A new replica begins with `write.base`; whatever the store held of the group gives way.
+        case create
+        /// The replica ends. Its id stays, so that none up to it is held here again.
+        case destroy
+    }
     public var group: GroupID
     public var replica: ReplicaID
+    public var act: Act
     public var write: LogWrite
-    public init(group: GroupID, replica: ReplicaID, write: LogWrite) {
+    public init(group: GroupID, replica: ReplicaID, act: Act = .write, write: LogWrite) {
         self.group = group
         self.replica = replica
+        self.act = act
         self.write = write
     }
 }
@@ -103,8 +114,53 @@ public struct SnapshotManifest: Hashable, Sendable {
     }
 }
 
+/// What one of the node's own clients asks. Every request is answered once by its ticket.
+public enum ClientRequest: Hashable, Sendable {
+    /// One serialized command for the group's state machine.
+    case command(GroupID, [UInt8])
+    /// A read, answered linearizably.
+    case query(GroupID, SpaceQuery)
+    case changeMembership(GroupID, [MembershipStep])
+    case transferLeadership(GroupID, to: ReplicaID?)
+    case forceRecovery(GroupID)
+}
+
+/// What becomes of a request; exactly one for each ticket, unless the node ends before.
+public enum ClientAnswer: Hashable, Sendable {
+    /// What the state machine made of the command.
+    case applied(SpaceResult)
+    case read(SpaceAnswer)
+    /// It was taken up; what becomes of it shows in the group's state.
+    case accepted
+    /// It has no effect, now or later.
+    case refused(Refusal)
+    /// It may take effect or not: another leader took over before this node knew.
+    case unknown
+
+    public enum Refusal: Hashable, Sendable {
+        case notLeader(hint: Peer?)
+        case noSuchGroup
+        /// A bound is reached; ask again later.
+        case overloaded
+        case tooLarge
+        case storageStalled
+        case membership(MembershipRefusal)
+        case transferNotPossible
+    }
+}
+
+/// What a node has to say to whoever runs it.
+public enum NodeReport: Hashable, Sendable {
+    case event(GroupID, Event)
+    /// A replica's stored record is not what was written. It neither votes nor answers, and must be replaced.
+    case damaged(GroupID, ReplicaID, String)
+    /// The node must end: what it has in memory may differ from its disk.
+    case storageFailed(String)
+    case replicaRemoved(GroupID, ReplicaID)
+}
+
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.
-public protocol NodePorts: AnyObject {
+public protocol WorldPorts: AnyObject {
     associatedtype State: OrderedStore
 
     /// Hands over a frame. It may arrive late, twice, out of order or never, and never damaged.
@@ -119,4 +175,6 @@ public protocol NodePorts: AnyObject {
     var state: State { get set }
     /// Makes the applied state durable; answered by the event `stateFlushed(ticket)`.
     func flushState(ticket: UInt64)
+    func answer(_ ticket: UInt64, _ answer: ClientAnswer)
+    func report(_ report: NodeReport)
 }

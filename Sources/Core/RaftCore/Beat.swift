@@ -11,15 +11,23 @@ public struct Beat: Hashable, Sendable {
     /// How long ago the sender's engine last finished a turn, and its log store a synced write it was asked for.
     public var enginePulseAge: Nanoseconds
     public var storagePulseAge: Nanoseconds
-    /// Digest over all (group, term) the sender leads and shares with the receiver.
+    /// Digest over all (group, term) the sender leads and shares with the receiver, as of `leadershipVersion`.
     public var leadershipDigest: UInt64
-    /// The number of the last change of that set, and the changes the receiver has not acknowledged yet.
+    /// The number of the last change of that set. Counted from 1 within one incarnation; zero says nothing.
     public var leadershipVersion: UInt64
+    /// The version that `changes` continue from. A receiver at another version can't use them, unless `isWhole`.
+    public var changesAfter: UInt64
+    /// The first changes after `changesAfter`, in order, each one version; at most `changesMax`, the rest follows
+    /// when these are acknowledged. A lost beat costs nothing: the next one holds them again.
     public var changes: [LeadershipChange]
-    /// Whether `changes` is the whole set, to start from nothing.
+    /// Whether the set was empty at `changesAfter`, so that a receiver at any version may start there.
     public var isWhole: Bool
-    /// The receiver's leadership version that the sender has taken in.
+    /// The receiver's leadership version that the sender has taken in; zero asks for the whole set. It means the
+    /// versions of the incarnation in `echo`, and nothing without one.
     public var acknowledgedVersion: UInt64
+
+    /// About 4 KB on the wire: small enough for a frame that must not wait, large enough to tell of 1,000 groups in four.
+    public static let changesMax = 256
 
     public struct Echo: Hashable, Sendable {
         public var incarnation: Incarnation
@@ -47,8 +55,8 @@ public struct Beat: Hashable, Sendable {
     public init(
         incarnation: Incarnation, sequence: UInt64, sentAt: Instant, echo: Echo? = nil,
         enginePulseAge: Nanoseconds = .zero, storagePulseAge: Nanoseconds = .zero, leadershipDigest: UInt64 = 0,
-        leadershipVersion: UInt64 = 0, changes: [LeadershipChange] = [], isWhole: Bool = false,
-        acknowledgedVersion: UInt64 = 0
+        leadershipVersion: UInt64 = 0, changesAfter: UInt64 = 0, changes: [LeadershipChange] = [],
+        isWhole: Bool = false, acknowledgedVersion: UInt64 = 0
     ) {
         self.incarnation = incarnation
         self.sequence = sequence
@@ -58,6 +66,7 @@ public struct Beat: Hashable, Sendable {
         self.storagePulseAge = storagePulseAge
         self.leadershipDigest = leadershipDigest
         self.leadershipVersion = leadershipVersion
+        self.changesAfter = changesAfter
         self.changes = changes
         self.isWhole = isWhole
         self.acknowledgedVersion = acknowledgedVersion

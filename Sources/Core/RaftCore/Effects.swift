@@ -65,6 +65,7 @@ public struct SnapshotID: Hashable, Sendable {
     }
 }
 
+/// What became of a proposal within the step that made it; being appended is not being committed.
 public enum ProposalOutcome: Hashable, Sendable {
     /// Appended here; it takes effect if `term` at `index` commits.
     case appended(index: LogIndex, term: Term)
@@ -83,6 +84,7 @@ public enum ProposalRefusal: Hashable, Sendable {
     case storageStalled
 }
 
+/// Whether a read may now be answered from the applied state.
 public struct ReadOutcome: Hashable, Sendable {
     public enum Verdict: Hashable, Sendable {
         /// The state machine may answer: it holds everything acknowledged before the read was asked.
@@ -124,6 +126,7 @@ public enum Event: Hashable, Sendable {
     case recoveryForced(RecoveryMark)
 }
 
+/// Why a leader leads no longer.
 public enum StepDownReason: Hashable, Sendable {
     case higherTerm
     case quorumLost
@@ -131,6 +134,7 @@ public enum StepDownReason: Hashable, Sendable {
     case removed
 }
 
+/// What makes a message one that no correct peer sends; it is dropped and reported.
 public enum MalformedMessage: Hashable, Sendable {
     case entriesNotContiguous
     case entryTermDecreases

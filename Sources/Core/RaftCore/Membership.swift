@@ -33,6 +33,7 @@ public enum Role: UInt8, Sendable, CaseIterable {
     @inlinable public var isVoting: Bool { self != .learner }
 }
 
+/// A replica with its part in a configuration.
 public struct Member: Hashable, Sendable {
     public var peer: Peer
     public var role: Role

@@ -116,6 +116,7 @@ public struct Message: Hashable, Sendable {
     }
 }
 
+/// Asks for a vote, or before that whether it would be given; the end of the candidate's log goes with it.
 public struct VoteRequest: Hashable, Sendable {
     public var lastIndex: LogIndex
     public var lastTerm: Term
@@ -128,6 +129,7 @@ public struct VoteRequest: Hashable, Sendable {
     }
 }
 
+/// A vote given or refused.
 public struct VoteAnswer: Hashable, Sendable {
     public var isGranted: Bool
     /// The term that the request asked about: answers to older campaigns count for nothing.
@@ -150,6 +152,7 @@ public struct VoteAnswer: Hashable, Sendable {
     }
 }
 
+/// Entries to follow the one named as previous; without any it only carries the commit.
 public struct Append: Hashable, Sendable {
     public var previousIndex: LogIndex
     public var previousTerm: Term
@@ -167,6 +170,7 @@ public struct Append: Hashable, Sendable {
     }
 }
 
+/// How far the follower's durable log agrees with the leader's, or where it does not.
 public struct AppendAnswer: Hashable, Sendable {
     public enum Verdict: Hashable, Sendable {
         /// Durable up to this index, and equal to the leader's log.

@@ -178,7 +178,7 @@ extension Raft {
     private func answer(_ message: Message, isGranted: Bool) -> VoteAnswer {
         VoteAnswer(
             isGranted: isGranted, campaignTerm: message.term,
-            leader: isLeader ? peer : (isLeaderDoubted ? nil : leader), commit: commit,
+            leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader, commit: commit,
             commitTerm: log.term(at: commit) ?? .zero)
     }
 
@@ -195,18 +195,20 @@ extension Raft {
         if mayCampaign { campaignSoon(now) }
     }
 
+    /// While the own leader is alive no other is wanted.
+    private var wantsLeader: Bool { !isLeader && isLeaderDoubted }
+
     /// A pre-vote changes nothing here: no term, no vote, no timer (Raft thesis §9.6).
     mutating func receivePreVote(_ message: Message, _ request: VoteRequest, _ effects: inout Effects) {
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
-        let isGranted = message.term > term && isLeaderDoubted && !isLeader && isUpToDate(request) && isKnown
+        let isGranted = message.term > term && wantsLeader && isUpToDate(request) && isKnown
         sendDurable(self.message(to: message.from, .preVoteAnswer(answer(message, isGranted: isGranted))))
     }
 
     /// Judged by term and log alone, never by whether this replica's configuration knows the candidate (etcd #10998).
     mutating func receiveVote(_ message: Message, _ request: VoteRequest, _ now: Instant, _ effects: inout Effects) {
-        // While the own leader is alive another one is not wanted, unless the leader itself asked for it.
-        let isSticky = isLeader || !isLeaderDoubted
-        if message.term > term && isSticky && !request.isTransfer {
+        // A transfer is the leader's own wish.
+        if message.term > term && !wantsLeader && !request.isTransfer {
             sendDurable(self.message(to: message.from, .voteAnswer(answer(message, isGranted: false))))
             return
         }
@@ -353,6 +355,7 @@ extension Raft {
     }
 
     /// Whether a quorum is with this leader; if not it has until `quorumDeadline` (check-quorum, Raft thesis §6.2).
+    /// Answers heard lately count only at the deadline: nothing would ask again when they have grown old.
     mutating func watchQuorum(_ now: Instant) {
         // What counts is doubt alone: a member that is doubted and answered just now must be looked at again.
         if hasMajority({ progress[$0].member.peer == peer || !isSuspected(progress[$0].member.peer.node) }) {

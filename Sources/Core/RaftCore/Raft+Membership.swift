@@ -177,7 +177,7 @@ extension Raft {
         let own = configuration.member(peer.replica)
         let member = Member(peer: peer, role: .voter, priority: own?.priority ?? 0)
         let next = Configuration(
-            members: [member], epoch: configuration.epoch.next, replicaHighest: configuration.replicaHighest,
+            members: [member], epoch: epoch.next, replicaHighest: configuration.replicaHighest,
             recovery: mark)
         becomeFollower(term.next, leader: nil, now, &effects)
         votedFor = peer.replica
@@ -212,16 +212,26 @@ extension Configuration {
                 }
             case .promote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .learner { next[i].role = .entering }
+                switch next[i].role {
+                case .learner: next[i].role = .entering
+                case .demoting: next[i].role = .voter
+                default: break
+                }
             case .demote(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                if next[i].role == .voter { next[i].role = .demoting }
-                if next[i].role == .entering { next[i].role = .learner }
+                switch next[i].role {
+                case .voter: next[i].role = .demoting
+                case .entering: next[i].role = .learner
+                default: break
+                }
             case .remove(let replica):
                 guard let i = position(replica) else { return .failure(.unknownReplica(replica)) }
-                // One that never voted has no part in the old half.
-                let hasVoted = next[i].role.votesInOldHalf
-                if hasVoted { next[i].role = .leaving } else { next.remove(at: i) }
+                // Who never voted does not vote on leaving either.
+                if next[i].role == .learner || next[i].role == .entering {
+                    next.remove(at: i)
+                } else {
+                    next[i].role = .leaving
+                }
             }
         }
         if next.count > Configuration.membersMax { return .failure(.tooManyMembers) }

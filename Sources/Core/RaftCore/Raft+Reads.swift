@@ -18,10 +18,13 @@ struct ReadQueue: Sendable {
 
     /// Asked since the last round was sent.
     var open: [Asker] = []
-    /// Wait for the round `round` or a later one, and may then read at `index`.
+    /// Wait for the round `roundNeeded` or a later one, and may then read at `index`.
     var confirming: [Asker] = []
     var index: LogIndex = .zero
+    /// The number of the last round that was sent.
     var round: UInt64 = 0
+    /// The round that `confirming` was first sent with; answers to it or to later ones confirm.
+    var roundNeeded: UInt64 = 0
     /// Confirmed; wait until the state machine is far enough. Ascending by index.
     var waiting: [Waiting] = []
     /// Set on a follower: the batch that was passed on to the leader.
@@ -38,6 +41,7 @@ struct ReadQueue: Sendable {
         confirming.removeAll(keepingCapacity: true)
         context = nil
         round = 0
+        roundNeeded = 0
         retryAt = nil
     }
 }
@@ -73,20 +77,22 @@ extension Raft {
             guard hasCommittedInTerm || mutated(.readBeforeOwnTermCommit) else { return }
             swap(&reads.open, &reads.confirming)
             reads.index = mutated(.readBatchSharesFirstIndex) ? reads.openedAt : commit
-            sendRound(now, &effects)
+            sendRound(isRepeated: false, now, &effects)
         } else if let leader {
             swap(&reads.open, &reads.confirming)
             askLeader(leader, now, &effects)
         }
     }
 
-    private mutating func sendRound(_ now: Instant, _ effects: inout Effects) {
+    private mutating func sendRound(isRepeated: Bool, _ now: Instant, _ effects: inout Effects) {
         // A number of its own for every round, repetitions too: a late answer must not confirm a later read (etcd #20418).
         if !mutated(.readContextReused) || reads.round == 0 { reads.round += 1 }
+        if !isRepeated { reads.roundNeeded = reads.round }
         reads.retryAt = now + settings.suspicion
-        for other in progress where other.member.role.isVoting && other.member.peer != peer {
-            if isSuspected(other.member.peer.node) { continue }
-            effects.messages.append(message(to: other.member.peer, .confirmLeadership(round: reads.round)))
+        for i in 0..<progress.count {
+            let member = progress[i].member
+            if !member.role.isVoting || member.peer == peer || isSuspected(member.peer.node) { continue }
+            effects.messages.append(message(to: member.peer, .confirmLeadership(round: reads.round)))
         }
         if let i = configuration.position(of: peer.replica) { progress[i].readRound = reads.round }
         finishRound(now, &effects)
@@ -100,7 +106,7 @@ extension Raft {
     }
 
     private mutating func finishRound(_ now: Instant, _ effects: inout Effects) {
-        guard !reads.confirming.isEmpty, quorumValue({ $0.readRound }) >= reads.round else { return }
+        guard !reads.confirming.isEmpty, quorumValue({ progress[$0].readRound }) >= reads.roundNeeded else { return }
         for asker in reads.confirming {
             switch asker {
             case .local(let ticket): reads.waiting.append(.init(index: reads.index, ticket: ticket))
@@ -144,7 +150,7 @@ extension Raft {
         reads.retryAt = nil
         guard !reads.confirming.isEmpty else { return }
         if phase == .leader {
-            sendRound(now, &effects)
+            sendRound(isRepeated: true, now, &effects)
         } else if let leader, !isLeaderDoubted {
             askLeader(leader, now, &effects)
         } else {

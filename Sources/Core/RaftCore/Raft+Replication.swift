@@ -16,8 +16,13 @@ extension Raft {
     // MARK: Receiving
 
     mutating func receive(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        guard message.epoch == configuration.epoch else {
+        guard message.epoch == epoch else {
             return receiveFromOtherEpoch(message, now, &effects)
+        }
+        if isFenced {
+            // Neither its vote nor its acknowledgement may help a history that its group has left.
+            effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
+            return
         }
         if message.term.rawValue == 0 && message.body.needsTerm {
             effects.events.append(.malformed(from: message.from, .termZero))
@@ -71,10 +76,10 @@ extension Raft {
     }
 
     private mutating func receiveFromOtherEpoch(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        if message.epoch < configuration.epoch {
+        if message.epoch < epoch {
             effects.events.append(.ignoredStaleEpoch(from: message.from, epoch: message.epoch))
             if case .stale = message.body { return }
-            effects.messages.append(self.message(to: message.from, .stale))
+            sendDurable(self.message(to: message.from, .stale))
         } else if !isFenced {
             // The group was recovered by force without this replica. What it holds may not be what the group holds.
             isFenced = true
@@ -383,7 +388,8 @@ extension Raft {
             || progress[i].next <= log.last
         guard isOwed else { return }
         progress[i].retryFactor = min(progress[i].retryFactor * 2, 8)
-        progress[i].becomeProbe(next: progress[i].match.next)
+        // What a new leader does not know of a follower yet is no reason to begin at the start of the log.
+        progress[i].becomeProbe(next: progress[i].state == .probe ? progress[i].next : progress[i].match.next)
         sendAppends(to: i, isForced: true, now, &effects)
     }
 
@@ -391,10 +397,11 @@ extension Raft {
         _ replica: ReplicaID, _ entries: [Entry], _ previousChain: UInt64, _ now: Instant, _ effects: inout Effects
     ) {
         guard phase == .leader, let i = configuration.position(of: replica), progress[i].isFetching else { return }
+        guard let first = entries.first else { return fetchFailed(replica, &effects) }
         progress[i].isFetching = false
         guard progress[i].state != .snapshot else { return }
-        guard let first = entries.first, first.index == progress[i].next else {
-            // An answer to an older question; what the follower needs now may be elsewhere.
+        guard first.index == progress[i].next else {
+            // The follower moved on while the disk was read.
             return sendAppends(to: i, isForced: false, now, &effects)
         }
         let previous = first.index.previous
@@ -525,26 +532,29 @@ extension Raft {
 
     /// The highest index that a majority holds, of each half of a joint configuration. Computed naively every time: the
     /// clever trackers of others were release bugs (openraft #1802).
-    func quorumValue(_ value: (Progress) -> UInt64) -> UInt64 {
+    func quorumValue(_ value: (_ i: Int) -> UInt64) -> UInt64 {
         if mutated(.quorumTrackerUnsorted) {
-            let voters = progress.filter { $0.member.role.isVoting }
+            let voters = progress.indices.filter { progress[$0].member.role.isVoting }
             return voters.isEmpty ? 0 : value(voters[voters.count / 2])
         }
-        let new = majorityValue(value) { $0.votesInNewHalf }
+        let new = majorityValue(ofNewHalf: true, value)
         if mutated(.jointCommitByNewHalfOnly) { return new }
-        return min(new, majorityValue(value) { $0.votesInOldHalf })
+        return min(new, majorityValue(ofNewHalf: false, value))
     }
 
-    private func majorityValue(_ value: (Progress) -> UInt64, _ counts: (Role) -> Bool) -> UInt64 {
+    private func majorityValue(ofNewHalf isNew: Bool, _ value: (_ i: Int) -> UInt64) -> UInt64 {
+        func counts(_ i: Int) -> Bool {
+            isNew ? progress[i].member.role.votesInNewHalf : progress[i].member.role.votesInOldHalf
+        }
         var voters = 0
-        for other in progress where counts(other.member.role) { voters += 1 }
+        for i in 0..<progress.count where counts(i) { voters += 1 }
         let needed = mutated(.quorumOffByOne) ? max(1, voters / 2) : voters / 2 + 1
         var best: UInt64 = 0
-        for candidate in progress where counts(candidate.member.role) {
-            let bound = value(candidate)
+        for i in 0..<progress.count where counts(i) {
+            let bound = value(i)
             if bound <= best { continue }
             var holders = 0
-            for other in progress where counts(other.member.role) && value(other) >= bound { holders += 1 }
+            for k in 0..<progress.count where counts(k) && value(k) >= bound { holders += 1 }
             if holders >= needed { best = bound }
         }
         return best
@@ -552,7 +562,7 @@ extension Raft {
 
     mutating func advanceLeaderCommit(_ now: Instant, _ effects: inout Effects) {
         while phase == .leader {
-            var index = LogIndex(quorumValue { $0.match.rawValue })
+            var index = LogIndex(quorumValue { progress[$0].match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
             guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }

@@ -6,8 +6,10 @@ extension Raft {
     /// A follower that installs a snapshot never goes backwards: what it has committed stays, and only a log that
     /// really differs is given up, as a whole.
     mutating func install(
-        _ id: SnapshotID, _ base: LogBase, _ source: Peer, _ now: Instant, _ effects: inout Effects
+        _ id: SnapshotID, _ received: LogBase, _ source: Peer, _ now: Instant, _ effects: inout Effects
     ) {
+        var base = received
+        base.configuration.epoch = max(base.configuration.epoch, epoch)
         if phase == .candidate || phase == .preCandidate { becomeFollower(term, leader: nil, now, &effects) }
         if phase == .leader || base.index <= commit || log.term(at: base.index) == base.term {
             // Here already, as entries: nothing to install.

@@ -173,33 +173,56 @@ public struct Raft: Sendable {
         }
         // A replica that starts gives a leader it does not know yet time to be heard.
         restartElectionTimer(now)
+        deadline = electionDeadline
     }
 
     /// When the next `tick` is wanted; nil while the group is idle.
-    public var deadline: Instant? {
-        var earliest = electionDeadline
-        func take(_ instant: Instant?) {
-            guard let instant else { return }
-            if let known = earliest, known <= instant { return }
-            earliest = instant
-        }
+    public private(set) var deadline: Instant?
+
+    private func earliestDeadline() -> Instant? {
+        var earliest = Raft.never
+        if let at = electionDeadline { earliest = min(earliest, at) }
         if phase == .leader {
-            for peer in progress where peer.retryAt != nil { take(peer.retryAt) }
-            take(quorumDeadline)
-            take(promotionDeadline)
+            for i in 0..<progress.count {
+                if let at = progress[i].retryAt { earliest = min(earliest, at) }
+            }
+            if let at = quorumDeadline { earliest = min(earliest, at) }
+            if let at = promotionDeadline { earliest = min(earliest, at) }
         }
-        take(transferDeadline)
-        take(reads.retryAt)
-        return earliest
+        if let at = transferDeadline { earliest = min(earliest, at) }
+        if let at = reads.retryAt { earliest = min(earliest, at) }
+        return earliest == Raft.never ? nil : earliest
     }
 
+    private static var never: Instant { Instant(nanoseconds: .max) }
+
+    /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
+    public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
     public var lastIndex: LogIndex { log.last }
     public var lastTerm: Term { log.lastTerm }
     public var lastChain: UInt64 { log.lastChain }
     public var base: LogBase { log.base }
+    /// The index of the last configuration entry in the log, committed or not.
+    public var lastConfigurationIndex: LogIndex { log.configurations.last?.index ?? log.base.index }
     public var isLeader: Bool { phase == .leader }
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
+
+    /// Where each member stands, as this leader sees it; empty on others. For people.
+    public var describedProgress: String {
+        var text = ""
+        for i in 0..<progress.count {
+            text += "\(progress[i].member.peer) \(progress[i].member.role) \(progress[i].state) match \(progress[i].match)"
+            text += isSuspected(progress[i].member.peer.node) ? " doubted; " : "; "
+        }
+        return text
+    }
+
+    /// What this leader counts of a member's log; nil when it does not lead, or has no such member.
+    public func match(of replica: ReplicaID) -> LogIndex? {
+        guard phase == .leader, let i = configuration.position(of: replica), i < progress.count else { return nil }
+        return progress[i].match
+    }
 
     /// The entry at `index` if it is in memory.
     public func cachedEntry(at index: LogIndex) -> Entry? { log.entry(at: index) }
@@ -207,7 +230,7 @@ public struct Raft: Sendable {
     public func chain(at index: LogIndex) -> UInt64? { log.chain(at: index) }
 
     /// The configuration that was in force at `index`, a committed index at or above the base.
-    func configuration(at index: LogIndex) -> Configuration {
+    public func configuration(at index: LogIndex) -> Configuration {
         var found = log.base.configuration
         for entry in log.configurations where entry.index <= index {
             if case .configuration(let configuration) = entry.content { found = configuration }
@@ -227,6 +250,7 @@ public struct Raft: Sendable {
         isBroadcastOwed = false
         issueWrite(&effects)
         handOutCommit(&effects)
+        deadline = earliestDeadline()
         checkInvariants(since: before)
     }
 
@@ -292,7 +316,7 @@ public struct Raft: Sendable {
     mutating func sendDurable(_ message: Message) { afterWrite.append(message) }
 
     func message(to peer: Peer, _ body: Message.Body) -> Message {
-        Message(from: self.peer, to: peer, epoch: configuration.epoch, term: term, body: body)
+        Message(from: self.peer, to: peer, epoch: epoch, term: term, body: body)
     }
 
     /// Turns what this step changed into at most one write, and holds back what depends on it.
@@ -391,8 +415,9 @@ public struct Raft: Sendable {
     public var compactionBound: LogIndex {
         var bound = min(applied, durable)
         guard phase == .leader else { return bound }
-        for peer in progress where peer.state == .replicate && !isSuspected(peer.member.peer.node) {
-            bound = min(bound, peer.match)
+        for i in 0..<progress.count where progress[i].state == .replicate && !isSuspected(progress[i].member.peer.node)
+        {
+            bound = min(bound, progress[i].match)
         }
         return bound
     }
@@ -402,7 +427,8 @@ public struct Raft: Sendable {
         precondition(index <= applied && index <= durable, "a log is cut at \(index), beyond applied \(applied)")
         guard let term = log.term(at: index) else { preconditionFailure("no term at \(index)") }
         if let known = log.chain(at: index) { precondition(known == chain, "the chain at \(index) is not \(chain)") }
-        let base = LogBase(index: index, term: term, chain: chain, configuration: configuration(at: index))
+        var base = LogBase(index: index, term: term, chain: chain, configuration: configuration(at: index))
+        base.configuration.epoch = max(base.configuration.epoch, log.base.configuration.epoch)
         log.compact(to: base)
         baseToWrite = base
     }

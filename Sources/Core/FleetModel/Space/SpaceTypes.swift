@@ -1,0 +1,237 @@
+public import ClusterBase
+
+/// A point in a space's history: the log index of a change and its slot in that entry's pack.
+///
+/// The slot is part of it so that no two changes share a revision: two writers of one key whose commands lie in one
+/// entry must not both believe that the key still holds what they wrote.
+@frozen public struct Revision: Identity {
+    public let rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// `index` is below 2^56, `slot` below 256.
+    @inlinable public init(index: LogIndex, slot: Int) {
+        precondition(
+            index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
+        self.init(rawValue: index.rawValue << 8 | UInt64(slot))
+    }
+
+    public static let zero = Revision(rawValue: 0)
+
+    /// The last revision that the entry at `index` can give out.
+    @inlinable public static func end(of index: LogIndex) -> Revision { Revision(index: index, slot: 255) }
+
+    @inlinable public var index: LogIndex { LogIndex(rawValue >> 8) }
+    @inlinable public var slot: Int { Int(rawValue & 0xFF) }
+    public var description: String { "\(index).\(slot)" }
+}
+
+/// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new pack version.
+public enum SpaceLimits {
+    public static let keyBytesMax = 1_024
+    public static let valueBytesMax = 1 << 20
+    /// A pack of several commands; one command alone may fill as much as its key and value allow.
+    public static let packBytesMax = 64 << 10
+    public static let packCommandsMax = 256
+    /// A command's key, two values (a compare-and-set on a value), and what surrounds them.
+    public static let commandBytesMax = keyBytesMax + 2 * valueBytesMax + 128
+    public static let sessionsMax = 4_096
+    /// Results kept for a client, and so how many commands it may have under way at once.
+    public static let sessionWindow = 32
+    public static let historyChangesMax = 10_000
+    public static let historyBytesMax = 64 << 20
+    /// Records or changes in one answer.
+    public static let answerCountMax = 1_000
+    /// Bytes in one answer, which always holds at least one record if there is any.
+    public static let answerBytesMax = 1 << 20
+    /// Bytes of history that one query looks through before it answers with what it has.
+    public static let watchScanBytesMax = 4 << 20
+}
+
+/// One change that a client asks for.
+public struct SpaceCommand: Hashable, Sendable {
+    public enum Operation: Hashable, Sendable {
+        case put(key: [UInt8], value: [UInt8])
+        case compareAndSet(key: [UInt8], expected: Expectation, value: [UInt8])
+        /// With a revision: only if that is the key's last change.
+        case delete(key: [UInt8], revision: Revision?)
+    }
+
+    /// What a key must hold for a compare-and-set to take effect.
+    public enum Expectation: Hashable, Sendable {
+        case absent
+        case revision(Revision)
+        case value([UInt8])
+    }
+
+    /// The session that makes retries harmless; 0 for none, and then a retry takes effect again.
+    public var client: ClientID
+    /// From 1 on, one higher for every new command of the client; a retry repeats it. 0 without a session.
+    public var sequence: UInt64
+    /// The client has the results of all its commands up to this one, which is below `sequence`.
+    public var acknowledged: UInt64
+    /// A log index the client had heard of when it drew its id; the larger, the longer a first command can be told from
+    /// the retry of one whose session has expired.
+    public var born: LogIndex
+    public var operation: Operation
+
+    public init(
+        client: ClientID = ClientID(0), sequence: UInt64 = 0, acknowledged: UInt64 = 0, born: LogIndex = .zero,
+        _ operation: Operation
+    ) {
+        self.client = client
+        self.sequence = sequence
+        self.acknowledged = acknowledged
+        self.born = born
+        self.operation = operation
+    }
+}
+
+/// What became of one command.
+public struct SpaceResult: Hashable, Sendable {
+    public enum Outcome: Hashable, Sendable {
+        /// The key now holds the value; it was written `version` times since it was created.
+        case written(version: UInt64)
+        case deleted
+        /// There was nothing to delete. Nothing changed.
+        case notFound
+        /// The key does not hold what was expected: its last change is `modified`, or it is not there. Nothing changed.
+        case conflict(modified: Revision?)
+        /// Nothing changed, and a retry of the same command is refused too.
+        case refused(SpaceRefusal)
+    }
+
+    /// Where in the log the command took effect; a retry's answer tells the first time. After `written` and `deleted` it
+    /// is the revision of the change.
+    public var revision: Revision
+    public var outcome: Outcome
+
+    public init(revision: Revision, outcome: Outcome) {
+        self.revision = revision
+        self.outcome = outcome
+    }
+}
+
+/// Why a command or a query was not carried out.
+public enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    case malformed
+    case unknownVersion(UInt64)
+    case packTooLarge(UInt64)
+    case keyEmpty
+    case keyTooLong(UInt64)
+    case valueTooLong(UInt64)
+    /// A session without a sequence, a sequence without a session, or an acknowledgement of what is still to come.
+    case sequenceInvalid
+    /// The client has no session here and this is not surely its first command. The session may have expired, and the
+    /// command may have taken effect before that.
+    case sessionUnknown(bornAtLeast: LogIndex)
+    /// The result is no longer kept: the client acknowledged it, or has gone on too far since.
+    case sequenceTooOld(through: UInt64)
+
+    public var description: String {
+        switch self {
+        case .malformed:
+            "the bytes are no command; send one encoded as space.proto describes"
+        case .unknownVersion(let version):
+            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
+                + "\(Space.packVersion)"
+        case .packTooLarge(let count):
+            "the pack is too large (\(count)); send at most \(SpaceLimits.packCommandsMax) commands and "
+                + "\(SpaceLimits.packBytesMax) bytes together, or one command alone"
+        case .keyEmpty:
+            "the key is empty; name at least one byte"
+        case .keyTooLong(let count):
+            "the key has \(count) bytes; use at most \(SpaceLimits.keyBytesMax)"
+        case .valueTooLong(let count):
+            "the value has \(count) bytes; use at most \(SpaceLimits.valueBytesMax), or split it over several keys"
+        case .sequenceInvalid:
+            "client and sequence don't belong together; count a client's commands from 1, acknowledge only earlier ones, "
+                + "or send neither"
+        case .sessionUnknown(let born):
+            "this client's session is unknown or has expired, and the command may have taken effect before that; read the "
+                + "key to see, then go on under a new client id, with sequence 1 and born at least \(born)"
+        case .sequenceTooOld(let through):
+            "results up to sequence \(through) are no longer kept, and the command may have taken effect; read the key to "
+                + "see, and keep at most \(SpaceLimits.sessionWindow) commands under way"
+        }
+    }
+}
+
+/// A key as it stands.
+public struct SpaceRecord: Hashable, Sendable {
+    public var key: [UInt8]
+    public var value: [UInt8]
+    public var created: Revision
+    public var modified: Revision
+    /// How often it was written since it was created; 1 at creation.
+    public var version: UInt64
+
+    public init(key: [UInt8], value: [UInt8], created: Revision, modified: Revision, version: UInt64) {
+        self.key = key
+        self.value = value
+        self.created = created
+        self.modified = modified
+        self.version = version
+    }
+}
+
+/// A question about a space, answered from one state of it.
+public enum SpaceQuery: Hashable, Sendable {
+    case get(key: [UInt8])
+    /// Keys with this prefix in byte order, after the key `after`. 0 or more than the bound means the bound.
+    case list(prefix: [UInt8], after: [UInt8]?, limit: Int)
+    /// Changes of keys with this prefix after the revision `since`.
+    case changes(since: Revision, prefix: [UInt8], limit: Int)
+}
+
+/// The answer to a query, and the state that it comes from.
+public struct SpaceAnswer: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+        case record(SpaceRecord?)
+        /// A page of a list; `resumeAfter` is set when there may be more.
+        case page([SpaceRecord], resumeAfter: [UInt8]?)
+        /// Complete up to `through`: the next query begins there. The watcher is up to date when it is the answer's
+        /// revision.
+        case changes([SpaceChange], through: Revision)
+        /// Changes at or before this revision are gone: list again, then watch from the list's revision.
+        case compacted(Revision)
+        case refused(SpaceRefusal)
+    }
+
+    /// The revision of the state that was read: every change up to here is in it, and none after.
+    public var revision: Revision
+    public var body: Body
+
+    public init(revision: Revision, body: Body) {
+        self.revision = revision
+        self.body = body
+    }
+}
+
+/// One change of one key, as a watcher sees it.
+public enum SpaceChange: Hashable, Sendable {
+    case written(SpaceRecord)
+    case deleted(key: [UInt8], Revision)
+
+    public var revision: Revision {
+        switch self {
+        case .written(let record): record.modified
+        case .deleted(_, let revision): revision
+        }
+    }
+
+    public var key: [UInt8] {
+        switch self {
+        case .written(let record): record.key
+        case .deleted(let key, _): key
+        }
+    }
+}
+
+/// What a state machine may do to its state: read what it holds, its own changes included, and change it.
+///
+/// The first byte of every key is the machine's own kind byte, and not 0.
+public protocol StateAccess: OrderedReader {
+    mutating func put(_ key: [UInt8], _ value: [UInt8])
+    mutating func delete(_ key: [UInt8])
+    mutating func delete(_ range: KeyRange)
+}

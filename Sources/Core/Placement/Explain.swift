@@ -1,0 +1,295 @@
+public import FleetModel
+
+/// Why a VM is, or is not, where it could be: every rule in counts, the best hosts, and the way out.
+public struct Explanation: Hashable, Sendable {
+    /// What makes up a candidate's score; lower is better, and the first term outweighs the second.
+    public struct ScoreTerms: Hashable, Sendable {
+        /// The weights of soft rules that the host breaks.
+        public var softRules: Int64
+        /// The policy's own score.
+        public var policy: Int64
+        /// Soft groups among `softRules`, with their weights.
+        public var groups: [GroupTerm]
+        /// For `pack`: the worth of the host's free room before and after, in 65,536ths of 65,536ths of a host.
+        public var worthBefore: Int64
+        public var worthAfter: Int64
+    }
+    public struct GroupTerm: Hashable, Sendable {
+        public var group: PlacementGroupID
+        public var weight: Int64
+    }
+    /// What one host lacks for the request.
+    public struct Shortage: Hashable, Sendable {
+        public var kind: ResourceKind
+        public var amount: Int64
+    }
+    public struct HostReport: Hashable, Sendable {
+        public var host: HostID
+        /// All rules that exclude the host, ascending; empty for a candidate.
+        public var excludedBy: [Rule]
+        public var shortages: [Shortage]
+        public var free: Resources
+        /// Where in the host it would go, and its score; nil when a rule excludes it.
+        public var assignment: Assignment?
+        public var terms: ScoreTerms?
+    }
+    /// Hosts by the first rule that excludes them, ascending by rule.
+    public var counts: [Refusal.Count]
+    public var hosts: Int
+    public var candidates: Int
+    /// Best first.
+    public var best: [HostReport]
+    /// One per host asked about that is known.
+    public var asked: [HostReport]
+    public var policy: PlacementPolicy
+    public var tieBreak: String
+    /// Hosts that share the best score, of which the tie-break chose one.
+    public var tied: Int
+    /// For a VM without a place: the smallest single change that lets it in.
+    public var nearest: NearestChange?
+    /// Why the request can't be judged at all.
+    public var invalid: String?
+}
+
+/// A single change that would give a waiting VM a place.
+public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
+    /// This much more free on that host.
+    case free(HostID, [Explanation.Shortage])
+    /// A group's hard rule with this limit instead, in the group's scope.
+    case groupLimit(PlacementGroupID, limit: Int, scope: PlacementGroup.Scope, host: HostID)
+    /// A hard `pack` or `affinity` rule made soft.
+    case groupSoft(PlacementGroupID, host: HostID)
+    /// That host ready again.
+    case hostReady(HostID, HostState)
+    /// That one rule dropped from the request, or met by the host.
+    case rule(Rule, host: HostID)
+
+    public var description: String {
+        switch self {
+        case .free(let host, let shortages):
+            let parts = shortages.map { shortage in
+                switch shortage.kind {
+                case .cpu: "\(shortage.amount)m CPU"
+                case .memory: "\(shortage.amount) MiB of memory"
+                case .disk: "\(shortage.amount) MiB of disk"
+                case .network: "\(shortage.amount) Mbit/s"
+                }
+            }
+            return "fits on host \(host) if \(parts.joined(separator: " and ")) more were free"
+        case .groupLimit(let group, let limit, let scope, let host):
+            return "fits on host \(host) if group \(group) allowed \(limit) per \(scope)"
+        case .groupSoft(let group, let host):
+            return "fits on host \(host) if the rule of group \(group) were soft"
+        case .hostReady(let host, let state):
+            return "fits on host \(host) if it were not \(state)"
+        case .rule(let rule, let host):
+            return "fits on host \(host) but for one rule: \(rule)"
+        }
+    }
+}
+
+extension PlacementIndex {
+    /// Judges every host for a request by every rule. O(hosts): for people, not for placing.
+    ///
+    /// A VM that is placed is judged as if it were not, so its own place shows as the candidate it is.
+    public mutating func explain(
+        _ spec: VMSpec, policy: PlacementPolicy = .pack, hosts asked: [HostID] = [], bestMax: Int = 5
+    ) -> Explanation {
+        let chosen = spec.policy ?? policy
+        var result = Explanation(
+            counts: [], hosts: hostCount, candidates: 0, best: [], asked: [], policy: chosen, tieBreak: "", tied: 0)
+        switch chosen {
+        case .balance, .spread: result.tieBreak = "an order of hosts made from seed \(seed)"
+        default: result.tieBreak = "the lowest host id"
+        }
+        if let problem = PlacementIndex.problem(spec) {
+            result.invalid = problem
+            return result
+        }
+        if let id = spec.groups.first(where: { groups[$0] == nil }) {
+            result.invalid = "VM \(spec.id): placement group \(id) is not known"
+            return result
+        }
+        let own = takeOff(spec.id)
+        judgeAll(spec, chosen, asked, bestMax, &result)
+        if let own { putOn(Int(own.slot), own) }
+        return result
+    }
+
+    private mutating func judgeAll(
+        _ spec: VMSpec, _ policy: PlacementPolicy, _ asked: [HostID], _ bestMax: Int, _ result: inout Explanation
+    ) {
+        var checks: [GroupCheck] = []
+        for id in spec.groups { if let check = check(id) { checks.append(check) } }
+        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        let shape = CompiledShape(Shape(spec))
+        var counts: [Rule: Int] = [:]
+        var best: [(total: Int64, slot: Int)] = []
+        var nearest: (distance: Double, change: NearestChange)?
+        for host in hostIDs {
+            guard let slot32 = slotOf[host] else { continue }
+            let slot = Int(slot32)
+            let excluding = allRules(spec, search, shape, slot)
+            if let first = excluding.first {
+                counts[first, default: 0] += 1
+                if let change = change(excluding, spec, search, shape, slot),
+                    nearest.map({ change.0 < $0.distance }) ?? true
+                {
+                    nearest = change
+                }
+                continue
+            }
+            result.candidates += 1
+            guard let fit = fit(slot, shape, policy) else { continue }
+            let total = fit.score + (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+            best.append((total, slot))
+        }
+        best.sort { $0.total == $1.total ? precedes($0.slot, $1.slot, policy) : $0.total < $1.total }
+        result.tied = best.prefix { $0.total == best[0].total }.count
+        for candidate in best.prefix(max(0, bestMax)) {
+            result.best.append(report(spec, search, shape, candidate.slot))
+        }
+        for host in asked {
+            if let slot = slotOf[host] { result.asked.append(report(spec, search, shape, Int(slot))) }
+        }
+        result.counts = counts.keys.sorted().map { Refusal.Count(rule: $0, hosts: counts[$0, default: 0]) }
+        if result.candidates == 0 { result.nearest = nearest?.change }
+    }
+
+    private mutating func report(
+        _ spec: VMSpec, _ search: Search, _ shape: CompiledShape, _ slot: Int
+    ) -> Explanation.HostReport {
+        let excluding = allRules(spec, search, shape, slot)
+        var report = Explanation.HostReport(
+            host: HostID(rawValue: seats[slot].host), excludedBy: excluding, shortages: shortages(shape, slot),
+            free: Resources(seats[slot].free))
+        if !excluding.isEmpty { return report }
+        guard let fit = fit(slot, shape, search.policy) else { return report }
+        report.assignment = assignment(slot, fit, spec)
+        var groupTerms: [Explanation.GroupTerm] = []
+        for check in search.hostChecks + search.domainChecks {
+            let weight = (check.penalty(members(check, slot)) ?? 0) / PlacementIndex.softUnit
+            if weight > 0 { groupTerms.append(.init(group: check.state.group.id, weight: weight)) }
+        }
+        groupTerms.sort { $0.group < $1.group }
+        let soft = (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+        let before = seats[slot].worth
+        var probe = PlacedVM(spec: spec, assignment: assignment(slot, fit, spec), slot: Int32(slot))
+        probe.spec.groups = []
+        putOn(slot, probe)
+        let after = seats[slot].worth
+        _ = takeOff(spec.id)
+        report.terms = Explanation.ScoreTerms(
+            softRules: soft / PlacementIndex.softUnit, policy: fit.score, groups: groupTerms, worthBefore: before,
+            worthAfter: after)
+        return report
+    }
+
+    private func members(_ check: GroupCheck, _ slot: Int) -> Int {
+        let block = blocks[slot >> PlacementIndex.blockShift]
+        switch check.state.group.scope {
+        case .host: return check.state.count(slot: Int32(slot))
+        case .rack: return check.state.count(domain: block.key.rack)
+        case .zone: return check.state.count(domain: block.zone)
+        }
+    }
+
+    private func shortages(_ shape: CompiledShape, _ slot: Int) -> [Explanation.Shortage] {
+        var lacking: [Explanation.Shortage] = []
+        for kind in ResourceKind.allCases {
+            let need = shape.demand[kind.rawValue]
+            let lack = need - seats[slot].free[kind.rawValue]
+            if need > 0 && lack > 0 { lacking.append(.init(kind: kind, amount: lack)) }
+        }
+        return lacking
+    }
+
+    /// All rules that exclude a host, ascending.
+    private mutating func allRules(
+        _ spec: VMSpec, _ search: Search, _ shape: CompiledShape, _ slot: Int
+    ) -> [Rule] {
+        var rules: [Rule] = []
+        if !seats[slot].takesVMs { rules.append(.hostState) }
+        let block = slot >> PlacementIndex.blockShift
+        let zone = domains.zoneWords[Int(blocks[block].zone)]
+        if !spec.zones.isEmpty && !spec.zones.contains(zone) { rules.append(.zone) }
+        let hostClass = classes[Int(blocks[block].key.hostClass)]
+        let set = RuleSet(spec)
+        if set.required.contains(where: { !$0.matches(hostClass.labels) }) { rules.append(.selector) }
+        let taints = hostClass.taints.filter { $0.effect == .noPlacement }
+        if taints.contains(where: { taint in !set.tolerations.contains { $0.tolerates(taint) } }) {
+            rules.append(.taint)
+        }
+        if set.domains.contains(where: { !hostClass.storageDomains.contains($0) }) { rules.append(.storageDomain) }
+        if set.networks.contains(where: { !hostClass.networks.contains($0) }) { rules.append(.network) }
+        for check in search.hostChecks + search.domainChecks where check.penalty(members(check, slot)) == nil {
+            rules.append(.group(check.state.group.id))
+        }
+        for lack in shortages(shape, slot) { rules.append(.resource(lack.kind)) }
+        if !insideFits(shape, slot, devices: false) {
+            rules.append(.numa)
+        } else if !insideFits(shape, slot, devices: true) {
+            rules.append(.devices)
+        }
+        return rules.sorted()
+    }
+
+    /// Whether NUMA nodes, and devices where asked, would do if the host as a whole had room.
+    private mutating func insideFits(_ shape: CompiledShape, _ slot: Int, devices: Bool) -> Bool {
+        if shape.isPlain { return true }
+        var part = shape.shape
+        if !devices { part.devices = [] }
+        if part.nodesMin == 0 && part.devices.isEmpty { return true }
+        let seat = seats[slot]
+        defer { seats[slot] = seat }
+        seats[slot].takesVMs = true
+        for i in 0..<4 { seats[slot].free[i] = max(seat.free[i], shape.demand[i]) }
+        return fit(slot, CompiledShape(part), .firstFit) != nil
+    }
+
+    /// What single change would let the request onto a host, and how far away that is: a sum of shares of the host
+    /// for room, from 1 up for rules.
+    private mutating func change(
+        _ rules: [Rule], _ spec: VMSpec, _ search: Search, _ shape: CompiledShape, _ slot: Int
+    ) -> (Double, NearestChange)? {
+        let host = HostID(rawValue: seats[slot].host)
+        let onlyRoom = rules.allSatisfy { if case .resource = $0 { true } else { false } }
+        if onlyRoom {
+            let lacking = shortages(shape, slot)
+            var distance = 0.0
+            for lack in lacking { distance += Double(lack.amount) * seats[slot].inverse[lack.kind.rawValue] }
+            // A host that offers too little even when empty is not a way out.
+            guard let offered = hosts[slot]?.offered, offered.holds(spec.demand) else { return nil }
+            return (distance, .free(host, lacking))
+        }
+        guard rules.count == 1 else { return nil }
+        switch rules[0] {
+        case .group(let id):
+            for check in search.hostChecks + search.domainChecks where check.state.group.id == id {
+                let group = check.state.group
+                let count = members(check, slot)
+                switch group.rule {
+                case .antiAffinity(let most):
+                    return (
+                        1 + Double(count + 1 - most) / 64,
+                        .groupLimit(id, limit: count + 1, scope: group.scope, host: host)
+                    )
+                case .spread(let skew):
+                    let needed = count + 1 - check.least
+                    return (
+                        1 + Double(needed - skew) / 64, .groupLimit(id, limit: needed, scope: group.scope, host: host)
+                    )
+                case .pack, .affinity:
+                    return (3, .groupSoft(id, host: host))
+                }
+            }
+            return nil
+        case .hostState:
+            return (2, .hostReady(host, hosts[slot]?.state ?? .down))
+        case .numa, .devices, .room, .resource, .excludedByCaller:
+            return (4, .rule(rules[0], host: host))
+        case .zone, .selector, .taint, .storageDomain, .network:
+            return (3.5, .rule(rules[0], host: host))
+        }
+    }
+}

@@ -1,0 +1,152 @@
+import ClusterBase
+import FleetModel
+
+/// What rules of a request on a host's class look at.
+struct RuleSet: Hashable, Sendable {
+    var required: [Selector]
+    var preferred: [Preference]
+    var tolerations: [Toleration]
+    var domains: [Word]
+    var networks: [Word]
+
+    init(_ spec: VMSpec) {
+        required = spec.required
+        preferred = spec.preferred
+        tolerations = spec.tolerations
+        domains = []
+        for disk in spec.disks {
+            if case .shared(let domain) = disk.kind { domains.append(domain) }
+        }
+        networks = spec.networks
+    }
+}
+
+enum Verdict: Hashable, Sendable {
+    case unknown
+    case excluded(Rule)
+    case penalty(Int64)
+}
+
+/// Verdicts of rule sets on host classes, each found once.
+struct VerdictCache: Sendable {
+    static let ruleSetsMax = 1024
+    var numbers: [RuleSet: Int] = [:]
+    var table: [[Verdict]] = []
+}
+
+extension PlacementIndex {
+    static func judge(_ rules: RuleSet, _ hostClass: HostClass) -> Verdict {
+        for selector in rules.required where !selector.matches(hostClass.labels) { return .excluded(.selector) }
+        var penalty: Int64 = 0
+        for taint in hostClass.taints where !rules.tolerations.contains(where: { $0.tolerates(taint) }) {
+            if taint.effect == .noPlacement { return .excluded(.taint) }
+            penalty += 100
+        }
+        for domain in rules.domains where !hostClass.storageDomains.contains(domain) {
+            return .excluded(.storageDomain)
+        }
+        for network in rules.networks where !hostClass.networks.contains(network) { return .excluded(.network) }
+        for wish in rules.preferred where !wish.selector.matches(hostClass.labels) { penalty += Int64(wish.weight) }
+        return .penalty(min(penalty, 1 << 14) * softUnit)
+    }
+
+    /// The verdicts of a request's rules for every class.
+    mutating func verdictsFor(_ spec: VMSpec) -> [Verdict] {
+        let rules = RuleSet(spec)
+        let number: Int
+        if let known = verdicts.numbers[rules] {
+            number = known
+        } else {
+            if verdicts.table.count >= VerdictCache.ruleSetsMax { verdicts = VerdictCache() }
+            number = verdicts.table.count
+            verdicts.table.append([])
+            verdicts.numbers[rules] = number
+        }
+        while verdicts.table[number].count < classes.count {
+            let next = verdicts.table[number].count
+            verdicts.table[number].append(PlacementIndex.judge(rules, classes[next]))
+        }
+        return verdicts.table[number]
+    }
+
+    func check(_ id: PlacementGroupID) -> GroupCheck? {
+        groups[id].map { GroupCheck($0, self) }
+    }
+
+    /// The verdict on a host's class and zone, before groups and room.
+    func staticVerdict(_ spec: VMSpec, _ verdicts: [Verdict], block: Int) -> Verdict {
+        let zone = domains.zoneWords[Int(blocks[block].zone)]
+        if !spec.zones.isEmpty && !spec.zones.contains(zone) { return .excluded(.zone) }
+        return verdicts[Int(blocks[block].key.hostClass)]
+    }
+}
+
+/// One group's rule, ready to judge domains for one more member.
+struct GroupCheck: Sendable {
+    let state: GroupState
+    let least: Int
+    let most: Int
+
+    init(_ state: GroupState, _ index: PlacementIndex) {
+        self.state = state
+        var least = Int.max
+        var most = 0
+        switch state.group.scope {
+        case .host:
+            var takingWithMembers = 0
+            for (i, slot) in state.slots.enumerated() {
+                most = max(most, Int(state.slotCounts[i]))
+                if index.seats[Int(slot)].takesVMs {
+                    takingWithMembers += 1
+                    least = min(least, Int(state.slotCounts[i]))
+                }
+            }
+            if takingWithMembers < index.hostsTaking { least = 0 }
+        case .rack:
+            for (i, taking) in index.domains.rackTaking.enumerated() {
+                let count = state.count(domain: Int32(i))
+                most = max(most, count)
+                if taking > 0 { least = min(least, count) }
+            }
+        case .zone:
+            for (i, taking) in index.domains.zoneTaking.enumerated() {
+                let count = state.count(domain: Int32(i))
+                most = max(most, count)
+                if taking > 0 { least = min(least, count) }
+            }
+        }
+        self.least = least == .max ? 0 : least
+        self.most = most
+    }
+
+    /// True when a host with members can be better than one without.
+    var drawsTogether: Bool {
+        switch state.group.rule {
+        case .pack, .affinity: state.members > 0
+        case .spread, .antiAffinity: false
+        }
+    }
+
+    /// What one more member costs in a domain that has `count`; nil when a hard rule forbids it.
+    func penalty(_ count: Int) -> Int64? {
+        let group = state.group
+        var excess: Int
+        switch group.rule {
+        case .antiAffinity(let perDomainMax):
+            excess = max(0, count + 1 - max(1, perDomainMax))
+            if group.isHard { return excess > 0 ? nil : 0 }
+        case .spread(let skewMax):
+            if group.isHard { return count + 1 - least > max(1, skewMax) ? nil : 0 }
+            excess = max(0, count - least)
+        case .pack:
+            if state.members == 0 { return 0 }
+            if group.isHard { return count == 0 ? nil : 0 }
+            excess = most - count
+        case .affinity:
+            if state.members == 0 { return 0 }
+            if group.isHard { return count == 0 ? nil : 0 }
+            excess = count == 0 ? 1 : 0
+        }
+        return Int64(min(excess, 64)) * Int64(min(max(1, group.weight), 100)) * PlacementIndex.softUnit
+    }
+}

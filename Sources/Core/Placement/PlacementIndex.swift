@@ -1,0 +1,334 @@
+import ClusterBase
+public import FleetModel
+
+/// The free room of a cell's hosts, kept up to date change by change, and the one place where decisions are made.
+///
+/// Hosts that no rule can tell apart, having the same labels, taints, storage, networks, zone and rack, share blocks
+/// of up to 64. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best host
+/// of each block and of each 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
+/// hosts / 4096 summaries and the few blocks that can win; a change costs a constant for each remembered shape, paid
+/// when that shape is next asked for. Only the first decision for a shape looks at every host.
+///
+/// A decision is a function of hosts, VMs, groups, mix, and seed. What is remembered, and the order of changes that
+/// led to the state, never alter it. The type is a value: a copy is a fork on which a plan can be tried.
+public struct PlacementIndex: Sendable {
+    /// Shapes whose winners are remembered; past that the one unused for longest is forgotten.
+    public static let shapesRememberedMax = 256
+    static let blockShift = 6
+    static let blockSize = 64
+    static let worthSlots = 1 << 16
+
+    /// Breaks ties of `balance` and `spread`, so that equal hosts don't fill in order of their ids.
+    public let seed: UInt64
+    /// What `pack` keeps room for.
+    public internal(set) var mix = ShapeMix()
+    public internal(set) var totals = FleetTotals()
+
+    var seats: [Seat] = []
+    var insides: [RoomInside?] = []
+    var hosts: [Host?] = []
+    var vmsOn: [[VMID]] = []
+    var slotOf: [HostID: Int32] = [:]
+    var blocks: [Block] = []
+    var blocksOf: [BlockKey: [Int32]] = [:]
+    var emptyBlocks: [Int32] = []
+    var classes: [HostClass] = []
+    var classNumber: [HostClass: Int32] = [:]
+    var domains = DomainTable()
+    var vms: [VMID: PlacedVM] = [:]
+    var groups: [PlacementGroupID: GroupState] = [:]
+    var shapes = ShapeTable()
+    var hostsTaking = 0
+
+    var worthKeys = [UInt64](repeating: 0, count: PlacementIndex.worthSlots)
+    var worthValues = [Int64](repeating: -1, count: PlacementIndex.worthSlots)
+    var winners: [Winners] = []
+    var winnersOf: [WinnersKey: Int] = [:]
+    var useCount: UInt64 = 0
+    /// Slots that changed; the first has number `changesBase`.
+    var changes: [Int32] = []
+    var changesBase = 0
+    var verdicts = VerdictCache()
+
+    public init(seed: UInt64 = 0) { self.seed = seed }
+
+    // MARK: Reading
+
+    public var hostCount: Int { slotOf.count }
+    public var vmCount: Int { vms.count }
+    public func host(_ id: HostID) -> Host? { slotOf[id].flatMap { hosts[Int($0)] } }
+    public func spec(_ id: VMID) -> VMSpec? { vms[id]?.spec }
+    public func group(_ id: PlacementGroupID) -> PlacementGroup? { groups[id]?.group }
+    /// Where a VM is; nil when it isn't placed.
+    public func assignment(_ id: VMID) -> Assignment? { vms[id]?.assignment }
+    /// All hosts, ascending. O(hosts × log hosts).
+    public var hostIDs: [HostID] { slotOf.keys.sorted() }
+    /// All placed VMs, ascending. O(VMs × log VMs).
+    public var vmIDs: [VMID] { vms.keys.sorted() }
+    public var groupIDs: [PlacementGroupID] { groups.keys.sorted() }
+    /// The VMs of one host, ascending.
+    public func vms(on id: HostID) -> [VMID] { slotOf[id].map { vmsOn[Int($0)].sorted() } ?? [] }
+    /// What a host has left; negative amounts say that a change from outside left it short.
+    public func free(_ id: HostID) -> Resources? { slotOf[id].map { Resources(seats[Int($0)].free) } }
+    /// What each NUMA node of a host has left.
+    public func freeNodes(_ id: HostID) -> [NUMANode]? {
+        guard let slot = slotOf[id] else { return nil }
+        guard let nodes = insides[Int(slot)]?.nodes else { return [] }
+        return (0..<nodes.count).map { NUMANode(cpuMillis: nodes.cpu[$0], memoryMiB: nodes.memory[$0]) }
+    }
+    /// What each device of a host has left, in thousandths.
+    public func freeDevices(_ id: HostID) -> [Int32]? {
+        guard let slot = slotOf[id] else { return nil }
+        return insides[Int(slot)]?.devices ?? []
+    }
+
+    // MARK: Hosts
+
+    /// Adds a host without VMs. O(1) beside what the remembered shapes pay later.
+    public mutating func addHost(_ host: Host) throws(IndexError) {
+        if slotOf[host.id] != nil { throw .hostExists(host.id) }
+        try PlacementIndex.check(host)
+        seat(host)
+    }
+
+    /// Takes a host out. Refused while VMs are on it.
+    public mutating func removeHost(_ id: HostID) throws(IndexError) {
+        guard let slot = slotOf[id] else { throw .unknownHost(id) }
+        let count = vmsOn[Int(slot)].count
+        if count > 0 { throw .hostHasVMs(id, count: count) }
+        unseat(Int(slot))
+    }
+
+    /// Gives a host new properties; its VMs stay, even where it becomes too small for them (what is free is then
+    /// negative). Refused when a VM has a NUMA node or a device that would be gone.
+    public mutating func updateHost(_ host: Host) throws(IndexError) {
+        guard let old = slotOf[host.id] else { throw .unknownHost(host.id) }
+        try PlacementIndex.check(host)
+        let stay = vmsOn[Int(old)].sorted()
+        for id in stay {
+            guard let vm = vms[id] else { preconditionFailure("VM \(id) is on \(host.id) but not known") }
+            if let problem = PlacementIndex.mismatch(vm.assignment, host) { throw .badAssignment(problem) }
+        }
+        var moved: [PlacedVM] = []
+        for id in stay { if let vm = takeOff(id) { moved.append(vm) } }
+        unseat(Int(old))
+        let slot = seat(host)
+        for vm in moved { putOn(slot, vm) }
+    }
+
+    /// Cordons, drains, or takes a host back.
+    public mutating func setState(_ id: HostID, _ state: HostState) throws(IndexError) {
+        guard let slot32 = slotOf[id] else { throw .unknownHost(id) }
+        let slot = Int(slot32)
+        hosts[slot]?.state = state
+        let takes = state.takesVMs
+        if seats[slot].takesVMs == takes { return }
+        seats[slot].takesVMs = takes
+        countTaking(slot, takes ? 1 : -1)
+        changed(slot)
+    }
+
+    // MARK: VMs
+
+    /// Records that a VM is where `assignment` says. The caller has decided: capacity and rules are not judged here,
+    /// so that a state read back from elsewhere can always be indexed; use `validate` to judge.
+    public mutating func place(_ spec: VMSpec, _ assignment: Assignment) throws(IndexError) {
+        if vms[spec.id] != nil { throw .vmExists(spec.id) }
+        if let problem = PlacementIndex.problem(spec) { throw .badVM(problem) }
+        guard let slot = slotOf[assignment.host], let host = hosts[Int(slot)] else {
+            throw .unknownHost(assignment.host)
+        }
+        for id in spec.groups where groups[id] == nil { throw .unknownGroup(id) }
+        if let problem = PlacementIndex.mismatch(assignment, host) { throw .badAssignment(problem) }
+        putOn(Int(slot), PlacedVM(spec: spec, assignment: assignment, slot: slot))
+    }
+
+    /// Takes a VM off its host and says where it was.
+    @discardableResult
+    public mutating func remove(_ id: VMID) throws(IndexError) -> Assignment {
+        guard let vm = takeOff(id) else { throw .unknownVM(id) }
+        return vm.assignment
+    }
+
+    // MARK: Groups and mix
+
+    /// Adds a group or changes its rule. Members placed before are not judged again.
+    public mutating func setGroup(_ group: PlacementGroup) {
+        if groups[group.id]?.group.scope == group.scope {
+            groups[group.id]?.group = group
+            return
+        }
+        let members = groups[group.id]?.members ?? 0
+        groups[group.id] = GroupState(group)
+        if members == 0 { return }
+        for id in vms.keys.sorted() {
+            guard let vm = vms[id], vm.spec.groups.contains(group.id) else { continue }
+            countMember(group.id, Int(vm.slot), 1)
+        }
+    }
+
+    public mutating func removeGroup(_ id: PlacementGroupID) throws(IndexError) {
+        guard let state = groups[id] else { throw .unknownGroup(id) }
+        if state.members > 0 { throw .groupHasMembers(id, count: state.members) }
+        groups[id] = nil
+    }
+
+    /// The mix of the VMs that are placed now. O(shapes × log shapes).
+    public func mixOfPlacedVMs() -> ShapeMix {
+        ShapeMix(counts: shapes.counted, totals: totals)
+    }
+
+    /// Changes what `pack` keeps room for; every remembered winner is found anew. O(hosts × shapes of the mix) at
+    /// worst, far less where hosts have equal room. Do it rarely: a mix changes slowly.
+    public mutating func setMix(_ mix: ShapeMix) {
+        if mix == self.mix { return }
+        self.mix = mix
+        for i in worthValues.indices { worthValues[i] = -1 }
+        for slot in seats.indices where seats[slot].isUsed { seats[slot].worth = worth(slot) }
+        winners.removeAll()
+        winnersOf.removeAll()
+        changesBase += changes.count
+        changes.removeAll(keepingCapacity: true)
+    }
+}
+
+/// A VM and its place.
+struct PlacedVM: Hashable, Sendable {
+    var spec: VMSpec
+    var assignment: Assignment
+    var slot: Int32
+    /// Its number in the table of shapes while it is placed.
+    var shape: Int32 = -1
+}
+
+/// The shapes of placed VMs and how many VMs have each. A number is free again when its last VM goes.
+struct ShapeTable: Sendable {
+    private var numbers: [Shape: Int32] = [:]
+    private var shapes: [Shape] = []
+    private var counts: [Int] = []
+    private var unused: [Int32] = []
+
+    var counted: [(shape: Shape, count: Int)] { zip(shapes, counts).filter { $0.1 > 0 }.map { ($0, $1) } }
+
+    mutating func add(_ shape: Shape) -> Int32 {
+        if let number = numbers[shape] {
+            counts[Int(number)] += 1
+            return number
+        }
+        if let number = unused.popLast() {
+            shapes[Int(number)] = shape
+            counts[Int(number)] = 1
+            numbers[shape] = number
+            return number
+        }
+        let number = Int32(shapes.count)
+        shapes.append(shape)
+        counts.append(1)
+        numbers[shape] = number
+        return number
+    }
+
+    mutating func remove(_ number: Int32) {
+        counts[Int(number)] -= 1
+        if counts[Int(number)] > 0 { return }
+        numbers[shapes[Int(number)]] = nil
+        unused.append(number)
+    }
+}
+
+/// What rules on a host alone look at, beside its zone.
+struct HostClass: Hashable, Sendable {
+    var region: Word
+    var labels: [Label]
+    var taints: [Taint]
+    var storageDomains: [Word]
+    var networks: [Word]
+
+    init(_ host: Host) {
+        region = host.region
+        labels = host.labels.sorted()
+        taints = host.taints.sorted()
+        storageDomains = host.storageDomains.sorted()
+        networks = host.networks.sorted()
+    }
+}
+
+struct BlockKey: Hashable, Sendable {
+    var hostClass: Int32
+    var rack: Int32
+}
+
+/// Up to 64 hosts of one class in one rack: slots `64 × number ..< 64 × (number + 1)`.
+struct Block: Hashable, Sendable {
+    var key: BlockKey
+    var zone: Int32
+    var count = 0
+    var taking = 0
+}
+
+/// Zones and racks as dense numbers, with how many of their hosts take VMs.
+struct DomainTable: Sendable {
+    struct RackName: Hashable, Sendable {
+        var zone: Word
+        var rack: Word
+    }
+    var zoneWords: [Word] = []
+    var zoneTaking: [Int] = []
+    var rackNames: [RackName] = []
+    var rackTaking: [Int] = []
+    var rackZone: [Int32] = []
+    private var zoneNumber: [Word: Int32] = [:]
+    private var rackNumber: [RackName: Int32] = [:]
+
+    mutating func zone(_ word: Word) -> Int32 {
+        if let number = zoneNumber[word] { return number }
+        let number = Int32(zoneWords.count)
+        zoneWords.append(word)
+        zoneTaking.append(0)
+        zoneNumber[word] = number
+        return number
+    }
+
+    mutating func rack(_ zoneWord: Word, _ rackWord: Word) -> Int32 {
+        let name = RackName(zone: zoneWord, rack: rackWord)
+        if let number = rackNumber[name] { return number }
+        let number = Int32(rackNames.count)
+        rackNames.append(name)
+        rackTaking.append(0)
+        rackZone.append(zone(zoneWord))
+        rackNumber[name] = number
+        return number
+    }
+}
+
+/// How many members of a group each domain has.
+struct GroupState: Sendable {
+    var group: PlacementGroup
+    var members = 0
+    /// By zone or rack number; unused for groups over hosts.
+    var counts: [Int32] = []
+    /// For groups over hosts: slots with members, ascending, and their counts.
+    var slots: [Int32] = []
+    var slotCounts: [Int32] = []
+
+    init(_ group: PlacementGroup) { self.group = group }
+
+    func position(_ slot: Int32) -> Int {
+        var low = 0
+        var high = slots.count
+        while low < high {
+            let middle = (low + high) / 2
+            if slots[middle] < slot { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    @inline(__always) func count(slot: Int32) -> Int {
+        let at = position(slot)
+        return at < slots.count && slots[at] == slot ? Int(slotCounts[at]) : 0
+    }
+
+    @inline(__always) func count(domain: Int32) -> Int {
+        Int(domain) < counts.count ? Int(counts[Int(domain)]) : 0
+    }
+}

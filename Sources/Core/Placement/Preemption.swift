@@ -1,0 +1,168 @@
+public import FleetModel
+
+/// VMs of lower priority to stop so that a VM fits.
+public struct Preemption: Hashable, Sendable {
+    /// Where the VM goes once they are gone.
+    public var assignment: Assignment
+    /// Ascending. None can be left out.
+    public var victims: [VMID]
+    public var cost: PreemptionCost
+}
+
+/// What a set of victims costs. Compared field by field, the first first.
+public struct PreemptionCost: Hashable, Comparable, Sendable {
+    /// The highest priority among the victims.
+    public var priorityMost: Int32
+    public var count: Int
+    /// The sum of the victims' shares of an average host, in 65,536ths.
+    public var size: Int64
+
+    public static func < (a: Self, b: Self) -> Bool {
+        if a.priorityMost != b.priorityMost { return a.priorityMost < b.priorityMost }
+        if a.count != b.count { return a.count < b.count }
+        return a.size < b.size
+    }
+}
+
+extension PlacementIndex {
+    /// Up to this many candidates on one host the cheapest set is found exactly, beyond it by taking away what is not
+    /// needed from a sufficient set.
+    public static let preemptionExactMax = 16
+
+    /// Finds the cheapest set of VMs, all on one host and each of a priority below the request's, without which the
+    /// request fits there and keeps every hard rule. Nil when there is none; no victims when it fits as it is. The
+    /// index is unchanged afterwards.
+    ///
+    /// Cheapest: the lowest highest priority, then the fewest VMs, then the smallest; then the lowest host id. Groups
+    /// are judged as they will be without the victims. O(hosts + VMs of the hosts that rules allow).
+    public mutating func decidePreemption(_ spec: VMSpec, policy: PlacementPolicy = .pack) -> Preemption? {
+        if PlacementIndex.problem(spec) != nil { return nil }
+        if spec.groups.contains(where: { groups[$0] == nil }) { return nil }
+        if let assignment = decide(spec, policy: policy).assignment {
+            return Preemption(
+                assignment: assignment, victims: [], cost: PreemptionCost(priorityMost: .min, count: 0, size: 0))
+        }
+        let verdicts = verdictsFor(spec)
+        var best: Preemption?
+        for host in hostIDs {
+            guard let slot32 = slotOf[host] else { continue }
+            let slot = Int(slot32)
+            if !seats[slot].takesVMs { continue }
+            guard case .penalty = staticVerdict(spec, verdicts, block: slot >> PlacementIndex.blockShift) else {
+                continue
+            }
+            var candidates: [PlacedVM] = []
+            var room = Resources(seats[slot].free)
+            for id in vmsOn[slot] {
+                guard let vm = vms[id], vm.spec.priority < spec.priority else { continue }
+                if let best, vm.spec.priority > best.cost.priorityMost { continue }
+                candidates.append(vm)
+                room += vm.spec.demand
+            }
+            if candidates.isEmpty || !room.holds(spec.demand) { continue }
+            if let found = cheapestVictims(spec, policy, host, slot, candidates, below: best?.cost) { best = found }
+        }
+        return best
+    }
+
+    private mutating func cheapestVictims(
+        _ spec: VMSpec, _ policy: PlacementPolicy, _ host: HostID, _ slot: Int, _ all: [PlacedVM],
+        below limit: PreemptionCost?
+    ) -> Preemption? {
+        let sized = all.map { (vm: $0, size: Int64(totals.share(of: Shape($0.spec)) * 65536)) }
+        let sorted = sized.sorted { a, b in
+            if a.vm.spec.priority != b.vm.spec.priority { return a.vm.spec.priority < b.vm.spec.priority }
+            if a.size != b.size { return a.size > b.size }
+            return a.vm.spec.id < b.vm.spec.id
+        }
+        // The lowest priority up to which everything must go: found by taking off one VM after the other.
+        var off: [PlacedVM] = []
+        var upTo: Int32?
+        for (i, candidate) in sorted.enumerated() {
+            if let vm = takeOff(candidate.vm.spec.id) { off.append(vm) }
+            let isLastOfPriority =
+                i + 1 == sorted.count || sorted[i + 1].vm.spec.priority != candidate.vm.spec.priority
+            if isLastOfPriority, fits(spec, policy, host) != nil {
+                upTo = candidate.vm.spec.priority
+                break
+            }
+        }
+        for vm in off.reversed() { putOn(slot, vm) }
+        guard let upTo else { return nil }
+        let pool = sorted.filter { $0.vm.spec.priority <= upTo }
+        if pool.count <= PlacementIndex.preemptionExactMax {
+            return exactVictims(spec, policy, host, slot, pool, below: limit)
+        }
+        return prunedVictims(spec, policy, host, slot, pool, below: limit)
+    }
+
+    private mutating func fits(_ spec: VMSpec, _ policy: PlacementPolicy, _ host: HostID) -> Assignment? {
+        decide(spec, policy: policy, among: HostFilter(only: [host])).assignment
+    }
+
+    private mutating func judged(
+        _ spec: VMSpec, _ policy: PlacementPolicy, _ host: HostID, _ slot: Int,
+        _ victims: [(vm: PlacedVM, size: Int64)]
+    ) -> Preemption? {
+        var off: [PlacedVM] = []
+        for victim in victims { if let vm = takeOff(victim.vm.spec.id) { off.append(vm) } }
+        let assignment = fits(spec, policy, host)
+        for vm in off.reversed() { putOn(slot, vm) }
+        guard let assignment else { return nil }
+        return Preemption(
+            assignment: assignment, victims: victims.map(\.vm.spec.id).sorted(), cost: PlacementIndex.cost(victims))
+    }
+
+    private static func cost(_ victims: [(vm: PlacedVM, size: Int64)]) -> PreemptionCost {
+        PreemptionCost(
+            priorityMost: victims.map(\.vm.spec.priority).max() ?? .min, count: victims.count,
+            size: victims.reduce(0) { $0 + $1.size })
+    }
+
+    /// Every set, by count: at most 2^16 of them, and all but those that free enough are dismissed by a sum.
+    private mutating func exactVictims(
+        _ spec: VMSpec, _ policy: PlacementPolicy, _ host: HostID, _ slot: Int,
+        _ pool: [(vm: PlacedVM, size: Int64)], below limit: PreemptionCost?
+    ) -> Preemption? {
+        let demands = pool.map { $0.vm.spec.demand }
+        let free = Resources(seats[slot].free)
+        for count in 1...pool.count {
+            var sufficient: [(cost: PreemptionCost, mask: Int)] = []
+            for mask in 1..<(1 << pool.count) where mask.nonzeroBitCount == count {
+                var room = free
+                for i in pool.indices where mask & (1 << i) != 0 { room += demands[i] }
+                if !room.holds(spec.demand) { continue }
+                let cost = PlacementIndex.cost(pool.indices.filter { mask & (1 << $0) != 0 }.map { pool[$0] })
+                if let limit, !(cost < limit) { continue }
+                sufficient.append((cost, mask))
+            }
+            sufficient.sort { $0.cost == $1.cost ? $0.mask < $1.mask : $0.cost < $1.cost }
+            for candidate in sufficient {
+                let victims = pool.indices.filter { candidate.mask & (1 << $0) != 0 }.map { pool[$0] }
+                if let found = judged(spec, policy, host, slot, victims) { return found }
+            }
+        }
+        return nil
+    }
+
+    /// All of the pool, less whatever is not needed: the highest priorities and largest VMs are spared first.
+    private mutating func prunedVictims(
+        _ spec: VMSpec, _ policy: PlacementPolicy, _ host: HostID, _ slot: Int,
+        _ pool: [(vm: PlacedVM, size: Int64)], below limit: PreemptionCost?
+    ) -> Preemption? {
+        var victims = pool
+        guard var best = judged(spec, policy, host, slot, victims) else { return nil }
+        // Small ones of a high priority go back first, so that few large ones of a low priority remain.
+        for i in pool.indices.reversed() {
+            var fewer = victims
+            fewer.removeAll { $0.vm.spec.id == pool[i].vm.spec.id }
+            if fewer.isEmpty { continue }
+            if let found = judged(spec, policy, host, slot, fewer) {
+                victims = fewer
+                best = found
+            }
+        }
+        if let limit, !(best.cost < limit) { return nil }
+        return best
+    }
+}

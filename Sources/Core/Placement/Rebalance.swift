@@ -1,0 +1,278 @@
+import ClusterBase
+public import FleetModel
+
+/// A VM's way from one place to another.
+public struct Move: Hashable, Sendable {
+    public var vm: VMID
+    public var from: Assignment
+    public var to: Assignment
+    /// How much better the cell's score gets.
+    public var gain: Int64
+    /// What it costs: the VM's memory in MiB, plus `RebalanceBudget.costBase`.
+    public var cost: Int64
+    public init(vm: VMID, from: Assignment, to: Assignment, gain: Int64, cost: Int64) {
+        self.vm = vm
+        self.from = from
+        self.to = to
+        self.gain = gain
+        self.cost = cost
+    }
+}
+
+/// What one plan of rebalancing may do.
+public struct RebalanceBudget: Hashable, Sendable {
+    /// Added to every move's cost, in MiB: what a move takes beside copying memory.
+    public static let costBase: Int64 = 256
+
+    public var movesMax: Int
+    /// In and out of one host together.
+    public var movesPerHostMax: Int
+    /// VMs that stay: moved lately (cool-down), or not movable.
+    public var frozen: [VMID]
+    /// VMs looked at in one pass, from the lowest id; a bound on the time.
+    public var vmsExaminedMax: Int
+    /// A move must gain at least this part of an average host, in 65,536ths. Above zero, so that plans end.
+    public var gainMin: Int64
+
+    public init(
+        movesMax: Int = 32, movesPerHostMax: Int = 4, frozen: [VMID] = [], vmsExaminedMax: Int = 1_000_000,
+        gainMin: Int64 = 64
+    ) {
+        self.movesMax = movesMax
+        self.movesPerHostMax = movesPerHostMax
+        self.frozen = frozen
+        self.vmsExaminedMax = vmsExaminedMax
+        self.gainMin = gainMin
+    }
+}
+
+/// Moves in the order in which they must be made, and what they change.
+public struct RebalancePlan: Hashable, Sendable {
+    public var moves: [Move]
+    /// Higher is better; comparable only under one policy and mix.
+    public var scoreBefore: Int64
+    public var scoreAfter: Int64
+    /// False when a budget ended the search before it found nothing more to gain.
+    public var isComplete: Bool
+    public init(moves: [Move], scoreBefore: Int64, scoreAfter: Int64, isComplete: Bool) {
+        self.moves = moves
+        self.scoreBefore = scoreBefore
+        self.scoreAfter = scoreAfter
+        self.isComplete = isComplete
+    }
+}
+
+extension PlacementIndex {
+    /// How good the whole cell is under a policy: for `pack` (and the baselines) the worth of all free room, else how
+    /// evenly hosts are filled. Every move of a plan raises it, which is why plans never go in circles.
+    public func cellScore(_ policy: PlacementPolicy) -> Int64 {
+        var sum: Int64 = 0
+        for slot in seats.indices where seats[slot].isUsed { sum += hostScore(slot, policy) }
+        return sum
+    }
+
+    /// One host's part of the cell's score, in 65,536ths of a host.
+    func hostScore(_ slot: Int, _ policy: PlacementPolicy) -> Int64 {
+        let seat = seats[slot]
+        switch policy {
+        case .balance:
+            let used = SIMD4<Double>(repeating: 1) - seat.shares(seat.free)
+            var squares = 0.0
+            for i in 0..<4 where seat.inverse[i] > 0 { squares += used[i] * used[i] }
+            return -Int64(min(squares, 64) * 65536)
+        case .spread:
+            return -Int64(seat.vmCount) * Int64(seat.vmCount) * 1024
+        default:
+            if !mix.parts.isEmpty { return seat.worth >> 16 }
+            let shares = seat.shares(seat.free)
+            return Int64(min((shares * shares).sum(), 64) * 65536)
+        }
+    }
+
+    /// Finds moves with the best gain per cost, each keeping every hard rule, within a budget. The index is unchanged
+    /// afterwards. With a plan that `isComplete`, a second run right after applying it finds nothing.
+    ///
+    /// VMs on hosts that take no VMs, as in a drain, stay: those are the drain's to move.
+    /// O(VMs examined × passes) decisions.
+    public mutating func planRebalance(
+        policy: PlacementPolicy = .pack, budget: RebalanceBudget = RebalanceBudget()
+    ) -> RebalancePlan {
+        let before = cellScore(policy)
+        let frozen = budget.frozen.sorted()
+        var moves: [Move] = []
+        var movesOf: [HostID: Int] = [:]
+        var isComplete = true
+        var moved: [VMID] = []
+        passes: while true {
+            // Candidates by what they gain now; each is judged again when its turn comes, as earlier moves change it.
+            var candidates: [Move] = []
+            var examined = 0
+            for id in vmIDs {
+                if PlacementIndex.has(frozen, id) { continue }
+                examined += 1
+                if examined > budget.vmsExaminedMax {
+                    isComplete = false
+                    break
+                }
+                if let move = bestMove(id, policy, budget.gainMin) { candidates.append(move) }
+            }
+            if candidates.isEmpty { break }
+            candidates.sort { a, b in
+                let left = Double(a.gain) / Double(a.cost)
+                let right = Double(b.gain) / Double(b.cost)
+                return left == right ? a.vm < b.vm : left > right
+            }
+            var progress = false
+            for candidate in candidates {
+                if moves.count >= budget.movesMax {
+                    isComplete = false
+                    break passes
+                }
+                // One move per VM in a plan: its second would undo or lengthen its first.
+                guard !moved.contains(candidate.vm), let move = bestMove(candidate.vm, policy, budget.gainMin) else {
+                    continue
+                }
+                if movesOf[move.from.host, default: 0] >= budget.movesPerHostMax
+                    || movesOf[move.to.host, default: 0] >= budget.movesPerHostMax
+                {
+                    isComplete = false
+                    continue
+                }
+                relocate(move.vm, move.to)
+                movesOf[move.from.host, default: 0] += 1
+                movesOf[move.to.host, default: 0] += 1
+                moves.append(move)
+                moved.append(move.vm)
+                progress = true
+            }
+            if !progress {
+                isComplete = false
+                break
+            }
+        }
+        let after = cellScore(policy)
+        for move in moves.reversed() { relocate(move.vm, move.from) }
+        return RebalancePlan(moves: moves, scoreBefore: before, scoreAfter: after, isComplete: isComplete)
+    }
+
+    /// Makes a planned move in the index. Refused when the VM is no longer where the plan says.
+    public mutating func apply(_ move: Move) throws(IndexError) {
+        guard let vm = vms[move.vm] else { throw .unknownVM(move.vm) }
+        if vm.assignment != move.from {
+            throw .badAssignment("VM \(move.vm) is on host \(vm.assignment.host) and not where the plan found it")
+        }
+        if let fault = validateMove(move) { throw .badAssignment(fault) }
+        relocate(move.vm, move.to)
+    }
+
+    private mutating func validateMove(_ move: Move) -> String? {
+        guard let slot = slotOf[move.to.host], let host = hosts[Int(slot)] else {
+            return "host \(move.to.host) is not known"
+        }
+        return PlacementIndex.mismatch(move.to, host)
+    }
+
+    mutating func relocate(_ id: VMID, _ to: Assignment) {
+        guard var vm = takeOff(id), let slot = slotOf[to.host] else {
+            preconditionFailure("VM \(id) can't go to host \(to.host)")
+        }
+        vm.assignment = to
+        putOn(Int(slot), vm)
+    }
+
+    static func has(_ sorted: [VMID], _ id: VMID) -> Bool {
+        var low = 0
+        var high = sorted.count
+        while low < high {
+            let middle = (low + high) / 2
+            if sorted[middle] < id { low = middle + 1 } else { high = middle }
+        }
+        return low < sorted.count && sorted[low] == id
+    }
+
+    /// The best place for a VM that is placed, when it is better than its own by `gainMin`.
+    private mutating func bestMove(_ id: VMID, _ policy: PlacementPolicy, _ gainMin: Int64) -> Move? {
+        guard let vm = vms[id], hosts[Int(vm.slot)]?.state.takesVMs == true else { return nil }
+        let chosen = vm.spec.policy ?? policy
+        let from = Int(vm.slot)
+        let soft = softPenalty(vm.spec, from)
+        let fromBefore = hostScore(from, policy)
+        guard let taken = takeOff(id) else { return nil }
+        let fromAfter = hostScore(from, policy)
+        let decision = decide(taken.spec, policy: chosen, among: HostFilter(except: [vm.assignment.host]))
+        var move: Move?
+        if case .place(let to, let total) = decision, let slot32 = slotOf[to.host] {
+            let slot = Int(slot32)
+            let toBefore = hostScore(slot, policy)
+            var probe = taken
+            probe.assignment = to
+            putOn(slot, probe)
+            let gain = fromAfter - fromBefore + hostScore(slot, policy) - toBefore
+            _ = takeOff(id)
+            // A move never makes a soft rule worse.
+            if gain >= max(1, gainMin) && total / PlacementIndex.softUnit <= soft {
+                move = Move(
+                    vm: id, from: vm.assignment, to: to, gain: gain,
+                    cost: max(0, vm.spec.resources.memoryMiB) + RebalanceBudget.costBase)
+            }
+        }
+        putOn(from, taken)
+        return move
+    }
+
+    /// The sum of soft weights at the place where a VM is now, as if it came there.
+    private mutating func softPenalty(_ spec: VMSpec, _ slot: Int) -> Int64 {
+        guard let vm = takeOff(spec.id) else { return 0 }
+        var checks: [GroupCheck] = []
+        for id in spec.groups { if let check = check(id) { checks.append(check) } }
+        let search = Search(spec, spec.policy ?? .pack, checks, verdictsFor(spec), .all, self)
+        let around = search.blockPenalty(slot >> PlacementIndex.blockShift, self) ?? .max / 4
+        let here = search.hostPenalty(slot) ?? .max / 4
+        putOn(slot, vm)
+        return (around + here) / PlacementIndex.softUnit
+    }
+
+    /// One VM that can move elsewhere so that `spec` fits on the host it leaves; nil when no single move does.
+    ///
+    /// Looks at the VMs of the hosts that lack the least. The index is unchanged afterwards.
+    public mutating func moveThatLetsIn(
+        _ spec: VMSpec, policy: PlacementPolicy = .pack, hostsMax: Int = 16
+    ) -> Move? {
+        for id in hostsNearlyFitting(spec, policy, count: hostsMax) {
+            for other in vms(on: id) {
+                guard let taken = takeOff(other) else { continue }
+                let slot = Int(taken.slot)
+                var found: Move?
+                if case .place = decide(spec, policy: policy, among: HostFilter(only: [id])),
+                    case .place(let to, _) = decide(
+                        taken.spec, policy: policy, among: HostFilter(except: [id]))
+                {
+                    found = Move(
+                        vm: other, from: taken.assignment, to: to, gain: 0,
+                        cost: max(0, taken.spec.resources.memoryMiB) + RebalanceBudget.costBase)
+                }
+                putOn(slot, taken)
+                if let found { return found }
+            }
+        }
+        return nil
+    }
+
+    /// Hosts that every rule but room allows, those that lack the smallest share first.
+    private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
+        var checks: [GroupCheck] = []
+        for id in spec.groups { if let check = check(id) { checks.append(check) } }
+        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        let demand = spec.demand.vector
+        var near: [(lack: Double, host: UInt64)] = []
+        for slot in seats.indices where seats[slot].isUsed && search.firstRule(slot, self) == nil {
+            var lack = 0.0
+            for i in 0..<4 where demand[i] > 0 {
+                lack += max(0, Double(demand[i] - seats[slot].free[i]) * seats[slot].inverse[i])
+            }
+            near.append((lack, seats[slot].host))
+        }
+        near.sort { $0 < $1 }
+        return near.prefix(count).map { HostID(rawValue: $0.host) }
+    }
+}

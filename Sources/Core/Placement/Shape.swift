@@ -1,0 +1,167 @@
+public import FleetModel
+
+/// What a VM takes from a host, without its rules. Two VMs of one shape are the same to every score.
+public struct Shape: Hashable, Sendable {
+    public var demand: Resources
+    /// The fewest and the most NUMA nodes it is split over; 0 and 0 when it does not care.
+    public var nodesMin: Int
+    public var nodesMax: Int
+    /// With their kinds in ascending order.
+    public var devices: [DeviceWish]
+    public var devicesOnSameNodes: Bool
+
+    public init(_ spec: VMSpec) {
+        demand = spec.demand
+        switch spec.numa {
+        case .none: (nodesMin, nodesMax) = (0, 0)
+        case .nodes(let n): (nodesMin, nodesMax) = (max(1, n), max(1, n))
+        case .fewest(let n): (nodesMin, nodesMax) = (1, max(1, n))
+        }
+        devices = spec.devices
+        for i in devices.indices where devices[i].kinds.count > 1 { devices[i].kinds.sort() }
+        devicesOnSameNodes = spec.devicesOnSameNodes
+    }
+
+    /// Each node's half, third, ... of the demand, rounded up.
+    func perNode(_ nodes: Int) -> SIMD2<Int64> {
+        let n = Int64(nodes)
+        return SIMD2((demand.cpuMillis + n - 1) / n, (demand.memoryMiB + n - 1) / n)
+    }
+
+    /// A total order, so that nothing depends on the order of a hash table.
+    func precedes(_ other: Shape) -> Bool {
+        for i in 0..<4 where demand.vector[i] != other.demand.vector[i] {
+            return demand.vector[i] < other.demand.vector[i]
+        }
+        if nodesMin != other.nodesMin { return nodesMin < other.nodesMin }
+        if nodesMax != other.nodesMax { return nodesMax < other.nodesMax }
+        if devices.count != other.devices.count { return devices.count < other.devices.count }
+        for i in devices.indices {
+            let a = devices[i]
+            let b = other.devices[i]
+            if a.count != b.count { return a.count < b.count }
+            if a.millis != b.millis { return a.millis < b.millis }
+            if a.kinds != b.kinds { return a.kinds.lexicographicallyPrecedes(b.kinds) }
+        }
+        return !devicesOnSameNodes && other.devicesOnSameNodes
+    }
+}
+
+/// The kinds of VMs that a fleet runs, with their weights: what the free room of a host is worth.
+///
+/// `pack` chooses the host that loses the least worth. The worth of free room is the sum over the mix of weight × the
+/// volume that copies of that shape can still use. So a host is not spoilt for large shapes by a small one that fits
+/// elsewhere, nor a GPU left without CPU. That volume is at most what the mix as a whole can use of the room: ten free
+/// cores with one GiB are worth little where VMs have four GiB per core, even if some have none.
+///
+/// A mix is an explicit part of the state on which a decision rests: the index changes it only in `setMix`.
+public struct ShapeMix: Hashable, Sendable {
+    /// The most shapes of a mix; rarer ones don't count.
+    public static let shapesMax = 32
+
+    public struct Part: Hashable, Sendable {
+        public var shape: Shape
+        /// In parts of 65,536.
+        public var weight: Int64
+        /// The share of an average host that one copy takes of its scarcest resource, in parts of 65,536.
+        public var size: Int64
+    }
+
+    public private(set) var parts: [Part] = []
+    /// The volume, in parts of 65,536 of an average host, that the mix as a whole makes of one unit of each resource
+    /// where that resource is the scarcest; zero for resources that no shape takes.
+    public private(set) var volumePerUnit = SIMD4<Double>(repeating: 0)
+
+    /// The empty mix: `pack` falls back to the least squares of what remains.
+    public init() {}
+
+    /// The mix of `counts` VMs per shape on hosts that together offer `totals`. Shapes with the most volume are kept.
+    public init(counts: [(shape: Shape, count: Int)], totals: FleetTotals) {
+        var weighed: [(shape: Shape, count: Int, size: Double)] = []
+        for (shape, count) in counts where count > 0 {
+            weighed.append((shape, count, totals.share(of: shape)))
+        }
+        weighed.sort { a, b in
+            let left = Double(a.count) * a.size
+            let right = Double(b.count) * b.size
+            return left == right ? a.shape.precedes(b.shape) : left > right
+        }
+        var sums = SIMD4<Double>(repeating: 0)
+        for part in weighed { sums += SIMD4<Double>(part.shape.demand.vector) * Double(part.count) }
+        var volume = 0.0
+        for i in 0..<4 where totals.offered.vector[i] > 0 {
+            volume = max(volume, sums[i] / Double(totals.offered.vector[i]) * Double(totals.hosts) * 65536)
+        }
+        for i in 0..<4 where sums[i] > 0 { volumePerUnit[i] = volume / sums[i] }
+        if weighed.count > ShapeMix.shapesMax { weighed.removeLast(weighed.count - ShapeMix.shapesMax) }
+        let sum = weighed.reduce(0) { $0 + $1.count }
+        parts = weighed.map {
+            Part(
+                shape: $0.shape, weight: max(1, Int64($0.count) * 65536 / Int64(max(1, sum))),
+                size: Int64(min(max($0.size * 65536, 1), 0x1p30)))
+        }
+    }
+}
+
+/// What all hosts offer together.
+public struct FleetTotals: Hashable, Sendable {
+    public internal(set) var hosts = 0
+    public internal(set) var offered = Resources.zero
+    /// Devices per kind, ascending by kind.
+    public internal(set) var devices: [(kind: Word, count: Int)] {
+        get { zip(kinds, counts).map { ($0, $1) } }
+        set {
+            kinds = newValue.map(\.kind)
+            counts = newValue.map(\.count)
+        }
+    }
+    private var kinds: [Word] = []
+    private var counts: [Int] = []
+
+    public init() {}
+
+    mutating func add(_ host: Host, sign: Int) {
+        hosts += sign
+        if sign > 0 { offered += host.offered } else { offered -= host.offered }
+        for device in host.devices {
+            if let i = kinds.firstIndex(of: device.kind) {
+                counts[i] += sign
+                if counts[i] == 0 {
+                    kinds.remove(at: i)
+                    counts.remove(at: i)
+                }
+            } else {
+                let i = kinds.firstIndex { device.kind < $0 } ?? kinds.count
+                kinds.insert(device.kind, at: i)
+                counts.insert(sign, at: i)
+            }
+        }
+    }
+
+    /// The largest share of a resource that `shape` takes, where 1 is what an average host offers.
+    func share(of shape: Shape) -> Double {
+        var largest = 0.0
+        for i in 0..<4 where shape.demand.vector[i] > 0 && offered.vector[i] > 0 {
+            largest = max(largest, Double(shape.demand.vector[i]) / Double(offered.vector[i]))
+        }
+        for wish in shape.devices {
+            var usable = 0
+            for (i, kind) in kinds.enumerated() where wish.kinds.isEmpty || wish.kinds.contains(kind) {
+                usable += counts[i]
+            }
+            if usable > 0 {
+                largest = max(largest, Double(wish.count) * Double(wish.millis) / 1000 / Double(usable))
+            }
+        }
+        return largest * Double(hosts)
+    }
+}
+
+extension ShapeMix {
+    /// The most volume that VMs of the mix, all shapes together, can use of free amounts, whole VMs or not.
+    func volume(_ free: SIMD4<Int64>) -> Int64 {
+        var least = Double.infinity
+        for i in 0..<4 where volumePerUnit[i] > 0 { least = min(least, Double(max(0, free[i])) * volumePerUnit[i]) }
+        return least < 0x1p38 ? Int64(least) : 1 << 38
+    }
+}

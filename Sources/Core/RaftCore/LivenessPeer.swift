@@ -1,0 +1,137 @@
+import ClusterBase
+
+/// All that a node keeps about one peer.
+struct LivenessPeer: Sendable {
+    enum State: Sendable {
+        case unheard
+        case alive
+        case suspected
+    }
+
+    let node: NodeID
+    var state = State.unheard
+    /// Of the peer's process; nil before its first beat.
+    var incarnation: Incarnation?
+    /// The peer's newest beat, when it came, and what the peer's clock said. For the echo.
+    private(set) var sequence: UInt64 = 0
+    private(set) var receivedAt: Instant
+    private(set) var peerSentAt = Instant.origin
+    /// The time that silence counts from: when the last beat came, moved by our own pauses since.
+    private(set) var heardAt: Instant
+    /// When a closed connection that did not come back is a verdict.
+    var closedLinkDue = NodeLiveness.never
+    /// The next beat's interval spans a broken connection and measures nothing.
+    var isIntervalBroken = true
+    private(set) var timing: BeatTiming
+    private(set) var isStalled = false
+
+    private(set) var sequenceSent: UInt64 = 0
+    private(set) var beatSentAt: Instant?
+    private var sequenceEchoed: UInt64 = 0
+    /// The peer must hear of something before the next regular beat.
+    var isUrgent = false
+
+    var told = ToldClaims()
+    var claimed = HeardClaims()
+
+    init(node: NodeID, settings: LivenessSettings, now: Instant) {
+        self.node = node
+        receivedAt = now
+        heardAt = now
+        timing = BeatTiming(settings: settings)
+    }
+
+    enum Order {
+        case ofOldIncarnation
+        case old
+        case next
+        case firstOfNewIncarnation
+    }
+
+    func order(of beat: Beat) -> Order {
+        guard let incarnation else { return .firstOfNewIncarnation }
+        if beat.incarnation < incarnation { return .ofOldIncarnation }
+        if beat.incarnation > incarnation { return .firstOfNewIncarnation }
+        return beat.sequence > sequence ? .next : .old
+    }
+
+    /// The path is the old one and its timing stays; all that the old process knew or said is void.
+    mutating func restarted() {
+        sequence = 0
+        isIntervalBroken = true
+        claimed.forget()
+        told.peerForgot()
+    }
+
+    mutating func heard(_ beat: Beat, now: Instant, settings: LivenessSettings) {
+        if isIntervalBroken {
+            isIntervalBroken = false
+        } else {
+            timing.beatArrived(after: now - heardAt, lost: beat.sequence - sequence - 1, settings: settings)
+        }
+        sequence = beat.sequence
+        peerSentAt = beat.sentAt
+        receivedAt = now
+        heardAt = now
+        closedLinkDue = NodeLiveness.never
+    }
+
+    /// False when the echo can't be one of ours, or gives no round trip.
+    mutating func takeRoundTrip(_ echo: Beat.Echo, now: Instant, settings: LivenessSettings) -> Bool {
+        guard echo.sequence <= sequenceSent, echo.heldFor >= .zero else { return false }
+        // A beat that is echoed twice was measured already.
+        guard echo.sequence > sequenceEchoed else { return true }
+        let (elapsed, overflow) = now.nanoseconds.subtractingReportingOverflow(echo.sentAt.nanoseconds)
+        guard !overflow, elapsed >= 0 else { return false }
+        sequenceEchoed = echo.sequence
+        return timing.measured(Nanoseconds(elapsed) - echo.heldFor, settings: settings)
+    }
+
+    /// Recovered only at half of the limit, so that a pulse close to it does not flap.
+    mutating func takePulses(_ beat: Beat, settings: LivenessSettings) {
+        if isStalled {
+            isStalled =
+                beat.storagePulseAge > settings.storageStallMax / 2
+                || beat.enginePulseAge > settings.engineStallMax / 2
+        } else {
+            isStalled =
+                beat.storagePulseAge > settings.storageStallMax || beat.enginePulseAge > settings.engineStallMax
+        }
+    }
+
+    /// A process that starts may take its time.
+    func suspicion(_ settings: LivenessSettings) -> Nanoseconds {
+        state == .unheard ? settings.suspicionMax : timing.suspicion
+    }
+
+    /// This node stood still for `pause`: the peer could not be heard, and does not lose that time.
+    mutating func takeOut(_ pause: Nanoseconds, now: Instant) {
+        heardAt = min(heardAt + pause, now)
+        if closedLinkDue != NodeLiveness.never { closedLinkDue += pause }
+    }
+
+    /// A far peer's beats go out with those of the near ones, at the moment closest to its own interval.
+    func wantsBeat(isBeat: Bool, isUrgent urgentNow: Bool, now: Instant, settings: LivenessSettings) -> Bool {
+        if urgentNow && isUrgent { return true }
+        guard isBeat else { return false }
+        guard let beatSentAt else { return true }
+        return now - beatSentAt >= timing.beatInterval - settings.beatInterval / 2
+    }
+
+    mutating func nextBeat(
+        _ incarnation: Incarnation, now: Instant, pulses: Pulses, settings: LivenessSettings
+    ) -> Beat {
+        sequenceSent += 1
+        beatSentAt = now
+        isUrgent = false
+        var beat = Beat(
+            incarnation: incarnation, sequence: sequenceSent, sentAt: now, enginePulseAge: pulses.engineAge,
+            storagePulseAge: pulses.storageAge, acknowledgedVersion: claimed.version)
+        if let peerIncarnation = self.incarnation {
+            beat.echo = Beat.Echo(
+                incarnation: peerIncarnation, sequence: sequence, sentAt: peerSentAt, heldFor: now - receivedAt)
+        }
+        told.fill(&beat, changesMax: settings.changesPerBeatMax)
+        return beat
+    }
+}

@@ -1,0 +1,116 @@
+internal import BinaryCoding
+public import ClusterBase
+public import NodePorts
+internal import Schema
+internal import WireFormat
+
+/// Whose data directory it is.
+public struct NodeIdentity: Hashable, Sendable {
+    /// The cluster's id, 16 bytes.
+    public var cluster: [UInt8]
+    public var node: NodeID
+    public init(cluster: [UInt8], node: NodeID) {
+        self.cluster = cluster
+        self.node = node
+    }
+}
+
+/// Why a data directory can't be used. Nothing was written.
+public enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    case notFormatted
+    /// Something is there already.
+    case notEmpty
+    case otherCluster(found: [UInt8], expected: [UInt8])
+    case otherNode(found: NodeID, expected: NodeID)
+    case newerFormat(found: UInt32, supported: UInt32)
+    case damaged(String)
+    case store(StoreError)
+
+    public var description: String {
+        switch self {
+        case .notFormatted:
+            "the data directory was never set up; run init or join on this host, or name the right directory"
+        case .notEmpty:
+            "the data directory is in use by a node already; name an empty one, or start that node"
+        case .otherCluster(let found, let expected):
+            "the data directory belongs to cluster \(hex(found)), not to \(hex(expected)); name the right directory"
+        case .otherNode(let found, let expected):
+            "the data directory belongs to node \(found), not to node \(expected); name the right directory"
+        case .newerFormat(let found, let supported):
+            "the data directory has format \(found) and this program reads up to \(supported); start a newer program"
+        case .damaged(let finding):
+            "the data directory's node record is damaged (\(finding)); this node must not go on with it: remove the node "
+                + "from its cluster, and join again with an empty directory"
+        case .store(let error): error.description
+        }
+    }
+}
+
+private func hex(_ bytes: [UInt8]) -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+}
+
+extension StoredLog {
+    /// Sets up an empty store as this node's, synced. The first start gives incarnation 1.
+    public static func format(_ identity: NodeIdentity, in store: inout some OrderedStore) throws(DirectoryRefusal) {
+        precondition(identity.cluster.count == NodeMark.clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
+        do throws(StoreError) {
+            var isEmpty = true
+            try store.scan(KeyRange(from: [], to: nil)) { _, _ in
+                isEmpty = false
+                return false
+            }
+            if isEmpty {
+                try store.write(nodeBatch(identity, Incarnation(0)), isSynced: true)
+                return
+            }
+        } catch {
+            throw .store(error)
+        }
+        throw .notEmpty
+    }
+
+    /// Checks that the store is this node's and readable, and begins a new incarnation, which is synced before this returns.
+    public static func openNode(
+        _ identity: NodeIdentity, in store: inout some OrderedStore
+    ) throws(DirectoryRefusal) -> Incarnation {
+        let found: Result<NodeRecord, DecodeError>?
+        do throws(StoreError) {
+            found = try read(NodeRecord.self, LogKey.node, store)
+        } catch {
+            throw .store(error)
+        }
+        guard let found else { throw .notFormatted }
+        let mark: NodeMark
+        do throws(DecodeError) {
+            mark = try NodeMark(wire: found.get())
+        } catch {
+            if case .unsupportedVersion(let version) = error.reason {
+                throw .newerFormat(found: version, supported: formatVersion)
+            }
+            throw .damaged("\(error)")
+        }
+        if mark.formatVersion > formatVersion {
+            throw .newerFormat(found: mark.formatVersion, supported: formatVersion)
+        }
+        if mark.clusterID != identity.cluster {
+            throw .otherCluster(found: mark.clusterID, expected: identity.cluster)
+        }
+        if mark.node != identity.node { throw .otherNode(found: mark.node, expected: identity.node) }
+        let incarnation = Incarnation(mark.incarnation.rawValue + 1)
+        do throws(StoreError) {
+            try store.write(nodeBatch(identity, incarnation), isSynced: true)
+        } catch {
+            throw .store(error)
+        }
+        return incarnation
+    }
+
+    private static func nodeBatch(_ identity: NodeIdentity, _ incarnation: Incarnation) -> WriteBatch {
+        let mark = NodeMark(
+            clusterID: identity.cluster, node: identity.node, incarnation: incarnation, formatVersion: formatVersion)
+        var batch = WriteBatch()
+        batch.put(LogKey.node, mark.wire.sealed(under: LogKey.node))
+        return batch
+    }
+}

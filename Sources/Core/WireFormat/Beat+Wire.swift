@@ -1,0 +1,57 @@
+public import BinaryCoding
+internal import ClusterBase
+public import RaftCore
+public import Schema
+
+extension Beat.Echo: WireMapped {
+    public init(wire: RaftBeat.Echo) throws(DecodeError) {
+        self.init(
+            incarnation: try identity(wire.incarnation, "Beat.Echo.incarnation"),
+            sequence: try number(wire.sequence, "Beat.Echo.sequence"),
+            sentAt: try instant(wire.sentAt, "Beat.Echo.sent_at"),
+            heldFor: try elapsed(wire.heldFor, "Beat.Echo.held_for"))
+    }
+
+    public var wire: RaftBeat.Echo {
+        RaftBeat.Echo(
+            incarnation: incarnation.rawValue, sequence: sequence, sentAt: sentAt.nanoseconds, heldFor: heldFor.count)
+    }
+}
+
+extension Beat.LeadershipChange: WireMapped {
+    public init(wire: RaftBeat.LeadershipChange) throws(DecodeError) {
+        var term: Term?
+        if let value = wire.term { term = try identity(value, "Beat.LeadershipChange.term") }
+        self.init(group: try identity(wire.group, "Beat.LeadershipChange.group"), term: term)
+    }
+
+    public var wire: RaftBeat.LeadershipChange {
+        RaftBeat.LeadershipChange(group: group.rawValue, term: term?.rawValue)
+    }
+}
+
+extension Beat: WireMapped {
+    public init(wire: RaftBeat) throws(DecodeError) {
+        var echo: Echo?
+        if let value = wire.echo { echo = try Echo(wire: value) }
+        self.init(
+            incarnation: try identity(wire.incarnation, "Beat.incarnation"),
+            sequence: try number(wire.sequence, "Beat.sequence"), sentAt: try instant(wire.sentAt, "Beat.sent_at"),
+            echo: echo, enginePulseAge: try elapsed(wire.enginePulseAge, "Beat.engine_pulse_age"),
+            storagePulseAge: try elapsed(wire.storagePulseAge, "Beat.storage_pulse_age"),
+            leadershipDigest: wire.leadershipDigest,
+            leadershipVersion: try number(wire.leadershipVersion, "Beat.leadership_version"),
+            changesAfter: try number(wire.changesAfter, "Beat.changes_after"),
+            changes: try mapped(wire.changes, max: WireLimits.changesMax, "Beat.changes"), isWhole: wire.isWhole,
+            acknowledgedVersion: try number(wire.acknowledgedVersion, "Beat.acknowledged_version"))
+    }
+
+    public var wire: RaftBeat {
+        RaftBeat(
+            incarnation: incarnation.rawValue, sequence: sequence, sentAt: sentAt.nanoseconds, echo: echo?.wire,
+            enginePulseAge: enginePulseAge.count, storagePulseAge: storagePulseAge.count,
+            leadershipDigest: leadershipDigest, leadershipVersion: leadershipVersion, changes: changes.map(\.wire),
+            isWhole: isWhole, acknowledgedVersion: acknowledgedVersion,
+            changesAfter: changesAfter)
+    }
+}

@@ -1,0 +1,216 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+import RaftCore
+import StoreLayout
+
+// Commands in, results out.
+
+extension NodeEngine {
+    /// What a pack adds to one command that fills it alone.
+    static var packOverheadBytes: Int { 16 }
+
+    func take(_ request: ClientRequest, _ ticket: UInt64, _ now: Instant) {
+        let group: GroupID
+        switch request {
+        case .command(let id, _), .query(let id, _), .changeMembership(let id, _), .transferLeadership(let id, _),
+            .forceRecovery(let id):
+            group = id
+        }
+        guard let i = position(of: group) else { return ports.answer(ticket, .refused(.noSuchGroup)) }
+        switch request {
+        case .command(_, let command): queueCommand(i, command, ticket)
+        case .query(_, let query):
+            if replicas[i].reading.count >= settings.raft.readsMax {
+                return ports.answer(ticket, .refused(.overloaded))
+            }
+            replicas[i].reading.append(.init(ticket: ticket, query: query))
+            step(i, .read(ticket: ticket), now)
+        case .changeMembership(_, let steps): ask(i, .changeMembership(steps), ticket, now)
+        case .transferLeadership(_, let target): ask(i, .transferLeadership(to: target), ticket, now)
+        case .forceRecovery: ask(i, .forceRecovery, ticket, now)
+        }
+    }
+
+    private func ask(_ i: Int, _ input: Input, _ ticket: UInt64, _ now: Instant) {
+        results.removeAll(keepingCapacity: true)
+        step(i, input, now)
+        ports.answer(ticket, results.first ?? .accepted)
+        results.removeAll(keepingCapacity: true)
+    }
+
+    private func queueCommand(_ i: Int, _ command: [UInt8], _ ticket: UInt64) {
+        if !replicas[i].raft.isLeader {
+            return ports.answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
+        }
+        if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
+            return ports.answer(ticket, .refused(.tooLarge))
+        }
+        let waiting = replicas[i].queue.count
+        if waiting >= settings.commandsQueuedMax
+            || replicas[i].commandsUnderWay + waiting >= settings.commandsUnderWayMax
+        {
+            return ports.answer(ticket, .refused(.overloaded))
+        }
+        replicas[i].queue.append(.init(ticket: ticket, command: command))
+        if !replicas[i].isReady {
+            replicas[i].isReady = true
+            ready.append(replicas[i].group)
+        }
+    }
+
+    /// Packs what has queued up into entries. Once per turn, so that a pack is as large as the load makes it.
+    func packCommands(_ now: Instant) {
+        if ready.isEmpty { return }
+        let groups = ready
+        ready.removeAll(keepingCapacity: true)
+        for group in groups {
+            guard let i = position(of: group) else { continue }
+            replicas[i].isReady = false
+            let queue = replicas[i].queue
+            replicas[i].queue.removeAll(keepingCapacity: true)
+            var at = 0
+            while at < queue.count {
+                var pack: [[UInt8]] = []
+                var tickets: [UInt64] = []
+                var bytes = 0
+                while at < queue.count && pack.count < settings.packCommandsMax {
+                    bytes += queue[at].command.count
+                    if !pack.isEmpty && bytes > settings.packBytesMax { break }
+                    pack.append(queue[at].command)
+                    tickets.append(queue[at].ticket)
+                    at += 1
+                }
+                proposePack(group, Space.pack(pack), tickets, now)
+            }
+        }
+    }
+
+    private func proposePack(_ group: GroupID, _ payload: [UInt8], _ tickets: [UInt64], _ now: Instant) {
+        guard let i = position(of: group) else { return answerAll(tickets, .refused(.noSuchGroup)) }
+        replicas[i].raft.step(.propose([payload]), now: now, into: &effects)
+        let outcome = effects.proposals.first
+        switch outcome {
+        case .appended(let index, let term):
+            replicas[i].underWay.append(.init(index: index, term: term, tickets: tickets))
+            replicas[i].commandsUnderWay += tickets.count
+        case .forwarded: answerAll(tickets, .unknown)
+        case .refused(let refusal): answerAll(tickets, .refused(translated(refusal)))
+        case nil: answerAll(tickets, .refused(.overloaded))
+        }
+        finishStep(i, now)
+    }
+
+    private func answerAll(_ tickets: [UInt64], _ answer: ClientAnswer) {
+        for ticket in tickets { ports.answer(ticket, answer) }
+    }
+
+    private func translated(_ refusal: ProposalRefusal) -> ClientAnswer.Refusal {
+        switch refusal {
+        case .notLeader(let hint): .notLeader(hint: hint)
+        case .tooMuchUncommitted, .transferringLeadership: .overloaded
+        case .tooLarge: .tooLarge
+        case .storageStalled: .storageStalled
+        }
+    }
+
+    func refuseQueue(_ i: Int) {
+        let hint = replicas[i].raft.leader
+        let queue = replicas[i].queue
+        replicas[i].queue.removeAll(keepingCapacity: true)
+        for waiting in queue { ports.answer(waiting.ticket, .refused(.notLeader(hint: hint))) }
+    }
+
+    // MARK: Applying
+
+    /// Brings the state machine up to `through` and answers whoever waited for it.
+    func apply(_ i: Int, through: LogIndex, _ now: Instant) {
+        guard replicas[i].installing == nil else { return }
+        do throws(StoreError) {
+            while replicas[i].applied.index < through {
+                let next = replicas[i].applied.index.next
+                if let entry = replicas[i].cachedEntry(at: next) {
+                    try apply(i, entry)
+                    continue
+                }
+                let entries = try ports.entries(
+                    of: replicas[i].group, replica: replicas[i].raft.peer.replica, from: next, through: through,
+                    bytesMax: settings.replayBytesMax)
+                guard entries.first?.index == next else {
+                    throw StoreError(.corrupt, "entry \(next) of group \(replicas[i].group) is missing")
+                }
+                for entry in entries where entry.index <= through { try apply(i, entry) }
+            }
+        } catch {
+            if error.code == .corrupt || error.code == .readFailed {
+                damaged(i, error.message)
+            } else {
+                fail(error.message)
+            }
+            return
+        }
+        replicas[i].raft.step(.applied(replicas[i].applied.index), now: now, into: &effects)
+        finishStep(i, now)
+    }
+
+    /// One entry is one batch: its effects, and that it is applied, become durable together or not at all.
+    private func apply(_ i: Int, _ entry: Entry) throws(StoreError) {
+        var results: [SpaceResult] = []
+        view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
+        if case .command(let pack) = entry.content {
+            do throws(StoreError) {
+                results = try Space.apply(pack: pack, index: entry.index, access: &view)
+            } catch {
+                view.abandon()
+                throw error
+            }
+        }
+        let (batch, applied) = view.finish(index: entry.index, term: entry.term, chain: entry.chain)
+        try write(batch)
+        replicas[i].applied = applied
+        appliedSinceFlush += 1
+        while let first = replicas[i].underWay.first, first.index <= entry.index {
+            _ = replicas[i].underWay.popFirst()
+            replicas[i].commandsUnderWay -= first.tickets.count
+            for (slot, ticket) in first.tickets.enumerated() {
+                if first.index < entry.index {
+                    ports.answer(ticket, .unknown)
+                } else if first.term == entry.term && slot < results.count {
+                    ports.answer(ticket, .applied(results[slot]))
+                } else {
+                    // Another leader's entry took its place: it never happened.
+                    ports.answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
+                }
+            }
+        }
+    }
+
+    private func write(_ batch: WriteBatch) throws(StoreError) {
+        #if MUTANTS
+        if settings.raft.mutant == .appliedIndexNotAtomic, case .put(let key, let value)? = batch.operations.last {
+            var position = WriteBatch()
+            position.put(key, value)
+            try ports.state.write(position, isSynced: false)
+        }
+        #endif
+        try ports.state.write(batch, isSynced: false)
+    }
+
+    func answerRead(_ i: Int, _ outcome: ReadOutcome) {
+        guard let at = replicas[i].reading.firstIndex(where: { $0.ticket == outcome.ticket }) else { return }
+        let reading = replicas[i].reading.remove(at: at)
+        switch outcome.verdict {
+        case .refused(let hint): ports.answer(reading.ticket, .refused(.notLeader(hint: hint)))
+        case .ready:
+            view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
+            defer { view.abandon() }
+            do throws(StoreError) {
+                ports.answer(reading.ticket, .read(try Space.read(reading.query, view)))
+            } catch {
+                // The record is damaged, the log is not: the replica's next start finds it out, this read stays open.
+                ports.answer(reading.ticket, .unknown)
+                unreadable.append((replicas[i].group, error.message))
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+import ClusterBase
+import NodePorts
+import RaftCore
+import StoreLayout
+
+// Replicas coming, going, and who their leaders are.
+
+extension NodeEngine {
+    func take(_ found: OpenedNode.Replica, _ now: Instant) {
+        let raft = Raft(
+            peer: Peer(replica: found.replica, node: node), incarnation: incarnation, restored: found.log,
+            applied: found.applied.index, settings: settings.raft, seed: seed(for: found.group, found.replica), now: now
+        )
+        replicas.append(Replica(group: found.group, raft: raft, generation: found.generation, applied: found.applied))
+        // What is known to be committed is applied again; the state may have been older than the log.
+        step(replicas.count - 1, .tick, now)
+    }
+
+    private func seed(for group: GroupID, _ replica: ReplicaID) -> UInt64 {
+        var stream = random.child(mix64(group.rawValue) ^ replica.rawValue)
+        return stream.next()
+    }
+
+    /// Makes room for a replica and then makes it: the old state of the group must be gone for good before a log says
+    /// that there is a new one.
+    func createReplica(_ group: GroupID, _ replica: ReplicaID, _ now: Instant) {
+        guard position(of: group) == nil, !creations.contains(where: { $0.group == group }) else { return }
+        for old in retired where old.group == group && old.replica >= replica { return }
+        do throws(StoreError) {
+            let batch = try StoredState.deleteGenerations(of: group, except: nil, in: ports.state)
+            if !batch.isEmpty { try ports.state.write(batch, isSynced: false) }
+        } catch {
+            return fail(error.message)
+        }
+        ticketNumber += 1
+        creations.append((ticketNumber, group, replica))
+        ports.flushState(ticket: ticketNumber)
+    }
+
+    func finishCreations(_ ticket: UInt64, _ now: Instant) {
+        let ready = creations.filter { $0.ticket == ticket }
+        creations.removeAll { $0.ticket == ticket }
+        for made in ready where position(of: made.group) == nil {
+            let base = LogBase(index: .zero, term: .zero, chain: 0, configuration: Configuration(members: []))
+            let raft = Raft(
+                peer: Peer(replica: made.replica, node: node), incarnation: incarnation,
+                restored: RestoredLog(empty: base),
+                applied: .zero, settings: settings.raft, seed: seed(for: made.group, made.replica), now: now)
+            let at = replicas.firstIndex { $0.group > made.group } ?? replicas.count
+            replicas.insert(
+                Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
+                at: at)
+            let write = LogWrite(
+                sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
+            writes.append(GroupWrite(group: made.group, replica: made.replica, act: .create, write: write))
+            schedule(at)
+        }
+    }
+
+    func destroyReplica(_ group: GroupID) {
+        guard let i = position(of: group) else { return }
+        let replica = replicas[i].raft.peer.replica
+        retire(i)
+        let write = LogWrite(sequence: 0, hardState: HardState(), entries: [], last: .zero, base: nil, snapshot: nil)
+        writes.append(GroupWrite(group: group, replica: replica, act: .destroy, write: write))
+        ports.report(.replicaRemoved(group, replica))
+    }
+
+    func retire(_ i: Int) {
+        let gone = replicas.remove(at: i)
+        for waiting in gone.queue { ports.answer(waiting.ticket, .refused(.noSuchGroup)) }
+        for n in 0..<gone.underWay.count {
+            for ticket in gone.underWay[n].tickets { ports.answer(ticket, .unknown) }
+        }
+        for reading in gone.reading { ports.answer(reading.ticket, .refused(.noSuchGroup)) }
+        retired.append((gone.group, gone.raft.peer.replica))
+        liveness.setLeadership(gone.group, term: nil, sharedWith: [], now: lastNow)
+        outgoing.removeAll { $0.group == gone.group }
+        incoming.removeAll { $0.group == gone.group }
+        writes.removeAll { $0.group == gone.group }
+    }
+
+    /// Beats go to every node that shares a group with this one.
+    func trackPeers(_ now: Instant) {
+        var wanted: [NodeID] = []
+        for replica in replicas {
+            for member in replica.raft.configuration.members where member.peer.node != node {
+                wanted.append(member.peer.node)
+            }
+            if let leader = replica.raft.leader, leader.node != node { wanted.append(leader.node) }
+        }
+        visitors.removeAll { $0.until <= now }
+        for visitor in visitors { wanted.append(visitor.node) }
+        wanted.sort()
+        for other in tracked where !wanted.contains(other) { liveness.untrack(other) }
+        for other in wanted where !tracked.contains(other) { _ = liveness.track(other, now: now) }
+        tracked = wanted
+    }
+
+    /// A leader beats for a new replica before that replica knows of any member; it must hear something back.
+    func welcome(_ other: NodeID, _ now: Instant) {
+        let until = now + .seconds(10)
+        if let i = visitors.firstIndex(where: { $0.node == other }) {
+            visitors[i].until = until
+        } else if !tracked.contains(other) && visitors.count < NodeEngine.visitorsMax {
+            visitors.append((other, until))
+            trackPeers(now)
+        }
+    }
+
+    /// More strangers than this get no beats.
+    static var visitorsMax: Int { 64 }
+
+    func roleChanged(_ i: Int, _ now: Instant) {
+        let raft = replicas[i].raft
+        let told: Term? = raft.isLeader ? raft.term : nil
+        if told != nil || replicas[i].leadershipTold != nil {
+            var shared: [NodeID] = []
+            for member in raft.configuration.members where member.peer.node != node { shared.append(member.peer.node) }
+            liveness.setLeadership(replicas[i].group, term: told, sharedWith: shared, now: now)
+            replicas[i].leadershipTold = told
+        }
+        if let leader = raft.leader, !raft.isLeader {
+            if !tracked.contains(leader.node) { trackPeers(now) }
+            replicas[i].leaderCheckAt = now + settings.raft.suspicion * 4
+        } else {
+            replicas[i].leaderCheckAt = nil
+        }
+        if !raft.isLeader { refuseQueue(i) }
+    }
+
+    /// A leader counts as alive only if its node is alive and says that it leads this group in this term.
+    func checkLeader(_ i: Int, _ now: Instant) {
+        guard let check = replicas[i].leaderCheckAt, now >= check else { return }
+        replicas[i].leaderCheckAt = nil
+        guard let leader = replicas[i].raft.leader, !replicas[i].raft.isLeader else { return }
+        let term = replicas[i].raft.term
+        if !liveness.leads(leader.node, replicas[i].group, term), liveness.isAlive(leader.node) {
+            step(i, .leadershipDenied(leader.node, term: term), now)
+        }
+    }
+
+    // MARK: Liveness
+
+    func drainLiveness(_ now: Instant) {
+        if livenessEffects.isEmpty { return }
+        for item in livenessEffects.beats { frame(to: item.to) { $0.beat = item.beat } }
+        if livenessEffects.events.isEmpty { return livenessEffects.removeAll() }
+        let events = livenessEffects.events
+        livenessEffects = LivenessEffects()
+        for event in events {
+            switch event {
+            case .nodeAlive(let node), .nodeRecovered(let node): tellAll(.nodeAlive(node), now)
+            case .nodeSuspected(let node, _), .nodeStalled(let node): tellAll(.nodeSuspected(node), now)
+            case .nodeRestarted(let node, _): tellAll(.nodeRestarted(node), now)
+            case .leadershipLost(let node, let group, let term):
+                if let i = position(of: group) { step(i, .leadershipDenied(node, term: term), now) }
+            case .leadershipClaimed: break
+            }
+        }
+    }
+
+    /// Steps every group; one that turns out damaged is gone from under the loop.
+    func tellAll(_ input: Input, _ now: Instant) {
+        var i = 0
+        while i < replicas.count {
+            let group = replicas[i].group
+            step(i, input, now)
+            if i < replicas.count && replicas[i].group == group { i += 1 }
+        }
+    }
+
+    func pulses(_ now: Instant) -> Pulses {
+        #if MUTANTS
+        if settings.raft.mutant == .beatsHideStall { return Pulses(engineAge: .zero, storageAge: .zero) }
+        #endif
+        let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
+        return Pulses(engineAge: .zero, storageAge: age)
+    }
+
+    /// Leadership depends on a disk that works: a leader that can't write stands in its group's way.
+    func watchStorage(_ now: Instant) {
+        #if MUTANTS
+        if settings.raft.mutant == .beatsHideStall { return }
+        #endif
+        let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
+        let stalls = age >= settings.storageStallMax
+        if stalls == isStalled { return }
+        isStalled = stalls
+        tellAll(.storageStalled(stalls), now)
+    }
+
+    // MARK: The log store
+
+    func submitWrites(_ now: Instant) {
+        ticketNumber += 1
+        var sequences: [(group: GroupID, sequence: UInt64)] = []
+        sequences.reserveCapacity(writes.count)
+        for write in writes { sequences.append((write.group, write.write.sequence)) }
+        logTickets.append(LogTicket(ticket: ticketNumber, submittedAt: now, sequences: sequences))
+        ports.submit(writes, ticket: ticketNumber)
+        writes.removeAll(keepingCapacity: true)
+    }
+
+    func logWritten(_ ticket: UInt64, _ now: Instant) {
+        precondition(ticket <= ticketNumber, "log write \(ticket) was never asked for")
+        while let first = logTickets.first, first.ticket <= ticket {
+            _ = logTickets.popFirst()
+            for done in first.sequences {
+                guard let i = position(of: done.group), done.sequence > 0 else { continue }
+                switchState(i, through: done.sequence)
+                if let again = position(of: done.group) { step(again, .persisted(sequence: done.sequence), now) }
+            }
+        }
+        watchStorage(now)
+    }
+
+    // MARK: Cutting the log
+
+    func flushIfDue(_ now: Instant) {
+        guard flush == nil, appliedSinceFlush > 0 else { return }
+        guard appliedSinceFlush >= settings.flushEntries || now - flushedAt >= settings.flushInterval else { return }
+        startFlush(now)
+    }
+
+    func startFlush(_ now: Instant) {
+        ticketNumber += 1
+        // Noted before the flush begins: what is applied while it runs may not be in it.
+        flush = (ticketNumber, replicas.map { ($0.group, $0.applied.index) })
+        flushedAt = now
+        appliedSinceFlush = 0
+        ports.flushState(ticket: ticketNumber)
+    }
+
+    func stateFlushed(_ ticket: UInt64, _ now: Instant) {
+        if let done = flush, done.ticket == ticket {
+            flush = nil
+            for item in done.applied {
+                guard let i = position(of: item.group) else { continue }
+                replicas[i].durableApplied = max(replicas[i].durableApplied, item.index)
+                cutLog(i, now)
+            }
+        }
+        snapshotsFlushed(ticket, now)
+        finishCreations(ticket, now)
+    }
+
+    /// Cuts a log only below what a flush made durable, and leaves what followers still need.
+    func cutLog(_ i: Int, _ now: Instant) {
+        let base = replicas[i].raft.base.index
+        var bound = min(replicas[i].durableApplied, replicas[i].raft.compactionBound)
+        for transfer in outgoing where transfer.group == replicas[i].group { bound = min(bound, transfer.base.index) }
+        guard bound.rawValue > settings.trailingEntries, replicas[i].installing == nil else { return }
+        let cut = LogIndex(bound.rawValue - settings.trailingEntries)
+        guard cut > base, cut.rawValue - base.rawValue >= settings.cutEntriesMin else { return }
+        if let chain = replicas[i].chain(at: cut) {
+            return step(i, .compact(through: cut, chain: chain), now)
+        }
+        do throws(StoreError) {
+            let found = try ports.entries(
+                of: replicas[i].group, replica: replicas[i].raft.peer.replica, from: cut, through: cut, bytesMax: 1)
+            if let entry = found.first { step(i, .compact(through: cut, chain: entry.chain), now) }
+        } catch {
+            damaged(i, error.message)
+        }
+    }
+
+    /// Elections and repetitions keep pace with what is measured between the nodes of a group.
+    func reviewSuspicion(_ now: Instant) {
+        guard now >= suspicionReviewAt else { return }
+        suspicionReviewAt = now + .milliseconds(250)
+        if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
+        var i = -1
+        while i + 1 < replicas.count {
+            i += 1
+            var longest = settings.raft.suspicion
+            for member in replicas[i].raft.configuration.members where member.peer.node != node && member.role.isVoting
+            {
+                if let measured = liveness.suspicionTimeout(member.peer.node) { longest = max(longest, measured) }
+            }
+            let known = replicas[i].raft.settings.suspicion
+            if longest > known || longest * 4 < known * 3 { step(i, .suspicion(longest), now) }
+        }
+    }
+}

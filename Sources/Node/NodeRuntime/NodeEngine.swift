@@ -1,0 +1,353 @@
+public import ClusterBase
+import FleetModel
+public import NodePorts
+public import RaftCore
+public import StoreLayout
+
+/// One node: all its replicas, driven over the ports. A synchronous object with one owner; nothing in it waits.
+///
+///     events ─▶ handle ─▶ Raft.step per group ─▶ effects ─┬─▶ outbox    ─▶ ports.send     one frame per peer
+///                                                         ├─▶ writes    ─▶ ports.submit   one write for all groups
+///                                                         ├─▶ commit    ─▶ state machine  ─▶ ports.answer
+///                                                         └─▶ snapshots ─▶ transfers
+///     endTurn: packs queued commands, then hands over everything that the turn collected
+///
+/// Frames leave before the writes of the same turn are handed over: a leader replicates while its own disk works, and
+/// what depends on a write is held by the core until `logWritten`.
+public final class NodeEngine<Ports: WorldPorts> {
+    public let node: NodeID
+    public let incarnation: Incarnation
+    public let settings: NodeSettings
+    let ports: Ports
+
+    /// Sorted by group.
+    var replicas: [Replica] = []
+    /// The highest replica id that this node held per group, so that none is held again. Sorted by group.
+    var retired: [(group: GroupID, replica: ReplicaID)] = []
+    public internal(set) var liveness: NodeLiveness
+    var random: PRNG
+    var view = StateView()
+
+    // Collected in a turn.
+    var effects = Effects()
+    var livenessEffects = LivenessEffects()
+    var outbox: [PeerFrame] = []
+    var outboxNodes: [NodeID] = []
+    var writes: [GroupWrite] = []
+    var results: [ClientAnswer] = []
+
+    // The log store: tickets under way, oldest first.
+    struct LogTicket {
+        var ticket: UInt64
+        var submittedAt: Instant
+        var sequences: [(group: GroupID, sequence: UInt64)]
+    }
+    var ticketNumber: UInt64 = 0
+    var logTickets = RingBuffer<LogTicket>()
+    var isStalled = false
+
+    // Flushes of the applied state.
+    var flush: (ticket: UInt64, applied: [(group: GroupID, index: LogIndex)])?
+    var flushedAt: Instant
+    var appliedSinceFlush: UInt64 = 0
+
+    // Snapshots, and replicas that wait for their place to be cleared.
+    var creations: [(ticket: UInt64, group: GroupID, replica: ReplicaID)] = []
+    var outgoing: [SnapshotSending<Ports.State.View>] = []
+    var outgoingWaiting: [(group: GroupID, peer: Peer)] = []
+    var incoming: [SnapshotReceiving] = []
+    var snapshotNumber: UInt64 = 0
+
+    var suspicionReviewAt: Instant
+    var deadlines = Heap<GroupDeadline>()
+    var ready: [GroupID] = []
+    var lastNow: Instant
+    /// Nodes that beats go to, sorted.
+    var tracked: [NodeID] = []
+    /// Nodes that send beats though this node knows of no group shared with them, and until when they get some back.
+    var visitors: [(node: NodeID, until: Instant)] = []
+    /// Groups whose state turned out damaged in this turn.
+    var unreadable: [(group: GroupID, reason: String)] = []
+    public private(set) var hasFailed = false
+
+    /// Takes up the node with the replicas that its disk holds. Damaged ones stay out: they have no vote and no voice.
+    public init(
+        node: NodeID, opened: OpenedNode, settings: NodeSettings, ports: Ports, seed: UInt64, now: Instant
+    ) {
+        self.node = node
+        self.incarnation = opened.incarnation
+        self.settings = settings
+        self.ports = ports
+        self.random = PRNG(seed: seed)
+        self.flushedAt = now
+        self.suspicionReviewAt = now
+        self.lastNow = now
+        self.liveness = NodeLiveness(node: node, incarnation: opened.incarnation, settings: settings.liveness, now: now)
+        self.retired = opened.tombstones
+        for lost in opened.damaged {
+            retired.append((lost.group, lost.replica))
+            ports.report(.damaged(lost.group, lost.replica, lost.reason))
+        }
+        for found in opened.replicas { take(found, now) }
+        trackPeers(now)
+    }
+
+    // MARK: Events
+
+    public func handle(_ event: NodeEvent, now: Instant) {
+        if hasFailed { return }
+        lastNow = now
+        defer { dropUnreadable() }
+        switch event {
+        case .frame(let frame): receive(frame, now)
+        case .tick: tick(at: now)
+        case .logWritten(let ticket): logWritten(ticket, now)
+        case .stateFlushed(let ticket): stateFlushed(ticket, now)
+        case .linkBroken(let node, let how):
+            liveness.linkBroken(node, how, now: now, into: &livenessEffects)
+            drainLiveness(now)
+            tellAll(.linkBroken(node), now)
+        case .linkUp(let node):
+            liveness.linkUp(node, now: now)
+        case .request(let request, let ticket): take(request, ticket, now)
+        case .createReplica(let group, let replica): createReplica(group, replica, now)
+        case .destroyReplica(let group): destroyReplica(group)
+        case .storageFailed(let reason): fail(reason)
+        }
+    }
+
+    /// Ends a turn: everything that its events brought about leaves now. Wanted after each bounded batch of events.
+    public func endTurn(now: Instant) {
+        if hasFailed { return }
+        packCommands(now)
+        if hasFailed { return }
+        for frame in outbox.indices {
+            ports.send(outbox[frame], to: outboxNodes[frame])
+        }
+        outbox.removeAll(keepingCapacity: true)
+        outboxNodes.removeAll(keepingCapacity: true)
+        if !writes.isEmpty { submitWrites(now) }
+        flushIfDue(now)
+    }
+
+    /// When the next `tick` is wanted.
+    public var deadline: Instant {
+        var earliest = liveness.deadline
+        if let next = deadlines.first { earliest = min(earliest, next.at) }
+        for transfer in outgoing { earliest = min(earliest, transfer.deadline) }
+        for transfer in incoming { earliest = min(earliest, transfer.deadline) }
+        if let oldest = logTickets.first, !isStalled {
+            earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
+        }
+        if appliedSinceFlush > 0 { earliest = min(earliest, flushedAt + settings.flushInterval) }
+        return earliest
+    }
+
+    /// Storage that lies or fails ends the node: it says so once, and then nothing more.
+    func fail(_ reason: String) {
+        if hasFailed { return }
+        hasFailed = true
+        ports.report(.storageFailed(reason))
+    }
+
+    private func receive(_ frame: PeerFrame, _ now: Instant) {
+        if let beat = frame.beat {
+            welcome(frame.from, now)
+            liveness.received(beat, from: frame.from, now: now, into: &livenessEffects)
+            drainLiveness(now)
+        }
+        for item in frame.messages {
+            guard let i = position(of: item.group), replicas[i].raft.peer.replica == item.message.to.replica else {
+                receiveForUnknown(item, now)
+                continue
+            }
+            // A message speaks for the node that the connection belongs to, and for no other.
+            guard item.message.from.node == frame.from else { continue }
+            step(i, .received(item.message), now)
+        }
+        for piece in frame.snapshots { receiveSnapshot(piece, now) }
+    }
+
+    /// A replica that is not here was lost or removed. Whoever writes to it finds out from its silence; a new one comes
+    /// only by `createReplica` under a new id, since the old one's votes and acknowledgements are gone.
+    private func receiveForUnknown(_ item: GroupMessage, _ now: Instant) {
+        #if MUTANTS
+        if settings.raft.mutant == .wipedReplicaRejoins, position(of: item.group) == nil,
+            case .append = item.message.body
+        {
+            createReplica(item.group, item.message.to.replica, now)
+        }
+        #endif
+    }
+
+    private func tick(at now: Instant) {
+        watchStorage(now)
+        liveness.tick(now: now, pulses: pulses(now), into: &livenessEffects)
+        drainLiveness(now)
+        reviewSuspicion(now)
+        while let next = deadlines.first, next.at <= now {
+            _ = deadlines.popFirst()
+            guard let i = position(of: next.group), replicas[i].scheduled == next.at else { continue }
+            replicas[i].scheduled = nil
+            checkLeader(i, now)
+            step(i, .tick, now)
+        }
+        tickSnapshots(now)
+    }
+
+    // MARK: Stepping
+
+    func position(of group: GroupID) -> Int? {
+        var low = 0
+        var high = replicas.count
+        while low < high {
+            let middle = (low + high) / 2
+            if replicas[middle].group < group { low = middle + 1 } else { high = middle }
+        }
+        return low < replicas.count && replicas[low].group == group ? low : nil
+    }
+
+    /// Steps one group and takes care of all that follows from it.
+    func step(_ i: Int, _ input: Input, _ now: Instant) {
+        precondition(effects.isEmpty, "the effects of the last step were not taken")
+        replicas[i].raft.step(input, now: now, into: &effects)
+        finishStep(i, now)
+    }
+
+    /// Takes the effects of a step. A replica that turns out damaged is gone afterwards.
+    func finishStep(_ i: Int, _ now: Instant) {
+        let group = replicas[i].group
+        drainEffects(i, now)
+        guard let at = position(of: group) else { return }
+        if let commit = replicas[at].pendingCommit {
+            replicas[at].pendingCommit = nil
+            apply(at, through: commit, now)
+        }
+        if let at = position(of: group) { schedule(at) }
+    }
+
+    private func drainEffects(_ i: Int, _ now: Instant) {
+        if effects.isEmpty { return }
+        let group = replicas[i].group
+        for message in effects.messages { send(GroupMessage(group: group, message: message)) }
+        for write in effects.writes {
+            if let snapshot = write.snapshot { acceptSnapshot(i, snapshot, write.sequence) }
+            writes.append(GroupWrite(group: group, replica: replicas[i].raft.peer.replica, write: write))
+        }
+        if let commit = effects.commit { replicas[i].pendingCommit = commit }
+        for outcome in effects.reads { answerRead(i, outcome) }
+        for peer in effects.snapshots { outgoingWaiting.append((group, peer)) }
+        if effects.events.isEmpty && effects.fetches.isEmpty {
+            effects.removeAll()
+        } else {
+            let fetches = effects.fetches
+            let events = effects.events
+            effects = Effects()
+            for event in events { take(event, i, now) }
+            for fetch in fetches {
+                guard let at = position(of: group) else { return }
+                self.fetch(at, fetch, now)
+            }
+        }
+        if !outgoingWaiting.isEmpty { startSnapshots(now) }
+    }
+
+    func send(_ message: GroupMessage) {
+        let to = message.message.to.node
+        frame(to: to) { $0.messages.append(message) }
+    }
+
+    func frame(to node: NodeID, _ body: (inout PeerFrame) -> Void) {
+        for i in outboxNodes.indices where outboxNodes[i] == node { return body(&outbox[i]) }
+        var frame = PeerFrame(from: self.node, incarnation: incarnation)
+        body(&frame)
+        outbox.append(frame)
+        outboxNodes.append(node)
+    }
+
+    func schedule(_ i: Int) {
+        var wanted = replicas[i].raft.deadline
+        if let check = replicas[i].leaderCheckAt { wanted = min(wanted ?? check, check) }
+        guard let wanted, replicas[i].scheduled.map({ wanted < $0 }) ?? true else {
+            return
+        }
+        replicas[i].scheduled = wanted
+        deadlines.insert(GroupDeadline(at: wanted, group: replicas[i].group))
+    }
+
+    private func take(_ event: Event, _ i: Int, _ now: Instant) {
+        switch event {
+        case .becameFollower, .becamePreCandidate, .becameLeader, .steppedDown:
+            roleChanged(i, now)
+        case .configurationApplied:
+            trackPeers(now)
+            roleChanged(i, now)
+        case .snapshotIgnored(let id):
+            dropIncoming(id)
+        case .membershipProposed:
+            results.append(.accepted)
+        case .membershipRefused(let refusal):
+            results.append(.refused(.membership(refusal)))
+        case .transferStarted:
+            results.append(.accepted)
+        case .transferRefused:
+            results.append(.refused(.transferNotPossible))
+        default: break
+        }
+        ports.report(.event(replicas[i].group, event))
+    }
+
+    private func fetch(_ i: Int, _ fetch: Fetch, _ now: Instant) {
+        do throws(StoreError) {
+            let replica = replicas[i].raft.peer.replica
+            var previousChain: UInt64 = 0
+            let previous = fetch.from.previous
+            if previous > replicas[i].raft.base.index {
+                let before = try ports.entries(
+                    of: replicas[i].group, replica: replica, from: previous, through: previous, bytesMax: 1)
+                previousChain = before.first?.chain ?? 0
+            }
+            let entries = try ports.entries(
+                of: replicas[i].group, replica: replica, from: fetch.from, through: fetch.through,
+                bytesMax: fetch.bytesMax)
+            step(i, .fetched(fetch.peer.replica, entries: entries, previousChain: previousChain), now)
+        } catch {
+            damaged(i, error.message)
+        }
+    }
+
+    /// A stored record of this replica is not what was written. It may have promised things it has forgotten, so it
+    /// says nothing more; its group replaces it under a new id.
+    func damaged(_ i: Int, _ reason: String) {
+        let group = replicas[i].group
+        let replica = replicas[i].raft.peer.replica
+        retire(i)
+        ports.report(.damaged(group, replica, reason))
+    }
+
+    private func dropUnreadable() {
+        if unreadable.isEmpty { return }
+        let found = unreadable
+        unreadable.removeAll()
+        for item in found {
+            if let i = position(of: item.group) { damaged(i, item.reason) }
+        }
+    }
+
+    // MARK: Looking in
+
+    public var groups: [GroupID] { replicas.map(\.group) }
+
+    /// Lets the caller look at one replica without copying it.
+    public func inspect<Result>(_ group: GroupID, _ body: (borrowing Raft, AppliedState) -> Result) -> Result? {
+        guard let i = position(of: group) else { return nil }
+        return NodeEngine.look(at: &replicas[i], body)
+    }
+
+    /// In place: a copy of a replica would cost a retain for every reference in it.
+    private static func look<Result>(
+        at replica: inout Replica, _ body: (borrowing Raft, AppliedState) -> Result
+    ) -> Result {
+        body(replica.raft, replica.applied)
+    }
+}

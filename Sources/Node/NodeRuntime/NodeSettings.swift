@@ -1,0 +1,36 @@
+public import ClusterBase
+public import RaftCore
+
+/// The bounds and times of a node. Each says what happens when it is reached.
+public struct NodeSettings: Sendable {
+    public var raft = Settings()
+    public var liveness = LivenessSettings()
+    /// Commands waiting per group for the next entry; more are answered `overloaded`.
+    public var commandsQueuedMax = 8_192
+    /// One entry packs at most this many commands, or this many bytes of them, and at least one.
+    public var packCommandsMax = 256
+    public var packBytesMax = 64 << 10
+    /// Commands appended here whose entry is not applied yet; more are answered `overloaded`.
+    public var commandsUnderWayMax = 65_536
+    /// Entries read at once when the state machine catches up from the disk.
+    public var replayBytesMax = 1 << 20
+    /// The applied state is made durable after this many entries, or this long, so that the log can be cut.
+    public var flushEntries: UInt64 = 10_000
+    public var flushInterval = Nanoseconds.seconds(30)
+    /// Entries kept below the durable state for followers that were away for a while.
+    public var trailingEntries: UInt64 = 10_000
+    /// The log is cut only when it saves this much.
+    public var cutEntriesMin: UInt64 = 10_000
+    /// A log write under way for this long means that the disk stalls: the node leads nothing until it ends.
+    public var storageStallMax = Nanoseconds.seconds(1)
+    public var snapshotPieceBytesMax = 256 << 10
+    /// Pieces of one snapshot under way without an answer.
+    public var snapshotWindow: UInt64 = 4
+    /// Snapshots sent by this node at once; more followers wait.
+    public var snapshotsOutgoingMax = 2
+    /// No progress for this long ends a transfer on either side.
+    public var snapshotTimeout = Nanoseconds.seconds(10)
+    public var snapshotRetry = Nanoseconds.milliseconds(200)
+
+    public init() {}
+}

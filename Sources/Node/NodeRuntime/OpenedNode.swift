@@ -1,0 +1,88 @@
+public import ClusterBase
+import FleetModel
+public import NodePorts
+public import RaftCore
+public import StoreLayout
+
+/// What a node finds in its two stores when it starts.
+public struct OpenedNode: Sendable {
+    public struct Replica: Sendable {
+        public var group: GroupID
+        public var replica: ReplicaID
+        public var log: RestoredLog
+        public var generation: UInt32
+        public var applied: AppliedState
+    }
+
+    public struct Damage: Sendable {
+        public var group: GroupID
+        /// Zero when not even the id is readable.
+        public var replica: ReplicaID
+        public var reason: String
+    }
+
+    public var incarnation: Incarnation
+    /// Sorted by group.
+    public var replicas: [Replica] = []
+    public var damaged: [Damage] = []
+    public var tombstones: [(group: GroupID, replica: ReplicaID)] = []
+
+    /// Opens a node's stores: notes a new incarnation, checks every record of every log, and finds the state that each
+    /// log belongs to. A replica with anything amiss is not opened; it is reported as damaged.
+    public init(
+        _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore, settings: Settings
+    ) throws(DirectoryRefusal) {
+        incarnation = try StoredLog.openNode(identity, in: &log)
+        do throws(StoreError) {
+            for group in try StoredLog.groups(in: log) {
+                switch try OpenedNode.restore(group, settings, log) {
+                case .none: break
+                case .tombstone(let replica): tombstones.append((group, replica))
+                case .damaged(let replica, let reason):
+                    damaged.append(Damage(group: group, replica: replica ?? ReplicaID(0), reason: reason))
+                case .log(let replica, let restored, let snapshot):
+                    try openState(group, replica, restored, snapshot, &state)
+                }
+            }
+        } catch {
+            throw .store(error)
+        }
+    }
+
+    private static func restore(
+        _ group: GroupID, _ settings: Settings, _ log: some OrderedReader
+    ) throws(StoreError) -> RestoredReplica {
+        #if MUTANTS
+        if settings.mutant == .corruptionTakenForTornTail {
+            return try StoredLog.restoreUpToDamage(group, cacheBytesMax: settings.cacheBytesMax, in: log)
+        }
+        #endif
+        return try StoredLog.restore(group, cacheBytesMax: settings.cacheBytesMax, in: log)
+    }
+
+    private mutating func openState(
+        _ group: GroupID, _ replica: ReplicaID, _ log: RestoredLog, _ snapshot: SnapshotID?,
+        _ state: inout some OrderedStore
+    ) throws(StoreError) {
+        do throws(StoreError) {
+            guard let generation = try StoredState.generation(of: group, snapshot: snapshot, in: state) else {
+                throw StoreError(.corrupt, "the state that the log of group \(group) goes on from is not here")
+            }
+            let applied = try StoredState.applied(group, generation: generation, in: state)
+            // Written without a log of its own, the state may be older than the log after a crash, and never newer.
+            guard applied.index >= log.base.index, applied.index <= log.last else {
+                throw StoreError(
+                    .corrupt,
+                    "the state of group \(group) stands at \(applied.index), outside its log \(log.base.index)...\(log.last)"
+                )
+            }
+            let leftovers = try StoredState.deleteGenerations(of: group, except: generation, in: state)
+            if !leftovers.isEmpty { try state.write(leftovers, isSynced: false) }
+            replicas.append(
+                Replica(group: group, replica: replica, log: log, generation: generation, applied: applied))
+        } catch {
+            guard error.code == .corrupt else { throw error }
+            damaged.append(Damage(group: group, replica: replica, reason: error.message))
+        }
+    }
+}

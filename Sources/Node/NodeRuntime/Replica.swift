@@ -1,0 +1,72 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+import RaftCore
+import StoreLayout
+
+/// One group's copy on this node: its core, its applied state, and the clients that wait for either.
+struct Replica {
+    struct Waiting {
+        var ticket: UInt64
+        var command: [UInt8]
+    }
+
+    /// The commands of one appended entry, in slot order.
+    struct UnderWay {
+        var index: LogIndex
+        var term: Term
+        var tickets: [UInt64]
+    }
+
+    struct Reading {
+        var ticket: UInt64
+        var query: SpaceQuery
+    }
+
+    let group: GroupID
+    var raft: Raft
+    /// The generation of applied state in use, and how far it is applied.
+    var generation: UInt32
+    var applied: AppliedState
+    /// What the state store will hold for certain after a crash.
+    var durableApplied: LogIndex
+    /// A snapshot that the core has taken: the state switches over to it when this write is durable.
+    struct Installing {
+        var snapshot: SnapshotID
+        var sequence: UInt64
+    }
+    var installing: Installing?
+    /// How far the core lets the state machine go; taken up after the step that said so.
+    var pendingCommit: LogIndex?
+    var queue: [Waiting] = []
+    var underWay = RingBuffer<UnderWay>()
+    var commandsUnderWay = 0
+    /// Ascending by ticket, as asked.
+    var reading: [Reading] = []
+    /// The deadline that the timer heap holds for this replica.
+    var scheduled: Instant?
+    /// When to look whether the leader's node says that it leads this group.
+    var leaderCheckAt: Instant?
+    var leadershipTold: Term?
+    var isReady = false
+
+    init(group: GroupID, raft: Raft, generation: UInt32, applied: AppliedState) {
+        self.group = group
+        self.raft = raft
+        self.generation = generation
+        self.applied = applied
+        self.durableApplied = applied.index
+    }
+}
+
+extension Replica {
+    // Mutating only in name: reading through an owner's array in place saves a copy of the whole core.
+    mutating func cachedEntry(at index: LogIndex) -> Entry? { raft.cachedEntry(at: index) }
+    mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
+}
+
+struct GroupDeadline: Comparable {
+    var at: Instant
+    var group: GroupID
+    static func < (a: GroupDeadline, b: GroupDeadline) -> Bool { a.at != b.at ? a.at < b.at : a.group < b.group }
+}

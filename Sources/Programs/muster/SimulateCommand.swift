@@ -1,0 +1,191 @@
+import ClusterBase
+import Glibc
+import Simulator
+
+/// `muster simulate`: many seeds, some at a time, with a summary at the end.
+enum SimulateCommand {
+    static let help = """
+        usage: muster simulate [options]
+
+          --seeds A..B          seeds to run, one after the other (default 1..20)
+          --nodes N or N..M     size of the clusters, drawn per seed (default 3..7)
+          --seconds S           simulated seconds of faults per seed, before its recovery (default 60)
+          --minutes M           the same in minutes
+          --jobs J              seeds at once (default: the number of cores)
+          --budget-seconds T    stop after T seconds of wall time
+          --trace FILE          write one line per event to FILE; seeds then run one at a time
+          --mutant NAME         switch a built-in bug on (only in a build with -DMUTANTS)
+          --quiet               no progress bar
+
+        A failing run prints its seed and the first promise it broke; the same seed and options replay it exactly.
+        Exit code 1 means that a promise was broken.
+        """
+
+    struct Plan {
+        var seeds = 1...20
+        var nodes = 3...7
+        var chaos = Nanoseconds.seconds(60)
+        var jobs = 1
+        var budget: Double?
+        var trace: String?
+        var mutant: String?
+        var isQuiet = false
+    }
+
+    static func run(_ arguments: [String]) async throws -> Int32 {
+        var options = Options(arguments)
+        if options.flag("--help") {
+            print(help)
+            return 0
+        }
+        var plan = Plan()
+        plan.jobs = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        plan.seeds = try options.range("--seeds", 0...Int.max) ?? plan.seeds
+        plan.nodes = try options.range("--nodes", 1...15) ?? plan.nodes
+        if let seconds = try options.number("--seconds", 1...100_000) { plan.chaos = .seconds(Int64(seconds)) }
+        if let minutes = try options.number("--minutes", 1...10_000) { plan.chaos = .seconds(Int64(minutes) * 60) }
+        plan.jobs = try options.number("--jobs", 1...256) ?? plan.jobs
+        plan.budget = try options.number("--budget-seconds", 1...10_000_000).map(Double.init)
+        plan.trace = try options.value("--trace")
+        plan.mutant = try options.value("--mutant")
+        plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
+        try options.end()
+        if let mutant = plan.mutant { try MutantsCommand.require(mutant) }
+        print(
+            "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
+                + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))
+        if let trace = plan.trace { return try runTraced(plan, trace) }
+        return await runAll(plan)
+    }
+
+    static func simulation(_ seed: UInt64, _ plan: Plan) -> Simulation {
+        var random = PRNG(seed: seed).child(0x5EED)
+        let profile = Profile.draw(&random, nodes: plan.nodes)
+        return Simulation(seed: seed, profile: profile, chaos: plan.chaos, mutant: plan.mutant)
+    }
+
+    private static func runAll(_ plan: Plan) async -> Int32 {
+        let started = Console.seconds()
+        var summary = Summary()
+        await withTaskGroup(of: SimulationResult.self) { group in
+            var next = plan.seeds.lowerBound
+            func add(_ group: inout TaskGroup<SimulationResult>) {
+                if next > plan.seeds.upperBound || summary.mustStop(plan, started) { return }
+                let seed = UInt64(next)
+                next += 1
+                group.addTask { simulation(seed, plan).run() }
+            }
+            for _ in 0..<plan.jobs { add(&group) }
+            while let result = await group.next() {
+                summary.add(result, plan)
+                if !plan.isQuiet { summary.showProgress(plan, started) }
+                add(&group)
+            }
+        }
+        summary.print(plan, started)
+        return summary.failures.isEmpty ? 0 : 1
+    }
+
+    private static func runTraced(_ plan: Plan, _ path: String) throws -> Int32 {
+        let file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+        if file < 0 { throw UsageError("'\(path)' can't be written; name another file") }
+        defer { close(file) }
+        let started = Console.seconds()
+        var summary = Summary()
+        for seed in plan.seeds where !summary.mustStop(plan, started) {
+            var buffer = ""
+            let simulation = simulation(UInt64(seed), plan)
+            Console.write("seed \(seed)\n", to: file)
+            simulation.traceLine = { line in
+                buffer += line
+                buffer += "\n"
+                if buffer.utf8.count > 1 << 16 {
+                    Console.write(buffer, to: file)
+                    buffer = ""
+                }
+            }
+            let result = simulation.run()
+            Console.write(buffer + "end \(result.traceHash)\n", to: file)
+            summary.add(result, plan)
+        }
+        summary.print(plan, started)
+        return summary.failures.isEmpty ? 0 : 1
+    }
+}
+
+/// What all runs together did.
+struct Summary {
+    var runs = 0
+    var simulated = Nanoseconds.zero
+    var events: UInt64 = 0
+    var elections = 0
+    var operations = 0
+    var unknown = 0
+    var snapshots = 0
+    var changes = 0
+    var committed: UInt64 = 0
+    var faults = [Int](repeating: 0, count: Fault.allCases.count)
+    var failures: [SimulationResult] = []
+
+    func mustStop(_ plan: SimulateCommand.Plan, _ started: Double) -> Bool {
+        if !failures.isEmpty && plan.mutant != nil { return true }
+        if failures.count >= 10 { return true }
+        guard let budget = plan.budget else { return false }
+        return Console.seconds() - started >= budget
+    }
+
+    mutating func add(_ result: SimulationResult, _ plan: SimulateCommand.Plan) {
+        runs += 1
+        simulated += result.simulated
+        events += result.events
+        elections += result.elections
+        operations += result.operations
+        unknown += result.operationsUnknown
+        snapshots += result.snapshotsInstalled
+        changes += result.membershipChanges
+        committed += result.entriesCommitted
+        for i in faults.indices { faults[i] += result.faults[i] }
+        guard let violation = result.violation else { return }
+        failures.append(result)
+        let text = "\(violation)"
+        Swift.print(
+            "seed \(result.seed) broke a promise: \(text.count > 3_000 ? String(text.prefix(3_000)) + " …" : text)")
+        Swift.print(
+            "  replay: muster simulate --seeds \(result.seed)..\(result.seed) --nodes "
+                + "\(plan.nodes.lowerBound)..\(plan.nodes.upperBound) --seconds \(plan.chaos.count / 1_000_000_000)"
+                + (plan.mutant.map { " --mutant \($0)" } ?? ""))
+        fflush(nil)
+    }
+
+    func showProgress(_ plan: SimulateCommand.Plan, _ started: Double) {
+        let done = Double(runs) / Double(plan.seeds.count)
+        let width = 40
+        let filled = min(width, Int(done * Double(width)))
+        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
+        let speed = Double(simulated.count) / 1e9 / max(0.001, Console.seconds() - started)
+        Console.write(
+            "\r[\(bar)] \(runs)/\(plan.seeds.count) seeds, \(Int(speed)) simulated s/s, \(failures.count) failed ",
+            to: 2)
+    }
+
+    func print(_ plan: SimulateCommand.Plan, _ started: Double) {
+        if !plan.isQuiet { Console.write("\n", to: 2) }
+        let wall = max(0.001, Console.seconds() - started)
+        let cpu = max(0.001, Console.cpuSeconds())
+        let seconds = Double(simulated.count) / 1e9
+        Swift.print(
+            """
+            \(runs) seeds, \(Int(seconds)) simulated seconds in \(Int(wall * 1000)) ms of wall time and \(Int(cpu * 1000)) ms of CPU: \
+            \(Int(seconds / cpu)) simulated seconds per CPU second
+            \(events) events, \(elections) elections, \(committed) entries committed, \(changes) configurations applied, \
+            \(snapshots) snapshots installed
+            \(operations) client operations judged, \(unknown) of unknown outcome
+            """)
+        var line = "faults:"
+        for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 {
+            line += " \(fault) \(faults[Int(fault.rawValue)])"
+        }
+        Swift.print(line)
+        Swift.print(failures.isEmpty ? "no promise was broken" : "\(failures.count) runs broke a promise")
+    }
+}

@@ -1,0 +1,462 @@
+import ClusterBase
+import NodePorts
+import NodeRuntime
+import RaftCore
+import StoreLayout
+
+/// The shadow of one group: what was promised, by whom, and what really is on every disk. After every event it is held
+/// against what the nodes say. Numbers are those of the invariant list.
+final class ClusterChecker {
+    struct Committed {
+        var term: Term
+        var chain: UInt64
+    }
+
+    /// What is on a node's log disk for certain.
+    struct Shadow {
+        var replica: ReplicaID
+        var hard = HardState()
+        var base: LogIndex = .zero
+        var entries: [Committed] = []
+        var last: LogIndex { base.advanced(by: entries.count) }
+
+        /// The last acknowledgement that left the node.
+        var acknowledged: (term: Term, index: LogIndex) = (.zero, .zero)
+
+        func holds(_ index: LogIndex, _ chain: UInt64) -> Bool {
+            if index <= base { return true }
+            return index <= last && entries[index - base - 1].chain == chain
+        }
+    }
+
+    struct Seen {
+        var phase = Raft.Phase.follower
+        var term = Term.zero
+        var commit = LogIndex.zero
+        var applied = LogIndex.zero
+        var replica = ReplicaID(0)
+    }
+
+    let group: GroupID
+    /// Index 1 is at 0.
+    private(set) var committed: [Committed] = []
+    private var digests: [UInt64] = []
+    private var leaders: [(epoch: Epoch, term: Term, replica: ReplicaID)] = []
+    private var votes: [(term: Term, voter: ReplicaID, candidate: ReplicaID)] = []
+    private var configurations: [(index: LogIndex, configuration: Configuration)]
+    var shadows: [Shadow?]
+    private var seen: [Seen]
+    /// Nodes whose stored bytes the nemesis has changed.
+    var isTainted: [Bool]
+    /// Replicas that have lost what they promised, for good.
+    private var lostReplicas: [ReplicaID] = []
+    /// Nodes whose replica is known to be lost and must be replaced: wiped, or found damaged.
+    var isLost: [Bool]
+    private var isStarted: [Bool]
+
+    init(group: GroupID, nodes: Int, first: Configuration) {
+        self.group = group
+        configurations = [(.zero, first)]
+        shadows = (0..<nodes).map { Shadow(replica: ReplicaID(UInt64($0 + 1))) }
+        seen = Array(repeating: Seen(), count: nodes)
+        isTainted = Array(repeating: false, count: nodes)
+        isLost = Array(repeating: false, count: nodes)
+        isStarted = Array(repeating: false, count: nodes)
+    }
+
+    var lastCommitted: LogIndex { LogIndex(UInt64(committed.count)) }
+    private var latestConfigurationIndex: LogIndex { configurations[configurations.count - 1].index }
+    var latestConfiguration: Configuration { configurations[configurations.count - 1].configuration }
+
+    // MARK: After every event
+
+    func check(_ runtime: NodeEngine<SimulatedNode>, at node: Int, world: Simulation) {
+        runtime.inspect(group) { raft, applied in
+            #if MUTANTS
+            if let violation = raft.violation { world.fail("local invariant", "node \(node + 1): \(violation)") }
+            #endif
+            let before = seen[node]
+            if before.replica == raft.peer.replica && before.phase == raft.phase && before.term == raft.term
+                && before.commit == raft.commit && before.applied == applied.index
+            {
+                return
+            }
+            checkChange(raft, applied, before, node, world)
+            seen[node] = Seen(
+                phase: raft.phase, term: raft.term, commit: raft.commit, applied: applied.index,
+                replica: raft.peer.replica)
+        }
+    }
+
+    private func checkChange(
+        _ raft: borrowing Raft, _ applied: AppliedState, _ before: Seen, _ node: Int, _ world: Simulation
+    ) {
+        let isSame = before.replica == raft.peer.replica
+        if isSame && raft.term < before.term {
+            world.fail("2 terms never fall", "node \(node + 1) went from \(before.term) to \(raft.term)")
+        }
+        if isSame && raft.commit < before.commit {
+            world.fail("9 commit never falls", "node \(node + 1) went from \(before.commit) to \(raft.commit)")
+        }
+        if isSame && applied.index < before.applied {
+            world.fail("14 applied never falls", "node \(node + 1) went from \(before.applied) to \(applied.index)")
+        }
+        if raft.phase == .leader && (before.phase != .leader || before.term != raft.term || !isSame) {
+            checkNewLeader(raft, node, world)
+        }
+        if raft.commit > (isSame ? before.commit : .zero) {
+            checkCommit(raft, node, from: isSame ? before.commit : .zero, world)
+        }
+        if applied.index > .zero { checkApplied(applied, node, world) }
+    }
+
+    private func checkNewLeader(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        world.result.elections += 1
+        let epoch = raft.configuration.epoch
+        for known in leaders.reversed() where known.epoch == epoch && known.term == raft.term {
+            if known.replica != raft.peer.replica {
+                world.fail(
+                    "1 one leader per term",
+                    "replicas \(known.replica) and \(raft.peer.replica) both lead term \(raft.term)")
+            }
+            return
+        }
+        leaders.append((epoch, raft.term, raft.peer.replica))
+        checkVotes(raft, node, world)
+        // Leader completeness: the log of every new leader holds all that is committed.
+        guard let last = committed.last else { return }
+        let index = lastCommitted
+        if raft.lastIndex < index || (raft.term(at: index) ?? last.term) != last.term
+            || (last.chain != 0 && (raft.chain(at: index) ?? last.chain) != last.chain)
+        {
+            world.fail(
+                "12 leader completeness",
+                "node \(node + 1) leads term \(raft.term) without the committed entry \(index) of term \(last.term)")
+        }
+    }
+
+    /// A leader was elected by a majority of votes that were really cast for it in its term.
+    private func checkVotes(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        let isElected = isMajority(of: raft.configuration) { member in
+            votes.contains { $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica }
+        }
+        if !isElected {
+            world.fail("30 votes of a majority", "node \(node + 1) leads term \(raft.term) without a majority of its votes")
+        }
+    }
+
+    private func isMajority(of configuration: Configuration, _ holds: (Member) -> Bool) -> Bool {
+        var old = (needed: 0, held: 0)
+        var new = (needed: 0, held: 0)
+        for member in configuration.members where member.role.isVoting {
+            let isHeld = holds(member)
+            if member.role.votesInOldHalf {
+                old.needed += 1
+                old.held += isHeld ? 1 : 0
+            }
+            if member.role.votesInNewHalf {
+                new.needed += 1
+                new.held += isHeld ? 1 : 0
+            }
+        }
+        return old.held > old.needed / 2 && new.held > new.needed / 2
+    }
+
+    /// What a leader counts of the others is on their disks, and equal to its own log.
+    private func checkMatches(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        for member in raft.configuration.members {
+            let other = Int(member.peer.node.rawValue) - 1
+            guard let match = raft.match(of: member.peer.replica), !isLost[other], !isTainted[other] else { continue }
+            guard let shadow = shadows[other], shadow.replica == member.peer.replica else { continue }
+            let isHeld = raft.chain(at: match).map { shadow.holds(match, $0) } ?? (match <= shadow.last)
+            if !isHeld {
+                world.fail(
+                    "23 match is what a member holds",
+                    "node \(node + 1) counts \(match) of \(member.peer), whose disk ends at \(shadow.last)")
+            }
+        }
+    }
+
+    private func checkCommit(_ raft: borrowing Raft, _ node: Int, from: LogIndex, _ world: Simulation) {
+        var index = max(from, raft.base.index).next
+        let firstNew = lastCommitted.next
+        while index <= raft.commit {
+            if let term = raft.term(at: index) {
+                // Zero where the entry has left the cache within the turn that committed it.
+                let chain = raft.chain(at: index) ?? 0
+                if index <= lastCommitted {
+                    let position = Int(index.rawValue) - 1
+                    let known = committed[position]
+                    if known.chain == 0 { committed[position].chain = chain }
+                    if known.term != term || (chain != 0 && known.chain != 0 && known.chain != chain) {
+                        return world.fail(
+                            "13 state-machine safety",
+                            "node \(node + 1) committed term \(term) at \(index), where term \(known.term) was committed"
+                        )
+                    }
+                } else if index == lastCommitted.next {
+                    committed.append(Committed(term: term, chain: chain))
+                } else {
+                    return world.fail(
+                        "11 commit without a gap", "node \(node + 1) knows of commit \(index) after \(lastCommitted)")
+                }
+            }
+            index = index.next
+        }
+        if lastCommitted >= firstNew { checkQuorum(raft, node, world) }
+        checkMatches(raft, node, world)
+    }
+
+    /// What was just committed for the first time is on the disks of a majority of the configuration in force.
+    private func checkQuorum(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        guard let last = committed.last, last.chain != 0 else { return }
+        let index = lastCommitted
+        // The configuration that counted it: the one in force just before it.
+        var counting = configurations[0].configuration
+        for known in configurations where known.index < index { counting = known.configuration }
+        let isHeld = isMajority(of: counting) { member in
+            let other = Int(member.peer.node.rawValue) - 1
+            // One that has lost its data since it acknowledged is a loss that the run allows.
+            if lostReplicas.contains(member.peer.replica) { return true }
+            guard let shadow = shadows[other], shadow.replica == member.peer.replica else { return false }
+            return shadow.holds(index, last.chain)
+        }
+        if !isHeld {
+            world.fail("11 committed means durable at a majority", "node \(node + 1) committed \(index), held by too few voters")
+        }
+    }
+
+    private func checkApplied(_ applied: AppliedState, _ node: Int, _ world: Simulation) {
+        let position = Int(applied.index.rawValue) - 1
+        if applied.index > lastCommitted {
+            return world.fail(
+                "13 state-machine safety", "node \(node + 1) applied \(applied.index), which is not committed")
+        }
+        if committed[position].chain == 0 { committed[position].chain = applied.chain }
+        if committed[position].chain != applied.chain {
+            return world.fail("13 state-machine safety", "node \(node + 1) applied another entry \(applied.index)")
+        }
+        while digests.count <= position { digests.append(0) }
+        if digests[position] == 0 {
+            digests[position] = applied.digest
+        } else if digests[position] != applied.digest {
+            world.fail("13 equal states", "node \(node + 1) holds another state at \(applied.index)")
+        }
+    }
+
+    func saw(_ event: Event, at node: Int, world: Simulation) {
+        switch event {
+        case .configurationApplied(let index, let configuration):
+            world.result.membershipChanges += 1
+            checkConfiguration(index, configuration, world)
+        case .diverged(let index):
+            world.fail("6 log matching", "node \(node + 1) found its log different at \(index)")
+        case .malformed(let peer, let problem):
+            world.fail("correct peers", "node \(node + 1) got \(problem) from \(peer)")
+        case .snapshotInstalled: world.result.snapshotsInstalled += 1
+        default: break
+        }
+    }
+
+    private func checkConfiguration(_ index: LogIndex, _ configuration: Configuration, _ world: Simulation) {
+        for known in configurations.reversed() where known.index == index {
+            if known.configuration != configuration {
+                world.fail("13 state-machine safety", "two configurations are in force at \(index)")
+            }
+            return
+        }
+        guard let last = configurations.last, index > last.index else { return }
+        configurations.append((index, configuration))
+        let voters = last.configuration.members.filter { $0.role.votesInNewHalf }.map(\.peer.replica)
+        let next = configuration.members.filter { $0.role.votesInNewHalf }.map(\.peer.replica)
+        let changed = Set(voters).symmetricDifference(next).count  // hash order: only counted
+        if !last.configuration.isJoint && !configuration.isJoint && changed > 1 {
+            world.fail(
+                "29 configurations chain", "configuration \(index) changes \(changed) voters without a joint step")
+        }
+        if configuration.replicaHighest < last.configuration.replicaHighest {
+            world.fail("32 replica ids are never reused", "the highest id fell at \(index)")
+        }
+    }
+
+    // MARK: What leaves a node
+
+    /// Nothing that promises something may leave before what it promises is on the disk.
+    func sent(_ message: Message, by node: Int, world: Simulation) {
+        switch message.body {
+        case .voteAnswer(let answer) where answer.isGranted: checkVote(message, node, world)
+        case .vote:
+            guard let shadow = shadows[node], shadow.replica == message.from.replica else { return }
+            if shadow.hard.term < message.term {
+                world.fail(
+                    "15 durable before sent", "node \(node + 1) campaigns in term \(message.term) before it is durable")
+            }
+            recordVote(message.term, message.from.replica, message.from.replica, world)
+        case .appendAnswer(let answer):
+            guard case .accepted(let match) = answer.verdict else { return }
+            guard let shadow = shadows[node], shadow.replica == message.from.replica else { return }
+            if shadow.last < match {
+                world.fail(
+                    "15 durable before sent", "node \(node + 1) acknowledged \(match) with \(shadow.last) on its disk")
+            }
+            shadows[node]?.acknowledged = (message.term, match)
+            if shadow.hard.term < message.term && match > .zero {
+                world.fail(
+                    "16 no entry without its term",
+                    "node \(node + 1) acknowledged in term \(message.term) before it is durable")
+            }
+        case .append:
+            for known in leaders.reversed() where known.term == message.term && known.epoch == message.epoch {
+                if known.replica != message.from.replica {
+                    world.fail(
+                        "1 one leader per term",
+                        "replica \(message.from.replica) leads term \(message.term) of \(known.replica)")
+                }
+                return
+            }
+        default: break
+        }
+    }
+
+    private func checkVote(_ message: Message, _ node: Int, _ world: Simulation) {
+        guard let shadow = shadows[node], shadow.replica == message.from.replica else { return }
+        let isDurable =
+            shadow.hard.term > message.term
+            || (shadow.hard.term == message.term && shadow.hard.votedFor == message.to.replica)
+        if !isDurable {
+            world.fail(
+                "15 durable before sent",
+                "node \(node + 1) answered a vote of term \(message.term) before it is durable")
+        }
+        recordVote(message.term, message.from.replica, message.to.replica, world)
+    }
+
+    private func recordVote(_ term: Term, _ voter: ReplicaID, _ candidate: ReplicaID, _ world: Simulation) {
+        for known in votes.reversed() where known.term == term && known.voter == voter {
+            if known.candidate != candidate {
+                world.fail(
+                    "3 one vote per term",
+                    "replica \(voter) voted for \(known.candidate) and \(candidate) in term \(term)")
+            }
+            return
+        }
+        votes.append((term, voter, candidate))
+    }
+
+    // MARK: Disks
+
+    func becameDurable(_ write: GroupWrite, at node: Int, world: Simulation) {
+        guard write.group == group else { return }
+        if write.act == .destroy {
+            if shadows[node]?.replica == write.replica { shadows[node] = nil }
+            seen[node] = Seen()
+            return
+        }
+        if write.act == .create {
+            shadows[node] = Shadow(replica: write.replica)
+            isTainted[node] = false
+            isLost[node] = false
+            seen[node] = Seen()
+            return
+        }
+        guard var shadow = shadows[node], shadow.replica == write.replica else { return }
+        shadows[node] = nil
+        if write.write.hardState.term < shadow.hard.term {
+            world.fail(
+                "2 terms never fall",
+                "node \(node + 1) wrote term \(write.write.hardState.term) over \(shadow.hard.term)")
+        }
+        shadow.hard = write.write.hardState
+        if let base = write.write.base {
+            if write.write.snapshot != nil {
+                shadow.entries.removeAll(keepingCapacity: true)
+                shadow.base = base.index
+            } else if base.index > shadow.base {
+                shadow.entries.removeFirst(min(shadow.entries.count, base.index - shadow.base))
+                shadow.base = base.index
+            }
+        }
+        for entry in write.write.entries {
+            if entry.index <= shadow.base { continue }
+            let position = entry.index - shadow.base - 1
+            if position < shadow.entries.count { shadow.entries.removeLast(shadow.entries.count - position) }
+            shadow.entries.append(Committed(term: entry.term, chain: entry.chain))
+        }
+        if shadow.last > write.write.last { shadow.entries.removeLast(shadow.last - write.write.last) }
+        // A leader never takes back what it sent, so within a term a follower's log never shrinks below what it acknowledged.
+        if shadow.acknowledged.term == write.write.hardState.term && shadow.last < shadow.acknowledged.index {
+            world.fail(
+                "20 nothing promised is forgotten",
+                "node \(node + 1) cut its log at \(shadow.last), having acknowledged \(shadow.acknowledged.index) in the same term")
+        }
+        for entry in write.write.entries where entry.term > write.write.hardState.term {
+            world.fail(
+                "16 no entry without its term",
+                "node \(node + 1) wrote term \(entry.term) under \(write.write.hardState.term)")
+        }
+        shadows[node] = shadow
+    }
+
+    func crashed(_ node: Int) {
+        // What was only in memory may be forgotten: term, commit and applied start again from the disk.
+        seen[node] = Seen()
+    }
+
+    func wiped(_ node: Int) {
+        if let shadow = shadows[node] { lostReplicas.append(shadow.replica) }
+        shadows[node] = nil
+        isLost[node] = true
+        isTainted[node] = false
+        seen[node] = Seen()
+    }
+
+    /// A start finds exactly what the disk held, or says that it is damaged.
+    func restarted(_ node: Int, _ replicas: [OpenedNode.Replica], _ damaged: [OpenedNode.Damage], world: Simulation) {
+        for found in damaged where found.group == group {
+            foundDamaged(node, found.replica, found.reason, world: world)
+        }
+        guard let found = replicas.first(where: { $0.group == group }) else { return }
+        guard let shadow = shadows[node], shadow.replica == found.replica else {
+            if shadows[node] == nil && isLost[node] {
+                world.fail(
+                    "32 replica ids are never reused", "node \(node + 1) came back as \(found.replica) without its data"
+                )
+            }
+            return
+        }
+        let lastChain = shadow.entries.last?.chain
+        if found.log.hardState.term != shadow.hard.term || found.log.hardState.votedFor != shadow.hard.votedFor
+            || found.log.last != shadow.last || (lastChain != nil && found.log.lastChain != lastChain)
+        {
+            world.fail(
+                "20 nothing promised is forgotten",
+                "node \(node + 1) restarted with term \(found.log.hardState.term), last \(found.log.last), where its disk held "
+                    + "term \(shadow.hard.term), last \(shadow.last)")
+        }
+    }
+
+    func foundDamaged(_ node: Int, _ replica: ReplicaID, _ reason: String, world: Simulation) {
+        guard let shadow = shadows[node], shadow.replica == replica || replica.rawValue == 0 else { return }
+        if !isTainted[node] {
+            world.fail("21 stores are never damaged by a crash", "node \(node + 1): \(reason)")
+        }
+        isLost[node] = true
+        lostReplicas.append(shadow.replica)
+    }
+
+    /// Whether some replica holds a configuration that is not known to be committed everywhere.
+    func hasPendingConfiguration(in world: Simulation) -> Bool {
+        for node in world.nodes {
+            let index = node.runtime?.inspect(group) { raft, _ in raft.lastConfigurationIndex }
+            if let index, index > latestConfigurationIndex { return true }
+        }
+        return false
+    }
+
+    /// Whether one more replica may lose its data without touching what was acknowledged.
+    func mayLose(_ node: Int) -> Bool {
+        if isTainted.contains(true) || isLost.contains(true) { return false }
+        let latest = latestConfiguration
+        return !latest.isJoint && latest.members.count { $0.role == .voter } >= 3
+    }
+}

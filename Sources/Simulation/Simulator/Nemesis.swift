@@ -1,0 +1,216 @@
+import ClusterBase
+import NodePorts
+import NodeRuntime
+import RaftCore
+
+/// Breaks things, and mends them after a while.
+struct Nemesis {
+    struct Damage {
+        var fault: Fault
+        var node: Int
+        /// The links that were cut, as pairs.
+        var links: [(from: Int, to: Int)] = []
+    }
+    /// By number; nil once mended.
+    var damages: [Damage?] = []
+}
+
+extension Simulation {
+    func nemesisTurn() {
+        guard recovery.phase == .chaos else { return }
+        let wait = nemesisRandom.within(Nanoseconds.milliseconds(20)...profile.faultIntervalMax)
+        plan(.nemesis, at: now + wait.count)
+        guard !profile.faults.isEmpty else { return }
+        // Changes of members are what the others must be mixed with.
+        let changesMembers = profile.faults.contains(.membership) && nemesisRandom.chance(1, in: 4)
+        strike(changesMembers ? .membership : profile.faults[nemesisRandom.below(profile.faults.count)])
+    }
+
+    private func strike(_ fault: Fault) {
+        let length = nemesisRandom.within(Nanoseconds.milliseconds(10)...profile.faultLengthMax).count
+        let node = nodes[nemesisRandom.below(nodes.count)]
+        switch fault {
+        case .crash: crash(node, restartAfter: length)
+        case .restartStorm:
+            for other in nodes where nemesisRandom.chance(1, in: 2) {
+                crash(other, restartAfter: nemesisRandom.within(0...1_000_000_000))
+            }
+        case .pause: pause(node, length)
+        case .wipe: wipe(node, length)
+        case .bitRot: rot(node, length)
+        case .diskStall:
+            node.diskStalledUntil = max(node.diskStalledUntil, now + length)
+        case .diskFull:
+            if node.isDiskFull { return }
+            node.isDiskFull = true
+            remember(Nemesis.Damage(fault: fault, node: node.number), length)
+        case .writeError: node.failsNextWrite = true
+        case .clockJump: node.jumpClock(by: nemesisRandom.within(0...5_000_000_000))
+        case .slowLink: slowLink(node, length)
+        case .brokenConnection: breakConnection(node)
+        case .partition, .isolateLeader, .oneWayPartition, .flappingPartition, .bridge: cut(fault, node, length)
+        case .membership: changeMembers()
+        case .transfer: transferLeadership()
+        }
+        count(fault)
+    }
+
+    private func count(_ fault: Fault) { result.faults[Int(fault.rawValue)] += 1 }
+
+    private func remember(_ damage: Nemesis.Damage, _ length: Int64) {
+        nemesis.damages.append(damage)
+        plan(.mend, at: now + length, a: UInt64(nemesis.damages.count - 1))
+    }
+
+    func mend(_ number: UInt64) {
+        guard let damage = nemesis.damages[Int(number)] else { return }
+        // What a run leaves broken for its recovery stays so.
+        if recovery.leftBehind.contains(damage.node) && recovery.phase != .chaos && damage.fault == .diskFull { return }
+        nemesis.damages[Int(number)] = nil
+        for link in damage.links { network.block(link.from, link.to, by: -1) }
+        switch damage.fault {
+        case .slowLink:
+            for other in nodes where other.number != damage.node {
+                network.slowness[damage.node * nodes.count + other.number] = 0
+                network.slowness[other.number * nodes.count + damage.node] = 0
+            }
+        case .diskFull: nodes[damage.node].isDiskFull = false
+        case .flappingPartition where recovery.phase == .chaos && nemesisRandom.chance(3, in: 4):
+            cutLinks(damage.links, .flappingPartition, damage.node, nemesisRandom.within(5_000_000...400_000_000))
+        default: break
+        }
+    }
+
+    private func pause(_ node: SimulatedNode, _ length: Int64) {
+        if node.isRunning && node.pausedUntil <= now { node.pausedUntil = now + length }
+    }
+
+    private func wipe(_ node: SimulatedNode, _ length: Int64) {
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers else { return }
+        crash(node, restartAfter: length)
+        node.wipe()
+        for checker in checkers { checker.wiped(node.number) }
+    }
+
+    /// Changes a bit of something stored, while the process is down, so that its next start must notice.
+    private func rot(_ node: SimulatedNode, _ length: Int64) {
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers, node.isRunning else { return }
+        crash(node, restartAfter: length)
+        let isLoss = nemesisRandom.chance(1, in: 4)
+        let key = isLoss ? node.logDisk.loseRecord(&nemesisRandom) : node.logDisk.rot(&nemesisRandom)
+        guard let key else { return }
+        for checker in checkers where key.bigEndian64(at: 0) == checker.group.rawValue {
+            checker.isTainted[node.number] = true
+        }
+    }
+
+    private func slowLink(_ node: SimulatedNode, _ length: Int64) {
+        let nanosecondsPerByte = nemesisRandom.within(1_000...40_000)
+        for other in nodes where other !== node && nemesisRandom.chance(1, in: 2) {
+            network.slowness[node.number * nodes.count + other.number] = nanosecondsPerByte
+            if nemesisRandom.chance(1, in: 2) {
+                network.slowness[other.number * nodes.count + node.number] = nanosecondsPerByte
+            }
+        }
+        remember(Nemesis.Damage(fault: .slowLink, node: node.number), length)
+    }
+
+    private func breakConnection(_ node: SimulatedNode) {
+        let other = nodes[nemesisRandom.below(nodes.count)]
+        guard other !== node, other.isRunning, node.isRunning else { return }
+        plan(.link, at: now, node: node, a: UInt64(other.number), b: 0)
+        plan(.link, at: now, node: other, a: UInt64(node.number), b: 0)
+        plan(.link, at: now + 3_000_000, node: node, a: UInt64(other.number), b: 1)
+        plan(.link, at: now + 3_000_000, node: other, a: UInt64(node.number), b: 1)
+    }
+
+    private func cut(_ fault: Fault, _ node: SimulatedNode, _ length: Int64) {
+        var links: [(from: Int, to: Int)] = []
+        let victim = fault == .isolateLeader ? (leader(of: checkers[0].group) ?? node) : node
+        switch fault {
+        case .isolateLeader:
+            for other in nodes where other !== victim {
+                links += [(victim.number, other.number), (other.number, victim.number)]
+            }
+        case .oneWayPartition:
+            for other in nodes where other !== victim && nemesisRandom.chance(2, in: 3) {
+                links.append((victim.number, other.number))
+            }
+        case .bridge:
+            // Two nodes that are each linked to one other only: elections with partial connections.
+            let bridge = nodes[nemesisRandom.below(nodes.count)]
+            for other in nodes where other !== victim && other !== bridge {
+                links += [(victim.number, other.number), (other.number, victim.number)]
+            }
+        default:
+            var side = nodes.map { _ in nemesisRandom.chance(1, in: 2) }
+            side[victim.number] = true
+            for a in nodes {
+                for b in nodes where side[a.number] != side[b.number] { links.append((a.number, b.number)) }
+            }
+        }
+        cutLinks(links, fault, victim.number, length)
+    }
+
+    private func cutLinks(_ links: [(from: Int, to: Int)], _ fault: Fault, _ node: Int, _ length: Int64) {
+        for link in links { network.block(link.from, link.to, by: 1) }
+        remember(Nemesis.Damage(fault: fault, node: node, links: links), length)
+    }
+
+    func mendEverything(except kept: [Int]) {
+        for i in nemesis.damages.indices {
+            if let damage = nemesis.damages[i], damage.fault == .diskFull, kept.contains(damage.node) { continue }
+            mend(UInt64(i))
+        }
+    }
+
+    // MARK: The group's own changes
+
+    func leader(of group: GroupID) -> SimulatedNode? {
+        var found: SimulatedNode?
+        var highest = Term.zero
+        for node in nodes {
+            node.runtime?.inspect(group) { raft, _ in
+                if raft.isLeader && raft.term > highest {
+                    highest = raft.term
+                    found = node
+                }
+            }
+        }
+        return found
+    }
+
+    private func transferLeadership() {
+        let group = checkers[nemesisRandom.below(checkers.count)].group
+        guard let leader = leader(of: group), leader.pausedUntil <= now else { return }
+        let target: ReplicaID? =
+            nemesisRandom.chance(1, in: 2)
+            ? nil
+            : leader.runtime?.inspect(group) { raft, _ in
+                raft.configuration.members[nemesisRandom.below(raft.configuration.members.count)].peer.replica
+            }
+        turn(leader, .request(.transferLeadership(group, to: target), ticket: Caretaker.ticket))
+    }
+
+    private func changeMembers() {
+        let checker = checkers[nemesisRandom.below(checkers.count)]
+        guard let leader = leader(of: checker.group), leader.pausedUntil <= now else { return }
+        guard !checker.isLost.contains(true), !checker.isTainted.contains(true) else { return }
+        let members = checker.latestConfiguration.members
+        let voters = members.filter { $0.role == .voter }
+        var steps: [MembershipStep] = []
+        for member in members where nemesisRandom.chance(1, in: 3) {
+            if member.role == .learner {
+                steps.append(
+                    nemesisRandom.chance(1, in: 2) ? .promote(member.peer.replica) : .remove(member.peer.replica))
+            } else if voters.count - steps.count > 3
+                || (voters.count == 3 && steps.isEmpty && nemesisRandom.chance(1, in: 6))
+            {
+                steps.append(
+                    nemesisRandom.chance(1, in: 2) ? .remove(member.peer.replica) : .demote(member.peer.replica))
+            }
+        }
+        guard !steps.isEmpty else { return }
+        turn(leader, .request(.changeMembership(checker.group, steps), ticket: Caretaker.ticket))
+    }
+}

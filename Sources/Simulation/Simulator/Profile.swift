@@ -1,0 +1,113 @@
+public import ClusterBase
+public import NodeRuntime
+import RaftCore
+
+/// One kind of harm that a run may do to its cluster.
+public enum Fault: UInt8, CaseIterable, Sendable {
+    case crash, restartStorm, pause, wipe
+    case partition, isolateLeader, oneWayPartition, flappingPartition, bridge, slowLink, brokenConnection
+    case diskStall, diskFull, writeError, bitRot
+    case clockJump
+    case membership, transfer
+
+    /// Whether a replica may lose what it promised: at most one at a time, until it is replaced.
+    var losesData: Bool { self == .wipe || self == .bitRot }
+}
+
+/// What one seed draws: which faults there are and how strong, how the network, the disks and the clocks behave, and
+/// how tight the bounds of the nodes are. Swarm style: a run has some of everything, and no run has all.
+public struct Profile: Sendable {
+    public var nodes = 5
+    public var groups = 1
+    public var clients = 6
+    public var keys: UInt64 = 10
+    public var thinkTimeMax = Nanoseconds.milliseconds(80)
+    public var operationTimeout = Nanoseconds.seconds(4)
+    public var attemptTimeout = Nanoseconds.milliseconds(700)
+
+    /// One way, between two nodes of a region and of two regions.
+    public var latencyNear = Nanoseconds.microseconds(200)
+    public var latencyFar = Nanoseconds.microseconds(200)
+    public var regions = 1
+    public var jitterPercent: Int64 = 30
+    public var lossPerMille: UInt64 = 0
+    public var duplicatePerMille: UInt64 = 0
+    public var reorderPerMille: UInt64 = 0
+
+    public var diskLatency = Nanoseconds.microseconds(150)
+    public var clockDriftPPMMax: Int64 = 50
+    public var resetsConnections = true
+    /// Every frame goes through its bytes on the way.
+    public var encodesFrames = false
+
+    public var faults: [Fault] = []
+    public var faultIntervalMax = Nanoseconds.seconds(4)
+    public var faultLengthMax = Nanoseconds.seconds(5)
+
+    public var settings = NodeSettings()
+
+    public init() {}
+
+    /// Draws a profile. `nodes` bounds the size of the cluster.
+    public static func draw(_ random: inout PRNG, nodes: ClosedRange<Int>) -> Profile {
+        var p = Profile()
+        p.nodes = nodes.lowerBound + random.below(nodes.count)
+        p.groups = random.chance(1, in: 5) ? 2 + random.below(2) : 1
+        p.clients = 2 + random.below(7)
+        p.keys = 1 + random.below(12)
+        p.thinkTimeMax = .milliseconds(random.within(10...150))
+        let beat = random.within(15...60)
+        p.settings.liveness.beatInterval = .milliseconds(beat)
+        p.settings.liveness.suspicionFloor = .milliseconds(beat * 3 + random.within(5...60))
+        p.settings.raft.suspicion = p.settings.liveness.suspicionFloor
+        p.drawNetwork(&random)
+        p.diskLatency = .microseconds(random.chance(1, in: 5) ? random.within(1_000...20_000) : random.within(30...600))
+        p.clockDriftPPMMax = random.chance(1, in: 4) ? 100_000 : 100
+        p.resetsConnections = !random.chance(1, in: 4)
+        p.encodesFrames = random.chance(1, in: 6)
+        // One run in sixteen is without faults: there nothing may happen that needs an excuse.
+        if !random.chance(1, in: 16) {
+            let share = 1 + random.below(UInt64(3))
+            for fault in Fault.allCases where random.chance(share, in: 4) { p.faults.append(fault) }
+        }
+        p.faultIntervalMax = .milliseconds(random.within(300...8_000))
+        p.faultLengthMax = .milliseconds(random.within(200...12_000))
+        p.drawBounds(&random)
+        return p
+    }
+
+    private mutating func drawNetwork(_ random: inout PRNG) {
+        latencyNear = .microseconds(random.within(30...1_000))
+        latencyFar = latencyNear
+        if random.chance(1, in: 4) {
+            regions = 2 + random.below(2)
+            latencyFar = .milliseconds(random.within(5...90))
+        }
+        jitterPercent = random.within(0...100)
+        if random.chance(1, in: 3) { lossPerMille = random.below(UInt64(120)) }
+        if random.chance(1, in: 3) { duplicatePerMille = random.below(UInt64(200)) }
+        if random.chance(1, in: 3) { reorderPerMille = random.below(UInt64(200)) }
+    }
+
+    /// Tight bounds make rare paths common: windows that fill, caches that miss, logs that are cut, small snapshots.
+    private mutating func drawBounds(_ random: inout PRNG) {
+        if random.chance(1, in: 2) {
+            settings.raft.inflightMessagesMax = 1 + random.below(16)
+            settings.raft.appendEntriesMax = random.chance(1, in: 3) ? 1 : 1 + random.below(32)
+            settings.raft.appendBytesMax = 200 + random.below(8_000)
+            settings.raft.inflightBytesMax = 400 + random.below(40_000)
+            settings.raft.uncommittedBytesMax = 2_000 + random.below(60_000)
+        }
+        settings.raft.cacheBytesMax = random.chance(1, in: 2) ? random.below(20_000) : 4 << 20
+        settings.raft.promotionStability = .milliseconds(random.within(100...2_000))
+        settings.raft.promotionLagMax = 20 + random.below(200)
+        settings.packCommandsMax = 1 + random.below(32)
+        settings.flushEntries = 20 + random.below(UInt64(600))
+        settings.flushInterval = .milliseconds(random.within(500...10_000))
+        settings.trailingEntries = random.below(UInt64(200))
+        settings.cutEntriesMin = 1 + random.below(UInt64(200))
+        settings.snapshotPieceBytesMax = 1_000 + random.below(30_000)
+        settings.snapshotWindow = 2 + random.below(UInt64(6))
+        settings.snapshotTimeout = .seconds(3)
+    }
+}

@@ -1,0 +1,172 @@
+import ClusterBase
+import NodeRuntime
+import RaftCore
+import StoreLayout
+
+/// The end of a run: no new faults, a core of nodes is mended, and the groups must come back within a bound. The rest
+/// may stay as broken as it is: a group must not need them.
+struct Recovery {
+    enum Phase { case chaos, healing, settling, done }
+    var phase = Phase.chaos
+    var leftBehind: [Int] = []
+    var began: Int64 = 0
+    /// When each group last answered a client, since the recovery began. Index is the group's number less one.
+    private(set) var successes: [Int64] = []
+
+    mutating func begin(at time: Int64, groups: Int) {
+        phase = .healing
+        began = time
+        successes = Array(repeating: 0, count: groups)
+    }
+
+    mutating func sawSuccess(_ group: GroupID, at time: Int64) {
+        let i = Int(group.rawValue) - 1
+        if phase == .healing && i < successes.count && time > began { successes[i] = time }
+    }
+
+    /// Faults have stopped; by then every group answers its clients again.
+    static let answersWithin: Int64 = 30_000_000_000
+    /// And by then all replicas of the core hold the same.
+    static let settlesWithin: Int64 = 60_000_000_000
+}
+
+extension Simulation {
+    func beginRecovery() {
+        recovery.begin(at: now, groups: profile.groups)
+        recovery.leftBehind = chooseLeftBehind()
+        mendEverything(except: recovery.leftBehind)
+        for node in nodes {
+            if recovery.leftBehind.contains(node.number) {
+                abandonNode(node)
+                continue
+            }
+            node.pausedUntil = 0
+            node.diskStalledUntil = min(node.diskStalledUntil, now)
+            node.isDiskFull = false
+            node.failsNextWrite = false
+            if !node.isRunning { start(node) }
+            if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
+        }
+        for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
+    }
+
+    /// Nodes that stay broken: never so many that a group could not do without them.
+    private func chooseLeftBehind() -> [Int] {
+        guard !profile.faults.isEmpty, nemesisRandom.chance(1, in: 2) else { return [] }
+        var left: [Int] = []
+        var candidates = Array(nodes.indices)
+        while !candidates.isEmpty {
+            let node = candidates.remove(at: nemesisRandom.below(candidates.count))
+            if checkers.allSatisfy({ canDoWithout(left + [node], $0) }) { left.append(node) }
+            if nemesisRandom.chance(1, in: 2) { break }
+        }
+        return left
+    }
+
+    private func canDoWithout(_ left: [Int], _ checker: ClusterChecker) -> Bool {
+        // Every configuration that some replica may still act by must keep its majority.
+        var all = [checker.latestConfiguration]
+        for node in nodes {
+            if let known = node.runtime?.inspect(checker.group, { raft, _ in raft.configuration }),
+                !known.members.isEmpty
+            {
+                all.append(known)
+            }
+        }
+        if all.contains(where: { $0 != all[0] }) || isChangingMembers { return false }
+        let intact = all[0].members.filter { member in
+            let node = Int(member.peer.node.rawValue) - 1
+            return member.role == .voter && !left.contains(node) && !checker.isLost[node] && !checker.isTainted[node]
+        }
+        return intact.count > all[0].members.count { $0.role == .voter } / 2
+    }
+
+    /// A node that nobody mends: dead, cut off, or with a disk that hangs for good.
+    private func abandonNode(_ node: SimulatedNode) {
+        switch nemesisRandom.below(UInt64(3)) {
+        case 0:
+            node.isDown = true
+            crash(node, restartAfter: nil)
+        case 1:
+            for other in nodes where other !== node {
+                network.block(node.number, other.number, by: 1)
+                network.block(other.number, node.number, by: 1)
+            }
+        default:
+            node.diskStalledUntil = .max / 4
+        }
+    }
+
+    /// Returns true when the run has ended.
+    func checkRecovery() -> Bool {
+        let elapsed = now - recovery.began
+        switch recovery.phase {
+        case .healing:
+            if recovery.successes.allSatisfy({ $0 > recovery.began + 1_000_000_000 }) || profile.clients == 0 {
+                recovery.phase = .settling
+                recovery.began = now
+            } else if elapsed > Recovery.answersWithin && everyGroupWasAsked {
+                fail(
+                    "44 progress resumes",
+                    "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
+            }
+        case .settling:
+            if now % 50 == 0 || elapsed > Recovery.settlesWithin {
+                if isSettled {
+                    recovery.phase = .done
+                    return true
+                }
+            }
+            if elapsed > Recovery.settlesWithin {
+                fail("46 replicas become equal", "not within \(Recovery.settlesWithin / 1_000_000_000) s: \(summary)")
+            }
+        case .chaos, .done: break
+        }
+        return false
+    }
+
+    /// A group that no key belongs to has nobody to answer.
+    private var everyGroupWasAsked: Bool {
+        profile.keys >= UInt64(profile.groups) || recovery.successes.allSatisfy { $0 == 0 }
+    }
+
+    private var isSettled: Bool {
+        for checker in checkers {
+            guard let leader = leader(of: checker.group), let runtime = leader.runtime else { return false }
+            let state = runtime.inspect(checker.group) { raft, applied in
+                (raft.configuration, applied.index, raft.lastIndex)
+            }
+            guard let (configuration, applied, last) = state, applied == last, !configuration.isJoint else {
+                return false
+            }
+            for member in configuration.members {
+                let node = nodes[Int(member.peer.node.rawValue) - 1]
+                if recovery.leftBehind.contains(node.number) { continue }
+                let theirs = node.runtime?.inspect(checker.group) { raft, applied in (raft.peer.replica, applied.index)
+                }
+                if checker.isLost[node.number] || checker.isTainted[node.number] { continue }
+                guard let (replica, index) = theirs, replica == member.peer.replica, index == applied else {
+                    return false
+                }
+            }
+        }
+        return true
+    }
+
+    /// Where everybody stands, for the report of a run that did not recover.
+    var summary: String {
+        var text = "left behind \(recovery.leftBehind.map { $0 + 1 }); "
+        for node in nodes {
+            for checker in checkers {
+                let part = node.runtime?.inspect(checker.group) { raft, applied in
+                    "n\(node.number + 1)/g\(checker.group) \(raft.phase) r\(raft.peer.replica) t\(raft.term) "
+                        + "leader \(raft.leader.map { "\($0)" } ?? "-") commit \(raft.commit) last \(raft.lastIndex) "
+                        + "durable \(raft.durable) applied \(applied.index) config \(raft.configurationIndex) "
+                        + raft.describedProgress
+                }
+                text += "[\(part ?? "n\(node.number + 1) has no replica, running \(node.isRunning)")] "
+            }
+        }
+        return text
+    }
+}

@@ -1,0 +1,458 @@
+public import ClusterBase
+import FleetModel
+import HistoryChecker
+import NodePorts
+import NodeRuntime
+import RaftCore
+import StoreLayout
+import WireFormat
+
+/// A promise that a run saw broken.
+public struct BrokenPromise: Sendable, CustomStringConvertible {
+    public var promise: String
+    public var detail: String
+    /// Simulated time since the start.
+    public var at: Nanoseconds
+    public var description: String { "\(promise): \(detail) (at \(at.milliseconds) ms)" }
+}
+
+/// What one run did and found.
+public struct SimulationResult: Sendable {
+    public var seed: UInt64
+    public var violation: BrokenPromise?
+    public var simulated = Nanoseconds.zero
+    public var events: UInt64 = 0
+    /// A hash over every event in order: equal for equal seeds, on every machine.
+    public var traceHash: UInt64 = 0
+    public var elections = 0
+    public var operations = 0
+    public var operationsUnknown = 0
+    /// How often each fault struck, in the order of `Fault.allCases`.
+    public var faults = [Int](repeating: 0, count: Fault.allCases.count)
+    public var snapshotsInstalled = 0
+    public var membershipChanges = 0
+    public var entriesCommitted: UInt64 = 0
+}
+
+/// A whole cluster in one value of time: real nodes (`NodeEngine` over `RaftCore`, `StoreLayout` and the key space),
+/// simulated network, disks and clocks, clients, an operator, and a nemesis. One seed decides everything.
+///
+///     chaos: faults strike, clients work ──▶ faults stop, a core of nodes heals ──▶ the group must come back in time
+///
+/// Every step is checked against a shadow of what was promised; the clients' history is checked for linearizability.
+public final class Simulation {
+    public let seed: UInt64
+    public let profile: Profile
+    let chaosEnd: Int64
+
+    private(set) var now: Int64 = 0
+    private var order: UInt64 = 0
+    private var events = Heap<WorldEvent>()
+    private var frames = Slab<PeerFrame>()
+    var answers = Slab<(ticket: UInt64, answer: ClientAnswer, node: Int)>()
+
+    var nodes: [SimulatedNode] = []
+    var network: Network
+    var clients: [SimulatedClient] = []
+    var checkers: [ClusterChecker] = []
+    var nemesis: Nemesis
+    var caretaker: Caretaker
+    var history = StreamingChecker()
+    /// The last value that any client saw of a key, which compare-and-sets expect.
+    var lastSeen: [UInt64?]
+    var result: SimulationResult
+
+    // A stream per purpose: a draw for one shifts no other.
+    private var networkRandom: PRNG
+    private var diskRandom: PRNG
+    var clientRandom: PRNG
+    var nemesisRandom: PRNG
+    var operatorRandom: PRNG
+
+    private var trace: ChainHash
+    /// Receives a line per event, if wanted.
+    public var traceLine: ((String) -> Void)?
+    var recovery = Recovery()
+    private var failedNodes: [Int] = []
+    private var electionsWhileSettling = 0
+
+    public init(seed: UInt64, profile: Profile, chaos: Nanoseconds, mutant: String? = nil) {
+        self.seed = seed
+        var profile = profile
+        #if MUTANTS
+        profile.settings.raft.mutant = mutant.flatMap { Mutant(rawValue: $0) }
+        #endif
+        self.profile = profile
+        chaosEnd = chaos.count
+        let random = PRNG(seed: seed)
+        networkRandom = random.child(1)
+        diskRandom = random.child(2)
+        clientRandom = random.child(3)
+        nemesisRandom = random.child(4)
+        operatorRandom = random.child(5)
+        trace = ChainHash(seed)
+        network = Network(count: profile.nodes)
+        nemesis = Nemesis()
+        caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
+        lastSeen = Array(repeating: nil, count: Int(profile.keys))
+        result = SimulationResult(seed: seed)
+        build(random.child(6))
+    }
+
+    private func build(_ source: PRNG) {
+        var random = source
+        for number in 0..<profile.nodes {
+            let drift = random.within(-profile.clockDriftPPMMax...profile.clockDriftPPMMax)
+            nodes.append(
+                SimulatedNode(
+                    world: self, number: number, driftPPM: drift, clockOffset: random.within(0...1_000_000_000_000)))
+        }
+        for group in 1...profile.groups {
+            let configuration = Configuration.voters(1...UInt64(profile.nodes))
+            checkers.append(ClusterChecker(group: GroupID(UInt64(group)), nodes: profile.nodes, first: configuration))
+            for node in nodes { node.install(group: GroupID(UInt64(group)), configuration) }
+        }
+        for number in 0..<profile.clients { clients.append(SimulatedClient(number: number, groups: profile.groups)) }
+        for node in nodes { start(node) }
+        for client in clients {
+            plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number))
+        }
+        plan(.nemesis, at: 1_000_000_000)
+        plan(.operatorTurn, at: 500_000_000)
+    }
+
+    // MARK: Running
+
+    /// Runs to the end, or to the first broken promise.
+    public func run() -> SimulationResult {
+        while result.violation == nil, let event = events.popFirst() {
+            now = event.at
+            if recovery.phase == .chaos && now >= chaosEnd {
+                checkCalm()
+                beginRecovery()
+            }
+            if now < Simulation.settledAt { electionsWhileSettling = result.elections }
+            if recovery.phase != .chaos && checkRecovery() { break }
+            process(event)
+        }
+        result.simulated = Nanoseconds(now)
+        result.traceHash = trace.value
+        if result.violation == nil { judgeHistory() }
+        for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
+        return result
+    }
+
+    /// By then a cluster that nothing disturbs has its leaders.
+    private static let settledAt: Int64 = 5_000_000_000
+
+    /// A healthy leader with all links up is never deposed.
+    private func checkCalm() {
+        guard profile.faults.isEmpty, profile.lossPerMille == 0, now > Simulation.settledAt else { return }
+        if result.elections > electionsWhileSettling {
+            fail(
+                "38 a healthy leader stays",
+                "\(result.elections - electionsWhileSettling) elections in a run without faults or losses")
+        }
+    }
+
+    func fail(_ promise: String, _ detail: String) {
+        if result.violation == nil {
+            result.violation = BrokenPromise(promise: promise, detail: detail, at: Nanoseconds(now))
+        }
+    }
+
+    func plan(_ kind: WorldEvent.Kind, at: Int64, node: SimulatedNode? = nil, a: UInt64 = 0, b: UInt64 = 0) {
+        order += 1
+        events.insert(
+            WorldEvent(
+                at: max(at, now), order: order, kind: kind, node: Int32(node?.number ?? -1), life: node?.life ?? 0,
+                a: a, b: b))
+    }
+
+    private func process(_ event: WorldEvent) {
+        result.events += 1
+        trace.add(UInt64(bitPattern: event.at))
+        trace.add(UInt64(event.kind.rawValue) << 32 | UInt64(UInt32(bitPattern: event.node)))
+        if let traceLine {
+            traceLine("\(event.at) \(event.kind) n\(event.node + 1) \(event.a) \(event.b) \(trace.value)")
+        }
+        let node = event.node >= 0 ? nodes[Int(event.node)] : nil
+        if let node, node.pausedUntil > now,
+            [.deliver, .wake, .logDone, .flushDone, .link, .request].contains(event.kind)
+        {
+            // A stopped process sees it when it goes on; its disk and its sockets keep it meanwhile.
+            if event.kind == .deliver || event.life == node.life {
+                order += 1
+                var later = event
+                later.at = node.pausedUntil
+                later.order = order
+                events.insert(later)
+            }
+            return
+        }
+        switch event.kind {
+        case .deliver: deliver(frames.take(event.a), to: node)
+        case .client: clientTurn(Int(event.a), stamp: event.b)
+        case .answer:
+            let arrived = answers.take(event.a)
+            takeAnswer(arrived.ticket, arrived.answer, from: arrived.node)
+        case .nemesis: nemesisTurn()
+        case .mend: mend(event.a)
+        case .operatorTurn: operatorTurn()
+        case .restart: if let node, event.life == node.life { start(node) }
+        case .wake, .logDone, .flushDone, .link, .request:
+            guard let node, event.life == node.life, node.isRunning else { return }
+            processAtNode(event, node)
+        }
+        drainFailures()
+    }
+
+    private func processAtNode(_ event: WorldEvent, _ node: SimulatedNode) {
+        switch event.kind {
+        case .wake:
+            guard event.a == node.wakeStamp else { return }
+            node.wakeAt = .max
+            turn(node, .tick)
+        case .logDone: finishLogWrite(node)
+        case .flushDone:
+            do throws(StoreError) {
+                try node.state.flush()
+                turn(node, .stateFlushed(ticket: event.a))
+            } catch {
+                turn(node, .storageFailed(error.message))
+            }
+        case .link:
+            let other = NodeID(event.a + 1)
+            turn(
+                node,
+                event.b == 0
+                    ? .linkBroken(other, .closed) : event.b == 1 ? .linkUp(other) : .linkBroken(other, .refused))
+        case .request: deliverRequest(client: Int(event.a), operation: event.b, to: node)
+        default: break
+        }
+    }
+
+    /// One turn of a node's engine, and the checks after it.
+    func turn(_ node: SimulatedNode, _ event: NodeEvent) {
+        guard let runtime = node.runtime else { return }
+        let local = node.local(now)
+        runtime.handle(event, now: local)
+        runtime.endTurn(now: local)
+        check(node)
+        scheduleWake(node)
+    }
+
+    private func scheduleWake(_ node: SimulatedNode) {
+        guard let runtime = node.runtime else { return }
+        let wanted = max(now, node.trueTime(of: runtime.deadline))
+        if wanted < node.wakeAt {
+            node.wakeAt = wanted
+            node.wakeStamp += 1
+            plan(.wake, at: wanted, node: node, a: node.wakeStamp)
+        }
+    }
+
+    // MARK: Network
+
+    func send(_ frame: PeerFrame, from: SimulatedNode, to target: NodeID) {
+        checkSent(frame, from)
+        let to = Int(target.rawValue) - 1
+        guard to >= 0, to < nodes.count, to != from.number else { return }
+        var random = networkRandom
+        defer { networkRandom = random }
+        if network.isBlocked(from.number, to) { return }
+        if profile.lossPerMille > 0 && random.below(UInt64(1_000)) < profile.lossPerMille { return }
+        let bytes = frame.simulatedBytes
+        if network.queue(from.number, to, now) > 2_000_000_000 { return }
+        let sent = network.departure(from.number, to, bytes, now)
+        var copies = 1
+        if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille { copies = 2 }
+        for _ in 0..<copies {
+            var delay = latency(from.number, to, &random)
+            if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
+                delay += random.within(0...(delay * 10 + 2_000_000))
+            }
+            plan(.deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)))
+        }
+    }
+
+    private func latency(_ from: Int, _ to: Int, _ random: inout PRNG) -> Int64 {
+        let base = (from % profile.regions == to % profile.regions ? profile.latencyNear : profile.latencyFar).count
+        return base + random.within(0...(base * profile.jitterPercent / 100))
+    }
+
+    func clientLatency() -> Int64 { profile.latencyNear.count + clientRandom.within(0...profile.latencyNear.count) }
+
+    private func throughBytes(_ frame: PeerFrame) -> PeerFrame {
+        guard profile.encodesFrames else { return frame }
+        do {
+            let decoded = try PeerFrame(serialized: frame.serialized())
+            if decoded != frame {
+                fail("wire format", "a frame came back changed from its bytes: \(frame) as \(decoded)")
+            }
+            return decoded
+        } catch {
+            fail("wire format", "a frame does not come back from its bytes: \(error)")
+            return frame
+        }
+    }
+
+    private func deliver(_ frame: PeerFrame, to node: SimulatedNode?) {
+        guard let node, node.isRunning else { return }
+        // A connection dies with the process at its other end: what an earlier life of the sender sent may still come,
+        // but not after its successor has been heard, which the receiver sees to by incarnation.
+        if network.isBlocked(Int(frame.from.rawValue) - 1, node.number) { return }
+        turn(node, .frame(frame))
+    }
+
+    // MARK: Disks
+
+    func diskDelay() -> Int64 {
+        let base = profile.diskLatency.count
+        return base + diskRandom.within(0...base)
+    }
+
+    private func finishLogWrite(_ node: SimulatedNode) {
+        guard let first = node.pendingLog.first else { return }
+        if first.endsAt > now || node.diskStalledUntil > now {
+            // The disk has stalled meanwhile.
+            let later = max(node.diskStalledUntil, first.endsAt)
+            plan(.logDone, at: later, node: node)
+            return
+        }
+        _ = node.pendingLog.popFirst()
+        if node.failsNextWrite || node.isDiskFull { return failLogWrite(node, first) }
+        write(first, to: node)
+        turn(node, .logWritten(ticket: first.ticket))
+    }
+
+    private func write(_ pending: SimulatedNode.PendingLogWrite, to node: SimulatedNode) {
+        do throws(StoreError) {
+            try node.logDisk.write(pending.batch, isSynced: true)
+        } catch {
+            return fail("simulation", "a disk without a fault failed: \(error.message)")
+        }
+        for item in pending.writes { checker(item.group)?.becameDurable(item, at: node.number, world: self) }
+    }
+
+    /// A write or its sync fails. What it wrote may be on the disk or not; nothing queued behind it is.
+    private func failLogWrite(_ node: SimulatedNode, _ pending: SimulatedNode.PendingLogWrite) {
+        let reason =
+            node.isDiskFull ? "no space left on the simulated disk" : "the simulated disk reports a write error"
+        let isThere = !node.isDiskFull && diskRandom.chance(1, in: 2)
+        node.failsNextWrite = false
+        #if MUTANTS
+        if profile.settings.raft.mutant == .failedSyncRetried {
+            // The kernel has marked the pages clean: the second try succeeds without having written anything.
+            return turn(node, .logWritten(ticket: pending.ticket))
+        }
+        #endif
+        if isThere { write(pending, to: node) }
+        node.pendingLog.removeAll()
+        turn(node, .storageFailed(reason))
+    }
+
+    // MARK: Life and death
+
+    /// Ends a node's process. What its disks had not finished may be there or not.
+    func crash(_ node: SimulatedNode, restartAfter: Int64?) {
+        guard node.isRunning else { return }
+        node.runtime = nil
+        node.life += 1
+        node.wakeAt = .max
+        node.pausedUntil = 0
+        let reached = diskRandom.below(node.pendingLog.count + 1)
+        var done = 0
+        while let write = node.pendingLog.popFirst() {
+            guard done < reached, !node.isDiskFull, !node.failsNextWrite else { continue }
+            done += 1
+            self.write(write, to: node)
+        }
+        node.failsNextWrite = false
+        node.logDisk.crash(&diskRandom)
+        node.state.crash(&diskRandom)
+        for checker in checkers { checker.crashed(node.number) }
+        if profile.resetsConnections {
+            for other in nodes where other !== node && other.isRunning && !network.isBlocked(node.number, other.number)
+            {
+                plan(.link, at: now + profile.latencyNear.count, node: other, a: UInt64(node.number), b: 0)
+                plan(.link, at: now + profile.latencyNear.count * 3, node: other, a: UInt64(node.number), b: 2)
+            }
+        }
+        if let restartAfter { plan(.restart, at: now + restartAfter, node: node) }
+    }
+
+    func start(_ node: SimulatedNode) {
+        guard !node.isRunning, !node.isDown else { return }
+        node.logDisk.fault = node.isDiskFull ? .noSpace : .none
+        do throws(DirectoryRefusal) {
+            let opened = try node.open(profile.settings)
+            for checker in checkers { checker.restarted(node.number, opened.replicas, opened.damaged, world: self) }
+            let local = node.local(now)
+            node.life += 1
+            let runtime = NodeEngine(
+                node: node.id, opened: opened, settings: profile.settings, ports: node,
+                seed: mix64(seed ^ mix64(UInt64(node.number) << 32 | opened.incarnation.rawValue)), now: local)
+            node.runtime = runtime
+            runtime.endTurn(now: local)
+            check(node)
+            scheduleWake(node)
+            for other in nodes where other !== node && other.isRunning {
+                plan(.link, at: now + profile.latencyNear.count * 2, node: other, a: UInt64(node.number), b: 1)
+            }
+        } catch {
+            // No space to note its new incarnation: the supervisor tries again.
+            node.logDisk.crash(&diskRandom)
+            plan(.restart, at: now + 500_000_000, node: node)
+        }
+    }
+
+    func take(_ report: NodeReport, from node: SimulatedNode) {
+        switch report {
+        case .storageFailed: failedNodes.append(node.number)
+        case .damaged(let group, let replica, let reason):
+            checker(group)?.foundDamaged(node.number, replica, reason, world: self)
+        case .event(let group, let event): checker(group)?.saw(event, at: node.number, world: self)
+        case .replicaRemoved: break
+        }
+    }
+
+    /// A node whose storage failed ends, and is started again by its supervisor.
+    private func drainFailures() {
+        while let number = failedNodes.popLast() {
+            crash(nodes[number], restartAfter: 200_000_000 + nemesisRandom.within(0...1_000_000_000))
+        }
+    }
+
+    func checker(_ group: GroupID) -> ClusterChecker? {
+        let i = Int(group.rawValue) - 1
+        return i >= 0 && i < checkers.count ? checkers[i] : nil
+    }
+
+    private func check(_ node: SimulatedNode) {
+        guard let runtime = node.runtime else { return }
+        for checker in checkers { checker.check(runtime, at: node.number, world: self) }
+    }
+
+    private func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {
+        for item in frame.messages { checker(item.group)?.sent(item.message, by: from.number, world: self) }
+    }
+}
+
+extension PeerFrame {
+    /// About what it takes on a wire, for slow links.
+    var simulatedBytes: Int {
+        var bytes = 80
+        for item in messages {
+            bytes += 64
+            if case .append(let append) = item.message.body {
+                for entry in append.entries { bytes += entry.byteCount }
+            }
+        }
+        for piece in snapshots {
+            bytes += 64
+            if case .piece(_, let payload, _, _) = piece.body { bytes += payload.count }
+        }
+        return bytes
+    }
+}

@@ -1,0 +1,95 @@
+import ClusterBase
+import NodePorts
+
+/// What is going to happen, ordered by true time and, at one time, by when it was planned.
+struct WorldEvent: Comparable {
+    enum Kind: UInt8 {
+        /// A frame arrives: `a` is its slot.
+        case deliver
+        /// A node's timer: `a` is the stamp it must still have.
+        case wake
+        /// The oldest log write of a node ends.
+        case logDone
+        /// A flush of applied state ends: `a` is its ticket.
+        case flushDone
+        /// A connection between two nodes ends or begins: `a` is the other node, `b` 0 for closed, 1 for up, 2 for refused.
+        case link
+        /// A client's turn: `a` is the client, `b` the stamp it must still have.
+        case client
+        /// A client's request reaches a node: `a` is the client, `b` the operation.
+        case request
+        /// An answer reaches a client or the operator: `a` is its slot.
+        case answer
+        /// The nemesis strikes.
+        case nemesis
+        /// Something that the nemesis broke is mended: `a` is its number.
+        case mend
+        case operatorTurn
+        case restart
+    }
+
+    var at: Int64
+    var order: UInt64
+    var kind: Kind
+    var node: Int32
+    /// The life of the node that this belongs to; of an earlier life it is void.
+    var life: UInt32
+    var a: UInt64
+    var b: UInt64
+
+    static func < (x: WorldEvent, y: WorldEvent) -> Bool { x.at != y.at ? x.at < y.at : x.order < y.order }
+}
+
+/// Slots that are used again, so that an event can carry something large as a number.
+struct Slab<Element> {
+    private var items: [Element?] = []
+    private var free: [Int] = []
+
+    mutating func put(_ element: Element) -> UInt64 {
+        if let slot = free.popLast() {
+            items[slot] = element
+            return UInt64(slot)
+        }
+        items.append(element)
+        return UInt64(items.count - 1)
+    }
+
+    mutating func take(_ slot: UInt64) -> Element {
+        guard let element = items[Int(slot)] else { preconditionFailure("slot \(slot) is empty") }
+        items[Int(slot)] = nil
+        free.append(Int(slot))
+        return element
+    }
+}
+
+/// The links between all ordered pairs of nodes.
+struct Network {
+    let count: Int
+    private(set) var blocked: [Int32]
+    /// Extra delay of a slow link, and until when its queue is full.
+    var slowness: [Int64]
+    private var busyUntil: [Int64]
+
+    init(count: Int) {
+        self.count = count
+        blocked = Array(repeating: 0, count: count * count)
+        slowness = Array(repeating: 0, count: count * count)
+        busyUntil = Array(repeating: 0, count: count * count)
+    }
+
+    func isBlocked(_ from: Int, _ to: Int) -> Bool { blocked[from * count + to] > 0 }
+
+    /// Blocks nest: a link that two faults cut is whole again when both are mended.
+    mutating func block(_ from: Int, _ to: Int, by step: Int32) { blocked[from * count + to] += step }
+
+    /// When a frame of `bytes` that is sent at `now` has left a slow link: its bytes queue behind those before it.
+    mutating func departure(_ from: Int, _ to: Int, _ bytes: Int, _ now: Int64) -> Int64 {
+        let link = from * count + to
+        if slowness[link] == 0 { return now }
+        let start = max(now, busyUntil[link])
+        busyUntil[link] = start + Int64(bytes) * slowness[link]
+        return busyUntil[link]
+    }
+
+    func queue(_ from: Int, _ to: Int, _ now: Int64) -> Int64 { max(0, busyUntil[from * count + to] - now) }
+}

@@ -1,0 +1,233 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import Testing
+
+private let group = GroupID(1)
+
+@Suite struct NodeEngineTests {
+    // MARK: Clients
+
+    @Test func `the commands of a turn share an entry, and each ticket has one answer`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        let tickets = (0..<100).map { _ in cluster.nextTicket() }
+        for ticket in tickets {
+            leader.engine?.handle(TestCluster.put("k\(ticket)", ticket: ticket), now: cluster.now)
+        }
+        leader.turn()
+        try cluster.run(for: .seconds(1))
+        var revisions: [Revision] = []
+        for ticket in tickets {
+            let answers = leader.answers(to: ticket)
+            guard answers.count == 1, case .applied(let result) = answers[0] else {
+                Issue.record("ticket \(ticket) was answered by \(answers)")
+                continue
+            }
+            #expect(result.outcome == .written(version: 1))
+            revisions.append(result.revision)
+        }
+        let entry = try #require(revisions.first).index
+        #expect(revisions == (0..<100).map { Revision(index: entry, slot: $0) })
+        for node in cluster.nodes { #expect(node.applied(group) == entry) }
+    }
+
+    @Test func `what is beyond the bound of waiting commands is refused, the rest is done`() throws {
+        var settings = NodeSettings()
+        settings.commandsQueuedMax = 10
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        let tickets = (0..<15).map { _ in cluster.nextTicket() }
+        for ticket in tickets { leader.engine?.handle(TestCluster.put("k", ticket: ticket), now: cluster.now) }
+        leader.turn()
+        try cluster.run(for: .seconds(1))
+        let answers = tickets.map { leader.answers(to: $0) }
+        #expect(answers[10...].allSatisfy { $0 == [.refused(.overloaded)] })
+        for answer in answers[..<10] {
+            guard answer.count == 1, case .applied = answer[0] else {
+                Issue.record("\(answer)")
+                continue
+            }
+        }
+    }
+
+    @Test func `commands whose entries are under way count against their own bound`() throws {
+        var settings = NodeSettings()
+        settings.commandsUnderWayMax = 4
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        for node in cluster.nodes { node.holdsWrites = true }
+        let tickets = (0..<6).map { _ in cluster.nextTicket() }
+        for ticket in tickets { leader.turn(TestCluster.put("k", ticket: ticket)) }
+        #expect(tickets.map { leader.answers(to: $0).count } == [0, 0, 0, 0, 1, 1])
+        #expect(leader.answers(to: tickets[5]) == [.refused(.overloaded)])
+        for node in cluster.nodes { try node.release() }
+        try cluster.run(for: .seconds(1))
+        #expect(tickets.map { leader.answers(to: $0).count } == [1, 1, 1, 1, 1, 1])
+    }
+
+    @Test func `a follower refuses commands with the leader's name, and unknown groups are refused`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        try cluster.run(for: .milliseconds(200))
+        let follower = try #require(cluster.nodes.first { $0 !== leader })
+        let peer = leader.inspect(group) { raft, _ in raft.peer }
+        follower.turn(TestCluster.put("k", ticket: 1))
+        #expect(follower.answers(to: 1) == [.refused(.notLeader(hint: peer))])
+        follower.turn(.request(.query(GroupID(9), .get(key: [1])), ticket: 2))
+        #expect(follower.answers(to: 2) == [.refused(.noSuchGroup)])
+        let large = [UInt8](repeating: 0, count: cluster.settings.raft.proposalBytesMax)
+        leader.turn(.request(.command(group, large), ticket: 3))
+        #expect(leader.answers(to: 3) == [.refused(.tooLarge)])
+    }
+
+    @Test func `a read at any node sees every write that was answered before it`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(3, at: leader))
+        for node in cluster.nodes {
+            let ticket = cluster.nextTicket()
+            node.turn(.request(.query(group, .get(key: Array("key 2".utf8))), ticket: ticket))
+            #expect(try cluster.run { !node.answers(to: ticket).isEmpty })
+            guard case .read(let answer) = node.answers(to: ticket)[0], case .record(let record) = answer.body else {
+                Issue.record("\(node.answers(to: ticket))")
+                continue
+            }
+            #expect(record?.value.count == 10)
+        }
+    }
+
+    // MARK: Storage that stalls or fails
+
+    @Test func `a leader whose log write hangs gives up leadership and refuses commands`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        leader.holdsWrites = true
+        leader.turn(TestCluster.put("k", ticket: 1))
+        try cluster.run(for: .milliseconds(900))
+        #expect(leader.leads(group))
+        try cluster.run(for: .seconds(1))
+        #expect(!leader.leads(group))
+        #expect(try cluster.leader(except: leader) != nil)
+        leader.turn(TestCluster.put("k", ticket: 2))
+        guard case .refused(.notLeader) = leader.answers(to: 2).first else {
+            Issue.record("\(leader.answers(to: 2))")
+            return
+        }
+        try leader.release()
+        try cluster.run(for: .seconds(2))
+        #expect(leader.answers(to: 1).count == 1)
+        let next = try #require(try cluster.leader())
+        #expect(try cluster.put(1, at: next))
+        #expect(try cluster.run { cluster.nodes.allSatisfy { $0.applied(group) == next.applied(group) } })
+    }
+
+    @Test func `a node whose storage failed says so once and then nothing`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        leader.engine?.handle(TestCluster.put("k", ticket: 1), now: cluster.now)
+        leader.turn(.storageFailed("the disk is gone"))
+        let (frames, answers) = (leader.frames, leader.answers.count)
+        leader.turn(.storageFailed("still gone"), TestCluster.put("k", ticket: 2), .tick)
+        try cluster.run(for: .seconds(3))
+        #expect(leader.engine?.hasFailed == true)
+        #expect(leader.reports.filter { $0 == .storageFailed("the disk is gone") }.count == 1)
+        #expect(!leader.reports.contains(.storageFailed("still gone")))
+        #expect(leader.frames == frames)
+        #expect(leader.answers.count == answers)
+        #expect(try cluster.leader(except: leader) != nil)
+    }
+
+    @Test func `a replica with a damaged record is reported and has no voice, its node goes on`() throws {
+        let cluster = try TestCluster(groups: 2)
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(5, at: leader))
+        let victim = try #require(cluster.nodes.first { $0 !== leader })
+        try cluster.run(for: .milliseconds(100))
+        victim.crash()
+        // Every record of the group's log ends in its entries; one bit of the last one is enough.
+        var keys: [[UInt8]] = []
+        try victim.log.scan(KeyRange(from: [], to: nil)) { key, _ in
+            if key.count == 17 && key.bigEndian64(at: 1) == group.rawValue { keys.append(key) }
+            return true
+        }
+        victim.log.rot(try #require(keys.last), bit: 40)
+        victim.messages.removeAll()
+        try victim.start(cluster.settings)
+        try cluster.run(for: .seconds(1))
+        let replica = ReplicaID(victim.id.rawValue)
+        #expect(
+            victim.reports.contains {
+                if case .damaged(group, replica, _) = $0 { true } else { false }
+            })
+        #expect(victim.engine?.groups == [GroupID(2)])
+        #expect(!victim.messages.contains { $0.group == group })
+        #expect(try cluster.put(1, at: try #require(try cluster.leader())))
+    }
+
+    @Test func `a node that starts again applies what its state had not kept`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(20, at: leader))
+        let other = try #require(cluster.nodes.first { $0 !== leader })
+        try cluster.run(for: .milliseconds(100))
+        let before = other.inspect(group) { _, applied in applied }
+        other.crash()
+        try other.start(cluster.settings)
+        #expect(try cluster.run { other.applied(group) == leader.applied(group) })
+        #expect(other.inspect(group) { _, applied in applied } == before)
+    }
+
+    // MARK: Replicas
+
+    @Test func `a replica id that was held here is never held again`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        let node = try #require(cluster.nodes.first { $0 !== leader })
+        let used = ReplicaID(node.id.rawValue)
+        node.turn(.destroyReplica(group))
+        try cluster.run(for: .milliseconds(100))
+        #expect(node.reports.contains(.replicaRemoved(group, used)))
+        node.turn(.createReplica(group, used))
+        try cluster.run(for: .milliseconds(100))
+        #expect(node.engine?.groups == [])
+        // Neither after a restart, which knows of it from the disk.
+        node.crash()
+        try node.start(cluster.settings)
+        node.turn(.createReplica(group, used))
+        try cluster.run(for: .milliseconds(100))
+        #expect(node.engine?.groups == [])
+        node.turn(.createReplica(group, ReplicaID(9)))
+        try cluster.run(for: .milliseconds(100))
+        #expect(node.engine?.groups == [group])
+        #expect(node.inspect(group) { raft, _ in raft.peer.replica } == ReplicaID(9))
+    }
+
+    @Test func `a new replica becomes a learner, catches up and is promoted`() throws {
+        var settings = NodeSettings()
+        settings.raft.promotionStability = .milliseconds(100)
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(5, at: leader))
+        let node = try #require(cluster.nodes.first { $0 !== leader })
+        let old = ReplicaID(node.id.rawValue)
+        node.turn(.destroyReplica(group))
+        leader.turn(.request(.changeMembership(group, [.remove(old)]), ticket: 900))
+        #expect(leader.answers(to: 900) == [.accepted])
+        #expect(try cluster.run { leader.inspect(group) { raft, _ in raft.configuration.members.count == 2 } ?? false })
+        node.turn(.createReplica(group, ReplicaID(7)))
+        let peer = Peer(replica: ReplicaID(7), node: node.id)
+        let add = MembershipStep.addLearner(peer, promotesItself: true, priority: 0)
+        leader.turn(.request(.changeMembership(group, [add]), ticket: 901))
+        #expect(leader.answers(to: 901) == [.accepted])
+        #expect(
+            try cluster.run {
+                leader.inspect(group) { raft, _ in
+                    raft.configuration.members.contains { $0.peer == peer && $0.role == .voter }
+                } ?? false
+            })
+        #expect(try cluster.run { node.applied(group) == leader.applied(group) })
+    }
+}

@@ -1,0 +1,101 @@
+import ClusterBase
+import FleetModel
+import RaftCore
+import Simulator
+import Testing
+
+/// A run as `muster simulate` draws it.
+private func simulation(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64) -> Simulation {
+    var random = PRNG(seed: seed).child(0x5EED)
+    let profile = Profile.draw(&random, nodes: nodes)
+    return Simulation(seed: seed, profile: profile, chaos: .seconds(seconds))
+}
+
+@Suite struct SimulationTests {
+    @Test func `the same seed gives the same trace, event by event`() {
+        var traces: [[String]] = [[], []]
+        var results: [SimulationResult] = []
+        for i in traces.indices {
+            let run = simulation(4_711, nodes: 3...5, seconds: 3)
+            run.traceLine = { traces[i].append($0) }
+            results.append(run.run())
+        }
+        #expect(results[0].violation == nil)
+        #expect(results[0].events > 1_000)
+        #expect(results[0].traceHash == results[1].traceHash)
+        #expect(traces[0] == traces[1])
+    }
+
+    @Test func `another seed gives another trace`() {
+        let hashes = (100..<103).map { simulation($0, nodes: 3...3, seconds: 1).run().traceHash }
+        #expect(hashes[0] != hashes[1])
+        #expect(hashes[1] != hashes[2])
+    }
+
+    @Test func `watching a run does not change it`() {
+        let watched = simulation(5, nodes: 3...5, seconds: 2)
+        watched.traceLine = { _ in }
+        #expect(watched.run().traceHash == simulation(5, nodes: 3...5, seconds: 2).run().traceHash)
+    }
+
+    @Test(arguments: 1...30 as ClosedRange<UInt64>)
+    func `thirty seeds of five simulated seconds keep every promise`(seed: UInt64) {
+        let result = simulation(seed, nodes: 3...5, seconds: RunLength.seconds).run()
+        #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+        #expect(result.entriesCommitted > 0)
+        #expect(result.operations > result.operationsUnknown)
+    }
+
+    @Test(arguments: RegressionSeed.all)
+    func `what a seed once found is not there any more`(regression: RegressionSeed) {
+        let result = simulation(regression.seed, nodes: regression.nodes, seconds: regression.seconds).run()
+        #expect(result.violation == nil, "\(regression): \(result.violation.map { "\($0)" } ?? "")")
+    }
+
+    // MARK: Without faults
+
+    /// Invariant 38: nobody campaigns against a leader that is alive and reachable.
+    @Test(arguments: [(3, 1), (5, 1), (3, 2)] as [(Int, Int)], [11, 12] as [UInt64])
+    func `without faults every group elects once and stays with it`(size: (nodes: Int, groups: Int), seed: UInt64) {
+        var profile = Profile()
+        profile.nodes = size.nodes
+        profile.groups = size.groups
+        profile.clients = 3
+        let run = Simulation(seed: seed, profile: profile, chaos: .seconds(4))
+        let result = run.run()
+        #expect(result.violation == nil)
+        #expect(result.elections == size.groups)
+        #expect(result.faults.allSatisfy { $0 == 0 })
+        #expect(result.operationsUnknown == 0)
+        #expect(result.operations > 50)
+    }
+
+    @Test func `frames that go through their bytes on the way change nothing`() {
+        var hashes: [UInt64] = []
+        for encodes in [false, true] {
+            var profile = Profile()
+            profile.nodes = 3
+            profile.clients = 3
+            profile.encodesFrames = encodes
+            let result = Simulation(seed: 21, profile: profile, chaos: .seconds(2)).run()
+            #expect(result.violation == nil)
+            hashes.append(result.traceHash)
+        }
+        #expect(hashes[0] == hashes[1])
+    }
+
+    @Test func `a cluster of one serves its clients`() {
+        let result = simulation(31, nodes: 1...1, seconds: 3).run()
+        #expect(result.violation == nil)
+        #expect(result.entriesCommitted > 0)
+    }
+}
+
+/// How long the runs of the suite are: short where code is slow, and never so short that a fault could not strike.
+enum RunLength {
+    #if DEBUG
+    static let seconds: Int64 = 5
+    #else
+    static let seconds: Int64 = 30
+    #endif
+}

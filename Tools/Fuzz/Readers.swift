@@ -1,0 +1,82 @@
+import BinaryCoding
+import FleetModel
+import Schema
+
+/// Everything that reads bytes from a disk or from another node. The first byte of an input chooses the reader, so that
+/// one corpus serves all; a new reader goes to the end of the table, so that old inputs keep their meaning.
+enum Readers {
+    private static let table: [@Sendable ([UInt8]) -> Void] = [
+        message(RaftPeerFrame.self),
+        message(RaftMessage.self),
+        message(RaftSnapshotMessage.self),
+        message(RaftBeat.self),
+        message(RaftEntry.self),
+        message(RaftConfiguration.self),
+        message(LogEntryRecord.self),
+        message(HardStateRecord.self),
+        message(LogBaseRecord.self),
+        message(SnapshotRecord.self),
+        message(ReplicaRecord.self),
+        message(NodeRecord.self),
+        message(AppliedRecord.self),
+        message(GenerationRecord.self),
+        message(SpaceWireRecord.self),
+        message(SpaceWireQuery.self),
+        message(SpaceWireAnswer.self),
+        storedRecord,
+        spaceCommand,
+        spaceResult,
+    ]
+
+    /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
+    static func read(_ input: [UInt8]) {
+        guard let choice = input.first else { return }
+        table[Int(choice) % table.count](Array(input.dropFirst()))
+    }
+
+    /// Whatever decodes must encode to bytes that decode to the same value, and encode to the same bytes again: members
+    /// compare digests of what they encoded.
+    private static func message<Message: WireMessage>(_ type: Message.Type) -> @Sendable ([UInt8]) -> Void {
+        return { bytes in
+            guard let value = try? Message(serialized: bytes) else { return }
+            let encoded = value.serialized()
+            guard let again = try? Message(serialized: encoded) else {
+                fatalError("\(Message.messageName) refuses what it wrote: \(encoded)")
+            }
+            precondition(again == value, "\(Message.messageName) reads back another value: \(encoded)")
+            precondition(again.serialized() == encoded, "\(Message.messageName) has two encodings: \(encoded)")
+        }
+    }
+
+    /// A record that opens under one key must not open under another one.
+    private static func storedRecord(_ bytes: [UInt8]) {
+        guard let split = bytes.first.map({ Int($0) % 16 }), bytes.count > split else { return }
+        let key = Array(bytes[1..<split + 1])
+        let sealed = StoredRecord.seal(version: 1, payload: Array(bytes[(split + 1)...]), key: key)
+        guard let opened = try? StoredRecord.open(sealed, key: key, versions: 1...1) else {
+            fatalError("a sealed record does not open: \(sealed)")
+        }
+        precondition(opened.version == 1, "a record of version 1 opened as \(opened.version)")
+        precondition(
+            (try? StoredRecord.open(sealed, key: key + [0], versions: 1...1)) == nil, "opened under another key")
+        _ = try? StoredRecord.open(bytes, key: key, versions: 0...255)
+    }
+
+    private static func spaceCommand(_ bytes: [UInt8]) {
+        guard case .success(let command) = SpaceCommand.decode(bytes) else { return }
+        let encoded = command.encoded()
+        guard case .success(let again) = SpaceCommand.decode(encoded) else {
+            fatalError("a command is refused after it was encoded: \(command)")
+        }
+        precondition(again.encoded() == encoded, "a command has two encodings: \(encoded)")
+    }
+
+    private static func spaceResult(_ bytes: [UInt8]) {
+        guard let result = SpaceResult.decode(bytes) else { return }
+        let encoded = result.encoded()
+        guard let again = SpaceResult.decode(encoded) else {
+            fatalError("a result is refused after it was encoded: \(result)")
+        }
+        precondition(again.encoded() == encoded, "a result has two encodings: \(encoded)")
+    }
+}
