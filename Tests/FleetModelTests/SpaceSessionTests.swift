@@ -94,7 +94,8 @@ import Testing
         return bench
     }
 
-    @Test func `the session used longest ago expires, and a retry of its commands is refused whatever they are`() throws {
+    @Test func `the session used longest ago expires, and a retry of its commands is refused whatever they are`() throws
+    {
         var bench = try fullBench()
         let indexOfUse = LogIndex(1)
         // One more than there may be.

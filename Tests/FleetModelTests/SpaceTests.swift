@@ -128,7 +128,9 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         #expect(try bench.value("a") == "3")
     }
 
-    @Test func `two writes of one key in one entry have different revisions, so that neither passes for the other`() throws {
+    @Test func `two writes of one key in one entry have different revisions, so that neither passes for the other`()
+        throws
+    {
         var bench = Bench()
         let results = try bench.apply([SpaceCommand(put("a", "1")), SpaceCommand(put("a", "2"))])
         #expect(results.map(\.outcome) == [.written(version: 1), .written(version: 2)])
@@ -168,12 +170,16 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         let longKey = [UInt8](repeating: 1, count: 1_025)
         #expect(try refusal(.put(key: [], value: [])) == .keyEmpty)
         #expect(try refusal(.put(key: longKey, value: [])) == .keyTooLong(1_025))
-        #expect(try refusal(.put(key: [1], value: [UInt8](repeating: 0, count: (1 << 20) + 1))) == .valueTooLong((1 << 20) + 1))
+        #expect(
+            try refusal(.put(key: [1], value: [UInt8](repeating: 0, count: (1 << 20) + 1)))
+                == .valueTooLong((1 << 20) + 1))
         #expect(try refusal(.delete(key: longKey, revision: nil)) == .keyTooLong(1_025))
-        #expect(try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state).body == .page([], resumeAfter: nil))
+        #expect(
+            try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state).body == .page([], resumeAfter: nil))
         #expect(try bench.apply(.put(key: Array(longKey.dropLast()), value: [])).outcome == .written(version: 1))
         #expect(
-            try bench.apply(.put(key: [1], value: [UInt8](repeating: 0, count: 1 << 20))).outcome == .written(version: 1))
+            try bench.apply(.put(key: [1], value: [UInt8](repeating: 0, count: 1 << 20))).outcome
+                == .written(version: 1))
         #expect(try Space.read(.get(key: []), bench.state).body == .refused(.keyEmpty))
     }
 
@@ -203,7 +209,9 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         for key in 0..<3 as Range<UInt8> {
             _ = try bench.apply(.put(key: [key], value: [UInt8](repeating: key, count: 600_000)))
         }
-        guard case .page(let records, let resume) = try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state).body
+        guard
+            case .page(let records, let resume) = try Space.read(.list(prefix: [], after: nil, limit: 0), bench.state)
+                .body
         else { return }
         #expect(records.count == 1)
         #expect(resume == [0])

@@ -22,7 +22,8 @@ import Testing
             events(answer) == [
                 .written(
                     SpaceRecord(
-                        key: bytes("a"), value: bytes("1"), created: first.revision, modified: first.revision, version: 1)),
+                        key: bytes("a"), value: bytes("1"), created: first.revision, modified: first.revision,
+                        version: 1)),
                 .written(
                     SpaceRecord(
                         key: bytes("a"), value: bytes("2"), created: first.revision, modified: pair[0].revision,
@@ -34,7 +35,8 @@ import Testing
                 .deleted(key: bytes("a"), gone.revision),
             ])
         #expect(through(answer) == answer.revision)
-        #expect(events(try bench.changes(since: pair[0].revision)).map(\.revision) == [pair[1].revision, gone.revision])
+        #expect(
+            events(try bench.changes(since: pair[0].revision)).map(\.revision) == [pair[1].revision, gone.revision])
         #expect(events(try bench.changes(since: .zero, "b")).count == 1)
         #expect(events(try bench.changes(since: answer.revision)).isEmpty)
     }
@@ -49,7 +51,8 @@ import Testing
             for _ in 0..<120 {
                 let results = try bench.apply(
                     (0..<1 + random.below(5)).map { _ in
-                        SpaceCommand(random.chance(1, in: 4) ? delete("x") : put(random.chance(1, in: 2) ? "x" : "y", "v"))
+                        SpaceCommand(
+                            random.chance(1, in: 4) ? delete("x") : put(random.chance(1, in: 2) ? "x" : "y", "v"))
                     })
                 // Keys "x" only.
                 let all = events(try bench.changes(since: .end(of: bench.index.previous)))

@@ -75,7 +75,8 @@ import Testing
         ]
         for query in queries { #expect(SpaceQuery.decode(query.encoded()) == query) }
         let bodies: [SpaceAnswer.Body] = [
-            .record(nil), .record(record), .page([], resumeAfter: nil), .page([record, record], resumeAfter: bytes("k")),
+            .record(nil), .record(record), .page([], resumeAfter: nil),
+            .page([record, record], resumeAfter: bytes("k")),
             .changes([], through: Revision(8)),
             .changes([.written(record), .deleted(key: bytes("x"), Revision(700))], through: Revision(700)),
             .compacted(Revision(300)), .refused(.keyTooLong(1_025)), .refused(.keyEmpty),

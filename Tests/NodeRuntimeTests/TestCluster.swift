@@ -41,12 +41,12 @@ final class TestNode: WorldPorts {
     }
 
     var identity: NodeIdentity {
-        NodeIdentity(cluster: [UInt8](repeating: 3, count: StoredLog.clusterIDBytes), node: id)
+        NodeIdentity(cluster: [UInt8](repeating: 3, count: 16), node: id)
     }
 
     func start(_ settings: NodeSettings) throws {
         let opened = try OpenedNode(
-            identity, log: &log, state: &state, cacheBytesMax: settings.raft.cacheBytesMax)
+            identity, log: &log, state: &state, settings: settings.raft)
         engine = NodeEngine(
             node: id, opened: opened, settings: settings, ports: self, seed: mix64(id.rawValue << 8 | UInt64(life)),
             now: cluster.now)

@@ -81,7 +81,9 @@ func damage(_ store: MemoryStore) throws -> String? {
         #expect(log.lastChain == entries[22].chain)
     }
 
-    @Test func `a restored log keeps the newest entries within its bound, and all that may still be in conflict`() throws {
+    @Test func `a restored log keeps the newest entries within its bound, and all that may still be in conflict`()
+        throws
+    {
         let (store, entries, state) = try storeWithLog(40)
         let all = entries.reduce(0) { $0 + $1.byteCount }
         for bound in [0, 1, 100, 500, all / 2, all - 1, all] {

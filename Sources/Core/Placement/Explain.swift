@@ -123,6 +123,7 @@ extension PlacementIndex {
         for id in spec.groups { if let check = check(id) { checks.append(check) } }
         let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
         let shape = CompiledShape(Shape(spec))
+        // hash order: summed up, or read by sorted keys
         var counts: [Rule: Int] = [:]
         var best: [(total: Int64, slot: Int)] = []
         var nearest: (distance: Double, change: NearestChange)?

@@ -63,6 +63,7 @@ extension PlacementIndex {
 
     /// Counts hosts by the first rule that excludes them, block by block: O(blocks + members of the groups).
     private func refusal(_ spec: VMSpec, _ search: Search) -> Refusal {
+        // hash order: summed up, or read by sorted keys
         var counts: [Rule: Int] = [:]
         if let only = search.filter.only {
             for id in only {

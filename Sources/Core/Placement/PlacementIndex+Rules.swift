@@ -30,6 +30,7 @@ enum Verdict: Hashable, Sendable {
 /// Verdicts of rule sets on host classes, each found once.
 struct VerdictCache: Sendable {
     static let ruleSetsMax = 1024
+    // hash order: looked up only
     var numbers: [RuleSet: Int] = [:]
     var table: [[Verdict]] = []
 }

@@ -28,14 +28,19 @@ public struct PlacementIndex: Sendable {
     var insides: [RoomInside?] = []
     var hosts: [Host?] = []
     var vmsOn: [[VMID]] = []
+    // hash order: looked up, or read by sorted keys
     var slotOf: [HostID: Int32] = [:]
     var blocks: [Block] = []
+    // hash order: looked up only
     var blocksOf: [BlockKey: [Int32]] = [:]
     var emptyBlocks: [Int32] = []
     var classes: [HostClass] = []
+    // hash order: looked up only
     var classNumber: [HostClass: Int32] = [:]
     var domains = DomainTable()
+    // hash order: looked up, or read by sorted keys
     var vms: [VMID: PlacedVM] = [:]
+    // hash order: looked up, or read by sorted keys
     var groups: [PlacementGroupID: GroupState] = [:]
     var shapes = ShapeTable()
     var hostsTaking = 0
@@ -43,6 +48,7 @@ public struct PlacementIndex: Sendable {
     var worthKeys = [UInt64](repeating: 0, count: PlacementIndex.worthSlots)
     var worthValues = [Int64](repeating: -1, count: PlacementIndex.worthSlots)
     var winners: [Winners] = []
+    // hash order: looked up only
     var winnersOf: [WinnersKey: Int] = [:]
     var useCount: UInt64 = 0
     /// Slots that changed; the first has number `changesBase`.
@@ -203,6 +209,7 @@ struct PlacedVM: Hashable, Sendable {
 
 /// The shapes of placed VMs and how many VMs have each. A number is free again when its last VM goes.
 struct ShapeTable: Sendable {
+    // hash order: looked up only
     private var numbers: [Shape: Int32] = [:]
     private var shapes: [Shape] = []
     private var counts: [Int] = []
@@ -277,7 +284,9 @@ struct DomainTable: Sendable {
     var rackNames: [RackName] = []
     var rackTaking: [Int] = []
     var rackZone: [Int32] = []
+    // hash order: looked up only
     private var zoneNumber: [Word: Int32] = [:]
+    // hash order: looked up only
     private var rackNumber: [RackName: Int32] = [:]
 
     mutating func zone(_ word: Word) -> Int32 {

@@ -100,6 +100,7 @@ extension PlacementIndex {
         let before = cellScore(policy)
         let frozen = budget.frozen.sorted()
         var moves: [Move] = []
+        // hash order: looked up only
         var movesOf: [HostID: Int] = [:]
         var isComplete = true
         var moved: [VMID] = []

@@ -212,7 +212,8 @@ public struct Raft: Sendable {
     public var describedProgress: String {
         var text = ""
         for i in 0..<progress.count {
-            text += "\(progress[i].member.peer) \(progress[i].member.role) \(progress[i].state) match \(progress[i].match)"
+            text +=
+                "\(progress[i].member.peer) \(progress[i].member.role) \(progress[i].state) match \(progress[i].match)"
             text += isSuspected(progress[i].member.peer.node) ? " doubted; " : "; "
         }
         return text

@@ -81,13 +81,15 @@ public struct SortedTable: Sendable {
     }
 
     /// Removes all keys of a range, ascending; `removed` is told each of them with its value.
-    public mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in }) {
+    public mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in })
+    {
         if count == 0 { return }
         let start = find(range.from, KeyWords(range.from)).place
         let end = range.to.map { find($0, KeyWords($0)).place } ?? Place(chunk: chunks.count, row: 0)
         if (end.chunk, end.row) <= (start.chunk, start.row) { return }
         for chunk in start.chunk...min(end.chunk, chunks.count - 1) {
-            let rows = (chunk == start.chunk ? start.row : 0)..<(chunk == end.chunk ? end.row : chunks[chunk].keys.count)
+            let rows =
+                (chunk == start.chunk ? start.row : 0)..<(chunk == end.chunk ? end.row : chunks[chunk].keys.count)
             for row in rows {
                 let key = chunks[chunk].keys[row]
                 let value = chunks[chunk].values[row] ?? []

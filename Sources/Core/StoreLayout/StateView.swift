@@ -32,7 +32,8 @@ public struct StateView: StateAccess {
     public var byteCount: Int { batch.byteCount }
 
     /// Starts on a group's state, which has been applied up to `applied`.
-    public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader) {
+    public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader)
+    {
         precondition(self.store == nil, "a view of group \(self.group) was not finished")
         self.store = store
         self.group = group
@@ -42,7 +43,9 @@ public struct StateView: StateAccess {
     }
 
     /// Ends with the batch that makes the effects and the new position durable together, and with that position.
-    public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (batch: WriteBatch, applied: AppliedState) {
+    public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (
+        batch: WriteBatch, applied: AppliedState
+    ) {
         precondition(index >= applied.index, "applied goes back from \(applied.index) to \(index)")
         let now = AppliedState(index: index, term: term, chain: chain, digest: digest)
         let key = prefix + StateKey.applied
@@ -142,7 +145,8 @@ public struct StateView: StateAccess {
     }
 
     private func check(_ key: [UInt8]) {
-        precondition((key.first ?? 0) > StateKey.ownKinds, "the kind byte of a key of group \(group) is not its machine's")
+        precondition(
+            (key.first ?? 0) > StateKey.ownKinds, "the kind byte of a key of group \(group) is not its machine's")
     }
 
     /// Every change goes into the digest in the order in which it is made, so that the digest at an index does not depend
@@ -250,7 +254,8 @@ enum StateRecord {
     static func damage(_ key: [UInt8], _ group: GroupID) -> StoreError {
         let name = key.prefix(40).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         return StoreError(
-            .corrupt, "the state of group \(group) is damaged: the record under key \(name) does not match its checksum")
+            .corrupt, "the state of group \(group) is damaged: the record under key \(name) does not match its checksum"
+        )
     }
 
     private static func checksum(_ value: Span<UInt8>, _ key: [UInt8], _ group: GroupID) -> UInt32 {

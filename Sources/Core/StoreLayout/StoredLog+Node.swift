@@ -53,7 +53,8 @@ private func hex(_ bytes: [UInt8]) -> String {
 extension StoredLog {
     /// Sets up an empty store as this node's, synced. The first start gives incarnation 1.
     public static func format(_ identity: NodeIdentity, in store: inout some OrderedStore) throws(DirectoryRefusal) {
-        precondition(identity.cluster.count == NodeMark.clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
+        precondition(
+            identity.cluster.count == NodeMark.clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
         do throws(StoreError) {
             var isEmpty = true
             try store.scan(KeyRange(from: [], to: nil)) { _, _ in

@@ -256,7 +256,8 @@ extension StoredLog {
                 try store.scan(range) { key, value in
                     switch openEntry(key, value, group) {
                     case .failure(let found): damage = found
-                    case .success(let entry): damage = finding(entry, after: log, hardState.term, group)
+                    case .success(let entry):
+                        damage = finding(entry, after: log, hardState.term, group)
                         if damage == nil {
                             log.append(entry)
                             tailBytes += entry.byteCount

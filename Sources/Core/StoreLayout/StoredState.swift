@@ -186,7 +186,9 @@ extension AppliedState {
     init(sealed payload: [UInt8], _ group: GroupID) throws(StoreError) {
         do throws(DecodeError) {
             let record = try AppliedRecord(serialized: payload)
-            if record.version != WireVersions.applied { throw DecodeError(.unsupportedVersion(record.version), field: "AppliedRecord") }
+            if record.version != WireVersions.applied {
+                throw DecodeError(.unsupportedVersion(record.version), field: "AppliedRecord")
+            }
             self.init(record)
         } catch {
             throw StoreError(.corrupt, "the applied position of group \(group) is unreadable: \(error)")

@@ -138,10 +138,13 @@ final class ClusterChecker {
     /// A leader was elected by a majority of votes that were really cast for it in its term.
     private func checkVotes(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
         let isElected = isMajority(of: raft.configuration) { member in
-            votes.contains { $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica }
+            votes.contains {
+                $0.term == raft.term && $0.voter == member.peer.replica && $0.candidate == raft.peer.replica
+            }
         }
         if !isElected {
-            world.fail("30 votes of a majority", "node \(node + 1) leads term \(raft.term) without a majority of its votes")
+            world.fail(
+                "30 votes of a majority", "node \(node + 1) leads term \(raft.term) without a majority of its votes")
         }
     }
 
@@ -222,7 +225,9 @@ final class ClusterChecker {
             return shadow.holds(index, last.chain)
         }
         if !isHeld {
-            world.fail("11 committed means durable at a majority", "node \(node + 1) committed \(index), held by too few voters")
+            world.fail(
+                "11 committed means durable at a majority",
+                "node \(node + 1) committed \(index), held by too few voters")
         }
     }
 
@@ -387,7 +392,8 @@ final class ClusterChecker {
         if shadow.acknowledged.term == write.write.hardState.term && shadow.last < shadow.acknowledged.index {
             world.fail(
                 "20 nothing promised is forgotten",
-                "node \(node + 1) cut its log at \(shadow.last), having acknowledged \(shadow.acknowledged.index) in the same term")
+                "node \(node + 1) cut its log at \(shadow.last), having acknowledged \(shadow.acknowledged.index) in the same term"
+            )
         }
         for entry in write.write.entries where entry.term > write.write.hardState.term {
             world.fail(

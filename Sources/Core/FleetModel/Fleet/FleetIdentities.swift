@@ -40,6 +40,7 @@ public struct WordTable: Hashable, Sendable {
     public static let countMax = 1 << 24
 
     private var names: [String] = [""]
+    // hash order: looked up only
     private var numbers: [String: UInt32] = ["": 0]
 
     public init() {}
