@@ -305,6 +305,26 @@ import Testing
         #expect(cluster.problems.isEmpty)
     }
 
+    /// The leader read these entries back from its disk and knows no chain before them. Taken for a breach, the append
+    /// would be dropped without an answer, again and again.
+    @Test func `an append without a chain over a log that differs is refused, not dropped`() {
+        let configuration = Configuration.voters(1...3)
+        var cluster = alone(configuration, term: 3, [1, 2, 2])
+        let log = entries([1, 1, 3])
+        var append = cluster.append(from: 2, to: 1, term: 3, after: log[1], [log[2]], commit: 0)
+        if case .append(var body) = append.body {
+            body.previousChain = 0
+            append.body = .append(body)
+        }
+        cluster.step(1, .received(append))
+        #expect(!cluster[1].events.contains { if case .malformed = $0 { true } else { false } })
+        guard case .rejected(_, let hint, _) = cluster.take().first?.appendAnswer?.verdict else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(hint == LogIndex(1))
+    }
+
     /// etcd-io/raft #149, #31: an old refusal must not take the next index to or below the match.
     @Test func `a refusal that comes late changes nothing`() {
         var cluster = led()
