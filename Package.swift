@@ -103,7 +103,8 @@ let package = Package(
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
         // Counts allocations of a thread, for the tests that hold the hot path to a number of them.
-        .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
+        .target(
+            name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: [.treatAllWarnings(as: .error)]),
         tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),

@@ -32,7 +32,7 @@ import Testing
         (["simulate", "--mutant", "nonesuch"], "'nonesuch'"),
         (["simulate", "--trace", "/nonesuch/trace", "--seeds", "1..1"], "'/nonesuch/trace'"),
         (["mutants", "breed"], "mutants"),
-        (["bench", "nonesuch"], "nonesuch"),
+        (["bench", "nonesuch"], "name a bench"),
     ]
 
     @Test(arguments: mistakes) func `a mistake in the options is one sentence, not a crash`(

@@ -63,7 +63,4 @@ public struct WordTable: Hashable, Sendable {
     public func name(_ word: Word) -> String {
         Int(word.number) < names.count ? names[Int(word.number)] : word.description
     }
-
-    public static func == (a: WordTable, b: WordTable) -> Bool { a.names == b.names }
-    public func hash(into hasher: inout Hasher) { hasher.combine(names) }
 }
