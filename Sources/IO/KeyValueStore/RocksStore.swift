@@ -202,6 +202,11 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
         public var first: UInt64
         public var last: UInt64
         public var missing: UInt64?
+        public init(first: UInt64, last: UInt64, missing: UInt64?) {
+            self.first = first
+            self.last = last
+            self.missing = missing
+        }
     }
 
     /// What is there of the numbers of synced writes; nil when none was ever numbered. Reads all of them.
