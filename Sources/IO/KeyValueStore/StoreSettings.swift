@@ -73,8 +73,6 @@ public struct StoreSettings: Sendable {
                 "track_and_verify_wals_in_manifest=\(!isSalvage)", "manual_wal_flush=false",
                 // The write numbers go to files together with what they number.
                 "atomic_flush=true", "max_total_wal_size=\(writeAheadBytesMax)", "compression=kNoCompression",
-                // Entries of one group follow each other: a new one is found room for beside the last.
-                "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.9",
             ]
         case .state:
             words += ["compression=kLZ4Compression", "memtable_whole_key_filtering=false"]
