@@ -51,9 +51,10 @@ import Testing
 
         mutating func crash(_ random: inout PRNG) throws {
             // Files come and go only while the background works.
-            while (real.integerProperty("rocksdb.num-running-compactions") ?? 0) > 0
-                || (real.integerProperty("rocksdb.num-running-flushes") ?? 0) > 0
-            {}
+            let working = [
+                "num-running-flushes", "num-running-compactions", "mem-table-flush-pending", "compaction-pending",
+            ]
+            while working.contains(where: { real.integerProperty("rocksdb." + $0) != 0 }) {}
             let next = folder.path + "/\(life + 1)"
             Folder.copy(path, to: next)
             life += 1

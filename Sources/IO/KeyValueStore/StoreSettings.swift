@@ -62,9 +62,11 @@ public struct StoreSettings: Sendable {
             "max_bgerror_resume_count=0",
             // One thread writes.
             "allow_concurrent_memtable_write=false", "unordered_write=false", "enable_pipelined_write=false",
-            "level_compaction_dynamic_level_bytes=true", "info_log_level=WARN_LEVEL", "keep_log_file_num=2",
-            "max_log_file_size=1048576", "stats_dump_period_sec=0", "stats_persist_period_sec=0",
+            "level_compaction_dynamic_level_bytes=true", "stats_dump_period_sec=0", "stats_persist_period_sec=0",
             "max_manifest_file_size=16777216",
+            // Of its own messages only those of the start: on a full disk RocksDB ends the process when it writes the second
+            // one that does not fit, before the error of the write itself can be told.
+            "info_log_level=HEADER_LEVEL", "keep_log_file_num=2", "max_log_file_size=1048576",
         ]
         switch kind {
         case .log:

@@ -73,6 +73,7 @@ struct Opening {
     func open(
         _ lock: DirectoryLock, _ identity: NodeIdentity?, isNew: Bool
     ) throws(DataDirectoryRefusal) -> NodeDirectory {
+        try storing { () throws(StoreError) in try checkSpace() }
         var findings: [String] = []
         if Files.exists(markerPath) { findings.append("damage was found before, and not all of it was marked") }
         let rocks = try openLog(&findings)
@@ -223,6 +224,21 @@ struct Opening {
     }
 
     // MARK: The reserve
+
+    /// A start writes what it replays to files. The reserve is for this too.
+    private static let startBytesMin: UInt64 = 16 << 20
+
+    private func checkSpace() throws(StoreError) {
+        var mayRelease = true
+        while let space = DiskSpace(at: path), space.freeBytes < min(Self.startBytesMin, space.totalBytes / 8) {
+            if !mayRelease {
+                throw StoreError(
+                    .noSpace, "the data directory \(path) has \(space.freeBytes >> 20) MB left, too little to start")
+            }
+            mayRelease = false
+            try Files.remove(path + "/reserve", in: path)
+        }
+    }
 
     /// Puts the reserve by, unless it is there or the space is low without it. False when there is none now.
     func makeReserve() throws(StoreError) -> Bool {
