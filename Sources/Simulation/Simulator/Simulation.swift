@@ -75,6 +75,8 @@ public final class Simulation {
     var recovery = Recovery()
     private var failedNodes: [Int] = []
     private var electionsWhileSettling = 0
+    /// Events since time last moved.
+    private var standing = 0
 
     public init(seed: UInt64, profile: Profile, chaos: Nanoseconds, mutant: String? = nil) {
         self.seed = seed
@@ -126,6 +128,13 @@ public final class Simulation {
     /// Runs to the end, or to the first broken promise.
     public func run() -> SimulationResult {
         while result.violation == nil, let event = events.popFirst() {
+            standing = event.at == now ? standing + 1 : 0
+            if standing > Simulation.standingMax {
+                fail(
+                    "time goes on",
+                    "\(standing) events at one instant, the last one \(event.kind) at node \(event.node + 1)")
+                break
+            }
             now = event.at
             if recovery.phase == .chaos && now >= chaosEnd {
                 checkCalm()
@@ -141,6 +150,9 @@ public final class Simulation {
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
         return result
     }
+
+    /// More events than this at one instant are a loop: something asks to be woken at once, again and again.
+    private static let standingMax = 100_000
 
     /// By then a cluster that nothing disturbs has its leaders.
     private static let settledAt: Int64 = 5_000_000_000
@@ -401,8 +413,13 @@ public final class Simulation {
                 plan(.link, at: now + profile.latencyNear.count * 2, node: other, a: UInt64(node.number), b: 1)
             }
         } catch {
-            // No space to note its new incarnation: the supervisor tries again.
             node.logDisk.crash(&diskRandom)
+            if case .damaged = error {
+                // The operator does what the refusal says: the node comes back with an empty disk.
+                node.wipe()
+                for checker in checkers { checker.wiped(node.number) }
+            }
+            // Else there is no space to note its new incarnation: the supervisor tries again.
             plan(.restart, at: now + 500_000_000, node: node)
         }
     }
