@@ -54,7 +54,8 @@ public struct Profile: Sendable {
         p.nodes = nodes.lowerBound + random.below(nodes.count)
         p.groups = random.chance(1, in: 5) ? 2 + random.below(2) : 1
         p.clients = 2 + random.below(7)
-        p.keys = 1 + random.below(12)
+        // Every group has a key, so that every group has somebody to answer.
+        p.keys = UInt64(p.groups) + random.below(12)
         p.thinkTimeMax = .milliseconds(random.within(10...150))
         let beat = random.within(15...60)
         p.settings.liveness.beatInterval = .milliseconds(beat)

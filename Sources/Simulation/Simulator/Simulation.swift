@@ -284,7 +284,9 @@ public final class Simulation {
             if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
                 delay += random.within(0...(delay * 10 + 2_000_000))
             }
-            plan(.deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)))
+            plan(
+                .deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)),
+                b: UInt64(from.number + 1))
         }
     }
 
@@ -425,6 +427,7 @@ public final class Simulation {
     }
 
     func take(_ report: NodeReport, from node: SimulatedNode) {
+        traceLine?("\(now) n\(node.number + 1) reports \(report)")
         switch report {
         case .storageFailed: failedNodes.append(node.number)
         case .damaged(let group, let replica, let reason):
