@@ -25,6 +25,8 @@ struct Room {
 }
 
 let rooms: [Room] = [
+    Room(name: "CLZ4", layer: .clibs, imports: []),
+    Room(name: "CRocksDB", layer: .clibs, imports: []),
     Room(name: "ClusterBase", layer: .base, imports: []),
     Room(name: "BinaryCoding", layer: .base, imports: ["ClusterBase"]),
     Room(name: "Schema", layer: .base, imports: ["BinaryCoding", "ClusterBase"]),
@@ -44,6 +46,11 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout",
         ]),
+    Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
+    Room(
+        name: "NodeStorage", layer: .io,
+        imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -123,6 +130,11 @@ let package = Package(
         tests(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
+        tests("CompressionTests", ["ClusterBase", "Compression"]),
+        tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
+        tests(
+            "NodeStorageTests",
+            ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ArchitectureTests", []),

@@ -69,10 +69,10 @@ extension StoredLog {
         throw .notEmpty
     }
 
-    /// Checks that the store is this node's and readable, and begins a new incarnation, which is synced before this returns.
-    public static func openNode(
-        _ identity: NodeIdentity, in store: inout some OrderedStore
-    ) throws(DirectoryRefusal) -> Incarnation {
+    /// Whose store it is and its newest incarnation, if this program can read it. Writes nothing.
+    public static func identity(
+        in store: some OrderedReader
+    ) throws(DirectoryRefusal) -> (identity: NodeIdentity, incarnation: Incarnation) {
         let found: Result<NodeRecord, DecodeError>?
         let isUnused: Bool
         do throws(StoreError) {
@@ -95,11 +95,26 @@ extension StoredLog {
         if mark.formatVersion > formatVersion {
             throw .newerFormat(found: mark.formatVersion, supported: formatVersion)
         }
-        if mark.clusterID != identity.cluster {
-            throw .otherCluster(found: mark.clusterID, expected: identity.cluster)
+        return (NodeIdentity(cluster: mark.clusterID, node: mark.node), mark.incarnation)
+    }
+
+    /// Checks that the store is this node's and readable, and gives its newest incarnation. Writes nothing.
+    public static func check(
+        _ identity: NodeIdentity, in store: some OrderedReader
+    ) throws(DirectoryRefusal) -> Incarnation {
+        let (found, incarnation) = try self.identity(in: store)
+        if found.cluster != identity.cluster {
+            throw .otherCluster(found: found.cluster, expected: identity.cluster)
         }
-        if mark.node != identity.node { throw .otherNode(found: mark.node, expected: identity.node) }
-        let incarnation = Incarnation(mark.incarnation.rawValue + 1)
+        if found.node != identity.node { throw .otherNode(found: found.node, expected: identity.node) }
+        return incarnation
+    }
+
+    /// Checks that the store is this node's and readable, and begins a new incarnation, which is synced before this returns.
+    public static func openNode(
+        _ identity: NodeIdentity, in store: inout some OrderedStore
+    ) throws(DirectoryRefusal) -> Incarnation {
+        let incarnation = Incarnation(try check(identity, in: store).rawValue + 1)
         do throws(StoreError) {
             try store.write(nodeBatch(identity, incarnation), isSynced: true)
         } catch {

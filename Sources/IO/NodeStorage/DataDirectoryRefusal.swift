@@ -1,0 +1,34 @@
+public import ClusterBase
+public import StoreLayout
+
+/// Why a data directory can't be used.
+public enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    /// `process` has it open; 0 when that is not known.
+    case inUse(path: String, process: Int)
+    /// There are files in it that are not a node's.
+    case foreign(path: String, name: String)
+    case refused(path: String, DirectoryRefusal)
+    case store(StoreError)
+
+    /// Whether the same start may succeed once there is space.
+    public var isNoSpace: Bool {
+        switch self {
+        case .store(let error), .refused(_, .store(let error)): error.code == .noSpace
+        case .inUse, .foreign, .refused: false
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .inUse(let path, let process):
+            "the data directory \(path) is in use by \(process == 0 ? "another process" : "process \(process)"); stop it "
+                + "first, or name another directory"
+        case .foreign(let path, let name):
+            "the data directory \(path) holds \(name), which is no part of a node; name an empty directory"
+        case .refused(let path, let refusal): "\(path): \(refusal)"
+        case .store(let error) where error.code == .noSpace:
+            "\(error.message); free some space on the file system of the data directory"
+        case .store(let error): error.description
+        }
+    }
+}

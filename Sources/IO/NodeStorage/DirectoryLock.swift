@@ -1,0 +1,31 @@
+internal import ClusterBase
+internal import Glibc
+
+/// Holds a data directory for one process. The kernel lets go of it when the process ends, however it ends.
+final class DirectoryLock: Sendable {
+    private let fd: CInt
+
+    init(_ folder: String) throws(DataDirectoryRefusal) {
+        let path = folder + "/LOCK"
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if fd < 0 { throw .store(Files.failure("open the file", path, errno)) }
+        if flock(fd, LOCK_EX | LOCK_NB) != 0 {
+            let code = errno
+            close(fd)
+            if code != EWOULDBLOCK { throw .store(Files.failure("lock the file", path, code)) }
+            throw .inUse(path: folder, process: Self.process(in: path))
+        }
+        let name = Array("\(getpid())\n".utf8)
+        ftruncate(fd, 0)
+        _ = name.withUnsafeBytes { pwrite(fd, $0.baseAddress, $0.count, 0) }
+    }
+
+    deinit { close(fd) }
+
+    /// Only for the sentence: the lock itself does not depend on it.
+    private static func process(in path: String) -> Int {
+        // An unreadable name is no name.
+        guard let bytes = try? Files.read(path) else { return 0 }
+        return Int(String(decoding: bytes.prefix { $0 != 10 }, as: UTF8.self)) ?? 0
+    }
+}
