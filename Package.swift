@@ -44,6 +44,8 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout",
         ]),
+    Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
