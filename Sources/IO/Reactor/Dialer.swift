@@ -19,8 +19,8 @@ public final class Dialer: ReadinessHandler, TimerHandler {
         self.handler = handler
         do throws(SystemError) {
             let socket = try Socket.connecting(to: address)
-            watch = try loop.watch(socket, .writable, self)
             self.socket = consume socket
+            watch = try self.socket?.watched(by: loop, for: .writable, self)
             timer = loop.setTimer(at: loop.now + timeout, self, tag: 0)
         } catch {
             failure = error

@@ -122,22 +122,16 @@ public struct Socket: ~Copyable {
     /// Lets the close be a reset, which throws away what is queued on both sides.
     public func resetOnClose() { _ = clinux_reset_on_close(fd) }
 
-    func watched(by loop: EventLoop, _ handler: any ReadinessHandler) throws(SystemError) -> Watch {
-        try loop.watch(fd: fd, .readable, handler)
+    /// Has the loop watch it; `unwatch` comes before the socket ends.
+    public func watched(
+        by loop: EventLoop, for interest: Readiness = .readable, _ handler: any ReadinessHandler
+    ) throws(SystemError) -> Watch {
+        try loop.watch(fd: fd, interest, handler)
     }
 
     /// The address of this end, with the port that the system chose.
     public var localAddress: SocketAddress? {
         var raw = clinux_address()
         return clinux_local_address(fd, &raw) == 0 ? SocketAddress(raw) : nil
-    }
-}
-
-extension EventLoop {
-    /// Watches a socket; `unwatch` comes before the socket ends.
-    public func watch(
-        _ socket: borrowing Socket, _ interest: Readiness, _ handler: any ReadinessHandler
-    ) throws(SystemError) -> Watch {
-        try watch(fd: socket.fd, interest, handler)
     }
 }
