@@ -44,6 +44,8 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout",
         ]),
+    Room(name: "COpenSSL", layer: .clibs, imports: []),
+    Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -125,6 +127,7 @@ let package = Package(
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],
