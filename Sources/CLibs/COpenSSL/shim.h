@@ -130,12 +130,6 @@ static inline int copenssl_require_tls13(SSL_CTX *context) {
         && SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1;
 }
 
-// For the tests that show that an older protocol is refused.
-static inline int copenssl_limit_to_tls12(SSL_CTX *context) {
-    return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1
-        && SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION) == 1;
-}
-
 static inline void copenssl_set_modes(SSL_CTX *context, int frugal) {
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     if (frugal) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
