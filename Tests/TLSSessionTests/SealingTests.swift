@@ -115,7 +115,7 @@ import Testing
         #expect(wrong?.code == .notAuthentic)
         let kind = #expect(throws: TLSFailure.self) { try Self.open(sealed, .key(.make()), parts: 10) }
         #expect(kind?.message.contains("passphrase") == true)
-        #expect(throws: TLSFailure.self) { try StreamSealer(.passphrase("short")) }
+        #expect(throws: TLSFailure.self) { () throws -> Void in _ = try StreamSealer(.passphrase("short")) }
     }
 
     // RFC 4231 test case 2, RFC 5869 test cases 1 and 3, FIPS 180-2 example 1.

@@ -36,7 +36,9 @@ import Testing
         #expect(!wire.server.isEstablished)
     }
 
-    @Test func `a client without a certificate is refused where one is required, and known as nobody where it is not`() throws {
+    @Test func `a client without a certificate is refused where one is required, and known as nobody where it is not`()
+        throws
+    {
         var wire = try Wire(client(nil), server())
         wire.run()
         #expect(wire.serverFailure?.code == .certificateRefused)

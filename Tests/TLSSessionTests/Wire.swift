@@ -58,10 +58,10 @@ extension TLSStream {
 
     func read(_ count: Int = 1 << 16) throws(TLSFailure) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
-        let read = try bytes.withUnsafeMutableBufferPointer { buffer throws(TLSFailure) in
-            try read(into: UnsafeMutableRawBufferPointer(buffer))
+        let count = try bytes.withUnsafeMutableBufferPointer { buffer throws(TLSFailure) -> Int in
+            try self.read(into: UnsafeMutableRawBufferPointer(buffer))
         }
-        return Array(bytes.prefix(read))
+        return Array(bytes.prefix(count))
     }
 }
 
@@ -86,7 +86,8 @@ struct House {
     }
 
     func node(_ number: UInt64) throws -> TLSIdentity {
-        try identity(.node(cluster: House.cluster, node: NodeID(number)), dnsNames: ["localhost"], addresses: ["127.0.0.1"])
+        try identity(
+            .node(cluster: House.cluster, node: NodeID(number)), dnsNames: ["localhost"], addresses: ["127.0.0.1"])
     }
 
     var trust: TLSTrust { .authorities([authority.certificate]) }

@@ -19,7 +19,8 @@ public struct CertificateAuthority: Sendable {
     /// Puts a certificate and its key together again.
     public init(certificate: Certificate, key: PrivateKey) throws(TLSFailure) {
         guard certificate.isAuthority, key.belongs(to: certificate) else {
-            throw TLSFailure(.malformed, "The key does not belong to the authority's certificate; use the pair made together.")
+            throw TLSFailure(
+                .malformed, "The key does not belong to the authority's certificate; use the pair made together.")
         }
         self.certificate = certificate
         self.key = key
@@ -31,7 +32,8 @@ public struct CertificateAuthority: Sendable {
         cluster: String, now: Int64, lifetimeSeconds: Int64 = lifetimeSeconds
     ) throws(TLSFailure) -> CertificateAuthority {
         guard CertificateIdentity.isName(cluster) else {
-            throw TLSFailure(.malformed, "'\(cluster)' is no cluster id; use lower-case letters, digits, dots and dashes.")
+            throw TLSFailure(
+                .malformed, "'\(cluster)' is no cluster id; use lower-case letters, digits, dots and dashes.")
         }
         let key = try PrivateKey.make()
         let random = Hexadecimal.text(Crypto.randomBytes(4))
@@ -55,7 +57,8 @@ public struct CertificateAuthority: Sendable {
     ) throws(TLSFailure) -> Certificate {
         guard identity.isValid else {
             throw TLSFailure(
-                .malformed, "'\(identity.uri)' is no identity; use lower-case letters, digits, dots, dashes, underscores.")
+                .malformed,
+                "'\(identity.uri)' is no identity; use lower-case letters, digits, dots, dashes, underscores.")
         }
         guard let bad = dnsNames.first(where: { !Self.isDNSName($0) }) else {
             return try sign(request, identity, dnsNames, addresses, now, lifetimeSeconds)
@@ -152,7 +155,9 @@ public struct CertificateAuthority: Sendable {
             if names.uris.isEmpty { return }
             let native = try names.native()
             defer { copenssl_names_free(native) }
-            guard copenssl_certificate_add_names(made, native, 0) == 1 else { throw ErrorQueue.failure("add the names") }
+            guard copenssl_certificate_add_names(made, native, 0) == 1 else {
+                throw ErrorQueue.failure("add the names")
+            }
         }
     }
 }

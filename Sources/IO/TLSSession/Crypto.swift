@@ -42,7 +42,8 @@ public enum Crypto {
     public static func randomBytes(_ count: Int) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: count) { into, made in
             let result = RAND_bytes(into.baseAddress, CInt(count))
-            precondition(count == 0 || result == 1, "the system gave no \(count) random bytes: \(ErrorQueue.take().reason)")
+            precondition(
+                count == 0 || result == 1, "the system gave no \(count) random bytes: \(ErrorQueue.take().reason)")
             made = count
         }
     }

@@ -26,7 +26,8 @@ public enum SealedBox {
         var plain: [UInt8] = []
         try box.withUnsafeBufferPointer { buffer throws(TLSFailure) in
             try cipher.open(
-                UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: buffer[start...])), nonce: Array(box[magic.count..<start]),
+                UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: buffer[start...])),
+                nonce: Array(box[magic.count..<start]),
                 about: magic + Array(about.utf8), into: &plain)
         }
         return plain

@@ -39,7 +39,8 @@ enum SealedStream {
         case .passphrase(let words):
             let text = Array(words.utf8)
             guard text.count >= passphraseBytesMin else {
-                throw TLSFailure(.malformed, "The passphrase has \(text.count) bytes; use \(passphraseBytesMin) at least.")
+                throw TLSFailure(
+                    .malformed, "The passphrase has \(text.count) bytes; use \(passphraseBytesMin) at least.")
             }
             var made = [UInt8](repeating: 0, count: 32)
             let salt = Array(header.suffix(32))

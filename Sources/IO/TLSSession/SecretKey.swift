@@ -86,7 +86,8 @@ struct Cipher: ~Copyable {
         _ sealed: UnsafeRawBufferPointer, nonce: [UInt8], about: [UInt8], into: inout [UInt8]
     ) throws(TLSFailure) {
         precondition(!isSealing && nonce.count == Self.nonceBytes, "a nonce has 12 bytes, not \(nonce.count)")
-        let refusal = TLSFailure(.notAuthentic, "The sealed data does not open: it was changed, or the key is another one.")
+        let refusal = TLSFailure(
+            .notAuthentic, "The sealed data does not open: it was changed, or the key is another one.")
         guard sealed.count >= Self.tagBytes else { throw refusal }
         let count = sealed.count - Self.tagBytes
         var tag = Array(sealed[count...])

@@ -8,7 +8,8 @@ public struct TLSIdentity: Sendable {
 
     public init(chain: [Certificate], key: PrivateKey) throws(TLSFailure) {
         guard let leaf = chain.first, key.belongs(to: leaf) else {
-            throw TLSFailure(.malformed, "The private key does not belong to the certificate; use the pair made together.")
+            throw TLSFailure(
+                .malformed, "The private key does not belong to the certificate; use the pair made together.")
         }
         self.chain = chain
         self.key = key

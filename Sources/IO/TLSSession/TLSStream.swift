@@ -46,7 +46,8 @@ public final class TLSStream {
         let retained = context.isFrugal ? TLSLimits.retainedBytesFrugalMax : TLSLimits.retainedBytesMax
         inbound.initialize(to: copenssl_pipe(data: nil, start: 0, end: 0, capacity: 0, retained: retained))
         outbound.initialize(to: copenssl_pipe(data: nil, start: 0, end: 0, capacity: 0, retained: retained))
-        guard let read = copenssl_pipe_bio(Self.pipes, inbound), let write = copenssl_pipe_bio(Self.pipes, outbound) else {
+        guard let read = copenssl_pipe_bio(Self.pipes, inbound), let write = copenssl_pipe_bio(Self.pipes, outbound)
+        else {
             throw ErrorQueue.failure("make a pipe")
         }
         SSL_set_bio(session, read, write)
@@ -207,7 +208,9 @@ public final class TLSStream {
             copenssl_set_server_name(session, name)
             isTaken = SSL_set1_host(session, name) == 1
         }
-        guard isTaken else { throw failed(TLSFailure(.malformed, "'\(name)' is neither a DNS name nor an IP address.")) }
+        guard isTaken else {
+            throw failed(TLSFailure(.malformed, "'\(name)' is neither a DNS name nor an IP address."))
+        }
     }
 
     private func shakeHands() throws(TLSFailure) {
@@ -255,7 +258,8 @@ public final class TLSStream {
 
     /// An alert without the prefixes that only OpenSSL's authors need.
     private static func plain(_ alert: String) -> String {
-        for prefix in ["tlsv13 alert ", "tlsv1 alert ", "sslv3 alert ", "ssl/tls alert "] where alert.hasPrefix(prefix) {
+        for prefix in ["tlsv13 alert ", "tlsv1 alert ", "sslv3 alert ", "ssl/tls alert "] where alert.hasPrefix(prefix)
+        {
             return String(alert.dropFirst(prefix.count))
         }
         return alert
