@@ -51,6 +51,17 @@ let rooms: [Room] = [
     Room(
         name: "NodeStorage", layer: .io,
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
+    Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "COpenSSL", layer: .clibs, imports: []),
+    Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
+    Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
+    Room(name: "SecureChannel", layer: .io, imports: ["ClusterBase", "Reactor", "TLSSession"]),
+    Room(
+        name: "PeerTransport", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "WireFormat", "NodePorts", "Reactor", "TLSSession",
+            "SecureChannel",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -137,6 +148,15 @@ let package = Package(
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests("ReactorTests", ["ClusterBase", "Reactor"]),
+        tests("SecureChannelTests", ["ClusterBase", "Reactor", "TLSSession", "SecureChannel"]),
+        tests(
+            "PeerTransportTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
+                "SecureChannel", "PeerTransport",
+            ]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],
