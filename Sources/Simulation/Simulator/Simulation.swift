@@ -210,6 +210,7 @@ public final class Simulation {
             takeAnswer(arrived.ticket, arrived.answer, from: arrived.node)
         case .nemesis: nemesisTurn()
         case .mend: mend(event.a)
+        case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
         case .restart: if let node, event.life == node.life { start(node) }
         case .wake, .logDone, .flushDone, .link, .request:
@@ -279,8 +280,10 @@ public final class Simulation {
         let sent = network.departure(from.number, to, bytes, now)
         var copies = 1
         if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille { copies = 2 }
-        for _ in 0..<copies {
+        for copy in 0..<copies {
             var delay = latency(from.number, to, &random)
+            // Some copies wander about and come when everything has moved on.
+            if copy > 0 && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
             if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
                 delay += random.within(0...(delay * 10 + 2_000_000))
             }
@@ -432,7 +435,9 @@ public final class Simulation {
         case .storageFailed: failedNodes.append(node.number)
         case .damaged(let group, let replica, let reason):
             checker(group)?.foundDamaged(node.number, replica, reason, world: self)
-        case .event(let group, let event): checker(group)?.saw(event, at: node.number, world: self)
+        case .event(let group, let event):
+            checker(group)?.saw(event, at: node.number, world: self)
+            if case .becameLeader = event { planMoment(node, group) }
         case .replicaRemoved: break
         }
     }
