@@ -1,10 +1,12 @@
+public import ClusterBase
+
 /// Who asks, as the certificate or the token proved it.
 public enum Principal: Hashable, Sendable, CustomStringConvertible {
     case anonymous
     /// A person's or a program's certificate.
     case `operator`(String)
     /// A node's certificate.
-    case node(String)
+    case node(NodeID)
     /// A bearer token, by its id.
     case token(String)
 
@@ -12,22 +14,8 @@ public enum Principal: Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .anonymous: "nobody"
         case .operator(let name): "operator \(name)"
-        case .node(let name): "node \(name)"
+        case .node(let node): "node \(node)"
         case .token(let id): "token \(id)"
-        }
-    }
-
-    /// The principal that a certificate's URI names: `spiffe://<cluster>/operator/<name>` or `…/node/<name>`; nil for any
-    /// other URI, another cluster's among them.
-    public init?(uri: String, cluster: String) {
-        let prefix = "spiffe://\(cluster)/"
-        guard uri.hasPrefix(prefix) else { return nil }
-        let parts = uri.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, ObjectName.isValid(parts[1].utf8) else { return nil }
-        switch parts[0] {
-        case "operator": self = .operator(String(parts[1]))
-        case "node": self = .node(String(parts[1]))
-        default: return nil
         }
     }
 }
