@@ -97,7 +97,7 @@ public struct Metrics: Hashable, Sendable {
     private static func text(_ value: Double) -> String {
         if value.isNaN { return "NaN" }
         if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
-        if value == value.rounded() && value.magnitude < 1e15 { return "\(Int64(value))" }
+        if value.magnitude < 1e15, Double(Int64(value)) == value { return "\(Int64(value))" }
         return "\(value)"
     }
 }

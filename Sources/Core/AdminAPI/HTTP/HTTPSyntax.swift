@@ -80,6 +80,13 @@ enum HTTPSyntax {
         byte >= 65 && byte <= 90 ? byte | 0x20 : byte
     }
 
+    /// Where the next line feed is; the end when there is none.
+    @inline(__always) static func lineFeed(in bytes: Span<UInt8>, from: Int) -> Int {
+        var at = from
+        while at < bytes.count && bytes[at] != lineFeed { at += 1 }
+        return at
+    }
+
     /// The value of digits only; nil for anything else and beyond 2^53.
     static func decimal(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) -> Int? {
         if lower >= upper || upper - lower > 15 { return nil }

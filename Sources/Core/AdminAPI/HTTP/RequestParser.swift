@@ -143,12 +143,9 @@ public struct RequestParser: Sendable {
 
     /// From `start`: the next line feed at or after `position`, remembering what was looked through.
     private mutating func lineFeed() -> Int? {
-        let end = heldBytes
-        let bytes = storage.span
-        var at = max(scanned, position)
-        while at < end && bytes[start + at] != HTTPSyntax.lineFeed { at += 1 }
+        let at = HTTPSyntax.lineFeed(in: storage.span, from: start + max(scanned, position)) - start
         scanned = at
-        return at < end ? at : nil
+        return at < heldBytes ? at : nil
     }
 
     private mutating func nextLine() -> Step? {

@@ -140,12 +140,9 @@ public struct ResponseParser: Sendable {
     }
 
     private mutating func lineFeed(from: Int) -> Int? {
-        let end = storage.count - start
-        let bytes = storage.span
-        var at = max(scanned, from)
-        while at < end && bytes[start + at] != HTTPSyntax.lineFeed { at += 1 }
+        let at = HTTPSyntax.lineFeed(in: storage.span, from: start + max(scanned, from)) - start
         scanned = at
-        return at < end ? at : nil
+        return at < storage.count - start ? at : nil
     }
 
     /// The whole head at once, when its empty line is there.

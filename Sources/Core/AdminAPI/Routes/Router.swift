@@ -339,11 +339,18 @@ public struct Router: Sendable {
     struct Query {
         private var pairs: [(name: String, value: [UInt8])] = []
 
+        private init() {}
+
         init(
             _ parser: RequestParser, _ range: ByteRange, _ operation: Operation, _ limits: AdminLimits
         ) throws(Problem) {
-            if range.isEmpty { return }
-            guard let route = Route.all.first(where: { $0.operation == operation }) else { return }
+            if range.isEmpty {
+                self.init()
+                return
+            }
+            guard let route = Route.all.first(where: { $0.operation == operation }) else {
+                preconditionFailure("\(operation) is in no row of the table")
+            }
             try self.init(parser, range, route, limits)
         }
 
