@@ -45,6 +45,17 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout",
         ]),
+    Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "COpenSSL", layer: .clibs, imports: []),
+    Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
+    Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
+    Room(name: "SecureChannel", layer: .io, imports: ["ClusterBase", "Reactor", "TLSSession"]),
+    Room(
+        name: "PeerTransport", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "WireFormat", "NodePorts", "Reactor", "TLSSession",
+            "SecureChannel",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -127,6 +138,15 @@ let package = Package(
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests("ReactorTests", ["ClusterBase", "Reactor"]),
+        tests("SecureChannelTests", ["ClusterBase", "Reactor", "TLSSession", "SecureChannel"]),
+        tests(
+            "PeerTransportTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
+                "SecureChannel", "PeerTransport",
+            ]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],
