@@ -37,6 +37,7 @@ let rooms: [Room] = [
         name: "WireFormat", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts"]),
     Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(name: "AdminAPI", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
@@ -128,6 +129,7 @@ let package = Package(
             name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: [.treatAllWarnings(as: .error)]),
         tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
+        tests("AdminAPITests", ["ClusterBase", "FleetModel", "AdminAPI", "AllocationCounter"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
         tests(
             "WireFormatTests",
