@@ -1,4 +1,4 @@
-import CommandSyntax
+public import CommandSyntax
 
 /// Why no settings could be made: every mistake that was found, each with its place.
 public struct SettingsFailure: Error, Hashable, Sendable, CustomStringConvertible {

@@ -1,4 +1,4 @@
-internal import CommandSyntax
+import CommandSyntax
 
 /// A value as a configuration file has it.
 enum ConfigValue: Hashable, Sendable {

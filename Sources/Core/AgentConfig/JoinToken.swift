@@ -1,4 +1,4 @@
-public import ClusterBase
+import ClusterBase
 
 /// What a node needs to join a cluster, on one line that a person can copy: where to ask, the secret to show, and how to
 /// know that it is the right cluster that answers.

@@ -4,15 +4,15 @@ public import CommandSyntax
 /// One row of the table of settings: its key, its kind and bounds, its help, and where in `AgentSettings` it goes.
 public struct Setting: Sendable {
     enum Kind: Sendable {
-        case name(WritableKeyPath<AgentSettings, String> & Sendable, isOptional: Bool)
-        case directory(WritableKeyPath<AgentSettings, String> & Sendable)
-        case endpoint(WritableKeyPath<AgentSettings, Endpoint> & Sendable)
-        case optionalEndpoint(WritableKeyPath<AgentSettings, Endpoint?> & Sendable)
-        case labels(WritableKeyPath<AgentSettings, [NodeLabel]> & Sendable)
-        case boolean(WritableKeyPath<AgentSettings, Bool> & Sendable)
-        case integer(WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
-        case size(WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
-        case duration(WritableKeyPath<AgentSettings, Nanoseconds> & Sendable, ClosedRange<Nanoseconds>)
+        case name(any WritableKeyPath<AgentSettings, String> & Sendable, isOptional: Bool)
+        case directory(any WritableKeyPath<AgentSettings, String> & Sendable)
+        case endpoint(any WritableKeyPath<AgentSettings, Endpoint> & Sendable)
+        case optionalEndpoint(any WritableKeyPath<AgentSettings, Endpoint?> & Sendable)
+        case labels(any WritableKeyPath<AgentSettings, [NodeLabel]> & Sendable)
+        case boolean(any WritableKeyPath<AgentSettings, Bool> & Sendable)
+        case integer(any WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
+        case size(any WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
+        case duration(any WritableKeyPath<AgentSettings, Nanoseconds> & Sendable, ClosedRange<Nanoseconds>)
         case logLevel
         case logFormat
         case hypervisor
