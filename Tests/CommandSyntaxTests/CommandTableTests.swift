@@ -159,7 +159,7 @@ import Testing
             "kv",
             "put", "", "--no-", "--no-quiet", "--uses=", "-1", "help", "é", "simulate",
         ]
-        for _ in 0..<20_000 {
+        for _ in 0..<3_000 {
             let line = (0..<random.below(6)).map { _ in words[random.below(words.count)] }
             switch Self.table.parse(line) {
             case .run(let made): #expect(!made.command.words.isEmpty)
