@@ -41,6 +41,7 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
+    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -74,7 +75,11 @@ let rooms: [Room] = [
         ]),
     Room(
         name: "muster", layer: .programs,
-        imports: ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        imports: [
+            "ClusterBase", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Controllers",
+            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
+            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
+        ]),
 ]
 
 let strict: [SwiftSetting] = [
@@ -151,6 +156,7 @@ let package = Package(
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ReactorTests", ["ClusterBase", "Reactor"]),

@@ -93,7 +93,31 @@ private let frame = PeerFrame(
             group: GroupID(7), from: from, to: to, epoch: Epoch(4), term: Term(9), snapshot: snapshotID, body: $0)
     })
 
+private let forwards = PeerFrame(
+    from: NodeID(11), incarnation: Incarnation(3),
+    requests: [
+        ForwardedRequest(number: 1, group: GroupID(5), hops: 0, body: .command([])),
+        ForwardedRequest(number: 2, group: GroupID.root, hops: 3, body: .query([1, 2])),
+        ForwardedRequest(number: 3, group: GroupID(5), hops: 0, body: .transferLeadership(to: nil)),
+        ForwardedRequest(number: 4, group: GroupID(5), hops: 0, body: .transferLeadership(to: ReplicaID(9))),
+    ],
+    answers: [
+        ForwardedAnswer(number: 7, incarnation: Incarnation(2), body: .applied([3])),
+        ForwardedAnswer(number: 8, incarnation: Incarnation(2), body: .read([])),
+        ForwardedAnswer(number: 9, incarnation: Incarnation(2), body: .accepted),
+        ForwardedAnswer(number: 10, incarnation: Incarnation(2), body: .unknown),
+        ForwardedAnswer(number: 11, incarnation: Incarnation(2), body: .refused(.notLeader, leader: to)),
+        ForwardedAnswer(number: 12, incarnation: Incarnation(2), body: .refused(.malformed, leader: nil)),
+    ])
+
 @Suite struct GoldenTests {
+    @Test func `forwarded requests are as another implementation of protobuf has them`() throws {
+        let bytes = try golden("peer-frame-forwards-v1")
+        #expect(try PeerFrame(serialized: bytes) == forwards)
+        #expect(forwards.serialized() == bytes)
+        #expect(forwards.wire.serialized() == bytes)
+    }
+
     @Test func `a frame is as another implementation of protobuf has it`() throws {
         let bytes = try golden("peer-frame-v1")
         #expect(try PeerFrame(serialized: bytes) == frame)

@@ -32,6 +32,11 @@ enum Readers {
         configFile,
         certificate,
         certificateRequest,
+        message(WireRootCommand.self),
+        message(WireRootQuery.self),
+        message(WireRootAnswer.self),
+        rootCommand,
+        rootRecord,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -75,6 +80,27 @@ enum Readers {
             fatalError("a command is refused after it was encoded: \(command)")
         }
         precondition(again.encoded() == encoded, "a command has two encodings: \(encoded)")
+    }
+
+    private static func rootCommand(_ bytes: [UInt8]) {
+        guard case .success(let command) = RootCommand.decode(bytes) else { return }
+        precondition(command.encoded() == bytes, "a command has two encodings: \(bytes)")
+    }
+
+    private static func rootRecord(_ bytes: [UInt8]) {
+        func check<Record: RootCoded>(_ type: Record.Type) {
+            guard let record = Record.decode(bytes) else { return }
+            precondition(Record.decode(record.encoded()) == record, "a row reads back as another one: \(record)")
+        }
+        check(RootNode.self)
+        check(JoinToken.self)
+        check(GroupPlacement.self)
+        check(Operator.self)
+        check(BackupSchedule.self)
+        check(RootCluster.self)
+        check(RootResult.self)
+        check(RootQuery.self)
+        check(RootAnswer.self)
     }
 
     private static func spaceResult(_ bytes: [UInt8]) {

@@ -464,3 +464,245 @@ public struct PeerAnswer: WireMessage {
         }
     }
 }
+
+/// What nodes ask each other in a PeerRequest.
+public struct NodeRequest: WireMessage {
+    public var version: UInt32 = 0
+    public var body: Body? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        version: UInt32 = 0,
+        body: Body? = nil
+    ) {
+        self.version = version
+        self.body = body
+    }
+
+    public static var messageName: String { "NodeRequest" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "version"
+        case 2: "sign"
+        case 3: "authority_key"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.version != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.version))
+        }
+        switch self.body {
+        case .sign(let value):
+            writer.message(18, value)
+        case .authorityKey(let value):
+            writer.message(26, value)
+        case nil: break
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.version = try reader.uint32()
+            case 18:
+                var value = NodeRequest.Sign()
+                if case .sign(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .sign(value)
+            case 26:
+                var value = NodeRequest.AuthorityKey()
+                if case .authorityKey(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .authorityKey(value)
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Body: Hashable, Sendable {
+        /// Of a node that holds the signing authority's key.
+        case sign(NodeRequest.Sign)
+        /// Of a root voter, by another one.
+        case authorityKey(NodeRequest.AuthorityKey)
+    }
+
+    public struct AuthorityKey: WireMessage {
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public static var messageName: String { "NodeRequest.AuthorityKey" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            nil
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct Sign: WireMessage {
+        /// A PKCS #10 request, DER, made with the key that the node registered.
+        public var request: [UInt8] = []
+        public var node: UInt64 = 0
+        public var dnsNames: [String] = []
+        public var addresses: [String] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            request: [UInt8] = [],
+            node: UInt64 = 0,
+            dnsNames: [String] = [],
+            addresses: [String] = []
+        ) {
+            self.request = request
+            self.node = node
+            self.dnsNames = dnsNames
+            self.addresses = addresses
+        }
+
+        public static var messageName: String { "NodeRequest.Sign" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "request"
+            case 2: "node"
+            case 3: "dns_names"
+            case 4: "addresses"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.request.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.request)
+            }
+            if self.node != 0 {
+                writer.tag(16)
+                writer.varint(self.node)
+            }
+            for value in self.dnsNames {
+                writer.tag(26)
+                writer.lengthDelimited(value)
+            }
+            for value in self.addresses {
+                writer.tag(34)
+                writer.lengthDelimited(value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.request = try reader.bytes()
+                case 16:
+                    self.node = try reader.uint64()
+                case 26:
+                    self.dnsNames.append(try reader.string())
+                case 34:
+                    self.addresses.append(try reader.string())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+}
+
+public struct NodeAnswer: WireMessage {
+    public var version: UInt32 = 0
+    /// DER.
+    public var certificate: [UInt8] = []
+    /// PEM.
+    public var authorityKey: [UInt8] = []
+    /// One sentence for people; nothing was done.
+    public var refusal: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        version: UInt32 = 0,
+        certificate: [UInt8] = [],
+        authorityKey: [UInt8] = [],
+        refusal: String = ""
+    ) {
+        self.version = version
+        self.certificate = certificate
+        self.authorityKey = authorityKey
+        self.refusal = refusal
+    }
+
+    public static var messageName: String { "NodeAnswer" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "version"
+        case 2: "certificate"
+        case 3: "authority_key"
+        case 4: "refusal"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.version != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.version))
+        }
+        if !self.certificate.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.certificate)
+        }
+        if !self.authorityKey.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.authorityKey)
+        }
+        if !self.refusal.isEmpty {
+            writer.tag(34)
+            writer.lengthDelimited(self.refusal)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.version = try reader.uint32()
+            case 18:
+                self.certificate = try reader.bytes()
+            case 26:
+                self.authorityKey = try reader.bytes()
+            case 34:
+                self.refusal = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
