@@ -56,6 +56,11 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "WireFormat", "NodePorts", "Reactor", "TLSSession",
             "SecureChannel",
         ]),
+    Room(
+        name: "AdminHTTP", layer: .io,
+        imports: [
+            "ClusterBase", "RaftCore", "NodePorts", "AdminAPI", "Reactor", "TLSSession", "SecureChannel",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -147,6 +152,11 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
+        tests(
+            "AdminHTTPTests",
+            [
+                "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
+            ]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],
