@@ -66,6 +66,11 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "WireFormat", "NodePorts", "Reactor", "TLSSession",
             "SecureChannel",
         ]),
+    Room(
+        name: "AdminHTTP", layer: .io,
+        imports: [
+            "ClusterBase", "RaftCore", "NodePorts", "AdminAPI", "Reactor", "TLSSession", "SecureChannel",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -170,6 +175,11 @@ let package = Package(
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
+        tests(
+            "AdminHTTPTests",
+            [
+                "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
+            ]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],

@@ -1,7 +1,7 @@
 public import AdminAPI
 public import ClusterBase
 public import Reactor
-internal import SecureChannel
+public import SecureChannel
 public import TLSSession
 
 /// What came back: the status, the header as it was sent and the body.

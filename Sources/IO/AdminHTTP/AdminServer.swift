@@ -1,5 +1,5 @@
 public import AdminAPI
-public import ClusterBase
+internal import ClusterBase
 public import Reactor
 internal import SecureChannel
 public import TLSSession
