@@ -258,7 +258,7 @@ extension PeerFrame {
     }
 }
 
-extension Entry.Content {
+extension EntryContent {
     var bytes: Int {
         switch self {
         case .noop: 0
