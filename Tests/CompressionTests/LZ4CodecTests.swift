@@ -8,7 +8,7 @@ import Testing
         return (0..<count).map { $0 % 7 == 0 ? UInt8(random.below(256)) : UInt8($0 % 16) }
     }
 
-    @Test(arguments: [100, 1_000, 65_536, 300_000])
+    @Test(arguments: [1_000, 65_536, 300_000])
     func `what is packed comes back`(count: Int) throws {
         let bytes = text(count, seed: UInt64(count))
         let packed = try #require(LZ4Codec.compress(bytes))

@@ -15,7 +15,7 @@ import Testing
             var failure: StoreError?
             do {
                 let store = try RocksStore(path, smallSettings(.log))
-                var limit = rlimit(rlim_cur: 100_000, rlim_max: RLIM_INFINITY)
+                var limit = rlimit(rlim_cur: 100_000, rlim_max: .max)
                 setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
                 while failure == nil && acknowledged < 200 {
                     do {
@@ -27,7 +27,7 @@ import Testing
                         failure = error
                     }
                 }
-                limit.rlim_cur = RLIM_INFINITY
+                limit.rlim_cur = .max
                 setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
                 precondition(failure?.code == .writeFailed, "\(String(describing: failure))")
                 precondition(acknowledged > 10 && acknowledged < 50, "\(acknowledged)")
@@ -43,10 +43,11 @@ import Testing
             }
             let store = try RocksStore(path, smallSettings(.log))
             for key in 0..<acknowledged {
-                precondition(try store.value(for: [key]) == [1], "\(key)")
-                precondition(try store.value(for: [key, 1])?.count == 3_000, "\(key)")
+                let (short, long) = (try store.value(for: [key]), try store.value(for: [key, 1]))
+                precondition(short == [1] && long?.count == 3_000, "\(key)")
             }
-            precondition(try store.value(for: [255]) == nil, "an unacknowledged write is there")
+            let unwanted = try store.value(for: [255])
+            precondition(unwanted == nil, "an unacknowledged write is there")
         }
     }
 }

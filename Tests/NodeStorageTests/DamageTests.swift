@@ -75,7 +75,7 @@ import Testing
                 directory = try NodeDirectory.open(copy, identity, smallSettings())
             } catch {
                 // Refused as a whole: nothing is taken for whole that is not.
-                guard case .refused(_, .damaged) = error as? DataDirectoryRefusal else { throw error }
+                guard case .refused(_, .damaged) = error else { throw error }
                 return .damaged
             }
             if start == 1 { verdict = directory.findings.isEmpty ? .intact : .damaged }

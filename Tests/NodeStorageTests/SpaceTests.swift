@@ -16,7 +16,7 @@ final class SmallDisk: Sendable {
     let isMounted: Bool
 
     init(megabytes: Int) { isMounted = mount("tmpfs", folder.path, "tmpfs", 0, "size=\(megabytes)m") == 0 }
-    deinit { if isMounted { umount2(folder.path, CInt(MNT_DETACH.rawValue)) } }
+    deinit { if isMounted { umount2(folder.path, CInt(MNT_DETACH)) } }
 }
 
 @Suite struct SpaceTests {
@@ -78,7 +78,7 @@ final class SmallDisk: Sendable {
         #expect(full?.isNoSpace == true)
         #expect(full?.description.contains("free some space") == true)
 
-        #expect(mount("tmpfs", disk.folder.path, "tmpfs", UInt(MS_REMOUNT.rawValue), "size=200m") == 0)
+        #expect(mount("tmpfs", disk.folder.path, "tmpfs", UInt(MS_REMOUNT), "size=200m") == 0)
         let directory = try NodeDirectory.open(path, identity, settings)
         #expect(directory.findings.isEmpty)
         let found = try #require(try restored(log.group, in: directory.log))

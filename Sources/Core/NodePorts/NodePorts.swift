@@ -9,10 +9,21 @@ public import RaftCore
 public protocol OrderedStore: OrderedReader {
     associatedtype View: OrderedReader
     mutating func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError)
+    /// An unsynced write of rows that nobody reads before the next `flush`, as the pieces of a snapshot are: puts under
+    /// ascending keys, and a last one that tells how far they go.
+    ///
+    /// The loads whose last puts have the same key are one sequence: their other keys ascend from load to load. A deletion
+    /// of a range with that key in it ends the sequence. Until a flush the rows may be invisible, and a crash may lose
+    /// them alone; but where a last put is found, all rows up to it are.
+    mutating func load(_ batch: WriteBatch) throws(StoreError)
     /// Makes everything written so far durable.
     mutating func flush() throws(StoreError)
     /// The store as it is now, whatever is written later.
     func view() -> View
+}
+
+extension OrderedStore {
+    public mutating func load(_ batch: WriteBatch) throws(StoreError) { try write(batch, isSynced: false) }
 }
 
 /// One write of one group, on its way to the log store.

@@ -187,7 +187,8 @@ public struct SnapshotStaging: Sendable {
         self.record = record
     }
 
-    /// Checks the next piece and gives the batch that stores it. With the last one comes the manifest; then everything that
+    /// Checks the next piece and gives the batch that stores it, which can be written by `load`: rows ascending, and the
+    /// record of how far they go as its last put. With the last one comes the manifest; then everything that
     /// arrived must be what was sent.
     ///
     /// A caller that can't write the batch opens the staging anew. After a refusal for the digest or the position nothing

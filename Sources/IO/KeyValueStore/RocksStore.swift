@@ -15,7 +15,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     public let path: String
     public let kind: StoreKind
     let db: OpaquePointer
-    private let options: OpaquePointer
+    let options: OpaquePointer
     private let families: [OpaquePointer]
     private let reading: Reading
     private let synced: OpaquePointer
@@ -128,9 +128,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     }
 
     public func flush() throws(StoreError) {
-        try writing.withLock { writing throws(StoreError) in
-            if let failure = writing.failure { throw failure }
-        }
+        try refuseAfterFailure()
         var error: UnsafeMutablePointer<CChar>?
         switch kind {
         case .log: rocksdb_flush_wal(db, 1, &error)
@@ -142,9 +140,20 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
             rocksdb_flush(db, options, &error)
         }
         guard let text = takeText(&error) else { return }
-        let failure = StoreError(rocks: text, otherwise: .writeFailed, "flush the store \(path)")
-        writing.withLock { if $0.failure == nil { $0.failure = failure } }
-        throw failure
+        throw fail(StoreError(rocks: text, otherwise: .writeFailed, "flush the store \(path)"))
+    }
+
+    func refuseAfterFailure() throws(StoreError) {
+        if let failure = writing.withLock({ $0.failure }) { throw failure }
+    }
+
+    /// From here on every write is refused with the first failure, which it gives back.
+    func fail(_ failure: StoreError) -> StoreError {
+        writing.withLock { writing in
+            let first = writing.failure ?? failure
+            writing.failure = first
+            return first
+        }
     }
 
     private func commit(
@@ -202,6 +211,11 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
         public var first: UInt64
         public var last: UInt64
         public var missing: UInt64?
+        public init(first: UInt64, last: UInt64, missing: UInt64?) {
+            self.first = first
+            self.last = last
+            self.missing = missing
+        }
     }
 
     /// What is there of the numbers of synced writes; nil when none was ever numbered. Reads all of them.

@@ -1,6 +1,5 @@
 public import ClusterBase
 internal import Glibc
-public import KeyValueStore
 internal import NodePorts
 public import RaftCore
 public import StoreLayout
@@ -11,6 +10,7 @@ public import StoreLayout
 ///     FORMAT     the version of this layout, before anything else is touched
 ///     raft/      the log store: logs, votes, whose directory it is; synced
 ///     state/     the applied state; flushed
+///     incoming/  files of snapshots on their way into state/
 ///     horizon    the number of the newest acknowledged write
 ///     reserve    space put by for when the disk is full
 ///     DAMAGED    only while what is damaged is being marked
@@ -23,7 +23,7 @@ public final class NodeDirectory: Sendable {
     public let path: String
     public let identity: NodeIdentity
     public let log: LogStore
-    public let state: RocksStore
+    public let state: StateStore
     /// What was found damaged at opening, in sentences; empty as a rule.
     public let findings: [String]
     let horizon: HorizonFile
@@ -61,7 +61,7 @@ public final class NodeDirectory: Sendable {
     }
 
     init(
-        path: String, identity: NodeIdentity, log: LogStore, state: RocksStore, findings: [String],
+        path: String, identity: NodeIdentity, log: LogStore, state: StateStore, findings: [String],
         horizon: HorizonFile, settings: DirectorySettings, lock: DirectoryLock
     ) {
         self.path = path

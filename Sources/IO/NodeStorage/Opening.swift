@@ -30,7 +30,7 @@ struct Opening {
     private static let formatWord = "muster data directory, format "
     /// What a directory may hold before a node is made in it: an earlier try, and what a new file system holds.
     private static let expectedNames = [
-        "FORMAT", "FORMAT.new", "LOCK", "horizon", "horizon.new", "lost+found", "raft", "reserve", "state",
+        "FORMAT", "FORMAT.new", "LOCK", "horizon", "horizon.new", "incoming", "lost+found", "raft", "reserve", "state",
     ]
 
     // MARK: A new directory
@@ -76,8 +76,8 @@ struct Opening {
         var findings: [String] = []
         if Files.exists(markerPath) { findings.append("damage was found before, and not all of it was marked") }
         let rocks = try openLog(&findings)
-        let owner = try owner(rocks, identity, isNew: isNew, findings)
         let last = try lastNumber(rocks, &findings)
+        let owner = try owner(rocks, identity, isNew: isNew, findings)
         if !findings.isEmpty {
             try storing { () throws(StoreError) in
                 try mark(findings)
@@ -92,8 +92,14 @@ struct Opening {
                 try Files.remove(markerPath, in: path)
             }
         }
-        let state = try openState(&findings)
-        try storing { () throws(StoreError) in _ = try makeReserve() }
+        let incoming = path + "/incoming"
+        let state = StateStore(try openState(&findings), incoming: incoming)
+        try storing { () throws(StoreError) in
+            try Files.makeFolder(incoming)
+            // Left by a process that ended in the middle of a snapshot.
+            for name in try Files.names(in: incoming) { unlink(incoming + "/" + name) }
+            _ = try makeReserve()
+        }
         return NodeDirectory(
             path: path, identity: owner, log: log, state: state, findings: findings, horizon: horizon,
             settings: settings, lock: lock)
@@ -143,10 +149,11 @@ struct Opening {
             if let identity { _ = try StoredLog.check(identity, in: log) }
             return found
         } catch {
-            if error == .notFormatted, isNew, let identity { return identity }
+            // A store that holds nothing is a new one only if nothing was ever written to it.
             if error == .notFormatted && !findings.isEmpty {
                 throw .refused(path: path, .damaged("it is gone; \(findings.joined(separator: "; "))"))
             }
+            if error == .notFormatted, isNew, let identity { return identity }
             throw .refused(path: path, error)
         }
     }

@@ -132,7 +132,7 @@ extension NodeEngine {
                     return reply(to: message, .abandoned)
                 }
             }
-            try ports.state.write(batch, isSynced: false)
+            try ports.state.load(batch)
             incoming[at].givesUpAt = now + settings.snapshotTimeout
             reply(to: message, .received(next: incoming[at].staging.next))
             guard let manifest = piece.manifest else { return }
