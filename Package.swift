@@ -69,7 +69,8 @@ let rooms: [Room] = [
     Room(
         name: "AdminHTTP", layer: .io,
         imports: [
-            "ClusterBase", "RaftCore", "NodePorts", "AdminAPI", "Reactor", "TLSSession", "SecureChannel",
+            "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "AdminAPI", "Reactor", "TLSSession",
+            "SecureChannel",
         ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
@@ -81,7 +82,8 @@ let rooms: [Room] = [
     Room(
         name: "muster", layer: .programs,
         imports: [
-            "ClusterBase", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Controllers",
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime",
+            "Controllers",
             "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
             "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
         ]),

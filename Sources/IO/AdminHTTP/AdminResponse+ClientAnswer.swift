@@ -1,5 +1,6 @@
 public import AdminAPI
 internal import ClusterBase
+internal import FleetModel
 public import NodePorts
 internal import RaftCore
 
@@ -7,8 +8,11 @@ extension AdminResponse {
     /// What a node made of a request, as its client sees it.
     public init(_ answer: ClientAnswer) {
         switch answer {
-        case .applied(let result): self.init(result)
-        case .read(let answer): self.init(answer)
+        case .applied(.space(let result)): self.init(result)
+        case .read(.space(let answer)): self.init(answer)
+        // What the root answers is put into words by whoever asked it.
+        case .applied(.root), .read(.root):
+            self.init(Problem(.internal, "the root's answer was not put into words; report this"))
         case .accepted: self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
         case .refused(let refusal): self.init(Problem(refusal))
         case .unknown:
@@ -32,6 +36,9 @@ extension Problem {
         case .tooLarge: self.init(.bodyTooLarge, "the command is larger than a log entry may be; send less at once")
         case .storageStalled:
             self.init(.storageLow, "the disk of the leader is slow or nearly full; make room, or ask again later")
+        case .unavailable:
+            self.init(.unavailable, "no node of the group answered in time; see that a majority of its voters is up")
+        case .malformed: self.init(.malformed, "the group does not understand the request; upgrade the node that was asked")
         case .transferNotPossible:
             self.init(.notPossible, "leadership can't be handed to that replica; name a voter that is up and caught up")
         case .membership(let refusal): self.init(refusal)

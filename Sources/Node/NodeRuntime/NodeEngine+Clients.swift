@@ -1,5 +1,5 @@
-import ClusterBase
-import FleetModel
+public import ClusterBase
+public import FleetModel
 import NodePorts
 import RaftCore
 import StoreLayout

@@ -4,7 +4,10 @@ import AgentConfig
 import ClusterBase
 import FleetModel
 import NodePorts
+import NodeRuntime
 import RaftCore
+import Reactor
+import StoreLayout
 import TLSSession
 
 // Nodes, tokens, spaces, certificates: what is asked of the root.
@@ -342,7 +345,7 @@ extension AdminPort {
                 if let failure { return fail(asker.ticket, .unavailable, failure.description) }
                 answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed")))
             }
-        case .authority: rotateAuthority(asker)
+        case .ca: rotateAuthority(asker)
         }
     }
 

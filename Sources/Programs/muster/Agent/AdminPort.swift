@@ -1,10 +1,13 @@
 import AdminAPI
 import AdminHTTP
+import AgentConfig
 import ClusterBase
 import FleetModel
 import NodePorts
+import NodeRuntime
 import RaftCore
 import Reactor
+import StoreLayout
 import TLSSession
 
 /// The admin port of a running node: carries out what the server hands on, with the engine's help.
@@ -53,7 +56,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     var cluster: String { agent.cluster }
     var metricsAreOpen: Bool { agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0 }
 
-    func roles(of principal: Principal) -> [Role] {
+    func roles(of principal: Principal) -> [AdminAPI.Role] {
         switch principal {
         case .anonymous: return []
         case .node(let node):

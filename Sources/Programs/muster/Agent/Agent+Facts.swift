@@ -4,8 +4,12 @@ import AgentConfig
 import ClusterBase
 import FleetModel
 import NodePorts
+import NodeRuntime
+import NodeStorage
+import PeerTransport
 import RaftCore
 import Reactor
+import StoreLayout
 import TLSSession
 
 // What a node says of itself and its cluster.
@@ -113,16 +117,19 @@ extension Agent {
 
     func metrics(_ port: AdminPort) -> Metrics {
         var metrics = Metrics()
-        metrics.add("muster_build_info", .gauge, "The running program.", UInt64(1), [.init("version", Agent.version)])
-        for group in groupInfos {
-            let labels: [Metrics.Label] = [.init("group", "\(group.group)"), .init("name", group.name)]
-            metrics.add("muster_group_term", .gauge, "The group's term.", group.term, labels)
-            metrics.add("muster_group_committed_index", .gauge, "The last committed index.", group.committed, labels)
-            metrics.add("muster_group_applied_index", .gauge, "The last applied index.", group.applied, labels)
-            metrics.add(
-                "muster_group_leader", .gauge, "1 where this node leads the group.",
-                UInt64(group.leader == settings.nodeName ? 1 : 0), labels)
+        metrics.add("muster_build_info", .gauge, "The running program.", UInt64(1), [Metrics.Label("version", Agent.version)])
+        let groups = groupInfos
+        func perGroup(_ name: String, _ help: String, _ value: (GroupInfo) -> UInt64) {
+            for group in groups {
+                metrics.add(
+                    name, .gauge, help, value(group),
+                    [Metrics.Label("group", "\(group.group)"), Metrics.Label("name", group.name)])
+            }
         }
+        perGroup("muster_group_term", "The group's term.", \.term)
+        perGroup("muster_group_committed_index", "The last committed index.", \.committed)
+        perGroup("muster_group_applied_index", "The last applied index.", \.applied)
+        perGroup("muster_group_leader", "1 where this node leads the group.") { $0.leader == settings.nodeName ? 1 : 0 }
         let peers = network.counters
         for (name, help, value) in [
             ("frames_sent", "Frames sent to peers.", peers.framesSent),

@@ -1,8 +1,11 @@
+import BinaryCoding
 import ClusterBase
 import FleetModel
 import NodePorts
+import NodeRuntime
 import PeerTransport
 import RaftCore
+import Reactor
 import Schema
 import TLSSession
 
@@ -68,7 +71,7 @@ extension Agent: PeerNetworkDelegate {
         }
     }
 
-    func received(_ request: ForwardedRequest, _ bytes: [UInt8]) {
+    func received(_ request: PeerTransport.ForwardedRequest, _ bytes: [UInt8]) {
         guard let asked = try? NodeRequest(serialized: bytes), let body = asked.body else {
             return reply(request, refusal: "this request is not understood here; upgrade this node")
         }
@@ -95,7 +98,7 @@ extension Agent: PeerNetworkDelegate {
         }
     }
 
-    private func reply(_ request: ForwardedRequest, refusal: String) {
+    private func reply(_ request: PeerTransport.ForwardedRequest, refusal: String) {
         network.answer(request, NodeAnswer(version: 1, refusal: refusal).serialized())
     }
 
@@ -105,7 +108,7 @@ extension Agent: PeerNetworkDelegate {
     func obtainCertificate(
         _ request: CertificateRequest, for node: NodeID, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
     ) {
-        let wanted = NodeRequestSign(
+        let wanted = NodeRequest.Sign(
             request: request.der, node: node.rawValue, dnsNames: request.dnsNames, addresses: request.addresses)
         if authority != nil { return sign(wanted, done) }
         let voters = view.placement(.root)?.replicas.filter { $0.part == .voter }.map(\.node) ?? []
@@ -113,7 +116,7 @@ extension Agent: PeerNetworkDelegate {
     }
 
     private func obtain(
-        _ wanted: NodeRequestSign, from nodes: [NodeID], _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
+        _ wanted: NodeRequest.Sign, from nodes: [NodeID], _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
     ) {
         guard let next = nodes.first else {
             return done(.failure(AgentFailure("no node that holds the authority's key can be reached; try again")))
@@ -128,7 +131,7 @@ extension Agent: PeerNetworkDelegate {
 
     /// Signs for a node whose registered key made the request, and writes the certificate down in the root first: a
     /// certificate that the root does not know is refused by everybody.
-    private func sign(_ wanted: NodeRequestSign, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void) {
+    private func sign(_ wanted: NodeRequest.Sign, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void) {
         guard let authority else { return done(.failure(AgentFailure("the authority's key is not here"))) }
         let node = NodeID(wanted.node)
         request(.query(.root, .root(.node(node)))) { [self] answer in

@@ -1,4 +1,5 @@
 import AdminAPI
+import AgentConfig
 import ClusterBase
 import Controllers
 import FleetModel
@@ -7,6 +8,8 @@ import NodeRuntime
 import PeerTransport
 import RaftCore
 import Reactor
+import Schema
+import StoreLayout
 import TLSSession
 
 // Following the root, and doing what it says.
@@ -42,7 +45,7 @@ extension Agent {
         return false
     }
 
-    private func viewChanged() {
+    func viewChanged() {
         engine.handle(.directory(view.directory), now: loop.now)
         network.setPeers(
             view.nodes.filter { $0.state != .removed && $0.id != node }.compactMap { other in
@@ -205,7 +208,7 @@ extension Agent {
     }
 
     private func askForAuthority(_ other: NodeID, _ signer: [UInt8]) {
-        ask(other, .authorityKey) { [self] answer in
+        ask(other, .authorityKey(NodeRequest.AuthorityKey())) { [self] answer in
             guard let answer, !answer.authorityKey.isEmpty, authority?.certificate.fingerprint.bytes != signer else {
                 return
             }

@@ -244,6 +244,8 @@ final class Agent: TurnOwner {
         if (!isLeader && admin.isIdle && pending.isEmpty) || loop.now >= drainUntil { stop(.asked) }
     }
 
+    var writerStatistics: LogWriter.Statistics { writer.statistics }
+
     func leads(_ group: GroupID) -> Bool { engine.inspect(group) { raft, _ in raft.isLeader } ?? false }
     private func hasOthers(_ group: GroupID) -> Bool {
         engine.inspect(group) { raft, _ in raft.configuration.members.count { $0.role.isVoting } > 1 } ?? false

@@ -1,5 +1,5 @@
 import ClusterBase
-import KeyValueStore
+
 import NodePorts
 import NodeStorage
 import PeerTransport
@@ -7,7 +7,7 @@ import RaftCore
 
 /// The real world, as a node's engine sees it. Belongs to the loop's thread.
 final class AgentPorts: WorldPorts {
-    var state: RocksStore
+    var state: StateStore
     private let directory: NodeDirectory
     private let writer: LogWriter
     private let flusher: StateFlusher
