@@ -6,7 +6,9 @@ import Testing
 
 @Suite struct FailedWriteTests {
     /// In a process of its own: the limit on file sizes is the process's.
-    @Test func `after a write that failed no other is taken, and what was acknowledged is there at the next start`() async {
+    @Test func `after a write that failed no other is taken, and what was acknowledged is there at the next start`()
+        async
+    {
         await #expect(processExitsWith: .success) {
             signal(SIGXFSZ, SIG_IGN)
             let folder = Folder()

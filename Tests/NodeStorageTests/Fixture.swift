@@ -34,6 +34,17 @@ struct GrowingLog {
         chain = empty.base.chain
     }
 
+    /// Goes on where a restored log ends.
+    init(continuing found: RestoredLog, group: UInt64) {
+        self.group = GroupID(group)
+        last = found.last
+        chain = found.lastChain
+        term = found.hardState.term.rawValue
+    }
+
+    /// The newest entries' places, oldest first, for cuts.
+    private(set) var positions: [(index: LogIndex, term: Term, chain: UInt64)] = []
+
     func create(in log: inout some OrderedStore) throws {
         try StoredLog.createReplica(group, replica, RestoredLog(firstMembers: members), in: &log)
     }
@@ -50,6 +61,8 @@ struct GrowingLog {
             chain = entry.chain
             last = last.next
             entries.append(entry)
+            positions.append((last, Term(term), chain))
+            if positions.count > 150 { positions.removeFirst() }
         }
         let state = HardState(term: Term(term), votedFor: ReplicaID(vote), commit: .zero)
         return GroupWrite(

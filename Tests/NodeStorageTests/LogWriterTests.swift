@@ -156,7 +156,11 @@ import Testing
         }
         var thread = pthread_t()
         let work = Unmanaged.passRetained(Work(body)).toOpaque()
-        pthread_create(&thread, nil, { Unmanaged<Work>.fromOpaque($0!).takeRetainedValue().body(); return nil }, work)
+        pthread_create(
+            &thread, nil,
+            {
+                Unmanaged<Work>.fromOpaque($0!).takeRetainedValue().body(); return nil
+            }, work)
         other()
         pthread_join(thread, nil)
     }

@@ -27,7 +27,8 @@ import Testing
         let directory = try NodeDirectory.open(path, identity, smallSettings())
         #expect(directory.findings.isEmpty)
         #expect(try restored(grown.group, in: directory.log)?.last == LogIndex(9))
-        #expect(try directory.entries(of: grown.group, from: LogIndex(3), through: LogIndex(5), bytesMax: 1_000).count == 3)
+        #expect(
+            try directory.entries(of: grown.group, from: LogIndex(3), through: LogIndex(5), bytesMax: 1_000).count == 3)
         #expect(try directory.state.value(for: [1]) == [2])
     }
 

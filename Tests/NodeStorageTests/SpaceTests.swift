@@ -46,7 +46,9 @@ final class SmallDisk: Sendable {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible))
-    func `a full disk is told once, nothing is acknowledged after it, and with space again all that was is there`() throws {
+    func `a full disk is told once, nothing is acknowledged after it, and with space again all that was is there`()
+        throws
+    {
         let disk = SmallDisk(megabytes: 24)
         let path = disk.folder.path + "/data"
         var settings = smallSettings()

@@ -110,7 +110,9 @@ import Testing
     }
 
     /// A state of some rows at index 9, made as a state machine makes it.
-    func makeState(_ store: inout some OrderedStore, _ group: GroupID, rows: Int, _ random: inout PRNG) throws -> AppliedState {
+    func makeState(_ store: inout some OrderedStore, _ group: GroupID, rows: Int, _ random: inout PRNG) throws
+        -> AppliedState
+    {
         var view = StateView()
         view.begin(group, generation: StoredState.firstGeneration, applied: .nothing, store)
         for _ in 0..<rows {

@@ -29,7 +29,6 @@ import Testing
     func rawSyncs(_ count: Int, bytes: Int) -> Double {
         let fd = open(path + "/raw", O_WRONLY | O_CREAT | O_TRUNC, 0o600)
         defer { close(fd) }
-        fallocate(fd, 1, 0, 64 << 20)
         let block = [UInt8](repeating: 1, count: bytes)
         let began = nanoseconds()
         for _ in 0..<count {

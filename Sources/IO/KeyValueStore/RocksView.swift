@@ -74,7 +74,8 @@ struct Reading {
         // The options point into the bound: it stays in place for as long as they are used.
         try (range.to ?? []).withUnsafeBufferPointer { to throws(StoreError) in
             if range.to != nil { crocksdb_set_upper_bound(options, to.baseAddress, to.count) }
-            let made = family.map { rocksdb_create_iterator_cf(db, options, $0) } ?? rocksdb_create_iterator(db, options)
+            let made =
+                family.map { rocksdb_create_iterator_cf(db, options, $0) } ?? rocksdb_create_iterator(db, options)
             guard let iterator = made else { preconditionFailure("no memory for a scan") }
             defer { rocksdb_iter_destroy(iterator) }
             crocksdb_seek(iterator, range.from, range.from.count)

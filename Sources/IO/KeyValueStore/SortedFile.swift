@@ -26,7 +26,9 @@ public final class SortedFile {
         self.environment = environment
         var error: UnsafeMutablePointer<CChar>?
         rocksdb_sstfilewriter_open(writer, path, &error)
-        if let text = takeText(&error) { throw StoreError(rocks: text, otherwise: .writeFailed, "make the file \(path)") }
+        if let text = takeText(&error) {
+            throw StoreError(rocks: text, otherwise: .writeFailed, "make the file \(path)")
+        }
     }
 
     deinit {
@@ -40,14 +42,18 @@ public final class SortedFile {
     public func put(_ key: [UInt8], _ value: [UInt8]) throws(StoreError) {
         var error: UnsafeMutablePointer<CChar>?
         crocksdb_file_put(writer, key, key.count, value, value.count, &error)
-        if let text = takeText(&error) { throw StoreError(rocks: text, otherwise: .writeFailed, "fill the file \(path)") }
+        if let text = takeText(&error) {
+            throw StoreError(rocks: text, otherwise: .writeFailed, "fill the file \(path)")
+        }
         byteCount += key.count + value.count
     }
 
     fileprivate func finish() throws(StoreError) {
         var error: UnsafeMutablePointer<CChar>?
         rocksdb_sstfilewriter_finish(writer, &error)
-        if let text = takeText(&error) { throw StoreError(rocks: text, otherwise: .writeFailed, "end the file \(path)") }
+        if let text = takeText(&error) {
+            throw StoreError(rocks: text, otherwise: .writeFailed, "end the file \(path)")
+        }
     }
 }
 

@@ -42,7 +42,8 @@ public struct StoreSettings: Sendable {
 
     public static func log(_ cache: BlockCache) -> StoreSettings {
         StoreSettings(
-            kind: .log, writeBufferBytes: 64 << 20, writeBuffersMax: 4, writeAheadBytesMax: 512 << 20, blockCache: cache)
+            kind: .log, writeBufferBytes: 64 << 20, writeBuffersMax: 4, writeAheadBytesMax: 512 << 20, blockCache: cache
+        )
     }
 
     public static func state(_ cache: BlockCache) -> StoreSettings {
@@ -78,7 +79,9 @@ public struct StoreSettings: Sendable {
         }
         let base = rocksdb_options_create()
         defer { rocksdb_options_destroy(base) }
-        guard let options = rocksdb_options_create() else { preconditionFailure("no memory for the options of a store") }
+        guard let options = rocksdb_options_create() else {
+            preconditionFailure("no memory for the options of a store")
+        }
         var error: UnsafeMutablePointer<CChar>?
         rocksdb_get_options_from_string(base, words.joined(separator: ";"), options, &error)
         if let text = takeText(&error) {

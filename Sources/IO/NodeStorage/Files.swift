@@ -30,7 +30,8 @@ enum Files {
         let fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         if fd < 0 { throw failure("make the file", draft, errno) }
         let written = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress, $0.count) }
-        let code = written == bytes.count && fsync(fd) == 0 ? 0 : (written >= 0 && written < bytes.count ? ENOSPC : errno)
+        let code =
+            written == bytes.count && fsync(fd) == 0 ? 0 : (written >= 0 && written < bytes.count ? ENOSPC : errno)
         close(fd)
         if code != 0 { throw failure("write the file", draft, code) }
         if rename(draft, path) != 0 { throw failure("rename the file", draft, errno) }

@@ -38,7 +38,8 @@ final class Wakeup: @unchecked Sendable {  // `mutex` guards `isSignalled`; all 
         clock_gettime(CLOCK_MONOTONIC, &end)
         end.tv_sec += seconds ?? 0
         while !isSignalled {
-            let code = seconds == nil
+            let code =
+                seconds == nil
                 ? pthread_cond_wait(condition, mutex) : pthread_cond_timedwait(condition, mutex, &end)
             if code == ETIMEDOUT { return }
         }
