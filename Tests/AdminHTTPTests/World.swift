@@ -91,7 +91,8 @@ final class RawClient: SecureConnectionDelegate {
         let context = try Keys.client(identity)
         var settings = SecureConnectionSettings()
         settings.socket.receiveBufferBytes = 64 << 10
-        dialer = Dialer(world.loop, to: world.server.address, timeout: .seconds(5)) { [weak self] socket, error in
+        dialer = Dialer(world.loop, to: world.server.address, timeout: .seconds(5)) {
+            [weak self] (socket: consuming Socket?, _: SystemError?) in
             guard let self, let socket = socket.take() else { return }
             do {
                 connection = try SecureConnection(
