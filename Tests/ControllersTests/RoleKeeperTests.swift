@@ -144,7 +144,9 @@ import Testing
         #expect(world.nodes(of: .root, .voter) == [1, 3, 4])
     }
 
-    @Test func `a replica that lost its log is replaced under a new id, on the same node when there is no other`() throws {
+    @Test func `a replica that lost its log is replaced under a new id, on the same node when there is no other`()
+        throws
+    {
         let world = try World()
         for _ in 0..<2 { try world.join() }
         let group = try world.space("s")

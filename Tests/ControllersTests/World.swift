@@ -75,7 +75,8 @@ final class World {
             cluster: [UInt8](repeating: 7, count: 16), name: "test", node: World.about(1, zone),
             certificate: NodeCertificate(fingerprint: World.hash(101), issuer: World.hash(1), expiresAt: LogTime(9)),
             authority: Authority(fingerprint: World.hash(1), certificate: [1], signs: true, since: .zero),
-            administrator: Operator(name: "admin", role: .administrator, kind: .certificate, credential: World.hash(50)))
+            administrator: Operator(name: "admin", role: .administrator, kind: .certificate, credential: World.hash(50))
+        )
         try ask(.found(founding))
         try ask(.createToken(hash: World.hash(9), note: "", lifetime: 0, uses: 1_000))
         nodes.append(Node(id: NodeID(1), since: now, heardAt: now, held: [HeldReplica(.root, ReplicaID(1))]))
@@ -213,7 +214,8 @@ final class World {
         let others = groups[i].members.filter { $0.peer != leader }
         let up = others.filter { isUp($0.peer, id) }.map(\.peer.replica)
         let standing = GroupStanding(
-            own: leader.replica, configuration: Configuration(members: groups[i].members, replicaHighest: groups[i].highest),
+            own: leader.replica,
+            configuration: Configuration(members: groups[i].members, replicaHighest: groups[i].highest),
             epoch: .zero, isSettled: true, silent: others.map(\.peer.replica).filter { !up.contains($0) }, caughtUp: up)
         for action in groups[i].keeper.plan(placement, standing, view, now: now) {
             switch action {
@@ -249,7 +251,9 @@ final class World {
         func up(_ members: [Member]) -> Int { members.count { $0.role == .voter && isUp($0.peer, id) } }
         let voters = groups[i].members.count { $0.role == .voter }
         #expect(up(groups[i].members) > voters / 2, "\(steps) leave no quorum of \(groups[i].members)")
-        #expect(up(groups[i].members) >= min(up(before), Int(view.settings[.rootVoters])), "\(steps): fewer voters are there")
+        #expect(
+            up(groups[i].members) >= min(up(before), Int(view.settings[.rootVoters])),
+            "\(steps): fewer voters are there")
         #expect(groups[i].members.contains { $0.peer == leader && $0.role == .voter }, "the leader was taken out")
     }
 

@@ -26,7 +26,8 @@ struct RootBench {
     static func about(_ name: String, key: UInt8? = nil, level: UInt32 = 1, zone: String = "") -> NodeDescription {
         NodeDescription(
             name: name, locality: Locality(region: "r", zone: zone), peerAddress: "\(name).example:7001",
-            adminAddress: "\(name).example:7002", key: hash(key ?? UInt8(truncatingIfNeeded: name.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })),
+            adminAddress: "\(name).example:7002",
+            key: hash(key ?? UInt8(truncatingIfNeeded: name.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })),
             programVersion: "1.0", level: level)
     }
 
@@ -48,7 +49,9 @@ struct RootBench {
 
     /// A node that has joined and runs.
     @discardableResult mutating func node(_ name: String, level: UInt32 = 1, zone: String = "") throws -> NodeID {
-        if try Root.read(.token(hash: RootBench.hash(9)), state).records(JoinToken.self)?.isEmpty ?? true { try addToken() }
+        if try Root.read(.token(hash: RootBench.hash(9)), state).records(JoinToken.self)?.isEmpty ?? true {
+            try addToken()
+        }
         let about = RootBench.about(name, level: level, zone: zone)
         guard case .node(let id) = try apply(.joinNode(token: RootBench.hash(9), about)) else {
             throw StoreError(.corrupt, "\(name) could not join")

@@ -111,7 +111,8 @@ import Testing
 
     @Test func `ids given out after a forced recovery of the root begin above all that was lost`() throws {
         var root = try RootBench()
-        let record = RecoveryRecord(group: .root, epoch: Epoch(1), possibleLossAfter: LogIndex(10), reason: "two of three burned")
+        let record = RecoveryRecord(
+            group: .root, epoch: Epoch(1), possibleLossAfter: LogIndex(10), reason: "two of three burned")
         #expect(try root.apply(.recordRecovery(record)) == .done)
         let node = try root.node("n2")
         #expect(node.rawValue == 1 << 32 + 1)
@@ -145,7 +146,9 @@ import Testing
 
     @Test func `the last administrator stays, and a credential is one operator's`() throws {
         var root = try RootBench()
-        func add(_ name: String, _ byte: UInt8, _ role: Operator.Role, expires: UInt64? = nil) throws -> RootResult.Outcome {
+        func add(_ name: String, _ byte: UInt8, _ role: Operator.Role, expires: UInt64? = nil) throws
+            -> RootResult.Outcome
+        {
             try root.apply(
                 .addOperator(
                     Operator(
@@ -158,7 +161,10 @@ import Testing
         #expect(try root.apply(.removeOperator(name: "admin")) == .refused(.lastAdministrator), "the other one expires")
         #expect(try add("second", 53, .administrator) == .done)
         #expect(try root.apply(.removeOperator(name: "admin")) == .done)
-        #expect(try root.read(.operatorWith(credential: RootBench.hash(53))).records(Operator.self)?.map(\.name) == ["second"])
+        #expect(
+            try root.read(.operatorWith(credential: RootBench.hash(53))).records(Operator.self)?.map(\.name) == [
+                "second"
+            ])
         #expect(try root.read(.operatorWith(credential: RootBench.hash(50))).records(Operator.self) == [])
     }
 
@@ -173,8 +179,11 @@ import Testing
 
     @Test func `a backup schedule keeps what became of the last one when it is changed`() throws {
         var root = try RootBench()
-        let schedule = BackupSchedule(name: "nightly", interval: 3_600_000, keep: 7, destination: "/backup", keyName: "k")
-        #expect(try root.apply(.noteBackup(name: "nightly", succeeded: true, outcome: "")) == .refused(.unknownBackup("nightly")))
+        let schedule = BackupSchedule(
+            name: "nightly", interval: 3_600_000, keep: 7, destination: "/backup", keyName: "k")
+        #expect(
+            try root.apply(.noteBackup(name: "nightly", succeeded: true, outcome: ""))
+                == .refused(.unknownBackup("nightly")))
         #expect(try root.apply(.setBackup(schedule)) == .done)
         #expect(try root.apply(.noteBackup(name: "nightly", succeeded: true, outcome: "12 groups")) == .done)
         var changed = schedule

@@ -45,7 +45,9 @@ import Testing
         let before = root.state.rows.filter { $0.key != [0x20] }
         let refused: [RootCommand.Operation] = [
             .revokeToken(hash: RootBench.hash(3)), .removeNode(NodeID(9), isForced: true), .deleteSpace(name: "x"),
-            .certifyNode(NodeID(2), NodeCertificate(fingerprint: RootBench.hash(4), issuer: RootBench.hash(5), expiresAt: LogTime(1))),
+            .certifyNode(
+                NodeID(2),
+                NodeCertificate(fingerprint: RootBench.hash(4), issuer: RootBench.hash(5), expiresAt: LogTime(1))),
             .changeSetting(.tokenUses, 0), .removeOperator(name: "admin"), .finalizeLevel(9), .removeBackup(name: "x"),
             .reportGroup(GroupID(5), .zero, gone: []), .foundGroup(.root, nodes: [NodeID(1)]),
         ]
@@ -103,7 +105,12 @@ import Testing
         var view = RootView()
         _ = try root.follow(&view)
         for _ in 0..<(RootLimits.historyChangesMax / 256 + 3) {
-            let names = (0..<128).map { RootCommand(.setBackup(BackupSchedule(name: "b", interval: 60_000 + UInt64($0), keep: 1, destination: "d", keyName: ""))) }
+            let names = (0..<128).map {
+                RootCommand(
+                    .setBackup(
+                        BackupSchedule(name: "b", interval: 60_000 + UInt64($0), keep: 1, destination: "d", keyName: "")
+                    ))
+            }
             _ = try root.apply(names + names)
         }
         guard case .compacted(let through) = try root.read(.changes(since: LogIndex(1), limit: 0)).body else {
@@ -148,6 +155,7 @@ import Testing
     private struct Invariants {
         var nodeIDs: [NodeID] = []
         var groups: [GroupID] = []
+        var groupHighest = GroupID(0)
         var replicas: [HeldReplica] = []
 
         mutating func check(_ root: RootBench) throws {
@@ -162,9 +170,10 @@ import Testing
             #expect(try root.all(Authority.self).filter(\.signs).count == 1)
             #expect(try root.all(Operator.self).contains { $0.role == .administrator && $0.expiresAt == nil })
             for space in try root.all(RootSpace.self) where !groups.contains(space.group) {
-                #expect(groups.allSatisfy { $0 < space.group }, "a group is used again")
+                #expect(groupHighest < space.group, "a group is used again")
                 groups.append(space.group)
             }
+            groupHighest = groups.max() ?? groupHighest
             for placement in try root.all(GroupPlacement.self) {
                 for placed in placement.replicas {
                     #expect(placed.replica <= placement.replicaHighest)
@@ -181,13 +190,15 @@ import Testing
         }
     }
 
-    @Test(arguments: 1...8) func `no order of commands breaks what must hold, and all replicas agree`(seed: UInt64) throws {
+    @Test(arguments: 1...4) func `no order of commands breaks what must hold, and all replicas agree`(seed: UInt64)
+        throws
+    {
         var random = PRNG(seed: seed)
         var root = try RootBench()
         var copy = try RootBench()
         var invariants = Invariants()
         var done = 0
-        for step in 0..<600 {
+        for step in 0..<400 {
             var commands: [RootCommand] = []
             for _ in 0...random.below(3) {
                 let operation = try RootLogTests.operation(&random, root)
@@ -208,7 +219,7 @@ import Testing
         }
         try invariants.check(root)
         #expect(root.state == copy.state)
-        #expect(done > 150, "only \(done) commands did anything")
+        #expect(done > 100, "only \(done) commands did anything")
     }
 
     private static func operation(_ random: inout PRNG, _ root: RootBench) throws -> RootCommand.Operation {
@@ -221,7 +232,8 @@ import Testing
         let groups = try root.all(GroupPlacement.self)
         let placement = groups[random.below(groups.count)]
         func replica() -> ReplicaID {
-            placement.replicas.isEmpty ? ReplicaID(1) : placement.replicas[random.below(placement.replicas.count)].replica
+            placement.replicas.isEmpty
+                ? ReplicaID(1) : placement.replicas[random.below(placement.replicas.count)].replica
         }
         let part: PlacedReplica.Part = random.chance(1, in: 2) ? .voter : .standby
         switch random.below(20) {

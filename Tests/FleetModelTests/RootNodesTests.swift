@@ -137,7 +137,8 @@ import Testing
             var about = RootBench.about("n2")
             about.peerAddress = address
             #expect(
-                try root.apply(.joinNode(token: RootBench.hash(9), about)) == .refused(.invalid(.peerAddress)), "\(address)")
+                try root.apply(.joinNode(token: RootBench.hash(9), about)) == .refused(.invalid(.peerAddress)),
+                "\(address)")
         }
         #expect(try root.apply(.createToken(hash: [1], note: "", lifetime: 0, uses: 0)) == .refused(.invalid(.hash)))
         #expect(
@@ -157,7 +158,9 @@ import Testing
         #expect(try root.read(.cluster).time == now.advanced(by: 7))
     }
 
-    @Test func `a level is finalized when every node understands it, one by one, and older programs are refused then`() throws {
+    @Test func `a level is finalized when every node understands it, one by one, and older programs are refused then`()
+        throws
+    {
         var root = try RootBench()
         let old = try root.node("n2", level: 1)
         #expect(try root.apply(.finalizeLevel(3)) == .refused(.levelNotNext(2)))

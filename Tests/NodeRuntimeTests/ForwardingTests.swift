@@ -41,7 +41,9 @@ private let group = GroupID(1)
     }
 
     private func version(_ answer: ClientAnswer?) -> UInt64? {
-        guard case .applied(.space(let result))? = answer, case .written(let version) = result.outcome else { return nil }
+        guard case .applied(.space(let result))? = answer, case .written(let version) = result.outcome else {
+            return nil
+        }
         return version
     }
 
@@ -50,7 +52,8 @@ private let group = GroupID(1)
         _ = try #require(try cluster.leader())
         for (i, node) in cluster.nodes.enumerated() {
             #expect(version(try answer(cluster, node, put("k"))) == UInt64(i + 1))
-            guard case .read(.space(let read))? = try answer(cluster, node, get("k")), case .record(let record) = read.body
+            guard case .read(.space(let read))? = try answer(cluster, node, get("k")),
+                case .record(let record) = read.body
             else {
                 Issue.record("node \(node.id) did not read")
                 continue
@@ -222,7 +225,8 @@ private let group = GroupID(1)
         let victim = try #require(cluster.nodes[1...].first { $0 !== leader })
         victim.crash()
         try victim.start(cluster.settings)
-        #expect(try cluster.run { victim.applied(new) == leader.applied(new) }, "it knows its members from its own disk")
+        #expect(
+            try cluster.run { victim.applied(new) == leader.applied(new) }, "it knows its members from its own disk")
         victim.turn(.destroyReplica(new))
         try cluster.run(for: .milliseconds(100))
         let used = ReplicaID(victim.id.rawValue - 1)
@@ -261,7 +265,8 @@ private let group = GroupID(1)
         #expect(read.records(RootCluster.self)?.first?.name == "test")
         let passed = UInt64((cluster.now - began).milliseconds)
         #expect(read.time.rawValue >= 1_700_000_000_000 && read.time.rawValue <= 1_700_000_000_000 + passed)
-        guard case .read(.root(let rows))? = try answer(cluster, asked, .query(.root, .root(RootView().nextQuery))) else {
+        guard case .read(.root(let rows))? = try answer(cluster, asked, .query(.root, .root(RootView().nextQuery)))
+        else {
             return
         }
         var followed = RootView()

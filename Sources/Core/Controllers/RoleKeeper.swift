@@ -148,14 +148,18 @@ struct Spread {
     /// Voters in the zone of `entry`, itself included if it is one.
     func zoneCount(_ entry: NodePool.Entry) -> Int {
         let place = entry.node.about.locality
-        return voters.count { $0.node.about.locality.region == place.region && $0.node.about.locality.zone == place.zone }
+        return voters.count {
+            $0.node.about.locality.region == place.region && $0.node.about.locality.zone == place.zone
+        }
     }
 
     private func regionCount(_ entry: NodePool.Entry) -> Int {
         voters.count { $0.node.about.locality.region == entry.node.about.locality.region }
     }
 
-    private func rackCount(_ entry: NodePool.Entry) -> Int { voters.count { $0.node.about.locality == entry.node.about.locality } }
+    private func rackCount(_ entry: NodePool.Entry) -> Int {
+        voters.count { $0.node.about.locality == entry.node.about.locality }
+    }
 
     /// The smaller, the better a place for one more voter.
     private func cost(_ entry: NodePool.Entry) -> [UInt64] {

@@ -121,7 +121,8 @@ public struct ForwardedAnswer: Hashable, Sendable {
     }
 
     public enum Refusal: Int32, Hashable, Sendable, CaseIterable {
-        case notLeader = 1, noSuchGroup, overloaded, tooLarge, storageStalled, transferNotPossible, unavailable, malformed
+        case notLeader = 1, noSuchGroup, overloaded, tooLarge, storageStalled, transferNotPossible, unavailable,
+            malformed
     }
 
     public var number: UInt64

@@ -79,7 +79,9 @@ struct Forwards {
     mutating func wake(_ group: GroupID, _ now: Instant) {
         if own.count == 0 { return }
         for slot in own.indices {
-            guard let waiting = own[slot], waiting.request.group == group, case .waiting = waiting.stage else { continue }
+            guard let waiting = own[slot], waiting.request.group == group, case .waiting = waiting.stage else {
+                continue
+            }
             own[slot]?.stage = .waiting(until: now)
             sweepAt = min(sweepAt, now)
         }

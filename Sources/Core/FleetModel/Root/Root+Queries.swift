@@ -79,6 +79,7 @@ extension Root {
         let range = KeyRange(from: RootKey.history(since.next), to: successor(ofPrefix: [RootKey.Kind.history]))
         var last = since
         try access.scan(range) { key, value in
+            // The key says which record it is; how it is malformed helps nobody.
             guard let index = key.bigEndian64(at: 1), let history = try? WireRootHistory(serialized: value) else {
                 bad = key
                 return false

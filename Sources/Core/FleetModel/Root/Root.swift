@@ -216,6 +216,7 @@ struct RootStep<Access: StateAccess> {
             guard left.historyIsTooLong, let index = key.bigEndian64(at: 1), index != self.index.rawValue else {
                 return false
             }
+            // The key says which record it is; how it is malformed helps nobody.
             guard let history = try? WireRootHistory(serialized: value) else {
                 bad = key
                 return false

@@ -14,6 +14,7 @@ extension Root {
     }
 
     static func unpack(_ bytes: [UInt8]) -> Result<(commands: [[UInt8]], time: LogTime), RootRefusal> {
+        // All replicas answer the same to what can't be read, and nobody sees more of it.
         guard let pack = try? WireRootPack(serialized: bytes) else { return .failure(.malformed) }
         if pack.version != UInt32(packVersion) { return .failure(.unknownVersion(UInt64(pack.version))) }
         // A field that this version doesn't know could change what the commands mean.
@@ -29,6 +30,7 @@ extension RootCommand {
     /// what another one understands would end in another state.
     public static func decode(_ bytes: [UInt8]) -> Result<RootCommand, RootRefusal> {
         if bytes.count > RootLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
+        // As above.
         guard let wire = try? WireRootCommand(serialized: bytes), let command = RootCommand(wire),
             command.encoded() == bytes
         else { return .failure(.malformed) }

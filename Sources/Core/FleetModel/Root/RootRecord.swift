@@ -211,7 +211,8 @@ extension Operator: RootRecord, RootMapped {
     }
     var wire: WireOperator {
         WireOperator(
-            name: name, role: WireOperatorRole(rawValue: role.rawValue), kind: WireCredentialKind(rawValue: kind.rawValue),
+            name: name, role: WireOperatorRole(rawValue: role.rawValue),
+            kind: WireCredentialKind(rawValue: kind.rawValue),
             credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue)
     }
 }

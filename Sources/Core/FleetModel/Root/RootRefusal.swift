@@ -9,7 +9,8 @@ public enum RootRefusal: Error, Hashable, Sendable {
 
     /// What an input is.
     public enum Field: UInt64, Hashable, Sendable {
-        case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint, certificate
+        case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
+            certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
         case outcome, expiry
     }
@@ -75,7 +76,8 @@ extension RootRefusal: CustomStringConvertible {
         case .invalid(let field): field.sentence
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"
-        case .nameTaken(let name): "a node named \(name) is in the cluster; choose another name, or remove that node first"
+        case .nameTaken(let name):
+            "a node named \(name) is in the cluster; choose another name, or remove that node first"
         case .unknownNode(let node): "there is no node \(node); see `muster node list`"
         case .nodeRemoved(let node):
             "node \(node) was removed and can't come back; empty its data directory and join it as a new node"
@@ -108,7 +110,8 @@ extension RootRefusal: CustomStringConvertible {
             "the placement has changed at revision \(revision); read it again and plan anew"
         case .noVoterLeft: "the group would be left without a voter; add one first"
         case .epochOutdated(let epoch): "the group has gone on under epoch \(epoch)"
-        case .settingOutOfRange(let setting): "\(setting.name) can't have this value; its standard is \(setting.standard)"
+        case .settingOutOfRange(let setting):
+            "\(setting.name) can't have this value; its standard is \(setting.standard)"
         case .unknownOperator(let name): "there is no operator \(name)"
         case .operatorExists(let name): "an operator named \(name) is there already; choose another name"
         case .credentialTaken(let name): "this credential is \(name)'s; make a new one"

@@ -89,7 +89,9 @@ extension RootStep {
     ) throws(StoreError) -> RootResult.Outcome {
         if level == cluster.level { return .done }
         // One by one, so that each level's own step from the one before has been tried.
-        guard cluster.level < .max, level == cluster.level + 1 else { return .refused(.levelNotNext(cluster.level + 1)) }
+        guard cluster.level < .max, level == cluster.level + 1 else {
+            return .refused(.levelNotNext(cluster.level + 1))
+        }
         for node in try all(RootNode.self) where node.state != .removed && node.about.level < level {
             return .refused(.levelNotUnderstood(node.id))
         }
