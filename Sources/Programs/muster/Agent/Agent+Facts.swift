@@ -145,8 +145,8 @@ extension Agent {
         metrics.add("muster_admin_requests_total", .counter, "Requests to the admin port.", port.counters.requests)
         metrics.add("muster_admin_connections", .gauge, "Open connections.", UInt64(port.connectionCount))
         let suspicions = engine.liveness.counters
-        metrics.add("muster_suspicions_total", .counter, "Times that a node was held for dead.", suspicions.suspicions)
-        metrics.add("muster_own_pauses_total", .counter, "Times that this process stood still.", suspicions.ownPauses)
+        metrics.add("muster_suspicions_total", .counter, "Times that a node was held for dead.", UInt64(suspicions.suspicions))
+        metrics.add("muster_own_pauses_total", .counter, "Times that this process stood still.", UInt64(suspicions.ownPauses))
         metrics.add(
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)

@@ -1,3 +1,4 @@
+import AdminAPI
 import BinaryCoding
 import ClusterBase
 import FleetModel

@@ -22,7 +22,7 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "operator",
+        "authority.secret", "operator", "joining.key",
     ]
     static let bytesMax = 1 << 20
 

@@ -1,4 +1,5 @@
 import AgentConfig
+import ClusterBase
 import CommandSyntax
 
 /// Everything that the program can do with a cluster, as the help shows it.

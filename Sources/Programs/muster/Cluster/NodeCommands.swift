@@ -134,11 +134,8 @@ struct NodeCommands {
             administrator: Operator(
                 name: "admin", role: .administrator, kind: .certificate, credential: admin.fingerprint.bytes))
 
-        let directory = try makeDirectory(NodeIdentity(cluster: clusterID, node: node))
         let members = Configuration(members: [Member(peer: Peer(replica: ReplicaID(1), node: node), role: .voter)])
-        var log = directory.log
-        try StoredLog.createReplica(.root, ReplicaID(1), RestoredLog(firstMembers: members), in: &log)
-        directory.stop()
+        try makeDirectory(NodeIdentity(cluster: clusterID, node: node), root: members)
 
         try NodeFiles.makeFolder(settings.dataDirectory + "/operator", isSecret: true)
         let operatorFiles = NodeFiles(path: settings.dataDirectory + "/operator")
@@ -155,14 +152,21 @@ struct NodeCommands {
         return invocation.text("start") == "no" ? .success : try runAgent()
     }
 
-    private func makeDirectory(_ identity: NodeIdentity) throws -> NodeDirectory {
+    /// Makes the stores, with a first replica of the root if wanted. They are closed when this returns.
+    private func makeDirectory(_ identity: NodeIdentity, root members: Configuration? = nil) throws {
         try NodeFiles.makeFolder(settings.dataDirectory)
+        let directory: NodeDirectory
         do throws(DataDirectoryRefusal) {
-            return try NodeDirectory.create(
+            directory = try NodeDirectory.create(
                 settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
         } catch {
             throw AgentFailure("\(error)")
         }
+        if let members {
+            var log = directory.log
+            try StoredLog.createReplica(.root, ReplicaID(1), RestoredLog(firstMembers: members), in: &log)
+        }
+        directory.stop()
     }
 
     /// The key comes last: a directory with a key is a node's.
@@ -211,8 +215,7 @@ struct NodeCommands {
         }
         let certificate = try Certificate(der: joined.certificate)
         let authorities = try joined.authorities.map { try Certificate(pem: $0) }
-        let directory = try makeDirectory(NodeIdentity(cluster: cluster, node: NodeID(joined.node)))
-        directory.stop()
+        try makeDirectory(NodeIdentity(cluster: cluster, node: NodeID(joined.node)))
         try files.write("peers", joined.peers.map { $0 + "\n" }.joined())
         try writeIdentity(key, certificate, authorities)
         files.remove("joining.key")
