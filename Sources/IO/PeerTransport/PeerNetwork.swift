@@ -189,8 +189,14 @@ public final class PeerNetwork {
             guard frame.beat != nil, control.bytesQueued < settings.queuedBytesMax + (1 << 20) else { return }
             frame.messages.removeAll()
             frame.snapshots.removeAll()
+            frame.requests.removeAll()
+            frame.answers.removeAll()
         }
-        if frame.beat == nil && frame.messages.isEmpty && frame.snapshots.isEmpty { return }
+        if frame.beat == nil && frame.messages.isEmpty && frame.snapshots.isEmpty && frame.requests.isEmpty
+            && frame.answers.isEmpty
+        {
+            return
+        }
         write(frame, control)
     }
 
@@ -201,6 +207,8 @@ public final class PeerNetwork {
             var first = frame
             first.messages = Array(frame.messages[..<(count / 2)])
             first.snapshots = []
+            first.requests = []
+            first.answers = []
             var second = frame
             second.beat = nil
             second.messages = Array(frame.messages[(count / 2)...])

@@ -209,6 +209,8 @@ final class Agent: TurnOwner {
     func run() -> End {
         loop.owner = self
         tellClock()
+        // Until the root was heard, any other node may be the one that holds it.
+        engine.handle(.directory(Directory([.init(group: .root, nodes: files.peers().map(\.node))])), now: loop.now)
         log.info(
             "node \(node) runs",
             ["cluster": cluster, "name": settings.nodeName, "version": Agent.version, "groups": "\(engine.groups.count)"])
