@@ -43,7 +43,7 @@ let rooms: [Room] = [
         name: "NodeRuntime", layer: .node,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-            "StoreLayout",
+            "StoreLayout", "Controllers",
         ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
