@@ -21,6 +21,10 @@ import Testing
         settings.runsControllers = true
         settings.controllerInterval = .milliseconds(200)
         settings.rootFollowInterval = .milliseconds(200)
+        // Minutes of the cluster's time in seconds of the test's: fewer beats.
+        settings.liveness.beatInterval = .milliseconds(80)
+        settings.liveness.suspicionFloor = .milliseconds(300)
+        settings.raft.suspicion = .milliseconds(300)
         let cluster = try TestCluster(nodes: count, hosts: 0, settings)
         let first = cluster.nodes[0]
         first.turn(.createGroup(.root, ReplicaID(1), .voters([1])))

@@ -66,7 +66,9 @@ extension NodeEngine {
             guard case .read(.root(let news)) = answer else { return }
             let isNew = steward.view.take(news)
             if isNew {
-                forwards.directory = steward.view.directory
+                // A root that is not founded yet knows of no place, and must be found again.
+                let directory = steward.view.directory
+                if !directory.nodes(of: .root).isEmpty { forwards.directory = directory }
                 steward.planAt = now
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
