@@ -46,7 +46,7 @@ let rooms: [Room] = [
         name: "NodeRuntime", layer: .node,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-            "StoreLayout",
+            "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
     Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),

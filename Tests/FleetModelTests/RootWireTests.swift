@@ -131,7 +131,7 @@ import Testing
         for operation in RootWireTests.operations {
             let bytes = RootCommand(by: "admin", operation).encoded()
             for count in 0..<bytes.count { _ = RootCommand.decode(Array(bytes.prefix(count))) }
-            for _ in 0..<200 {
+            for _ in 0..<40 {
                 var changed = bytes
                 changed[random.below(changed.count)] = UInt8(random.below(256))
                 var root = try RootBench()

@@ -238,6 +238,8 @@ public enum NodeReport: Hashable, Sendable {
     /// The node must end: what it has in memory may differ from its disk.
     case storageFailed(String)
     case replicaRemoved(GroupID, ReplicaID)
+    /// The node's view of the root goes up to this entry now, and is another one than before.
+    case rootChanged(LogIndex)
 }
 
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.

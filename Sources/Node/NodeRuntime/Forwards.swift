@@ -44,6 +44,7 @@ struct Forwards {
         /// With the client's ticket, since the place may be another request's by then.
         case own(slot: Int, ticket: UInt64)
         case node(NodeID, Incarnation, number: UInt64)
+        case steward(StewardTask)
     }
 
     var directory = Directory()

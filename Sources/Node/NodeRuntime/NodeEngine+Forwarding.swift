@@ -17,6 +17,7 @@ extension NodeEngine {
         case .own(let slot, let client):
             guard let own = forwards.own[slot], own.ticket == client, case .here = own.stage else { return }
             answered(slot, answer, lastNow)
+        case .steward(let task): tended(task, answer, lastNow)
         case .node(let node, let incarnation, let number):
             send(ForwardedAnswer(number: number, incarnation: incarnation, body: body(of: answer)), to: node)
         }
@@ -142,7 +143,7 @@ extension NodeEngine {
         if case .asked(let key, _) = own.stage { forwards.slotOfKey[key] = nil }
         forwards.ownBytes -= own.bytes
         forwards.own.remove(slot)
-        ports.answer(own.ticket, answer)
+        self.answer(own.ticket, answer)
     }
 
     /// Looks after everything that waits or was asked; cheap while nothing does.

@@ -71,6 +71,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     public private(set) var hasFailed = false
     /// Requests that other nodes answer for this one's clients, and the reverse.
     var forwards = Forwards()
+    /// What this node does for its cluster.
+    var steward: Steward
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -88,6 +90,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.flushedAt = now
         self.suspicionReviewAt = now
         self.lastNow = now
+        self.steward = Steward(now: now)
         self.liveness = NodeLiveness(node: node, incarnation: opened.incarnation, settings: settings.liveness, now: now)
         self.retired = opened.tombstones
         for lost in opened.damaged {
@@ -159,7 +162,7 @@ public final class NodeEngine<Ports: WorldPorts> {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return min(earliest, forwards.sweepAt)
+        return min(earliest, forwards.sweepAt, stewardDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.
@@ -218,6 +221,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         }
         tickSnapshots(now)
         sweepForwards(now)
+        tendCluster(now)
     }
 
     // MARK: Stepping

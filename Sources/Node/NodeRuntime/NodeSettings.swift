@@ -52,5 +52,15 @@ public struct NodeSettings: Sendable {
     /// A node whose frames come further apart than this was away.
     public var contactGap = Nanoseconds.seconds(5)
 
+    /// Whether this node follows the root and runs the controllers that are its to run; wants `forwardsRequests`.
+    public var runsControllers = false
+    /// How often the root is asked for changes when there were none.
+    public var rootFollowInterval = Nanoseconds.milliseconds(500)
+    /// How often controllers plan while something is under way, and when nothing is.
+    public var controllerInterval = Nanoseconds.seconds(1)
+    public var controllerIdleInterval = Nanoseconds.seconds(5)
+    /// How often the root's time is noted while replicas are waited for.
+    public var rootTimeInterval = Nanoseconds.seconds(30)
+
     public init() {}
 }

@@ -438,7 +438,7 @@ public final class Simulation {
         case .event(let group, let event):
             checker(group)?.saw(event, at: node.number, world: self)
             if case .becameLeader = event { planMoment(node, group) }
-        case .replicaRemoved: break
+        case .replicaRemoved, .rootChanged: break
         }
     }
 

@@ -60,7 +60,7 @@ extension RootStep {
             return .refused(.invalid(.nodes))
         }
         if !isSound { return .refused(.invalid(.nodes)) }
-        for node in nodes where try !isUsable(node) { return .refused(.nodeNotUsable(node)) }
+        for node in nodes where try isUsable(node) == false { return .refused(.nodeNotUsable(node)) }
         for node in nodes { place(node, .voter, &placement, cluster) }
         placement.founders = placement.replicas.map {
             GroupPlacement.Founder(replica: $0.replica, node: $0.node)
@@ -86,7 +86,7 @@ extension RootStep {
         for change in changes {
             switch change {
             case .add(let node, let part):
-                if try !isUsable(node) { return .refused(.nodeNotUsable(node)) }
+                if try isUsable(node) == false { return .refused(.nodeNotUsable(node)) }
                 if placement.replica(on: node) != nil { return .refused(.nodeHasReplica(node)) }
                 if placement.replicas.count >= RootLimits.replicasPerGroupMax { return .refused(.tooMany(.replicas)) }
                 place(node, part, &placement, cluster)
