@@ -132,7 +132,7 @@ let package = Package(
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
-        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],

@@ -5,7 +5,7 @@ public enum TLSLimits {
     /// Ciphertext that may wait in a session to be sent. A write that would pass it is refused as a whole.
     public static let outboundBytesMax = 16 << 20
     /// Memory that a session without waiting ciphertext keeps for each direction.
-    public static let retainedBytesMax = 256 << 10
+    public static let retainedBytesMax = 512 << 10
     /// The same for a session of a frugal context.
     public static let retainedBytesFrugalMax = 32 << 10
     /// Certificates that the other side may send, leaf included.

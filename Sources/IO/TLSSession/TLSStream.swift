@@ -12,8 +12,8 @@ internal import COpenSSL
 /// alert may be in it that tells the other side why. A client's first output is there from the beginning. A client of
 /// TLS 1.3 is established before the server has seen its certificate, so a refusal arrives with a later `receive`.
 ///
-/// One thread at a time uses a session. `receive`, `read`, `write` and `takeOutput` allocate nothing once the buffers have
-/// grown to the traffic.
+/// One thread at a time uses a session. Once the buffers have grown to the traffic, `receive`, `read`, `write` and
+/// `takeOutput` allocate nothing beyond the few bytes that OpenSSL takes for a record on each side.
 public final class TLSStream {
     private let context: TLSContext
     private let session: OpaquePointer
