@@ -17,7 +17,7 @@ public enum TLSLimits {
     /// Names of one kind in a certificate.
     public static let namesMax = 64
     /// Records that one traffic key protects. AES-GCM is safe for 2^24.5; the rest is margin.
-    static let recordsPerKeyMax = 1 << 23
+    public static let recordsPerKeyMax = 1 << 23
     /// What a record adds to its plaintext: header, content type, tag.
     static let recordOverheadBytes = 22
     static let recordBytesMax = 16_384
