@@ -182,6 +182,7 @@ let package = Package(
             [
                 "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
             ]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],
