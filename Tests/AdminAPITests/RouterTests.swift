@@ -209,13 +209,13 @@ let samples: [AdminRequest] = [
         ("00112233-4455-6677-8899-aabbccddeeff;ack=1", nil), ("1:1 ;ack=0", nil),
     ] as [(String, IdempotencyKey?)])
     func `an idempotency key is one of two forms`(_ text: String, _ key: IdempotencyKey?) {
-        #expect(IdempotencyKey(Array(text.utf8)[...]) == key)
+        #expect(IdempotencyKey(Array(text.utf8)) == key)
         guard let key else {
             return #expect(kind("PUT /v1/kv/s/a", "Idempotency-Key: \(text)\r\n") == .malformed || text.isEmpty)
         }
         var out: [UInt8] = []
         key.write(into: &out)
-        #expect(IdempotencyKey(out[...]) == key)
+        #expect(IdempotencyKey(out) == key)
         guard case .write(_, let command)? = request("PUT /v1/kv/s/a", "Idempotency-Key: \(text)\r\n") else {
             Issue.record("\(text) makes no write")
             return

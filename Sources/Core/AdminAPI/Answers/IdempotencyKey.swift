@@ -32,33 +32,53 @@ public enum IdempotencyKey: Hashable, Sendable {
     }
 
     /// Reads a header field's value; nil when it is neither form.
-    public init?(_ text: ArraySlice<UInt8>) {
-        let fields = text.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
+    public init?(_ text: [UInt8]) { self.init(text.span, 0, text.count) }
+
+    init?(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) {
+        var at = lower
+        var uuid: (high: UInt64, low: UInt64)?
+        var client: UInt64 = 0
+        var sequence: UInt64 = 0
+        if upper - lower >= 36 && bytes[lower + 8] == UInt8(ascii: "-") {
+            guard let found = Self.uuid(bytes, lower) else { return nil }
+            uuid = found
+            at += 36
+        } else {
+            guard let first = Self.number(bytes, &at, upper), at < upper, bytes[at] == UInt8(ascii: ":") else { return nil }
+            at += 1
+            guard let second = Self.number(bytes, &at, upper) else { return nil }
+            client = first
+            sequence = second
+        }
         var acknowledged: UInt64?
         var born: UInt64?
-        for field in fields.dropFirst() {
-            let parts = field.split(separator: UInt8(ascii: "="), omittingEmptySubsequences: false)
-            guard parts.count == 2, let number = Self.number(parts[1]) else { return nil }
-            if parts[0].elementsEqual("ack".utf8) && acknowledged == nil {
-                acknowledged = number
-            } else if parts[0].elementsEqual("born".utf8) && born == nil {
-                born = number
+        while at < upper {
+            if bytes[at] != UInt8(ascii: ";") { return nil }
+            at += 1
+            if acknowledged == nil && HTTPSyntax.matches(bytes, at, min(at + 4, upper), Self.acknowledgedName) {
+                at += 4
+                acknowledged = Self.number(bytes, &at, upper)
+                if acknowledged == nil { return nil }
+            } else if born == nil && HTTPSyntax.matches(bytes, at, min(at + 5, upper), Self.bornName) {
+                at += 5
+                born = Self.number(bytes, &at, upper)
+                if born == nil { return nil }
             } else {
                 return nil
             }
         }
-        if let (high, low) = Self.uuid(fields[0]) {
+        if let uuid {
             if acknowledged != nil { return nil }
-            self = .once(high: high, low: low, born: LogIndex(born ?? 0))
+            self = .once(high: uuid.high, low: uuid.low, born: LogIndex(born ?? 0))
             return
         }
-        let parts = fields[0].split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-        guard parts.count == 2, let client = Self.number(parts[0]), let sequence = Self.number(parts[1]), client > 0,
-            sequence > 0, (acknowledged ?? 0) < sequence
-        else { return nil }
+        if client == 0 || sequence == 0 || (acknowledged ?? 0) >= sequence { return nil }
         self = .session(
             ClientID(client), sequence: sequence, acknowledged: acknowledged ?? 0, born: LogIndex(born ?? 0))
     }
+
+    private static let acknowledgedName = Array("ack=".utf8)
+    private static let bornName = Array("born=".utf8)
 
     /// The header field's value.
     public func write(into out: inout [UInt8]) {
@@ -86,34 +106,36 @@ public enum IdempotencyKey: Hashable, Sendable {
         }
     }
 
-    private static func number(_ digits: ArraySlice<UInt8>) -> UInt64? {
-        if digits.isEmpty || digits.count > 20 { return nil }
+    /// The digits at `at`, which goes behind them.
+    private static func number(_ bytes: Span<UInt8>, _ at: inout Int, _ upper: Int) -> UInt64? {
+        let begin = at
         var value: UInt64 = 0
-        for byte in digits {
-            let digit = byte &- 48
-            if digit > 9 { return nil }
+        while at < upper {
+            let digit = bytes[at] &- 48
+            if digit > 9 { break }
             let (product, overflow) = value.multipliedReportingOverflow(by: 10)
             let (sum, carry) = product.addingReportingOverflow(UInt64(digit))
             if overflow || carry { return nil }
             value = sum
+            at += 1
         }
-        return value
+        return at == begin || at - begin > 20 ? nil : value
     }
 
     /// 8-4-4-4-12 hex digits.
-    private static func uuid(_ text: ArraySlice<UInt8>) -> (UInt64, UInt64)? {
-        if text.count != 36 { return nil }
-        var halves: [UInt64] = [0, 0]
-        var nibbles = 0
-        for (place, byte) in text.enumerated() {
-            if [8, 13, 18, 23].contains(place) {
+    private static func uuid(_ bytes: Span<UInt8>, _ lower: Int) -> (high: UInt64, low: UInt64)? {
+        var high: UInt64 = 0
+        var low: UInt64 = 0
+        for place in 0..<36 {
+            let byte = bytes[lower + place]
+            if place == 8 || place == 13 || place == 18 || place == 23 {
                 if byte != UInt8(ascii: "-") { return nil }
                 continue
             }
             guard let digit = HTTPSyntax.hexDigit(byte) else { return nil }
-            halves[nibbles / 16] = halves[nibbles / 16] << 4 | UInt64(digit)
-            nibbles += 1
+            high = high << 4 | low >> 60
+            low = low << 4 | UInt64(digit)
         }
-        return (halves[0], halves[1])
+        return (high, low)
     }
 }

@@ -81,9 +81,9 @@ enum HTTPSyntax {
     }
 
     /// Where the next line feed is; the end when there is none.
-    @inline(__always) static func lineFeed(in bytes: Span<UInt8>, from: Int) -> Int {
+    @inline(__always) static func lineFeed(in bytes: Span<UInt8>, from: Int, to end: Int) -> Int {
         var at = from
-        while at < bytes.count && bytes[at] != lineFeed { at += 1 }
+        while at < end && bytes[at] != lineFeed { at += 1 }
         return at
     }
 
@@ -169,16 +169,22 @@ extension [UInt8] {
     /// Appends a number in decimal.
     mutating func append(decimal number: UInt64) {
         if number < 10 {
-            append(48 + UInt8(number))
+            append(48 + UInt8(truncatingIfNeeded: number))
             return
         }
-        var divisor: UInt64 = 10
-        while number / divisor >= 10 { divisor *= 10 }
-        var rest = number
-        while divisor > 0 {
-            append(48 + UInt8(rest / divisor))
-            rest %= divisor
-            divisor /= 10
+        // The lowest eight digits wait in a word, the lowest in its top.
+        if number >= 100_000_000 { append(decimal: number / 100_000_000) }
+        var rest = UInt32(truncatingIfNeeded: number % 100_000_000)
+        var word: UInt64 = 0
+        var count = 0
+        while rest > 0 || (number >= 100_000_000 && count < 8) {
+            word = word << 8 | UInt64(48 + rest % 10)
+            rest /= 10
+            count += 1
+        }
+        for _ in 0..<count {
+            append(UInt8(truncatingIfNeeded: word))
+            word >>= 8
         }
     }
 

@@ -26,7 +26,11 @@ public enum PercentCoding {
     }
 
     /// Appends `bytes` so that they may stand in a path or a query. Slashes stay where `keepsSlashes`.
-    public static func encode(_ bytes: some Sequence<UInt8>, keepsSlashes: Bool, into out: inout [UInt8]) {
+    public static func encode(_ bytes: some Collection<UInt8>, keepsSlashes: Bool, into out: inout [UInt8]) {
+        if bytes.allSatisfy({ isUnreserved($0) || (keepsSlashes && $0 == UInt8(ascii: "/")) }) {
+            out.append(contentsOf: bytes)
+            return
+        }
         for byte in bytes {
             if isUnreserved(byte) || (keepsSlashes && byte == UInt8(ascii: "/")) {
                 out.append(byte)

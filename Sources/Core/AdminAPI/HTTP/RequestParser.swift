@@ -41,8 +41,7 @@ public struct RequestParser: Sendable {
     }
 
     private enum Phase {
-        case line
-        case headers
+        case head
         case body
         case chunkSize
         case chunkData(remaining: Int)
@@ -56,11 +55,10 @@ public struct RequestParser: Sendable {
     @usableFromInline var storage: [UInt8] = []
     @usableFromInline var start = 0
     private let limits: AdminLimits
-    private var phase = Phase.line
+    private var phase = Phase.head
     private var head = RequestHead()
-    /// From `start`: where the current line or chunk begins, and below what no line feed is.
+    /// From `start`: where the current line or chunk begins.
     private var position = 0
-    private var scanned = 0
     private var trailerStart = 0
     private var saidContinue = false
 
@@ -79,7 +77,7 @@ public struct RequestParser: Sendable {
     public var isInBody: Bool {
         switch phase {
         case .body, .chunkSize, .chunkData, .chunkEnd, .trailer: true
-        case .line, .headers, .done, .failed: false
+        case .head, .done, .failed: false
         }
     }
 
@@ -106,8 +104,8 @@ public struct RequestParser: Sendable {
             switch phase {
             case .done: finish()
             case .failed(let fault): return .fault(fault)
-            case .line, .headers:
-                guard let step = nextLine() else { continue }
+            case .head:
+                guard let step = nextHead() else { continue }
                 return step
             case .body:
                 if heldBytes < head.body.start + head.length {
@@ -130,10 +128,9 @@ public struct RequestParser: Sendable {
     private mutating func finish() {
         start += position
         position = 0
-        scanned = 0
         saidContinue = false
         head = RequestHead()
-        phase = .line
+        phase = .head
     }
 
     private mutating func fail(_ fault: RequestFault) -> Step {
@@ -141,37 +138,19 @@ public struct RequestParser: Sendable {
         return .fault(fault)
     }
 
-    /// From `start`: the next line feed at or after `position`, remembering what was looked through.
-    private mutating func lineFeed() -> Int? {
-        let at = HTTPSyntax.lineFeed(in: storage.span, from: start + max(scanned, position)) - start
-        scanned = at
-        return at < heldBytes ? at : nil
-    }
-
-    private mutating func nextLine() -> Step? {
-        let isFirst = if case .line = phase { true } else { false }
-        let most = isFirst ? limits.requestLineBytesMax : limits.headBytesMax
-        guard let feed = lineFeed() else {
-            if heldBytes >= most { return fail(isFirst ? .requestLineTooLong : .headTooLarge) }
-            return .needsMore
+    /// Reads the lines of the head that are there. A line that is not is looked at from its beginning when more comes: at
+    /// most `headBytesMax` bytes again, for which the order of what is found does not depend on the pieces.
+    private mutating func nextHead() -> Step? {
+        var found = head
+        var at = position
+        let end = Self.readHead(storage.span, start, limits, &found, &at)
+        head = found
+        position = at
+        return switch end {
+        case .needsMore: .needsMore
+        case .ended: endOfHead()
+        case .fault(let fault): fail(fault)
         }
-        if feed >= most { return fail(isFirst ? .requestLineTooLong : .headTooLarge) }
-        let line = (from: position, to: feed - 1)
-        if line.to < line.from || storage[start + line.to] != HTTPSyntax.carriageReturn { return fail(.bareLineFeed) }
-        position = feed + 1
-        scanned = position
-        if isFirst {
-            // RFC 9112 2.2: one empty line before a request is passed over.
-            if line.from == 0 && line.to == 0 { return nil }
-            if let fault = parseRequestLine(line.from, line.to) { return fail(fault) }
-            phase = .headers
-            return nil
-        }
-        if line.from == line.to { return endOfHead() }
-        if head.headerCount == limits.headerCountMax { return fail(.tooManyHeaders) }
-        head.headerCount += 1
-        if let fault = parseHeader(line.from, line.to) { return fail(fault) }
-        return nil
     }
 
     private mutating func endOfHead() -> Step? {
@@ -197,41 +176,100 @@ public struct RequestParser: Sendable {
 
     // MARK: Lines
 
-    private mutating func parseRequestLine(_ from: Int, _ to: Int) -> RequestFault? {
-        var found = head
-        let fault = Self.parseRequestLine(storage.span, start, from, to, &found)
-        head = found
-        return fault
+    private enum HeadEnd {
+        case needsMore
+        /// The empty line was read.
+        case ended
+        case fault(RequestFault)
     }
 
-    private static func parseRequestLine(
-        _ bytes: Span<UInt8>, _ start: Int, _ from: Int, _ to: Int, _ head: inout RequestHead
-    ) -> RequestFault? {
-        var at = start + from
-        let end = start + to
-        let name = at
+    /// `at` goes up, from `start`, with every line that was read.
+    private static func readHead(
+        _ bytes: Span<UInt8>, _ start: Int, _ limits: AdminLimits, _ head: inout RequestHead, _ at: inout Int
+    ) -> HeadEnd {
+        if !head.path.isThere {
+            let end = min(bytes.count, start + limits.requestLineBytesMax)
+            let isFull = end == start + limits.requestLineBytesMax
+            if at == 0 && end - start >= 1 && bytes[start] == HTTPSyntax.carriageReturn {
+                // RFC 9112 2.2: one empty line before a request is passed over.
+                if end - start == 1 { return isFull ? .fault(.requestLineTooLong) : .needsMore }
+                if bytes[start + 1] != HTTPSyntax.lineFeed { return .fault(.requestLineMalformed) }
+                at = 2
+            }
+            switch readRequestLine(bytes, start, start + at, end, &head) {
+            case .fault(let fault): return .fault(fault)
+            case .next(let next): at = next - start
+            case .needsMore: return isFull ? .fault(.requestLineTooLong) : .needsMore
+            }
+        }
+        let end = min(bytes.count, start + limits.headBytesMax)
+        while true {
+            let begin = start + at
+            if begin < end && bytes[begin] != HTTPSyntax.carriageReturn && head.headerCount == limits.headerCountMax {
+                return .fault(.tooManyHeaders)
+            }
+            switch readField(bytes, begin, end) {
+            case .field(let field):
+                head.headerCount += 1
+                if let fault = use(field, bytes, start, &head) { return .fault(fault) }
+                at = field.next - start
+            case .empty:
+                at += 2
+                return .ended
+            case .fault(let fault): return .fault(fault)
+            case .needsMore: return end == start + limits.headBytesMax ? .fault(.headTooLarge) : .needsMore
+            }
+        }
+    }
+
+    private enum LineEnd {
+        case needsMore
+        case next(Int)
+        case fault(RequestFault)
+    }
+
+    private static func readRequestLine(
+        _ bytes: Span<UInt8>, _ start: Int, _ begin: Int, _ end: Int, _ head: inout RequestHead
+    ) -> LineEnd {
+        var at = begin
         while at < end && HTTPSyntax.isToken(bytes[at]) { at += 1 }
-        if at == name || at == end || bytes[at] != HTTPSyntax.space { return .requestLineMalformed }
-        let method = Self.method(bytes, name, at)
+        if at == end { return .needsMore }
+        if at == begin || bytes[at] != HTTPSyntax.space { return .fault(lineFault(bytes[at])) }
+        let method = Self.method(bytes, begin, at)
         at += 1
         let target = at
         var question = -1
         while at < end && bytes[at] > HTTPSyntax.space && bytes[at] < 0x7F {
-            if bytes[at] == UInt8(ascii: "#") { return .targetMalformed }
+            if bytes[at] == UInt8(ascii: "#") { return .fault(.targetMalformed) }
             if bytes[at] == UInt8(ascii: "?") && question < 0 { question = at }
             at += 1
         }
-        if at == end { return .requestLineMalformed }
-        if bytes[at] != HTTPSyntax.space { return .targetMalformed }
-        if at == target { return .requestLineMalformed }
-        if let fault = version(bytes, at + 1, end, &head) { return fault }
-        guard let method else { return .methodUnknown }
+        if at == end { return .needsMore }
+        if bytes[at] != HTTPSyntax.space {
+            let isEnd = bytes[at] == HTTPSyntax.carriageReturn || bytes[at] == HTTPSyntax.lineFeed
+            return .fault(isEnd ? lineFault(bytes[at]) : .targetMalformed)
+        }
+        if at == target { return .fault(.requestLineMalformed) }
+        let targetEnd = at
+        at += 1
+        let version = at
+        while at < end && at - version <= 8 && bytes[at] > HTTPSyntax.space { at += 1 }
+        if at == end { return .needsMore }
+        if at - version > 8 || bytes[at] != HTTPSyntax.carriageReturn { return .fault(lineFault(bytes[at])) }
+        if at + 1 == end { return .needsMore }
+        if bytes[at + 1] != HTTPSyntax.lineFeed { return .fault(.requestLineMalformed) }
+        if let fault = Self.version(bytes, version, at, &head) { return .fault(fault) }
+        guard let method else { return .fault(.methodUnknown) }
         head.method = method
-        let pathEnd = question < 0 ? at : question
-        guard let path = pathStart(bytes, target, pathEnd) else { return .targetMalformed }
+        let pathEnd = question < 0 ? targetEnd : question
+        guard let path = pathStart(bytes, target, pathEnd) else { return .fault(.targetMalformed) }
         head.path = ByteRange(path - start, pathEnd - start)
-        if question >= 0 { head.query = ByteRange(question + 1 - start, at - start) }
-        return nil
+        if question >= 0 { head.query = ByteRange(question + 1 - start, targetEnd - start) }
+        return .next(at + 2)
+    }
+
+    private static func lineFault(_ byte: UInt8) -> RequestFault {
+        byte == HTTPSyntax.lineFeed ? .bareLineFeed : .requestLineMalformed
     }
 
     private static func method(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) -> HTTPMethod? {
@@ -278,51 +316,83 @@ public struct RequestParser: Sendable {
         return nil
     }
 
-    private mutating func parseHeader(_ from: Int, _ to: Int) -> RequestFault? {
-        var found = head
-        let fault = Self.parseHeader(storage.span, start, from, to, &found)
-        head = found
-        return fault
+    /// Where a field's name and its value, without blanks around it, are, and where the next line begins.
+    struct FieldPlace {
+        var name: Int
+        var nameEnd: Int
+        var value: Int
+        var valueEnd: Int
+        var next: Int
     }
 
-    private static func parseHeader(
-        _ bytes: Span<UInt8>, _ start: Int, _ from: Int, _ to: Int, _ head: inout RequestHead
-    ) -> RequestFault? {
-        let name = start + from
-        var upper = start + to
-        if HTTPSyntax.isBlank(bytes[name]) { return .headerFolded }
-        var at = name
-        while at < upper && HTTPSyntax.isToken(bytes[at]) { at += 1 }
-        if at == name || at == upper || bytes[at] != HTTPSyntax.colon { return .headerNameMalformed }
+    enum FieldEnd {
+        case needsMore
+        case field(FieldPlace)
+        /// The line is empty.
+        case empty
+        case fault(RequestFault)
+    }
+
+    /// Reads one line of the fields that begins at `begin`.
+    @inline(__always) static func readField(_ bytes: Span<UInt8>, _ begin: Int, _ end: Int) -> FieldEnd {
+        if begin >= end { return .needsMore }
+        var at = begin
+        while at < end && HTTPSyntax.isToken(bytes[at]) { at += 1 }
+        if at == end { return .needsMore }
+        if at == begin || bytes[at] != HTTPSyntax.colon {
+            switch bytes[at] {
+            case HTTPSyntax.lineFeed: return .fault(.bareLineFeed)
+            case HTTPSyntax.space where at == begin, HTTPSyntax.tab where at == begin: return .fault(.headerFolded)
+            case HTTPSyntax.carriageReturn where at == begin:
+                if at + 1 == end { return .needsMore }
+                return bytes[at + 1] == HTTPSyntax.lineFeed ? .empty : .fault(.headerNameMalformed)
+            default: return .fault(.headerNameMalformed)
+            }
+        }
         let nameEnd = at
         at += 1
-        while at < upper && HTTPSyntax.isBlank(bytes[at]) { at += 1 }
-        while upper > at && HTTPSyntax.isBlank(bytes[upper - 1]) { upper -= 1 }
-        for i in at..<upper where !HTTPSyntax.isFieldByte(bytes[i]) { return .headerValueMalformed }
+        while at < end && HTTPSyntax.isBlank(bytes[at]) { at += 1 }
+        let value = at
+        while at < end && HTTPSyntax.isFieldByte(bytes[at]) { at += 1 }
+        if at == end { return .needsMore }
+        if bytes[at] != HTTPSyntax.carriageReturn {
+            return .fault(bytes[at] == HTTPSyntax.lineFeed ? .bareLineFeed : .headerValueMalformed)
+        }
+        if at + 1 == end { return .needsMore }
+        if bytes[at + 1] != HTTPSyntax.lineFeed { return .fault(.headerValueMalformed) }
+        var valueEnd = at
+        while valueEnd > value && HTTPSyntax.isBlank(bytes[valueEnd - 1]) { valueEnd -= 1 }
+        return .field(FieldPlace(name: begin, nameEnd: nameEnd, value: value, valueEnd: valueEnd, next: at + 2))
+    }
+
+    /// Notes what a field says, if anybody acts on it.
+    private static func use(
+        _ field: FieldPlace, _ bytes: Span<UInt8>, _ start: Int, _ head: inout RequestHead
+    ) -> RequestFault? {
         typealias Name = HTTPSyntax.Name
-        switch nameEnd - name {
-        case 4 where HTTPSyntax.matches(bytes, name, nameEnd, Name.host):
+        func isNamed(_ name: [UInt8]) -> Bool { HTTPSyntax.matches(bytes, field.name, field.nameEnd, name) }
+        let value = field.value
+        let end = field.valueEnd
+        switch field.nameEnd - field.name {
+        case 4 where isNamed(Name.host):
             if head.hasHost { return .headerRepeated }
             head.hasHost = true
-        case 6 where HTTPSyntax.matches(bytes, name, nameEnd, Name.expect):
-            if !HTTPSyntax.matches(bytes, at, upper, Name.proceed) { return .expectationUnknown }
+        case 6 where isNamed(Name.expect):
+            if !HTTPSyntax.matches(bytes, value, end, Name.proceed) { return .expectationUnknown }
             head.expectsContinue = !head.isOldVersion
-        case 10 where HTTPSyntax.matches(bytes, name, nameEnd, Name.connection):
-            if lists(bytes, at, upper, Name.close) { head.closes = true }
-        case 12 where HTTPSyntax.matches(bytes, name, nameEnd, Name.contentType):
-            return keep(at - start, upper - start, &head.contentType)
-        case 13 where HTTPSyntax.matches(bytes, name, nameEnd, Name.authorization):
-            return keep(at - start, upper - start, &head.authorization)
-        case 15 where HTTPSyntax.matches(bytes, name, nameEnd, Name.idempotencyKey):
-            return keep(at - start, upper - start, &head.idempotencyKey)
-        case 14 where HTTPSyntax.matches(bytes, name, nameEnd, Name.contentLength):
+        case 10 where isNamed(Name.connection):
+            if lists(bytes, value, end, Name.close) { head.closes = true }
+        case 12 where isNamed(Name.contentType): return keep(value - start, end - start, &head.contentType)
+        case 13 where isNamed(Name.authorization): return keep(value - start, end - start, &head.authorization)
+        case 15 where isNamed(Name.idempotencyKey): return keep(value - start, end - start, &head.idempotencyKey)
+        case 14 where isNamed(Name.contentLength):
             if head.length >= 0 { return .lengthRepeated }
-            guard HTTPSyntax.isDecimal(bytes, at, upper) else { return .lengthMalformed }
-            guard let length = HTTPSyntax.decimal(bytes, at, upper) else { return .bodyTooLarge }
+            guard HTTPSyntax.isDecimal(bytes, value, end) else { return .lengthMalformed }
+            guard let length = HTTPSyntax.decimal(bytes, value, end) else { return .bodyTooLarge }
             head.length = length
-        case 17 where HTTPSyntax.matches(bytes, name, nameEnd, Name.transferEncoding):
+        case 17 where isNamed(Name.transferEncoding):
             if head.isChunked { return .encodingRepeated }
-            if !HTTPSyntax.matches(bytes, at, upper, Name.chunked) { return .encodingUnknown }
+            if !HTTPSyntax.matches(bytes, value, end, Name.chunked) { return .encodingUnknown }
             head.isChunked = true
         default: break
         }
@@ -356,15 +426,15 @@ public struct RequestParser: Sendable {
     private mutating func nextChunk() -> Step? {
         switch phase {
         case .chunkSize:
-            guard let feed = lineFeed() else {
-                return heldBytes - position >= limits.chunkLineBytesMax ? fail(.chunkLineTooLong) : .needsMore
+            let end = min(heldBytes, position + limits.chunkLineBytesMax)
+            let feed = HTTPSyntax.lineFeed(in: storage.span, from: start + position, to: start + end) - start
+            if feed == end {
+                return end == position + limits.chunkLineBytesMax ? fail(.chunkLineTooLong) : .needsMore
             }
-            if feed - position >= limits.chunkLineBytesMax { return fail(.chunkLineTooLong) }
             guard let size = Self.chunkSize(storage.span, start + position, start + feed) else {
                 return fail(.chunkMalformed)
             }
             position = feed + 1
-            scanned = position
             if size == 0 {
                 trailerStart = position
                 phase = .trailer
@@ -394,7 +464,6 @@ public struct RequestParser: Sendable {
                 && storage[start + position + 1] == HTTPSyntax.lineFeed
             if !isRight { return fail(.chunkMalformed) }
             position += 2
-            scanned = position
             phase = .chunkSize
             return nil
         default: return nextTrailer()
@@ -403,25 +472,25 @@ public struct RequestParser: Sendable {
 
     /// Trailers are checked and not used.
     private mutating func nextTrailer() -> Step? {
-        guard let feed = lineFeed() else {
-            return heldBytes - trailerStart >= limits.headBytesMax ? fail(.trailerTooLarge) : .needsMore
-        }
-        if feed - trailerStart >= limits.headBytesMax { return fail(.trailerTooLarge) }
-        let line = (from: position, to: feed - 1)
-        if line.to < line.from || storage[start + line.to] != HTTPSyntax.carriageReturn { return fail(.bareLineFeed) }
-        position = feed + 1
-        scanned = position
-        if line.from == line.to {
+        let end = min(heldBytes, trailerStart + limits.headBytesMax)
+        switch Self.readField(storage.span, start + position, start + end) {
+        case .needsMore:
+            return end == trailerStart + limits.headBytesMax ? fail(.trailerTooLarge) : .needsMore
+        case .fault(let fault): return fail(fault)
+        case .empty:
+            position += 2
             phase = .done
             return .request(head)
+        case .field(let field):
+            if head.headerCount == limits.headerCountMax { return fail(.tooManyHeaders) }
+            head.headerCount += 1
+            // What frames a message has no place behind it; anything else is checked as a field and dropped.
+            var ignored = RequestHead()
+            if let fault = Self.use(field, storage.span, start, &ignored) { return fail(fault) }
+            if ignored.length >= 0 || ignored.isChunked { return fail(.chunkMalformed) }
+            position = field.next - start
+            return nil
         }
-        if head.headerCount == limits.headerCountMax { return fail(.tooManyHeaders) }
-        head.headerCount += 1
-        // What frames a message has no place behind it; anything else is checked as a field and dropped.
-        var ignored = RequestHead()
-        if let fault = Self.parseHeader(storage.span, start, line.from, line.to, &ignored) { return fail(fault) }
-        if ignored.length >= 0 || ignored.isChunked { return fail(.chunkMalformed) }
-        return nil
     }
 
     private mutating func closeGap() {
@@ -429,7 +498,6 @@ public struct RequestParser: Sendable {
         if gap <= limits.chunkSlackBytesMax { return }
         storage.removeSubrange(start + head.body.end..<start + position)
         position -= gap
-        scanned = position
     }
 
     /// The size in `size[;extension] CR`, the line feed left out; nil for anything else.

@@ -140,7 +140,8 @@ public struct ResponseParser: Sendable {
     }
 
     private mutating func lineFeed(from: Int) -> Int? {
-        let at = HTTPSyntax.lineFeed(in: storage.span, from: start + max(scanned, from)) - start
+        let at = HTTPSyntax.lineFeed(
+            in: storage.span, from: start + max(scanned, from), to: storage.count) - start
         scanned = at
         return at < storage.count - start ? at : nil
     }

@@ -24,27 +24,25 @@ public enum ResponseWriter {
         _ response: AdminResponse, _ frame: Frame, date: [UInt8], into out: inout [UInt8]
     ) {
         if response.status == 200 {
-            out.append(contentsOf: Text.ok)
+            out.append(contentsOf: date.isEmpty ? Text.ok : Text.okDate)
         } else {
             out.append(contentsOf: Text.version)
             out.append(decimal: UInt64(response.status))
             out.append(UInt8(ascii: " "))
             out.append(text: HTTPSyntax.reason(response.status))
+            if !date.isEmpty { out.append(contentsOf: Text.date) }
         }
-        if !date.isEmpty {
-            out.append(contentsOf: Text.date)
-            out.append(contentsOf: date)
-        }
+        if !date.isEmpty { out.append(contentsOf: date) }
         if response.media == .json {
-            out.append(contentsOf: Text.json)
-        } else if response.media != .none {
-            out.append(contentsOf: Text.contentType)
-            out.append(text: response.media.name)
+            out.append(contentsOf: response.index == nil ? Text.json : Text.jsonIndex)
+        } else {
+            if response.media != .none {
+                out.append(contentsOf: Text.contentType)
+                out.append(text: response.media.name)
+            }
+            if response.index != nil { out.append(contentsOf: Text.index) }
         }
-        if let index = response.index {
-            out.append(contentsOf: Text.index)
-            out.append(decimal: index.rawValue)
-        }
+        if let index = response.index { out.append(decimal: index.rawValue) }
         if let revision = response.revision {
             out.append(contentsOf: Text.revision)
             append(revision, &out)
@@ -61,6 +59,7 @@ public enum ResponseWriter {
     }
 
     private static func rareFields(_ response: AdminResponse, _ out: inout [UInt8]) {
+        if response.status == 200 && response.age == nil { return }
         if let age = response.age { out.append(text: "\r\nmuster-age: \(age.milliseconds)ms") }
         if response.retryAfterSeconds > 0 { out.append(text: "\r\nretry-after: \(response.retryAfterSeconds)") }
         if response.status == 401 { out.append(text: "\r\nwww-authenticate: Bearer realm=\"muster\"") }
@@ -82,9 +81,8 @@ public enum ResponseWriter {
                 + [UInt8].digits(UInt64(revision.slot)) + Text.writtenMiddle.count + [UInt8].digits(version) + 1
             out.append(contentsOf: Text.length)
             out.append(decimal: UInt64(count))
-            out.append(contentsOf: Text.endOfHead)
-            if frame.isHead { return }
-            out.append(contentsOf: Text.writtenBegin)
+            if frame.isHead { return out.append(contentsOf: Text.endOfHead) }
+            out.append(contentsOf: Text.endOfHeadWritten)
             append(revision, &out)
             out.append(contentsOf: Text.writtenMiddle)
             out.append(decimal: version)
@@ -139,6 +137,9 @@ public enum ResponseWriter {
         static let line = Array("\r\n".utf8)
         static let lastChunk = Array("0\r\n\r\n".utf8)
         static let proceed = Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)
+        static let okDate = ok + date
+        static let jsonIndex = json + index
+        static let endOfHeadWritten = endOfHead + writtenBegin
         static let writtenBegin = Array("{\"revision\":\"".utf8)
         static let writtenMiddle = Array("\",\"version\":".utf8)
     }

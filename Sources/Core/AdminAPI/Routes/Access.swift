@@ -167,11 +167,16 @@ public enum Access {
 public enum ObjectName {
     /// 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
     public static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
-        if bytes.isEmpty || bytes.count > AdminLimits.nameBytesMax { return false }
-        for (place, byte) in bytes.enumerated() {
-            switch byte {
+        let copy = Array(bytes.prefix(AdminLimits.nameBytesMax + 1))
+        return isValid(copy.span, 0, copy.count)
+    }
+
+    static func isValid(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) -> Bool {
+        if lower == upper || upper - lower > AdminLimits.nameBytesMax { return false }
+        for place in lower..<upper {
+            switch bytes[place] {
             case 48...57, 65...90, 97...122: continue
-            case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"): if place == 0 { return false }
+            case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"): if place == lower { return false }
             default: return false
             }
         }

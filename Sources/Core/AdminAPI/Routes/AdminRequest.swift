@@ -18,15 +18,15 @@ public enum AdminRequest: Hashable, Sendable {
 
     case write(space: String, SpaceCommand)
     case read(space: String, key: [UInt8], ReadMode)
-    case list(space: String, prefix: [UInt8], after: [UInt8]?, limit: Int, ReadMode)
+    indirect case list(space: String, prefix: [UInt8], after: [UInt8]?, limit: Int, ReadMode)
     /// Changes after `from`, which is now where it is nil; the answer is a stream.
     case watch(space: String, prefix: [UInt8], from: Revision?)
 
     case spaces
     case space(String)
-    case createSpace(SpaceCreation)
+    indirect case createSpace(SpaceCreation)
     case deleteSpace(String)
-    case moveSpace(String, SpaceMove)
+    indirect case moveSpace(String, SpaceMove)
 
     case status
     case nodes
@@ -34,23 +34,23 @@ public enum AdminRequest: Hashable, Sendable {
     case removeNode(String, isForced: Bool)
     case promoteNode(String)
     case demoteNode(String)
-    case join(JoinRequest)
+    indirect case join(JoinRequest)
 
     case tokens
-    case createToken(TokenCreation)
+    indirect case createToken(TokenCreation)
     case revokeToken(String)
 
-    case transferLeadership(LeaderTransfer)
+    indirect case transferLeadership(LeaderTransfer)
     case certificates
-    case rotateCertificates(CertificateRotation)
+    indirect case rotateCertificates(CertificateRotation)
     case renewCertificate(CertificateRenewal)
     case upgrade
     case finalizeUpgrade(UpgradeFinalization)
     /// The answer is a stream.
     case backup
     case backupSchedule
-    case setBackupSchedule(BackupSchedule)
-    case recover(Recovery)
+    indirect case setBackupSchedule(BackupSchedule)
+    indirect case recover(Recovery)
 
     public var operation: Operation {
         switch self {

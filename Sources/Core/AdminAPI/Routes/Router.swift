@@ -36,19 +36,22 @@ public struct Router: Sendable {
         do throws(Problem) {
             var key: IdempotencyKey?
             if head.idempotencyKey.isThere {
-                key = IdempotencyKey(parser.bytes(head.idempotencyKey))
+                key = IdempotencyKey(
+                    parser.storage.span, parser.start + head.idempotencyKey.start,
+                    parser.start + head.idempotencyKey.end)
                 if key == nil { throw Router.badIdempotencyKey }
             }
-            let path = parser.bytes(head.path)
-            var request = try keyRequest(parser, head, path, key)
-            if request == nil { request = try tableRequest(parser, head, path) }
-            if let request {
-                if head.method == .head && request.isStream {
-                    throw Problem(.methodNotAllowed, "a stream has no header alone; use GET")
-                }
-                return AdminCall(request, idempotencyKey: key, isHead: head.method == .head)
+            let request: AdminRequest
+            if Router.isKeyPath(parser, head) {
+                if head.method == .put && !head.query.isThere { return try put(parser, head, key) }
+                request = try keyRequest(parser, head, parser.bytes(head.path), key)
+            } else {
+                request = try tableRequest(parser, head, parser.bytes(head.path))
             }
-            throw problem(noRouteFor: path)
+            if head.method == .head && request.isStream {
+                throw Problem(.methodNotAllowed, "a stream has no header alone; use GET")
+            }
+            return AdminCall(request, idempotencyKey: key, isHead: head.method == .head)
         } catch {
             var problem = error
             problem.instance = parser.text(head.path)
@@ -73,14 +76,53 @@ public struct Router: Sendable {
 
     private static let keyPrefix = Array("/v1/kv/".utf8)
 
+    private static func isKeyPath(_ parser: RequestParser, _ head: RequestHead) -> Bool {
+        let bytes = parser.storage.span
+        let from = parser.start + head.path.start
+        if head.path.count <= keyPrefix.count { return false }
+        for i in 0..<keyPrefix.count where bytes[from + i] != keyPrefix[i] { return false }
+        return true
+    }
+
+    /// The most frequent request, without a slice or a second look.
+    private func put(
+        _ parser: RequestParser, _ head: RequestHead, _ idempotency: IdempotencyKey?
+    ) throws(Problem) -> AdminCall {
+        let bytes = parser.storage.span
+        let end = parser.start + head.path.end
+        let begin = parser.start + head.path.start + Router.keyPrefix.count
+        var slash = begin
+        while slash < end && bytes[slash] != UInt8(ascii: "/") { slash += 1 }
+        var isPlain = slash < end && ObjectName.isValid(bytes, begin, slash)
+        var at = slash
+        while at < end {
+            if bytes[at] == UInt8(ascii: "%") { isPlain = false }
+            at += 1
+        }
+        if !isPlain {
+            return AdminCall(
+                try keyRequest(parser, head, parser.bytes(head.path), idempotency), idempotencyKey: idempotency)
+        }
+        let key = Array(parser.storage[(slash + 1)..<end])
+        if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }
+        let operation = SpaceCommand.Operation.put(key: key, value: Array(parser.bytes(head.body)))
+        return AdminCall(
+            .write(
+                space: String(decoding: parser.storage[begin..<slash], as: UTF8.self),
+                Router.command(operation, idempotency)), idempotencyKey: idempotency)
+    }
+
+    private static func command(_ operation: SpaceCommand.Operation, _ key: IdempotencyKey?) -> SpaceCommand {
+        guard let key else { return SpaceCommand(operation) }
+        return SpaceCommand(
+            client: key.client, sequence: key.sequence, acknowledged: key.acknowledged, born: key.born, operation)
+    }
+
     private func keyRequest(
         _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>, _ idempotency: IdempotencyKey?
-    ) throws(Problem) -> AdminRequest? {
-        let prefix = Router.keyPrefix
-        guard path.count > prefix.count else { return nil }
-        for i in 0..<prefix.count where path[path.startIndex + i] != prefix[i] { return nil }
-        var slash = path.startIndex + prefix.count
-        let begin = slash
+    ) throws(Problem) -> AdminRequest {
+        let begin = path.startIndex + Router.keyPrefix.count
+        var slash = begin
         while slash < path.endIndex && path[slash] != UInt8(ascii: "/") { slash += 1 }
         let space = try name(path[begin..<slash], "space")
         if slash == path.endIndex {
@@ -122,14 +164,7 @@ public struct Router: Sendable {
     private func write(
         _ space: String, _ operation: SpaceCommand.Operation, _ key: IdempotencyKey?
     ) throws(Problem) -> AdminRequest {
-        let command =
-            if let key {
-                SpaceCommand(
-                    client: key.client, sequence: key.sequence, acknowledged: key.acknowledged, born: key.born,
-                    operation)
-            } else {
-                SpaceCommand(operation)
-            }
+        let command = Router.command(operation, key)
         if let refusal = Space.refusal(of: command) { throw Problem(refusal) }
         return .write(space: space, command)
     }
@@ -242,8 +277,8 @@ public struct Router: Sendable {
 
     private func tableRequest(
         _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>
-    ) throws(Problem) -> AdminRequest? {
-        guard let match = match(path, head.method) else { return nil }
+    ) throws(Problem) -> AdminRequest {
+        guard let match = match(path, head.method) else { throw problem(noRouteFor: path) }
         let query = try Query(parser, head.query, match.route, limits)
         let body = try body(parser, head, match.route)
         switch match.route.operation {
