@@ -77,8 +77,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     func established(_ connection: SecureConnection) {
         guard state == .shaking else { return }
-        timer = network.loop.setTimer(
-            at: network.loop.now + network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
         if isDialed {
             guard network.mayGreet(self) else { return }
             state = .awaitsAnswer
@@ -174,6 +173,12 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         timer = nil
         state = .up
         upSince = network.loop.now
+    }
+
+    /// A newer connection stands: this one only hears, and not for long.
+    func retire() {
+        endReason = "a newer connection stands"
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.endTag)
     }
 
     /// Refuses the other side after a last message.

@@ -136,8 +136,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
         try socket.configure(settings.socket)
         self.socket = consume socket
         watch = try self.socket?.watched(by: loop, self)
-        handshakeTimer = loop.setTimer(
-            at: loop.now + settings.handshakeTimeout, self, tag: SecureConnection.handshakeTag)
+        handshakeTimer = loop.setTimer(after: settings.handshakeTimeout, self, tag: SecureConnection.handshakeTag)
         if stream.hasOutput { queueFlush() }
     }
 
@@ -397,7 +396,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public func closeWhenDrained() {
         guard isOpen, closing == .no else { return }
         closing = .draining
-        closeTimer = loop.setTimer(at: loop.now + settings.closeTimeout, self, tag: SecureConnection.closeTag)
+        closeTimer = loop.setTimer(after: settings.closeTimeout, self, tag: SecureConnection.closeTag)
         if isPaused { resumeReading() }
         isPaused = false
         queueFlush()
