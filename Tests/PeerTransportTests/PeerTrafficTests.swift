@@ -35,7 +35,7 @@ import Testing
         let start = SystemClock.now
         let cpu = SystemClock.threadCPU
         while next <= count {
-            if sent < count && sent - next < 4_000 {
+            if sent < count && sent < next + 4_000 {
                 for _ in 0..<200 {
                     sent += 1
                     a.network.send(a.frame(to: b.node, first: sent), to: b.node)

@@ -217,6 +217,9 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         return was
     }
 
+    /// It carries bulk: what a turn takes of it is bounded more tightly.
+    func becomeBulk() { secure?.bytesPerTurnMax = PeerNetwork.bulkPerTurnBytes }
+
     // MARK: Saying
 
     func say<Body: WireMessage>(_ kind: FrameKind, _ message: Body) {
@@ -247,7 +250,7 @@ extension PeerSettings {
         settings.inputBytesMax = FrameCoder.payloadBytesMax + FrameCoder.headerBytes
         settings.outputBytesMax = .max
         settings.outputHighWater = isBulk ? 1 << 19 : queuedBytesMax
-        settings.bytesPerTurnMax = isBulk ? 1 << 18 : 1 << 20
+        settings.bytesPerTurnMax = isBulk ? PeerNetwork.bulkPerTurnBytes : 1 << 20
         settings.isBulk = isBulk
         settings.socket.userTimeout = silenceMax
         settings.socket.keepAliveIdle = silenceMax

@@ -136,6 +136,7 @@ extension PeerNetwork {
         connection.raise()
         let peer = record(of: node)
         if connection.lane == .bulk {
+            connection.becomeBulk()
             peer.bulkIn?.end()
             peer.bulkIn = connection
         } else {

@@ -80,6 +80,8 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public let settings: SecureConnectionSettings
     /// The other end; for people only.
     public let address: SocketAddress
+    /// As in the settings, until whoever reads it knows better what the connection is for.
+    public var bytesPerTurnMax: Int
     public private(set) var bytesSent: UInt64 = 0
     public private(set) var bytesReceived: UInt64 = 0
 
@@ -131,6 +133,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
         self.loop = loop
         self.address = address
         self.settings = settings
+        bytesPerTurnMax = settings.bytesPerTurnMax
         self.delegate = delegate
         stream = try TLSStream(context, serverName: serverName)
         try socket.configure(settings.socket)
@@ -198,7 +201,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public func flush() {
         isFlushQueued = false
         guard isOpen, failure == nil, !interest.contains(.writable) else { return }
-        var budget = settings.bytesPerTurnMax
+        var budget = bytesPerTurnMax
         while true {
             if stream.hasOutput {
                 guard send() else { return }
@@ -270,7 +273,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     }
 
     private func readReady() {
-        var budget = settings.bytesPerTurnMax
+        var budget = bytesPerTurnMax
         while isOpen, !isPaused, budget > 0 {
             switch socket?.read(into: loop.scratch) ?? .ended {
             case .bytes(let count):
