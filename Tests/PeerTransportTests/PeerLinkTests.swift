@@ -93,7 +93,7 @@ import Testing
 
     @Test func `an old hello that was under way does not replace the connection made after it`() throws {
         let loop = try EventLoop()
-        let a = try TestPeer(loop, 1)
+        let a = try TestPeer(loop, 1) { $0.helloTimeout = .milliseconds(200) }
         func hello(_ sequence: UInt64) -> PeerHello {
             PeerHello(
                 version: 1, cluster: "test", node: 2, incarnation: 1, to: 1, lane: .control, framesOldest: 1,

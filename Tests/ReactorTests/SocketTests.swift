@@ -3,7 +3,7 @@ import Reactor
 import Testing
 
 @Suite struct SocketTests {
-    @Test func `an echo of eight megabytes comes back whole through small socket buffers`() throws {
+    @Test func `an echo of two megabytes comes back whole through small socket buffers`() throws {
         let loop = try EventLoop()
         var echo: Echo?
         let listener = try Listener(loop, on: .loopback()) { socket, _ in echo = Echo(loop, socket, isServer: true) }
@@ -16,11 +16,12 @@ import Testing
         #expect(loop.run(atMost: .seconds(5)) { client != nil && echo != nil })
         let sender = try #require(client)
         var random = PRNG(seed: 7)
-        let bytes = (0..<(8 << 20)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+        let bytes = (0..<(2 << 20)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
         sender.output = bytes
         loop.wantsFlush(sender)
         #expect(loop.run(atMost: .seconds(30)) { sender.input.count >= bytes.count })
-        #expect(sender.input == bytes)
+        let isSame = sender.input == bytes
+        #expect(isSame)
         #expect(sender.partialWrites + (echo?.partialWrites ?? 0) > 0)
         sender.close()
         #expect(loop.run(atMost: .seconds(5)) { echo?.isOver == true })

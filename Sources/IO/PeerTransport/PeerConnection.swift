@@ -77,8 +77,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     func established(_ connection: SecureConnection) {
         guard state == .shaking else { return }
-        timer = network.loop.setTimer(
-            at: network.loop.now + network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
         if isDialed {
             guard network.mayGreet(self) else { return }
             state = .awaitsAnswer
@@ -176,6 +175,12 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         upSince = network.loop.now
     }
 
+    /// A newer connection stands: this one only hears, and not for long.
+    func retire() {
+        endReason = "a newer connection stands"
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.endTag)
+    }
+
     /// Refuses the other side after a last message.
     func leave(_ reason: String) {
         endReason = reason
@@ -212,6 +217,9 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         return was
     }
 
+    /// It carries bulk: what a turn takes of it is bounded more tightly.
+    func becomeBulk() { secure?.bytesPerTurnMax = PeerNetwork.bulkPerTurnBytes }
+
     // MARK: Saying
 
     func say<Body: WireMessage>(_ kind: FrameKind, _ message: Body) {
@@ -242,7 +250,7 @@ extension PeerSettings {
         settings.inputBytesMax = FrameCoder.payloadBytesMax + FrameCoder.headerBytes
         settings.outputBytesMax = .max
         settings.outputHighWater = isBulk ? 1 << 19 : queuedBytesMax
-        settings.bytesPerTurnMax = isBulk ? 1 << 18 : 1 << 20
+        settings.bytesPerTurnMax = isBulk ? PeerNetwork.bulkPerTurnBytes : 1 << 20
         settings.isBulk = isBulk
         settings.socket.userTimeout = silenceMax
         settings.socket.keepAliveIdle = silenceMax

@@ -136,6 +136,7 @@ extension PeerNetwork {
         connection.raise()
         let peer = record(of: node)
         if connection.lane == .bulk {
+            connection.becomeBulk()
             peer.bulkIn?.end()
             peer.bulkIn = connection
         } else {
@@ -200,9 +201,18 @@ extension PeerNetwork {
     private func raise(_ connection: PeerConnection, _ peer: PeerRecord) {
         if let former = peer.control {
             counters.linksReplaced += 1
-            former.end()
             failRequests(peer)
-            if former.incarnation != connection.incarnation { delegate?.linkBroken(peer.node, .closed) }
+            peer.retired?.end()
+            peer.retired = nil
+            if former.incarnation == connection.incarnation {
+                // What is under way on it still counts. The node that dialled ends it, so that it never sees the old one
+                // end before the new one stands.
+                peer.retired = former
+                if connection.isDialed { former.leave("a newer connection stands") } else { former.retire() }
+            } else {
+                former.end()
+                delegate?.linkBroken(peer.node, .closed)
+            }
         }
         guard let facts = connection.facts else { return }
         counters.linksMade += 1
@@ -257,6 +267,8 @@ extension PeerNetwork {
             bulkEnded(peer, why)
         } else if peer.bulkIn === connection {
             peer.bulkIn = nil
+        } else if peer.retired === connection {
+            peer.retired = nil
         }
         dropEmptyRecords()
     }

@@ -44,6 +44,7 @@ public final class PeerNetwork {
     var requestLast: UInt64 = 0
     var bucket: TokenBucket
     var bulkTimer: TimerID?
+    var isPumpQueued = false
     private(set) lazy var pump = BulkPump(self)
     /// Which peer's pieces go first, so that none waits behind another for ever.
     var bulkTurn = 0
