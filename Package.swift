@@ -83,7 +83,6 @@ let rooms: [Room] = [
         name: "muster", layer: .programs,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime",
-            "Controllers",
             "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
             "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
         ]),
@@ -176,7 +175,6 @@ let package = Package(
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
-        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
         tests(
             "AdminHTTPTests",
             [

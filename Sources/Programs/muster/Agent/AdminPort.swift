@@ -44,7 +44,6 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     func renewContext() throws(AgentFailure) { server.context = try AdminPort.context(agent) }
-    func viewChanged() {}
     func close() { server.close() }
     func drain() { server.drain { [unowned self] in isDrained = true } }
     var isIdle: Bool { isDrained }

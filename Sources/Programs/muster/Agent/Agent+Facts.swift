@@ -102,19 +102,6 @@ extension Agent {
         }
     }
 
-    /// Asks the root for what is new, then goes on with a view that holds it.
-    func refreshView(_ done: @escaping (Problem?) -> Void) {
-        request(.query(.root, .root(view.nextQuery))) { [self] answer in
-            guard case .read(.root(let read)) = answer else { return done(Problem(answer)) }
-            let before = view.through
-            let isNews = view.take(read)
-            if isNews { viewChanged() }
-            // Pages, or a beginning from nothing, take more than one answer.
-            if view.through == nil || (before != nil && !isNews && !read.isChanges) { return refreshView(done) }
-            done(nil)
-        }
-    }
-
     func metrics(_ port: AdminPort) -> Metrics {
         var metrics = Metrics()
         metrics.add("muster_build_info", .gauge, "The running program.", UInt64(1), [Metrics.Label("version", Agent.version)])
@@ -152,10 +139,6 @@ extension Agent {
             Double(loop.counters.turnLongest.count) / 1e9)
         return metrics
     }
-}
-
-extension RootAnswer {
-    var isChanges: Bool { if case .changes = body { true } else { false } }
 }
 
 extension Problem {

@@ -1,7 +1,6 @@
 import AdminAPI
 import AgentConfig
 import ClusterBase
-import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
@@ -15,38 +14,34 @@ import TLSSession
 // Following the root, and doing what it says.
 
 extension Agent {
-    /// How often a node that holds no copy of the root asks what is new.
-    private static let followInterval = Nanoseconds.milliseconds(250)
     private static let controlInterval = Nanoseconds.milliseconds(250)
 
-    /// Asks the root what is new: at once when its copy here moved, else now and then.
-    func followRoot() {
-        if isAsking { return }
-        let here = engine.inspect(.root) { _, applied in applied.index }
-        guard loop.now >= followAt || (here ?? .zero) > followedIndex else { return }
-        followedIndex = max(followedIndex, here ?? .zero)
-        isAsking = true
-        followAt = loop.now + Agent.followInterval
-        request(.query(.root, .root(view.nextQuery))) { [self] answer in
-            isAsking = false
-            guard case .read(.root(let read)) = answer else { return }
-            if case .refused(.notFounded) = read.body { return }
-            let wasLoading = view.through == nil
-            if view.take(read) {
-                viewChanged()
-            } else if wasLoading || !isUpToDate(read) {
-                followAt = loop.now
-            }
+    /// The root's state, as the engine follows it.
+    var view: RootView { engine.root }
+
+    /// Goes on when this node's view of the root holds everything up to now.
+    func refreshView(_ done: @escaping (Problem?) -> Void) {
+        request(.query(.root, .root(.cluster))) { [self] answer in
+            guard case .read(.root(let read)) = answer else { return done(Problem(answer)) }
+            if (view.through ?? .zero) >= read.index { return done(nil) }
+            waiting.append((read.index, loop.now + .seconds(5), done))
         }
     }
 
-    private func isUpToDate(_ answer: RootAnswer) -> Bool {
-        if case .changes = answer.body { return true }
-        return false
+    /// Answers who waits for the view.
+    func tendWaiting() {
+        if waiting.isEmpty { return }
+        let through = view.through ?? .zero
+        let ready = waiting.filter { through >= $0.index || loop.now >= $0.until }
+        waiting.removeAll { through >= $0.index || loop.now >= $0.until }
+        for item in ready {
+            item.done(
+                through >= item.index
+                    ? nil : Problem(.unavailable, "this node does not hear the root; ask again, or ask another node"))
+        }
     }
 
     func viewChanged() {
-        engine.handle(.directory(view.directory), now: loop.now)
         network.setPeers(
             view.nodes.filter { $0.state != .removed && $0.id != node }.compactMap { other in
                 guard let address = try? Address(parsing: other.about.peerAddress) else { return nil }
@@ -59,7 +54,6 @@ extension Agent {
             log.error("this node was removed from the cluster; to come back it joins again with an empty data directory")
             stop(.removed)
         }
-        admin.viewChanged()
         controlAt = loop.now
     }
 
@@ -110,8 +104,6 @@ extension Agent {
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
-        holdReplicas()
-        keepGroups()
         handOverAuthority()
     }
 
@@ -144,56 +136,6 @@ extension Agent {
 
     func description(key: [UInt8]) -> NodeDescription {
         Agent.description(settings, key: key)
-    }
-
-    private func holdReplicas() {
-        var held: [HeldReplica] = []
-        for group in engine.groups {
-            if let replica = engine.inspect(group, { raft, _ in raft.peer.replica }) {
-                held.append(HeldReplica(group, replica))
-            }
-        }
-        let duty = Assignments.plan(view, node: node, held: held)
-        for creation in duty.creations {
-            let (group, replica) = (creation.held.group, creation.held.replica)
-            log.info("makes a replica", ["group": "\(group)", "replica": "\(replica)"])
-            let event: NodeEvent =
-                creation.members.map { .createGroup(group, replica, $0) } ?? .createReplica(group, replica)
-            engine.handle(event, now: loop.now)
-        }
-        for gone in duty.destructions { engine.handle(.destroyReplica(gone.group), now: loop.now) }
-        for report in duty.reports { change(report) { _ in } }
-    }
-
-    private func keepGroups() {
-        keepers.removeAll { !leads($0.group) }
-        for group in engine.groups where leads(group) {
-            guard let placement = view.placement(group),
-                let standing = engine.inspect(group, { raft, _ in GroupStanding(raft) })
-            else { continue }
-            if !keepers.contains(where: { $0.group == group }) { keepers.append((group, GroupKeeper())) }
-            guard let i = keepers.firstIndex(where: { $0.group == group }) else { continue }
-            for action in keepers[i].keeper.plan(placement, standing, view, now: loop.now) { perform(action, group) }
-        }
-        if leads(.root) {
-            let facts = engine.contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
-            let watch = NodeWatch(own: node, watchingSince: watchingSince, facts: facts)
-            for operation in RoleKeeper.plan(view, watch, now: loop.now) { change(operation) { _ in } }
-        } else {
-            watchingSince = loop.now
-        }
-    }
-
-    private func perform(_ action: GroupAction, _ group: GroupID) {
-        switch action {
-        case .change(let steps):
-            log.info("changes a group's members", ["group": "\(group)", "steps": "\(steps)"])
-            request(.changeMembership(group, steps)) { [self] answer in
-                if case .refused(let why) = answer { log.warning("a group's members stay: \(why)") }
-            }
-        case .transferLeadership(let target): request(.transferLeadership(group, to: target)) { _ in }
-        case .report(let operation): change(operation) { _ in }
-        }
     }
 
     /// Root voters hold the authority's key; the others give it up.

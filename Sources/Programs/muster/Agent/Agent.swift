@@ -1,7 +1,7 @@
+import AdminAPI
 import AgentConfig
 import ClusterBase
 import Compression
-import Controllers
 import FleetModel
 import Glibc
 import NodePorts
@@ -59,14 +59,9 @@ final class Agent: TurnOwner {
     var authorities: [Certificate]
     var authority: CertificateAuthority?
 
-    // The root, as this node knows it.
-    var view = RootView()
-    var isAsking = false
-    var followAt: Instant
-    var followedIndex = LogIndex.zero
+    // What follows from the root's state.
     var controlAt: Instant
-    var watchingSince: Instant
-    var keepers: [(group: GroupID, keeper: GroupKeeper)] = []
+    var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     var clockAt: Instant
     var reported: NodeDescription?
     var isFounding = false
@@ -97,7 +92,7 @@ final class Agent: TurnOwner {
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
-        (followAt, controlAt, watchingSince, clockAt, renewAt) = (now, now, now, now, now)
+        (controlAt, clockAt, renewAt) = (now, now, now)
 
         var settled: ((AgentMail) -> Void)?
         let mail = loop.makeMailbox(of: AgentMail.self, itemsMax: 1 << 20) { settled?($0) }
@@ -188,6 +183,9 @@ final class Agent: TurnOwner {
         node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
         node.storageStallMax = settings.storageStallMax
         node.forwardsRequests = true
+        node.runsControllers = true
+        node.rootFollowInterval = .milliseconds(200)
+        node.controllerInterval = .milliseconds(250)
         node.raft.promotionStability = settings.promotionStability
         node.raft.suspicion = settings.suspicionFloor
         node.liveness.beatInterval = settings.beatInterval
@@ -256,8 +254,7 @@ final class Agent: TurnOwner {
     // MARK: Turns
 
     var deadline: Instant {
-        var earliest = min(engine.deadline, min(clockAt, controlAt))
-        if !isAsking { earliest = min(earliest, followAt) }
+        let earliest = min(engine.deadline, min(clockAt, min(controlAt, admin.watchDeadline)))
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 
@@ -265,11 +262,12 @@ final class Agent: TurnOwner {
         // What peers sent may still lie unread: no verdict about them is reached before it is.
         if turn.isDrained && engine.deadline <= turn.now { engine.handle(.tick, now: turn.now) }
         if clockAt <= turn.now { tellClock() }
-        followRoot()
         if controlAt <= turn.now { control() }
+        admin.tendWatches()
         settle()
         engine.endTurn(now: turn.now)
         settle()
+        tendWaiting()
         checkDrained()
     }
 
@@ -326,6 +324,7 @@ final class Agent: TurnOwner {
                 ["group": "\(group)", "replica": "\(replica)", "reason": reason])
         case .replicaRemoved(let group, let replica):
             log.info("a replica was removed", ["group": "\(group)", "replica": "\(replica)"])
+        case .rootChanged: viewChanged()
         case .event(let group, let event): note(event, group)
         }
     }
