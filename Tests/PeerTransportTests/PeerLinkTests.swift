@@ -75,7 +75,9 @@ import Testing
 
     @Test func `a node that comes back dials by itself and takes the place of its former self`() throws {
         let loop = try EventLoop()
-        let a = try TestPeer(loop, 1) { $0.backoffMin = .seconds(20); $0.backoffMax = .seconds(20) }
+        let a = try TestPeer(loop, 1) {
+            $0.backoffMin = .seconds(20); $0.backoffMax = .seconds(20)
+        }
         let first = try RawPeer(loop, 2, to: a)
         #expect(a.facts?.incarnation == Incarnation(1))
         let second = try TestPeer(loop, 2, incarnation: 2)
@@ -107,6 +109,42 @@ import Testing
         #expect(latest.answer?.refusal == .unspecified)
         waits(loop) { later.closed != nil }
         #expect(a.breaks.isEmpty)
+    }
+
+    @Test func `nodes that refresh at the same moment lose no connection`() throws {
+        for round in 0..<10 {
+            let loop = try EventLoop()
+            let a = try TestPeer(loop, 1)
+            let b = try TestPeer(loop, 2)
+            a.knows(b)
+            b.knows(a)
+            waits(loop) { a.isUp && b.isUp }
+            _ = loop.run(atMost: .milliseconds(20)) { false }
+            let made = a.network.counters.linksMade
+            a.network.refresh()
+            for _ in 0..<round { loop.turn(waitingAtMost: .zero) }
+            b.network.refresh()
+            waits(loop) { a.network.counters.linksMade > made }
+            _ = loop.run(atMost: .milliseconds(50)) { false }
+            #expect(a.isUp && b.isUp)
+            #expect(a.breaks.isEmpty && b.breaks.isEmpty)
+            #expect(a.facts?.isDialed != b.facts?.isDialed)
+        }
+    }
+
+    @Test func `a connection ends with the certificate that it was made with`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1)
+        let b = try TestPeer(loop, 2)
+        a.network.setContexts(
+            server: try Keys.context(.server, node: 1, lifetimeSeconds: 2),
+            client: try Keys.context(.client, node: 1, lifetimeSeconds: 2))
+        a.knows(b)
+        waits(loop) { a.isUp && b.isUp }
+        waits(loop) { !b.breaks.isEmpty }
+        #expect(b.notes.contains { "\($0)".contains("its certificate has expired") })
+        a.network.setContexts(server: try Keys.context(.server, node: 1), client: try Keys.context(.client, node: 1))
+        waits(loop) { a.isUp && b.isUp }
     }
 
     @Test func `refreshed connections replace the old ones without a break`() throws {
@@ -173,7 +211,8 @@ import Testing
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1)
         var hello = PeerHello(
-            version: 1, cluster: "test", node: 5, incarnation: 1, to: 7, lane: .control, framesOldest: 1, framesNewest: 1)
+            version: 1, cluster: "test", node: 5, incarnation: 1, to: 7, lane: .control, framesOldest: 1,
+            framesNewest: 1)
         let lost = try RawPeer(loop, 5, to: a, hello: hello)
         #expect(lost.answer?.refusal == .address)
         #expect(lost.answer?.reason.contains("correct the address") == true)

@@ -17,12 +17,15 @@ enum Keys {
     static var now: Int64 { SystemClock.wallNanoseconds / 1_000_000_000 }
 
     static func context(
-        _ side: TLSContext.Side, node: UInt64, cluster: String = "test", isForeign: Bool = false
+        _ side: TLSContext.Side, node: UInt64, cluster: String = "test", isForeign: Bool = false,
+        lifetimeSeconds: Int64? = nil
     ) throws -> TLSContext {
         let authority = try (isForeign ? others : mine).get()
         let key = try PrivateKey.make()
         let request = try CertificateRequest(key: key, commonName: "node \(node)")
-        let certificate = try authority.issue(request, identity: .node(cluster: cluster, node: NodeID(node)), now: now)
+        let certificate = try authority.issue(
+            request, identity: .node(cluster: cluster, node: NodeID(node)), now: now,
+            lifetimeSeconds: lifetimeSeconds)
         return try TLSContext(
             side: side, identity: TLSIdentity(chain: [certificate], key: key),
             trust: .authorities([authority.certificate]), protocols: [PeerNetwork.protocolName])

@@ -18,7 +18,8 @@ import Testing
         ("", AddressError.Reason.noHost), (":80", .noHost), ("host", .noPort), ("host:", .badPort),
         ("host:70000", .badPort), ("host:-1", .badPort), ("host:+1", .badPort), ("host:8x", .badPort),
         ("[::1", .bracketOpen), ("[10.0.0.1]:80", .notV6), ("[::1]80", .badPort), ("fd00::7:80", .v6WithoutBrackets),
-        ("ho st:80", .badCharacter), ("h\u{FC}:80", .badCharacter), (String(repeating: "a", count: 254) + ":1", .hostTooLong),
+        ("ho st:80", .badCharacter), ("h\u{FC}:80", .badCharacter),
+        (String(repeating: "a", count: 254) + ":1", .hostTooLong),
     ])
     func `a wrong address is refused with a sentence that says what to do`(
         text: String, reason: AddressError.Reason

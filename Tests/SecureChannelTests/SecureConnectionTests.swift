@@ -19,7 +19,10 @@ import Testing
         pair.client.takes = { Swift.min($0, 40_000) }
         #expect(pair.client.connection?.write(bytes) == true)
         #expect(server.connection?.write(answer) == true)
-        #expect(pair.loop.run(atMost: .seconds(30)) { server.input.count == bytes.count && pair.client.input.count == answer.count })
+        #expect(
+            pair.loop.run(atMost: .seconds(30)) {
+                server.input.count == bytes.count && pair.client.input.count == answer.count
+            })
         expectSame(server.input, bytes)
         expectSame(pair.client.input, answer)
     }
@@ -194,7 +197,8 @@ final class Pair {
         }
         let isReady = loop.run(atMost: .seconds(10)) {
             cutsClient
-                ? bare.value != nil && accepted.value != nil : client.isEstablished && accepted.value?.isEstablished == true
+                ? bare.value != nil && accepted.value != nil
+                : client.isEstablished && accepted.value?.isEstablished == true
         }
         #expect(isReady)
         listener.close()

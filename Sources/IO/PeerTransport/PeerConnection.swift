@@ -50,6 +50,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     private static let helloTag = 0
     private static let endTag = 1
+    private static let expiryTag = 2
 
     init(
         _ network: PeerNetwork, serial: UInt64, isDialed: Bool, lane: PeerLane, node: NodeID?, address: SocketAddress
@@ -160,6 +161,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     func timerFired(_ tag: Int) {
         timer = nil
         if state == .over { return }
+        if tag == PeerConnection.expiryTag { endReason = "its certificate has expired" }
         secure?.close()
         let was = finish()
         network.ended(self, was, tag == PeerConnection.helloTag ? .handshakeTimedOut : .finished)
@@ -170,14 +172,17 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     /// It is one of the node's connections from now on.
     func raise() {
         if let timer { network.loop.cancel(timer) }
-        timer = nil
         state = .up
         upSince = network.loop.now
+        // A certificate speaks for its node until it ends, not until the connection happens to.
+        let seconds = min(max(0, (certificate?.notAfter ?? 0) - SystemClock.wallNanoseconds / 1_000_000_000), 1 << 30)
+        timer = network.loop.setTimer(after: .seconds(seconds), self, tag: PeerConnection.expiryTag)
     }
 
     /// A newer connection stands: this one only hears, and not for long.
     func retire() {
         endReason = "a newer connection stands"
+        if let timer { network.loop.cancel(timer) }
         timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.endTag)
     }
 
