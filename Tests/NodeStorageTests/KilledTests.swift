@@ -20,7 +20,8 @@ import Testing
         }
         Folder.write(folder.path + "/acknowledged", [UInt8](repeating: 0, count: 8))
         for round in 0..<6 {
-            await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String, folder = folder.path as String, round = round as Int] in
+            await #expect(processExitsWith: .signal(SIGKILL)) {
+                [path = path as String, folder = folder.path as String, round = round as Int] in
                 try writeUntilKilled(path, folder + "/acknowledged", milliseconds: 150 + 120 * round)
             }
             let acknowledged = try #require(Folder.read(folder.path + "/acknowledged").bigEndian64(at: 0))

@@ -125,6 +125,14 @@ import Testing
         return applied
     }
 
+    /// Files come and go only while the background works.
+    func waitForQuiet(_ directory: NodeDirectory) {
+        let working = [
+            "num-running-flushes", "num-running-compactions", "mem-table-flush-pending", "compaction-pending",
+        ]
+        while working.contains(where: { directory.state.property("rocksdb." + $0) != "0" }) { usleep(1_000) }
+    }
+
     @Test(arguments: 0..<4 as Range<UInt64>)
     func `a snapshot arrives whole through crashes of its receiver, or begins again`(seed: UInt64) throws {
         var random = PRNG(seed: seed)
@@ -152,6 +160,7 @@ import Testing
                 // What its files are now is what a new process finds.
                 crashes += 1
                 life += 1
+                waitForQuiet(receiver!)
                 Folder.copy(receiver!.path, to: folder.path + "/receiver\(life)")
                 receiver = nil
                 receiver = try directory("receiver\(life)")
@@ -160,12 +169,17 @@ import Testing
                 continue
             }
             if random.chance(1, in: 20) { try receiver!.state.flush() }
+            // Others' writes fill the buffers, which then go to files by themselves.
+            var other = WriteBatch()
+            other.put([9, UInt8(random.below(256))], (0..<60_000).map { _ in UInt8(random.below(256)) })
+            try receiver!.state.write(other, isSynced: false)
             let piece = try #require(try pieces.piece(staging.next))
             let batch = try staging.receive(piece)
             try receiver!.state.load(batch)
         }
         try receiver!.state.flush()
         life += 1
+        waitForQuiet(receiver!)
         Folder.copy(receiver!.path, to: folder.path + "/receiver\(life)")
         receiver = nil
         let arrived = try directory("receiver\(life)")

@@ -80,7 +80,8 @@ import Testing
             time += nanoseconds() - began
         }
         func perSecond(_ time: Int) -> Int { Int(Double(syncs) * 1e9 / Double(time)) }
-        print("storage: \(perSecond(bareTime)) bare fdatasync/s, \(perSecond(time)) synced batches/s through the writer")
+        print(
+            "storage: \(perSecond(bareTime)) bare fdatasync/s, \(perSecond(time)) synced batches/s through the writer")
 
         let commits = writer.statistics.commitCount
         let handOvers = Self.isLong ? 100_000 : 500
