@@ -1,21 +1,21 @@
-public import CommandSyntax
+package import CommandSyntax
 
 /// Why no settings could be made: every mistake that was found, each with its place.
-public struct SettingsFailure: Error, Hashable, Sendable, CustomStringConvertible {
+package struct SettingsFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// Whole sentences, such as "muster.toml:7: peer.listen wants HOST:PORT, not 'x'.".
-    public let problems: [String]
+    package let problems: [String]
 
-    public var description: String { problems.joined(separator: "\n") }
+    package var description: String { problems.joined(separator: "\n") }
 }
 
 /// Where a setting's value comes from.
-public enum SettingOrigin: Hashable, Sendable, CustomStringConvertible {
+package enum SettingOrigin: Hashable, Sendable, CustomStringConvertible {
     case standard
     case file(line: Int)
     case variable(String)
     case flag(String)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .standard: "default"
         case .file(let line): "line \(line)"
@@ -26,15 +26,15 @@ public enum SettingOrigin: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Settings that passed all checks, and where each comes from.
-public struct LoadedSettings: Hashable, Sendable {
-    public let settings: AgentSettings
+package struct LoadedSettings: Hashable, Sendable {
+    package let settings: AgentSettings
     /// One for each row of `AgentSettings.table`.
-    public let origins: [SettingOrigin]
+    package let origins: [SettingOrigin]
     /// What is probably a mistake and stops nobody.
-    public let warnings: [String]
+    package let warnings: [String]
 
     /// All settings as `--check-config` shows them.
-    public var listing: Listing {
+    package var listing: Listing {
         var listing = Listing([.init("setting"), .init("value"), .init("from")])
         for (setting, origin) in zip(AgentSettings.table, origins) {
             listing.add([.text(setting.key), .text(setting.text(in: settings)), .text(origin.description)])
@@ -54,7 +54,7 @@ extension AgentSettings {
     ///   - otherVariables: names with that beginning that mean something to other parts of the program.
     ///   - flags: what `flags(of:)` gives.
     ///   - hostName: the node's name when nothing else names it.
-    public static func load(
+    package static func load(
         file: (name: String, text: String)? = nil, variables: [(name: String, text: String)] = [],
         otherVariables: [String] = [], flags: [(key: String, text: String)] = [], hostName: String = ""
     ) throws(SettingsFailure) -> LoadedSettings {

@@ -1,9 +1,9 @@
 import ClusterBase
-public import CommandSyntax
+package import CommandSyntax
 
 extension AgentSettings {
     /// All settings, by section. Files, variables, flags, help and documentation come from here.
-    public static let table: [Setting] = [
+    package static let table: [Setting] = [
         Setting(
             "node.name", .name(\.nodeName, isOptional: false), "the node's name, unique in its cluster; the host's"),
         Setting("node.data", .directory(\.dataDirectory), "where everything durable of this node lies"),
@@ -68,10 +68,10 @@ extension AgentSettings {
     ]
 
     /// The settings as options of a command.
-    public static var options: [Option] { table.map(\.option) }
+    package static var options: [Option] { table.map(\.option) }
 
     /// What the options of an invocation say, as `load` takes it. The command must have declared `options`.
-    public static func flags(of invocation: Invocation) -> [(key: String, text: String)] {
+    package static func flags(of invocation: Invocation) -> [(key: String, text: String)] {
         table.compactMap { setting in
             let texts = invocation.texts(setting.flag)
             guard let last = texts.last else { return nil }
@@ -80,7 +80,7 @@ extension AgentSettings {
     }
 
     /// A configuration file with every setting at its default, as comments.
-    public static var exampleFile: String {
+    package static var exampleFile: String {
         let defaults = AgentSettings()
         var text = "# Muster's agent. A line that begins with # is a comment; what is written here are the defaults.\n"
         var section = ""
@@ -95,7 +95,7 @@ extension AgentSettings {
     }
 
     /// A Markdown table of all settings.
-    public static var documentation: String {
+    package static var documentation: String {
         let defaults = AgentSettings()
         var text = "| setting | default | may be | what it does | variable |\n| --- | --- | --- | --- | --- |\n"
         for setting in table {

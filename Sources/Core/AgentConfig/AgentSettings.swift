@@ -1,14 +1,14 @@
-public import ClusterBase
+package import ClusterBase
 import CommandSyntax
 
 /// How much an agent logs; each level includes those before it.
-public enum LogLevel: String, CaseIterable, Hashable, Sendable, Comparable {
+package enum LogLevel: String, CaseIterable, Hashable, Sendable, Comparable {
     case error
     case warning
     case info
     case debug
 
-    public static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
+    package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
 
     private var rank: Int {
         switch self {
@@ -21,29 +21,29 @@ public enum LogLevel: String, CaseIterable, Hashable, Sendable, Comparable {
 }
 
 /// How an agent writes its log.
-public enum LogFormat: String, CaseIterable, Hashable, Sendable {
+package enum LogFormat: String, CaseIterable, Hashable, Sendable {
     case text
     /// One JSON object per line.
     case json
 }
 
 /// Which driver runs the VMs.
-public enum HypervisorKind: String, CaseIterable, Hashable, Sendable {
+package enum HypervisorKind: String, CaseIterable, Hashable, Sendable {
     /// Pretends, for clusters that are tried out.
     case simulated
 }
 
 /// One `key=value` of a node, for placement rules.
-public struct NodeLabel: Hashable, Sendable, CustomStringConvertible {
-    public let key: String
-    public let value: String
+package struct NodeLabel: Hashable, Sendable, CustomStringConvertible {
+    package let key: String
+    package let value: String
 
-    public static let keyBytesMax = 63
-    public static let valueBytesMax = 63
+    package static let keyBytesMax = 63
+    package static let valueBytesMax = 63
 
     /// Reads `key=value`. Keys have lower-case letters, digits, dots, dashes, underscores and slashes; values have the same
     /// and capitals, and may be empty.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         guard parts.count == 2, (1...Self.keyBytesMax).contains(parts[0].utf8.count),
             parts[1].utf8.count <= Self.valueBytesMax,
@@ -54,7 +54,7 @@ public struct NodeLabel: Hashable, Sendable, CustomStringConvertible {
         value = String(parts[1])
     }
 
-    public var description: String { "\(key)=\(value)" }
+    package var description: String { "\(key)=\(value)" }
 
     private static func isPlain(_ byte: UInt8) -> Bool {
         (0x61...0x7A).contains(byte | 0x20) || (0x2D...0x39).contains(byte) || byte == 0x5F
@@ -63,49 +63,49 @@ public struct NodeLabel: Hashable, Sendable, CustomStringConvertible {
 
 /// Everything that a node's agent can be told, with its defaults. What is the cluster's and not the node's, such as how
 /// many nodes vote, is replicated and set by command.
-public struct AgentSettings: Hashable, Sendable {
-    public var nodeName = ""
-    public var dataDirectory = "/var/lib/muster"
-    public var region = ""
-    public var zone = ""
-    public var rack = ""
-    public var labels: [NodeLabel] = []
+package struct AgentSettings: Hashable, Sendable {
+    package var nodeName = ""
+    package var dataDirectory = "/var/lib/muster"
+    package var region = ""
+    package var zone = ""
+    package var rack = ""
+    package var labels: [NodeLabel] = []
 
-    public var peerListen = AgentSettings.anywhere(7471)
+    package var peerListen = AgentSettings.anywhere(7471)
     /// What other nodes are told; nil is the listening address, or the host's name when that is a wildcard.
-    public var peerAdvertise: Endpoint?
-    public var adminListen = AgentSettings.anywhere(7470)
-    public var adminAdvertise: Endpoint?
+    package var peerAdvertise: Endpoint?
+    package var adminListen = AgentSettings.anywhere(7470)
+    package var adminAdvertise: Endpoint?
     /// Whether `/metrics` needs no certificate and no token.
-    public var metricsAreOpen = false
+    package var metricsAreOpen = false
     /// What requests get to finish when the agent stops.
-    public var drainTime = Nanoseconds.seconds(5)
+    package var drainTime = Nanoseconds.seconds(5)
 
-    public var logLevel = LogLevel.info
-    public var logFormat = LogFormat.text
+    package var logLevel = LogLevel.info
+    package var logFormat = LogFormat.text
 
     /// Below this much free space, clients' writes are refused.
-    public var lowSpaceBytes = 1 << 30
-    public var cacheBytes = 64 << 20
-    public var flushInterval = Nanoseconds.seconds(30)
-    public var flushEntries = 10_000
-    public var trailingEntries = 10_000
+    package var lowSpaceBytes = 1 << 30
+    package var cacheBytes = 64 << 20
+    package var flushInterval = Nanoseconds.seconds(30)
+    package var flushEntries = 10_000
+    package var trailingEntries = 10_000
 
     /// What bulk connections may send, in bytes per second.
-    public var bulkBytesPerSecond = 128 << 20
-    public var snapshotsOutgoingMax = 2
-    public var promotionStability = Nanoseconds.seconds(10)
+    package var bulkBytesPerSecond = 128 << 20
+    package var snapshotsOutgoingMax = 2
+    package var promotionStability = Nanoseconds.seconds(10)
 
-    public var beatInterval = Nanoseconds.milliseconds(15)
-    public var suspicionFloor = Nanoseconds.milliseconds(50)
-    public var suspicionMax = Nanoseconds.seconds(2)
-    public var closedLinkGrace = Nanoseconds.milliseconds(15)
-    public var storageStallMax = Nanoseconds.seconds(1)
-    public var engineStallMax = Nanoseconds.seconds(1)
+    package var beatInterval = Nanoseconds.milliseconds(15)
+    package var suspicionFloor = Nanoseconds.milliseconds(50)
+    package var suspicionMax = Nanoseconds.seconds(2)
+    package var closedLinkGrace = Nanoseconds.milliseconds(15)
+    package var storageStallMax = Nanoseconds.seconds(1)
+    package var engineStallMax = Nanoseconds.seconds(1)
 
-    public var hypervisor = HypervisorKind.simulated
+    package var hypervisor = HypervisorKind.simulated
 
-    public init() {}
+    package init() {}
 
     private static func anywhere(_ port: UInt16) -> Endpoint {
         guard let made = Endpoint(host: "0.0.0.0", port: port) else { preconditionFailure("0.0.0.0 is an address") }

@@ -1,13 +1,13 @@
 /// A host, by name or by address, and a port.
-public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
+package struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     /// A DNS name, an IPv4 address, or an IPv6 address without brackets.
-    public let host: String
-    public let port: UInt16
+    package let host: String
+    package let port: UInt16
 
-    public static let hostBytesMax = 253
+    package static let hostBytesMax = 253
 
     /// Nil unless the host is a name or an address in its usual characters.
-    public init?(host: String, port: UInt16) {
+    package init?(host: String, port: UInt16) {
         let bytes = Array(host.utf8)
         guard (1...Self.hostBytesMax).contains(bytes.count) else { return nil }
         if bytes.contains(0x3A) {
@@ -22,7 +22,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Reads `10.0.0.1:7471`, `host.example:7471` or `[fd00::1]:7471`.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         guard text.utf8.count <= Self.hostBytesMax + 8, let colon = text.lastIndex(of: ":") else { return nil }
         var host = String(text[..<colon])
         let digits = text[text.index(after: colon)...]
@@ -38,10 +38,10 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         self.init(host: host, port: port)
     }
 
-    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
     /// True for the address that stands for all of this machine's: good to listen on, and nobody else can use it.
-    public var isWildcard: Bool {
+    package var isWildcard: Bool {
         host == "0.0.0.0" || host.allSatisfy { $0 == ":" || $0 == "0" } && host.contains(":")
     }
 

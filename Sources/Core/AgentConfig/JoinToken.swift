@@ -6,21 +6,21 @@ import ClusterBase
 ///     "mst1_" · base64url( count · (length · address)… · length · secret · fingerprint (32) · CRC-32C (4, big-endian) )
 ///
 /// The checksum is against slips in copying. The secret protects the cluster, the fingerprint the node.
-public struct JoinToken: Hashable, Sendable, CustomStringConvertible {
-    public let addresses: [Endpoint]
-    public let secret: [UInt8]
+package struct JoinToken: Hashable, Sendable, CustomStringConvertible {
+    package let addresses: [Endpoint]
+    package let secret: [UInt8]
     /// The SHA-256 of the authority's certificate.
-    public let fingerprint: [UInt8]
+    package let fingerprint: [UInt8]
 
-    public static let prefix = "mst1_"
-    public static let addressesMax = 8
-    public static let secretBytes = 16...64
-    public static let fingerprintBytes = 32
+    package static let prefix = "mst1_"
+    package static let addressesMax = 8
+    package static let secretBytes = 16...64
+    package static let fingerprintBytes = 32
     /// Characters of the longest text that is looked at.
-    public static let textBytesMax = 4_096
+    package static let textBytesMax = 4_096
 
     /// The bounds are the caller's to keep: 1 to 8 addresses, a secret of 16 to 64 bytes, a fingerprint of 32.
-    public init(addresses: [Endpoint], secret: [UInt8], fingerprint: [UInt8]) {
+    package init(addresses: [Endpoint], secret: [UInt8], fingerprint: [UInt8]) {
         precondition(
             (1...Self.addressesMax).contains(addresses.count), "a join token of \(addresses.count) addresses")
         precondition(Self.secretBytes.contains(secret.count), "a join token with a secret of \(secret.count) bytes")
@@ -32,10 +32,10 @@ public struct JoinToken: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Without the secret, so that no log gets it by accident.
-    public var description: String { "join token for \(addresses.map(\.description).joined(separator: ", "))" }
+    package var description: String { "join token for \(addresses.map(\.description).joined(separator: ", "))" }
 
     /// The line to copy. It has the secret in it.
-    public var text: String {
+    package var text: String {
         var bytes: [UInt8] = [UInt8(addresses.count)]
         for address in addresses {
             let text = Array(address.description.utf8)
@@ -53,7 +53,7 @@ public struct JoinToken: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Reads a token. White space around it is allowed, and nothing else that `text` would not write.
-    public init(_ text: String) throws(JoinTokenFailure) {
+    package init(_ text: String) throws(JoinTokenFailure) {
         guard text.utf8.count <= Self.textBytesMax else { throw .tooLong }
         let word = text.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed()
         let line = String(word)
@@ -96,7 +96,7 @@ public struct JoinToken: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Why a text is no join token, as a sentence that says what to do.
-public enum JoinTokenFailure: Error, Hashable, Sendable, CustomStringConvertible {
+package enum JoinTokenFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case noToken
     case otherVersion
     case tooLong
@@ -104,7 +104,7 @@ public enum JoinTokenFailure: Error, Hashable, Sendable, CustomStringConvertible
     case badCharacter(position: Int)
     case damaged
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .noToken:
             "This is no join token; it must begin with \(JoinToken.prefix), as `muster token create` prints it."

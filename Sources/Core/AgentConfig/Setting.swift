@@ -1,8 +1,8 @@
 import ClusterBase
-public import CommandSyntax
+package import CommandSyntax
 
 /// One row of the table of settings: its key, its kind and bounds, its help, and where in `AgentSettings` it goes.
-public struct Setting: Sendable {
+package struct Setting: Sendable {
     enum Kind: Sendable {
         case name(any WritableKeyPath<AgentSettings, String> & Sendable, isOptional: Bool)
         case directory(any WritableKeyPath<AgentSettings, String> & Sendable)
@@ -19,9 +19,9 @@ public struct Setting: Sendable {
     }
 
     /// Section and name, such as `peer.listen`.
-    public let key: String
+    package let key: String
     /// One line, without a full stop.
-    public let help: String
+    package let help: String
     let kind: Kind
 
     static let nameBytesMax = 63
@@ -34,14 +34,14 @@ public struct Setting: Sendable {
         self.help = help
     }
 
-    public var section: String { String(key.prefix { $0 != "." }) }
-    public var name: String { String(key.dropFirst(section.count + 1)) }
+    package var section: String { String(key.prefix { $0 != "." }) }
+    package var name: String { String(key.dropFirst(section.count + 1)) }
     /// The flag of `muster agent`, without its dashes.
-    public var flag: String { key.replacing(".", with: "-") }
-    public var variable: String { "MUSTER_" + key.uppercased().replacing(".", with: "_").replacing("-", with: "_") }
+    package var flag: String { key.replacing(".", with: "-") }
+    package var variable: String { "MUSTER_" + key.uppercased().replacing(".", with: "_").replacing("-", with: "_") }
 
     /// The setting as an option of the command line, with the same bounds.
-    public var option: Option {
+    package var option: Option {
         let value: OptionValue
         var isRepeated = false
         switch kind {
@@ -61,7 +61,7 @@ public struct Setting: Sendable {
     }
 
     /// What a value may be, in a few words.
-    public var range: String {
+    package var range: String {
         switch kind {
         case .name(_, let isOptional): "\(isOptional ? "empty, or " : "")1 to \(Self.nameBytesMax) of a-z 0-9 . - _"
         case .directory: "an absolute path"
@@ -80,7 +80,7 @@ public struct Setting: Sendable {
     }
 
     /// The setting's value as the file writes it.
-    public func text(in settings: AgentSettings) -> String {
+    package func text(in settings: AgentSettings) -> String {
         switch kind {
         case .name(let path, _), .directory(let path): Self.quoted(settings[keyPath: path])
         case .endpoint(let path): Self.quoted(settings[keyPath: path].description)

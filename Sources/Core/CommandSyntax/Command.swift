@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// What a program's end means to a script.
-public enum ExitCode: Int32, Sendable {
+package enum ExitCode: Int32, Sendable {
     case success = 0
     /// It was understood and tried, and failed.
     case failure = 1
@@ -13,7 +13,7 @@ public enum ExitCode: Int32, Sendable {
     /// Nobody answered, or not in time; the outcome may be unknown.
     case unavailable = 5
 
-    public var meaning: String {
+    package var meaning: String {
         switch self {
         case .success: "done"
         case .failure: "failed"
@@ -26,7 +26,7 @@ public enum ExitCode: Int32, Sendable {
 }
 
 /// What may stand after an option.
-public enum OptionValue: Hashable, Sendable {
+package enum OptionValue: Hashable, Sendable {
     /// Nothing: the option is there or not; `--no-name` takes it back.
     case none
     case text(String)
@@ -51,7 +51,7 @@ public enum OptionValue: Hashable, Sendable {
     }
 
     /// What is wrong with the text, as the end of a sentence; nil when nothing is.
-    public func refusal(_ text: String) -> String? {
+    package func refusal(_ text: String) -> String? {
         switch self {
         case .none: return "wants no value"
         case .text: return nil
@@ -100,20 +100,20 @@ public enum OptionValue: Hashable, Sendable {
 }
 
 /// One option of a command: `--name`, and what stands after it.
-public struct Option: Hashable, Sendable {
+package struct Option: Hashable, Sendable {
     /// Without the dashes in front.
-    public let name: String
-    public let letter: Character?
-    public let value: OptionValue
+    package let name: String
+    package let letter: Character?
+    package let value: OptionValue
     /// May be given more than once.
-    public let isRepeated: Bool
-    public let isRequired: Bool
+    package let isRepeated: Bool
+    package let isRequired: Bool
     /// The variable that is asked when the option is not given.
-    public let variable: String?
+    package let variable: String?
     /// One line for the help, without a full stop.
-    public let help: String
+    package let help: String
 
-    public init(
+    package init(
         _ name: String, _ value: OptionValue = .none, letter: Character? = nil, isRepeated: Bool = false,
         isRequired: Bool = false, variable: String? = nil, help: String
     ) {
@@ -133,15 +133,15 @@ public struct Option: Hashable, Sendable {
 }
 
 /// One word of a command line that is no option.
-public struct Argument: Hashable, Sendable {
+package struct Argument: Hashable, Sendable {
     /// In capitals, as the help shows it.
-    public let name: String
-    public let isOptional: Bool
+    package let name: String
+    package let isOptional: Bool
     /// Takes all words that are left; only the last argument may.
-    public let isRepeated: Bool
-    public let help: String
+    package let isRepeated: Bool
+    package let help: String
 
-    public init(_ name: String, isOptional: Bool = false, isRepeated: Bool = false, help: String) {
+    package init(_ name: String, isOptional: Bool = false, isRepeated: Bool = false, help: String) {
         self.name = name
         self.isOptional = isOptional
         self.isRepeated = isRepeated
@@ -155,31 +155,31 @@ public struct Argument: Hashable, Sendable {
 }
 
 /// One thing that a program can do: `status`, or a noun and a verb such as `token create`.
-public struct Command: Hashable, Sendable {
+package struct Command: Hashable, Sendable {
     /// A line to type, and what it does.
-    public struct Example: Hashable, Sendable {
-        public let line: String
-        public let explanation: String
-        public init(_ line: String, _ explanation: String) {
+    package struct Example: Hashable, Sendable {
+        package let line: String
+        package let explanation: String
+        package init(_ line: String, _ explanation: String) {
             self.line = line
             self.explanation = explanation
         }
     }
 
     /// One or two words.
-    public let words: [String]
+    package let words: [String]
     /// One line, without a full stop.
-    public let summary: String
+    package let summary: String
     /// More, for the command's own help.
-    public let details: String
-    public let arguments: [Argument]
-    public let options: [Option]
-    public let examples: [Example]
+    package let details: String
+    package let arguments: [Argument]
+    package let options: [Option]
+    package let examples: [Example]
     /// Works, and stands in no list.
-    public let isHidden: Bool
+    package let isHidden: Bool
 
     /// `path` has its words separated by a space.
-    public init(
+    package init(
         _ path: String, summary: String, details: String = "", arguments: [Argument] = [], options: [Option] = [],
         examples: [Example] = [], isHidden: Bool = false
     ) {
@@ -196,5 +196,5 @@ public struct Command: Hashable, Sendable {
         self.isHidden = isHidden
     }
 
-    public var path: String { words.joined(separator: " ") }
+    package var path: String { words.joined(separator: " ") }
 }

@@ -3,7 +3,7 @@ extension CommandTable {
     private static let width = 100
 
     /// The help of the whole program.
-    public func help() -> String {
+    package func help() -> String {
         var text = "\(program): \(about)\n\nusage: \(program) COMMAND [options]\n\ncommands:\n"
         let listed = commands.filter { !$0.isHidden }
         text += Self.columns(listed.map { ($0.path, $0.summary) })
@@ -15,7 +15,7 @@ extension CommandTable {
     }
 
     /// The help of one command.
-    public func help(_ command: Command) -> String {
+    package func help(_ command: Command) -> String {
         var text = "\(program) \(command.path): \(command.summary)\n\nusage: \(program) \(command.path)"
         for option in command.options where option.isRequired { text += " \(option.synopsis)" }
         for argument in command.arguments { text += " \(argument.synopsis)" }

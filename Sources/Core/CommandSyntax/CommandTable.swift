@@ -6,18 +6,18 @@
 ///     --       ends the options; what follows are arguments
 ///
 /// `help`, `--help` and `-h` are understood everywhere.
-public struct CommandTable: Sendable {
-    public let program: String
+package struct CommandTable: Sendable {
+    package let program: String
     /// What the program is, in a sentence or two.
-    public let about: String
+    package let about: String
     /// Understood before and after every command.
-    public let options: [Option]
-    public let commands: [Command]
+    package let options: [Option]
+    package let commands: [Command]
 
     /// The most words that are looked at.
-    public static let wordsMax = 4_096
+    package static let wordsMax = 4_096
 
-    public init(program: String, about: String, options: [Option] = [], commands: [Command]) {
+    package init(program: String, about: String, options: [Option] = [], commands: [Command]) {
         self.program = program
         self.about = about
         self.options = options
@@ -34,7 +34,7 @@ public struct CommandTable: Sendable {
     }
 
     /// Reads the words after the program's name. `variable` gives the environment.
-    public func parse(_ words: [String], variable: (String) -> String? = { _ in nil }) -> ParsedLine {
+    package func parse(_ words: [String], variable: (String) -> String? = { _ in nil }) -> ParsedLine {
         guard words.count <= Self.wordsMax else {
             return .refused("The command line has more than \(Self.wordsMax) words.")
         }

@@ -1,5 +1,5 @@
 /// One value of a listing.
-public enum Cell: Hashable, Sendable {
+package enum Cell: Hashable, Sendable {
     case none
     case text(String)
     case integer(Int)
@@ -62,34 +62,34 @@ public enum Cell: Hashable, Sendable {
 }
 
 /// Rows of values that print as a table for people or as JSON for programs; both say the same.
-public struct Listing: Sendable {
+package struct Listing: Sendable {
     /// One column: the key in JSON, and the title above it.
-    public struct Column: Hashable, Sendable {
-        public let key: String
-        public let title: String
+    package struct Column: Hashable, Sendable {
+        package let key: String
+        package let title: String
         /// Numbers line up at their last digit.
-        public let isRightAligned: Bool
+        package let isRightAligned: Bool
 
         /// The title is the key in capitals unless another one is given.
-        public init(_ key: String, title: String? = nil, isRightAligned: Bool = false) {
+        package init(_ key: String, title: String? = nil, isRightAligned: Bool = false) {
             self.key = key
             self.title = title ?? key.uppercased().replacing("_", with: " ")
             self.isRightAligned = isRightAligned
         }
     }
 
-    public let columns: [Column]
-    public private(set) var rows: [[Cell]] = []
+    package let columns: [Column]
+    package private(set) var rows: [[Cell]] = []
 
-    public init(_ columns: [Column]) { self.columns = columns }
+    package init(_ columns: [Column]) { self.columns = columns }
 
-    public mutating func add(_ row: [Cell]) {
+    package mutating func add(_ row: [Cell]) {
         precondition(row.count == columns.count, "a row of \(row.count) cells under \(columns.count) columns")
         rows.append(row)
     }
 
     /// A table with its titles, two spaces between columns, and no spaces at the ends of lines.
-    public func table() -> String {
+    package func table() -> String {
         let shown = [columns.map(\.title)] + rows.map { $0.map(\.shown) }
         let widths = columns.indices.map { i in shown.map { $0[i].count }.max() ?? 0 }
         return shown.map { row in
@@ -104,13 +104,13 @@ public struct Listing: Sendable {
     }
 
     /// A JSON array with one object per row and line.
-    public func json() -> String {
+    package func json() -> String {
         if rows.isEmpty { return "[]\n" }
         return "[\n" + rows.map { "  " + Self.object(columns, $0) }.joined(separator: ",\n") + "\n]\n"
     }
 
     /// The one row of a listing about one thing: its titles down the side.
-    public func record() -> String {
+    package func record() -> String {
         guard let row = rows.first else { return "" }
         let width = columns.map { $0.title.count }.max() ?? 0
         return zip(columns, row).map { column, cell in
@@ -119,7 +119,7 @@ public struct Listing: Sendable {
     }
 
     /// The one row as a JSON object.
-    public func recordJSON() -> String { rows.first.map { Self.object(columns, $0) + "\n" } ?? "null\n" }
+    package func recordJSON() -> String { rows.first.map { Self.object(columns, $0) + "\n" } ?? "null\n" }
 
     private static func object(_ columns: [Column], _ row: [Cell]) -> String {
         "{" + zip(columns, row).map { "\(Cell.quoted($0.key)): \($1.json)" }.joined(separator: ", ") + "}"

@@ -1,10 +1,10 @@
 /// Finds what somebody who mistyped a word may have meant.
-public enum NearestWord {
+package enum NearestWord {
     /// The longest word that is compared; a longer one is no slip of the finger.
     static let bytesMax = 64
 
     /// The candidate with the fewest changes, if they are few for the word's length; the first of equals.
-    public static func of(_ word: String, in candidates: [String]) -> String? {
+    package static func of(_ word: String, in candidates: [String]) -> String? {
         let bytes = Array(word.utf8)
         guard !bytes.isEmpty, bytes.count <= bytesMax else { return nil }
         var best: (word: String, changes: Int)?
@@ -19,7 +19,7 @@ public enum NearestWord {
     }
 
     /// "; did you mean 'x'?", or nothing.
-    public static func hint(_ word: String, in candidates: [String]) -> String {
+    package static func hint(_ word: String, in candidates: [String]) -> String {
         of(word, in: candidates).map { "; did you mean '\($0)'?" } ?? ""
     }
 

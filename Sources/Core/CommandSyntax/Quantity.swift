@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Lengths of time and amounts of bytes as people write them. A number always has its unit: nobody guesses seconds.
-public enum Quantity {
+package enum Quantity {
     /// The longest text that is looked at.
     static let bytesMax = 64
     private static let timeUnits: [(name: String, nanoseconds: Int64)] = [
@@ -14,7 +14,7 @@ public enum Quantity {
     ]
 
     /// Reads `3h`, `90s`, `250ms` or parts in falling order such as `1h30m`. Nil when it is anything else.
-    public static func duration(_ text: String) -> Nanoseconds? {
+    package static func duration(_ text: String) -> Nanoseconds? {
         var rest = Array(text.utf8)[...]
         guard !rest.isEmpty, rest.count <= bytesMax else { return nil }
         if rest.elementsEqual("0".utf8) { return .zero }
@@ -37,7 +37,7 @@ public enum Quantity {
     }
 
     /// The text that `duration` reads back.
-    public static func text(_ duration: Nanoseconds) -> String {
+    package static func text(_ duration: Nanoseconds) -> String {
         if duration.count <= 0 { return duration.count == 0 ? "0s" : duration.description }
         var text = ""
         var rest = duration.count
@@ -49,7 +49,7 @@ public enum Quantity {
     }
 
     /// Reads `64MiB`, `500MB` or `4096B`. Nil when it is anything else or does not fit.
-    public static func size(_ text: String) -> Int? {
+    package static func size(_ text: String) -> Int? {
         var rest = Array(text.utf8)[...]
         guard rest.count <= bytesMax, let number = number(&rest) else { return nil }
         if number == 0, rest.isEmpty { return 0 }
@@ -59,7 +59,7 @@ public enum Quantity {
     }
 
     /// The text that `size` reads back, in the largest unit that divides it.
-    public static func text(bytes: Int) -> String {
+    package static func text(bytes: Int) -> String {
         for unit in sizeUnits where bytes >= unit.bytes && bytes % unit.bytes == 0 && unit.name.contains("i") {
             return "\(bytes / unit.bytes)\(unit.name)"
         }
@@ -67,7 +67,7 @@ public enum Quantity {
     }
 
     /// A whole number without a sign; underscores between digits are allowed.
-    public static func integer(_ text: String) -> Int? {
+    package static func integer(_ text: String) -> Int? {
         let isNegative = text.hasPrefix("-")
         var rest = Array(text.utf8)[...]
         if isNegative { rest = rest.dropFirst() }

@@ -1,18 +1,18 @@
-public import AdminAPI
-public import ClusterBase
-public import Reactor
-public import SecureChannel
-public import TLSSession
+package import AdminAPI
+package import ClusterBase
+package import Reactor
+package import SecureChannel
+package import TLSSession
 
 /// What came back: the status, the header as it was sent and the body.
-public struct AdminAnswer: Hashable, Sendable {
-    public var status: Int
+package struct AdminAnswer: Hashable, Sendable {
+    package var status: Int
     /// The header fields with their line ends.
     var fields: [UInt8]
-    public var body: [UInt8]
+    package var body: [UInt8]
 
     /// The value of a header field; `name` is in lower case.
-    public func value(of name: String) -> String? {
+    package func value(of name: String) -> String? {
         for line in fields.split(separator: UInt8(ascii: "\n")) {
             guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { continue }
             let isIt = line[..<colon].elementsEqual(name.utf8) { byte, letter in
@@ -26,13 +26,13 @@ public struct AdminAnswer: Hashable, Sendable {
         return nil
     }
 
-    public var index: LogIndex? { value(of: "muster-index").flatMap { UInt64($0) }.map { LogIndex($0) } }
+    package var index: LogIndex? { value(of: "muster-index").flatMap { UInt64($0) }.map { LogIndex($0) } }
     /// `index.slot`.
-    public var revision: String? { value(of: "muster-revision") }
-    public var isSuccess: Bool { status < 300 }
+    package var revision: String? { value(of: "muster-revision") }
+    package var isSuccess: Bool { status < 300 }
 
     /// What is wrong, where the status says that something is.
-    public var problem: Problem? {
+    package var problem: Problem? {
         if isSuccess { return nil }
         // A body that is no JSON tells no more than the status does.
         let json = (try? JSONParser.parse(body[...], depthMax: 16, valuesMax: 4_096)) ?? .null
@@ -41,20 +41,20 @@ public struct AdminAnswer: Hashable, Sendable {
 }
 
 /// Why there is no answer.
-public struct AdminClientFailure: Error, Hashable, Sendable, CustomStringConvertible {
+package struct AdminClientFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// One sentence that says what to do.
-    public var description: String
+    package var description: String
     /// The request was sent, so it may have taken effect.
-    public var mayHaveHappened: Bool
+    package var mayHaveHappened: Bool
 }
 
 /// The bounds and times of a client.
-public struct AdminClientSettings: Hashable, Sendable {
-    public var connectTimeout = Nanoseconds.seconds(5)
+package struct AdminClientSettings: Hashable, Sendable {
+    package var connectTimeout = Nanoseconds.seconds(5)
     /// From sending a request to the end of its answer, or to the beginning of a stream.
-    public var answerTimeout = Nanoseconds.seconds(35)
-    public var bodyBytesMax = 16 << 20
-    public init() {}
+    package var answerTimeout = Nanoseconds.seconds(35)
+    package var bodyBytesMax = 16 << 20
+    package init() {}
 }
 
 /// An HTTPS client of the admin port on the loop's thread: one connection that is kept and made again when it is gone, one
@@ -62,8 +62,8 @@ public struct AdminClientSettings: Hashable, Sendable {
 ///
 ///     idle ─send─▶ dialing ─▶ handshake ─▶ waiting ─▶ answer ─▶ idle
 ///                      └──────────┴───────────┴──▶ failed ──▶ idle
-public final class AdminClient: SecureConnectionDelegate, TimerHandler {
-    public enum Event: Sendable {
+package final class AdminClient: SecureConnectionDelegate, TimerHandler {
+    package enum Event: Sendable {
         case answer(AdminAnswer)
         /// A stream begins; its pieces follow.
         case streamBegan(AdminAnswer)
@@ -98,7 +98,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     /// `host` is what the server is called in requests, `serverName` what its certificate must carry; nil checks the chain
     /// only.
-    public init(
+    package init(
         _ loop: EventLoop, to address: SocketAddress, host: String, serverName: String?, context: TLSContext,
         bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings(),
         onEvent: @escaping (AdminClient, Event) -> Void
@@ -112,10 +112,10 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
         writer = RequestWriter(host: host, bearerToken: bearerToken)
     }
 
-    public var isBusy: Bool { state != .idle }
+    package var isBusy: Bool { state != .idle }
 
     /// Sends a request; its answer comes as an event. Only while no other is under way.
-    public func send(_ call: AdminCall) {
+    package func send(_ call: AdminCall) {
         precondition(state == .idle, "one request at a time")
         expectsStream = call.request.isStream
         isHead = call.isHead
@@ -134,7 +134,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
     }
 
     /// Ends the connection and whatever is under way; no event follows.
-    public func close() {
+    package func close() {
         drop()
         if let timer { loop.cancel(timer) }
         timer = nil
@@ -142,8 +142,8 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
     }
 
     /// Holds a stream up: the server is told by its full socket.
-    public func pause() { channel?.pauseReading() }
-    public func resume() { channel?.resumeReading() }
+    package func pause() { channel?.pauseReading() }
+    package func resume() { channel?.resumeReading() }
 
     private func connect() {
         dialer = Dialer(loop, to: address, timeout: settings.connectTimeout) { [weak self] socket, error in
@@ -174,7 +174,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     // MARK: From the socket
 
-    public func established(_ connection: SecureConnection) {
+    package func established(_ connection: SecureConnection) {
         guard state == .connecting else { return }
         parser = ResponseParser()
         state = .waiting
@@ -182,7 +182,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
         transmit()
     }
 
-    public func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
+    package func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
         parser.append(contentsOf: bytes[from..<to])
         while channel === connection {
             switch parser.next() {
@@ -226,7 +226,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
         onEvent(self, event)
     }
 
-    public func closed(_ connection: SecureConnection, _ reason: CloseReason) {
+    package func closed(_ connection: SecureConnection, _ reason: CloseReason) {
         guard channel === connection else { return }
         channel = nil
         if state == .waiting || state == .streaming, case .end = parser.finish() { return ended() }
@@ -255,7 +255,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
         if timer == nil { timer = loop.setTimer(at: deadline, self, tag: 0) }
     }
 
-    public func timerFired(_ tag: Int) {
+    package func timerFired(_ tag: Int) {
         timer = nil
         if state == .idle || state == .streaming { return }
         if loop.now < deadline {
@@ -268,7 +268,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
 extension AdminClient {
     /// Asks once and waits: for a command line. Addresses are tried in turn until one can be reached.
-    public static func ask(
+    package static func ask(
         _ call: AdminCall, at addresses: [Address], context: TLSContext, serverName: String? = nil,
         bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings()
     ) throws -> AdminAnswer {

@@ -1,30 +1,31 @@
-public import AdminAPI
+package import AdminAPI
 internal import ClusterBase
 
 /// One request that waits for its answer: a connection of this server and a number on it. Fits into the 64 bits that a
 /// node's requests are told apart by.
-public struct Ticket: Hashable, Sendable, CustomStringConvertible {
+package struct Ticket: Hashable, Sendable, CustomStringConvertible {
     /// From the top: 24 bits of the connection's generation, 16 of its slot, 24 of the request's number.
-    public let rawValue: UInt64
+    package let rawValue: UInt64
 
-    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
 
     static let slotsMax = 1 << 16
     static let numberMask: UInt32 = 0xFF_FFFF
 
     init(slot: Int, generation: UInt32, number: UInt32) {
-        rawValue = UInt64(generation & Ticket.numberMask) << 40 | UInt64(slot) << 24 | UInt64(number & Ticket.numberMask)
+        rawValue =
+            UInt64(generation & Ticket.numberMask) << 40 | UInt64(slot) << 24 | UInt64(number & Ticket.numberMask)
     }
 
     var slot: Int { Int(rawValue >> 24 & 0xFFFF) }
     var generation: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 40) }
     var number: UInt32 { UInt32(truncatingIfNeeded: rawValue) & Ticket.numberMask }
 
-    public var description: String { "request \(number) on connection \(slot).\(generation)" }
+    package var description: String { "request \(number) on connection \(slot).\(generation)" }
 }
 
 /// Carries out requests. Called on the loop's thread, never from within a call of its own to the server.
-public protocol AdminHandler: AnyObject {
+package protocol AdminHandler: AnyObject {
     /// An authorized request, which gets exactly one answer through `AdminServer.answer`, at once or later, unless it is
     /// cancelled before.
     func handle(_ call: AdminCall, from principal: Principal, _ ticket: Ticket)
@@ -35,7 +36,7 @@ public protocol AdminHandler: AnyObject {
 }
 
 /// Says who somebody is and what they may do, as of now; asked for every request, so that what is taken away is gone.
-public protocol AdminAuthority: AnyObject {
+package protocol AdminAuthority: AnyObject {
     /// The cluster whose certificates count.
     var cluster: String { get }
     var metricsAreOpen: Bool { get }
@@ -46,7 +47,7 @@ public protocol AdminAuthority: AnyObject {
 }
 
 /// What became of a piece of a stream.
-public enum StreamRoom: Hashable, Sendable {
+package enum StreamRoom: Hashable, Sendable {
     /// Taken, and more may follow.
     case open
     /// Taken, and the next has to wait for `streamHasRoom`.
@@ -56,27 +57,27 @@ public enum StreamRoom: Hashable, Sendable {
 }
 
 /// What the server did since its start.
-public struct AdminCounters: Hashable, Sendable {
-    public var accepted: UInt64 = 0
+package struct AdminCounters: Hashable, Sendable {
+    package var accepted: UInt64 = 0
     /// Connections beyond the bound.
-    public var turnedAway: UInt64 = 0
+    package var turnedAway: UInt64 = 0
     /// TLS handshakes that failed, certificates that were refused among them.
-    public var insecure: UInt64 = 0
-    public var requests: UInt64 = 0
+    package var insecure: UInt64 = 0
+    package var requests: UInt64 = 0
     /// Bytes that were no request.
-    public var malformed: UInt64 = 0
+    package var malformed: UInt64 = 0
     /// Requests without permission.
-    public var refused: UInt64 = 0
+    package var refused: UInt64 = 0
     /// Connections that were too slow to ask or to listen.
-    public var tooSlow: UInt64 = 0
+    package var tooSlow: UInt64 = 0
     /// Requests that nobody answered in time.
-    public var unanswered: UInt64 = 0
+    package var unanswered: UInt64 = 0
     /// Answers by the first digit of their status.
-    public var succeeded: UInt64 = 0
-    public var clientErrors: UInt64 = 0
-    public var serverErrors: UInt64 = 0
+    package var succeeded: UInt64 = 0
+    package var clientErrors: UInt64 = 0
+    package var serverErrors: UInt64 = 0
 
-    public init() {}
+    package init() {}
 
     mutating func count(status: Int) {
         switch status {

@@ -1,8 +1,8 @@
-public import AdminAPI
+package import AdminAPI
 internal import ClusterBase
-public import Reactor
+package import Reactor
 internal import SecureChannel
-public import TLSSession
+package import TLSSession
 
 /// The admin port of a node: takes HTTPS connections, finds out who asks, and hands each authorized request to a handler.
 /// Belongs to the loop's thread.
@@ -13,17 +13,17 @@ public import TLSSession
 ///                            socket ◀── answers in the order of requests ◀── answer(ticket, response)
 ///
 /// Requests of one connection may overtake each other inside the node, their answers don't.
-public final class AdminServer {
-    public let address: SocketAddress
-    public internal(set) var counters = AdminCounters()
-    public let settings: AdminSettings
+package final class AdminServer {
+    package let address: SocketAddress
+    package internal(set) var counters = AdminCounters()
+    package let settings: AdminSettings
 
     let loop: EventLoop
     let router: Router
     let authority: any AdminAuthority
     weak var handler: (any AdminHandler)?
     /// For connections from now on; those that are there keep theirs.
-    public var context: TLSContext
+    package var context: TLSContext
 
     private var listener: Listener?
     private var slots: [AdminConnection?] = []
@@ -44,7 +44,7 @@ public final class AdminServer {
 
     /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`; the
     /// handler is held weakly.
-    public init(
+    package init(
         _ loop: EventLoop, on address: SocketAddress, context: TLSContext, authority: any AdminAuthority,
         handler: any AdminHandler, settings: AdminSettings = AdminSettings()
     ) throws(SystemError) {
@@ -87,7 +87,7 @@ public final class AdminServer {
     }
 
     /// Connections that are open, those in their handshake and those turned away among them.
-    public var connectionCount: Int { slots.count - free.count }
+    package var connectionCount: Int { slots.count - free.count }
 
     // MARK: Connections
 
@@ -135,17 +135,17 @@ public final class AdminServer {
     // MARK: Answers
 
     /// Answers a request. Does nothing when nobody waits for it any more.
-    public func answer(_ ticket: Ticket, _ response: AdminResponse) {
+    package func answer(_ ticket: Ticket, _ response: AdminResponse) {
         connection(ticket)?.answer(ticket.number, response)
     }
 
     /// Sends a piece of a stream that `answer` began with a response whose body is `stream`.
-    public func send(_ ticket: Ticket, _ piece: [UInt8]) -> StreamRoom {
+    package func send(_ ticket: Ticket, _ piece: [UInt8]) -> StreamRoom {
         connection(ticket)?.send(ticket.number, piece) ?? .gone
     }
 
     /// Ends a stream. One that is not `isWhole` breaks off with its connection, so that the client can tell.
-    public func endStream(_ ticket: Ticket, isWhole: Bool = true) {
+    package func endStream(_ ticket: Ticket, isWhole: Bool = true) {
         connection(ticket)?.endStream(ticket.number, isWhole: isWhole)
     }
 
@@ -197,7 +197,7 @@ public final class AdminServer {
 
     /// Takes no more connections, answers what is under way, ends streams and closes; `done` follows within
     /// `drainTimeout`, at once when nothing is open.
-    public func drain(_ done: @escaping () -> Void) {
+    package func drain(_ done: @escaping () -> Void) {
         listener?.close()
         listener = nil
         isDraining = true
@@ -216,7 +216,7 @@ public final class AdminServer {
     }
 
     /// Ends everything at once.
-    public func close() {
+    package func close() {
         listener?.close()
         listener = nil
         isDraining = true

@@ -1,26 +1,26 @@
-public import AdminAPI
-public import ClusterBase
+package import AdminAPI
+package import ClusterBase
 internal import SecureChannel
 
 /// The bounds and times of an admin server.
-public struct AdminSettings: Hashable, Sendable {
-    public var limits = AdminLimits()
+package struct AdminSettings: Hashable, Sendable {
+    package var limits = AdminLimits()
     /// A request that nobody answers: the client is told that its outcome is unknown.
-    public var answerTimeout = Nanoseconds.seconds(30)
-    public var handshakeTimeout = Nanoseconds.seconds(5)
+    package var answerTimeout = Nanoseconds.seconds(30)
+    package var handshakeTimeout = Nanoseconds.seconds(5)
     /// Bytes of requests that are not complete, on all connections together: a larger one is told 503 then.
-    public var heldBytesMax = 128 << 20
+    package var heldBytesMax = 128 << 20
     /// What one connection may hold whatever the others do.
-    public var heldBytesFree = 32 << 10
+    package var heldBytesFree = 32 << 10
     /// Connections beyond the bound that are told so at once; more are just closed.
-    public var turnAwayMax = 64
+    package var turnAwayMax = 64
     /// What OpenAPI calls the version.
-    public var version = "0"
+    package var version = "0"
 
-    public init() {}
+    package init() {}
 
     /// ALPN's word for what is spoken here; contexts of servers and clients offer it.
-    public static let protocols = ["http/1.1"]
+    package static let protocols = ["http/1.1"]
 
     var connection: SecureConnectionSettings {
         var settings = SecureConnectionSettings()

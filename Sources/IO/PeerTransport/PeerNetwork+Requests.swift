@@ -1,11 +1,11 @@
-public import ClusterBase
+package import ClusterBase
 internal import Reactor
 internal import Schema
 
 // What one node asks another beside Raft: a client's request on its way to the leader, a new node's wish to join.
 extension PeerNetwork {
     /// Sends a request, answered once by `answered`. When it throws, nothing of it has happened.
-    public func sendRequest(to node: NodeID, _ bytes: [UInt8]) throws(RequestRefusal) -> RequestID {
+    package func sendRequest(to node: NodeID, _ bytes: [UInt8]) throws(RequestRefusal) -> RequestID {
         guard bytes.count <= settings.requestBytesMax else { throw .tooLarge }
         guard let peer = known(node), let control = peer.control, control.state == .up else { throw .noLink }
         guard peer.requestsOpen.count < settings.requestsMax, control.bytesQueued < settings.queuedBytesMax else {
@@ -26,7 +26,7 @@ extension PeerNetwork {
     }
 
     /// Answers a request of another node. Without the connection that it came over, nobody waits for it any more.
-    public func answer(_ request: ForwardedRequest, _ bytes: [UInt8]) {
+    package func answer(_ request: ForwardedRequest, _ bytes: [UInt8]) {
         guard let connection = open(request) else { return }
         connection.say(.answer, PeerAnswer(id: request.number, bytes: bytes))
     }

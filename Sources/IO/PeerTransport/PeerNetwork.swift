@@ -1,10 +1,10 @@
-public import ClusterBase
-public import NodePorts
+package import ClusterBase
+package import NodePorts
 internal import RaftCore
-public import Reactor
+package import Reactor
 internal import Schema
 internal import SecureChannel
-public import TLSSession
+package import TLSSession
 internal import WireFormat
 
 /// All connections of this node with the others. Belongs to the loop's thread.
@@ -18,13 +18,13 @@ internal import WireFormat
 /// meet are told apart by rules which both nodes apply alike, see `PeerNetwork+Hello.swift`.
 ///
 /// The owner calls `close` before it lets go of the network.
-public final class PeerNetwork {
+package final class PeerNetwork {
     /// The name for ALPN, to be given to both contexts.
-    public static let protocolName = "muster-peer/1"
+    package static let protocolName = "muster-peer/1"
 
-    public let settings: PeerSettings
-    public internal(set) var counters = PeerCounters()
-    public internal(set) weak var delegate: (any PeerNetworkDelegate)?
+    package let settings: PeerSettings
+    package internal(set) var counters = PeerCounters()
+    package internal(set) weak var delegate: (any PeerNetworkDelegate)?
 
     let loop: EventLoop
     let codec: (any FrameCodec)?
@@ -54,7 +54,7 @@ public final class PeerNetwork {
     ///   - server, client: made with `protocolName` and with certificates required on both sides.
     ///   - seed: of the pauses between attempts.
     ///   - judge: whether a node with this certificate is a member; that the certificate names the node is checked before.
-    public init(
+    package init(
         _ loop: EventLoop, settings: PeerSettings, server: TLSContext, client: TLSContext, seed: UInt64,
         codec: (any FrameCodec)? = nil, delegate: any PeerNetworkDelegate,
         judge: @escaping (NodeID, Certificate) -> Judgement
@@ -72,7 +72,7 @@ public final class PeerNetwork {
     }
 
     /// Accepts peers on this address too. Gives the address with the port that the system chose when it was 0.
-    public func listen(on address: SocketAddress) throws(SystemError) -> SocketAddress {
+    package func listen(on address: SocketAddress) throws(SystemError) -> SocketAddress {
         let listener = try Listener(loop, on: address) { [unowned self] socket, from in
             self.accepted(socket, from)
         }
@@ -81,7 +81,7 @@ public final class PeerNetwork {
     }
 
     /// Ends everything without a word to the delegate.
-    public func close() {
+    package func close() {
         isClosed = true
         delegate = nil
         for listener in listeners { listener.close() }
@@ -99,7 +99,7 @@ public final class PeerNetwork {
 
     /// The addresses of the other nodes, all of them. Nodes that are not in it are dialled no more; a connection that
     /// stands is the judge's affair.
-    public func setPeers(_ book: [PeerAddresses]) {
+    package func setPeers(_ book: [PeerAddresses]) {
         var wanted = book.filter { $0.node != settings.node && !$0.addresses.isEmpty }
         wanted.sort { $0.node < $1.node }
         for peer in peers where !wanted.contains(where: { $0.node == peer.node }) { peer.addresses = [] }
@@ -115,7 +115,7 @@ public final class PeerNetwork {
     }
 
     /// Judges by something else from now on, and what stands at once: a removed node's connections end in this turn.
-    public func setJudge(_ judge: @escaping (NodeID, Certificate) -> Judgement) {
+    package func setJudge(_ judge: @escaping (NodeID, Certificate) -> Judgement) {
         self.judge = judge
         for peer in peers {
             for connection in peer.connections {
@@ -129,13 +129,13 @@ public final class PeerNetwork {
     }
 
     /// New connections use these. `refresh` lets every peer see the new certificate.
-    public func setContexts(server: TLSContext, client: TLSContext) {
+    package func setContexts(server: TLSContext, client: TLSContext) {
         serverContext = server
         clientContext = client
     }
 
     /// Replaces every connection by a new one, each without a gap: the old one stands until the new one does.
-    public func refresh() {
+    package func refresh() {
         for peer in peers where peer.control != nil && peer.dialing == .none { peer.dial() }
     }
 
@@ -172,7 +172,7 @@ public final class PeerNetwork {
 
     /// Takes a frame for the end of the turn. Without a connection it is lost, as it may be on any network; pieces of
     /// snapshots wait for their own connection.
-    public func send(_ frame: PeerFrame, to node: NodeID) {
+    package func send(_ frame: PeerFrame, to node: NodeID) {
         guard let peer = known(node), let control = peer.control, control.state == .up else {
             counters.framesUnsent += 1
             return
@@ -225,7 +225,7 @@ public final class PeerNetwork {
 
     // MARK: Looking in
 
-    public var status: [PeerStatus] {
+    package var status: [PeerStatus] {
         peers.map { peer in
             PeerStatus(
                 node: peer.node, link: peer.control?.facts, since: peer.control?.upSince,
@@ -235,7 +235,7 @@ public final class PeerNetwork {
     }
 
     /// Whether a connection with the node stands.
-    public func isLinked(_ node: NodeID) -> Bool { known(node)?.control?.state == .up }
+    package func isLinked(_ node: NodeID) -> Bool { known(node)?.control?.state == .up }
 }
 
 extension SnapshotMessage {

@@ -1,10 +1,10 @@
-public import ClusterBase
-public import NodePorts
-public import RaftCore
-public import Reactor
+package import ClusterBase
+package import NodePorts
+package import RaftCore
+package import Reactor
 
 /// Is told what the other nodes say, always from the loop and never from within a call to the network.
-public protocol PeerNetworkDelegate: AnyObject {
+package protocol PeerNetworkDelegate: AnyObject {
     /// From the node that the connection's certificate names.
     func received(_ frame: PeerFrame)
     /// A connection to the node stands; also when a newer one has taken the place of one that stood.
@@ -20,37 +20,37 @@ public protocol PeerNetworkDelegate: AnyObject {
 }
 
 /// What a node said of itself when its connection was made.
-public struct LinkFacts: Hashable, Sendable {
-    public var incarnation: Incarnation
-    public var featureLevel: UInt32
+package struct LinkFacts: Hashable, Sendable {
+    package var incarnation: Incarnation
+    package var featureLevel: UInt32
     /// The version of the frames on this connection.
-    public var frames: UInt32
+    package var frames: UInt32
     /// Whether this node opened it.
-    public var isDialed: Bool
-    public var address: SocketAddress
+    package var isDialed: Bool
+    package var address: SocketAddress
 }
 
 /// What the membership says about a node that shows this certificate.
-public enum Judgement: Hashable, Sendable {
+package enum Judgement: Hashable, Sendable {
     case accept
     /// With one sentence for people.
     case refuse(String)
 }
 
 /// A request of this node to another.
-public struct RequestID: Hashable, Sendable {
-    public let number: UInt64
+package struct RequestID: Hashable, Sendable {
+    package let number: UInt64
 }
 
 /// A request of another node to this one.
-public struct ForwardedRequest: Hashable, Sendable {
-    public let node: NodeID
+package struct ForwardedRequest: Hashable, Sendable {
+    package let node: NodeID
     let number: UInt64
     let connection: UInt64
 }
 
 /// What became of a request.
-public enum RequestOutcome: Hashable, Sendable {
+package enum RequestOutcome: Hashable, Sendable {
     case answered([UInt8])
     /// The other node had too much to do, and did nothing about it.
     case overloaded
@@ -61,7 +61,7 @@ public enum RequestOutcome: Hashable, Sendable {
 }
 
 /// Why a request was not sent: nothing of it has happened.
-public enum RequestRefusal: Error, Hashable, Sendable {
+package enum RequestRefusal: Error, Hashable, Sendable {
     case noLink
     /// A bound of `PeerSettings` is reached; ask again later.
     case overloaded
@@ -69,7 +69,7 @@ public enum RequestRefusal: Error, Hashable, Sendable {
 }
 
 /// What an operator may want to know about a connection. The texts are one sentence.
-public enum PeerNote: Hashable, Sendable, CustomStringConvertible {
+package enum PeerNote: Hashable, Sendable, CustomStringConvertible {
     case linkUp(NodeID, LinkFacts)
     case linkEnded(NodeID, String)
     /// Told once until a connection stands again.
@@ -81,7 +81,7 @@ public enum PeerNote: Hashable, Sendable, CustomStringConvertible {
     /// A peer sent what no correct node sends, and lost its connection.
     case garbage(NodeID, String)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .linkUp(let node, let facts):
             "connected with node \(node) at \(facts.address), incarnation \(facts.incarnation)"
@@ -96,57 +96,57 @@ public enum PeerNote: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// The network's accounts since its start, for metrics.
-public struct PeerCounters: Hashable, Sendable {
-    public var framesSent: UInt64 = 0
-    public var framesReceived: UInt64 = 0
-    public var framesCompressed: UInt64 = 0
+package struct PeerCounters: Hashable, Sendable {
+    package var framesSent: UInt64 = 0
+    package var framesReceived: UInt64 = 0
+    package var framesCompressed: UInt64 = 0
     /// Before encryption.
-    public var bytesSent: UInt64 = 0
-    public var bytesReceived: UInt64 = 0
+    package var bytesSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
     /// Frames for nodes without a connection.
-    public var framesUnsent: UInt64 = 0
+    package var framesUnsent: UInt64 = 0
     /// Raft messages that were dropped because too much waited for their node.
-    public var messagesDropped: UInt64 = 0
+    package var messagesDropped: UInt64 = 0
     /// Messages that alone are larger than a frame.
-    public var messagesTooLarge: UInt64 = 0
-    public var piecesSent: UInt64 = 0
-    public var piecesDropped: UInt64 = 0
-    public var connectsTried: UInt64 = 0
-    public var connectsFailed: UInt64 = 0
-    public var linksMade: UInt64 = 0
-    public var linksEnded: UInt64 = 0
+    package var messagesTooLarge: UInt64 = 0
+    package var piecesSent: UInt64 = 0
+    package var piecesDropped: UInt64 = 0
+    package var connectsTried: UInt64 = 0
+    package var connectsFailed: UInt64 = 0
+    package var linksMade: UInt64 = 0
+    package var linksEnded: UInt64 = 0
     /// Connections that were replaced by a newer one of the same node.
-    public var linksReplaced: UInt64 = 0
+    package var linksReplaced: UInt64 = 0
     /// Connections that lost against the other side's at the same time.
-    public var collisions: UInt64 = 0
+    package var collisions: UInt64 = 0
     /// Connections that this node refused, by reason.
-    public var refusedIdentity: UInt64 = 0
-    public var refusedMembership: UInt64 = 0
-    public var refusedCluster: UInt64 = 0
-    public var refusedVersion: UInt64 = 0
-    public var refusedFull: UInt64 = 0
-    public var refusedTLS: UInt64 = 0
+    package var refusedIdentity: UInt64 = 0
+    package var refusedMembership: UInt64 = 0
+    package var refusedCluster: UInt64 = 0
+    package var refusedVersion: UInt64 = 0
+    package var refusedFull: UInt64 = 0
+    package var refusedTLS: UInt64 = 0
     /// Connections that ended because of what the peer sent, by what it was.
-    public var garbageChecksum: UInt64 = 0
-    public var garbageOversize: UInt64 = 0
-    public var garbageUndecodable: UInt64 = 0
-    public var garbageForeign: UInt64 = 0
-    public var requestsSent: UInt64 = 0
-    public var requestsReceived: UInt64 = 0
-    public var requestsFailed: UInt64 = 0
-    public init() {}
+    package var garbageChecksum: UInt64 = 0
+    package var garbageOversize: UInt64 = 0
+    package var garbageUndecodable: UInt64 = 0
+    package var garbageForeign: UInt64 = 0
+    package var requestsSent: UInt64 = 0
+    package var requestsReceived: UInt64 = 0
+    package var requestsFailed: UInt64 = 0
+    package init() {}
 
-    public var garbage: UInt64 { garbageChecksum + garbageOversize + garbageUndecodable + garbageForeign }
+    package var garbage: UInt64 { garbageChecksum + garbageOversize + garbageUndecodable + garbageForeign }
 }
 
 /// One peer as it stands now, for status.
-public struct PeerStatus: Hashable, Sendable {
-    public var node: NodeID
+package struct PeerStatus: Hashable, Sendable {
+    package var node: NodeID
     /// Nil while there is no connection.
-    public var link: LinkFacts?
-    public var since: Instant?
-    public var bytesQueued: Int
-    public var bulkBytesQueued: Int
+    package var link: LinkFacts?
+    package var since: Instant?
+    package var bytesQueued: Int
+    package var bulkBytesQueued: Int
     /// Why there is no connection.
-    public var failure: String?
+    package var failure: String?
 }

@@ -1,18 +1,18 @@
 /// Where something listens, as people write it: `host:port`, `10.0.0.7:7400`, `[fd00::7]:7400`.
-public struct Address: Hashable, Sendable, CustomStringConvertible {
+package struct Address: Hashable, Sendable, CustomStringConvertible {
     /// A name or an address in digits, without brackets.
-    public var host: String
-    public var port: UInt16
+    package var host: String
+    package var port: UInt16
 
-    public static let hostLengthMax = 253
+    package static let hostLengthMax = 253
 
-    public init(host: String, port: UInt16) {
+    package init(host: String, port: UInt16) {
         self.host = host
         self.port = port
     }
 
     /// Reads `host:port`, or `host` alone when there is a port to assume. An IPv6 address stands in brackets.
-    public init(parsing text: String, defaultPort: UInt16? = nil) throws(AddressError) {
+    package init(parsing text: String, defaultPort: UInt16? = nil) throws(AddressError) {
         guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { throw AddressError(text, .badCharacter) }
         var host: Substring
         var rest: Substring
@@ -42,14 +42,14 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The address for the system when the host is in digits; nil when a name has to be resolved first.
-    public var resolved: SocketAddress? { SocketAddress(digits: host, port: port) }
+    package var resolved: SocketAddress? { SocketAddress(digits: host, port: port) }
 
-    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 
 /// Why a text is no address.
-public struct AddressError: Error, Hashable, Sendable, CustomStringConvertible {
-    public enum Reason: Hashable, Sendable {
+package struct AddressError: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Reason: Hashable, Sendable {
         case noHost
         case noPort
         case badPort
@@ -59,15 +59,15 @@ public struct AddressError: Error, Hashable, Sendable, CustomStringConvertible {
         case v6WithoutBrackets
         case hostTooLong
     }
-    public var text: String
-    public var reason: Reason
+    package var text: String
+    package var reason: Reason
 
     init(_ text: String, _ reason: Reason) {
         self.text = text
         self.reason = reason
     }
 
-    public var description: String {
+    package var description: String {
         let shown = text.unicodeScalars.prefix(80).map { $0.isASCII ? String($0) : "?" }.joined()
         return switch reason {
         case .noHost: "'\(shown)' names no host; write host:port, for example 10.0.0.7:7400"

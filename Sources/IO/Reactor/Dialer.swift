@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// One attempt to connect, with an end. Answers once, on a later turn or at once when the system refuses at once.
-public final class Dialer: ReadinessHandler, TimerHandler {
+package final class Dialer: ReadinessHandler, TimerHandler {
     private let loop: EventLoop
     private let address: SocketAddress
     private var socket: Socket?
@@ -10,7 +10,7 @@ public final class Dialer: ReadinessHandler, TimerHandler {
     private var handler: ((consuming Socket?, SystemError?) -> Void)?
 
     /// The handler gets a connected socket, or the error; never both.
-    public init(
+    package init(
         _ loop: EventLoop, to address: SocketAddress, timeout: Nanoseconds,
         _ handler: @escaping (consuming Socket?, SystemError?) -> Void
     ) {
@@ -30,7 +30,7 @@ public final class Dialer: ReadinessHandler, TimerHandler {
 
     private var failure: SystemError?
 
-    public func ready(_ readiness: Readiness) {
+    package func ready(_ readiness: Readiness) {
         if let error = socket?.connectError(address) {
             finish(error)
         } else {
@@ -38,7 +38,7 @@ public final class Dialer: ReadinessHandler, TimerHandler {
         }
     }
 
-    public func timerFired(_ tag: Int) {
+    package func timerFired(_ tag: Int) {
         timer = nil
         finish(failure ?? .timedOut("connect to", "\(address)"))
     }
@@ -55,7 +55,7 @@ public final class Dialer: ReadinessHandler, TimerHandler {
     }
 
     /// Gives up; the handler is not called.
-    public func cancel() {
+    package func cancel() {
         if let watch { loop.unwatch(watch) }
         if let timer { loop.cancel(timer) }
         watch = nil

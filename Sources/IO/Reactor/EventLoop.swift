@@ -1,24 +1,24 @@
 internal import CLinux
-public import ClusterBase
+package import ClusterBase
 internal import Glibc
 
 /// Is told when a descriptor can be read or written.
-public protocol ReadinessHandler: AnyObject {
+package protocol ReadinessHandler: AnyObject {
     func ready(_ readiness: Readiness)
 }
 
 /// Is told when a timer is due, with the tag that it was set with.
-public protocol TimerHandler: AnyObject {
+package protocol TimerHandler: AnyObject {
     func timerFired(_ tag: Int)
 }
 
 /// Has output that leaves at the end of the turn.
-public protocol FlushHandler: AnyObject {
+package protocol FlushHandler: AnyObject {
     func flush()
 }
 
 /// What the loop works for: a node's engine, a test.
-public protocol TurnOwner: AnyObject {
+package protocol TurnOwner: AnyObject {
     /// When it wants a turn even if nothing happens.
     var deadline: Instant { get }
     /// Called once per turn, after everything that was ready was read and all due timers ran, before output leaves.
@@ -26,13 +26,13 @@ public protocol TurnOwner: AnyObject {
 }
 
 /// What a descriptor is watched for.
-public struct Readiness: OptionSet, Sendable {
-    public let rawValue: UInt32
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
-    public static let readable = Readiness(rawValue: 1)
-    public static let writable = Readiness(rawValue: 2)
+package struct Readiness: OptionSet, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    package static let readable = Readiness(rawValue: 1)
+    package static let writable = Readiness(rawValue: 2)
     /// The connection ended or failed; always told, whatever is watched for.
-    public static let hangup = Readiness(rawValue: 4)
+    package static let hangup = Readiness(rawValue: 4)
 
     var epoll: UInt32 {
         (contains(.readable) ? EPOLLIN.rawValue | EPOLLRDHUP.rawValue : 0)
@@ -49,32 +49,32 @@ public struct Readiness: OptionSet, Sendable {
 }
 
 /// One descriptor under watch. Given back before the descriptor is closed.
-public struct Watch: Hashable, Sendable {
+package struct Watch: Hashable, Sendable {
     let slot: UInt32
     let generation: UInt32
     var tag: UInt64 { UInt64(generation) << 32 | UInt64(slot) }
 }
 
 /// What one turn of the loop was like, for whoever must tell its own pauses from a silent peer.
-public struct Turn: Hashable, Sendable {
-    public var now: Instant
+package struct Turn: Hashable, Sendable {
+    package var now: Instant
     /// How much later than it asked for the loop woke up: the time that the machine gave to others.
-    public var lateness: Nanoseconds
+    package var lateness: Nanoseconds
     /// From the last turn's wake-up to this one's wait: how long nobody looked at the sockets.
-    public var gap: Nanoseconds
+    package var gap: Nanoseconds
     /// False when more was ready than one turn takes: what peers sent may still wait unread.
-    public var isDrained: Bool
+    package var isDrained: Bool
 }
 
 /// The loop's own accounts since its start.
-public struct LoopCounters: Hashable, Sendable {
-    public var turns: UInt64 = 0
+package struct LoopCounters: Hashable, Sendable {
+    package var turns: UInt64 = 0
     /// Descriptors found ready.
-    public var events: UInt64 = 0
-    public var timersFired: UInt64 = 0
-    public var latenessLongest = Nanoseconds.zero
+    package var events: UInt64 = 0
+    package var timersFired: UInt64 = 0
+    package var latenessLongest = Nanoseconds.zero
     /// The longest time from waking up to waiting again.
-    public var turnLongest = Nanoseconds.zero
+    package var turnLongest = Nanoseconds.zero
 }
 
 /// Waits for sockets, timers and mail from other threads, and hands each to its handler. Owned by the thread that runs
@@ -86,15 +86,15 @@ public struct LoopCounters: Hashable, Sendable {
 ///
 /// Timers come after sockets, so that no verdict about a peer is reached while its message lies unread; output comes
 /// last, so that everything a turn says to one peer leaves in one write.
-public final class EventLoop {
+package final class EventLoop {
     /// As of the turn's beginning, and again when the owner is called.
-    public private(set) var now: Instant
-    public weak var owner: (any TurnOwner)?
-    public private(set) var counters = LoopCounters()
+    package private(set) var now: Instant
+    package weak var owner: (any TurnOwner)?
+    package private(set) var counters = LoopCounters()
     /// Lent to whoever reads a socket; not kept over a call.
-    public let scratch: UnsafeMutableRawBufferPointer
+    package let scratch: UnsafeMutableRawBufferPointer
     /// Bytes of `scratch`.
-    public static let scratchBytes = 1 << 16
+    package static let scratchBytes = 1 << 16
 
     /// Looks at the sockets this often in a turn before timers run, when each look is filled.
     static let looksMax = 4
@@ -120,7 +120,7 @@ public final class EventLoop {
     let waker: Waker
     private var signals: SignalWatcher?
 
-    public init() throws(SystemError) {
+    package init() throws(SystemError) {
         epoll = try SystemError.check(clinux_epoll_create(), "make the event loop")
         do throws(SystemError) {
             waker = try Waker()
@@ -149,13 +149,13 @@ public final class EventLoop {
     // MARK: Running
 
     /// Runs until `stop`.
-    public func run() {
+    package func run() {
         isStopped = false
         while !isStopped { turn(waitingAtMost: EventLoop.waitMax) }
     }
 
     /// Runs until `stop` or the moment.
-    public func run(until end: Instant) {
+    package func run(until end: Instant) {
         isStopped = false
         while !isStopped {
             let rest = end - SystemClock.now
@@ -165,7 +165,7 @@ public final class EventLoop {
     }
 
     /// Runs until `isDone`, `stop`, or the end of the time; says whether it is done.
-    public func run(atMost time: Nanoseconds, until isDone: () -> Bool) -> Bool {
+    package func run(atMost time: Nanoseconds, until isDone: () -> Bool) -> Bool {
         isStopped = false
         let end = SystemClock.now + time
         while !isDone() {
@@ -177,10 +177,10 @@ public final class EventLoop {
     }
 
     /// Ends `run` after this turn.
-    public func stop() { isStopped = true }
+    package func stop() { isStopped = true }
 
     /// One turn: waits for something to do, for at most so long, and does it.
-    public func turn(waitingAtMost longest: Nanoseconds) {
+    package func turn(waitingAtMost longest: Nanoseconds) {
         let asleepAt = SystemClock.now
         var wakeAt = asleepAt + min(longest, EventLoop.waitMax)
         if let owner { wakeAt = min(wakeAt, owner.deadline) }
@@ -257,7 +257,7 @@ public final class EventLoop {
     }
 
     /// Calls `flush` once at the end of this turn; bulk goes after everything else.
-    public func wantsFlush(_ handler: any FlushHandler, isBulk: Bool = false) {
+    package func wantsFlush(_ handler: any FlushHandler, isBulk: Bool = false) {
         if isBulk { flushLast.append(handler) } else { flushFirst.append(handler) }
     }
 
@@ -265,19 +265,19 @@ public final class EventLoop {
 
     /// Calls the handler at that time or soon after, never before, once. A timer for now or earlier fires in the next
     /// round of timers, which makes it the way to do something outside the present call.
-    public func setTimer(at moment: Instant, _ handler: any TimerHandler, tag: Int) -> TimerID {
+    package func setTimer(at moment: Instant, _ handler: any TimerHandler, tag: Int) -> TimerID {
         timers.insert(at: moment, handler, tag)
     }
 
     /// The same, so long from this very moment: `now` may be the beginning of a long turn.
-    public func setTimer(after time: Nanoseconds, _ handler: any TimerHandler, tag: Int) -> TimerID {
+    package func setTimer(after time: Nanoseconds, _ handler: any TimerHandler, tag: Int) -> TimerID {
         timers.insert(at: SystemClock.now + time, handler, tag)
     }
 
     /// Harmless when the timer has fired.
-    public func cancel(_ timer: TimerID) { timers.remove(timer) }
+    package func cancel(_ timer: TimerID) { timers.remove(timer) }
 
-    public var timersPending: Int { timers.count }
+    package var timersPending: Int { timers.count }
 
     // MARK: Descriptors
 
@@ -301,7 +301,7 @@ public final class EventLoop {
     }
 
     /// Watches for something else from now on.
-    public func change(_ watch: Watch, to interest: Readiness) {
+    package func change(_ watch: Watch, to interest: Readiness) {
         let slot = slots[Int(watch.slot)]
         precondition(slot.generation == watch.generation, "watch \(watch) was given back")
         let result = clinux_epoll_control(epoll, Int32(EPOLL_CTL_MOD), slot.fd, interest.epoll, watch.tag)
@@ -309,7 +309,7 @@ public final class EventLoop {
     }
 
     /// Forgets the descriptor and its handler. The descriptor is still open.
-    public func unwatch(_ watch: Watch) {
+    package func unwatch(_ watch: Watch) {
         let slot = Int(watch.slot)
         guard slots[slot].generation == watch.generation else { return }
         _ = clinux_epoll_control(epoll, Int32(EPOLL_CTL_DEL), slots[slot].fd, 0, 0)
@@ -318,13 +318,13 @@ public final class EventLoop {
     }
 
     /// How many descriptors are watched.
-    public var watched: Int { slots.count - free.count }
+    package var watched: Int { slots.count - free.count }
 
     // MARK: Signals
 
     /// Turns these signals into calls on the loop's thread. Called before any other thread starts: each thread inherits
     /// that the signals are blocked.
-    public func handleSignals(
+    package func handleSignals(
         _ signals: [Int32], _ handler: @escaping (Int32) -> Void
     ) throws(SystemError) {
         precondition(self.signals == nil, "signals are handled once per loop")
@@ -335,10 +335,10 @@ public final class EventLoop {
 }
 
 /// The signals that end a program or tell it to read its settings again.
-public enum Signals {
-    public static let terminate = SIGTERM
-    public static let interrupt = SIGINT
-    public static let hangup = SIGHUP
+package enum Signals {
+    package static let terminate = SIGTERM
+    package static let interrupt = SIGINT
+    package static let hangup = SIGHUP
 }
 
 private final class SignalWatcher: ReadinessHandler {

@@ -3,12 +3,12 @@ internal import Glibc
 /// A value behind a lock; the only lock of the house. Hold it for a few instructions and never while calling out.
 ///
 /// A pthread mutex rather than the standard library's: the thread sanitizer sees it, and threads can wait on it.
-public final class Guarded<Value: Sendable>: @unchecked Sendable {  // `value` is only touched with `mutex` held
+package final class Guarded<Value: Sendable>: @unchecked Sendable {  // `value` is only touched with `mutex` held
     private var value: Value
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
 
-    public init(_ value: Value) {
+    package init(_ value: Value) {
         self.value = value
         mutex = .allocate(capacity: 1)
         mutex.initialize(to: pthread_mutex_t())
@@ -27,7 +27,7 @@ public final class Guarded<Value: Sendable>: @unchecked Sendable {  // `value` i
         mutex.deallocate()
     }
 
-    public func withLock<Result, Failure: Error>(
+    package func withLock<Result, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)
@@ -36,7 +36,7 @@ public final class Guarded<Value: Sendable>: @unchecked Sendable {  // `value` i
     }
 
     /// Waits until `isReady` says yes, then runs `body`, all under the lock. Whoever makes it true calls `wakeAll`.
-    public func waitUntil<Result>(
+    package func waitUntil<Result>(
         _ isReady: (borrowing Value) -> Bool, then body: (inout Value) -> Result
     ) -> Result {
         pthread_mutex_lock(mutex)
@@ -46,5 +46,5 @@ public final class Guarded<Value: Sendable>: @unchecked Sendable {  // `value` i
     }
 
     /// Lets everybody who waits look again.
-    public func wakeAll() { pthread_cond_broadcast(condition) }
+    package func wakeAll() { pthread_cond_broadcast(condition) }
 }

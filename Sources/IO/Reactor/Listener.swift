@@ -1,14 +1,14 @@
 internal import ClusterBase
 
 /// Accepts connections on one address and hands each to its handler.
-public final class Listener: ReadinessHandler, TimerHandler {
-    public let address: SocketAddress
-    public private(set) var accepted: UInt64 = 0
+package final class Listener: ReadinessHandler, TimerHandler {
+    package let address: SocketAddress
+    package private(set) var accepted: UInt64 = 0
     /// How often the process had no descriptor left for a connection.
-    public private(set) var exhausted: UInt64 = 0
+    package private(set) var exhausted: UInt64 = 0
 
     /// Accepted in one turn, so that a flood of connections delays the others by a bound.
-    public static let acceptsPerTurnMax = 64
+    package static let acceptsPerTurnMax = 64
     /// After running out of descriptors: trying again at once would spin.
     static let pause = Nanoseconds.milliseconds(100)
 
@@ -19,7 +19,7 @@ public final class Listener: ReadinessHandler, TimerHandler {
     private var handler: ((consuming Socket, SocketAddress) -> Void)?
 
     /// Listens at once.
-    public init(
+    package init(
         _ loop: EventLoop, on address: SocketAddress, _ handler: @escaping (consuming Socket, SocketAddress) -> Void
     ) throws(SystemError) {
         self.loop = loop
@@ -30,7 +30,7 @@ public final class Listener: ReadinessHandler, TimerHandler {
         watch = try self.socket?.watched(by: loop, self)
     }
 
-    public func ready(_ readiness: Readiness) {
+    package func ready(_ readiness: Readiness) {
         var from = address
         for _ in 0..<Listener.acceptsPerTurnMax {
             do throws(SystemError) {
@@ -47,13 +47,13 @@ public final class Listener: ReadinessHandler, TimerHandler {
         }
     }
 
-    public func timerFired(_ tag: Int) {
+    package func timerFired(_ tag: Int) {
         timer = nil
         if let watch { loop.change(watch, to: .readable) }
     }
 
     /// Stops listening; connections that were accepted live on.
-    public func close() {
+    package func close() {
         if let watch { loop.unwatch(watch) }
         if let timer { loop.cancel(timer) }
         watch = nil

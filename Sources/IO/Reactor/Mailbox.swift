@@ -38,8 +38,8 @@ protocol Inbox: AnyObject {
 }
 
 /// Values on their way from any thread to the event loop, in order, at most `itemsMax` at once.
-public final class Mailbox<Item: Sendable>: Sendable {
-    public let itemsMax: Int
+package final class Mailbox<Item: Sendable>: Sendable {
+    package let itemsMax: Int
     fileprivate let state: Guarded<State>
     private let waker: Waker
 
@@ -56,7 +56,7 @@ public final class Mailbox<Item: Sendable>: Sendable {
     }
 
     /// False when the mailbox is full or closed; then the item was not taken, and the sender says so to its own caller.
-    public func post(_ item: Item) -> Bool {
+    package func post(_ item: Item) -> Bool {
         let (isTaken, isFirst) = state.withLock { state -> (Bool, Bool) in
             if state.isClosed || state.items.count >= itemsMax { return (false, false) }
             state.items.append(item)
@@ -67,7 +67,7 @@ public final class Mailbox<Item: Sendable>: Sendable {
     }
 
     /// Takes nothing more. What is in it still arrives.
-    public func close() { state.withLock { $0.isClosed = true } }
+    package func close() { state.withLock { $0.isClosed = true } }
 }
 
 private final class MailboxInbox<Item: Sendable>: Inbox {
@@ -98,7 +98,7 @@ private final class MailboxInbox<Item: Sendable>: Inbox {
 
 extension EventLoop {
     /// Makes a mailbox whose items come to `handler` on the loop's thread, each turn before the timers.
-    public func makeMailbox<Item: Sendable>(
+    package func makeMailbox<Item: Sendable>(
         of type: Item.Type = Item.self, itemsMax: Int, _ handler: @escaping (Item) -> Void
     ) -> Mailbox<Item> {
         let mailbox = Mailbox<Item>(waker, itemsMax: itemsMax)
@@ -107,5 +107,5 @@ extension EventLoop {
     }
 
     /// Forgets every mailbox and its handler; for the end, since handlers often hold what holds the loop.
-    public func removeMailboxes() { inboxes.removeAll() }
+    package func removeMailboxes() { inboxes.removeAll() }
 }

@@ -3,8 +3,8 @@ internal import ClusterBase
 
 /// Turns names into addresses on a thread of its own, since the system's resolver blocks. Addresses in digits come back
 /// without that thread.
-public final class Resolver {
-    public enum Outcome: Sendable {
+package final class Resolver {
+    package enum Outcome: Sendable {
         /// In the order of preference, at least one.
         case found([SocketAddress])
         /// One sentence.
@@ -12,9 +12,9 @@ public final class Resolver {
     }
 
     /// Questions under way; one more is refused.
-    public static let questionsMax = 256
+    package static let questionsMax = 256
     /// Addresses of one name.
-    public static let addressesMax = 16
+    package static let addressesMax = 16
 
     private struct Question: Sendable {
         var number: Int
@@ -36,7 +36,7 @@ public final class Resolver {
         var open: [(number: Int, handler: (Outcome) -> Void)] = []
     }
 
-    public init(_ loop: EventLoop) {
+    package init(_ loop: EventLoop) {
         let asked = Asked()
         self.asked = asked
         mailbox = loop.makeMailbox(itemsMax: Resolver.questionsMax) { (answer: Answer) in
@@ -47,7 +47,7 @@ public final class Resolver {
     }
 
     /// Answers on the loop's thread, in a later turn unless the address is in digits.
-    public func resolve(_ address: Address, _ handler: @escaping (Outcome) -> Void) {
+    package func resolve(_ address: Address, _ handler: @escaping (Outcome) -> Void) {
         if let known = address.resolved { return handler(.found([known])) }
         if thread == nil {
             do throws(SystemError) {
@@ -71,7 +71,7 @@ public final class Resolver {
     }
 
     /// Answers nothing more. The thread ends by itself when the system lets it go.
-    public func close() {
+    package func close() {
         questions.close()
         asked.open.removeAll()
         thread = nil

@@ -1,9 +1,9 @@
 internal import CLinux
-public import ClusterBase
+package import ClusterBase
 internal import Glibc
 
 /// How a read or write of a socket went.
-public enum Transfer: Hashable, Sendable {
+package enum Transfer: Hashable, Sendable {
     case bytes(Int)
     /// Nothing can be transferred now; the loop tells when it can.
     case notNow
@@ -13,19 +13,19 @@ public enum Transfer: Hashable, Sendable {
 }
 
 /// What a connection's socket is set to.
-public struct SocketSettings: Hashable, Sendable {
+package struct SocketSettings: Hashable, Sendable {
     /// Sent data that stays unacknowledged so long ends the connection; zero leaves it to the system (about 15 minutes).
-    public var userTimeout = Nanoseconds.zero
+    package var userTimeout = Nanoseconds.zero
     /// An idle connection is probed after so long; zero never.
-    public var keepAliveIdle = Nanoseconds.seconds(60)
+    package var keepAliveIdle = Nanoseconds.seconds(60)
     /// Zero leaves it to the system, which adapts.
-    public var sendBufferBytes = 0
-    public var receiveBufferBytes = 0
-    public init() {}
+    package var sendBufferBytes = 0
+    package var receiveBufferBytes = 0
+    package init() {}
 }
 
 /// One TCP socket, never blocking, closed with its owner.
-public struct Socket: ~Copyable {
+package struct Socket: ~Copyable {
     let fd: Int32
 
     init(fd: Int32) { self.fd = fd }
@@ -33,7 +33,7 @@ public struct Socket: ~Copyable {
     deinit { _ = clinux_close(fd) }
 
     /// Listens. Port 0 takes one that is free; `localAddress` says which.
-    public static func listening(on address: SocketAddress, backlog: Int = 512) throws(SystemError) -> Socket {
+    package static func listening(on address: SocketAddress, backlog: Int = 512) throws(SystemError) -> Socket {
         var raw = address.raw
         let socket = Socket(fd: try SystemError.check(clinux_socket(Int32(raw.is_v6)), "make a socket"))
         _ = try SystemError.check(clinux_reuse_address(socket.fd), "set up the socket for", "\(address)")
@@ -44,7 +44,7 @@ public struct Socket: ~Copyable {
     }
 
     /// Begins to connect. It is connected when it gets writable and `connectError` is nil.
-    public static func connecting(to address: SocketAddress) throws(SystemError) -> Socket {
+    package static func connecting(to address: SocketAddress) throws(SystemError) -> Socket {
         var raw = address.raw
         let socket = Socket(fd: try SystemError.check(clinux_socket(Int32(raw.is_v6)), "make a socket"))
         let result = clinux_connect(socket.fd, &raw)
@@ -55,13 +55,13 @@ public struct Socket: ~Copyable {
     }
 
     /// Why the connection could not be made, after the loop told that the socket is writable or hung up.
-    public func connectError(_ address: SocketAddress) -> SystemError? {
+    package func connectError(_ address: SocketAddress) -> SystemError? {
         let result = clinux_socket_error(fd)
         return result == 0 ? nil : SystemError("connect to", "\(address)", code: -result)
     }
 
     /// The next connection that waits, or nil when none does.
-    public func accept(from address: inout SocketAddress) throws(SystemError) -> Socket? {
+    package func accept(from address: inout SocketAddress) throws(SystemError) -> Socket? {
         var raw = clinux_address()
         while true {
             let result = clinux_accept(fd, &raw)
@@ -79,7 +79,7 @@ public struct Socket: ~Copyable {
     }
 
     /// Sends at once what is written, and ends connections whose other side is silently gone.
-    public func configure(_ settings: SocketSettings) throws(SystemError) {
+    package func configure(_ settings: SocketSettings) throws(SystemError) {
         _ = try SystemError.check(clinux_no_delay(fd), "set up a connection")
         if settings.userTimeout > .zero {
             let milliseconds = Int32(clamping: max(1, settings.userTimeout.milliseconds))
@@ -95,7 +95,7 @@ public struct Socket: ~Copyable {
     }
 
     /// Reads what is there, up to the size of the buffer.
-    public func read(into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+    package func read(into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
         let count = clinux_receive(fd, buffer.baseAddress, buffer.count)
         if count > 0 { return .bytes(Int(count)) }
         if count == 0 { return .ended }
@@ -103,7 +103,7 @@ public struct Socket: ~Copyable {
     }
 
     /// Writes what the system takes now.
-    public func write(_ bytes: UnsafeRawBufferPointer) -> Transfer {
+    package func write(_ bytes: UnsafeRawBufferPointer) -> Transfer {
         let count = clinux_send(fd, bytes.baseAddress, bytes.count)
         if count >= 0 { return .bytes(Int(count)) }
         return Socket.outcome(of: Int32(truncatingIfNeeded: count), "write to a connection")
@@ -117,20 +117,20 @@ public struct Socket: ~Copyable {
     }
 
     /// Tells the other side that nothing more comes; reading goes on.
-    public func endWriting() { _ = clinux_shut_writing(fd) }
+    package func endWriting() { _ = clinux_shut_writing(fd) }
 
     /// Lets the close be a reset, which throws away what is queued on both sides.
-    public func resetOnClose() { _ = clinux_reset_on_close(fd) }
+    package func resetOnClose() { _ = clinux_reset_on_close(fd) }
 
     /// Has the loop watch it; `unwatch` comes before the socket ends.
-    public func watched(
+    package func watched(
         by loop: EventLoop, for interest: Readiness = .readable, _ handler: any ReadinessHandler
     ) throws(SystemError) -> Watch {
         try loop.watch(fd: fd, interest, handler)
     }
 
     /// The address of this end, with the port that the system chose.
-    public var localAddress: SocketAddress? {
+    package var localAddress: SocketAddress? {
         var raw = clinux_address()
         return clinux_local_address(fd, &raw) == 0 ? SocketAddress(raw) : nil
     }

@@ -2,19 +2,19 @@ internal import CLinux
 internal import ClusterBase
 
 /// An IPv4 or IPv6 address with its port, as the system takes it.
-public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
+package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     /// In the order of the network: the first four bytes in the low half's top for IPv4.
     var high: UInt64
     var low: UInt64
     var scope: UInt32
-    public var port: UInt16
-    public var isV6: Bool
+    package var port: UInt16
+    package var isV6: Bool
 
-    public static func loopback(port: UInt16 = 0) -> SocketAddress {
+    package static func loopback(port: UInt16 = 0) -> SocketAddress {
         SocketAddress(high: 0x7F00_0001 << 32, low: 0, scope: 0, port: port, isV6: false)
     }
 
-    public static func any(port: UInt16) -> SocketAddress {
+    package static func any(port: UInt16) -> SocketAddress {
         SocketAddress(high: 0, low: 0, scope: 0, port: port, isV6: false)
     }
 
@@ -27,7 +27,7 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// An address in digits, without brackets; nil when it is a name.
-    public init?(digits: String, port: UInt16) {
+    package init?(digits: String, port: UInt16) {
         var raw = clinux_address()
         guard clinux_parse(digits, &raw) == 1 else { return nil }
         raw.port = port
@@ -57,12 +57,12 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The address without its port.
-    public var host: String {
+    package var host: String {
         var text = [CChar](repeating: 0, count: 46)
         var raw = raw
         clinux_print(&raw, &text)
         return text.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
     }
 
-    public var description: String { isV6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    package var description: String { isV6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }

@@ -2,30 +2,30 @@ internal import CLinux
 internal import Glibc
 
 /// A system call that failed: what was done to what, and the system's number for why.
-public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
-    public var operation: String
+package struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
+    package var operation: String
     /// What it was done to: an address, a path. Empty when there is nothing to name.
-    public var subject: String
+    package var subject: String
     /// The errno.
-    public var code: Int32
+    package var code: Int32
 
-    public init(_ operation: String, _ subject: String = "", code: Int32) {
+    package init(_ operation: String, _ subject: String = "", code: Int32) {
         self.operation = operation
         self.subject = subject
         self.code = code
     }
 
     /// The peer's machine is there and says that nobody listens.
-    public var isRefused: Bool { code == ECONNREFUSED }
-    public var isTimeout: Bool { code == ETIMEDOUT }
+    package var isRefused: Bool { code == ECONNREFUSED }
+    package var isTimeout: Bool { code == ETIMEDOUT }
     /// The process or the machine is out of descriptors, buffers or memory; others of its kind fail too.
-    public var isExhaustion: Bool { code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM }
+    package var isExhaustion: Bool { code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM }
 
-    public static func timedOut(_ operation: String, _ subject: String) -> SystemError {
+    package static func timedOut(_ operation: String, _ subject: String) -> SystemError {
         SystemError(operation, subject, code: ETIMEDOUT)
     }
 
-    public var description: String {
+    package var description: String {
         let place = subject.isEmpty ? operation : "\(operation) \(subject)"
         let text = "\(place): \(SystemError.text(of: code)) (errno \(code))"
         return SystemError.advice[code].map { "\(text); \($0)" } ?? text

@@ -1,7 +1,7 @@
 internal import ClusterBase
 
 /// One timer. Using it after it fired or was cancelled does nothing.
-public struct TimerID: Hashable, Sendable {
+package struct TimerID: Hashable, Sendable {
     let slot: Int
     let number: UInt64
 }

@@ -2,8 +2,8 @@ internal import CLinux
 internal import Glibc
 
 /// A thread of its own for work that blocks. It takes no signals, so that those reach the event loop.
-public final class WorkerThread: @unchecked Sendable {  // `handle` is written before the object is shared
-    public let name: String
+package final class WorkerThread: @unchecked Sendable {  // `handle` is written before the object is shared
+    package let name: String
     private var handle = pthread_t()
     private let isJoined = Guarded(false)
 
@@ -16,10 +16,10 @@ public final class WorkerThread: @unchecked Sendable {  // `handle` is written b
         }
     }
 
-    public static let stackBytes = 1 << 20
+    package static let stackBytes = 1 << 20
 
     /// Starts the thread. Its name is cut to 15 bytes by the system.
-    public init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    package init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
         self.name = name
         let start = Unmanaged.passRetained(Start(String(name.prefix(15)), body))
         var attributes = pthread_attr_t()
@@ -43,7 +43,7 @@ public final class WorkerThread: @unchecked Sendable {  // `handle` is written b
     }
 
     /// Waits for the thread's end. Called once, by whoever asked it to end; without it the thread runs on alone.
-    public func join() {
+    package func join() {
         let isFirst = isJoined.withLock { joined in
             defer { joined = true }
             return !joined
@@ -57,21 +57,21 @@ public final class WorkerThread: @unchecked Sendable {  // `handle` is written b
 }
 
 /// A bounded queue from the event loop to a worker, which takes everything that waits at once.
-public final class WorkQueue<Item: Sendable>: Sendable {
+package final class WorkQueue<Item: Sendable>: Sendable {
     private struct State: Sendable {
         var items: [Item] = []
         var isClosed = false
     }
     private let state = Guarded(State())
-    public let itemsMax: Int
+    package let itemsMax: Int
 
-    public init(itemsMax: Int) {
+    package init(itemsMax: Int) {
         precondition(itemsMax > 0, "a queue of \(itemsMax) items takes nothing")
         self.itemsMax = itemsMax
     }
 
     /// False when the queue is full or closed, and the item was not taken.
-    public func put(_ item: Item) -> Bool {
+    package func put(_ item: Item) -> Bool {
         let (isTaken, isFirst) = state.withLock { state -> (Bool, Bool) in
             if state.isClosed || state.items.count >= itemsMax { return (false, false) }
             state.items.append(item)
@@ -82,7 +82,7 @@ public final class WorkQueue<Item: Sendable>: Sendable {
     }
 
     /// Waits for work and gives all of it, oldest first; nil when the queue is closed and empty.
-    public func takeAll() -> [Item]? {
+    package func takeAll() -> [Item]? {
         state.waitUntil({ !$0.items.isEmpty || $0.isClosed }) { state in
             if state.items.isEmpty { return nil }
             let items = state.items
@@ -93,7 +93,7 @@ public final class WorkQueue<Item: Sendable>: Sendable {
     }
 
     /// Takes nothing more; the worker finishes what is there.
-    public func close() {
+    package func close() {
         state.withLock { $0.isClosed = true }
         state.wakeAll()
     }

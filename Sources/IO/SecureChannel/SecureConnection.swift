@@ -1,9 +1,9 @@
-public import ClusterBase
-public import Reactor
-public import TLSSession
+package import ClusterBase
+package import Reactor
+package import TLSSession
 
 /// Is told what happens on a connection, always from the loop and never from within a call to the connection.
-public protocol SecureConnectionDelegate: AnyObject {
+package protocol SecureConnectionDelegate: AnyObject {
     /// Both sides have shown who they are, as far as they had to: `connection.peerCertificate`.
     func established(_ connection: SecureConnection)
     /// Shows what arrived and was not yet taken, `bytes[from ..< to]`, and gives back how many bytes were taken. Keeping
@@ -16,11 +16,11 @@ public protocol SecureConnectionDelegate: AnyObject {
 }
 
 extension SecureConnectionDelegate {
-    public func drained(_ connection: SecureConnection) {}
+    package func drained(_ connection: SecureConnection) {}
 }
 
 /// Why a connection is over.
-public enum CloseReason: Hashable, Sendable, CustomStringConvertible {
+package enum CloseReason: Hashable, Sendable, CustomStringConvertible {
     /// The other side said that it was done.
     case ended
     /// The other side went away without a word: its process or machine is gone, or something between cut the line.
@@ -36,7 +36,7 @@ public enum CloseReason: Hashable, Sendable, CustomStringConvertible {
     /// What `closeWhenDrained` waited for was not taken in time.
     case stuck
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .ended: "the other side closed the connection"
         case .cut: "the connection was cut"
@@ -51,22 +51,22 @@ public enum CloseReason: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// The bounds of one connection.
-public struct SecureConnectionSettings: Hashable, Sendable {
-    public var handshakeTimeout = Nanoseconds.seconds(5)
+package struct SecureConnectionSettings: Hashable, Sendable {
+    package var handshakeTimeout = Nanoseconds.seconds(5)
     /// How long `closeWhenDrained` waits.
-    public var closeTimeout = Nanoseconds.seconds(2)
+    package var closeTimeout = Nanoseconds.seconds(2)
     /// Bytes that may wait for the delegate to take them. What passes it ends the connection.
-    public var inputBytesMax = 1 << 20
+    package var inputBytesMax = 1 << 20
     /// Bytes that may wait to be sent; a write that would pass it is refused.
-    public var outputBytesMax = 16 << 20
+    package var outputBytesMax = 16 << 20
     /// From here on `isWritable` is false, until half of it is left.
-    public var outputHighWater = 1 << 20
+    package var outputHighWater = 1 << 20
     /// Bytes that one turn reads or encrypts, so that one connection delays the others by a bound.
-    public var bytesPerTurnMax = 1 << 20
+    package var bytesPerTurnMax = 1 << 20
     /// Leaves after everything else of a turn.
-    public var isBulk = false
-    public var socket = SocketSettings()
-    public init() {}
+    package var isBulk = false
+    package var socket = SocketSettings()
+    package init() {}
 }
 
 /// A socket with TLS 1.3 and a bounded buffer on either side. Belongs to the loop's thread.
@@ -76,14 +76,14 @@ public struct SecureConnectionSettings: Hashable, Sendable {
 ///
 /// Everything written in a turn is encrypted at its end in as few records as hold it and given to the system in one
 /// call. While the socket takes nothing, what is written waits as plaintext in `output`.
-public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandler {
-    public let settings: SecureConnectionSettings
+package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandler {
+    package let settings: SecureConnectionSettings
     /// The other end; for people only.
-    public let address: SocketAddress
+    package let address: SocketAddress
     /// As in the settings, until whoever reads it knows better what the connection is for.
-    public var bytesPerTurnMax: Int
-    public private(set) var bytesSent: UInt64 = 0
-    public private(set) var bytesReceived: UInt64 = 0
+    package var bytesPerTurnMax: Int
+    package private(set) var bytesSent: UInt64 = 0
+    package private(set) var bytesReceived: UInt64 = 0
 
     private let loop: EventLoop
     private let stream: TLSStream
@@ -126,7 +126,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     static let encryptBytesMax = 1 << 18
 
     /// Takes over a connected socket and begins the handshake.
-    public init(
+    package init(
         _ loop: EventLoop, _ socket: consuming Socket, _ address: SocketAddress, context: TLSContext,
         serverName: String? = nil, settings: SecureConnectionSettings, delegate: any SecureConnectionDelegate
     ) throws {
@@ -143,24 +143,24 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
         if stream.hasOutput { queueFlush() }
     }
 
-    public var isOpen: Bool { socket != nil }
-    public var isEstablished: Bool { stream.isEstablished }
+    package var isOpen: Bool { socket != nil }
+    package var isEstablished: Bool { stream.isEstablished }
     /// The certificate that the other side proved to have; nil before the handshake ended, and when it showed none.
-    public var peerCertificate: Certificate? { stream.peerCertificate }
+    package var peerCertificate: Certificate? { stream.peerCertificate }
     /// The protocol that ALPN chose.
-    public var negotiatedProtocol: String? { stream.negotiatedProtocol }
+    package var negotiatedProtocol: String? { stream.negotiatedProtocol }
 
     // MARK: Writing
 
     /// What waits to be sent.
-    public var bytesQueued: Int { output.count - outputStart + stream.outputBytes }
+    package var bytesQueued: Int { output.count - outputStart + stream.outputBytes }
     /// False when the other side is slower than the writer; `drained` tells of the end of it.
-    public var isWritable: Bool { bytesQueued < settings.outputHighWater }
+    package var isWritable: Bool { bytesQueued < settings.outputHighWater }
     /// How much may be written until `outputBytesMax`.
-    public var room: Int { isOpen && closing == .no ? max(0, settings.outputBytesMax - bytesQueued) : 0 }
+    package var room: Int { isOpen && closing == .no ? max(0, settings.outputBytesMax - bytesQueued) : 0 }
 
     /// Takes all of it for the end of the turn, or none and says false.
-    public func write(_ bytes: [UInt8]) -> Bool {
+    package func write(_ bytes: [UInt8]) -> Bool {
         guard bytes.count <= room else { return false }
         output.append(contentsOf: bytes)
         wrote()
@@ -168,7 +168,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     }
 
     /// Takes all of it for the end of the turn, or none and says false.
-    public func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    package func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard bytes.count <= room else { return false }
         output.append(contentsOf: bytes)
         wrote()
@@ -177,7 +177,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
 
     /// Lets the body append to what leaves at the end of the turn, without a copy. The body keeps within `room` and
     /// changes nothing but what it appends.
-    public func withOutput<Result>(_ body: (inout [UInt8]) -> Result) -> Result {
+    package func withOutput<Result>(_ body: (inout [UInt8]) -> Result) -> Result {
         let before = output.count
         let result = body(&output)
         precondition(output.count >= before, "\(before - output.count) bytes of others were taken out of the output")
@@ -198,7 +198,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     }
 
     /// Sends what waits, as far as the system takes it.
-    public func flush() {
+    package func flush() {
         isFlushQueued = false
         guard isOpen, failure == nil, !interest.contains(.writable) else { return }
         var budget = bytesPerTurnMax
@@ -259,7 +259,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
 
     // MARK: Reading
 
-    public func ready(_ readiness: Readiness) {
+    package func ready(_ readiness: Readiness) {
         guard isOpen, failure == nil else { return }
         if readiness.contains(.writable) {
             setInterest(interest.subtracting(.writable))
@@ -364,14 +364,14 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
 
     /// Reads nothing more until `resumeReading`: the other side is held up by its own full socket. At most
     /// `bytesPerTurnMax` more wait in memory.
-    public func pauseReading() {
+    package func pauseReading() {
         guard isOpen, !isPaused else { return }
         isPaused = true
         setInterest(interest.subtracting(.readable))
     }
 
     /// Goes on with what has arrived, in the next turn.
-    public func resumeReading() {
+    package func resumeReading() {
         guard isOpen, isPaused else { return }
         isPaused = false
         setInterest(interest.union(.readable))
@@ -387,7 +387,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     // MARK: The end
 
     /// Ends the connection now. What was not sent yet is lost; the delegate is not called any more.
-    public func close() {
+    package func close() {
         guard isOpen else { return }
         delegate = nil
         stream.close()
@@ -396,7 +396,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     }
 
     /// Sends what was written, then ends the connection; `closed` follows. What still arrives is thrown away.
-    public func closeWhenDrained() {
+    package func closeWhenDrained() {
         guard isOpen, closing == .no else { return }
         closing = .draining
         closeTimer = loop.setTimer(after: settings.closeTimeout, self, tag: SecureConnection.closeTag)
@@ -442,7 +442,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
         if soonTimer == nil { soonTimer = loop.setTimer(at: loop.now, self, tag: SecureConnection.soonTag) }
     }
 
-    public func timerFired(_ tag: Int) {
+    package func timerFired(_ tag: Int) {
         switch tag {
         case SecureConnection.handshakeTag:
             handshakeTimer = nil

@@ -1,41 +1,41 @@
 internal import COpenSSL
 
 /// An X.509 certificate: its DER form and the facts in it. Reading one says nothing about whom to trust.
-public struct Certificate: Hashable, Sendable {
-    public let der: [UInt8]
-    public let fingerprint: Fingerprint
+package struct Certificate: Hashable, Sendable {
+    package let der: [UInt8]
+    package let fingerprint: Fingerprint
     /// The subject's common name; empty when there is none.
-    public let commonName: String
+    package let commonName: String
     /// The issuer's common name; empty when there is none.
-    public let issuerName: String
-    public let uris: [String]
-    public let dnsNames: [String]
+    package let issuerName: String
+    package let uris: [String]
+    package let dnsNames: [String]
     /// Addresses as text: dotted for IPv4, colons for IPv6.
-    public let addresses: [String]
+    package let addresses: [String]
     /// Seconds since 1970 from which on the certificate is good.
-    public let notBefore: Int64
+    package let notBefore: Int64
     /// Seconds since 1970 after which it is not.
-    public let notAfter: Int64
+    package let notAfter: Int64
     /// The serial number in lower-case hexadecimal digits.
-    public let serial: String
-    public let isAuthority: Bool
+    package let serial: String
+    package let isAuthority: Bool
 
-    public static func == (a: Certificate, b: Certificate) -> Bool { a.der == b.der }
-    public func hash(into hasher: inout Hasher) { hasher.combine(fingerprint) }
+    package static func == (a: Certificate, b: Certificate) -> Bool { a.der == b.der }
+    package func hash(into hasher: inout Hasher) { hasher.combine(fingerprint) }
 
     /// Who the certificate speaks for, when it has exactly one URI and that is one of ours.
-    public var identity: CertificateIdentity? { uris.count == 1 ? CertificateIdentity(uri: uris[0]) : nil }
+    package var identity: CertificateIdentity? { uris.count == 1 ? CertificateIdentity(uri: uris[0]) : nil }
 
-    public init(der: [UInt8]) throws(TLSFailure) {
+    package init(der: [UInt8]) throws(TLSFailure) {
         let native = try NativeCertificate(der: der)
         try self.init(native)
     }
 
     /// The first certificate in the text.
-    public init(pem: String) throws(TLSFailure) { self = try Certificate.list(pem: pem)[0] }
+    package init(pem: String) throws(TLSFailure) { self = try Certificate.list(pem: pem)[0] }
 
     /// All certificates in a text of PEM, in their order; at least one.
-    public static func list(pem: String) throws(TLSFailure) -> [Certificate] {
+    package static func list(pem: String) throws(TLSFailure) -> [Certificate] {
         guard pem.utf8.count <= TLSLimits.pemBytesMax else {
             throw TLSFailure(
                 .malformed, "The certificates have \(pem.utf8.count) bytes; \(TLSLimits.pemBytesMax) are the most.")
@@ -59,7 +59,7 @@ public struct Certificate: Hashable, Sendable {
         return found
     }
 
-    public var pem: String {
+    package var pem: String {
         var text = "-----BEGIN CERTIFICATE-----\n"
         var line = 0
         for character in Base64.text(der) {
@@ -74,7 +74,7 @@ public struct Certificate: Hashable, Sendable {
     }
 
     /// True when this certificate's signature was made by the authority's key. Says nothing about time or use.
-    public func isSigned(by authority: Certificate) -> Bool {
+    package func isSigned(by authority: Certificate) -> Bool {
         defer { ERR_clear_error() }
         // A certificate that was read once reads again; if it does not, nothing was signed by it.
         guard let mine = try? NativeCertificate(der: der), let theirs = try? NativeCertificate(der: authority.der),

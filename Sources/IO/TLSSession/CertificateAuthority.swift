@@ -5,19 +5,19 @@ internal import COpenSSL
 ///     init    make ──▶ authority ──▶ certificate (to everybody), key (wrapped, on root voters only)
 ///     join    node: PrivateKey.make ──▶ CertificateRequest ──▶ authority: issue ──▶ Certificate ──▶ node
 ///     rotate  two authorities are trusted ──▶ all certificates come from the new one ──▶ the old one is dropped
-public struct CertificateAuthority: Sendable {
-    public let certificate: Certificate
-    public let key: PrivateKey
+package struct CertificateAuthority: Sendable {
+    package let certificate: Certificate
+    package let key: PrivateKey
 
     /// Seconds by which a certificate is good before it was made, for clocks that are behind.
-    public static let backdateSeconds: Int64 = 300
-    public static let lifetimeSeconds: Int64 = 10 * 365 * 86_400
+    package static let backdateSeconds: Int64 = 300
+    package static let lifetimeSeconds: Int64 = 10 * 365 * 86_400
     /// The lifetime of a node's certificate unless the caller sets another one.
-    public static let nodeLifetimeSeconds: Int64 = 86_400
-    public static let operatorLifetimeSeconds: Int64 = 365 * 86_400
+    package static let nodeLifetimeSeconds: Int64 = 86_400
+    package static let operatorLifetimeSeconds: Int64 = 365 * 86_400
 
     /// Puts a certificate and its key together again.
-    public init(certificate: Certificate, key: PrivateKey) throws(TLSFailure) {
+    package init(certificate: Certificate, key: PrivateKey) throws(TLSFailure) {
         guard certificate.isAuthority, key.belongs(to: certificate) else {
             throw TLSFailure(
                 .malformed, "The key does not belong to the authority's certificate; use the pair made together.")
@@ -28,7 +28,7 @@ public struct CertificateAuthority: Sendable {
 
     /// Makes a new authority for a cluster. Its name has a random part, so that two authorities of one cluster differ.
     /// `now` is in seconds since 1970.
-    public static func make(
+    package static func make(
         cluster: String, now: Int64, lifetimeSeconds: Int64 = lifetimeSeconds
     ) throws(TLSFailure) -> CertificateAuthority {
         guard CertificateIdentity.isName(cluster) else {
@@ -51,7 +51,7 @@ public struct CertificateAuthority: Sendable {
     /// Signs what a node or an operator asked for. The identity and the names are the caller's decision: nothing of the
     /// request but its public key goes into the certificate. A node's certificate serves both sides of a connection, an
     /// operator's only the client's. No certificate outlives the authority's own.
-    public func issue(
+    package func issue(
         _ request: CertificateRequest, identity: CertificateIdentity, dnsNames: [String] = [],
         addresses: [String] = [], now: Int64, lifetimeSeconds: Int64? = nil
     ) throws(TLSFailure) -> Certificate {

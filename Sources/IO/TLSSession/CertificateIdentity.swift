@@ -1,15 +1,15 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Who a certificate of a cluster speaks for: the SPIFFE-style URI in it, as a value.
-public enum CertificateIdentity: Hashable, Sendable, CustomStringConvertible {
+package enum CertificateIdentity: Hashable, Sendable, CustomStringConvertible {
     case node(cluster: String, node: NodeID)
     case `operator`(cluster: String, name: String)
 
     /// Characters that a name may have.
-    public static let nameBytesMax = 63
+    package static let nameBytesMax = 63
 
     /// Nil unless the URI is exactly what `uri` would give for some identity.
-    public init?(uri: String) {
+    package init?(uri: String) {
         guard uri.utf8.count <= 256, uri.hasPrefix("spiffe://") else { return nil }
         let parts = uri.dropFirst(9).split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 3 else { return nil }
@@ -24,20 +24,20 @@ public enum CertificateIdentity: Hashable, Sendable, CustomStringConvertible {
         guard isValid, self.uri == uri else { return nil }
     }
 
-    public var uri: String {
+    package var uri: String {
         switch self {
         case .node(let cluster, let node): "spiffe://\(cluster)/node/\(node.rawValue)"
         case .operator(let cluster, let name): "spiffe://\(cluster)/operator/\(name)"
         }
     }
 
-    public var cluster: String {
+    package var cluster: String {
         switch self {
         case .node(let cluster, _), .operator(let cluster, _): cluster
         }
     }
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .node(_, let node): "node \(node.rawValue)"
         case .operator(_, let name): "operator \(name)"
@@ -45,7 +45,7 @@ public enum CertificateIdentity: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// True when the cluster and the name are of allowed characters and length.
-    public var isValid: Bool {
+    package var isValid: Bool {
         switch self {
         case .node(let cluster, _): Self.isName(cluster)
         case .operator(let cluster, let name): Self.isName(cluster) && Self.isName(name)
@@ -53,7 +53,7 @@ public enum CertificateIdentity: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// 1 to 63 lower-case letters, digits, dots, dashes and underscores; the first is a letter or a digit.
-    public static func isName(_ text: String) -> Bool {
+    package static func isName(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         guard (1...nameBytesMax).contains(bytes.count) else { return false }
         func isPlain(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) }

@@ -2,7 +2,7 @@ internal import COpenSSL
 
 extension CertificateRequest {
     /// SHA-256 of the public key in it, which stays the same over all certificates of one key.
-    public func keyHash() throws(TLSFailure) -> [UInt8] {
+    package func keyHash() throws(TLSFailure) -> [UInt8] {
         guard let native = Self.native(der) else { throw ErrorQueue.failure("read a request") }
         defer { X509_REQ_free(native) }
         guard let key = X509_REQ_get0_pubkey(native) else { throw ErrorQueue.failure("read a request's key") }

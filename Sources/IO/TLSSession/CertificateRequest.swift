@@ -2,14 +2,14 @@ internal import COpenSSL
 
 /// What a node asks an authority to sign: its public key, and the names under which it can be reached. The private key
 /// stays where it was made.
-public struct CertificateRequest: Hashable, Sendable {
-    public let der: [UInt8]
-    public let commonName: String
-    public let dnsNames: [String]
-    public let addresses: [String]
+package struct CertificateRequest: Hashable, Sendable {
+    package let der: [UInt8]
+    package let commonName: String
+    package let dnsNames: [String]
+    package let addresses: [String]
 
     /// Makes a request and signs it with the key.
-    public init(
+    package init(
         key: PrivateKey, commonName: String, dnsNames: [String] = [], addresses: [String] = []
     ) throws(TLSFailure) {
         guard let request = X509_REQ_new() else { throw ErrorQueue.failure("make a request") }
@@ -31,7 +31,7 @@ public struct CertificateRequest: Hashable, Sendable {
     }
 
     /// Reads a request from the wire. Refuses one that its own key did not sign, or whose key is not ECDSA P-256.
-    public init(der: [UInt8]) throws(TLSFailure) {
+    package init(der: [UInt8]) throws(TLSFailure) {
         guard der.count <= TLSLimits.pemBytesMax, let request = Self.native(der) else {
             ERR_clear_error()
             throw TLSFailure(.malformed, "The \(der.count) bytes are no certificate request in DER form.")

@@ -1,9 +1,9 @@
 internal import COpenSSL
 
 /// The primitives that the rest of Muster may use, each one call.
-public enum Crypto {
+package enum Crypto {
     /// The SHA-256 of the bytes, 32 of them.
-    public static func sha256(_ bytes: [UInt8]) -> [UInt8] {
+    package static func sha256(_ bytes: [UInt8]) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: 32) { into, count in
             _ = SHA256(bytes, bytes.count, into.baseAddress)
             count = 32
@@ -11,7 +11,7 @@ public enum Crypto {
     }
 
     /// The HMAC-SHA-256 of the bytes under the key, 32 of them.
-    public static func hmacSHA256(key: [UInt8], _ bytes: [UInt8]) -> [UInt8] {
+    package static func hmacSHA256(key: [UInt8], _ bytes: [UInt8]) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: 32) { into, count in
             var length: UInt32 = 32
             // A null key means "the key of before" to OpenSSL, and an empty array may have no address.
@@ -24,7 +24,7 @@ public enum Crypto {
     }
 
     /// HKDF with SHA-256 (RFC 5869). `count` is at most 8,160.
-    public static func hkdf(secret: [UInt8], salt: [UInt8], info: [UInt8], count: Int) -> [UInt8] {
+    package static func hkdf(secret: [UInt8], salt: [UInt8], info: [UInt8], count: Int) -> [UInt8] {
         precondition(count > 0 && count <= 255 * 32, "HKDF can't give \(count) bytes")
         let key = hmacSHA256(key: salt.isEmpty ? [UInt8](repeating: 0, count: 32) : salt, secret)
         var output: [UInt8] = []
@@ -39,7 +39,7 @@ public enum Crypto {
     }
 
     /// Bytes that nobody can guess. Ends the process when the system has no randomness to give: every key would be weak.
-    public static func randomBytes(_ count: Int) -> [UInt8] {
+    package static func randomBytes(_ count: Int) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: count) { into, made in
             let result = RAND_bytes(into.baseAddress, CInt(count))
             precondition(
@@ -49,7 +49,7 @@ public enum Crypto {
     }
 
     /// Compares secrets in a time that depends on nothing but their length.
-    public static func isEqual(_ a: [UInt8], _ b: [UInt8]) -> Bool {
+    package static func isEqual(_ a: [UInt8], _ b: [UInt8]) -> Bool {
         a.count == b.count && CRYPTO_memcmp(a, b, a.count) == 0
     }
 }

@@ -1,16 +1,16 @@
 /// The SHA-256 of a certificate's DER form: what a join token names an authority by.
-public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
+package struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
     /// Exactly 32 bytes.
-    public let bytes: [UInt8]
+    package let bytes: [UInt8]
 
     /// Nil unless there are 32 bytes.
-    public init?(bytes: [UInt8]) {
+    package init?(bytes: [UInt8]) {
         guard bytes.count == 32 else { return nil }
         self.bytes = bytes
     }
 
     /// Reads 64 hexadecimal digits; colons between them are allowed.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         guard let bytes = Hexadecimal.bytes(text.filter { $0 != ":" }) else { return nil }
         self.init(bytes: bytes)
     }
@@ -18,7 +18,7 @@ public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
     init(of der: [UInt8]) { bytes = Crypto.sha256(der) }
 
     /// 64 lower-case hexadecimal digits.
-    public var description: String { Hexadecimal.text(bytes) }
+    package var description: String { Hexadecimal.text(bytes) }
 }
 
 /// Bytes as lower-case hexadecimal digits.

@@ -1,7 +1,7 @@
 internal import COpenSSL
 
 /// An ECDSA P-256 key. It never prints itself; its PEM form is the caller's to keep secret.
-public final class PrivateKey: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
+package final class PrivateKey: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
     let pointer: OpaquePointer
 
     init(owning pointer: OpaquePointer) { self.pointer = pointer }
@@ -9,13 +9,13 @@ public final class PrivateKey: @unchecked Sendable {  // Never changes after ini
     deinit { EVP_PKEY_free(pointer) }
 
     /// Makes a new key on this machine.
-    public static func make() throws(TLSFailure) -> PrivateKey {
+    package static func make() throws(TLSFailure) -> PrivateKey {
         guard let made = copenssl_make_p256_key() else { throw ErrorQueue.failure("make a key") }
         return PrivateKey(owning: made)
     }
 
     /// Reads an unencrypted key in PEM form.
-    public convenience init(pem: String) throws(TLSFailure) {
+    package convenience init(pem: String) throws(TLSFailure) {
         guard pem.utf8.count <= TLSLimits.pemBytesMax else {
             throw TLSFailure(.malformed, "The key has \(pem.utf8.count) bytes; \(TLSLimits.pemBytesMax) are the most.")
         }
@@ -37,7 +37,7 @@ public final class PrivateKey: @unchecked Sendable {  // Never changes after ini
     }
 
     /// The key in PKCS#8, unencrypted.
-    public func pem() throws(TLSFailure) -> String {
+    package func pem() throws(TLSFailure) -> String {
         let bio = try TextBIO()
         guard PEM_write_bio_PKCS8PrivateKey(bio.pointer, pointer, nil, nil, 0, nil, nil) == 1 else {
             throw ErrorQueue.failure("write a key")
@@ -46,7 +46,7 @@ public final class PrivateKey: @unchecked Sendable {  // Never changes after ini
     }
 
     /// True when the certificate is for this key.
-    public func belongs(to certificate: Certificate) -> Bool {
+    package func belongs(to certificate: Certificate) -> Bool {
         defer { ERR_clear_error() }
         // A certificate that was read once reads again; if it does not, it belongs to no key.
         guard let native = try? NativeCertificate(der: certificate.der) else { return false }

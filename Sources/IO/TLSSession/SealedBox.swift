@@ -4,10 +4,10 @@
 ///
 /// The nonce is random: one key may wrap up to 2^32 boxes. `about` says what the box is for and must be the same when it
 /// is opened, so that a box put in the place of another one does not open.
-public enum SealedBox {
+package enum SealedBox {
     private static let magic = Array("MSTBOX1\n".utf8)
 
-    public static func seal(_ plain: [UInt8], key: SecretKey, about: String) throws(TLSFailure) -> [UInt8] {
+    package static func seal(_ plain: [UInt8], key: SecretKey, about: String) throws(TLSFailure) -> [UInt8] {
         let nonce = Crypto.randomBytes(Cipher.nonceBytes)
         var box = magic + nonce
         let cipher = try Cipher(key, isSealing: true)
@@ -17,7 +17,7 @@ public enum SealedBox {
         return box
     }
 
-    public static func open(_ box: [UInt8], key: SecretKey, about: String) throws(TLSFailure) -> [UInt8] {
+    package static func open(_ box: [UInt8], key: SecretKey, about: String) throws(TLSFailure) -> [UInt8] {
         let start = magic.count + Cipher.nonceBytes
         guard box.starts(with: magic), box.count >= start else {
             throw TLSFailure(.malformed, "The \(box.count) bytes are no sealed box of this version of Muster.")
@@ -36,12 +36,12 @@ public enum SealedBox {
 
 extension CertificateAuthority {
     /// The key, wrapped; it opens only together with this authority's certificate.
-    public func wrappedKey(_ wrapping: SecretKey) throws(TLSFailure) -> [UInt8] {
+    package func wrappedKey(_ wrapping: SecretKey) throws(TLSFailure) -> [UInt8] {
         try SealedBox.seal(Array(key.pem().utf8), key: wrapping, about: Self.about(certificate))
     }
 
     /// Unwraps a key. Throws `notAuthentic` when the key file is another one, or the authority is.
-    public init(certificate: Certificate, wrappedKey: [UInt8], _ wrapping: SecretKey) throws(TLSFailure) {
+    package init(certificate: Certificate, wrappedKey: [UInt8], _ wrapping: SecretKey) throws(TLSFailure) {
         let pem = try SealedBox.open(wrappedKey, key: wrapping, about: Self.about(certificate))
         try self.init(certificate: certificate, key: PrivateKey(pem: String(decoding: pem, as: UTF8.self)))
     }

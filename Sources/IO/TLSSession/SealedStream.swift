@@ -1,7 +1,7 @@
 internal import COpenSSL
 
 /// What a stream is sealed with: a key file, or words that a person wrote into one.
-public enum StreamSecret: Sendable {
+package enum StreamSecret: Sendable {
     case key(SecretKey)
     /// Used as it is, line ends included. Stretched by scrypt: 32 MiB and about 0.1 s for every guess.
     case passphrase(String)
@@ -62,14 +62,14 @@ enum SealedStream {
 }
 
 /// Encrypts a stream of any length with bounded memory. Append, then finish once; what is left unfinished does not open.
-public struct StreamSealer: ~Copyable {
+package struct StreamSealer: ~Copyable {
     private let cipher: Cipher
     private let chunkBytes: Int
     private var header: [UInt8]
     private var held: [UInt8] = []
     private var number: UInt64 = 0
 
-    public init(_ secret: StreamSecret) throws(TLSFailure) {
+    package init(_ secret: StreamSecret) throws(TLSFailure) {
         header = SealedStream.header(secret)
         chunkBytes = 1 << Int(SealedStream.chunkBits)
         cipher = try Cipher(SealedStream.key(secret, header), isSealing: true)
@@ -77,7 +77,7 @@ public struct StreamSealer: ~Copyable {
     }
 
     /// Takes plaintext and appends to `into` what can be written.
-    public mutating func append(_ plain: UnsafeRawBufferPointer, into: inout [UInt8]) throws(TLSFailure) {
+    package mutating func append(_ plain: UnsafeRawBufferPointer, into: inout [UInt8]) throws(TLSFailure) {
         into += header
         header = []
         var rest = plain[...]
@@ -91,7 +91,7 @@ public struct StreamSealer: ~Copyable {
     }
 
     /// Seals what is left. The stream takes no more after it.
-    public consuming func finish(into: inout [UInt8]) throws(TLSFailure) {
+    package consuming func finish(into: inout [UInt8]) throws(TLSFailure) {
         into += header
         try flush(isLast: true, &into)
     }
@@ -107,17 +107,17 @@ public struct StreamSealer: ~Copyable {
 }
 
 /// Decrypts what a sealer wrote. What it gives out is authentic, but only `finish` says that it was all.
-public struct StreamOpener: ~Copyable {
+package struct StreamOpener: ~Copyable {
     private let secret: StreamSecret
     private var cipher: Cipher?
     private var chunkBytes = 0
     private var held: [UInt8] = []
     private var number: UInt64 = 0
 
-    public init(_ secret: StreamSecret) { self.secret = secret }
+    package init(_ secret: StreamSecret) { self.secret = secret }
 
     /// Takes sealed bytes and appends to `into` the plaintext that is known to be good.
-    public mutating func append(_ sealed: UnsafeRawBufferPointer, into: inout [UInt8]) throws(TLSFailure) {
+    package mutating func append(_ sealed: UnsafeRawBufferPointer, into: inout [UInt8]) throws(TLSFailure) {
         var rest = sealed[...]
         if cipher == nil {
             let count = min(SealedStream.headerBytes - held.count, rest.count)
@@ -135,7 +135,7 @@ public struct StreamOpener: ~Copyable {
     }
 
     /// Opens the last chunk. Throws `notAuthentic` when the stream was cut.
-    public consuming func finish(into: inout [UInt8]) throws(TLSFailure) {
+    package consuming func finish(into: inout [UInt8]) throws(TLSFailure) {
         guard cipher != nil else {
             throw TLSFailure(.malformed, "The sealed data ends within its header; the file was cut.")
         }

@@ -1,21 +1,21 @@
 internal import COpenSSL
 
 /// 32 secret bytes, wiped when nobody holds them any more. The text form is for a key file: one line of base 64.
-public final class SecretKey: @unchecked Sendable {  // Never changes after init.
-    public static let byteCount = 32
+package final class SecretKey: @unchecked Sendable {  // Never changes after init.
+    package static let byteCount = 32
     private let memory: UnsafeMutableRawBufferPointer
 
     /// Makes a new key on this machine.
-    public static func make() -> SecretKey { SecretKey(exactly: Crypto.randomBytes(byteCount)) }
+    package static func make() -> SecretKey { SecretKey(exactly: Crypto.randomBytes(byteCount)) }
 
     /// Nil unless there are 32 bytes.
-    public convenience init?(bytes: [UInt8]) {
+    package convenience init?(bytes: [UInt8]) {
         guard bytes.count == Self.byteCount else { return nil }
         self.init(exactly: bytes)
     }
 
     /// Reads what `text` gives; white space around it is allowed.
-    public convenience init(text: String) throws(TLSFailure) {
+    package convenience init(text: String) throws(TLSFailure) {
         let word = text.filter { !$0.isWhitespace }
         guard let bytes = Base64.bytes(word), bytes.count == Self.byteCount else {
             throw TLSFailure(.malformed, "The key file must have one line with 44 characters of base 64.")
@@ -35,7 +35,7 @@ public final class SecretKey: @unchecked Sendable {  // Never changes after init
     }
 
     /// The key in its text form, with a line end.
-    public var text: String { Base64.text(bytes) + "\n" }
+    package var text: String { Base64.text(bytes) + "\n" }
 
     var bytes: [UInt8] { Array(memory) }
 

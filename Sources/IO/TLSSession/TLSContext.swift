@@ -1,12 +1,12 @@
 internal import COpenSSL
 
 /// A certificate with the chain above it, and its key.
-public struct TLSIdentity: Sendable {
+package struct TLSIdentity: Sendable {
     /// The own certificate first, then those that signed it, the authority last: whoever joins by a token finds it there.
-    public let chain: [Certificate]
-    public let key: PrivateKey
+    package let chain: [Certificate]
+    package let key: PrivateKey
 
-    public init(chain: [Certificate], key: PrivateKey) throws(TLSFailure) {
+    package init(chain: [Certificate], key: PrivateKey) throws(TLSFailure) {
         guard let leaf = chain.first, key.belongs(to: leaf) else {
             throw TLSFailure(
                 .malformed, "The private key does not belong to the certificate; use the pair made together.")
@@ -16,13 +16,13 @@ public struct TLSIdentity: Sendable {
     }
 
     /// Reads both from PEM.
-    public init(chain: String, key: String) throws(TLSFailure) {
+    package init(chain: String, key: String) throws(TLSFailure) {
         try self.init(chain: Certificate.list(pem: chain), key: PrivateKey(pem: key))
     }
 }
 
 /// Which authorities may have signed the other side's certificate.
-public enum TLSTrust: Sendable {
+package enum TLSTrust: Sendable {
     /// Any of these; several while an authority is being replaced.
     case authorities([Certificate])
     /// The one with this fingerprint, which the other side must send: all that a joining node knows.
@@ -30,7 +30,7 @@ public enum TLSTrust: Sendable {
 }
 
 /// What a server does about a client's certificate.
-public enum ClientCertificate: Sendable {
+package enum ClientCertificate: Sendable {
     case required
     /// Checked when there is one; `peerCertificate` is nil when there is none.
     case optional
@@ -41,13 +41,13 @@ public enum ClientCertificate: Sendable {
 /// that began under the old one keep it. Any thread may use it.
 ///
 /// There are no session tickets: a resumed session skips the certificate, with which a removed node would stay known.
-public final class TLSContext: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
-    public enum Side: Sendable {
+package final class TLSContext: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
+    package enum Side: Sendable {
         case client
         case server
     }
 
-    public let side: Side
+    package let side: Side
     let pointer: OpaquePointer
     let isFrugal: Bool
     let recordsPerKeyMax: Int
@@ -63,7 +63,7 @@ public final class TLSContext: @unchecked Sendable {  // Never changes after ini
     ///   - protocols: names for ALPN. A server refuses a client that offers only others.
     ///   - recordsPerKeyMax: a session changes its key after so many records.
     ///   - isFrugal: sessions give their record buffers back whenever they are empty: for thousands of idle ones.
-    public init(
+    package init(
         side: Side, identity: TLSIdentity?, trust: TLSTrust, clientCertificate: ClientCertificate = .required,
         protocols names: [String] = [], isFrugal: Bool = false,
         recordsPerKeyMax: Int = TLSLimits.recordsPerKeyMax

@@ -1,8 +1,8 @@
 internal import COpenSSL
 
 /// Why a session or a piece of key material could not be used: a code to act on, and a sentence to show.
-public struct TLSFailure: Error, Hashable, Sendable, CustomStringConvertible {
-    public enum Code: Hashable, Sendable {
+package struct TLSFailure: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Code: Hashable, Sendable {
         /// The other side's certificate is missing, not trusted, out of its time or not for this name.
         case certificateRefused
         /// The other side refused us, and said so with an alert.
@@ -23,16 +23,16 @@ public struct TLSFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case library
     }
 
-    public let code: Code
+    package let code: Code
     /// One sentence that says what is wrong and what to do.
-    public let message: String
+    package let message: String
 
-    public init(_ code: Code, _ message: String) {
+    package init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message
     }
 
-    public var description: String { message }
+    package var description: String { message }
 }
 
 /// OpenSSL's list of errors, which belongs to the thread.

@@ -14,7 +14,7 @@ internal import COpenSSL
 ///
 /// One thread at a time uses a session. Once the buffers have grown to the traffic, `receive`, `read`, `write` and
 /// `takeOutput` allocate nothing beyond the few bytes that OpenSSL takes for a record on each side.
-public final class TLSStream {
+package final class TLSStream {
     private let context: TLSContext
     private let session: OpaquePointer
     // OpenSSL holds their addresses until the session is freed.
@@ -24,20 +24,20 @@ public final class TLSStream {
     private var recordsUnderKey = 0
 
     /// True once both sides have proved who they are, as far as this side asked.
-    public private(set) var isEstablished = false
+    package private(set) var isEstablished = false
     /// The certificate that the other side showed and that was checked; nil before the handshake ended, or when the other
     /// side needed none and showed none.
-    public private(set) var peerCertificate: Certificate?
+    package private(set) var peerCertificate: Certificate?
     /// True once the other side said that nothing more will come. A socket that ends without this was cut.
-    public private(set) var isEnded = false
+    package private(set) var isEnded = false
     /// True once this side closed.
-    public private(set) var isClosed = false
+    package private(set) var isClosed = false
 
     nonisolated(unsafe) private static let pipes = copenssl_pipe_method()  // Made once, never changed.
 
     /// - Parameter serverName: for clients: the DNS name or IP address that the server's certificate must carry. Nil
     ///   checks the chain only, as between nodes, where the identity in the certificate counts and not where it runs.
-    public init(_ context: TLSContext, serverName: String? = nil) throws(TLSFailure) {
+    package init(_ context: TLSContext, serverName: String? = nil) throws(TLSFailure) {
         guard let session = SSL_new(context.pointer) else { throw ErrorQueue.failure("make a session") }
         self.context = context
         self.session = session
@@ -70,7 +70,7 @@ public final class TLSStream {
 
     /// Takes ciphertext from the socket, and goes on with the handshake. Refuses as `full` what passes
     /// `TLSLimits.inboundBytesMax`; read the session until it gives nothing before more is received.
-    public func receive(_ cipher: UnsafeRawBufferPointer) throws(TLSFailure) {
+    package func receive(_ cipher: UnsafeRawBufferPointer) throws(TLSFailure) {
         if let failure { throw failure }
         guard copenssl_pipe_count(inbound) + cipher.count <= TLSLimits.inboundBytesMax else {
             throw TLSFailure(
@@ -84,7 +84,7 @@ public final class TLSStream {
 
     /// Fills `into` with plaintext and returns how much there was. Zero means that nothing is there now; `isEnded` tells
     /// whether anything can still come.
-    public func read(into: UnsafeMutableRawBufferPointer) throws(TLSFailure) -> Int {
+    package func read(into: UnsafeMutableRawBufferPointer) throws(TLSFailure) -> Int {
         if let failure { throw failure }
         guard isEstablished, let start = into.baseAddress else { return 0 }
         var total = 0
@@ -112,7 +112,7 @@ public final class TLSStream {
 
     /// Encrypts all of `plain`, or throws and takes nothing of it. `full` means that the socket is slower than the writer:
     /// send the output and write again.
-    public func write(_ plain: UnsafeRawBufferPointer) throws(TLSFailure) {
+    package func write(_ plain: UnsafeRawBufferPointer) throws(TLSFailure) {
         if let failure { throw failure }
         guard !isClosed else { throw TLSFailure(.closed, "The session was closed; open a new one to write.") }
         guard isEstablished else {
@@ -140,15 +140,15 @@ public final class TLSStream {
     }
 
     /// Ciphertext that waits to be sent.
-    public var outputBytes: Int { copenssl_pipe_count(outbound) }
+    package var outputBytes: Int { copenssl_pipe_count(outbound) }
 
-    public var hasOutput: Bool { copenssl_pipe_count(outbound) > 0 }
+    package var hasOutput: Bool { copenssl_pipe_count(outbound) > 0 }
 
     /// Received ciphertext that was not yet decrypted, and plaintext that was not yet read.
-    public var hasInput: Bool { copenssl_pipe_count(inbound) > 0 || SSL_has_pending(session) == 1 }
+    package var hasInput: Bool { copenssl_pipe_count(inbound) > 0 || SSL_has_pending(session) == 1 }
 
     /// Appends all ciphertext that waits to be sent.
-    public func takeOutput(into: inout [UInt8]) {
+    package func takeOutput(into: inout [UInt8]) {
         withOutput { waiting in
             into.append(contentsOf: waiting)
             return waiting.count
@@ -157,7 +157,7 @@ public final class TLSStream {
 
     /// Shows the ciphertext that waits to be sent, in place; the body returns how much of it was sent. The buffer is good
     /// until the body returns. Not called when nothing waits.
-    public func withOutput(_ body: (UnsafeRawBufferPointer) -> Int) {
+    package func withOutput(_ body: (UnsafeRawBufferPointer) -> Int) {
         let count = copenssl_pipe_count(outbound)
         guard count > 0, let data = outbound.pointee.data else { return }
         let sent = body(UnsafeRawBufferPointer(start: data + outbound.pointee.start, count: count))
@@ -166,7 +166,7 @@ public final class TLSStream {
     }
 
     /// Tells the other side that nothing more will come. What was written before is sent before it.
-    public func close() {
+    package func close() {
         guard !isClosed else { return }
         isClosed = true
         guard isEstablished, failure == nil else { return }
@@ -176,7 +176,7 @@ public final class TLSStream {
     }
 
     /// What the other side sent, its own certificate first. With a pinned authority, that one is among them.
-    public var peerChain: [Certificate] {
+    package var peerChain: [Certificate] {
         guard isEstablished, let leaf = peerCertificate else { return [] }
         let chain = SSL_get_peer_cert_chain(session)
         var found = [leaf]
@@ -191,7 +191,7 @@ public final class TLSStream {
     }
 
     /// The protocol that ALPN chose, if there was one.
-    public var negotiatedProtocol: String? {
+    package var negotiatedProtocol: String? {
         var start: UnsafePointer<UInt8>?
         var count: UInt32 = 0
         SSL_get0_alpn_selected(session, &start, &count)

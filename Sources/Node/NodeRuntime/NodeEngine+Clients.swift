@@ -241,7 +241,9 @@ extension NodeEngine {
     /// Answers from this node's own copy as it stands, which may be behind; nil when it holds none that can be read.
     /// The caller knows how old it may be.
     public func readHere(_ group: GroupID, _ query: Query) -> MachineAnswer? {
-        guard let i = position(of: group), group.kind == query.kind, replicas[i].applied.index > .zero else { return nil }
+        guard let i = position(of: group), group.kind == query.kind, replicas[i].applied.index > .zero else {
+            return nil
+        }
         view.begin(group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         defer { view.abandon() }
         do throws(StoreError) {

@@ -63,7 +63,8 @@ final class AdminLoad {
     private var failureText = ""
 
     init(
-        _ loop: EventLoop, _ places: [SocketAddress], _ context: TLSContext, space: String, clients count: Int, bytes: Int,
+        _ loop: EventLoop, _ places: [SocketAddress], _ context: TLSContext, space: String, clients count: Int,
+        bytes: Int,
         reads: Bool
     ) {
         self.loop = loop
@@ -137,12 +138,15 @@ final class AdminLoad {
         latencies.sort()
         func at(_ share: Double) -> String {
             guard !latencies.isEmpty else { return "-" }
-            return "\(Double(latencies[min(latencies.count - 1, Int(Double(latencies.count) * share))] / 1_000) / 1_000) ms"
+            return
+                "\(Double(latencies[min(latencies.count - 1, Int(Double(latencies.count) * share))] / 1_000) / 1_000) ms"
         }
         let time = Double((ended - began).count) / 1e9
-        return "\(reads ? "reads" : "writes"): \(clients.count) clients, \(Int(Double(latencies.count) / time))/s, p50 \(at(0.5)), "
+        return
+            "\(reads ? "reads" : "writes"): \(clients.count) clients, \(Int(Double(latencies.count) / time))/s, p50 \(at(0.5)), "
             + "p99 \(at(0.99)), longest gap \(Double(gapLongest.count / 1_000) / 1_000) ms, \(failures) failed"
-            + (failures > 0 ? " (\(failureText))" : "") + ", generator used \(Int(Double(cpu.count) / 1e7 / time)) % of a core"
+            + (failures > 0 ? " (\(failureText))" : "")
+            + ", generator used \(Int(Double(cpu.count) / 1e7 / time)) % of a core"
     }
 }
 

@@ -1,11 +1,11 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 
 /// What a body is.
-public enum MediaType: UInt8, Hashable, Sendable {
+package enum MediaType: UInt8, Hashable, Sendable {
     case none, bytes, json, jsonLines, problem, metrics, text
 
-    public var name: String {
+    package var name: String {
         switch self {
         case .none: ""
         case .bytes: "application/octet-stream"
@@ -19,8 +19,8 @@ public enum MediaType: UInt8, Hashable, Sendable {
 }
 
 /// One answer: a status, a few header fields and a body, or the beginning of a stream.
-public struct AdminResponse: Hashable, Sendable {
-    public enum Body: Hashable, Sendable {
+package struct AdminResponse: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         case bytes([UInt8])
         /// The body of a write's answer, made while it is written.
         case written(Revision, version: UInt64)
@@ -28,25 +28,25 @@ public struct AdminResponse: Hashable, Sendable {
         case stream
     }
 
-    public var status: Int
-    public var media: MediaType
-    public var body: Body
+    package var status: Int
+    package var media: MediaType
+    package var body: Body
     /// `Muster-Index`: the log index of the state that answered, in the group that was asked.
-    public var index: LogIndex?
+    package var index: LogIndex?
     /// `Muster-Revision`: of the change or of the key's last one.
-    public var revision: Revision?
+    package var revision: Revision?
     /// `Muster-Version`: how often the key was written since it was created; 0 leaves it out.
-    public var version: UInt64
+    package var version: UInt64
     /// `Muster-Age`: how old a stale answer may be.
-    public var age: Nanoseconds?
+    package var age: Nanoseconds?
     /// `Retry-After` in seconds; 0 leaves it out.
-    public var retryAfterSeconds: Int
+    package var retryAfterSeconds: Int
     /// `Allow`, for 405.
-    public var allow: [HTTPMethod]
+    package var allow: [HTTPMethod]
     /// The connection ends with this answer.
-    public var closes: Bool
+    package var closes: Bool
 
-    public init(
+    package init(
         status: Int = 200, _ media: MediaType, _ body: Body, index: LogIndex? = nil, revision: Revision? = nil,
         version: UInt64 = 0, age: Nanoseconds? = nil
     ) {
@@ -62,19 +62,19 @@ public struct AdminResponse: Hashable, Sendable {
         closes = false
     }
 
-    public init(_ problem: Problem) {
+    package init(_ problem: Problem) {
         self.init(status: problem.kind.status, .problem, .bytes(problem.json.bytes))
         if problem.kind.isWorthRetrying { retryAfterSeconds = 1 }
     }
 
-    public init(json: JSONValue, status: Int = 200, index: LogIndex? = nil) {
+    package init(json: JSONValue, status: Int = 200, index: LogIndex? = nil) {
         self.init(status: status, .json, .bytes(json.bytes), index: index)
     }
 
     /// The beginning of a stream.
-    public static func stream(_ media: MediaType, index: LogIndex? = nil) -> AdminResponse {
+    package static func stream(_ media: MediaType, index: LogIndex? = nil) -> AdminResponse {
         AdminResponse(media, .stream, index: index)
     }
 
-    public var isStream: Bool { if case .stream = body { true } else { false } }
+    package var isStream: Bool { if case .stream = body { true } else { false } }
 }

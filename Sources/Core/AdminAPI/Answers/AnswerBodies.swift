@@ -2,27 +2,27 @@
 // 1970, and 0 is never.
 
 /// A list of things of one kind.
-public struct Listing<Item: Shaped>: Shaped {
-    public var items: [Item]
-    public init(_ items: [Item]) { self.items = items }
-    public static var shape: Shape {
+package struct Listing<Item: Shaped>: Shaped {
+    package var items: [Item]
+    package init(_ items: [Item]) { self.items = items }
+    package static var shape: Shape {
         Shape(Item.shape.name + "List", [Field("items", .objects(Item.shape), "one for each")])
     }
-    public var members: [JSONMember] { [JSONMember("items", objects: items)] }
-    public init(_ object: ShapedObject) throws(Problem) { self.init(try object.objects("items")) }
+    package var members: [JSONMember] { [JSONMember("items", objects: items)] }
+    package init(_ object: ShapedObject) throws(Problem) { self.init(try object.objects("items")) }
 }
 
 /// A space.
-public struct SpaceInfo: Shaped {
-    public var name: String
-    public var group: UInt64
+package struct SpaceInfo: Shaped {
+    package var name: String
+    package var group: UInt64
     /// Names of the nodes that hold it.
-    public var nodes: [String]
+    package var nodes: [String]
     /// Empty while nobody leads.
-    public var leader: String
-    public var state: String
+    package var leader: String
+    package var state: String
 
-    public init(name: String, group: UInt64, nodes: [String], leader: String, state: String) {
+    package init(name: String, group: UInt64, nodes: [String], leader: String, state: String) {
         self.name = name
         self.group = group
         self.nodes = nodes
@@ -30,7 +30,7 @@ public struct SpaceInfo: Shaped {
         self.state = state
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Space",
         [
             Field("name", .string, "its name"), Field("group", .integer, "the number of its group"),
@@ -39,14 +39,14 @@ public struct SpaceInfo: Shaped {
             Field("state", .string, "ready, creating, moving or deleting"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("name", name), JSONMember("group", group), JSONMember("nodes", nodes),
             JSONMember("leader", leader), JSONMember("state", state),
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), group: object.unsigned("group"), nodes: object.strings("nodes"),
             leader: object.text("leader"), state: object.text("state"))
@@ -54,18 +54,18 @@ public struct SpaceInfo: Shaped {
 }
 
 /// A group as the node that is asked sees it.
-public struct GroupInfo: Shaped {
-    public var group: UInt64
-    public var kind: String
-    public var name: String
-    public var leader: String
-    public var term: UInt64
-    public var committed: UInt64
-    public var applied: UInt64
-    public var voters: [String]
-    public var learners: [String]
+package struct GroupInfo: Shaped {
+    package var group: UInt64
+    package var kind: String
+    package var name: String
+    package var leader: String
+    package var term: UInt64
+    package var committed: UInt64
+    package var applied: UInt64
+    package var voters: [String]
+    package var learners: [String]
 
-    public init(
+    package init(
         group: UInt64, kind: String, name: String, leader: String, term: UInt64, committed: UInt64, applied: UInt64,
         voters: [String], learners: [String]
     ) {
@@ -80,7 +80,7 @@ public struct GroupInfo: Shaped {
         self.learners = learners
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Group",
         [
             Field("group", .integer, "its number"), Field("kind", .string, "root, cell or space"),
@@ -91,7 +91,7 @@ public struct GroupInfo: Shaped {
             Field("learners", .strings, "nodes that follow without a vote"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("group", group), JSONMember("kind", kind), JSONMember("name", name),
             JSONMember("leader", leader), JSONMember("term", term), JSONMember("committed", committed),
@@ -99,7 +99,7 @@ public struct GroupInfo: Shaped {
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             group: object.unsigned("group"), kind: object.text("kind"), name: object.text("name"),
             leader: object.text("leader"), term: object.unsigned("term"), committed: object.unsigned("committed"),
@@ -109,15 +109,15 @@ public struct GroupInfo: Shaped {
 }
 
 /// The cluster as the node that is asked sees it.
-public struct ClusterStatus: Shaped {
-    public var cluster: String
-    public var node: String
-    public var version: String
-    public var isReady: Bool
-    public var groups: [GroupInfo]
-    public var alarms: [String]
+package struct ClusterStatus: Shaped {
+    package var cluster: String
+    package var node: String
+    package var version: String
+    package var isReady: Bool
+    package var groups: [GroupInfo]
+    package var alarms: [String]
 
-    public init(
+    package init(
         cluster: String, node: String, version: String, isReady: Bool, groups: [GroupInfo], alarms: [String]
     ) {
         self.cluster = cluster
@@ -128,7 +128,7 @@ public struct ClusterStatus: Shaped {
         self.alarms = alarms
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Status",
         [
             Field("cluster", .string, "the cluster's id"), Field("node", .string, "the node that answers"),
@@ -138,14 +138,14 @@ public struct ClusterStatus: Shaped {
             Field("alarms", .strings, "what needs a person"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("cluster", cluster), JSONMember("node", node), JSONMember("version", version),
             JSONMember("isReady", isReady), JSONMember("groups", objects: groups), JSONMember("alarms", alarms),
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             cluster: object.text("cluster"), node: object.text("node"), version: object.text("version"),
             isReady: object.bool("isReady"), groups: try object.objects("groups"), alarms: object.strings("alarms"))
@@ -153,20 +153,20 @@ public struct ClusterStatus: Shaped {
 }
 
 /// A node.
-public struct NodeInfo: Shaped {
-    public var name: String
-    public var node: UInt64
-    public var region: String
-    public var zone: String
-    public var rack: String
-    public var address: String
-    public var adminAddress: String
-    public var role: String
-    public var state: String
-    public var version: String
-    public var certificateExpires: Int64
+package struct NodeInfo: Shaped {
+    package var name: String
+    package var node: UInt64
+    package var region: String
+    package var zone: String
+    package var rack: String
+    package var address: String
+    package var adminAddress: String
+    package var role: String
+    package var state: String
+    package var version: String
+    package var certificateExpires: Int64
 
-    public init(
+    package init(
         name: String, node: UInt64, region: String, zone: String, rack: String, address: String,
         adminAddress: String, role: String, state: String, version: String, certificateExpires: Int64
     ) {
@@ -183,7 +183,7 @@ public struct NodeInfo: Shaped {
         self.certificateExpires = certificateExpires
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Node",
         [
             Field("name", .string, "its name"), Field("node", .integer, "its number"),
@@ -195,7 +195,7 @@ public struct NodeInfo: Shaped {
             Field("certificateExpires", .integer, "when its certificate ends; seconds since 1970"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("name", name), JSONMember("node", node), JSONMember("region", region),
             JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
@@ -204,7 +204,7 @@ public struct NodeInfo: Shaped {
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), node: object.unsigned("node"), region: object.text("region"),
             zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
@@ -214,15 +214,15 @@ public struct NodeInfo: Shaped {
 }
 
 /// A token, without its secret.
-public struct TokenInfo: Shaped {
-    public var id: String
-    public var kind: String
-    public var role: String
-    public var usesLeft: Int64
-    public var expires: Int64
-    public var note: String
+package struct TokenInfo: Shaped {
+    package var id: String
+    package var kind: String
+    package var role: String
+    package var usesLeft: Int64
+    package var expires: Int64
+    package var note: String
 
-    public init(id: String, kind: String, role: String, usesLeft: Int64, expires: Int64, note: String) {
+    package init(id: String, kind: String, role: String, usesLeft: Int64, expires: Int64, note: String) {
         self.id = id
         self.kind = kind
         self.role = role
@@ -231,7 +231,7 @@ public struct TokenInfo: Shaped {
         self.note = note
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Token",
         [
             Field("id", .string, "its name in lists and records"), Field("kind", .string, "join or api"),
@@ -240,14 +240,14 @@ public struct TokenInfo: Shaped {
             Field("expires", .integer, "when it ends; seconds since 1970"), Field("note", .string, "what it is for"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("id", id), JSONMember("kind", kind), JSONMember("role", role),
             JSONMember("usesLeft", usesLeft), JSONMember("expires", expires), JSONMember("note", note),
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             id: object.text("id"), kind: object.text("kind"), role: object.text("role"),
             usesLeft: object.integer("usesLeft"), expires: object.integer("expires"), note: object.text("note"))
@@ -255,18 +255,18 @@ public struct TokenInfo: Shaped {
 }
 
 /// A token that was just made; nobody can read its text again.
-public struct CreatedToken: Shaped {
-    public var id: String
-    public var token: String
-    public var expires: Int64
+package struct CreatedToken: Shaped {
+    package var id: String
+    package var token: String
+    package var expires: Int64
 
-    public init(id: String, token: String, expires: Int64) {
+    package init(id: String, token: String, expires: Int64) {
         self.id = id
         self.token = token
         self.expires = expires
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "CreatedToken",
         [
             Field("id", .string, "its name in lists and records"),
@@ -274,27 +274,27 @@ public struct CreatedToken: Shaped {
             Field("expires", .integer, "when it ends; seconds since 1970"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [JSONMember("id", id), JSONMember("token", token), JSONMember("expires", expires)]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(id: object.text("id"), token: object.text("token"), expires: object.integer("expires"))
     }
 }
 
 /// What a node gets when it joins.
-public struct JoinAnswer: Shaped {
-    public var cluster: String
-    public var node: UInt64
+package struct JoinAnswer: Shaped {
+    package var cluster: String
+    package var node: UInt64
     /// Its certificate, DER; empty for a check.
-    public var certificate: [UInt8]
+    package var certificate: [UInt8]
     /// The cluster's CA certificates, PEM.
-    public var authorities: [String]
+    package var authorities: [String]
     /// Addresses of nodes to begin with.
-    public var peers: [String]
+    package var peers: [String]
 
-    public init(cluster: String, node: UInt64, certificate: [UInt8], authorities: [String], peers: [String]) {
+    package init(cluster: String, node: UInt64, certificate: [UInt8], authorities: [String], peers: [String]) {
         self.cluster = cluster
         self.node = node
         self.certificate = certificate
@@ -302,7 +302,7 @@ public struct JoinAnswer: Shaped {
         self.peers = peers
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "JoinAnswer",
         [
             Field("cluster", .string, "the cluster's id"), Field("node", .integer, "the number of the new node"),
@@ -311,7 +311,7 @@ public struct JoinAnswer: Shaped {
             Field("peers", .strings, "addresses of nodes to begin with"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("cluster", cluster), JSONMember("node", node),
             JSONMember("certificate", base64: certificate), JSONMember("authorities", authorities),
@@ -319,7 +319,7 @@ public struct JoinAnswer: Shaped {
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             cluster: object.text("cluster"), node: object.unsigned("node"),
             certificate: object.bytes("certificate"), authorities: object.strings("authorities"),
@@ -328,14 +328,14 @@ public struct JoinAnswer: Shaped {
 }
 
 /// A certificate of the cluster.
-public struct CertificateInfo: Shaped {
-    public var subject: String
-    public var serial: String
-    public var begins: Int64
-    public var expires: Int64
-    public var state: String
+package struct CertificateInfo: Shaped {
+    package var subject: String
+    package var serial: String
+    package var begins: Int64
+    package var expires: Int64
+    package var state: String
 
-    public init(subject: String, serial: String, begins: Int64, expires: Int64, state: String) {
+    package init(subject: String, serial: String, begins: Int64, expires: Int64, state: String) {
         self.subject = subject
         self.serial = serial
         self.begins = begins
@@ -343,7 +343,7 @@ public struct CertificateInfo: Shaped {
         self.state = state
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Certificate",
         [
             Field("subject", .string, "its URI, or ca"), Field("serial", .string, "its serial number in hex"),
@@ -352,14 +352,14 @@ public struct CertificateInfo: Shaped {
             Field("state", .string, "in use, trusted or retired"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("subject", subject), JSONMember("serial", serial), JSONMember("begins", begins),
             JSONMember("expires", expires), JSONMember("state", state),
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             subject: object.text("subject"), serial: object.text("serial"), begins: object.integer("begins"),
             expires: object.integer("expires"), state: object.text("state"))
@@ -367,72 +367,72 @@ public struct CertificateInfo: Shaped {
 }
 
 /// A renewed certificate.
-public struct RenewedCertificate: Shaped {
+package struct RenewedCertificate: Shaped {
     /// DER.
-    public var certificate: [UInt8]
+    package var certificate: [UInt8]
     /// PEM.
-    public var authorities: [String]
+    package var authorities: [String]
 
-    public init(certificate: [UInt8], authorities: [String]) {
+    package init(certificate: [UInt8], authorities: [String]) {
         self.certificate = certificate
         self.authorities = authorities
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "RenewedCertificate",
         [
             Field("certificate", .bytes, "the new certificate, DER"),
             Field("authorities", .strings, "the cluster's CA certificates, PEM"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [JSONMember("certificate", base64: certificate), JSONMember("authorities", authorities)]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(certificate: object.bytes("certificate"), authorities: object.strings("authorities"))
     }
 }
 
 /// A feature gate.
-public struct GateInfo: Shaped {
-    public var name: String
-    public var isOpen: Bool
+package struct GateInfo: Shaped {
+    package var name: String
+    package var isOpen: Bool
     /// Nodes that run a version that does not know it.
-    public var missing: [String]
+    package var missing: [String]
 
-    public init(name: String, isOpen: Bool, missing: [String]) {
+    package init(name: String, isOpen: Bool, missing: [String]) {
         self.name = name
         self.isOpen = isOpen
         self.missing = missing
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Gate",
         [
             Field("name", .string, "its name"), Field("isOpen", .boolean, "it is in use, and going back ends here"),
             Field("missing", .strings, "nodes that do not understand it"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [JSONMember("name", name), JSONMember("isOpen", isOpen), JSONMember("missing", missing)]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(name: object.text("name"), isOpen: object.bool("isOpen"), missing: object.strings("missing"))
     }
 }
 
 /// A change that is taken up; what becomes of it shows in lists and status.
-public struct Acceptance: Shaped {
-    public var message: String
-    public init(_ message: String) { self.message = message }
-    public static let shape = Shape("Acceptance", [Field("message", .string, "what happens now")])
-    public var members: [JSONMember] { [JSONMember("message", message)] }
-    public init(_ object: ShapedObject) throws(Problem) { self.init(object.text("message")) }
+package struct Acceptance: Shaped {
+    package var message: String
+    package init(_ message: String) { self.message = message }
+    package static let shape = Shape("Acceptance", [Field("message", .string, "what happens now")])
+    package var members: [JSONMember] { [JSONMember("message", message)] }
+    package init(_ object: ShapedObject) throws(Problem) { self.init(object.text("message")) }
 }
 
 extension AdminResponse {
     /// An answer of JSON.
-    public init(_ answer: some Shaped, status: Int = 200) { self.init(json: answer.json, status: status) }
+    package init(_ answer: some Shaped, status: Int = 200) { self.init(json: answer.json, status: status) }
 }

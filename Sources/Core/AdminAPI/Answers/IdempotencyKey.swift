@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// `Idempotency-Key`: what makes a retry harmless. The first answer is kept and given again.
-public enum IdempotencyKey: Hashable, Sendable {
+package enum IdempotencyKey: Hashable, Sendable {
     /// `client:sequence[;ack=N][;born=INDEX]`: a client's commands, counted from 1. `ack`: it has the answers of all up to
     /// N. `born`: a log index it had heard of when it drew its id.
     case session(ClientID, sequence: UInt64, acknowledged: UInt64, born: LogIndex)
@@ -9,7 +9,7 @@ public enum IdempotencyKey: Hashable, Sendable {
     case once(high: UInt64, low: UInt64, born: LogIndex)
 
     /// The session that a space keeps the result in.
-    public var client: ClientID {
+    package var client: ClientID {
         switch self {
         case .session(let client, _, _, _): client
         // Half of a random UUID's bits are as random as all of them; 0 means no session.
@@ -17,22 +17,22 @@ public enum IdempotencyKey: Hashable, Sendable {
         }
     }
 
-    public var sequence: UInt64 {
+    package var sequence: UInt64 {
         if case .session(_, let sequence, _, _) = self { sequence } else { 1 }
     }
 
-    public var acknowledged: UInt64 {
+    package var acknowledged: UInt64 {
         if case .session(_, _, let acknowledged, _) = self { acknowledged } else { 0 }
     }
 
-    public var born: LogIndex {
+    package var born: LogIndex {
         switch self {
         case .session(_, _, _, let born), .once(_, _, let born): born
         }
     }
 
     /// Reads a header field's value; nil when it is neither form.
-    public init?(_ text: [UInt8]) { self.init(text.span, 0, text.count) }
+    package init?(_ text: [UInt8]) { self.init(text.span, 0, text.count) }
 
     init?(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) {
         var at = lower
@@ -44,7 +44,9 @@ public enum IdempotencyKey: Hashable, Sendable {
             uuid = found
             at += 36
         } else {
-            guard let first = Self.number(bytes, &at, upper), at < upper, bytes[at] == UInt8(ascii: ":") else { return nil }
+            guard let first = Self.number(bytes, &at, upper), at < upper, bytes[at] == UInt8(ascii: ":") else {
+                return nil
+            }
             at += 1
             guard let second = Self.number(bytes, &at, upper) else { return nil }
             client = first
@@ -81,7 +83,7 @@ public enum IdempotencyKey: Hashable, Sendable {
     private static let bornName = Array("born=".utf8)
 
     /// The header field's value.
-    public func write(into out: inout [UInt8]) {
+    package func write(into out: inout [UInt8]) {
         switch self {
         case .session(let client, let sequence, let acknowledged, _):
             out.append(decimal: client.rawValue)

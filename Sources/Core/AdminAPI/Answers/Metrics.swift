@@ -1,25 +1,25 @@
 /// Numbers about a node in the text format that Prometheus reads.
-public struct Metrics: Hashable, Sendable {
-    public enum Kind: String, Hashable, Sendable {
+package struct Metrics: Hashable, Sendable {
+    package enum Kind: String, Hashable, Sendable {
         case counter, gauge
     }
 
     /// A label and its value.
-    public struct Label: Hashable, Sendable {
-        public var name: String
-        public var value: String
-        public init(_ name: String, _ value: String) {
+    package struct Label: Hashable, Sendable {
+        package var name: String
+        package var value: String
+        package init(_ name: String, _ value: String) {
             self.name = name
             self.value = value
         }
     }
 
     /// Counts of values by upper bound. `counts` has one more than `bounds`: those above all of them.
-    public struct Histogram: Hashable, Sendable {
-        public var bounds: [Double]
-        public var counts: [UInt64]
-        public var sum: Double
-        public init(bounds: [Double], counts: [UInt64], sum: Double) {
+    package struct Histogram: Hashable, Sendable {
+        package var bounds: [Double]
+        package var counts: [UInt64]
+        package var sum: Double
+        package init(bounds: [Double], counts: [UInt64], sum: Double) {
             precondition(counts.count == bounds.count + 1, "\(counts.count) counts for \(bounds.count) bounds")
             self.bounds = bounds
             self.counts = counts
@@ -27,25 +27,25 @@ public struct Metrics: Hashable, Sendable {
         }
     }
 
-    public private(set) var bytes: [UInt8] = []
+    package private(set) var bytes: [UInt8] = []
     private var family = ""
 
-    public init() {}
+    package init() {}
 
     /// One value. Values of one name follow each other, as the format demands.
-    public mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: Double, _ labels: [Label] = []) {
+    package mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: Double, _ labels: [Label] = []) {
         begin(name, kind.rawValue, help)
         sample(name, labels, value)
     }
 
-    public mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: UInt64, _ labels: [Label] = []) {
+    package mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: UInt64, _ labels: [Label] = []) {
         begin(name, kind.rawValue, help)
         head(name, labels)
         bytes.append(decimal: value)
         bytes.append(UInt8(ascii: "\n"))
     }
 
-    public mutating func add(_ name: String, _ help: String, _ histogram: Histogram, _ labels: [Label] = []) {
+    package mutating func add(_ name: String, _ help: String, _ histogram: Histogram, _ labels: [Label] = []) {
         begin(name, "histogram", help)
         var total: UInt64 = 0
         for (bound, count) in zip(histogram.bounds, histogram.counts) {

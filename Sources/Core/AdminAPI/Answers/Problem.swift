@@ -1,6 +1,6 @@
 /// An answer that says what is wrong and what to do (RFC 9457).
-public struct Problem: Error, Hashable, Sendable {
-    public enum Kind: String, Hashable, Sendable, CaseIterable {
+package struct Problem: Error, Hashable, Sendable {
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
         case malformed
         case unauthenticated
         case forbidden
@@ -34,7 +34,7 @@ public struct Problem: Error, Hashable, Sendable {
         case versionUnsupported = "version-unsupported"
         case storageLow = "storage-low"
 
-        public var status: Int {
+        package var status: Int {
             switch self {
             case .malformed: 400
             case .unauthenticated: 401
@@ -60,7 +60,7 @@ public struct Problem: Error, Hashable, Sendable {
             }
         }
 
-        public var title: String {
+        package var title: String {
             switch self {
             case .malformed: "The request is malformed"
             case .unauthenticated: "Nobody knows who asks"
@@ -94,10 +94,10 @@ public struct Problem: Error, Hashable, Sendable {
         }
 
         /// The URI that names the kind.
-        public var type: String { "urn:muster:problem:\(rawValue)" }
+        package var type: String { "urn:muster:problem:\(rawValue)" }
 
         /// The same request may succeed later, unchanged, without a risk of taking effect twice.
-        public var isWorthRetrying: Bool {
+        package var isWorthRetrying: Bool {
             switch self {
             case .tooManyRequests, .unavailable, .overloaded, .storageLow: true
             default: false
@@ -105,27 +105,27 @@ public struct Problem: Error, Hashable, Sendable {
         }
     }
 
-    public var kind: Kind
+    package var kind: Kind
     /// One sentence that says what to do.
-    public var detail: String
+    package var detail: String
     /// The path of the request it is about.
-    public var instance: String
+    package var instance: String
     /// More members, such as the revision that a conflict met.
-    public var members: [JSONMember]
+    package var members: [JSONMember]
 
-    public init(_ kind: Kind, _ detail: String, instance: String = "", members: [JSONMember] = []) {
+    package init(_ kind: Kind, _ detail: String, instance: String = "", members: [JSONMember] = []) {
         self.kind = kind
         self.detail = detail
         self.instance = instance
         self.members = members
     }
 
-    public init(_ fault: RequestFault, limits: AdminLimits) {
+    package init(_ fault: RequestFault, limits: AdminLimits) {
         self.init(fault.kind, fault.detail(limits))
     }
 
     /// The members of the document, without those that are empty.
-    public var json: JSONValue {
+    package var json: JSONValue {
         var all = [
             JSONMember("type", .string(kind.type)), JSONMember("title", .string(kind.title)),
             JSONMember("status", .integer(Int64(kind.status))), JSONMember("detail", .string(detail)),
@@ -135,7 +135,7 @@ public struct Problem: Error, Hashable, Sendable {
     }
 
     /// What `json` wrote, or a problem that says that this is none.
-    public init(_ json: JSONValue, status: Int) {
+    package init(_ json: JSONValue, status: Int) {
         let type = json["type"]?.text ?? ""
         let kind = Kind.allCases.first { $0.type == type }
         self.init(

@@ -1,20 +1,20 @@
 // What the bodies of requests hold, read and written by the server and the command line alike.
 
 /// `POST /v1/spaces`.
-public struct SpaceCreation: Shaped {
-    public var name: String
+package struct SpaceCreation: Shaped {
+    package var name: String
     /// How many nodes hold it; nil for what the cluster chooses.
-    public var replicas: Int64?
+    package var replicas: Int64?
     /// Names of nodes; empty for those that the cluster chooses.
-    public var nodes: [String]
+    package var nodes: [String]
 
-    public init(name: String, replicas: Int64? = nil, nodes: [String] = []) {
+    package init(name: String, replicas: Int64? = nil, nodes: [String] = []) {
         self.name = name
         self.replicas = replicas
         self.nodes = nodes
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "SpaceCreation",
         [
             Field("name", .string, "1 to 64 letters, digits, dots, dashes and underscores"),
@@ -22,14 +22,14 @@ public struct SpaceCreation: Shaped {
             Field("nodes", .strings, isRequired: false, "the nodes that hold it"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         var members = [JSONMember("name", name)]
         members.add("replicas", replicas)
         if !nodes.isEmpty { members.append(JSONMember("nodes", nodes)) }
         return members
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), replicas: object.optionalInteger("replicas"), nodes: object.strings("nodes"))
         if !ObjectName.isValid(name.utf8) { throw Router.badName("space") }
@@ -40,34 +40,34 @@ public struct SpaceCreation: Shaped {
 }
 
 /// `POST /v1/spaces/{space}/move`.
-public struct SpaceMove: Shaped {
-    public var nodes: [String]
-    public init(nodes: [String]) { self.nodes = nodes }
-    public static let shape = Shape("SpaceMove", [Field("nodes", .strings, "the nodes that are to hold it")])
-    public var members: [JSONMember] { [JSONMember("nodes", nodes)] }
-    public init(_ object: ShapedObject) throws(Problem) {
+package struct SpaceMove: Shaped {
+    package var nodes: [String]
+    package init(nodes: [String]) { self.nodes = nodes }
+    package static let shape = Shape("SpaceMove", [Field("nodes", .strings, "the nodes that are to hold it")])
+    package var members: [JSONMember] { [JSONMember("nodes", nodes)] }
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(nodes: object.strings("nodes"))
         if nodes.isEmpty { throw Problem(.malformed, "\"nodes\" is empty; name the nodes that are to hold the space") }
     }
 }
 
 /// `POST /v1/tokens`.
-public struct TokenCreation: Shaped {
-    public enum Kind: String, Hashable, Sendable, CaseIterable {
+package struct TokenCreation: Shaped {
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
         /// Lets nodes join.
         case join
         /// Lets a program ask, with a role.
         case api
     }
 
-    public var kind: Kind
+    package var kind: Kind
     /// For `api`.
-    public var role: Role?
-    public var uses: Int64?
-    public var ttlSeconds: Int64?
-    public var note: String?
+    package var role: Role?
+    package var uses: Int64?
+    package var ttlSeconds: Int64?
+    package var note: String?
 
-    public init(kind: Kind, role: Role? = nil, uses: Int64? = nil, ttlSeconds: Int64? = nil, note: String? = nil) {
+    package init(kind: Kind, role: Role? = nil, uses: Int64? = nil, ttlSeconds: Int64? = nil, note: String? = nil) {
         self.kind = kind
         self.role = role
         self.uses = uses
@@ -75,7 +75,7 @@ public struct TokenCreation: Shaped {
         self.note = note
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "TokenCreation",
         [
             Field("kind", .string, "join or api"),
@@ -87,7 +87,7 @@ public struct TokenCreation: Shaped {
             Field("note", .string, isRequired: false, "what it is for"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         var members = [JSONMember("kind", kind.rawValue)]
         members.add("role", role?.text)
         members.add("uses", uses)
@@ -96,7 +96,7 @@ public struct TokenCreation: Shaped {
         return members
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         guard let kind = Kind(rawValue: object.text("kind")) else {
             throw Problem(.malformed, "\"kind\" is neither join nor api; choose one")
         }
@@ -121,22 +121,22 @@ public struct TokenCreation: Shaped {
 }
 
 /// `POST /v1/join`: a node that wants to become a member.
-public struct JoinRequest: Shaped {
-    public var secret: String
-    public var name: String
-    public var region: String
-    public var zone: String
-    public var rack: String
+package struct JoinRequest: Shaped {
+    package var secret: String
+    package var name: String
+    package var region: String
+    package var zone: String
+    package var rack: String
     /// Where other nodes reach it, `host:port`.
-    public var address: String
-    public var adminAddress: String
+    package var address: String
+    package var adminAddress: String
     /// The certificate request, DER.
-    public var certificateRequest: [UInt8]
-    public var version: String
+    package var certificateRequest: [UInt8]
+    package var version: String
     /// Judge everything, change nothing.
-    public var isCheck: Bool
+    package var isCheck: Bool
 
-    public init(
+    package init(
         secret: String, name: String, region: String, zone: String, rack: String, address: String,
         adminAddress: String, certificateRequest: [UInt8], version: String, isCheck: Bool = false
     ) {
@@ -152,7 +152,7 @@ public struct JoinRequest: Shaped {
         self.isCheck = isCheck
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "JoinRequest",
         [
             Field("secret", .string, "the join token's secret"), Field("name", .string, "the node's name"),
@@ -164,7 +164,7 @@ public struct JoinRequest: Shaped {
             Field("isCheck", .boolean, isRequired: false, "judge everything and change nothing"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("secret", secret), JSONMember("name", name), JSONMember("region", region),
             JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
@@ -174,7 +174,7 @@ public struct JoinRequest: Shaped {
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             secret: object.text("secret"), name: object.text("name"), region: object.text("region"),
             zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
@@ -185,19 +185,19 @@ public struct JoinRequest: Shaped {
 }
 
 /// `POST /v1/leader/transfer`: of the root group, unless a group or a space is named.
-public struct LeaderTransfer: Shaped {
-    public var group: Int64?
-    public var space: String?
+package struct LeaderTransfer: Shaped {
+    package var group: Int64?
+    package var space: String?
     /// A node's name; nil for the best follower.
-    public var to: String?
+    package var to: String?
 
-    public init(group: Int64? = nil, space: String? = nil, to: String? = nil) {
+    package init(group: Int64? = nil, space: String? = nil, to: String? = nil) {
         self.group = group
         self.space = space
         self.to = to
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "LeaderTransfer",
         [
             Field("group", .integer, isRequired: false, "the group's number; the root group by default"),
@@ -205,7 +205,7 @@ public struct LeaderTransfer: Shaped {
             Field("to", .string, isRequired: false, "the node that is to lead; the best follower by default"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         var members: [JSONMember] = []
         members.add("group", group)
         members.add("space", space)
@@ -213,7 +213,7 @@ public struct LeaderTransfer: Shaped {
         return members
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             group: object.optionalInteger("group"), space: object.optionalText("space"),
             to: object.optionalText("to"))
@@ -223,34 +223,34 @@ public struct LeaderTransfer: Shaped {
 }
 
 /// `POST /v1/certs/rotate`.
-public struct CertificateRotation: Shaped {
-    public enum Subject: String, Hashable, Sendable, CaseIterable {
+package struct CertificateRotation: Shaped {
+    package enum Subject: String, Hashable, Sendable, CaseIterable {
         case node, ca
     }
 
-    public var subject: Subject
+    package var subject: Subject
     /// For `node`: its name; nil for the node that is asked.
-    public var node: String?
+    package var node: String?
 
-    public init(subject: Subject, node: String? = nil) {
+    package init(subject: Subject, node: String? = nil) {
         self.subject = subject
         self.node = node
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "CertificateRotation",
         [
             Field("subject", .string, "node or ca; each call for ca takes the next step of its rotation"),
             Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         var members = [JSONMember("subject", subject.rawValue)]
         members.add("node", node)
         return members
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         guard let subject = Subject(rawValue: object.text("subject")) else {
             throw Problem(.malformed, "\"subject\" is neither node nor ca; choose one")
         }
@@ -259,47 +259,47 @@ public struct CertificateRotation: Shaped {
 }
 
 /// `POST /v1/certs/renew`, by the node itself.
-public struct CertificateRenewal: Shaped {
+package struct CertificateRenewal: Shaped {
     /// The certificate request, DER.
-    public var certificateRequest: [UInt8]
-    public init(certificateRequest: [UInt8]) { self.certificateRequest = certificateRequest }
-    public static let shape = Shape(
+    package var certificateRequest: [UInt8]
+    package init(certificateRequest: [UInt8]) { self.certificateRequest = certificateRequest }
+    package static let shape = Shape(
         "CertificateRenewal", [Field("certificateRequest", .bytes, "a PKCS #10 request, DER")])
-    public var members: [JSONMember] { [JSONMember("certificateRequest", base64: certificateRequest)] }
-    public init(_ object: ShapedObject) throws(Problem) {
+    package var members: [JSONMember] { [JSONMember("certificateRequest", base64: certificateRequest)] }
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(certificateRequest: object.bytes("certificateRequest"))
     }
 }
 
 /// `POST /v1/upgrade/finalize`.
-public struct UpgradeFinalization: Shaped {
+package struct UpgradeFinalization: Shaped {
     /// A feature gate; nil for all that can open.
-    public var gate: String?
-    public init(gate: String? = nil) { self.gate = gate }
-    public static let shape = Shape(
+    package var gate: String?
+    package init(gate: String? = nil) { self.gate = gate }
+    package static let shape = Shape(
         "UpgradeFinalization",
         [Field("gate", .string, isRequired: false, "the gate to open; by default all that every replica understands")])
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         var members: [JSONMember] = []
         members.add("gate", gate)
         return members
     }
-    public init(_ object: ShapedObject) throws(Problem) { self.init(gate: object.optionalText("gate")) }
+    package init(_ object: ShapedObject) throws(Problem) { self.init(gate: object.optionalText("gate")) }
 }
 
 /// `POST /v1/recover`: an operator's way out of a lost quorum.
-public struct Recovery: Shaped {
-    public var group: Int64
-    public var reason: String
-    public var acceptsLoss: Bool
+package struct Recovery: Shaped {
+    package var group: Int64
+    package var reason: String
+    package var acceptsLoss: Bool
 
-    public init(group: Int64, reason: String, acceptsLoss: Bool) {
+    package init(group: Int64, reason: String, acceptsLoss: Bool) {
         self.group = group
         self.reason = reason
         self.acceptsLoss = acceptsLoss
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "Recovery",
         [
             Field("group", .integer, "the group without a quorum"),
@@ -307,11 +307,11 @@ public struct Recovery: Shaped {
             Field("acceptsLoss", .boolean, "true: acknowledged writes that only the lost nodes hold may be gone"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [JSONMember("group", group), JSONMember("reason", reason), JSONMember("acceptsLoss", acceptsLoss)]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             group: object.integer("group"), reason: object.text("reason"), acceptsLoss: object.bool("acceptsLoss"))
         if group < 1 { throw Problem(.malformed, "groups are counted from 1; name one of GET /v1/status") }
@@ -325,21 +325,21 @@ public struct Recovery: Shaped {
 }
 
 /// `GET|PUT /v1/backup/schedule`.
-public struct BackupSchedule: Shaped {
+package struct BackupSchedule: Shaped {
     /// 0 switches it off.
-    public var everySeconds: Int64
+    package var everySeconds: Int64
     /// How many backups are kept.
-    public var keep: Int64
+    package var keep: Int64
     /// Where they go, on the node that takes them.
-    public var directory: String
+    package var directory: String
 
-    public init(everySeconds: Int64, keep: Int64, directory: String) {
+    package init(everySeconds: Int64, keep: Int64, directory: String) {
         self.everySeconds = everySeconds
         self.keep = keep
         self.directory = directory
     }
 
-    public static let shape = Shape(
+    package static let shape = Shape(
         "BackupSchedule",
         [
             Field("everySeconds", .integer, "the interval; 0 switches it off"),
@@ -347,13 +347,13 @@ public struct BackupSchedule: Shaped {
             Field("directory", .string, "where they go, on the node that takes them"),
         ])
 
-    public var members: [JSONMember] {
+    package var members: [JSONMember] {
         [
             JSONMember("everySeconds", everySeconds), JSONMember("keep", keep), JSONMember("directory", directory),
         ]
     }
 
-    public init(_ object: ShapedObject) throws(Problem) {
+    package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             everySeconds: object.integer("everySeconds"), keep: object.integer("keep"),
             directory: object.text("directory"))

@@ -1,8 +1,8 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 
 /// What a space's results, pages and changes look like to a client.
-public enum SpaceJSON {
+package enum SpaceJSON {
     static let written = Shape(
         "Written",
         [
@@ -41,7 +41,7 @@ public enum SpaceJSON {
         ])
 
     /// One line of a watch.
-    public static func writeLine(_ change: SpaceChange, into out: inout [UInt8]) {
+    package static func writeLine(_ change: SpaceChange, into out: inout [UInt8]) {
         var writer = JSONWriter(appendingTo: take(&out))
         writer.beginObject()
         writer.name("type")
@@ -71,12 +71,12 @@ public enum SpaceJSON {
     }
 
     /// A line that says that every change up to `revision` was sent: where to resume.
-    public static func writeProgress(_ revision: Revision, into out: inout [UInt8]) {
+    package static func writeProgress(_ revision: Revision, into out: inout [UInt8]) {
         writeMark("progress", revision, &out)
     }
 
     /// A watch's last line, when changes up to `revision` are gone that it has not sent.
-    public static func writeCompacted(_ revision: Revision, into out: inout [UInt8]) {
+    package static func writeCompacted(_ revision: Revision, into out: inout [UInt8]) {
         writeMark("compacted", revision, &out)
     }
 
@@ -130,13 +130,14 @@ public enum SpaceJSON {
     }
 
     /// Reads a page's body back.
-    public static func readPage(
+    package static func readPage(
         _ body: ArraySlice<UInt8>
     ) throws(Problem) -> (records: [SpaceRecord], next: [UInt8]?, revision: Revision) {
         let json = try parse(body)
         var records: [SpaceRecord] = []
         for element in json["keys"]?.elements ?? [] {
-            guard let key = percent(element["key"]), let value = element["value"]?.text.flatMap({ Base64.decode($0.utf8) }),
+            guard let key = percent(element["key"]),
+                let value = element["value"]?.text.flatMap({ Base64.decode($0.utf8) }),
                 let created = revision(element["created"]), let modified = revision(element["modified"]),
                 let version = element["version"]?.integer
             else { throw unreadable }
@@ -148,14 +149,14 @@ public enum SpaceJSON {
     }
 
     /// What a line of a watch says.
-    public enum Line: Hashable, Sendable {
+    package enum Line: Hashable, Sendable {
         case change(SpaceChange)
         case progress(Revision)
         case compacted(Revision)
     }
 
     /// Reads a watch's line back, with or without its end.
-    public static func readLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
+    package static func readLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
         let json = try parse(line)
         guard let revision = revision(json["revision"]) else { throw unreadable }
         switch json["type"]?.text {
@@ -202,7 +203,7 @@ extension JSONWriter {
 
 extension Problem {
     /// A command or query that was not carried out.
-    public init(_ refusal: SpaceRefusal) {
+    package init(_ refusal: SpaceRefusal) {
         switch refusal {
         case .sessionUnknown(let born):
             self.init(
@@ -215,14 +216,14 @@ extension Problem {
     }
 
     /// What a read or a write of a space that nobody knows gets.
-    public static func noSpace(_ name: String) -> Problem {
+    package static func noSpace(_ name: String) -> Problem {
         Problem(.spaceNotFound, "there is no space \(name); create it with POST /v1/spaces or `muster space create`")
     }
 }
 
 extension AdminResponse {
     /// The answer to a write.
-    public init(_ result: SpaceResult) {
+    package init(_ result: SpaceResult) {
         let index = result.revision.index
         switch result.outcome {
         case .written(let version):
@@ -247,7 +248,7 @@ extension AdminResponse {
     }
 
     /// The answer to a read or a list. `age`: how old a stale one may be.
-    public init(_ answer: SpaceAnswer, age: Nanoseconds? = nil) {
+    package init(_ answer: SpaceAnswer, age: Nanoseconds? = nil) {
         switch answer.body {
         case .record(let record?):
             self.init(.bytes, .bytes(record.value), revision: record.modified, version: record.version)
@@ -269,7 +270,7 @@ extension AdminResponse {
 
 extension SpaceJSON {
     /// What a watch gets that begins before what is kept.
-    public static func compactedProblem(_ revision: Revision) -> Problem {
+    package static func compactedProblem(_ revision: Revision) -> Problem {
         Problem(
             .compacted,
             "changes up to \(revision) are no longer kept; list the keys again, then watch from the list's revision",

@@ -1,44 +1,44 @@
-public import ClusterBase
+package import ClusterBase
 internal import FleetModel
 
 /// Every bound of the admin port, in one place. What lies beyond one is refused with a problem that names it.
-public struct AdminLimits: Hashable, Sendable {
+package struct AdminLimits: Hashable, Sendable {
     /// The request line up to its line feed. A key of 1,024 bytes, all of them percent-encoded, takes 3,072.
-    public var requestLineBytesMax = 8 << 10
+    package var requestLineBytesMax = 8 << 10
     /// Request line, header fields and the empty line together; trailers the same again.
-    public var headBytesMax = 16 << 10
-    public var headerCountMax = 64
+    package var headBytesMax = 16 << 10
+    package var headerCountMax = 64
     /// A key's value, the largest body there is.
-    public var bodyBytesMax = SpaceLimits.valueBytesMax
+    package var bodyBytesMax = SpaceLimits.valueBytesMax
     /// A chunk's size with its extensions.
-    public var chunkLineBytesMax = 256
+    package var chunkLineBytesMax = 256
     /// What decoded chunks may leave behind in the buffer before it is closed up.
-    public var chunkSlackBytesMax = 64 << 10
-    public var queryParametersMax = 16
-    public var jsonBodyBytesMax = 64 << 10
-    public var jsonDepthMax = 16
-    public var jsonValuesMax = 4_096
+    package var chunkSlackBytesMax = 64 << 10
+    package var queryParametersMax = 16
+    package var jsonBodyBytesMax = 64 << 10
+    package var jsonDepthMax = 16
+    package var jsonValuesMax = 4_096
     /// A stale read may ask for no more.
-    public var staleMax = Nanoseconds.seconds(3_600)
+    package var staleMax = Nanoseconds.seconds(3_600)
     /// The names of spaces, nodes and tokens.
-    public static let nameBytesMax = 64
+    package static let nameBytesMax = 64
 
     /// Connections at once; one more is told 503 and closed.
-    public var connectionsMax = 4_096
+    package var connectionsMax = 4_096
     /// Requests of one connection that wait for their answers; its further bytes stay in the socket.
-    public var pipelinedMax = 32
+    package var pipelinedMax = 32
     /// Bytes that wait to be sent on one connection: beyond, no more requests are read and streams pause.
-    public var sendBufferBytesMax = 1 << 20
+    package var sendBufferBytesMax = 1 << 20
     /// From a request's first byte to its last header, and again to the end of its body.
-    public var headTimeout = Nanoseconds.seconds(10)
-    public var bodyTimeout = Nanoseconds.seconds(60)
+    package var headTimeout = Nanoseconds.seconds(10)
+    package var bodyTimeout = Nanoseconds.seconds(60)
     /// A connection without a request under way.
-    public var idleTimeout = Nanoseconds.seconds(180)
+    package var idleTimeout = Nanoseconds.seconds(180)
     /// A connection that takes none of the bytes that wait for it.
-    public var sendTimeout = Nanoseconds.seconds(60)
+    package var sendTimeout = Nanoseconds.seconds(60)
     /// What a drain waits for requests that are under way.
-    public var drainTimeout = Nanoseconds.seconds(10)
+    package var drainTimeout = Nanoseconds.seconds(10)
 
-    public init() {}
-    public static let standard = AdminLimits()
+    package init() {}
+    package static let standard = AdminLimits()
 }

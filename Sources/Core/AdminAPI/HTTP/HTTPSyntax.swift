@@ -1,8 +1,8 @@
 /// The methods that some route knows.
-public enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
+package enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
     case get, head, put, post, delete
 
-    public var name: String {
+    package var name: String {
         switch self {
         case .get: "GET"
         case .head: "HEAD"
@@ -14,7 +14,7 @@ public enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
 }
 
 /// A stretch of a parser's bytes, from the first byte of its message. Empty at 0 means that it is not there.
-@frozen public struct ByteRange: Hashable, Sendable {
+@frozen package struct ByteRange: Hashable, Sendable {
     @usableFromInline var lower: UInt32
     @usableFromInline var upper: UInt32
 
@@ -23,12 +23,12 @@ public enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
         self.upper = UInt32(truncatingIfNeeded: upper)
     }
 
-    public static let none = ByteRange(0, 0)
-    @inlinable public var isThere: Bool { upper != 0 }
-    @inlinable public var isEmpty: Bool { lower == upper }
-    @inlinable public var start: Int { Int(lower) }
-    @inlinable public var end: Int { Int(upper) }
-    @inlinable public var count: Int { Int(upper) - Int(lower) }
+    package static let none = ByteRange(0, 0)
+    @inlinable package var isThere: Bool { upper != 0 }
+    @inlinable package var isEmpty: Bool { lower == upper }
+    @inlinable package var start: Int { Int(lower) }
+    @inlinable package var end: Int { Int(upper) }
+    @inlinable package var count: Int { Int(upper) - Int(lower) }
 }
 
 /// Character classes and words of HTTP/1.1 (RFC 9110, RFC 9112).

@@ -1,8 +1,8 @@
 /// Percent-encoding (RFC 3986 2.1) of any bytes as path or query text.
-public enum PercentCoding {
+package enum PercentCoding {
     /// The bytes meant by `encoded`; nil where a percent sign is not followed by two hex digits. In a query a plus sign
     /// is a space.
-    public static func decode(_ encoded: ArraySlice<UInt8>, plusIsSpace: Bool = false) -> [UInt8]? {
+    package static func decode(_ encoded: ArraySlice<UInt8>, plusIsSpace: Bool = false) -> [UInt8]? {
         if !encoded.contains(UInt8(ascii: "%")) && !(plusIsSpace && encoded.contains(UInt8(ascii: "+"))) {
             return Array(encoded)
         }
@@ -26,7 +26,7 @@ public enum PercentCoding {
     }
 
     /// Appends `bytes` so that they may stand in a path or a query. Slashes stay where `keepsSlashes`.
-    public static func encode(_ bytes: some Collection<UInt8>, keepsSlashes: Bool, into out: inout [UInt8]) {
+    package static func encode(_ bytes: some Collection<UInt8>, keepsSlashes: Bool, into out: inout [UInt8]) {
         if bytes.allSatisfy({ isUnreserved($0) || (keepsSlashes && $0 == UInt8(ascii: "/")) }) {
             out.append(contentsOf: bytes)
             return
@@ -54,9 +54,9 @@ public enum PercentCoding {
 }
 
 /// Base64 (RFC 4648), both alphabets.
-public enum Base64 {
+package enum Base64 {
     /// Appends `bytes` in the standard alphabet, padded.
-    public static func encode(_ bytes: some Collection<UInt8>, into out: inout [UInt8]) {
+    package static func encode(_ bytes: some Collection<UInt8>, into out: inout [UInt8]) {
         out.reserveCapacity(out.count + (bytes.count + 2) / 3 * 4)
         var group: UInt32 = 0
         var held = 0
@@ -86,7 +86,7 @@ public enum Base64 {
     }
 
     /// Appends `bytes` in the alphabet for URLs, without padding.
-    public static func encodeForURL(_ bytes: some Collection<UInt8>, into out: inout [UInt8]) {
+    package static func encodeForURL(_ bytes: some Collection<UInt8>, into out: inout [UInt8]) {
         let from = out.count
         encode(bytes, into: &out)
         while out.count > from && out[out.count - 1] == UInt8(ascii: "=") { out.removeLast() }
@@ -97,7 +97,7 @@ public enum Base64 {
     }
 
     /// The bytes meant by either alphabet, padded or not; nil for anything that the encoder would not have written.
-    public static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+    package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
         var decoded: [UInt8] = []
         decoded.reserveCapacity(text.count / 4 * 3 + 2)
         var group: UInt32 = 0

@@ -1,5 +1,5 @@
 /// Why bytes are no request. The connection ends with the answer, since nobody knows where the next request would begin.
-public enum RequestFault: Error, Hashable, Sendable, CaseIterable {
+package enum RequestFault: Error, Hashable, Sendable, CaseIterable {
     case bareLineFeed
     case requestLineMalformed
     case requestLineTooLong
@@ -25,7 +25,7 @@ public enum RequestFault: Error, Hashable, Sendable, CaseIterable {
     case chunkLineTooLong
     case trailerTooLarge
 
-    public var kind: Problem.Kind {
+    package var kind: Problem.Kind {
         switch self {
         case .requestLineTooLong: .targetTooLong
         case .methodUnknown, .encodingUnknown: .notImplemented
@@ -38,7 +38,7 @@ public enum RequestFault: Error, Hashable, Sendable, CaseIterable {
     }
 
     /// What to do about it, in one sentence.
-    public func detail(_ limits: AdminLimits) -> String {
+    package func detail(_ limits: AdminLimits) -> String {
         switch self {
         case .bareLineFeed: "a line ends with a line feed alone; end every line with CR LF"
         case .requestLineMalformed: "the first line is no request line; send `METHOD /path HTTP/1.1`"
@@ -52,7 +52,8 @@ public enum RequestFault: Error, Hashable, Sendable, CaseIterable {
         case .headTooLarge: "the header is too large; send at most \(limits.headBytesMax) bytes of it"
         case .tooManyHeaders: "there are too many header fields; send at most \(limits.headerCountMax)"
         case .headerFolded: "a header field goes on in a second line; write each in one line"
-        case .headerNameMalformed: "a header field has no proper name; write `Name: value` with no space before the colon"
+        case .headerNameMalformed:
+            "a header field has no proper name; write `Name: value` with no space before the colon"
         case .headerValueMalformed: "a header field's value holds a control character; leave it out"
         case .headerRepeated: "a header field that may occur once occurs twice; send it once"
         case .hostMissing: "the Host field is missing; HTTP/1.1 demands one"

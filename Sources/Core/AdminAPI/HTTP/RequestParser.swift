@@ -1,18 +1,18 @@
 /// What a parser found in one request, as places in its bytes. Valid until the parser's next step.
-public struct RequestHead: Hashable, Sendable {
-    public internal(set) var method = HTTPMethod.get
+package struct RequestHead: Hashable, Sendable {
+    package internal(set) var method = HTTPMethod.get
     /// HTTP/1.0, whose connections end after one answer here.
-    public internal(set) var isOldVersion = false
+    package internal(set) var isOldVersion = false
     /// The path, still percent-encoded, without the query.
-    public internal(set) var path = ByteRange.none
+    package internal(set) var path = ByteRange.none
     /// What follows the question mark.
-    public internal(set) var query = ByteRange.none
-    public internal(set) var authorization = ByteRange.none
-    public internal(set) var idempotencyKey = ByteRange.none
-    public internal(set) var contentType = ByteRange.none
-    public internal(set) var body = ByteRange.none
+    package internal(set) var query = ByteRange.none
+    package internal(set) var authorization = ByteRange.none
+    package internal(set) var idempotencyKey = ByteRange.none
+    package internal(set) var contentType = ByteRange.none
+    package internal(set) var body = ByteRange.none
     /// The client ends the connection after this request, or can't keep it.
-    public internal(set) var closes = false
+    package internal(set) var closes = false
 
     var length = -1
     var isChunked = false
@@ -31,8 +31,8 @@ public struct RequestHead: Hashable, Sendable {
 /// Strict where leniency lets two readers see two requests: lines end with CR LF only, no folded fields, no space before a
 /// colon, one Content-Length of digits, never beside Transfer-Encoding, which is `chunked` or refused. How the input
 /// is cut into pieces changes nothing about what is found.
-public struct RequestParser: Sendable {
-    public enum Step: Hashable, Sendable {
+package struct RequestParser: Sendable {
+    package enum Step: Hashable, Sendable {
         case needsMore
         /// The client waits for `100 Continue` before it sends its body.
         case expectsContinue
@@ -62,19 +62,19 @@ public struct RequestParser: Sendable {
     private var trailerStart = 0
     private var saidContinue = false
 
-    public init(limits: AdminLimits = .standard) { self.limits = limits }
+    package init(limits: AdminLimits = .standard) { self.limits = limits }
 
     /// Bytes held for the request under way and those behind it.
-    @inlinable public var heldBytes: Int { storage.count - start }
+    @inlinable package var heldBytes: Int { storage.count - start }
 
     /// A request has begun and is not complete: its sender owes us bytes.
-    public var isMidRequest: Bool {
+    package var isMidRequest: Bool {
         if case .done = phase { return false }
         return heldBytes > 0
     }
 
     /// The head is there, and bytes of the body are missing.
-    public var isInBody: Bool {
+    package var isInBody: Bool {
         switch phase {
         case .body, .chunkSize, .chunkData, .chunkEnd, .trailer: true
         case .head, .done, .failed: false
@@ -82,7 +82,7 @@ public struct RequestParser: Sendable {
     }
 
     /// Adds what has arrived. Ranges of the last request stay valid.
-    @inlinable public mutating func append(contentsOf bytes: some Collection<UInt8>) {
+    @inlinable package mutating func append(contentsOf bytes: some Collection<UInt8>) {
         if start > 0 { closeUp() }
         storage.append(contentsOf: bytes)
     }
@@ -99,7 +99,7 @@ public struct RequestParser: Sendable {
     }
 
     /// The next request, as far as the bytes reach. The last one's ranges are void after this.
-    public mutating func next() -> Step {
+    package mutating func next() -> Step {
         while true {
             switch phase {
             case .done: finish()
@@ -522,12 +522,12 @@ public struct RequestParser: Sendable {
     // MARK: What was found
 
     /// The bytes of a range of the last request.
-    public func bytes(_ range: ByteRange) -> ArraySlice<UInt8> {
+    package func bytes(_ range: ByteRange) -> ArraySlice<UInt8> {
         storage[start + range.start..<start + range.end]
     }
 
     /// The bytes of a range of the last request as text, for messages.
-    public func text(_ range: ByteRange) -> String { String(decoding: bytes(range), as: UTF8.self) }
+    package func text(_ range: ByteRange) -> String { String(decoding: bytes(range), as: UTF8.self) }
 }
 
 extension HTTPSyntax {

@@ -1,5 +1,5 @@
 /// Why bytes are no response; the connection they came on is of no more use.
-public enum ResponseFault: Error, Hashable, Sendable {
+package enum ResponseFault: Error, Hashable, Sendable {
     case statusLineMalformed
     case headTooLarge
     case headerMalformed
@@ -9,7 +9,7 @@ public enum ResponseFault: Error, Hashable, Sendable {
     /// It ended in the middle of a response.
     case cutShort
 
-    public var detail: String {
+    package var detail: String {
         switch self {
         case .statusLineMalformed: "the answer does not begin as HTTP/1.1; check that this is an admin port"
         case .headTooLarge: "the answer's header is too large; check that this is an admin port"
@@ -23,20 +23,20 @@ public enum ResponseFault: Error, Hashable, Sendable {
 }
 
 /// The beginning of a response, with places in the parser's bytes. Valid until the parser's next step.
-public struct ResponseHead: Hashable, Sendable {
-    public internal(set) var status = 0
+package struct ResponseHead: Hashable, Sendable {
+    package internal(set) var status = 0
     /// The header fields, with their line ends.
-    public internal(set) var fields = ByteRange.none
+    package internal(set) var fields = ByteRange.none
     /// How long the body is, where that was said.
-    public internal(set) var length: Int?
-    public internal(set) var isChunked = false
+    package internal(set) var length: Int?
+    package internal(set) var isChunked = false
     /// The connection ends with this response.
-    public internal(set) var closes = false
+    package internal(set) var closes = false
 }
 
 /// Takes the bytes of responses as they come and gives heads, pieces of bodies and ends.
-public struct ResponseParser: Sendable {
-    public enum Step: Hashable, Sendable {
+package struct ResponseParser: Sendable {
+    package enum Step: Hashable, Sendable {
         case needsMore
         case head(ResponseHead)
         /// The next bytes of the body, at most what has arrived.
@@ -66,9 +66,9 @@ public struct ResponseParser: Sendable {
     /// The next response answers a HEAD request: whatever its header says, no body follows.
     private var hasNoBody = false
 
-    public init(limits: AdminLimits = .standard) { headBytesMax = limits.headBytesMax }
+    package init(limits: AdminLimits = .standard) { headBytesMax = limits.headBytesMax }
 
-    @inlinable public mutating func append(contentsOf bytes: some Collection<UInt8>) {
+    @inlinable package mutating func append(contentsOf bytes: some Collection<UInt8>) {
         if start > 0 { closeUp() }
         storage.append(contentsOf: bytes)
     }
@@ -84,13 +84,13 @@ public struct ResponseParser: Sendable {
     }
 
     /// Says before a response that it will have no body.
-    public mutating func expectNoBody() { hasNoBody = true }
+    package mutating func expectNoBody() { hasNoBody = true }
 
     /// A response is under way.
-    public var isMidResponse: Bool { if case .line = phase { storage.count > start } else { true } }
+    package var isMidResponse: Bool { if case .line = phase { storage.count > start } else { true } }
 
     /// The other side ended the connection. For a body without a length that is its end.
-    public mutating func finish() -> Step {
+    package mutating func finish() -> Step {
         switch phase {
         case .untilEnd:
             phase = .done
@@ -100,7 +100,7 @@ public struct ResponseParser: Sendable {
         }
     }
 
-    public mutating func next() -> Step {
+    package mutating func next() -> Step {
         while true {
             start += position
             scanned = max(0, scanned - position)
@@ -140,8 +140,9 @@ public struct ResponseParser: Sendable {
     }
 
     private mutating func lineFeed(from: Int) -> Int? {
-        let at = HTTPSyntax.lineFeed(
-            in: storage.span, from: start + max(scanned, from), to: storage.count) - start
+        let at =
+            HTTPSyntax.lineFeed(
+                in: storage.span, from: start + max(scanned, from), to: storage.count) - start
         scanned = at
         return at < storage.count - start ? at : nil
     }
@@ -201,7 +202,9 @@ public struct ResponseParser: Sendable {
     ) -> ResponseFault? {
         let end = start + feed - 1
         // HTTP/1.x SP digit digit digit
-        if end - start < 12 || !HTTPSyntax.matches(bytes, start, start + 7, Name.version) { return .statusLineMalformed }
+        if end - start < 12 || !HTTPSyntax.matches(bytes, start, start + 7, Name.version) {
+            return .statusLineMalformed
+        }
         guard bytes[start + 8] == HTTPSyntax.space, let status = HTTPSyntax.decimal(bytes, start + 9, start + 12),
             status >= 100
         else { return .statusLineMalformed }
@@ -288,10 +291,10 @@ public struct ResponseParser: Sendable {
     }
 
     /// The bytes of a range of the last step.
-    public func bytes(_ range: ByteRange) -> ArraySlice<UInt8> { storage[start + range.start..<start + range.end] }
+    package func bytes(_ range: ByteRange) -> ArraySlice<UInt8> { storage[start + range.start..<start + range.end] }
 
     /// The value of a header field; `name` is in lower case.
-    public func value(of name: String, in head: ResponseHead) -> String? {
+    package func value(of name: String, in head: ResponseHead) -> String? {
         let wanted = Array(name.utf8)
         let bytes = storage.span
         var at = start + head.fields.start

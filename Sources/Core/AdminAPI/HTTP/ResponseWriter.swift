@@ -3,16 +3,16 @@ internal import FleetModel
 
 /// Writes answers as HTTP/1.1 behind whatever a buffer holds. An answer to a write allocates nothing but what the buffer
 /// grows by.
-public enum ResponseWriter {
+package enum ResponseWriter {
     /// How the answer is to be framed.
-    public struct Frame: Hashable, Sendable {
+    package struct Frame: Hashable, Sendable {
         /// The request was HEAD: the header only.
-        public var isHead = false
+        package var isHead = false
         /// The client speaks HTTP/1.0: a stream ends with the connection.
-        public var isOldVersion = false
+        package var isOldVersion = false
         /// Say that the connection ends.
-        public var closes = false
-        public init(isHead: Bool = false, isOldVersion: Bool = false, closes: Bool = false) {
+        package var closes = false
+        package init(isHead: Bool = false, isOldVersion: Bool = false, closes: Bool = false) {
             self.isHead = isHead
             self.isOldVersion = isOldVersion
             self.closes = closes
@@ -20,7 +20,7 @@ public enum ResponseWriter {
     }
 
     /// `date` is the value of the Date field; empty leaves it out.
-    public static func write(
+    package static func write(
         _ response: AdminResponse, _ frame: Frame, date: [UInt8], into out: inout [UInt8]
     ) {
         if response.status == 200 {
@@ -94,7 +94,7 @@ public enum ResponseWriter {
     }
 
     /// One piece of a stream; an empty one writes nothing, since it would end the stream.
-    public static func writePiece(_ bytes: [UInt8], _ frame: Frame, into out: inout [UInt8]) {
+    package static func writePiece(_ bytes: [UInt8], _ frame: Frame, into out: inout [UInt8]) {
         if bytes.isEmpty || frame.isHead { return }
         if frame.isOldVersion {
             out.append(contentsOf: bytes)
@@ -107,12 +107,12 @@ public enum ResponseWriter {
     }
 
     /// The proper end of a stream. One that breaks off is told by the end of the connection without it.
-    public static func writeEnd(_ frame: Frame, into out: inout [UInt8]) {
+    package static func writeEnd(_ frame: Frame, into out: inout [UInt8]) {
         if !frame.isOldVersion && !frame.isHead { out.append(contentsOf: Text.lastChunk) }
     }
 
     /// The interim answer to a client that waits with its body.
-    public static func writeContinue(into out: inout [UInt8]) { out.append(contentsOf: Text.proceed) }
+    package static func writeContinue(into out: inout [UInt8]) { out.append(contentsOf: Text.proceed) }
 
     /// A revision as users write it: `index.slot`.
     static func append(_ revision: Revision, _ out: inout [UInt8]) {
@@ -146,9 +146,9 @@ public enum ResponseWriter {
 }
 
 /// The value of a Date field.
-public enum HTTPDate {
+package enum HTTPDate {
     /// Seconds since 1970 as RFC 9110 5.6.7 wants them.
-    public static func bytes(unixSeconds: Int64) -> [UInt8] {
+    package static func bytes(unixSeconds: Int64) -> [UInt8] {
         let days = unixSeconds >= 0 ? unixSeconds / 86_400 : 0
         let second = unixSeconds >= 0 ? unixSeconds % 86_400 : 0
         // Days since 0000-03-01, in eras of 400 years, so that the leap day is the last of its year.

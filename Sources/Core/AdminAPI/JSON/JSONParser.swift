@@ -1,5 +1,5 @@
 /// Reads one JSON value out of bytes of which nothing is trusted; strict RFC 8259, within bounds.
-public struct JSONParser {
+package struct JSONParser {
     private let bytes: ArraySlice<UInt8>
     private let depthMax: Int
     private let valuesMax: Int
@@ -7,7 +7,7 @@ public struct JSONParser {
     private var values = 0
 
     /// The value that all of `bytes` spell.
-    public static func parse(
+    package static func parse(
         _ bytes: ArraySlice<UInt8>, limits: AdminLimits = .standard
     ) throws(JSONFault) -> JSONValue {
         if bytes.count > limits.jsonBodyBytesMax {
@@ -17,7 +17,7 @@ public struct JSONParser {
     }
 
     /// The same for answers, which the caller has bounded.
-    public static func parse(
+    package static func parse(
         _ bytes: ArraySlice<UInt8>, depthMax: Int, valuesMax: Int
     ) throws(JSONFault) -> JSONValue {
         var parser = JSONParser(bytes: bytes, depthMax: depthMax, valuesMax: valuesMax)

@@ -1,5 +1,5 @@
 /// A JSON value (RFC 8259). An object keeps its members in the order in which they were written.
-public indirect enum JSONValue: Hashable, Sendable {
+package indirect enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
     /// A number without fraction and exponent that fits.
@@ -10,18 +10,18 @@ public indirect enum JSONValue: Hashable, Sendable {
     case object([JSONMember])
 
     /// The value of a member; nil when this is no object or has no such member.
-    public subscript(name: String) -> JSONValue? {
+    package subscript(name: String) -> JSONValue? {
         if case .object(let members) = self { members.first { $0.name == name }?.value } else { nil }
     }
 
-    public var text: String? { if case .string(let text) = self { text } else { nil } }
-    public var integer: Int64? { if case .integer(let number) = self { number } else { nil } }
-    public var bool: Bool? { if case .bool(let bool) = self { bool } else { nil } }
-    public var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
-    public var members: [JSONMember]? { if case .object(let members) = self { members } else { nil } }
+    package var text: String? { if case .string(let text) = self { text } else { nil } }
+    package var integer: Int64? { if case .integer(let number) = self { number } else { nil } }
+    package var bool: Bool? { if case .bool(let bool) = self { bool } else { nil } }
+    package var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
+    package var members: [JSONMember]? { if case .object(let members) = self { members } else { nil } }
 
     /// What kind of value it is, for messages.
-    public var kindName: String {
+    package var kindName: String {
         switch self {
         case .null: "null"
         case .bool: "a boolean"
@@ -35,18 +35,18 @@ public indirect enum JSONValue: Hashable, Sendable {
 }
 
 /// One member of a JSON object.
-public struct JSONMember: Hashable, Sendable {
-    public var name: String
-    public var value: JSONValue
-    public init(_ name: String, _ value: JSONValue) {
+package struct JSONMember: Hashable, Sendable {
+    package var name: String
+    package var value: JSONValue
+    package init(_ name: String, _ value: JSONValue) {
         self.name = name
         self.value = value
     }
 }
 
 /// Why text is no JSON that is accepted here, and where.
-public struct JSONFault: Error, Hashable, Sendable, CustomStringConvertible {
-    public enum Reason: Hashable, Sendable {
+package struct JSONFault: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Reason: Hashable, Sendable {
         case tooLarge(Int)
         case tooDeep(Int)
         case tooManyValues(Int)
@@ -61,11 +61,11 @@ public struct JSONFault: Error, Hashable, Sendable, CustomStringConvertible {
         case trailing
     }
 
-    public var reason: Reason
+    package var reason: Reason
     /// Bytes from the beginning.
-    public var offset: Int
+    package var offset: Int
 
-    public var description: String {
+    package var description: String {
         let what =
             switch reason {
             case .tooLarge(let most): "it is too large; send at most \(most) bytes"

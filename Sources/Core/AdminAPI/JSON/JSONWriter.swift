@@ -1,67 +1,67 @@
 /// Writes JSON piece by piece behind whatever a buffer holds; commas come by themselves.
-public struct JSONWriter {
-    public private(set) var bytes: [UInt8]
+package struct JSONWriter {
+    package private(set) var bytes: [UInt8]
     private let begin: Int
 
     /// Takes a buffer over, to be given back by `finish`.
-    public init(appendingTo bytes: consuming [UInt8] = []) {
+    package init(appendingTo bytes: consuming [UInt8] = []) {
         begin = bytes.count
         self.bytes = bytes
     }
 
     /// Everything that was written, behind what was there.
-    public consuming func finish() -> [UInt8] { bytes }
+    package consuming func finish() -> [UInt8] { bytes }
 
-    public mutating func beginObject() { open("{") }
-    public mutating func endObject() { bytes.append(UInt8(ascii: "}")) }
-    public mutating func beginArray() { open("[") }
-    public mutating func endArray() { bytes.append(UInt8(ascii: "]")) }
+    package mutating func beginObject() { open("{") }
+    package mutating func endObject() { bytes.append(UInt8(ascii: "}")) }
+    package mutating func beginArray() { open("[") }
+    package mutating func endArray() { bytes.append(UInt8(ascii: "]")) }
 
     /// Ends a line of JSON lines; the next value begins a new one.
-    public mutating func endLine() { bytes.append(UInt8(ascii: "\n")) }
+    package mutating func endLine() { bytes.append(UInt8(ascii: "\n")) }
 
-    public mutating func name(_ name: String) {
+    package mutating func name(_ name: String) {
         string(name)
         bytes.append(UInt8(ascii: ":"))
     }
 
-    public mutating func string(_ text: String) {
+    package mutating func string(_ text: String) {
         separate()
         bytes.append(UInt8(ascii: "\""))
         for byte in text.utf8 { escape(byte) }
         bytes.append(UInt8(ascii: "\""))
     }
 
-    public mutating func integer(_ number: Int64) {
+    package mutating func integer(_ number: Int64) {
         separate()
         if number < 0 { bytes.append(UInt8(ascii: "-")) }
         bytes.append(decimal: number.magnitude)
     }
 
     /// A number up to 2^53 is exact for every reader, a larger one for some.
-    public mutating func integer(_ number: UInt64) {
+    package mutating func integer(_ number: UInt64) {
         separate()
         bytes.append(decimal: number)
     }
 
     /// What is not finite becomes null: JSON has no word for it.
-    public mutating func number(_ number: Double) {
+    package mutating func number(_ number: Double) {
         separate()
         bytes.append(text: number.isFinite ? "\(number)" : "null")
     }
 
-    public mutating func bool(_ bool: Bool) {
+    package mutating func bool(_ bool: Bool) {
         separate()
         bytes.append(text: bool ? "true" : "false")
     }
 
-    public mutating func null() {
+    package mutating func null() {
         separate()
         bytes.append(text: "null")
     }
 
     /// A string of base64.
-    public mutating func base64(_ value: some Collection<UInt8>) {
+    package mutating func base64(_ value: some Collection<UInt8>) {
         separate()
         bytes.append(UInt8(ascii: "\""))
         Base64.encode(value, into: &bytes)
@@ -69,20 +69,20 @@ public struct JSONWriter {
     }
 
     /// A string of percent-encoded bytes, slashes as they are: what may stand in a URL's path and query.
-    public mutating func percent(_ value: some Collection<UInt8>) {
+    package mutating func percent(_ value: some Collection<UInt8>) {
         separate()
         bytes.append(UInt8(ascii: "\""))
         PercentCoding.encode(value, keepsSlashes: true, into: &bytes)
         bytes.append(UInt8(ascii: "\""))
     }
 
-    public mutating func strings(_ texts: [String]) {
+    package mutating func strings(_ texts: [String]) {
         beginArray()
         for text in texts { string(text) }
         endArray()
     }
 
-    public mutating func value(_ value: JSONValue) {
+    package mutating func value(_ value: JSONValue) {
         switch value {
         case .null: null()
         case .bool(let value): bool(value)
@@ -135,7 +135,7 @@ public struct JSONWriter {
 
 extension JSONValue {
     /// The value as text without spaces.
-    public var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var writer = JSONWriter()
         writer.value(self)
         return writer.finish()

@@ -1,17 +1,17 @@
 /// The members of a JSON object that crosses the admin port: what is checked when it is read, and what OpenAPI says.
-public struct Shape: Hashable, Sendable {
-    public var name: String
-    public var fields: [Field]
+package struct Shape: Hashable, Sendable {
+    package var name: String
+    package var fields: [Field]
 
-    public init(_ name: String, _ fields: [Field]) {
+    package init(_ name: String, _ fields: [Field]) {
         self.name = name
         self.fields = fields
     }
 }
 
 /// One member of a shape.
-public struct Field: Hashable, Sendable {
-    public indirect enum Kind: Hashable, Sendable {
+package struct Field: Hashable, Sendable {
+    package indirect enum Kind: Hashable, Sendable {
         case string, integer, number, boolean, strings
         /// A string of base64.
         case bytes
@@ -19,12 +19,12 @@ public struct Field: Hashable, Sendable {
         case objects(Shape)
     }
 
-    public var name: String
-    public var kind: Kind
-    public var isRequired: Bool
-    public var summary: String
+    package var name: String
+    package var kind: Kind
+    package var isRequired: Bool
+    package var summary: String
 
-    public init(_ name: String, _ kind: Kind, isRequired: Bool = true, _ summary: String) {
+    package init(_ name: String, _ kind: Kind, isRequired: Bool = true, _ summary: String) {
         self.name = name
         self.kind = kind
         self.isRequired = isRequired
@@ -58,12 +58,12 @@ public struct Field: Hashable, Sendable {
 }
 
 /// A JSON object that fits a shape: every required member is there and every member is of its kind.
-public struct ShapedObject: Hashable, Sendable {
-    public let json: JSONValue
+package struct ShapedObject: Hashable, Sendable {
+    package let json: JSONValue
 
     /// Checks `json` against a shape. A request must not have members that the shape does not know; an answer may, since a
     /// newer server says more.
-    public init(_ json: JSONValue, _ shape: Shape, isStrict: Bool) throws(Problem) {
+    package init(_ json: JSONValue, _ shape: Shape, isStrict: Bool) throws(Problem) {
         guard let members = json.members else {
             throw Problem(.malformed, "the body is \(json.kindName); send an object of \(shape.memberNames)")
         }
@@ -83,16 +83,16 @@ public struct ShapedObject: Hashable, Sendable {
         self.json = json
     }
 
-    public func optionalText(_ name: String) -> String? { json[name]?.text }
-    public func text(_ name: String) -> String { json[name]?.text ?? "" }
-    public func optionalInteger(_ name: String) -> Int64? { json[name]?.integer }
-    public func integer(_ name: String) -> Int64 { json[name]?.integer ?? 0 }
-    public func unsigned(_ name: String) -> UInt64 { UInt64(max(0, integer(name))) }
-    public func bool(_ name: String) -> Bool { json[name]?.bool ?? false }
-    public func strings(_ name: String) -> [String] { (json[name]?.elements ?? []).compactMap(\.text) }
-    public func bytes(_ name: String) -> [UInt8] { Base64.decode(text(name).utf8) ?? [] }
+    package func optionalText(_ name: String) -> String? { json[name]?.text }
+    package func text(_ name: String) -> String { json[name]?.text ?? "" }
+    package func optionalInteger(_ name: String) -> Int64? { json[name]?.integer }
+    package func integer(_ name: String) -> Int64 { json[name]?.integer ?? 0 }
+    package func unsigned(_ name: String) -> UInt64 { UInt64(max(0, integer(name))) }
+    package func bool(_ name: String) -> Bool { json[name]?.bool ?? false }
+    package func strings(_ name: String) -> [String] { (json[name]?.elements ?? []).compactMap(\.text) }
+    package func bytes(_ name: String) -> [UInt8] { Base64.decode(text(name).utf8) ?? [] }
 
-    public func objects<T: Shaped>(_ name: String) throws(Problem) -> [T] {
+    package func objects<T: Shaped>(_ name: String) throws(Problem) -> [T] {
         var found: [T] = []
         for element in json[name]?.elements ?? [] {
             found.append(try T(ShapedObject(element, T.shape, isStrict: false)))
@@ -106,7 +106,7 @@ extension Shape {
 }
 
 /// A value that crosses the admin port as a JSON object.
-public protocol Shaped: Hashable, Sendable {
+package protocol Shaped: Hashable, Sendable {
     static var shape: Shape { get }
     /// The members, those that are not there left out. A test holds them to the shape.
     var members: [JSONMember] { get }
@@ -114,10 +114,10 @@ public protocol Shaped: Hashable, Sendable {
 }
 
 extension Shaped {
-    public var json: JSONValue { .object(members) }
+    package var json: JSONValue { .object(members) }
 
     /// Reads an answer's body.
-    public init(body: ArraySlice<UInt8>) throws(Problem) {
+    package init(body: ArraySlice<UInt8>) throws(Problem) {
         let json: JSONValue
         do throws(JSONFault) {
             json = try JSONParser.parse(body, depthMax: 32, valuesMax: 1 << 20)

@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Who asks, as the certificate or the token proved it.
-public enum Principal: Hashable, Sendable, CustomStringConvertible {
+package enum Principal: Hashable, Sendable, CustomStringConvertible {
     case anonymous
     /// A person's or a program's certificate.
     case `operator`(String)
@@ -10,7 +10,7 @@ public enum Principal: Hashable, Sendable, CustomStringConvertible {
     /// A bearer token, by its id.
     case token(String)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .anonymous: "nobody"
         case .operator(let name): "operator \(name)"
@@ -21,7 +21,7 @@ public enum Principal: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// What somebody may do. A principal may have several, and may do what one of them allows.
-public enum Role: Hashable, Sendable {
+package enum Role: Hashable, Sendable {
     case admin
     case `operator`
     case viewer
@@ -31,7 +31,7 @@ public enum Role: Hashable, Sendable {
     case node
 
     /// What an administrator writes: `admin`, `operator`, `viewer`, `space:NAME:read`, `space:NAME:write`.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         switch text {
         case "admin": self = .admin
         case "operator": self = .operator
@@ -45,7 +45,7 @@ public enum Role: Hashable, Sendable {
         }
     }
 
-    public var text: String {
+    package var text: String {
         switch self {
         case .admin: "admin"
         case .operator: "operator"
@@ -57,7 +57,7 @@ public enum Role: Hashable, Sendable {
 }
 
 /// What a request wants to do, as far as permission goes.
-public enum Action: Hashable, Sendable {
+package enum Action: Hashable, Sendable {
     /// Health and the document that describes the port: for everyone.
     case ask
     /// The metrics, for everyone where the setting says so.
@@ -79,7 +79,7 @@ public enum Action: Hashable, Sendable {
     case recover
 
     /// What it is called in a refusal.
-    public var name: String {
+    package var name: String {
         switch self {
         case .ask: "ask for the health"
         case .measure: "read the metrics"
@@ -101,8 +101,8 @@ public enum Action: Hashable, Sendable {
 }
 
 /// The one table of who may do what.
-public enum Access {
-    public enum Verdict: Hashable, Sendable {
+package enum Access {
+    package enum Verdict: Hashable, Sendable {
         case allowed
         /// Nobody has proved who asks.
         case unauthenticated
@@ -110,7 +110,7 @@ public enum Access {
     }
 
     /// Judges an action of somebody with these roles.
-    public static func judge(
+    package static func judge(
         _ action: Action, _ principal: Principal, roles: [Role], metricsAreOpen: Bool = false
     ) -> Verdict {
         switch action {
@@ -147,7 +147,7 @@ public enum Access {
     }
 
     /// The answer to a refusal.
-    public static func problem(_ verdict: Verdict, _ action: Action, _ principal: Principal) -> Problem? {
+    package static func problem(_ verdict: Verdict, _ action: Action, _ principal: Principal) -> Problem? {
         switch verdict {
         case .allowed: nil
         case .unauthenticated:
@@ -164,9 +164,9 @@ public enum Access {
 }
 
 /// The rule for names of spaces, nodes and tokens.
-public enum ObjectName {
+package enum ObjectName {
     /// 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
-    public static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
+    package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
         let copy = Array(bytes.prefix(AdminLimits.nameBytesMax + 1))
         return isValid(copy.span, 0, copy.count)
     }

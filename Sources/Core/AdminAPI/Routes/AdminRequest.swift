@@ -1,8 +1,8 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 
 /// How fresh a read must be.
-public enum ReadMode: Hashable, Sendable {
+package enum ReadMode: Hashable, Sendable {
     /// It sees every write that was acknowledged before it began.
     case linearizable
     /// It may miss what was acknowledged in the last `within`; any replica answers at once, or says that it can't.
@@ -10,7 +10,7 @@ public enum ReadMode: Hashable, Sendable {
 }
 
 /// What a request asks for, checked as far as it can be without the cluster.
-public enum AdminRequest: Hashable, Sendable {
+package enum AdminRequest: Hashable, Sendable {
     case health
     case ready
     case metrics
@@ -52,7 +52,7 @@ public enum AdminRequest: Hashable, Sendable {
     indirect case setBackupSchedule(BackupSchedule)
     indirect case recover(Recovery)
 
-    public var operation: Operation {
+    package var operation: Operation {
         switch self {
         case .health: .health
         case .ready: .ready
@@ -91,7 +91,7 @@ public enum AdminRequest: Hashable, Sendable {
     }
 
     /// What permission it needs.
-    public var action: Action {
+    package var action: Action {
         switch self {
         case .health, .ready, .document: .ask
         case .metrics: .measure
@@ -112,7 +112,7 @@ public enum AdminRequest: Hashable, Sendable {
     }
 
     /// Its answer is a stream.
-    public var isStream: Bool {
+    package var isStream: Bool {
         switch self {
         case .watch, .backup: true
         default: false
@@ -121,14 +121,14 @@ public enum AdminRequest: Hashable, Sendable {
 }
 
 /// A request with what belongs to it whatever it asks for.
-public struct AdminCall: Hashable, Sendable {
-    public var request: AdminRequest
+package struct AdminCall: Hashable, Sendable {
+    package var request: AdminRequest
     /// What makes a retry harmless; a write's is in its command already.
-    public var idempotencyKey: IdempotencyKey?
+    package var idempotencyKey: IdempotencyKey?
     /// Answer with the header only.
-    public var isHead: Bool
+    package var isHead: Bool
 
-    public init(_ request: AdminRequest, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false) {
+    package init(_ request: AdminRequest, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false) {
         self.request = request
         self.idempotencyKey = idempotencyKey
         self.isHead = isHead

@@ -1,7 +1,7 @@
 /// The OpenAPI 3.1 document of the admin port, written from the table of routes.
-public enum OpenAPIDocument {
+package enum OpenAPIDocument {
     /// `version` is the program's.
-    public static func bytes(version: String) -> [UInt8] {
+    package static func bytes(version: String) -> [UInt8] {
         var writer = JSONWriter()
         writer.beginObject()
         writer.name("openapi")
@@ -93,7 +93,8 @@ public enum OpenAPIDocument {
         writer.endObject()
     }
 
-    private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue {
+    private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue
+    {
         var members = [
             JSONMember("name", name), JSONMember("in", place), JSONMember("required", place == "path"),
             JSONMember("schema", schema),

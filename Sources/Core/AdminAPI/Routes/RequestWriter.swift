@@ -2,17 +2,17 @@ internal import ClusterBase
 internal import FleetModel
 
 /// Writes requests as HTTP/1.1 behind whatever a buffer holds: the other half of `Router`.
-public struct RequestWriter: Sendable {
+package struct RequestWriter: Sendable {
     private let fixedFields: [UInt8]
 
     /// `host` is the server's name and port; a bearer token goes along with every request.
-    public init(host: String, bearerToken: String? = nil) {
+    package init(host: String, bearerToken: String? = nil) {
         var fields = Array(" HTTP/1.1\r\nhost: \(host)".utf8)
         if let bearerToken { fields.append(text: "\r\nauthorization: Bearer \(bearerToken)") }
         fixedFields = fields
     }
 
-    public func write(_ call: AdminCall, into out: inout [UInt8]) {
+    package func write(_ call: AdminCall, into out: inout [UInt8]) {
         let route = call.request.operation
         let method = call.isHead ? .head : Self.method(of: route)
         out.append(text: method.name)

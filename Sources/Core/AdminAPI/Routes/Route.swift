@@ -1,5 +1,5 @@
 /// The name of what a route does, in clients' code as in the OpenAPI document.
-public enum Operation: String, Hashable, Sendable, CaseIterable {
+package enum Operation: String, Hashable, Sendable, CaseIterable {
     case health, ready, metrics, document
     case putKey, getKey, deleteKey, listKeys
     case listSpaces, createSpace, getSpace, deleteSpace, moveSpace
@@ -15,27 +15,27 @@ public enum Operation: String, Hashable, Sendable, CaseIterable {
 
 /// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI
 /// document is written from it.
-public struct Route: Hashable, Sendable {
+package struct Route: Hashable, Sendable {
     /// A parameter of the query. None is required.
-    public struct Parameter: Hashable, Sendable {
-        public var name: String
-        public var kind: Field.Kind
-        public var summary: String
-        public init(_ name: String, _ kind: Field.Kind, _ summary: String) {
+    package struct Parameter: Hashable, Sendable {
+        package var name: String
+        package var kind: Field.Kind
+        package var summary: String
+        package init(_ name: String, _ kind: Field.Kind, _ summary: String) {
             self.name = name
             self.kind = kind
             self.summary = summary
         }
     }
 
-    public enum Body: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         case none
         /// Any bytes, whatever their media type.
         case bytes
         case json(Shape)
     }
 
-    public enum Answer: Hashable, Sendable {
+    package enum Answer: Hashable, Sendable {
         case json(Shape)
         /// Any bytes, text among them.
         case raw(MediaType)
@@ -44,22 +44,22 @@ public struct Route: Hashable, Sendable {
     }
 
     /// Who may ask at all; what they may do is judged by the request's action.
-    public enum Security: Hashable, Sendable {
+    package enum Security: Hashable, Sendable {
         case open
         case setting
         case principal
     }
 
-    public var operation: Operation
-    public var method: HTTPMethod
+    package var operation: Operation
+    package var method: HTTPMethod
     /// `/v1/kv/{space}/{key}`; a last parameter called `key` takes the rest, slashes and all.
-    public var path: String
-    public var summary: String
-    public var security = Security.principal
-    public var query: [Parameter] = []
-    public var body = Body.none
-    public var status = 200
-    public var answer: Answer
+    package var path: String
+    package var summary: String
+    package var security = Security.principal
+    package var query: [Parameter] = []
+    package var body = Body.none
+    package var status = 200
+    package var answer: Answer
 
     init(
         _ operation: Operation, _ method: HTTPMethod, _ path: String, _ summary: String,
@@ -78,7 +78,7 @@ public struct Route: Hashable, Sendable {
     }
 
     /// The names of the path's parameters.
-    public var parameters: [String] {
+    package var parameters: [String] {
         path.split(separator: "/").filter { $0.hasPrefix("{") }.map { String($0.dropFirst().dropLast()) }
     }
 }
@@ -91,7 +91,7 @@ extension Route {
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
-    public static let all: [Route] = fixed + keys + spaces + nodes + cluster
+    package static let all: [Route] = fixed + keys + spaces + nodes + cluster
 
     private static let fixed = [
         Route(

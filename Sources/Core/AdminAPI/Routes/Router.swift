@@ -3,7 +3,7 @@ internal import FleetModel
 
 /// Makes typed requests of parsed ones. The routes of keys are found by hand, since everything else is rare; a test holds
 /// them to the table.
-public struct Router: Sendable {
+package struct Router: Sendable {
     private enum Segment: Hashable, Sendable {
         case literal([UInt8])
         case parameter
@@ -19,7 +19,7 @@ public struct Router: Sendable {
     private let limits: AdminLimits
     private let table: [(route: Route, segments: [Segment])]
 
-    public init(limits: AdminLimits = .standard) {
+    package init(limits: AdminLimits = .standard) {
         self.limits = limits
         table = Route.all.map { route in
             (
@@ -32,7 +32,7 @@ public struct Router: Sendable {
     }
 
     /// The call that the parser's last request makes, or the problem to answer with. A problem of 405 comes with `allow`.
-    public func call(_ parser: RequestParser, _ head: RequestHead) throws(Refusal) -> AdminCall {
+    package func call(_ parser: RequestParser, _ head: RequestHead) throws(Refusal) -> AdminCall {
         do throws(Problem) {
             var key: IdempotencyKey?
             if head.idempotencyKey.isThere {
@@ -61,11 +61,11 @@ public struct Router: Sendable {
     }
 
     /// Why there is no call.
-    public struct Refusal: Error, Hashable, Sendable {
-        public var problem: Problem
-        public var allow: [HTTPMethod]
+    package struct Refusal: Error, Hashable, Sendable {
+        package var problem: Problem
+        package var allow: [HTTPMethod]
 
-        public var response: AdminResponse {
+        package var response: AdminResponse {
             var response = AdminResponse(problem)
             response.allow = allow
             return response
@@ -183,7 +183,8 @@ public struct Router: Sendable {
         guard let revision = Revision(text: text[...]) else {
             throw Problem(
                 .malformed,
-                "prev-revision is no revision; send index.slot as Muster-Revision says it, or 0 for a key that is not there")
+                "prev-revision is no revision; send index.slot as Muster-Revision says it, or 0 for a key that is not there"
+            )
         }
         return .revision(revision)
     }
@@ -191,7 +192,8 @@ public struct Router: Sendable {
     private func readMode(_ query: Query) throws(Problem) -> ReadMode {
         guard let text = query["stale"] else { return .linearizable }
         guard let within = Nanoseconds(text: text[...]), within <= limits.staleMax else {
-            throw Problem(.malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
+            throw Problem(
+                .malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
         }
         return .stale(within: within)
     }

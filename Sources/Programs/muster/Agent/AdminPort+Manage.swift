@@ -14,7 +14,8 @@ import TLSSession
 
 extension AdminPort {
     func manage(_ call: AdminCall, _ principal: Principal, _ ticket: Ticket) {
-        let asker = Asker(name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket)
+        let asker = Asker(
+            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket)
         switch call.request {
         case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
         case .space(let name):
@@ -212,7 +213,8 @@ extension AdminPort {
         case .admin: role = .administrator
         case .operator: role = .writer
         case .viewer: role = .reader
-        default: return fail(asker.ticket, .malformed, "an API token's role is admin, operator or viewer; name one of them")
+        default:
+            return fail(asker.ticket, .malformed, "an API token's role is admin, operator or viewer; name one of them")
         }
         let hash = Crypto.sha256(Array(text.utf8))
         let name = "token-" + Fingerprints.short(hash)
@@ -287,11 +289,13 @@ extension AdminPort {
             let other = agent.view.node(named: about.name)
             let isAgain = other?.about.key == about.key
             guard let known, !known.isRevoked else {
-                return fail(ticket, .unauthenticated, "the token is unknown or revoked; create one with `muster token create`")
+                return fail(
+                    ticket, .unauthenticated, "the token is unknown or revoked; create one with `muster token create`")
             }
             guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
                 return fail(
-                    ticket, .unauthenticated, "the token has expired or is used up; create one with `muster token create`")
+                    ticket, .unauthenticated,
+                    "the token has expired or is used up; create one with `muster token create`")
             }
             if let other, !isAgain, other.state == .active {
                 return fail(
@@ -357,7 +361,8 @@ extension AdminPort {
                 .distrustAuthority(fingerprint: old.fingerprint), asker, "the old authority is trusted no more")
         }
         guard agent.authority != nil else {
-            return fail(asker.ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
+            return fail(
+                asker.ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
         }
         let made: CertificateAuthority
         do throws(TLSFailure) {
@@ -374,7 +379,8 @@ extension AdminPort {
             agent.authority = made
             change(
                 .signWithAuthority(fingerprint: fingerprint), asker,
-                "a new authority signs now; ask again when `muster cert list` shows that it signed every node's certificate")
+                "a new authority signs now; ask again when `muster cert list` shows that it signed every node's certificate"
+            )
         }
     }
 
@@ -409,7 +415,8 @@ extension AdminPort {
         }
         let last = agent.engine.inspect(group) { raft, _ in (raft.commit, raft.epoch) }
         guard let (commit, epoch) = last else {
-            return fail(asker.ticket, .notFound, "this node has no replica of the group; ask one that has, the newest one")
+            return fail(
+                asker.ticket, .notFound, "this node has no replica of the group; ask one that has, the newest one")
         }
         agent.request(.forceRecovery(group)) { [self] outcome in
             guard case .accepted = outcome else { return answer(asker.ticket, AdminResponse(outcome)) }

@@ -36,8 +36,10 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private static func context(_ agent: Agent) throws(AgentFailure) -> TLSContext {
         do throws(TLSFailure) {
             return try TLSContext(
-                side: .server, identity: TLSIdentity(chain: agent.identity.chain + agent.signers, key: agent.identity.key),
-                trust: .authorities(agent.authorities), clientCertificate: .optional, protocols: AdminSettings.protocols)
+                side: .server,
+                identity: TLSIdentity(chain: agent.identity.chain + agent.signers, key: agent.identity.key),
+                trust: .authorities(agent.authorities), clientCertificate: .optional, protocols: AdminSettings.protocols
+            )
         } catch {
             throw AgentFailure("TLS of the admin port can't be set up: \(error.message)")
         }
@@ -62,7 +64,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
             // Before this node knows the root, its own kind may ask for the health and nothing else.
             return agent.view.node(node).map { $0.state != .removed } ?? false ? [.node] : []
         case .operator(let name), .token(let name):
-            guard let known = agent.view.operators.first(where: { $0.name == name }), !hasExpired(known) else { return [] }
+            guard let known = agent.view.operators.first(where: { $0.name == name }), !hasExpired(known) else {
+                return []
+            }
             switch known.role {
             case .reader: return [.viewer]
             case .writer: return [.operator]
@@ -102,9 +106,12 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private var readiness: AdminResponse {
         guard agent.view.through != nil else {
             return AdminResponse(
-                Problem(.unavailable, "this node has not heard of the root yet; see that a majority of its voters is up"))
+                Problem(
+                    .unavailable, "this node has not heard of the root yet; see that a majority of its voters is up"))
         }
-        let leaderless = agent.engine.groups.filter { agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false }
+        let leaderless = agent.engine.groups.filter {
+            agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false
+        }
         guard leaderless.isEmpty else {
             return AdminResponse(Problem(.unavailable, "groups without a leader here: \(leaderless.count)"))
         }
@@ -118,7 +125,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
         if agent.isSpaceLow {
             return answer(
                 ticket,
-                AdminResponse(Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
+                AdminResponse(
+                    Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
         }
         agent.request(.command(group, command.encoded())) { [self] outcome in answer(ticket, AdminResponse(outcome)) }
     }

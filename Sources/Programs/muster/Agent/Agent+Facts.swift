@@ -40,7 +40,8 @@ extension Agent {
         let role = placed.map { $0.isLeaving ? "leaving" : $0.part == .voter ? "voter" : "standby" } ?? "member"
         let isHere = node.id == self.node || network.isLinked(node.id)
         let state =
-            node.isDraining ? "draining" : node.state == .joining ? "joining" : isHere ? "up" : "not reachable from here"
+            node.isDraining
+            ? "draining" : node.state == .joining ? "joining" : isHere ? "up" : "not reachable from here"
         return NodeInfo(
             name: node.name, node: node.id.rawValue, region: node.about.locality.region, zone: node.about.locality.zone,
             rack: node.about.locality.rack, address: node.about.peerAddress, adminAddress: node.about.adminAddress,
@@ -104,7 +105,8 @@ extension Agent {
 
     func metrics(_ port: AdminPort) -> Metrics {
         var metrics = Metrics()
-        metrics.add("muster_build_info", .gauge, "The running program.", UInt64(1), [Metrics.Label("version", Agent.version)])
+        metrics.add(
+            "muster_build_info", .gauge, "The running program.", UInt64(1), [Metrics.Label("version", Agent.version)])
         let groups = groupInfos
         func perGroup(_ name: String, _ help: String, _ value: (GroupInfo) -> UInt64) {
             for group in groups {
@@ -132,8 +134,10 @@ extension Agent {
         metrics.add("muster_admin_requests_total", .counter, "Requests to the admin port.", port.counters.requests)
         metrics.add("muster_admin_connections", .gauge, "Open connections.", UInt64(port.connectionCount))
         let suspicions = engine.liveness.counters
-        metrics.add("muster_suspicions_total", .counter, "Times that a node was held for dead.", UInt64(suspicions.suspicions))
-        metrics.add("muster_own_pauses_total", .counter, "Times that this process stood still.", UInt64(suspicions.ownPauses))
+        metrics.add(
+            "muster_suspicions_total", .counter, "Times that a node was held for dead.", UInt64(suspicions.suspicions))
+        metrics.add(
+            "muster_own_pauses_total", .counter, "Times that this process stood still.", UInt64(suspicions.ownPauses))
         metrics.add(
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)
@@ -148,7 +152,8 @@ extension Problem {
         case .refused(let refusal): self.init(refusal)
         case .unknown:
             self.init(
-                .outcomeUnknown, "another leader took over, and the change may have taken effect or not; look, then ask again")
+                .outcomeUnknown,
+                "another leader took over, and the change may have taken effect or not; look, then ask again")
         case .applied, .read, .accepted: self.init(.internal, "the answer was not of the kind that was asked for")
         }
     }
@@ -161,7 +166,8 @@ extension Problem {
             .unknownAuthority:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
-        case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken, .alreadyPlaced,
+        case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,
+            .alreadyPlaced,
             .nodeHasReplica, .alreadyFounded:
             kind = .alreadyExists
         case .requestReused: kind = .retryUnknown
@@ -205,7 +211,9 @@ extension [UInt8] {
         guard digits.count % 2 == 0 else { return nil }
         self.init()
         for at in stride(from: 0, to: digits.count, by: 2) {
-            guard let byte = UInt8(String(decoding: digits[at...(at + 1)], as: UTF8.self), radix: 16) else { return nil }
+            guard let byte = UInt8(String(decoding: digits[at...(at + 1)], as: UTF8.self), radix: 16) else {
+                return nil
+            }
             append(byte)
         }
     }

@@ -51,7 +51,8 @@ extension Agent {
         rememberPeers()
         trustAuthorities()
         if view.node(node)?.state == .removed {
-            log.error("this node was removed from the cluster; to come back it joins again with an empty data directory")
+            log.error(
+                "this node was removed from the cluster; to come back it joins again with an empty data directory")
             stop(.removed)
         }
         controlAt = loop.now
@@ -76,7 +77,9 @@ extension Agent {
         let known = authorities.map(\.fingerprint.bytes).sorted { $0.lexicographicallyPrecedes($1) }
         if wanted == known || wanted.isEmpty { return }
         let certificates = view.authorities.compactMap { try? Certificate(der: $0.certificate) }
-        guard certificates.count == wanted.count else { return log.error("the root holds an authority that can't be read") }
+        guard certificates.count == wanted.count else {
+            return log.error("the root holds an authority that can't be read")
+        }
         authorities = certificates
         keep { () throws(AgentFailure) in try files.write("authorities.pem", certificates.map(\.pem).joined()) }
         useCertificates("the cluster's authorities changed")

@@ -211,7 +211,10 @@ final class Agent: TurnOwner {
         engine.handle(.directory(Directory([.init(group: .root, nodes: files.peers().map(\.node))])), now: loop.now)
         log.info(
             "node \(node) runs",
-            ["cluster": cluster, "name": settings.nodeName, "version": Agent.version, "groups": "\(engine.groups.count)"])
+            [
+                "cluster": cluster, "name": settings.nodeName, "version": Agent.version,
+                "groups": "\(engine.groups.count)",
+            ])
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
         admin.close()
@@ -306,7 +309,8 @@ final class Agent: TurnOwner {
         case .space(let isLow, let text):
             isSpaceLow = isLow
             if isLow {
-                log.warning("the disk is nearly full: clients' writes are refused until there is space", ["space": text])
+                log.warning(
+                    "the disk is nearly full: clients' writes are refused until there is space", ["space": text])
             } else {
                 log.info("there is space again", ["space": text])
             }

@@ -1,5 +1,4 @@
 import ClusterBase
-
 import NodePorts
 import NodeStorage
 import PeerTransport

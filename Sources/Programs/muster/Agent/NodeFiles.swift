@@ -130,7 +130,9 @@ struct NodeFiles {
     /// The signing authority, if this node holds its key.
     func authority() throws(AgentFailure) -> CertificateAuthority? {
         guard has("authority.sealed") else { return nil }
-        let (pem, sealed, secret) = (try text("authority.pem"), try read("authority.sealed"), try text("authority.secret"))
+        let (pem, sealed, secret) = (
+            try text("authority.pem"), try read("authority.sealed"), try text("authority.secret")
+        )
         do throws(TLSFailure) {
             return try CertificateAuthority(
                 certificate: Certificate(pem: pem), wrappedKey: sealed, SecretKey(text: secret))

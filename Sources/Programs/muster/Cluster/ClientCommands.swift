@@ -39,7 +39,8 @@ struct ClientCommands {
         let files = NodeFiles(path: folder)
         guard files.has("ca.pem") else {
             throw AgentFailure(
-                "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY.")
+                "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY."
+            )
         }
         do throws(TLSFailure) {
             let trust = try Certificate.list(pem: String(decoding: Muster.read(folder + "/ca.pem"), as: UTF8.self))
@@ -112,7 +113,8 @@ struct ClientCommands {
                         acceptsLoss: invocation.has("accept-loss"))))
         case "space create":
             return try show(
-                .createSpace(SpaceCreation(name: word("SPACE"), replicas: invocation.integer("replicas").map(Int64.init))))
+                .createSpace(
+                    SpaceCreation(name: word("SPACE"), replicas: invocation.integer("replicas").map(Int64.init))))
         case "space list": return try show(.spaces)
         case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: invocation.texts("to"))))
         case "space delete": return try show(.deleteSpace(word("SPACE")))
@@ -270,7 +272,8 @@ struct ClientCommands {
         case .string(let text): return .text(text)
         case .bool(let bool): return .boolean(bool)
         case .integer(let number) where isTime(name):
-            return number <= 0 ? .none : .text(String(AgentLog.text(wallNanoseconds: number * 1_000_000_000).dropLast(5)) + "Z")
+            return number <= 0
+                ? .none : .text(String(AgentLog.text(wallNanoseconds: number * 1_000_000_000).dropLast(5)) + "Z")
         case .integer(let number): return .integer(Int(number))
         case .number(let number): return .text("\(number)")
         case .array(let elements): return .texts(elements.map { $0.text ?? "…" })

@@ -20,7 +20,8 @@ enum ClusterCommands {
             Option("token", .text("TOKEN"), variable: "MUSTER_TOKEN", help: "an API token instead of a certificate"),
             Option("output", .choice(["table", "json"]), letter: "o", help: "how to print answers (default table)"),
             Option(
-                "timeout", .duration(.milliseconds(100)...(.seconds(600))), help: "how long to wait for an answer (default 10s)"),
+                "timeout", .duration(.milliseconds(100)...(.seconds(600))),
+                help: "how long to wait for an answer (default 10s)"),
         ],
         commands: node + cluster + spaces + keys + tools)
 
@@ -35,7 +36,9 @@ enum ClusterCommands {
                 Option("cluster-name", .text("NAME"), help: "what people call the cluster (default muster)"),
                 Option("start", help: "run the agent afterwards (default; --no-start leaves it)"),
             ],
-            examples: [.init("muster init --node-data /var/lib/muster --peer-listen 10.0.0.1:7471", "on the first host")]),
+            examples: [
+                .init("muster init --node-data /var/lib/muster --peer-listen 10.0.0.1:7471", "on the first host")
+            ]),
         Command(
             "join", summary: "add this host to a cluster",
             details: """
@@ -44,7 +47,9 @@ enum ClusterCommands {
                 """,
             arguments: [Argument("TOKEN", help: "from `muster token create`")],
             options: configOptions + [Option("start", help: "run the agent afterwards")],
-            examples: [.init("muster join mst1_… --node-data /var/lib/muster --peer-listen 10.0.0.2:7471", "on another host")]),
+            examples: [
+                .init("muster join mst1_… --node-data /var/lib/muster --peer-listen 10.0.0.2:7471", "on another host")
+            ]),
         Command(
             "agent", summary: "run this host's node",
             options: configOptions + [
@@ -78,12 +83,14 @@ enum ClusterCommands {
                 Option("role", .choice(["admin", "operator", "viewer"]), help: "make an API token with this role"),
                 Option("uses", .integer(1...10_000), help: "how many hosts may join with it (default 1)"),
                 Option(
-                    "expires", .duration(.seconds(60)...(.seconds(31_536_000))), help: "until when it is good (default 3h)"),
+                    "expires", .duration(.seconds(60)...(.seconds(31_536_000))),
+                    help: "until when it is good (default 3h)"),
                 Option("note", .text("TEXT"), help: "what it is for"),
             ],
             examples: [.init("muster token create --uses 2", "two hosts may join with it")]),
         Command("token list", summary: "list tokens, without their secrets"),
-        Command("token revoke", summary: "make a token void", arguments: [Argument("ID", help: "from `muster token list`")]),
+        Command(
+            "token revoke", summary: "make a token void", arguments: [Argument("ID", help: "from `muster token list`")]),
         Command(
             "leader transfer", summary: "hand leadership of a group to another node",
             options: [
@@ -112,12 +119,17 @@ enum ClusterCommands {
     private static let spaces: [Command] = [
         Command(
             "space create", summary: "make a key space", arguments: [Argument("SPACE", help: "its name")],
-            options: [Option("replicas", .integer(1...15), help: "how many nodes vote in it (default 3, as nodes allow)")]),
+            options: [
+                Option("replicas", .integer(1...15), help: "how many nodes vote in it (default 3, as nodes allow)")
+            ]),
         Command("space list", summary: "list the key spaces"),
         Command(
             "space move", summary: "move a space to other nodes", arguments: [Argument("SPACE", help: "its name")],
-            options: [Option("to", .text("NODE"), isRepeated: true, isRequired: true, help: "a node that is to hold it")]),
-        Command("space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")]),
+            options: [
+                Option("to", .text("NODE"), isRepeated: true, isRequired: true, help: "a node that is to hold it")
+            ]),
+        Command(
+            "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")]),
     ]
 
     private static let keys: [Command] = [
@@ -128,7 +140,9 @@ enum ClusterCommands {
                 Argument("VALUE", isOptional: true, help: "the value; standard input if left out"),
             ],
             options: [
-                Option("revision", .text("REV"), help: "only if the key's last change is this one; 0: only if it is not there")
+                Option(
+                    "revision", .text("REV"),
+                    help: "only if the key's last change is this one; 0: only if it is not there")
             ],
             examples: [.init("muster kv put config greeting hello", "")]),
         Command(

@@ -85,10 +85,12 @@ struct NodeCommands {
     /// Others must be able to reach what this node calls itself.
     private func checkAddresses() throws {
         for (key, advertised, listened) in [
-            ("peer", settings.peerAdvertise, settings.peerListen), ("admin", settings.adminAdvertise, settings.adminListen),
+            ("peer", settings.peerAdvertise, settings.peerListen),
+            ("admin", settings.adminAdvertise, settings.adminListen),
         ] where (advertised ?? listened).isWildcard {
             throw AgentFailure(
-                "Other hosts can't connect to '\(advertised ?? listened)'; name this host's address with --\(key)-advertise.")
+                "Other hosts can't connect to '\(advertised ?? listened)'; name this host's address with --\(key)-advertise."
+            )
         }
     }
 
@@ -119,7 +121,8 @@ struct NodeCommands {
             addresses: names.addresses, now: now)
         let adminKey = try PrivateKey.make()
         let admin = try authority.issue(
-            CertificateRequest(key: adminKey, commonName: "admin"), identity: .operator(cluster: cluster, name: "admin"),
+            CertificateRequest(key: adminKey, commonName: "admin"),
+            identity: .operator(cluster: cluster, name: "admin"),
             now: now)
 
         let founding = RootCommand.Founding(
@@ -129,7 +132,8 @@ struct NodeCommands {
                 fingerprint: certificate.fingerprint.bytes, issuer: authority.certificate.fingerprint.bytes,
                 expiresAt: LogTime(UInt64(certificate.notAfter) * 1_000)),
             authority: Authority(
-                fingerprint: authority.certificate.fingerprint.bytes, certificate: authority.certificate.der, signs: true,
+                fingerprint: authority.certificate.fingerprint.bytes, certificate: authority.certificate.der,
+                signs: true,
                 since: LogTime(UInt64(now) * 1_000)),
             administrator: Operator(
                 name: "admin", role: .administrator, kind: .certificate, credential: admin.fingerprint.bytes))
@@ -144,7 +148,8 @@ struct NodeCommands {
         try operatorFiles.write("key.pem", adminKey.pem(), isSecret: true)
         try operatorFiles.write("address", (settings.adminAdvertise ?? settings.adminListen).description + "\n")
         try files.keep(authority)
-        try files.write("founding", RootCommand(request: Crypto.randomBytes(16), by: "init", .found(founding)).encoded())
+        try files.write(
+            "founding", RootCommand(request: Crypto.randomBytes(16), by: "init", .found(founding)).encoded())
         try writeIdentity(key, certificate, [authority.certificate])
         Console.complain(
             "The cluster \(cluster) begins with this node. The first operator's certificate is in "
@@ -304,7 +309,9 @@ struct NodeCommands {
             arguments.append(nil)
             defer { for argument in arguments { free(argument) } }
             let result = posix_spawn(&child, "/proc/self/exe", nil, nil, arguments, environ)
-            guard result == 0 else { throw AgentFailure("Can't start the agent: \(String(cString: strerror(result))).") }
+            guard result == 0 else {
+                throw AgentFailure("Can't start the agent: \(String(cString: strerror(result))).")
+            }
             Supervisor.child = child
             signal(SIGTERM) { _ in kill(Supervisor.child, SIGTERM) }
             signal(SIGINT) { _ in kill(Supervisor.child, SIGTERM) }
@@ -314,7 +321,9 @@ struct NodeCommands {
             let code = status >> 8 & 0xFF
             if signalNumber == 0 && code != Agent.End.storage.rawValue { exit(code) }
             if signalNumber == SIGTERM || signalNumber == SIGINT { return .success }
-            Console.complain("muster: the agent ended (\(signalNumber != 0 ? "signal \(signalNumber)" : "code \(code)")); it is started again")
+            Console.complain(
+                "muster: the agent ended (\(signalNumber != 0 ? "signal \(signalNumber)" : "code \(code)")); it is started again"
+            )
             sleep(1)
         }
     }
