@@ -45,18 +45,18 @@ final class TestPeer: PeerNetworkDelegate {
     var breaks: [LinkBreak] = []
     var brokenAt: Instant?
     var facts: LinkFacts?
-    var requests: [(ForwardedRequest, [UInt8])] = []
+    var requests: [(PeerQuestion, [UInt8])] = []
     var outcomes: [(RequestID, RequestOutcome)] = []
     var notes: [PeerNote] = []
     var onFrame: ((PeerFrame) -> Void)?
-    var onRequest: ((ForwardedRequest, [UInt8]) -> Void)?
+    var onRequest: ((PeerQuestion, [UInt8]) -> Void)?
 
     private final class Proxy: PeerNetworkDelegate {
         weak var peer: TestPeer?
         func received(_ frame: PeerFrame) { peer?.received(frame) }
         func linkUp(_ node: NodeID, _ facts: LinkFacts) { peer?.linkUp(node, facts) }
         func linkBroken(_ node: NodeID, _ how: LinkBreak) { peer?.linkBroken(node, how) }
-        func received(_ request: ForwardedRequest, _ bytes: [UInt8]) { peer?.received(request, bytes) }
+        func received(_ request: PeerQuestion, _ bytes: [UInt8]) { peer?.received(request, bytes) }
         func answered(_ request: RequestID, _ outcome: RequestOutcome) { peer?.answered(request, outcome) }
         func noted(_ note: PeerNote) { peer?.noted(note) }
     }
@@ -109,7 +109,7 @@ final class TestPeer: PeerNetworkDelegate {
         breaks.append(how)
         if brokenAt == nil { brokenAt = SystemClock.now }
     }
-    func received(_ request: ForwardedRequest, _ bytes: [UInt8]) {
+    func received(_ request: PeerQuestion, _ bytes: [UInt8]) {
         requests.append((request, bytes))
         onRequest?(request, bytes)
     }

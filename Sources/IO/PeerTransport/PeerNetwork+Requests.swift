@@ -26,12 +26,12 @@ extension PeerNetwork {
     }
 
     /// Answers a request of another node. Without the connection that it came over, nobody waits for it any more.
-    package func answer(_ request: ForwardedRequest, _ bytes: [UInt8]) {
+    package func answer(_ request: PeerQuestion, _ bytes: [UInt8]) {
         guard let connection = open(request) else { return }
         connection.say(.answer, PeerAnswer(id: request.number, bytes: bytes))
     }
 
-    private func open(_ request: ForwardedRequest) -> PeerConnection? {
+    private func open(_ request: PeerQuestion) -> PeerConnection? {
         guard let connection = known(request.node)?.control, connection.serial == request.connection,
             connection.requestsOpen > 0
         else { return nil }
@@ -47,7 +47,7 @@ extension PeerNetwork {
             return connection.say(.answer, PeerAnswer(id: request.id, isOverloaded: true))
         }
         connection.requestsOpen += 1
-        let id = ForwardedRequest(node: node, number: request.id, connection: connection.serial)
+        let id = PeerQuestion(node: node, number: request.id, connection: connection.serial)
         delegate?.received(id, request.bytes)
     }
 

@@ -12,7 +12,7 @@ package protocol PeerNetworkDelegate: AnyObject {
     /// The node's connection ended, or nobody listens there. At once, and once each.
     func linkBroken(_ node: NodeID, _ how: LinkBreak)
     /// Another node asks; answered by `PeerNetwork.answer`, or never.
-    func received(_ request: ForwardedRequest, _ bytes: [UInt8])
+    func received(_ request: PeerQuestion, _ bytes: [UInt8])
     /// What became of a request; exactly once for each that was sent.
     func answered(_ request: RequestID, _ outcome: RequestOutcome)
     /// For the log.
@@ -43,7 +43,7 @@ package struct RequestID: Hashable, Sendable {
 }
 
 /// A request of another node to this one.
-package struct ForwardedRequest: Hashable, Sendable {
+package struct PeerQuestion: Hashable, Sendable {
     package let node: NodeID
     let number: UInt64
     let connection: UInt64

@@ -1,7 +1,7 @@
 internal import COpenSSL
 
 /// An ECDSA P-256 key. It never prints itself; its PEM form is the caller's to keep secret.
-package final class PrivateKey: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
+package final class PrivateKey: @unchecked Sendable {  // Never changes; OpenSSL counts atomically.
     let pointer: OpaquePointer
 
     init(owning pointer: OpaquePointer) { self.pointer = pointer }

@@ -41,7 +41,7 @@ package enum ClientCertificate: Sendable {
 /// that began under the old one keep it. Any thread may use it.
 ///
 /// There are no session tickets: a resumed session skips the certificate, with which a removed node would stay known.
-package final class TLSContext: @unchecked Sendable {  // Never changes after init; OpenSSL counts references atomically.
+package final class TLSContext: @unchecked Sendable {  // Never changes; OpenSSL counts atomically.
     package enum Side: Sendable {
         case client
         case server

@@ -13,7 +13,7 @@ import TLSSession
 /// The admin port of a running node: carries out what the server hands on, with the engine's help.
 final class AdminPort: AdminHandler, AdminAuthority {
     unowned let agent: Agent
-    private var server: AdminServer!  // Made last in init, since it has this port as its handler.
+    private var serverMade: AdminServer?
     /// Streams of changes, by ticket.
     var watches: [Watch] = []
     private var isDrained = false
@@ -27,10 +27,17 @@ final class AdminPort: AdminHandler, AdminAuthority {
         settings.version = Agent.version
         settings.limits.drainTimeout = agent.settings.drainTime
         _ = try agent.listen(agent.settings.adminListen, for: "the admin port") { address throws(SystemError) in
-            server = try AdminServer(
+            let server = try AdminServer(
                 agent.loop, on: address, context: context, authority: self, handler: self, settings: settings)
+            serverMade = server
             return server.address
         }
+    }
+
+    /// Made at the end of `init`, since it has this port as its handler.
+    private var server: AdminServer {
+        guard let serverMade else { preconditionFailure("the admin port's server is not made yet") }
+        return serverMade
     }
 
     private static func context(_ agent: Agent) throws(AgentFailure) -> TLSContext {

@@ -72,7 +72,7 @@ extension Agent: PeerNetworkDelegate {
         }
     }
 
-    func received(_ request: PeerTransport.ForwardedRequest, _ bytes: [UInt8]) {
+    func received(_ request: PeerQuestion, _ bytes: [UInt8]) {
         guard let asked = try? NodeRequest(serialized: bytes), let body = asked.body else {
             return reply(request, refusal: "this request is not understood here; upgrade this node")
         }
@@ -99,7 +99,7 @@ extension Agent: PeerNetworkDelegate {
         }
     }
 
-    private func reply(_ request: PeerTransport.ForwardedRequest, refusal: String) {
+    private func reply(_ request: PeerQuestion, refusal: String) {
         network.answer(request, NodeAnswer(version: 1, refusal: refusal).serialized())
     }
 

@@ -52,8 +52,8 @@ final class Agent: TurnOwner {
     private let writer: LogWriter
     private let flusher: StateFlusher
     private var watch: DirectoryWatch?
-    var network: PeerNetwork!  // Made last in init, since it has the agent as its delegate.
-    var admin: AdminPort!  // The same.
+    private var networkMade: PeerNetwork?
+    private var adminMade: AdminPort?
 
     var identity: TLSIdentity
     var authorities: [Certificate]
@@ -73,6 +73,8 @@ final class Agent: TurnOwner {
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]
     var controlPending: [UInt64: (RequestOutcome) -> Void] = [:]
 
+    private let watchdog = ServiceManager.watchdog
+    private var watchdogAt = Instant.origin
     private(set) var isSpaceLow = false
     private(set) var alarms: [String] = []
     private(set) var end: End?
@@ -146,9 +148,10 @@ final class Agent: TurnOwner {
         peers.featureLevel = Agent.level
         peers.bulkBytesPerSecond = settings.bulkBytesPerSecond
         let (server, client) = try peerContexts()
-        network = PeerNetwork(
+        let network = PeerNetwork(
             loop, settings: peers, server: server, client: client, seed: seed ^ 0x5EED, codec: LZ4FrameCodec(),
             delegate: self, judge: { _, _ in .accept })
+        networkMade = network
         network.setJudge { [unowned self] in self.judge($0, $1) }
         network.setPeers(
             files.peers().compactMap { known in
@@ -159,7 +162,7 @@ final class Agent: TurnOwner {
         _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
             try network.listen(on: address)
         }
-        admin = try AdminPort(self)
+        adminMade = try AdminPort(self)
     }
 
     func listen(
@@ -199,6 +202,18 @@ final class Agent: TurnOwner {
 
     static func text(of cluster: [UInt8]) -> String {
         cluster.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
+    /// Made at the end of `init`, since it has the agent as its delegate.
+    var network: PeerNetwork {
+        guard let networkMade else { preconditionFailure("the network of node \(node) is not made yet") }
+        return networkMade
+    }
+
+    /// The same.
+    var admin: AdminPort {
+        guard let adminMade else { preconditionFailure("the admin port of node \(node) is not made yet") }
+        return adminMade
     }
 
     // MARK: Running
@@ -265,6 +280,7 @@ final class Agent: TurnOwner {
         // What peers sent may still lie unread: no verdict about them is reached before it is.
         if turn.isDrained && engine.deadline <= turn.now { engine.handle(.tick, now: turn.now) }
         if clockAt <= turn.now { tellClock() }
+        tellManager(turn.now)
         if controlAt <= turn.now { control() }
         admin.tendWatches()
         settle()
@@ -288,6 +304,13 @@ final class Agent: TurnOwner {
     private func tellClock() {
         clockAt = loop.now + .seconds(10)
         engine.handle(.wallClock(wallTime), now: loop.now)
+    }
+
+    /// A loop that turns is what the watchdog wants to see.
+    private func tellManager(_ now: Instant) {
+        guard let watchdog, now >= watchdogAt else { return }
+        watchdogAt = now + watchdog
+        ServiceManager.tell("WATCHDOG=1")
     }
 
     var wallTime: LogTime { LogTime(UInt64(max(0, SystemClock.wallNanoseconds / 1_000_000))) }
