@@ -48,11 +48,6 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout", "Controllers",
         ]),
-    Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
-    Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
-    Room(
-        name: "NodeStorage", layer: .io,
-        imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
@@ -176,11 +171,6 @@ let package = Package(
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
-        tests(
-            "AdminHTTPTests",
-            [
-                "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
-            ]),
         tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),

@@ -178,7 +178,7 @@ func waits(_ loop: EventLoop, _ location: SourceLocation = #_sourceLocation, _ i
 }
 
 /// A client with a node's certificate that says what the test wants.
-final class RawPeer: SecureConnectionDelegate {
+final class RawPeer {
     let loop: EventLoop
     let node: UInt64
     var connection: SecureConnection?
@@ -187,9 +187,22 @@ final class RawPeer: SecureConnectionDelegate {
     private var dialer: Dialer?
     private var input: [UInt8] = []
 
+    /// A connection keeps its delegate while it stands; this lets the peer end with its test.
+    private final class Proxy: SecureConnectionDelegate {
+        weak var peer: RawPeer?
+        func established(_ connection: SecureConnection) {}
+        func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
+            peer?.received(bytes, from: from, to: to)
+            return to - from
+        }
+        func closed(_ connection: SecureConnection, _ reason: CloseReason) { peer?.closed = reason }
+    }
+    private let proxy = Proxy()
+
     init(_ loop: EventLoop, _ node: UInt64, to peer: TestPeer, hello: PeerHello? = nil, saysHello: Bool = true) throws {
         self.loop = loop
         self.node = node
+        proxy.peer = self
         let context = try Keys.context(.client, node: node)
         var settings = SecureConnectionSettings()
         settings.socket.receiveBufferBytes = 64 << 10
@@ -200,7 +213,7 @@ final class RawPeer: SecureConnectionDelegate {
             }
             do {
                 self.connection = try SecureConnection(
-                    loop, socket, peer.address, context: context, settings: settings, delegate: self)
+                    loop, socket, peer.address, context: context, settings: settings, delegate: self.proxy)
             } catch { Issue.record(error) }
         }
         waits(loop) { self.connection?.isEstablished ?? false }
@@ -223,18 +236,12 @@ final class RawPeer: SecureConnectionDelegate {
         #expect(connection?.write(writer.bytes) == true)
     }
 
-    func established(_ connection: SecureConnection) {}
-
-    func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
+    private func received(_ bytes: [UInt8], from: Int, to: Int) {
         input.append(contentsOf: bytes[from..<to])
-        if answer == nil, input.count >= 12 {
-            let count = Int(input[0]) | Int(input[1]) << 8
-            if input[8] == 2, input.count >= 12 + count {
-                answer = try? PeerHelloAnswer(serialized: Array(input[12..<(12 + count)]))
-            }
+        guard answer == nil, input.count >= 12 else { return }
+        let count = Int(input[0]) | Int(input[1]) << 8
+        if input[8] == 2, input.count >= 12 + count {
+            answer = try? PeerHelloAnswer(serialized: Array(input[12..<(12 + count)]))
         }
-        return to - from
     }
-
-    func closed(_ connection: SecureConnection, _ reason: CloseReason) { closed = reason }
 }

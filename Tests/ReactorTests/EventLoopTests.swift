@@ -67,6 +67,7 @@ import Testing
         #expect(turn.isDrained)
 
         let mailbox = loop.makeMailbox(of: Int.self, itemsMax: 4) { log.order.append("mail \($0)") }
+        defer { loop.removeMailboxes() }
         log.order = []
         owner.deadline = deadline + .seconds(100)
         owner.flushes = true

@@ -162,5 +162,6 @@ final class Echo: ReadinessHandler, FlushHandler {
         watch = nil
         socket = nil
         isOver = true
+        onReady = nil
     }
 }

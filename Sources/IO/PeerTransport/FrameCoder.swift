@@ -65,7 +65,8 @@ enum FrameCoder {
         writer.fixed64(0)
         writer.fixed32(UInt32(kind.rawValue))
         encode(&writer)
-        output = writer.finish()
+        // Consumed here: a second owner would cost a copy of the whole output at the next store.
+        output = (consume writer).finish()
         let isCompressed = seal(&output, from: start, codec, compressFrom)
         return (output.count - start - headerBytes, isCompressed)
     }

@@ -112,7 +112,6 @@ extension PeerNetwork {
     // MARK: The other side speaks first
 
     func take(_ hello: PeerHello, _ connection: PeerConnection) {
-        strangers.removeAll { $0 === connection }
         let node = NodeID(hello.node)
         connection.node = node
         connection.lane = hello.lane
@@ -128,6 +127,8 @@ extension PeerNetwork {
             connection.say(.helloAnswer, answer(refusal, reason, frames: 0))
             return connection.leave(reason)
         }
+        // One that is refused stays a stranger until it is gone.
+        strangers.removeAll { $0 === connection }
         let frames = min(hello.framesNewest, FrameCoder.frameVersion)
         connection.facts = LinkFacts(
             incarnation: connection.incarnation, featureLevel: hello.featureLevel, frames: frames, isDialed: false,
