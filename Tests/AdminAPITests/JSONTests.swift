@@ -29,26 +29,31 @@ private func randomValue(_ random: inout PRNG, _ depth: Int) -> JSONValue {
         }
     }
 
-    @Test(arguments: [
-        ("0", .integer(0)), ("-0", .integer(0)), (" 12 ", .integer(12)), ("1.5e2", .number(150)), ("1E-2", .number(0.01)),
-        ("9223372036854775807", .integer(.max)), ("9223372036854775808", .number(9_223_372_036_854_775_808)),
-        ("\"\\u00e9\\ud83d\\ude00\\/\\b\"", .string("é😀/\u{8}")), ("[]", .array([])), ("{ }", .object([])),
-        ("[1,[true,null]]", .array([.integer(1), .array([.bool(true), .null])])),
-        ("{\"a\":{\"b\":\"\"}}", .object([JSONMember("a", .object([JSONMember("b", .string(""))]))])),
-    ] as [(String, JSONValue)])
+    @Test(
+        arguments: [
+            ("0", .integer(0)), ("-0", .integer(0)), (" 12 ", .integer(12)), ("1.5e2", .number(150)),
+            ("1E-2", .number(0.01)),
+            ("9223372036854775807", .integer(.max)), ("9223372036854775808", .number(9_223_372_036_854_775_808)),
+            ("\"\\u00e9\\ud83d\\ude00\\/\\b\"", .string("é😀/\u{8}")), ("[]", .array([])), ("{ }", .object([])),
+            ("[1,[true,null]]", .array([.integer(1), .array([.bool(true), .null])])),
+            ("{\"a\":{\"b\":\"\"}}", .object([JSONMember("a", .object([JSONMember("b", .string(""))]))])),
+        ] as [(String, JSONValue)])
     func `what the standard allows is read`(_ text: String, _ value: JSONValue) throws {
         #expect(try parse(text) == value)
     }
 
-    @Test(arguments: [
-        ("", .ended), ("{", .ended), ("[1", .ended), ("\"a", .ended), ("[1,]", .unexpected(93)), ("{\"a\":1,}", .unexpected(125)),
-        ("{a:1}", .unexpected(97)), ("{\"a\" 1}", .unexpected(49)), ("tru", .ended), ("trux", .unexpected(120)),
-        ("01", .numberMalformed), ("-", .numberMalformed), ("1.", .numberMalformed), (".5", .unexpected(46)),
-        ("1e", .numberMalformed), ("+1", .unexpected(43)), ("1e999", .numberTooLarge), ("NaN", .unexpected(78)),
-        ("\"\n\"", .stringControl), ("\"\\x\"", .stringEscape), ("\"\\ud800\"", .stringEscape),
-        ("\"\\udc00\"", .stringEscape), ("\"\\ud800\\u0041\"", .stringEscape), ("\"\\u12\"", .stringEscape),
-        ("{\"a\":1,\"a\":2}", .memberRepeated("a")), ("1 2", .trailing), ("{}x", .trailing), ("'a'", .unexpected(39)),
-    ] as [(String, JSONFault.Reason)])
+    @Test(
+        arguments: [
+            ("", .ended), ("{", .ended), ("[1", .ended), ("\"a", .ended), ("[1,]", .unexpected(93)),
+            ("{\"a\":1,}", .unexpected(125)),
+            ("{a:1}", .unexpected(97)), ("{\"a\" 1}", .unexpected(49)), ("tru", .ended), ("trux", .unexpected(120)),
+            ("01", .numberMalformed), ("-", .numberMalformed), ("1.", .numberMalformed), (".5", .unexpected(46)),
+            ("1e", .numberMalformed), ("+1", .unexpected(43)), ("1e999", .numberTooLarge), ("NaN", .unexpected(78)),
+            ("\"\n\"", .stringControl), ("\"\\x\"", .stringEscape), ("\"\\ud800\"", .stringEscape),
+            ("\"\\udc00\"", .stringEscape), ("\"\\ud800\\u0041\"", .stringEscape), ("\"\\u12\"", .stringEscape),
+            ("{\"a\":1,\"a\":2}", .memberRepeated("a")), ("1 2", .trailing), ("{}x", .trailing),
+            ("'a'", .unexpected(39)),
+        ] as [(String, JSONFault.Reason)])
     func `what it does not allow is refused with its reason`(_ text: String, _ reason: JSONFault.Reason) {
         #expect(throws: (any Error).self) { try parse(text) }
         do throws(JSONFault) { _ = try parse(text) } catch { #expect(error.reason == reason, "\(text)") }

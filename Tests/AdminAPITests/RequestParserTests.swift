@@ -51,7 +51,8 @@ private let get = "GET /v1/status HTTP/1.1\r\nHost: a\r\n"
 
 @Suite struct RequestParserTests {
     @Test func `a request is found in its bytes`() {
-        let found = parseAll("PUT /v1/kv/a/b%2Fc?prev-revision=1.2 HTTP/1.1\r\nhOST: x\r\nContent-Length:  3 \r\n\r\nabc")
+        let found = parseAll(
+            "PUT /v1/kv/a/b%2Fc?prev-revision=1.2 HTTP/1.1\r\nhOST: x\r\nContent-Length:  3 \r\n\r\nabc")
         #expect(
             found == [
                 .request(
@@ -61,10 +62,11 @@ private let get = "GET /v1/status HTTP/1.1\r\nHost: a\r\n"
             ])
     }
 
-    @Test(arguments: [
-        ("", nil), ("Connection: close\r\n", true), ("Connection: x , CLOSE\r\n", true),
-        ("Connection: keep-alive\r\n", false), ("Connection: closed\r\n", false),
-    ] as [(String, Bool?)])
+    @Test(
+        arguments: [
+            ("", nil), ("Connection: close\r\n", true), ("Connection: x , CLOSE\r\n", true),
+            ("Connection: keep-alive\r\n", false), ("Connection: closed\r\n", false),
+        ] as [(String, Bool?)])
     func `connection close is heard`(_ field: String, _ closes: Bool?) {
         guard case .request(let found)? = parseAll(get + field + "\r\n").first else { return #expect(Bool(false)) }
         #expect(found.closes == closes ?? false)
@@ -100,56 +102,60 @@ private let get = "GET /v1/status HTTP/1.1\r\nHost: a\r\n"
         #expect(parseAll("\r\n\r\n" + get + "\r\n") == [.fault(.requestLineMalformed)])
     }
 
-    @Test(arguments: [
-        ("GET / HTTP/1.1\nHost: a\r\n\r\n", .bareLineFeed), (get + "A: b\nC: d\r\n\r\n", .bareLineFeed),
-        (get + "\n", .bareLineFeed), ("\n", .bareLineFeed),
-        ("GET /  HTTP/1.1\r\n", .requestLineMalformed), ("GET  / HTTP/1.1\r\n", .requestLineMalformed),
-        ("GET /\r\n", .requestLineMalformed), ("/ HTTP/1.1\r\n", .requestLineMalformed),
-        (" GET / HTTP/1.1\r\n", .requestLineMalformed), ("GET / HTTP/1.1 \r\n", .requestLineMalformed),
-        ("GET / http/1.1\r\n", .requestLineMalformed), ("GET / HTTX/1.1\r\n", .requestLineMalformed),
-        ("G@T / HTTP/1.1\r\n", .requestLineMalformed), ("\u{16}\u{3}\u{1}\r\n", .requestLineMalformed),
-        ("GET / HTTP/2.0\r\n", .versionUnsupported), ("GET / HTTP/1.2\r\n", .versionUnsupported),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", .versionUnsupported),
-        ("BREW / HTTP/1.1\r\n", .methodUnknown), ("get / HTTP/1.1\r\n", .methodUnknown),
-        ("OPTIONS * HTTP/1.1\r\n", .methodUnknown), ("CONNECT a:1 HTTP/1.1\r\n", .methodUnknown),
-        ("GET * HTTP/1.1\r\n", .targetMalformed), ("GET a HTTP/1.1\r\n", .targetMalformed),
-        ("GET /#f HTTP/1.1\r\n", .targetMalformed), ("GET /\u{7F} HTTP/1.1\r\n", .targetMalformed),
-        ("GET /é HTTP/1.1\r\n", .targetMalformed), ("GET https:///x HTTP/1.1\r\n", .targetMalformed),
-        ("GET https://h HTTP/1.1\r\n", .targetMalformed), ("GET ?x HTTP/1.1\r\n", .targetMalformed),
-        (get + " folded: x\r\n\r\n", .headerFolded), (get + "A: b\r\n\tc\r\n\r\n", .headerFolded),
-        (get + "A : b\r\n\r\n", .headerNameMalformed), (get + ": b\r\n\r\n", .headerNameMalformed),
-        (get + "A\r\n\r\n", .headerNameMalformed), (get + "A(: b\r\n\r\n", .headerNameMalformed),
-        (get + "A: b\0c\r\n\r\n", .headerValueMalformed), (get + "A: b\rc\r\n\r\n", .headerValueMalformed),
-        (get + "Host: b\r\n\r\n", .headerRepeated),
-        (get + "Authorization: a\r\nauthorization: b\r\n\r\n", .headerRepeated),
-        (get + "Idempotency-Key: 1:1\r\nIdempotency-Key: 1:2\r\n\r\n", .headerRepeated),
-        ("GET / HTTP/1.1\r\n\r\n", .hostMissing),
-        (get + "Content-Length: +1\r\n\r\na", .lengthMalformed), (get + "Content-Length: 1, 1\r\n\r\na", .lengthMalformed),
-        (get + "Content-Length: 0x1\r\n\r\na", .lengthMalformed), (get + "Content-Length:\r\n\r\n", .lengthMalformed),
-        (get + "Content-Length: -1\r\n\r\n", .lengthMalformed), (get + "Content-Length: 1 1\r\n\r\n", .lengthMalformed),
-        (get + "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", .lengthRepeated),
-        (get + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", .lengthAndEncoding),
-        (get + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", .lengthAndEncoding),
-        (get + "Transfer-Encoding: gzip, chunked\r\n\r\n", .encodingUnknown),
-        (get + "Transfer-Encoding: identity\r\n\r\n", .encodingUnknown),
-        (get + "Transfer-Encoding: xchunked\r\n\r\n", .encodingUnknown),
-        (get + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", .encodingRepeated),
-        ("PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", .encodingInOldVersion),
-        (get + "Expect: more\r\n\r\n", .expectationUnknown),
-        (get + "Content-Length: 1048577\r\n\r\n", .bodyTooLarge),
-        (get + "Content-Length: 99999999999999999999999\r\n\r\n", .bodyTooLarge),
-        (get + "Transfer-Encoding: chunked\r\n\r\n100001\r\n", .bodyTooLarge),
-        (get + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFF\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n-1\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n1\na\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n", .chunkMalformed),
-        (get + "Transfer-Encoding: chunked\r\n\r\n0\r\n a: 3\r\n\r\n", .headerFolded),
-    ] as [(String, RequestFault)])
+    @Test(
+        arguments: [
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", .bareLineFeed), (get + "A: b\nC: d\r\n\r\n", .bareLineFeed),
+            (get + "\n", .bareLineFeed), ("\n", .bareLineFeed),
+            ("GET /  HTTP/1.1\r\n", .requestLineMalformed), ("GET  / HTTP/1.1\r\n", .requestLineMalformed),
+            ("GET /\r\n", .requestLineMalformed), ("/ HTTP/1.1\r\n", .requestLineMalformed),
+            (" GET / HTTP/1.1\r\n", .requestLineMalformed), ("GET / HTTP/1.1 \r\n", .requestLineMalformed),
+            ("GET / http/1.1\r\n", .requestLineMalformed), ("GET / HTTX/1.1\r\n", .requestLineMalformed),
+            ("G@T / HTTP/1.1\r\n", .requestLineMalformed), ("\u{16}\u{3}\u{1}\r\n", .requestLineMalformed),
+            ("GET / HTTP/2.0\r\n", .versionUnsupported), ("GET / HTTP/1.2\r\n", .versionUnsupported),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", .versionUnsupported),
+            ("BREW / HTTP/1.1\r\n", .methodUnknown), ("get / HTTP/1.1\r\n", .methodUnknown),
+            ("OPTIONS * HTTP/1.1\r\n", .methodUnknown), ("CONNECT a:1 HTTP/1.1\r\n", .methodUnknown),
+            ("GET * HTTP/1.1\r\n", .targetMalformed), ("GET a HTTP/1.1\r\n", .targetMalformed),
+            ("GET /#f HTTP/1.1\r\n", .targetMalformed), ("GET /\u{7F} HTTP/1.1\r\n", .targetMalformed),
+            ("GET /é HTTP/1.1\r\n", .targetMalformed), ("GET https:///x HTTP/1.1\r\n", .targetMalformed),
+            ("GET https://h HTTP/1.1\r\n", .targetMalformed), ("GET ?x HTTP/1.1\r\n", .targetMalformed),
+            (get + " folded: x\r\n\r\n", .headerFolded), (get + "A: b\r\n\tc\r\n\r\n", .headerFolded),
+            (get + "A : b\r\n\r\n", .headerNameMalformed), (get + ": b\r\n\r\n", .headerNameMalformed),
+            (get + "A\r\n\r\n", .headerNameMalformed), (get + "A(: b\r\n\r\n", .headerNameMalformed),
+            (get + "A: b\0c\r\n\r\n", .headerValueMalformed), (get + "A: b\rc\r\n\r\n", .headerValueMalformed),
+            (get + "Host: b\r\n\r\n", .headerRepeated),
+            (get + "Authorization: a\r\nauthorization: b\r\n\r\n", .headerRepeated),
+            (get + "Idempotency-Key: 1:1\r\nIdempotency-Key: 1:2\r\n\r\n", .headerRepeated),
+            ("GET / HTTP/1.1\r\n\r\n", .hostMissing),
+            (get + "Content-Length: +1\r\n\r\na", .lengthMalformed),
+            (get + "Content-Length: 1, 1\r\n\r\na", .lengthMalformed),
+            (get + "Content-Length: 0x1\r\n\r\na", .lengthMalformed),
+            (get + "Content-Length:\r\n\r\n", .lengthMalformed),
+            (get + "Content-Length: -1\r\n\r\n", .lengthMalformed),
+            (get + "Content-Length: 1 1\r\n\r\n", .lengthMalformed),
+            (get + "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", .lengthRepeated),
+            (get + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", .lengthAndEncoding),
+            (get + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", .lengthAndEncoding),
+            (get + "Transfer-Encoding: gzip, chunked\r\n\r\n", .encodingUnknown),
+            (get + "Transfer-Encoding: identity\r\n\r\n", .encodingUnknown),
+            (get + "Transfer-Encoding: xchunked\r\n\r\n", .encodingUnknown),
+            (get + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", .encodingRepeated),
+            ("PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", .encodingInOldVersion),
+            (get + "Expect: more\r\n\r\n", .expectationUnknown),
+            (get + "Content-Length: 1048577\r\n\r\n", .bodyTooLarge),
+            (get + "Content-Length: 99999999999999999999999\r\n\r\n", .bodyTooLarge),
+            (get + "Transfer-Encoding: chunked\r\n\r\n100001\r\n", .bodyTooLarge),
+            (get + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFF\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n-1\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n1 \r\na\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n1\na\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n", .chunkMalformed),
+            (get + "Transfer-Encoding: chunked\r\n\r\n0\r\n a: 3\r\n\r\n", .headerFolded),
+        ] as [(String, RequestFault)])
     func `each malformed request has its name`(_ input: String, _ fault: RequestFault) {
         #expect(parseAll(input) == [.fault(fault)])
         let bytes = Array(input.utf8)
@@ -247,7 +253,9 @@ private let get = "GET /v1/status HTTP/1.1\r\nHost: a\r\n"
         ]
         for _ in 0..<2_000 {
             var input: [UInt8] = []
-            for _ in 0..<1 + Int(random.next() % 5) { input += Array(parts[Int(random.next() % UInt64(parts.count))].utf8) }
+            for _ in 0..<1 + Int(random.next() % 5) {
+                input += Array(parts[Int(random.next() % UInt64(parts.count))].utf8)
+            }
             // Some bytes are flipped, so that faults are cut too.
             if random.next() % 3 == 0 {
                 input[Int(random.next() % UInt64(input.count))] = UInt8(truncatingIfNeeded: random.next())

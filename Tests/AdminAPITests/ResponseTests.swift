@@ -130,30 +130,33 @@ func written(_ response: AdminResponse, _ frame: ResponseWriter.Frame = .init(),
         #expect(single.0 == whole.0 && single.1 == nil)
     }
 
-    @Test(arguments: [
-        ("SSH-2.0-x\r\n\r\n", .statusLineMalformed), ("HTTP/1.1 2x0 OK\r\n\r\n", .statusLineMalformed),
-        ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", .headerMalformed),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", .lengthMalformed),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", .lengthMalformed),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", .encodingUnknown),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", .chunkMalformed),
-    ] as [(String, ResponseFault)])
+    @Test(
+        arguments: [
+            ("SSH-2.0-x\r\n\r\n", .statusLineMalformed), ("HTTP/1.1 2x0 OK\r\n\r\n", .statusLineMalformed),
+            ("HTTP/1.1 200 OK\r\nA b\r\n\r\n", .headerMalformed),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", .lengthMalformed),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", .lengthMalformed),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", .encodingUnknown),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", .chunkMalformed),
+        ] as [(String, ResponseFault)])
     func `a malformed response is refused`(_ input: String, _ fault: ResponseFault) {
         #expect(readAll(Array(input.utf8)).1 == fault)
     }
 
     @Test func `a field of a response is found by its name`() {
         var parser = ResponseParser()
-        parser.append(contentsOf: Array("HTTP/1.1 200 OK\r\nA: b\r\nMuster-Index:  812 \r\ncontent-length: 0\r\n\r\n".utf8))
+        parser.append(
+            contentsOf: Array("HTTP/1.1 200 OK\r\nA: b\r\nMuster-Index:  812 \r\ncontent-length: 0\r\n\r\n".utf8))
         guard case .head(let head) = parser.next() else { return #expect(Bool(false)) }
         #expect(parser.value(of: "muster-index", in: head) == "812" && parser.value(of: "muster", in: head) == nil)
     }
 
-    @Test(arguments: [
-        (0, "Thu, 01 Jan 1970 00:00:00 GMT"), (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
-        (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"), (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
-        (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
-    ] as [(Int64, String)])
+    @Test(
+        arguments: [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"), (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"), (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] as [(Int64, String)])
     func `dates are as the standard wants them`(_ seconds: Int64, _ text: String) {
         #expect(String(decoding: HTTPDate.bytes(unixSeconds: seconds), as: UTF8.self) == text)
     }
@@ -182,5 +185,14 @@ func written(_ response: AdminResponse, _ frame: ResponseWriter.Frame = .init(),
         let allocations = allocation_counter_end()
         // The key and the value; the debug build has more.
         #expect(allocations <= 100 * 12, "\(allocations) in 100 requests")
+    }
+}
+
+@Suite struct AdminBenchTests {
+    @Test func `the benchmark runs and gives the same number for the same count`() {
+        var one = AdminBench()
+        var other = AdminBench()
+        #expect(one.run(500) == other.run(500))
+        #expect(one.run(10) != other.run(500))
     }
 }

@@ -130,7 +130,9 @@ let samples: [AdminRequest] = [
     }
 
     @Test func `unknown paths are 404 and name the document`() {
-        for path in ["/", "/v1", "/v1/", "/v2/status", "/v1/status/", "/v1/nodes/a/b", "/v1/kv", "/v1/kvx/a", "//v1/status"] {
+        for path in [
+            "/", "/v1", "/v1/", "/v2/status", "/v1/status/", "/v1/nodes/a/b", "/v1/kv", "/v1/kvx/a", "//v1/status",
+        ] {
             #expect(kind("GET \(path)") == .routeUnknown, "\(path)")
         }
     }
@@ -160,7 +162,8 @@ let samples: [AdminRequest] = [
         "GET /v1/kv/s?limit=", "GET /v1/kv/s?from=1", "GET /v1/kv/s?watch=2", "GET /v1/kv/s?watch=1&limit=1",
         "GET /v1/kv/s?watch=1&from=a", "GET /v1/kv/s?watch=1&from=1.256", "GET /v1/kv/s?prefix=%z",
         "PUT /v1/kv/s/a?prev-revision=", "PUT /v1/kv/s/a?prev-revision=12", "PUT /v1/kv/s/a?prev-revision=1.2.3",
-        "PUT /v1/kv/s/a?prev-revision=0&prev-value=", "PUT /v1/kv/s/a?prev-value=a", "DELETE /v1/kv/s/a?prev-revision=0",
+        "PUT /v1/kv/s/a?prev-revision=0&prev-value=", "PUT /v1/kv/s/a?prev-value=a",
+        "DELETE /v1/kv/s/a?prev-revision=0",
         "DELETE /v1/kv/s/a?prev-value=AA", "GET /v1/status?x=1", "DELETE /v1/nodes/n?force=yes", "GET /v1/nodes/%2F",
         "PUT /v1/kv/s/a?a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1",
     ])
@@ -168,26 +171,27 @@ let samples: [AdminRequest] = [
         #expect(kind(line) == .malformed)
     }
 
-    @Test(arguments: [
-        ("POST /v1/spaces", json, "", .malformed), ("POST /v1/spaces", "", "{}", .mediaTypeUnknown),
-        ("POST /v1/spaces", "Content-Type: text/plain\r\n", "{\"name\":\"s\"}", .mediaTypeUnknown),
-        ("POST /v1/spaces", json, "{\"name\":1}", .malformed), ("POST /v1/spaces", json, "[]", .malformed),
-        ("POST /v1/spaces", json, "{\"name\":\"s\",\"x\":1}", .malformed),
-        ("POST /v1/spaces", json, "{\"name\":\"s\",\"replicas\":2}", .malformed),
-        ("POST /v1/spaces", json, "{\"name\":\"a/b\"}", .malformed),
-        ("POST /v1/spaces/s/move", json, "{\"nodes\":[]}", .malformed),
-        ("POST /v1/spaces/s/move", json, "{\"nodes\":[1]}", .malformed),
-        ("POST /v1/tokens", json, "{\"kind\":\"api\"}", .malformed),
-        ("POST /v1/tokens", json, "{\"kind\":\"join\",\"role\":\"admin\"}", .malformed),
-        ("POST /v1/tokens", json, "{\"kind\":\"api\",\"role\":\"king\"}", .malformed),
-        ("POST /v1/tokens", json, "{\"kind\":\"join\",\"uses\":0}", .malformed),
-        ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .malformed),
-        ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .malformed),
-        ("POST /v1/certs/renew", json, "{\"certificateRequest\":\"!\"}", .malformed),
-        ("PUT /v1/backup/schedule", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
-        ("GET /v1/status", "", "x", .malformed), ("DELETE /v1/kv/s/a", "", "x", .malformed),
-        ("GET /v1/kv/s", "", "x", .malformed),
-    ] as [(String, String, String, Problem.Kind)])
+    @Test(
+        arguments: [
+            ("POST /v1/spaces", json, "", .malformed), ("POST /v1/spaces", "", "{}", .mediaTypeUnknown),
+            ("POST /v1/spaces", "Content-Type: text/plain\r\n", "{\"name\":\"s\"}", .mediaTypeUnknown),
+            ("POST /v1/spaces", json, "{\"name\":1}", .malformed), ("POST /v1/spaces", json, "[]", .malformed),
+            ("POST /v1/spaces", json, "{\"name\":\"s\",\"x\":1}", .malformed),
+            ("POST /v1/spaces", json, "{\"name\":\"s\",\"replicas\":2}", .malformed),
+            ("POST /v1/spaces", json, "{\"name\":\"a/b\"}", .malformed),
+            ("POST /v1/spaces/s/move", json, "{\"nodes\":[]}", .malformed),
+            ("POST /v1/spaces/s/move", json, "{\"nodes\":[1]}", .malformed),
+            ("POST /v1/tokens", json, "{\"kind\":\"api\"}", .malformed),
+            ("POST /v1/tokens", json, "{\"kind\":\"join\",\"role\":\"admin\"}", .malformed),
+            ("POST /v1/tokens", json, "{\"kind\":\"api\",\"role\":\"king\"}", .malformed),
+            ("POST /v1/tokens", json, "{\"kind\":\"join\",\"uses\":0}", .malformed),
+            ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .malformed),
+            ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .malformed),
+            ("POST /v1/certs/renew", json, "{\"certificateRequest\":\"!\"}", .malformed),
+            ("PUT /v1/backup/schedule", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
+            ("GET /v1/status", "", "x", .malformed), ("DELETE /v1/kv/s/a", "", "x", .malformed),
+            ("GET /v1/kv/s", "", "x", .malformed),
+        ] as [(String, String, String, Problem.Kind)])
     func `a wrong body is refused`(_ line: String, _ fields: String, _ body: String, _ expected: Problem.Kind) {
         #expect(kind(line, fields, body: body) == expected)
     }
@@ -198,16 +202,27 @@ let samples: [AdminRequest] = [
                 == .createSpace(SpaceCreation(name: "s")))
     }
 
-    @Test(arguments: [
-        ("1:1", IdempotencyKey.session(ClientID(1), sequence: 1, acknowledged: 0, born: .zero)),
-        ("18446744073709551615:7;ack=6;born=9", .session(ClientID(.max), sequence: 7, acknowledged: 6, born: LogIndex(9))),
-        ("1:2;born=3;ack=1", .session(ClientID(1), sequence: 2, acknowledged: 1, born: LogIndex(3))),
-        ("00112233-4455-6677-8899-aAbBcCdDeEfF", .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: .zero)),
-        ("00112233-4455-6677-8899-aabbccddeeff;born=5", .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: LogIndex(5))),
-        ("0:1", nil), ("1:0", nil), ("1", nil), ("1:1:1", nil), ("", nil), ("a:1", nil), ("1:1;ack=1", nil), ("1:2;x=1", nil),
-        ("1:2;ack=1;ack=1", nil), ("18446744073709551616:1", nil), ("00112233-4455-6677-8899-aabbccddeefg", nil),
-        ("00112233-4455-6677-8899-aabbccddeeff;ack=1", nil), ("1:1 ;ack=0", nil),
-    ] as [(String, IdempotencyKey?)])
+    @Test(
+        arguments: [
+            ("1:1", IdempotencyKey.session(ClientID(1), sequence: 1, acknowledged: 0, born: .zero)),
+            (
+                "18446744073709551615:7;ack=6;born=9",
+                .session(ClientID(.max), sequence: 7, acknowledged: 6, born: LogIndex(9))
+            ),
+            ("1:2;born=3;ack=1", .session(ClientID(1), sequence: 2, acknowledged: 1, born: LogIndex(3))),
+            (
+                "00112233-4455-6677-8899-aAbBcCdDeEfF",
+                .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: .zero)
+            ),
+            (
+                "00112233-4455-6677-8899-aabbccddeeff;born=5",
+                .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: LogIndex(5))
+            ),
+            ("0:1", nil), ("1:0", nil), ("1", nil), ("1:1:1", nil), ("", nil), ("a:1", nil), ("1:1;ack=1", nil),
+            ("1:2;x=1", nil),
+            ("1:2;ack=1;ack=1", nil), ("18446744073709551616:1", nil), ("00112233-4455-6677-8899-aabbccddeefg", nil),
+            ("00112233-4455-6677-8899-aabbccddeeff;ack=1", nil), ("1:1 ;ack=0", nil),
+        ] as [(String, IdempotencyKey?)])
     func `an idempotency key is one of two forms`(_ text: String, _ key: IdempotencyKey?) {
         #expect(IdempotencyKey(Array(text.utf8)) == key)
         guard let key else {
@@ -230,7 +245,8 @@ let samples: [AdminRequest] = [
     }
 
     @Test func `the document lists exactly the routes, their parameters and bodies`() throws {
-        let document = try JSONParser.parse(OpenAPIDocument.bytes(version: "1.2.3")[...], depthMax: 32, valuesMax: 1 << 20)
+        let document = try JSONParser.parse(
+            OpenAPIDocument.bytes(version: "1.2.3")[...], depthMax: 32, valuesMax: 1 << 20)
         #expect(document["openapi"] == .string("3.1.0") && document["info"]?["version"] == .string("1.2.3"))
         var found: [String] = []
         for path in document["paths"]?.members ?? [] {
@@ -242,7 +258,8 @@ let samples: [AdminRequest] = [
                     parameters.filter { $0["in"] == .string("query") }.compactMap { $0["name"]?.text }
                         == route?.query.map(\.name))
                 #expect(
-                    parameters.filter { $0["in"] == .string("path") }.compactMap { $0["name"]?.text } == route?.parameters)
+                    parameters.filter { $0["in"] == .string("path") }.compactMap { $0["name"]?.text }
+                        == route?.parameters)
                 #expect((method.value["requestBody"] != nil) == (route?.body != Route.Body.none))
                 #expect(method.value["security"]?.elements?.isEmpty == (route?.security == .open))
             }
@@ -276,7 +293,8 @@ let samples: [AdminRequest] = [
 
     @Test func `every body is written as its shape says and read back`() throws {
         let group = GroupInfo(
-            group: 1, kind: "root", name: "", leader: "n", term: 2, committed: 3, applied: 4, voters: ["n"], learners: [])
+            group: 1, kind: "root", name: "", leader: "n", term: 2, committed: 3, applied: 4, voters: ["n"],
+            learners: [])
         let space = SpaceInfo(name: "s", group: 4, nodes: ["a"], leader: "a", state: "ready")
         let certificate = CertificateInfo(subject: "ca", serial: "0a", begins: 1, expires: 2, state: "in use")
         try holds(Listing([space]))
@@ -315,7 +333,8 @@ let samples: [AdminRequest] = [
 
     @Test func `pages and watch lines are read back as they were`() throws {
         let records = [
-            SpaceRecord(key: [0, 47, 255], value: [1, 2], created: revision, modified: .end(of: LogIndex(900)), version: 2),
+            SpaceRecord(
+                key: [0, 47, 255], value: [1, 2], created: revision, modified: .end(of: LogIndex(900)), version: 2),
             SpaceRecord(key: [97], value: [], created: revision, modified: revision, version: 1),
         ]
         let page = SpaceJSON.page(records, next: [97, 0], .end(of: LogIndex(901)))
@@ -326,7 +345,7 @@ let samples: [AdminRequest] = [
         SpaceJSON.writeLine(.deleted(key: [255], revision), into: &out)
         SpaceJSON.writeProgress(revision, into: &out)
         SpaceJSON.writeCompacted(revision, into: &out)
-        let lines = try out.dropFirst().split(separator: 10).map { try SpaceJSON.readLine($0) }
+        let lines = try out.dropFirst().split(separator: 10).map { try SpaceJSON.parseLine($0) }
         #expect(
             lines == [
                 .change(.written(records[0])), .change(.deleted(key: [255], revision)), .progress(revision),
@@ -349,17 +368,19 @@ let samples: [AdminRequest] = [
 
 @Suite struct AccessTests {
     static let actions: [Action] = [
-        .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"), .manageSpaces,
+        .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"),
+        .manageSpaces,
         .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade, .backup,
         .recover,
     ]
 
     /// One letter for each of `actions`: + allowed, . forbidden.
-    @Test(arguments: [
-        (.admin, "++++++++++++.++++"), (.operator, "++++++++++...+++."), (.viewer, "++++............."),
-        (.node, "++++........+...."), (.space("s", mayWrite: false), "+.+.+............"),
-        (.space("s", mayWrite: true), "+.+.+.+.........."),
-    ] as [(Role, String)])
+    @Test(
+        arguments: [
+            (.admin, "++++++++++++.++++"), (.operator, "++++++++++...+++."), (.viewer, "++++............."),
+            (.node, "++++........+...."), (.space("s", mayWrite: false), "+.+.+............"),
+            (.space("s", mayWrite: true), "+.+.+.+.........."),
+        ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {
             Access.judge($0, .operator("x"), roles: [role]) == .allowed ? "+" : "."

@@ -78,7 +78,9 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         #expect(responses.map(\.status) == [401, 200, 200, 200, 401])
         #expect(responses[0].head.contains("content-type: application/problem+json"))
         #expect(responses[0].head.contains("www-authenticate: Bearer"))
-        #expect(responses[0].body.contains("\"instance\":\"/v1/kv/s/a\"") && responses[0].body.contains("client certificate"))
+        #expect(
+            responses[0].body.contains("\"instance\":\"/v1/kv/s/a\"")
+                && responses[0].body.contains("client certificate"))
         #expect(responses[1].body == "alive\n" && responses[2].body == "ready\n")
         #expect(responses[3].body.contains("\"openapi\":\"3.1.0\""))
         world.metricsAreOpen = true
@@ -153,7 +155,8 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         ("PUT /v1/kv/s/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n", 413),
         (get("/", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), 400), ("BREW / HTTP/1.1\r\n\r\n", 501),
     ])
-    func `what is too large or malformed is refused and nothing after it is read`(_ text: String, _ status: Int) throws {
+    func `what is too large or malformed is refused and nothing after it is read`(_ text: String, _ status: Int) throws
+    {
         let world = try World()
         defer { world.end() }
         let client = try RawClient(world)
@@ -241,7 +244,9 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         settings.heldBytesMax = 500_000
         let world = try World(settings)
         defer { world.end() }
-        let half = "PUT /v1/kv/s/a HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n" + String(repeating: "x", count: 300_000)
+        let half =
+            "PUT /v1/kv/s/a HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n"
+            + String(repeating: "x", count: 300_000)
         let first = try RawClient(world)
         first.say(half)
         world.turns(50)
@@ -289,7 +294,7 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
             case .piece(let bytes):
                 rest += bytes
                 while let end = rest.firstIndex(of: 10) {
-                    guard case .change(let change)? = try? SpaceJSON.readLine(rest[..<end]) else { break }
+                    guard case .change(let change)? = try? SpaceJSON.parseLine(rest[..<end]) else { break }
                     #expect(change.key == Array("k\(lines)".utf8))
                     lines += 1
                     rest = Array(rest[(end + 1)...])
@@ -316,7 +321,9 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         client.close()
     }
 
-    @Test func `a stream that breaks off is told from one that ends, and its client's end is told to the handler`() throws {
+    @Test func `a stream that breaks off is told from one that ends, and its client's end is told to the handler`()
+        throws
+    {
         let world = try World()
         defer { world.end() }
         world.onCall = { world, _, ticket in

@@ -130,5 +130,7 @@ final class RawClient: SecureConnectionDelegate {
         }
     }
 
-    func wait(for count: Int) -> Bool { world.run(until: { responses.count >= count || closed != nil }) && responses.count >= count }
+    func wait(for count: Int) -> Bool {
+        world.run(until: { responses.count >= count || closed != nil }) && responses.count >= count
+    }
 }

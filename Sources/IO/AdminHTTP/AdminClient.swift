@@ -146,8 +146,9 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
     public func resume() { channel?.resumeReading() }
 
     private func connect() {
-        dialer = Dialer(loop, to: address, timeout: settings.connectTimeout) { [weak self] socket, error in
-            self?.dialed(socket, error)
+        // The dialer forgets its handler when it has called it or is cancelled.
+        dialer = Dialer(loop, to: address, timeout: settings.connectTimeout) { socket, error in
+            self.dialed(socket, error)
         }
     }
 

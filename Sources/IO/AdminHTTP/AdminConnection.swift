@@ -37,7 +37,7 @@ final class AdminConnection: SecureConnectionDelegate {
     let slot: Int
     let generation: UInt32
     let isSurplus: Bool
-    private unowned let server: AdminServer
+    private let server: AdminServer
     private var channel: SecureConnection?
     private var parser: RequestParser
     private var principal = Principal.anonymous
@@ -95,7 +95,8 @@ final class AdminConnection: SecureConnectionDelegate {
             refuse(
                 Problem(
                     .overloaded,
-                    "\(limits.connectionsMax) connections are open, which is the bound; close some, or ask another node"))
+                    "\(limits.connectionsMax) connections are open, which is the bound; close some, or ask another node"
+                ))
         } else if server.isDraining {
             drain()
         }
@@ -130,12 +131,6 @@ final class AdminConnection: SecureConnectionDelegate {
     func cut() {
         channel?.close()
         over()
-    }
-
-    /// Ends the connection when the server is gone.
-    func abandon() {
-        channel?.close()
-        channel = nil
     }
 
     private func over() {
@@ -221,7 +216,8 @@ final class AdminConnection: SecureConnectionDelegate {
             refuse(
                 Problem(
                     .overloaded,
-                    "requests on their way hold \(server.settings.heldBytesMax) bytes, which is the bound; ask again later"))
+                    "requests on their way hold \(server.settings.heldBytesMax) bytes, which is the bound; ask again later"
+                ))
         }
     }
 
@@ -275,7 +271,8 @@ final class AdminConnection: SecureConnectionDelegate {
                     .unauthenticated,
                     isBearer
                         ? "the token is unknown, revoked or has expired; ask an administrator for a new one"
-                        : "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token")
+                        : "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token"
+                )
             }
             asking = found
         }
@@ -416,7 +413,8 @@ final class AdminConnection: SecureConnectionDelegate {
             server.counters.tooSlow += 1
             return cut()
         }
-        if let first = pending.first(where: { $0.state == .waiting }), now - first.began > server.settings.answerTimeout {
+        if let first = pending.first(where: { $0.state == .waiting }), now - first.began > server.settings.answerTimeout
+        {
             server.counters.unanswered += 1
             server.handler?.cancelled(Ticket(slot: slot, generation: generation, number: first.number))
             let detail =

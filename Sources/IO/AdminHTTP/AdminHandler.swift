@@ -13,7 +13,8 @@ public struct Ticket: Hashable, Sendable, CustomStringConvertible {
     static let numberMask: UInt32 = 0xFF_FFFF
 
     init(slot: Int, generation: UInt32, number: UInt32) {
-        rawValue = UInt64(generation & Ticket.numberMask) << 40 | UInt64(slot) << 24 | UInt64(number & Ticket.numberMask)
+        rawValue =
+            UInt64(generation & Ticket.numberMask) << 40 | UInt64(slot) << 24 | UInt64(number & Ticket.numberMask)
     }
 
     var slot: Int { Int(rawValue >> 24 & 0xFFFF) }

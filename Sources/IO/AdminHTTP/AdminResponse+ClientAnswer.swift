@@ -9,7 +9,8 @@ extension AdminResponse {
         switch answer {
         case .applied(let result): self.init(result)
         case .read(let answer): self.init(answer)
-        case .accepted: self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
+        case .accepted:
+            self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
         case .refused(let refusal): self.init(Problem(refusal))
         case .unknown:
             self.init(
@@ -43,9 +44,12 @@ extension Problem {
         case .notLeader: self.init(ClientAnswer.Refusal.notLeader(hint: nil))
         case .termNotCommitted, .changeInFlight:
             self.init(.notPossible, "the group is in the middle of another change; ask again in a moment")
-        case .unknownReplica(let replica): self.init(.notFound, "the group has no replica \(replica); see GET /v1/status")
-        case .replicaIDReused(let replica): self.init(.alreadyExists, "replica \(replica) was there before; use a new id")
-        case .nodeHasReplica(let node): self.init(.alreadyExists, "node \(node) has a replica already; name another node")
+        case .unknownReplica(let replica):
+            self.init(.notFound, "the group has no replica \(replica); see GET /v1/status")
+        case .replicaIDReused(let replica):
+            self.init(.alreadyExists, "replica \(replica) was there before; use a new id")
+        case .nodeHasReplica(let node):
+            self.init(.alreadyExists, "node \(node) has a replica already; name another node")
         case .tooManyMembers: self.init(.notPossible, "the group has as many members as it can; remove one first")
         case .noVoterLeft: self.init(.notPossible, "nobody would vote any more; keep at least one voter")
         case .wouldLoseQuorum:

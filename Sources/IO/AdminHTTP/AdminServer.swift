@@ -21,7 +21,8 @@ public final class AdminServer {
     let loop: EventLoop
     let router: Router
     let authority: any AdminAuthority
-    weak var handler: (any AdminHandler)?
+    // Not weak: an object with weak references pays for every retain.
+    private(set) var handler: (any AdminHandler)?
     /// For connections from now on; those that are there keep theirs.
     public var context: TLSContext
 
@@ -42,8 +43,8 @@ public final class AdminServer {
     private var dateBytes: [UInt8] = []
     let document: [UInt8]
 
-    /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`; the
-    /// handler is held weakly.
+    /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`. The
+    /// server lives, and its handler and authority with it, until `close`, or until a drain is done.
     public init(
         _ loop: EventLoop, on address: SocketAddress, context: TLSContext, authority: any AdminAuthority,
         handler: any AdminHandler, settings: AdminSettings = AdminSettings()
@@ -67,20 +68,15 @@ public final class AdminServer {
         clock.server = self
     }
 
-    deinit {
-        listener?.close()
-        for connection in slots { connection?.abandon() }
-    }
-
     /// Lets the listener's handler be made before the server is.
     private final class Door {
-        weak var server: AdminServer?
+        var server: AdminServer?
         func open(_ socket: consuming Socket, _ from: SocketAddress) { server?.accept(socket, from) }
     }
 
-    /// Timers of the server, so that the loop does not keep it alive.
+    /// The server's timers.
     private final class SweepClock: TimerHandler {
-        weak var server: AdminServer?
+        var server: AdminServer?
         func timerFired(_ tag: Int) {
             if tag == 0 { server?.sweepDue() } else { server?.wakeWaiting() }
         }
@@ -210,8 +206,7 @@ public final class AdminServer {
     private func finishDrainIfDone() {
         guard isDraining, connectionCount == 0, let done = drained else { return }
         drained = nil
-        if let sweep { loop.cancel(sweep) }
-        sweep = nil
+        release()
         done()
     }
 
@@ -221,8 +216,14 @@ public final class AdminServer {
         listener = nil
         isDraining = true
         for connection in slots { connection?.cut() }
+        release()
+    }
+
+    private func release() {
         for timer in [sweep, wakeup] { if let timer { loop.cancel(timer) } }
         sweep = nil
         wakeup = nil
+        clock.server = nil
+        handler = nil
     }
 }

@@ -44,7 +44,9 @@ public enum IdempotencyKey: Hashable, Sendable {
             uuid = found
             at += 36
         } else {
-            guard let first = Self.number(bytes, &at, upper), at < upper, bytes[at] == UInt8(ascii: ":") else { return nil }
+            guard let first = Self.number(bytes, &at, upper), at < upper, bytes[at] == UInt8(ascii: ":") else {
+                return nil
+            }
             at += 1
             guard let second = Self.number(bytes, &at, upper) else { return nil }
             client = first

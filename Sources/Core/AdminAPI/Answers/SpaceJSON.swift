@@ -136,7 +136,8 @@ public enum SpaceJSON {
         let json = try parse(body)
         var records: [SpaceRecord] = []
         for element in json["keys"]?.elements ?? [] {
-            guard let key = percent(element["key"]), let value = element["value"]?.text.flatMap({ Base64.decode($0.utf8) }),
+            guard let key = percent(element["key"]),
+                let value = element["value"]?.text.flatMap({ Base64.decode($0.utf8) }),
                 let created = revision(element["created"]), let modified = revision(element["modified"]),
                 let version = element["version"]?.integer
             else { throw unreadable }
@@ -155,7 +156,7 @@ public enum SpaceJSON {
     }
 
     /// Reads a watch's line back, with or without its end.
-    public static func readLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
+    public static func parseLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
         let json = try parse(line)
         guard let revision = revision(json["revision"]) else { throw unreadable }
         switch json["type"]?.text {

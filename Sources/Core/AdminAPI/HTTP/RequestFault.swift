@@ -52,7 +52,8 @@ public enum RequestFault: Error, Hashable, Sendable, CaseIterable {
         case .headTooLarge: "the header is too large; send at most \(limits.headBytesMax) bytes of it"
         case .tooManyHeaders: "there are too many header fields; send at most \(limits.headerCountMax)"
         case .headerFolded: "a header field goes on in a second line; write each in one line"
-        case .headerNameMalformed: "a header field has no proper name; write `Name: value` with no space before the colon"
+        case .headerNameMalformed:
+            "a header field has no proper name; write `Name: value` with no space before the colon"
         case .headerValueMalformed: "a header field's value holds a control character; leave it out"
         case .headerRepeated: "a header field that may occur once occurs twice; send it once"
         case .hostMissing: "the Host field is missing; HTTP/1.1 demands one"

@@ -140,8 +140,9 @@ public struct ResponseParser: Sendable {
     }
 
     private mutating func lineFeed(from: Int) -> Int? {
-        let at = HTTPSyntax.lineFeed(
-            in: storage.span, from: start + max(scanned, from), to: storage.count) - start
+        let at =
+            HTTPSyntax.lineFeed(
+                in: storage.span, from: start + max(scanned, from), to: storage.count) - start
         scanned = at
         return at < storage.count - start ? at : nil
     }
@@ -201,7 +202,9 @@ public struct ResponseParser: Sendable {
     ) -> ResponseFault? {
         let end = start + feed - 1
         // HTTP/1.x SP digit digit digit
-        if end - start < 12 || !HTTPSyntax.matches(bytes, start, start + 7, Name.version) { return .statusLineMalformed }
+        if end - start < 12 || !HTTPSyntax.matches(bytes, start, start + 7, Name.version) {
+            return .statusLineMalformed
+        }
         guard bytes[start + 8] == HTTPSyntax.space, let status = HTTPSyntax.decimal(bytes, start + 9, start + 12),
             status >= 100
         else { return .statusLineMalformed }

@@ -93,7 +93,8 @@ public enum OpenAPIDocument {
         writer.endObject()
     }
 
-    private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue {
+    private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue
+    {
         var members = [
             JSONMember("name", name), JSONMember("in", place), JSONMember("required", place == "path"),
             JSONMember("schema", schema),

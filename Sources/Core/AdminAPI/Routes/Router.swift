@@ -183,7 +183,8 @@ public struct Router: Sendable {
         guard let revision = Revision(text: text[...]) else {
             throw Problem(
                 .malformed,
-                "prev-revision is no revision; send index.slot as Muster-Revision says it, or 0 for a key that is not there")
+                "prev-revision is no revision; send index.slot as Muster-Revision says it, or 0 for a key that is not there"
+            )
         }
         return .revision(revision)
     }
@@ -191,7 +192,8 @@ public struct Router: Sendable {
     private func readMode(_ query: Query) throws(Problem) -> ReadMode {
         guard let text = query["stale"] else { return .linearizable }
         guard let within = Nanoseconds(text: text[...]), within <= limits.staleMax else {
-            throw Problem(.malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
+            throw Problem(
+                .malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
         }
         return .stale(within: within)
     }
