@@ -116,6 +116,24 @@ private let frame = PeerFrame(
         #expect(expected.serialized() == bytes)
     }
 
+    @Test func `the first messages and requests of a connection are as another implementation of protobuf has them`()
+        throws
+    {
+        try expectGolden(
+            "peer-hello-v1",
+            PeerHello(
+                version: 1, cluster: "main", node: 11, incarnation: 3, to: 12, lane: .bulk, framesOldest: 1,
+                framesNewest: 1, featureLevel: 4, sequence: 300, codecs: 1))
+        try expectGolden(
+            "peer-hello-answer-v1",
+            PeerHelloAnswer(
+                version: 1, node: 12, incarnation: 8, frames: 1, featureLevel: 5, sequence: 301, refusal: .identity,
+                reason: "node 11 was removed", codecs: 1))
+        try expectGolden("peer-request-v1", PeerRequest(id: (1 << 40) + 1, bytes: [UInt8](0..<200)))
+        try expectGolden("peer-answer-v1", PeerAnswer(id: (1 << 40) + 1, bytes: Array("ok".utf8)))
+        try expectGolden("peer-answer-overloaded-v1", PeerAnswer(id: 7, isOverloaded: true))
+    }
+
     @Test func `the other stored records are as another implementation of protobuf has them`() throws {
         try expectGolden(
             "hard-state-v1",

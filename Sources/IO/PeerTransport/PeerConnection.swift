@@ -50,6 +50,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     private static let helloTag = 0
     private static let endTag = 1
+    private static let expiryTag = 2
 
     init(
         _ network: PeerNetwork, serial: UInt64, isDialed: Bool, lane: PeerLane, node: NodeID?, address: SocketAddress
@@ -77,8 +78,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     func established(_ connection: SecureConnection) {
         guard state == .shaking else { return }
-        timer = network.loop.setTimer(
-            at: network.loop.now + network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.helloTag)
         if isDialed {
             guard network.mayGreet(self) else { return }
             state = .awaitsAnswer
@@ -161,6 +161,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     func timerFired(_ tag: Int) {
         timer = nil
         if state == .over { return }
+        if tag == PeerConnection.expiryTag { endReason = "its certificate has expired" }
         secure?.close()
         let was = finish()
         network.ended(self, was, tag == PeerConnection.helloTag ? .handshakeTimedOut : .finished)
@@ -171,9 +172,18 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     /// It is one of the node's connections from now on.
     func raise() {
         if let timer { network.loop.cancel(timer) }
-        timer = nil
         state = .up
         upSince = network.loop.now
+        // A certificate speaks for its node until it ends, not until the connection happens to.
+        let seconds = min(max(0, (certificate?.notAfter ?? 0) - SystemClock.wallNanoseconds / 1_000_000_000), 1 << 30)
+        timer = network.loop.setTimer(after: .seconds(seconds), self, tag: PeerConnection.expiryTag)
+    }
+
+    /// A newer connection stands: this one only hears, and not for long.
+    func retire() {
+        endReason = "a newer connection stands"
+        if let timer { network.loop.cancel(timer) }
+        timer = network.loop.setTimer(after: network.settings.helloTimeout, self, tag: PeerConnection.endTag)
     }
 
     /// Refuses the other side after a last message.
@@ -212,6 +222,9 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         return was
     }
 
+    /// It carries bulk: what a turn takes of it is bounded more tightly.
+    func becomeBulk() { secure?.bytesPerTurnMax = PeerNetwork.bulkPerTurnBytes }
+
     // MARK: Saying
 
     func say<Body: WireMessage>(_ kind: FrameKind, _ message: Body) {
@@ -242,7 +255,7 @@ extension PeerSettings {
         settings.inputBytesMax = FrameCoder.payloadBytesMax + FrameCoder.headerBytes
         settings.outputBytesMax = .max
         settings.outputHighWater = isBulk ? 1 << 19 : queuedBytesMax
-        settings.bytesPerTurnMax = isBulk ? 1 << 18 : 1 << 20
+        settings.bytesPerTurnMax = isBulk ? PeerNetwork.bulkPerTurnBytes : 1 << 20
         settings.isBulk = isBulk
         settings.socket.userTimeout = silenceMax
         settings.socket.keepAliveIdle = silenceMax

@@ -11,6 +11,8 @@ internal import WireFormat
 extension PeerNetwork {
     /// What waits in a bulk connection at most; the rest waits here, where it can still give way.
     static let bulkAheadBytes = 1 << 19
+    /// What one turn encodes, encrypts or reads of bulk: a beat waits for that much work and no more.
+    static let bulkPerTurnBytes = 1 << 18
 
     func enqueue(_ frame: PeerFrame, _ peer: PeerRecord) {
         let count = frame.bytesExpectedMin
@@ -89,21 +91,32 @@ extension PeerNetwork {
         if peer.bulkTimer == nil { peer.bulkTimer = loop.setTimer(at: moment, peer, tag: PeerRecord.bulkTag) }
     }
 
-    /// Lets through what the rate allows, one piece of each node in turn.
+    /// Has the next pieces written at the end of the turn, behind everything else.
     func pumpBulk() {
+        if isPumpQueued { return }
+        isPumpQueued = true
+        loop.wantsFlush(pump, isBulk: true)
+    }
+
+    /// Lets through what the rate and the turn allow, one piece of each node in turn.
+    fileprivate func pumpNow() {
+        isPumpQueued = false
         bucket.fill(loop.now)
-        var isWaiting = true
-        while isWaiting && bucket.isOpen {
-            isWaiting = false
+        var budget = PeerNetwork.bulkPerTurnBytes
+        var isIdle = false
+        while budget > 0 && bucket.isOpen && !isIdle {
+            isIdle = true
             for i in 0..<peers.count {
                 let peer = peers[(bulkTurn + i) % peers.count]
-                guard bucket.isOpen, let connection = peer.bulkOut, connection.isWritable,
+                guard budget > 0, bucket.isOpen, let connection = peer.bulkOut, connection.isWritable,
                     connection.bytesQueued < PeerNetwork.bulkAheadBytes, let frame = peer.bulkQueue.popFirst()
                 else { continue }
+                isIdle = false
                 peer.bulkBytesQueued -= frame.bytesExpectedMin
-                bucket.take(connection.write(.peerFrame) { frame.encode(into: &$0) })
+                let count = connection.write(.peerFrame) { frame.encode(into: &$0) }
+                bucket.take(count)
+                budget -= count
                 counters.piecesSent += 1
-                isWaiting = true
                 if peer.bulkQueue.isEmpty {
                     peer.bulkIdleSince = loop.now
                     setBulkTimer(peer, at: loop.now + settings.bulkIdleMax)
@@ -111,18 +124,19 @@ extension PeerNetwork {
             }
             bulkTurn = peers.isEmpty ? 0 : (bulkTurn + 1) % peers.count
         }
-        if !bucket.isOpen && bulkTimer == nil && peers.contains(where: { !$0.bulkQueue.isEmpty }) {
-            bulkTimer = loop.setTimer(at: bucket.opensAt, pump, tag: 0)
-        }
+        // An idle round waits for a connection to be made or drained, which calls again.
+        guard !isIdle, bulkTimer == nil, peers.contains(where: { !$0.bulkQueue.isEmpty }) else { return }
+        bulkTimer = loop.setTimer(at: bucket.isOpen ? loop.now : bucket.opensAt, pump, tag: 0)
     }
 }
 
 /// Goes on with bulk when the rate allows it.
-final class BulkPump: TimerHandler {
+final class BulkPump: TimerHandler, FlushHandler {
     unowned let network: PeerNetwork
     init(_ network: PeerNetwork) { self.network = network }
     func timerFired(_ tag: Int) {
         network.bulkTimer = nil
         network.pumpBulk()
     }
+    func flush() { if !network.isClosed { network.pumpNow() } }
 }

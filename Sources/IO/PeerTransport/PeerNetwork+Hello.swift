@@ -13,8 +13,8 @@ internal import TLSSession
 //   1. Somebody else is meant, or the speaker is not who it says: refused.
 //   2. The listener holds a connection and knows a later word of the speaker than this hello: it is an old one that was
 //      under way while the connection was made. Refused; the connection stands.
-//   3. The listener has said hello itself, has no answer yet, and has the lower id: refused, its own will do. With the
-//      higher id it gives its own up.
+//   3. The listener has said hello itself, has no answer yet, and has the lower id: refused, its own will do, unless the
+//      speaker's process is a new one. With the higher id it gives its own up.
 //   4. Otherwise the new connection is the one. The speaker would not have said hello if it still had another.
 //
 // Both nodes see the same words, so at most one of two connections that cross survives, and whatever is refused or lost
@@ -136,6 +136,7 @@ extension PeerNetwork {
         connection.raise()
         let peer = record(of: node)
         if connection.lane == .bulk {
+            connection.becomeBulk()
             peer.bulkIn?.end()
             peer.bulkIn = connection
         } else {
@@ -188,7 +189,8 @@ extension PeerNetwork {
                 return (.superseded, "a later connection stands")
             }
         }
-        if let own = peer.greeting, own.state == .awaitsAnswer, settings.node < node, peer.control == nil {
+        let isSameProcess = peer.control.map { $0.incarnation.rawValue == hello.incarnation } ?? true
+        if let own = peer.greeting, own.state == .awaitsAnswer, settings.node < node, isSameProcess {
             return (.collision, "this node's own connection is under way")
         }
         return nil
@@ -200,9 +202,18 @@ extension PeerNetwork {
     private func raise(_ connection: PeerConnection, _ peer: PeerRecord) {
         if let former = peer.control {
             counters.linksReplaced += 1
-            former.end()
             failRequests(peer)
-            if former.incarnation != connection.incarnation { delegate?.linkBroken(peer.node, .closed) }
+            peer.retired?.end()
+            peer.retired = nil
+            if former.incarnation == connection.incarnation {
+                // What is under way on it still counts. The node that dialled ends it, so that it never sees the old one
+                // end before the new one stands.
+                peer.retired = former
+                if connection.isDialed { former.leave("a newer connection stands") } else { former.retire() }
+            } else {
+                former.end()
+                delegate?.linkBroken(peer.node, .closed)
+            }
         }
         guard let facts = connection.facts else { return }
         counters.linksMade += 1
@@ -257,6 +268,8 @@ extension PeerNetwork {
             bulkEnded(peer, why)
         } else if peer.bulkIn === connection {
             peer.bulkIn = nil
+        } else if peer.retired === connection {
+            peer.retired = nil
         }
         dropEmptyRecords()
     }

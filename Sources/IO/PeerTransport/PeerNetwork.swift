@@ -44,6 +44,7 @@ public final class PeerNetwork {
     var requestLast: UInt64 = 0
     var bucket: TokenBucket
     var bulkTimer: TimerID?
+    var isPumpQueued = false
     private(set) lazy var pump = BulkPump(self)
     /// Which peer's pieces go first, so that none waits behind another for ever.
     var bulkTurn = 0
@@ -258,7 +259,7 @@ extension PeerFrame {
     }
 }
 
-extension Entry.Content {
+extension EntryContent {
     var bytes: Int {
         switch self {
         case .noop: 0

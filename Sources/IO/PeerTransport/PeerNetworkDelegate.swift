@@ -2,7 +2,6 @@ public import ClusterBase
 public import NodePorts
 public import RaftCore
 public import Reactor
-public import TLSSession
 
 /// Is told what the other nodes say, always from the loop and never from within a call to the network.
 public protocol PeerNetworkDelegate: AnyObject {

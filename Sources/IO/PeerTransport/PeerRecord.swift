@@ -25,6 +25,8 @@ final class PeerRecord: TimerHandler {
 
     /// The one that counts.
     var control: PeerConnection?
+    /// The one before it, until its other end lets go of it.
+    var retired: PeerConnection?
     /// Ours, on its way to be a link.
     var greeting: PeerConnection?
     private(set) var dialing = Dialing.none
@@ -65,7 +67,7 @@ final class PeerRecord: TimerHandler {
         self.node = node
     }
 
-    var connections: [PeerConnection] { [control, greeting, bulkOut, bulkIn].compactMap { $0 } }
+    var connections: [PeerConnection] { [control, retired, greeting, bulkOut, bulkIn].compactMap { $0 } }
 
     func timerFired(_ tag: Int) {
         switch tag {
@@ -172,7 +174,7 @@ final class PeerRecord: TimerHandler {
 
     private func retry() {
         guard control == nil, !addresses.isEmpty, retryTimer == nil, !network.isClosed else { return }
-        retryTimer = network.loop.setTimer(at: network.loop.now + pause(), self, tag: PeerRecord.retryTag)
+        retryTimer = network.loop.setTimer(after: pause(), self, tag: PeerRecord.retryTag)
     }
 
     /// From the upper half of a bound that doubles, so that nodes which lost each other together meet apart.
@@ -213,6 +215,7 @@ final class PeerRecord: TimerHandler {
         cancelDial()
         for connection in connections { connection.end() }
         control = nil
+        retired = nil
         bulkOut = nil
         bulkIn = nil
         bulkDialer?.cancel()

@@ -21,7 +21,7 @@ public final class Dialer: ReadinessHandler, TimerHandler {
             let socket = try Socket.connecting(to: address)
             self.socket = consume socket
             watch = try self.socket?.watched(by: loop, for: .writable, self)
-            timer = loop.setTimer(at: loop.now + timeout, self, tag: 0)
+            timer = loop.setTimer(after: timeout, self, tag: 0)
         } catch {
             failure = error
             timer = loop.setTimer(at: loop.now, self, tag: 1)

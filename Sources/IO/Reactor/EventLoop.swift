@@ -269,6 +269,11 @@ public final class EventLoop {
         timers.insert(at: moment, handler, tag)
     }
 
+    /// The same, so long from this very moment: `now` may be the beginning of a long turn.
+    public func setTimer(after time: Nanoseconds, _ handler: any TimerHandler, tag: Int) -> TimerID {
+        timers.insert(at: SystemClock.now + time, handler, tag)
+    }
+
     /// Harmless when the timer has fired.
     public func cancel(_ timer: TimerID) { timers.remove(timer) }
 

@@ -40,7 +40,7 @@ public final class Listener: ReadinessHandler, TimerHandler {
             } catch {
                 exhausted += 1
                 if let watch { loop.change(watch, to: []) }
-                timer = loop.setTimer(at: loop.now + Listener.pause, self, tag: 0)
+                timer = loop.setTimer(after: Listener.pause, self, tag: 0)
                 return
             }
             if watch == nil { return }

@@ -80,6 +80,8 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public let settings: SecureConnectionSettings
     /// The other end; for people only.
     public let address: SocketAddress
+    /// As in the settings, until whoever reads it knows better what the connection is for.
+    public var bytesPerTurnMax: Int
     public private(set) var bytesSent: UInt64 = 0
     public private(set) var bytesReceived: UInt64 = 0
 
@@ -131,13 +133,13 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
         self.loop = loop
         self.address = address
         self.settings = settings
+        bytesPerTurnMax = settings.bytesPerTurnMax
         self.delegate = delegate
         stream = try TLSStream(context, serverName: serverName)
         try socket.configure(settings.socket)
         self.socket = consume socket
         watch = try self.socket?.watched(by: loop, self)
-        handshakeTimer = loop.setTimer(
-            at: loop.now + settings.handshakeTimeout, self, tag: SecureConnection.handshakeTag)
+        handshakeTimer = loop.setTimer(after: settings.handshakeTimeout, self, tag: SecureConnection.handshakeTag)
         if stream.hasOutput { queueFlush() }
     }
 
@@ -199,7 +201,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public func flush() {
         isFlushQueued = false
         guard isOpen, failure == nil, !interest.contains(.writable) else { return }
-        var budget = settings.bytesPerTurnMax
+        var budget = bytesPerTurnMax
         while true {
             if stream.hasOutput {
                 guard send() else { return }
@@ -271,7 +273,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     }
 
     private func readReady() {
-        var budget = settings.bytesPerTurnMax
+        var budget = bytesPerTurnMax
         while isOpen, !isPaused, budget > 0 {
             switch socket?.read(into: loop.scratch) ?? .ended {
             case .bytes(let count):
@@ -397,7 +399,7 @@ public final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandle
     public func closeWhenDrained() {
         guard isOpen, closing == .no else { return }
         closing = .draining
-        closeTimer = loop.setTimer(at: loop.now + settings.closeTimeout, self, tag: SecureConnection.closeTag)
+        closeTimer = loop.setTimer(after: settings.closeTimeout, self, tag: SecureConnection.closeTag)
         if isPaused { resumeReading() }
         isPaused = false
         queueFlush()
