@@ -46,6 +46,8 @@ let rooms: [Room] = [
             "StoreLayout",
         ]),
     Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
     Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
@@ -117,7 +119,8 @@ let package = Package(
         // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
         // corpus.
         .executableTarget(
-            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz",
+            name: "fuzz", dependencies: ["AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
@@ -151,12 +154,14 @@ let package = Package(
                 "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
                 "SecureChannel", "PeerTransport",
             ]),
-        tests("TLSSessionTests", ["ClusterBase", "TLSSession"]),
         tests(
             "AdminHTTPTests",
             [
                 "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
             ]),
+        tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],

@@ -189,14 +189,25 @@ import Testing
         }
     }
 
-    @Test func `a key changes after its number of records without anybody noticing`() throws {
-        // Far fewer records than the bound: this shows that traffic goes on for long, not the change itself.
-        var wire = try Wire(client, server)
-        wire.run()
-        for i in 0..<2_000 {
-            try wire.client.write([UInt8(truncatingIfNeeded: i)])
-            #expect(Wire.carry(wire.client, wire.server, .max) == nil)
-            #expect(try wire.server.read() == [UInt8(truncatingIfNeeded: i)])
+    @Test func `a key changes after its number of records, and the other side follows`() throws {
+        func written(_ recordsPerKeyMax: Int) throws -> Int {
+            let client = try TLSContext(
+                side: .client, identity: house.node(1), trust: house.trust, recordsPerKeyMax: recordsPerKeyMax)
+            var wire = try Wire(client, server)
+            wire.run()
+            var total = 0
+            for i in 0..<100 {
+                try wire.client.write([UInt8(i)])
+                total += wire.client.outputBytes
+                #expect(Wire.carry(wire.client, wire.server, .max) == nil)
+                #expect(try wire.server.read() == [UInt8(i)])
+                try wire.server.write([UInt8(i)])
+                #expect(Wire.carry(wire.server, wire.client, .max) == nil)
+                #expect(try wire.client.read() == [UInt8(i)])
+            }
+            return total
         }
+        // A change is a record of 27 bytes of its own: nine of them in a hundred records, ten to a key.
+        #expect(try written(10) == written(1_000) + 9 * 27)
     }
 }

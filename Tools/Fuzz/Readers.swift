@@ -1,6 +1,8 @@
+import AgentConfig
 import BinaryCoding
 import FleetModel
 import Schema
+import TLSSession
 
 /// Everything that reads bytes from a disk or from another node. The first byte of an input chooses the reader, so that
 /// one corpus serves all; a new reader goes to the end of the table, so that old inputs keep their meaning.
@@ -26,6 +28,10 @@ enum Readers {
         storedRecord,
         spaceCommand,
         spaceResult,
+        joinToken,
+        configFile,
+        certificate,
+        certificateRequest,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -78,5 +84,38 @@ enum Readers {
             fatalError("a result is refused after it was encoded: \(result)")
         }
         precondition(again.encoded() == encoded, "a result has two encodings: \(encoded)")
+    }
+
+    /// A token that reads must write itself as it was, but for the white space around it.
+    private static func joinToken(_ bytes: [UInt8]) {
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard let token = try? JoinToken(text) else { return }
+        precondition(text.contains(token.text), "a token has two texts: \(text)")
+    }
+
+    /// Settings that load must load again from the file that says them.
+    private static func configFile(_ bytes: [UInt8]) {
+        let file = ("x", String(decoding: bytes, as: UTF8.self))
+        do throws(SettingsFailure) {
+            let loaded = try AgentSettings.load(file: file, hostName: "n")
+            let written = AgentSettings.table.map { "\($0.key) = \($0.text(in: loaded.settings))" }
+            let again = try AgentSettings.load(file: ("y", written.joined(separator: "\n")))
+            precondition(again.settings == loaded.settings, "settings read back as others: \(written)")
+        } catch {
+            precondition(!error.problems.isEmpty && error.problems.allSatisfy { !$0.hasPrefix("y") }, "\(error)")
+        }
+    }
+
+    private static func certificate(_ bytes: [UInt8]) {
+        guard let certificate = try? Certificate(der: bytes) else { return }
+        guard let again = try? Certificate(pem: certificate.pem) else {
+            fatalError("a certificate is refused after it was written: \(certificate.pem)")
+        }
+        precondition(again == certificate, "a certificate reads back as another: \(certificate.pem)")
+    }
+
+    private static func certificateRequest(_ bytes: [UInt8]) {
+        guard let request = try? CertificateRequest(der: bytes) else { return }
+        precondition((try? CertificateRequest(der: request.der)) == request, "a request reads back as another")
     }
 }

@@ -3,7 +3,7 @@ internal import COpenSSL
 /// What a stream is sealed with: a key file, or words that a person wrote into one.
 public enum StreamSecret: Sendable {
     case key(SecretKey)
-    /// Stretched by scrypt: 32 MiB and about 0.1 s for every guess.
+    /// Used as it is, line ends included. Stretched by scrypt: 32 MiB and about 0.1 s for every guess.
     case passphrase(String)
 
     var kind: UInt8 {

@@ -50,6 +50,7 @@ public final class TLSContext: @unchecked Sendable {  // Never changes after ini
     public let side: Side
     let pointer: OpaquePointer
     let isFrugal: Bool
+    let recordsPerKeyMax: Int
     // OpenSSL holds the address of both, so they live as long as the context.
     private let pinned: UnsafeMutablePointer<UInt8>
     private let protocols: UnsafeMutablePointer<copenssl_protocols>
@@ -60,10 +61,12 @@ public final class TLSContext: @unchecked Sendable {  // Never changes after ini
     ///   - trust: who may have signed the other side's certificate.
     ///   - clientCertificate: for servers only; a client always checks the server's.
     ///   - protocols: names for ALPN. A server refuses a client that offers only others.
+    ///   - recordsPerKeyMax: a session changes its key after so many records.
     ///   - isFrugal: sessions give their record buffers back whenever they are empty: for thousands of idle ones.
     public init(
         side: Side, identity: TLSIdentity?, trust: TLSTrust, clientCertificate: ClientCertificate = .required,
-        protocols names: [String] = [], isFrugal: Bool = false
+        protocols names: [String] = [], isFrugal: Bool = false,
+        recordsPerKeyMax: Int = TLSLimits.recordsPerKeyMax
     ) throws(TLSFailure) {
         precondition(side == .client || identity != nil, "a server without a certificate has nothing to show")
         precondition(names.allSatisfy { (1...255).contains($0.utf8.count) }, "a protocol's name is too long: \(names)")
@@ -72,6 +75,7 @@ public final class TLSContext: @unchecked Sendable {  // Never changes after ini
         }
         self.side = side
         self.isFrugal = isFrugal
+        self.recordsPerKeyMax = recordsPerKeyMax
         pointer = made
         pinned = .allocate(capacity: 32)
         pinned.initialize(repeating: 0, count: 32)

@@ -5,7 +5,7 @@ public enum TLSLimits {
     /// Ciphertext that may wait in a session to be sent. A write that would pass it is refused as a whole.
     public static let outboundBytesMax = 16 << 20
     /// Memory that a session without waiting ciphertext keeps for each direction.
-    public static let retainedBytesMax = 256 << 10
+    public static let retainedBytesMax = 512 << 10
     /// The same for a session of a frugal context.
     public static let retainedBytesFrugalMax = 32 << 10
     /// Certificates that the other side may send, leaf included.
@@ -17,7 +17,7 @@ public enum TLSLimits {
     /// Names of one kind in a certificate.
     public static let namesMax = 64
     /// Records that one traffic key protects. AES-GCM is safe for 2^24.5; the rest is margin.
-    static let recordsPerKeyMax = 1 << 23
+    public static let recordsPerKeyMax = 1 << 23
     /// What a record adds to its plaintext: header, content type, tag.
     static let recordOverheadBytes = 22
     static let recordBytesMax = 16_384

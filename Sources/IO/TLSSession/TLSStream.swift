@@ -8,12 +8,12 @@ internal import COpenSSL
 ///                            └─────────┘
 ///     handshaking ──▶ established ──▶ ended (the other side closed) / closed (this side did) / failed
 ///
-/// After every `receive`, `write` and `close`, and also after one that threw, the owner sends what `takeOutput` gives: an
-/// alert may be in it that tells the other side why. A client's first output is there from the beginning. A client of
+/// After every call, and also after one that threw, the owner sends what `takeOutput` gives: an alert may be in it that
+/// tells the other side why, or the answer to a change of keys. A client's first output is there from the beginning. A client of
 /// TLS 1.3 is established before the server has seen its certificate, so a refusal arrives with a later `receive`.
 ///
-/// One thread at a time uses a session. `receive`, `read`, `write` and `takeOutput` allocate nothing once the buffers have
-/// grown to the traffic.
+/// One thread at a time uses a session. Once the buffers have grown to the traffic, `receive`, `read`, `write` and
+/// `takeOutput` allocate nothing beyond the few bytes that OpenSSL takes for a record on each side.
 public final class TLSStream {
     private let context: TLSContext
     private let session: OpaquePointer
@@ -126,7 +126,7 @@ public final class TLSStream {
         }
         ERR_clear_error()
         recordsUnderKey += records
-        if recordsUnderKey > TLSLimits.recordsPerKeyMax {
+        if recordsUnderKey > context.recordsPerKeyMax {
             recordsUnderKey = records
             guard SSL_key_update(session, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 else { throw failed(reason()) }
         }
@@ -204,7 +204,8 @@ public final class TLSStream {
         if IPAddressText.bytes(name) != nil {
             isTaken = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session), name) == 1
         } else {
-            SSL_set_hostflags(session, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+            SSL_set_hostflags(
+                session, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT))
             copenssl_set_server_name(session, name)
             isTaken = SSL_set1_host(session, name) == 1
         }
