@@ -305,6 +305,26 @@ import Testing
         #expect(cluster.problems.isEmpty)
     }
 
+    /// The leader read these entries back from its disk and knows no chain before them. Taken for a breach, the append
+    /// would be dropped without an answer, again and again.
+    @Test func `an append without a chain over a log that differs is refused, not dropped`() {
+        let configuration = Configuration.voters(1...3)
+        var cluster = alone(configuration, term: 3, [1, 2, 2])
+        let log = entries([1, 1, 3])
+        var append = cluster.append(from: 2, to: 1, term: 3, after: log[1], [log[2]], commit: 0)
+        if case .append(var body) = append.body {
+            body.previousChain = 0
+            append.body = .append(body)
+        }
+        cluster.step(1, .received(append))
+        #expect(!cluster[1].events.contains { if case .malformed = $0 { true } else { false } })
+        guard case .rejected(_, let hint, _) = cluster.take().first?.appendAnswer?.verdict else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(hint == LogIndex(1))
+    }
+
     /// etcd-io/raft #149, #31: an old refusal must not take the next index to or below the match.
     @Test func `a refusal that comes late changes nothing`() {
         var cluster = led()
@@ -570,6 +590,25 @@ import Testing
     }
 
     // MARK: membership
+
+    /// raft-rs maybe_commit_by_vote: 1 removed itself, knows that it is committed, and died before 2 did. 2 asks for the
+    /// vote of 1, whose log is longer; without a word of what is committed it would ask for ever.
+    @Test func `a candidate learns from a refusal that the one that refuses is removed`() {
+        var cluster = led(2)
+        cluster.step(1, .changeMembership([.remove(ReplicaID(1))]))
+        cluster.deliver { $0.isTo(2) }
+        // Entries that 2 does not get make the log of 1 the longer one.
+        cluster.propose(1, [1], [2])
+        cluster.take { $0.isTo(2) }
+        cluster.deliver { $0.isTo(1) }
+        cluster.take()
+        #expect(cluster[1].raft.commit == LogIndex(2) && !cluster[1].raft.isLeader)
+        #expect(cluster[2].raft.commit == LogIndex(1))
+        cluster.live(for: .seconds(2))
+        #expect(cluster.leader == 2)
+        #expect(cluster[2].raft.configuration == Configuration(members: [Member(peer: cluster.peer(2), role: .voter)]))
+        #expect(cluster.problems.isEmpty, "\(cluster.problems)")
+    }
 
     /// A voter that one request both adds and removes never was one.
     @Test func `members that one request adds and removes have no vote`() {

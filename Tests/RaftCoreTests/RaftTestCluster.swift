@@ -391,7 +391,7 @@ struct RaftTestCluster {
         let restored = RestoredLog(hardState: old.disk.hardState, base: old.disk.base, entries: old.disk.entries)
         let raft = Raft(
             peer: peer(id), incarnation: Incarnation(old.incarnation + 1), restored: restored, applied: old.applied,
-            settings: settings, seed: seed &* 77 &+ id &+ old.incarnation, now: now)
+            settings: settings, seed: seed &* 1_000_003 &+ old.incarnation &* 997 &+ id, now: now)
         self[id].raft = raft
         self[id].incarnation += 1
         self[id].handedOut = old.applied

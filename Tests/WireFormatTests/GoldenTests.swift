@@ -47,7 +47,9 @@ private let bodies: [Message.Body] = [
     .preVote(VoteRequest(lastIndex: LogIndex(5), lastTerm: Term(4), isTransfer: false)),
     .preVoteAnswer(VoteAnswer(isGranted: false, campaignTerm: Term(9), leader: to)),
     .vote(VoteRequest(lastIndex: LogIndex(5), lastTerm: Term(4), isTransfer: true)),
-    .voteAnswer(VoteAnswer(isGranted: true, campaignTerm: Term(9), leader: nil)),
+    .voteAnswer(
+        VoteAnswer(
+            isGranted: true, campaignTerm: Term(9), leader: nil, commit: LogIndex(998), commitTerm: Term(6))),
     .confirmLeadership(round: 0),
     .leadershipConfirmed(round: 1 << 61),
     .readRequest(context),

@@ -64,7 +64,9 @@ struct RandomValues {
         VoteRequest(lastIndex: identity(), lastTerm: identity(), isTransfer: flag())
     }
     mutating func voteAnswer() -> VoteAnswer {
-        VoteAnswer(isGranted: flag(), campaignTerm: identity(), leader: maybe { $0.peer() })
+        VoteAnswer(
+            isGranted: flag(), campaignTerm: identity(), leader: maybe { $0.peer() }, commit: identity(),
+            commitTerm: identity())
     }
     mutating func context() -> ReadContext { ReadContext(incarnation: identity(), number: number()) }
 

@@ -550,6 +550,9 @@ public struct RaftVoteAnswer: WireMessage {
     public var isGranted: Bool = false
     public var campaignTerm: UInt64 = 0
     public var leader: RaftPeer? = nil
+    /// What the voter knows to be committed, and the term of that entry.
+    public var commit: UInt64 = 0
+    public var commitTerm: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -557,11 +560,15 @@ public struct RaftVoteAnswer: WireMessage {
     public init(
         isGranted: Bool = false,
         campaignTerm: UInt64 = 0,
-        leader: RaftPeer? = nil
+        leader: RaftPeer? = nil,
+        commit: UInt64 = 0,
+        commitTerm: UInt64 = 0
     ) {
         self.isGranted = isGranted
         self.campaignTerm = campaignTerm
         self.leader = leader
+        self.commit = commit
+        self.commitTerm = commitTerm
     }
 
     public static var messageName: String { "VoteAnswer" }
@@ -571,6 +578,8 @@ public struct RaftVoteAnswer: WireMessage {
         case 1: "is_granted"
         case 2: "campaign_term"
         case 3: "leader"
+        case 4: "commit"
+        case 5: "commit_term"
         default: nil
         }
     }
@@ -587,6 +596,14 @@ public struct RaftVoteAnswer: WireMessage {
         if let value = self.leader {
             writer.message(26, value)
         }
+        if self.commit != 0 {
+            writer.tag(32)
+            writer.varint(self.commit)
+        }
+        if self.commitTerm != 0 {
+            writer.tag(40)
+            writer.varint(self.commitTerm)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -602,6 +619,10 @@ public struct RaftVoteAnswer: WireMessage {
                 var value = self.leader.take() ?? RaftPeer()
                 try reader.message(&value)
                 self.leader = value
+            case 32:
+                self.commit = try reader.uint64()
+            case 40:
+                self.commitTerm = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -136,10 +136,19 @@ public struct VoteAnswer: Hashable, Sendable {
     public var campaignTerm: Term
     /// A refusal names the leader its sender follows, so that a cut-off replica learns where to reconnect.
     public var leader: Peer?
-    public init(isGranted: Bool, campaignTerm: Term, leader: Peer?) {
+    /// What its sender knows to be committed. A candidate that holds this entry learns so of a configuration under
+    /// which it can win; without it, it might ask for ever for the vote of a replica that is removed (raft-rs,
+    /// `maybe_commit_by_vote`).
+    public var commit: LogIndex
+    public var commitTerm: Term
+    public init(
+        isGranted: Bool, campaignTerm: Term, leader: Peer?, commit: LogIndex = .zero, commitTerm: Term = .zero
+    ) {
         self.isGranted = isGranted
         self.campaignTerm = campaignTerm
         self.leader = leader
+        self.commit = commit
+        self.commitTerm = commitTerm
     }
 }
 

@@ -178,7 +178,21 @@ extension Raft {
     private func answer(_ message: Message, isGranted: Bool) -> VoteAnswer {
         VoteAnswer(
             isGranted: isGranted, campaignTerm: message.term,
-            leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader)
+            leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader, commit: commit,
+            commitTerm: log.term(at: commit) ?? .zero)
+    }
+
+    /// Takes in what a voter knows to be committed, if it is an entry of this log. A configuration among it changes who
+    /// is to be asked: the campaign begins again.
+    private mutating func learnCommit(of answer: VoteAnswer, _ now: Instant, _ effects: inout Effects) {
+        guard phase == .preCandidate || phase == .candidate else { return }
+        guard answer.commit > commit, log.term(at: answer.commit) == answer.commitTerm else { return }
+        let known = configurationIndex
+        advanceCommit(to: answer.commit, &effects)
+        guard configurationIndex > known else { return }
+        becomeFollower(term, leader: nil, now, &effects)
+        electionDeadline = nil
+        if mayCampaign { campaignSoon(now) }
     }
 
     /// While the own leader is alive no other is wanted.
@@ -221,6 +235,7 @@ extension Raft {
     mutating func receivePreVoteAnswer(
         _ message: Message, _ answer: VoteAnswer, _ now: Instant, _ effects: inout Effects
     ) {
+        learnCommit(of: answer, now, &effects)
         if answer.isGranted {
             if phase == .preCandidate && answer.campaignTerm == term.next {
                 tally(message.from.replica, granted: true, now, &effects)
@@ -241,6 +256,7 @@ extension Raft {
 
     mutating func receiveVoteAnswer(_ message: Message, _ answer: VoteAnswer, _ now: Instant, _ effects: inout Effects)
     {
+        learnCommit(of: answer, now, &effects)
         let isCurrent = answer.campaignTerm == term && message.term <= term
         guard phase == .candidate && (isCurrent || mutated(.lateVoteCounted)) else { return }
         tally(message.from.replica, granted: answer.isGranted, now, &effects)

@@ -198,7 +198,9 @@ extension Raft {
         var index = append.previousIndex
         var entryTerm = append.previousTerm
         var chain = append.previousChain
-        if chain == 0 && index > .zero { chain = log.chain(at: index) ?? 0 }
+        // The own chain stands in for one that the leader does not hold any more, but only at an entry both have: where
+        // the logs differ this append is no breach, and is refused so that the leader tries further down.
+        if chain == 0 && index > .zero && log.term(at: index) == entryTerm { chain = log.chain(at: index) ?? 0 }
         let isChainKnown = chain != 0 || index == .zero
         for i in 0..<append.entries.count {
             let entry = append.entries[i]

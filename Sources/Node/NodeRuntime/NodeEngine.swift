@@ -139,7 +139,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let oldest = logTickets.first, !isStalled {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
-        if appliedSinceFlush > 0 { earliest = min(earliest, flushedAt + settings.flushInterval) }
+        if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
         return earliest
     }
 

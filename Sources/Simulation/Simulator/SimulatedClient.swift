@@ -66,6 +66,8 @@ extension Simulation {
         }
         let request: ClientRequest
         if kind == .get {
+            // Any node can be asked.
+            if clientRandom.chance(1, in: 3) { clients[number].target = clientRandom.below(nodes.count) }
             request = .query(group, .get(key: Words.key(key)))
         } else {
             let lane = Int(group.rawValue) - 1
