@@ -119,7 +119,8 @@ let package = Package(
         // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
         // corpus.
         .executableTarget(
-            name: "fuzz", dependencies: ["AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            name: "fuzz",
+            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),

@@ -252,7 +252,7 @@ public final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     /// One timer that looks again at the deadline when it is due: most requests end long before.
     private func setDeadline(_ time: Nanoseconds) {
-        deadline = loop.now + time
+        deadline = SystemClock.now + time
         if timer == nil { timer = loop.setTimer(at: deadline, self, tag: 0) }
     }
 

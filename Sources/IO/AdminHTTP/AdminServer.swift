@@ -110,7 +110,7 @@ public final class AdminServer {
         }
         slots[slot] = connection
         if isSurplus { turnedAway += 1 }
-        if sweep == nil { sweep = loop.setTimer(at: loop.now + sweepInterval, clock, tag: 0) }
+        if sweep == nil { sweep = loop.setTimer(after: sweepInterval, clock, tag: 0) }
     }
 
     func forget(_ connection: AdminConnection) {
@@ -145,9 +145,12 @@ public final class AdminServer {
         connection(ticket)?.endStream(ticket.number, isWhole: isWhole)
     }
 
+    /// Seconds since 1970.
+    var second: Int64 { SystemClock.wallNanoseconds / 1_000_000_000 }
+
     /// The value of the Date field, made once a second.
     var date: [UInt8] {
-        let second = SystemClock.wallNanoseconds / 1_000_000_000
+        let second = second
         if second != dateSecond {
             dateSecond = second
             dateBytes = HTTPDate.bytes(unixSeconds: second)
@@ -186,7 +189,7 @@ public final class AdminServer {
         if let end = drainEnds, now >= end {
             for connection in slots { connection?.cut() }
         }
-        if connectionCount > 0 { sweep = loop.setTimer(at: now + sweepInterval, clock, tag: 0) }
+        if connectionCount > 0 { sweep = loop.setTimer(after: sweepInterval, clock, tag: 0) }
     }
 
     // MARK: The end
