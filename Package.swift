@@ -128,7 +128,8 @@ let package = Package(
         // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
         // corpus.
         .executableTarget(
-            name: "fuzz", dependencies: ["AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            name: "fuzz",
+            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
@@ -168,6 +169,11 @@ let package = Package(
             [
                 "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
                 "SecureChannel", "PeerTransport",
+            ]),
+        tests(
+            "AdminHTTPTests",
+            [
+                "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),

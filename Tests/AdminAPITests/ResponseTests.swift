@@ -187,3 +187,12 @@ func written(_ response: AdminResponse, _ frame: ResponseWriter.Frame = .init(),
         #expect(allocations <= 100 * 12, "\(allocations) in 100 requests")
     }
 }
+
+@Suite struct AdminBenchTests {
+    @Test func `the benchmark runs and gives the same number for the same count`() {
+        var one = AdminBench()
+        var other = AdminBench()
+        #expect(one.run(500) == other.run(500))
+        #expect(one.run(10) != other.run(500))
+    }
+}

@@ -345,7 +345,7 @@ let samples: [AdminRequest] = [
         SpaceJSON.writeLine(.deleted(key: [255], revision), into: &out)
         SpaceJSON.writeProgress(revision, into: &out)
         SpaceJSON.writeCompacted(revision, into: &out)
-        let lines = try out.dropFirst().split(separator: 10).map { try SpaceJSON.readLine($0) }
+        let lines = try out.dropFirst().split(separator: 10).map { try SpaceJSON.parseLine($0) }
         #expect(
             lines == [
                 .change(.written(records[0])), .change(.deleted(key: [255], revision)), .progress(revision),

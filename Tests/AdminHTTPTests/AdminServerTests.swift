@@ -118,6 +118,21 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         #expect(node.wait(for: 1) && node.responses[0].status == 403)
     }
 
+    @Test func `who connected with a certificate is nobody when it has ended`() throws {
+        let world = try World()
+        defer { world.end() }
+        let client = try RawClient(world, .operator(cluster: "test", name: "ann"), seconds: 2)
+        client.say(get("/v1/status"))
+        #expect(client.wait(for: 1) && client.responses[0].status == 202)
+        let asked = world.run(10) {
+            client.say(get("/v1/status"))
+            world.turns(100)
+            return client.responses.contains { $0.status != 202 }
+        }
+        #expect(asked && client.responses.last?.status == 401)
+        #expect(client.responses.last?.body.contains("expired") == true)
+    }
+
     @Test func `another cluster's certificate ends the handshake`() throws {
         let world = try World()
         defer { world.end() }
@@ -294,7 +309,7 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
             case .piece(let bytes):
                 rest += bytes
                 while let end = rest.firstIndex(of: 10) {
-                    guard case .change(let change)? = try? SpaceJSON.readLine(rest[..<end]) else { break }
+                    guard case .change(let change)? = try? SpaceJSON.parseLine(rest[..<end]) else { break }
                     #expect(change.key == Array("k\(lines)".utf8))
                     lines += 1
                     rest = Array(rest[(end + 1)...])

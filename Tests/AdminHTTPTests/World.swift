@@ -86,9 +86,9 @@ final class RawClient: SecureConnectionDelegate {
     var isEstablished = false
     private var failure: (any Error)?
 
-    init(_ world: World, _ identity: CertificateIdentity? = .operator(cluster: "test", name: "ann")) throws {
+    init(_ world: World, _ identity: CertificateIdentity? = .operator(cluster: "test", name: "ann"), seconds: Int64? = nil) throws {
         self.world = world
-        let context = try Keys.client(identity)
+        let context = try Keys.client(identity, seconds: seconds)
         var settings = SecureConnectionSettings()
         settings.socket.receiveBufferBytes = 64 << 10
         dialer = Dialer(world.loop, to: world.server.address, timeout: .seconds(5)) {

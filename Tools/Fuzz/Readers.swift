@@ -1,3 +1,4 @@
+import AdminAPI
 import AgentConfig
 import BinaryCoding
 import FleetModel
@@ -32,11 +33,9 @@ enum Readers {
         configFile,
         certificate,
         certificateRequest,
-        message(WireRootCommand.self),
-        message(WireRootQuery.self),
-        message(WireRootAnswer.self),
-        rootCommand,
-        rootRecord,
+        httpRequest,
+        httpResponse,
+        json,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -143,5 +142,79 @@ enum Readers {
     private static func certificateRequest(_ bytes: [UInt8]) {
         guard let request = try? CertificateRequest(der: bytes) else { return }
         precondition((try? CertificateRequest(der: request.der)) == request, "a request reads back as another")
+    }
+
+    /// Requests must be found alike however the bytes are cut, and a call that is routed must be routed again from the
+    /// bytes that it is written as.
+    private static func httpRequest(_ bytes: [UInt8]) {
+        let whole = requests(in: bytes, pieceBytes: max(1, bytes.count))
+        precondition(requests(in: bytes, pieceBytes: 1) == whole, "cut into bytes it reads as something else")
+        precondition(requests(in: bytes, pieceBytes: 7) == whole, "cut into sevens it reads as something else")
+    }
+
+    private static let router = Router()
+
+    private static func requests(in bytes: [UInt8], pieceBytes: Int) -> [String] {
+        var parser = RequestParser()
+        var found: [String] = []
+        var from = 0
+        while from < bytes.count {
+            let to = min(from + pieceBytes, bytes.count)
+            parser.append(contentsOf: bytes[from..<to])
+            from = to
+            reading: while true {
+                switch parser.next() {
+                case .needsMore: break reading
+                case .expectsContinue: continue
+                case .fault(let fault): return found + ["\(fault)"]
+                case .request(let head):
+                    do throws(Router.Refusal) {
+                        let call = try router.call(parser, head)
+                        found.append("\(call)")
+                        goAround(call)
+                    } catch {
+                        found.append("\(error)")
+                    }
+                }
+            }
+        }
+        return found
+    }
+
+    private static func goAround(_ call: AdminCall) {
+        var bytes: [UInt8] = []
+        RequestWriter(host: "h").write(call, into: &bytes)
+        var parser = RequestParser()
+        parser.append(contentsOf: bytes)
+        // What is longer written than it was read may be over a bound.
+        guard case .request(let head) = parser.next() else { return }
+        do throws(Router.Refusal) {
+            let again = try router.call(parser, head)
+            precondition(again == call, "a call reads back as another: \(call)")
+        } catch {
+            fatalError("a call is refused after it was written: \(call): \(error)")
+        }
+    }
+
+    private static func httpResponse(_ bytes: [UInt8]) {
+        var parser = ResponseParser()
+        parser.append(contentsOf: bytes)
+        for _ in 0...bytes.count {
+            switch parser.next() {
+            case .needsMore, .fault: return
+            case .head(let head): _ = parser.value(of: "muster-index", in: head)
+            case .body(let range): precondition(!parser.bytes(range).isEmpty, "an empty piece of a body")
+            case .end: break
+            }
+        }
+    }
+
+    /// What reads must be written so that it reads alike.
+    private static func json(_ bytes: [UInt8]) {
+        guard let value = try? JSONParser.parse(bytes[...]) else { return }
+        guard let again = try? JSONParser.parse(value.bytes[...], depthMax: 16, valuesMax: 4_096) else {
+            fatalError("a value is refused after it was written: \(value)")
+        }
+        precondition(again == value, "a value reads back as another: \(value)")
     }
 }

@@ -146,8 +146,9 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
     package func resume() { channel?.resumeReading() }
 
     private func connect() {
-        dialer = Dialer(loop, to: address, timeout: settings.connectTimeout) { [weak self] socket, error in
-            self?.dialed(socket, error)
+        // The dialer forgets its handler when it has called it or is cancelled.
+        dialer = Dialer(loop, to: address, timeout: settings.connectTimeout) { socket, error in
+            self.dialed(socket, error)
         }
     }
 
@@ -251,7 +252,7 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     /// One timer that looks again at the deadline when it is due: most requests end long before.
     private func setDeadline(_ time: Nanoseconds) {
-        deadline = loop.now + time
+        deadline = SystemClock.now + time
         if timer == nil { timer = loop.setTimer(at: deadline, self, tag: 0) }
     }
 

@@ -37,10 +37,12 @@ final class AdminConnection: SecureConnectionDelegate {
     let slot: Int
     let generation: UInt32
     let isSurplus: Bool
-    private unowned let server: AdminServer
+    private let server: AdminServer
     private var channel: SecureConnection?
     private var parser: RequestParser
     private var principal = Principal.anonymous
+    /// When the certificate that proved it ends; seconds since 1970.
+    private var principalEnds = Int64.max
     private var pending: [Pending] = []
     private var nextNumber: UInt32 = 0
     private var heldBytes = 0
@@ -85,7 +87,10 @@ final class AdminConnection: SecureConnectionDelegate {
 
     func established(_ connection: SecureConnection) {
         lastActive = server.loop.now
-        if let identity = connection.peerCertificate?.identity, identity.cluster == server.authority.cluster {
+        if let shown = connection.peerCertificate, let identity = shown.identity,
+            identity.cluster == server.authority.cluster
+        {
+            principalEnds = shown.notAfter
             switch identity {
             case .node(_, let node): principal = .node(node)
             case .operator(_, let name): principal = .operator(name)
@@ -131,12 +136,6 @@ final class AdminConnection: SecureConnectionDelegate {
     func cut() {
         channel?.close()
         over()
-    }
-
-    /// Ends the connection when the server is gone.
-    func abandon() {
-        channel?.close()
-        channel = nil
     }
 
     private func over() {
@@ -266,6 +265,9 @@ final class AdminConnection: SecureConnectionDelegate {
     private func judge(_ action: Action, _ head: RequestHead) -> Problem? {
         asking = principal
         if action == .ask || action == .join { return nil }
+        if server.second >= principalEnds {
+            return Problem(.unauthenticated, "the client certificate has expired; renew it and connect again")
+        }
         if principal == .anonymous && head.authorization.isThere {
             let field = parser.bytes(head.authorization)
             let scheme = Array("bearer ".utf8)

@@ -21,7 +21,8 @@ package final class AdminServer {
     let loop: EventLoop
     let router: Router
     let authority: any AdminAuthority
-    weak var handler: (any AdminHandler)?
+    // Not weak: an object with weak references pays for every retain.
+    private(set) var handler: (any AdminHandler)?
     /// For connections from now on; those that are there keep theirs.
     package var context: TLSContext
 
@@ -42,9 +43,9 @@ package final class AdminServer {
     private var dateBytes: [UInt8] = []
     let document: [UInt8]
 
-    /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`; the
-    /// handler is held weakly.
-    package init(
+    /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`. The
+    /// server lives, and its handler and authority with it, until `close`, or until a drain is done.
+    public init(
         _ loop: EventLoop, on address: SocketAddress, context: TLSContext, authority: any AdminAuthority,
         handler: any AdminHandler, settings: AdminSettings = AdminSettings()
     ) throws(SystemError) {
@@ -67,20 +68,15 @@ package final class AdminServer {
         clock.server = self
     }
 
-    deinit {
-        listener?.close()
-        for connection in slots { connection?.abandon() }
-    }
-
     /// Lets the listener's handler be made before the server is.
     private final class Door {
-        weak var server: AdminServer?
+        var server: AdminServer?
         func open(_ socket: consuming Socket, _ from: SocketAddress) { server?.accept(socket, from) }
     }
 
-    /// Timers of the server, so that the loop does not keep it alive.
+    /// The server's timers.
     private final class SweepClock: TimerHandler {
-        weak var server: AdminServer?
+        var server: AdminServer?
         func timerFired(_ tag: Int) {
             if tag == 0 { server?.sweepDue() } else { server?.wakeWaiting() }
         }
@@ -114,7 +110,7 @@ package final class AdminServer {
         }
         slots[slot] = connection
         if isSurplus { turnedAway += 1 }
-        if sweep == nil { sweep = loop.setTimer(at: loop.now + sweepInterval, clock, tag: 0) }
+        if sweep == nil { sweep = loop.setTimer(after: sweepInterval, clock, tag: 0) }
     }
 
     func forget(_ connection: AdminConnection) {
@@ -149,9 +145,12 @@ package final class AdminServer {
         connection(ticket)?.endStream(ticket.number, isWhole: isWhole)
     }
 
+    /// Seconds since 1970.
+    var second: Int64 { SystemClock.wallNanoseconds / 1_000_000_000 }
+
     /// The value of the Date field, made once a second.
     var date: [UInt8] {
-        let second = SystemClock.wallNanoseconds / 1_000_000_000
+        let second = second
         if second != dateSecond {
             dateSecond = second
             dateBytes = HTTPDate.bytes(unixSeconds: second)
@@ -190,7 +189,7 @@ package final class AdminServer {
         if let end = drainEnds, now >= end {
             for connection in slots { connection?.cut() }
         }
-        if connectionCount > 0 { sweep = loop.setTimer(at: now + sweepInterval, clock, tag: 0) }
+        if connectionCount > 0 { sweep = loop.setTimer(after: sweepInterval, clock, tag: 0) }
     }
 
     // MARK: The end
@@ -210,8 +209,7 @@ package final class AdminServer {
     private func finishDrainIfDone() {
         guard isDraining, connectionCount == 0, let done = drained else { return }
         drained = nil
-        if let sweep { loop.cancel(sweep) }
-        sweep = nil
+        release()
         done()
     }
 
@@ -221,8 +219,14 @@ package final class AdminServer {
         listener = nil
         isDraining = true
         for connection in slots { connection?.cut() }
+        release()
+    }
+
+    private func release() {
         for timer in [sweep, wakeup] { if let timer { loop.cancel(timer) } }
         sweep = nil
         wakeup = nil
+        clock.server = nil
+        handler = nil
     }
 }
