@@ -48,6 +48,11 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
             "StoreLayout", "Controllers",
         ]),
+    Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
+    Room(
+        name: "NodeStorage", layer: .io,
+        imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
@@ -170,13 +175,13 @@ let package = Package(
                 "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
                 "SecureChannel", "PeerTransport",
             ]),
+        tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",
             [
                 "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
             ]),
-        tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
-        tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),

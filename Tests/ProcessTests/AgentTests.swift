@@ -14,7 +14,9 @@ import Testing
         let leader = try #require((1...3).first { row.contains("\"leader\":\"n\($0)\"") }, "\(row)")
         let other = leader % 3 + 1
         cluster.kill9(leader)
-        try cluster.wait("another node leads") { try cluster.ask(other, "kv", "put", "box", "after", "kill").status == 0 }
+        try cluster.wait("another node leads") {
+            try cluster.ask(other, "kv", "put", "box", "after", "kill").status == 0
+        }
         for i in 1...5 { #expect(try cluster.ask(other, "kv", "get", "box", "key-\(i)").output == "value-\(i)") }
 
         try cluster.start(leader)
@@ -34,7 +36,8 @@ import Testing
         #expect(cluster.terminate(1) == 0)
     }
 
-    @Test func `a token that is used up, a directory in use and a wrong setting each get a sentence that says what to do`()
+    @Test
+    func `a token that is used up, a directory in use and a wrong setting each get a sentence that says what to do`()
         throws
     {
         let cluster = try LocalCluster()

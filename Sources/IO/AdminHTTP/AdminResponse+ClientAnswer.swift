@@ -8,8 +8,11 @@ extension AdminResponse {
     /// What a node made of a request, as its client sees it.
     package init(_ answer: ClientAnswer) {
         switch answer {
-        case .applied(let result): self.init(result)
-        case .read(let answer): self.init(answer)
+        case .applied(.space(let result)): self.init(result)
+        case .read(.space(let answer)): self.init(answer)
+        // What the root answers is put into words by whoever asked it.
+        case .applied(.root), .read(.root):
+            self.init(Problem(.internal, "the root's answer was not put into words; report this"))
         case .accepted:
             self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
         case .refused(let refusal): self.init(Problem(refusal))

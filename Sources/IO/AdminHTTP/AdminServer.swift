@@ -45,7 +45,7 @@ package final class AdminServer {
 
     /// Listens at once. `context` is a server's, with `ClientCertificate.optional` and `AdminSettings.protocols`. The
     /// server lives, and its handler and authority with it, until `close`, or until a drain is done.
-    public init(
+    package init(
         _ loop: EventLoop, on address: SocketAddress, context: TLSContext, authority: any AdminAuthority,
         handler: any AdminHandler, settings: AdminSettings = AdminSettings()
     ) throws(SystemError) {

@@ -156,7 +156,7 @@ package enum SpaceJSON {
     }
 
     /// Reads a watch's line back, with or without its end.
-    public static func parseLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
+    package static func parseLine(_ line: ArraySlice<UInt8>) throws(Problem) -> Line {
         let json = try parse(line)
         guard let revision = revision(json["revision"]) else { throw unreadable }
         switch json["type"]?.text {

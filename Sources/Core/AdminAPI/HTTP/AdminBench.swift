@@ -2,7 +2,7 @@ internal import ClusterBase
 internal import FleetModel
 
 /// Parses, routes and answers the same small write again and again. The clock is the caller's, since this layer has none.
-public struct AdminBench: Sendable {
+package struct AdminBench: Sendable {
     private var parser = RequestParser()
     private let router = Router()
     private let request: [UInt8]
@@ -10,7 +10,7 @@ public struct AdminBench: Sendable {
     private var out: [UInt8] = []
 
     /// Writes of 128 bytes, as a load generator sends them.
-    public init() {
+    package init() {
         let command = SpaceCommand(.put(key: Array("key-0123456789".utf8), value: [UInt8](repeating: 118, count: 128)))
         var bytes: [UInt8] = []
         RequestWriter(host: "localhost:7500").write(AdminCall(.write(space: "bench", command)), into: &bytes)
@@ -18,7 +18,7 @@ public struct AdminBench: Sendable {
     }
 
     /// Answers `count` requests and returns a hash of their sizes: the same count gives the same number.
-    public mutating func run(_ count: Int) -> UInt64 {
+    package mutating func run(_ count: Int) -> UInt64 {
         var hash: UInt64 = 0
         for number in 0..<count {
             parser.append(contentsOf: request)
