@@ -37,20 +37,41 @@ let rooms: [Room] = [
         name: "WireFormat", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts"]),
     Room(name: "NodePorts", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(name: "AdminAPI", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
+    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-            "StoreLayout",
+            "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
     Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
     Room(
         name: "NodeStorage", layer: .io,
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
+    Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
+    Room(name: "COpenSSL", layer: .clibs, imports: []),
+    Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
+    Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
+    Room(name: "SecureChannel", layer: .io, imports: ["ClusterBase", "Reactor", "TLSSession"]),
+    Room(
+        name: "PeerTransport", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "WireFormat", "NodePorts", "Reactor", "TLSSession",
+            "SecureChannel",
+        ]),
+    Room(
+        name: "AdminHTTP", layer: .io,
+        imports: [
+            "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "AdminAPI", "Reactor", "TLSSession",
+            "SecureChannel",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -60,7 +81,12 @@ let rooms: [Room] = [
         ]),
     Room(
         name: "muster", layer: .programs,
-        imports: ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
+            "NodeRuntime",
+            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
+            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
+        ]),
 ]
 
 let strict: [SwiftSetting] = [
@@ -107,7 +133,9 @@ let package = Package(
         // Everything that reads bytes from outside, under libFuzzer in `Tools/check fuzz`; elsewhere a replay of its
         // corpus.
         .executableTarget(
-            name: "fuzz", dependencies: ["BinaryCoding", "FleetModel", "Schema"], path: "Tools/Fuzz",
+            name: "fuzz",
+            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
@@ -117,6 +145,7 @@ let package = Package(
             name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: [.treatAllWarnings(as: .error)]),
         tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
+        tests("AdminAPITests", ["ClusterBase", "FleetModel", "AdminAPI", "AllocationCounter"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),
         tests(
             "WireFormatTests",
@@ -135,8 +164,25 @@ let package = Package(
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests("ReactorTests", ["ClusterBase", "Reactor"]),
+        tests("SecureChannelTests", ["ClusterBase", "Reactor", "TLSSession", "SecureChannel"]),
+        tests(
+            "PeerTransportTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "NodePorts", "Reactor", "TLSSession",
+                "SecureChannel", "PeerTransport",
+            ]),
+        tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
+        tests(
+            "AdminHTTPTests",
+            [
+                "ClusterBase", "FleetModel", "AdminAPI", "AdminHTTP", "Reactor", "TLSSession", "SecureChannel",
+            ]),
+        tests("TLSSessionTests", ["ClusterBase", "TLSSession", "AllocationCounter"]),
         tests("ArchitectureTests", []),
         tests("ProcessTests", ["muster"]),
     ],

@@ -1,5 +1,5 @@
 #include "AllocationCounter.h"
-#include <stddef.h>
+#include <stdlib.h>
 
 #ifndef __has_feature
 #define __has_feature(x) 0

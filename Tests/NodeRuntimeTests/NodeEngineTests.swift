@@ -22,7 +22,7 @@ private let group = GroupID(1)
         var revisions: [Revision] = []
         for ticket in tickets {
             let answers = leader.answers(to: ticket)
-            guard answers.count == 1, case .applied(let result) = answers[0] else {
+            guard answers.count == 1, case .applied(.space(let result)) = answers[0] else {
                 Issue.record("ticket \(ticket) was answered by \(answers)")
                 continue
             }
@@ -76,7 +76,7 @@ private let group = GroupID(1)
         let peer = leader.inspect(group) { raft, _ in raft.peer }
         follower.turn(TestCluster.put("k", ticket: 1))
         #expect(follower.answers(to: 1) == [.refused(.notLeader(hint: peer))])
-        follower.turn(.request(.query(GroupID(9), .get(key: [1])), ticket: 2))
+        follower.turn(.request(.query(GroupID(9), .space(.get(key: [1]))), ticket: 2))
         #expect(follower.answers(to: 2) == [.refused(.noSuchGroup)])
         let large = [UInt8](repeating: 0, count: cluster.settings.raft.proposalBytesMax)
         leader.turn(.request(.command(group, large), ticket: 3))
@@ -89,9 +89,11 @@ private let group = GroupID(1)
         #expect(try cluster.put(3, at: leader))
         for node in cluster.nodes {
             let ticket = cluster.nextTicket()
-            node.turn(.request(.query(group, .get(key: Array("key 2".utf8))), ticket: ticket))
+            node.turn(.request(.query(group, .space(.get(key: Array("key 2".utf8)))), ticket: ticket))
             #expect(try cluster.run { !node.answers(to: ticket).isEmpty })
-            guard case .read(let answer) = node.answers(to: ticket)[0], case .record(let record) = answer.body else {
+            guard case .read(.space(let answer)) = node.answers(to: ticket)[0],
+                case .record(let record) = answer.body
+            else {
                 Issue.record("\(node.answers(to: ticket))")
                 continue
             }

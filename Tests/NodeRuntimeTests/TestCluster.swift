@@ -156,19 +156,25 @@ final class TestCluster {
     private(set) var now = Instant(nanoseconds: 1_000_000_000)
     let settings: NodeSettings
     private(set) var nodes: [TestNode] = []
+    /// Every frame arrives twice.
+    var repeatsFrames = false
     private var happenings = Heap<Happening>()
     private var order = 0
     private var ticket: UInt64 = 0
 
-    init(nodes count: UInt64 = 3, groups: UInt64 = 1, _ settings: NodeSettings = NodeSettings()) throws {
+    /// The first `hosts` nodes hold the groups, all nodes if nil.
+    init(
+        nodes count: UInt64 = 3, hosts: UInt64? = nil, groups: UInt64 = 1, _ settings: NodeSettings = NodeSettings()
+    ) throws {
+        let hosts = hosts ?? count
         self.settings = settings
         for number in 1...count {
             let node = TestNode(cluster: self, id: NodeID(number))
             nodes.append(node)
             try StoredLog.format(node.identity, in: &node.log)
-            for group in 1...groups {
+            for group in 1...groups where number <= hosts {
                 try StoredLog.createReplica(
-                    GroupID(group), ReplicaID(number), RestoredLog(firstMembers: .voters(1...count)), in: &node.log)
+                    GroupID(group), ReplicaID(number), RestoredLog(firstMembers: .voters(1...hosts)), in: &node.log)
             }
         }
         for node in nodes { try node.start(settings) }
@@ -184,6 +190,7 @@ final class TestCluster {
         let target = nodes[Int(to.rawValue) - 1]
         if from.isCut || target.isCut { return }
         plan(.frame(frame), target, after: .microseconds(200))
+        if repeatsFrames { plan(.frame(frame), target, after: .microseconds(700)) }
     }
 
     func run(for length: Nanoseconds) throws {

@@ -30,7 +30,7 @@ struct MusterRun {
         let description: String
     }
 
-    private static func binary() throws -> URL {
+    static func binary() throws -> URL {
         // The tests run from a bundle in the folder of products, or in a folder of that bundle.
         var folder = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath()
         var tried: [String] = []

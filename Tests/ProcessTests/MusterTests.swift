@@ -5,7 +5,9 @@ import Testing
     @Test(arguments: ["help", "--help", "-h"]) func `help names every command`(word: String) throws {
         let run = try MusterRun(word)
         #expect(run.status == 0)
-        for command in ["simulate", "mutants list", "bench"] { #expect(run.output.contains("muster \(command)")) }
+        for command in ["init", "join", "agent", "kv put", "simulate", "mutants", "bench"] {
+            #expect(run.output.contains("\n  \(command) "))
+        }
         #expect(run.complaint.isEmpty)
     }
 

@@ -115,6 +115,19 @@ struct NodeLivenessTests {
         #expect(bench.node.counters.ownPauses == 0)
     }
 
+    @Test func `a peer that was forgotten and is tracked again gets beats with higher numbers`() {
+        var bench = Bench(peers: [two])
+        bench.run(to: 150)
+        let before = bench.effects.beats.map(\.beat.sequence).max() ?? 0
+        #expect(before > 5)
+        bench.node.untrack(two)
+        bench.effects.removeAll()
+        #expect(bench.node.track(two, now: Instant(nanoseconds: 150_000_000)) == true)
+        bench.run(to: 300)
+        let after = bench.effects.beats.map(\.beat.sequence)
+        #expect(after.min().map { $0 > before } == true, "its peer would pass over \(after)")
+    }
+
     @Test func `one peer more than the bound is refused and changes nothing`() {
         var settings = LivenessSettings()
         settings.peersMax = 2

@@ -11,6 +11,13 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
     var description: String { "seed \(seed), \(nodes.lowerBound)..\(nodes.upperBound) nodes, \(seconds) s: \(found)" }
 
     static let all: [RegressionSeed] = [
-        RegressionSeed(seed: 1, nodes: 3...7, seconds: 3, found: "nothing yet: the first seed, so that the list is run")
+        RegressionSeed(
+            seed: 28, nodes: 3...7, seconds: 60, found: "a node asked to be woken at once while a flush was slow"),
+        RegressionSeed(
+            seed: 35, nodes: 3...7, seconds: 60, found: "a node with a new disk was passed over for its old incarnation"
+        ),
+        RegressionSeed(
+            seed: 100, nodes: 3...7, seconds: 60,
+            found: "beats to a node that had been forgotten for a while began again at one, and it passed over them"),
     ]
 }

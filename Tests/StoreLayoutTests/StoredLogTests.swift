@@ -328,6 +328,28 @@ func damage(_ store: MemoryStore) throws -> String? {
         }
     }
 
+    @Test func `a node record that is missing among others is damage, and no reason to set the directory up again`()
+        throws
+    {
+        var store = MemoryStore()
+        let identity = NodeIdentity(cluster: cluster, node: NodeID(3))
+        try StoredLog.format(identity, in: &store)
+        try StoredLog.createReplica(
+            group, ReplicaID(1), RestoredLog(firstMembers: Configuration.voters([1])), in: &store)
+        var loss = WriteBatch()
+        loss.delete([0])
+        try store.write(loss, isSynced: true)
+        #expect(throws: DirectoryRefusal.damaged("it is missing")) { try StoredLog.openNode(identity, in: &store) }
+        #expect(throws: DirectoryRefusal.notEmpty) { try StoredLog.format(identity, in: &store) }
+    }
+
+    @Test func `a directory that is set up anew begins with a later incarnation than the one it replaces`() throws {
+        var store = MemoryStore()
+        let identity = NodeIdentity(cluster: cluster, node: NodeID(3))
+        try StoredLog.format(identity, after: Incarnation(70), in: &store)
+        #expect(try StoredLog.openNode(identity, in: &store) == Incarnation(71))
+    }
+
     @Test func `a damaged node record is refused, whichever bit is wrong`() throws {
         var store = MemoryStore()
         let identity = NodeIdentity(cluster: cluster, node: NodeID(5))

@@ -47,7 +47,9 @@ private let bodies: [Message.Body] = [
     .preVote(VoteRequest(lastIndex: LogIndex(5), lastTerm: Term(4), isTransfer: false)),
     .preVoteAnswer(VoteAnswer(isGranted: false, campaignTerm: Term(9), leader: to)),
     .vote(VoteRequest(lastIndex: LogIndex(5), lastTerm: Term(4), isTransfer: true)),
-    .voteAnswer(VoteAnswer(isGranted: true, campaignTerm: Term(9), leader: nil)),
+    .voteAnswer(
+        VoteAnswer(
+            isGranted: true, campaignTerm: Term(9), leader: nil, commit: LogIndex(998), commitTerm: Term(6))),
     .confirmLeadership(round: 0),
     .leadershipConfirmed(round: 1 << 61),
     .readRequest(context),
@@ -91,7 +93,31 @@ private let frame = PeerFrame(
             group: GroupID(7), from: from, to: to, epoch: Epoch(4), term: Term(9), snapshot: snapshotID, body: $0)
     })
 
+private let forwards = PeerFrame(
+    from: NodeID(11), incarnation: Incarnation(3),
+    requests: [
+        ForwardedRequest(number: 1, group: GroupID(5), hops: 0, body: .command([])),
+        ForwardedRequest(number: 2, group: GroupID.root, hops: 3, body: .query([1, 2])),
+        ForwardedRequest(number: 3, group: GroupID(5), hops: 0, body: .transferLeadership(to: nil)),
+        ForwardedRequest(number: 4, group: GroupID(5), hops: 0, body: .transferLeadership(to: ReplicaID(9))),
+    ],
+    answers: [
+        ForwardedAnswer(number: 7, incarnation: Incarnation(2), body: .applied([3])),
+        ForwardedAnswer(number: 8, incarnation: Incarnation(2), body: .read([])),
+        ForwardedAnswer(number: 9, incarnation: Incarnation(2), body: .accepted),
+        ForwardedAnswer(number: 10, incarnation: Incarnation(2), body: .unknown),
+        ForwardedAnswer(number: 11, incarnation: Incarnation(2), body: .refused(.notLeader, leader: to)),
+        ForwardedAnswer(number: 12, incarnation: Incarnation(2), body: .refused(.malformed, leader: nil)),
+    ])
+
 @Suite struct GoldenTests {
+    @Test func `forwarded requests are as another implementation of protobuf has them`() throws {
+        let bytes = try golden("peer-frame-forwards-v1")
+        #expect(try PeerFrame(serialized: bytes) == forwards)
+        #expect(forwards.serialized() == bytes)
+        #expect(forwards.wire.serialized() == bytes)
+    }
+
     @Test func `a frame is as another implementation of protobuf has it`() throws {
         let bytes = try golden("peer-frame-v1")
         #expect(try PeerFrame(serialized: bytes) == frame)
@@ -114,6 +140,24 @@ private let frame = PeerFrame(
         let bytes = try golden(name)
         #expect(try M(serialized: bytes) == expected)
         #expect(expected.serialized() == bytes)
+    }
+
+    @Test func `the first messages and requests of a connection are as another implementation of protobuf has them`()
+        throws
+    {
+        try expectGolden(
+            "peer-hello-v1",
+            PeerHello(
+                version: 1, cluster: "main", node: 11, incarnation: 3, to: 12, lane: .bulk, framesOldest: 1,
+                framesNewest: 1, featureLevel: 4, sequence: 300, codecs: 1))
+        try expectGolden(
+            "peer-hello-answer-v1",
+            PeerHelloAnswer(
+                version: 1, node: 12, incarnation: 8, frames: 1, featureLevel: 5, sequence: 301, refusal: .identity,
+                reason: "node 11 was removed", codecs: 1))
+        try expectGolden("peer-request-v1", PeerRequest(id: (1 << 40) + 1, bytes: [UInt8](0..<200)))
+        try expectGolden("peer-answer-v1", PeerAnswer(id: (1 << 40) + 1, bytes: Array("ok".utf8)))
+        try expectGolden("peer-answer-overloaded-v1", PeerAnswer(id: 7, isOverloaded: true))
     }
 
     @Test func `the other stored records are as another implementation of protobuf has them`() throws {

@@ -64,7 +64,9 @@ struct RandomValues {
         VoteRequest(lastIndex: identity(), lastTerm: identity(), isTransfer: flag())
     }
     mutating func voteAnswer() -> VoteAnswer {
-        VoteAnswer(isGranted: flag(), campaignTerm: identity(), leader: maybe { $0.peer() })
+        VoteAnswer(
+            isGranted: flag(), campaignTerm: identity(), leader: maybe { $0.peer() }, commit: identity(),
+            commitTerm: identity())
     }
     mutating func context() -> ReadContext { ReadContext(incarnation: identity(), number: number()) }
 
@@ -146,6 +148,32 @@ struct RandomValues {
         PeerFrame(
             from: identity(), incarnation: identity(), beat: maybe { $0.beat() },
             messages: some(below: 12) { GroupMessage(group: $0.identity(), message: $0.message()) },
-            snapshots: some(below: 3) { $0.snapshotMessage() })
+            snapshots: some(below: 3) { $0.snapshotMessage() }, requests: some(below: 3) { $0.request() },
+            answers: some(below: 3) { $0.answer() })
+    }
+
+    mutating func request() -> ForwardedRequest {
+        let body: ForwardedRequest.Body =
+            switch random.below(3) {
+            case 0: .command(bytes(below: 300))
+            case 1: .query(bytes(below: 300))
+            // Zero is nobody in particular.
+            default: .transferLeadership(to: maybe { ReplicaID(max($0.number(), 1)) })
+            }
+        return ForwardedRequest(
+            number: number(), group: identity(), hops: UInt32(truncatingIfNeeded: random.next()), body: body)
+    }
+
+    mutating func answer() -> ForwardedAnswer {
+        let refusals = ForwardedAnswer.Refusal.allCases
+        let body: ForwardedAnswer.Body =
+            switch random.below(5) {
+            case 0: .applied(bytes(below: 300))
+            case 1: .read(bytes(below: 300))
+            case 2: .accepted
+            case 3: .unknown
+            default: .refused(refusals[random.below(refusals.count)], leader: maybe { $0.peer() })
+            }
+        return ForwardedAnswer(number: number(), incarnation: identity(), body: body)
     }
 }

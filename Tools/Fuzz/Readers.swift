@@ -1,6 +1,9 @@
+import AdminAPI
+import AgentConfig
 import BinaryCoding
 import FleetModel
 import Schema
+import TLSSession
 
 /// Everything that reads bytes from a disk or from another node. The first byte of an input chooses the reader, so that
 /// one corpus serves all; a new reader goes to the end of the table, so that old inputs keep their meaning.
@@ -26,6 +29,13 @@ enum Readers {
         storedRecord,
         spaceCommand,
         spaceResult,
+        joinToken,
+        configFile,
+        certificate,
+        certificateRequest,
+        httpRequest,
+        httpResponse,
+        json,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -71,6 +81,27 @@ enum Readers {
         precondition(again.encoded() == encoded, "a command has two encodings: \(encoded)")
     }
 
+    private static func rootCommand(_ bytes: [UInt8]) {
+        guard case .success(let command) = RootCommand.decode(bytes) else { return }
+        precondition(command.encoded() == bytes, "a command has two encodings: \(bytes)")
+    }
+
+    private static func rootRecord(_ bytes: [UInt8]) {
+        func check<Record: RootCoded>(_ type: Record.Type) {
+            guard let record = Record.decode(bytes) else { return }
+            precondition(Record.decode(record.encoded()) == record, "a row reads back as another one: \(record)")
+        }
+        check(RootNode.self)
+        check(JoinToken.self)
+        check(GroupPlacement.self)
+        check(Operator.self)
+        check(BackupSchedule.self)
+        check(RootCluster.self)
+        check(RootResult.self)
+        check(RootQuery.self)
+        check(RootAnswer.self)
+    }
+
     private static func spaceResult(_ bytes: [UInt8]) {
         guard let result = SpaceResult.decode(bytes) else { return }
         let encoded = result.encoded()
@@ -78,5 +109,112 @@ enum Readers {
             fatalError("a result is refused after it was encoded: \(result)")
         }
         precondition(again.encoded() == encoded, "a result has two encodings: \(encoded)")
+    }
+
+    /// A token that reads must write itself as it was, but for the white space around it.
+    private static func joinToken(_ bytes: [UInt8]) {
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard let token = try? JoinToken(text) else { return }
+        precondition(text.contains(token.text), "a token has two texts: \(text)")
+    }
+
+    /// Settings that load must load again from the file that says them.
+    private static func configFile(_ bytes: [UInt8]) {
+        let file = ("x", String(decoding: bytes, as: UTF8.self))
+        do throws(SettingsFailure) {
+            let loaded = try AgentSettings.load(file: file, hostName: "n")
+            let written = AgentSettings.table.map { "\($0.key) = \($0.text(in: loaded.settings))" }
+            let again = try AgentSettings.load(file: ("y", written.joined(separator: "\n")))
+            precondition(again.settings == loaded.settings, "settings read back as others: \(written)")
+        } catch {
+            precondition(!error.problems.isEmpty && error.problems.allSatisfy { !$0.hasPrefix("y") }, "\(error)")
+        }
+    }
+
+    private static func certificate(_ bytes: [UInt8]) {
+        guard let certificate = try? Certificate(der: bytes) else { return }
+        guard let again = try? Certificate(pem: certificate.pem) else {
+            fatalError("a certificate is refused after it was written: \(certificate.pem)")
+        }
+        precondition(again == certificate, "a certificate reads back as another: \(certificate.pem)")
+    }
+
+    private static func certificateRequest(_ bytes: [UInt8]) {
+        guard let request = try? CertificateRequest(der: bytes) else { return }
+        precondition((try? CertificateRequest(der: request.der)) == request, "a request reads back as another")
+    }
+
+    /// Requests must be found alike however the bytes are cut, and a call that is routed must be routed again from the
+    /// bytes that it is written as.
+    private static func httpRequest(_ bytes: [UInt8]) {
+        let whole = requests(in: bytes, pieceBytes: max(1, bytes.count))
+        precondition(requests(in: bytes, pieceBytes: 1) == whole, "cut into bytes it reads as something else")
+        precondition(requests(in: bytes, pieceBytes: 7) == whole, "cut into sevens it reads as something else")
+    }
+
+    private static let router = Router()
+
+    private static func requests(in bytes: [UInt8], pieceBytes: Int) -> [String] {
+        var parser = RequestParser()
+        var found: [String] = []
+        var from = 0
+        while from < bytes.count {
+            let to = min(from + pieceBytes, bytes.count)
+            parser.append(contentsOf: bytes[from..<to])
+            from = to
+            reading: while true {
+                switch parser.next() {
+                case .needsMore: break reading
+                case .expectsContinue: continue
+                case .fault(let fault): return found + ["\(fault)"]
+                case .request(let head):
+                    do throws(Router.Refusal) {
+                        let call = try router.call(parser, head)
+                        found.append("\(call)")
+                        goAround(call)
+                    } catch {
+                        found.append("\(error)")
+                    }
+                }
+            }
+        }
+        return found
+    }
+
+    private static func goAround(_ call: AdminCall) {
+        var bytes: [UInt8] = []
+        RequestWriter(host: "h").write(call, into: &bytes)
+        var parser = RequestParser()
+        parser.append(contentsOf: bytes)
+        // What is longer written than it was read may be over a bound.
+        guard case .request(let head) = parser.next() else { return }
+        do throws(Router.Refusal) {
+            let again = try router.call(parser, head)
+            precondition(again == call, "a call reads back as another: \(call)")
+        } catch {
+            fatalError("a call is refused after it was written: \(call): \(error)")
+        }
+    }
+
+    private static func httpResponse(_ bytes: [UInt8]) {
+        var parser = ResponseParser()
+        parser.append(contentsOf: bytes)
+        for _ in 0...bytes.count {
+            switch parser.next() {
+            case .needsMore, .fault: return
+            case .head(let head): _ = parser.value(of: "muster-index", in: head)
+            case .body(let range): precondition(!parser.bytes(range).isEmpty, "an empty piece of a body")
+            case .end: break
+            }
+        }
+    }
+
+    /// What reads must be written so that it reads alike.
+    private static func json(_ bytes: [UInt8]) {
+        guard let value = try? JSONParser.parse(bytes[...]) else { return }
+        guard let again = try? JSONParser.parse(value.bytes[...], depthMax: 16, valuesMax: 4_096) else {
+            fatalError("a value is refused after it was written: \(value)")
+        }
+        precondition(again == value, "a value reads back as another: \(value)")
     }
 }

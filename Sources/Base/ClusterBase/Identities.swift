@@ -25,6 +25,27 @@ extension Identity {
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
 }
 
+/// What state machine a group replicates; the top byte of its id.
+public enum GroupKind: UInt8, Sendable, CaseIterable {
+    case space = 0
+    case root = 1
+}
+
+extension GroupID {
+    /// A group of a kind by its number among its kind, which is below 2^56.
+    public init(_ kind: GroupKind, number: UInt64) {
+        precondition(number >> 56 == 0, "group \(number) of kind \(kind) has no id")
+        self.init(UInt64(kind.rawValue) << 56 | number)
+    }
+
+    /// The one group that holds what is global.
+    public static let root = GroupID(.root, number: 0)
+
+    /// Nil for a kind that only newer programs know.
+    @inlinable public var kind: GroupKind? { GroupKind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 56)) }
+    public var number: UInt64 { rawValue & (1 << 56 - 1) }
+}
+
 /// One group's copy on one node. Never used again after it was removed or lost its data.
 @frozen public struct ReplicaID: Identity {
     public let rawValue: UInt64

@@ -41,6 +41,50 @@ public enum RaftRole: Hashable, Sendable {
     }
 }
 
+public enum RaftForwardRefusal: Hashable, Sendable {
+    case unspecified
+    case notLeader
+    case noSuchGroup
+    case overloaded
+    case tooLarge
+    case storageStalled
+    case transferNotPossible
+    case unavailable
+    case malformed
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .notLeader
+        case 2: self = .noSuchGroup
+        case 3: self = .overloaded
+        case 4: self = .tooLarge
+        case 5: self = .storageStalled
+        case 6: self = .transferNotPossible
+        case 7: self = .unavailable
+        case 8: self = .malformed
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .notLeader: 1
+        case .noSuchGroup: 2
+        case .overloaded: 3
+        case .tooLarge: 4
+        case .storageStalled: 5
+        case .transferNotPossible: 6
+        case .unavailable: 7
+        case .malformed: 8
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 /// Has nothing to say beyond being there.
 public struct RaftNothing: WireMessage {
     public var unknownFields: [UInt8] = []
@@ -550,6 +594,9 @@ public struct RaftVoteAnswer: WireMessage {
     public var isGranted: Bool = false
     public var campaignTerm: UInt64 = 0
     public var leader: RaftPeer? = nil
+    /// What the voter knows to be committed, and the term of that entry.
+    public var commit: UInt64 = 0
+    public var commitTerm: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -557,11 +604,15 @@ public struct RaftVoteAnswer: WireMessage {
     public init(
         isGranted: Bool = false,
         campaignTerm: UInt64 = 0,
-        leader: RaftPeer? = nil
+        leader: RaftPeer? = nil,
+        commit: UInt64 = 0,
+        commitTerm: UInt64 = 0
     ) {
         self.isGranted = isGranted
         self.campaignTerm = campaignTerm
         self.leader = leader
+        self.commit = commit
+        self.commitTerm = commitTerm
     }
 
     public static var messageName: String { "VoteAnswer" }
@@ -571,6 +622,8 @@ public struct RaftVoteAnswer: WireMessage {
         case 1: "is_granted"
         case 2: "campaign_term"
         case 3: "leader"
+        case 4: "commit"
+        case 5: "commit_term"
         default: nil
         }
     }
@@ -587,6 +640,14 @@ public struct RaftVoteAnswer: WireMessage {
         if let value = self.leader {
             writer.message(26, value)
         }
+        if self.commit != 0 {
+            writer.tag(32)
+            writer.varint(self.commit)
+        }
+        if self.commitTerm != 0 {
+            writer.tag(40)
+            writer.varint(self.commitTerm)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -602,6 +663,10 @@ public struct RaftVoteAnswer: WireMessage {
                 var value = self.leader.take() ?? RaftPeer()
                 try reader.message(&value)
                 self.leader = value
+            case 32:
+                self.commit = try reader.uint64()
+            case 40:
+                self.commitTerm = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1823,6 +1888,260 @@ public struct RaftSnapshotMessage: WireMessage {
     }
 }
 
+/// What a client asked at a node that can't answer it alone.
+public struct RaftForwardedRequest: WireMessage {
+    /// One higher for every request of this sender's process to this receiver.
+    public var number: UInt64 = 0
+    public var group: UInt64 = 0
+    /// How often it was sent before.
+    public var hops: UInt32 = 0
+    public var body: Body? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        group: UInt64 = 0,
+        hops: UInt32 = 0,
+        body: Body? = nil
+    ) {
+        self.number = number
+        self.group = group
+        self.hops = hops
+        self.body = body
+    }
+
+    public static var messageName: String { "ForwardedRequest" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "group"
+        case 3: "hops"
+        case 4: "command"
+        case 5: "query"
+        case 6: "transfer"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.group != 0 {
+            writer.tag(16)
+            writer.varint(self.group)
+        }
+        if self.hops != 0 {
+            writer.tag(24)
+            writer.varint(UInt64(self.hops))
+        }
+        switch self.body {
+        case .command(let value):
+            writer.tag(34)
+            writer.lengthDelimited(value)
+        case .query(let value):
+            writer.tag(42)
+            writer.lengthDelimited(value)
+        case .transfer(let value):
+            writer.tag(48)
+            writer.varint(value)
+        case nil: break
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.group = try reader.uint64()
+            case 24:
+                self.hops = try reader.uint32()
+            case 34:
+                self.body = .command(try reader.bytes())
+            case 42:
+                self.body = .query(try reader.bytes())
+            case 48:
+                self.body = .transfer(try reader.uint64())
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Body: Hashable, Sendable {
+        /// A command of the group's state machine.
+        case command([UInt8])
+        /// A query of the group's state machine.
+        case query([UInt8])
+        /// Leadership is to go to this replica; 0: to whichever is best.
+        case transfer(UInt64)
+    }
+}
+
+public struct RaftForwardedAnswer: WireMessage {
+    public var number: UInt64 = 0
+    /// Of the process that asked.
+    public var incarnation: UInt64 = 0
+    public var body: Body? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        incarnation: UInt64 = 0,
+        body: Body? = nil
+    ) {
+        self.number = number
+        self.incarnation = incarnation
+        self.body = body
+    }
+
+    public static var messageName: String { "ForwardedAnswer" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "incarnation"
+        case 3: "applied"
+        case 4: "read"
+        case 5: "accepted"
+        case 6: "unknown"
+        case 7: "refused"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.incarnation != 0 {
+            writer.tag(16)
+            writer.varint(self.incarnation)
+        }
+        switch self.body {
+        case .applied(let value):
+            writer.tag(26)
+            writer.lengthDelimited(value)
+        case .read(let value):
+            writer.tag(34)
+            writer.lengthDelimited(value)
+        case .accepted(let value):
+            writer.message(42, value)
+        case .unknown(let value):
+            writer.message(50, value)
+        case .refused(let value):
+            writer.message(58, value)
+        case nil: break
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.incarnation = try reader.uint64()
+            case 26:
+                self.body = .applied(try reader.bytes())
+            case 34:
+                self.body = .read(try reader.bytes())
+            case 42:
+                var value = RaftNothing()
+                if case .accepted(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .accepted(value)
+            case 50:
+                var value = RaftNothing()
+                if case .unknown(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .unknown(value)
+            case 58:
+                var value = RaftForwardedAnswer.Refused()
+                if case .refused(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .refused(value)
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Body: Hashable, Sendable {
+        /// The state machine's result of the command.
+        case applied([UInt8])
+        /// The state machine's answer to the query.
+        case read([UInt8])
+        case accepted(RaftNothing)
+        case unknown(RaftNothing)
+        case refused(RaftForwardedAnswer.Refused)
+    }
+
+    public struct Refused: WireMessage {
+        public var reason: RaftForwardRefusal = .unspecified
+        /// The leader, where the answerer knows it.
+        public var leader: RaftPeer? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            reason: RaftForwardRefusal = .unspecified,
+            leader: RaftPeer? = nil
+        ) {
+            self.reason = reason
+            self.leader = leader
+        }
+
+        public static var messageName: String { "ForwardedAnswer.Refused" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "reason"
+            case 2: "leader"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.reason.rawValue != 0 {
+                writer.tag(8)
+                writer.signed(Int64(self.reason.rawValue))
+            }
+            if let value = self.leader {
+                writer.message(18, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.reason = RaftForwardRefusal(rawValue: try reader.int32())
+                case 18:
+                    var value = self.leader.take() ?? RaftPeer()
+                    try reader.message(&value)
+                    self.leader = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+}
+
 /// All that one node sends another in one turn.
 public struct RaftPeerFrame: WireMessage {
     public var version: UInt32 = 0
@@ -1831,6 +2150,8 @@ public struct RaftPeerFrame: WireMessage {
     public var beat: RaftBeat? = nil
     public var messages: [RaftGroupMessage] = []
     public var snapshots: [RaftSnapshotMessage] = []
+    public var requests: [RaftForwardedRequest] = []
+    public var answers: [RaftForwardedAnswer] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1841,7 +2162,9 @@ public struct RaftPeerFrame: WireMessage {
         incarnation: UInt64 = 0,
         beat: RaftBeat? = nil,
         messages: [RaftGroupMessage] = [],
-        snapshots: [RaftSnapshotMessage] = []
+        snapshots: [RaftSnapshotMessage] = [],
+        requests: [RaftForwardedRequest] = [],
+        answers: [RaftForwardedAnswer] = []
     ) {
         self.version = version
         self.from = from
@@ -1849,6 +2172,8 @@ public struct RaftPeerFrame: WireMessage {
         self.beat = beat
         self.messages = messages
         self.snapshots = snapshots
+        self.requests = requests
+        self.answers = answers
     }
 
     public static var messageName: String { "PeerFrame" }
@@ -1861,6 +2186,8 @@ public struct RaftPeerFrame: WireMessage {
         case 4: "beat"
         case 5: "messages"
         case 6: "snapshots"
+        case 7: "requests"
+        case 8: "answers"
         default: nil
         }
     }
@@ -1887,6 +2214,12 @@ public struct RaftPeerFrame: WireMessage {
         for value in self.snapshots {
             writer.message(50, value)
         }
+        for value in self.requests {
+            writer.message(58, value)
+        }
+        for value in self.answers {
+            writer.message(66, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1908,6 +2241,10 @@ public struct RaftPeerFrame: WireMessage {
                 self.messages.append(try reader.message(RaftGroupMessage.self))
             case 50:
                 self.snapshots.append(try reader.message(RaftSnapshotMessage.self))
+            case 58:
+                self.requests.append(try reader.message(RaftForwardedRequest.self))
+            case 66:
+                self.answers.append(try reader.message(RaftForwardedAnswer.self))
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

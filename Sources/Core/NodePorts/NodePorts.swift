@@ -66,15 +66,73 @@ public struct PeerFrame: Hashable, Sendable {
     public var messages: [GroupMessage]
     /// Pieces of snapshots and their acknowledgements; on connections of their own in production.
     public var snapshots: [SnapshotMessage]
+    /// Of clients of the sender, and answers to those of the receiver.
+    public var requests: [ForwardedRequest]
+    public var answers: [ForwardedAnswer]
     public init(
         from: NodeID, incarnation: Incarnation, beat: Beat? = nil, messages: [GroupMessage] = [],
-        snapshots: [SnapshotMessage] = []
+        snapshots: [SnapshotMessage] = [], requests: [ForwardedRequest] = [], answers: [ForwardedAnswer] = []
     ) {
         self.from = from
         self.incarnation = incarnation
         self.beat = beat
         self.messages = messages
         self.snapshots = snapshots
+        self.requests = requests
+        self.answers = answers
+    }
+}
+
+/// What a client asked at a node that can't answer it alone. The receiver takes each number of a sender's process once,
+/// and answers it itself or not at all: it never passes it on.
+public struct ForwardedRequest: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+        /// An encoded command of the group's state machine.
+        case command([UInt8])
+        /// An encoded query of the group's state machine.
+        case query([UInt8])
+        case transferLeadership(to: ReplicaID?)
+    }
+
+    /// One higher for every request of this sender's process to this receiver.
+    public var number: UInt64
+    public var group: GroupID
+    /// How often it was sent before.
+    public var hops: UInt32
+    public var body: Body
+    public init(number: UInt64, group: GroupID, hops: UInt32, body: Body) {
+        self.number = number
+        self.group = group
+        self.hops = hops
+        self.body = body
+    }
+}
+
+/// What became of a forwarded request.
+public struct ForwardedAnswer: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+        /// The encoded result of the group's state machine.
+        case applied([UInt8])
+        /// The encoded answer of the group's state machine.
+        case read([UInt8])
+        case accepted
+        case unknown
+        case refused(Refusal, leader: Peer?)
+    }
+
+    public enum Refusal: Int32, Hashable, Sendable, CaseIterable {
+        case notLeader = 1, noSuchGroup, overloaded, tooLarge, storageStalled, transferNotPossible, unavailable,
+            malformed
+    }
+
+    public var number: UInt64
+    /// Of the process that asked.
+    public var incarnation: Incarnation
+    public var body: Body
+    public init(number: UInt64, incarnation: Incarnation, body: Body) {
+        self.number = number
+        self.incarnation = incarnation
+        self.body = body
     }
 }
 
@@ -130,17 +188,25 @@ public enum ClientRequest: Hashable, Sendable {
     /// One serialized command for the group's state machine.
     case command(GroupID, [UInt8])
     /// A read, answered linearizably.
-    case query(GroupID, SpaceQuery)
+    case query(GroupID, Query)
     case changeMembership(GroupID, [MembershipStep])
     case transferLeadership(GroupID, to: ReplicaID?)
     case forceRecovery(GroupID)
+
+    public var group: GroupID {
+        switch self {
+        case .command(let group, _), .query(let group, _), .changeMembership(let group, _),
+            .transferLeadership(let group, _), .forceRecovery(let group):
+            group
+        }
+    }
 }
 
 /// What becomes of a request; exactly one for each ticket, unless the node ends before.
 public enum ClientAnswer: Hashable, Sendable {
     /// What the state machine made of the command.
-    case applied(SpaceResult)
-    case read(SpaceAnswer)
+    case applied(MachineResult)
+    case read(MachineAnswer)
     /// It was taken up; what becomes of it shows in the group's state.
     case accepted
     /// It has no effect, now or later.
@@ -155,6 +221,10 @@ public enum ClientAnswer: Hashable, Sendable {
         case overloaded
         case tooLarge
         case storageStalled
+        /// No node of the group took it up in time.
+        case unavailable
+        /// It can't be read here, or is for another kind of group.
+        case malformed
         case membership(MembershipRefusal)
         case transferNotPossible
     }
@@ -168,6 +238,8 @@ public enum NodeReport: Hashable, Sendable {
     /// The node must end: what it has in memory may differ from its disk.
     case storageFailed(String)
     case replicaRemoved(GroupID, ReplicaID)
+    /// The node's view of the root goes up to this entry now, and is another one than before.
+    case rootChanged(LogIndex)
 }
 
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.

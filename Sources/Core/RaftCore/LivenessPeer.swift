@@ -25,7 +25,7 @@ struct LivenessPeer: Sendable {
     private(set) var timing: BeatTiming
     private(set) var isStalled = false
 
-    private(set) var sequenceSent: UInt64 = 0
+    private(set) var sequenceSent: UInt64
     private(set) var beatSentAt: Instant?
     private var sequenceEchoed: UInt64 = 0
     /// The peer must hear of something before the next regular beat.
@@ -34,8 +34,9 @@ struct LivenessPeer: Sendable {
     var told = ToldClaims()
     var claimed = HeardClaims()
 
-    init(node: NodeID, settings: LivenessSettings, now: Instant) {
+    init(node: NodeID, sequenceSent: UInt64, settings: LivenessSettings, now: Instant) {
         self.node = node
+        self.sequenceSent = sequenceSent
         receivedAt = now
         heardAt = now
         timing = BeatTiming(settings: settings)

@@ -34,6 +34,9 @@ public struct NodeLiveness: Sendable {
     private var peers: [LivenessPeer] = []
     /// Sorted by group.
     private var led: [Led] = []
+    /// The highest number of a beat to any peer that was forgotten since. A peer that is tracked again may remember it
+    /// and would pass over a lower one.
+    private var sequenceForgotten: UInt64 = 0
     /// The latest time that was passed in.
     private var lastNow: Instant
     /// When the beats to near peers go out; one moment for all, so that a tick's look at every peer pays for many beats.
@@ -79,7 +82,7 @@ public struct NodeLiveness: Sendable {
         if i < peers.count && peers[i].node == node { return true }
         guard peers.count < settings.peersMax else { return false }
         if peers.isEmpty { beatsNext = now }
-        var peer = LivenessPeer(node: node, settings: settings, now: now)
+        var peer = LivenessPeer(node: node, sequenceSent: sequenceForgotten, settings: settings, now: now)
         for group in led where group.nodes.contains(node) { _ = peer.told.set(group.group, group.term) }
         peers.insert(peer, at: i)
         hurry(i, now)
@@ -90,6 +93,7 @@ public struct NodeLiveness: Sendable {
     /// Forgets `node` and all that is known of it. Tracked again, it starts from nothing.
     public mutating func untrack(_ node: NodeID) {
         guard let i = index(of: node) else { return }
+        sequenceForgotten = max(sequenceForgotten, peers[i].sequenceSent)
         peers.remove(at: i)
         if peers.isEmpty {
             deadline = NodeLiveness.never

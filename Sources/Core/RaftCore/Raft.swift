@@ -211,9 +211,18 @@ public struct Raft: Sendable {
     /// Whether this replica holds the node for dead or unfit to lead.
     public func doubts(_ node: NodeID) -> Bool { isSuspected(node) }
 
-    /// Where each member stands, as this leader sees it; empty on others. For people.
+    /// Where each member stands, as this leader sees it; on others, whether it may lead and when it tries. For people.
     public var describedProgress: String {
         var text = ""
+        if phase != .leader {
+            let role = configuration.member(peer.replica)?.role
+            text += role.map { "\($0)" } ?? "no member"
+            text += mayCampaign ? "" : ", may not campaign"
+            text += isStorageStalled ? ", stalled" : ""
+            text += electionDeadline.map { ", campaigns at \($0)" } ?? ", waits"
+            text += suspected.isEmpty ? "; " : ", doubts \(suspected); "
+            return text
+        }
         for i in 0..<progress.count {
             text +=
                 "\(progress[i].member.peer) \(progress[i].member.role) \(progress[i].state) match \(progress[i].match)"

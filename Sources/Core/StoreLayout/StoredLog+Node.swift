@@ -51,18 +51,16 @@ private func hex(_ bytes: [UInt8]) -> String {
 }
 
 extension StoredLog {
-    /// Sets up an empty store as this node's, synced. The first start gives incarnation 1.
-    public static func format(_ identity: NodeIdentity, in store: inout some OrderedStore) throws(DirectoryRefusal) {
+    /// Sets up an empty store as this node's, synced. The first start gives the incarnation after `before`, which must
+    /// not be below that of any earlier disk of this node: its peers pass over what an earlier incarnation says.
+    public static func format(
+        _ identity: NodeIdentity, after before: Incarnation = Incarnation(0), in store: inout some OrderedStore
+    ) throws(DirectoryRefusal) {
         precondition(
             identity.cluster.count == NodeMark.clusterIDBytes, "a cluster id of \(identity.cluster.count) bytes")
         do throws(StoreError) {
-            var isEmpty = true
-            try store.scan(KeyRange(from: [], to: nil)) { _, _ in
-                isEmpty = false
-                return false
-            }
-            if isEmpty {
-                try store.write(nodeBatch(identity, Incarnation(0)), isSynced: true)
+            if try isEmpty(store) {
+                try store.write(nodeBatch(identity, before), isSynced: true)
                 return
             }
         } catch {
@@ -76,12 +74,15 @@ extension StoredLog {
         in store: some OrderedReader
     ) throws(DirectoryRefusal) -> (identity: NodeIdentity, incarnation: Incarnation) {
         let found: Result<NodeRecord, DecodeError>?
+        let isUnused: Bool
         do throws(StoreError) {
             found = try read(NodeRecord.self, LogKey.node, store)
+            isUnused = try isEmpty(store)
         } catch {
             throw .store(error)
         }
-        guard let found else { throw .notFormatted }
+        if isUnused { throw .notFormatted }
+        guard let found else { throw .damaged("it is missing") }
         let mark: NodeMark
         do throws(DecodeError) {
             mark = try NodeMark(wire: found.get())
@@ -120,6 +121,15 @@ extension StoredLog {
             throw .store(error)
         }
         return incarnation
+    }
+
+    private static func isEmpty(_ store: some OrderedReader) throws(StoreError) -> Bool {
+        var isEmpty = true
+        try store.scan(KeyRange(from: [], to: nil)) { _, _ in
+            isEmpty = false
+            return false
+        }
+        return isEmpty
     }
 
     private static func nodeBatch(_ identity: NodeIdentity, _ incarnation: Incarnation) -> WriteBatch {

@@ -21,11 +21,14 @@ extension VoteAnswer: WireMapped {
         if let peer = wire.leader { leader = try Peer(wire: peer) }
         self.init(
             isGranted: wire.isGranted, campaignTerm: try identity(wire.campaignTerm, "VoteAnswer.campaign_term"),
-            leader: leader)
+            leader: leader, commit: try identity(wire.commit, "VoteAnswer.commit"),
+            commitTerm: try identity(wire.commitTerm, "VoteAnswer.commit_term"))
     }
 
     public var wire: RaftVoteAnswer {
-        RaftVoteAnswer(isGranted: isGranted, campaignTerm: campaignTerm.rawValue, leader: leader?.wire)
+        RaftVoteAnswer(
+            isGranted: isGranted, campaignTerm: campaignTerm.rawValue, leader: leader?.wire, commit: commit.rawValue,
+            commitTerm: commitTerm.rawValue)
     }
 }
 

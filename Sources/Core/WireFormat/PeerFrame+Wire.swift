@@ -87,7 +87,9 @@ extension PeerFrame: WireMapped {
             from: try identity(wire.from, "PeerFrame.from"),
             incarnation: try identity(wire.incarnation, "PeerFrame.incarnation"), beat: beat,
             messages: try mapped(wire.messages, max: WireLimits.groupMessagesMax, "PeerFrame.messages"),
-            snapshots: try mapped(wire.snapshots, max: WireLimits.snapshotMessagesMax, "PeerFrame.snapshots"))
+            snapshots: try mapped(wire.snapshots, max: WireLimits.snapshotMessagesMax, "PeerFrame.snapshots"),
+            requests: try mapped(wire.requests, max: WireLimits.forwardsMax, "PeerFrame.requests"),
+            answers: try mapped(wire.answers, max: WireLimits.forwardsMax, "PeerFrame.answers"))
     }
 
     /// Reads a frame that a peer sent, of at most `WireLimits.frameBytesMax`.
@@ -100,7 +102,8 @@ extension PeerFrame: WireMapped {
     public var wire: RaftPeerFrame {
         RaftPeerFrame(
             version: WireVersions.peerFrame, from: from.rawValue, incarnation: incarnation.rawValue, beat: beat?.wire,
-            messages: messages.map(\.wire), snapshots: snapshots.map(\.wire))
+            messages: messages.map(\.wire), snapshots: snapshots.map(\.wire),
+            requests: requests.map(\.wire), answers: answers.map(\.wire))
     }
 
     public func encode(into writer: inout ByteWriter) {
@@ -110,5 +113,7 @@ extension PeerFrame: WireMapped {
         if let beat { writer.nested(4, beat) }
         for message in messages { writer.nested(5, message, expecting: message.message.encodedBytesExpected + 6) }
         for snapshot in snapshots { writer.nested(6, snapshot) }
+        for request in requests { writer.nested(7, request) }
+        for answer in answers { writer.nested(8, answer) }
     }
 }

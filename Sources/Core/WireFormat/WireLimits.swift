@@ -18,6 +18,10 @@ public enum WireLimits {
     public static let commandsMax = frameBytesMax / 2
     /// Snapshot messages of one frame; the smallest takes 12 bytes.
     public static let snapshotMessagesMax = frameBytesMax / 12
+    /// Forwarded requests, or answers, of one frame; the smallest takes 6 bytes.
+    public static let forwardsMax = 65_536
+    /// Bytes of one forwarded command, query, result or answer: a frame without what stands around it.
+    public static let forwardBytesMax = frameBytesMax - 4_096
     /// Bytes of one snapshot piece: a frame without what stands around the piece.
     public static let pieceBytesMax = frameBytesMax - 4_096
 

@@ -1,12 +1,12 @@
 internal import CLZ4
 
 /// Why packed bytes could not be unpacked: they are not what `LZ4Codec.compress` made, or more than was allowed.
-public enum LZ4Failure: Error, Hashable, Sendable, CustomStringConvertible {
+package enum LZ4Failure: Error, Hashable, Sendable, CustomStringConvertible {
     /// The bytes say that they unpack to more than the caller takes.
     case tooLarge(byteCount: Int, byteCountMax: Int)
     case malformed
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .tooLarge(let byteCount, let byteCountMax):
             "the packed bytes unpack to \(byteCount) bytes, and at most \(byteCountMax) are taken"
@@ -19,13 +19,13 @@ public enum LZ4Failure: Error, Hashable, Sendable, CustomStringConvertible {
 ///
 /// There is no checksum in it: what carries the bytes has one. Unpacking never reads or writes beyond its bounds,
 /// whatever the bytes are.
-public enum LZ4Codec {
+package enum LZ4Codec {
     /// No block is larger, packed or not.
-    public static let byteCountMax = 64 << 20
+    package static let byteCountMax = 64 << 20
     private static let headBytes = 4
 
     /// Packs bytes; nil when that would save less than an eighth of them, and plain bytes are better.
-    public static func compress(_ bytes: [UInt8]) -> [UInt8]? {
+    package static func compress(_ bytes: [UInt8]) -> [UInt8]? {
         precondition(bytes.count <= byteCountMax, "a block of \(bytes.count) bytes, above \(byteCountMax)")
         let limit = bytes.count - bytes.count / 8 - headBytes
         if limit <= 0 { return nil }
@@ -46,7 +46,7 @@ public enum LZ4Codec {
     }
 
     /// Unpacks what `compress` made, if it is at most `byteCountMax` bytes.
-    public static func decompress(_ packed: [UInt8], byteCountMax: Int) throws(LZ4Failure) -> [UInt8] {
+    package static func decompress(_ packed: [UInt8], byteCountMax: Int) throws(LZ4Failure) -> [UInt8] {
         guard packed.count > headBytes else { throw .malformed }
         var expected = 0
         for i in 0..<headBytes { expected |= Int(packed[i]) << (8 * i) }

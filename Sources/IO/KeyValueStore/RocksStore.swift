@@ -1,6 +1,6 @@
 internal import CRocksDB
-public import ClusterBase
-public import NodePorts
+package import ClusterBase
+internal import NodePorts
 import Synchronization
 
 /// An ordered store on a disk: RocksDB behind its C API.
@@ -11,9 +11,9 @@ import Synchronization
 ///
 /// Any thread may read; writes of different threads wait for each other. A store whose write or flush failed takes no
 /// other, since what it holds in memory may differ from what is on the disk.
-public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB locks itself; `writing` guards the rest.
-    public let path: String
-    public let kind: StoreKind
+package final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB locks itself; `writing` guards the rest.
+    package let path: String
+    package let kind: StoreKind
     let db: OpaquePointer
     let options: OpaquePointer
     private let families: [OpaquePointer]
@@ -36,7 +36,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     /// Opens a store, and makes it when it is not there and `mayCreate`.
     ///
     /// With `isSalvage` it opens what can be read of a damaged one; the caller must not take that for what was written.
-    public init(
+    package init(
         _ path: String, _ settings: StoreSettings, mayCreate: Bool = true, isSalvage: Bool = false
     ) throws(StoreOpenFailure) {
         self.path = path
@@ -88,7 +88,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
 
     /// Ends all background work, and makes what a state store holds durable if it can. Reads still work; writes are
     /// refused from here on.
-    public func stop() {
+    package func stop() {
         let isFirst = writing.withLock { writing in
             if writing.failure != nil { return false }
             writing.failure = StoreError(.writeFailed, "the store \(path) was stopped")
@@ -99,25 +99,25 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
 
     // MARK: Reading
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try reading.value(for: key) }
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try reading.value(for: key) }
 
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         try reading.scan(range, body)
     }
 
-    public func view() -> RocksView { RocksView(self) }
+    package func view() -> RocksView { RocksView(self) }
 
     // MARK: Writing
 
     /// A state store's writes are never synced one by one: with `isSynced` it is flushed after the write.
-    public func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
+    package func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
         try commit(isSynced: isSynced && kind == .log) { rows throws(StoreError) in try add(batch, to: rows) }
         if isSynced && kind == .state { try flush() }
     }
 
     /// Writes a batch, synced, under a number of its own that `numbers` gives back after a crash, and forgets those
     /// below `forgetBelow`. Only for a log store.
-    public func write(_ batch: WriteBatch, number: UInt64, forgetBelow: UInt64?) throws(StoreError) {
+    package func write(_ batch: WriteBatch, number: UInt64, forgetBelow: UInt64?) throws(StoreError) {
         precondition(kind == .log, "the store \(path) has no write-ahead log, and so no numbers")
         let family = families[1]
         try commit(isSynced: true) { rows throws(StoreError) in
@@ -127,7 +127,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
         }
     }
 
-    public func flush() throws(StoreError) {
+    package func flush() throws(StoreError) {
         try refuseAfterFailure()
         var error: UnsafeMutablePointer<CChar>?
         switch kind {
@@ -207,11 +207,11 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     private static let numbersFamily = "numbers"
 
     /// The numbers that writes had since the newest `forgetBelow`, and the first one that is missing between them.
-    public struct Numbers: Hashable, Sendable {
-        public var first: UInt64
-        public var last: UInt64
-        public var missing: UInt64?
-        public init(first: UInt64, last: UInt64, missing: UInt64?) {
+    package struct Numbers: Hashable, Sendable {
+        package var first: UInt64
+        package var last: UInt64
+        package var missing: UInt64?
+        package init(first: UInt64, last: UInt64, missing: UInt64?) {
             self.first = first
             self.last = last
             self.missing = missing
@@ -219,7 +219,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     }
 
     /// What is there of the numbers of synced writes; nil when none was ever numbered. Reads all of them.
-    public func numbers() throws(StoreError) -> Numbers? {
+    package func numbers() throws(StoreError) -> Numbers? {
         precondition(kind == .log, "the store \(path) has no write-ahead log, and so no numbers")
         var found: Numbers?
         var damage: StoreError?
@@ -244,26 +244,26 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     // MARK: Looking in
 
     /// One of RocksDB's properties, such as `rocksdb.stats`.
-    public func property(_ name: String) -> String? {
+    package func property(_ name: String) -> String? {
         guard let text = rocksdb_property_value(db, name) else { return nil }
         defer { rocksdb_free(text) }
         return String(cString: text)
     }
 
     /// One of RocksDB's numeric properties, such as `rocksdb.estimate-num-keys`.
-    public func integerProperty(_ name: String) -> UInt64? {
+    package func integerProperty(_ name: String) -> UInt64? {
         var value: UInt64 = 0
         return rocksdb_property_int(db, name, &value) == 0 ? value : nil
     }
 
     /// Bytes of memory held now: write buffers and readers of files, without the shared block cache.
-    public var memoryByteCount: Int {
+    package var memoryByteCount: Int {
         ["rocksdb.size-all-mem-tables", "rocksdb.estimate-table-readers-mem"]
             .reduce(0) { $0 + Int(integerProperty($1) ?? 0) }
     }
 
     /// About how many bytes on disk a range takes; what is still in memory is not counted.
-    public func approximateByteCount(of range: KeyRange) throws(StoreError) -> Int {
+    package func approximateByteCount(of range: KeyRange) throws(StoreError) -> Int {
         var to = range.to
         if to == nil { to = try reading.lastKey().map { $0 + [0] } }
         guard let to else { return 0 }
@@ -276,7 +276,7 @@ public final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB l
     }
 
     /// Compacts a range, so that the space of what was deleted in it is free again. Takes long; for a thread that may.
-    public func compact(_ range: KeyRange) {
+    package func compact(_ range: KeyRange) {
         range.from.withUnsafeBytes { from in
             (range.to ?? []).withUnsafeBytes { to in
                 rocksdb_compact_range(

@@ -1,8 +1,8 @@
 internal import CRocksDB
-public import ClusterBase
+package import ClusterBase
 
 /// A store as it was at one moment. It keeps the store open, and what was deleted since on the disk, until it is gone.
-public final class RocksView: OrderedReader, @unchecked Sendable {  // Nothing in it changes; RocksDB locks itself.
+package final class RocksView: OrderedReader, @unchecked Sendable {  // Nothing in it changes; RocksDB locks itself.
     private let store: RocksStore
     private let snapshot: OpaquePointer
     private let reading: Reading
@@ -21,9 +21,9 @@ public final class RocksView: OrderedReader, @unchecked Sendable {  // Nothing i
         rocksdb_release_snapshot(store.db, snapshot)
     }
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try reading.value(for: key) }
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try reading.value(for: key) }
 
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         try reading.scan(range, body)
     }
 }

@@ -1,5 +1,5 @@
 internal import CRocksDB
-public import ClusterBase
+package import ClusterBase
 import Glibc
 
 /// Rows on their way into a store as a file of their own, beside its write buffers: for many rows of a range that is empty.
@@ -7,16 +7,16 @@ import Glibc
 ///     put, put, … (ascending) ─▶ RocksStore.take(file): all of them are there and durable, or none
 ///
 /// One owner. A file that is not taken is removed with its last reference.
-public final class SortedFile {
-    public let path: String
+package final class SortedFile {
+    package let path: String
     private let store: RocksStore
     private let writer: OpaquePointer
     private let environment: OpaquePointer
     /// Bytes of the rows so far.
-    public private(set) var byteCount = 0
+    package private(set) var byteCount = 0
 
     /// Begins a file on the file system of the store, which takes it over without a copy.
-    public init(_ path: String, for store: RocksStore) throws(StoreError) {
+    package init(_ path: String, for store: RocksStore) throws(StoreError) {
         guard let environment = rocksdb_envoptions_create(),
             let writer = rocksdb_sstfilewriter_create(environment, store.options)
         else { preconditionFailure("no memory for the file \(path)") }
@@ -39,7 +39,7 @@ public final class SortedFile {
     }
 
     /// Adds a row above all before.
-    public func put(_ key: [UInt8], _ value: [UInt8]) throws(StoreError) {
+    package func put(_ key: [UInt8], _ value: [UInt8]) throws(StoreError) {
         var error: UnsafeMutablePointer<CChar>?
         crocksdb_file_put(writer, key, key.count, value, value.count, &error)
         if let text = takeText(&error) {
@@ -59,7 +59,7 @@ public final class SortedFile {
 
 extension RocksStore {
     /// Takes over all rows of a file, durably, as if they were written now. The file must have rows.
-    public func take(_ file: SortedFile) throws(StoreError) {
+    package func take(_ file: SortedFile) throws(StoreError) {
         precondition(kind == .state && file.byteCount > 0, "the file \(file.path) is not for the store \(path)")
         try refuseAfterFailure()
         try file.finish()

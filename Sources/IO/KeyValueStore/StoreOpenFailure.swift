@@ -1,15 +1,15 @@
 internal import CRocksDB
-public import ClusterBase
+package import ClusterBase
 
 /// Why a store did not open.
-public enum StoreOpenFailure: Error, Hashable, Sendable, CustomStringConvertible {
+package enum StoreOpenFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// Another process, or this one, has it open.
     case inUse(path: String)
     /// There is none, and it was not to be made.
     case missing(path: String)
     case store(StoreError)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .inUse(let path): "the store \(path) is in use; stop the process that has it open first"
         case .missing(let path): "there is no store at \(path)"

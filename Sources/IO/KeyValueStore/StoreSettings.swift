@@ -2,10 +2,10 @@ internal import CRocksDB
 import ClusterBase
 
 /// A bounded cache of blocks read from disk, shared by the stores that are opened with it.
-public final class BlockCache: @unchecked Sendable {  // RocksDB's cache locks itself.
+package final class BlockCache: @unchecked Sendable {  // RocksDB's cache locks itself.
     let cache: OpaquePointer
 
-    public init(byteCountMax: Int) {
+    package init(byteCountMax: Int) {
         guard let made = rocksdb_cache_create_lru(byteCountMax) else {
             preconditionFailure("no memory for a block cache of \(byteCountMax) bytes")
         }
@@ -15,11 +15,11 @@ public final class BlockCache: @unchecked Sendable {  // RocksDB's cache locks i
     deinit { rocksdb_cache_destroy(cache) }
 
     /// Bytes in use now.
-    public var byteCount: Int { Int(rocksdb_cache_get_usage(cache)) }
+    package var byteCount: Int { Int(rocksdb_cache_get_usage(cache)) }
 }
 
 /// What a store is for, and so what it promises.
-public enum StoreKind: Hashable, Sendable {
+package enum StoreKind: Hashable, Sendable {
     /// A write-ahead log that synced writes wait for. A torn end of it is dropped, damage before the end refuses to open.
     case log
     /// No write-ahead log: durable is what `flush` made durable.
@@ -27,26 +27,26 @@ public enum StoreKind: Hashable, Sendable {
 }
 
 /// The bounds of one store.
-public struct StoreSettings: Sendable {
-    public var kind: StoreKind
+package struct StoreSettings: Sendable {
+    package var kind: StoreKind
     /// Writes collect in memory up to this, then go to a file in the background.
-    public var writeBufferBytes: Int
+    package var writeBufferBytes: Int
     /// Write buffers in memory, the one being filled included; when all are full, writes wait.
-    public var writeBuffersMax: Int
+    package var writeBuffersMax: Int
     /// Write-ahead logs on disk; beyond it the oldest write buffer goes to a file.
-    public var writeAheadBytesMax: Int
-    public var openFilesMax = 256
+    package var writeAheadBytesMax: Int
+    package var openFilesMax = 256
     /// Threads that write and merge files, shared by all stores of the process.
-    public var backgroundJobsMax = 2
-    public var blockCache: BlockCache
+    package var backgroundJobsMax = 2
+    package var blockCache: BlockCache
 
-    public static func log(_ cache: BlockCache) -> StoreSettings {
+    package static func log(_ cache: BlockCache) -> StoreSettings {
         StoreSettings(
             kind: .log, writeBufferBytes: 64 << 20, writeBuffersMax: 4, writeAheadBytesMax: 512 << 20, blockCache: cache
         )
     }
 
-    public static func state(_ cache: BlockCache) -> StoreSettings {
+    package static func state(_ cache: BlockCache) -> StoreSettings {
         StoreSettings(
             kind: .state, writeBufferBytes: 32 << 20, writeBuffersMax: 3, writeAheadBytesMax: 0, blockCache: cache)
     }

@@ -1,8 +1,8 @@
-public import ClusterBase
-public import StoreLayout
+package import ClusterBase
+package import StoreLayout
 
 /// Why a data directory can't be used.
-public enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     /// `process` has it open; 0 when that is not known.
     case inUse(path: String, process: Int)
     /// There are files in it that are not a node's.
@@ -11,14 +11,14 @@ public enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConvert
     case store(StoreError)
 
     /// Whether the same start may succeed once there is space.
-    public var isNoSpace: Bool {
+    package var isNoSpace: Bool {
         switch self {
         case .store(let error), .refused(_, .store(let error)): error.code == .noSpace
         case .inUse, .foreign, .refused: false
         }
     }
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .inUse(let path, let process):
             "the data directory \(path) is in use by \(process == 0 ? "another process" : "process \(process)"); stop it "

@@ -1,21 +1,21 @@
 internal import KeyValueStore
 
 /// The bounds of a data directory.
-public struct DirectorySettings: Sendable {
+package struct DirectorySettings: Sendable {
     /// Blocks of both stores that are kept in memory after reading.
-    public var blockCacheBytes = 64 << 20
+    package var blockCacheBytes = 64 << 20
     /// Memory for log writes on their way to files: this many buffers of this size.
-    public var logBufferBytes = 64 << 20
-    public var logBuffersMax = 4
+    package var logBufferBytes = 64 << 20
+    package var logBuffersMax = 4
     /// Write-ahead logs on disk; what a start has to replay at most.
-    public var writeAheadBytesMax = 512 << 20
-    public var stateBufferBytes = 32 << 20
-    public var stateBuffersMax = 3
+    package var writeAheadBytesMax = 512 << 20
+    package var stateBufferBytes = 32 << 20
+    package var stateBuffersMax = 3
     /// Space put by for configuration, cuts and flushes when the disk is full; at most a sixteenth of the file system.
-    public var reserveBytes: UInt64 = 64 << 20
-    public var space = SpaceThreshold()
+    package var reserveBytes: UInt64 = 64 << 20
+    package var space = SpaceThreshold()
 
-    public init() {}
+    package init() {}
 
     func log(_ cache: BlockCache) -> StoreSettings {
         var settings = StoreSettings.log(cache)

@@ -1,12 +1,12 @@
-public import ClusterBase
+package import ClusterBase
 internal import Synchronization
 
 /// Looks after an open data directory once a second: syncs the horizon, watches the space, keeps the reserve.
 ///
 ///     free ≥ clear ──▶ clear: reserve put by │ free < low ──▶ low: clients' proposals stop
 ///                                            │ free < half of low ──▶ the reserve is released
-public final class DirectoryWatch: Sendable {
-    public enum Notice: Hashable, Sendable {
+package final class DirectoryWatch: Sendable {
+    package enum Notice: Hashable, Sendable {
         case spaceLow(DiskSpace)
         case spaceClear(DiskSpace)
         /// The horizon or the reserve could not be written, and the process must end.
@@ -23,7 +23,7 @@ public final class DirectoryWatch: Sendable {
     }
 
     /// `onNotice` is called on the watch's thread, at each change, the first time at once when the space is low.
-    public init(_ directory: NodeDirectory, onNotice: @escaping @Sendable (Notice) -> Void) {
+    package init(_ directory: NodeDirectory, onNotice: @escaping @Sendable (Notice) -> Void) {
         let shared = Shared()
         isStopping = shared
         thread = WorkThread("directory-watch") {
@@ -42,7 +42,7 @@ public final class DirectoryWatch: Sendable {
 
     deinit { stop() }
 
-    public func stop() {
+    package func stop() {
         isStopping.flag.withLock { $0 = true }
         isStopping.work.signal()
         thread.join()

@@ -1,12 +1,12 @@
-public import ClusterBase
-public import KeyValueStore
-public import NodePorts
+package import ClusterBase
+package import KeyValueStore
+internal import NodePorts
 internal import Synchronization
 
 /// The log store of a node: every synced write has a number, and the horizon outside of the store knows the newest.
 ///
 /// What is found at the next start tells, by the numbers, whether all of it is there.
-public final class LogStore: OrderedStore, Sendable {
+package final class LogStore: OrderedStore, Sendable {
     private let rocks: RocksStore
     private let horizon: HorizonFile
     private let numbering: Mutex<Numbering>
@@ -17,14 +17,14 @@ public final class LogStore: OrderedStore, Sendable {
         numbering = Mutex(Numbering(last: last, keptBytes: keptBytes))
     }
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try rocks.value(for: key) }
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try rocks.value(for: key) }
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         try rocks.scan(range, body)
     }
-    public func view() -> RocksView { rocks.view() }
-    public func flush() throws(StoreError) { try rocks.flush() }
+    package func view() -> RocksView { rocks.view() }
+    package func flush() throws(StoreError) { try rocks.flush() }
 
-    public func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
+    package func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
         if !isSynced { return try rocks.write(batch, isSynced: false) }
         try numbering.withLock { numbering throws(StoreError) in
             let (number, forgetBelow) = numbering.next(byteCount: batch.byteCount)
@@ -37,9 +37,9 @@ public final class LogStore: OrderedStore, Sendable {
     func stop() { rocks.stop() }
 
     /// One of RocksDB's properties, such as `rocksdb.stats`.
-    public func property(_ name: String) -> String? { rocks.property(name) }
+    package func property(_ name: String) -> String? { rocks.property(name) }
     /// Bytes of memory held now, without the shared block cache.
-    public var memoryByteCount: Int { rocks.memoryByteCount }
+    package var memoryByteCount: Int { rocks.memoryByteCount }
 }
 
 /// Gives writes their numbers, and says which old ones are not needed any more: a number is kept as long as its write

@@ -1,6 +1,6 @@
-public import ClusterBase
+package import ClusterBase
 internal import Glibc
-public import NodePorts
+package import NodePorts
 internal import RaftCore
 internal import StoreLayout
 internal import Synchronization
@@ -13,17 +13,17 @@ internal import Synchronization
 ///                                                  └─▶ onOutcome(.failed) once; nothing is acknowledged any more
 ///
 /// Tickets are answered in the order in which they came, on the writer's thread.
-public final class LogWriter: Sendable {
+package final class LogWriter: Sendable {
     /// How much may wait, and how much goes at once.
-    public struct Bounds: Sendable {
+    package struct Bounds: Sendable {
         /// Beyond this `submit` waits for room: the last resort, after the bounds on what clients may have under way.
-        public var queuedBytesMax = 256 << 20
+        package var queuedBytesMax = 256 << 20
         /// A batch takes no further hand-over beyond this.
-        public var batchBytesMax = 8 << 20
-        public init() {}
+        package var batchBytesMax = 8 << 20
+        package init() {}
     }
 
-    public enum Outcome: Sendable {
+    package enum Outcome: Sendable {
         /// These are durable, in this order.
         case written(tickets: [UInt64])
         /// The write or sync failed, and the process must end.
@@ -31,13 +31,13 @@ public final class LogWriter: Sendable {
     }
 
     /// What the writer did since it began.
-    public struct Statistics: Hashable, Sendable {
-        public var commitCount: UInt64 = 0
-        public var ticketCount: UInt64 = 0
-        public var longestCommitNanoseconds: UInt64 = 0
+    package struct Statistics: Hashable, Sendable {
+        package var commitCount: UInt64 = 0
+        package var ticketCount: UInt64 = 0
+        package var longestCommitNanoseconds: UInt64 = 0
         /// On CLOCK_MONOTONIC, in nanoseconds: when the newest commit ended, and when the one under way began, or 0.
-        public var lastCommitAt: UInt64 = 0
-        public var commitBeganAt: UInt64 = 0
+        package var lastCommitAt: UInt64 = 0
+        package var commitBeganAt: UInt64 = 0
     }
 
     private struct HandOver: Sendable {
@@ -68,7 +68,7 @@ public final class LogWriter: Sendable {
     private let thread: WorkThread
 
     /// `commit` makes a batch durable and is called on the writer's thread only, as `onOutcome` is.
-    public init(
+    package init(
         bounds: Bounds = Bounds(), commit: @escaping @Sendable (WriteBatch) throws(StoreError) -> Void,
         onOutcome: @escaping @Sendable (Outcome) -> Void
     ) {
@@ -81,19 +81,19 @@ public final class LogWriter: Sendable {
     deinit { stop() }
 
     /// Hands over one turn's writes.
-    public func submit(_ writes: [GroupWrite], ticket: UInt64) {
+    package func submit(_ writes: [GroupWrite], ticket: UInt64) {
         enqueue(HandOver(ticket: ticket, writes: writes, byteCount: writes.reduce(64) { $0 + $1.byteCountEstimate }))
     }
 
     /// Asks for one small synced write that shows whether the disk answers; `statistics` tells.
-    public func pulse() { enqueue(HandOver(ticket: nil, writes: [], byteCount: 64)) }
+    package func pulse() { enqueue(HandOver(ticket: nil, writes: [], byteCount: 64)) }
 
-    public var statistics: Statistics { shared.state.withLock { $0.statistics } }
+    package var statistics: Statistics { shared.state.withLock { $0.statistics } }
     /// Bytes that wait.
-    public var queuedBytes: Int { shared.state.withLock { $0.queuedBytes } }
+    package var queuedBytes: Int { shared.state.withLock { $0.queuedBytes } }
 
     /// Writes what waits and ends the thread. Nothing is taken afterwards.
-    public func stop() {
+    package func stop() {
         shared.state.withLock { $0.isStopping = true }
         shared.work.signal()
         shared.room.signal()

@@ -1,8 +1,8 @@
-public import ClusterBase
+package import ClusterBase
 internal import Glibc
 internal import NodePorts
-public import RaftCore
-public import StoreLayout
+package import RaftCore
+package import StoreLayout
 
 /// A node's data directory, open.
 ///
@@ -17,15 +17,15 @@ public import StoreLayout
 ///
 /// Damage is found at opening and never repaired in place: every replica of the node is then marked as damaged, which
 /// keeps it from voting and acknowledging, and `findings` say what was found.
-public final class NodeDirectory: Sendable {
-    public static let formatVersion: UInt32 = 1
+package final class NodeDirectory: Sendable {
+    package static let formatVersion: UInt32 = 1
 
-    public let path: String
-    public let identity: NodeIdentity
-    public let log: LogStore
-    public let state: StateStore
+    package let path: String
+    package let identity: NodeIdentity
+    package let log: LogStore
+    package let state: StateStore
     /// What was found damaged at opening, in sentences; empty as a rule.
-    public let findings: [String]
+    package let findings: [String]
     let horizon: HorizonFile
     let settings: DirectorySettings
     private let lock: DirectoryLock
@@ -34,7 +34,7 @@ public final class NodeDirectory: Sendable {
 
     /// Makes the directory of a node that is new, and opens it. What is there may be an earlier try that was cut short, and
     /// what the caller names.
-    public static func create(
+    package static func create(
         _ path: String, _ identity: NodeIdentity, _ settings: DirectorySettings = DirectorySettings(),
         besides others: [String] = []
     ) throws(DataDirectoryRefusal) -> NodeDirectory {
@@ -50,7 +50,7 @@ public final class NodeDirectory: Sendable {
     }
 
     /// Opens a node's directory. Without `identity`, whose it is is taken from it.
-    public static func open(
+    package static func open(
         _ path: String, _ identity: NodeIdentity? = nil, _ settings: DirectorySettings = DirectorySettings()
     ) throws(DataDirectoryRefusal) -> NodeDirectory {
         if !Files.exists(path + "/FORMAT") { throw .refused(path: path, .notFormatted) }
@@ -77,7 +77,7 @@ public final class NodeDirectory: Sendable {
     /// Ends the stores' background work, makes everything durable that can be, and refuses further writes. The files are
     /// closed, and the directory is free for another process, when the last reference to it, its stores and their views
     /// is gone. The threads that write to it are stopped before.
-    public func stop() {
+    package func stop() {
         log.stop()
         state.stop()
         // It is written before anyone hears of a write; only a loss of power within this second needs it synced.
@@ -87,7 +87,7 @@ public final class NodeDirectory: Sendable {
     // MARK: Reading
 
     /// Durable entries of a group, as `WorldPorts` wants them.
-    public func entries(
+    package func entries(
         of group: GroupID, from: LogIndex, through: LogIndex, bytesMax: Int
     ) throws(StoreError) -> [Entry] {
         try StoredLog.entries(group, from: from, through: through, bytesMax: bytesMax, in: log)
@@ -98,15 +98,15 @@ public final class NodeDirectory: Sendable {
     private var reservePath: String { path + "/reserve" }
 
     /// The space of the file system now; nil when it can't be asked.
-    public var space: DiskSpace? { DiskSpace(at: path) }
+    package var space: DiskSpace? { DiskSpace(at: path) }
 
     /// Gives the reserve back to the file system.
-    public func releaseReserve() throws(StoreError) { try Files.remove(reservePath, in: path) }
+    package func releaseReserve() throws(StoreError) { try Files.remove(reservePath, in: path) }
 
     /// Puts the reserve by if it is not there; false when there is no space for it.
-    @discardableResult public func restoreReserve() throws(StoreError) -> Bool {
+    @discardableResult package func restoreReserve() throws(StoreError) -> Bool {
         try Opening(path, settings).makeReserve()
     }
 
-    public var hasReserve: Bool { Files.exists(reservePath) }
+    package var hasReserve: Bool { Files.exists(reservePath) }
 }

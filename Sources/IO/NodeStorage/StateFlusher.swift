@@ -1,9 +1,9 @@
-public import ClusterBase
+package import ClusterBase
 internal import Synchronization
 
 /// Makes the applied state durable on a thread of its own. All tickets that wait are answered by one flush.
-public final class StateFlusher: Sendable {
-    public enum Outcome: Sendable {
+package final class StateFlusher: Sendable {
+    package enum Outcome: Sendable {
         /// Everything written before these were asked for is durable.
         case flushed(tickets: [UInt64])
         /// The flush failed, and the process must end.
@@ -24,7 +24,7 @@ public final class StateFlusher: Sendable {
     private let thread: WorkThread
 
     /// `flush` and `onOutcome` are called on the flusher's thread only.
-    public init(
+    package init(
         flush: @escaping @Sendable () throws(StoreError) -> Void, onOutcome: @escaping @Sendable (Outcome) -> Void
     ) {
         thread = WorkThread("state-flusher") { [shared] in
@@ -51,13 +51,13 @@ public final class StateFlusher: Sendable {
     deinit { stop() }
 
     /// Asks for a flush.
-    public func flush(ticket: UInt64) {
+    package func flush(ticket: UInt64) {
         shared.state.withLock { $0.tickets.append(ticket) }
         shared.work.signal()
     }
 
     /// Does what was asked for and ends the thread.
-    public func stop() {
+    package func stop() {
         shared.state.withLock { $0.isStopping = true }
         shared.work.signal()
         thread.join()

@@ -1,6 +1,6 @@
-public import ClusterBase
-public import KeyValueStore
-public import NodePorts
+package import ClusterBase
+package import KeyValueStore
+internal import NodePorts
 internal import Synchronization
 
 /// The applied state of a node: a flushed store, into which snapshots come as files of their own.
@@ -11,7 +11,7 @@ internal import Synchronization
 ///
 /// The rows of a snapshot so go to the disk once, and past the buffers that others' state is in. A thread of its own does
 /// it, so that the one that applies commands never waits for it, except when the queue is full, or to end a sequence.
-public final class StateStore: OrderedStore, Sendable {
+package final class StateStore: OrderedStore, Sendable {
     /// A file is given to the store at this size.
     static let fileBytes = 64 << 20
     /// Beyond this `load` works off the queue itself.
@@ -25,24 +25,24 @@ public final class StateStore: OrderedStore, Sendable {
 
     // MARK: Reading and writing
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try shared.rocks.value(for: key) }
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try shared.rocks.value(for: key) }
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         try shared.rocks.scan(range, body)
     }
-    public func view() -> RocksView { shared.rocks.view() }
+    package func view() -> RocksView { shared.rocks.view() }
 
-    public func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
+    package func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
         if shared.isLoading.load(ordering: .relaxed) { shared.endSequences(in: batch) }
         try shared.rocks.write(batch, isSynced: false)
         if isSynced { try flush() }
     }
 
-    public func load(_ batch: WriteBatch) throws(StoreError) {
+    package func load(_ batch: WriteBatch) throws(StoreError) {
         if shared.enqueue(batch) > Self.queuedBytesMax { try shared.workOff() }
     }
 
     /// Works off all loads first.
-    public func flush() throws(StoreError) {
+    package func flush() throws(StoreError) {
         if shared.isLoading.load(ordering: .relaxed) { try shared.finish() }
         try shared.rocks.flush()
     }
@@ -54,9 +54,9 @@ public final class StateStore: OrderedStore, Sendable {
     }
 
     /// One of RocksDB's properties, such as `rocksdb.stats`.
-    public func property(_ name: String) -> String? { shared.rocks.property(name) }
+    package func property(_ name: String) -> String? { shared.rocks.property(name) }
     /// Bytes of memory held now, without the shared block cache.
-    public var memoryByteCount: Int { shared.rocks.memoryByteCount }
+    package var memoryByteCount: Int { shared.rocks.memoryByteCount }
 }
 
 /// What the owner of the store and the loader's thread share.

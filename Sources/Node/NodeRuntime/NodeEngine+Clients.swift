@@ -1,5 +1,5 @@
-import ClusterBase
-import FleetModel
+public import ClusterBase
+public import FleetModel
 import NodePorts
 import RaftCore
 import StoreLayout
@@ -11,18 +11,16 @@ extension NodeEngine {
     static var packOverheadBytes: Int { 16 }
 
     func take(_ request: ClientRequest, _ ticket: UInt64, _ now: Instant) {
-        let group: GroupID
-        switch request {
-        case .command(let id, _), .query(let id, _), .changeMembership(let id, _), .transferLeadership(let id, _),
-            .forceRecovery(let id):
-            group = id
+        if case .query(let group, let query) = request, group.kind != query.kind {
+            return answer(ticket, .refused(.malformed))
         }
-        guard let i = position(of: group) else { return ports.answer(ticket, .refused(.noSuchGroup)) }
+        if mayForward(ticket) && !isAnsweredHere(request) { return forward(request, ticket, now) }
+        guard let i = position(of: request.group) else { return answer(ticket, .refused(.noSuchGroup)) }
         switch request {
         case .command(_, let command): queueCommand(i, command, ticket)
         case .query(_, let query):
             if replicas[i].reading.count >= settings.raft.readsMax {
-                return ports.answer(ticket, .refused(.overloaded))
+                return answer(ticket, .refused(.overloaded))
             }
             replicas[i].reading.append(.init(ticket: ticket, query: query))
             step(i, .read(ticket: ticket), now)
@@ -35,22 +33,22 @@ extension NodeEngine {
     private func ask(_ i: Int, _ input: Input, _ ticket: UInt64, _ now: Instant) {
         results.removeAll(keepingCapacity: true)
         step(i, input, now)
-        ports.answer(ticket, results.first ?? .accepted)
+        answer(ticket, results.first ?? .accepted)
         results.removeAll(keepingCapacity: true)
     }
 
     private func queueCommand(_ i: Int, _ command: [UInt8], _ ticket: UInt64) {
         if !replicas[i].raft.isLeader {
-            return ports.answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
+            return answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
         }
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
-            return ports.answer(ticket, .refused(.tooLarge))
+            return answer(ticket, .refused(.tooLarge))
         }
         let waiting = replicas[i].queue.count
         if waiting >= settings.commandsQueuedMax
             || replicas[i].commandsUnderWay + waiting >= settings.commandsUnderWayMax
         {
-            return ports.answer(ticket, .refused(.overloaded))
+            return answer(ticket, .refused(.overloaded))
         }
         replicas[i].queue.append(.init(ticket: ticket, command: command))
         if !replicas[i].isReady {
@@ -81,7 +79,11 @@ extension NodeEngine {
                     tickets.append(queue[at].ticket)
                     at += 1
                 }
-                proposePack(group, Space.pack(pack), tickets, now)
+                guard let kind = group.kind else {
+                    answerAll(tickets, .refused(.malformed))
+                    continue
+                }
+                proposePack(group, Machine.pack(kind, pack, time: wallTime(now)), tickets, now)
             }
         }
     }
@@ -102,7 +104,7 @@ extension NodeEngine {
     }
 
     private func answerAll(_ tickets: [UInt64], _ answer: ClientAnswer) {
-        for ticket in tickets { ports.answer(ticket, answer) }
+        for ticket in tickets { self.answer(ticket, answer) }
     }
 
     private func translated(_ refusal: ProposalRefusal) -> ClientAnswer.Refusal {
@@ -114,11 +116,22 @@ extension NodeEngine {
         }
     }
 
+    /// The wall clock by this node's own; nil before anyone told it.
+    func wallTime(_ now: Instant) -> LogTime? {
+        wallOffset.map { LogTime(UInt64(clamping: now.nanoseconds / 1_000_000 + $0)) }
+    }
+
     func refuseQueue(_ i: Int) {
         let hint = replicas[i].raft.leader
         let queue = replicas[i].queue
         replicas[i].queue.removeAll(keepingCapacity: true)
-        for waiting in queue { ports.answer(waiting.ticket, .refused(.notLeader(hint: hint))) }
+        for waiting in queue {
+            if mayForward(waiting.ticket) {
+                forward(.command(replicas[i].group, waiting.command), waiting.ticket, lastNow, atOnce: false)
+            } else {
+                answer(waiting.ticket, .refused(.notLeader(hint: hint)))
+            }
+        }
     }
 
     // MARK: Applying
@@ -155,11 +168,15 @@ extension NodeEngine {
 
     /// One entry is one batch: its effects, and that it is applied, become durable together or not at all.
     private func apply(_ i: Int, _ entry: Entry) throws(StoreError) {
-        var results: [SpaceResult] = []
+        var results = MachineResults.none
+        guard let kind = replicas[i].group.kind else {
+            throw StoreError(
+                .writeFailed, "group \(replicas[i].group) is of a kind that this program does not know; upgrade it")
+        }
         view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         if case .command(let pack) = entry.content {
             do throws(StoreError) {
-                results = try Space.apply(pack: pack, index: entry.index, access: &view)
+                results = try Machine.apply(kind, pack: pack, index: entry.index, access: &view)
             } catch {
                 view.abandon()
                 throw error
@@ -174,12 +191,12 @@ extension NodeEngine {
             replicas[i].commandsUnderWay -= first.tickets.count
             for (slot, ticket) in first.tickets.enumerated() {
                 if first.index < entry.index {
-                    ports.answer(ticket, .unknown)
+                    answer(ticket, .unknown)
                 } else if first.term == entry.term && slot < results.count {
-                    ports.answer(ticket, .applied(results[slot]))
+                    answer(ticket, .applied(results[slot]))
                 } else {
                     // Another leader's entry took its place: it never happened.
-                    ports.answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
+                    answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
                 }
             }
         }
@@ -200,17 +217,40 @@ extension NodeEngine {
         guard let at = replicas[i].reading.firstIndex(where: { $0.ticket == outcome.ticket }) else { return }
         let reading = replicas[i].reading.remove(at: at)
         switch outcome.verdict {
-        case .refused(let hint): ports.answer(reading.ticket, .refused(.notLeader(hint: hint)))
+        case .refused(let hint):
+            if mayForward(reading.ticket) {
+                forward(.query(replicas[i].group, reading.query), reading.ticket, lastNow, atOnce: false)
+            } else {
+                answer(reading.ticket, .refused(.notLeader(hint: hint)))
+            }
         case .ready:
             view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
             defer { view.abandon() }
             do throws(StoreError) {
-                ports.answer(reading.ticket, .read(try Space.read(reading.query, view)))
+                answer(reading.ticket, .read(try Machine.read(reading.query, view)))
             } catch {
                 // The record is damaged, the log is not: the replica's next start finds it out, this read stays open.
-                ports.answer(reading.ticket, .unknown)
+                answer(reading.ticket, .unknown)
                 unreadable.append((replicas[i].group, error.message))
             }
+        }
+    }
+}
+
+extension NodeEngine {
+    /// Answers from this node's own copy as it stands, which may be behind; nil when it holds none that can be read.
+    /// The caller knows how old it may be.
+    public func readHere(_ group: GroupID, _ query: Query) -> MachineAnswer? {
+        guard let i = position(of: group), group.kind == query.kind, replicas[i].applied.index > .zero else {
+            return nil
+        }
+        view.begin(group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
+        defer { view.abandon() }
+        do throws(StoreError) {
+            return try Machine.read(query, view)
+        } catch {
+            unreadable.append((group, error.message))
+            return nil
         }
     }
 }

@@ -23,38 +23,50 @@ extension NodeEngine {
 
     /// Makes room for a replica and then makes it: the old state of the group must be gone for good before a log says
     /// that there is a new one.
-    func createReplica(_ group: GroupID, _ replica: ReplicaID, _ now: Instant) {
+    func createReplica(_ group: GroupID, _ replica: ReplicaID, _ members: Configuration, _ now: Instant) {
         guard position(of: group) == nil, !creations.contains(where: { $0.group == group }) else { return }
         for old in retired where old.group == group && old.replica >= replica { return }
+        if let own = members.member(replica) ?? members.members.first {
+            precondition(
+                own.peer == Peer(replica: replica, node: node),
+                "replica \(replica) of group \(group) is not among its first members \(members)")
+        }
         do throws(StoreError) {
             let batch = try StoredState.deleteGenerations(of: group, except: nil, in: ports.state)
+            if batch.isEmpty && !retired.contains(where: { $0.group == group }) {
+                // Nothing of the group was ever here: nothing has to be gone first.
+                return create(Creation(ticket: 0, group: group, replica: replica, members: members), now)
+            }
             if !batch.isEmpty { try ports.state.write(batch, isSynced: false) }
         } catch {
             return fail(error.message)
         }
         ticketNumber += 1
-        creations.append((ticketNumber, group, replica))
+        creations.append(Creation(ticket: ticketNumber, group: group, replica: replica, members: members))
         ports.flushState(ticket: ticketNumber)
     }
 
     func finishCreations(_ ticket: UInt64, _ now: Instant) {
         let ready = creations.filter { $0.ticket == ticket }
         creations.removeAll { $0.ticket == ticket }
-        for made in ready where position(of: made.group) == nil {
-            let base = LogBase(index: .zero, term: .zero, chain: 0, configuration: Configuration(members: []))
-            let raft = Raft(
-                peer: Peer(replica: made.replica, node: node), incarnation: incarnation,
-                restored: RestoredLog(empty: base),
-                applied: .zero, settings: settings.raft, seed: seed(for: made.group, made.replica), now: now)
-            let at = replicas.firstIndex { $0.group > made.group } ?? replicas.count
-            replicas.insert(
-                Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
-                at: at)
-            let write = LogWrite(
-                sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
-            writes.append(GroupWrite(group: made.group, replica: made.replica, act: .create, write: write))
-            schedule(at)
-        }
+        for made in ready where position(of: made.group) == nil { create(made, now) }
+    }
+
+    private func create(_ made: Creation, _ now: Instant) {
+        let base = LogBase(index: .zero, term: .zero, chain: 0, configuration: made.members)
+        let raft = Raft(
+            peer: Peer(replica: made.replica, node: node), incarnation: incarnation,
+            restored: RestoredLog(empty: base),
+            applied: .zero, settings: settings.raft, seed: seed(for: made.group, made.replica), now: now)
+        let at = replicas.firstIndex { $0.group > made.group } ?? replicas.count
+        replicas.insert(
+            Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
+            at: at)
+        let write = LogWrite(
+            sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
+        writes.append(GroupWrite(group: made.group, replica: made.replica, act: .create, write: write))
+        if !made.members.members.isEmpty { trackPeers(now) }
+        schedule(at)
     }
 
     func destroyReplica(_ group: GroupID) {
@@ -68,11 +80,11 @@ extension NodeEngine {
 
     func retire(_ i: Int) {
         let gone = replicas.remove(at: i)
-        for waiting in gone.queue { ports.answer(waiting.ticket, .refused(.noSuchGroup)) }
+        for waiting in gone.queue { answer(waiting.ticket, .refused(.noSuchGroup)) }
         for n in 0..<gone.underWay.count {
-            for ticket in gone.underWay[n].tickets { ports.answer(ticket, .unknown) }
+            for ticket in gone.underWay[n].tickets { answer(ticket, .unknown) }
         }
-        for reading in gone.reading { ports.answer(reading.ticket, .refused(.noSuchGroup)) }
+        for reading in gone.reading { answer(reading.ticket, .refused(.noSuchGroup)) }
         retired.append((gone.group, gone.raft.peer.replica))
         liveness.setLeadership(gone.group, term: nil, sharedWith: [], now: lastNow)
         outgoing.removeAll { $0.group == gone.group }

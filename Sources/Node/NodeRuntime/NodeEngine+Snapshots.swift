@@ -220,7 +220,7 @@ extension NodeEngine {
         while let first = replicas[i].underWay.first, first.index <= replicas[i].applied.index {
             _ = replicas[i].underWay.popFirst()
             replicas[i].commandsUnderWay -= first.tickets.count
-            for ticket in first.tickets { ports.answer(ticket, .unknown) }
+            for ticket in first.tickets { answer(ticket, .unknown) }
         }
     }
 

@@ -52,7 +52,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var appliedSinceFlush: UInt64 = 0
 
     // Snapshots, and replicas that wait for their place to be cleared.
-    var creations: [(ticket: UInt64, group: GroupID, replica: ReplicaID)] = []
+    var creations: [Creation] = []
     var outgoing: [SnapshotSending<Ports.State.View>] = []
     var outgoingWaiting: [(group: GroupID, peer: Peer)] = []
     var incoming: [SnapshotReceiving] = []
@@ -69,6 +69,14 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// Groups whose state turned out damaged in this turn.
     var unreadable: [(group: GroupID, reason: String)] = []
     public private(set) var hasFailed = false
+    /// Requests that other nodes answer for this one's clients, and the reverse.
+    var forwards = Forwards()
+    /// What this node does for its cluster.
+    var steward: Steward
+    /// The nodes whose frames came here, ascending by node.
+    public internal(set) var contacts = Contacts()
+    /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
+    var wallOffset: Int64?
 
     /// Takes up the node with the replicas that its disk holds. Damaged ones stay out: they have no vote and no voice.
     public init(
@@ -82,6 +90,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.flushedAt = now
         self.suspicionReviewAt = now
         self.lastNow = now
+        self.steward = Steward(now: now)
         self.liveness = NodeLiveness(node: node, incarnation: opened.incarnation, settings: settings.liveness, now: now)
         self.retired = opened.tombstones
         for lost in opened.damaged {
@@ -107,10 +116,21 @@ public final class NodeEngine<Ports: WorldPorts> {
             liveness.linkBroken(node, how, now: now, into: &livenessEffects)
             drainLiveness(now)
             tellAll(.linkBroken(node), now)
+            forwards.note(node, isCutOff: true)
+            forwardsLost(at: node, now)
         case .linkUp(let node):
             liveness.linkUp(node, now: now)
-        case .request(let request, let ticket): take(request, ticket, now)
-        case .createReplica(let group, let replica): createReplica(group, replica, now)
+            forwards.note(node, isCutOff: false)
+        case .request(let request, let ticket):
+            precondition(ticket < Forwards.firstTicket, "ticket \(ticket) is one of the engine's own")
+            take(request, ticket, now)
+        case .createReplica(let group, let replica):
+            createReplica(group, replica, Configuration(members: []), now)
+        case .createGroup(let group, let replica, let members):
+            createReplica(group, replica, members, now)
+        case .directory(let directory): forwards.directory = directory
+        case .wallClock(let time):
+            wallOffset = Int64(clamping: time.rawValue) - now.nanoseconds / 1_000_000
         case .destroyReplica(let group): destroyReplica(group)
         case .storageFailed(let reason): fail(reason)
         }
@@ -119,6 +139,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// Ends a turn: everything that its events brought about leaves now. Wanted after each bounded batch of events.
     public func endTurn(now: Instant) {
         if hasFailed { return }
+        sweepForwards(now)
         packCommands(now)
         if hasFailed { return }
         for frame in outbox.indices {
@@ -126,6 +147,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         }
         outbox.removeAll(keepingCapacity: true)
         outboxNodes.removeAll(keepingCapacity: true)
+        sendForwards()
         if !writes.isEmpty { submitWrites(now) }
         flushIfDue(now)
     }
@@ -139,8 +161,8 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let oldest = logTickets.first, !isStalled {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
-        if appliedSinceFlush > 0 { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return earliest
+        if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
+        return min(earliest, forwards.sweepAt, stewardDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.
@@ -151,6 +173,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     }
 
     private func receive(_ frame: PeerFrame, _ now: Instant) {
+        // A process that ended took what was asked of it along.
+        forwards.note(frame.from, isCutOff: false)
+        if contacts.heard(frame.from, frame.incarnation, now, settings) { forwardsLost(at: frame.from, now) }
         if let beat = frame.beat {
             welcome(frame.from, now)
             liveness.received(beat, from: frame.from, now: now, into: &livenessEffects)
@@ -166,6 +191,8 @@ public final class NodeEngine<Ports: WorldPorts> {
             step(i, .received(item.message), now)
         }
         for piece in frame.snapshots { receiveSnapshot(piece, now) }
+        for answer in frame.answers { take(answer, from: frame.from, now) }
+        for request in frame.requests { serve(request, for: frame.from, frame.incarnation, now) }
     }
 
     /// A replica that is not here was lost or removed. Whoever writes to it finds out from its silence; a new one comes
@@ -175,7 +202,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         if settings.raft.mutant == .wipedReplicaRejoins, position(of: item.group) == nil,
             case .append = item.message.body
         {
-            createReplica(item.group, item.message.to.replica, now)
+            createReplica(item.group, item.message.to.replica, Configuration(members: []), now)
         }
         #endif
     }
@@ -193,6 +220,8 @@ public final class NodeEngine<Ports: WorldPorts> {
             step(i, .tick, now)
         }
         tickSnapshots(now)
+        sweepForwards(now)
+        tendCluster(now)
     }
 
     // MARK: Stepping
@@ -279,6 +308,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         switch event {
         case .becameFollower, .becamePreCandidate, .becameLeader, .steppedDown:
             roleChanged(i, now)
+            forwards.wake(replicas[i].group, now)
         case .configurationApplied:
             trackPeers(now)
             roleChanged(i, now)

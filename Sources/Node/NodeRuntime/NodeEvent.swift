@@ -1,4 +1,5 @@
 public import ClusterBase
+public import FleetModel
 public import NodePorts
 public import RaftCore
 
@@ -12,10 +13,18 @@ public enum NodeEvent: Sendable {
     case stateFlushed(ticket: UInt64)
     case linkBroken(NodeID, LinkBreak)
     case linkUp(NodeID)
+    /// The ticket is the caller's and below 2^63.
     case request(ClientRequest, ticket: UInt64)
     /// Holds a new replica for a group that is about to make it a learner. Its id must be new to the group.
     case createReplica(GroupID, ReplicaID)
+    /// Holds a first replica of a new group. All its first members begin with this same configuration, each exactly once:
+    /// a node that had such a replica and lost it must not make it again.
+    case createGroup(GroupID, ReplicaID, Configuration)
     case destroyReplica(GroupID)
+    /// Where groups are, for requests that this node can't answer alone.
+    case directory(Directory)
+    /// The wall clock as it is now; wanted at the start and after every step of that clock, at least once a minute.
+    case wallClock(LogTime)
     /// The log or state store failed: nothing that is not durable is acknowledged any more, and the process must end.
     case storageFailed(String)
 }

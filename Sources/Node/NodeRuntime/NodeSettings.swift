@@ -32,5 +32,35 @@ public struct NodeSettings: Sendable {
     public var snapshotTimeout = Nanoseconds.seconds(10)
     public var snapshotRetry = Nanoseconds.milliseconds(200)
 
+    /// Whether a request that this node can't answer alone goes to a node that can; otherwise it is refused with a hint.
+    public var forwardsRequests = false
+    /// Own clients' requests at other nodes or waiting for one, and their bytes; more are answered `overloaded`.
+    public var forwardsMax = 4_096
+    public var forwardBytesMax = 16 << 20
+    /// Requests answered for other nodes at once; more are answered `overloaded`.
+    public var servedMax = 16_384
+    /// One frame carries about this many bytes of requests and answers.
+    public var forwardFrameBytesMax = 1 << 20
+    /// After this long a forwarded command is answered `unknown`, and what was never sent, or only read, `unavailable`.
+    public var forwardTimeout = Nanoseconds.seconds(5)
+    /// A query that gets no answer for this long is asked elsewhere.
+    public var forwardQueryRetry = Nanoseconds.milliseconds(500)
+    /// How long a request waits before it looks for a leader again.
+    public var forwardWait = Nanoseconds.milliseconds(10)
+    /// A request that was refused by this many nodes is `unavailable`.
+    public var forwardHopsMax: UInt32 = 64
+    /// A node whose frames come further apart than this was away.
+    public var contactGap = Nanoseconds.seconds(5)
+
+    /// Whether this node follows the root and runs the controllers that are its to run; wants `forwardsRequests`.
+    public var runsControllers = false
+    /// How often the root is asked for changes when there were none.
+    public var rootFollowInterval = Nanoseconds.milliseconds(500)
+    /// How often controllers plan while something is under way, and when nothing is.
+    public var controllerInterval = Nanoseconds.seconds(1)
+    public var controllerIdleInterval = Nanoseconds.seconds(5)
+    /// How often the root's time is noted while replicas are waited for.
+    public var rootTimeInterval = Nanoseconds.seconds(30)
+
     public init() {}
 }

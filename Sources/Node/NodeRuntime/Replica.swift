@@ -20,7 +20,7 @@ struct Replica {
 
     struct Reading {
         var ticket: UInt64
-        var query: SpaceQuery
+        var query: Query
     }
 
     let group: GroupID
@@ -65,6 +65,15 @@ extension Replica {
     mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
     mutating func doubts(_ node: NodeID) -> Bool { raft.doubts(node) }
     var members: [Member] { mutating get { raft.configuration.members } }
+}
+
+/// A replica that waits until the state store holds nothing of its group.
+struct Creation {
+    var ticket: UInt64
+    var group: GroupID
+    var replica: ReplicaID
+    /// Empty for one that its group is about to add.
+    var members: Configuration
 }
 
 struct GroupDeadline: Comparable {

@@ -9,13 +9,17 @@ enum BenchCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         let name = options.word()
+        if name == "admin" {
+            try admin(&options)
+            return 0
+        }
         let isQuick = options.flag("--quick")
         try options.end()
         switch name {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history or simulate")
+        default: throw UsageError("name a bench: core, history, simulate or admin")
         }
         return 0
     }

@@ -1,37 +1,53 @@
+import CommandSyntax
 import Glibc
+import TLSSession
 
-/// The one binary. Exit codes: 0 all well, 1 a promise was broken, 2 the command line makes no sense.
+/// The one binary. Its exit codes are `ExitCode`'s.
 @main
 enum Muster {
-    static let help = """
-        muster: turns hosts into one VM fleet. What is here today is its consensus core and the simulator that tries to
-        break it; the agent, its network and its storage come next.
-
-        usage:
-          muster simulate [options]     run whole clusters under faults, each from one seed
-          muster mutants list           the bugs that a mutant build (-DMUTANTS) can switch on
-          muster bench core|history|simulate [--quick]
-          muster help
-
-        `muster simulate --help` explains its options.
-        """
-
     static func main() async {
-        var arguments = Array(CommandLine.arguments.dropFirst())
-        let command = arguments.isEmpty ? "help" : arguments.removeFirst()
+        let words = Array(CommandLine.arguments.dropFirst())
+        let rest = Array(words.dropFirst())
         do {
-            switch command {
-            case "simulate": exit(try await SimulateCommand.run(arguments))
-            case "bench": exit(try BenchCommand.run(arguments))
-            case "mutants": exit(try MutantsCommand.run(arguments))
-            case "help", "--help", "-h": print(help)
-            default: throw UsageError("there is no command '\(command)'; `muster help` lists them")
+            switch words.first {
+            case "simulate": exit(try await SimulateCommand.run(rest))
+            case "bench": exit(try BenchCommand.run(rest))
+            case "mutants": exit(try MutantsCommand.run(rest))
+            default: exit(runCluster(words).rawValue)
             }
         } catch {
             Console.complain("muster: \(error)")
             exit(2)
         }
     }
+
+    private static func runCluster(_ words: [String]) -> ExitCode {
+        switch ClusterCommands.table.parse(words, variable: variable) {
+        case .help(let text):
+            Console.write(text, to: 1)
+            return .success
+        case .refused(let sentence):
+            Console.complain("muster: \(sentence)")
+            return .usage
+        case .run(let invocation):
+            switch invocation.path {
+            case "init", "join", "agent": return NodeCommands.run(invocation)
+            default: return ClientCommands.run(invocation)
+            }
+        }
+    }
+
+    static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+    static func read(_ path: String) throws(TLSFailure) -> [UInt8] {
+        do throws(AgentFailure) {
+            return try NodeFiles.read(path)
+        } catch {
+            throw TLSFailure(.malformed, error.description)
+        }
+    }
+
+    static func readStandardInput() throws(AgentFailure) -> [UInt8] { try NodeFiles.read("/dev/stdin") }
 }
 
 /// A command line that can't be followed, and what to do instead.

@@ -5,7 +5,7 @@ import RaftCore
 
 /// The operator that every cluster has: replaces lost replicas under new ids, and brings back what was removed.
 struct Caretaker {
-    static let ticket: UInt64 = .max
+    static let ticket: UInt64 = .max >> 1
     /// The last replica id given out, over all groups: none is ever given out twice.
     var replicaGiven: UInt64
 }

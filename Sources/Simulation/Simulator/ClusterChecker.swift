@@ -414,6 +414,15 @@ final class ClusterChecker {
                 "node \(node + 1) cut its log at \(shadow.last), having acknowledged \(shadow.acknowledged.index) in the same term"
             )
         }
+        for entry in write.write.entries {
+            // The bug of single-server changes (Ongaro, 2015), and its kin in leaving a joint configuration.
+            if case .configuration = entry.content, (committed.last?.term ?? .zero) < entry.term {
+                world.fail(
+                    "28 a change waits for a commit of the own term",
+                    "node \(node + 1) wrote the configuration \(entry.index) of term \(entry.term), in which nothing is "
+                        + "committed")
+            }
+        }
         for entry in write.write.entries where entry.term > write.write.hardState.term {
             world.fail(
                 "16 no entry without its term",

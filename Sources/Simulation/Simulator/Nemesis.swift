@@ -192,9 +192,31 @@ extension Simulation {
         turn(leader, .request(.transferLeadership(group, to: target), ticket: Caretaker.ticket))
     }
 
+    /// A leader that has only just been elected is asked for something that it may not do yet.
+    func planMoment(_ node: SimulatedNode, _ group: GroupID) {
+        guard recovery.phase == .chaos, profile.faults.contains(.membership), nemesisRandom.chance(1, in: 3) else {
+            return
+        }
+        plan(.moment, at: now, node: node, a: 0, b: group.rawValue)
+    }
+
+    func momentCame(_ node: SimulatedNode, _ event: WorldEvent) {
+        if event.a == 1 { return crash(node, restartAfter: nemesisRandom.within(0...3_000_000_000)) }
+        if let checker = checker(GroupID(event.b)), node.pausedUntil <= now { changeMembers(of: checker, by: node) }
+    }
+
     private func changeMembers() {
         let checker = checkers[nemesisRandom.below(checkers.count)]
         guard let leader = leader(of: checker.group), leader.pausedUntil <= now else { return }
+        changeMembers(of: checker, by: leader)
+        if profile.faults.contains(.crash) && nemesisRandom.chance(1, in: 3) {
+            // What is under way then is in some logs, and committed in none or all of them.
+            let length = (profile.latencyFar.count + profile.diskLatency.count) * 3
+            plan(.moment, at: now + nemesisRandom.within(0...length), node: leader, a: 1)
+        }
+    }
+
+    private func changeMembers(of checker: ClusterChecker, by leader: SimulatedNode) {
         guard !checker.isLost.contains(true), !checker.isTainted.contains(true) else { return }
         let members = checker.latestConfiguration.members
         let voters = members.filter { $0.role == .voter }

@@ -33,6 +33,8 @@ public struct Profile: Sendable {
     public var lossPerMille: UInt64 = 0
     public var duplicatePerMille: UInt64 = 0
     public var reorderPerMille: UInt64 = 0
+    /// A frame's second copy may come this much later.
+    public var wanderMax = Nanoseconds.seconds(3)
 
     public var diskLatency = Nanoseconds.microseconds(150)
     public var clockDriftPPMMax: Int64 = 50
@@ -54,14 +56,21 @@ public struct Profile: Sendable {
         p.nodes = nodes.lowerBound + random.below(nodes.count)
         p.groups = random.chance(1, in: 5) ? 2 + random.below(2) : 1
         p.clients = 2 + random.below(7)
-        p.keys = 1 + random.below(12)
+        // Every group has a key, so that every group has somebody to answer.
+        p.keys = UInt64(p.groups) + random.below(12)
         p.thinkTimeMax = .milliseconds(random.within(10...150))
+        if random.chance(1, in: 12) {
+            // Many readers and writers of few keys, one right after the other.
+            p.clients = 8 + random.below(3)
+            p.keys = UInt64(p.groups)
+            p.thinkTimeMax = .milliseconds(random.within(10...30))
+        }
         let beat = random.within(15...60)
         p.settings.liveness.beatInterval = .milliseconds(beat)
         p.settings.liveness.suspicionFloor = .milliseconds(beat * 3 + random.within(5...60))
         p.settings.raft.suspicion = p.settings.liveness.suspicionFloor
         p.drawNetwork(&random)
-        p.diskLatency = .microseconds(random.chance(1, in: 5) ? random.within(1_000...20_000) : random.within(30...600))
+        p.diskLatency = .microseconds(random.chance(1, in: 5) ? random.within(1_000...60_000) : random.within(30...600))
         p.clockDriftPPMMax = random.chance(1, in: 4) ? 100_000 : 100
         p.resetsConnections = !random.chance(1, in: 4)
         p.encodesFrames = random.chance(1, in: 6)

@@ -107,7 +107,7 @@ extension Simulation {
             if recovery.successes.allSatisfy({ $0 > recovery.began + 1_000_000_000 }) || profile.clients == 0 {
                 recovery.phase = .settling
                 recovery.began = now
-            } else if elapsed > Recovery.answersWithin && everyGroupWasAsked {
+            } else if elapsed > Recovery.answersWithin {
                 fail(
                     "44 progress resumes",
                     "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
@@ -125,11 +125,6 @@ extension Simulation {
         case .chaos, .done: break
         }
         return false
-    }
-
-    /// A group that no key belongs to has nobody to answer.
-    private var everyGroupWasAsked: Bool {
-        profile.keys >= UInt64(profile.groups) || recovery.successes.allSatisfy { $0 == 0 }
     }
 
     private var isSettled: Bool {
@@ -159,6 +154,18 @@ extension Simulation {
     var summary: String {
         var text = "left behind \(recovery.leftBehind.map { $0 + 1 }); "
         for node in nodes {
+            if let liveness = node.runtime?.liveness {
+                text += "n\(node.number + 1) sees"
+                for other in nodes where other !== node {
+                    let verdict =
+                        liveness.isFitToLead(other.id) ? "fit" : liveness.isAlive(other.id) ? "stalled" : "gone"
+                    let known = liveness.incarnation(of: other.id).map { "\($0)" } ?? "never"
+                    let own = other.runtime.map { "\($0.incarnation)" } ?? "down"
+                    text += " n\(other.number + 1) \(verdict)"
+                    if known != own { text += " in life \(known), not \(own)" }
+                }
+                text += "; "
+            }
             for checker in checkers {
                 let part = node.runtime?.inspect(checker.group) { raft, applied in
                     "n\(node.number + 1)/g\(checker.group) \(raft.phase) r\(raft.peer.replica) t\(raft.term) "

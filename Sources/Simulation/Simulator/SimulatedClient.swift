@@ -66,7 +66,9 @@ extension Simulation {
         }
         let request: ClientRequest
         if kind == .get {
-            request = .query(group, .get(key: Words.key(key)))
+            // Any node can be asked.
+            if clientRandom.chance(1, in: 3) { clients[number].target = clientRandom.below(nodes.count) }
+            request = .query(group, .space(.get(key: Words.key(key))))
         } else {
             let lane = Int(group.rawValue) - 1
             clients[number].sequences[lane] += 1
@@ -181,8 +183,9 @@ enum Words {
         }
     }
 
-    static func outcome(of kind: History.Kind, _ result: SpaceResult) -> History.Outcome? {
-        switch (kind, result.outcome) {
+    static func outcome(of kind: History.Kind, _ result: MachineResult) -> History.Outcome? {
+        guard case .space(let result) = result else { return nil }
+        return switch (kind, result.outcome) {
         case (.put, .written), (.delete, .deleted), (.delete, .notFound): .acknowledged
         case (.compareAndSet, .written): .swapped
         case (.compareAndSet, .conflict): .refused
@@ -190,8 +193,8 @@ enum Words {
         }
     }
 
-    static func outcome(of kind: History.Kind, _ answer: SpaceAnswer) -> History.Outcome? {
-        guard kind == .get, case .record(let record) = answer.body else { return nil }
+    static func outcome(of kind: History.Kind, _ answer: MachineAnswer) -> History.Outcome? {
+        guard kind == .get, case .space(let answer) = answer, case .record(let record) = answer.body else { return nil }
         guard let record else { return .observed(nil) }
         guard let value = record.value.bigEndian64(at: 0), bytes(value) == record.value else { return nil }
         return .observed(value)

@@ -50,7 +50,9 @@ final class SimulatedNode: WorldPorts {
     var isRunning: Bool { runtime != nil }
 
     func local(_ time: Int64) -> Instant {
-        Instant(nanoseconds: clockOffset + time + time / 1_000 * driftPPM / 1_000)
+        // In two parts, so that it neither overflows nor ever goes back.
+        Instant(
+            nanoseconds: clockOffset + time + time / 1_000_000 * driftPPM + time % 1_000_000 * driftPPM / 1_000_000)
     }
 
     /// The true time at which the local clock has reached `instant`, or just after.
@@ -59,7 +61,7 @@ final class SimulatedNode: WorldPorts {
         let elapsed = instant.nanoseconds - clockOffset
         // The inverse of `local`, rounded up by a step.
         return elapsed / (1_000_000 + driftPPM) * 1_000_000
-            + elapsed % (1_000_000 + driftPPM) * 1_000_000 / (1_000_000 + driftPPM) + 1_001
+            + elapsed % (1_000_000 + driftPPM) * 1_000_000 / (1_000_000 + driftPPM) + 2
     }
 
     func jumpClock(by length: Int64) { clockOffset += length }
@@ -86,7 +88,9 @@ final class SimulatedNode: WorldPorts {
         logDisk = MemoryStore()
         state = MemoryStore()
         do {
-            try StoredLog.format(identity, in: &logDisk)
+            // Milliseconds since the world began, as a real node takes those of the calendar.
+            let started = Incarnation(UInt64(world.now / 1_000_000))
+            try StoredLog.format(identity, after: started, in: &logDisk)
         } catch {
             preconditionFailure("a fresh disk refuses its first write: \(error)")
         }

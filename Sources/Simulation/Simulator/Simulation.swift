@@ -75,6 +75,8 @@ public final class Simulation {
     var recovery = Recovery()
     private var failedNodes: [Int] = []
     private var electionsWhileSettling = 0
+    /// Events since time last moved.
+    private var standing = 0
 
     public init(seed: UInt64, profile: Profile, chaos: Nanoseconds, mutant: String? = nil) {
         self.seed = seed
@@ -126,6 +128,13 @@ public final class Simulation {
     /// Runs to the end, or to the first broken promise.
     public func run() -> SimulationResult {
         while result.violation == nil, let event = events.popFirst() {
+            standing = event.at == now ? standing + 1 : 0
+            if standing > Simulation.standingMax {
+                fail(
+                    "time goes on",
+                    "\(standing) events at one instant, the last one \(event.kind) at node \(event.node + 1)")
+                break
+            }
             now = event.at
             if recovery.phase == .chaos && now >= chaosEnd {
                 checkCalm()
@@ -141,6 +150,9 @@ public final class Simulation {
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
         return result
     }
+
+    /// More events than this at one instant are a loop: something asks to be woken at once, again and again.
+    private static let standingMax = 100_000
 
     /// By then a cluster that nothing disturbs has its leaders.
     private static let settledAt: Int64 = 5_000_000_000
@@ -198,6 +210,7 @@ public final class Simulation {
             takeAnswer(arrived.ticket, arrived.answer, from: arrived.node)
         case .nemesis: nemesisTurn()
         case .mend: mend(event.a)
+        case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
         case .restart: if let node, event.life == node.life { start(node) }
         case .wake, .logDone, .flushDone, .link, .request:
@@ -267,12 +280,16 @@ public final class Simulation {
         let sent = network.departure(from.number, to, bytes, now)
         var copies = 1
         if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille { copies = 2 }
-        for _ in 0..<copies {
+        for copy in 0..<copies {
             var delay = latency(from.number, to, &random)
+            // Some copies wander about and come when everything has moved on.
+            if copy > 0 && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
             if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
                 delay += random.within(0...(delay * 10 + 2_000_000))
             }
-            plan(.deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)))
+            plan(
+                .deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)),
+                b: UInt64(from.number + 1))
         }
     }
 
@@ -401,19 +418,27 @@ public final class Simulation {
                 plan(.link, at: now + profile.latencyNear.count * 2, node: other, a: UInt64(node.number), b: 1)
             }
         } catch {
-            // No space to note its new incarnation: the supervisor tries again.
             node.logDisk.crash(&diskRandom)
+            if case .damaged = error {
+                // The operator does what the refusal says: the node comes back with an empty disk.
+                node.wipe()
+                for checker in checkers { checker.wiped(node.number) }
+            }
+            // Else there is no space to note its new incarnation: the supervisor tries again.
             plan(.restart, at: now + 500_000_000, node: node)
         }
     }
 
     func take(_ report: NodeReport, from node: SimulatedNode) {
+        traceLine?("\(now) n\(node.number + 1) reports \(report)")
         switch report {
         case .storageFailed: failedNodes.append(node.number)
         case .damaged(let group, let replica, let reason):
             checker(group)?.foundDamaged(node.number, replica, reason, world: self)
-        case .event(let group, let event): checker(group)?.saw(event, at: node.number, world: self)
-        case .replicaRemoved: break
+        case .event(let group, let event):
+            checker(group)?.saw(event, at: node.number, world: self)
+            if case .becameLeader = event { planMoment(node, group) }
+        case .replicaRemoved, .rootChanged: break
         }
     }
 

@@ -24,6 +24,8 @@ struct WorldEvent: Comparable {
         case nemesis
         /// Something that the nemesis broke is mended: `a` is its number.
         case mend
+        /// The worst moment for a node: `a` is 0 to ask it for other members of the group `b`, 1 to crash it.
+        case moment
         case operatorTurn
         case restart
     }

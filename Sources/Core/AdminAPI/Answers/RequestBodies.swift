@@ -1,0 +1,364 @@
+// What the bodies of requests hold, read and written by the server and the command line alike.
+
+/// `POST /v1/spaces`.
+package struct SpaceCreation: Shaped {
+    package var name: String
+    /// How many nodes hold it; nil for what the cluster chooses.
+    package var replicas: Int64?
+    /// Names of nodes; empty for those that the cluster chooses.
+    package var nodes: [String]
+
+    package init(name: String, replicas: Int64? = nil, nodes: [String] = []) {
+        self.name = name
+        self.replicas = replicas
+        self.nodes = nodes
+    }
+
+    package static let shape = Shape(
+        "SpaceCreation",
+        [
+            Field("name", .string, "1 to 64 letters, digits, dots, dashes and underscores"),
+            Field("replicas", .integer, isRequired: false, "how many nodes hold it: 1, 3, 5 or 7"),
+            Field("nodes", .strings, isRequired: false, "the nodes that hold it"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("name", name)]
+        members.add("replicas", replicas)
+        if !nodes.isEmpty { members.append(JSONMember("nodes", nodes)) }
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            name: object.text("name"), replicas: object.optionalInteger("replicas"), nodes: object.strings("nodes"))
+        if !ObjectName.isValid(name.utf8) { throw Router.badName("space") }
+        if let replicas, ![1, 3, 5, 7].contains(replicas) {
+            throw Problem(.malformed, "a space has 1, 3, 5 or 7 replicas; choose one of them")
+        }
+    }
+}
+
+/// `POST /v1/spaces/{space}/move`.
+package struct SpaceMove: Shaped {
+    package var nodes: [String]
+    package init(nodes: [String]) { self.nodes = nodes }
+    package static let shape = Shape("SpaceMove", [Field("nodes", .strings, "the nodes that are to hold it")])
+    package var members: [JSONMember] { [JSONMember("nodes", nodes)] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(nodes: object.strings("nodes"))
+        if nodes.isEmpty { throw Problem(.malformed, "\"nodes\" is empty; name the nodes that are to hold the space") }
+    }
+}
+
+/// `POST /v1/tokens`.
+package struct TokenCreation: Shaped {
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// Lets nodes join.
+        case join
+        /// Lets a program ask, with a role.
+        case api
+    }
+
+    package var kind: Kind
+    /// For `api`.
+    package var role: Role?
+    package var uses: Int64?
+    package var ttlSeconds: Int64?
+    package var note: String?
+
+    package init(kind: Kind, role: Role? = nil, uses: Int64? = nil, ttlSeconds: Int64? = nil, note: String? = nil) {
+        self.kind = kind
+        self.role = role
+        self.uses = uses
+        self.ttlSeconds = ttlSeconds
+        self.note = note
+    }
+
+    package static let shape = Shape(
+        "TokenCreation",
+        [
+            Field("kind", .string, "join or api"),
+            Field(
+                "role", .string, isRequired: false,
+                "for api: admin, operator, viewer, space:NAME:read or space:NAME:write"),
+            Field("uses", .integer, isRequired: false, "how often it may be used"),
+            Field("ttlSeconds", .integer, isRequired: false, "how long it is good for"),
+            Field("note", .string, isRequired: false, "what it is for"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("kind", kind.rawValue)]
+        members.add("role", role?.text)
+        members.add("uses", uses)
+        members.add("ttlSeconds", ttlSeconds)
+        members.add("note", note)
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        guard let kind = Kind(rawValue: object.text("kind")) else {
+            throw Problem(.malformed, "\"kind\" is neither join nor api; choose one")
+        }
+        self.init(
+            kind: kind, uses: object.optionalInteger("uses"), ttlSeconds: object.optionalInteger("ttlSeconds"),
+            note: object.optionalText("note"))
+        if let text = object.optionalText("role") {
+            guard let role = Role(text) else {
+                throw Problem(
+                    .malformed,
+                    "the role is unknown; use admin, operator, viewer, space:NAME:read or space:NAME:write")
+            }
+            self.role = role
+        }
+        if (kind == .api) != (role != nil) {
+            throw Problem(.malformed, "an api token needs a role and a join token has none; set \"role\" accordingly")
+        }
+        if (uses ?? 1) < 1 || (ttlSeconds ?? 1) < 1 {
+            throw Problem(.malformed, "\"uses\" and \"ttlSeconds\" begin at 1; leave them out for the default")
+        }
+    }
+}
+
+/// `POST /v1/join`: a node that wants to become a member.
+package struct JoinRequest: Shaped {
+    package var secret: String
+    package var name: String
+    package var region: String
+    package var zone: String
+    package var rack: String
+    /// Where other nodes reach it, `host:port`.
+    package var address: String
+    package var adminAddress: String
+    /// The certificate request, DER.
+    package var certificateRequest: [UInt8]
+    package var version: String
+    /// Judge everything, change nothing.
+    package var isCheck: Bool
+
+    package init(
+        secret: String, name: String, region: String, zone: String, rack: String, address: String,
+        adminAddress: String, certificateRequest: [UInt8], version: String, isCheck: Bool = false
+    ) {
+        self.secret = secret
+        self.name = name
+        self.region = region
+        self.zone = zone
+        self.rack = rack
+        self.address = address
+        self.adminAddress = adminAddress
+        self.certificateRequest = certificateRequest
+        self.version = version
+        self.isCheck = isCheck
+    }
+
+    package static let shape = Shape(
+        "JoinRequest",
+        [
+            Field("secret", .string, "the join token's secret"), Field("name", .string, "the node's name"),
+            Field("region", .string, "where it is"), Field("zone", .string, "where it is"),
+            Field("rack", .string, "where it is"), Field("address", .string, "where nodes reach it, host:port"),
+            Field("adminAddress", .string, "where clients reach it, host:port"),
+            Field("certificateRequest", .bytes, "its PKCS #10 request, DER"),
+            Field("version", .string, "the version it runs"),
+            Field("isCheck", .boolean, isRequired: false, "judge everything and change nothing"),
+        ])
+
+    package var members: [JSONMember] {
+        [
+            JSONMember("secret", secret), JSONMember("name", name), JSONMember("region", region),
+            JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
+            JSONMember("adminAddress", adminAddress),
+            JSONMember("certificateRequest", base64: certificateRequest), JSONMember("version", version),
+            JSONMember("isCheck", isCheck),
+        ]
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            secret: object.text("secret"), name: object.text("name"), region: object.text("region"),
+            zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
+            adminAddress: object.text("adminAddress"), certificateRequest: object.bytes("certificateRequest"),
+            version: object.text("version"), isCheck: object.bool("isCheck"))
+        if !ObjectName.isValid(name.utf8) { throw Router.badName("node") }
+    }
+}
+
+/// `POST /v1/leader/transfer`: of the root group, unless a group or a space is named.
+package struct LeaderTransfer: Shaped {
+    package var group: Int64?
+    package var space: String?
+    /// A node's name; nil for the best follower.
+    package var to: String?
+
+    package init(group: Int64? = nil, space: String? = nil, to: String? = nil) {
+        self.group = group
+        self.space = space
+        self.to = to
+    }
+
+    package static let shape = Shape(
+        "LeaderTransfer",
+        [
+            Field("group", .integer, isRequired: false, "the group's number; the root group by default"),
+            Field("space", .string, isRequired: false, "a space, instead of its group's number"),
+            Field("to", .string, isRequired: false, "the node that is to lead; the best follower by default"),
+        ])
+
+    package var members: [JSONMember] {
+        var members: [JSONMember] = []
+        members.add("group", group)
+        members.add("space", space)
+        members.add("to", to)
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            group: object.optionalInteger("group"), space: object.optionalText("space"),
+            to: object.optionalText("to"))
+        if group != nil && space != nil { throw Problem(.malformed, "both group and space are given; name one") }
+        if (group ?? 1) < 1 { throw Problem(.malformed, "groups are counted from 1; name one of GET /v1/status") }
+    }
+}
+
+/// `POST /v1/certs/rotate`.
+package struct CertificateRotation: Shaped {
+    package enum Subject: String, Hashable, Sendable, CaseIterable {
+        case node, ca
+    }
+
+    package var subject: Subject
+    /// For `node`: its name; nil for the node that is asked.
+    package var node: String?
+
+    package init(subject: Subject, node: String? = nil) {
+        self.subject = subject
+        self.node = node
+    }
+
+    package static let shape = Shape(
+        "CertificateRotation",
+        [
+            Field("subject", .string, "node or ca; each call for ca takes the next step of its rotation"),
+            Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("subject", subject.rawValue)]
+        members.add("node", node)
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        guard let subject = Subject(rawValue: object.text("subject")) else {
+            throw Problem(.malformed, "\"subject\" is neither node nor ca; choose one")
+        }
+        self.init(subject: subject, node: object.optionalText("node"))
+    }
+}
+
+/// `POST /v1/certs/renew`, by the node itself.
+package struct CertificateRenewal: Shaped {
+    /// The certificate request, DER.
+    package var certificateRequest: [UInt8]
+    package init(certificateRequest: [UInt8]) { self.certificateRequest = certificateRequest }
+    package static let shape = Shape(
+        "CertificateRenewal", [Field("certificateRequest", .bytes, "a PKCS #10 request, DER")])
+    package var members: [JSONMember] { [JSONMember("certificateRequest", base64: certificateRequest)] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(certificateRequest: object.bytes("certificateRequest"))
+    }
+}
+
+/// `POST /v1/upgrade/finalize`.
+package struct UpgradeFinalization: Shaped {
+    /// A feature gate; nil for all that can open.
+    package var gate: String?
+    package init(gate: String? = nil) { self.gate = gate }
+    package static let shape = Shape(
+        "UpgradeFinalization",
+        [Field("gate", .string, isRequired: false, "the gate to open; by default all that every replica understands")])
+    package var members: [JSONMember] {
+        var members: [JSONMember] = []
+        members.add("gate", gate)
+        return members
+    }
+    package init(_ object: ShapedObject) throws(Problem) { self.init(gate: object.optionalText("gate")) }
+}
+
+/// `POST /v1/recover`: an operator's way out of a lost quorum.
+package struct Recovery: Shaped {
+    package var group: Int64
+    package var reason: String
+    package var acceptsLoss: Bool
+
+    package init(group: Int64, reason: String, acceptsLoss: Bool) {
+        self.group = group
+        self.reason = reason
+        self.acceptsLoss = acceptsLoss
+    }
+
+    package static let shape = Shape(
+        "Recovery",
+        [
+            Field("group", .integer, "the group without a quorum"),
+            Field("reason", .string, "why, for the record"),
+            Field("acceptsLoss", .boolean, "true: acknowledged writes that only the lost nodes hold may be gone"),
+        ])
+
+    package var members: [JSONMember] {
+        [JSONMember("group", group), JSONMember("reason", reason), JSONMember("acceptsLoss", acceptsLoss)]
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            group: object.integer("group"), reason: object.text("reason"), acceptsLoss: object.bool("acceptsLoss"))
+        if group < 1 { throw Problem(.malformed, "groups are counted from 1; name one of GET /v1/status") }
+        if reason.isEmpty { throw Problem(.malformed, "\"reason\" is empty; say why the quorum will not come back") }
+        if !acceptsLoss {
+            throw Problem(
+                .malformed,
+                "a recovery by force may lose acknowledged writes; set \"acceptsLoss\" to true when that is understood")
+        }
+    }
+}
+
+/// `GET|PUT /v1/backup/schedule`.
+package struct BackupSchedule: Shaped {
+    /// 0 switches it off.
+    package var everySeconds: Int64
+    /// How many backups are kept.
+    package var keep: Int64
+    /// Where they go, on the node that takes them.
+    package var directory: String
+
+    package init(everySeconds: Int64, keep: Int64, directory: String) {
+        self.everySeconds = everySeconds
+        self.keep = keep
+        self.directory = directory
+    }
+
+    package static let shape = Shape(
+        "BackupSchedule",
+        [
+            Field("everySeconds", .integer, "the interval; 0 switches it off"),
+            Field("keep", .integer, "how many backups are kept"),
+            Field("directory", .string, "where they go, on the node that takes them"),
+        ])
+
+    package var members: [JSONMember] {
+        [
+            JSONMember("everySeconds", everySeconds), JSONMember("keep", keep), JSONMember("directory", directory),
+        ]
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            everySeconds: object.integer("everySeconds"), keep: object.integer("keep"),
+            directory: object.text("directory"))
+        if everySeconds < 0 || keep < 1 {
+            throw Problem(.malformed, "\"everySeconds\" is 0 or more and \"keep\" at least 1; correct them")
+        }
+    }
+}

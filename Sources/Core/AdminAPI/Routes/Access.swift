@@ -1,0 +1,185 @@
+package import ClusterBase
+
+/// Who asks, as the certificate or the token proved it.
+package enum Principal: Hashable, Sendable, CustomStringConvertible {
+    case anonymous
+    /// A person's or a program's certificate.
+    case `operator`(String)
+    /// A node's certificate.
+    case node(NodeID)
+    /// A bearer token, by its id.
+    case token(String)
+
+    package var description: String {
+        switch self {
+        case .anonymous: "nobody"
+        case .operator(let name): "operator \(name)"
+        case .node(let node): "node \(node)"
+        case .token(let id): "token \(id)"
+        }
+    }
+}
+
+/// What somebody may do. A principal may have several, and may do what one of them allows.
+package enum Role: Hashable, Sendable {
+    case admin
+    case `operator`
+    case viewer
+    /// The keys of one space and nothing else.
+    case space(String, mayWrite: Bool)
+    /// A member of the cluster.
+    case node
+
+    /// What an administrator writes: `admin`, `operator`, `viewer`, `space:NAME:read`, `space:NAME:write`.
+    package init?(_ text: String) {
+        switch text {
+        case "admin": self = .admin
+        case "operator": self = .operator
+        case "viewer": self = .viewer
+        default:
+            let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+            guard parts.count == 3, parts[0] == "space", ObjectName.isValid(parts[1].utf8),
+                parts[2] == "read" || parts[2] == "write"
+            else { return nil }
+            self = .space(String(parts[1]), mayWrite: parts[2] == "write")
+        }
+    }
+
+    package var text: String {
+        switch self {
+        case .admin: "admin"
+        case .operator: "operator"
+        case .viewer: "viewer"
+        case .node: "node"
+        case .space(let name, let mayWrite): "space:\(name):\(mayWrite ? "write" : "read")"
+        }
+    }
+}
+
+/// What a request wants to do, as far as permission goes.
+package enum Action: Hashable, Sendable {
+    /// Health and the document that describes the port: for everyone.
+    case ask
+    /// The metrics, for everyone where the setting says so.
+    case measure
+    /// Prove oneself with the join token in the body.
+    case join
+    /// Status, nodes, spaces and certificates, without what keys hold.
+    case observe
+    case readSpace(String)
+    case writeSpace(String)
+    case manageSpaces
+    case manageNodes
+    case manageTokens
+    case manageCertificates
+    case renewOwnCertificate
+    case transferLeadership
+    case upgrade
+    case backup
+    case recover
+
+    /// What it is called in a refusal.
+    package var name: String {
+        switch self {
+        case .ask: "ask for the health"
+        case .measure: "read the metrics"
+        case .join: "join"
+        case .observe: "look at the cluster"
+        case .readSpace(let space): "read the space \(space)"
+        case .writeSpace(let space): "write to the space \(space)"
+        case .manageSpaces: "manage spaces"
+        case .manageNodes: "manage nodes"
+        case .manageTokens: "manage tokens"
+        case .manageCertificates: "manage certificates"
+        case .renewOwnCertificate: "renew a node's certificate"
+        case .transferLeadership: "transfer leadership"
+        case .upgrade: "finalize an upgrade"
+        case .backup: "take backups"
+        case .recover: "recover a group by force"
+        }
+    }
+}
+
+/// The one table of who may do what.
+package enum Access {
+    package enum Verdict: Hashable, Sendable {
+        case allowed
+        /// Nobody has proved who asks.
+        case unauthenticated
+        case forbidden
+    }
+
+    /// Judges an action of somebody with these roles.
+    package static func judge(
+        _ action: Action, _ principal: Principal, roles: [Role], metricsAreOpen: Bool = false
+    ) -> Verdict {
+        switch action {
+        case .ask, .join: return .allowed
+        case .measure where metricsAreOpen: return .allowed
+        default: break
+        }
+        if principal == .anonymous { return .unauthenticated }
+        return roles.contains { allows($0, action) } ? .allowed : .forbidden
+    }
+
+    /// What hands out trust, undoes it, or may lose data stays with the administrator; a viewer sees the cluster and not
+    /// what keys hold.
+    static func allows(_ role: Role, _ action: Action) -> Bool {
+        switch role {
+        case .admin: return action != .renewOwnCertificate
+        case .operator:
+            switch action {
+            case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
+                .transferLeadership, .upgrade, .backup:
+                return true
+            case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover: return false
+            }
+        case .viewer: return [.ask, .measure, .join, .observe].contains(action)
+        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate].contains(action)
+        case .space(let name, let mayWrite):
+            switch action {
+            case .ask, .join: return true
+            case .readSpace(let space): return space == name
+            case .writeSpace(let space): return space == name && mayWrite
+            default: return false
+            }
+        }
+    }
+
+    /// The answer to a refusal.
+    package static func problem(_ verdict: Verdict, _ action: Action, _ principal: Principal) -> Problem? {
+        switch verdict {
+        case .allowed: nil
+        case .unauthenticated:
+            Problem(
+                .unauthenticated,
+                "this needs to know who asks; present a client certificate of this cluster, or send "
+                    + "`Authorization: Bearer` with an API token")
+        case .forbidden:
+            Problem(
+                .forbidden,
+                "\(principal) may not \(action.name); ask an administrator for a role that allows it")
+        }
+    }
+}
+
+/// The rule for names of spaces, nodes and tokens.
+package enum ObjectName {
+    /// 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
+    package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
+        let copy = Array(bytes.prefix(AdminLimits.nameBytesMax + 1))
+        return isValid(copy.span, 0, copy.count)
+    }
+
+    static func isValid(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) -> Bool {
+        if lower == upper || upper - lower > AdminLimits.nameBytesMax { return false }
+        for place in lower..<upper {
+            switch bytes[place] {
+            case 48...57, 65...90, 97...122: continue
+            case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"): if place == lower { return false }
+            default: return false
+            }
+        }
+        return true
+    }
+}

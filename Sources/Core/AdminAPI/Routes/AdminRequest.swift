@@ -1,0 +1,166 @@
+package import ClusterBase
+package import FleetModel
+
+/// How fresh a read must be.
+package enum ReadMode: Hashable, Sendable {
+    /// It sees every write that was acknowledged before it began.
+    case linearizable
+    /// It may miss what was acknowledged in the last `within`; any replica answers at once, or says that it can't.
+    case stale(within: Nanoseconds)
+}
+
+/// What a request asks for, checked as far as it can be without the cluster.
+package enum AdminRequest: Hashable, Sendable {
+    case health
+    case ready
+    case metrics
+    case document
+
+    case write(space: String, SpaceCommand)
+    case read(space: String, key: [UInt8], ReadMode)
+    indirect case list(space: String, prefix: [UInt8], after: [UInt8]?, limit: Int, ReadMode)
+    /// Changes after `from`, which is now where it is nil; the answer is a stream.
+    case watch(space: String, prefix: [UInt8], from: Revision?)
+
+    case spaces
+    case space(String)
+    indirect case createSpace(SpaceCreation)
+    case deleteSpace(String)
+    indirect case moveSpace(String, SpaceMove)
+
+    case status
+    case nodes
+    case node(String)
+    case removeNode(String, isForced: Bool)
+    case promoteNode(String)
+    case demoteNode(String)
+    indirect case join(JoinRequest)
+
+    case tokens
+    indirect case createToken(TokenCreation)
+    case revokeToken(String)
+
+    indirect case transferLeadership(LeaderTransfer)
+    case certificates
+    indirect case rotateCertificates(CertificateRotation)
+    case renewCertificate(CertificateRenewal)
+    case upgrade
+    case finalizeUpgrade(UpgradeFinalization)
+    /// The answer is a stream.
+    case backup
+    case backupSchedule
+    indirect case setBackupSchedule(BackupSchedule)
+    indirect case recover(Recovery)
+
+    package var operation: Operation {
+        switch self {
+        case .health: .health
+        case .ready: .ready
+        case .metrics: .metrics
+        case .document: .document
+        case .write(_, let command):
+            if case .delete = command.operation { .deleteKey } else { .putKey }
+        case .read: .getKey
+        case .list, .watch: .listKeys
+        case .spaces: .listSpaces
+        case .space: .getSpace
+        case .createSpace: .createSpace
+        case .deleteSpace: .deleteSpace
+        case .moveSpace: .moveSpace
+        case .status: .getStatus
+        case .nodes: .listNodes
+        case .node: .getNode
+        case .removeNode: .removeNode
+        case .promoteNode: .promoteNode
+        case .demoteNode: .demoteNode
+        case .join: .join
+        case .tokens: .listTokens
+        case .createToken: .createToken
+        case .revokeToken: .revokeToken
+        case .transferLeadership: .transferLeadership
+        case .certificates: .listCertificates
+        case .rotateCertificates: .rotateCertificates
+        case .renewCertificate: .renewCertificate
+        case .upgrade: .getUpgrade
+        case .finalizeUpgrade: .finalizeUpgrade
+        case .backup: .takeBackup
+        case .backupSchedule: .getBackupSchedule
+        case .setBackupSchedule: .setBackupSchedule
+        case .recover: .recover
+        }
+    }
+
+    /// What permission it needs.
+    package var action: Action {
+        switch self {
+        case .health, .ready, .document: .ask
+        case .metrics: .measure
+        case .join: .join
+        case .write(let space, _): .writeSpace(space)
+        case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
+        case .spaces, .space, .status, .nodes, .node, .certificates, .upgrade: .observe
+        case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
+        case .removeNode, .promoteNode, .demoteNode: .manageNodes
+        case .tokens, .createToken, .revokeToken: .manageTokens
+        case .transferLeadership: .transferLeadership
+        case .rotateCertificates: .manageCertificates
+        case .renewCertificate: .renewOwnCertificate
+        case .finalizeUpgrade: .upgrade
+        case .backup, .backupSchedule, .setBackupSchedule: .backup
+        case .recover: .recover
+        }
+    }
+
+    /// Its answer is a stream.
+    package var isStream: Bool {
+        switch self {
+        case .watch, .backup: true
+        default: false
+        }
+    }
+}
+
+/// A request with what belongs to it whatever it asks for.
+package struct AdminCall: Hashable, Sendable {
+    package var request: AdminRequest
+    /// What makes a retry harmless; a write's is in its command already.
+    package var idempotencyKey: IdempotencyKey?
+    /// Answer with the header only.
+    package var isHead: Bool
+
+    package init(_ request: AdminRequest, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false) {
+        self.request = request
+        self.idempotencyKey = idempotencyKey
+        self.isHead = isHead
+    }
+}
+
+extension Revision {
+    /// `index.slot`, as answers write it. With `indexMeansEnd` an index alone is its entry's end.
+    init?(text: ArraySlice<UInt8>, indexMeansEnd: Bool = false) {
+        let bytes = Array(text)
+        let dot = bytes.firstIndex(of: UInt8(ascii: ".")) ?? bytes.count
+        guard let index = HTTPSyntax.decimal(bytes.span, 0, dot) else { return nil }
+        if dot == bytes.count {
+            guard indexMeansEnd else { return nil }
+            self = index == 0 ? .zero : .end(of: LogIndex(UInt64(index)))
+            return
+        }
+        guard let slot = HTTPSyntax.decimal(bytes.span, dot + 1, bytes.count), slot < 256 else { return nil }
+        self.init(index: LogIndex(UInt64(index)), slot: slot)
+    }
+}
+
+extension Nanoseconds {
+    /// `500ms` or `2s`.
+    init?(text: ArraySlice<UInt8>) {
+        let bytes = Array(text)
+        let unit = bytes.firstIndex { $0 &- 48 > 9 } ?? bytes.count
+        guard let count = HTTPSyntax.decimal(bytes.span, 0, unit), count <= 1_000_000_000 else { return nil }
+        switch String(decoding: bytes[unit...], as: UTF8.self) {
+        case "ms": self = .milliseconds(Int64(count))
+        case "s": self = .seconds(Int64(count))
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,207 @@
+/// The OpenAPI 3.1 document of the admin port, written from the table of routes.
+package enum OpenAPIDocument {
+    /// `version` is the program's.
+    package static func bytes(version: String) -> [UInt8] {
+        var writer = JSONWriter()
+        writer.beginObject()
+        writer.name("openapi")
+        writer.string("3.1.0")
+        writer.name("info")
+        writer.beginObject()
+        writer.name("title")
+        writer.string("Muster")
+        writer.name("version")
+        writer.string(version)
+        writer.name("description")
+        writer.string(
+            "The admin port of a node. Any node can be asked. Writes take an Idempotency-Key, answers carry "
+                + "Muster-Index, errors are problem documents (RFC 9457).")
+        writer.endObject()
+        writePaths(&writer)
+        writer.name("components")
+        writer.beginObject()
+        writeSchemas(&writer)
+        writer.name("securitySchemes")
+        writer.value(
+            .object([
+                JSONMember("certificate", .object([JSONMember("type", "mutualTLS")])),
+                JSONMember("token", .object([JSONMember("type", "http"), JSONMember("scheme", "bearer")])),
+            ]))
+        writer.endObject()
+        writer.endObject()
+        return writer.finish()
+    }
+
+    private static func writePaths(_ writer: inout JSONWriter) {
+        writer.name("paths")
+        writer.beginObject()
+        var written: [String] = []
+        for route in Route.all where !written.contains(route.path) {
+            written.append(route.path)
+            writer.name(route.path)
+            writer.beginObject()
+            for same in Route.all where same.path == route.path { write(same, &writer) }
+            writer.endObject()
+        }
+        writer.endObject()
+    }
+
+    private static func write(_ route: Route, _ writer: inout JSONWriter) {
+        writer.name(route.method.name.lowercased())
+        writer.beginObject()
+        writer.name("operationId")
+        writer.string(route.operation.rawValue)
+        writer.name("summary")
+        writer.string(route.summary)
+        writer.name("parameters")
+        writer.beginArray()
+        for name in route.parameters {
+            writer.value(parameter(name, "path", .object([JSONMember("type", "string")]), nil))
+        }
+        for query in route.query { writer.value(parameter(query.name, "query", schema(query.kind), query.summary)) }
+        if route.method != .get {
+            writer.value(
+                parameter(
+                    "Idempotency-Key", "header", .object([JSONMember("type", "string")]),
+                    "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID"))
+        }
+        writer.endArray()
+        if let body = body(route) {
+            writer.name("requestBody")
+            writer.value(.object([JSONMember("required", true), JSONMember("content", body)]))
+        }
+        writer.name("responses")
+        writer.beginObject()
+        writer.name("\(route.status)")
+        writer.value(
+            .object([
+                JSONMember("description", route.summary), JSONMember("content", content(route)),
+            ]))
+        writer.name("default")
+        writer.value(
+            .object([
+                JSONMember("description", "What is wrong and what to do."),
+                JSONMember("content", media(.problem, reference("Problem"))),
+            ]))
+        writer.endObject()
+        writer.name("security")
+        writer.value(
+            .array(
+                route.security == .open
+                    ? []
+                    : ["certificate", "token"].map { .object([JSONMember($0, .array([]))]) }))
+        writer.endObject()
+    }
+
+    private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue
+    {
+        var members = [
+            JSONMember("name", name), JSONMember("in", place), JSONMember("required", place == "path"),
+            JSONMember("schema", schema),
+        ]
+        if let summary { members.append(JSONMember("description", summary)) }
+        return .object(members)
+    }
+
+    private static func body(_ route: Route) -> JSONValue? {
+        switch route.body {
+        case .none: nil
+        case .bytes: media(.bytes, .object([]))
+        case .json(let shape): media(.json, reference(shape.name))
+        }
+    }
+
+    private static func content(_ route: Route) -> JSONValue {
+        switch route.answer {
+        case .raw(let type): media(type, .object([]))
+        case .anyJSON: media(.json, .object([JSONMember("type", "object")]))
+        case .json(let shape):
+            if route.operation == .listKeys {
+                .object([
+                    JSONMember(MediaType.json.name, .object([JSONMember("schema", reference(shape.name))])),
+                    JSONMember(
+                        MediaType.jsonLines.name, .object([JSONMember("schema", reference(SpaceJSON.change.name))])),
+                ])
+            } else {
+                media(.json, reference(shape.name))
+            }
+        }
+    }
+
+    private static func media(_ type: MediaType, _ schema: JSONValue) -> JSONValue {
+        .object([JSONMember(type.name, .object([JSONMember("schema", schema)]))])
+    }
+
+    private static func reference(_ name: String) -> JSONValue {
+        .object([JSONMember("$ref", "#/components/schemas/\(name)")])
+    }
+
+    // MARK: Schemas
+
+    static let problem = Shape(
+        "Problem",
+        [
+            Field("type", .string, "the URI that names the kind"), Field("title", .string, "the kind in words"),
+            Field("status", .integer, "the HTTP status"), Field("detail", .string, "what to do"),
+            Field("instance", .string, isRequired: false, "the path of the request"),
+        ])
+
+    private static func writeSchemas(_ writer: inout JSONWriter) {
+        var shapes: [Shape] = []
+        collect(problem, &shapes)
+        collect(SpaceJSON.change, &shapes)
+        for route in Route.all {
+            if case .json(let shape) = route.body { collect(shape, &shapes) }
+            if case .json(let shape) = route.answer { collect(shape, &shapes) }
+        }
+        writer.name("schemas")
+        writer.beginObject()
+        for shape in shapes.sorted(by: { $0.name < $1.name }) {
+            writer.name(shape.name)
+            writer.value(schema(shape))
+        }
+        writer.endObject()
+    }
+
+    private static func collect(_ shape: Shape, _ shapes: inout [Shape]) {
+        if shapes.contains(where: { $0.name == shape.name }) { return }
+        shapes.append(shape)
+        for field in shape.fields {
+            switch field.kind {
+            case .object(let inner), .objects(let inner): collect(inner, &shapes)
+            default: break
+            }
+        }
+    }
+
+    private static func schema(_ shape: Shape) -> JSONValue {
+        .object([
+            JSONMember("type", "object"),
+            JSONMember("required", shape.fields.filter(\.isRequired).map(\.name)),
+            JSONMember(
+                "properties",
+                .object(
+                    shape.fields.map { field in
+                        var members = schema(field.kind).members ?? []
+                        members.append(JSONMember("description", field.summary))
+                        return JSONMember(field.name, .object(members))
+                    })),
+        ])
+    }
+
+    private static func schema(_ kind: Field.Kind) -> JSONValue {
+        switch kind {
+        case .string: .object([JSONMember("type", "string")])
+        case .integer: .object([JSONMember("type", "integer")])
+        case .number: .object([JSONMember("type", "number")])
+        case .boolean: .object([JSONMember("type", "boolean")])
+        case .strings:
+            .object([
+                JSONMember("type", "array"), JSONMember("items", .object([JSONMember("type", "string")])),
+            ])
+        case .bytes: .object([JSONMember("type", "string"), JSONMember("contentEncoding", "base64")])
+        case .object(let shape): reference(shape.name)
+        case .objects(let shape): .object([JSONMember("type", "array"), JSONMember("items", reference(shape.name))])
+        }
+    }
+}

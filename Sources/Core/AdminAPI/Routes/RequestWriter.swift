@@ -1,0 +1,155 @@
+internal import ClusterBase
+internal import FleetModel
+
+/// Writes requests as HTTP/1.1 behind whatever a buffer holds: the other half of `Router`.
+package struct RequestWriter: Sendable {
+    private let fixedFields: [UInt8]
+
+    /// `host` is the server's name and port; a bearer token goes along with every request.
+    package init(host: String, bearerToken: String? = nil) {
+        var fields = Array(" HTTP/1.1\r\nhost: \(host)".utf8)
+        if let bearerToken { fields.append(text: "\r\nauthorization: Bearer \(bearerToken)") }
+        fixedFields = fields
+    }
+
+    package func write(_ call: AdminCall, into out: inout [UInt8]) {
+        let route = call.request.operation
+        let method = call.isHead ? .head : Self.method(of: route)
+        out.append(text: method.name)
+        out.append(HTTPSyntax.space)
+        Self.writeTarget(call.request, into: &out)
+        out.append(contentsOf: fixedFields)
+        var key = call.idempotencyKey
+        if case .write(_, let command) = call.request, key == nil, command.client.rawValue != 0 {
+            key = .session(
+                command.client, sequence: command.sequence, acknowledged: command.acknowledged, born: command.born)
+        }
+        if let key {
+            out.append(text: "\r\nidempotency-key: ")
+            key.write(into: &out)
+        }
+        writeBody(call.request, method, &out)
+    }
+
+    private func writeBody(_ request: AdminRequest, _ method: HTTPMethod, _ out: inout [UInt8]) {
+        var body: [UInt8] = []
+        if case .write(_, let command) = request {
+            switch command.operation {
+            case .put(_, let value), .compareAndSet(_, _, let value): body = value
+            case .delete: break
+            }
+        } else if let members = Self.members(of: request) {
+            out.append(text: "\r\ncontent-type: application/json")
+            body = JSONValue.object(members).bytes
+        }
+        if method == .put || method == .post {
+            out.append(text: "\r\ncontent-length: ")
+            out.append(decimal: UInt64(body.count))
+        }
+        out.append(text: "\r\n\r\n")
+        out.append(contentsOf: body)
+    }
+
+    private static func method(of operation: Operation) -> HTTPMethod {
+        switch operation {
+        case .putKey: .put
+        case .getKey, .listKeys: .get
+        case .deleteKey: .delete
+        default: Route.all.first { $0.operation == operation }?.method ?? .get
+        }
+    }
+
+    private static func members(of request: AdminRequest) -> [JSONMember]? {
+        switch request {
+        case .createSpace(let body): body.members
+        case .moveSpace(_, let body): body.members
+        case .join(let body): body.members
+        case .createToken(let body): body.members
+        case .transferLeadership(let body): body.members
+        case .rotateCertificates(let body): body.members
+        case .renewCertificate(let body): body.members
+        case .finalizeUpgrade(let body): body.members
+        case .setBackupSchedule(let body): body.members
+        case .recover(let body): body.members
+        default: nil
+        }
+    }
+
+    /// The path and the query.
+    static func writeTarget(_ request: AdminRequest, into out: inout [UInt8]) {
+        switch request {
+        case .write(let space, let command):
+            switch command.operation {
+            case .put(let key, _): writeKey(space, key, &out)
+            case .compareAndSet(let key, let expected, _):
+                writeKey(space, key, &out)
+                switch expected {
+                case .absent: out.append(text: "?prev-revision=0")
+                case .revision(let revision):
+                    out.append(text: "?prev-revision=")
+                    ResponseWriter.append(revision, &out)
+                case .value(let value):
+                    out.append(text: "?prev-value=")
+                    Base64.encodeForURL(value, into: &out)
+                }
+            case .delete(let key, let revision):
+                writeKey(space, key, &out)
+                if let revision {
+                    out.append(text: "?prev-revision=")
+                    ResponseWriter.append(revision, &out)
+                }
+            }
+        case .read(let space, let key, let mode):
+            writeKey(space, key, &out)
+            var separator = UInt8(ascii: "?")
+            write(mode, &separator, &out)
+        case .list(let space, let prefix, let after, let limit, let mode):
+            out.append(text: "/v1/kv/\(space)")
+            var separator = UInt8(ascii: "?")
+            if !prefix.isEmpty { write("prefix", prefix, &separator, &out) }
+            if let after { write("after", after, &separator, &out) }
+            if limit != SpaceLimits.answerCountMax { write("limit", Array("\(limit)".utf8), &separator, &out) }
+            write(mode, &separator, &out)
+        case .watch(let space, let prefix, let from):
+            out.append(text: "/v1/kv/\(space)?watch=1")
+            var separator = UInt8(ascii: "&")
+            if !prefix.isEmpty { write("prefix", prefix, &separator, &out) }
+            if let from { write("from", Array(from.description.utf8), &separator, &out) }
+        default: writeTablePath(request, &out)
+        }
+    }
+
+    private static func writeKey(_ space: String, _ key: [UInt8], _ out: inout [UInt8]) {
+        out.append(text: "/v1/kv/")
+        out.append(text: space)
+        out.append(UInt8(ascii: "/"))
+        PercentCoding.encode(key, keepsSlashes: true, into: &out)
+    }
+
+    private static func write(_ mode: ReadMode, _ separator: inout UInt8, _ out: inout [UInt8]) {
+        if case .stale(let within) = mode {
+            write("stale", Array("\(within.milliseconds)ms".utf8), &separator, &out)
+        }
+    }
+
+    private static func write(_ name: String, _ value: [UInt8], _ separator: inout UInt8, _ out: inout [UInt8]) {
+        out.append(separator)
+        out.append(text: name)
+        out.append(UInt8(ascii: "="))
+        PercentCoding.encode(value, keepsSlashes: true, into: &out)
+        separator = UInt8(ascii: "&")
+    }
+
+    private static func writeTablePath(_ request: AdminRequest, _ out: inout [UInt8]) {
+        var name = ""
+        switch request {
+        case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
+        case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node): name = node
+        case .revokeToken(let token): name = token
+        default: break
+        }
+        let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"
+        for part in path.split(separator: "/") { out.append(text: part.hasPrefix("{") ? "/\(name)" : "/\(part)") }
+        if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
+    }
+}

@@ -1,0 +1,200 @@
+/// The name of what a route does, in clients' code as in the OpenAPI document.
+package enum Operation: String, Hashable, Sendable, CaseIterable {
+    case health, ready, metrics, document
+    case putKey, getKey, deleteKey, listKeys
+    case listSpaces, createSpace, getSpace, deleteSpace, moveSpace
+    case getStatus
+    case listNodes, getNode, removeNode, promoteNode, demoteNode, join
+    case listTokens, createToken, revokeToken
+    case transferLeadership
+    case listCertificates, rotateCertificates, renewCertificate
+    case getUpgrade, finalizeUpgrade
+    case takeBackup, getBackupSchedule, setBackupSchedule
+    case recover
+}
+
+/// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI
+/// document is written from it.
+package struct Route: Hashable, Sendable {
+    /// A parameter of the query. None is required.
+    package struct Parameter: Hashable, Sendable {
+        package var name: String
+        package var kind: Field.Kind
+        package var summary: String
+        package init(_ name: String, _ kind: Field.Kind, _ summary: String) {
+            self.name = name
+            self.kind = kind
+            self.summary = summary
+        }
+    }
+
+    package enum Body: Hashable, Sendable {
+        case none
+        /// Any bytes, whatever their media type.
+        case bytes
+        case json(Shape)
+    }
+
+    package enum Answer: Hashable, Sendable {
+        case json(Shape)
+        /// Any bytes, text among them.
+        case raw(MediaType)
+        /// Free JSON.
+        case anyJSON
+    }
+
+    /// Who may ask at all; what they may do is judged by the request's action.
+    package enum Security: Hashable, Sendable {
+        case open
+        case setting
+        case principal
+    }
+
+    package var operation: Operation
+    package var method: HTTPMethod
+    /// `/v1/kv/{space}/{key}`; a last parameter called `key` takes the rest, slashes and all.
+    package var path: String
+    package var summary: String
+    package var security = Security.principal
+    package var query: [Parameter] = []
+    package var body = Body.none
+    package var status = 200
+    package var answer: Answer
+
+    init(
+        _ operation: Operation, _ method: HTTPMethod, _ path: String, _ summary: String,
+        security: Security = .principal, query: [Parameter] = [], body: Body = .none, status: Int = 200,
+        _ answer: Answer
+    ) {
+        self.operation = operation
+        self.method = method
+        self.path = path
+        self.summary = summary
+        self.security = security
+        self.query = query
+        self.body = body
+        self.status = status
+        self.answer = answer
+    }
+
+    /// The names of the path's parameters.
+    package var parameters: [String] {
+        path.split(separator: "/").filter { $0.hasPrefix("{") }.map { String($0.dropFirst().dropLast()) }
+    }
+}
+
+extension Route {
+    private static let stale = Parameter(
+        "stale", .string, "answer from this node's replica if it misses no more than this: 500ms, 2s")
+    private static let previous = Parameter(
+        "prev-revision", .string, "only if this is the key's last change, index.slot; 0: only if the key is not there")
+    private static let accepted = Answer.json(Acceptance.shape)
+
+    /// Every route of the admin port.
+    package static let all: [Route] = fixed + keys + spaces + nodes + cluster
+
+    private static let fixed = [
+        Route(
+            .health, .get, "/healthz", "Says that the process lives.", security: .open, .raw(.text)),
+        Route(
+            .ready, .get, "/readyz", "Says whether the node can serve.", security: .open, .raw(.text)),
+        Route(
+            .metrics, .get, "/metrics", "The node's numbers, for Prometheus.", security: .setting, .raw(.metrics)),
+        Route(
+            .document, .get, "/v1/openapi.json", "This document.", security: .open, .anyJSON),
+    ]
+
+    private static let keys = [
+        Route(
+            .putKey, .put, "/v1/kv/{space}/{key}", "Writes a key.",
+            query: [
+                previous,
+                Parameter("prev-value", .bytes, "only if the key holds this value; base64url"),
+            ],
+            body: .bytes, .json(SpaceJSON.written)),
+        Route(.getKey, .get, "/v1/kv/{space}/{key}", "Reads a key.", query: [stale], .raw(.bytes)),
+        Route(
+            .deleteKey, .delete, "/v1/kv/{space}/{key}", "Deletes a key.", query: [previous],
+            .json(SpaceJSON.deleted)),
+        Route(
+            .listKeys, .get, "/v1/kv/{space}",
+            "Lists keys in pages, or with watch=1 streams changes as JSON lines.",
+            query: [
+                Parameter("prefix", .string, "only keys that begin with this"),
+                Parameter("after", .string, "only keys after this one: a page's next"),
+                Parameter("limit", .integer, "keys in a page, at most 1000"), stale,
+                Parameter("watch", .integer, "1: stream changes until the connection ends"),
+                Parameter(
+                    "from", .string, "watch what comes after this revision, or after this index; now by default"),
+            ],
+            .json(SpaceJSON.page)),
+    ]
+
+    private static let spaces = [
+        Route(.listSpaces, .get, "/v1/spaces", "Lists spaces.", .json(Listing<SpaceInfo>.shape)),
+        Route(
+            .createSpace, .post, "/v1/spaces", "Creates a space.", body: .json(SpaceCreation.shape), status: 201,
+            .json(SpaceInfo.shape)),
+        Route(.getSpace, .get, "/v1/spaces/{space}", "Shows a space.", .json(SpaceInfo.shape)),
+        Route(
+            .deleteSpace, .delete, "/v1/spaces/{space}", "Deletes a space and all its keys.", status: 202, accepted),
+        Route(
+            .moveSpace, .post, "/v1/spaces/{space}/move", "Moves a space to other nodes while it works.",
+            body: .json(SpaceMove.shape), status: 202, accepted),
+    ]
+
+    private static let nodes = [
+        Route(.listNodes, .get, "/v1/nodes", "Lists nodes.", .json(Listing<NodeInfo>.shape)),
+        Route(.getNode, .get, "/v1/nodes/{node}", "Shows a node.", .json(NodeInfo.shape)),
+        Route(
+            .removeNode, .delete, "/v1/nodes/{node}", "Removes a node; its certificate is refused from then on.",
+            query: [Parameter("force", .integer, "1: even if a group loses a voter that it can't replace")],
+            status: 202, accepted),
+        Route(
+            .promoteNode, .post, "/v1/nodes/{node}/promote", "Lets a node vote in the root group.", status: 202,
+            accepted),
+        Route(
+            .demoteNode, .post, "/v1/nodes/{node}/demote", "Takes a node's vote in the root group.", status: 202,
+            accepted),
+        Route(
+            .join, .post, "/v1/join", "Makes a node a member; the join token in the body is the proof.",
+            security: .open, body: .json(JoinRequest.shape), .json(JoinAnswer.shape)),
+    ]
+
+    private static let cluster = [
+        Route(.getStatus, .get, "/v1/status", "Shows the cluster as this node sees it.", .json(ClusterStatus.shape)),
+        Route(.listTokens, .get, "/v1/tokens", "Lists tokens, without their secrets.", .json(Listing<TokenInfo>.shape)),
+        Route(
+            .createToken, .post, "/v1/tokens", "Makes a token to join or to ask with.",
+            body: .json(TokenCreation.shape), status: 201, .json(CreatedToken.shape)),
+        Route(.revokeToken, .delete, "/v1/tokens/{token}", "Revokes a token.", accepted),
+        Route(
+            .transferLeadership, .post, "/v1/leader/transfer", "Hands a group's leadership over.",
+            body: .json(LeaderTransfer.shape), status: 202, accepted),
+        Route(.listCertificates, .get, "/v1/certs", "Lists certificates.", .json(Listing<CertificateInfo>.shape)),
+        Route(
+            .rotateCertificates, .post, "/v1/certs/rotate",
+            "Renews a node's certificate, or takes the next step of the CA's rotation.",
+            body: .json(CertificateRotation.shape), status: 202, accepted),
+        Route(
+            .renewCertificate, .post, "/v1/certs/renew", "Renews the certificate of the node that asks.",
+            body: .json(CertificateRenewal.shape), .json(RenewedCertificate.shape)),
+        Route(.getUpgrade, .get, "/v1/upgrade", "Lists feature gates.", .json(Listing<GateInfo>.shape)),
+        Route(
+            .finalizeUpgrade, .post, "/v1/upgrade/finalize", "Opens feature gates; going back ends here.",
+            body: .json(UpgradeFinalization.shape), status: 202, accepted),
+        Route(
+            .takeBackup, .get, "/v1/backup", "Streams a backup of every group, each consistent at an index.",
+            .raw(.bytes)),
+        Route(
+            .getBackupSchedule, .get, "/v1/backup/schedule", "Shows the schedule of backups.",
+            .json(BackupSchedule.shape)),
+        Route(
+            .setBackupSchedule, .put, "/v1/backup/schedule", "Sets the schedule of backups.",
+            body: .json(BackupSchedule.shape), .json(BackupSchedule.shape)),
+        Route(
+            .recover, .post, "/v1/recover",
+            "Gives a group that lost its quorum to this node alone. Acknowledged writes may be lost.",
+            body: .json(Recovery.shape), status: 202, accepted),
+    ]
+}

@@ -1,0 +1,429 @@
+internal import ClusterBase
+internal import FleetModel
+
+/// Makes typed requests of parsed ones. The routes of keys are found by hand, since everything else is rare; a test holds
+/// them to the table.
+package struct Router: Sendable {
+    private enum Segment: Hashable, Sendable {
+        case literal([UInt8])
+        case parameter
+        case rest
+    }
+
+    /// What the segments of a path matched.
+    private struct Match {
+        var route: Route
+        var parameters: [ArraySlice<UInt8>]
+    }
+
+    private let limits: AdminLimits
+    private let table: [(route: Route, segments: [Segment])]
+
+    package init(limits: AdminLimits = .standard) {
+        self.limits = limits
+        table = Route.all.map { route in
+            (
+                route,
+                route.path.split(separator: "/").map { part -> Segment in
+                    part == "{key}" ? .rest : part.hasPrefix("{") ? .parameter : .literal(Array(part.utf8))
+                }
+            )
+        }
+    }
+
+    /// The call that the parser's last request makes, or the problem to answer with. A problem of 405 comes with `allow`.
+    package func call(_ parser: RequestParser, _ head: RequestHead) throws(Refusal) -> AdminCall {
+        do throws(Problem) {
+            var key: IdempotencyKey?
+            if head.idempotencyKey.isThere {
+                key = IdempotencyKey(
+                    parser.storage.span, parser.start + head.idempotencyKey.start,
+                    parser.start + head.idempotencyKey.end)
+                if key == nil { throw Router.badIdempotencyKey }
+            }
+            let request: AdminRequest
+            if Router.isKeyPath(parser, head) {
+                if head.method == .put && !head.query.isThere { return try put(parser, head, key) }
+                request = try keyRequest(parser, head, parser.bytes(head.path), key)
+            } else {
+                request = try tableRequest(parser, head, parser.bytes(head.path))
+            }
+            if head.method == .head && request.isStream {
+                throw Problem(.methodNotAllowed, "a stream has no header alone; use GET")
+            }
+            return AdminCall(request, idempotencyKey: key, isHead: head.method == .head)
+        } catch {
+            var problem = error
+            problem.instance = parser.text(head.path)
+            throw Refusal(
+                problem: problem, allow: problem.kind == .methodNotAllowed ? allowed(parser.bytes(head.path)) : [])
+        }
+    }
+
+    /// Why there is no call.
+    package struct Refusal: Error, Hashable, Sendable {
+        package var problem: Problem
+        package var allow: [HTTPMethod]
+
+        package var response: AdminResponse {
+            var response = AdminResponse(problem)
+            response.allow = allow
+            return response
+        }
+    }
+
+    // MARK: Keys
+
+    private static let keyPrefix = Array("/v1/kv/".utf8)
+
+    private static func isKeyPath(_ parser: RequestParser, _ head: RequestHead) -> Bool {
+        let bytes = parser.storage.span
+        let from = parser.start + head.path.start
+        if head.path.count <= keyPrefix.count { return false }
+        for i in 0..<keyPrefix.count where bytes[from + i] != keyPrefix[i] { return false }
+        return true
+    }
+
+    /// The most frequent request, without a slice or a second look.
+    private func put(
+        _ parser: RequestParser, _ head: RequestHead, _ idempotency: IdempotencyKey?
+    ) throws(Problem) -> AdminCall {
+        let bytes = parser.storage.span
+        let end = parser.start + head.path.end
+        let begin = parser.start + head.path.start + Router.keyPrefix.count
+        var slash = begin
+        while slash < end && bytes[slash] != UInt8(ascii: "/") { slash += 1 }
+        var isPlain = slash < end && ObjectName.isValid(bytes, begin, slash)
+        var at = slash
+        while at < end {
+            if bytes[at] == UInt8(ascii: "%") { isPlain = false }
+            at += 1
+        }
+        if !isPlain {
+            return AdminCall(
+                try keyRequest(parser, head, parser.bytes(head.path), idempotency), idempotencyKey: idempotency)
+        }
+        let key = Array(parser.storage[(slash + 1)..<end])
+        if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }
+        let operation = SpaceCommand.Operation.put(key: key, value: Array(parser.bytes(head.body)))
+        return AdminCall(
+            .write(
+                space: String(decoding: parser.storage[begin..<slash], as: UTF8.self),
+                Router.command(operation, idempotency)), idempotencyKey: idempotency)
+    }
+
+    private static func command(_ operation: SpaceCommand.Operation, _ key: IdempotencyKey?) -> SpaceCommand {
+        guard let key else { return SpaceCommand(operation) }
+        return SpaceCommand(
+            client: key.client, sequence: key.sequence, acknowledged: key.acknowledged, born: key.born, operation)
+    }
+
+    private func keyRequest(
+        _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>, _ idempotency: IdempotencyKey?
+    ) throws(Problem) -> AdminRequest {
+        let begin = path.startIndex + Router.keyPrefix.count
+        var slash = begin
+        while slash < path.endIndex && path[slash] != UInt8(ascii: "/") { slash += 1 }
+        let space = try name(path[begin..<slash], "space")
+        if slash == path.endIndex {
+            if head.method != .get && head.method != .head { throw problem(noMethod: head.method, path) }
+            try refuseBody(head)
+            return try listOrWatch(parser, head, space)
+        }
+        guard let key = PercentCoding.decode(path[(slash + 1)...]) else { throw Router.badEncoding }
+        switch head.method {
+        case .put:
+            let value = Array(parser.bytes(head.body))
+            var operation = SpaceCommand.Operation.put(key: key, value: value)
+            if head.query.isThere {
+                let query = try Query(parser, head.query, .putKey, limits)
+                if let expected = try expectation(query) {
+                    operation = .compareAndSet(key: key, expected: expected, value: value)
+                }
+            }
+            return try write(space, operation, idempotency)
+        case .delete:
+            try refuseBody(head)
+            let query = try Query(parser, head.query, .deleteKey, limits)
+            var revision: Revision?
+            if let expected = try expectation(query) {
+                guard case .revision(let last) = expected else {
+                    throw Problem(.malformed, "a key that must not be there can't be deleted; leave prev-revision out")
+                }
+                revision = last
+            }
+            return try write(space, .delete(key: key, revision: revision), idempotency)
+        case .get, .head:
+            try refuseBody(head)
+            if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }
+            return .read(space: space, key: key, try readMode(try Query(parser, head.query, .getKey, limits)))
+        case .post: throw problem(noMethod: .post, path)
+        }
+    }
+
+    private func write(
+        _ space: String, _ operation: SpaceCommand.Operation, _ key: IdempotencyKey?
+    ) throws(Problem) -> AdminRequest {
+        let command = Router.command(operation, key)
+        if let refusal = Space.refusal(of: command) { throw Problem(refusal) }
+        return .write(space: space, command)
+    }
+
+    private func expectation(_ query: Query) throws(Problem) -> SpaceCommand.Expectation? {
+        let value = query["prev-value"]
+        guard let text = query["prev-revision"] else {
+            guard let value else { return nil }
+            guard let bytes = Base64.decode(value) else {
+                throw Problem(.malformed, "prev-value is not base64url; encode the value the key must hold")
+            }
+            return .value(bytes)
+        }
+        if value != nil { throw Problem(.malformed, "both prev-revision and prev-value are given; send one") }
+        if text.elementsEqual("0".utf8) { return .absent }
+        guard let revision = Revision(text: text[...]) else {
+            throw Problem(
+                .malformed,
+                "prev-revision is no revision; send index.slot as Muster-Revision says it, or 0 for a key that is not there"
+            )
+        }
+        return .revision(revision)
+    }
+
+    private func readMode(_ query: Query) throws(Problem) -> ReadMode {
+        guard let text = query["stale"] else { return .linearizable }
+        guard let within = Nanoseconds(text: text[...]), within <= limits.staleMax else {
+            throw Problem(
+                .malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
+        }
+        return .stale(within: within)
+    }
+
+    private func listOrWatch(
+        _ parser: RequestParser, _ head: RequestHead, _ space: String
+    ) throws(Problem) -> AdminRequest {
+        let query = try Query(parser, head.query, .listKeys, limits)
+        let prefix = query["prefix"] ?? []
+        if prefix.count > SpaceLimits.keyBytesMax { throw Router.badKey(prefix) }
+        if try query.flag("watch") {
+            if query["after"] != nil || query["limit"] != nil || query["stale"] != nil {
+                throw Problem(.malformed, "a watch has no pages; send prefix and from only")
+            }
+            var from: Revision?
+            if let text = query["from"] {
+                from = Revision(text: text[...], indexMeansEnd: true)
+                if from == nil {
+                    throw Problem(.malformed, "from is no revision; send index.slot, or an index to begin after it")
+                }
+            }
+            return .watch(space: space, prefix: prefix, from: from)
+        }
+        if query["from"] != nil { throw Problem(.malformed, "from belongs to a watch; add watch=1 or leave it out") }
+        let after = query["after"]
+        if let after, after.count > SpaceLimits.keyBytesMax { throw Router.badKey(after) }
+        var limit = SpaceLimits.answerCountMax
+        if let text = query["limit"] {
+            guard let number = HTTPSyntax.decimal(text.span, 0, text.count), number >= 1,
+                number <= SpaceLimits.answerCountMax
+            else { throw Problem(.malformed, "limit is out of range; send 1 to \(SpaceLimits.answerCountMax)") }
+            limit = number
+        }
+        return .list(space: space, prefix: prefix, after: after, limit: limit, try readMode(query))
+    }
+
+    private func refuseBody(_ head: RequestHead) throws(Problem) {
+        if !head.body.isEmpty { throw Problem(.malformed, "this request has no body; send none") }
+    }
+
+    // MARK: The table
+
+    private func match(_ path: ArraySlice<UInt8>, _ method: HTTPMethod) -> Match? {
+        let parts = path.dropFirst().split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let wanted = method == .head ? .get : method
+        for row in table where row.route.method == wanted {
+            if let parameters = Router.match(parts, row.segments) {
+                return Match(route: row.route, parameters: parameters)
+            }
+        }
+        return nil
+    }
+
+    private static func match(
+        _ parts: [ArraySlice<UInt8>], _ segments: [Segment]
+    ) -> [ArraySlice<UInt8>]? {
+        var parameters: [ArraySlice<UInt8>] = []
+        for (place, segment) in segments.enumerated() {
+            if place >= parts.count { return nil }
+            switch segment {
+            case .literal(let word): if !parts[place].elementsEqual(word) { return nil }
+            case .parameter: parameters.append(parts[place])
+            case .rest: return parameters
+            }
+        }
+        return parts.count == segments.count ? parameters : nil
+    }
+
+    private func allowed(_ path: ArraySlice<UInt8>) -> [HTTPMethod] {
+        HTTPMethod.allCases.filter { match(path, $0) != nil }
+    }
+
+    private func problem(noRouteFor path: ArraySlice<UInt8>) -> Problem {
+        allowed(path).isEmpty
+            ? Problem(.routeUnknown, "there is no such route; GET /v1/openapi.json lists them all")
+            : problem(noMethod: nil, path)
+    }
+
+    private func problem(noMethod method: HTTPMethod?, _ path: ArraySlice<UInt8>) -> Problem {
+        let names = allowed(path).map(\.name).joined(separator: ", ")
+        return Problem(.methodNotAllowed, "the route has no \(method?.name ?? "such method"); use \(names)")
+    }
+
+    private func tableRequest(
+        _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>
+    ) throws(Problem) -> AdminRequest {
+        guard let match = match(path, head.method) else { throw problem(noRouteFor: path) }
+        let query = try Query(parser, head.query, match.route, limits)
+        let body = try body(parser, head, match.route)
+        switch match.route.operation {
+        case .putKey, .getKey, .deleteKey, .listKeys:
+            preconditionFailure("\(match.route.path) is routed before the table")
+        case .health: return .health
+        case .ready: return .ready
+        case .metrics: return .metrics
+        case .document: return .document
+        case .listSpaces: return .spaces
+        case .createSpace: return .createSpace(try SpaceCreation(body))
+        case .getSpace: return .space(try name(match, "space"))
+        case .deleteSpace: return .deleteSpace(try name(match, "space"))
+        case .moveSpace: return .moveSpace(try name(match, "space"), try SpaceMove(body))
+        case .getStatus: return .status
+        case .listNodes: return .nodes
+        case .getNode: return .node(try name(match, "node"))
+        case .removeNode: return .removeNode(try name(match, "node"), isForced: try query.flag("force"))
+        case .promoteNode: return .promoteNode(try name(match, "node"))
+        case .demoteNode: return .demoteNode(try name(match, "node"))
+        case .join: return .join(try JoinRequest(body))
+        case .listTokens: return .tokens
+        case .createToken: return .createToken(try TokenCreation(body))
+        case .revokeToken: return .revokeToken(try name(match, "token"))
+        case .transferLeadership: return .transferLeadership(try LeaderTransfer(body))
+        case .listCertificates: return .certificates
+        case .rotateCertificates: return .rotateCertificates(try CertificateRotation(body))
+        case .renewCertificate: return .renewCertificate(try CertificateRenewal(body))
+        case .getUpgrade: return .upgrade
+        case .finalizeUpgrade: return .finalizeUpgrade(try UpgradeFinalization(body))
+        case .takeBackup: return .backup
+        case .getBackupSchedule: return .backupSchedule
+        case .setBackupSchedule: return .setBackupSchedule(try BackupSchedule(body))
+        case .recover: return .recover(try Recovery(body))
+        }
+    }
+
+    private func body(
+        _ parser: RequestParser, _ head: RequestHead, _ route: Route
+    ) throws(Problem) -> ShapedObject {
+        guard case .json(let shape) = route.body else {
+            try refuseBody(head)
+            return try ShapedObject(.object([]), Shape("", []), isStrict: true)
+        }
+        // A browser sends a form's body across sites without asking; it can't with this media type.
+        let media = parser.bytes(head.contentType).prefix { $0 != UInt8(ascii: ";") && $0 != HTTPSyntax.space }
+        if !media.map(HTTPSyntax.lowercased).elementsEqual("application/json".utf8) {
+            throw Problem(.mediaTypeUnknown, "the body must be JSON; send it with Content-Type: application/json")
+        }
+        let json: JSONValue
+        do throws(JSONFault) {
+            json = try JSONParser.parse(parser.bytes(head.body), limits: limits)
+        } catch {
+            if case .tooLarge = error.reason { throw Problem(.bodyTooLarge, error.description) }
+            throw Problem(.malformed, error.description)
+        }
+        return try ShapedObject(json, shape, isStrict: true)
+    }
+
+    private func name(_ match: Match, _ what: String) throws(Problem) -> String {
+        try name(match.parameters[0], what)
+    }
+
+    private func name(_ encoded: ArraySlice<UInt8>, _ what: String) throws(Problem) -> String {
+        if ObjectName.isValid(encoded) { return String(decoding: encoded, as: UTF8.self) }
+        guard let bytes = PercentCoding.decode(encoded), ObjectName.isValid(bytes) else { throw Router.badName(what) }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    // MARK: Refusals
+
+    static func badName(_ what: String) -> Problem {
+        Problem(
+            .malformed,
+            "the \(what)'s name is not one; use 1 to \(AdminLimits.nameBytesMax) letters, digits, dots, dashes and "
+                + "underscores, beginning with a letter or digit")
+    }
+
+    private static func badKey(_ key: [UInt8]) -> Problem {
+        Problem(key.isEmpty ? SpaceRefusal.keyEmpty : .keyTooLong(UInt64(key.count)))
+    }
+
+    private static let badEncoding = Problem(
+        .malformed, "a percent sign is not followed by two hex digits; write it as %25")
+
+    private static let badIdempotencyKey = Problem(
+        .malformed,
+        "the Idempotency-Key is neither client:sequence[;ack=N][;born=INDEX] with numbers from 1 nor a UUID; send one")
+
+    // MARK: Queries
+
+    /// The parameters of a query, decoded; only those that the route knows, each once.
+    struct Query {
+        private var pairs: [(name: String, value: [UInt8])] = []
+
+        private init() {}
+
+        init(
+            _ parser: RequestParser, _ range: ByteRange, _ operation: Operation, _ limits: AdminLimits
+        ) throws(Problem) {
+            if range.isEmpty {
+                self.init()
+                return
+            }
+            guard let route = Route.all.first(where: { $0.operation == operation }) else {
+                preconditionFailure("\(operation) is in no row of the table")
+            }
+            try self.init(parser, range, route, limits)
+        }
+
+        init(_ parser: RequestParser, _ range: ByteRange, _ route: Route, _ limits: AdminLimits) throws(Problem) {
+            if range.isEmpty { return }
+            for pair in parser.bytes(range).split(separator: UInt8(ascii: "&")) {
+                if pairs.count == limits.queryParametersMax {
+                    throw Problem(
+                        .malformed, "the query has too many parameters; send at most \(limits.queryParametersMax)")
+                }
+                let equals = pair.firstIndex(of: UInt8(ascii: "=")) ?? pair.endIndex
+                guard let name = PercentCoding.decode(pair[..<equals], plusIsSpace: true),
+                    let value = PercentCoding.decode(
+                        equals == pair.endIndex ? [] : pair[(equals + 1)...], plusIsSpace: true)
+                else { throw Router.badEncoding }
+                let text = String(decoding: name, as: UTF8.self)
+                if !route.query.contains(where: { $0.name == text }) {
+                    let known = route.query.map(\.name).joined(separator: ", ")
+                    throw Problem(
+                        .malformed,
+                        "the parameter \(text) is unknown here; "
+                            + (known.isEmpty ? "this route has none" : "use \(known)"))
+                }
+                if self[text] != nil { throw Problem(.malformed, "the parameter \(text) occurs twice; send it once") }
+                pairs.append((text, value))
+            }
+        }
+
+        subscript(name: String) -> [UInt8]? { pairs.first { $0.name == name }?.value }
+
+        /// `1` or `0`.
+        func flag(_ name: String) throws(Problem) -> Bool {
+            guard let value = self[name] else { return false }
+            if value.elementsEqual("1".utf8) { return true }
+            if value.elementsEqual("0".utf8) { return false }
+            throw Problem(.malformed, "the parameter \(name) is neither 1 nor 0; send one of them")
+        }
+    }
+}

@@ -1,0 +1,127 @@
+public import ClusterBase
+
+/// A question for the state machine of a group.
+public enum Query: Hashable, Sendable {
+    case space(SpaceQuery)
+    case root(RootQuery)
+
+    public var kind: GroupKind {
+        switch self {
+        case .space: .space
+        case .root: .root
+        }
+    }
+}
+
+/// What a group's state machine made of one command.
+public enum MachineResult: Hashable, Sendable {
+    case space(SpaceResult)
+    case root(RootResult)
+}
+
+/// What a group's state machine answered to a query.
+public enum MachineAnswer: Hashable, Sendable {
+    case space(SpaceAnswer)
+    case root(RootAnswer)
+}
+
+/// The results of one entry, by slot.
+public enum MachineResults: Sendable {
+    case space([SpaceResult])
+    case root([RootResult])
+
+    public static var none: MachineResults { .space([]) }
+
+    public var count: Int {
+        switch self {
+        case .space(let results): results.count
+        case .root(let results): results.count
+        }
+    }
+
+    public subscript(slot: Int) -> MachineResult {
+        switch self {
+        case .space(let results): .space(results[slot])
+        case .root(let results): .root(results[slot])
+        }
+    }
+}
+
+/// The state machines, chosen by the kind of a group.
+public enum Machine {
+    /// Joins encoded commands to one entry's payload. `time` is the leader's clock, for the machines that have one.
+    public static func pack(_ kind: GroupKind, _ commands: [[UInt8]], time: LogTime?) -> [UInt8] {
+        switch kind {
+        case .space: Space.pack(commands)
+        case .root: Root.pack(commands, time: time)
+        }
+    }
+
+    /// Applies one entry's pack and returns one result per command. Throws only when the state can't be read; then
+    /// nothing of the pack may become durable.
+    public static func apply(
+        _ kind: GroupKind, pack: [UInt8], index: LogIndex, access: inout some StateAccess
+    ) throws(StoreError) -> MachineResults {
+        switch kind {
+        case .space: .space(try Space.apply(pack: pack, index: index, access: &access))
+        case .root: .root(try Root.apply(pack: pack, index: index, access: &access))
+        }
+    }
+
+    /// Answers from the state as it stands. Throws only when the state can't be read.
+    public static func read(_ query: Query, _ access: some OrderedReader) throws(StoreError) -> MachineAnswer {
+        switch query {
+        case .space(let query): .space(try Space.read(query, access))
+        case .root(let query): .root(try Root.read(query, access))
+        }
+    }
+}
+
+extension Query {
+    public func encoded() -> [UInt8] {
+        switch self {
+        case .space(let query): query.encoded()
+        case .root(let query): query.encoded()
+        }
+    }
+
+    /// Nil when the bytes are no query of this kind that this version knows.
+    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> Query? {
+        switch kind {
+        case .space: SpaceQuery.decode(bytes).map { .space($0) }
+        case .root: RootQuery.decode(bytes).map { .root($0) }
+        }
+    }
+}
+
+extension MachineResult {
+    public func encoded() -> [UInt8] {
+        switch self {
+        case .space(let result): result.encoded()
+        case .root(let result): result.encoded()
+        }
+    }
+
+    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineResult? {
+        switch kind {
+        case .space: SpaceResult.decode(bytes).map { .space($0) }
+        case .root: RootResult.decode(bytes).map { .root($0) }
+        }
+    }
+}
+
+extension MachineAnswer {
+    public func encoded() -> [UInt8] {
+        switch self {
+        case .space(let answer): answer.encoded()
+        case .root(let answer): answer.encoded()
+        }
+    }
+
+    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineAnswer? {
+        switch kind {
+        case .space: SpaceAnswer.decode(bytes).map { .space($0) }
+        case .root: RootAnswer.decode(bytes).map { .root($0) }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+internal import BinaryCoding
+public import ClusterBase
+internal import Schema
+
+/// The replicated state machine of the root group: who belongs to the cluster, who may join and administrate, which
+/// certificates count, which spaces there are and where every group's replicas are to be.
+///
+///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ request id: known result? ──(yes)──▶ that result
+///                                                                        │ no
+///                                                                        ▼
+///                                                     judge against the state at this index ──▶ refused, nothing changed
+///                                                                        │ allowed
+///                                                                        ▼
+///                       rows change ──▶ one history record per entry, for those who follow the root; the oldest go
+///
+/// Everything follows from the state and the log alone, so all replicas agree; the only time is the one in the log.
+public enum Root {
+    /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
+    ///
+    /// Throws only when the state can't be read; then nothing of the pack may become durable.
+    public static func apply<Access: StateAccess>(
+        pack: [UInt8], index: LogIndex, access: inout Access
+    ) throws(StoreError) -> [RootResult] {
+        var step = try RootStep(index, access)
+        var results: [RootResult] = []
+        switch unpack(pack) {
+        case .failure(let refusal):
+            results.append(RootResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
+        case .success(let (commands, time)):
+            step.advance(to: time)
+            if commands.count > SpaceLimits.packCommandsMax {
+                results.append(RootResult(revision: Revision(index: index, slot: 0), outcome: .refused(.malformed)))
+                break
+            }
+            for (slot, bytes) in commands.enumerated() {
+                results.append(try step.apply(bytes, Revision(index: index, slot: slot)))
+            }
+        }
+        try step.finish()
+        access = step.access
+        return results
+    }
+}
+
+/// The work on one entry. It owns the access while it lasts.
+struct RootStep<Access: StateAccess> {
+    let index: LogIndex
+    var access: Access
+    var summary: RootSummary
+    var settings: RootSettings
+    /// Nil before the cluster is founded.
+    var cluster: RootCluster?
+    var revision = Revision.zero
+    var by = ""
+    private var changed: [RootRow] = []
+
+    init(_ index: LogIndex, _ access: Access) throws(StoreError) {
+        self.index = index
+        self.access = access
+        summary = try RootSummary.read(access)
+        settings = try RootSettings.read(access)
+        cluster = try access.record(RootCluster.self, RootCluster.onlyKey)
+    }
+
+    var time: LogTime { summary.time }
+
+    mutating func advance(to time: LogTime) { summary.time = max(summary.time, time) }
+
+    mutating func apply(_ bytes: [UInt8], _ revision: Revision) throws(StoreError) -> RootResult {
+        self.revision = revision
+        switch RootCommand.decode(bytes) {
+        case .failure(let refusal): return RootResult(revision: revision, outcome: .refused(refusal))
+        case .success(let command): return try apply(command)
+        }
+    }
+
+    private mutating func apply(_ command: RootCommand) throws(StoreError) -> RootResult {
+        by = command.by
+        if !RootCheck.isText(command.by) {
+            return RootResult(revision: revision, outcome: .refused(.invalid(.by)))
+        }
+        guard let request = command.request else {
+            return RootResult(revision: revision, outcome: try execute(command.operation))
+        }
+        if request.count != RootLimits.requestBytes {
+            return RootResult(revision: revision, outcome: .refused(.invalid(.request)))
+        }
+        try dropOldRequests()
+        var unnamed = command
+        unnamed.request = nil
+        let encoded = unnamed.encoded()
+        var crc = CRC32C()
+        crc.add(encoded)
+        let digest = UInt64(crc.value) << 32 | UInt64(encoded.count)
+        if let kept = try access.record(KeptRequest.self, RootKey.request(request)) {
+            if kept.digest == digest { return kept.result }
+            return RootResult(revision: revision, outcome: .refused(.requestReused))
+        }
+        if summary.requests >= RootLimits.requestsMax {
+            return RootResult(revision: revision, outcome: .refused(.tooMany(.requests)))
+        }
+        let result = RootResult(revision: revision, outcome: try execute(command.operation))
+        access.put(RootKey.request(request), KeptRequest(digest: digest, at: time, result: result).encoded())
+        access.put(RootKey.requestTime(time, request), [])
+        summary.requests += 1
+        return result
+    }
+
+    private mutating func dropOldRequests() throws(StoreError) {
+        guard summary.requests > 0, time.rawValue > RootLimits.requestLifetime else { return }
+        let end = LogTime(time.rawValue - RootLimits.requestLifetime)
+        var old: [[UInt8]] = []
+        let range = KeyRange(from: [RootKey.Kind.requestTime], to: RootKey.requestTime(end, []))
+        try access.scan(range) { key, _ in
+            old.append(key)
+            return old.count < RootLimits.requestsDroppedMax
+        }
+        for key in old {
+            access.delete(key)
+            access.delete(RootKey.request(Array(key.dropFirst(9))))
+            summary.requests -= 1
+        }
+    }
+
+    private mutating func execute(_ operation: RootCommand.Operation) throws(StoreError) -> RootResult.Outcome {
+        if case .found(let founding) = operation { return found(founding) }
+        guard var cluster else { return .refused(.notFounded) }
+        defer { self.cluster = cluster }
+        switch operation {
+        case .found: return .refused(.alreadyFounded)
+        case .createToken(let hash, let note, let lifetime, let uses):
+            return try createToken(hash, note, lifetime, uses)
+        case .revokeToken(let hash): return try revokeToken(hash)
+        case .joinNode(let token, let about): return try joinNode(token, about, &cluster)
+        case .reportNode(let node, let about): return try reportNode(node, about, cluster)
+        case .certifyNode(let node, let certificate): return try certifyNode(node, certificate)
+        case .arrangeNode(let node, let voting, let isDraining): return try arrangeNode(node, voting, isDraining)
+        case .removeNode(let node, let isForced): return try removeNode(node, isForced)
+        case .trustAuthority(let fingerprint, let certificate): return try trust(fingerprint, certificate)
+        case .signWithAuthority(let fingerprint): return try sign(with: fingerprint)
+        case .distrustAuthority(let fingerprint): return try distrust(fingerprint)
+        case .createSpace(let name, let replicas): return try createSpace(name, replicas, &cluster)
+        case .deleteSpace(let name): return try deleteSpace(name)
+        case .foundGroup(let group, let nodes): return try foundGroup(group, nodes, cluster)
+        case .changePlacement(let group, let revision, let changes):
+            return try changePlacement(group, revision, changes, cluster)
+        case .reportReplicas(let node, let made, let lost): return try reportReplicas(node, made, lost)
+        case .reportGroup(let group, let epoch, let gone): return try reportGroup(group, epoch, gone)
+        case .changeSetting(let setting, let value): return change(setting, value)
+        case .addOperator(let added): return try add(added)
+        case .removeOperator(let name): return try removeOperator(name)
+        case .finalizeLevel(let level): return try finalize(level, &cluster)
+        case .setBackup(let schedule): return try set(schedule)
+        case .removeBackup(let name): return try removeBackup(name)
+        case .noteBackup(let name, let succeeded, let outcome): return try noteBackup(name, succeeded, outcome)
+        case .recordRecovery(let record): return try recordRecovery(record, &cluster)
+        case .noteTime: return .done
+        }
+    }
+
+    // MARK: Rows
+
+    mutating func put(_ record: some RootRecord) { put(record.rowKey, record.encoded()) }
+
+    mutating func delete(_ record: some RootRecord) { delete(record.rowKey) }
+
+    private mutating func put(_ key: [UInt8], _ value: [UInt8]) {
+        access.put(key, value)
+        note(RootRow(key: key, value: value))
+    }
+
+    private mutating func delete(_ key: [UInt8]) {
+        access.delete(key)
+        note(RootRow(key: key, value: nil))
+    }
+
+    private mutating func note(_ row: RootRow) {
+        if row.table?.isFollowed == true { changed.append(row) }
+    }
+
+    func all<Record: RootRecord>(_ type: Record.Type) throws(StoreError) -> [Record] {
+        var records: [Record] = []
+        var bad: [UInt8]?
+        try access.scan(.prefix([Record.table.kind])) { key, value in
+            guard let record = Record.decode(value) else {
+                bad = key
+                return false
+            }
+            records.append(record)
+            return true
+        }
+        if let bad { throw RootKey.corrupt(bad) }
+        return records
+    }
+
+    // MARK: The end of the entry
+
+    /// Writes what belongs to the entry as a whole.
+    mutating func finish() throws(StoreError) {
+        summary.applied = index
+        if !changed.isEmpty {
+            let value = WireRootHistory(rows: changed.map(\.wire)).serialized()
+            access.put(RootKey.history(index), value)
+            summary.historyChanges += UInt64(changed.count)
+            summary.historyBytes += UInt64(value.count)
+            if summary.historyIsTooLong { try trimHistory() }
+        }
+        access.put(RootKey.summary, summary.encoded())
+    }
+
+    private mutating func trimHistory() throws(StoreError) {
+        var gone: [[UInt8]] = []
+        var left = summary
+        var bad: [UInt8]?
+        try access.scan(.prefix([RootKey.Kind.history])) { key, value in
+            guard left.historyIsTooLong, let index = key.bigEndian64(at: 1), index != self.index.rawValue else {
+                return false
+            }
+            // The key says which record it is; how it is malformed helps nobody.
+            guard let history = try? WireRootHistory(serialized: value) else {
+                bad = key
+                return false
+            }
+            gone.append(key)
+            left.historyChanges -= min(left.historyChanges, UInt64(history.rows.count))
+            left.historyBytes -= min(left.historyBytes, UInt64(value.count))
+            left.compactedThrough = LogIndex(index)
+            return true
+        }
+        if let bad { throw RootKey.corrupt(bad) }
+        for key in gone { access.delete(key) }
+        summary = left
+    }
+}

@@ -1,0 +1,236 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+// The root's commands, results and packs as bytes, as Proto/root.proto describes them.
+
+extension Root {
+    /// The newest format of packs and commands that this code understands.
+    public static let packVersion: UInt64 = 1
+
+    /// Joins encoded commands to one entry's payload, under the leader's clock; nil when it has none.
+    public static func pack(_ commands: [[UInt8]], time: LogTime?) -> [UInt8] {
+        WireRootPack(version: UInt32(packVersion), commands: commands, time: time?.rawValue ?? 0).serialized()
+    }
+
+    static func unpack(_ bytes: [UInt8]) -> Result<(commands: [[UInt8]], time: LogTime), RootRefusal> {
+        // All replicas answer the same to what can't be read, and nobody sees more of it.
+        guard let pack = try? WireRootPack(serialized: bytes) else { return .failure(.malformed) }
+        if pack.version != UInt32(packVersion) { return .failure(.unknownVersion(UInt64(pack.version))) }
+        // A field that this version doesn't know could change what the commands mean.
+        if pack.commands.isEmpty || !pack.unknownFields.isEmpty { return .failure(.malformed) }
+        return .success((pack.commands, LogTime(pack.time)))
+    }
+}
+
+extension RootCommand {
+    public func encoded() -> [UInt8] { wire.serialized() }
+
+    /// Reads one command. What is not exactly how this version would have written it is refused: a replica that skipped
+    /// what another one understands would end in another state.
+    public static func decode(_ bytes: [UInt8]) -> Result<RootCommand, RootRefusal> {
+        if bytes.count > RootLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
+        // As above.
+        guard let wire = try? WireRootCommand(serialized: bytes), let command = RootCommand(wire),
+            command.encoded() == bytes
+        else { return .failure(.malformed) }
+        return .success(command)
+    }
+}
+
+extension RootCommand: RootMapped {
+    init?(_ wire: WireRootCommand) {
+        guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
+        self.init(request: wire.request.isEmpty ? nil : wire.request, by: wire.by, operation)
+    }
+    var wire: WireRootCommand {
+        WireRootCommand(request: request ?? [], by: by, operation: operation.wire)
+    }
+}
+
+extension RootCommand.Operation {
+    init?(_ wire: WireRootCommand.Operation) {
+        switch wire {
+        case .found(let wire):
+            guard let node = wire.node.flatMap(NodeDescription.init),
+                let certificate = wire.certificate.flatMap(NodeCertificate.init),
+                let authority = wire.authority.flatMap(Authority.init),
+                let administrator = wire.administrator.flatMap(FleetModel.Operator.init)
+            else { return nil }
+            self = .found(
+                RootCommand.Founding(
+                    cluster: wire.cluster, name: wire.name, node: node, certificate: certificate, authority: authority,
+                    administrator: administrator))
+        case .createToken(let wire):
+            self = .createToken(hash: wire.secretHash, note: wire.note, lifetime: wire.lifetime, uses: wire.uses)
+        case .revokeToken(let hash): self = .revokeToken(hash: hash)
+        case .joinNode(let wire):
+            guard let about = wire.about.flatMap(NodeDescription.init) else { return nil }
+            self = .joinNode(token: wire.token, about)
+        case .reportNode(let wire):
+            guard let about = wire.about.flatMap(NodeDescription.init) else { return nil }
+            self = .reportNode(NodeID(wire.node), about)
+        case .certifyNode(let wire):
+            guard let certificate = wire.certificate.flatMap(NodeCertificate.init) else { return nil }
+            self = .certifyNode(NodeID(wire.node), certificate)
+        case .arrangeNode(let wire):
+            guard let voting = RootNode.VotingWish(rawValue: wire.voting.rawValue) else { return nil }
+            self = .arrangeNode(NodeID(wire.node), voting: voting, isDraining: wire.isDraining)
+        case .removeNode(let wire): self = .removeNode(NodeID(wire.node), isForced: wire.isForced)
+        case .trustAuthority(let wire):
+            self = .trustAuthority(fingerprint: wire.fingerprint, certificate: wire.certificate)
+        case .signWithAuthority(let fingerprint): self = .signWithAuthority(fingerprint: fingerprint)
+        case .distrustAuthority(let fingerprint): self = .distrustAuthority(fingerprint: fingerprint)
+        case .createSpace(let wire): self = .createSpace(name: wire.name, replicas: wire.replicas)
+        case .deleteSpace(let name): self = .deleteSpace(name: name)
+        case .foundGroup(let wire): self = .foundGroup(GroupID(wire.group), nodes: wire.nodes.map { NodeID($0) })
+        case .changePlacement(let wire):
+            guard let changes = PlacementChange.all(wire.changes) else { return nil }
+            self = .changePlacement(GroupID(wire.group), revision: Revision(wire.revision), changes)
+        case .reportReplicas(let wire):
+            self = .reportReplicas(
+                NodeID(wire.node), made: wire.made.map { HeldReplica($0) }, lost: wire.lost.map { HeldReplica($0) })
+        case .reportGroup(let wire):
+            self = .reportGroup(GroupID(wire.group), Epoch(wire.epoch), gone: wire.gone.map { ReplicaID($0) })
+        case .changeSetting(let wire):
+            guard let setting = RootSetting(rawValue: wire.setting) else { return nil }
+            self = .changeSetting(setting, wire.value)
+        case .addOperator(let wire):
+            guard let added = FleetModel.Operator(wire) else { return nil }
+            self = .addOperator(added)
+        case .removeOperator(let name): self = .removeOperator(name: name)
+        case .finalizeLevel(let level): self = .finalizeLevel(level)
+        case .setBackup(let wire):
+            guard let schedule = BackupSchedule(wire) else { return nil }
+            self = .setBackup(schedule)
+        case .removeBackup(let name): self = .removeBackup(name: name)
+        case .noteBackup(let wire):
+            self = .noteBackup(name: wire.name, succeeded: wire.succeeded, outcome: wire.outcome)
+        case .recordRecovery(let wire):
+            guard let record = RecoveryRecord(wire) else { return nil }
+            self = .recordRecovery(record)
+        case .noteTime: self = .noteTime
+        }
+    }
+
+    var wire: WireRootCommand.Operation {
+        typealias Wire = WireRootCommand
+        return switch self {
+        case .found(let founding):
+            .found(
+                Wire.Found(
+                    cluster: founding.cluster, name: founding.name, node: founding.node.wire,
+                    certificate: founding.certificate.wire, authority: founding.authority.wire,
+                    administrator: founding.administrator.wire))
+        case .createToken(let hash, let note, let lifetime, let uses):
+            .createToken(Wire.CreateToken(secretHash: hash, note: note, lifetime: lifetime, uses: uses))
+        case .revokeToken(let hash): .revokeToken(hash)
+        case .joinNode(let token, let about): .joinNode(Wire.JoinNode(token: token, about: about.wire))
+        case .reportNode(let node, let about): .reportNode(Wire.ReportNode(node: node.rawValue, about: about.wire))
+        case .certifyNode(let node, let certificate):
+            .certifyNode(Wire.CertifyNode(node: node.rawValue, certificate: certificate.wire))
+        case .arrangeNode(let node, let voting, let isDraining):
+            .arrangeNode(
+                Wire.ArrangeNode(
+                    node: node.rawValue, voting: WireVotingWish(rawValue: voting.rawValue), isDraining: isDraining))
+        case .removeNode(let node, let isForced):
+            .removeNode(Wire.RemoveNode(node: node.rawValue, isForced: isForced))
+        case .trustAuthority(let fingerprint, let certificate):
+            .trustAuthority(WireAuthority(fingerprint: fingerprint, certificate: certificate))
+        case .signWithAuthority(let fingerprint): .signWithAuthority(fingerprint)
+        case .distrustAuthority(let fingerprint): .distrustAuthority(fingerprint)
+        case .createSpace(let name, let replicas): .createSpace(Wire.CreateSpace(name: name, replicas: replicas))
+        case .deleteSpace(let name): .deleteSpace(name)
+        case .foundGroup(let group, let nodes):
+            .foundGroup(Wire.FoundGroup(group: group.rawValue, nodes: nodes.map(\.rawValue)))
+        case .changePlacement(let group, let revision, let changes):
+            .changePlacement(
+                Wire.ChangePlacement(
+                    group: group.rawValue, revision: revision.rawValue, changes: changes.map(\.wire)))
+        case .reportReplicas(let node, let made, let lost):
+            .reportReplicas(
+                Wire.ReportReplicas(node: node.rawValue, made: made.map(\.wire), lost: lost.map(\.wire)))
+        case .reportGroup(let group, let epoch, let gone):
+            .reportGroup(
+                Wire.ReportGroup(group: group.rawValue, epoch: epoch.rawValue, gone: gone.map(\.rawValue)))
+        case .changeSetting(let setting, let value): .changeSetting(RootSettingValue(setting, value).wire)
+        case .addOperator(let added): .addOperator(added.wire)
+        case .removeOperator(let name): .removeOperator(name)
+        case .finalizeLevel(let level): .finalizeLevel(level)
+        case .setBackup(let schedule): .setBackup(schedule.wire)
+        case .removeBackup(let name): .removeBackup(name)
+        case .noteBackup(let name, let succeeded, let outcome):
+            .noteBackup(Wire.NoteBackup(name: name, succeeded: succeeded, outcome: outcome))
+        case .recordRecovery(let record): .recordRecovery(record.wire)
+        case .noteTime: .noteTime(Wire.NoteTime())
+        }
+    }
+}
+
+extension PlacementChange: RootMapped {
+    init?(_ wire: WireRootCommand.PlacementChange) {
+        switch wire.change {
+        case .add(let add)?:
+            guard let part = PlacedReplica.Part(rawValue: add.part.rawValue) else { return nil }
+            self = .add(NodeID(add.node), part)
+        case .setPart(let set)?:
+            guard let part = PlacedReplica.Part(rawValue: set.part.rawValue) else { return nil }
+            self = .setPart(ReplicaID(set.replica), part)
+        case .leave(let replica)?: self = .leave(ReplicaID(replica))
+        case nil: return nil
+        }
+    }
+    var wire: WireRootCommand.PlacementChange {
+        typealias Wire = WireRootCommand.PlacementChange
+        return switch self {
+        case .add(let node, let part):
+            Wire(change: .add(Wire.Add(node: node.rawValue, part: WireReplicaPart(rawValue: part.rawValue))))
+        case .setPart(let replica, let part):
+            Wire(
+                change: .setPart(
+                    Wire.SetPart(replica: replica.rawValue, part: WireReplicaPart(rawValue: part.rawValue))))
+        case .leave(let replica): Wire(change: .leave(replica.rawValue))
+        }
+    }
+}
+
+extension HeldReplica {
+    init(_ wire: WireRootCommand.HeldReplica) { self.init(GroupID(wire.group), ReplicaID(wire.replica)) }
+    var wire: WireRootCommand.HeldReplica {
+        WireRootCommand.HeldReplica(group: group.rawValue, replica: replica.rawValue)
+    }
+}
+
+extension RootRefusal: RootMapped {
+    init?(_ wire: WireRootRefusal) { self.init(code: wire.code, number: wire.number, text: wire.text) }
+    var wire: WireRootRefusal {
+        let (code, number, text) = stored
+        return WireRootRefusal(code: code, number: number, text: text)
+    }
+}
+
+extension RootResult: RootCoded, RootMapped {
+    init?(_ wire: WireRootResult) {
+        let outcome: Outcome
+        switch wire.outcome {
+        case .done?: outcome = .done
+        case .node(let node)?: outcome = .node(NodeID(node))
+        case .group(let group)?: outcome = .group(GroupID(group))
+        case .refused(let wire)?:
+            guard let refusal = RootRefusal(wire) else { return nil }
+            outcome = .refused(refusal)
+        case nil: return nil
+        }
+        self.init(revision: Revision(wire.revision), outcome: outcome)
+    }
+    var wire: WireRootResult {
+        let outcome: WireRootResult.Outcome =
+            switch self.outcome {
+            case .done: .done(WireRootResult.Done())
+            case .node(let node): .node(node.rawValue)
+            case .group(let group): .group(group.rawValue)
+            case .refused(let refusal): .refused(refusal.wire)
+            }
+        return WireRootResult(revision: revision.rawValue, outcome: outcome)
+    }
+}

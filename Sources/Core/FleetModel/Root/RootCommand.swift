@@ -1,0 +1,128 @@
+public import ClusterBase
+
+/// One change that someone asks of the root.
+public struct RootCommand: Hashable, Sendable {
+    public enum Operation: Hashable, Sendable {
+        /// The first command of a cluster: its id, its first node, which holds the root group's replica 1, who signs
+        /// certificates, and who may administrate.
+        case found(Founding)
+
+        /// Lifetime in milliseconds and uses; 0 means what the settings say.
+        case createToken(hash: [UInt8], note: String, lifetime: UInt64, uses: UInt32)
+        case revokeToken(hash: [UInt8])
+        /// Uses the token and registers the node in one step. Repeated with the same name and key it finds the same node,
+        /// and uses nothing; with another key before the node was ever active, it takes its place under a new id.
+        case joinNode(token: [UInt8], NodeDescription)
+        /// A node's agent runs; what it says of itself replaces what was known, except name and key.
+        case reportNode(NodeID, NodeDescription)
+        /// The node got a new certificate; the one before is good for a while.
+        case certifyNode(NodeID, NodeCertificate)
+        case arrangeNode(NodeID, voting: RootNode.VotingWish, isDraining: Bool)
+        /// Its certificates are refused from now on. Refused while it holds the only copy of something, unless forced.
+        case removeNode(NodeID, isForced: Bool)
+
+        case trustAuthority(fingerprint: [UInt8], certificate: [UInt8])
+        /// New certificates are signed by this trusted authority from now on.
+        case signWithAuthority(fingerprint: [UInt8])
+        /// Refused while it signs, and while a node's certificate is signed by it.
+        case distrustAuthority(fingerprint: [UInt8])
+
+        /// With 0 replicas: as many as the settings say.
+        case createSpace(name: String, replicas: UInt32)
+        /// Its keys are gone with it.
+        case deleteSpace(name: String)
+        /// Gives a group its first replicas, all voters, numbered in this order.
+        case foundGroup(GroupID, nodes: [NodeID])
+        /// Refused when the placement is not the one that the changes were planned for.
+        case changePlacement(GroupID, revision: Revision, [PlacementChange])
+        /// What a node found of the replicas that it is to hold.
+        case reportReplicas(NodeID, made: [HeldReplica], lost: [HeldReplica])
+        /// A group's leader says which replicas are not in its configuration and never come back to it.
+        case reportGroup(GroupID, Epoch, gone: [ReplicaID])
+
+        case changeSetting(RootSetting, UInt64)
+        case addOperator(Operator)
+        case removeOperator(name: String)
+        /// Opens a feature level for good. Refused until every node understands it.
+        case finalizeLevel(UInt32)
+        case setBackup(BackupSchedule)
+        case removeBackup(name: String)
+        case noteBackup(name: String, succeeded: Bool, outcome: String)
+        /// An operator took a group out of a lost quorum.
+        case recordRecovery(RecoveryRecord)
+        /// Nothing but the time.
+        case noteTime
+    }
+
+    public struct Founding: Hashable, Sendable {
+        public var cluster: [UInt8]
+        public var name: String
+        public var node: NodeDescription
+        public var certificate: NodeCertificate
+        public var authority: Authority
+        public var administrator: Operator
+        public init(
+            cluster: [UInt8], name: String, node: NodeDescription, certificate: NodeCertificate, authority: Authority,
+            administrator: Operator
+        ) {
+            self.cluster = cluster
+            self.name = name
+            self.node = node
+            self.certificate = certificate
+            self.authority = authority
+            self.administrator = administrator
+        }
+    }
+
+    /// 16 random bytes that make repetitions harmless for 24 h; nil for none, and then a repetition takes effect again.
+    public var request: [UInt8]?
+    /// Who asked, for the records.
+    public var by: String
+    public var operation: Operation
+
+    public init(request: [UInt8]? = nil, by: String = "", _ operation: Operation) {
+        self.request = request
+        self.by = by
+        self.operation = operation
+    }
+}
+
+/// One step of a change of a placement.
+public enum PlacementChange: Hashable, Sendable {
+    /// A new replica, under a new id.
+    case add(NodeID, PlacedReplica.Part)
+    case setPart(ReplicaID, PlacedReplica.Part)
+    case leave(ReplicaID)
+}
+
+/// A replica as a node knows it.
+public struct HeldReplica: Hashable, Sendable {
+    public var group: GroupID
+    public var replica: ReplicaID
+    public init(_ group: GroupID, _ replica: ReplicaID) {
+        self.group = group
+        self.replica = replica
+    }
+}
+
+/// What became of one command.
+public struct RootResult: Hashable, Sendable {
+    public enum Outcome: Hashable, Sendable {
+        case done
+        /// The node that was made, or found to be there already.
+        case node(NodeID)
+        /// The group of the space that was made.
+        case group(GroupID)
+        /// Nothing changed.
+        case refused(RootRefusal)
+    }
+
+    /// Where in the log the command took effect; a repetition's answer tells the first time.
+    public var revision: Revision
+    public var outcome: Outcome
+
+    public init(revision: Revision, outcome: Outcome) {
+        self.revision = revision
+        self.outcome = outcome
+    }
+}

@@ -1,0 +1,280 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+// The rows of the root's state as Proto/root.proto describes them.
+
+/// A kind of row that can be asked for.
+public enum RootTable: Int32, Hashable, Sendable, CaseIterable {
+    case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries
+
+    /// The first byte of its rows' keys.
+    public var kind: UInt8 { 0x20 + UInt8(rawValue) }
+    /// Whether followers of the root keep a copy of its rows.
+    public var isFollowed: Bool { self != .tokens }
+    public init?(kind: UInt8) { self.init(rawValue: Int32(kind) - 0x20) }
+}
+
+/// A value that has a message in Proto/root.proto.
+public protocol RootCoded: Hashable, Sendable {
+    /// Nil when the bytes are none that this version knows.
+    static func decode(_ bytes: [UInt8]) -> Self?
+    func encoded() -> [UInt8]
+}
+
+/// A value that is a row of one table.
+public protocol RootRecord: RootCoded {
+    static var table: RootTable { get }
+    /// The row's key, the table's byte included.
+    var rowKey: [UInt8] { get }
+}
+
+protocol RootMapped: RootCoded {
+    associatedtype Wire: WireMessage
+    init?(_ wire: Wire)
+    var wire: Wire { get }
+}
+
+extension RootMapped {
+    public static func decode(_ bytes: [UInt8]) -> Self? {
+        // Where in the bytes it went wrong matters to nobody: either they are of another version, or of no one's.
+        guard let wire = try? Wire(serialized: bytes) else { return nil }
+        return Self(wire)
+    }
+    public func encoded() -> [UInt8] { wire.serialized() }
+}
+
+extension RootTable {
+    func key(_ number: UInt64) -> [UInt8] {
+        var key = [kind]
+        key.appendBigEndian(number)
+        return key
+    }
+    func key(_ bytes: [UInt8]) -> [UInt8] { [kind] + bytes }
+    func key(_ name: String) -> [UInt8] { [kind] + Array(name.utf8) }
+}
+
+extension RootMapped {
+    static func all(_ wires: [Wire]) -> [Self]? {
+        var values: [Self] = []
+        values.reserveCapacity(wires.count)
+        for wire in wires {
+            guard let value = Self(wire) else { return nil }
+            values.append(value)
+        }
+        return values
+    }
+}
+
+extension NodeDescription: RootMapped {
+    init?(_ wire: WireNodeDescription) {
+        let place = wire.locality ?? WireLocality()
+        self.init(
+            name: wire.name, locality: Locality(region: place.region, zone: place.zone, rack: place.rack),
+            peerAddress: wire.peerAddress, adminAddress: wire.adminAddress, key: wire.key,
+            programVersion: wire.programVersion, level: wire.level)
+    }
+    var wire: WireNodeDescription {
+        let isNowhere = locality == Locality()
+        return WireNodeDescription(
+            name: name,
+            locality: isNowhere ? nil : WireLocality(region: locality.region, zone: locality.zone, rack: locality.rack),
+            peerAddress: peerAddress, adminAddress: adminAddress, key: key, programVersion: programVersion,
+            level: level)
+    }
+}
+
+extension NodeCertificate: RootMapped {
+    init?(_ wire: WireNodeCertificate) {
+        self.init(fingerprint: wire.fingerprint, issuer: wire.issuer, expiresAt: LogTime(wire.expiresAt))
+    }
+    var wire: WireNodeCertificate {
+        WireNodeCertificate(fingerprint: fingerprint, issuer: issuer, expiresAt: expiresAt.rawValue)
+    }
+}
+
+extension RootNode: RootRecord, RootMapped {
+    public static var table: RootTable { .nodes }
+    public var rowKey: [UInt8] { Self.table.key(id.rawValue) }
+
+    init?(_ wire: WireRootNode) {
+        guard let about = wire.about.flatMap(NodeDescription.init), let state = State(rawValue: wire.state.rawValue),
+            let voting = VotingWish(rawValue: wire.voting.rawValue)
+        else { return nil }
+        self.init(
+            id: NodeID(wire.id), about: about, state: state, since: LogTime(wire.since),
+            certificate: wire.certificate.flatMap(NodeCertificate.init),
+            previousCertificate: wire.previousCertificate.flatMap(NodeCertificate.init), voting: voting,
+            isDraining: wire.isDraining, token: wire.token)
+    }
+    var wire: WireRootNode {
+        WireRootNode(
+            id: id.rawValue, about: about.wire, state: WireNodeState(rawValue: state.rawValue), since: since.rawValue,
+            certificate: certificate?.wire, previousCertificate: previousCertificate?.wire,
+            voting: WireVotingWish(rawValue: voting.rawValue), isDraining: isDraining, token: token)
+    }
+}
+
+extension JoinToken: RootRecord, RootMapped {
+    public static var table: RootTable { .tokens }
+    public var rowKey: [UInt8] { Self.table.key(hash) }
+
+    init?(_ wire: WireJoinToken) {
+        self.init(
+            hash: wire.secretHash, note: wire.note, createdAt: LogTime(wire.createdAt),
+            expiresAt: LogTime(wire.expiresAt), usesLeft: wire.usesLeft, usesAllowed: wire.usesAllowed,
+            isRevoked: wire.isRevoked, createdBy: wire.createdBy)
+    }
+    var wire: WireJoinToken {
+        WireJoinToken(
+            secretHash: hash, note: note, createdAt: createdAt.rawValue, expiresAt: expiresAt.rawValue,
+            usesLeft: usesLeft, usesAllowed: usesAllowed, isRevoked: isRevoked, createdBy: createdBy)
+    }
+}
+
+extension Authority: RootRecord, RootMapped {
+    public static var table: RootTable { .authorities }
+    public var rowKey: [UInt8] { Self.table.key(fingerprint) }
+
+    init?(_ wire: WireAuthority) {
+        self.init(
+            fingerprint: wire.fingerprint, certificate: wire.certificate, signs: wire.signs, since: LogTime(wire.since))
+    }
+    var wire: WireAuthority {
+        WireAuthority(fingerprint: fingerprint, certificate: certificate, signs: signs, since: since.rawValue)
+    }
+}
+
+extension RootSpace: RootRecord, RootMapped {
+    public static var table: RootTable { .spaces }
+    public var rowKey: [UInt8] { Self.table.key(name) }
+
+    init?(_ wire: WireRootSpace) {
+        self.init(
+            name: wire.name, group: GroupID(wire.group), replicas: wire.replicas, createdAt: LogTime(wire.createdAt),
+            createdBy: wire.createdBy)
+    }
+    var wire: WireRootSpace {
+        WireRootSpace(
+            name: name, group: group.rawValue, replicas: replicas, createdAt: createdAt.rawValue, createdBy: createdBy)
+    }
+}
+
+extension PlacedReplica: RootMapped {
+    init?(_ wire: WirePlacedReplica) {
+        guard let part = Part(rawValue: wire.part.rawValue), let phase = Phase(rawValue: wire.phase.rawValue) else {
+            return nil
+        }
+        self.init(
+            replica: ReplicaID(wire.replica), node: NodeID(wire.node), part: part, phase: phase,
+            isLeaving: wire.isLeaving, since: LogTime(wire.since))
+    }
+    var wire: WirePlacedReplica {
+        WirePlacedReplica(
+            replica: replica.rawValue, node: node.rawValue, part: WireReplicaPart(rawValue: part.rawValue),
+            phase: WireReplicaPhase(rawValue: phase.rawValue), isLeaving: isLeaving, since: since.rawValue)
+    }
+}
+
+extension GroupPlacement: RootRecord, RootMapped {
+    public static var table: RootTable { .placements }
+    public var rowKey: [UInt8] { Self.table.key(group.rawValue) }
+
+    init?(_ wire: WireGroupPlacement) {
+        guard let replicas = PlacedReplica.all(wire.replicas) else { return nil }
+        self.init(
+            group: GroupID(wire.group), replicas: replicas, replicaHighest: ReplicaID(wire.replicaHighest),
+            epoch: Epoch(wire.epoch), revision: Revision(wire.revision),
+            founders: wire.founders.map { Founder(replica: ReplicaID($0.replica), node: NodeID($0.node)) })
+    }
+    var wire: WireGroupPlacement {
+        WireGroupPlacement(
+            group: group.rawValue, replicas: replicas.map(\.wire), replicaHighest: replicaHighest.rawValue,
+            epoch: epoch.rawValue, revision: revision.rawValue,
+            founders: founders.map {
+                WireGroupPlacement.Founder(replica: $0.replica.rawValue, node: $0.node.rawValue)
+            })
+    }
+}
+
+extension Operator: RootRecord, RootMapped {
+    public static var table: RootTable { .operators }
+    public var rowKey: [UInt8] { Self.table.key(name) }
+
+    init?(_ wire: WireOperator) {
+        guard let role = Role(rawValue: wire.role.rawValue), let kind = Kind(rawValue: wire.kind.rawValue) else {
+            return nil
+        }
+        self.init(
+            name: wire.name, role: role, kind: kind, credential: wire.credential,
+            expiresAt: wire.expiresAt == 0 ? nil : LogTime(wire.expiresAt), createdAt: LogTime(wire.createdAt))
+    }
+    var wire: WireOperator {
+        WireOperator(
+            name: name, role: WireOperatorRole(rawValue: role.rawValue),
+            kind: WireCredentialKind(rawValue: kind.rawValue),
+            credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue)
+    }
+}
+
+extension BackupSchedule: RootRecord, RootMapped {
+    public static var table: RootTable { .backups }
+    public var rowKey: [UInt8] { Self.table.key(name) }
+
+    init?(_ wire: WireBackupSchedule) {
+        self.init(
+            name: wire.name, interval: wire.interval, keep: wire.keep, destination: wire.destination,
+            keyName: wire.keyName, finishedAt: LogTime(wire.finishedAt), succeededAt: LogTime(wire.succeededAt),
+            outcome: wire.outcome)
+    }
+    var wire: WireBackupSchedule {
+        WireBackupSchedule(
+            name: name, interval: interval, keep: keep, destination: destination, keyName: keyName,
+            finishedAt: finishedAt.rawValue, succeededAt: succeededAt.rawValue, outcome: outcome)
+    }
+}
+
+extension RecoveryRecord: RootRecord, RootMapped {
+    public static var table: RootTable { .recoveries }
+    public var rowKey: [UInt8] { Self.table.key(number) }
+
+    init?(_ wire: WireRecoveryRecord) {
+        self.init(
+            number: wire.number, group: GroupID(wire.group), epoch: Epoch(wire.epoch),
+            possibleLossAfter: LogIndex(wire.possibleLossAfter), at: LogTime(wire.at), by: wire.by, reason: wire.reason)
+    }
+    var wire: WireRecoveryRecord {
+        WireRecoveryRecord(
+            number: number, group: group.rawValue, epoch: epoch.rawValue, possibleLossAfter: possibleLossAfter.rawValue,
+            at: at.rawValue, by: by, reason: reason)
+    }
+}
+
+extension RootSettingValue: RootRecord, RootMapped {
+    public static var table: RootTable { .settings }
+    public var rowKey: [UInt8] { Self.table.key(UInt64(setting.rawValue)) }
+
+    init?(_ wire: WireRootSettingRow) {
+        guard let setting = RootSetting(rawValue: wire.setting) else { return nil }
+        self.init(setting, wire.value)
+    }
+    var wire: WireRootSettingRow { WireRootSettingRow(setting: setting.rawValue, value: value) }
+}
+
+extension RootCluster: RootRecord, RootMapped {
+    public static var table: RootTable { .cluster }
+    public static var onlyKey: [UInt8] { [table.kind] }
+    public var rowKey: [UInt8] { Self.onlyKey }
+
+    init?(_ wire: WireRootCluster) {
+        self.init(
+            id: wire.id, name: wire.name, level: wire.level, nodeHighest: NodeID(wire.nodeHighest),
+            groupHighest: wire.groupHighest, epoch: Epoch(wire.epoch), recoveries: wire.recoveries,
+            foundedAt: LogTime(wire.foundedAt))
+    }
+    var wire: WireRootCluster {
+        WireRootCluster(
+            id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
+            epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue)
+    }
+}

@@ -1,0 +1,291 @@
+public import ClusterBase
+
+/// Why the root did not carry out a command or a query. Nothing changed.
+public enum RootRefusal: Error, Hashable, Sendable {
+    /// What there is a bound on.
+    public enum Bound: UInt64, Hashable, Sendable {
+        case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes
+    }
+
+    /// What an input is.
+    public enum Field: UInt64, Hashable, Sendable {
+        case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
+            certificate
+        case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
+        case outcome, expiry
+    }
+
+    case malformed
+    case unknownVersion(UInt64)
+    case notFounded
+    case alreadyFounded
+    case invalid(Field)
+    case tooMany(Bound)
+    /// The request id was used for another command.
+    case requestReused
+
+    case nameTaken(String)
+    case unknownNode(NodeID)
+    case nodeRemoved(NodeID)
+    /// Name and key are a node's for ever.
+    case nodeMismatch(NodeID)
+    case lastNode
+    case holdsOnlyCopy(GroupID)
+    case unknownToken
+    case tokenExists
+    case tokenExpired(LogTime)
+    case tokenUsedUp
+    case tokenRevoked
+    case levelTooLow(needed: UInt32)
+
+    case unknownAuthority
+    case authorityExists
+    case authoritySigns
+    case authorityInUse(NodeID)
+
+    case unknownSpace(String)
+    case spaceExists(String)
+    case unknownGroup(GroupID)
+    case alreadyPlaced(GroupID)
+    case nodeNotUsable(NodeID)
+    case nodeHasReplica(NodeID)
+    case unknownReplica(ReplicaID)
+    case placementChanged(Revision)
+    case noVoterLeft
+    case epochOutdated(Epoch)
+
+    case settingOutOfRange(RootSetting)
+    case unknownOperator(String)
+    case operatorExists(String)
+    case credentialTaken(String)
+    case lastAdministrator
+    case levelNotNext(UInt32)
+    case levelNotUnderstood(NodeID)
+    case unknownBackup(String)
+}
+
+extension RootRefusal: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .malformed: "the bytes are no command; send one encoded as root.proto describes"
+        case .unknownVersion(let version):
+            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
+                + "\(Root.packVersion)"
+        case .notFounded: "there is no cluster here yet; run `muster init` on its first node"
+        case .alreadyFounded: "this cluster is founded already; use `muster join` to add a node to it"
+        case .invalid(let field): field.sentence
+        case .tooMany(let bound): bound.sentence
+        case .requestReused: "this request id was used for another command; draw a new one"
+        case .nameTaken(let name):
+            "a node named \(name) is in the cluster; choose another name, or remove that node first"
+        case .unknownNode(let node): "there is no node \(node); see `muster node list`"
+        case .nodeRemoved(let node):
+            "node \(node) was removed and can't come back; empty its data directory and join it as a new node"
+        case .nodeMismatch(let node):
+            "node \(node) has another name or key; start the agent with the data directory that it joined with"
+        case .lastNode: "this is the last active node; a cluster needs one"
+        case .holdsOnlyCopy(let group):
+            "the node holds the only copy of \(group == .root ? "the root group" : "group \(group)"); drain it first, or "
+                + "force the removal and lose that data"
+        case .unknownToken: "the token is not known here; create one with `muster token create`"
+        case .tokenExists: "a token with this secret exists; draw a new secret"
+        case .tokenExpired: "the token has expired; create a new one with `muster token create`"
+        case .tokenUsedUp: "the token was used as often as it may be; create a new one with `muster token create`"
+        case .tokenRevoked: "the token was revoked; create a new one with `muster token create`"
+        case .levelTooLow(let needed):
+            "the cluster uses feature level \(needed), which this program does not understand; install a newer one"
+        case .unknownAuthority: "no such authority is trusted here; see `muster cert list`"
+        case .authorityExists: "this authority is trusted already"
+        case .authoritySigns: "this authority signs new certificates; let another one sign first"
+        case .authorityInUse(let node):
+            "the certificate of node \(node) is signed by this authority; wait until the node has renewed it"
+        case .unknownSpace(let name): "there is no space \(name); see `muster space list`"
+        case .spaceExists(let name): "a space named \(name) is there already; choose another name"
+        case .unknownGroup(let group): "there is no group \(group)"
+        case .alreadyPlaced(let group): "group \(group) has replicas already"
+        case .nodeNotUsable(let node): "node \(node) takes no replicas: it is not active, or it is draining"
+        case .nodeHasReplica(let node): "node \(node) holds a replica of this group already; choose another node"
+        case .unknownReplica(let replica): "the group has no replica \(replica)"
+        case .placementChanged(let revision):
+            "the placement has changed at revision \(revision); read it again and plan anew"
+        case .noVoterLeft: "the group would be left without a voter; add one first"
+        case .epochOutdated(let epoch): "the group has gone on under epoch \(epoch)"
+        case .settingOutOfRange(let setting):
+            "\(setting.name) can't have this value; its standard is \(setting.standard)"
+        case .unknownOperator(let name): "there is no operator \(name)"
+        case .operatorExists(let name): "an operator named \(name) is there already; choose another name"
+        case .credentialTaken(let name): "this credential is \(name)'s; make a new one"
+        case .lastAdministrator: "this is the last administrator; add another one first"
+        case .levelNotNext(let level): "feature level \(level) is the one to finalize next"
+        case .levelNotUnderstood(let node): "node \(node) does not understand this feature level; upgrade it first"
+        case .unknownBackup(let name): "there is no backup schedule \(name)"
+        }
+    }
+}
+
+extension RootRefusal.Bound {
+    fileprivate var sentence: String {
+        switch self {
+        case .nodes: "the cluster has \(RootLimits.nodesMax) nodes, the most it may have; remove one first"
+        case .tokens: "there are \(RootLimits.tokensMax) tokens, the most there may be; let some expire first"
+        case .authorities:
+            "\(RootLimits.authoritiesMax) authorities are trusted, the most there may be; distrust one first"
+        case .spaces: "there are \(RootLimits.spacesMax) spaces, the most there may be; delete one first"
+        case .operators: "there are \(RootLimits.operatorsMax) operators, the most there may be; remove one first"
+        case .backups: "there are \(RootLimits.backupsMax) backup schedules, the most there may be; remove one first"
+        case .replicas: "a group has at most \(RootLimits.replicasPerGroupMax) replicas; let one leave first"
+        case .report: "a report names at most \(RootLimits.reportMax) replicas; send several"
+        case .requests:
+            "\(RootLimits.requestsMax) results are kept for repetitions, the most there may be; wait, or ask without a "
+                + "request id"
+        case .commandBytes: "a command has at most \(RootLimits.commandBytesMax) bytes"
+        }
+    }
+}
+
+extension RootRefusal.Field {
+    fileprivate var sentence: String {
+        switch self {
+        case .name:
+            "a name has 1 to \(RootLimits.nameBytesMax) lower-case letters, digits, dots and hyphens, and begins and ends "
+                + "with a letter or digit"
+        case .region, .zone, .rack, .note, .reason, .programVersion, .outcome, .by, .destination:
+            "\(words) has at most \(RootLimits.textBytesMax) bytes and no control characters"
+        case .peerAddress, .adminAddress:
+            "\(words) is host:port, at most \(RootLimits.addressBytesMax) bytes, with a port from 1 to 65535"
+        case .key, .hash, .fingerprint: "\(words) is a SHA-256 and has \(RootLimits.hashBytes) bytes"
+        case .certificate: "a certificate has 1 to \(RootLimits.certificateBytesMax) bytes"
+        case .lifetime: "a token lives from one minute to ten years"
+        case .uses: "a token is good for 1 to 10000 uses"
+        case .replicas: "a space has 1, 3 or 5 replicas"
+        case .nodes: "name 1 to \(RootLimits.replicasPerGroupMax) different nodes"
+        case .level: "a feature level is a number from 1 on"
+        case .interval: "a backup is made every minute at most and every year at least"
+        case .keep: "keep 1 to 10000 backups"
+        case .cluster: "a cluster's id has \(RootLimits.clusterBytes) bytes"
+        case .request: "a request id has \(RootLimits.requestBytes) bytes"
+        case .expiry: "this has expired, or lies more than ten years ahead"
+        }
+    }
+
+    private var words: String {
+        switch self {
+        case .region: "a region"
+        case .zone: "a zone"
+        case .rack: "a rack"
+        case .note: "a note"
+        case .reason: "a reason"
+        case .programVersion: "a program's version"
+        case .outcome: "an outcome"
+        case .by: "who asked"
+        case .destination: "a destination"
+        case .peerAddress: "the peer address"
+        case .adminAddress: "the admin address"
+        case .key: "a key's fingerprint"
+        case .hash: "a hash"
+        default: "a fingerprint"
+        }
+    }
+}
+
+extension RootRefusal {
+    /// As a code, a number and a text, for kept results and the wire. Codes are never given a new meaning.
+    var stored: (code: UInt32, number: UInt64, text: String) {
+        switch self {
+        case .malformed: (1, 0, "")
+        case .unknownVersion(let version): (2, version, "")
+        case .notFounded: (3, 0, "")
+        case .alreadyFounded: (4, 0, "")
+        case .invalid(let field): (5, field.rawValue, "")
+        case .tooMany(let bound): (6, bound.rawValue, "")
+        case .requestReused: (7, 0, "")
+        case .nameTaken(let name): (10, 0, name)
+        case .unknownNode(let node): (11, node.rawValue, "")
+        case .nodeRemoved(let node): (12, node.rawValue, "")
+        case .nodeMismatch(let node): (13, node.rawValue, "")
+        case .lastNode: (14, 0, "")
+        case .holdsOnlyCopy(let group): (15, group.rawValue, "")
+        case .unknownToken: (16, 0, "")
+        case .tokenExists: (17, 0, "")
+        case .tokenExpired(let time): (18, time.rawValue, "")
+        case .tokenUsedUp: (19, 0, "")
+        case .tokenRevoked: (20, 0, "")
+        case .levelTooLow(let needed): (21, UInt64(needed), "")
+        case .unknownAuthority: (30, 0, "")
+        case .authorityExists: (31, 0, "")
+        case .authoritySigns: (32, 0, "")
+        case .authorityInUse(let node): (33, node.rawValue, "")
+        case .unknownSpace(let name): (40, 0, name)
+        case .spaceExists(let name): (41, 0, name)
+        case .unknownGroup(let group): (42, group.rawValue, "")
+        case .alreadyPlaced(let group): (43, group.rawValue, "")
+        case .nodeNotUsable(let node): (44, node.rawValue, "")
+        case .nodeHasReplica(let node): (45, node.rawValue, "")
+        case .unknownReplica(let replica): (46, replica.rawValue, "")
+        case .placementChanged(let revision): (47, revision.rawValue, "")
+        case .noVoterLeft: (48, 0, "")
+        case .epochOutdated(let epoch): (49, epoch.rawValue, "")
+        case .settingOutOfRange(let setting): (50, UInt64(setting.rawValue), "")
+        case .unknownOperator(let name): (51, 0, name)
+        case .operatorExists(let name): (52, 0, name)
+        case .credentialTaken(let name): (53, 0, name)
+        case .lastAdministrator: (54, 0, "")
+        case .levelNotNext(let level): (55, UInt64(level), "")
+        case .levelNotUnderstood(let node): (56, node.rawValue, "")
+        case .unknownBackup(let name): (57, 0, name)
+        }
+    }
+
+    init?(code: UInt32, number: UInt64, text: String) {
+        switch code {
+        case 1: self = .malformed
+        case 2: self = .unknownVersion(number)
+        case 3: self = .notFounded
+        case 4: self = .alreadyFounded
+        case 5:
+            guard let field = Field(rawValue: number) else { return nil }
+            self = .invalid(field)
+        case 6:
+            guard let bound = Bound(rawValue: number) else { return nil }
+            self = .tooMany(bound)
+        case 7: self = .requestReused
+        case 10: self = .nameTaken(text)
+        case 11: self = .unknownNode(NodeID(number))
+        case 12: self = .nodeRemoved(NodeID(number))
+        case 13: self = .nodeMismatch(NodeID(number))
+        case 14: self = .lastNode
+        case 15: self = .holdsOnlyCopy(GroupID(number))
+        case 16: self = .unknownToken
+        case 17: self = .tokenExists
+        case 18: self = .tokenExpired(LogTime(number))
+        case 19: self = .tokenUsedUp
+        case 20: self = .tokenRevoked
+        case 21: self = .levelTooLow(needed: UInt32(truncatingIfNeeded: number))
+        case 30: self = .unknownAuthority
+        case 31: self = .authorityExists
+        case 32: self = .authoritySigns
+        case 33: self = .authorityInUse(NodeID(number))
+        case 40: self = .unknownSpace(text)
+        case 41: self = .spaceExists(text)
+        case 42: self = .unknownGroup(GroupID(number))
+        case 43: self = .alreadyPlaced(GroupID(number))
+        case 44: self = .nodeNotUsable(NodeID(number))
+        case 45: self = .nodeHasReplica(NodeID(number))
+        case 46: self = .unknownReplica(ReplicaID(number))
+        case 47: self = .placementChanged(Revision(number))
+        case 48: self = .noVoterLeft
+        case 49: self = .epochOutdated(Epoch(number))
+        case 50:
+            guard let setting = RootSetting(rawValue: UInt32(truncatingIfNeeded: number)) else { return nil }
+            self = .settingOutOfRange(setting)
+        case 51: self = .unknownOperator(text)
+        case 52: self = .operatorExists(text)
+        case 53: self = .credentialTaken(text)
+        case 54: self = .lastAdministrator
+        case 55: self = .levelNotNext(UInt32(truncatingIfNeeded: number))
+        case 56: self = .levelNotUnderstood(NodeID(number))
+        case 57: self = .unknownBackup(text)
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,148 @@
+import ClusterBase
+
+// Authorities, operators, settings, feature levels and backups.
+
+extension RootStep {
+    // MARK: Authorities
+
+    mutating func trust(
+        _ fingerprint: [UInt8], _ certificate: [UInt8]
+    ) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isHash(fingerprint) { return .refused(.invalid(.fingerprint)) }
+        if !RootCheck.isCertificate(certificate) { return .refused(.invalid(.certificate)) }
+        let trusted = try all(Authority.self)
+        if trusted.contains(where: { $0.fingerprint == fingerprint }) { return .refused(.authorityExists) }
+        if trusted.count >= RootLimits.authoritiesMax { return .refused(.tooMany(.authorities)) }
+        put(Authority(fingerprint: fingerprint, certificate: certificate, signs: false, since: time))
+        return .done
+    }
+
+    mutating func sign(with fingerprint: [UInt8]) throws(StoreError) -> RootResult.Outcome {
+        let trusted = try all(Authority.self)
+        guard trusted.contains(where: { $0.fingerprint == fingerprint }) else { return .refused(.unknownAuthority) }
+        for var authority in trusted where authority.signs != (authority.fingerprint == fingerprint) {
+            authority.signs.toggle()
+            authority.since = time
+            put(authority)
+        }
+        return .done
+    }
+
+    mutating func distrust(_ fingerprint: [UInt8]) throws(StoreError) -> RootResult.Outcome {
+        guard let authority = try access.record(Authority.self, RootTable.authorities.key(fingerprint)) else {
+            return .refused(.unknownAuthority)
+        }
+        if authority.signs { return .refused(.authoritySigns) }
+        for node in try all(RootNode.self) where node.state != .removed {
+            if node.certificate?.issuer == fingerprint { return .refused(.authorityInUse(node.id)) }
+        }
+        delete(authority)
+        return .done
+    }
+
+    // MARK: Operators
+
+    mutating func add(_ added: Operator) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isName(added.name) { return .refused(.invalid(.name)) }
+        if !RootCheck.isHash(added.credential) { return .refused(.invalid(.hash)) }
+        if let end = added.expiresAt, end <= time || end > time.advanced(by: RootLimits.lifetimeMax) {
+            return .refused(.invalid(.expiry))
+        }
+        if try access.record(Operator.self, added.rowKey) != nil { return .refused(.operatorExists(added.name)) }
+        if let owner = try access.value(for: RootKey.credential(added.credential)) {
+            return .refused(.credentialTaken(String(decoding: owner, as: UTF8.self)))
+        }
+        if summary.operators >= RootLimits.operatorsMax { return .refused(.tooMany(.operators)) }
+        var kept = added
+        kept.createdAt = time
+        put(kept)
+        access.put(RootKey.credential(added.credential), Array(added.name.utf8))
+        summary.operators += 1
+        return .done
+    }
+
+    mutating func removeOperator(_ name: String) throws(StoreError) -> RootResult.Outcome {
+        let known = try all(Operator.self)
+        guard let gone = known.first(where: { $0.name == name }) else { return .refused(.unknownOperator(name)) }
+        // One who expires is no one to count on.
+        let isLast = !known.contains { $0.name != name && $0.role == .administrator && $0.expiresAt == nil }
+        if gone.role == .administrator && isLast { return .refused(.lastAdministrator) }
+        delete(gone)
+        access.delete(RootKey.credential(gone.credential))
+        summary.operators -= 1
+        return .done
+    }
+
+    // MARK: Settings and levels
+
+    mutating func change(_ setting: RootSetting, _ value: UInt64) -> RootResult.Outcome {
+        if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
+        if settings[setting] == value { return .done }
+        settings[setting] = value
+        let row = RootSettingValue(setting, value)
+        if value == setting.standard { delete(row) } else { put(row) }
+        return .done
+    }
+
+    mutating func finalize(
+        _ level: UInt32, _ cluster: inout RootCluster
+    ) throws(StoreError) -> RootResult.Outcome {
+        if level == cluster.level { return .done }
+        // One by one, so that each level's own step from the one before has been tried.
+        guard cluster.level < .max, level == cluster.level + 1 else {
+            return .refused(.levelNotNext(cluster.level + 1))
+        }
+        for node in try all(RootNode.self) where node.state != .removed && node.about.level < level {
+            return .refused(.levelNotUnderstood(node.id))
+        }
+        cluster.level = level
+        put(cluster)
+        return .done
+    }
+
+    // MARK: Backups
+
+    mutating func set(_ schedule: BackupSchedule) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isName(schedule.name) { return .refused(.invalid(.name)) }
+        if !(60_000...365 * 24 * 3_600_000).contains(schedule.interval) { return .refused(.invalid(.interval)) }
+        if !(1...10_000).contains(schedule.keep) { return .refused(.invalid(.keep)) }
+        if schedule.destination.isEmpty || !RootCheck.isText(schedule.destination) {
+            return .refused(.invalid(.destination))
+        }
+        if !RootCheck.isText(schedule.keyName) { return .refused(.invalid(.note)) }
+        var kept = schedule
+        let known = try access.record(BackupSchedule.self, schedule.rowKey)
+        if known == nil {
+            if summary.backups >= RootLimits.backupsMax { return .refused(.tooMany(.backups)) }
+            summary.backups += 1
+        }
+        kept.finishedAt = known?.finishedAt ?? .zero
+        kept.succeededAt = known?.succeededAt ?? .zero
+        kept.outcome = known?.outcome ?? ""
+        put(kept)
+        return .done
+    }
+
+    mutating func removeBackup(_ name: String) throws(StoreError) -> RootResult.Outcome {
+        guard let known = try access.record(BackupSchedule.self, RootTable.backups.key(name)) else {
+            return .refused(.unknownBackup(name))
+        }
+        delete(known)
+        summary.backups -= 1
+        return .done
+    }
+
+    mutating func noteBackup(
+        _ name: String, _ succeeded: Bool, _ outcome: String
+    ) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isText(outcome) { return .refused(.invalid(.outcome)) }
+        guard var known = try access.record(BackupSchedule.self, RootTable.backups.key(name)) else {
+            return .refused(.unknownBackup(name))
+        }
+        known.finishedAt = time
+        if succeeded { known.succeededAt = time }
+        known.outcome = outcome
+        put(known)
+        return .done
+    }
+}

@@ -1,0 +1,286 @@
+internal import ClusterBase
+internal import RaftCore
+internal import Reactor
+internal import Schema
+internal import SecureChannel
+internal import TLSSession
+
+// How two nodes begin to talk, and which of several connections counts.
+//
+// A hello and its answer carry the speaker's `sequence`, which counts everything that it has said about its connections.
+// The listener of a hello decides, in this order:
+//
+//   1. Somebody else is meant, or the speaker is not who it says: refused.
+//   2. The listener holds a connection and knows a later word of the speaker than this hello: it is an old one that was
+//      under way while the connection was made. Refused; the connection stands.
+//   3. The listener has said hello itself, has no answer yet, and has the lower id: refused, its own will do, unless the
+//      speaker's process is a new one. With the higher id it gives its own up.
+//   4. Otherwise the new connection is the one. The speaker would not have said hello if it still had another.
+//
+// Both nodes see the same words, so at most one of two connections that cross survives, and whatever is refused or lost
+// is dialled again.
+extension PeerNetwork {
+    func makeConnection(
+        isDialed: Bool, lane: PeerLane, node: NodeID?, _ address: SocketAddress
+    ) -> PeerConnection {
+        serialLast += 1
+        return PeerConnection(
+            self, serial: serialLast, isDialed: isDialed, lane: lane, node: node, address: address)
+    }
+
+    func accepted(_ socket: consuming Socket, _ from: SocketAddress) {
+        // A stranger that stays silent leaves after `helloTimeout`, and makes room for the next.
+        guard strangers.count < settings.strangersMax else {
+            counters.refusedFull += 1
+            return
+        }
+        let connection = makeConnection(isDialed: false, lane: .unspecified, node: nil, from)
+        do {
+            try connection.start(socket, serverContext)
+            strangers.append(connection)
+        } catch {
+            connection.end()
+            counters.refusedTLS += 1
+            delegate?.noted(.refused(from, nil, "\(error)"))
+        }
+    }
+
+    // MARK: This node speaks first
+
+    /// Whether the node that was reached is the one that was meant, and still a member. Otherwise the connection ends.
+    func mayGreet(_ connection: PeerConnection) -> Bool {
+        guard let node = connection.node, let why = objection(to: node, connection) else { return true }
+        connection.endSoon(why)
+        return false
+    }
+
+    /// Why the certificate of a connection does not speak for the node.
+    private func objection(to node: NodeID, _ connection: PeerConnection) -> String? {
+        guard let certificate = connection.certificate else {
+            counters.refusedIdentity += 1
+            return "it shows no certificate"
+        }
+        guard certificate.identity == .node(cluster: settings.cluster, node: node) else {
+            counters.refusedIdentity += 1
+            let names = certificate.uris.isEmpty ? "nobody" : certificate.uris.joined(separator: " and ")
+            return "its certificate names \(names) and not node \(node) of cluster \(settings.cluster)"
+        }
+        if case .refuse(let reason) = judge(node, certificate) {
+            counters.refusedMembership += 1
+            return reason
+        }
+        return nil
+    }
+
+    func hello(_ connection: PeerConnection) -> PeerHello {
+        sequenceLast += 1
+        return PeerHello(
+            version: FrameCoder.helloVersion, cluster: settings.cluster, node: settings.node.rawValue,
+            incarnation: settings.incarnation.rawValue, to: connection.node?.rawValue ?? 0, lane: connection.lane,
+            framesOldest: 1, framesNewest: FrameCoder.frameVersion, featureLevel: settings.featureLevel,
+            sequence: sequenceLast, codecs: codec == nil ? 0 : 1)
+    }
+
+    /// The other side's answer to this node's hello.
+    func take(_ answer: PeerHelloAnswer, _ connection: PeerConnection) {
+        guard let node = connection.node else { return }
+        if answer.refusal != .unspecified {
+            if answer.refusal == .collision || answer.refusal == .superseded { counters.collisions += 1 }
+            connection.endReason = answer.reason.isEmpty ? "it gives no reason" : answer.reason
+            connection.wasRefused = answer.refusal
+            return connection.endSoon(connection.endReason ?? "")
+        }
+        guard answer.node == node.rawValue, answer.frames >= 1, answer.frames <= FrameCoder.frameVersion else {
+            counters.garbageForeign += 1
+            return connection.endSoon("its welcome is of node \(answer.node) with frames of version \(answer.frames)")
+        }
+        let peer = record(of: node)
+        connection.incarnation = Incarnation(answer.incarnation)
+        connection.peerSequence = answer.sequence
+        connection.isCompressing = answer.codecs & 1 != 0
+        connection.facts = LinkFacts(
+            incarnation: connection.incarnation, featureLevel: answer.featureLevel, frames: answer.frames,
+            isDialed: true, address: connection.address)
+        connection.raise()
+        if connection.lane == .bulk {
+            bulkUp(peer)
+        } else {
+            raise(connection, peer)
+        }
+    }
+
+    // MARK: The other side speaks first
+
+    func take(_ hello: PeerHello, _ connection: PeerConnection) {
+        let node = NodeID(hello.node)
+        connection.node = node
+        connection.lane = hello.lane
+        connection.incarnation = Incarnation(hello.incarnation)
+        connection.peerSequence = hello.sequence
+        connection.isCompressing = hello.codecs & 1 != 0
+        if let (refusal, reason) = refusal(of: hello, node, connection) {
+            if refusal == .collision || refusal == .superseded {
+                counters.collisions += 1
+            } else {
+                delegate?.noted(.refused(connection.address, node, reason))
+            }
+            connection.say(.helloAnswer, answer(refusal, reason, frames: 0))
+            return connection.leave(reason)
+        }
+        // One that is refused stays a stranger until it is gone.
+        strangers.removeAll { $0 === connection }
+        let frames = min(hello.framesNewest, FrameCoder.frameVersion)
+        connection.facts = LinkFacts(
+            incarnation: connection.incarnation, featureLevel: hello.featureLevel, frames: frames, isDialed: false,
+            address: connection.address)
+        connection.say(.helloAnswer, answer(.unspecified, "", frames: frames))
+        connection.raise()
+        let peer = record(of: node)
+        if connection.lane == .bulk {
+            connection.becomeBulk()
+            peer.bulkIn?.end()
+            peer.bulkIn = connection
+        } else {
+            peer.cancelDial()
+            raise(connection, peer)
+        }
+    }
+
+    private func answer(_ refusal: PeerHelloAnswer.Refusal, _ reason: String, frames: UInt32) -> PeerHelloAnswer {
+        sequenceLast += 1
+        return PeerHelloAnswer(
+            version: FrameCoder.helloVersion, node: settings.node.rawValue,
+            incarnation: settings.incarnation.rawValue, frames: frames, featureLevel: settings.featureLevel,
+            sequence: sequenceLast, refusal: refusal, reason: reason, codecs: codec == nil ? 0 : 1)
+    }
+
+    private func refusal(
+        of hello: PeerHello, _ node: NodeID, _ connection: PeerConnection
+    ) -> (PeerHelloAnswer.Refusal, String)? {
+        guard hello.version >= 1, hello.framesOldest <= FrameCoder.frameVersion, hello.framesNewest >= 1 else {
+            counters.refusedVersion += 1
+            return (
+                .version,
+                "frames of version \(hello.framesOldest) to \(hello.framesNewest) are not those of this program, "
+                    + "1 to \(FrameCoder.frameVersion); upgrade the older one first"
+            )
+        }
+        guard hello.cluster == settings.cluster else {
+            counters.refusedCluster += 1
+            return (.cluster, "this is a node of cluster \(settings.cluster), and not of the one that was meant")
+        }
+        guard hello.to == settings.node.rawValue, node != settings.node else {
+            counters.refusedIdentity += 1
+            return (.address, "this is node \(settings.node); correct the address of node \(hello.to)")
+        }
+        if let why = objection(to: node, connection) { return (.identity, why) }
+        guard hello.lane == .control || hello.lane == .bulk else {
+            counters.refusedVersion += 1
+            return (.version, "connections of kind \(hello.lane.rawValue) are not known to this program")
+        }
+        if hello.lane == .bulk { return nil }
+        return collision(of: hello, node)
+    }
+
+    private func collision(of hello: PeerHello, _ node: NodeID) -> (PeerHelloAnswer.Refusal, String)? {
+        guard let peer = known(node) else { return nil }
+        if let current = peer.control {
+            let theirs = (hello.incarnation, hello.sequence)
+            if theirs <= (current.incarnation.rawValue, current.peerSequence) {
+                return (.superseded, "a later connection stands")
+            }
+        }
+        let isSameProcess = peer.control.map { $0.incarnation.rawValue == hello.incarnation } ?? true
+        if let own = peer.greeting, own.state == .awaitsAnswer, settings.node < node, isSameProcess {
+            return (.collision, "this node's own connection is under way")
+        }
+        return nil
+    }
+
+    // MARK: Links
+
+    /// The connection is the node's one control connection from now on.
+    private func raise(_ connection: PeerConnection, _ peer: PeerRecord) {
+        if let former = peer.control {
+            counters.linksReplaced += 1
+            failRequests(peer)
+            peer.retired?.end()
+            peer.retired = nil
+            if former.incarnation == connection.incarnation {
+                // What is under way on it still counts. The node that dialled ends it, so that it never sees the old one
+                // end before the new one stands.
+                peer.retired = former
+                if connection.isDialed { former.leave("a newer connection stands") } else { former.retire() }
+            } else {
+                former.end()
+                delegate?.linkBroken(peer.node, .closed)
+            }
+        }
+        guard let facts = connection.facts else { return }
+        counters.linksMade += 1
+        peer.linked(connection)
+        delegate?.linkUp(peer.node, facts)
+        delegate?.noted(.linkUp(peer.node, facts))
+    }
+
+    /// What came over the connection is no correct node's.
+    func damaged(_ connection: PeerConnection, _ damage: FrameDamage) {
+        switch damage {
+        case .checksum: counters.garbageChecksum += 1
+        case .oversize: counters.garbageOversize += 1
+        case .undecodable: counters.garbageUndecodable += 1
+        case .foreign: counters.garbageForeign += 1
+        }
+        if let node = connection.node {
+            delegate?.noted(.garbage(node, damage.sentence))
+        } else {
+            delegate?.noted(.refused(connection.address, nil, damage.sentence))
+        }
+        let was = connection.state
+        connection.endReason = damage.sentence
+        connection.isHostile = true
+        connection.end()
+        ended(connection, was, .finished)
+    }
+
+    /// A connection is over, by itself or by `endSoon`; `was` is what it was before.
+    func ended(_ connection: PeerConnection, _ was: PeerConnection.State, _ reason: CloseReason) {
+        strangers.removeAll { $0 === connection }
+        let why = connection.endReason ?? reason.description
+        guard let node = connection.node, let peer = known(node) else {
+            if case .insecure = reason { counters.refusedTLS += 1 }
+            if was == .shaking, case .insecure(let failure) = reason {
+                delegate?.noted(.refused(connection.address, nil, failure.message))
+            }
+            return
+        }
+        if peer.control === connection {
+            counters.linksEnded += 1
+            failRequests(peer)
+            peer.unlinked(connection, why, isHostile: connection.isHostile)
+            delegate?.linkBroken(node, .closed)
+            delegate?.noted(.linkEnded(node, why))
+        } else if peer.greeting === connection {
+            let isSoft = connection.wasRefused == .collision || connection.wasRefused == .superseded
+            if connection.wasRefused != nil && !isSoft { delegate?.noted(.refusedByPeer(node, why)) }
+            if case .insecure = reason { counters.refusedTLS += 1 }
+            peer.failed(why, isRefused: false, isHostile: connection.isUnwelcome(reason) && !isSoft)
+        } else if peer.bulkOut === connection {
+            bulkEnded(peer, why)
+        } else if peer.bulkIn === connection {
+            peer.bulkIn = nil
+        } else if peer.retired === connection {
+            peer.retired = nil
+        }
+        dropEmptyRecords()
+    }
+}
+
+extension PeerConnection {
+    /// Whether trying again at once would end the same way.
+    func isUnwelcome(_ reason: CloseReason) -> Bool {
+        if isHostile || endReason != nil { return true }
+        if case .insecure = reason { return true }
+        return false
+    }
+}

@@ -1,0 +1,157 @@
+import ClusterBase
+import Controllers
+public import FleetModel
+import NodePorts
+import RaftCore
+
+// The controllers, on the node that is to run them.
+
+extension NodeEngine {
+    /// The root's state as this node knows it; empty while it does not follow it.
+    public var root: RootView { steward.view }
+
+    func tendCluster(_ now: Instant) {
+        guard settings.runsControllers else { return }
+        if now >= steward.followAt && !steward.isAsking {
+            steward.isAsking = true
+            steward.followAt = now + settings.rootFollowInterval
+            ask(.query(.root, .root(steward.view.nextQuery)), .follow, now)
+        }
+        if now >= steward.planAt {
+            steward.planAt = now + settings.controllerIdleInterval
+            tendReplicas(now)
+            tendRoles(now)
+            tendGroups(now)
+        }
+    }
+
+    /// When `tendCluster` has something to do.
+    var stewardDeadline: Instant {
+        guard settings.runsControllers else { return Instant(nanoseconds: .max) }
+        return steward.isAsking ? steward.planAt : min(steward.planAt, steward.followAt)
+    }
+
+    private func again(_ now: Instant) {
+        steward.planAt = min(steward.planAt, now + settings.controllerInterval)
+    }
+
+    // MARK: Asking the root
+
+    private func ask(_ request: ClientRequest, _ task: StewardTask, _ now: Instant) {
+        let ticket = forwards.ticket(for: .steward(task))
+        if isAnsweredHere(request) {
+            take(request, ticket, now)
+        } else if settings.forwardsRequests {
+            forward(request, ticket, now)
+        } else {
+            answer(ticket, .refused(.unavailable))
+        }
+    }
+
+    private func ask(_ operation: RootCommand.Operation, _ now: Instant) {
+        steward.commandsUnderWay += 1
+        ask(.command(.root, RootCommand(by: "controller", operation).encoded()), .command, now)
+    }
+
+    /// May be in the midst of a replica's step: it only notes.
+    func tended(_ task: StewardTask, _ answer: ClientAnswer, _ now: Instant) {
+        switch task {
+        case .command:
+            steward.commandsUnderWay -= 1
+            // What came of it shows in the view.
+            steward.followAt = min(steward.followAt, now)
+            again(now)
+        case .follow:
+            steward.isAsking = false
+            guard case .read(.root(let news)) = answer else { return }
+            let isNew = steward.view.take(news)
+            if isNew {
+                // A root that is not founded yet knows of no place, and must be found again.
+                let directory = steward.view.directory
+                if !directory.nodes(of: .root).isEmpty { forwards.directory = directory }
+                steward.planAt = now
+                ports.report(.rootChanged(steward.view.through ?? .zero))
+            }
+            if (steward.view.through ?? .zero) < news.index { steward.followAt = now }
+        }
+    }
+
+    // MARK: Controllers
+
+    private func tendReplicas(_ now: Instant) {
+        var held = replicas.map { HeldReplica($0.group, $0.raft.peer.replica) }
+        held += creations.map { HeldReplica($0.group, $0.replica) }
+        let duty = Assignments.plan(steward.view, node: node, held: held)
+        for gone in duty.destructions { destroyReplica(gone.group) }
+        for creation in duty.creations {
+            createReplica(
+                creation.held.group, creation.held.replica, creation.members ?? Configuration(members: []), now)
+        }
+        if !duty.creations.isEmpty || !duty.destructions.isEmpty { again(now) }
+        if steward.commandsUnderWay == 0 {
+            for report in duty.reports { ask(report, now) }
+        }
+    }
+
+    private func tendRoles(_ now: Instant) {
+        guard let i = position(of: .root), replicas[i].raft.hasCommittedInTerm else {
+            steward.leadsRootSince = nil
+            return
+        }
+        let since = steward.leadsRootSince ?? now
+        steward.leadsRootSince = since
+        if steward.commandsUnderWay > 0 { return again(now) }
+        let facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
+        let watch = NodeWatch(own: node, watchingSince: since, facts: facts, gap: settings.contactGap)
+        let commands = RoleKeeper.plan(steward.view, watch, now: now)
+        for command in commands { ask(command, now) }
+        let isMoving = steward.view.placements.contains { $0.replicas.contains { $0.isLeaving || $0.phase == .wanted } }
+        if isMoving { again(now) }
+        // Waiting for a replica is measured in the root's time, which goes on only with commands.
+        if isMoving && commands.isEmpty && now - steward.timeNotedAt >= settings.rootTimeInterval {
+            steward.timeNotedAt = now
+            ask(.noteTime, now)
+        }
+    }
+
+    private func tendGroups(_ now: Instant) {
+        steward.lead(replicas.filter { $0.raft.isLeader }.map(\.group))
+        for k in steward.kept.indices {
+            let kept = steward.kept[k]
+            guard let i = position(of: kept.group), let placement = steward.view.placement(kept.group) else { continue }
+            let configuration = replicas[i].raft.configurationIndex
+            if let settled = kept.settled, settled == (placement.revision, configuration) { continue }
+            let standing = standing(i)
+            let actions = steward.plan(k, placement, standing, now: now)
+            let isPlaced = standing.isSettled && actions.isEmpty && isAtHome(placement, standing.configuration)
+            steward.settle(k, placement.revision, configuration, isSettled: isPlaced)
+            if !isPlaced { again(now) }
+            for action in actions { carryOut(action, kept.group, now) }
+        }
+        results.removeAll(keepingCapacity: true)
+    }
+
+    private func standing(_ i: Int) -> GroupStanding { NodeEngine.standing(of: &replicas[i]) }
+
+    /// In place: a copy of a replica would cost a retain for every reference in it.
+    private static func standing(of replica: inout Replica) -> GroupStanding { GroupStanding(replica.raft) }
+
+    /// Whether the configuration is what the placement asks for.
+    private func isAtHome(_ placement: GroupPlacement, _ configuration: Configuration) -> Bool {
+        placement.replicas.count == configuration.members.count
+            && placement.replicas.allSatisfy { placed in
+                let role: Role = placed.part == .voter ? .voter : .learner
+                return !placed.isLeaving && configuration.member(placed.replica)?.role == role
+            }
+    }
+
+    private func carryOut(_ action: GroupAction, _ group: GroupID, _ now: Instant) {
+        guard let i = position(of: group) else { return }
+        switch action {
+        case .change(let steps): step(i, .changeMembership(steps), now)
+        case .transferLeadership(let heir): step(i, .transferLeadership(to: heir), now)
+        case .report(let command):
+            if steward.commandsUnderWay == 0 { ask(command, now) }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import RaftCore
+
+/// What a node does for its cluster beside running its groups: follows the root, and runs the controllers that are its to
+/// run.
+///
+///     root's state ─▶ view ─▶ Assignments              ─▶ replicas made and ended here, reports to the root
+///                        ├──▶ GroupKeeper, per group led ─▶ changes of its configuration
+///                        └──▶ RoleKeeper, where the root is led ─▶ commands for the root
+struct Steward {
+    /// One group that is led here.
+    struct Kept {
+        var group: GroupID
+        var keeper = GroupKeeper()
+        /// The placement and the configuration that nothing was left to do for.
+        var settled: (placement: Revision, configuration: LogIndex)?
+    }
+
+    var view = RootView()
+    /// Ascending by group.
+    private(set) var kept: [Kept] = []
+    var isAsking = false
+    var commandsUnderWay = 0
+    var followAt: Instant
+    var planAt: Instant
+    /// Since when this node leads the root: what was silent before is not held against anyone.
+    var leadsRootSince: Instant?
+    var timeNotedAt: Instant
+
+    init(now: Instant) {
+        followAt = now
+        planAt = now
+        timeNotedAt = now
+    }
+
+    /// Keeps what is known of groups still led, and forgets the others.
+    mutating func lead(_ groups: [GroupID]) {
+        var next: [Kept] = []
+        next.reserveCapacity(groups.count)
+        var old = kept[...]
+        for group in groups {
+            while let first = old.first, first.group < group { old.removeFirst() }
+            if let first = old.first, first.group == group {
+                next.append(first)
+            } else {
+                next.append(Kept(group: group))
+            }
+        }
+        kept = next
+    }
+
+    mutating func plan(
+        _ i: Int, _ placement: GroupPlacement, _ standing: GroupStanding, now: Instant
+    ) -> [GroupAction] {
+        kept[i].keeper.plan(placement, standing, view, now: now)
+    }
+
+    mutating func settle(_ i: Int, _ placement: Revision, _ configuration: LogIndex, isSettled: Bool) {
+        kept[i].settled = isSettled ? (placement, configuration) : nil
+    }
+}
+
+/// What a ticket of the steward's is for.
+enum StewardTask {
+    case follow
+    case command
+}

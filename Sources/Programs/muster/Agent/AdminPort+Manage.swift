@@ -1,0 +1,431 @@
+import AdminAPI
+import AdminHTTP
+import AgentConfig
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import Reactor
+import StoreLayout
+import TLSSession
+
+// Nodes, tokens, spaces, certificates: what is asked of the root.
+
+extension AdminPort {
+    func manage(_ call: AdminCall, _ principal: Principal, _ ticket: Ticket) {
+        let asker = Asker(
+            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket)
+        switch call.request {
+        case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
+        case .space(let name):
+            refresh(ticket) { [self] in
+                agent.view.space(name).map { AdminResponse(info($0)) } ?? AdminResponse(Problem.noSpace(name))
+            }
+        case .createSpace(let wanted): create(wanted, asker)
+        case .deleteSpace(let name): change(.deleteSpace(name: name), asker, "the space \(name) is deleted")
+        case .moveSpace(let name, let move): self.move(name, move, asker)
+        case .status: refresh(ticket) { [self] in AdminResponse(agent.status) }
+        case .nodes:
+            refresh(ticket) { [self] in
+                AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
+            }
+        case .node(let name):
+            withNode(name, ticket) { [self] node in answer(ticket, AdminResponse(agent.info(node))) }
+        case .removeNode(let name, let isForced):
+            withNode(name, ticket) { [self] node in
+                change(.removeNode(node.id, isForced: isForced), asker, "node \(name) is removed")
+            }
+        case .promoteNode(let name): arrange(name, .preferred, asker, "node \(name) votes when it can")
+        case .demoteNode(let name): arrange(name, .never, asker, "node \(name) votes no more when another can")
+        case .join(let wanted): join(wanted, ticket)
+        case .tokens: listTokens(ticket)
+        case .createToken(let wanted): createToken(wanted, asker)
+        case .revokeToken(let id): revokeToken(id, asker)
+        case .transferLeadership(let wanted): transfer(wanted, ticket)
+        case .certificates: refresh(ticket) { [self] in AdminResponse(Listing(agent.certificates)) }
+        case .rotateCertificates(let wanted): rotate(wanted, asker)
+        case .renewCertificate(let wanted): renew(wanted, principal, ticket)
+        case .upgrade: refresh(ticket) { [self] in AdminResponse(Listing(agent.gates)) }
+        case .finalizeUpgrade: change(.finalizeLevel(Agent.level), asker, "feature level \(Agent.level) is open")
+        case .recover(let wanted): recover(wanted, asker)
+        case .backup, .backupSchedule, .setBackupSchedule:
+            answer(ticket, AdminResponse(Problem(.notImplemented, "this version makes no backups yet")))
+        case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
+            preconditionFailure("\(call.request.operation) is answered elsewhere")
+        }
+    }
+
+    /// Who asked, for the records and for the answer.
+    struct Asker {
+        var name: String
+        var request: [UInt8]?
+        var ticket: Ticket
+    }
+
+    private static func requestID(_ key: IdempotencyKey) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendBigEndian(key.client.rawValue)
+        bytes.appendBigEndian(key.sequence)
+        return bytes
+    }
+
+    private func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
+        answer(ticket, AdminResponse(Problem(kind, detail)))
+    }
+
+    /// Answers from the root's state as it is now, and not as this node happened to know it.
+    private func refresh(_ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
+        agent.refreshView { [self] problem in answer(ticket, problem.map { AdminResponse($0) } ?? make()) }
+    }
+
+    private func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {
+        agent.change(operation, request: asker.request, by: asker.name) { [self] result in
+            switch result {
+            case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done)) }
+            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            }
+        }
+    }
+
+    private func withNode(_ name: String, _ ticket: Ticket, _ body: @escaping (RootNode) -> Void) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(ticket, AdminResponse(problem)) }
+            let byNumber = UInt64(name).flatMap { number in agent.view.node(NodeID(number)) }
+            guard let node = agent.view.node(named: name) ?? byNumber, node.state != .removed else {
+                return fail(ticket, .notFound, "there is no node \(name); see `muster node list`")
+            }
+            body(node)
+        }
+    }
+
+    private func arrange(_ name: String, _ wish: RootNode.VotingWish, _ asker: Asker, _ done: String) {
+        withNode(name, asker.ticket) { [self] node in
+            change(.arrangeNode(node.id, voting: wish, isDraining: node.isDraining), asker, done)
+        }
+    }
+
+    // MARK: Spaces
+
+    private func info(_ space: RootSpace) -> SpaceInfo {
+        let placement = agent.view.placement(space.group)
+        let placed = placement?.replicas.filter { !$0.isLeaving } ?? []
+        let leader = agent.engine.inspect(space.group) { raft, _ in raft.leader }
+        let isReady = placed.count { $0.phase == .made } > placed.count / 2
+        let isMoving = placement?.replicas.contains { $0.isLeaving } ?? false
+        return SpaceInfo(
+            name: space.name, group: space.group.rawValue, nodes: placed.map { agent.name(of: $0.node) },
+            leader: (leader ?? nil).map { agent.name(of: $0.node) } ?? "",
+            state: isReady ? (isMoving ? "moving" : "ready") : "creating")
+    }
+
+    private func create(_ wanted: SpaceCreation, _ asker: Asker) {
+        let replicas = UInt32(clamping: wanted.replicas ?? 0)
+        agent.change(.createSpace(name: wanted.name, replicas: replicas), request: asker.request, by: asker.name) {
+            [self] result in
+            switch result {
+            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            case .success:
+                refresh(asker.ticket) { [self] in
+                    agent.view.space(wanted.name).map { AdminResponse(json: info($0).json, status: 201) }
+                        ?? AdminResponse(Acceptance("the space \(wanted.name) is made"), status: 202)
+                }
+            }
+        }
+    }
+
+    private func move(_ name: String, _ move: SpaceMove, _ asker: Asker) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            guard let space = agent.view.space(name), let placement = agent.view.placement(space.group) else {
+                return answer(asker.ticket, AdminResponse(Problem.noSpace(name)))
+            }
+            var wanted: [NodeID] = []
+            for word in move.nodes {
+                guard let node = agent.view.node(named: word) else {
+                    return fail(asker.ticket, .notFound, "there is no node \(word); see `muster node list`")
+                }
+                wanted.append(node.id)
+            }
+            var changes: [PlacementChange] = []
+            for node in wanted where placement.replica(on: node) == nil { changes.append(.add(node, .voter)) }
+            for placed in placement.replicas where !placed.isLeaving && !wanted.contains(placed.node) {
+                changes.append(.leave(placed.replica))
+            }
+            if changes.isEmpty { return answer(asker.ticket, AdminResponse(Acceptance("the space is there already"))) }
+            change(
+                .changePlacement(space.group, revision: placement.revision, changes), asker,
+                "the space moves; see `muster space list`")
+        }
+    }
+
+    // MARK: Tokens
+
+    private func listTokens(_ ticket: Ticket) {
+        agent.request(.query(.root, .root(.all(.tokens)))) { [self] outcome in
+            guard case .read(.root(let read)) = outcome, let tokens = read.records(FleetModel.JoinToken.self) else {
+                return answer(ticket, AdminResponse(Problem(outcome)))
+            }
+            var items = tokens.map { token in
+                TokenInfo(
+                    id: Fingerprints.short(token.hash), kind: "join", role: "",
+                    usesLeft: token.isRevoked ? 0 : Int64(token.usesLeft),
+                    expires: Int64(token.expiresAt.rawValue / 1_000), note: token.isRevoked ? "revoked" : token.note)
+            }
+            items += agent.view.operators.filter { $0.kind == .bearer }.map { known in
+                TokenInfo(
+                    id: known.name, kind: "api", role: "\(known.role)", usesLeft: -1,
+                    expires: known.expiresAt.map { Int64($0.rawValue / 1_000) } ?? 0, note: "")
+            }
+            answer(ticket, AdminResponse(Listing(items)))
+        }
+    }
+
+    private func createToken(_ wanted: TokenCreation, _ asker: Asker) {
+        let secret = Crypto.randomBytes(32)
+        let seconds = wanted.ttlSeconds.map { UInt64(clamping: $0) }
+        guard wanted.kind == .join else { return createBearer(wanted, secret, seconds, asker) }
+        guard let signer = agent.view.authorities.first(where: { $0.signs }) else {
+            return fail(asker.ticket, .unavailable, "this node does not know the cluster's authority yet; ask again")
+        }
+        let hash = Crypto.sha256(secret)
+        let lifetime = (seconds ?? agent.view.settings[.tokenLifetime] / 1_000) * 1_000
+        agent.change(
+            .createToken(
+                hash: hash, note: wanted.note ?? "", lifetime: lifetime, uses: UInt32(clamping: wanted.uses ?? 0)),
+            request: asker.request, by: asker.name
+        ) { [self] result in
+            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
+            let token = AgentConfig.JoinToken(
+                addresses: agent.adminAddresses, secret: secret, fingerprint: signer.fingerprint)
+            let expires = Int64((agent.wallTime.rawValue + lifetime) / 1_000)
+            answer(
+                asker.ticket,
+                AdminResponse(
+                    CreatedToken(id: Fingerprints.short(hash), token: token.text, expires: expires), status: 201))
+        }
+    }
+
+    private func createBearer(_ wanted: TokenCreation, _ secret: [UInt8], _ seconds: UInt64?, _ asker: Asker) {
+        let text = "mst_" + secret.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let role: Operator.Role
+        switch wanted.role {
+        case .admin: role = .administrator
+        case .operator: role = .writer
+        case .viewer: role = .reader
+        default:
+            return fail(asker.ticket, .malformed, "an API token's role is admin, operator or viewer; name one of them")
+        }
+        let hash = Crypto.sha256(Array(text.utf8))
+        let name = "token-" + Fingerprints.short(hash)
+        let expires = seconds.map { agent.wallTime.advanced(by: $0 * 1_000) }
+        let made = Operator(name: name, role: role, kind: .bearer, credential: hash, expiresAt: expires)
+        agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
+            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
+            let ends = expires.map { Int64($0.rawValue / 1_000) } ?? 0
+            answer(asker.ticket, AdminResponse(CreatedToken(id: name, token: text, expires: ends), status: 201))
+        }
+    }
+
+    private func revokeToken(_ id: String, _ asker: Asker) {
+        if agent.view.operators.contains(where: { $0.name == id }) {
+            return change(.removeOperator(name: id), asker, "the token \(id) is revoked")
+        }
+        agent.request(.query(.root, .root(.all(.tokens)))) { [self] outcome in
+            guard case .read(.root(let read)) = outcome, let tokens = read.records(FleetModel.JoinToken.self) else {
+                return answer(asker.ticket, AdminResponse(Problem(outcome)))
+            }
+            guard let token = tokens.first(where: { Fingerprints.short($0.hash) == id }) else {
+                return fail(asker.ticket, .notFound, "there is no token \(id); see `muster token list`")
+            }
+            change(.revokeToken(hash: token.hash), asker, "the token \(id) is revoked")
+        }
+    }
+
+    // MARK: Joining
+
+    /// A new host proves itself with a token's secret. Registers it, has its key's certificate signed, and tells it
+    /// where the others are. Repeated with the same key it gives the same node.
+    private func join(_ wanted: JoinRequest, _ ticket: Ticket) {
+        guard let secret = [UInt8](hexadecimal: wanted.secret) else {
+            return fail(ticket, .malformed, "the secret is no hexadecimal number; use the token as it was printed")
+        }
+        let request: CertificateRequest
+        let key: [UInt8]
+        do throws(TLSFailure) {
+            request = try CertificateRequest(der: wanted.certificateRequest)
+            key = try request.keyHash()
+        } catch {
+            return fail(ticket, .malformed, error.message)
+        }
+        let hash = Crypto.sha256(secret)
+        let about = NodeDescription(
+            name: wanted.name, locality: Locality(region: wanted.region, zone: wanted.zone, rack: wanted.rack),
+            peerAddress: wanted.address, adminAddress: wanted.adminAddress, key: key, programVersion: wanted.version,
+            level: Agent.level)
+        if wanted.isCheck { return checkJoin(about, hash, ticket) }
+        agent.change(.joinNode(token: hash, about)) { [self] result in
+            switch result {
+            case .failure(let problem): answer(ticket, AdminResponse(problem))
+            case .success(let joined):
+                guard case .node(let node) = joined.outcome else {
+                    return fail(ticket, .internal, "the root did not say which node this is; try again")
+                }
+                agent.obtainCertificate(request, for: node) { [self] made in
+                    switch made {
+                    case .failure(let failure): fail(ticket, .unavailable, failure.description)
+                    case .success(let certificate): answerJoin(node, certificate, ticket)
+                    }
+                }
+            }
+        }
+    }
+
+    /// What would stand in the way, without changing anything.
+    private func checkJoin(_ about: NodeDescription, _ token: [UInt8], _ ticket: Ticket) {
+        agent.request(.query(.root, .root(.token(hash: token)))) { [self] outcome in
+            guard case .read(.root(let read)) = outcome else { return answer(ticket, AdminResponse(Problem(outcome))) }
+            let known = read.records(FleetModel.JoinToken.self)?.first
+            let other = agent.view.node(named: about.name)
+            let isAgain = other?.about.key == about.key
+            guard let known, !known.isRevoked else {
+                return fail(
+                    ticket, .unauthenticated, "the token is unknown or revoked; create one with `muster token create`")
+            }
+            guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
+                return fail(
+                    ticket, .unauthenticated,
+                    "the token has expired or is used up; create one with `muster token create`")
+            }
+            if let other, !isAgain, other.state == .active {
+                return fail(
+                    ticket, .alreadyExists,
+                    "a node named \(about.name) is in the cluster; choose another name, or remove that node first")
+            }
+            answerJoin(NodeID(0), nil, ticket)
+        }
+    }
+
+    private func answerJoin(_ node: NodeID, _ certificate: Certificate?, _ ticket: Ticket) {
+        var peers = agent.view.nodes.filter { $0.state != .removed && $0.id != node }
+            .map { "\($0.id) \($0.about.peerAddress)" }
+        if peers.count > 64 { peers.removeSubrange(64...) }
+        answer(
+            ticket,
+            AdminResponse(
+                JoinAnswer(
+                    cluster: cluster, node: node.rawValue, certificate: certificate?.der ?? [],
+                    authorities: agent.authorities.map(\.pem), peers: peers)))
+    }
+
+    // MARK: Leadership, certificates, recovery
+
+    private func transfer(_ wanted: LeaderTransfer, _ ticket: Ticket) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(ticket, AdminResponse(problem)) }
+            let named = wanted.space.flatMap { agent.view.space($0)?.group }
+            if let space = wanted.space, named == nil { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+            let group = named ?? wanted.group.map { GroupID(UInt64(bitPattern: $0)) } ?? .root
+            var target: ReplicaID?
+            if let name = wanted.to {
+                guard let node = agent.view.node(named: name),
+                    let placed = agent.view.placement(group)?.replica(on: node.id)
+                else { return fail(ticket, .notFound, "node \(name) holds no replica of it; see `muster status`") }
+                target = placed.replica
+            }
+            agent.request(.transferLeadership(group, to: target)) { [self] outcome in
+                answer(ticket, AdminResponse(outcome))
+            }
+        }
+    }
+
+    private func rotate(_ wanted: CertificateRotation, _ asker: Asker) {
+        switch wanted.subject {
+        case .node:
+            if let name = wanted.node, name != agent.settings.nodeName {
+                return fail(asker.ticket, .misdirected, "ask node \(name) itself to renew its certificate")
+            }
+            agent.renewNow { [self] failure in
+                if let failure { return fail(asker.ticket, .unavailable, failure.description) }
+                answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed")))
+            }
+        case .ca: rotateAuthority(asker)
+        }
+    }
+
+    /// A step of the authority's rotation: the first call makes a new one that all nodes learn to trust and lets it sign;
+    /// once every certificate is signed by it, the next call drops the old one.
+    private func rotateAuthority(_ asker: Asker) {
+        if let old = agent.view.authorities.first(where: { !$0.signs }) {
+            return change(
+                .distrustAuthority(fingerprint: old.fingerprint), asker, "the old authority is trusted no more")
+        }
+        guard agent.authority != nil else {
+            return fail(
+                asker.ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
+        }
+        let made: CertificateAuthority
+        do throws(TLSFailure) {
+            made = try CertificateAuthority.make(cluster: cluster, now: Int64(agent.wallTime.rawValue / 1_000))
+        } catch {
+            return fail(asker.ticket, .internal, error.message)
+        }
+        let fingerprint = made.certificate.fingerprint.bytes
+        agent.change(
+            .trustAuthority(fingerprint: fingerprint, certificate: made.certificate.der), by: asker.name
+        ) { [self] result in
+            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
+            agent.keep { () throws(AgentFailure) in try agent.files.keep(made) }
+            agent.authority = made
+            change(
+                .signWithAuthority(fingerprint: fingerprint), asker,
+                "a new authority signs now; ask again when `muster cert list` shows that it signed every node's certificate"
+            )
+        }
+    }
+
+    private func renew(_ wanted: CertificateRenewal, _ principal: Principal, _ ticket: Ticket) {
+        guard case .node(let node) = principal else {
+            return fail(ticket, .forbidden, "only a node renews its certificate, with the one it has")
+        }
+        let request: CertificateRequest
+        do throws(TLSFailure) {
+            request = try CertificateRequest(der: wanted.certificateRequest)
+        } catch {
+            return fail(ticket, .malformed, error.message)
+        }
+        agent.obtainCertificate(request, for: node) { [self] result in
+            switch result {
+            case .failure(let failure): fail(ticket, .unavailable, failure.description)
+            case .success(let made):
+                answer(
+                    ticket,
+                    AdminResponse(
+                        RenewedCertificate(certificate: made.der, authorities: agent.authorities.map(\.pem))))
+            }
+        }
+    }
+
+    private func recover(_ wanted: Recovery, _ asker: Asker) {
+        let group = GroupID(UInt64(bitPattern: wanted.group))
+        guard wanted.acceptsLoss else {
+            return fail(
+                asker.ticket, .notPossible,
+                "what only the lost voters held is gone for good after this; say that you accept it with --accept-loss")
+        }
+        let last = agent.engine.inspect(group) { raft, _ in (raft.commit, raft.epoch) }
+        guard let (commit, epoch) = last else {
+            return fail(
+                asker.ticket, .notFound, "this node has no replica of the group; ask one that has, the newest one")
+        }
+        agent.request(.forceRecovery(group)) { [self] outcome in
+            guard case .accepted = outcome else { return answer(asker.ticket, AdminResponse(outcome)) }
+            let record = RecoveryRecord(
+                group: group, epoch: Epoch(epoch.rawValue + 1), possibleLossAfter: commit, reason: wanted.reason)
+            agent.log.warning(
+                "a group was taken out of a lost quorum by force",
+                ["group": "\(group)", "by": asker.name, "reason": wanted.reason, "loss-after": "\(commit)"])
+            change(.recordRecovery(record), asker, "the group goes on with this node alone; see `muster status`")
+        }
+    }
+}

@@ -1,0 +1,269 @@
+import AdminAPI
+import AdminHTTP
+import AgentConfig
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import Reactor
+import StoreLayout
+import TLSSession
+
+/// The admin port of a running node: carries out what the server hands on, with the engine's help.
+final class AdminPort: AdminHandler, AdminAuthority {
+    unowned let agent: Agent
+    private var serverMade: AdminServer?
+    /// Streams of changes, by ticket.
+    var watches: [Watch] = []
+    private var isDrained = false
+    /// By group: when the last linearizable read that this node's own copy answered was asked.
+    private var confirmed: [(group: GroupID, at: Instant)] = []
+
+    init(_ agent: Agent) throws(AgentFailure) {
+        self.agent = agent
+        let context = try AdminPort.context(agent)
+        var settings = AdminSettings()
+        settings.version = Agent.version
+        settings.limits.drainTimeout = agent.settings.drainTime
+        _ = try agent.listen(agent.settings.adminListen, for: "the admin port") { address throws(SystemError) in
+            let server = try AdminServer(
+                agent.loop, on: address, context: context, authority: self, handler: self, settings: settings)
+            serverMade = server
+            return server.address
+        }
+    }
+
+    /// Made at the end of `init`, since it has this port as its handler.
+    private var server: AdminServer {
+        guard let serverMade else { preconditionFailure("the admin port's server is not made yet") }
+        return serverMade
+    }
+
+    private static func context(_ agent: Agent) throws(AgentFailure) -> TLSContext {
+        do throws(TLSFailure) {
+            return try TLSContext(
+                side: .server,
+                identity: TLSIdentity(chain: agent.identity.chain + agent.signers, key: agent.identity.key),
+                trust: .authorities(agent.authorities), clientCertificate: .optional, protocols: AdminSettings.protocols
+            )
+        } catch {
+            throw AgentFailure("TLS of the admin port can't be set up: \(error.message)")
+        }
+    }
+
+    func renewContext() throws(AgentFailure) { server.context = try AdminPort.context(agent) }
+    func close() { server.close() }
+    func drain() { server.drain { [unowned self] in isDrained = true } }
+    var isIdle: Bool { isDrained }
+    var counters: AdminCounters { server.counters }
+    var connectionCount: Int { server.connectionCount }
+
+    // MARK: Who asks
+
+    var cluster: String { agent.cluster }
+    var metricsAreOpen: Bool { agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0 }
+
+    func roles(of principal: Principal) -> [AdminAPI.Role] {
+        switch principal {
+        case .anonymous: return []
+        case .node(let node):
+            // Before this node knows the root, its own kind may ask for the health and nothing else.
+            return agent.view.node(node).map { $0.state != .removed } ?? false ? [.node] : []
+        case .operator(let name), .token(let name):
+            guard let known = agent.view.operators.first(where: { $0.name == name }), !hasExpired(known) else {
+                return []
+            }
+            switch known.role {
+            case .reader: return [.viewer]
+            case .writer: return [.operator]
+            case .administrator: return [.admin]
+            }
+        }
+    }
+
+    private func hasExpired(_ known: Operator) -> Bool { known.expiresAt.map { $0 <= agent.wallTime } ?? false }
+
+    func principal(ofToken token: ArraySlice<UInt8>) -> Principal? {
+        let hash = Crypto.sha256(Array(token))
+        let known = agent.view.operators.first { $0.kind == .bearer && Crypto.isEqual($0.credential, hash) }
+        return known.flatMap { hasExpired($0) ? nil : .token($0.name) }
+    }
+
+    // MARK: Requests
+
+    func handle(_ call: AdminCall, from principal: Principal, _ ticket: Ticket) {
+        switch call.request {
+        case .write(let space, let command): write(space, command, ticket)
+        case .read(let space, let key, let mode): read(space, .get(key: key), mode, ticket)
+        case .list(let space, let prefix, let after, let limit, let mode):
+            read(space, .list(prefix: prefix, after: after, limit: limit), mode, ticket)
+        case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, ticket)
+        case .health: answer(ticket, AdminResponse(Acceptance("the agent runs")))
+        case .ready: answer(ticket, readiness)
+        case .metrics:
+            let metrics = agent.metrics(self)
+            answer(ticket, AdminResponse(.metrics, .bytes(metrics.bytes)))
+        default: manage(call, principal, ticket)
+        }
+    }
+
+    func answer(_ ticket: Ticket, _ response: AdminResponse) { server.answer(ticket, response) }
+
+    private var readiness: AdminResponse {
+        guard agent.view.through != nil else {
+            return AdminResponse(
+                Problem(
+                    .unavailable, "this node has not heard of the root yet; see that a majority of its voters is up"))
+        }
+        let leaderless = agent.engine.groups.filter {
+            agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false
+        }
+        guard leaderless.isEmpty else {
+            return AdminResponse(Problem(.unavailable, "groups without a leader here: \(leaderless.count)"))
+        }
+        return AdminResponse(Acceptance("ready"))
+    }
+
+    private func group(of space: String) -> GroupID? { agent.view.space(space)?.group }
+
+    private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket) {
+        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        if agent.isSpaceLow {
+            return answer(
+                ticket,
+                AdminResponse(
+                    Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
+        }
+        agent.request(.command(group, command.encoded())) { [self] outcome in answer(ticket, AdminResponse(outcome)) }
+    }
+
+    private func read(_ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket) {
+        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        let began = agent.loop.now
+        if case .stale(let within) = mode, let at = confirmed.first(where: { $0.group == group })?.at,
+            began - at <= within, case .space(let found)? = agent.engine.readHere(group, .space(query))
+        {
+            return answer(ticket, AdminResponse(found, age: began - at))
+        }
+        agent.request(.query(group, .space(query))) { [self] outcome in
+            if case .read(.space(let found)) = outcome,
+                agent.engine.inspect(group, { _, applied in applied.index >= found.revision.index }) ?? false
+            {
+                confirm(group, began)
+            }
+            answer(ticket, AdminResponse(outcome))
+        }
+    }
+
+    private func confirm(_ group: GroupID, _ at: Instant) {
+        if let i = confirmed.firstIndex(where: { $0.group == group }) {
+            confirmed[i].at = max(confirmed[i].at, at)
+        } else {
+            confirmed.append((group, at))
+        }
+    }
+
+    // MARK: Watches
+
+    /// One client's stream of a space's changes.
+    struct Watch {
+        let ticket: Ticket
+        let group: GroupID
+        let prefix: [UInt8]
+        /// Everything up to here was sent; nil until the beginning is known.
+        var through: Revision?
+        var isAsking = false
+        var isFull = false
+        var askAt: Instant
+        /// The copy here had this applied when it was last asked.
+        var seen = LogIndex.zero
+        var toldAt: Instant
+    }
+
+    private static let watchPoll = Nanoseconds.milliseconds(100)
+    /// A stream that nothing happens on says how far it is, so that its client can tell a quiet space from a dead node.
+    private static let progressEvery = Nanoseconds.seconds(5)
+
+    private func beginWatch(_ space: String, _ prefix: [UInt8], _ from: Revision?, _ ticket: Ticket) {
+        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        let now = agent.loop.now
+        watches.append(Watch(ticket: ticket, group: group, prefix: prefix, through: from, askAt: now, toldAt: now))
+        if from != nil { answer(ticket, .stream(.jsonLines)) }
+    }
+
+    var watchDeadline: Instant {
+        watches.reduce(agent.loop.now + .seconds(3_600)) { earliest, watch in
+            watch.isAsking || watch.isFull ? earliest : min(earliest, watch.askAt)
+        }
+    }
+
+    /// Goes on with every watch whose space may have changed.
+    func tendWatches() {
+        for i in watches.indices where !watches[i].isAsking && !watches[i].isFull {
+            let here = agent.engine.inspect(watches[i].group) { _, applied in applied.index }
+            guard agent.loop.now >= watches[i].askAt || (here ?? .zero) > watches[i].seen else { continue }
+            watches[i].seen = here ?? .zero
+            watches[i].isAsking = true
+            watches[i].askAt = agent.loop.now + (here == nil ? AdminPort.watchPoll : AdminPort.progressEvery)
+            let query: SpaceQuery =
+                watches[i].through.map { .changes(since: $0, prefix: watches[i].prefix, limit: 1_000) }
+                ?? .list(prefix: watches[i].prefix, after: nil, limit: 1)
+            let ticket = watches[i].ticket
+            agent.request(.query(watches[i].group, .space(query))) { [self] outcome in watchAnswered(ticket, outcome) }
+        }
+    }
+
+    private func watchAnswered(_ ticket: Ticket, _ outcome: ClientAnswer) {
+        guard let i = watches.firstIndex(where: { $0.ticket == ticket }) else { return }
+        watches[i].isAsking = false
+        guard case .read(.space(let read)) = outcome else {
+            // No leader now; the watch goes on where it stood.
+            watches[i].askAt = agent.loop.now + AdminPort.watchPoll
+            return
+        }
+        switch read.body {
+        case .page:
+            // It begins now.
+            watches[i].through = read.revision
+            watches[i].askAt = agent.loop.now
+            answer(ticket, .stream(.jsonLines, index: read.revision.index))
+        case .changes(let changes, let through): sendChanges(i, changes, through)
+        case .compacted(let revision):
+            var line: [UInt8] = []
+            SpaceJSON.writeCompacted(revision, into: &line)
+            _ = server.send(ticket, line)
+            server.endStream(ticket)
+            watches.remove(at: i)
+        case .record, .refused:
+            server.endStream(ticket, isWhole: false)
+            watches.remove(at: i)
+        }
+    }
+
+    private func sendChanges(_ i: Int, _ changes: [SpaceChange], _ through: Revision) {
+        let now = agent.loop.now
+        let isNews = through > (watches[i].through ?? .zero)
+        watches[i].through = max(through, watches[i].through ?? .zero)
+        guard !changes.isEmpty || now - watches[i].toldAt >= AdminPort.progressEvery else { return }
+        if !changes.isEmpty && isNews { watches[i].askAt = now }
+        var lines: [UInt8] = []
+        for change in changes { SpaceJSON.writeLine(change, into: &lines) }
+        SpaceJSON.writeProgress(watches[i].through ?? through, into: &lines)
+        watches[i].toldAt = now
+        switch server.send(watches[i].ticket, lines) {
+        case .open: break
+        case .full: watches[i].isFull = true
+        case .gone: watches.remove(at: i)
+        }
+    }
+
+    func streamHasRoom(_ ticket: Ticket) {
+        if let i = watches.firstIndex(where: { $0.ticket == ticket }) {
+            watches[i].isFull = false
+            watches[i].askAt = agent.loop.now
+        }
+    }
+
+    func cancelled(_ ticket: Ticket) { watches.removeAll { $0.ticket == ticket } }
+}

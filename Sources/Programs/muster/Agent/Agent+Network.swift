@@ -1,0 +1,166 @@
+import AdminAPI
+import BinaryCoding
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import PeerTransport
+import RaftCore
+import Reactor
+import Schema
+import TLSSession
+
+// The other nodes: who may speak, what they send, and what nodes ask each other beside Raft.
+
+extension Agent: PeerNetworkDelegate {
+    func received(_ frame: PeerFrame) { engine.handle(.frame(frame), now: loop.now) }
+    func linkUp(_ node: NodeID, _ facts: LinkFacts) { engine.handle(.linkUp(node), now: loop.now) }
+    func linkBroken(_ node: NodeID, _ how: LinkBreak) { engine.handle(.linkBroken(node, how), now: loop.now) }
+
+    func answered(_ request: RequestID, _ outcome: RequestOutcome) {
+        controlPending.removeValue(forKey: request.number)?(outcome)
+    }
+
+    func noted(_ note: PeerNote) {
+        switch note {
+        case .linkUp, .linkEnded: log.info("\(note)")
+        case .notReachable, .refused, .refusedByPeer, .garbage: log.warning("\(note)")
+        }
+    }
+
+    /// A member as the root knows it. Before this node has ever heard the root, whoever shows a certificate of the
+    /// cluster's authority is taken for one.
+    func judge(_ peer: NodeID, _ certificate: Certificate) -> Judgement {
+        guard view.through != nil else { return .accept }
+        guard let known = view.node(peer) else {
+            // It may have joined a moment ago, and this node's view be older.
+            return peer > view.cluster?.nodeHighest ?? NodeID(0) ? .accept : .refuse("node \(peer) is no member")
+        }
+        if known.state == .removed { return .refuse("node \(peer) was removed from the cluster") }
+        if known.state == .joining || view.accepts(peer, fingerprint: certificate.fingerprint.bytes) { return .accept }
+        // Renewed a moment ago, perhaps: a certificate that is younger than what the root knows may be on its way there.
+        let isNewer = certificate.notAfter * 1_000 > Int64(clamping: known.certificate?.expiresAt.rawValue ?? 0)
+        return isNewer ? .accept : .refuse("the root knows another certificate of node \(peer)")
+    }
+
+    func peerContexts() throws(AgentFailure) -> (server: TLSContext, client: TLSContext) {
+        do throws(TLSFailure) {
+            let names = [PeerNetwork.protocolName]
+            return (
+                try TLSContext(
+                    side: .server, identity: identity, trust: .authorities(authorities), clientCertificate: .required,
+                    protocols: names),
+                try TLSContext(
+                    side: .client, identity: identity, trust: .authorities(authorities), protocols: names)
+            )
+        } catch {
+            throw AgentFailure("TLS can't be set up: \(error.message)")
+        }
+    }
+
+    // MARK: What nodes ask each other
+
+    func ask(_ node: NodeID, _ body: NodeRequest.Body, _ done: @escaping (NodeAnswer?) -> Void) {
+        do throws(RequestRefusal) {
+            let id = try network.sendRequest(to: node, NodeRequest(version: 1, body: body).serialized())
+            controlPending[id.number] = { outcome in
+                guard case .answered(let bytes) = outcome else { return done(nil) }
+                done(try? NodeAnswer(serialized: bytes))  // A node that answers nonsense is as good as none.
+            }
+        } catch {
+            done(nil)
+        }
+    }
+
+    func received(_ request: PeerQuestion, _ bytes: [UInt8]) {
+        guard let asked = try? NodeRequest(serialized: bytes), let body = asked.body else {
+            return reply(request, refusal: "this request is not understood here; upgrade this node")
+        }
+        switch body {
+        case .sign(let wanted):
+            sign(wanted) { [self] result in
+                switch result {
+                case .success(let certificate):
+                    network.answer(request, NodeAnswer(version: 1, certificate: certificate.der).serialized())
+                case .failure(let failure): reply(request, refusal: failure.description)
+                }
+            }
+        case .authorityKey:
+            // Only root voters hold it, and only they get it.
+            let isVoter =
+                view.placement(.root)?.replica(on: request.node).map { $0.part == .voter && !$0.isLeaving } ?? false
+            guard isVoter, let authority, let pem = try? authority.key.pem() else {
+                return reply(request, refusal: "it is not here, or not for node \(request.node)")
+            }
+            network.answer(
+                request,
+                NodeAnswer(version: 1, certificate: authority.certificate.der, authorityKey: Array(pem.utf8))
+                    .serialized())
+        }
+    }
+
+    private func reply(_ request: PeerQuestion, refusal: String) {
+        network.answer(request, NodeAnswer(version: 1, refusal: refusal).serialized())
+    }
+
+    // MARK: Signing
+
+    /// Gets a node's certificate signed: here, or by a node that holds the authority's key.
+    func obtainCertificate(
+        _ request: CertificateRequest, for node: NodeID, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
+    ) {
+        let wanted = NodeRequest.Sign(
+            request: request.der, node: node.rawValue, dnsNames: request.dnsNames, addresses: request.addresses)
+        if authority != nil { return sign(wanted, done) }
+        let voters = view.placement(.root)?.replicas.filter { $0.part == .voter }.map(\.node) ?? []
+        obtain(wanted, from: voters.filter { network.isLinked($0) }, done)
+    }
+
+    private func obtain(
+        _ wanted: NodeRequest.Sign, from nodes: [NodeID], _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
+    ) {
+        guard let next = nodes.first else {
+            return done(.failure(AgentFailure("no node that holds the authority's key can be reached; try again")))
+        }
+        ask(next, .sign(wanted)) { [self] answer in
+            if let answer, !answer.certificate.isEmpty, let made = try? Certificate(der: answer.certificate) {
+                return done(.success(made))
+            }
+            obtain(wanted, from: Array(nodes.dropFirst()), done)
+        }
+    }
+
+    /// Signs for a node whose registered key made the request, and writes the certificate down in the root first: a
+    /// certificate that the root does not know is refused by everybody.
+    private func sign(_ wanted: NodeRequest.Sign, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void) {
+        guard let authority else { return done(.failure(AgentFailure("the authority's key is not here"))) }
+        let node = NodeID(wanted.node)
+        request(.query(.root, .root(.node(node)))) { [self] answer in
+            guard case .read(.root(let read)) = answer, let known = read.records(RootNode.self)?.first else {
+                return done(.failure(AgentFailure("node \(node) is not known to the root")))
+            }
+            let certificate: Certificate
+            do throws(TLSFailure) {
+                let csr = try CertificateRequest(der: wanted.request)
+                guard known.state != .removed, try csr.keyHash() == known.about.key else {
+                    return done(.failure(AgentFailure("the request was not made with the key of node \(node)")))
+                }
+                certificate = try authority.issue(
+                    csr, identity: .node(cluster: cluster, node: node), dnsNames: wanted.dnsNames,
+                    addresses: wanted.addresses, now: Int64(wallTime.rawValue / 1_000),
+                    lifetimeSeconds: Int64(view.settings[.certificateLifetime] / 1_000))
+            } catch {
+                return done(.failure(AgentFailure(error.message)))
+            }
+            let note = NodeCertificate(
+                fingerprint: certificate.fingerprint.bytes, issuer: authority.certificate.fingerprint.bytes,
+                expiresAt: LogTime(UInt64(certificate.notAfter) * 1_000))
+            change(.certifyNode(node, note)) { outcome in
+                switch outcome {
+                case .success: done(.success(certificate))
+                case .failure(let problem): done(.failure(AgentFailure(problem.detail)))
+                }
+            }
+        }
+    }
+}

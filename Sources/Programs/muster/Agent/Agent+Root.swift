@@ -1,0 +1,234 @@
+import AdminAPI
+import AgentConfig
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import PeerTransport
+import RaftCore
+import Reactor
+import Schema
+import StoreLayout
+import TLSSession
+
+// Following the root, and doing what it says.
+
+extension Agent {
+    private static let controlInterval = Nanoseconds.milliseconds(250)
+
+    /// The root's state, as the engine follows it.
+    var view: RootView { engine.root }
+
+    /// Goes on when this node's view of the root holds everything up to now.
+    func refreshView(_ done: @escaping (Problem?) -> Void) {
+        request(.query(.root, .root(.cluster))) { [self] answer in
+            guard case .read(.root(let read)) = answer else { return done(Problem(answer)) }
+            if (view.through ?? .zero) >= read.index { return done(nil) }
+            waiting.append((read.index, loop.now + .seconds(5), done))
+        }
+    }
+
+    /// Answers who waits for the view.
+    func tendWaiting() {
+        if waiting.isEmpty { return }
+        let through = view.through ?? .zero
+        let ready = waiting.filter { through >= $0.index || loop.now >= $0.until }
+        waiting.removeAll { through >= $0.index || loop.now >= $0.until }
+        for item in ready {
+            item.done(
+                through >= item.index
+                    ? nil : Problem(.unavailable, "this node does not hear the root; ask again, or ask another node"))
+        }
+    }
+
+    func viewChanged() {
+        network.setPeers(
+            view.nodes.filter { $0.state != .removed && $0.id != node }.compactMap { other in
+                guard let address = try? Address(parsing: other.about.peerAddress) else { return nil }
+                return PeerAddresses(node: other.id, addresses: [address])
+            })
+        network.setJudge { [unowned self] in self.judge($0, $1) }
+        rememberPeers()
+        trustAuthorities()
+        if view.node(node)?.state == .removed {
+            log.error(
+                "this node was removed from the cluster; to come back it joins again with an empty data directory")
+            stop(.removed)
+        }
+        controlAt = loop.now
+    }
+
+    private func rememberPeers() {
+        var text = ""
+        for other in view.nodes where other.state != .removed && other.id != node {
+            text += "\(other.id) \(other.about.peerAddress)\n"
+        }
+        if (try? files.text("peers")) == text { return }
+        keep { () throws(AgentFailure) in try files.write("peers", text) }
+    }
+
+    /// A file that can't be written is a warning: what it holds is known elsewhere too.
+    func keep(_ body: () throws(AgentFailure) -> Void) {
+        do throws(AgentFailure) { try body() } catch { log.warning(error.description) }
+    }
+
+    private func trustAuthorities() {
+        let wanted = view.authorities.map(\.fingerprint).sorted { $0.lexicographicallyPrecedes($1) }
+        let known = authorities.map(\.fingerprint.bytes).sorted { $0.lexicographicallyPrecedes($1) }
+        if wanted == known || wanted.isEmpty { return }
+        let certificates = view.authorities.compactMap { try? Certificate(der: $0.certificate) }
+        guard certificates.count == wanted.count else {
+            return log.error("the root holds an authority that can't be read")
+        }
+        authorities = certificates
+        keep { () throws(AgentFailure) in try files.write("authorities.pem", certificates.map(\.pem).joined()) }
+        useCertificates("the cluster's authorities changed")
+    }
+
+    /// New connections show and trust what is known now; those that stand are replaced without a gap.
+    func useCertificates(_ why: String) {
+        do throws(AgentFailure) {
+            let (server, client) = try peerContexts()
+            network.setContexts(server: server, client: client)
+            try admin.renewContext()
+            network.refresh()
+            log.info(why)
+        } catch {
+            log.error(error.description)
+        }
+    }
+
+    // MARK: Controlling
+
+    /// What follows from the root's state and this node's part in it.
+    func control() {
+        controlAt = loop.now + Agent.controlInterval
+        found()
+        renewCertificate()
+        guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
+        describeSelf(own)
+        handOverAuthority()
+    }
+
+    /// The first command of a cluster waits in a file until it is applied.
+    private func found() {
+        guard !isFounding, leads(.root), files.has("founding") else { return }
+        guard let bytes = try? files.read("founding") else { return log.error("the founding file can't be read") }
+        isFounding = true
+        request(.command(.root, bytes)) { [self] answer in
+            isFounding = false
+            guard case .applied(.root(let result)) = answer else { return }
+            if case .refused(let refusal) = result.outcome, refusal != .alreadyFounded {
+                return log.error("the cluster can't be founded: \(refusal)")
+            }
+            log.info("the cluster is founded")
+            files.remove("founding")
+        }
+    }
+
+    private func describeSelf(_ own: RootNode) {
+        let about = description(key: own.about.key)
+        guard own.state == .joining || own.about != about, reported != about else { return }
+        reported = about
+        change(.reportNode(node, about)) { [self] outcome in
+            guard case .failure(let problem) = outcome else { return }
+            log.warning("the root did not take what this node says of itself: \(problem.detail)")
+            reported = nil
+        }
+    }
+
+    func description(key: [UInt8]) -> NodeDescription {
+        Agent.description(settings, key: key)
+    }
+
+    /// Root voters hold the authority's key; the others give it up.
+    private func handOverAuthority() {
+        let placed = view.placement(.root)?.replica(on: node)
+        let isVoter = placed.map { $0.part == .voter && !$0.isLeaving } ?? false
+        let signer = view.authorities.first { $0.signs }?.fingerprint
+        if isVoter, let signer, authority?.certificate.fingerprint.bytes != signer {
+            let others = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
+            for other in others { askForAuthority(other, signer) }
+        }
+    }
+
+    private func askForAuthority(_ other: NodeID, _ signer: [UInt8]) {
+        ask(other, .authorityKey(NodeRequest.AuthorityKey())) { [self] answer in
+            guard let answer, !answer.authorityKey.isEmpty, authority?.certificate.fingerprint.bytes != signer else {
+                return
+            }
+            do throws(TLSFailure) {
+                let made = try CertificateAuthority(
+                    certificate: Certificate(der: answer.certificate),
+                    key: PrivateKey(pem: String(decoding: answer.authorityKey, as: UTF8.self)))
+                guard made.certificate.fingerprint.bytes == signer else { return }
+                authority = made
+                keep { () throws(AgentFailure) in try files.keep(made) }
+                log.info("holds the authority's key now")
+            } catch {
+                log.warning("node \(other) sent no key of the authority: \(error.message)")
+            }
+        }
+    }
+
+    // MARK: Certificates
+
+    /// Renews this node's certificate when two thirds of its life are over, or when another authority signs now.
+    private func renewCertificate() {
+        guard !isRenewing, loop.now >= renewAt, view.through != nil, let own = identity.chain.first else { return }
+        let now = Int64(wallTime.rawValue / 1_000)
+        let life = own.notAfter - own.notBefore
+        let signer = view.authorities.first { $0.signs }.flatMap { try? Certificate(der: $0.certificate) }
+        let isOld = own.notAfter - now < life / 3
+        guard isOld || signer.map({ !own.isSigned(by: $0) }) ?? false else { return }
+        renewNow { [self] failure in
+            if let failure { log.warning("the certificate could not be renewed and is tried again: \(failure)") }
+        }
+    }
+
+    func renewNow(_ done: @escaping (AgentFailure?) -> Void) {
+        isRenewing = true
+        renewAt = loop.now + .seconds(5)
+        let names = CertificateNames(settings)
+        do throws(TLSFailure) {
+            let request = try CertificateRequest(
+                key: identity.key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
+            obtainCertificate(request, for: node) { [self] result in
+                isRenewing = false
+                switch result {
+                case .failure(let failure): done(failure)
+                case .success(let certificate):
+                    do throws(TLSFailure) {
+                        identity = try TLSIdentity(chain: [certificate], key: identity.key)
+                        keep { () throws(AgentFailure) in try files.write("node.pem", certificate.pem) }
+                        useCertificates("the node's certificate was renewed")
+                        done(nil)
+                    } catch {
+                        done(AgentFailure(error.message))
+                    }
+                }
+            }
+        } catch {
+            isRenewing = false
+            done(AgentFailure(error.message))
+        }
+    }
+
+    // MARK: Changing the root
+
+    /// Has the root apply a change, wherever it is led.
+    func change(
+        _ operation: RootCommand.Operation, request id: [UInt8]? = nil, by: String = "",
+        _ done: @escaping (Result<RootResult, Problem>) -> Void
+    ) {
+        let command = RootCommand(request: id ?? Crypto.randomBytes(16), by: by, operation)
+        request(.command(.root, command.encoded())) { answer in
+            switch answer {
+            case .applied(.root(let result)):
+                if case .refused(let refusal) = result.outcome { return done(.failure(Problem(refusal))) }
+                done(.success(result))
+            default: done(.failure(Problem(answer)))
+            }
+        }
+    }
+}

@@ -1,0 +1,389 @@
+import AdminAPI
+import AgentConfig
+import ClusterBase
+import Compression
+import FleetModel
+import Glibc
+import NodePorts
+import NodeRuntime
+import NodeStorage
+import PeerTransport
+import RaftCore
+import Reactor
+import StoreLayout
+import TLSSession
+
+/// What other threads tell the loop.
+enum AgentMail: Sendable {
+    case logWritten([UInt64])
+    case stateFlushed([UInt64])
+    case storageFailed(String)
+    case space(isLow: Bool, String)
+}
+
+/// A running node: the engine over the real ports, on the loop's thread.
+///
+///     sockets ─▶ PeerNetwork ─▶ frames ───┐                       ┌─▶ PeerNetwork, in one write per peer
+///     sockets ─▶ AdminServer ─▶ requests ─┼─▶ engine ─▶ ports ────┼─▶ log writer, state flusher (own threads)
+///     mailbox ◀─ log writer, flusher ─────┘   (per turn)          └─▶ answers ─▶ AdminServer
+///
+/// The root's state is followed by every node: who is a member, where groups are, what this node is to hold.
+final class Agent: TurnOwner {
+    static let version = "0.3.0"
+    /// The highest feature level that this program understands.
+    static let level: UInt32 = 1
+
+    enum End: Int32 {
+        case asked = 0
+        /// The supervisor starts it again; it waits for space then.
+        case storage = 75
+        case removed = 3
+    }
+
+    let settings: AgentSettings
+    let files: NodeFiles
+    let log: AgentLog
+    let directory: NodeDirectory
+    let cluster: String
+    let node: NodeID
+    let loop: EventLoop
+    let ports: AgentPorts
+    let engine: NodeEngine<AgentPorts>
+    private let writer: LogWriter
+    private let flusher: StateFlusher
+    private var watch: DirectoryWatch?
+    private var networkMade: PeerNetwork?
+    private var adminMade: AdminPort?
+
+    var identity: TLSIdentity
+    var authorities: [Certificate]
+    var authority: CertificateAuthority?
+
+    // What follows from the root's state.
+    var controlAt: Instant
+    var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
+    var clockAt: Instant
+    var reported: NodeDescription?
+    var isFounding = false
+    var renewAt: Instant
+    var isRenewing = false
+
+    // Requests under way.
+    var ticketLast: UInt64 = 0
+    var pending: [UInt64: (ClientAnswer) -> Void] = [:]
+    var controlPending: [UInt64: (RequestOutcome) -> Void] = [:]
+
+    private let watchdog = ServiceManager.watchdog
+    private var watchdogAt = Instant.origin
+    private(set) var isSpaceLow = false
+    private(set) var alarms: [String] = []
+    private(set) var end: End?
+    private var drainUntil: Instant?
+
+    init(
+        settings: AgentSettings, files: NodeFiles, log: AgentLog, directory: NodeDirectory, loop: EventLoop
+    ) throws(AgentFailure) {
+        self.settings = settings
+        self.files = files
+        self.log = log
+        self.directory = directory
+        self.loop = loop
+        identity = try files.identity()
+        authorities = try files.authorities()
+        authority = try files.authority()
+        node = directory.identity.node
+        cluster = Agent.text(of: directory.identity.cluster)
+        let now = SystemClock.now
+        (controlAt, clockAt, renewAt) = (now, now, now)
+
+        var settled: ((AgentMail) -> Void)?
+        let mail = loop.makeMailbox(of: AgentMail.self, itemsMax: 1 << 20) { settled?($0) }
+        let post: @Sendable (AgentMail) -> Void = { item in
+            precondition(mail.post(item), "the loop's mailbox is full: it has stood still for too long")
+        }
+        let store = directory.log
+        writer = LogWriter(
+            commit: { batch throws(StoreError) in try store.write(batch, isSynced: true) },
+            onOutcome: { outcome in
+                switch outcome {
+                case .written(let tickets): post(.logWritten(tickets))
+                case .failed(let error): post(.storageFailed(error.message))
+                }
+            })
+        let state = directory.state
+        flusher = StateFlusher(
+            flush: { () throws(StoreError) in try state.flush() },
+            onOutcome: { outcome in
+                switch outcome {
+                case .flushed(let tickets): post(.stateFlushed(tickets))
+                case .failed(let error): post(.storageFailed(error.message))
+                }
+            })
+        ports = AgentPorts(directory: directory, writer: writer, flusher: flusher)
+
+        let nodeSettings = Agent.nodeSettings(settings)
+        let opened: OpenedNode
+        var (log, applied) = (directory.log, directory.state)
+        do throws(DirectoryRefusal) {
+            opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings.raft)
+        } catch {
+            throw AgentFailure("\(directory.path): \(error).")
+        }
+        let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
+        engine = NodeEngine(
+            node: directory.identity.node, opened: opened, settings: nodeSettings, ports: ports, seed: seed, now: now)
+        settled = { [unowned self] item in self.take(item) }
+        try connect(opened.incarnation, seed)
+        watch = DirectoryWatch(directory) { notice in
+            switch notice {
+            case .spaceLow(let space): post(.space(isLow: true, "\(space.freeBytes >> 20) MiB are free"))
+            case .spaceClear(let space): post(.space(isLow: false, "\(space.freeBytes >> 20) MiB are free"))
+            case .failed(let error): post(.storageFailed(error.message))
+            }
+        }
+    }
+
+    private func connect(_ incarnation: Incarnation, _ seed: UInt64) throws(AgentFailure) {
+        var peers = PeerSettings(cluster: cluster, node: node, incarnation: incarnation)
+        peers.featureLevel = Agent.level
+        peers.bulkBytesPerSecond = settings.bulkBytesPerSecond
+        let (server, client) = try peerContexts()
+        let network = PeerNetwork(
+            loop, settings: peers, server: server, client: client, seed: seed ^ 0x5EED, codec: LZ4FrameCodec(),
+            delegate: self, judge: { _, _ in .accept })
+        networkMade = network
+        network.setJudge { [unowned self] in self.judge($0, $1) }
+        network.setPeers(
+            files.peers().compactMap { known in
+                guard let address = try? Address(parsing: known.address) else { return nil }  // Only a hint.
+                return PeerAddresses(node: known.node, addresses: [address])
+            })
+        ports.network = network
+        _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
+            try network.listen(on: address)
+        }
+        adminMade = try AdminPort(self)
+    }
+
+    func listen(
+        _ endpoint: Endpoint, for whom: String, _ body: (SocketAddress) throws(SystemError) -> SocketAddress
+    ) throws(AgentFailure) -> SocketAddress {
+        guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
+            throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
+        }
+        do throws(SystemError) {
+            return try body(address)
+        } catch {
+            throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
+        }
+    }
+
+    static func nodeSettings(_ settings: AgentSettings) -> NodeSettings {
+        var node = NodeSettings()
+        node.flushInterval = settings.flushInterval
+        node.flushEntries = UInt64(settings.flushEntries)
+        node.trailingEntries = UInt64(settings.trailingEntries)
+        node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
+        node.storageStallMax = settings.storageStallMax
+        node.forwardsRequests = true
+        node.runsControllers = true
+        node.rootFollowInterval = .milliseconds(200)
+        node.controllerInterval = .milliseconds(250)
+        node.raft.promotionStability = settings.promotionStability
+        node.raft.suspicion = settings.suspicionFloor
+        node.liveness.beatInterval = settings.beatInterval
+        node.liveness.suspicionFloor = settings.suspicionFloor
+        node.liveness.suspicionMax = settings.suspicionMax
+        node.liveness.closedLinkGrace = settings.closedLinkGrace
+        node.liveness.storageStallMax = settings.storageStallMax
+        node.liveness.engineStallMax = settings.engineStallMax
+        return node
+    }
+
+    static func text(of cluster: [UInt8]) -> String {
+        cluster.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
+    /// Made at the end of `init`, since it has the agent as its delegate.
+    var network: PeerNetwork {
+        guard let networkMade else { preconditionFailure("the network of node \(node) is not made yet") }
+        return networkMade
+    }
+
+    /// The same.
+    var admin: AdminPort {
+        guard let adminMade else { preconditionFailure("the admin port of node \(node) is not made yet") }
+        return adminMade
+    }
+
+    // MARK: Running
+
+    /// Runs until it is asked to end, or must. Says how it ended.
+    func run() -> End {
+        loop.owner = self
+        tellClock()
+        // Until the root was heard, any other node may be the one that holds it.
+        engine.handle(.directory(Directory([.init(group: .root, nodes: files.peers().map(\.node))])), now: loop.now)
+        log.info(
+            "node \(node) runs",
+            [
+                "cluster": cluster, "name": settings.nodeName, "version": Agent.version,
+                "groups": "\(engine.groups.count)",
+            ])
+        for finding in directory.findings { log.error(finding) }
+        while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
+        admin.close()
+        network.close()
+        watch?.stop()
+        writer.stop()
+        flusher.stop()
+        directory.stop()
+        loop.removeMailboxes()
+        log.info("node \(node) ends")
+        return end ?? .asked
+    }
+
+    /// Asked to end: leadership goes to others first, then what is open gets time to finish.
+    func shutDown() {
+        guard drainUntil == nil else { return stop(.asked) }
+        log.info("asked to end: leadership is handed over, connections are drained")
+        drainUntil = loop.now + settings.drainTime
+        admin.drain()
+        for group in engine.groups where leads(group) {
+            request(.transferLeadership(group, to: nil)) { _ in }
+        }
+    }
+
+    func stop(_ how: End) { if end == nil { end = how } }
+
+    private func checkDrained() {
+        guard let drainUntil else { return }
+        let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
+        if (!isLeader && admin.isIdle && pending.isEmpty) || loop.now >= drainUntil { stop(.asked) }
+    }
+
+    var writerStatistics: LogWriter.Statistics { writer.statistics }
+
+    func leads(_ group: GroupID) -> Bool { engine.inspect(group) { raft, _ in raft.isLeader } ?? false }
+    private func hasOthers(_ group: GroupID) -> Bool {
+        engine.inspect(group) { raft, _ in raft.configuration.members.count { $0.role.isVoting } > 1 } ?? false
+    }
+
+    // MARK: Turns
+
+    var deadline: Instant {
+        let earliest = min(engine.deadline, min(clockAt, min(controlAt, admin.watchDeadline)))
+        return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
+    }
+
+    func turnEnded(_ turn: Turn) {
+        // What peers sent may still lie unread: no verdict about them is reached before it is.
+        if turn.isDrained && engine.deadline <= turn.now { engine.handle(.tick, now: turn.now) }
+        if clockAt <= turn.now { tellClock() }
+        tellManager(turn.now)
+        if controlAt <= turn.now { control() }
+        admin.tendWatches()
+        settle()
+        engine.endTurn(now: turn.now)
+        settle()
+        tendWaiting()
+        checkDrained()
+    }
+
+    /// Hands on what the engine answered and reported; answers may lead to further requests.
+    private func settle() {
+        while true {
+            let answers = ports.takeAnswers()
+            let reports = ports.takeReports()
+            if answers.isEmpty && reports.isEmpty { return }
+            for report in reports { take(report) }
+            for item in answers { pending.removeValue(forKey: item.ticket)?(item.answer) }
+        }
+    }
+
+    private func tellClock() {
+        clockAt = loop.now + .seconds(10)
+        engine.handle(.wallClock(wallTime), now: loop.now)
+    }
+
+    /// A loop that turns is what the watchdog wants to see.
+    private func tellManager(_ now: Instant) {
+        guard let watchdog, now >= watchdogAt else { return }
+        watchdogAt = now + watchdog
+        ServiceManager.tell("WATCHDOG=1")
+    }
+
+    var wallTime: LogTime { LogTime(UInt64(max(0, SystemClock.wallNanoseconds / 1_000_000))) }
+
+    /// Asks the engine; it answers once, in this turn or later.
+    func request(_ request: ClientRequest, _ done: @escaping (ClientAnswer) -> Void) {
+        ticketLast += 1
+        pending[ticketLast] = done
+        engine.handle(.request(request, ticket: ticketLast), now: loop.now)
+    }
+
+    private func take(_ mail: AgentMail) {
+        switch mail {
+        case .logWritten(let tickets):
+            if let last = tickets.last { engine.handle(.logWritten(ticket: last), now: loop.now) }
+        case .stateFlushed(let tickets):
+            for ticket in tickets { engine.handle(.stateFlushed(ticket: ticket), now: loop.now) }
+        case .storageFailed(let reason): engine.handle(.storageFailed(reason), now: loop.now)
+        case .space(let isLow, let text):
+            isSpaceLow = isLow
+            if isLow {
+                log.warning(
+                    "the disk is nearly full: clients' writes are refused until there is space", ["space": text])
+            } else {
+                log.info("there is space again", ["space": text])
+            }
+        }
+    }
+
+    private func take(_ report: NodeReport) {
+        switch report {
+        case .storageFailed(let reason):
+            log.error("the storage failed, and nothing more can be promised: the agent ends", ["reason": reason])
+            stop(.storage)
+        case .damaged(let group, let replica, let reason):
+            log.error(
+                "a replica is damaged: it neither votes nor answers, and is replaced under a new id",
+                ["group": "\(group)", "replica": "\(replica)", "reason": reason])
+        case .replicaRemoved(let group, let replica):
+            log.info("a replica was removed", ["group": "\(group)", "replica": "\(replica)"])
+        case .rootChanged: viewChanged()
+        case .event(let group, let event): note(event, group)
+        }
+    }
+
+    private func note(_ event: Event, _ group: GroupID) {
+        switch event {
+        case .becameLeader(let term): log.info("leads a group", ["group": "\(group)", "term": "\(term)"])
+        case .steppedDown(let term, let reason):
+            log.info("leads a group no more", ["group": "\(group)", "term": "\(term)", "reason": "\(reason)"])
+        case .diverged(let index):
+            log.error("a log differs from its group's and is stopped", ["group": "\(group)", "index": "\(index)"])
+        case .snapshotInstalled: log.info("a snapshot is the state now", ["group": "\(group)"])
+        case .malformed(let peer, let problem):
+            log.warning("a peer sent what no correct one sends", ["peer": "\(peer)", "problem": "\(problem)"])
+        default: log.debug("\(event)", ["group": "\(group)"])
+        }
+    }
+}
+
+/// LZ4 for the peers' frames.
+final class LZ4FrameCodec: FrameCodec {
+    func compress(_ bytes: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
+        guard let packed = LZ4Codec.compress(Array(bytes)), packed.count < bytes.count else { return false }
+        output += packed
+        return true
+    }
+
+    func expand(_ bytes: UnsafeRawBufferPointer, count: Int) -> [UInt8]? {
+        // What is wrong with garbage does not matter: its sender loses the connection.
+        guard let plain = try? LZ4Codec.decompress(Array(bytes), byteCountMax: count), plain.count == count else {
+            return nil
+        }
+        return plain
+    }
+}

@@ -1,0 +1,170 @@
+import ClusterBase
+import Glibc
+import RaftCore
+import TLSSession
+
+/// What a host's operator must put right, in one sentence.
+struct AgentFailure: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// The small files beside a node's stores: who it is, whom it trusts, and what only some nodes hold.
+///
+///     node.key, node.pem        its private key, which never leaves this host, and its certificate
+///     authorities.pem           who may have signed the others'
+///     peers                     where the others were when this node last knew: `id host:port` per line
+///     founding                  the cluster's first command, until it is applied
+///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
+///     operator/                 the first operator's certificate, key, trust and address, for the command line
+struct NodeFiles {
+    let path: String
+
+    static let names = [
+        "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
+        "authority.secret", "operator", "joining.key",
+    ]
+    static let bytesMax = 1 << 20
+
+    func has(_ name: String) -> Bool { access(path + "/" + name, F_OK) == 0 }
+
+    func read(_ name: String) throws(AgentFailure) -> [UInt8] { try NodeFiles.read(path + "/" + name) }
+    func text(_ name: String) throws(AgentFailure) -> String { String(decoding: try read(name), as: UTF8.self) }
+
+    static func read(_ path: String) throws(AgentFailure) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw failure("read \(path)") }
+        defer { close(file) }
+        var bytes: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = Glibc.read(file, &part, part.count)
+            if count < 0 { throw failure("read \(path)") }
+            if count == 0 { return bytes }
+            bytes += part[..<count]
+            if bytes.count > bytesMax {
+                throw AgentFailure("\(path) is longer than \(bytesMax) bytes and can't be what it should be.")
+            }
+        }
+    }
+
+    func write(_ name: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {
+        try NodeFiles.write(path + "/" + name, bytes, isSecret: isSecret)
+    }
+    func write(_ name: String, _ text: String, isSecret: Bool = false) throws(AgentFailure) {
+        try write(name, Array(text.utf8), isSecret: isSecret)
+    }
+
+    /// Replaces a file whole: after a crash there is the old one or the new one.
+    static func write(_ path: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {
+        let next = path + ".next"
+        let file = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, isSecret ? 0o600 : 0o644)
+        guard file >= 0 else { throw failure("write \(next)") }
+        var isGood = true
+        var at = 0
+        while at < bytes.count && isGood {
+            let count = bytes[at...].withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            isGood = count > 0
+            at += max(0, count)
+        }
+        isGood = isGood && fsync(file) == 0
+        let problem = failure("write \(next)")
+        close(file)
+        guard isGood else { throw problem }
+        guard rename(next, path) == 0 else { throw failure("replace \(path)") }
+        NodeFiles.syncFolder(of: path)
+    }
+
+    func remove(_ name: String) {
+        unlink(path + "/" + name)
+        NodeFiles.syncFolder(of: path + "/" + name)
+    }
+
+    private static func syncFolder(of path: String) {
+        let end = path.lastIndex(of: "/") ?? path.startIndex
+        let folder = open(String(path[..<end]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard folder >= 0 else { return }
+        fsync(folder)
+        close(folder)
+    }
+
+    /// Makes a folder and those above it.
+    static func makeFolder(_ path: String, isSecret: Bool = false) throws(AgentFailure) {
+        var at = path.startIndex
+        while at < path.endIndex {
+            let next = path[path.index(after: at)...].firstIndex(of: "/") ?? path.endIndex
+            let part = String(path[..<next])
+            let isLast = next == path.endIndex
+            if mkdir(part, isLast && isSecret ? 0o700 : 0o755) != 0 && errno != EEXIST {
+                throw failure("make the folder \(part)")
+            }
+            at = next
+        }
+    }
+
+    static func failure(_ act: String) -> AgentFailure {
+        AgentFailure("Can't \(act): \(String(cString: strerror(errno))).")
+    }
+
+    // MARK: What is in them
+
+    func identity() throws(AgentFailure) -> TLSIdentity {
+        let (chain, key) = (try text("node.pem"), try text("node.key"))
+        do throws(TLSFailure) {
+            return try TLSIdentity(chain: chain, key: key)
+        } catch {
+            throw AgentFailure("\(path)/node.pem and node.key are no pair: \(error.message)")
+        }
+    }
+
+    func authorities() throws(AgentFailure) -> [Certificate] {
+        let pem = try text("authorities.pem")
+        do throws(TLSFailure) {
+            return try Certificate.list(pem: pem)
+        } catch {
+            throw AgentFailure("\(path)/authorities.pem can't be read: \(error.message)")
+        }
+    }
+
+    /// The signing authority, if this node holds its key.
+    func authority() throws(AgentFailure) -> CertificateAuthority? {
+        guard has("authority.sealed") else { return nil }
+        let (pem, sealed, secret) = (
+            try text("authority.pem"), try read("authority.sealed"), try text("authority.secret")
+        )
+        do throws(TLSFailure) {
+            return try CertificateAuthority(
+                certificate: Certificate(pem: pem), wrappedKey: sealed, SecretKey(text: secret))
+        } catch {
+            throw AgentFailure("The authority's key in \(path) can't be opened: \(error.message)")
+        }
+    }
+
+    func keep(_ authority: CertificateAuthority) throws(AgentFailure) {
+        let secret = SecretKey.make()
+        let sealed: [UInt8]
+        do throws(TLSFailure) {
+            sealed = try authority.wrappedKey(secret)
+        } catch {
+            throw AgentFailure("The authority's key can't be sealed: \(error.message)")
+        }
+        remove("authority.sealed")
+        try write("authority.secret", secret.text, isSecret: true)
+        try write("authority.pem", authority.certificate.pem)
+        try write("authority.sealed", sealed, isSecret: true)
+    }
+
+    func forgetAuthority() {
+        for name in ["authority.sealed", "authority.secret", "authority.pem"] { remove(name) }
+    }
+
+    func peers() -> [(node: NodeID, address: String)] {
+        guard let text = try? text("peers") else { return [] }  // An older node's address is only a hint.
+        return text.split(separator: "\n").compactMap { line in
+            let words = line.split(separator: " ")
+            guard words.count == 2, let id = UInt64(words[0]) else { return nil }
+            return (NodeID(id), String(words[1]))
+        }
+    }
+}

@@ -1,0 +1,306 @@
+import AdminAPI
+import AdminHTTP
+import AgentConfig
+import ClusterBase
+import CommandSyntax
+import FleetModel
+import Glibc
+import Reactor
+import TLSSession
+
+/// Commands that ask a running node's admin port.
+struct ClientCommands {
+    let invocation: Invocation
+    private let context: TLSContext
+    private let addresses: [Address]
+    private let token: String?
+    private var isJSON: Bool { invocation.text("output") == "json" }
+
+    static func run(_ invocation: Invocation) -> ExitCode {
+        do {
+            return try ClientCommands(invocation).run()
+        } catch let failure as AgentFailure {
+            Console.complain("muster: \(failure)")
+            return .failure
+        } catch let failure as AdminClientFailure {
+            Console.complain("muster: \(failure)")
+            return .unavailable
+        } catch {
+            Console.complain("muster: \(error)")
+            return .failure
+        }
+    }
+
+    init(_ invocation: Invocation) throws {
+        self.invocation = invocation
+        token = invocation.text("token")
+        let data = Muster.variable("MUSTER_NODE_DATA") ?? AgentSettings().dataDirectory
+        let folder = invocation.text("identity") ?? data + "/operator"
+        let files = NodeFiles(path: folder)
+        guard files.has("ca.pem") else {
+            throw AgentFailure(
+                "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY."
+            )
+        }
+        do throws(TLSFailure) {
+            let trust = try Certificate.list(pem: String(decoding: Muster.read(folder + "/ca.pem"), as: UTF8.self))
+            let identity =
+                token != nil || !files.has("cert.pem")
+                ? nil
+                : try TLSIdentity(
+                    chain: String(decoding: Muster.read(folder + "/cert.pem"), as: UTF8.self),
+                    key: String(decoding: Muster.read(folder + "/key.pem"), as: UTF8.self))
+            context = try TLSContext(
+                side: .client, identity: identity, trust: .authorities(trust), protocols: AdminSettings.protocols)
+        } catch {
+            throw AgentFailure("The identity in \(folder) can't be used: \(error.message)")
+        }
+        var texts = invocation.texts("address")
+        if texts.isEmpty && files.has("address") {
+            texts = try files.text("address").split(separator: "\n").map(String.init)
+        }
+        if texts.isEmpty { texts = ["127.0.0.1:7470"] }
+        addresses = try texts.map { try Address(parsing: $0, defaultPort: 7470) }
+    }
+
+    private func ask(_ request: AdminRequest) throws -> AdminAnswer {
+        var settings = AdminClientSettings()
+        settings.connectTimeout = .seconds(3)
+        settings.answerTimeout = invocation.duration("timeout") ?? .seconds(10)
+        let isChange = !request.isStream && request.isChange
+        let bytes = Crypto.randomBytes(16).map(UInt64.init)
+        let key: IdempotencyKey? =
+            isChange
+            ? .once(
+                high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
+            : nil
+        return try AdminClient.ask(
+            AdminCall(request, idempotencyKey: key), at: addresses, context: context, bearerToken: token,
+            settings: settings)
+    }
+
+    private func word(_ name: String) -> String { invocation.argument(name) ?? "" }
+
+    private func run() throws -> ExitCode {
+        switch invocation.path {
+        case "status": return try show(.status)
+        case "node list": return try show(.nodes)
+        case "node show": return try show(.node(word("NODE")))
+        case "node remove": return try show(.removeNode(word("NODE"), isForced: invocation.has("force")))
+        case "node promote": return try show(.promoteNode(word("NODE")))
+        case "node demote": return try show(.demoteNode(word("NODE")))
+        case "token create": return try createToken()
+        case "token list": return try show(.tokens)
+        case "token revoke": return try show(.revokeToken(word("ID")))
+        case "leader transfer":
+            return try show(
+                .transferLeadership(LeaderTransfer(space: invocation.text("space"), to: invocation.text("to"))))
+        case "cert list": return try show(.certificates)
+        case "cert rotate":
+            return try show(
+                .rotateCertificates(CertificateRotation(subject: invocation.has("authority") ? .ca : .node)))
+        case "upgrade status": return try show(.upgrade)
+        case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
+        case "recover":
+            guard let group = Int64(word("GROUP")) else {
+                Console.complain("muster: '\(word("GROUP"))' is no group's number; see `muster status`")
+                return .usage
+            }
+            return try show(
+                .recover(
+                    Recovery(
+                        group: group, reason: invocation.text("reason") ?? "",
+                        acceptsLoss: invocation.has("accept-loss"))))
+        case "space create":
+            return try show(
+                .createSpace(
+                    SpaceCreation(name: word("SPACE"), replicas: invocation.integer("replicas").map(Int64.init))))
+        case "space list": return try show(.spaces)
+        case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: invocation.texts("to"))))
+        case "space delete": return try show(.deleteSpace(word("SPACE")))
+        default: return try runKeys()
+        }
+    }
+
+    private func createToken() throws -> ExitCode {
+        let role = invocation.text("role").flatMap { AdminAPI.Role($0) }
+        let wanted = TokenCreation(
+            kind: role == nil ? .join : .api, role: role, uses: invocation.integer("uses").map(Int64.init),
+            ttlSeconds: invocation.duration("expires").map { $0.count / 1_000_000_000 }, note: invocation.text("note"))
+        let answer = try ask(.createToken(wanted))
+        guard answer.isSuccess, !isJSON else { return try show(answer) }
+        let made = try CreatedToken(body: answer.body[...])
+        Console.write(made.token + "\n", to: 1)
+        Console.complain(
+            role == nil
+                ? "Run `muster join TOKEN` on the new host. The token is not shown again."
+                : "Send it as `Authorization: Bearer TOKEN`, or pass it with --token. It is not shown again.")
+        return .success
+    }
+
+    // MARK: Keys
+
+    private func runKeys() throws -> ExitCode {
+        let space = word("SPACE")
+        switch invocation.path {
+        case "kv put":
+            let value = try invocation.argument("VALUE").map { Array($0.utf8) } ?? Muster.readStandardInput()
+            let key = Array(word("KEY").utf8)
+            if let text = invocation.text("revision") {
+                let expected = try expectation(text)
+                return try show(
+                    .write(space: space, SpaceCommand(.compareAndSet(key: key, expected: expected, value: value))))
+            }
+            return try show(.write(space: space, SpaceCommand(.put(key: key, value: value))))
+        case "kv get":
+            let mode = invocation.duration("stale").map { ReadMode.stale(within: $0) } ?? .linearizable
+            let answer = try ask(.read(space: space, key: Array(word("KEY").utf8), mode))
+            guard answer.isSuccess else { return try show(answer) }
+            Console.write(bytes: answer.body, to: 1)
+            if isatty(1) == 1 { Console.write("\n", to: 1) }
+            return .success
+        case "kv delete":
+            var revision: Revision?
+            if let text = invocation.text("revision"), case .revision(let found) = try expectation(text) {
+                revision = found
+            }
+            return try show(
+                .write(space: space, SpaceCommand(.delete(key: Array(word("KEY").utf8), revision: revision))))
+        case "kv list":
+            return try show(
+                .list(
+                    space: space, prefix: Array(word("PREFIX").utf8), after: nil,
+                    limit: invocation.integer("limit") ?? 1_000, .linearizable))
+        case "kv watch": return try watch(space)
+        default: preconditionFailure("'\(invocation.path)' is in the table and nobody runs it")
+        }
+    }
+
+    private func expectation(_ text: String) throws -> SpaceCommand.Expectation {
+        if text == "0" { return .absent }
+        let parts = text.split(separator: ".")
+        guard parts.count == 2, let index = UInt64(parts[0]), let slot = Int(parts[1]), index < 1 << 56,
+            (0..<256).contains(slot)
+        else { throw AgentFailure("'\(text)' is no revision; use one as the answers print it, such as 42.0.") }
+        return .revision(Revision(index: LogIndex(index), slot: slot))
+    }
+
+    private func watch(_ space: String) throws -> ExitCode {
+        var from: Revision?
+        if let text = invocation.text("from"), case .revision(let found) = try expectation(text) { from = found }
+        let loop = try EventLoop()
+        guard let place = addresses.compactMap(\.resolved).first else {
+            throw AgentFailure("Watching wants an address in digits; name one with --address.")
+        }
+        var end: ExitCode?
+        let client = AdminClient(
+            loop, to: place, host: addresses[0].description, serverName: nil, context: context, bearerToken: token
+        ) { _, event in
+            switch event {
+            case .piece(let bytes): Console.write(bytes: bytes, to: 1)
+            case .streamBegan: break
+            case .streamEnded: end = .success
+            case .answer(let answer): end = (try? show(answer)) ?? .failure
+            case .failed(let failure):
+                Console.complain("muster: \(failure)")
+                end = .unavailable
+            }
+        }
+        client.send(AdminCall(.watch(space: space, prefix: Array(word("PREFIX").utf8), from: from)))
+        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
+        client.close()
+        return end ?? .failure
+    }
+
+    // MARK: Showing
+
+    private func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
+
+    private func show(_ answer: AdminAnswer) throws -> ExitCode {
+        if let problem = answer.problem {
+            Console.complain("muster: \(problem.detail)")
+            switch problem.kind.status {
+            case 404: return .notFound
+            case 401, 403, 409, 410: return .refused
+            case 503, 504, 507, 408: return .unavailable
+            default: return .failure
+            }
+        }
+        if isJSON {
+            Console.write(bytes: answer.body + [10], to: 1)
+        } else if let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20) {
+            Console.write(ClientCommands.table(json), to: 1)
+        } else {
+            Console.write(bytes: answer.body, to: 1)
+        }
+        return .success
+    }
+
+    /// Any answer as people read it: a list as a table, one thing as a record, a message as itself.
+    static func table(_ json: JSONValue) -> String {
+        let rows = json["items"]?.elements ?? json["keys"]?.elements
+        if let rows { return rows.isEmpty ? "None.\n" : list(rows).table() }
+        if case .object(let members) = json {
+            if members.count == 1, let message = json["message"]?.text { return message + "\n" }
+            let plain = members.filter { $0.value.elements?.first?.members == nil }
+            var text = list([.object(plain)]).record()
+            for member in members {
+                guard let rows = member.value.elements, rows.first?.members != nil else { continue }
+                text += "\n" + list(rows).table()
+            }
+            return text
+        }
+        return "\(json)\n"
+    }
+
+    private static func list(_ rows: [JSONValue]) -> CommandSyntax.Listing {
+        let names = rows.first?.members?.map(\.name) ?? []
+        var listing = CommandSyntax.Listing(
+            names.map { name in
+                .init(name, isRightAligned: rows.allSatisfy { $0[name]?.integer != nil } && !isTime(name))
+            })
+        for row in rows { listing.add(names.map { cell($0, row[$0]) }) }
+        return listing
+    }
+
+    private static func isTime(_ name: String) -> Bool {
+        ["expires", "certificateExpires", "begins"].contains(name)
+    }
+
+    private static func cell(_ name: String, _ value: JSONValue?) -> Cell {
+        switch value {
+        case .string(let text): return .text(text)
+        case .bool(let bool): return .boolean(bool)
+        case .integer(let number) where isTime(name):
+            return number <= 0
+                ? .none : .text(String(AgentLog.text(wallNanoseconds: number * 1_000_000_000).dropLast(5)) + "Z")
+        case .integer(let number): return .integer(Int(number))
+        case .number(let number): return .text("\(number)")
+        case .array(let elements): return .texts(elements.map { $0.text ?? "…" })
+        case .object, .null, nil: return .none
+        }
+    }
+}
+
+extension AdminRequest {
+    /// Whether asking twice could do it twice.
+    var isChange: Bool {
+        switch self {
+        case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,
+            .revokeToken:
+            true
+        default: false
+        }
+    }
+}
+
+extension Console {
+    static func write(bytes: [UInt8], to descriptor: Int32) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count <= 0 { return }
+            rest = rest.dropFirst(count)
+        }
+    }
+}

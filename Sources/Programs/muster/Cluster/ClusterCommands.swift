@@ -1,0 +1,182 @@
+import AgentConfig
+import ClusterBase
+import CommandSyntax
+
+/// Everything that the program can do with a cluster, as the help shows it.
+enum ClusterCommands {
+    static let table = CommandTable(
+        program: "muster",
+        about: """
+            Muster turns hosts into one fleet: every host runs the same agent, and the agents agree through their own Raft
+            groups. `muster init` begins a cluster, `muster join` adds a host, `muster agent` runs it.
+            """,
+        options: [
+            Option(
+                "address", .text("HOST:PORT"), isRepeated: true, variable: "MUSTER_ADDRESS",
+                help: "a node's admin port; may be repeated, the next is asked when one can't be reached"),
+            Option(
+                "identity", .text("DIR"), variable: "MUSTER_IDENTITY",
+                help: "a folder with cert.pem, key.pem, ca.pem and address, as `muster init` makes it"),
+            Option("token", .text("TOKEN"), variable: "MUSTER_TOKEN", help: "an API token instead of a certificate"),
+            Option("output", .choice(["table", "json"]), letter: "o", help: "how to print answers (default table)"),
+            Option(
+                "timeout", .duration(.milliseconds(100)...(.seconds(600))),
+                help: "how long to wait for an answer (default 10s)"),
+        ],
+        commands: node + cluster + spaces + keys + tools)
+
+    private static let node: [Command] = [
+        Command(
+            "init", summary: "begin a cluster with this host as its first node",
+            details: """
+                Makes the cluster's authority, this node's key and certificate, the first operator's certificate and the root
+                group, then runs the agent. Nothing is changed if something is in the way.
+                """,
+            options: configOptions + [
+                Option("cluster-name", .text("NAME"), help: "what people call the cluster (default muster)"),
+                Option("start", help: "run the agent afterwards (default; --no-start leaves it)"),
+            ],
+            examples: [
+                .init("muster init --node-data /var/lib/muster --peer-listen 10.0.0.1:7471", "on the first host")
+            ]),
+        Command(
+            "join", summary: "add this host to a cluster",
+            details: """
+                Checks everything first and changes nothing if it fails; may be repeated. The key is made here and never leaves
+                this host. `muster agent` runs the node afterwards.
+                """,
+            arguments: [Argument("TOKEN", help: "from `muster token create`")],
+            options: configOptions + [Option("start", help: "run the agent afterwards")],
+            examples: [
+                .init("muster join mst1_… --node-data /var/lib/muster --peer-listen 10.0.0.2:7471", "on another host")
+            ]),
+        Command(
+            "agent", summary: "run this host's node",
+            options: configOptions + [
+                Option("check-config", help: "print the settings and where each comes from, then end"),
+                Option("supervise", help: "start the agent again when it ends for its storage"),
+            ],
+            examples: [.init("muster agent --config /etc/muster.toml", "what the systemd unit runs")]),
+    ]
+
+    private static let configOptions =
+        [Option("config", .text("FILE"), variable: "MUSTER_CONFIG", help: "the configuration file")]
+        + AgentSettings.options
+
+    private static let cluster: [Command] = [
+        Command("status", summary: "show the groups of a node, who leads them, and alarms"),
+        Command("node list", summary: "list the nodes"),
+        Command("node show", summary: "show a node", arguments: [Argument("NODE", help: "its name or number")]),
+        Command(
+            "node remove", summary: "take a node out of the cluster for good",
+            arguments: [Argument("NODE", help: "its name or number")],
+            options: [Option("force", help: "even if it holds the only copy of something")]),
+        Command(
+            "node promote", summary: "let a node vote in the root group when it can",
+            arguments: [Argument("NODE", help: "its name or number")]),
+        Command(
+            "node demote", summary: "let a node vote no more when another can",
+            arguments: [Argument("NODE", help: "its name or number")]),
+        Command(
+            "token create", summary: "make a token to join with, or an API token",
+            options: [
+                Option("role", .choice(["admin", "operator", "viewer"]), help: "make an API token with this role"),
+                Option("uses", .integer(1...10_000), help: "how many hosts may join with it (default 1)"),
+                Option(
+                    "expires", .duration(.seconds(60)...(.seconds(31_536_000))),
+                    help: "until when it is good (default 3h)"),
+                Option("note", .text("TEXT"), help: "what it is for"),
+            ],
+            examples: [.init("muster token create --uses 2", "two hosts may join with it")]),
+        Command("token list", summary: "list tokens, without their secrets"),
+        Command(
+            "token revoke", summary: "make a token void", arguments: [Argument("ID", help: "from `muster token list`")]),
+        Command(
+            "leader transfer", summary: "hand leadership of a group to another node",
+            options: [
+                Option("space", .text("NAME"), help: "of a space's group instead of the root"),
+                Option("to", .text("NODE"), help: "the node that is to lead"),
+            ]),
+        Command("cert list", summary: "list the authorities and the nodes' certificates"),
+        Command(
+            "cert rotate", summary: "renew a node's certificate, or take a step of the authority's rotation",
+            options: [Option("authority", help: "the cluster's authority; repeat until the old one is gone")]),
+        Command("upgrade status", summary: "show which feature levels are open"),
+        Command("upgrade finalize", summary: "open the newest feature level for good"),
+        Command(
+            "recover", summary: "take a group out of a lost quorum by force",
+            details: """
+                For the day when a majority of a group's voters is gone for good. The node that is asked goes on alone with what
+                it has: what only the lost voters held is lost. The group's old members are fenced, and the cluster remembers.
+                """,
+            arguments: [Argument("GROUP", help: "its number, from `muster status`")],
+            options: [
+                Option("reason", .text("TEXT"), isRequired: true, help: "for the record"),
+                Option("accept-loss", help: "say that acknowledged writes may be lost"),
+            ]),
+    ]
+
+    private static let spaces: [Command] = [
+        Command(
+            "space create", summary: "make a key space", arguments: [Argument("SPACE", help: "its name")],
+            options: [
+                Option("replicas", .integer(1...15), help: "how many nodes vote in it (default 3, as nodes allow)")
+            ]),
+        Command("space list", summary: "list the key spaces"),
+        Command(
+            "space move", summary: "move a space to other nodes", arguments: [Argument("SPACE", help: "its name")],
+            options: [
+                Option("to", .text("NODE"), isRepeated: true, isRequired: true, help: "a node that is to hold it")
+            ]),
+        Command(
+            "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")]),
+    ]
+
+    private static let keys: [Command] = [
+        Command(
+            "kv put", summary: "write a key",
+            arguments: [
+                Argument("SPACE", help: "its space"), Argument("KEY", help: "the key"),
+                Argument("VALUE", isOptional: true, help: "the value; standard input if left out"),
+            ],
+            options: [
+                Option(
+                    "revision", .text("REV"),
+                    help: "only if the key's last change is this one; 0: only if it is not there")
+            ],
+            examples: [.init("muster kv put config greeting hello", "")]),
+        Command(
+            "kv get", summary: "print a key's value",
+            arguments: [Argument("SPACE", help: "its space"), Argument("KEY", help: "the key")],
+            options: [
+                Option(
+                    "stale", .duration(.milliseconds(1)...(.seconds(3_600))),
+                    help: "a value that was current this long ago is good enough")
+            ]),
+        Command(
+            "kv delete", summary: "delete a key",
+            arguments: [Argument("SPACE", help: "its space"), Argument("KEY", help: "the key")],
+            options: [Option("revision", .text("REV"), help: "only if the key's last change is this one")]),
+        Command(
+            "kv list", summary: "list keys",
+            arguments: [
+                Argument("SPACE", help: "the space"),
+                Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
+            ],
+            options: [Option("limit", .integer(1...1_000), help: "at most so many (default 1000)")]),
+        Command(
+            "kv watch", summary: "print changes as they happen",
+            arguments: [
+                Argument("SPACE", help: "the space"),
+                Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
+            ],
+            options: [Option("from", .text("REV"), help: "after this revision, without a gap")]),
+    ]
+
+    /// Run by their own options; here for the help.
+    private static let tools: [Command] = [
+        Command("simulate", summary: "run whole clusters under faults, each from one seed"),
+        Command("mutants", summary: "list the bugs that a mutant build can switch on"),
+        Command("bench", summary: "measure core, history, simulate, storage, admin"),
+    ]
+}

@@ -1,0 +1,362 @@
+import AdminAPI
+import AdminHTTP
+import AgentConfig
+import ClusterBase
+import CommandSyntax
+import FleetModel
+import Glibc
+import NodeStorage
+import RaftCore
+import Reactor
+import StoreLayout
+import TLSSession
+
+/// Commands about this host's own node: making it, adding it to a cluster, running it.
+struct NodeCommands {
+    let invocation: Invocation
+    let loaded: LoadedSettings
+    var settings: AgentSettings { loaded.settings }
+
+    static func run(_ invocation: Invocation) -> ExitCode {
+        do {
+            let commands = try NodeCommands(invocation)
+            switch invocation.path {
+            case "init": return try commands.initialize()
+            case "join": return try commands.join()
+            default: return try commands.agent()
+            }
+        } catch let failure as SettingsFailure {
+            for problem in failure.problems { Console.complain("muster: \(problem)") }
+            return .usage
+        } catch let failure as AgentFailure {
+            Console.complain("muster: \(failure)")
+            return .failure
+        } catch let failure as AdminClientFailure {
+            Console.complain("muster: \(failure)")
+            return .unavailable
+        } catch {
+            Console.complain("muster: \(error)")
+            return .failure
+        }
+    }
+
+    private init(_ invocation: Invocation) throws {
+        self.invocation = invocation
+        var file: (name: String, text: String)?
+        if let path = invocation.text("config") {
+            file = (path, String(decoding: try NodeFiles.read(path), as: UTF8.self))
+        }
+        loaded = try AgentSettings.load(
+            file: file, variables: NodeCommands.variables,
+            otherVariables: ["MUSTER_CONFIG", "MUSTER_ADDRESS", "MUSTER_IDENTITY", "MUSTER_TOKEN"],
+            flags: AgentSettings.flags(of: invocation), hostName: NodeCommands.hostName)
+        for warning in loaded.warnings { Console.complain("muster: \(warning)") }
+    }
+
+    private static var variables: [(name: String, text: String)] {
+        var found: [(name: String, text: String)] = []
+        var next = environ
+        while let entry = next.pointee {
+            let text = String(cString: entry)
+            if text.hasPrefix("MUSTER_"), let end = text.firstIndex(of: "=") {
+                found.append((String(text[..<end]), String(text[text.index(after: end)...])))
+            }
+            next += 1
+        }
+        return found
+    }
+
+    private static var hostName: String {
+        var bytes = [CChar](repeating: 0, count: 256)
+        guard gethostname(&bytes, 255) == 0 else { return "" }
+        let name = String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(name.lowercased().prefix { $0 != "." })
+    }
+
+    private var directorySettings: DirectorySettings {
+        var directory = DirectorySettings()
+        directory.blockCacheBytes = settings.cacheBytes
+        directory.space = SpaceThreshold(freeBytesMin: UInt64(settings.lowSpaceBytes))
+        return directory
+    }
+
+    private var files: NodeFiles { NodeFiles(path: settings.dataDirectory) }
+
+    /// Others must be able to reach what this node calls itself.
+    private func checkAddresses() throws {
+        for (key, advertised, listened) in [
+            ("peer", settings.peerAdvertise, settings.peerListen),
+            ("admin", settings.adminAdvertise, settings.adminListen),
+        ] where (advertised ?? listened).isWildcard {
+            throw AgentFailure(
+                "Other hosts can't connect to '\(advertised ?? listened)'; name this host's address with --\(key)-advertise."
+            )
+        }
+    }
+
+    private func checkEmpty() throws {
+        for name in ["node.key", "FORMAT"] where files.has(name) {
+            throw AgentFailure(
+                "\(settings.dataDirectory) is in use by a node already; name an empty directory with --node-data, or run "
+                    + "`muster agent` for that node.")
+        }
+    }
+
+    // MARK: init
+
+    private func initialize() throws -> ExitCode {
+        try checkAddresses()
+        try checkEmpty()
+        let now = SystemClock.wallNanoseconds / 1_000_000_000
+        let clusterID = Crypto.randomBytes(16)
+        let cluster = Agent.text(of: clusterID)
+        let node = NodeID(1)
+        let authority = try CertificateAuthority.make(cluster: cluster, now: now)
+        let key = try PrivateKey.make()
+        let names = CertificateNames(settings)
+        let request = try CertificateRequest(
+            key: key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
+        let certificate = try authority.issue(
+            request, identity: .node(cluster: cluster, node: node), dnsNames: names.dnsNames,
+            addresses: names.addresses, now: now)
+        let adminKey = try PrivateKey.make()
+        let admin = try authority.issue(
+            CertificateRequest(key: adminKey, commonName: "admin"),
+            identity: .operator(cluster: cluster, name: "admin"),
+            now: now)
+
+        let founding = RootCommand.Founding(
+            cluster: clusterID, name: invocation.text("cluster-name") ?? "muster",
+            node: Agent.description(settings, key: try request.keyHash()),
+            certificate: NodeCertificate(
+                fingerprint: certificate.fingerprint.bytes, issuer: authority.certificate.fingerprint.bytes,
+                expiresAt: LogTime(UInt64(certificate.notAfter) * 1_000)),
+            authority: Authority(
+                fingerprint: authority.certificate.fingerprint.bytes, certificate: authority.certificate.der,
+                signs: true,
+                since: LogTime(UInt64(now) * 1_000)),
+            administrator: Operator(
+                name: "admin", role: .administrator, kind: .certificate, credential: admin.fingerprint.bytes))
+
+        let members = Configuration(members: [Member(peer: Peer(replica: ReplicaID(1), node: node), role: .voter)])
+        try makeDirectory(NodeIdentity(cluster: clusterID, node: node), root: members)
+
+        try NodeFiles.makeFolder(settings.dataDirectory + "/operator", isSecret: true)
+        let operatorFiles = NodeFiles(path: settings.dataDirectory + "/operator")
+        try operatorFiles.write("ca.pem", authority.certificate.pem)
+        try operatorFiles.write("cert.pem", admin.pem)
+        try operatorFiles.write("key.pem", adminKey.pem(), isSecret: true)
+        try operatorFiles.write("address", (settings.adminAdvertise ?? settings.adminListen).description + "\n")
+        try files.keep(authority)
+        try files.write(
+            "founding", RootCommand(request: Crypto.randomBytes(16), by: "init", .found(founding)).encoded())
+        try writeIdentity(key, certificate, [authority.certificate])
+        Console.complain(
+            "The cluster \(cluster) begins with this node. The first operator's certificate is in "
+                + "\(settings.dataDirectory)/operator; use it with --identity or MUSTER_IDENTITY.")
+        return invocation.text("start") == "no" ? .success : try runAgent()
+    }
+
+    /// Makes the stores, with a first replica of the root if wanted. They are closed when this returns.
+    private func makeDirectory(_ identity: NodeIdentity, root members: Configuration? = nil) throws {
+        try NodeFiles.makeFolder(settings.dataDirectory)
+        let directory: NodeDirectory
+        do throws(DataDirectoryRefusal) {
+            directory = try NodeDirectory.create(
+                settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
+        } catch {
+            throw AgentFailure("\(error)")
+        }
+        if let members {
+            var log = directory.log
+            try StoredLog.createReplica(.root, ReplicaID(1), RestoredLog(firstMembers: members), in: &log)
+        }
+        directory.stop()
+    }
+
+    /// The key comes last: a directory with a key is a node's.
+    private func writeIdentity(_ key: PrivateKey, _ certificate: Certificate, _ authorities: [Certificate]) throws {
+        try files.write("authorities.pem", authorities.map(\.pem).joined())
+        try files.write("node.pem", certificate.pem)
+        try files.write("node.key", key.pem(), isSecret: true)
+    }
+
+    // MARK: join
+
+    private func join() throws -> ExitCode {
+        let token: AgentConfig.JoinToken
+        do throws(JoinTokenFailure) {
+            token = try AgentConfig.JoinToken(invocation.argument("TOKEN") ?? "")
+        } catch {
+            Console.complain("muster: \(error)")
+            return .usage
+        }
+        try checkAddresses()
+        try checkEmpty()
+        try checkPorts()
+        guard let fingerprint = Fingerprint(bytes: token.fingerprint) else {
+            throw AgentFailure("The token is damaged; copy it again.")
+        }
+        let context = try TLSContext(
+            side: .client, identity: nil, trust: .pinnedAuthority(fingerprint), protocols: AdminSettings.protocols)
+        // Made before, so that trying again is the same node.
+        let key = try joiningKey()
+        let names = CertificateNames(settings)
+        let request = try CertificateRequest(
+            key: key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
+        let about = Agent.description(settings, key: [])
+        var wanted = JoinRequest(
+            secret: Agent.text(of: token.secret), name: about.name, region: about.locality.region,
+            zone: about.locality.zone, rack: about.locality.rack, address: about.peerAddress,
+            adminAddress: about.adminAddress, certificateRequest: request.der, version: Agent.version, isCheck: true)
+        let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
+        try refuse(try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context))
+        wanted.isCheck = false
+        let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
+        try refuse(answer)
+        let joined = try JoinAnswer(body: answer.body[...])
+        guard let cluster = [UInt8](hexadecimal: joined.cluster), cluster.count == 16 else {
+            throw AgentFailure("The cluster's answer can't be read; use the same version of muster on both hosts.")
+        }
+        let certificate = try Certificate(der: joined.certificate)
+        let authorities = try joined.authorities.map { try Certificate(pem: $0) }
+        try makeDirectory(NodeIdentity(cluster: cluster, node: NodeID(joined.node)))
+        try files.write("peers", joined.peers.map { $0 + "\n" }.joined())
+        try writeIdentity(key, certificate, authorities)
+        files.remove("joining.key")
+        Console.complain("This host is node \(joined.node) of cluster \(joined.cluster) now; `muster agent` runs it.")
+        return invocation.has("start") ? try runAgent() : .success
+    }
+
+    private func joiningKey() throws -> PrivateKey {
+        if files.has("joining.key") { return try PrivateKey(pem: files.text("joining.key")) }
+        let key = try PrivateKey.make()
+        try NodeFiles.makeFolder(settings.dataDirectory)
+        try files.write("joining.key", key.pem(), isSecret: true)
+        return key
+    }
+
+    /// A node that can't listen must not become a member.
+    private func checkPorts() throws {
+        for (name, endpoint) in [("peers", settings.peerListen), ("the admin port", settings.adminListen)] {
+            guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
+                throw AgentFailure("Can't listen for \(name) on '\(endpoint)'; name an address of this host in digits.")
+            }
+            do throws(SystemError) {
+                _ = try Socket.listening(on: address)
+            } catch {
+                throw AgentFailure("Can't listen for \(name) on \(endpoint): \(error). Choose another address or port.")
+            }
+        }
+    }
+
+    private func refuse(_ answer: AdminAnswer) throws {
+        if let problem = answer.problem { throw AgentFailure("The cluster said no: \(problem.detail).") }
+    }
+
+    // MARK: agent
+
+    private func agent() throws -> ExitCode {
+        if invocation.has("check-config") {
+            Console.write(
+                invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
+            return .success
+        }
+        return invocation.has("supervise") ? try supervise() : try runAgent()
+    }
+
+    private func runAgent() throws -> ExitCode {
+        guard files.has("node.key") else {
+            throw AgentFailure(
+                "There is no node in \(settings.dataDirectory); run `muster init` or `muster join` on this host first, or name "
+                    + "the right directory with --node-data.")
+        }
+        signal(SIGPIPE, SIG_IGN)
+        let log = AgentLog(level: settings.logLevel, format: settings.logFormat)
+        let loop = try EventLoop()
+        var running: Agent?
+        try loop.handleSignals([SIGTERM, SIGINT]) { _ in running?.shutDown() }
+        let directory = try openDirectory(log)
+        let agent = try Agent(settings: settings, files: files, log: log, directory: directory, loop: loop)
+        running = agent
+        ServiceManager.tell("READY=1")
+        let end = agent.run()
+        running = nil
+        if end == .storage { exit(Agent.End.storage.rawValue) }
+        return end == .removed ? .refused : .success
+    }
+
+    /// A full disk is waited for: the node comes back by itself when there is space.
+    private func openDirectory(_ log: AgentLog) throws -> NodeDirectory {
+        while true {
+            do throws(DataDirectoryRefusal) {
+                return try NodeDirectory.open(settings.dataDirectory, nil, directorySettings)
+            } catch {
+                guard error.isNoSpace else { throw AgentFailure("\(error)") }
+                log.warning("the disk is full; the agent waits for space", ["directory": settings.dataDirectory])
+                sleep(1)
+            }
+        }
+    }
+
+    /// Runs the agent as a child, and again when it ended for its storage or by a signal that nobody sent on purpose.
+    private func supervise() throws -> ExitCode {
+        let words = CommandLine.arguments.filter { $0 != "--supervise" }
+        signal(SIGPIPE, SIG_IGN)
+        while true {
+            var child: pid_t = 0
+            var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+            arguments.append(nil)
+            defer { for argument in arguments { free(argument) } }
+            let result = posix_spawn(&child, "/proc/self/exe", nil, nil, arguments, environ)
+            guard result == 0 else {
+                throw AgentFailure("Can't start the agent: \(String(cString: strerror(result))).")
+            }
+            Supervisor.child = child
+            signal(SIGTERM) { _ in kill(Supervisor.child, SIGTERM) }
+            signal(SIGINT) { _ in kill(Supervisor.child, SIGTERM) }
+            var status: CInt = 0
+            while waitpid(child, &status, 0) < 0 && errno == EINTR {}
+            let signalNumber = status & 0x7F
+            let code = status >> 8 & 0xFF
+            if signalNumber == 0 && code != Agent.End.storage.rawValue { exit(code) }
+            if signalNumber == SIGTERM || signalNumber == SIGINT { return .success }
+            Console.complain(
+                "muster: the agent ended (\(signalNumber != 0 ? "signal \(signalNumber)" : "code \(code)")); it is started again"
+            )
+            sleep(1)
+        }
+    }
+}
+
+/// What a signal handler may touch.
+enum Supervisor {
+    nonisolated(unsafe) static var child: pid_t = 0  // Written by the only thread, before the handlers that read it.
+}
+
+/// The service manager that started this process, if one did (sd_notify's protocol).
+enum ServiceManager {
+    static func tell(_ state: String) {
+        guard let path = Muster.variable("NOTIFY_SOCKET"), path.utf8.count < 108 else { return }
+        let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8)
+        withUnsafeMutableBytes(of: &address.sun_path) { target in
+            for (i, byte) in bytes.enumerated() { target[i] = i == 0 && byte == UInt8(ascii: "@") ? 0 : byte }
+        }
+        let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count + (path.hasPrefix("@") ? 0 : 1))
+        _ = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                state.withCString { text in sendto(descriptor, text, strlen(text), 0, rebound, length) }
+            }
+        }
+    }
+
+    /// How often the manager wants a sign of life; nil when it does not watch.
+    static var watchdog: Nanoseconds? {
+        Muster.variable("WATCHDOG_USEC").flatMap { Int64($0) }.map { .microseconds($0 / 2) }
+    }
+}

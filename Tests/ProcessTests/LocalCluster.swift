@@ -1,0 +1,114 @@
+import Foundation
+
+/// Three real agents on this machine: processes, RocksDB, mutual TLS. Ends them when nobody needs it any more.
+final class LocalCluster {
+    let folder: TemporaryFolder
+    private var processes: [Int: Process] = [:]
+    private let ports: [Int]
+
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// Founds a cluster of one and runs it.
+    init() throws {
+        folder = try TemporaryFolder()
+        ports = try (0..<6).map { _ in try LocalCluster.freePort() }
+        let made = try run(["init", "--no-start"] + options(1))
+        guard made.status == 0 else { throw Failure(description: "init: \(made.complaint)") }
+        try start(1)
+        try wait("the first node answers") { try self.ask(1, "token", "list").status == 0 }
+    }
+
+    deinit {
+        for process in processes.values where process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        for process in processes.values { process.waitUntilExit() }
+    }
+
+    /// Joins two more.
+    func grow() throws {
+        let token = try ask(1, "token", "create", "--uses", "2").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        for node in [2, 3] {
+            let joined = try run(["join", token] + options(node))
+            guard joined.status == 0 else { throw Failure(description: "join: \(joined.complaint)") }
+            try start(node)
+        }
+        try wait("all three vote in the root group") {
+            try self.ask(1, "node", "list").output.components(separatedBy: " voter ").count == 4
+        }
+    }
+
+    func options(_ node: Int) -> [String] {
+        [
+            "--node-data", folder.file("n\(node)").path, "--node-name", "n\(node)", "--node-zone", "zone-\(node)",
+            "--peer-listen", "127.0.0.1:\(ports[node - 1])", "--admin-listen", "127.0.0.1:\(ports[node + 2])",
+            "--storage-low-space", "1MiB",
+        ]
+    }
+
+    func start(_ node: Int) throws {
+        let process = Process()
+        process.executableURL = try MusterRun.binary()
+        process.arguments = ["agent"] + options(node)
+        let log = folder.file("n\(node).log")
+        if !FileManager.default.fileExists(atPath: log.path) { try Data().write(to: log) }
+        let handle = try FileHandle(forWritingTo: log)
+        handle.seekToEndOfFile()
+        process.standardError = handle
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        processes[node] = process
+    }
+
+    /// Ends a node's process as a power cut would.
+    func kill9(_ node: Int) {
+        guard let process = processes.removeValue(forKey: node) else { return }
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
+
+    /// Asks a node to end, and says how it did.
+    func terminate(_ node: Int) -> Int32 {
+        guard let process = processes.removeValue(forKey: node) else { return -1 }
+        kill(process.processIdentifier, SIGTERM)
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+
+    func log(_ node: Int) -> String { (try? String(contentsOf: folder.file("n\(node).log"), encoding: .utf8)) ?? "" }
+
+    func ask(_ node: Int, _ words: String...) throws -> MusterRun {
+        try run(
+            words + [
+                "--identity", folder.file("n1/operator").path, "--address", "127.0.0.1:\(ports[node + 2])", "--timeout",
+                "5s",
+            ])
+    }
+
+    private func run(_ arguments: [String]) throws -> MusterRun { try MusterRun(arguments) }
+
+    func wait(_ what: String, _ isDone: () throws -> Bool) throws {
+        let end = Date().addingTimeInterval(60)
+        while Date() < end {
+            if try isDone() { return }
+            usleep(100_000)
+        }
+        throw Failure(description: "not within 60 s: \(what)\n\(log(1).suffix(2_000))")
+    }
+
+    private static func freePort() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+                bind(descriptor, rebound, length) == 0 ? getsockname(descriptor, rebound, &length) : -1
+            }
+        }
+        guard result == 0 else { throw Failure(description: "no port is free") }
+        return Int(UInt16(bigEndian: address.sin_port))
+    }
+}
