@@ -23,13 +23,16 @@ enum Keys {
     }
 
     /// A client that shows a certificate with this identity, or none.
-    static func client(_ identity: CertificateIdentity?, of cluster: CertificateAuthority? = nil, seconds: Int64? = nil) throws -> TLSContext {
+    static func client(_ identity: CertificateIdentity?, of cluster: CertificateAuthority? = nil, seconds: Int64? = nil)
+        throws -> TLSContext
+    {
         var shown: TLSIdentity?
         if let identity {
             let key = try PrivateKey.make()
             let request = try CertificateRequest(key: key, commonName: "client")
             let issuer = try cluster ?? authority.get()
-            shown = try TLSIdentity(chain: [issuer.issue(request, identity: identity, now: now, lifetimeSeconds: seconds)], key: key)
+            shown = try TLSIdentity(
+                chain: [issuer.issue(request, identity: identity, now: now, lifetimeSeconds: seconds)], key: key)
         }
         return try TLSContext(
             side: .client, identity: shown, trust: .authorities([authority.get().certificate]),

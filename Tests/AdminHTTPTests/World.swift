@@ -86,7 +86,10 @@ final class RawClient: SecureConnectionDelegate {
     var isEstablished = false
     private var failure: (any Error)?
 
-    init(_ world: World, _ identity: CertificateIdentity? = .operator(cluster: "test", name: "ann"), seconds: Int64? = nil) throws {
+    init(
+        _ world: World, _ identity: CertificateIdentity? = .operator(cluster: "test", name: "ann"),
+        seconds: Int64? = nil
+    ) throws {
         self.world = world
         let context = try Keys.client(identity, seconds: seconds)
         var settings = SecureConnectionSettings()
