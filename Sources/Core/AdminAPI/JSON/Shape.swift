@@ -15,7 +15,6 @@ package struct Field: Hashable, Sendable {
         case string, integer, number, boolean, strings
         /// A string of base64.
         case bytes
-        case object(Shape)
         case objects(Shape)
     }
 
@@ -39,15 +38,13 @@ package struct Field: Hashable, Sendable {
         case .boolean: "true or false"
         case .strings: "an array of strings"
         case .bytes: "a string of base64"
-        case .object: "an object"
         case .objects: "an array of objects"
         }
     }
 
     func accepts(_ value: JSONValue) -> Bool {
         switch (kind, value) {
-        case (.string, .string), (.integer, .integer), (.number, .integer), (.number, .number), (.boolean, .bool),
-            (.object, .object):
+        case (.string, .string), (.integer, .integer), (.number, .integer), (.number, .number), (.boolean, .bool):
             true
         case (.bytes, .string(let text)): Base64.decode(text.utf8) != nil
         case (.strings, .array(let elements)): elements.allSatisfy { $0.text != nil }

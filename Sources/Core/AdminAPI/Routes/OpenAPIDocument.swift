@@ -168,7 +168,7 @@ package enum OpenAPIDocument {
         shapes.append(shape)
         for field in shape.fields {
             switch field.kind {
-            case .object(let inner), .objects(let inner): collect(inner, &shapes)
+            case .objects(let inner): collect(inner, &shapes)
             default: break
             }
         }
@@ -200,7 +200,6 @@ package enum OpenAPIDocument {
                 JSONMember("type", "array"), JSONMember("items", .object([JSONMember("type", "string")])),
             ])
         case .bytes: .object([JSONMember("type", "string"), JSONMember("contentEncoding", "base64")])
-        case .object(let shape): reference(shape.name)
         case .objects(let shape): .object([JSONMember("type", "array"), JSONMember("items", reference(shape.name))])
         }
     }
