@@ -333,6 +333,10 @@ extension AdminPort {
                 else { return fail(ticket, .notFound, "node \(name) holds no replica of it; see `muster status`") }
                 target = placed.replica
             }
+            let leader = agent.engine.inspect(group) { raft, _ in raft.leader } ?? nil
+            if let target, leader?.replica == target {
+                return answer(ticket, AdminResponse(Acceptance("it leads already")))
+            }
             agent.request(.transferLeadership(group, to: target)) { [self] outcome in
                 answer(ticket, AdminResponse(outcome))
             }

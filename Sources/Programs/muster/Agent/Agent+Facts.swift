@@ -77,6 +77,7 @@ extension Agent {
     var certificates: [CertificateInfo] {
         let own = identity.chain[0]
         var list = view.authorities.compactMap { authority -> CertificateInfo? in
+            // An authority that can't be read is not shown.
             guard let read = try? Certificate(der: authority.certificate) else { return nil }
             return CertificateInfo(
                 subject: read.commonName, serial: Fingerprints.short(authority.fingerprint), begins: read.notBefore,

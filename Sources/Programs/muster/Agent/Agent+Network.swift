@@ -73,6 +73,7 @@ extension Agent: PeerNetworkDelegate {
     }
 
     func received(_ request: PeerQuestion, _ bytes: [UInt8]) {
+        // Nonsense is answered as such.
         guard let asked = try? NodeRequest(serialized: bytes), let body = asked.body else {
             return reply(request, refusal: "this request is not understood here; upgrade this node")
         }
@@ -89,6 +90,7 @@ extension Agent: PeerNetworkDelegate {
             // Only root voters hold it, and only they get it.
             let isVoter =
                 view.placement(.root)?.replica(on: request.node).map { $0.part == .voter && !$0.isLeaving } ?? false
+            // A key that can't be written is not handed out.
             guard isVoter, let authority, let pem = try? authority.key.pem() else {
                 return reply(request, refusal: "it is not here, or not for node \(request.node)")
             }
@@ -123,6 +125,7 @@ extension Agent: PeerNetworkDelegate {
             return done(.failure(AgentFailure("no node that holds the authority's key can be reached; try again")))
         }
         ask(next, .sign(wanted)) { [self] answer in
+            // A node that answers nonsense is passed over.
             if let answer, !answer.certificate.isEmpty, let made = try? Certificate(der: answer.certificate) {
                 return done(.success(made))
             }

@@ -44,6 +44,7 @@ extension Agent {
     func viewChanged() {
         network.setPeers(
             view.nodes.filter { $0.state != .removed && $0.id != node }.compactMap { other in
+                // An address that can't be read is not dialled.
                 guard let address = try? Address(parsing: other.about.peerAddress) else { return nil }
                 return PeerAddresses(node: other.id, addresses: [address])
             })
@@ -63,6 +64,7 @@ extension Agent {
         for other in view.nodes where other.state != .removed && other.id != node {
             text += "\(other.id) \(other.about.peerAddress)\n"
         }
+        // An unreadable file is written anew.
         if (try? files.text("peers")) == text { return }
         keep { () throws(AgentFailure) in try files.write("peers", text) }
     }
@@ -76,6 +78,7 @@ extension Agent {
         let wanted = view.authorities.map(\.fingerprint).sorted { $0.lexicographicallyPrecedes($1) }
         let known = authorities.map(\.fingerprint.bytes).sorted { $0.lexicographicallyPrecedes($1) }
         if wanted == known || wanted.isEmpty { return }
+        // Counted below.
         let certificates = view.authorities.compactMap { try? Certificate(der: $0.certificate) }
         guard certificates.count == wanted.count else {
             return log.error("the root holds an authority that can't be read")
@@ -113,6 +116,7 @@ extension Agent {
     /// The first command of a cluster waits in a file until it is applied.
     private func found() {
         guard !isFounding, leads(.root), files.has("founding") else { return }
+        // Logged here.
         guard let bytes = try? files.read("founding") else { return log.error("the founding file can't be read") }
         isFounding = true
         request(.command(.root, bytes)) { [self] answer in
@@ -178,6 +182,7 @@ extension Agent {
         guard !isRenewing, loop.now >= renewAt, view.through != nil, let own = identity.chain.first else { return }
         let now = Int64(wallTime.rawValue / 1_000)
         let life = own.notAfter - own.notBefore
+        // Judged as if nobody signed.
         let signer = view.authorities.first { $0.signs }.flatMap { try? Certificate(der: $0.certificate) }
         let isOld = own.notAfter - now < life / 3
         guard isOld || signer.map({ !own.isSigned(by: $0) }) ?? false else { return }

@@ -200,6 +200,7 @@ struct ClientCommands {
             case .piece(let bytes): Console.write(bytes: bytes, to: 1)
             case .streamBegan: break
             case .streamEnded: end = .success
+            // Showing is all that is left to do.
             case .answer(let answer): end = (try? show(answer)) ?? .failure
             case .failed(let failure):
                 Console.complain("muster: \(failure)")
@@ -228,6 +229,7 @@ struct ClientCommands {
         }
         if isJSON {
             Console.write(bytes: answer.body + [10], to: 1)
+            // What is no JSON is printed as it is.
         } else if let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20) {
             Console.write(ClientCommands.table(json), to: 1)
         } else {
