@@ -23,7 +23,9 @@ extension Raft {
 
     mutating func restartElectionTimer(_ now: Instant) {
         let base = settings.suspicion
-        electionDeadline = now + base + random.within(.zero...base) + priorityDelay
+        // Where votes take longer than this, on slow disks, the same candidates would meet again and again: each round that
+        // failed makes the draw wider.
+        electionDeadline = now + base + random.within(.zero...(base * max(1, campaignRounds))) + priorityDelay
     }
 
     /// A higher priority campaigns earlier. The handicap shrinks with every failed round, so that a low priority that

@@ -182,19 +182,23 @@ extension NodeEngine {
         }
     }
 
-    func pulses(_ now: Instant) -> Pulses {
+    var watchesStorage: Bool {
         #if MUTANTS
-        if settings.raft.mutant == .beatsHideStall { return Pulses(engineAge: .zero, storageAge: .zero) }
+        return settings.raft.mutant != .beatsHideStall
+        #else
+        return true
         #endif
+    }
+
+    func pulses(_ now: Instant) -> Pulses {
+        guard watchesStorage else { return Pulses(engineAge: .zero, storageAge: .zero) }
         let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
         return Pulses(engineAge: .zero, storageAge: age)
     }
 
     /// Leadership depends on a disk that works: a leader that can't write stands in its group's way.
     func watchStorage(_ now: Instant) {
-        #if MUTANTS
-        if settings.raft.mutant == .beatsHideStall { return }
-        #endif
+        guard watchesStorage else { return }
         let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
         let stalls = age >= settings.storageStallMax
         if stalls == isStalled { return }

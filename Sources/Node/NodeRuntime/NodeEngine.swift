@@ -158,7 +158,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let next = deadlines.first { earliest = min(earliest, next.at) }
         for transfer in outgoing { earliest = min(earliest, transfer.deadline) }
         for transfer in incoming { earliest = min(earliest, transfer.deadline) }
-        if let oldest = logTickets.first, !isStalled {
+        if let oldest = logTickets.first, !isStalled, watchesStorage {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }

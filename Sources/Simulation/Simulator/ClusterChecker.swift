@@ -123,8 +123,9 @@ final class ClusterChecker {
         }
         leaders.append((epoch, raft.term, raft.peer.replica))
         checkVotes(raft, node, world)
-        // Leader completeness: the log of every new leader holds all that is committed.
-        guard let last = committed.last else { return }
+        // Leader completeness: the log of every new leader holds all that was committed in earlier terms. Votes that wander
+        // may make a leader of a term that the group has left behind.
+        guard let last = committed.last, last.term <= raft.term else { return }
         let index = lastCommitted
         if raft.lastIndex < index || (raft.term(at: index) ?? last.term) != last.term
             || (last.chain != 0 && (raft.chain(at: index) ?? last.chain) != last.chain)
