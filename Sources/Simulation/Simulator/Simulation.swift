@@ -148,6 +148,8 @@ public final class Simulation {
         result.traceHash = trace.value
         if result.violation == nil { judgeHistory() }
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
+        // A node's engine and its ports hold each other.
+        for node in nodes { node.runtime = nil }
         return result
     }
 
