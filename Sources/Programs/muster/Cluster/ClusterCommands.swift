@@ -37,7 +37,7 @@ enum ClusterCommands {
                 Option("start", help: "run the agent afterwards (default; --no-start leaves it)"),
             ],
             examples: [
-                .init("muster init --node-data /var/lib/muster --peer-listen 10.0.0.1:7471", "on the first host")
+                .init("muster init --peer-listen 10.0.0.1:7471 --admin-listen 10.0.0.1:7470", "on the first host")
             ]),
         Command(
             "join", summary: "add this host to a cluster",
@@ -48,7 +48,7 @@ enum ClusterCommands {
             arguments: [Argument("TOKEN", help: "from `muster token create`")],
             options: configOptions + [Option("start", help: "run the agent afterwards")],
             examples: [
-                .init("muster join mst1_… --node-data /var/lib/muster --peer-listen 10.0.0.2:7471", "on another host")
+                .init("muster join mst1_… --peer-listen 10.0.0.2:7471 --admin-listen 10.0.0.2:7470", "on another host")
             ]),
         Command(
             "agent", summary: "run this host's node",
@@ -177,6 +177,6 @@ enum ClusterCommands {
     private static let tools: [Command] = [
         Command("simulate", summary: "run whole clusters under faults, each from one seed"),
         Command("mutants", summary: "list the bugs that a mutant build can switch on"),
-        Command("bench", summary: "measure core, history, simulate, storage, admin"),
+        Command("bench", summary: "measure core, history, simulate, or a running cluster's admin port"),
     ]
 }
