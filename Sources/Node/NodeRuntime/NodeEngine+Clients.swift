@@ -176,7 +176,8 @@ extension NodeEngine {
         view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         if case .command(let pack) = entry.content {
             do throws(StoreError) {
-                results = try Machine.apply(kind, pack: pack, index: entry.index, access: &view)
+                results = try Machine.apply(
+                    kind, replicas[i].group, pack: pack, index: entry.index, access: &view)
             } catch {
                 view.abandon()
                 throw error

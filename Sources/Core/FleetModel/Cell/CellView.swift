@@ -110,7 +110,7 @@ public struct CellView: Sendable {
         case .setting(let setting, let value):
             settings[setting] = value
             changes.settingsChanged = true
-        case .unknownTable: break
+        case .tombstone, .unknownTable: break
         }
         return true
     }
@@ -123,6 +123,7 @@ public enum CellRowContent: Hashable, Sendable {
     case group(PlacementGroupID, CellGroup?)
     case slice(String, TenantSlice?)
     case setting(CellSetting, UInt64?)
+    case tombstone(VMID, CellTombstone?)
     /// A table or setting of a newer version is not for this one.
     case unknownTable
 }
