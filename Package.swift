@@ -49,6 +49,12 @@ let rooms: [Room] = [
             "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(
+        name: "BackupFormat", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout",
+            "Compression",
+        ]),
     Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
     Room(
         name: "NodeStorage", layer: .io,
@@ -84,7 +90,7 @@ let rooms: [Room] = [
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
             "NodeRuntime",
-            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
+            "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
             "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
         ]),
 ]
@@ -160,6 +166,12 @@ let package = Package(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
         tests("CompressionTests", ["ClusterBase", "Compression"]),
+        tests(
+            "BackupFormatTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "Simulator",
+                "BackupFormat",
+            ]),
         tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
         tests(
             "NodeStorageTests",
