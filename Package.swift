@@ -55,6 +55,7 @@ let rooms: [Room] = [
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
@@ -84,7 +85,8 @@ let rooms: [Room] = [
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
             "NodeRuntime",
-            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
+            "AdminAPI", "AgentConfig", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore", "NodeStorage",
+            "Reactor",
             "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
         ]),
 ]
@@ -176,6 +178,7 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("FleetCommandsTests", ["ClusterBase", "AdminAPI", "CommandSyntax", "FleetCommands"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",
