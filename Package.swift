@@ -41,7 +41,7 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -167,6 +167,8 @@ let package = Package(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests(
+            "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ReactorTests", ["ClusterBase", "Reactor"]),
