@@ -1,7 +1,7 @@
 /// The clusters that a user knows by name: the text of one file, a line each. `*` marks the one that is asked.
 ///
-///     * home  /home/a/home  10.0.0.1:7470 10.0.0.2:7470
-///       lab   /home/a/lab
+///     * home  /etc/muster/op  10.0.0.1:7470 10.0.0.2:7470
+///       lab   /srv/lab
 package struct Contexts: Hashable, Sendable {
     package struct Entry: Hashable, Sendable {
         package var name: String
