@@ -41,7 +41,7 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -61,6 +61,7 @@ let rooms: [Room] = [
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
@@ -90,7 +91,8 @@ let rooms: [Room] = [
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
             "NodeRuntime",
-            "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
+            "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
+            "NodeStorage", "Reactor",
             "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
         ]),
 ]
@@ -177,6 +179,8 @@ let package = Package(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests(
+            "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ReactorTests", ["ClusterBase", "Reactor"]),
@@ -188,6 +192,7 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("FleetCommandsTests", ["ClusterBase", "AdminAPI", "CommandSyntax", "FleetCommands"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",

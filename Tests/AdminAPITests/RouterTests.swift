@@ -67,8 +67,10 @@ let samples: [AdminRequest] = [
     .rotateCertificates(CertificateRotation(subject: .ca)),
     .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
     .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
-    .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backup,
-    .backupSchedule, .setBackupSchedule(BackupSchedule(everySeconds: 60, keep: 3, directory: "/b")),
+    .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backupPlan,
+    .copyGroup(1 << 56), .backupSchedules,
+    .setBackupSchedule("s", BackupSchedule(everySeconds: 60, keep: 3, directory: "/b", keyFile: "/k")),
+    .removeBackupSchedule("s"),
     .recover(Recovery(group: 2, reason: "burnt", acceptsLoss: true)),
 ]
 
@@ -153,7 +155,7 @@ let samples: [AdminRequest] = [
         let call = try route("HEAD /v1/kv/s/a").get()
         #expect(call.isHead && call.request == .read(space: "s", key: [97], .linearizable))
         #expect(kind("HEAD /v1/kv/s?watch=1") == .methodNotAllowed)
-        #expect(kind("HEAD /v1/backup") == .methodNotAllowed)
+        #expect(kind("HEAD /v1/backup/1") == .methodNotAllowed)
     }
 
     @Test(arguments: [
@@ -188,7 +190,7 @@ let samples: [AdminRequest] = [
             ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .malformed),
             ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .malformed),
             ("POST /v1/certs/renew", json, "{\"certificateRequest\":\"!\"}", .malformed),
-            ("PUT /v1/backup/schedule", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
+            ("PUT /v1/backup-schedules/s", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
             ("GET /v1/status", "", "x", .malformed), ("DELETE /v1/kv/s/a", "", "x", .malformed),
             ("GET /v1/kv/s", "", "x", .malformed),
         ] as [(String, String, String, Problem.Kind)])
@@ -312,7 +314,7 @@ let samples: [AdminRequest] = [
         try holds(RenewedCertificate(certificate: [7], authorities: ["pem"]))
         try holds(GateInfo(name: "g", isOpen: false, missing: ["n"]))
         try holds(Acceptance("soon"))
-        try holds(BackupSchedule(everySeconds: 0, keep: 1, directory: "/b"))
+        try holds(BackupSchedule(everySeconds: 60, keep: 1, directory: "/b", keyFile: "/k"))
         try holds(SpaceCreation(name: "s", replicas: 3, nodes: ["a"]))
         try holds(SpaceMove(nodes: ["a"]))
         try holds(TokenCreation(kind: .api, role: .admin, uses: 1, ttlSeconds: 1, note: "n"))
@@ -370,7 +372,7 @@ let samples: [AdminRequest] = [
     static let actions: [Action] = [
         .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"),
         .manageSpaces,
-        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade, .backup,
+        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade, .copyState, .backup,
         .recover,
     ]
 

@@ -75,6 +75,8 @@ package enum Action: Hashable, Sendable {
     case renewOwnCertificate
     case transferLeadership
     case upgrade
+    /// Read every group's state whole, as a backup does.
+    case copyState
     case backup
     case recover
 
@@ -94,7 +96,8 @@ package enum Action: Hashable, Sendable {
         case .renewOwnCertificate: "renew a node's certificate"
         case .transferLeadership: "transfer leadership"
         case .upgrade: "finalize an upgrade"
-        case .backup: "take backups"
+        case .copyState: "copy the state of groups"
+        case .backup: "schedule backups"
         case .recover: "recover a group by force"
         }
     }
@@ -130,12 +133,13 @@ package enum Access {
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
-                .transferLeadership, .upgrade, .backup:
+                .transferLeadership, .upgrade, .copyState, .backup:
                 return true
             case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover: return false
             }
         case .viewer: return [.ask, .measure, .join, .observe].contains(action)
-        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate].contains(action)
+        // Which nodes may copy state is judged where it is: those that hold the authority's key.
+        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate, .copyState].contains(action)
         case .space(let name, let mayWrite):
             switch action {
             case .ask, .join: return true

@@ -46,10 +46,12 @@ package enum AdminRequest: Hashable, Sendable {
     case renewCertificate(CertificateRenewal)
     case upgrade
     case finalizeUpgrade(UpgradeFinalization)
+    case backupPlan
     /// The answer is a stream.
-    case backup
-    case backupSchedule
-    indirect case setBackupSchedule(BackupSchedule)
+    case copyGroup(UInt64)
+    case backupSchedules
+    indirect case setBackupSchedule(String, BackupSchedule)
+    case removeBackupSchedule(String)
     indirect case recover(Recovery)
 
     package var operation: Operation {
@@ -83,9 +85,11 @@ package enum AdminRequest: Hashable, Sendable {
         case .renewCertificate: .renewCertificate
         case .upgrade: .getUpgrade
         case .finalizeUpgrade: .finalizeUpgrade
-        case .backup: .takeBackup
-        case .backupSchedule: .getBackupSchedule
+        case .backupPlan: .planBackup
+        case .copyGroup: .copyGroup
+        case .backupSchedules: .listBackupSchedules
         case .setBackupSchedule: .setBackupSchedule
+        case .removeBackupSchedule: .removeBackupSchedule
         case .recover: .recover
         }
     }
@@ -106,7 +110,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .rotateCertificates: .manageCertificates
         case .renewCertificate: .renewOwnCertificate
         case .finalizeUpgrade: .upgrade
-        case .backup, .backupSchedule, .setBackupSchedule: .backup
+        case .backupPlan, .copyGroup: .copyState
+        case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
         case .recover: .recover
         }
     }
@@ -114,7 +119,7 @@ package enum AdminRequest: Hashable, Sendable {
     /// Its answer is a stream.
     package var isStream: Bool {
         switch self {
-        case .watch, .backup: true
+        case .watch, .copyGroup: true
         default: false
         }
     }
