@@ -85,7 +85,7 @@ let rooms: [Room] = [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
             "NodeRuntime",
             "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
-            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
+            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
 
