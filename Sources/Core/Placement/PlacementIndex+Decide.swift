@@ -31,15 +31,22 @@ extension PlacementIndex {
             checks.append(check)
         }
         let chosen = spec.policy ?? policy
-        let number = currentWinners(Shape(spec), chosen)
         var search = Search(spec, chosen, checks, verdictsFor(spec), filter, self)
+        let shape: CompiledShape
         if let only = filter.only {
-            for id in only { if let slot = slotOf[id] { search.judge(Int(slot), number, &self) } }
+            shape = CompiledShape(Shape(spec))
+            for id in only {
+                guard let slot = slotOf[id] else { continue }
+                let score = score(Int(slot), shape, chosen)
+                if score != Winners.none { search.judge(Int(slot), score, self) }
+            }
         } else {
-            search.run(number, &self)
+            let number = currentWinners(Shape(spec), chosen)
+            search.run(number, self)
+            shape = winners[number].shape
         }
         if search.bestSlot < 0 { return .refuse(refusal(spec, search)) }
-        guard let fit = fit(search.bestSlot, winners[number].shape, chosen) else {
+        guard let fit = fit(search.bestSlot, shape, chosen) else {
             preconditionFailure("host \(seats[search.bestSlot].host) won without room for VM \(spec.id)")
         }
         return .place(assignment(search.bestSlot, fit, spec), score: search.bestTotal)
@@ -186,18 +193,20 @@ struct Search {
         }
     }
 
-    /// Judges one host by itself.
-    mutating func judge(_ slot: Int, _ number: Int, _ index: inout PlacementIndex) {
+    /// Judges one host, of which the score is known, by itself.
+    mutating func judge(_ slot: Int, _ score: Int64, _ index: borrowing PlacementIndex) {
         guard let around = blockPenalty(slot >> PlacementIndex.blockShift, index) else { return }
         guard let here = hostPenalty(slot) else { return }
-        guard let fit = index.fit(slot, index.winners[number].shape, policy) else { return }
-        offer(slot, fit.score + around + here, index)
+        offer(slot, score + around + here, index)
     }
 
-    mutating func run(_ number: Int, _ index: inout PlacementIndex) {
+    mutating func run(_ number: Int, _ index: borrowing PlacementIndex) {
         // Hosts that have members can beat a block's winner only where a group draws its members together.
         for check in hostChecks where check.drawsTogether {
-            for slot in check.state.slots { judge(Int(slot), number, &index) }
+            for slot in check.state.slots {
+                let score = index.winners[number].scores[Int(slot)]
+                if score != Winners.none { judge(Int(slot), score, index) }
+            }
         }
         guard let base = hostBase else { return }
         let simple = hostChecks.isEmpty && except.isEmpty
@@ -216,8 +225,11 @@ struct Search {
                     offer(slot, score + around + base, index)
                 } else {
                     let first = block << PlacementIndex.blockShift
-                    for other in first..<first + PlacementIndex.blockSize where index.seats[other].takesVMs {
-                        judge(other, number, &index)
+                    for other in first..<first + PlacementIndex.blockSize {
+                        let score = index.winners[number].scores[other]
+                        if score == Winners.none || score > bestTotal { continue }
+                        guard let here = hostPenalty(other) else { continue }
+                        offer(other, score + around + here, index)
                     }
                 }
             }
