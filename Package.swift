@@ -41,7 +41,9 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts"]),
+    Room(
+        name: "Controllers", layer: .core,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -178,7 +180,7 @@ let package = Package(
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
-        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
