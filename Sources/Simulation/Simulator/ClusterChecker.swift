@@ -191,6 +191,8 @@ final class ClusterChecker {
             let other = Int(member.peer.node.rawValue) - 1
             guard let match = raft.match(of: member.peer.replica), !isLost[other], !isTainted[other] else { continue }
             guard let shadow = shadows[other], shadow.replica == member.peer.replica else { continue }
+            // What was acknowledged in a term may be replaced in a later one, of which a deposed leader knows nothing.
+            if shadow.hard.term > raft.term { continue }
             let isHeld = raft.chain(at: match).map { shadow.holds(match, $0) } ?? (match <= shadow.last)
             if !isHeld {
                 world.fail(
