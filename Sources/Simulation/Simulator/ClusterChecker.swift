@@ -176,7 +176,8 @@ final class ClusterChecker {
     private func checkDurable(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
         guard raft.durable > raft.base.index, !isTainted[node] else { return }
         guard let shadow = shadows[node], shadow.replica == raft.peer.replica else { return }
-        let isHeld = raft.chain(at: raft.durable).map { shadow.holds(raft.durable, $0) } ?? (raft.durable <= shadow.last)
+        let isHeld =
+            raft.chain(at: raft.durable).map { shadow.holds(raft.durable, $0) } ?? (raft.durable <= shadow.last)
         if !isHeld {
             world.fail(
                 "18 a write vouches for what it wrote",

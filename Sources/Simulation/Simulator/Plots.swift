@@ -14,8 +14,6 @@ public enum Plot: UInt8, CaseIterable, Sendable {
     case deposedLeader
     /// A node dies while the log write that names its new snapshot is under way.
     case deathAtInstall
-    /// At the end only one replica can lead, and one of the votes that it needs is from a node that has never heard of it.
-    case stranger
 }
 
 /// What the plots of a run remember.
@@ -26,26 +24,11 @@ struct Plots {
         var life: UInt32
     }
 
-    struct Stranger {
-        enum Stage { case calming, waiting, replacing, writing }
-        var stage = Stage.calming
-        var isStriking = false
-        var oldReplica = ReplicaID(0)
-        var newcomer = 0
-        /// Never hears of the newcomer.
-        var unaware = 0
-        /// Hear of the newcomer, and not of all that it holds.
-        var late: [Int] = []
-    }
-
     /// A stream of its own: what a plot draws shifts no other draw.
     var random: PRNG
     /// By receiver, oldest first.
     private(set) var lateAnswers: [RingBuffer<LateAnswer>]
     var commandsSent: UInt64 = 0
-    var stranger = Stranger()
-    /// The nodes that a plot has left broken for the recovery.
-    var doomed: [Int]?
 
     static let lateAnswersMax = 48
 
@@ -80,20 +63,14 @@ extension Simulation {
     private func count(_ plot: Plot) { result.plots[Int(plot.rawValue)] += 1 }
 
     func planPlots() {
-        if has(.deposedLeader) { planNext(.deposedLeader, after: 2_000_000_000) }
-        // The newcomer's way takes a few seconds. The checks of its steps end it in time.
-        if has(.stranger), profile.groups == 1, profile.nodes >= 5, profile.nodes % 2 == 1, chaosEnd > 2 * Plots.rehearsal {
-            planNext(.stranger, after: chaosEnd - Plots.rehearsal)
-        }
+        if has(.deposedLeader) { plan(.plot, at: 2_000_000_000) }
     }
 
-    private func planNext(_ plot: Plot, after length: Int64) { plan(.plot, at: now + length, a: UInt64(plot.rawValue)) }
-
+    /// The next leader is deposed, or one of before, which comes with the event, is brought back.
     func plotTurn(_ event: WorldEvent, _ node: SimulatedNode?) {
         guard recovery.phase == .chaos else { return }
-        if event.a == UInt64(Plot.stranger.rawValue) { return strangerTurn() }
         if let node { return bringBack(node, GroupID(event.b)) }
-        planNext(.deposedLeader, after: plots.random.within(500_000_000...8_000_000_000))
+        plan(.plot, at: now + plots.random.within(500_000_000...8_000_000_000))
         deposeLeader()
     }
 
@@ -124,7 +101,7 @@ extension Simulation {
 
     private func deposeLeader() {
         let checker = checkers[plots.random.below(checkers.count)]
-        guard !plots.stranger.isStriking, let leader = leader(of: checker.group), leader.pausedUntil <= now else { return }
+        guard let leader = leader(of: checker.group), leader.pausedUntil <= now else { return }
         count(.deposedLeader)
         var side = [leader.number]
         let length = plots.random.within(100_000_000...1_500_000_000)
@@ -153,8 +130,7 @@ extension Simulation {
         }
         for _ in 0..<3 {
             let back = now + length + plots.random.within(50_000_000...1_500_000_000)
-            plan(
-                .plot, at: back, node: leader, a: UInt64(Plot.deposedLeader.rawValue), b: checker.group.rawValue)
+            plan(.plot, at: back, node: leader, b: checker.group.rawValue)
         }
     }
 
@@ -180,82 +156,4 @@ extension Simulation {
         count(.deathAtInstall)
         plan(.moment, at: plots.random.within(now...endsAt), node: node, a: 3)
     }
-
-    // MARK: Stranger
-
-    /// Replaces a voter while another is cut off, then cuts more off, writes, and kills all but a majority: of that the
-    /// newcomer alone holds everything, and one of the votes is with the node that has never heard of it.
-    private func strangerTurn() {
-        switch plots.stranger.stage {
-        case .calming:
-            plots.stranger.isStriking = true
-            mendEverything(except: [])
-            for node in nodes { mend(node) }
-            plots.stranger.stage = .waiting
-            planNext(.stranger, after: 1_000_000_000)
-        case .waiting:
-            if now > chaosEnd - Plots.rehearsal / 2 { return endStranger() }
-            if !beginReplacement() { planNext(.stranger, after: 200_000_000) }
-        case .replacing:
-            if now > chaosEnd - 1_500_000_000 { return endStranger() }
-            let configuration = checkers[0].latestConfiguration
-            let newcomer = configuration.members.first { $0.peer.node == nodes[plots.stranger.newcomer].id }
-            guard let newcomer, newcomer.role == .voter, newcomer.peer.replica != plots.stranger.oldReplica,
-                !configuration.isJoint
-            else { return planNext(.stranger, after: 20_000_000) }
-            for node in plots.stranger.late { isolate(node, by: 1) }
-            plots.stranger.stage = .writing
-            planNext(.stranger, after: plots.random.within(100_000_000...800_000_000))
-        case .writing:
-            let kept = [plots.stranger.newcomer, plots.stranger.unaware] + plots.stranger.late
-            let doomed = nodes.filter { !kept.contains($0.number) }
-            for node in doomed {
-                node.isDown = true
-                crash(node, restartAfter: nil)
-            }
-            plots.doomed = doomed.map(\.number)
-            for node in plots.stranger.late { isolate(node, by: -1) }
-            isolate(plots.stranger.unaware, by: -1)
-            count(.stranger)
-            chaosEnd = now
-        }
-    }
-
-    private func beginReplacement() -> Bool {
-        let checker = checkers[0]
-        let configuration = checker.latestConfiguration
-        guard let leader = leader(of: checker.group), leader.pausedUntil <= now, nodes.allSatisfy(\.isRunning),
-            configuration.members.count == nodes.count, configuration.members.allSatisfy({ $0.role == .voter }),
-            !isChangingMembers, !checker.isLost.contains(true), !checker.isTainted.contains(true)
-        else { return false }
-        var others = nodes.indices.filter { $0 != leader.number }
-        func draw() -> Int { others.remove(at: plots.random.below(others.count)) }
-        plots.stranger.unaware = draw()
-        plots.stranger.newcomer = draw()
-        plots.stranger.late = (0..<(nodes.count / 2 - 1)).map { _ in draw() }
-        guard let old = configuration.peer(at: nodes[plots.stranger.newcomer].id) else { return false }
-        plots.stranger.oldReplica = old.replica
-        isolate(plots.stranger.unaware, by: 1)
-        plots.stranger.stage = .replacing
-        turn(leader, .request(.changeMembership(checker.group, [.remove(old.replica)]), ticket: Caretaker.ticket))
-        planNext(.stranger, after: 100_000_000)
-        return true
-    }
-
-    private func isolate(_ node: Int, by step: Int32) {
-        for other in nodes where other.number != node {
-            network.block(node, other.number, by: step)
-            network.block(other.number, node, by: step)
-        }
-    }
-
-    private func endStranger() {
-        if plots.stranger.stage == .replacing { isolate(plots.stranger.unaware, by: -1) }
-        plots.stranger.isStriking = false
-    }
-}
-
-extension Plots {
-    /// How long before its end a run begins to bring the stranger about.
-    static let rehearsal: Int64 = 16_000_000_000
 }

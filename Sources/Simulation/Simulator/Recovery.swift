@@ -33,25 +33,21 @@ struct Recovery {
 extension Simulation {
     func beginRecovery() {
         recovery.begin(at: now, groups: profile.groups)
-        recovery.leftBehind = plots.doomed ?? chooseLeftBehind()
+        recovery.leftBehind = chooseLeftBehind()
         mendEverything(except: recovery.leftBehind)
         for node in nodes {
             if recovery.leftBehind.contains(node.number) {
-                if !node.isDown { abandonNode(node) }
+                abandonNode(node)
                 continue
             }
-            mend(node)
+            node.pausedUntil = 0
+            node.diskStalledUntil = min(node.diskStalledUntil, now)
+            node.isDiskFull = false
+            node.failsNextWrite = false
+            if !node.isRunning { start(node) }
+            if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
         }
         for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
-    }
-
-    func mend(_ node: SimulatedNode) {
-        node.pausedUntil = 0
-        node.diskStalledUntil = min(node.diskStalledUntil, now)
-        node.isDiskFull = false
-        node.failsNextWrite = false
-        if !node.isRunning { start(node) }
-        if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
     }
 
     /// Nodes that stay broken: never so many that a group could not do without them.

@@ -45,7 +45,7 @@ public struct SimulationResult: Sendable {
 public final class Simulation {
     public let seed: UInt64
     public let profile: Profile
-    var chaosEnd: Int64
+    let chaosEnd: Int64
 
     private(set) var now: Int64 = 0
     private var order: UInt64 = 0

@@ -29,7 +29,7 @@ struct WorldEvent: Comparable {
         case moment
         case operatorTurn
         case restart
-        /// A plot goes on: `a` is which; with a node, the leader that it deposed in the group `b`.
+        /// A leader is deposed; with a node, the former leader of the group `b` is brought back.
         case plot
     }
 
