@@ -52,6 +52,22 @@ private func simulation(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds
         #expect(result.violation == nil, "\(regression): \(result.violation.map { "\($0)" } ?? "")")
     }
 
+    @Test(arguments: Plot.allCases) func `a plot strikes, and breaks no promise`(plot: Plot) {
+        var profile = Profile()
+        profile.clients = 4
+        profile.faults = [.membership, .crash]
+        profile.faultIntervalMax = .milliseconds(1_500)
+        profile.plots = [plot]
+        // Small logs, so that members catch up by snapshots.
+        profile.settings.flushEntries = 20
+        profile.settings.trailingEntries = 0
+        profile.settings.cutEntriesMin = 1
+        profile.settings.raft.promotionStability = .milliseconds(200)
+        let result = Simulation(seed: 41, profile: profile, chaos: .seconds(20)).run()
+        #expect(result.violation == nil, "\(plot): \(result.violation.map { "\($0)" } ?? "")")
+        #expect(result.plots[Int(plot.rawValue)] > 0)
+    }
+
     // MARK: Without faults
 
     /// Invariant 38: nobody campaigns against a leader that is alive and reachable.
