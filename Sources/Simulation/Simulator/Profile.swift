@@ -51,8 +51,8 @@ public struct Profile: Sendable {
 
     public init() {}
 
-    /// Draws a profile. `nodes` bounds the size of the cluster.
-    public static func draw(_ random: inout PRNG, nodes: ClosedRange<Int>) -> Profile {
+    /// Draws a profile. `nodes` bounds the size of the cluster. Without plots it is what the seed drew before there were any.
+    public static func draw(_ random: inout PRNG, nodes: ClosedRange<Int>, hasPlots: Bool = true) -> Profile {
         var p = Profile()
         p.nodes = nodes.lowerBound + random.below(nodes.count)
         p.groups = random.chance(1, in: 5) ? 2 + random.below(2) : 1
@@ -83,7 +83,7 @@ public struct Profile: Sendable {
         p.faultIntervalMax = .milliseconds(random.within(300...8_000))
         p.faultLengthMax = .milliseconds(random.within(200...12_000))
         p.drawBounds(&random)
-        p.drawPlots(&random)
+        if hasPlots { p.drawPlots(&random) }
         return p
     }
 
