@@ -112,6 +112,7 @@ extension NodeEngine {
         case .notLeader(let hint): .notLeader(hint: hint)
         case .tooMuchUncommitted, .transferringLeadership: .overloaded
         case .tooLarge: .tooLarge
+        case .empty: .malformed
         case .storageStalled: .storageStalled
         }
     }

@@ -125,6 +125,7 @@ struct Summary {
     var changes = 0
     var committed: UInt64 = 0
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
+    var plots = [Int](repeating: 0, count: Plot.allCases.count)
     var failures: [SimulationResult] = []
 
     func mustStop(_ plan: SimulateCommand.Plan, _ started: Double) -> Bool {
@@ -145,6 +146,7 @@ struct Summary {
         changes += result.membershipChanges
         committed += result.entriesCommitted
         for i in faults.indices { faults[i] += result.faults[i] }
+        for i in plots.indices { plots[i] += result.plots[i] }
         guard let violation = result.violation else { return }
         failures.append(result)
         let text = "\(violation)"
@@ -184,6 +186,9 @@ struct Summary {
         var line = "faults:"
         for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 {
             line += " \(fault) \(faults[Int(fault.rawValue)])"
+        }
+        for plot in Plot.allCases where plots[Int(plot.rawValue)] > 0 {
+            line += " \(plot) \(plots[Int(plot.rawValue)])"
         }
         Swift.print(line)
         Swift.print(failures.isEmpty ? "no promise was broken" : "\(failures.count) runs broke a promise")
