@@ -67,7 +67,7 @@ private func simulation(
         profile.settings.trailingEntries = 0
         profile.settings.cutEntriesMin = 1
         profile.settings.raft.promotionStability = .milliseconds(200)
-        let result = Simulation(seed: 41, profile: profile, chaos: .seconds(20)).run()
+        let result = Simulation(seed: 41, profile: profile, chaos: .seconds(8)).run()
         #expect(result.violation == nil, "\(plot): \(result.violation.map { "\($0)" } ?? "")")
         #expect(result.plots[Int(plot.rawValue)] > 0)
     }
