@@ -141,11 +141,13 @@ public struct PlacementIndex: Sendable {
     public mutating func place(_ spec: VMSpec, _ assignment: Assignment) throws(IndexError) {
         if vms[spec.id] != nil { throw .vmExists(spec.id) }
         if let problem = PlacementIndex.problem(spec) { throw .badVM(problem) }
-        guard let slot = slotOf[assignment.host], let host = hosts[Int(slot)] else {
-            throw .unknownHost(assignment.host)
-        }
+        guard let slot = slotOf[assignment.host] else { throw .unknownHost(assignment.host) }
         for id in spec.groups where groups[id] == nil { throw .unknownGroup(id) }
-        if let problem = PlacementIndex.mismatch(assignment, host) { throw .badAssignment(problem) }
+        if !assignment.numaNodes.isEmpty || !assignment.devices.isEmpty, let host = hosts[Int(slot)],
+            let problem = PlacementIndex.mismatch(assignment, host)
+        {
+            throw .badAssignment(problem)
+        }
         putOn(Int(slot), PlacedVM(spec: spec, assignment: assignment, slot: slot))
     }
 
