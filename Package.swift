@@ -173,7 +173,8 @@ let package = Package(
         tests(
             "BackupFormatTests",
             [
-                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "Simulator",
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
+                "Simulator",
                 "BackupFormat",
             ]),
         tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),

@@ -372,7 +372,8 @@ let samples: [AdminRequest] = [
     static let actions: [Action] = [
         .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"),
         .manageSpaces,
-        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade, .copyState, .backup,
+        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade,
+        .copyState, .backup,
         .recover,
     ]
 

@@ -188,9 +188,11 @@ extension Route {
             .json(BackupPlan.shape)),
         Route(
             .copyGroup, .get, "/v1/backup/{group}",
-            "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).", .raw(.bytes)),
+            "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).",
+            .raw(.bytes)),
         Route(
-            .listBackupSchedules, .get, "/v1/backup-schedules", "Lists the schedules of backups, and how the last ones went.",
+            .listBackupSchedules, .get, "/v1/backup-schedules",
+            "Lists the schedules of backups, and how the last ones went.",
             .json(Listing<BackupScheduleInfo>.shape)),
         Route(
             .setBackupSchedule, .put, "/v1/backup-schedules/{schedule}", "Makes or changes a schedule of backups.",

@@ -285,6 +285,7 @@ struct ClientCommands {
             Console.complain("muster: \(problem.detail)")
             return ClientCommands.code(of: problem)
         }
+        // What is no JSON is printed as it is.
         if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
             let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20)
         {

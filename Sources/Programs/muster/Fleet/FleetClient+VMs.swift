@@ -202,7 +202,7 @@ extension FleetClient {
                 for vm in try pages(["v1", "vms"], tenantQuery, limit: .max) { byName[vm["name"]?.text ?? ""] = vm }
                 for name in left {
                     if let vm = byName[name] {
-                        if try !isDone(vm) { open.append(name) }
+                        if try isDone(vm) == false { open.append(name) }
                     } else if what != "gone" {
                         throw FleetMistake("\(name) is gone.")
                     }
@@ -210,7 +210,7 @@ extension FleetClient {
             } else {
                 for name in left {
                     do {
-                        if try !isDone(try get(["v1", "vms", name], tenantQuery)) { open.append(name) }
+                        if try isDone(try get(["v1", "vms", name], tenantQuery)) == false { open.append(name) }
                     } catch let refusal as Refused where refusal.problem.kind.status == 404 && what == "gone" {}
                 }
             }
