@@ -7,6 +7,8 @@ package enum ReadMode: Hashable, Sendable {
     case linearizable
     /// It may miss what was acknowledged in the last `within`; any replica answers at once, or says that it can't.
     case stale(within: Nanoseconds)
+    /// It sees everything up to this entry; a replica that has it answers at once.
+    case atLeast(LogIndex)
 }
 
 /// What a request asks for, checked as far as it can be without the cluster.
@@ -52,6 +54,9 @@ package enum AdminRequest: Hashable, Sendable {
     indirect case setBackupSchedule(BackupSchedule)
     indirect case recover(Recovery)
 
+    /// About a cell.
+    case fleet(FleetRequest)
+
     package var operation: Operation {
         switch self {
         case .health: .health
@@ -87,6 +92,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .backupSchedule: .getBackupSchedule
         case .setBackupSchedule: .setBackupSchedule
         case .recover: .recover
+        case .fleet(let request): request.operation
         }
     }
 
@@ -108,6 +114,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .finalizeUpgrade: .upgrade
         case .backup, .backupSchedule, .setBackupSchedule: .backup
         case .recover: .recover
+        case .fleet(let request): request.action
         }
     }
 
@@ -115,6 +122,7 @@ package enum AdminRequest: Hashable, Sendable {
     package var isStream: Bool {
         switch self {
         case .watch, .backup: true
+        case .fleet(let request): request.isStream
         default: false
         }
     }
