@@ -72,7 +72,7 @@ let samples: [AdminRequest] = [
     .setBackupSchedule("s", BackupSchedule(everySeconds: 60, keep: 3, directory: "/b", keyFile: "/k")),
     .removeBackupSchedule("s"),
     .recover(Recovery(group: 2, reason: "burnt", acceptsLoss: true)),
-]
+] + fleetSamples.map { .fleet($0) }
 
 @Suite struct RouterTests {
     @Test func `every request goes around and comes back as it was`() {
@@ -374,15 +374,19 @@ let samples: [AdminRequest] = [
         .manageSpaces,
         .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade,
         .copyState, .backup,
-        .recover,
+        .recover, .readTenant("s"), .readTenant("t"), .readTenant(nil), .writeTenant("s"), .writeTenant("t"),
+        .writeTenant(nil), .manageHosts, .manageTenants, .manageCells,
     ]
 
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++.++++"), (.operator, "++++++++++...+++."), (.viewer, "++++............."),
-            (.node, "++++........+...."), (.space("s", mayWrite: false), "+.+.+............"),
-            (.space("s", mayWrite: true), "+.+.+.+.........."),
+            (.admin, "++++++++++++.+++++++++++++"), (.operator, "++++++++++...+++.+++++++.+"),
+            (.viewer, "++++.............+++......"), (.node, "++++........+............."),
+            (.space("s", mayWrite: false), "+.+.+....................."),
+            (.space("s", mayWrite: true), "+.+.+.+..................."),
+            (.tenant("s", mayWrite: false), "+.+..............+.+......"),
+            (.tenant("s", mayWrite: true), "+.+..............+.++.+..."),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {
@@ -403,9 +407,12 @@ let samples: [AdminRequest] = [
     }
 
     @Test func `roles are written and read`() {
-        for role in [Role.admin, .operator, .viewer, .space("a.b", mayWrite: true), .space("a", mayWrite: false)] {
+        for role in [
+            Role.admin, .operator, .viewer, .space("a.b", mayWrite: true), .space("a", mayWrite: false),
+            .tenant("a.b", mayWrite: true), .tenant("a", mayWrite: false),
+        ] {
             #expect(Role(role.text) == role)
         }
-        for text in ["", "node", "space:a", "space::read", "space:a:all", "Admin"] { #expect(Role(text) == nil) }
+        for text in ["", "node", "space:a", "space::read", "space:a:all", "Admin", "tenant:a"] { #expect(Role(text) == nil) }
     }
 }
