@@ -33,7 +33,8 @@ package struct HostVerdict: Shaped {
         [
             Field("host", .string, "its name"),
             Field("excludedBy", .strings, "every rule that keeps the VM out; empty for a candidate"),
-            Field("shortages", .strings, "what is missing"), Field("free", .object(SignedResources.shape), "what is left"),
+            Field("shortages", .strings, "what is missing"),
+            Field("free", .object(SignedResources.shape), "what is left"),
             Field("softRules", .integer, isRequired: false, "the weights of soft rules that it breaks"),
             Field("score", .integer, isRequired: false, "the policy's; lower is better"),
             Field("numaNodes", .integers, "where in the host the VM would go"),
@@ -67,7 +68,10 @@ package struct RuleCount: Shaped {
     }
     package static let shape = Shape(
         "RuleCount",
-        [Field("rule", .string, "the rule"), Field("hosts", .integer, "hosts of which it is the first to exclude them")])
+        [
+            Field("rule", .string, "the rule"),
+            Field("hosts", .integer, "hosts of which it is the first to exclude them"),
+        ])
     package var members: [JSONMember] { [JSONMember("rule", rule), JSONMember("hosts", hosts)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(rule: object.text("rule"), hosts: object.integer("hosts"))
@@ -180,7 +184,8 @@ package enum PlanWish: Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         let given = ["create", "drain", "rebalance"].filter { object.has($0) }
         guard given.count == 1 else {
-            throw Problem(.malformed, "a plan is about one of \"create\", \"drain\" and \"rebalance\"; send exactly one")
+            throw Problem(
+                .malformed, "a plan is about one of \"create\", \"drain\" and \"rebalance\"; send exactly one")
         }
         switch given[0] {
         case "create":
@@ -265,7 +270,9 @@ package struct PlanInfo: Shaped {
     package static let shape = Shape(
         "Plan",
         [
-            Field("index", .integer, "of the state that it rests on; carried out with if-index, it is refused once that changed"),
+            Field(
+                "index", .integer,
+                "of the state that it rests on; carried out with if-index, it is refused once that changed"),
             Field("steps", .objects(PlanStep.shape), "in their order"),
             Field("scoreBefore", .integer, "of the cell; higher is better, 0 where not counted"),
             Field("scoreAfter", .integer, "of the cell when all is done"),

@@ -152,11 +152,8 @@ package enum Access {
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
-<<<<<<< HEAD
-                .transferLeadership, .upgrade, .copyState, .backup:
-=======
-                .transferLeadership, .upgrade, .backup, .readTenant, .writeTenant, .manageHosts, .manageCells:
->>>>>>> fleetapi
+                .transferLeadership, .upgrade, .copyState, .backup, .readTenant, .writeTenant, .manageHosts,
+                .manageCells:
                 return true
             case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover, .manageTenants: return false
             }
@@ -165,13 +162,8 @@ package enum Access {
             case .ask, .measure, .join, .observe, .readTenant: return true
             default: return false
             }
-<<<<<<< HEAD
-        case .viewer: return [.ask, .measure, .join, .observe].contains(action)
         // Which nodes may copy state is judged where it is: those that hold the authority's key.
         case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate, .copyState].contains(action)
-=======
-        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate].contains(action)
->>>>>>> fleetapi
         case .space(let name, let mayWrite):
             switch action {
             case .ask, .join: return true

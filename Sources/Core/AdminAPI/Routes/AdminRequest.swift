@@ -126,12 +126,8 @@ package enum AdminRequest: Hashable, Sendable {
     /// Its answer is a stream.
     package var isStream: Bool {
         switch self {
-<<<<<<< HEAD
         case .watch, .copyGroup: true
-=======
-        case .watch, .backup: true
         case .fleet(let request): request.isStream
->>>>>>> fleetapi
         default: false
         }
     }

@@ -188,12 +188,9 @@ package struct RequestWriter: Sendable {
         case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node): name = node
         case .revokeToken(let token): name = token
-<<<<<<< HEAD
         case .copyGroup(let group): name = "\(group)"
         case .setBackupSchedule(let schedule, _), .removeBackupSchedule(let schedule): name = schedule
-=======
         case .fleet(let request): name = request.pathName
->>>>>>> fleetapi
         default: break
         }
         let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"

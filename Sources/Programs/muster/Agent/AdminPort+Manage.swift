@@ -51,6 +51,7 @@ extension AdminPort {
         case .recover(let wanted): recover(wanted, asker)
         case .backupPlan, .copyGroup, .backupSchedules, .setBackupSchedule, .removeBackupSchedule:
             answer(ticket, AdminResponse(Problem(.notImplemented, "this version makes no backups yet")))
+        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
