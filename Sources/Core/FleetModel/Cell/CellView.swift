@@ -22,9 +22,13 @@ public struct CellChanges: Hashable, Sendable {
 public struct CellView: Sendable {
     // hash order: looked up, or read by sorted keys
     public private(set) var hosts: [HostID: CellHost] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var vms: [VMID: CellVM] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var groups: [PlacementGroupID: CellGroup] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var slices: [String: TenantSlice] = [:]
+    // hash order: looked up only
     public private(set) var settings: [CellSetting: UInt64] = [:]
     /// The cell's time when it was last heard.
     public private(set) var time = LogTime.zero
