@@ -14,7 +14,8 @@ let fullSpec: VMDescription = {
     spec.devices = [.init(kinds: ["a100", "h100"], count: 2, millis: 500)]
     spec.devicesOnSameNodes = true
     spec.required = [
-        .init("disk", .oneOf(["ssd", "nvme"])), .init("old", .absent), .init("new", .exists), .init("x", .noneOf(["y"])),
+        .init("disk", .oneOf(["ssd", "nvme"])), .init("old", .absent), .init("new", .exists),
+        .init("x", .noneOf(["y"])),
     ]
     spec.preferred = [.init(.init("rack", .oneOf(["r1"])), weight: 10)]
     spec.tolerations = [.init("gpu", value: "yes"), .init("any")]
@@ -137,7 +138,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         try holds(smallSpec)
         try holds(VMCreation(name: "a", tenant: "t", spec: fullSpec, power: .paused))
         try holds(CreatedVM(id: VMID(9), name: "a", tenant: "t"))
-        try holds(VMBatchResult([.init(name: "a", id: VMID(1)), .init(name: "b", Problem(.malformed, "no", field: "x"))]))
+        try holds(
+            VMBatchResult([.init(name: "a", id: VMID(1)), .init(name: "b", Problem(.malformed, "no", field: "x"))]))
         try holds(CellGroup(id: PlacementGroupID(1), name: "g", tenant: "t", rule: .antiAffinity(perDomainMax: 2)))
         try holds(TenantInfo(name: "t", tier: "gold", quota: Quota(vmCount: 5), usedCount: 1, isPending: true))
         try holds(
@@ -162,7 +164,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
     }
 
     @Test func `a batch judges each item for itself, and an atomic one all together`() throws {
-        let items = #"{"name":"a","spec":{"cpuMillis":1,"memoryMiB":1}},{"name":"b","spec":{"cpuMillis":0,"memoryMiB":1}}"#
+        let items =
+            #"{"name":"a","spec":{"cpuMillis":1,"memoryMiB":1}},{"name":"b","spec":{"cpuMillis":0,"memoryMiB":1}}"#
         let batch = try VMBatch(parsed(#"{"items":[\#(items)]}"#, VMBatch.shape))
         #expect(batch.items.count == 2 && (try? batch.items[0].get())?.name == "a")
         guard case .failure(let problem) = batch.items[1] else {
@@ -206,11 +209,15 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
     @Test func `what a request leaves out is as the page says`() throws {
         let creation = try VMCreation(
             parsed(#"{"name":"a","spec":{"cpuMillis":2.0,"memoryMiB":1,"zones":null}}"#, VMCreation.shape))
-        #expect(creation == VMCreation(name: "a", tenant: "default", spec: {
-            var spec = smallSpec
-            spec.resources.cpuMillis = 2
-            return spec
-        }()))
+        #expect(
+            creation
+                == VMCreation(
+                    name: "a", tenant: "default",
+                    spec: {
+                        var spec = smallSpec
+                        spec.resources.cpuMillis = 2
+                        return spec
+                    }()))
     }
 
     @Test func `chosen members are shown and no others`() {
@@ -225,7 +232,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         let revision = Revision.end(of: LogIndex(7))
         var lines: [UInt8] = []
         WatchLine.write(
-            .put, revision: revision, item: .object([JSONMember("name", .string("a\n"))]), asEvents: false, into: &lines)
+            .put, revision: revision, item: .object([JSONMember("name", .string("a\n"))]), asEvents: false, into: &lines
+        )
         WatchLine.write(.delete, revision: revision, id: 9, asEvents: false, into: &lines)
         WatchLine.write(.progress, revision: revision, asEvents: false, into: &lines)
         let read = try lines.split(separator: 10).map { try WatchLine.parse($0) }
@@ -246,7 +254,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         arguments: [
             ("phase=running", true), ("phase = running and host = h3", true), ("phase!=running", false),
             ("name~web", true), ("name!~web", false), ("label.env in (dev, prod)", true),
-            ("label.env not in (dev,prod)", false), ("label.env", true), ("label.none", false), ("not label.none", true),
+            ("label.env not in (dev,prod)", false), ("label.env", true), ("label.none", false),
+            ("not label.none", true),
             ("label.none!=x", true), ("label.team='a b'", true), (#"label.team="a \b""#, true),
             ("cpuMillis>=2000 and cpuMillis<2001", true), ("priority=-7", true), ("priority in (1,-7)", true),
             ("priority>-7", false), ("group=web", true), ("group in (a,b)", false), ("group!=web", false),

@@ -324,7 +324,8 @@ private struct FilterParser {
             let begin = at
             while at < bytes.count, FilterParser.isWordByte(bytes[at]) { at += 1 }
             guard at > begin, let word = String(validating: bytes[begin..<at], as: UTF8.self) else {
-                throw FilterExpression.wrong("has a character at byte \(begin) that belongs into quotes; quote the value")
+                throw FilterExpression.wrong(
+                    "has a character at byte \(begin) that belongs into quotes; quote the value")
             }
             token = .word(word)
         }

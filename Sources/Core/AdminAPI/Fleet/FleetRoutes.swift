@@ -7,7 +7,8 @@ extension Route {
     private static let stale = Parameter(
         "stale", .string, "answer from this node's replica if it misses no more than this: 500ms, 2s")
     private static let index = Parameter(
-        "index", .range(0, .max), "answer from a state that holds this index, as Muster-Index said it; cheaper than the newest")
+        "index", .range(0, .max),
+        "answer from a state that holds this index, as Muster-Index said it; cheaper than the newest")
     private static let tenant = Parameter("tenant", .name, "whose; \(defaultTenant) when left out")
     private static let ofTenant = Parameter("tenant", .name, "only this tenant's")
 
@@ -30,7 +31,8 @@ extension Route {
         if [.vms, .groups, .migrations].contains(kind) { parameters.append(ofTenant) }
         if isWatched {
             parameters += [
-                Parameter("watch", .range(0, 1), "1: stream changes; JSON lines, or server-sent events where Accept says so"),
+                Parameter(
+                    "watch", .range(0, 1), "1: stream changes; JSON lines, or server-sent events where Accept says so"),
                 Parameter(
                     "from", .string, "watch what comes after this revision, or after this index; now by default"),
             ]
@@ -61,7 +63,8 @@ extension Route {
         Route(
             .removeHost, .delete, "/v1/hosts/{host}", "Takes a host out of the cell for ever.",
             query: [
-                Parameter("force", .range(0, 1), "1: even if it has VMs; they are given up for gone, which must be true")
+                Parameter(
+                    "force", .range(0, 1), "1: even if it has VMs; they are given up for gone, which must be true")
             ], status: 202, accepted),
         Route(.cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, accepted),
         Route(.drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, accepted),

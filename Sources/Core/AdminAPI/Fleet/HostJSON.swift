@@ -28,7 +28,8 @@ extension Overcommit: Shaped {
     package static let shape = Shape(
         "Overcommit",
         ["cpu", "memory", "disk", "network"].map {
-            Field("\($0)Milli", .range(1, most), isRequired: false, "thousandths of what is there; 1000 is no overcommit")
+            Field(
+                "\($0)Milli", .range(1, most), isRequired: false, "thousandths of what is there; 1000 is no overcommit")
         })
     package var members: [JSONMember] {
         [
@@ -153,7 +154,8 @@ package struct HostInfo: Shaped {
             Field("region", .string, "its region"), Field("zone", .string, "its zone"),
             Field("rack", .string, "its rack"), Field("driver", .string, "what runs its VMs"),
             Field("capacity", .object(Resources.shape), "what it has"),
-            Field("offered", .object(SignedResources.shape), "what VMs may take: with overcommit, less what is reserved"),
+            Field(
+                "offered", .object(SignedResources.shape), "what VMs may take: with overcommit, less what is reserved"),
             Field("used", .object(Resources.shape), "what VMs take, arriving and leaving ones too"),
             Field("free", .object(SignedResources.shape), "what is left"),
             Field("vmCount", .integer, "VMs that take something here"),

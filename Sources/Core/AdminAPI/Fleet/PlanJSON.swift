@@ -48,7 +48,8 @@ package struct HostVerdict: Shaped {
         [
             Field("host", .string, "its name"),
             Field("excludedBy", .strings, "every rule that keeps the VM out; empty for a candidate"),
-            Field("shortages", .strings, "what is missing"), Field("free", .object(SignedResources.shape), "what is left"),
+            Field("shortages", .strings, "what is missing"),
+            Field("free", .object(SignedResources.shape), "what is left"),
             Field("softRules", .integer, isRequired: false, "the weights of soft rules that it breaks"),
             Field("score", .integer, isRequired: false, "the policy's; lower is better"),
             Field("numaNodes", .integers, "where in the host the VM would go"),
@@ -82,7 +83,10 @@ package struct RuleCount: Shaped {
     }
     package static let shape = Shape(
         "RuleCount",
-        [Field("rule", .string, "the rule"), Field("hosts", .integer, "hosts of which it is the first to exclude them")])
+        [
+            Field("rule", .string, "the rule"),
+            Field("hosts", .integer, "hosts of which it is the first to exclude them"),
+        ])
     package var members: [JSONMember] { [JSONMember("rule", rule), JSONMember("hosts", hosts)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(rule: object.text("rule"), hosts: object.integer("hosts"))

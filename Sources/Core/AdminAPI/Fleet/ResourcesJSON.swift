@@ -28,7 +28,9 @@ extension Resources: Shaped {
     /// Amounts that may be below zero: what is free on a host that lost a part.
     package static let signed = Shape(
         "SignedResources",
-        fields.map { Field($0.name, .integer, isRequired: false, $0.summary + "; below zero where too much is promised") })
+        fields.map {
+            Field($0.name, .integer, isRequired: false, $0.summary + "; below zero where too much is promised")
+        })
 }
 
 /// Resources in an answer, any of which may be negative.

@@ -123,7 +123,8 @@ extension Router {
         let isDescending = text.hasPrefix("-")
         let name = isDescending ? String(text.dropFirst()) : text
         let field = kind.fields.first { field in
-            field.kind == .map ? name.hasPrefix(field.name + ".") && name.count > field.name.count + 1 : field.name == name
+            field.kind == .map
+                ? name.hasPrefix(field.name + ".") && name.count > field.name.count + 1 : field.name == name
         }
         guard let field, field.kind != .texts else {
             let known = kind.fields.filter { $0.kind != .texts }.map { $0.kind == .map ? "\($0.name).KEY" : $0.name }
@@ -165,14 +166,16 @@ extension Router {
         let words = text.split(separator: ",", omittingEmptySubsequences: false).map { String($0) }
         if words.count > 64 || words.contains(where: { $0.isEmpty || (areNames && !ObjectName.isValid($0.utf8)) }) {
             throw Problem(
-                .malformed, "the parameter \(name) is no list of at most 64 words; separate them by commas", field: name)
+                .malformed, "the parameter \(name) is no list of at most 64 words; separate them by commas", field: name
+            )
         }
         return words
     }
 
     private func limit(_ query: Query) throws(Problem) -> Int {
         guard let text = query["limit"] else { return FleetList.limitMax }
-        guard let number = HTTPSyntax.decimal(text.span, 0, text.count), number >= 1, number <= FleetList.limitMax else {
+        guard let number = HTTPSyntax.decimal(text.span, 0, text.count), number >= 1, number <= FleetList.limitMax
+        else {
             throw Problem(.malformed, "limit is out of range; send 1 to \(FleetList.limitMax)", field: "limit")
         }
         return number

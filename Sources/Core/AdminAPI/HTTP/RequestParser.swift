@@ -385,7 +385,8 @@ package struct RequestParser: Sendable {
         case 4 where isNamed(Name.host):
             if head.hasHost { return .headerRepeated }
             head.hasHost = true
-        case 6 where isNamed(Name.accept): if !head.accept.isThere { head.accept = ByteRange(value - start, end - start) }
+        case 6 where isNamed(Name.accept):
+            if !head.accept.isThere { head.accept = ByteRange(value - start, end - start) }
         case 6 where isNamed(Name.expect):
             if !HTTPSyntax.matches(bytes, value, end, Name.proceed) { return .expectationUnknown }
             head.expectsContinue = !head.isOldVersion

@@ -81,6 +81,8 @@ package enum Action: Hashable, Sendable {
     case renewOwnCertificate
     case transferLeadership
     case upgrade
+    /// Read every group's state whole, as a backup does.
+    case copyState
     case backup
     case recover
     /// See VMs, groups and events: of one tenant, or, where that is nil, of those that the asker's roles name; who answers
@@ -108,7 +110,8 @@ package enum Action: Hashable, Sendable {
         case .renewOwnCertificate: "renew a node's certificate"
         case .transferLeadership: "transfer leadership"
         case .upgrade: "finalize an upgrade"
-        case .backup: "take backups"
+        case .copyState: "copy the state of groups"
+        case .backup: "schedule backups"
         case .recover: "recover a group by force"
         case .readTenant(let tenant): "see what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
         case .writeTenant(let tenant): "change what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
@@ -149,7 +152,8 @@ package enum Access {
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
-                .transferLeadership, .upgrade, .backup, .readTenant, .writeTenant, .manageHosts, .manageCells:
+                .transferLeadership, .upgrade, .copyState, .backup, .readTenant, .writeTenant, .manageHosts,
+                .manageCells:
                 return true
             case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover, .manageTenants: return false
             }
@@ -158,7 +162,8 @@ package enum Access {
             case .ask, .measure, .join, .observe, .readTenant: return true
             default: return false
             }
-        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate].contains(action)
+        // Which nodes may copy state is judged where it is: those that hold the authority's key.
+        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate, .copyState].contains(action)
         case .space(let name, let mayWrite):
             switch action {
             case .ask, .join: return true

@@ -48,10 +48,12 @@ package enum AdminRequest: Hashable, Sendable {
     case renewCertificate(CertificateRenewal)
     case upgrade
     case finalizeUpgrade(UpgradeFinalization)
+    case backupPlan
     /// The answer is a stream.
-    case backup
-    case backupSchedule
-    indirect case setBackupSchedule(BackupSchedule)
+    case copyGroup(UInt64)
+    case backupSchedules
+    indirect case setBackupSchedule(String, BackupSchedule)
+    case removeBackupSchedule(String)
     indirect case recover(Recovery)
 
     /// About a cell.
@@ -88,9 +90,11 @@ package enum AdminRequest: Hashable, Sendable {
         case .renewCertificate: .renewCertificate
         case .upgrade: .getUpgrade
         case .finalizeUpgrade: .finalizeUpgrade
-        case .backup: .takeBackup
-        case .backupSchedule: .getBackupSchedule
+        case .backupPlan: .planBackup
+        case .copyGroup: .copyGroup
+        case .backupSchedules: .listBackupSchedules
         case .setBackupSchedule: .setBackupSchedule
+        case .removeBackupSchedule: .removeBackupSchedule
         case .recover: .recover
         case .fleet(let request): request.operation
         }
@@ -112,7 +116,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .rotateCertificates: .manageCertificates
         case .renewCertificate: .renewOwnCertificate
         case .finalizeUpgrade: .upgrade
-        case .backup, .backupSchedule, .setBackupSchedule: .backup
+        case .backupPlan, .copyGroup: .copyState
+        case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
         case .recover: .recover
         case .fleet(let request): request.action
         }
@@ -121,7 +126,7 @@ package enum AdminRequest: Hashable, Sendable {
     /// Its answer is a stream.
     package var isStream: Bool {
         switch self {
-        case .watch, .backup: true
+        case .watch, .copyGroup: true
         case .fleet(let request): request.isStream
         default: false
         }

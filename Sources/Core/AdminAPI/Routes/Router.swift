@@ -319,9 +319,11 @@ package struct Router: Sendable {
         case .renewCertificate: return .renewCertificate(try CertificateRenewal(body))
         case .getUpgrade: return .upgrade
         case .finalizeUpgrade: return .finalizeUpgrade(try UpgradeFinalization(body))
-        case .takeBackup: return .backup
-        case .getBackupSchedule: return .backupSchedule
-        case .setBackupSchedule: return .setBackupSchedule(try BackupSchedule(body))
+        case .planBackup: return .backupPlan
+        case .copyGroup: return .copyGroup(try number(match, "group"))
+        case .listBackupSchedules: return .backupSchedules
+        case .setBackupSchedule: return .setBackupSchedule(try name(match, "schedule"), try BackupSchedule(body))
+        case .removeBackupSchedule: return .removeBackupSchedule(try name(match, "schedule"))
         case .recover: return .recover(try Recovery(body))
         default:
             let parts = FleetParts(
@@ -388,6 +390,13 @@ package struct Router: Sendable {
             throw Problem(.malformed, error.description)
         }
         return try ShapedObject(json, shape, isStrict: true)
+    }
+
+    private func number(_ match: Match, _ what: String) throws(Problem) -> UInt64 {
+        guard let number = UInt64(String(decoding: match.parameters[0], as: UTF8.self)) else {
+            throw Problem(.malformed, "the \(what) is no number; use one that GET /v1/status shows")
+        }
+        return number
     }
 
     private func name(_ match: Match, _ what: String) throws(Problem) -> String {
