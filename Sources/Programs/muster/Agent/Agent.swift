@@ -1,6 +1,7 @@
 import AdminAPI
 import AgentConfig
 import ClusterBase
+import Controllers
 import Compression
 import FleetModel
 import Glibc
