@@ -1,8 +1,8 @@
 import AdminAPI
 import AgentConfig
 import ClusterBase
-import Controllers
 import Compression
+import Controllers
 import FleetModel
 import Glibc
 import NodePorts
@@ -265,7 +265,9 @@ final class Agent: TurnOwner {
     private func checkDrained() {
         guard let drainUntil else { return }
         let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
-        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded) || loop.now >= drainUntil { stop(.asked) }
+        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded) || loop.now >= drainUntil {
+            stop(.asked)
+        }
     }
 
     var isShuttingDown: Bool { drainUntil != nil }
