@@ -1,4 +1,4 @@
-public import ClusterBase
+internal import ClusterBase
 public import FleetModel
 import Placement
 

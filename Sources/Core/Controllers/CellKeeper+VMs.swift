@@ -150,7 +150,9 @@ extension CellKeeper {
                 movesMax: budget.left, movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
                 frozen: frozen, gainMin: CellKeeper.rebalanceGainMin))
         for move in plan.moves {
-            guard budget.allows(move.from.host), budget.allows(move.to.host), let vm = view.vms[move.vm] else { continue }
+            guard budget.allows(move.from.host), budget.allows(move.to.host), let vm = view.vms[move.vm] else {
+                continue
+            }
             begin(vm, move.to, .rebalance, now, &budget, &operations)
         }
     }
