@@ -142,7 +142,8 @@ struct Story {
         let view = try world.view()
         for id in view.vms.keys.sorted() {
             guard let vm = view.vms[id], vm.place == nil, vm.power != .stopped, !vm.isDeleting else { continue }
-            let found = try #require(fresh.explain(id))
+            let known = fresh.explain(id)
+            let found = try #require(known)
             let may = found.best.filter { vm.boundTo == nil || $0.host == vm.boundTo }
             #expect(may.isEmpty, "VM \(id) waits and fits on \(may.map(\.name)): \(vm.message)")
             #expect(vm.message.contains("fit") || vm.message.contains("local disk"), "VM \(id): \(vm.message)")

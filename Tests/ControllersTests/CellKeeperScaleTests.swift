@@ -48,7 +48,7 @@ import Testing
         var steps = 0
         clock.start()
         for i in 0..<hosts / 10 {
-            let plan = try #require(world.keeper.planDrain(HostID(UInt64(i * 10 + 1))))
+            let plan = try #require(world.planDrain(HostID(UInt64(i * 10 + 1))))
             steps += plan.steps.count
             #expect(plan.left.isEmpty)
         }
@@ -57,7 +57,7 @@ import Testing
         clock = Stopwatch()
         clock.start()
         let id = try #require(world.keeper.view.vms.keys.min())
-        #expect(world.keeper.explain(id) != nil)
+        #expect(world.explain(id) != nil)
         clock.stop()
         clock.report("an explanation", per: 1)
         clock = Stopwatch()

@@ -179,6 +179,9 @@ final class CellWorld {
         throw StoreError(.corrupt, "the state never came to an end")
     }
 
+    func explain(_ id: VMID, hosts: [HostID] = []) -> CellExplanation? { keeper.explain(id, hosts: hosts) }
+    func planDrain(_ host: HostID) -> CellPlan? { keeper.planDrain(host) }
+
     func vm(_ id: VMID) throws -> CellVM? { try view().vms[id] }
     func host(of id: VMID) throws -> HostID? { try vm(id)?.place?.assignment.host }
 

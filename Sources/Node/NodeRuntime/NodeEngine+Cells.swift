@@ -3,6 +3,7 @@ public import Controllers
 public import FleetModel
 import NodePorts
 import RaftCore
+import StoreLayout
 
 // Where a cell is led, its keeper follows its state and plans for it.
 
