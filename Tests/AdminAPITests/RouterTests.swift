@@ -379,9 +379,9 @@ let samples: [AdminRequest] = [
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++.++++"), (.operator, "++++++++++...+++."), (.viewer, "++++............."),
-            (.node, "++++........+...."), (.space("s", mayWrite: false), "+.+.+............"),
-            (.space("s", mayWrite: true), "+.+.+.+.........."),
+            (.admin, "++++++++++++.+++++"), (.operator, "++++++++++...++++."), (.viewer, "++++.............."),
+            (.node, "++++........+..+.."), (.space("s", mayWrite: false), "+.+.+............."),
+            (.space("s", mayWrite: true), "+.+.+.+..........."),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {

@@ -45,6 +45,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
+    var isSpaceLow = false
 
     // Flushes of the applied state.
     var flush: (ticket: UInt64, applied: [(group: GroupID, index: LogIndex)])?
@@ -132,6 +133,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         case .wallClock(let time):
             wallOffset = Int64(clamping: time.rawValue) - now.nanoseconds / 1_000_000
         case .destroyReplica(let group): destroyReplica(group)
+        case .spaceLow(let isLow): isSpaceLow = isLow
         case .storageFailed(let reason): fail(reason)
         }
     }

@@ -110,6 +110,7 @@ extension Agent {
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
+        tendBackups()
         handOverAuthority()
     }
 
