@@ -41,7 +41,9 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts"]),
+    Room(
+        name: "Controllers", layer: .core,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -79,6 +81,9 @@ let rooms: [Room] = [
             "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "AdminAPI", "Reactor", "TLSSession",
             "SecureChannel",
         ]),
+    Room(
+        name: "Hypervisor", layer: .io,
+        imports: ["ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "Reactor"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -90,10 +95,10 @@ let rooms: [Room] = [
         name: "muster", layer: .programs,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
-            "NodeRuntime",
+            "Controllers", "NodeRuntime",
             "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
-            "NodeStorage", "Reactor",
-            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
+            "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
+            "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
 
@@ -171,14 +176,18 @@ let package = Package(
         tests(
             "BackupFormatTests",
             [
-                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "Simulator",
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
+                "Simulator",
                 "BackupFormat",
             ]),
         tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
-        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
+        tests(
+            "HypervisorTests",
+            ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),

@@ -33,7 +33,8 @@ struct Cellar {
         var hosts: [HostID?] = []
         for row in [before, vm] {
             hosts += [
-                row.place?.assignment.host, row.migration?.target.assignment.host, row.migration?.source.assignment.host,
+                row.place?.assignment.host, row.migration?.target.assignment.host,
+                row.migration?.source.assignment.host,
             ]
         }
         index = LogIndex(rawValue: index.rawValue + 1)
@@ -156,7 +157,9 @@ struct Cellar {
                 guard vm.phase != .stopping else { return }
                 vm.phase = report.state == .running ? .running : .paused
                 vm.runningGeneration = report.generation
-            case .stopped: vm.phase = .stopped
+            case .stopped:
+                vm.phase = .stopped
+                if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
             case .crashed:
                 vm.phase = vm.phase == .stopping ? .stopped : .crashed
                 if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,7 +58,7 @@ typedef struct clinux_event {
     uint32_t events;
 } clinux_event;
 
-#define CLINUX_EVENTS_MAX 256
+#define CLINUX_EVENTS_MAX 1024
 
 /// Waits for at most `nanoseconds`, without end when negative. An interrupted wait found nothing.
 static inline int clinux_epoll_wait(int epoll, clinux_event *found, int max, int64_t nanoseconds) {
@@ -235,6 +236,20 @@ static inline int clinux_buffers(int fd, int send_bytes, int receive_bytes) {
 
 static inline int clinux_socket(int is_v6) {
     return clinux_result(socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+/// A socket that is connected to a path of this machine.
+static inline int clinux_connect_path(const char *path) {
+    struct sockaddr_un address;
+    memset(&address, 0, sizeof address);
+    if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path);
+    int fd = clinux_result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (fd < 0) return fd;
+    int result = clinux_result(connect(fd, (struct sockaddr *)&address, sizeof address));
+    if (result == 0) return fd;
+    close(fd);
+    return result;
 }
 static inline int clinux_bind(int fd, const clinux_address *address) {
     struct sockaddr_storage packed;

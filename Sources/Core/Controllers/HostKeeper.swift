@@ -153,7 +153,8 @@ public struct HostKeeper: Sendable {
 
     /// `leaseUntil` is what is left of the lease of this agent's process before.
     public init(
-        host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [], leaseUntil: Instant? = nil,
+        host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [],
+        leaseUntil: Instant? = nil,
         timing: Timing = Timing()
     ) {
         self.host = host
@@ -195,6 +196,8 @@ public struct HostKeeper: Sendable {
     public var isEnded: Bool {
         isEnding && (!endsVMs || (command == nil && records.values.allSatisfy { $0.copy == nil } && !owesReports))
     }
+    /// What it knows of a VM, for people who look for a fault.
+    public func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
     /// VMs that the driver has, ascending.
     public var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
 

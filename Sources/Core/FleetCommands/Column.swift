@@ -8,7 +8,7 @@ package struct Column: Hashable, Sendable {
         /// Thousandths, shown as cores.
         case cores
         case mebibytes
-        /// Milliseconds since 1970, shown as how long ago.
+        /// Seconds since 1970, shown as how long ago.
         case age
         /// Thousandths, shown as a percentage.
         case share
@@ -28,7 +28,7 @@ package struct Column: Hashable, Sendable {
         self.isWide = isWide
     }
 
-    /// The value in a row, as a person reads it; `-` where there is none. `now` is in milliseconds since 1970.
+    /// The value in a row, as a person reads it; `-` where there is none. `now` is in seconds since 1970.
     package func text(in row: JSONValue, now: Int64) -> String {
         for path in path.split(separator: "|") {
             var value: JSONValue? = row
@@ -39,6 +39,7 @@ package struct Column: Hashable, Sendable {
     }
 
     private func shown(_ value: JSONValue, _ now: Int64) -> String {
+        if kind == .age, case .number(let seconds) = value { return Column.age(max(0, now - Int64(seconds))) }
         guard let number = value.integer else { return Column.plain(value) }
         switch kind {
         case .text, .integer: return String(number)
@@ -61,8 +62,7 @@ package struct Column: Hashable, Sendable {
         return "\(mebibytes)MiB"
     }
 
-    static func age(_ milliseconds: Int64) -> String {
-        let seconds = milliseconds / 1_000
+    static func age(_ seconds: Int64) -> String {
         switch seconds {
         case ..<120: return "\(seconds)s"
         case ..<7_200: return "\(seconds / 60)m"

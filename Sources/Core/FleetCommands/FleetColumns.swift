@@ -2,10 +2,10 @@
 package enum FleetColumns {
     package static let vms = [
         Column("NAME", "name"), Column("TENANT", "tenant", isWide: true), Column("PHASE", "phase"),
-        Column("HOST", "place.host|host"), Column("CPU", "spec.cpuMillis", .cores),
-        Column("MEMORY", "spec.memoryMiB", .mebibytes), Column("AGE", "createdAt", .age),
+        Column("HOST", "host"), Column("CPU", "spec.cpuMillis", .cores),
+        Column("MEMORY", "spec.memoryMiB", .mebibytes), Column("AGE", "created", .age),
         Column("ID", "id", .integer, isWide: true), Column("POWER", "power", isWide: true),
-        Column("EPOCH", "place.epoch", .integer, isWide: true),
+        Column("EPOCH", "epoch", .integer, isWide: true),
         Column("PRIORITY", "spec.priority", .integer, isWide: true),
         Column("GROUPS", "spec.groups", isWide: true), Column("RESTARTS", "restarts", .integer, isWide: true),
         Column("GENERATION", "generation", .integer, isWide: true), Column("LABELS", "spec.labels", isWide: true),
@@ -21,13 +21,13 @@ package enum FleetColumns {
         Column("GENERATION", "generation", .integer, isWide: true), Column("SINCE", "since", .age, isWide: true),
     ]
     package static let groups = [
-        Column("NAME", "name"), Column("RULE", "rule"), Column("OVER", "over"), Column("MAX", "max", .integer),
-        Column("HARD", "hard"), Column("MEMBERS", "members", .integer), Column("TENANT", "tenant", isWide: true),
+        Column("NAME", "name"), Column("RULE", "rule"), Column("OVER", "scope"), Column("MAX", "limit", .integer),
+        Column("HARD", "hard"), Column("MEMBERS", "memberCount", .integer), Column("TENANT", "tenant", isWide: true),
         Column("WEIGHT", "weight", .integer, isWide: true), Column("ID", "id", .integer, isWide: true),
     ]
     package static let tenants = [
-        Column("NAME", "name"), Column("TIER", "tier", .integer), Column("VMS", "used.vms", .integer),
-        Column("VMS-MAX", "quota.vms", .integer), Column("CPU", "used.cpuMillis", .cores),
+        Column("NAME", "name"), Column("TIER", "tier"), Column("VMS", "usedCount", .integer),
+        Column("VMS-MAX", "quota.vmCount", .integer), Column("CPU", "used.cpuMillis", .cores),
         Column("CPU-MAX", "quota.cpuMillis", .cores), Column("MEMORY", "used.memoryMiB", .mebibytes),
         Column("MEMORY-MAX", "quota.memoryMiB", .mebibytes), Column("DISK", "used.diskMiB", .mebibytes),
         Column("DISK-MAX", "quota.diskMiB", .mebibytes),
@@ -45,9 +45,8 @@ package enum FleetColumns {
         Column("REVISION", "revision", isWide: true), Column("AGE", "time", .age), Column("BY", "by"),
         Column("KIND", "kind"), Column("VM", "vm"), Column("HOST", "host"), Column("TEXT", "text"),
     ]
-    package static let settings = [Column("NAME", "name"), Column("VALUE", "value"), Column("MEANING", "meaning")]
-    package static let moves = [
-        Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"), Column("MEMORY", "memoryMiB", .mebibytes),
-        Column("GAIN", "gain", .integer), Column("WHY", "reason"),
+    package static let steps = [
+        Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
+        Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("WHY", "reason"),
     ]
 }

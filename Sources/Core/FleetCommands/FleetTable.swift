@@ -188,7 +188,7 @@ package enum FleetTable {
                 Option("cpu", .text("CORES|none"), help: "cores at most"),
                 Option("memory", .text("SIZE|none"), help: "memory at most"),
                 Option("disk", .text("SIZE|none"), help: "local disk at most"),
-                Option("tier", .integer(0...9), help: "who is helped first after a loss"),
+                Option("tier", .text("WORD"), help: "its class of service"),
             ],
             examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
         Command(

@@ -6,7 +6,7 @@ package struct Printer: Sendable {
     /// Titles of the columns that were asked for; empty for the usual ones.
     package var wanted: [String]
     package var isColoured: Bool
-    /// Milliseconds since 1970, for ages.
+    /// Seconds since 1970, for ages.
     package var now: Int64
 
     package init(_ format: OutputFormat, wanted: [String] = [], isColoured: Bool = false, now: Int64 = 0) {

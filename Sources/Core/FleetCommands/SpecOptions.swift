@@ -48,7 +48,7 @@ package enum SpecOptions {
             })
         add("devices", try each("device") { (text) throws(FleetMistake) in try device(text) })
         if let priority = line.integer("priority") { add("priority", .integer(Int64(priority))) }
-        for name in ["policy", "restart", "isolation"] { add(name, line.text(name).map { .string(camel($0)) }) }
+        for name in ["policy", "restart", "isolation"] { add(name, line.text(name).map { .string($0) }) }
         add("labels", try named(line.texts("label"), "--label"))
         add("annotations", try named(line.texts("annotation"), "--annotation"))
         return members
@@ -75,8 +75,6 @@ package enum SpecOptions {
         let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         return (parts[0], parts.count == 2 ? parts[1] : nil)
     }
-
-    private static func camel(_ text: String) -> String { text == "on-failure" ? "onFailure" : text }
 
     package static func named(_ texts: [String], _ option: String) throws(FleetMistake) -> JSONValue? {
         if texts.isEmpty { return nil }

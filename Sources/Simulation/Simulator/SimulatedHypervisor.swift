@@ -133,7 +133,8 @@ public final class SimulatedHypervisor: Hypervisor {
             if let why = vm.spec.annotation("sim.start-fails") {
                 return say(vm.id, epoch, .crashed, message: "can't start: \(why)")
             }
-            var guest = Guest(vm: vm, epoch: epoch, state: .booting(until: now + bootTime(vm)), generation: vm.generation)
+            var guest = Guest(
+                vm: vm, epoch: epoch, state: .booting(until: now + bootTime(vm)), generation: vm.generation)
             guest.startsPaused = isPaused
             guests[vm.id] = guest
             say(vm.id, epoch, .starting)
@@ -180,7 +181,8 @@ public final class SimulatedHypervisor: Hypervisor {
     /// False for what it has already; its state is said again then.
     private func admits(_ vm: CellVM, _ epoch: UInt64) -> Bool {
         guard let guest = guests[vm.id] else { return true }
-        precondition(guest.epoch == epoch, "VM \(vm.id) runs under epoch \(guest.epoch), and was to start under \(epoch)")
+        precondition(
+            guest.epoch == epoch, "VM \(vm.id) runs under epoch \(guest.epoch), and was to start under \(epoch)")
         sayState(vm.id, epoch)
         return false
     }

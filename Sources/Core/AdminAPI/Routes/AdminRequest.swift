@@ -7,6 +7,8 @@ package enum ReadMode: Hashable, Sendable {
     case linearizable
     /// It may miss what was acknowledged in the last `within`; any replica answers at once, or says that it can't.
     case stale(within: Nanoseconds)
+    /// It sees everything up to this entry; a replica that has it answers at once.
+    case atLeast(LogIndex)
 }
 
 /// What a request asks for, checked as far as it can be without the cluster.
@@ -54,6 +56,9 @@ package enum AdminRequest: Hashable, Sendable {
     case removeBackupSchedule(String)
     indirect case recover(Recovery)
 
+    /// About a cell.
+    case fleet(FleetRequest)
+
     package var operation: Operation {
         switch self {
         case .health: .health
@@ -91,6 +96,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .setBackupSchedule: .setBackupSchedule
         case .removeBackupSchedule: .removeBackupSchedule
         case .recover: .recover
+        case .fleet(let request): request.operation
         }
     }
 
@@ -113,6 +119,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .backupPlan, .copyGroup: .copyState
         case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
         case .recover: .recover
+        case .fleet(let request): request.action
         }
     }
 
@@ -120,6 +127,7 @@ package enum AdminRequest: Hashable, Sendable {
     package var isStream: Bool {
         switch self {
         case .watch, .copyGroup: true
+        case .fleet(let request): request.isStream
         default: false
         }
     }

@@ -28,6 +28,12 @@ package struct RequestWriter: Sendable {
             out.append(text: "\r\nidempotency-key: ")
             key.write(into: &out)
         }
+        if case .fleet(let request) = call.request {
+            if let generation = request.generation { out.append(text: "\r\nif-match: \"\(generation)\"") }
+            if case .list(let list) = request, list.watch?.asEvents == true {
+                out.append(text: "\r\naccept: \(MediaType.events.name)")
+            }
+        }
         writeBody(call.request, method, &out)
     }
 
@@ -106,6 +112,7 @@ package struct RequestWriter: Sendable {
         case .finalizeUpgrade(let body): body.members
         case .setBackupSchedule(_, let body): body.members
         case .recover(let body): body.members
+        case .fleet(let request): request.members
         default: nil
         }
     }
@@ -183,10 +190,15 @@ package struct RequestWriter: Sendable {
         case .revokeToken(let token): name = token
         case .copyGroup(let group): name = "\(group)"
         case .setBackupSchedule(let schedule, _), .removeBackupSchedule(let schedule): name = schedule
+        case .fleet(let request): name = request.pathName
         default: break
         }
         let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"
         for part in path.split(separator: "/") { out.append(text: part.hasPrefix("{") ? "/\(name)" : "/\(part)") }
         if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
+        if case .fleet(let request) = request {
+            var separator = UInt8(ascii: "?")
+            for (name, value) in request.query { write(name, Array(value.utf8), &separator, &out) }
+        }
     }
 }

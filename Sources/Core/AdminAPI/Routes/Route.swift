@@ -11,6 +11,15 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getUpgrade, finalizeUpgrade
     case planBackup, copyGroup, listBackupSchedules, setBackupSchedule, removeBackupSchedule
     case recover
+    case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
+    case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
+    case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory
+    case listMigrations
+    case listGroups, createGroup, getGroup, deleteGroup
+    case listTenants, getTenant, setTenant, deleteTenant
+    case listEvents, getAudit
+    case plan, getRebalance, startRebalance
+    case getCellSettings, changeCellSettings
 }
 
 /// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI
@@ -59,12 +68,14 @@ package struct Route: Hashable, Sendable {
     package var query: [Parameter] = []
     package var body = Body.none
     package var status = 200
+    /// `If-Match` with a generation is looked at.
+    package var hasGeneration = false
     package var answer: Answer
 
     init(
         _ operation: Operation, _ method: HTTPMethod, _ path: String, _ summary: String,
         security: Security = .principal, query: [Parameter] = [], body: Body = .none, status: Int = 200,
-        _ answer: Answer
+        hasGeneration: Bool = false, _ answer: Answer
     ) {
         self.operation = operation
         self.method = method
@@ -74,6 +85,7 @@ package struct Route: Hashable, Sendable {
         self.query = query
         self.body = body
         self.status = status
+        self.hasGeneration = hasGeneration
         self.answer = answer
     }
 
@@ -91,7 +103,7 @@ extension Route {
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
-    package static let all: [Route] = fixed + keys + spaces + nodes + cluster
+    package static let all: [Route] = fixed + keys + spaces + nodes + cluster + fleet
 
     private static let fixed = [
         Route(
@@ -188,9 +200,11 @@ extension Route {
             .json(BackupPlan.shape)),
         Route(
             .copyGroup, .get, "/v1/backup/{group}",
-            "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).", .raw(.bytes)),
+            "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).",
+            .raw(.bytes)),
         Route(
-            .listBackupSchedules, .get, "/v1/backup-schedules", "Lists the schedules of backups, and how the last ones went.",
+            .listBackupSchedules, .get, "/v1/backup-schedules",
+            "Lists the schedules of backups, and how the last ones went.",
             .json(Listing<BackupScheduleInfo>.shape)),
         Route(
             .setBackupSchedule, .put, "/v1/backup-schedules/{schedule}", "Makes or changes a schedule of backups.",

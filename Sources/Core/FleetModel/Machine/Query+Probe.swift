@@ -7,6 +7,7 @@ extension Query {
         switch kind {
         case .space: .space(.list(prefix: [], after: nil, limit: 1))
         case .root: .root(.cluster)
+        case .cell: .cell(.one(.settings, key: []))
         }
     }
 }
@@ -17,6 +18,7 @@ extension MachineAnswer {
         switch self {
         case .space(let answer): answer.revision.index
         case .root(let answer): answer.index
+        case .cell(let answer): answer.index
         }
     }
 }

@@ -61,6 +61,10 @@ extension RootStep {
             delete(space)
             summary.spaces -= 1
         }
+        for cell in try all(RootCell.self) where gone.contains(cell.group) {
+            delete(cell)
+            summary.cells -= 1
+        }
         var placed: [GroupPlacement] = []
         for var placement in try all(GroupPlacement.self) {
             if gone.contains(placement.group) {

@@ -56,11 +56,12 @@ extension AdminPort {
             change(
                 .setBackup(
                     FleetModel.BackupSchedule(
-                        name: name, interval: UInt64(clamping: wanted.everySeconds).multipliedReportingOverflow(by: 1_000)
-                            .partialValue, keep: UInt32(clamping: wanted.keep), destination: wanted.directory,
-                        keyName: wanted.keyFile)), asker, "backups are made by the schedule \(name)")
+                        name: name, interval: min(UInt64(clamping: wanted.everySeconds), 1 << 40) * 1_000,
+                        keep: UInt32(clamping: wanted.keep), destination: wanted.directory, keyName: wanted.keyFile)),
+                asker, "backups are made by the schedule \(name)")
         case .removeBackupSchedule(let name):
             change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
+        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }

@@ -301,6 +301,7 @@ struct ClientCommands {
 
     /// Prints JSON as `--output` says.
     static func present(_ body: [UInt8], _ invocation: Invocation) -> ExitCode {
+        // What is no JSON is printed as it is.
         if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
             let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
         {
@@ -348,7 +349,7 @@ struct ClientCommands {
         ["expires", "certificateExpires", "begins", "finished", "succeeded", "taken"].contains(name)
     }
 
-    private static func cell(_ name: String, _ value: JSONValue?) -> Cell {
+    private static func cell(_ name: String, _ value: JSONValue?) -> CommandSyntax.Cell {
         switch value {
         case .string(let text): return .text(text)
         case .bool(let bool): return .boolean(bool)

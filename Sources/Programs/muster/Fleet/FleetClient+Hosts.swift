@@ -42,8 +42,8 @@ extension FleetClient {
         guard printer.format == .table || printer.format == .wide, case .object(let members) = plan else {
             return show(plan)
         }
-        let rest = members.filter { $0.name != "moves" }
-        if let moves = plan["moves"]?.elements { print(printer.list(moves, FleetColumns.moves)) }
+        let rest = members.filter { $0.name != "steps" }
+        if let steps = plan["steps"]?.elements { print(printer.list(steps, FleetColumns.steps)) }
         if !rest.isEmpty { print(printer.record(.object(rest))) }
         return .success
     }
@@ -76,7 +76,7 @@ extension FleetClient {
                 taints.append(
                     .object([
                         JSONMember("key", .string(key)), JSONMember("value", .string(value)),
-                        JSONMember("effect", .string(isSoft ? "avoid" : "noPlacement")),
+                        JSONMember("effect", .string(isSoft ? "avoid" : "no-placement")),
                     ]))
             }
             put("taints", .array(taints))
@@ -113,10 +113,10 @@ extension FleetClient {
             JSONMember("name", .string(word("GROUP"))),
             JSONMember(
                 "rule", .string(line.text("rule") == "anti-affinity" ? "antiAffinity" : line.text("rule") ?? "")),
-            JSONMember("over", .string(line.text("over") ?? "host")), JSONMember("hard", .bool(!line.has("soft"))),
+            JSONMember("scope", .string(line.text("over") ?? "host")), JSONMember("hard", .bool(!line.has("soft"))),
         ]
         if let tenant = line.text("tenant") { members.append(JSONMember("tenant", .string(tenant))) }
-        if let most = line.integer("max") { members.append(JSONMember("max", .integer(Int64(most)))) }
+        if let most = line.integer("max") { members.append(JSONMember("limit", .integer(Int64(most)))) }
         if let weight = line.integer("weight") { members.append(JSONMember("weight", .integer(Int64(weight)))) }
         return show(try post(["v1", "groups"], [], .object(members)))
     }
@@ -136,7 +136,7 @@ extension FleetClient {
             guard text == "none" || UInt32(text) != nil else {
                 throw FleetMistake("--vms wants a number or none, not '\(text)'.")
             }
-            put("vms", Int64(text).map { .integer($0) })
+            put("vmCount", Int64(text).map { .integer($0) })
         }
         if let text = line.text("cpu") {
             put("cpuMillis", text == "none" ? nil : .integer(try SpecOptions.cores(text)))
@@ -149,8 +149,8 @@ extension FleetClient {
             put(member, Quantity.size(text).map { .integer(Int64($0 >> 20)) })
         }
         var members = [JSONMember("quota", .object(quota))]
-        if let tier = line.integer("tier").map(Int64.init) ?? known?["tier"]?.integer {
-            members.append(JSONMember("tier", .integer(tier)))
+        if let tier = line.text("tier") ?? known?["tier"]?.text, !tier.isEmpty {
+            members.append(JSONMember("tier", .string(tier)))
         }
         return show(try ask(RawRequest(.put, ["v1", "tenants", name], body: .object(members))))
     }
@@ -159,7 +159,7 @@ extension FleetClient {
         showPlan(
             isDryRun
                 ? try post(["v1", "plan"], [], .object([JSONMember("rebalance", .object([]))]))
-                : try post(["v1", "rebalance"]))
+                : try post(["v1", "rebalance"], [], .object([])))
     }
 
     func events() throws -> ExitCode {

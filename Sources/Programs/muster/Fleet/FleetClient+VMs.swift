@@ -84,9 +84,9 @@ extension FleetClient {
                 .object([JSONMember("items", .array(part)), JSONMember("atomic", .bool(line.has("all-or-nothing")))]))
             for (i, result) in (answer["items"]?.elements ?? []).enumerated() {
                 let name = part[i]["name"]?.text ?? ""
-                if let problem = result["problem"] ?? result["error"] {
+                if let detail = result["detail"]?.text {
                     refused += 1
-                    Console.complain("muster: \(name): \(problem["detail"]?.text ?? Column.plain(problem))")
+                    Console.complain("muster: \(name): \(detail)")
                 } else {
                     names.append(name)
                 }
@@ -160,14 +160,14 @@ extension FleetClient {
     func migrate() throws -> ExitCode {
         let name = word("VM")
         if line.has("cancel") { return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery)) }
-        let body = line.text("to").map { JSONValue.object([JSONMember("to", .string($0))]) } ?? .object([])
+        let began = (try get(["v1", "vms", name], tenantQuery))["host"]?.text
+        let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
         let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
         guard line.has("wait") else { return show(asked) }
-        let began = (try get(["v1", "vms", name], tenantQuery))["place"]?["host"]?.text
-        let target = asked["to"]?.text ?? line.text("to")
+        let target = line.text("to")
         return try follow([name], "moved") { vm in
             if vm["migration"] != nil && vm["migration"] != .null { return false }
-            let host = vm["place"]?["host"]?.text
+            let host = vm["host"]?.text
             if host != nil, host == target || (target == nil && host != began) { return true }
             throw FleetMistake("\(name) did not move; see `muster vm history \(name)`.")
         }
@@ -178,7 +178,7 @@ extension FleetClient {
     func wait(_ names: [String], for phase: String) throws -> ExitCode {
         try follow(names, phase) { vm in
             if phase == "gone" { return false }
-            if phase == "placed" { return vm["place"] != nil && vm["place"] != .null }
+            if phase == "placed" { return vm["host"]?.text != "" }
             let known = vm["phase"]?.text
             if known == "looping" || (known == "crashed" && vm["spec"]?["restart"]?.text == "never") {
                 throw FleetMistake(
@@ -202,7 +202,7 @@ extension FleetClient {
                 for vm in try pages(["v1", "vms"], tenantQuery, limit: .max) { byName[vm["name"]?.text ?? ""] = vm }
                 for name in left {
                     if let vm = byName[name] {
-                        if try !isDone(vm) { open.append(name) }
+                        if try isDone(vm) == false { open.append(name) }
                     } else if what != "gone" {
                         throw FleetMistake("\(name) is gone.")
                     }
@@ -210,7 +210,7 @@ extension FleetClient {
             } else {
                 for name in left {
                     do {
-                        if try !isDone(try get(["v1", "vms", name], tenantQuery)) { open.append(name) }
+                        if try isDone(try get(["v1", "vms", name], tenantQuery)) == false { open.append(name) }
                     } catch let refusal as Refused where refusal.problem.kind.status == 404 && what == "gone" {}
                 }
             }

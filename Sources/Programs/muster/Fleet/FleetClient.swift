@@ -44,7 +44,7 @@ struct FleetClient {
         printer = Printer(
             line.text("output").flatMap(OutputFormat.init) ?? .table, wanted: columns,
             isColoured: isatty(1) == 1 && Muster.variable("NO_COLOR") == nil && Muster.variable("TERM") != "dumb",
-            now: Int64(SystemClock.wallNanoseconds / 1_000_000))
+            now: SystemClock.wallNanoseconds / 1_000_000_000)
     }
 
     func word(_ name: String) -> String { line.argument(name) ?? "" }
@@ -175,14 +175,15 @@ struct FleetClient {
         case "rebalance show": return try rebalance(isDryRun: true)
         case "rebalance run": return try rebalance(isDryRun: line.has("dry-run"))
         case "cell show":
-            return show(try get(["v1", "cell", "settings"])["items"]?.elements ?? [], FleetColumns.settings)
+            return show(try get(["v1", "cell", "settings"]))
         case "cell set":
+            let value = word("VALUE")
             return show(
                 try ask(
                     RawRequest(
                         .put, ["v1", "cell", "settings"],
                         body: .object([
-                            JSONMember("name", .string(word("SETTING"))), JSONMember("value", .string(word("VALUE"))),
+                            JSONMember(word("SETTING"), Int64(value).map { .integer($0) } ?? .string(value))
                         ]))))
         case "events": return try events()
         case "audit":

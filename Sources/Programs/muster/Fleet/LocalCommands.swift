@@ -65,6 +65,7 @@ enum LocalCommands {
 
     /// Those of a file that is not there or can't be read are none.
     static var contexts: Contexts {
+        // A file that is not there holds none.
         guard let file, let bytes = try? NodeFiles.read(file.folder + "/" + file.name) else { return Contexts() }
         return Contexts(text: String(decoding: bytes, as: UTF8.self))
     }
@@ -91,6 +92,7 @@ enum LocalCommands {
                 case .spaces: ["v1", "spaces"]
                 case .nodes: ["v1", "nodes"]
                 }
+            // Who waits for a completion wants no complaints.
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
                 let client = try? FleetClient(line), let rows = try? client.get(path)["items"]?.elements
             else { return }
