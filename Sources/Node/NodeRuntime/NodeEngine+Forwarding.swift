@@ -232,6 +232,7 @@ extension NodeEngine {
         case .overloaded: .overloaded
         case .tooLarge: .tooLarge
         case .storageStalled: .storageStalled
+        case .spaceLow: .spaceLow
         case .transferNotPossible: .transferNotPossible
         case .unavailable: .unavailable
         case .malformed: .malformed
@@ -286,6 +287,7 @@ extension NodeEngine {
             case .overloaded: .refused(.overloaded, leader: nil)
             case .tooLarge: .refused(.tooLarge, leader: nil)
             case .storageStalled: .refused(.storageStalled, leader: nil)
+            case .spaceLow: .refused(.spaceLow, leader: nil)
             case .transferNotPossible: .refused(.transferNotPossible, leader: nil)
             case .malformed: .refused(.malformed, leader: nil)
             // Changes of membership are not carried.

@@ -45,6 +45,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
+    var isSpaceLow = false
     /// When a batch was last handed over, and how many groups say here that this node leads them.
     var submittedAt: Instant
     var ledCount = 0
@@ -141,6 +142,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         case .wallClock(let time):
             wallOffset = Int64(clamping: time.rawValue) - now.nanoseconds / 1_000_000
         case .destroyReplica(let group): destroyReplica(group)
+        case .spaceLow(let isLow): isSpaceLow = isLow
         case .storageFailed(let reason): fail(reason)
         }
     }

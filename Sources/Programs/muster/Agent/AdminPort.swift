@@ -16,6 +16,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private var serverMade: AdminServer?
     /// Streams of changes, by ticket.
     var watches: [Watch] = []
+    /// Streams of groups' states, for backups.
+    var copies: [Copy] = []
     private var isDrained = false
     /// By group: when the last linearizable read that this node's own copy answered was asked.
     private var confirmed: [(group: GroupID, at: Instant)] = []
@@ -47,7 +49,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     /// Made at the end of `init`, since it has this port as its handler.
-    private var server: AdminServer {
+    var server: AdminServer {
         guard let serverMade else { preconditionFailure("the admin port's server is not made yet") }
         return serverMade
     }
@@ -227,13 +229,15 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     var watchDeadline: Instant {
-        watches.reduce(agent.loop.now + .seconds(3_600)) { earliest, watch in
+        if copies.contains(where: { !$0.isFull }) { return agent.loop.now }
+        return watches.reduce(agent.loop.now + .seconds(3_600)) { earliest, watch in
             watch.isAsking || watch.isFull ? earliest : min(earliest, watch.askAt)
         }
     }
 
     /// Goes on with every watch whose space may have changed.
     func tendWatches() {
+        tendCopies()
         for i in watches.indices where !watches[i].isAsking && !watches[i].isFull {
             let here = agent.engine.inspect(watches[i].group) { _, applied in applied.index }
             guard agent.loop.now >= watches[i].askAt || (here ?? .zero) > watches[i].seen else { continue }
@@ -293,11 +297,15 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     func streamHasRoom(_ ticket: Ticket) {
+        if let i = copies.firstIndex(where: { $0.ticket == ticket }) { copies[i].isFull = false }
         if let i = watches.firstIndex(where: { $0.ticket == ticket }) {
             watches[i].isFull = false
             watches[i].askAt = agent.loop.now
         }
     }
 
-    func cancelled(_ ticket: Ticket) { watches.removeAll { $0.ticket == ticket } }
+    func cancelled(_ ticket: Ticket) {
+        watches.removeAll { $0.ticket == ticket }
+        copies.removeAll { $0.ticket == ticket }
+    }
 }

@@ -70,6 +70,9 @@ final class Agent: TurnOwner {
     var renewAt: Instant
     var isRenewing = false
 
+    var backupRun: BackupRun?
+    var isNotingBackup = false
+
     // Requests under way.
     var ticketLast: UInt64 = 0
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]
@@ -237,6 +240,7 @@ final class Agent: TurnOwner {
             ])
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
+        endBackups()
         admin.close()
         network.close()
         watch?.stop()
@@ -341,6 +345,7 @@ final class Agent: TurnOwner {
         case .storageFailed(let reason): engine.handle(.storageFailed(reason), now: loop.now)
         case .space(let isLow, let text):
             isSpaceLow = isLow
+            engine.handle(.spaceLow(isLow), now: loop.now)
             if isLow {
                 log.warning(
                     "the disk is nearly full: clients' writes are refused until there is space", ["space": text])
