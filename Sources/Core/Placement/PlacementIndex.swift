@@ -5,7 +5,7 @@ public import FleetModel
 ///
 /// Hosts that no rule can tell apart, having the same labels, taints, storage, networks, zone and rack, share blocks
 /// of up to 64. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best host
-/// of each block and of each 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
+/// of each block and of each bunch of up to 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
 /// hosts / 4096 summaries and the few blocks that can win; a change costs a constant for each remembered shape, paid
 /// when that shape is next asked for. Only the first decision for a shape looks at every host.
 ///
@@ -34,9 +34,14 @@ public struct PlacementIndex: Sendable {
     // hash order: looked up only
     var blocksOf: [BlockKey: [Int32]] = [:]
     var emptyBlocks: [Int32] = []
+    var bunches: [Bunch] = []
+    /// The newest bunch of blocks of several classes; -1: none.
+    var mixedBunch: Int32 = -1
     var classes: [HostClass] = []
     // hash order: looked up only
     var classNumber: [HostClass: Int32] = [:]
+    /// By class: how many blocks it has, and its newest bunch; -1: none.
+    var classBlocks: [(blocks: Int32, bunch: Int32)] = []
     var domains = DomainTable()
     // hash order: looked up, or read by sorted keys
     var vms: [VMID: PlacedVM] = [:]
@@ -186,6 +191,13 @@ public struct PlacementIndex: Sendable {
         ShapeMix(counts: shapes.counted, totals: totals)
     }
 
+    /// The mix of VMs that are not placed yet: for a batch in an empty cell.
+    public func mix(of specs: [VMSpec]) -> ShapeMix {
+        var table = ShapeTable()
+        for spec in specs { _ = table.add(Shape(spec)) }
+        return ShapeMix(counts: table.counted, totals: totals)
+    }
+
     /// Changes what `pack` keeps room for; every remembered winner is found anew. O(hosts × shapes of the mix) at
     /// worst, far less where hosts have equal room. Do it rarely: a mix changes slowly.
     public mutating func setMix(_ mix: ShapeMix) {
@@ -296,8 +308,20 @@ struct BlockKey: Hashable, Sendable {
 struct Block: Hashable, Sendable {
     var key: BlockKey
     var zone: Int32
+    var bunch: Int32 = -1
+    /// Slots from the first up to the last that was ever used.
+    var span = 0
     var count = 0
     var taking = 0
+}
+
+/// Up to 64 blocks: of one class, or the first blocks of several classes, so that classes of a host each don't get
+/// bunches of a block each.
+struct Bunch: Hashable, Sendable {
+    static let blocksMax = 64
+    /// -1: of several classes.
+    var hostClass: Int32
+    var blocks: [Int32] = []
 }
 
 /// Zones and racks as dense numbers, with how many of their hosts take VMs.

@@ -9,7 +9,7 @@ enum BenchCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         let name = options.word()
-        if name == "placement" || name == "replay" { return try placement(arguments) }
+        if let name, ["placement", "replay", "rebalance"].contains(name) { return try placement(arguments) }
         if name == "admin" {
             try admin(&options)
             return 0
@@ -20,7 +20,7 @@ enum BenchCommand {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate, placement, replay or admin")
+        default: throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance or admin")
         }
         return 0
     }
