@@ -137,11 +137,35 @@ import Testing
         }
         #expect(try replay.run(rows).hash == timed.hash)
         #expect(timed.times.count == 1000 && timed.times.median == 5)
-        #expect(timed.densityMilli > 500 && timed.fragmentationMilli < 1000)
+        #expect(timed.densityPPM > 500_000 && timed.fragmentationPPM < 500_000)
     }
 }
 
 @Suite struct HolesTests {
+    @Test func `VMs that take any device leave the kind that is running out to those that need it`() throws {
+        var index = PlacementIndex()
+        let (rare, common) = (Word(1), Word(2))
+        for id in 1...8 as ClosedRange<UInt64> {
+            let kind = id <= 4 ? rare : common
+            try index.addHost(
+                Host(
+                    id: HostID(rawValue: id), capacity: Resources(cpuMillis: 64_000, memoryMiB: 65_536),
+                    devices: (0..<4).map { _ in Device(kind: kind) }))
+        }
+        func vm(_ id: UInt64, _ kinds: [Word]) -> VMSpec {
+            VMSpec(
+                id: VMID(rawValue: id), resources: Resources(cpuMillis: 1000, memoryMiB: 1024),
+                devices: [DeviceWish(kinds: kinds)])
+        }
+        for id in 1...30 as ClosedRange<UInt64> {
+            let kinds = id % 5 == 0 ? [common] : id % 5 == 1 ? [rare] : []
+            let decision = index.decide(vm(id, kinds))
+            let place = try #require(decision.assignment, "VM \(id) of 30 on 32 devices: \(decision)")
+            try index.place(vm(id, kinds), place)
+            index.setMix(index.mixOfPlacedVMs())
+        }
+    }
+
     @Test func `several preempting VMs find places on several hosts and spare each other`() throws {
         var index = try BatchTests.cell(2)
         for id in 1...4 as ClosedRange<UInt64> {

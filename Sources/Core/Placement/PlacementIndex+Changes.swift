@@ -135,6 +135,7 @@ extension PlacementIndex {
                 insides.append(nil)
                 hosts.append(nil)
                 vmsOn.append([])
+                lastChange.append(-1)
             }
         }
         joinBunch(number)
@@ -243,27 +244,9 @@ extension PlacementIndex {
     }
 
     mutating func countMember(_ id: PlacementGroupID, _ slot: Int, _ sign: Int32) {
-        guard let scope = groups[id]?.group.scope else { preconditionFailure("group \(id) is not known") }
-        groups[id]?.members += Int(sign)
         let block = blocks[slot >> PlacementIndex.blockShift]
-        switch scope {
-        case .host:
-            guard let at = groups[id]?.position(Int32(slot)), let count = groups[id]?.slots.count else { return }
-            if at < count, groups[id]?.slots[at] == Int32(slot) {
-                groups[id]?.slotCounts[at] += sign
-                if groups[id]?.slotCounts[at] == 0 {
-                    groups[id]?.slots.remove(at: at)
-                    groups[id]?.slotCounts.remove(at: at)
-                }
-            } else {
-                groups[id]?.slots.insert(Int32(slot), at: at)
-                groups[id]?.slotCounts.insert(sign, at: at)
-            }
-        case .rack, .zone:
-            let domain = Int(scope == .rack ? block.key.rack : block.zone)
-            while (groups[id]?.counts.count ?? 0) <= domain { groups[id]?.counts.append(0) }
-            groups[id]?.counts[domain] += sign
-        }
+        let known: Void? = groups[id]?.change(slot: Int32(slot), rack: block.key.rack, zone: block.zone, sign)
+        precondition(known != nil, "group \(id) is not known")
     }
 
     // MARK: Worth and the log of changes
@@ -271,6 +254,7 @@ extension PlacementIndex {
     mutating func changed(_ slot: Int) {
         // Nobody remembers anything: nothing needs repair.
         if winners.isEmpty { return }
+        lastChange[slot] = changesBase + changes.count
         changes.append(Int32(slot))
         if changes.count > 4 * seats.count + 4096 {
             // Whoever is further behind than half of the log starts afresh, which is cheaper than replaying it.

@@ -23,7 +23,7 @@ extension PlacementIndex {
         _ spec: VMSpec, policy: PlacementPolicy = .pack, among filter: HostFilter = .all
     ) -> Decision {
         if let problem = PlacementIndex.problem(spec) { return .refuse(Refusal(invalid: problem)) }
-        if let id = spec.groups.first(where: { groups[$0] == nil }) {
+        for id in spec.groups where groups[id] == nil {
             return .refuse(Refusal(invalid: "VM \(spec.id): placement group \(id) is not known"))
         }
         let chosen = spec.policy ?? policy

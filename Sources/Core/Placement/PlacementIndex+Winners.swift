@@ -74,14 +74,16 @@ extension PlacementIndex {
             w.bestSlot.append(-1)
             for _ in 0..<PlacementIndex.blockSize { w.scores.append(Winners.none) }
         }
-        var last: Int32 = -1
         var at = w.seen - changesBase
         while at < changes.count {
             let slot = changes[at]
+            // Hosts that change often are judged once.
+            if slot < 0 {
+                reseat(Int(~slot), &w)
+            } else if lastChange[Int(slot)] == changesBase + at {
+                rejudge(Int(slot), &w)
+            }
             at += 1
-            if slot == last { continue }
-            last = slot
-            if slot >= 0 { rejudge(Int(slot), &w) } else { reseat(Int(~slot), &w) }
         }
     }
 

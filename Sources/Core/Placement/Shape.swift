@@ -78,9 +78,15 @@ public struct ShapeMix: Hashable, Sendable {
 
     /// The mix of `counts` VMs per shape on hosts that together offer `totals`. Shapes with the most volume are kept.
     public init(counts: [(shape: Shape, count: Int)], totals: FleetTotals) {
+        self.init(counts: counts, totals: totals, scarcity: { _ in 1 })
+    }
+
+    /// The same, where a VM of a shape counts as `scarcity` times as large: what it needs is that much rarer among what
+    /// is free than among all there is.
+    init(counts: [(shape: Shape, count: Int)], totals: FleetTotals, scarcity: (Shape) -> Double) {
         var weighed: [(shape: Shape, count: Int, size: Double)] = []
         for (shape, count) in counts where count > 0 {
-            weighed.append((shape, count, totals.share(of: shape)))
+            weighed.append((shape, count, totals.share(of: shape) * scarcity(shape)))
         }
         weighed.sort { a, b in
             let left = Double(a.count) * a.size

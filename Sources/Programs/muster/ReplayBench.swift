@@ -146,8 +146,8 @@ struct ReplayBench {
                     + "\"accepted_before_first_rejection\":\(r.acceptedBeforeFirstRejection),\"moves\":\(r.moves),"
                     + "\"vms_most\":\(r.vmsMost),\"cpu_milli_most\":\(r.fullMostMilli[0]),"
                     + "\"memory_milli_most\":\(r.fullMostMilli[1]),\"gpu_milli_most\":\(r.devicesFullMostMilli),"
-                    + "\"density_milli\":\(r.densityMilli),"
-                    + "\"fragmentation_milli\":\(r.fragmentationMilli),\"ns_mean\":\(r.times.mean),\"ns_p50\":\(r.times.median),\"ns_p99\":\(r.times.p99),"
+                    + "\"density_ppm\":\(r.densityPPM),"
+                    + "\"fragmentation_ppm\":\(r.fragmentationPPM),\"ns_mean\":\(r.times.mean),\"ns_p50\":\(r.times.median),\"ns_p99\":\(r.times.p99),"
                     + "\"ns_max\":\(r.times.most),\"milliseconds\":\(Int(seconds * 1000)),\"hash\":\"\(r.hash)\"}")
             return
         }
