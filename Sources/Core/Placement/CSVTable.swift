@@ -20,6 +20,7 @@ struct CSVTable {
     /// The line of the row that was read last.
     private(set) var line = 0
 
+    // hash order: looked up only
     init(_ bytes: [UInt8], names: [TraceColumn: String]) throws(TraceError) {
         self.bytes = bytes
         if bytes.starts(with: [0x1F, 0x8B]) {
@@ -31,7 +32,7 @@ struct CSVTable {
         if !header.contains(separator) {
             separator = [UInt8(ascii: "\t"), UInt8(ascii: ";")].first { header.contains($0) } ?? separator
         }
-        guard try readLine() else { throw TraceError(line: 0, "the file is empty; its first line names the columns") }
+        guard try takeLine() else { throw TraceError(line: 0, "the file is empty; its first line names the columns") }
         columnCount = fields.count
         let titles = fields.map { CSVTable.plain(String(decoding: bytes[$0], as: UTF8.self)) }
         for (number, column) in TraceColumn.allCases.enumerated() {
@@ -71,7 +72,7 @@ struct CSVTable {
 
     /// Goes to the next row; false at the end. Empty lines are skipped.
     mutating func next() throws(TraceError) -> Bool {
-        while try readLine() {
+        while try takeLine() {
             if fields.count == 1 && fields[0].isEmpty { continue }
             if fields.count != columnCount {
                 throw TraceError(line: line, "\(fields.count) fields, and the header has \(columnCount)")
@@ -81,7 +82,7 @@ struct CSVTable {
         return false
     }
 
-    private mutating func readLine() throws(TraceError) -> Bool {
+    private mutating func takeLine() throws(TraceError) -> Bool {
         if position >= bytes.count { return false }
         line += 1
         fields.removeAll(keepingCapacity: true)

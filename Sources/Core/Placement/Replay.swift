@@ -111,7 +111,7 @@ public struct Replay: Sendable {
         var low = range.lowerBound
         var high = low
         var step = 1
-        while try !accepts(high) {
+        while try accepts(high) == false {
             if high == range.upperBound { return nil }
             low = high + 1
             high = min(range.upperBound, high + step)

@@ -48,6 +48,7 @@ public enum TraceColumn: String, CaseIterable, Hashable, Sendable {
 /// How a trace is read.
 public struct TraceOptions: Sendable {
     /// Header names for columns that are called otherwise.
+    // hash order: looked up only
     public var names: [TraceColumn: String] = [:]
     /// Lifetimes below this count as this, in the trace's unit of time.
     public var lifetimeMin: Double?

@@ -126,6 +126,19 @@ final class AdminConnection: SecureConnectionDelegate {
         server.handler?.streamHasRoom(Ticket(slot: slot, generation: generation, number: first.number))
     }
 
+    /// A client that says nothing more still gets the answers that are due; a stream has no end to wait for.
+    func inputEnded(_ connection: SecureConnection) -> Bool {
+        isDeaf = true
+        hold(0)
+        if let last = pending.lastIndex(where: { $0.state == .waiting }) {
+            pending[last].closes = true
+            pending[last].frame.closes = true
+        } else {
+            closeWhenSent()
+        }
+        return true
+    }
+
     func closed(_ connection: SecureConnection, _ reason: CloseReason) {
         if case .insecure = reason { server.counters.insecure += 1 }
         if case .handshakeTimedOut = reason { server.counters.tooSlow += 1 }

@@ -14,13 +14,18 @@ enum BenchCommand {
             try admin(&options)
             return 0
         }
+        if name == "etcd" {
+            try etcd(&options)
+            return 0
+        }
         let isQuick = options.flag("--quick")
         try options.end()
         switch name {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance or admin")
+        default:
+            throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance, admin or etcd")
         }
         return 0
     }

@@ -49,8 +49,19 @@ extension AdminPort {
         case .upgrade: refresh(ticket) { [self] in AdminResponse(Listing(agent.gates)) }
         case .finalizeUpgrade: change(.finalizeLevel(Agent.level), asker, "feature level \(Agent.level) is open")
         case .recover(let wanted): recover(wanted, asker)
-        case .backup, .backupSchedule, .setBackupSchedule:
-            answer(ticket, AdminResponse(Problem(.notImplemented, "this version makes no backups yet")))
+        case .backupPlan: refresh(ticket) { [self] in AdminResponse(backupPlan) }
+        case .copyGroup(let group): copy(GroupID(group), principal, ticket)
+        case .backupSchedules: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.backups.map(agent.info))) }
+        case .setBackupSchedule(let name, let wanted):
+            change(
+                .setBackup(
+                    FleetModel.BackupSchedule(
+                        name: name, interval: min(UInt64(clamping: wanted.everySeconds), 1 << 40) * 1_000,
+                        keep: UInt32(clamping: wanted.keep), destination: wanted.directory, keyName: wanted.keyFile)),
+                asker, "backups are made by the schedule \(name)")
+        case .removeBackupSchedule(let name):
+            change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
+        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
@@ -70,7 +81,7 @@ extension AdminPort {
         return bytes
     }
 
-    private func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
+    func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
         answer(ticket, AdminResponse(Problem(kind, detail)))
     }
 
