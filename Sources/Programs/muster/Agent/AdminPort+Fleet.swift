@@ -6,6 +6,7 @@ import NodePorts
 import NodeRuntime
 import RaftCore
 import Reactor
+import StoreLayout
 
 // Hosts, VMs and all that is asked of a cell.
 
@@ -257,7 +258,8 @@ extension AdminPort {
             if id == nil, case .id(let number) = vm {
                 return read(.one(.tombstones, key: AdminPort.bytes(number.rawValue)), .linearizable, cell) {
                     [self] result in
-                    guard case .success(let found) = result, case .tombstone(_, let gone?)? = AdminPort.rows(found.answer).rows.first,
+                    guard case .success(let found) = result,
+                        case .tombstone(_, let gone?)? = AdminPort.rows(found.answer).rows.first,
                         asker.reaches(gone.tenant)
                     else { return fail(asker, AdminPort.noVM(vm)) }
                     showEvents(of: number, after, limit, cell, asker)

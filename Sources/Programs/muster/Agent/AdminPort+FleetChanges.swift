@@ -38,7 +38,9 @@ extension AdminPort {
         case .createGroup(let group):
             change(.putGroup(group), cell, asker, "the placement group \(group.name) is set", status: 201)
         case .deleteGroup(let name, let tenant):
-            change(.deleteGroup(tenant: tenant, name: name), cell, asker, "the placement group \(name) is deleted", status: 200)
+            change(
+                .deleteGroup(tenant: tenant, name: name), cell, asker, "the placement group \(name) is deleted",
+                status: 200)
         case .setDuty(let name, let duty):
             let done =
                 switch duty {
@@ -53,7 +55,9 @@ extension AdminPort {
                 .setHostPolicy($0, policy, generation: generation)
             }
         case .removeHost(let name, let isForced):
-            changeHost(name, cell, asker, "host \(name) is removed", status: 202) { .removeHost($0, isForced: isForced) }
+            changeHost(name, cell, asker, "host \(name) is removed", status: 202) {
+                .removeHost($0, isForced: isForced)
+            }
         case .setTenant(let name, let settings): setTenant(name, settings, asker)
         case .deleteTenant(let name): deleteTenant(name, cell, asker)
         case .changeSettings(let settings): changeSettings(settings.values[...], cell, asker)
@@ -75,7 +79,8 @@ extension AdminPort {
                 .failure(
                     Problem(
                         .bodyTooLarge,
-                        "the command has \(bytes.count) bytes and may have \(CellLimits.commandBytesMax); send less at once")))
+                        "the command has \(bytes.count) bytes and may have \(CellLimits.commandBytesMax); send less at once"
+                    )))
         }
         agent.request(.command(cell, bytes)) { outcome in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
@@ -223,7 +228,8 @@ extension AdminPort {
                         results.append(
                             VMBatchResult.Item(
                                 name: creation.name,
-                                Problem(.forbidden, "the tenant \(creation.tenant) is not yours; ask an administrator")))
+                                Problem(.forbidden, "the tenant \(creation.tenant) is not yours; ask an administrator"))
+                        )
                     }
                 }
                 if part.count == partMax {
@@ -249,7 +255,8 @@ extension AdminPort {
         }
         let job = BatchJob(batch.items, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
         if batch.isAtomic && job.results.contains(where: { $0 != nil }) {
-            return fail(asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
+            return fail(
+                asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
         }
         goOn(job, batch.isAtomic, cell, asker)
     }

@@ -113,7 +113,8 @@ extension AdminPort {
     }
 
     private func goOn(_ job: FleetListJob) {
-        let isPlain = job.list.sort == nil && job.list.filter == nil && job.asker.tenants == nil && job.list.kind != .migrations
+        let isPlain =
+            job.list.sort == nil && job.list.filter == nil && job.asker.tenants == nil && job.list.kind != .migrations
         let limit = isPlain ? job.list.limit - job.kept.count : CellLimits.answerCountMax
         // All of a sorted list is read from one node and in one mode; a page read later sees what was written meanwhile.
         let mode = job.index == .zero ? job.list.mode : .atLeast(job.index)
@@ -196,7 +197,8 @@ extension AdminPort {
                 let info = MigrationInfo(migration, of: vm, hostName: hostName)
                 return found(id.rawValue, list, { info.field($0) }, { info.json })
             }
-            return found(id.rawValue, list, { vm.field($0, hostName: hostName) }, { VMInfo(vm, hostName: hostName).json })
+            return found(
+                id.rawValue, list, { vm.field($0, hostName: hostName) }, { VMInfo(vm, hostName: hostName).json })
         case .host(let id, let host?):
             return found(id.rawValue, list, { host.field($0) }, { HostInfo(host).json })
         case .group(let id, let group?):

@@ -159,7 +159,8 @@ extension AdminPort {
         _ done: @escaping (AdminResponse) -> Void
     ) {
         guard case .placed(let home) = found.standing else {
-            return done(AdminResponse(Problem(.notPossible, "the VM has no place that it could leave; see its explain")))
+            return done(
+                AdminResponse(Problem(.notPossible, "the VM has no place that it could leave; see its explain")))
         }
         if let name = wish.host, hostID(name) == home {
             return done(AdminResponse(Problem(.notPossible, "the VM is on host \(name) already; name another one")))

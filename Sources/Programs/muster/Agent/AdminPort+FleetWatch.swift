@@ -5,6 +5,8 @@ import FleetModel
 import NodePorts
 import NodeRuntime
 import RaftCore
+import Reactor
+import StoreLayout
 
 // Streams of a cell's changes and events. They follow this node's copy, which has everything that is committed in its
 // order, only later; a node without one asks the others.

@@ -139,7 +139,8 @@ extension Agent {
 
     /// The newest stay, as many as the schedule keeps; names sort by time.
     private func removeOld(_ run: BackupRun) {
-        let made = names(in: run.folder).filter { $0.hasPrefix(prefix(run.schedule)) && $0.hasSuffix(".backup") }.sorted()
+        let made = names(in: run.folder).filter { $0.hasPrefix(prefix(run.schedule)) && $0.hasSuffix(".backup") }
+            .sorted()
         for name in made.dropLast(run.keep) { unlink(run.folder + "/" + name) }
     }
 
@@ -158,8 +159,10 @@ extension Agent {
 
     private func note(_ schedule: String, _ succeeded: Bool, _ outcome: String) {
         isNotingBackup = true
-        let plain = String(outcome.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) }.prefix(200))
-        change(.noteBackup(name: schedule, succeeded: succeeded, outcome: plain), by: settings.nodeName) { [self] result in
+        let plain = String(
+            outcome.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) }.prefix(200))
+        change(.noteBackup(name: schedule, succeeded: succeeded, outcome: plain), by: settings.nodeName) {
+            [self] result in
             isNotingBackup = false
             if case .failure(let problem) = result {
                 log.warning("what became of a backup could not be noted: \(problem.detail)", ["schedule": schedule])
