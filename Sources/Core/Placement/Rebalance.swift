@@ -29,6 +29,8 @@ public struct RebalanceBudget: Hashable, Sendable {
     public var movesPerHostMax: Int
     /// VMs that stay: moved lately (cool-down), or not movable.
     public var frozen: [VMID]
+    /// Hosts that moves are under way from or to, once per move and host; they count against `movesPerHostMax`.
+    public var busyHosts: [HostID]
     /// VMs looked at in one pass, from the lowest id; a bound on the time.
     public var vmsExaminedMax: Int
     /// A move must gain at least this part of an average host, in 65,536ths. Above zero, so that plans end.
@@ -36,8 +38,9 @@ public struct RebalanceBudget: Hashable, Sendable {
 
     public init(
         movesMax: Int = 32, movesPerHostMax: Int = 4, frozen: [VMID] = [], vmsExaminedMax: Int = 1_000_000,
-        gainMin: Int64 = 64
+        gainMin: Int64 = 64, busyHosts: [HostID] = []
     ) {
+        self.busyHosts = busyHosts
         self.movesMax = movesMax
         self.movesPerHostMax = movesPerHostMax
         self.frozen = frozen
@@ -102,8 +105,10 @@ extension PlacementIndex {
         var moves: [Move] = []
         // hash order: looked up only
         var movesOf: [HostID: Int] = [:]
+        for host in budget.busyHosts { movesOf[host, default: 0] += 1 }
         var isComplete = true
-        var moved: [VMID] = []
+        // hash order: looked up only
+        var moved: Set<VMID> = []
         passes: while true {
             // Candidates by what they gain now; each is judged again when its turn comes, as earlier moves change it.
             var candidates: [Move] = []
@@ -143,7 +148,7 @@ extension PlacementIndex {
                 movesOf[move.from.host, default: 0] += 1
                 movesOf[move.to.host, default: 0] += 1
                 moves.append(move)
-                moved.append(move.vm)
+                moved.insert(move.vm)
                 progress = true
             }
             if !progress {
@@ -224,13 +229,9 @@ extension PlacementIndex {
     /// The sum of soft weights at the place where a VM is now, as if it came there.
     private mutating func softPenalty(_ spec: VMSpec, _ slot: Int) -> Int64 {
         guard let vm = takeOff(spec.id) else { return 0 }
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, spec.policy ?? .pack, checks, verdictsFor(spec), .all, self)
-        let around = search.blockPenalty(slot >> PlacementIndex.blockShift, self) ?? .max / 4
-        let here = search.hostPenalty(slot) ?? .max / 4
+        let soft = softPenalty(search(spec, spec.policy ?? .pack), slot)
         putOn(slot, vm)
-        return (around + here) / PlacementIndex.softUnit
+        return (soft ?? .max / 2) / PlacementIndex.softUnit
     }
 
     /// One VM that can move elsewhere so that `spec` fits on the host it leaves; nil when no single move does.
@@ -261,12 +262,11 @@ extension PlacementIndex {
 
     /// Hosts that every rule but room allows, those that lack the smallest share first.
     private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        if spec.groups.contains(where: { groups[$0] == nil }) { return [] }
+        let search = search(spec, policy)
         let demand = spec.demand.vector
         var near: [(lack: Double, host: UInt64)] = []
-        for slot in seats.indices where seats[slot].isUsed && search.firstRule(slot, self) == nil {
+        for slot in seats.indices where seats[slot].isUsed && firstRule(spec, search, slot) == nil {
             var lack = 0.0
             for i in 0..<4 where demand[i] > 0 {
                 lack += max(0, Double(demand[i] - seats[slot].free[i]) * seats[slot].inverse[i])

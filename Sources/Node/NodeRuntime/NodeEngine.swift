@@ -45,6 +45,10 @@ public final class NodeEngine<Ports: WorldPorts> {
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
+    var isSpaceLow = false
+    /// When a batch was last handed over, and how many groups say here that this node leads them.
+    var submittedAt: Instant
+    var ledCount = 0
 
     // Flushes of the applied state.
     var flush: (ticket: UInt64, applied: [(group: GroupID, index: LogIndex)])?
@@ -59,6 +63,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     var snapshotNumber: UInt64 = 0
 
     var suspicionReviewAt: Instant
+    /// What the last review found of each tracked peer, and whether a group has changed since.
+    var reviewed: [PeerReview] = []
+    var hasUnreviewed = true
     var deadlines = Heap<GroupDeadline>()
     var ready: [GroupID] = []
     var lastNow: Instant
@@ -73,6 +80,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     var forwards = Forwards()
     /// What this node does for its cluster.
     var steward: Steward
+    /// The cells that it leads.
+    var cells = Cells()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -88,6 +97,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.ports = ports
         self.random = PRNG(seed: seed)
         self.flushedAt = now
+        self.submittedAt = now
         self.suspicionReviewAt = now
         self.lastNow = now
         self.steward = Steward(now: now)
@@ -132,6 +142,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         case .wallClock(let time):
             wallOffset = Int64(clamping: time.rawValue) - now.nanoseconds / 1_000_000
         case .destroyReplica(let group): destroyReplica(group)
+        case .spaceLow(let isLow): isSpaceLow = isLow
         case .storageFailed(let reason): fail(reason)
         }
     }
@@ -140,6 +151,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     public func endTurn(now: Instant) {
         if hasFailed { return }
         sweepForwards(now)
+        tendCells(now)
         packCommands(now)
         if hasFailed { return }
         for frame in outbox.indices {
@@ -148,7 +160,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         outbox.removeAll(keepingCapacity: true)
         outboxNodes.removeAll(keepingCapacity: true)
         sendForwards()
-        if !writes.isEmpty { submitWrites(now) }
+        if !writes.isEmpty || isPulseDue(now) { submitWrites(now) }
         flushIfDue(now)
     }
 
@@ -161,8 +173,9 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let oldest = logTickets.first, !isStalled, watchesStorage {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
+        if let next = pulseAt { earliest = min(earliest, next) }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return min(earliest, forwards.sweepAt, stewardDeadline)
+        return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.
@@ -246,6 +259,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// Takes the effects of a step. A replica that turns out damaged is gone afterwards.
     func finishStep(_ i: Int, _ now: Instant) {
         let group = replicas[i].group
+        replicas[i].isReviewed = false
+        hasUnreviewed = true
         drainEffects(i, now)
         guard let at = position(of: group) else { return }
         if let commit = replicas[at].pendingCommit {

@@ -49,6 +49,7 @@ extension Agent {
                 return PeerAddresses(node: other.id, addresses: [address])
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
+        admin.viewChanged()
         rememberPeers()
         trustAuthorities()
         if view.node(node)?.state == .removed {
@@ -110,6 +111,7 @@ extension Agent {
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
+        tendBackups()
         handOverAuthority()
     }
 

@@ -1,0 +1,232 @@
+public import ClusterBase
+
+/// One change that someone asks of a cell.
+public struct CellCommand: Hashable, Sendable {
+    public enum Operation: Hashable, Sendable {
+        // By the hosts.
+
+        /// The agent of a host began, or its machine changed. What a process before it ran and this one does not name is
+        /// over.
+        case registerHost(HostID, Incarnation, HostDescription, running: [RunningVM])
+        /// What became of VMs on a host. Reports of another incarnation, and of epochs that are not in force, count for
+        /// nothing.
+        case reportVMs(HostID, Incarnation, [VMReport])
+
+        // By operators.
+
+        case setHostDuty(HostID, CellHost.Duty)
+        case setHostPolicy(HostID, HostPolicy, generation: UInt64?)
+        /// Only one that is down and has no VMs, unless forced: then an operator says that they are gone.
+        case removeHost(HostID, isForced: Bool)
+        /// All or, where `isAtomic` is false, those that can be.
+        case createVMs([VMCreation], isAtomic: Bool)
+        /// Refused when `generation` is not the VM's.
+        case updateVM(VMID, VMDescription, generation: UInt64?)
+        case setPower(VMID, CellVM.Power, generation: UInt64?)
+        /// Stops and starts it again where it is.
+        case restartVM(VMID)
+        case deleteVM(VMID, generation: UInt64?)
+        case putGroup(CellGroup)
+        case deleteGroup(tenant: String, name: String)
+        case setSetting(CellSetting, UInt64)
+
+        // By controllers.
+
+        /// Places waiting VMs. Each is judged for itself unless `isAtomic`.
+        case placeVMs([Placing], isAtomic: Bool)
+        /// Why VMs still wait; for people.
+        case explainWaiting([WaitingReason])
+        /// Tells VMs to stop and leave their place; they wait for another one then.
+        case releaseVMs([Release], cause: Migration.Cause)
+        /// Lets a crashed VM start again.
+        case retryVM(VMID, epoch: UInt64)
+        /// Its crash was one too many.
+        case giveUpVM(VMID, epoch: UInt64)
+        case beginMigration(VMID, from: UInt64, to: Assignment, cause: Migration.Cause)
+        /// The source has paused it and copied all: from here on it is the destination's.
+        case commitMigration(VMID, target: UInt64)
+        case cancelMigration(VMID, target: UInt64)
+        /// Its lease has run out.
+        case declareDown(HostID, Incarnation)
+        /// A host that drains is empty.
+        case finishDrain(HostID)
+        case setSlice(tenant: String, revision: Revision, Quota)
+        case collectGarbage
+        /// Nothing but the time.
+        case noteTime
+    }
+
+    /// 16 random bytes that make repetitions harmless for 24 h; nil for none.
+    public var request: [UInt8]?
+    /// Who asked, and from where, for the audit.
+    public var by: String
+    public var operation: Operation
+    public init(request: [UInt8]? = nil, by: String, _ operation: Operation) {
+        self.request = request
+        self.by = by
+        self.operation = operation
+    }
+}
+
+/// A VM that a host's driver runs, as a new agent found it.
+public struct RunningVM: Hashable, Sendable {
+    public var vm: VMID
+    public var epoch: UInt64
+    public init(_ vm: VMID, epoch: UInt64) {
+        self.vm = vm
+        self.epoch = epoch
+    }
+}
+
+/// What a host says of one VM.
+public struct VMReport: Hashable, Sendable {
+    public enum State: Int32, Hashable, Sendable, CaseIterable {
+        case starting = 1, running, paused
+        /// Its copy here is gone: it was told to stop.
+        case stopped
+        /// Its copy here is gone: it ended by itself, or could not start.
+        case crashed
+        /// As the source of a migration: `progressMillis` of its memory are copied.
+        case copying
+        /// As the source: paused, all copied; waits for the commit.
+        case copied
+        /// As the source: the copying failed, it runs on.
+        case copyFailed
+    }
+    public var vm: VMID
+    public var epoch: UInt64
+    public var state: State
+    /// Of the specification that it runs with.
+    public var generation: UInt64
+    public var progressMillis: UInt32
+    public var message: String
+    public init(
+        _ vm: VMID, epoch: UInt64, _ state: State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
+        message: String = ""
+    ) {
+        self.vm = vm
+        self.epoch = epoch
+        self.state = state
+        self.generation = generation
+        self.progressMillis = progressMillis
+        self.message = message
+    }
+}
+
+/// A VM that somebody wants.
+public struct VMCreation: Hashable, Sendable {
+    public var name: String
+    public var tenant: String
+    public var spec: VMDescription
+    public var power: CellVM.Power
+    public init(name: String, tenant: String, spec: VMDescription, power: CellVM.Power = .running) {
+        self.name = name
+        self.tenant = tenant
+        self.spec = spec
+        self.power = power
+    }
+}
+
+/// Where a waiting VM is to go, planned for what it was at `generation`.
+public struct Placing: Hashable, Sendable {
+    public var vm: VMID
+    public var generation: UInt64
+    public var assignment: Assignment
+    public init(_ vm: VMID, generation: UInt64, _ assignment: Assignment) {
+        self.vm = vm
+        self.generation = generation
+        self.assignment = assignment
+    }
+}
+
+/// Why a VM has no place, in words for people.
+public struct WaitingReason: Hashable, Sendable {
+    public var vm: VMID
+    public var text: String
+    public init(_ vm: VMID, _ text: String) {
+        self.vm = vm
+        self.text = text
+    }
+}
+
+/// A VM that is to leave its place, planned for the epoch that it has.
+public struct Release: Hashable, Sendable {
+    public var vm: VMID
+    public var epoch: UInt64
+    public var reason: String
+    public init(_ vm: VMID, epoch: UInt64, reason: String) {
+        self.vm = vm
+        self.epoch = epoch
+        self.reason = reason
+    }
+}
+
+/// What an operator sets for a cell; the numbers are in its row.
+public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
+    /// 1 pack, 2 balance, 3 spread.
+    case policy = 1
+    /// Of hosts, in milliseconds.
+    case leaseLength
+    /// 0 off, 1 advice only, 2 by itself.
+    case rebalance
+    /// Migrations at one time: in the cell, at one host.
+    case migrationsMax, migrationsPerHostMax
+    /// After a move, in milliseconds, a VM is left alone.
+    case moveCooldown
+    /// Thousandths of the hosts that may be declared down within ten minutes before failover stops by itself.
+    case brakeMillis
+    /// In milliseconds.
+    case tombstoneLifetime
+    /// Restart backoff of crashed VMs, first and longest, in milliseconds.
+    case backoffFirst, backoffMax
+
+    public var standard: UInt64 {
+        switch self {
+        case .policy: 1
+        case .leaseLength: 3_000
+        case .rebalance: 0
+        case .migrationsMax: 16
+        case .migrationsPerHostMax: 2
+        case .moveCooldown: 600_000
+        case .brakeMillis: 500
+        case .tombstoneLifetime: 24 * 3_600_000
+        case .backoffFirst: 1_000
+        case .backoffMax: 60_000
+        }
+    }
+
+    public var name: String {
+        switch self {
+        case .policy: "policy"
+        case .leaseLength: "lease"
+        case .rebalance: "rebalance"
+        case .migrationsMax: "migrations-max"
+        case .migrationsPerHostMax: "migrations-per-host-max"
+        case .moveCooldown: "move-cooldown"
+        case .brakeMillis: "failover-brake"
+        case .tombstoneLifetime: "tombstone-lifetime"
+        case .backoffFirst: "restart-backoff"
+        case .backoffMax: "restart-backoff-max"
+        }
+    }
+}
+
+/// What the cell made of one command.
+public struct CellResult: Hashable, Sendable {
+    public enum Item: Hashable, Sendable {
+        case vm(VMID)
+        case refused(CellRefusal)
+    }
+    public enum Outcome: Hashable, Sendable {
+        case done
+        /// One for each of the command's items.
+        case items([Item])
+        case refused(CellRefusal)
+    }
+    public var revision: Revision
+    public var outcome: Outcome
+    public init(revision: Revision, outcome: Outcome) {
+        self.revision = revision
+        self.outcome = outcome
+    }
+}

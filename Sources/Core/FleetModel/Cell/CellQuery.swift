@@ -1,0 +1,112 @@
+public import ClusterBase
+
+/// The rows of a cell's state. A row's key is a byte for its table, and then what identifies it.
+public enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
+    /// By id, 8 bytes.
+    case hosts = 1
+    /// By id, 8 bytes.
+    case vms
+    /// By id, 8 bytes.
+    case groups
+    /// By name.
+    case slices
+    /// By number, 8 bytes.
+    case settings
+    /// By VM's id, 8 bytes. Not followed.
+    case tombstones
+
+    /// The first byte of its rows' keys.
+    public var kind: UInt8 { 0x60 + rawValue }
+    public init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
+    /// Whether followers of the cell keep a copy of its rows.
+    public var isFollowed: Bool { self != .tombstones }
+
+    /// The key of a row that is known by a number, the table's byte included.
+    public func key(_ number: UInt64) -> [UInt8] {
+        var key: [UInt8] = []
+        key.reserveCapacity(9)
+        key.append(kind)
+        key.appendBigEndian(number)
+        return key
+    }
+    public func key(_ name: String) -> [UInt8] { [kind] + Array(name.utf8) }
+    func key(_ bytes: [UInt8]) -> [UInt8] { [kind] + bytes }
+}
+
+/// A question about a cell's state, answered from one state of it.
+public enum CellQuery: Hashable, Sendable {
+    /// Rows of a table in the order of their keys, after the row with the key `after`, which is without the table's byte.
+    /// 0 or more than the bound means the bound.
+    case list(CellTable, after: [UInt8]?, limit: Int)
+    /// One row, by its key without the table's byte.
+    case one(CellTable, key: [UInt8])
+    /// The row of the VM, or the tombstone of the last one of that name.
+    case vmNamed(tenant: String, name: String)
+    case groupNamed(tenant: String, name: String)
+    case hostNamed(String)
+    /// In the order of their ids, after `after`.
+    case vmsOfTenant(String, after: VMID?, limit: Int)
+    case vmsOnHost(HostID, after: VMID?, limit: Int)
+    /// By priority, and then by the time that they wait.
+    case waitingVMs(limit: Int)
+    /// What a host is to do: every VM that is placed there, comes there, or must be confirmed gone there. Without rows
+    /// when nothing changed since the host's `workIndex` was `since`.
+    case hostWork(HostID, since: LogIndex)
+    /// Rows that changed after the entry `since`, each as it is after its last change; for followers of the cell.
+    case changes(since: LogIndex, limit: Int)
+    /// All rows in the order of their keys, after the key `after`; for followers.
+    case rows(after: [UInt8]?, limit: Int)
+    /// Events after a revision, oldest first; of one VM or one host when named. An answer has all events of an entry or
+    /// none, and may have none at all and still say where to go on.
+    case events(after: Revision, vm: VMID?, host: HostID?, limit: Int)
+
+    public static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
+    public static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }
+    public static func slice(_ tenant: String) -> CellQuery { .one(.slices, key: Array(tenant.utf8)) }
+    public static func all(_ table: CellTable) -> CellQuery { .list(table, after: nil, limit: 0) }
+
+    private static func bytes(_ number: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendBigEndian(number)
+        return bytes
+    }
+}
+
+/// A row by its key, the table's byte included; without a value it is gone.
+public struct CellRow: Hashable, Sendable {
+    public var key: [UInt8]
+    public var value: [UInt8]?
+    public init(key: [UInt8], value: [UInt8]?) {
+        self.key = key
+        self.value = value
+    }
+
+    public var table: CellTable? { key.first.flatMap(CellTable.init(kind:)) }
+}
+
+/// The answer to a query, and the state that it comes from.
+public struct CellAnswer: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+        /// Rows that are there; `resumeAfter` goes into the next query's `after` when there may be more.
+        case rows([CellRow], resumeAfter: [UInt8]?)
+        /// What the host is to do since `workIndex`; nil when nothing changed. `lease` is its length in milliseconds, and
+        /// 0 for a host that must register first.
+        case work([CellVM]?, workIndex: LogIndex, lease: UInt64)
+        /// Complete up to `through`: the next query begins there.
+        case changes([CellRow], through: LogIndex)
+        /// Changes at or before this entry are gone: take all rows again.
+        case compacted(LogIndex)
+        case events([CellEvent], resumeAfter: Revision?)
+        case refused(CellRefusal)
+    }
+
+    /// The last entry in the state that was read.
+    public var index: LogIndex
+    public var time: LogTime
+    public var body: Body
+    public init(index: LogIndex, time: LogTime, body: Body) {
+        self.index = index
+        self.time = time
+        self.body = body
+    }
+}

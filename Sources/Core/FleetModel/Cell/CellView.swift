@@ -1,0 +1,133 @@
+public import ClusterBase
+
+/// What changed in a `CellView`, so that controllers look at nothing else.
+public struct CellChanges: Hashable, Sendable {
+    /// Everything may have changed: it was loaded anew.
+    public var isWhole = false
+    /// Ascending, each once.
+    public var hosts: [HostID] = []
+    public var vms: [VMID] = []
+    public var groups: [PlacementGroupID] = []
+    public var slices: [String] = []
+    public var settingsChanged = false
+    public init() {}
+    public var isEmpty: Bool {
+        !isWhole && hosts.isEmpty && vms.isEmpty && groups.isEmpty && slices.isEmpty && !settingsChanged
+    }
+}
+
+/// A follower's copy of a cell's state: what its controllers plan with.
+///
+///     empty ──(all rows, page by page)──▶ current ──(changes since `through`)──▶ current ──(compacted)──▶ empty, but readable
+public struct CellView: Sendable {
+    // hash order: looked up, or read by sorted keys
+    public private(set) var hosts: [HostID: CellHost] = [:]
+    // hash order: looked up, or read by sorted keys
+    public private(set) var vms: [VMID: CellVM] = [:]
+    // hash order: looked up, or read by sorted keys
+    public private(set) var groups: [PlacementGroupID: CellGroup] = [:]
+    // hash order: looked up, or read by sorted keys
+    public private(set) var slices: [String: TenantSlice] = [:]
+    // hash order: looked up only
+    public private(set) var settings: [CellSetting: UInt64] = [:]
+    /// The cell's time when it was last heard.
+    public private(set) var time = LogTime.zero
+    /// Everything up to this entry is in here; nil while rows are loaded for the first time.
+    public private(set) var through: LogIndex?
+
+    private enum Load: Sendable {
+        case none
+        case rows([CellRow], since: LogIndex, after: [UInt8]?)
+    }
+    private var load = Load.none
+
+    public init() {}
+
+    public subscript(setting: CellSetting) -> UInt64 { settings[setting] ?? setting.standard }
+
+    /// What to ask next.
+    public var nextQuery: CellQuery {
+        if case .rows(_, _, let after) = load { return .rows(after: after, limit: 0) }
+        if let through { return .changes(since: through, limit: 0) }
+        return .rows(after: nil, limit: 0)
+    }
+
+    /// Takes in the answer to `nextQuery` and says what changed. After an answer that no correct cell gives, everything is
+    /// loaded again.
+    public mutating func take(_ answer: CellAnswer) -> CellChanges {
+        switch answer.body {
+        case .rows(let rows, let resumeAfter):
+            var all: [CellRow] = []
+            var since = answer.index
+            if case .rows(let known, let first, _) = load { (all, since) = (known, first) }
+            all += rows
+            guard resumeAfter == nil else {
+                load = .rows(all, since: since, after: resumeAfter)
+                return CellChanges()
+            }
+            var fresh = CellView()
+            var changes = CellChanges()
+            for row in all where !fresh.set(row, &changes) { return beginAgain() }
+            fresh.through = since
+            fresh.time = max(time, answer.time)
+            self = fresh
+            changes = CellChanges()
+            changes.isWhole = true
+            return changes
+        case .changes(let rows, let changed):
+            guard let through, changed >= through, case .none = load else { return beginAgain() }
+            var changes = CellChanges()
+            for row in rows where !set(row, &changes) { return beginAgain() }
+            self.through = changed
+            time = max(time, answer.time)
+            changes.hosts.sort()
+            changes.vms.sort()
+            changes.groups.sort()
+            changes.slices.sort()
+            return changes
+        case .compacted, .work, .events, .refused: return beginAgain()
+        }
+    }
+
+    private mutating func beginAgain() -> CellChanges {
+        through = nil
+        load = .none
+        return CellChanges()
+    }
+
+    /// False when the row is none that this version can read.
+    private mutating func set(_ row: CellRow, _ changes: inout CellChanges) -> Bool {
+        guard let content = row.content else { return false }
+        switch content {
+        case .host(let id, let host):
+            hosts[id] = host
+            changes.hosts.append(id)
+        case .vm(let id, let vm):
+            vms[id] = vm
+            changes.vms.append(id)
+        case .group(let id, let group):
+            groups[id] = group
+            changes.groups.append(id)
+        case .slice(let tenant, let slice):
+            slices[tenant] = slice
+            changes.slices.append(tenant)
+        case .setting(let setting, let value):
+            settings[setting] = value
+            changes.settingsChanged = true
+        case .tombstone, .unknownTable: break
+        }
+        return true
+    }
+}
+
+/// A row as what it holds; without a value it is gone.
+public enum CellRowContent: Hashable, Sendable {
+    case host(HostID, CellHost?)
+    case vm(VMID, CellVM?)
+    case group(PlacementGroupID, CellGroup?)
+    case slice(String, TenantSlice?)
+    case setting(CellSetting, UInt64?)
+    case tombstone(VMID, CellTombstone?)
+    /// A table or setting of a newer version is not for this one.
+    case unknownTable
+}
