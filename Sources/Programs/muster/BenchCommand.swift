@@ -14,6 +14,7 @@ enum BenchCommand {
             try admin(&options)
             return 0
         }
+        if name == "chaos" { return try chaos(&options) }
         if name == "etcd" {
             try etcd(&options)
             return 0
@@ -24,7 +25,7 @@ enum BenchCommand {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate, placement, replay, admin or etcd")
+        default: throw UsageError("name a bench: core, history, simulate, placement, replay, admin, chaos or etcd")
         }
         return 0
     }
