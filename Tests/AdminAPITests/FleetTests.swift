@@ -159,7 +159,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
             PlanInfo(
                 index: 7, digest: "ab",
                 steps: [PlanStep(action: "migrate", vm: "a", tenant: "t", from: "h1", to: "h2", cost: 3, gain: 4)],
-                left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5, isComplete: false))
+                left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
+                isComplete: false))
         try holds(CellSettingsBody(CellSetting.allCases.map { ($0, $0.standard) }))
     }
 

@@ -39,6 +39,8 @@ final class AdminConnection: SecureConnectionDelegate {
     let isSurplus: Bool
     private let server: AdminServer
     private var channel: SecureConnection?
+    /// The client's address.
+    private(set) var from: SocketAddress?
     private var parser: RequestParser
     private var principal = Principal.anonymous
     /// When the certificate that proved it ends; seconds since 1970.
@@ -78,6 +80,7 @@ final class AdminConnection: SecureConnectionDelegate {
         _ loop: EventLoop, _ socket: consuming Socket, _ from: SocketAddress, _ context: TLSContext,
         _ settings: SecureConnectionSettings
     ) throws {
+        self.from = from
         channel = try SecureConnection(loop, socket, from, context: context, settings: settings, delegate: self)
     }
 

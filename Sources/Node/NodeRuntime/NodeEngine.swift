@@ -80,6 +80,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     var forwards = Forwards()
     /// What this node does for its cluster.
     var steward: Steward
+    /// The cells that it leads.
+    var cells = Cells()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -149,6 +151,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     public func endTurn(now: Instant) {
         if hasFailed { return }
         sweepForwards(now)
+        tendCells(now)
         packCommands(now)
         if hasFailed { return }
         for frame in outbox.indices {
@@ -172,7 +175,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         }
         if let next = pulseAt { earliest = min(earliest, next) }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return min(earliest, forwards.sweepAt, stewardDeadline)
+        return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.

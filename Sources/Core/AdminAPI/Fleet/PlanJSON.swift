@@ -162,13 +162,14 @@ package struct ExplainInfo: Shaped {
     package static let shape = Shape(
         "Explanation",
         [
-            Field("vm", .string, "its name"), 
+            Field("vm", .string, "its name"),
             Field(
                 "standing", .choice(["placed", "waiting", "nominated", "idle"]),
                 "nominated: room is being made for it; idle: it is not meant to have a place now"),
             Field("host", .string, "where it is, or where room is being made; empty for none"),
             Field("before", .integer, "how many wait before it"),
-            Field("index", .integer, "of the state that this is true of"), Field("hosts", .integer, "hosts of the cell"),
+            Field("index", .integer, "of the state that this is true of"),
+            Field("hosts", .integer, "hosts of the cell"),
             Field("candidates", .integer, "hosts that no rule excludes"),
             Field("excluded", .objects(RuleCount.shape), "the others, by the first rule that excludes them"),
             Field("best", .objects(HostVerdict.shape), "the best candidates, best first"),
@@ -182,7 +183,8 @@ package struct ExplainInfo: Shaped {
     package var members: [JSONMember] {
         [
             JSONMember("vm", vm), JSONMember("standing", standing), JSONMember("host", host),
-            JSONMember("before", before), JSONMember("index", index), JSONMember("hosts", hosts), JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
+            JSONMember("before", before), JSONMember("index", index), JSONMember("hosts", hosts),
+            JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
             JSONMember("best", objects: best), JSONMember("asked", objects: asked), JSONMember("policy", policy),
             JSONMember("tieBreak", tieBreak), JSONMember("tied", tied), JSONMember("nearest", nearest),
             JSONMember("invalid", invalid),
@@ -191,7 +193,8 @@ package struct ExplainInfo: Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             vm: object.text("vm"), standing: object.text("standing"), host: object.text("host"),
-            before: object.integer("before"), index: object.unsigned("index"), hosts: object.integer("hosts"), candidates: object.integer("candidates"),
+            before: object.integer("before"), index: object.unsigned("index"), hosts: object.integer("hosts"),
+            candidates: object.integer("candidates"),
             excluded: try object.objects("excluded"), best: try object.objects("best"),
             asked: try object.objects("asked"), policy: object.text("policy"), tieBreak: object.text("tieBreak"),
             tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
@@ -229,7 +232,9 @@ package enum PlanWish: Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         let given = ["create", "drain", "rebalance", "loss"].filter { object.has($0) }
         guard given.count == 1 else {
-            throw Problem(.malformed, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one")
+            throw Problem(
+                .malformed, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one"
+            )
         }
         switch given[0] {
         case "create":
@@ -417,7 +422,8 @@ package struct RebalanceStart: Shaped {
     package init(digest: String? = nil) { self.digest = digest }
     package static let shape = Shape(
         "RebalanceStart",
-        [Field("digest", .string, isRequired: false, "of the plan that was shown: refused where it is another one now")])
+        [Field("digest", .string, isRequired: false, "of the plan that was shown: refused where it is another one now")]
+    )
     package var members: [JSONMember] {
         var members: [JSONMember] = []
         members.add("digest", digest)

@@ -2,6 +2,7 @@ import AdminAPI
 import AgentConfig
 import ClusterBase
 import Compression
+import Controllers
 import FleetModel
 import Glibc
 import NodePorts

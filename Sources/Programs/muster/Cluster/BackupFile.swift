@@ -4,6 +4,7 @@ import ClusterBase
 import CommandSyntax
 import FleetModel
 import Glibc
+import RaftCore
 import Schema
 import TLSSession
 
@@ -74,7 +75,7 @@ enum BackupFile {
                 let count = read(file, &sealed, sealed.count)
                 if count < 0 { throw NodeFiles.failure("read \(path)") }
                 if count == 0 { break }
-                try sealed[..<count].withUnsafeBytes { bytes throws(TLSFailure) in
+                try sealed[..<count].withUnsafeBytes { bytes in
                     try opener.append(bytes, into: &plain)
                 }
                 try takeRecords()
@@ -148,7 +149,7 @@ enum BackupFile {
         }
 
         func append(_ bytes: [UInt8]) throws {
-            _ = try bytes.withUnsafeBytes { buffer throws(TLSFailure) in try sealer?.append(buffer, into: &pending) }
+            _ = try bytes.withUnsafeBytes { buffer in try sealer?.append(buffer, into: &pending) }
             if pending.count >= BackupFile.readBytes { try flush() }
         }
 

@@ -275,11 +275,11 @@ enum ClusterCommands {
         Command(
             "bench", summary: "measure parts of the program, or a running cluster",
             details: """
-                core, history and simulate need nothing, and take --quick. placement and replay explain themselves with --help.
+                core, history and simulate need nothing, and take --quick. placement, replay and rebalance explain themselves with --help.
                 admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
                 gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
                 """,
-            arguments: [Argument("NAME", help: "core, history, simulate, placement, replay, admin, chaos or etcd")],
+            arguments: [Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")],
             options: [
                 Option("quick", help: "small inputs"),
                 Option("space", .text("NAME"), help: "admin, chaos: the space to write to (default bench)"),
