@@ -46,6 +46,8 @@ final class LocalCluster {
         ]
     }
 
+    func address(_ node: Int) -> String { "127.0.0.1:\(ports[node + 2])" }
+
     func start(_ node: Int) throws {
         let process = Process()
         process.executableURL = try MusterRun.binary()

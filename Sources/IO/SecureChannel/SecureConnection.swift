@@ -279,7 +279,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         if interest.contains(.readable) {
             if readiness.contains(.readable) || readiness.contains(.hangup) { readReady() }
         } else if readiness.contains(.hangup) {
-            over(.cut)
+            over(closing == .lingering ? .finished : .cut)
         }
     }
 
@@ -339,11 +339,11 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
             try offer()
             if !isFull && !stream.hasInput { break }
         }
-        if isOpen && stream.isEnded && !isPaused && !isHalfClosed { try endInput() }
+        if isOpen && stream.isEnded && !isPaused && !isHalfClosed { endInput() }
     }
 
     /// A client may ask and say at once that this was all: what is due to it is still sent.
-    private func endInput() throws(TLSFailure) {
+    private func endInput() {
         if closing == .lingering { return over(.finished) }
         isHalfClosed = true
         // Its socket stays readable for ever.

@@ -71,6 +71,8 @@ final class Agent: TurnOwner {
     var isRenewing = false
 
     var backupRun: BackupRun?
+    /// Since when this node, leading the root, has seen every node understand the next feature level.
+    var levelReadySince: Instant?
     var isNotingBackup = false
 
     // Requests under way.

@@ -41,7 +41,9 @@ enum BackupFile {
                     + "--passphrase-file FILE.")
         }
         do throws(TLSFailure) {
-            if let keyFile { return .key(try SecretKey(text: String(decoding: try Muster.read(keyFile), as: UTF8.self))) }
+            if let keyFile {
+                return .key(try SecretKey(text: String(decoding: try Muster.read(keyFile), as: UTF8.self)))
+            }
             let text = String(decoding: try Muster.read(wordFile ?? ""), as: UTF8.self)
             return .passphrase(text.hasSuffix("\n") ? String(text.dropLast()) : text)
         } catch {
@@ -104,7 +106,9 @@ enum BackupFile {
     /// What a backup holds, as it is printed.
     static func summary(_ scan: BackupScan) -> JSONValue {
         let head = scan.head ?? BackupRecord.Head()
-        func number(_ name: String, _ value: UInt64) -> JSONMember { JSONMember(name, .integer(Int64(clamping: value))) }
+        func number(_ name: String, _ value: UInt64) -> JSONMember {
+            JSONMember(name, .integer(Int64(clamping: value)))
+        }
         func text(_ name: String, _ value: String) -> JSONMember { JSONMember(name, .string(value)) }
         let groups = scan.groups.map { group in
             JSONValue.object([
@@ -145,7 +149,7 @@ enum BackupFile {
         }
 
         func append(_ bytes: [UInt8]) throws {
-            try bytes.withUnsafeBytes { buffer in try sealer?.append(buffer, into: &pending) }
+            _ = try bytes.withUnsafeBytes { buffer in try sealer?.append(buffer, into: &pending) }
             if pending.count >= BackupFile.readBytes { try flush() }
         }
 
