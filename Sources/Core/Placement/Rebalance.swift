@@ -261,7 +261,7 @@ extension PlacementIndex {
     }
 
     /// Hosts that every rule but room allows, those that lack the smallest share first.
-    private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
+    mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
         if spec.groups.contains(where: { groups[$0] == nil }) { return [] }
         let search = search(spec, policy)
         let demand = spec.demand.vector
