@@ -333,7 +333,7 @@ struct ClientCommands {
         ["expires", "certificateExpires", "begins"].contains(name)
     }
 
-    private static func cell(_ name: String, _ value: JSONValue?) -> Cell {
+    private static func cell(_ name: String, _ value: JSONValue?) -> CommandSyntax.Cell {
         switch value {
         case .string(let text): return .text(text)
         case .bool(let bool): return .boolean(bool)
