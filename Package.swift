@@ -81,6 +81,9 @@ let rooms: [Room] = [
             "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "AdminAPI", "Reactor", "TLSSession",
             "SecureChannel",
         ]),
+    Room(
+        name: "Hypervisor", layer: .io,
+        imports: ["ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "Reactor"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -92,10 +95,10 @@ let rooms: [Room] = [
         name: "muster", layer: .programs,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
-            "NodeRuntime",
+            "Controllers", "NodeRuntime",
             "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
-            "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker",
-            "Simulator", "Placement",
+            "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
+            "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
 
@@ -182,6 +185,9 @@ let package = Package(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
+        tests(
+            "HypervisorTests",
+            ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
