@@ -35,9 +35,9 @@ struct WaitingQueue: Sendable {
         var refusedAt: Int?
         /// It was refused by the cell, or must not be tried for another reason, until then.
         var restsUntil: Instant?
-        /// Why no host takes it, and when and at which event that was found out.
+        /// Why no host takes it, and when and of which version that was found out.
         var text = ""
-        var explainedAt: (time: Instant, event: Int)?
+        var explainedAt: (time: Instant, version: Int)?
         var closedSince: Instant?
         /// When nothing was found that could be stopped for it.
         var soughtAt: Instant?
@@ -72,6 +72,8 @@ struct WaitingQueue: Sendable {
 
     /// The number of the last event.
     private(set) var event = 0
+    /// Higher with every event, and with every VM that came somewhere: texts of an older one may be untrue.
+    private(set) var version = 0
     /// Hosts where room may have appeared, and the events' numbers, ascending.
     private var freed: [(event: Int, host: HostID)] = []
     /// Events up to this one are no longer in `freed`.
@@ -293,18 +295,23 @@ struct WaitingQueue: Sendable {
 
     mutating func roomAppeared(on host: HostID) {
         event += 1
+        version += 1
         freed.append((event, host))
     }
 
     mutating func roomAppearedAnywhere() {
         event += 1
+        version += 1
         anywhereAt = event
     }
 
     mutating func groupTouched(_ id: PlacementGroupID) {
         event += 1
+        version += 1
         groupsAt[id] = event
     }
+
+    mutating func roomTaken() { version += 1 }
 
     mutating func forget(_ id: PlacementGroupID) { groupsAt[id] = nil }
 
@@ -313,7 +320,7 @@ struct WaitingQueue: Sendable {
             kinds[number].text = text
             kinds[number].toldUpTo = 0
         }
-        kinds[number].explainedAt = (now, kinds[number].refusedAt ?? event)
+        kinds[number].explainedAt = (now, version)
     }
 
     mutating func told(_ number: Int, upTo position: Int) { kinds[number].toldUpTo = position }
