@@ -87,7 +87,8 @@ import Testing
 
     // MARK: Hosts
 
-    @Test func `a silent host is declared down when its lease has surely run out, and its VMs start elsewhere`() throws {
+    @Test func `a silent host is declared down when its lease has surely run out, and its VMs start elsewhere`() throws
+    {
         let world = CellWorld()
         let first = try world.addHost()
         let vms = try (0..<5).map { _ in try world.create(CellWorld.spec()) }
@@ -295,7 +296,8 @@ import Testing
         try world.addHost(cpu: 4_000)
         try world.tick(1)
         world.keeper.take(
-            tenants: [TenantWish(name: "acme", revision: Revision(rawValue: 9), quota: Quota(vmCount: 1))], now: world.now)
+            tenants: [TenantWish(name: "acme", revision: Revision(rawValue: 9), quota: Quota(vmCount: 1))],
+            now: world.now)
         try world.tick(2)
         let items = [
             VMCreation(name: "a", tenant: "default", spec: CellWorld.spec(cpu: 3_000)),

@@ -8,7 +8,7 @@ extension CellKeeper {
     // MARK: Placing
 
     mutating func planPlacings(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
-        queue.review(now)
+        queue.review(now, victimsFrom: victimPriorities.keys.min())
         var placings: [Placing] = []
         var tries = 0
         var preemptions = index.hostCount <= 1_000 ? 4 : 1
@@ -30,10 +30,10 @@ extension CellKeeper {
                 continue
             }
             counts.refusals += 1
-            if mayPreempt(spec), queue.kinds[kind].soughtAt.map({ now - $0 >= CellKeeper.seekInterval }) ?? true {
+            if mayPreempt(spec), !queue.kinds[kind].isSought {
                 preemptions -= 1
                 if nominate(vm, spec, now, &operations) { continue }
-                queue.sought(kind, now)
+                queue.sought(kind)
             }
             queue.refused(kind, now)
         }
@@ -318,8 +318,6 @@ extension CellKeeper {
         if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
     }
 
-    /// Between two searches for what could be stopped for VMs of one kind.
-    static let seekInterval = Nanoseconds.seconds(10)
     static let sweepInterval = Nanoseconds.seconds(5)
     static let brakeInterval = Nanoseconds.seconds(10)
     static let healthPause = Nanoseconds.milliseconds(100)

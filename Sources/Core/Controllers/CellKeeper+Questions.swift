@@ -102,7 +102,8 @@ extension CellKeeper {
         guard let report = found.asked.first else { return "its local disk is on \(name), which is not in this cell" }
         if report.excludedBy.isEmpty { return "waits for its turn" }
         if !report.shortages.isEmpty { return "its local disk is on \(name); " + text(.free(host, report.shortages)) }
-        return "its local disk is on \(name), which is excluded by \(report.excludedBy.map { ruleName($0) }.joined(separator: ", "))"
+        return
+            "its local disk is on \(name), which is excluded by \(report.excludedBy.map { ruleName($0) }.joined(separator: ", "))"
     }
 
     func text(_ change: NearestChange) -> String {
@@ -296,7 +297,9 @@ extension CellKeeper {
         var moved: [(spec: VMSpec, from: Assignment)] = []
         var explained = 0
         for vm in leaving {
-            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else { continue }
+            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else {
+                continue
+            }
             take(own.id)
             guard let target = index.decide(own, policy: policy).assignment else {
                 var text = "no other host fits"

@@ -160,8 +160,8 @@ public struct CellKeeper: Sendable {
             wakeAt = now + CellKeeper.idleInterval
             return []
         }
-        workOff(now)
         if !backlog.isEmpty {
+            workOff(now)
             wakeAt = now
             return []
         }
