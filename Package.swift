@@ -41,7 +41,9 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts"]),
+    Room(
+        name: "Controllers", layer: .core,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -49,12 +51,19 @@ let rooms: [Room] = [
             "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(
+        name: "BackupFormat", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout",
+            "Compression",
+        ]),
     Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
     Room(
         name: "NodeStorage", layer: .io,
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
@@ -87,9 +96,9 @@ let rooms: [Room] = [
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
             "Controllers", "NodeRuntime",
-            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
-            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor", "HistoryChecker",
-            "Simulator",
+            "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
+            "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
+            "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
 
@@ -164,11 +173,18 @@ let package = Package(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
         tests("CompressionTests", ["ClusterBase", "Compression"]),
+        tests(
+            "BackupFormatTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
+                "Simulator",
+                "BackupFormat",
+            ]),
         tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
-        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
         tests(
             "HypervisorTests",
             ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),
@@ -185,6 +201,7 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("FleetCommandsTests", ["ClusterBase", "AdminAPI", "CommandSyntax", "FleetCommands"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",

@@ -357,11 +357,11 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
             default: break
             }
         }
-        client.send(AdminCall(.backup))
+        client.send(AdminCall(.copyGroup(1)))
         #expect(world.run { events == ["piece"] })
         world.server.endStream(world.calls[0].ticket, isWhole: false)
         #expect(world.run { events == ["piece", "failed"] })
-        client.send(AdminCall(.backup))
+        client.send(AdminCall(.copyGroup(1)))
         #expect(world.run { events.count == 3 })
         client.close()
         #expect(world.run { world.cancelledTickets == [world.calls[1].ticket] })

@@ -119,9 +119,7 @@ extension PlacementIndex {
     private mutating func judgeAll(
         _ spec: VMSpec, _ policy: PlacementPolicy, _ asked: [HostID], _ bestMax: Int, _ result: inout Explanation
     ) {
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        let search = search(spec, policy)
         let shape = CompiledShape(Shape(spec))
         // hash order: summed up, or read by sorted keys
         var counts: [Rule: Int] = [:]
@@ -142,7 +140,7 @@ extension PlacementIndex {
             }
             result.candidates += 1
             guard let fit = fit(slot, shape, policy) else { continue }
-            let total = fit.score + (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+            let total = fit.score + (softPenalty(search, slot) ?? 0)
             best.append((total, slot))
         }
         best.sort { $0.total == $1.total ? precedes($0.slot, $1.slot, policy) : $0.total < $1.total }
@@ -173,7 +171,7 @@ extension PlacementIndex {
             if weight > 0 { groupTerms.append(.init(group: check.state.group.id, weight: weight)) }
         }
         groupTerms.sort { $0.group < $1.group }
-        let soft = (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+        let soft = softPenalty(search, slot) ?? 0
         let before = seats[slot].worth
         var probe = PlacedVM(spec: spec, assignment: assignment(slot, fit, spec), slot: Int32(slot))
         probe.spec.groups = []

@@ -100,6 +100,7 @@ extension PlacementIndex {
         seat.isUsed = true
         seat.takesVMs = host.state.takesVMs
         let inside = RoomInside(host)
+        seat.deviceMost = inside.devices.isEmpty ? 0 : Device.wholeMillis
         seat.hash = RoomHash.of(seat.free) &+ RoomHash.ofLayout(inside)
         for n in 0..<inside.nodes.count { seat.hash &+= RoomHash.ofNode(n, inside.nodes[n]) }
         for (d, left) in inside.devices.enumerated() { seat.hash &+= RoomHash.ofDevice(d, left) }
@@ -155,7 +156,7 @@ extension PlacementIndex {
             if blocksOf[key]?.isEmpty == true { blocksOf[key] = nil }
             emptyBlocks.append(Int32(block))
         }
-        changed(slot)
+        if !winners.isEmpty { changes.append(~Int32(slot)) }
     }
 
     mutating func countTaking(_ slot: Int, _ sign: Int) {
@@ -209,6 +210,7 @@ extension PlacementIndex {
             insides[slot]?.devices[Int(use.device)] -= millis
             seats[slot].hash &-= RoomHash.ofDevice(Int(use.device), millis)
         }
+        if !vm.assignment.devices.isEmpty { seats[slot].deviceMost = insides[slot]?.devices.max() ?? 0 }
         seats[slot].worth = worth(slot)
     }
 
@@ -254,34 +256,13 @@ extension PlacementIndex {
         if mix.parts.isEmpty { return 0 }
         let hash = seats[slot].hash
         let at = Int(truncatingIfNeeded: mix64(hash)) & (PlacementIndex.worthSlots - 1)
-        if worthKeys[at] == hash && worthValues[at] >= 0 { return worthValues[at] }
+        if worths[at].key == hash && worths[at].value >= 0 { return worths[at].value }
         let value = computeWorth(seats[slot].free, insides[slot])
-        worthKeys[at] = hash
-        worthValues[at] = value
+        worths[at] = RememberedWorth(key: hash, value: value)
         return value
     }
 
     func computeWorth(_ free: SIMD4<Int64>, _ inside: RoomInside?) -> Int64 {
-        var sum: Int64 = 0
-        let most = mix.volume(free)
-        for part in mix.parts {
-            let shape = part.shape
-            var copies: Int64
-            if let inside {
-                copies = inside.copies(of: shape, free: free)
-            } else if shape.nodesMin > 0 || !shape.devices.isEmpty {
-                continue
-            } else {
-                copies = .max
-                for i in 0..<4 where shape.demand.vector[i] > 0 {
-                    copies = min(copies, free[i] < shape.demand.vector[i] ? 0 : free[i] / shape.demand.vector[i])
-                }
-                if copies == .max { copies = 0 }
-            }
-            // Devices are so unevenly spread over hosts that an average says nothing about them.
-            let limit = shape.devices.isEmpty ? most : 1 << 38
-            sum += part.weight * min(max(0, min(copies, 1 << 20)) * part.size, limit)
-        }
-        return sum
+        compiledMix.worth(of: free) + (inside.map { compiledMix.worthInside($0, free: free) } ?? 0)
     }
 }

@@ -45,13 +45,13 @@ public struct PlacementIndex: Sendable {
     var shapes = ShapeTable()
     var hostsTaking = 0
 
-    var worthKeys = [UInt64](repeating: 0, count: PlacementIndex.worthSlots)
-    var worthValues = [Int64](repeating: -1, count: PlacementIndex.worthSlots)
+    var compiledMix = CompiledMix(ShapeMix())
+    var worths = [RememberedWorth](repeating: RememberedWorth(), count: PlacementIndex.worthSlots)
     var winners: [Winners] = []
     // hash order: looked up only
     var winnersOf: [WinnersKey: Int] = [:]
     var useCount: UInt64 = 0
-    /// Slots that changed; the first has number `changesBase`.
+    /// Slots that changed, `~slot` where the host is another; the first has number `changesBase`.
     var changes: [Int32] = []
     var changesBase = 0
     var verdicts = VerdictCache()
@@ -141,11 +141,13 @@ public struct PlacementIndex: Sendable {
     public mutating func place(_ spec: VMSpec, _ assignment: Assignment) throws(IndexError) {
         if vms[spec.id] != nil { throw .vmExists(spec.id) }
         if let problem = PlacementIndex.problem(spec) { throw .badVM(problem) }
-        guard let slot = slotOf[assignment.host], let host = hosts[Int(slot)] else {
-            throw .unknownHost(assignment.host)
-        }
+        guard let slot = slotOf[assignment.host] else { throw .unknownHost(assignment.host) }
         for id in spec.groups where groups[id] == nil { throw .unknownGroup(id) }
-        if let problem = PlacementIndex.mismatch(assignment, host) { throw .badAssignment(problem) }
+        if !assignment.numaNodes.isEmpty || !assignment.devices.isEmpty, let host = hosts[Int(slot)],
+            let problem = PlacementIndex.mismatch(assignment, host)
+        {
+            throw .badAssignment(problem)
+        }
         putOn(Int(slot), PlacedVM(spec: spec, assignment: assignment, slot: slot))
     }
 
@@ -189,7 +191,8 @@ public struct PlacementIndex: Sendable {
     public mutating func setMix(_ mix: ShapeMix) {
         if mix == self.mix { return }
         self.mix = mix
-        for i in worthValues.indices { worthValues[i] = -1 }
+        compiledMix = CompiledMix(mix)
+        for i in worths.indices { worths[i].value = -1 }
         for slot in seats.indices where seats[slot].isUsed { seats[slot].worth = worth(slot) }
         winners.removeAll()
         winnersOf.removeAll()
@@ -243,20 +246,44 @@ struct ShapeTable: Sendable {
     }
 }
 
-/// What rules on a host alone look at, beside its zone.
+/// The worth of one state of a host's room, by the hash of that state.
+struct RememberedWorth: Sendable {
+    var key: UInt64 = 0
+    /// Below zero: nothing is remembered.
+    var value: Int64 = -1
+}
+
+/// What rules on a host alone look at, beside its zone, and what is inside it.
 struct HostClass: Hashable, Sendable {
     var region: Word
     var labels: [Label]
     var taints: [Taint]
     var storageDomains: [Word]
     var networks: [Word]
+    var nodeCount: Int
+    /// Ascending, each once.
+    var deviceKinds: [Word]
 
     init(_ host: Host) {
+        nodeCount = host.numaNodes.count
+        deviceKinds = []
+        for device in host.devices where !deviceKinds.contains(device.kind) { deviceKinds.append(device.kind) }
+        deviceKinds.sort()
         region = host.region
         labels = host.labels.sorted()
         taints = host.taints.sorted()
         storageDomains = host.storageDomains.sorted()
         networks = host.networks.sorted()
+    }
+
+    /// False when no host of this class takes the shape, however empty it is.
+    func couldTake(_ shape: Shape) -> Bool {
+        if shape.nodesMin > nodeCount { return false }
+        for wish in shape.devices {
+            if deviceKinds.isEmpty { return false }
+            if !wish.kinds.isEmpty && !deviceKinds.contains(where: { wish.kinds.contains($0) }) { return false }
+        }
+        return true
     }
 }
 

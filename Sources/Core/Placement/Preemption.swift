@@ -42,15 +42,15 @@ extension PlacementIndex {
             return Preemption(
                 assignment: assignment, victims: [], cost: PreemptionCost(priorityMost: .min, count: 0, size: 0))
         }
-        let verdicts = verdictsFor(spec)
+        let verdicts = self.verdicts.table[verdictNumber(spec)]
         var best: Preemption?
         for host in hostIDs {
             guard let slot32 = slotOf[host] else { continue }
             let slot = Int(slot32)
             if !seats[slot].takesVMs { continue }
-            guard case .penalty = staticVerdict(spec, verdicts, block: slot >> PlacementIndex.blockShift) else {
-                continue
-            }
+            let block = blocks[slot >> PlacementIndex.blockShift]
+            if !spec.zones.isEmpty && !spec.zones.contains(domains.zoneWords[Int(block.zone)]) { continue }
+            guard case .penalty = verdicts[Int(block.key.hostClass)] else { continue }
             var candidates: [PlacedVM] = []
             var room = Resources(seats[slot].free)
             for id in vmsOn[slot] {

@@ -224,13 +224,9 @@ extension PlacementIndex {
     /// The sum of soft weights at the place where a VM is now, as if it came there.
     private mutating func softPenalty(_ spec: VMSpec, _ slot: Int) -> Int64 {
         guard let vm = takeOff(spec.id) else { return 0 }
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, spec.policy ?? .pack, checks, verdictsFor(spec), .all, self)
-        let around = search.blockPenalty(slot >> PlacementIndex.blockShift, self) ?? .max / 4
-        let here = search.hostPenalty(slot) ?? .max / 4
+        let soft = softPenalty(search(spec, spec.policy ?? .pack), slot)
         putOn(slot, vm)
-        return (around + here) / PlacementIndex.softUnit
+        return (soft ?? .max / 2) / PlacementIndex.softUnit
     }
 
     /// One VM that can move elsewhere so that `spec` fits on the host it leaves; nil when no single move does.
@@ -261,12 +257,11 @@ extension PlacementIndex {
 
     /// Hosts that every rule but room allows, those that lack the smallest share first.
     private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        if spec.groups.contains(where: { groups[$0] == nil }) { return [] }
+        let search = search(spec, policy)
         let demand = spec.demand.vector
         var near: [(lack: Double, host: UInt64)] = []
-        for slot in seats.indices where seats[slot].isUsed && search.firstRule(slot, self) == nil {
+        for slot in seats.indices where seats[slot].isUsed && firstRule(spec, search, slot) == nil {
             var lack = 0.0
             for i in 0..<4 where demand[i] > 0 {
                 lack += max(0, Double(demand[i] - seats[slot].free[i]) * seats[slot].inverse[i])

@@ -157,11 +157,67 @@ public struct FleetTotals: Hashable, Sendable {
     }
 }
 
-extension ShapeMix {
+/// A mix made ready for judging many states of room.
+struct CompiledMix: Sendable {
+    private struct PlainPart: Sendable {
+        /// One over the demand; where nothing is demanded, so much that this resource never limits.
+        var inverse: SIMD4<Double>
+        var size: Int64
+        var weight: Int64
+    }
+    private var plain: [PlainPart] = []
+    /// Shapes that look at NUMA nodes or devices.
+    private var inside: [ShapeMix.Part] = []
+    private let volumePerUnit: SIMD4<Double>
+    static let copiesMax: Int64 = 1 << 20
+    private static let volumeMax: Int64 = 1 << 38
+
+    init(_ mix: ShapeMix) {
+        volumePerUnit = mix.volumePerUnit
+        for part in mix.parts {
+            let demand = part.shape.demand.vector
+            if part.shape.nodesMin > 0 || !part.shape.devices.isEmpty {
+                inside.append(part)
+            } else if any(demand .> 0) {
+                var inverse = SIMD4<Double>(repeating: 0x1p40)
+                for i in 0..<4 where demand[i] > 0 { inverse[i] = 1 / Double(demand[i]) }
+                plain.append(PlainPart(inverse: inverse, size: part.size, weight: part.weight))
+            }
+        }
+    }
+
     /// The most volume that VMs of the mix, all shapes together, can use of free amounts, whole VMs or not.
-    func volume(_ free: SIMD4<Int64>) -> Int64 {
+    private func volume(_ free: SIMD4<Int64>) -> Int64 {
         var least = Double.infinity
         for i in 0..<4 where volumePerUnit[i] > 0 { least = min(least, Double(max(0, free[i])) * volumePerUnit[i]) }
-        return least < 0x1p38 ? Int64(least) : 1 << 38
+        return least < Double(CompiledMix.volumeMax) ? Int64(least) : CompiledMix.volumeMax
+    }
+
+    /// What shapes that look at a host as a whole make of free amounts.
+    func worth(of free: SIMD4<Int64>) -> Int64 {
+        let most = volume(free)
+        // Half a unit more than there is: then a quotient of whole numbers is never a hair too small, and amounts
+        // below 2^50 never gain a copy by it.
+        let room = SIMD4<Double>(pointwiseMax(free, SIMD4(repeating: 0))) + SIMD4(repeating: 0.5)
+        var sum: Int64 = 0
+        for part in plain {
+            let copies = Int64(min((room * part.inverse).min(), Double(CompiledMix.copiesMax)))
+            sum += part.weight * min(copies * part.size, most)
+        }
+        return sum
+    }
+
+    /// What shapes that look at NUMA nodes or devices make of what is inside a host.
+    func worthInside(_ room: RoomInside, free: SIMD4<Int64>) -> Int64 {
+        if inside.isEmpty { return 0 }
+        let most = volume(free)
+        var sum: Int64 = 0
+        for part in inside {
+            let copies = min(room.copies(of: part.shape, free: free), CompiledMix.copiesMax)
+            // Devices are so unevenly spread over hosts that an average says nothing about them.
+            let limit = part.shape.devices.isEmpty ? most : CompiledMix.volumeMax
+            sum += part.weight * min(max(0, copies) * part.size, limit)
+        }
+        return sum
     }
 }

@@ -15,6 +15,7 @@ public import FleetModel
 public struct StateView: StateAccess {
     private var store: (any OrderedReader)?
     private var group = GroupID(0)
+    private var generation: UInt32 = 0
     private var prefix: [UInt8] = []
     private var applied = AppliedState.nothing
     private var digest: UInt64 = 0
@@ -23,6 +24,15 @@ public struct StateView: StateAccess {
     /// Ranges deleted since `begin`. A change in such a range was made after it.
     private var deletedRanges: [KeyRange] = []
     private var batch = WriteBatch()
+    private var memo = Memo()
+
+    /// The first row that was read at a position, kept for the next one who begins there: every entry and every query
+    /// begins with the machine's summary.
+    private final class Memo {
+        var row: (key: [UInt8], value: [UInt8]?)?
+        /// Says what the state holds: its digest is over all changes.
+        var applied = AppliedState.nothing
+    }
 
     public init() {}
 
@@ -35,11 +45,19 @@ public struct StateView: StateAccess {
     public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader)
     {
         precondition(self.store == nil, "a view of group \(self.group) was not finished")
+        if self.group != group || self.generation != generation || prefix.isEmpty {
+            prefix = StateKey.prefix(group, generation)
+            memo = Memo()
+        }
         self.store = store
         self.group = group
+        self.generation = generation
         self.applied = applied
         digest = applied.digest
-        prefix = StateKey.prefix(group, generation)
+        if memo.applied != applied {
+            memo.row = nil
+            memo.applied = applied
+        }
     }
 
     /// Ends with the batch that makes the effects and the new position durable together, and with that position.
@@ -51,6 +69,14 @@ public struct StateView: StateAccess {
         let key = prefix + StateKey.applied
         batch.put(key, now.sealed(group))
         let finished = batch
+        memo.applied = now
+        if let known = memo.row {
+            if let change = changes.row(of: known.key) {
+                memo.row = (known.key, change)
+            } else if deletedRanges.contains(where: { $0.contains(known.key) }) {
+                memo.row = nil
+            }
+        }
         clear()
         return (finished, now)
     }
@@ -70,8 +96,11 @@ public struct StateView: StateAccess {
     public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
         if let change = changes.row(of: key) { return change }
         for range in deletedRanges where range.contains(key) { return nil }
-        guard let sealed = try reader.value(for: prefix + key) else { return nil }
-        return try StateRecord.open(sealed, key, group)
+        if let known = memo.row, known.key == key { return known.value }
+        var value: [UInt8]?
+        if let sealed = try reader.value(for: prefix + key) { value = try StateRecord.open(sealed, key, group) }
+        if memo.row == nil { memo.row = (key, value) }
+        return value
     }
 
     public func scan(
@@ -246,9 +275,11 @@ enum StateRecord {
         return stored == checksum(sealed.span.extracting(first: count), key, group)
     }
 
-    static func open(_ sealed: [UInt8], _ key: [UInt8], _ group: GroupID) throws(StoreError) -> [UInt8] {
+    /// The value in place of its record, which the caller gives up: no copy of it is made.
+    static func open(_ sealed: consuming [UInt8], _ key: [UInt8], _ group: GroupID) throws(StoreError) -> [UInt8] {
         if !isIntact(sealed, key, group) { throw damage(key, group) }
-        return Array(sealed.dropLast(overheadBytes))
+        sealed.removeLast(overheadBytes)
+        return sealed
     }
 
     static func damage(_ key: [UInt8], _ group: GroupID) -> StoreError {
@@ -259,12 +290,12 @@ enum StateRecord {
     }
 
     private static func checksum(_ value: Span<UInt8>, _ key: [UInt8], _ group: GroupID) -> UInt32 {
-        var head: [UInt8] = []
-        head.reserveCapacity(16)
-        head.appendBigEndian(group.rawValue)
-        head.appendBigEndian(UInt64(key.count))
+        // On the stack: this is done for every row that is read or written.
+        let head = InlineArray<16, UInt8> { i in
+            UInt8(truncatingIfNeeded: (i < 8 ? group.rawValue : UInt64(key.count)) >> UInt64(56 - 8 * (i & 7)))
+        }
         var crc = CRC32C()
-        crc.add(head)
+        crc.add(head.span)
         crc.add(key)
         crc.add(value)
         return crc.value

@@ -10,9 +10,9 @@ extension AdminResponse {
         switch answer {
         case .applied(.space(let result)): self.init(result)
         case .read(.space(let answer)): self.init(answer)
-        // What the root answers is put into words by whoever asked it.
-        case .applied(.root), .read(.root):
-            self.init(Problem(.internal, "the root's answer was not put into words; report this"))
+        // What the root or a cell answers is put into words by whoever asked it.
+        case .applied(.root), .read(.root), .applied(.cell), .read(.cell):
+            self.init(Problem(.internal, "the group's answer was not put into words; report this"))
         case .accepted:
             self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
         case .refused(let refusal): self.init(Problem(refusal))

@@ -41,8 +41,7 @@ package final class LogWriter: Sendable {
     }
 
     private struct HandOver: Sendable {
-        /// Nil for a pulse.
-        var ticket: UInt64?
+        var ticket: UInt64
         var writes: [GroupWrite]
         var byteCount: Int
     }
@@ -80,13 +79,10 @@ package final class LogWriter: Sendable {
 
     deinit { stop() }
 
-    /// Hands over one turn's writes.
+    /// Hands over one turn's writes; none at all still make one synced write, which shows whether the disk answers.
     package func submit(_ writes: [GroupWrite], ticket: UInt64) {
         enqueue(HandOver(ticket: ticket, writes: writes, byteCount: writes.reduce(64) { $0 + $1.byteCountEstimate }))
     }
-
-    /// Asks for one small synced write that shows whether the disk answers; `statistics` tells.
-    package func pulse() { enqueue(HandOver(ticket: nil, writes: [], byteCount: 64)) }
 
     package var statistics: Statistics { shared.state.withLock { $0.statistics } }
     /// Bytes that wait.
@@ -148,9 +144,9 @@ package final class LogWriter: Sendable {
                 shared.room.signal()
                 return onOutcome(.failed(error))
             }
-            let tickets = taken.compactMap(\.ticket)
+            let tickets = taken.map(\.ticket)
             note(shared, began: began, tickets: tickets.count)
-            if !tickets.isEmpty { onOutcome(.written(tickets: tickets)) }
+            onOutcome(.written(tickets: tickets))
             batch.removeAll()
             taken.removeAll(keepingCapacity: true)
         }

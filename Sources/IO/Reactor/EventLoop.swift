@@ -17,6 +17,11 @@ package protocol FlushHandler: AnyObject {
     func flush()
 }
 
+/// Has work that takes turns with others': see `EventLoop.mayLabour`.
+package protocol LabourHandler: AnyObject {
+    func labour()
+}
+
 /// What the loop works for: a node's engine, a test.
 package protocol TurnOwner: AnyObject {
     /// When it wants a turn even if nothing happens.
@@ -100,6 +105,8 @@ package final class EventLoop {
     static let looksMax = 4
     /// No wait is longer, so that a jump of a clock has a bound.
     static let waitMax = Nanoseconds.seconds(60)
+    /// Pieces of work per turn that ask `mayLabour` first: a few milliseconds.
+    package static let laboursPerTurnMax = 8
 
     private struct Slot {
         var generation: UInt32 = 1
@@ -116,6 +123,8 @@ package final class EventLoop {
     private var flushLast: [any FlushHandler] = []
     private var isStopped = false
     private var waitedAt: Instant
+    private var laboursLeft = EventLoop.laboursPerTurnMax
+    private var labours = RingBuffer<any LabourHandler>()
     var inboxes: [any Inbox] = []
     let waker: Waker
     private var signals: SignalWatcher?
@@ -185,7 +194,9 @@ package final class EventLoop {
         var wakeAt = asleepAt + min(longest, EventLoop.waitMax)
         if let owner { wakeAt = min(wakeAt, owner.deadline) }
         if let next = timers.next { wakeAt = min(wakeAt, next) }
-        let mayWait = wakeAt > asleepAt && flushFirst.isEmpty && flushLast.isEmpty && waker.willSleep(inboxes)
+        let mayWait =
+            wakeAt > asleepAt && flushFirst.isEmpty && flushLast.isEmpty && labours.isEmpty
+            && waker.willSleep(inboxes)
         let gap = asleepAt - waitedAt
         counters.turnLongest = max(counters.turnLongest, asleepAt - now)
 
@@ -193,10 +204,12 @@ package final class EventLoop {
         waker.isAwake()
         now = SystemClock.now
         waitedAt = now
+        laboursLeft = EventLoop.laboursPerTurnMax
         let lateness = mayWait && now > wakeAt ? now - wakeAt : .zero
         counters.latenessLongest = max(counters.latenessLongest, lateness)
         counters.turns += 1
 
+        labour()
         var looks = 1
         dispatch(count)
         while count == Int(CLINUX_EVENTS_MAX) && looks < EventLoop.looksMax {
@@ -259,6 +272,27 @@ package final class EventLoop {
     /// Calls `flush` once at the end of this turn; bulk goes after everything else.
     package func wantsFlush(_ handler: any FlushHandler, isBulk: Bool = false) {
         if isBulk { flushLast.append(handler) } else { flushFirst.append(handler) }
+    }
+
+    // MARK: Labour
+
+    /// Whether there is room in this turn for one more piece of work that takes a good part of a millisecond and can wait,
+    /// a step of a handshake say. Whoever is told no is called by `labour` in a later turn, in the order of asking, and
+    /// does not watch its socket until then.
+    package func mayLabour(_ handler: any LabourHandler) -> Bool {
+        if laboursLeft > 0 && labours.isEmpty {
+            laboursLeft -= 1
+            return true
+        }
+        labours.append(handler)
+        return false
+    }
+
+    private func labour() {
+        while laboursLeft > 0, let handler = labours.popFirst() {
+            laboursLeft -= 1
+            handler.labour()
+        }
     }
 
     // MARK: Timers

@@ -33,7 +33,7 @@ package struct Socket: ~Copyable {
     deinit { _ = clinux_close(fd) }
 
     /// Listens. Port 0 takes one that is free; `localAddress` says which.
-    package static func listening(on address: SocketAddress, backlog: Int = 512) throws(SystemError) -> Socket {
+    package static func listening(on address: SocketAddress, backlog: Int = 4_096) throws(SystemError) -> Socket {
         var raw = address.raw
         let socket = Socket(fd: try SystemError.check(clinux_socket(Int32(raw.is_v6)), "make a socket"))
         _ = try SystemError.check(clinux_reuse_address(socket.fd), "set up the socket for", "\(address)")

@@ -65,6 +65,8 @@ package struct SecureConnectionSettings: Hashable, Sendable {
     package var bytesPerTurnMax = 1 << 20
     /// Leaves after everything else of a turn.
     package var isBulk = false
+    /// Its handshake takes turns with others': a thousand of them at once are no reason for a long turn of the loop.
+    package var sharesHandshakes = false
     package var socket = SocketSettings()
     package init() {}
 }
@@ -76,7 +78,7 @@ package struct SecureConnectionSettings: Hashable, Sendable {
 ///
 /// Everything written in a turn is encrypted at its end in as few records as hold it and given to the system in one
 /// call. While the socket takes nothing, what is written waits as plaintext in `output`.
-package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandler {
+package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandler, LabourHandler {
     package let settings: SecureConnectionSettings
     /// The other end; for people only.
     package let address: SocketAddress
@@ -261,6 +263,9 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
 
     package func ready(_ readiness: Readiness) {
         guard isOpen, failure == nil else { return }
+        if settings.sharesHandshakes, !stream.isEstablished, readiness.contains(.readable) {
+            guard loop.mayLabour(self) else { return setInterest(interest.subtracting(.readable)) }
+        }
         if readiness.contains(.writable) {
             setInterest(interest.subtracting(.writable))
             queueFlush()
@@ -270,6 +275,13 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         } else if readiness.contains(.hangup) {
             over(.cut)
         }
+    }
+
+    /// Goes on with the handshake, now that others had their turn.
+    package func labour() {
+        guard isOpen, failure == nil, !isPaused else { return }
+        setInterest(interest.union(.readable))
+        readReady()
     }
 
     private func readReady() {

@@ -38,8 +38,8 @@ extension NodeEngine {
     }
 
     private func queueCommand(_ i: Int, _ command: [UInt8], _ ticket: UInt64) {
-        if !replicas[i].raft.isLeader {
-            return answer(ticket, .refused(.notLeader(hint: replicas[i].raft.leader)))
+        if !replicas[i].isLeader {
+            return answer(ticket, .refused(.notLeader(hint: replicas[i].leader)))
         }
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
             return answer(ticket, .refused(.tooLarge))
@@ -112,6 +112,7 @@ extension NodeEngine {
         case .notLeader(let hint): .notLeader(hint: hint)
         case .tooMuchUncommitted, .transferringLeadership: .overloaded
         case .tooLarge: .tooLarge
+        case .empty: .malformed
         case .storageStalled: .storageStalled
         }
     }
@@ -176,7 +177,8 @@ extension NodeEngine {
         view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         if case .command(let pack) = entry.content {
             do throws(StoreError) {
-                results = try Machine.apply(kind, pack: pack, index: entry.index, access: &view)
+                results = try Machine.apply(
+                    kind, replicas[i].group, pack: pack, index: entry.index, access: &view)
             } catch {
                 view.abandon()
                 throw error

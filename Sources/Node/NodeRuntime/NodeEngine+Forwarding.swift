@@ -29,9 +29,9 @@ extension NodeEngine {
     func isAnsweredHere(_ request: ClientRequest) -> Bool {
         guard let i = position(of: request.group) else { return false }
         switch request {
-        case .command, .transferLeadership: return replicas[i].raft.isLeader
+        case .command, .transferLeadership: return replicas[i].isLeader
         // A follower asks its leader for the index to read at; without one the read waits for one.
-        case .query: return replicas[i].raft.leader != nil
+        case .query: return replicas[i].leader != nil
         case .changeMembership, .forceRecovery: return true
         }
     }

@@ -62,6 +62,7 @@ extension NodeEngine {
         replicas.insert(
             Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
             at: at)
+        hasUnreviewed = true
         let write = LogWrite(
             sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
         writes.append(GroupWrite(group: made.group, replica: made.replica, act: .create, write: write))
@@ -80,6 +81,7 @@ extension NodeEngine {
 
     func retire(_ i: Int) {
         let gone = replicas.remove(at: i)
+        if gone.leadershipTold != nil { ledCount -= 1 }
         for waiting in gone.queue { answer(waiting.ticket, .refused(.noSuchGroup)) }
         for n in 0..<gone.underWay.count {
             for ticket in gone.underWay[n].tickets { answer(ticket, .unknown) }
@@ -130,6 +132,7 @@ extension NodeEngine {
             var shared: [NodeID] = []
             for member in raft.configuration.members where member.peer.node != node { shared.append(member.peer.node) }
             liveness.setLeadership(replicas[i].group, term: told, sharedWith: shared, now: now)
+            ledCount += (told == nil ? 0 : 1) - (replicas[i].leadershipTold == nil ? 0 : 1)
             replicas[i].leadershipTold = told
         }
         if let leader = raft.leader, !raft.isLeader {
@@ -206,10 +209,20 @@ extension NodeEngine {
         tellAll(.storageStalled(stalls), now)
     }
 
+    /// When the next empty batch shows whether the disk still works: only a leader's disk stands in anyone's way, and only
+    /// while nothing else is under way.
+    var pulseAt: Instant? {
+        guard let interval = settings.storagePulseInterval, ledCount > 0, logTickets.isEmpty else { return nil }
+        return submittedAt + interval
+    }
+
+    func isPulseDue(_ now: Instant) -> Bool { pulseAt.map { $0 <= now } ?? false }
+
     // MARK: The log store
 
     func submitWrites(_ now: Instant) {
         ticketNumber += 1
+        submittedAt = now
         var sequences: [(group: GroupID, sequence: UInt64)] = []
         sequences.reserveCapacity(writes.count)
         for write in writes { sequences.append((write.group, write.write.sequence)) }
@@ -295,9 +308,20 @@ extension NodeEngine {
         guard now >= suspicionReviewAt else { return }
         suspicionReviewAt = now + .milliseconds(250)
         if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
+        let found = tracked.map { other in
+            let timeout = max(settings.raft.suspicion, liveness.suspicionTimeout(other) ?? .zero)
+            return PeerReview(node: other, suspicion: timeout, isFit: liveness.isFitToLead(other))
+        }
+        let isNews = found != reviewed
+        reviewed = found
+        // A thousand idle groups cost nothing: what was looked at stays as it is until the group or a peer changes.
+        if !isNews && !hasUnreviewed { return }
+        hasUnreviewed = false
         var i = -1
         while i + 1 < replicas.count {
             i += 1
+            if !isNews && replicas[i].isReviewed { continue }
+            replicas[i].isReviewed = true
             var longest = settings.raft.suspicion
             for member in replicas[i].raft.configuration.members where member.peer.node != node && member.role.isVoting
             {

@@ -3,6 +3,7 @@ import Controllers
 public import FleetModel
 import NodePorts
 import RaftCore
+import StoreLayout
 
 // The controllers, on the node that is to run them.
 
@@ -13,9 +14,12 @@ extension NodeEngine {
     func tendCluster(_ now: Instant) {
         guard settings.runsControllers else { return }
         if now >= steward.followAt && !steward.isAsking {
-            steward.isAsking = true
             steward.followAt = now + settings.rootFollowInterval
-            ask(.query(.root, .root(steward.view.nextQuery)), .follow, now)
+            if !hasHeardAll(now) {
+                steward.isAsking = true
+                steward.askedWith = position(of: .root).map { replicas[$0].applied.index }
+                ask(.query(.root, .root(steward.view.nextQuery)), .follow, now)
+            }
         }
         if now >= steward.planAt {
             steward.planAt = now + settings.controllerIdleInterval
@@ -23,6 +27,15 @@ extension NodeEngine {
             tendRoles(now)
             tendGroups(now)
         }
+    }
+
+    /// Where the root has a replica, its own copy tells that there is nothing to ask for. It may have been left behind, so
+    /// that is believed for a while only.
+    private func hasHeardAll(_ now: Instant) -> Bool {
+        guard let heard = steward.heard, now < heard.at + settings.rootFollowIdleMax, steward.view.through != nil,
+            let i = position(of: .root), replicas[i].leader != nil
+        else { return false }
+        return replicas[i].applied.index == heard.applied
     }
 
     /// When `tendCluster` has something to do.
@@ -72,7 +85,9 @@ extension NodeEngine {
                 steward.planAt = now
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
-            if (steward.view.through ?? .zero) < news.index { steward.followAt = now }
+            let isBehind = (steward.view.through ?? .zero) < news.index
+            if isBehind { steward.followAt = now }
+            steward.heard = isBehind ? nil : steward.askedWith.map { ($0, now) }
         }
     }
 

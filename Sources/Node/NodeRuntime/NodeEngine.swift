@@ -45,6 +45,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
+    /// When a batch was last handed over, and how many groups say here that this node leads them.
+    var submittedAt: Instant
+    var ledCount = 0
 
     // Flushes of the applied state.
     var flush: (ticket: UInt64, applied: [(group: GroupID, index: LogIndex)])?
@@ -59,6 +62,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     var snapshotNumber: UInt64 = 0
 
     var suspicionReviewAt: Instant
+    /// What the last review found of each tracked peer, and whether a group has changed since.
+    var reviewed: [PeerReview] = []
+    var hasUnreviewed = true
     var deadlines = Heap<GroupDeadline>()
     var ready: [GroupID] = []
     var lastNow: Instant
@@ -88,6 +94,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.ports = ports
         self.random = PRNG(seed: seed)
         self.flushedAt = now
+        self.submittedAt = now
         self.suspicionReviewAt = now
         self.lastNow = now
         self.steward = Steward(now: now)
@@ -148,7 +155,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         outbox.removeAll(keepingCapacity: true)
         outboxNodes.removeAll(keepingCapacity: true)
         sendForwards()
-        if !writes.isEmpty { submitWrites(now) }
+        if !writes.isEmpty || isPulseDue(now) { submitWrites(now) }
         flushIfDue(now)
     }
 
@@ -161,6 +168,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         if let oldest = logTickets.first, !isStalled, watchesStorage {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
+        if let next = pulseAt { earliest = min(earliest, next) }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
         return min(earliest, forwards.sweepAt, stewardDeadline)
     }
@@ -246,6 +254,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     /// Takes the effects of a step. A replica that turns out damaged is gone afterwards.
     func finishStep(_ i: Int, _ now: Instant) {
         let group = replicas[i].group
+        replicas[i].isReviewed = false
+        hasUnreviewed = true
         drainEffects(i, now)
         guard let at = position(of: group) else { return }
         if let commit = replicas[at].pendingCommit {

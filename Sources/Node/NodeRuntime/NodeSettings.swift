@@ -23,6 +23,9 @@ public struct NodeSettings: Sendable {
     public var cutEntriesMin: UInt64 = 10_000
     /// A log write under way for this long means that the disk stalls: the node leads nothing until it ends.
     public var storageStallMax = Nanoseconds.seconds(1)
+    /// A node that leads and has written nothing for this long writes an empty batch, so that a frozen disk shows before a
+    /// client waits for it; nil for never.
+    public var storagePulseInterval: Nanoseconds?
     public var snapshotPieceBytesMax = 256 << 10
     /// Pieces of one snapshot under way without an answer.
     public var snapshotWindow: UInt64 = 4
@@ -56,6 +59,8 @@ public struct NodeSettings: Sendable {
     public var runsControllers = false
     /// How often the root is asked for changes when there were none.
     public var rootFollowInterval = Nanoseconds.milliseconds(500)
+    /// A node with a replica of the root asks when that has moved on, and anyway after this long.
+    public var rootFollowIdleMax = Nanoseconds.seconds(5)
     /// How often controllers plan while something is under way, and when nothing is.
     public var controllerInterval = Nanoseconds.seconds(1)
     public var controllerIdleInterval = Nanoseconds.seconds(5)

@@ -49,6 +49,8 @@ struct Replica {
     var leaderCheckAt: Instant?
     var leadershipTold: Term?
     var isReady = false
+    /// Nothing has happened in it since the last review of suspicion.
+    var isReviewed = false
 
     init(group: GroupID, raft: Raft, generation: UInt32, applied: AppliedState) {
         self.group = group
@@ -64,6 +66,8 @@ extension Replica {
     mutating func cachedEntry(at index: LogIndex) -> Entry? { raft.cachedEntry(at: index) }
     mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
     mutating func doubts(_ node: NodeID) -> Bool { raft.doubts(node) }
+    var isLeader: Bool { mutating get { raft.isLeader } }
+    var leader: Peer? { mutating get { raft.leader } }
     var members: [Member] { mutating get { raft.configuration.members } }
 }
 
@@ -74,6 +78,13 @@ struct Creation {
     var replica: ReplicaID
     /// Empty for one that its group is about to add.
     var members: Configuration
+}
+
+/// What decides how groups judge a peer.
+struct PeerReview: Equatable {
+    var node: NodeID
+    var suspicion: Nanoseconds
+    var isFit: Bool
 }
 
 struct GroupDeadline: Comparable {

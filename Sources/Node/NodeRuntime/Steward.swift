@@ -22,6 +22,10 @@ struct Steward {
     /// Ascending by group.
     private(set) var kept: [Kept] = []
     var isAsking = false
+    /// How far this node's own replica of the root was when the root last answered, and when that was.
+    var heard: (applied: LogIndex, at: Instant)?
+    /// The same of the question under way.
+    var askedWith: LogIndex?
     var commandsUnderWay = 0
     var followAt: Instant
     var planAt: Instant

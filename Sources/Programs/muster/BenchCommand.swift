@@ -9,8 +9,13 @@ enum BenchCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         let name = options.word()
+        if name == "placement" || name == "replay" { return try placement(arguments) }
         if name == "admin" {
             try admin(&options)
+            return 0
+        }
+        if name == "etcd" {
+            try etcd(&options)
             return 0
         }
         let isQuick = options.flag("--quick")
@@ -19,7 +24,7 @@ enum BenchCommand {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate or admin")
+        default: throw UsageError("name a bench: core, history, simulate, placement, replay, admin or etcd")
         }
         return 0
     }

@@ -1,4 +1,5 @@
 import CommandSyntax
+import FleetCommands
 import Glibc
 import TLSSession
 
@@ -13,6 +14,9 @@ enum Muster {
             case "simulate": exit(try await SimulateCommand.run(rest))
             case "bench": exit(try BenchCommand.run(rest))
             case "mutants": exit(try MutantsCommand.run(rest))
+            case Completion.command?:
+                LocalCommands.complete(rest, in: ClusterCommands.table)
+                exit(0)
             default: exit(runCluster(words).rawValue)
             }
         } catch {
@@ -32,6 +36,7 @@ enum Muster {
         case .run(let invocation):
             switch invocation.path {
             case "init", "join", "agent": return NodeCommands.run(invocation)
+            case let path where FleetClient.knows(path): return FleetClient.run(invocation)
             default: return ClientCommands.run(invocation)
             }
         }

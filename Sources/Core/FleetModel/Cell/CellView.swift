@@ -22,9 +22,13 @@ public struct CellChanges: Hashable, Sendable {
 public struct CellView: Sendable {
     // hash order: looked up, or read by sorted keys
     public private(set) var hosts: [HostID: CellHost] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var vms: [VMID: CellVM] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var groups: [PlacementGroupID: CellGroup] = [:]
+    // hash order: looked up, or read by sorted keys
     public private(set) var slices: [String: TenantSlice] = [:]
+    // hash order: looked up only
     public private(set) var settings: [CellSetting: UInt64] = [:]
     /// The cell's time when it was last heard.
     public private(set) var time = LogTime.zero
@@ -110,7 +114,7 @@ public struct CellView: Sendable {
         case .setting(let setting, let value):
             settings[setting] = value
             changes.settingsChanged = true
-        case .unknownTable: break
+        case .tombstone, .unknownTable: break
         }
         return true
     }
@@ -123,6 +127,7 @@ public enum CellRowContent: Hashable, Sendable {
     case group(PlacementGroupID, CellGroup?)
     case slice(String, TenantSlice?)
     case setting(CellSetting, UInt64?)
+    case tombstone(VMID, CellTombstone?)
     /// A table or setting of a newer version is not for this one.
     case unknownTable
 }

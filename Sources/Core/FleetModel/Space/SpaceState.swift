@@ -307,7 +307,6 @@ struct HistoryRecord {
             created = record.created
             version = record.version
         }
-        bytes.reserveCapacity(bytes.count + HistoryRecord.headBytes + key.count + value.count)
         bytes.appendBigEndian(change.revision.rawValue)
         bytes.appendBigEndian(created.rawValue)
         bytes.appendBigEndian(version)

@@ -49,8 +49,9 @@ extension AdminPort {
         case .upgrade: refresh(ticket) { [self] in AdminResponse(Listing(agent.gates)) }
         case .finalizeUpgrade: change(.finalizeLevel(Agent.level), asker, "feature level \(Agent.level) is open")
         case .recover(let wanted): recover(wanted, asker)
-        case .backup, .backupSchedule, .setBackupSchedule:
+        case .backupPlan, .copyGroup, .backupSchedules, .setBackupSchedule, .removeBackupSchedule:
             answer(ticket, AdminResponse(Problem(.notImplemented, "this version makes no backups yet")))
+        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }

@@ -20,8 +20,20 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// By group: when the last linearizable read that this node's own copy answered was asked.
     private var confirmed: [(group: GroupID, at: Instant)] = []
 
+    // What every request asks of the root's view, until the view changes: a look at the view copies it.
+    private var groupsOfSpaces: [String: GroupID] = [:]
+    private var grants: [Principal: Grant] = [:]
+    private var isMetricsOpen = false
+    private struct Grant {
+        var roles: [AdminAPI.Role]
+        var expiresAt: LogTime?
+    }
+    /// Principals that are remembered; all are forgotten beyond it.
+    private static let grantsMax = 1_024
+
     init(_ agent: Agent) throws(AgentFailure) {
         self.agent = agent
+        isMetricsOpen = agent.settings.metricsAreOpen
         let context = try AdminPort.context(agent)
         var settings = AdminSettings()
         settings.version = Agent.version
@@ -62,22 +74,39 @@ final class AdminPort: AdminHandler, AdminAuthority {
     // MARK: Who asks
 
     var cluster: String { agent.cluster }
-    var metricsAreOpen: Bool { agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0 }
+    var metricsAreOpen: Bool { isMetricsOpen }
+
+    /// Forgets what it knows of the view, which has changed.
+    func viewChanged() {
+        groupsOfSpaces = [:]
+        grants = [:]
+        isMetricsOpen = agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0
+    }
 
     func roles(of principal: Principal) -> [AdminAPI.Role] {
+        let grant: Grant
+        if let known = grants[principal] {
+            grant = known
+        } else {
+            grant = look(for: principal)
+            if grants.count >= AdminPort.grantsMax { grants = [:] }
+            grants[principal] = grant
+        }
+        return grant.expiresAt.map { $0 <= agent.wallTime } ?? false ? [] : grant.roles
+    }
+
+    private func look(for principal: Principal) -> Grant {
         switch principal {
-        case .anonymous: return []
+        case .anonymous: return Grant(roles: [])
         case .node(let node):
             // Before this node knows the root, its own kind may ask for the health and nothing else.
-            return agent.view.node(node).map { $0.state != .removed } ?? false ? [.node] : []
+            return Grant(roles: agent.view.node(node).map { $0.state != .removed } ?? false ? [.node] : [])
         case .operator(let name), .token(let name):
-            guard let known = agent.view.operators.first(where: { $0.name == name }), !hasExpired(known) else {
-                return []
-            }
+            guard let known = agent.view.operators.first(where: { $0.name == name }) else { return Grant(roles: []) }
             switch known.role {
-            case .reader: return [.viewer]
-            case .writer: return [.operator]
-            case .administrator: return [.admin]
+            case .reader: return Grant(roles: [.viewer], expiresAt: known.expiresAt)
+            case .writer: return Grant(roles: [.operator], expiresAt: known.expiresAt)
+            case .administrator: return Grant(roles: [.admin], expiresAt: known.expiresAt)
             }
         }
     }
@@ -125,7 +154,12 @@ final class AdminPort: AdminHandler, AdminAuthority {
         return AdminResponse(Acceptance("ready"))
     }
 
-    private func group(of space: String) -> GroupID? { agent.view.space(space)?.group }
+    private func group(of space: String) -> GroupID? {
+        if let known = groupsOfSpaces[space] { return known }
+        guard let found = agent.view.space(space)?.group else { return nil }
+        groupsOfSpaces[space] = found
+        return found
+    }
 
     private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }

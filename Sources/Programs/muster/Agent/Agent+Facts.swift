@@ -55,7 +55,8 @@ extension Agent {
                 let members = raft.configuration.members
                 return GroupInfo(
                     group: group.rawValue, kind: group.kind.map { "\($0)" } ?? "unknown",
-                    name: view.spaces.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
+                    name: view.spaces.first { $0.group == group }?.name
+                        ?? view.cells.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
                     leader: raft.leader.map { name(of: $0.node) } ?? "", term: raft.term.rawValue,
                     committed: raft.commit.rawValue, applied: applied.index.rawValue,
                     voters: members.filter { $0.role.isVoting }.map { name(of: $0.peer.node) },
@@ -164,12 +165,12 @@ extension Problem {
         switch refusal {
         case .malformed, .unknownVersion, .invalid, .settingOutOfRange: kind = .malformed
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
-            .unknownAuthority:
+            .unknownAuthority, .unknownTenant:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
         case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,
             .alreadyPlaced,
-            .nodeHasReplica, .alreadyFounded:
+            .nodeHasReplica, .alreadyFounded, .cellExists, .tenantExists:
             kind = .alreadyExists
         case .requestReused: kind = .retryUnknown
         case .notFounded: kind = .unavailable

@@ -49,6 +49,7 @@ extension Agent {
                 return PeerAddresses(node: other.id, addresses: [address])
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
+        admin.viewChanged()
         rememberPeers()
         trustAuthorities()
         if view.node(node)?.state == .removed {

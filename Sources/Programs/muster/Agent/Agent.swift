@@ -188,6 +188,7 @@ final class Agent: TurnOwner {
         node.trailingEntries = UInt64(settings.trailingEntries)
         node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
         node.storageStallMax = settings.storageStallMax
+        node.storagePulseInterval = settings.storageStallMax
         node.forwardsRequests = true
         node.runsControllers = true
         node.rootFollowInterval = .milliseconds(200)

@@ -27,6 +27,15 @@ struct NodeFiles {
     ]
     static let bytesMax = 1 << 20
 
+    /// Makes a folder and those above it, for its owner alone.
+    static func makeFolders(_ path: String) throws(AgentFailure) {
+        var at = path.startIndex
+        while at < path.endIndex {
+            at = path[path.index(after: at)...].firstIndex(of: "/") ?? path.endIndex
+            if mkdir(String(path[..<at]), 0o700) != 0 && errno != EEXIST { throw failure("make \(path[..<at])") }
+        }
+    }
+
     func has(_ name: String) -> Bool { access(path + "/" + name, F_OK) == 0 }
 
     func read(_ name: String) throws(AgentFailure) -> [UInt8] { try NodeFiles.read(path + "/" + name) }

@@ -3,6 +3,7 @@ import AdminHTTP
 import AgentConfig
 import ClusterBase
 import CommandSyntax
+import FleetCommands
 import FleetModel
 import Glibc
 import Reactor
@@ -11,23 +12,31 @@ import TLSSession
 /// Commands that ask a running node's admin port.
 struct ClientCommands {
     let invocation: Invocation
-    private let context: TLSContext
-    private let addresses: [Address]
-    private let token: String?
+    let context: TLSContext
+    let addresses: [Address]
+    let token: String?
     private var isJSON: Bool { invocation.text("output") == "json" }
 
     static func run(_ invocation: Invocation) -> ExitCode {
         do {
             return try ClientCommands(invocation).run()
-        } catch let failure as AgentFailure {
-            Console.complain("muster: \(failure)")
-            return .failure
-        } catch let failure as AdminClientFailure {
-            Console.complain("muster: \(failure)")
-            return .unavailable
         } catch {
-            Console.complain("muster: \(error)")
-            return .failure
+            return code(ofFailure: error)
+        }
+    }
+
+    /// Complains of it, and says what it means to a script.
+    static func code(ofFailure error: any Error) -> ExitCode {
+        Console.complain("muster: \(error)")
+        return error is AdminClientFailure ? .unavailable : .failure
+    }
+
+    static func code(of problem: Problem) -> ExitCode {
+        switch problem.kind.status {
+        case 404: .notFound
+        case 401, 403, 409, 410, 412: .refused
+        case 503, 504, 507, 408: .unavailable
+        default: .failure
         }
     }
 
@@ -35,7 +44,12 @@ struct ClientCommands {
         self.invocation = invocation
         token = invocation.text("token")
         let data = Muster.variable("MUSTER_NODE_DATA") ?? AgentSettings().dataDirectory
-        let folder = invocation.text("identity") ?? data + "/operator"
+        let named = invocation.text("context")
+        let entry = named.map { LocalCommands.contexts[$0] } ?? LocalCommands.contexts.used
+        if let named, entry == nil {
+            throw AgentFailure("There is no context '\(named)'; see `muster context list`.")
+        }
+        let folder = invocation.text("identity") ?? entry?.folder ?? data + "/operator"
         let files = NodeFiles(path: folder)
         guard files.has("ca.pem") else {
             throw AgentFailure(
@@ -56,6 +70,7 @@ struct ClientCommands {
             throw AgentFailure("The identity in \(folder) can't be used: \(error.message)")
         }
         var texts = invocation.texts("address")
+        if texts.isEmpty, invocation.text("identity") == nil { texts = entry?.addresses ?? [] }
         if texts.isEmpty && files.has("address") {
             texts = try files.text("address").split(separator: "\n").map(String.init)
         }
@@ -63,20 +78,68 @@ struct ClientCommands {
         addresses = try texts.map { try Address(parsing: $0, defaultPort: 7470) }
     }
 
-    private func ask(_ request: AdminRequest) throws -> AdminAnswer {
+    private var settings: AdminClientSettings {
         var settings = AdminClientSettings()
         settings.connectTimeout = .seconds(3)
         settings.answerTimeout = invocation.duration("timeout") ?? .seconds(10)
-        let isChange = !request.isStream && request.isChange
+        return settings
+    }
+
+    private static var newKey: IdempotencyKey {
         let bytes = Crypto.randomBytes(16).map(UInt64.init)
-        let key: IdempotencyKey? =
-            isChange
-            ? .once(
-                high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
-            : nil
+        return .once(
+            high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
+    }
+
+    private func ask(_ request: AdminRequest) throws -> AdminAnswer {
+        let isChange = !request.isStream && request.isChange
         return try AdminClient.ask(
-            AdminCall(request, idempotencyKey: key), at: addresses, context: context, bearerToken: token,
-            settings: settings)
+            AdminCall(request, idempotencyKey: isChange ? ClientCommands.newKey : nil), at: addresses,
+            context: context, bearerToken: token, settings: settings)
+    }
+
+    /// A change gets a key, so that it takes effect once even if its answer is lost and it is sent again.
+    func ask(_ request: RawRequest) throws -> AdminAnswer {
+        var request = request
+        if request.method != .get { request.idempotencyKey = ClientCommands.newKey }
+        return try AdminClient.ask(
+            request, at: addresses, context: context, bearerToken: token, settings: settings)
+    }
+
+    /// Calls `line` for every line of a stream until it ends.
+    func stream(_ request: RawRequest, _ line: @escaping (String) -> Void) throws -> ExitCode {
+        let loop = try EventLoop()
+        guard let place = addresses.compactMap(\.resolved).first else {
+            throw AgentFailure("Following wants an address in digits; name one with --address.")
+        }
+        var end: ExitCode?
+        var rest: [UInt8] = []
+        let client = AdminClient(
+            loop, to: place, host: addresses[0].description, serverName: nil, context: context, bearerToken: token
+        ) { _, event in
+            switch event {
+            case .piece(let bytes):
+                rest += bytes
+                while let at = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                    line(String(decoding: rest[..<at], as: UTF8.self))
+                    rest.removeSubrange(...at)
+                }
+            case .streamBegan: break
+            case .streamEnded: end = .success
+            case .answer(let answer):
+                if let problem = answer.problem {
+                    Console.complain("muster: \(problem.detail)")
+                    end = ClientCommands.code(of: problem)
+                } else {
+                    end = .success
+                }
+            case .failed(let failure): end = ClientCommands.code(ofFailure: failure)
+            }
+        }
+        client.send(request)
+        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
+        client.close()
+        return end ?? .failure
     }
 
     private func word(_ name: String) -> String { invocation.argument(name) ?? "" }
@@ -220,14 +283,15 @@ struct ClientCommands {
     private func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
-            switch problem.kind.status {
-            case 404: return .notFound
-            case 401, 403, 409, 410: return .refused
-            case 503, 504, 507, 408: return .unavailable
-            default: return .failure
-            }
+            return ClientCommands.code(of: problem)
         }
-        if isJSON {
+        // What is no JSON is printed as it is.
+        if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
+            let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20)
+        {
+            let rows = json["items"]?.elements ?? json["keys"]?.elements
+            Console.write(rows.map { Printer(format).list($0, []) } ?? Printer(format).record(json), to: 1)
+        } else if isJSON {
             Console.write(bytes: answer.body + [10], to: 1)
             // What is no JSON is printed as it is.
         } else if let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20) {

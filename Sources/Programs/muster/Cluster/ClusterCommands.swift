@@ -1,6 +1,7 @@
 import AgentConfig
 import ClusterBase
 import CommandSyntax
+import FleetCommands
 
 /// Everything that the program can do with a cluster, as the help shows it.
 enum ClusterCommands {
@@ -18,12 +19,17 @@ enum ClusterCommands {
                 "identity", .text("DIR"), variable: "MUSTER_IDENTITY",
                 help: "a folder with cert.pem, key.pem, ca.pem and address, as `muster init` makes it"),
             Option("token", .text("TOKEN"), variable: "MUSTER_TOKEN", help: "an API token instead of a certificate"),
-            Option("output", .choice(["table", "json"]), letter: "o", help: "how to print answers (default table)"),
+            Option(
+                "context", .text("NAME"), variable: "MUSTER_CONTEXT",
+                help: "a cluster from `muster context list`, instead of --identity and --address"),
+            Option(
+                "output", .choice(OutputFormat.allCases.map(\.rawValue)), letter: "o",
+                help: "how to print answers (default table)"),
             Option(
                 "timeout", .duration(.milliseconds(100)...(.seconds(600))),
                 help: "how long to wait for an answer (default 10s)"),
         ],
-        commands: node + cluster + spaces + keys + tools)
+        commands: FleetTable.commands + node + cluster + spaces + keys + tools)
 
     private static let node: [Command] = [
         Command(
