@@ -174,7 +174,9 @@ enum Files {
                 let hex = String(value, radix: 16, uppercase: true)
                 return String(repeating: "0", count: 8 - hex.count) + hex
             }
-            let fields = [number + 1, Int(file.mode), 0, 0, 1, 0, file.bytes.count, 0, 0, 0, 0, file.name.utf8.count + 1, 0]
+            let fields = [
+                number + 1, Int(file.mode), 0, 0, 1, 0, file.bytes.count, 0, 0, 0, 0, file.name.utf8.count + 1, 0,
+            ]
             all += Array(("070701" + fields.map(field).joined()).utf8) + Array(file.name.utf8) + [0]
             while all.count % 4 != 0 { all.append(0) }
             all += file.bytes

@@ -20,9 +20,10 @@ struct QEMUHypervisorTests {
         let pids = drivers.pids(0)
         #expect(pids.count == 1)
         drivers.restartAgent(0)
-        #expect(drivers.hosts[0].found == [
-            FoundVM(vm.id, epoch: 4, state: .running, generation: vm.generation, isolation: .stop)
-        ])
+        #expect(
+            drivers.hosts[0].found == [
+                FoundVM(vm.id, epoch: 4, state: .running, generation: vm.generation, isolation: .stop)
+            ])
         #expect(drivers.wait(0, vm, .running, atMost: 5))
         #expect(drivers.pids(0) == pids)
         let size = Files.size(drivers.serial(0, vm))
@@ -72,7 +73,8 @@ struct QEMUHypervisorTests {
         #expect(Files.size("\(own)/local-data.raw") == 8 << 20)
         drivers.order(0, .discard(vm.id, epoch: 1, forGood: true))
         #expect(access(own, F_OK) != 0)
-        #expect(access("\(drivers.path)/storage/fast/vm-\(vm.id)-all.raw", F_OK) == 0, "shared disks are not the host's")
+        #expect(
+            access("\(drivers.path)/storage/fast/vm-\(vm.id)-all.raw", F_OK) == 0, "shared disks are not the host's")
     }
 
     @Test(arguments: [false, true])

@@ -79,7 +79,8 @@ extension AgentSettings {
         Setting(
             "host.numa-nodes", .integer(\.hostNUMANodes, 0...8),
             "NUMA nodes that share CPUs and memory evenly; 0 is what the machine has"),
-        Setting("host.devices", .names(\.hostDevices, areUnique: false), "the kind of each device for VMs, such as gpu"),
+        Setting(
+            "host.devices", .names(\.hostDevices, areUnique: false), "the kind of each device for VMs, such as gpu"),
         Setting(
             "host.storage-domains", .names(\.storageDomains, areUnique: true),
             "storage whose shared disks this host can open"),

@@ -88,7 +88,8 @@ package struct Setting: Sendable {
     /// The setting's value as the file writes it.
     package func text(in settings: AgentSettings) -> String {
         switch kind {
-        case .name(let path, _), .directory(let path), .optionalDirectory(let path): Self.quoted(settings[keyPath: path])
+        case .name(let path, _), .directory(let path), .optionalDirectory(let path):
+            Self.quoted(settings[keyPath: path])
         case .endpoint(let path): Self.quoted(settings[keyPath: path].description)
         case .optionalEndpoint(let path): Self.quoted(settings[keyPath: path]?.description ?? "")
         case .labels(let path):

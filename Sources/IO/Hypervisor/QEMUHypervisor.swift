@@ -47,7 +47,8 @@ package final class QEMUHypervisor: Hypervisor {
             }
             found.append(
                 FoundVM(
-                    vm, epoch: record.epoch, state: living.isEmpty ? .stopped : record.isArriving ? .starting : .running,
+                    vm, epoch: record.epoch,
+                    state: living.isEmpty ? .stopped : record.isArriving ? .starting : .running,
                     isArriving: record.isArriving, generation: record.generation, isolation: record.isolation))
             if !living.isEmpty { adopted.append((record, directory, living)) }
         }

@@ -74,7 +74,8 @@ package struct QEMUMachine: Hashable, Sendable {
             throw QEMURefusal("resources.cpuMillis", "is more than \(QEMUMachine.cpusMax) CPUs of a QEMU machine")
         }
         for network in spec.networks where network != QEMUMachine.userNetwork {
-            throw QEMURefusal("networks", "has '\(network)'; the QEMU driver has only '\(QEMUMachine.userNetwork)' so far")
+            throw QEMURefusal(
+                "networks", "has '\(network)'; the QEMU driver has only '\(QEMUMachine.userNetwork)' so far")
         }
         if !spec.devices.isEmpty {
             throw QEMURefusal("devices", "are not given to guests by the QEMU driver so far; leave them out")
@@ -113,7 +114,8 @@ package struct QEMUMachine: Hashable, Sendable {
     ) throws(QEMURefusal) -> String {
         guard isName(name) else {
             throw QEMURefusal(
-                field, "is '\(name)'; name a file of hypervisor.images in letters, digits, dots, dashes and underscores")
+                field, "is '\(name)'; name a file of hypervisor.images in letters, digits, dots, dashes and underscores"
+            )
         }
         let path = settings.images + "/" + name
         guard let root = resolved(settings.images), let real = resolved(path) else {
@@ -232,7 +234,8 @@ package struct QEMUMachine: Hashable, Sendable {
     /// The same wherever the VM runs.
     private func mac(_ number: Int) -> String {
         let id = vm.id.rawValue
-        let bytes = [0x52, 0x54, UInt8(truncatingIfNeeded: id >> 40) ^ UInt8(truncatingIfNeeded: number) << 4]
+        let bytes =
+            [0x52, 0x54, UInt8(truncatingIfNeeded: id >> 40) ^ UInt8(truncatingIfNeeded: number) << 4]
             + (0..<3).map { UInt8(truncatingIfNeeded: id >> (16 - 8 * $0)) }
         return bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
