@@ -82,8 +82,8 @@ let fleetSamples: [FleetRequest] = [
     .tenant("shop", .linearizable), .setTenant("shop", TenantSettings()),
     .setTenant("shop", TenantSettings(quota: Quota(vmCount: 3, cpuMillis: 1, memoryMiB: 2, diskMiB: 0), tier: "gold")),
     .deleteTenant("shop"), .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)])),
-    .plan(.drain("h1")), .plan(.rebalance), .rebalance, .startRebalance(RebalanceStart()),
-    .startRebalance(RebalanceStart(index: 812)), .settings(.linearizable),
+    .plan(.drain("h1")), .plan(.rebalance), .plan(.loss(["h1", "h2"])), .rebalance, .startRebalance(RebalanceStart()),
+    .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),
 ]
 
@@ -149,7 +149,7 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                     tenant: "t", vm: "a", host: "h", by: "me", text: "made")))
         try holds(
             ExplainInfo(
-                vm: "a", phase: "waiting", host: "", message: "m", hosts: 3, candidates: 1,
+                vm: "a", standing: "waiting", host: "", before: 4, index: 9, hosts: 3, candidates: 1,
                 excluded: [RuleCount(rule: "taint", hosts: 2)],
                 best: [HostVerdict(host: "h1", free: Resources(cpuMillis: 1), softRules: 0, score: 3, numaNodes: [0])],
                 asked: [
@@ -157,8 +157,10 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                 ], policy: "pack", tieBreak: "the lowest host id", tied: 1, nearest: "", invalid: ""))
         try holds(
             PlanInfo(
-                index: 7, steps: [PlanStep(action: "move", vm: "a", from: "h1", to: "h2", cost: 3, gain: 4)],
-                scoreBefore: 1, scoreAfter: 5, isComplete: false))
+                index: 7, digest: "ab",
+                steps: [PlanStep(action: "migrate", vm: "a", tenant: "t", from: "h1", to: "h2", cost: 3, gain: 4)],
+                left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
+                isComplete: false))
         try holds(CellSettingsBody(CellSetting.allCases.map { ($0, $0.standard) }))
     }
 

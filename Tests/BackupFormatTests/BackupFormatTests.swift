@@ -61,11 +61,10 @@ import Testing
         #expect(placements.map(\.replicas.count) == [1, 0, 1])
         #expect(placements.allSatisfy { $0.replicas.allSatisfy { $0.node == node && $0.phase == .made } })
         // And it is a root that goes on: it answers followers from now on, and takes commands.
-        #expect(
-            try Root.read(.changes(since: .zero, limit: 0), root).body == .compacted(self.applied(of: .root, state)))
+        #expect(try Root.read(.changes(since: .zero, limit: 0), root).body == .compacted(position(of: .root, state)))
     }
 
-    private func applied(of group: GroupID, _ state: MemoryStore) throws -> LogIndex {
+    private func position(of group: GroupID, _ state: MemoryStore) throws -> LogIndex {
         try StoredState.applied(group, generation: 2, in: state).index
     }
 

@@ -18,7 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -298,20 +297,5 @@ static inline int clinux_reset_on_close(int fd) {
     return clinux_result(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
 }
 static inline int clinux_close(int fd) { return clinux_result(close(fd)); }
-
-// ---- disks
-
-typedef struct clinux_space {
-    uint64_t total_bytes;
-    uint64_t available_bytes;
-} clinux_space;
-
-static inline int clinux_disk_space(const char *path, clinux_space *space) {
-    struct statvfs stat;
-    if (statvfs(path, &stat) != 0) return -errno;
-    space->total_bytes = (uint64_t)stat.f_blocks * stat.f_frsize;
-    space->available_bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
-    return 0;
-}
 
 #endif

@@ -59,7 +59,7 @@ extension CellKeeper {
 
     func way(_ vm: CellVM) -> Way {
         guard let place = vm.place, !place.isReleasing, !vm.isDeleting, vm.migration == nil else { return .wait }
-        if vm.spec.isBoundToHost { return .never(.localDisk) }
+        if vm.boundTo != nil { return .never(.localDisk) }
         switch vm.phase {
         case .running, .paused: return .migrate
         case .stopped, .crashed, .looping: return .restart
@@ -112,17 +112,15 @@ extension CellKeeper {
         if !releases.isEmpty { operations.append(.releaseVMs(releases, cause: .drain)) }
     }
 
-    /// The best other host for a placed VM that takes one more migration; nil when none does.
+    /// The best other host for a placed VM that takes one more migration; nil when none does. Groups are judged as they will
+    /// be without it where it is.
     mutating func decideMove(_ vm: CellVM, _ budget: MoveBudget) -> Assignment? {
-        guard let from = vm.place?.assignment, var spec = intern(vm) else { return nil }
-        spec.id = vm.id
-        guard let own = index.spec(vm.id) else { return nil }
+        guard let from = vm.place?.assignment, let own = index.spec(vm.id) else { return nil }
         let target: Assignment?
         do throws(IndexError) {
-            // Groups are judged as they will be without it here.
             try index.remove(vm.id)
             let filter = HostFilter(except: [from.host] + budget.full)
-            target = index.decide(spec, policy: policy, among: filter).assignment
+            target = index.decide(own, policy: policy, among: filter).assignment
             try index.place(own, from)
         } catch {
             preconditionFailure("VM \(vm.id) left the index and can't come back: \(error)")

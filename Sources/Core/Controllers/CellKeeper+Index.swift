@@ -181,15 +181,17 @@ extension CellKeeper {
             } else if let pending {
                 second = pending.assignment
             }
+        } else if let migration = vm.migration {
+            second = (migration.phase == .leaving ? migration.source : migration.target).assignment
         } else if let pending {
             main = pending.assignment
         }
         let isPinned = pending != nil || !CellKeeper.isDisplaceable(vm)
         setCopy(id, vm, main, isPinned: isPinned)
-        setCopy(CellKeeper.copyID(id), vm, second, isPinned: true)
+        setCopy(CellKeeper.copyID(id), vm, second, isPinned: true, besides: main)
         if CellKeeper.isWaiting(vm) && pending == nil {
             if let spec = intern(vm) {
-                queue.insert(spec, queuedAt: vm.queuedAt)
+                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt)
             } else {
                 unresolved.insert(id)
             }
@@ -199,12 +201,15 @@ extension CellKeeper {
         care(vm, now)
     }
 
-    static func isWaiting(_ vm: CellVM) -> Bool { vm.place == nil && vm.phase == .waiting && !vm.isDeleting }
+    /// Whether it wants a place and may have one. What is left of a move must be gone first.
+    static func isWaiting(_ vm: CellVM) -> Bool {
+        vm.place == nil && vm.power != .stopped && !vm.isDeleting && vm.migration == nil
+    }
 
     /// Whether it may be stopped for one of a higher priority.
     static func isDisplaceable(_ vm: CellVM) -> Bool {
         guard let place = vm.place else { return false }
-        return !place.isReleasing && !vm.isDeleting && vm.migration == nil && !vm.spec.isBoundToHost
+        return !place.isReleasing && !vm.isDeleting && vm.migration == nil && vm.boundTo == nil
             && vm.spec.restart != .never && vm.phase != .unknown
     }
 
@@ -238,14 +243,19 @@ extension CellKeeper {
         if vm.place != nil { races[vm.id] = nil }
     }
 
-    private mutating func setCopy(_ id: VMID, _ vm: CellVM, _ assignment: Assignment?, isPinned: Bool) {
+    /// A second copy counts for a group only where the first does not.
+    private mutating func setCopy(
+        _ id: VMID, _ vm: CellVM, _ assignment: Assignment?, isPinned: Bool, besides first: Assignment? = nil
+    ) {
         guard let assignment else { return takeOff(id) }
+        let wanted = Indexed(
+            assignment: assignment, generation: vm.generation, held: vm.held, first: first?.host, isPinned: isPinned,
+            priority: vm.spec.priority, hasGroups: !vm.spec.groups.isEmpty)
         if let known = indexed[id] {
-            if known.assignment == assignment && known.generation == vm.generation && known.isPinned == isPinned {
-                return
-            }
-            let isOnlyPinned = known.assignment == assignment && known.generation == vm.generation
-            takeOff(id, isQuiet: isOnlyPinned)
+            if known == wanted { return }
+            var same = known
+            same.isPinned = isPinned
+            takeOff(id, isQuiet: same == wanted)
         }
         guard hostsIndexed[assignment.host] != nil, var spec = intern(vm) else {
             unresolved.insert(vm.id)
@@ -253,18 +263,29 @@ extension CellKeeper {
         }
         unresolved.remove(vm.id)
         spec.id = id
+        if let held = vm.held { spec.resources += held - vm.spec.demand }
+        if let first { spec.groups.removeAll { isSameDomain($0, first.host, assignment.host) } }
         // What is not to be stopped for others has the highest of priorities.
         if isPinned { spec.priority = .max }
         guard put(spec, assignment) else {
             unresolved.insert(vm.id)
             return
         }
-        indexed[id] = Indexed(
-            assignment: assignment, generation: vm.generation, isPinned: isPinned, priority: vm.spec.priority,
-            hasGroups: !spec.groups.isEmpty)
+        indexed[id] = wanted
         if !isPinned { victimPriorities[vm.spec.priority, default: 0] += 1 }
         changedSinceMix += 1
         for group in spec.groups { queue.groupTouched(group) }
+    }
+
+    private func isSameDomain(_ group: PlacementGroupID, _ a: HostID, _ b: HostID) -> Bool {
+        guard let group = index.group(group), let one = hostsIndexed[a]?.about.locality,
+            let other = hostsIndexed[b]?.about.locality
+        else { return false }
+        switch group.scope {
+        case .host: return a == b
+        case .rack: return one.zone == other.zone && one.rack == other.rack
+        case .zone: return one.zone == other.zone
+        }
     }
 
     /// False when the index can't hold it.

@@ -220,7 +220,7 @@ extension CellKeeper {
         var plan = CellPlan(.loss(hosts), through: view.through ?? .zero)
         moveAway(hosts, &plan) { keeper, vm in
             if vm.isDeleting || vm.power == .stopped { return .gone }
-            if vm.spec.isBoundToHost { return .stay(.localDisk) }
+            if vm.boundTo != nil { return .stay(.localDisk) }
             if vm.spec.isolation == .keep { return .stay(.isolationKeep) }
             if vm.spec.restart == .never { return .stay(.neverRestarts) }
             return .go(.restart)
@@ -270,16 +270,13 @@ extension CellKeeper {
         var moved: [(spec: VMSpec, from: Assignment)] = []
         var explained = 0
         for vm in leaving {
-            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id),
-                var spec = intern(vm)
-            else { continue }
-            spec.id = vm.id
+            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else { continue }
             take(own.id)
-            guard let target = index.decide(spec, policy: policy).assignment else {
+            guard let target = index.decide(own, policy: policy).assignment else {
                 var text = "no other host fits"
                 if explained < CellKeeper.plansExplainedMax {
                     explained += 1
-                    text = waitingText(index.explain(spec, policy: policy, bestMax: 0))
+                    text = waitingText(index.explain(own, policy: policy, bestMax: 0))
                 }
                 put(own, at: from.assignment)
                 plan.left.append(left(vm, .noHostFits, text))

@@ -85,7 +85,7 @@ extension CellKeeper {
             guard let watch = migrating[id], let migration = view.vms[id]?.migration, migration.phase == .copying else {
                 continue
             }
-            if migration.progressMillis >= 1_000 {
+            if migration.isCopied {
                 let key = CellLedger.Key.commit(id, watch.target)
                 if ledger.mayAsk(key, through, now) {
                     ledger.asked(key, now)

@@ -1,6 +1,6 @@
 public import ClusterBase
 public import FleetModel
-import Placement
+package import Placement
 
 /// The controllers of a cell, on the node that leads it: they place what waits, restart what crashed, move what must leave,
 /// and declare hosts down.
@@ -16,7 +16,7 @@ import Placement
 public struct CellKeeper: Sendable {
     public internal(set) var view = CellView()
     public internal(set) var counts = CellKeeperCounts()
-    var index: PlacementIndex
+    package var index: PlacementIndex
     var words = WordTable()
     let seed: UInt64
     /// What was silent before is not held against anyone.
@@ -257,9 +257,12 @@ public enum CellOutcome: Hashable, Sendable {
 /// A VM's copy as it is in the index.
 struct Indexed: Hashable, Sendable {
     var assignment: Assignment
+    /// Of the specification, and what it may still take beyond that.
     var generation: UInt64
+    var held: Resources?
+    /// Of a second copy: where the first is.
+    var first: HostID?
     var isPinned: Bool
-    /// Of its specification.
     var priority: Int32
     var hasGroups: Bool
 }

@@ -17,9 +17,16 @@ struct WaitingQueue: Sendable {
         static func < (a: Turn, b: Turn) -> Bool { a.queuedAt == b.queuedAt ? a.vm < b.vm : a.queuedAt < b.queuedAt }
     }
 
-    struct Kind: Sendable {
+    struct Key: Hashable, Sendable {
         /// Its id is zero.
         var spec: VMSpec
+        /// The host that has the VM's local disks.
+        var boundTo: HostID?
+    }
+
+    struct Kind: Sendable {
+        var key: Key
+        var spec: VMSpec { key.spec }
         /// Ascending from `first` on; what is before has gone.
         var turns: [Turn] = []
         var first = 0
@@ -57,7 +64,7 @@ struct WaitingQueue: Sendable {
     private(set) var kinds: [Kind] = []
     private var unused: [Int] = []
     // hash order: looked up only
-    private var numbers: [VMSpec: Int] = [:]
+    private var numbers: [Key: Int] = [:]
     // hash order: looked up only
     private var places: [VMID: (kind: Int, turn: Turn)] = [:]
     private var ready = Heap<Ready>()
@@ -88,12 +95,12 @@ struct WaitingQueue: Sendable {
     // MARK: VMs
 
     /// Queues a VM or changes its turn or kind. `spec` has its id.
-    mutating func insert(_ spec: VMSpec, queuedAt: LogTime) {
+    mutating func insert(_ spec: VMSpec, boundTo: HostID?, queuedAt: LogTime) {
         let turn = Turn(queuedAt: queuedAt, vm: spec.id)
-        var key = spec
-        key.id = VMID(rawValue: 0)
+        var key = Key(spec: spec, boundTo: boundTo)
+        key.spec.id = VMID(rawValue: 0)
         if let known = places[spec.id] {
-            if known.turn == turn && kinds[known.kind].spec == key { return }
+            if known.turn == turn && kinds[known.kind].key == key { return }
             remove(spec.id)
         }
         let number = number(key)
@@ -140,15 +147,15 @@ struct WaitingQueue: Sendable {
         return sum
     }
 
-    private mutating func number(_ key: VMSpec) -> Int {
+    private mutating func number(_ key: Key) -> Int {
         if let number = numbers[key] { return number }
         let number: Int
         if let reused = unused.popLast() {
             number = reused
-            kinds[number] = Kind(spec: key)
+            kinds[number] = Kind(key: key)
         } else {
             number = kinds.count
-            kinds.append(Kind(spec: key))
+            kinds.append(Kind(key: key))
         }
         numbers[key] = number
         return number
@@ -156,7 +163,7 @@ struct WaitingQueue: Sendable {
 
     private mutating func drop(_ number: Int) {
         if !kinds[number].isOpen { closedCount -= 1 }
-        numbers[kinds[number].spec] = nil
+        numbers[kinds[number].key] = nil
         kinds[number].turns = []
         kinds[number].first = 0
         kinds[number].isOpen = true
@@ -203,6 +210,7 @@ struct WaitingQueue: Sendable {
 
     /// The hosts to look at for a kind; nil for all.
     func hosts(for number: Int) -> [HostID]? {
+        if let bound = kinds[number].key.boundTo { return [bound] }
         guard let refusedAt = kinds[number].refusedAt, refusedAt >= freedBase, anywhereAt <= refusedAt,
             !kinds[number].spec.groups.contains(where: { groupsAt[$0, default: 0] > refusedAt })
         else { return nil }

@@ -6,6 +6,8 @@ public struct BatchDecision: Hashable, Sendable {
     public var decisions: [Decision]
     /// True when every request has a place.
     public var isComplete: Bool
+    /// How many requests have a place.
+    public var placed: Int { decisions.count { $0.assignment != nil } }
     public init(decisions: [Decision], isComplete: Bool) {
         self.decisions = decisions
         self.isComplete = isComplete
@@ -18,9 +20,10 @@ extension PlacementIndex {
 
     /// Decides for many VMs as if they were placed together; the index is unchanged afterwards.
     ///
-    /// The largest are placed first, whatever their order in the request. With `allOrNothing`, all requests are
-    /// refused when one is: it with its reason, the others with no counts but a sentence that names it. Before that,
-    /// a second order, the one given, is tried.
+    /// The largest are placed first, whatever their order in the request. Where that leaves some without a place, the
+    /// order given is tried, and then, unless all are wanted or none, the smallest first; the most VMs placed wins, of
+    /// equals the first. With `allOrNothing`, all requests are refused when one is: it with its reason, the others with
+    /// no counts but a sentence that names it.
     public mutating func decideBatch(
         _ specs: [VMSpec], policy: PlacementPolicy = .pack, allOrNothing: Bool = false
     ) -> BatchDecision {
@@ -36,8 +39,10 @@ extension PlacementIndex {
         let second = asGiven == largestFirst ? result : tryBatch(specs, asGiven, policy, stopsEarly: allOrNothing)
         if second.isComplete { return second }
         if !allOrNothing {
-            let count = { (batch: BatchDecision) in batch.decisions.count { $0.assignment != nil } }
-            return count(second) > count(result) ? second : result
+            // Full hosts take more small VMs than large ones.
+            let third = tryBatch(specs, largestFirst.reversed(), policy, stopsEarly: false)
+            for other in [second, third] where other.placed > result.placed { result = other }
+            return result
         }
         guard let culprit = result.decisions.firstIndex(where: { $0.refusal != nil }) else { return result }
         let together = Refusal(invalid: "VM \(specs[culprit].id) of the same batch has no place")

@@ -84,6 +84,7 @@ extension PlacementIndex {
             hostClass = Int32(classes.count)
             classes.append(classKey)
             classNumber[classKey] = hostClass
+            classBlocks.append((0, -1))
         }
         let rack = domains.rack(host.zone, host.rack)
         let key = BlockKey(hostClass: hostClass, rack: rack)
@@ -108,6 +109,7 @@ extension PlacementIndex {
         seats[slot] = seat
         seats[slot].worth = worth(slot)
         blocks[block].count += 1
+        blocks[block].span = max(blocks[block].span, slot - block << PlacementIndex.blockShift + 1)
         if seat.takesVMs { countTaking(slot, 1) }
         totals.add(host, sign: 1)
         changed(slot)
@@ -123,6 +125,7 @@ extension PlacementIndex {
         let zone = domains.rackZone[Int(key.rack)]
         if let reused = emptyBlocks.popLast() {
             number = Int(reused)
+            leaveBunch(number)
             blocks[number] = Block(key: key, zone: zone)
         } else {
             number = blocks.count
@@ -132,11 +135,37 @@ extension PlacementIndex {
                 insides.append(nil)
                 hosts.append(nil)
                 vmsOn.append([])
+                lastChange.append(-1)
             }
         }
+        joinBunch(number)
         // The newest block first: it is the one with room.
         blocksOf[key, default: []].insert(Int32(number), at: 0)
         return number << PlacementIndex.blockShift
+    }
+
+    private mutating func joinBunch(_ block: Int) {
+        let hostClass = Int(blocks[block].key.hostClass)
+        classBlocks[hostClass].blocks += 1
+        let isFirst = classBlocks[hostClass].blocks == 1
+        var bunch = isFirst ? mixedBunch : classBlocks[hostClass].bunch
+        if bunch < 0 || bunches[Int(bunch)].blocks.count >= Bunch.blocksMax {
+            bunch = Int32(bunches.count)
+            bunches.append(Bunch(hostClass: isFirst ? -1 : Int32(hostClass)))
+            if isFirst { mixedBunch = bunch } else { classBlocks[hostClass].bunch = bunch }
+        }
+        bunches[Int(bunch)].blocks.append(Int32(block))
+        blocks[block].bunch = bunch
+    }
+
+    /// An empty block stays in its bunch until it is used for others.
+    private mutating func leaveBunch(_ block: Int) {
+        let bunch = blocks[block].bunch
+        let hostClass = Int(blocks[block].key.hostClass)
+        bunches[Int(bunch)].blocks.removeAll { Int($0) == block }
+        classBlocks[hostClass].blocks -= 1
+        // A bunch with room again is the next to be filled.
+        if bunches[Int(bunch)].hostClass < 0 { mixedBunch = bunch } else { classBlocks[hostClass].bunch = bunch }
     }
 
     mutating func unseat(_ slot: Int) {
@@ -215,27 +244,9 @@ extension PlacementIndex {
     }
 
     mutating func countMember(_ id: PlacementGroupID, _ slot: Int, _ sign: Int32) {
-        guard let scope = groups[id]?.group.scope else { preconditionFailure("group \(id) is not known") }
-        groups[id]?.members += Int(sign)
         let block = blocks[slot >> PlacementIndex.blockShift]
-        switch scope {
-        case .host:
-            guard let at = groups[id]?.position(Int32(slot)), let count = groups[id]?.slots.count else { return }
-            if at < count, groups[id]?.slots[at] == Int32(slot) {
-                groups[id]?.slotCounts[at] += sign
-                if groups[id]?.slotCounts[at] == 0 {
-                    groups[id]?.slots.remove(at: at)
-                    groups[id]?.slotCounts.remove(at: at)
-                }
-            } else {
-                groups[id]?.slots.insert(Int32(slot), at: at)
-                groups[id]?.slotCounts.insert(sign, at: at)
-            }
-        case .rack, .zone:
-            let domain = Int(scope == .rack ? block.key.rack : block.zone)
-            while (groups[id]?.counts.count ?? 0) <= domain { groups[id]?.counts.append(0) }
-            groups[id]?.counts[domain] += sign
-        }
+        let known: Void? = groups[id]?.change(slot: Int32(slot), rack: block.key.rack, zone: block.zone, sign)
+        precondition(known != nil, "group \(id) is not known")
     }
 
     // MARK: Worth and the log of changes
@@ -243,6 +254,7 @@ extension PlacementIndex {
     mutating func changed(_ slot: Int) {
         // Nobody remembers anything: nothing needs repair.
         if winners.isEmpty { return }
+        lastChange[slot] = changesBase + changes.count
         changes.append(Int32(slot))
         if changes.count > 4 * seats.count + 4096 {
             // Whoever is further behind than half of the log starts afresh, which is cheaper than replaying it.

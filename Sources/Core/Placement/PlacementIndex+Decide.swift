@@ -23,7 +23,7 @@ extension PlacementIndex {
         _ spec: VMSpec, policy: PlacementPolicy = .pack, among filter: HostFilter = .all
     ) -> Decision {
         if let problem = PlacementIndex.problem(spec) { return .refuse(Refusal(invalid: problem)) }
-        if let id = spec.groups.first(where: { groups[$0] == nil }) {
+        for id in spec.groups where groups[id] == nil {
             return .refuse(Refusal(invalid: "VM \(spec.id): placement group \(id) is not known"))
         }
         let chosen = spec.policy ?? policy
@@ -86,6 +86,10 @@ extension PlacementIndex {
             for block in blocks.indices where blocks[block].count > 0 {
                 count(.hostState, blocks[block].count - blocks[block].taking)
                 if blocks[block].taking == 0 { continue }
+                if search.isSimple && blockPenalty(search, block) != Search.excluded {
+                    count(.room, blocks[block].taking)
+                    continue
+                }
                 let first = block << PlacementIndex.blockShift
                 if search.isSpecial(block: block) {
                     for slot in first..<first + PlacementIndex.blockSize where seats[slot].takesVMs {
@@ -252,31 +256,57 @@ extension PlacementIndex {
                 judge(Int(slot), winners[number].scores[Int(slot)], &search)
             }
         }
+        if search.hostBase == Search.excluded { return }
+        // The most promising bunch first, so that most of the others need no look.
+        var first = -1
+        var least = Winners.none
+        for bunch in bunches.indices {
+            let bound = bound(bunch, search, number)
+            if bound < least {
+                least = bound
+                first = bunch
+            }
+        }
+        if first < 0 { return }
+        look(first, &search, number)
+        for bunch in bunches.indices where bunch != first {
+            let bound = bound(bunch, search, number)
+            if bound != Winners.none && bound <= search.bestTotal { look(bunch, &search, number) }
+        }
+    }
+
+    /// What no host of a bunch, of those without members of a group over hosts, is better than.
+    @inline(__always) private func bound(_ bunch: Int, _ search: Search, _ number: Int) -> Int64 {
+        let top = winners[number].top[bunch]
+        if top == Winners.none { return top }
+        let hostClass = bunches[bunch].hostClass
+        if hostClass < 0 { return top + search.hostBase }
+        let own = search.classPenalties[Int(hostClass)]
+        return own == Search.excluded ? Winners.none : top + own + search.hostBase
+    }
+
+    private func look(_ bunch: Int, _ search: inout Search, _ number: Int) {
         let base = search.hostBase
-        if base == Search.excluded { return }
-        for top in winners[number].top.indices {
-            let least = winners[number].top[top]
-            if least == Winners.none || least > search.bestTotal - base { continue }
-            for block in top << 6..<min((top + 1) << 6, blocks.count) {
-                let score = winners[number].best[block]
-                if score == Winners.none || score > search.bestTotal - base { continue }
-                let around = blockPenalty(search, block)
-                if around == Search.excluded || score + around + base > search.bestTotal { continue }
-                let slot = Int(winners[number].bestSlot[block])
-                if search.isSimple {
-                    offer(slot, score + around, &search)
-                } else if search.hostPenalty(slot) == base {
-                    offer(slot, score + around + base, &search)
-                } else {
-                    judgeBlock(block, around, &search, number)
-                }
+        for block32 in bunches[bunch].blocks {
+            let block = Int(block32)
+            let score = winners[number].best[block]
+            if score == Winners.none || score > search.bestTotal - base { continue }
+            let around = blockPenalty(search, block)
+            if around == Search.excluded || score + around + base > search.bestTotal { continue }
+            let slot = Int(winners[number].bestSlot[block])
+            if search.isSimple {
+                offer(slot, score + around, &search)
+            } else if search.hostPenalty(slot) == base {
+                offer(slot, score + around + base, &search)
+            } else {
+                judgeBlock(block, around, &search, number)
             }
         }
     }
 
     private func judgeBlock(_ block: Int, _ around: Int64, _ search: inout Search, _ number: Int) {
         let first = block << PlacementIndex.blockShift
-        for slot in first..<first + PlacementIndex.blockSize {
+        for slot in first..<first + blocks[block].span {
             let score = winners[number].scores[slot]
             if score == Winners.none || score > search.bestTotal { continue }
             let here = search.hostPenalty(slot)

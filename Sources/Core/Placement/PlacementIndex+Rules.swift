@@ -93,7 +93,8 @@ extension PlacementIndex {
     }
 
     func check(_ id: PlacementGroupID) -> GroupCheck? {
-        groups[id].map { GroupCheck($0, self) }
+        guard let state = groups[id] else { return nil }
+        return GroupCheck(state, self)
     }
 }
 

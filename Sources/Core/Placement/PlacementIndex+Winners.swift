@@ -7,7 +7,7 @@ struct WinnersKey: Hashable, Sendable {
 }
 
 /// For one shape under one policy, rules aside: the score of every host, the best host of every block, and the best
-/// score of every 64 blocks.
+/// score of every bunch of blocks.
 struct Winners: Sendable {
     static let none = Int64.max
 
@@ -17,6 +17,7 @@ struct Winners: Sendable {
     var scores: [Int64] = []
     var best: [Int64] = []
     var bestSlot: [Int32] = []
+    /// By bunch: no higher than the best of its blocks.
     var top: [Int64] = []
     /// By class of hosts: whether hosts of it could ever do.
     var classes: [Bool] = []
@@ -67,20 +68,22 @@ extension PlacementIndex {
             rebuild(&w)
             return
         }
+        while w.top.count < bunches.count { w.top.append(Winners.none) }
         while w.best.count < blocks.count {
-            if w.best.count & 63 == 0 { w.top.append(Winners.none) }
             w.best.append(Winners.none)
             w.bestSlot.append(-1)
             for _ in 0..<PlacementIndex.blockSize { w.scores.append(Winners.none) }
         }
-        var last: Int32 = -1
         var at = w.seen - changesBase
         while at < changes.count {
             let slot = changes[at]
+            // Hosts that change often are judged once.
+            if slot < 0 {
+                reseat(Int(~slot), &w)
+            } else if lastChange[Int(slot)] == changesBase + at {
+                rejudge(Int(slot), &w)
+            }
             at += 1
-            if slot == last { continue }
-            last = slot
-            if slot >= 0 { rejudge(Int(slot), &w) } else { reseat(Int(~slot), &w) }
         }
     }
 
@@ -88,15 +91,16 @@ extension PlacementIndex {
         w.scores = Array(repeating: Winners.none, count: seats.count)
         w.best = Array(repeating: Winners.none, count: blocks.count)
         w.bestSlot = Array(repeating: -1, count: blocks.count)
-        w.top = Array(repeating: Winners.none, count: (blocks.count + 63) / 64)
+        w.top = Array(repeating: Winners.none, count: bunches.count)
         for block in blocks.indices {
             if blocks[block].taking == 0 || !w.classes[Int(blocks[block].key.hostClass)] { continue }
             let first = block << PlacementIndex.blockShift
-            for slot in first..<first + PlacementIndex.blockSize {
+            for slot in first..<first + blocks[block].span {
                 w.scores[slot] = score(slot, w.shape, w.key.policy)
             }
             findBest(block, &w)
-            w.top[block >> 6] = min(w.top[block >> 6], w.best[block])
+            let bunch = Int(blocks[block].bunch)
+            w.top[bunch] = min(w.top[bunch], w.best[block])
         }
     }
 
@@ -130,15 +134,16 @@ extension PlacementIndex {
         lift(block, old, &w)
     }
 
-    /// Takes a block's new best into the best of its 64.
+    /// Takes a block's new best into the best of its bunch. A bunch that lost a block may keep a best that is too good,
+    /// which costs a look at its blocks and no more.
     private func lift(_ block: Int, _ old: Int64, _ w: inout Winners) {
         let new = w.best[block]
-        let top = block >> 6
+        let top = Int(blocks[block].bunch)
         if new <= w.top[top] {
             w.top[top] = new
         } else if old == w.top[top] {
             var least = Winners.none
-            for b in top << 6..<min((top + 1) << 6, w.best.count) { least = min(least, w.best[b]) }
+            for b in bunches[top].blocks { least = min(least, w.best[Int(b)]) }
             w.top[top] = least
         }
     }
@@ -146,11 +151,12 @@ extension PlacementIndex {
     private func findBest(_ block: Int, _ w: inout Winners) {
         let first = block << PlacementIndex.blockShift
         var least = Winners.none
-        for slot in first..<first + PlacementIndex.blockSize { least = min(least, w.scores[slot]) }
+        let end = first + blocks[block].span
+        for slot in first..<end { least = min(least, w.scores[slot]) }
         w.best[block] = least
         var best = -1
         if least != Winners.none {
-            for slot in first..<first + PlacementIndex.blockSize where w.scores[slot] == least {
+            for slot in first..<end where w.scores[slot] == least {
                 if best < 0 || precedes(slot, best, w.key.policy) { best = slot }
             }
         }

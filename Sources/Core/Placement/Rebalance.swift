@@ -29,6 +29,8 @@ public struct RebalanceBudget: Hashable, Sendable {
     public var movesPerHostMax: Int
     /// VMs that stay: moved lately (cool-down), or not movable.
     public var frozen: [VMID]
+    /// Hosts that moves are under way from or to, once per move and host; they count against `movesPerHostMax`.
+    public var busyHosts: [HostID]
     /// VMs looked at in one pass, from the lowest id; a bound on the time.
     public var vmsExaminedMax: Int
     /// A move must gain at least this part of an average host, in 65,536ths. Above zero, so that plans end.
@@ -36,8 +38,9 @@ public struct RebalanceBudget: Hashable, Sendable {
 
     public init(
         movesMax: Int = 32, movesPerHostMax: Int = 4, frozen: [VMID] = [], vmsExaminedMax: Int = 1_000_000,
-        gainMin: Int64 = 64
+        gainMin: Int64 = 64, busyHosts: [HostID] = []
     ) {
+        self.busyHosts = busyHosts
         self.movesMax = movesMax
         self.movesPerHostMax = movesPerHostMax
         self.frozen = frozen
@@ -102,8 +105,10 @@ extension PlacementIndex {
         var moves: [Move] = []
         // hash order: looked up only
         var movesOf: [HostID: Int] = [:]
+        for host in budget.busyHosts { movesOf[host, default: 0] += 1 }
         var isComplete = true
-        var moved: [VMID] = []
+        // hash order: looked up only
+        var moved: Set<VMID> = []
         passes: while true {
             // Candidates by what they gain now; each is judged again when its turn comes, as earlier moves change it.
             var candidates: [Move] = []
@@ -143,7 +148,7 @@ extension PlacementIndex {
                 movesOf[move.from.host, default: 0] += 1
                 movesOf[move.to.host, default: 0] += 1
                 moves.append(move)
-                moved.append(move.vm)
+                moved.insert(move.vm)
                 progress = true
             }
             if !progress {

@@ -29,6 +29,11 @@ public struct ReplayResult: Hashable, Sendable {
     public var fullMostMilli = SIMD4<Int64>(repeating: 0)
     public var devicesFullMostMilli: Int64 = 0
     public var moves = 0
+    /// Means over samples from the second half of the trace, taken only with a clock, in millionths of the fleet, for
+    /// the resource that is used the most: what is in use, and what is free on hosts that a VM of the trace, drawn by
+    /// how many of its shape are placed, doesn't fit on.
+    public var densityPPM: Int64 = 0
+    public var fragmentationPPM: Int64 = 0
     /// Of all assignments, in order: the same decisions give the same number.
     public var hash: UInt64 = 0
     /// How long decisions took; zeros without a clock.
@@ -149,6 +154,8 @@ public struct Replay: Sendable {
         var times: [Int64] = []
         var meter = UseMeter(index.totals)
         var untilMix = 64
+        var samples: [(density: Double, fragmentation: Double)] = []
+        let sampleEvery = max(1, rows.count / 100)
         for event in order {
             if event < 0 {
                 let id = VMID(rawValue: UInt64(~event))
@@ -164,8 +171,11 @@ public struct Replay: Sendable {
                 untilMix -= 1
                 if untilMix <= 0 {
                     index.setMix(index.mixOfPlacedVMs())
-                    untilMix = min(arrivalsPerMix, max(64, result.arrivals))
+                    untilMix = min(arrivalsPerMix, max(64, result.arrivals / 8))
                 }
+            }
+            if nanoseconds != nil, 2 * result.arrivals > rows.count, result.arrivals % sampleEvery == 0 {
+                samples.append(index.sample())
             }
             let start = nanoseconds?() ?? 0
             var decision = index.decide(spec, policy: policy)
@@ -195,6 +205,11 @@ public struct Replay: Sendable {
         result.hash = hash.value
         result.times = DecisionTimes(times)
         meter.fill(&result)
+        if !samples.isEmpty {
+            let count = Double(samples.count)
+            result.densityPPM = Int64((samples.reduce(0) { $0 + $1.density } / count * 1e6).rounded())
+            result.fragmentationPPM = Int64((samples.reduce(0) { $0 + $1.fragmentation } / count * 1e6).rounded())
+        }
         return result
     }
 }
@@ -251,4 +266,27 @@ private struct UseMeter {
 
 extension PlacementIndex {
     func vmCountOn(_ id: HostID) -> Int { slotOf[id].map { Int(seats[Int($0)].vmCount) } ?? 0 }
+
+    /// How full the fleet is in its scarcest resource, and how much of that is free and of no use to a VM like those
+    /// that are placed; both as shares of all.
+    mutating func sample() -> (density: Double, fragmentation: Double) {
+        let shapes = mixOfPlacedVMs().parts.map { (shape: CompiledShape($0.shape), weight: Double($0.weight)) }
+        let weights = shapes.reduce(0) { $0 + $1.weight }
+        var free = SIMD4<Double>(repeating: 0)
+        var lost = SIMD4<Double>(repeating: 0)
+        for slot in seats.indices where seats[slot].isUsed {
+            let here = SIMD4<Double>(pointwiseMax(seats[slot].free, SIMD4(repeating: 0)))
+            free += here
+            if weights <= 0 { continue }
+            var misfits = 0.0
+            for part in shapes where score(slot, part.shape, .firstFit) == Winners.none { misfits += part.weight }
+            lost += here * (misfits / weights)
+        }
+        var fullest = (density: 0.0, fragmentation: 0.0)
+        for i in 0..<4 where totals.offered.vector[i] > 0 {
+            let all = Double(totals.offered.vector[i])
+            if 1 - free[i] / all > fullest.density { fullest = (1 - free[i] / all, lost[i] / all) }
+        }
+        return fullest
+    }
 }

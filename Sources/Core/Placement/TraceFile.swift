@@ -17,7 +17,7 @@ public struct TraceError: Error, Hashable, Sendable, CustomStringConvertible {
 public enum TraceColumn: String, CaseIterable, Hashable, Sendable {
     case id, arrival, departure, lifetime, stays, event
     case cpu, cpuMilli = "cpu_milli", memory, memoryMiB = "memory_mib", disk, diskMiB = "disk_mib", network
-    case gpus, gpuMilli = "gpu_milli", gpuModel = "gpu_model", numa, count
+    case gpus, gpuMilli = "gpu_milli", gpuModel = "gpu_model", numa, count, host
 
     /// The header names that mean this column, beside its own.
     public var aliases: [String] {
@@ -40,6 +40,7 @@ public enum TraceColumn: String, CaseIterable, Hashable, Sendable {
         case .gpuModel: ["gpu_spec", "gpu_type", "gpu_models", "model"]
         case .numa: ["numa_nodes"]
         case .count: ["number", "quantity"]
+        case .host: ["server", "node"]
         }
     }
 }
@@ -76,6 +77,8 @@ public struct Trace: Sendable {
     /// Columns of the file that mean nothing here.
     public private(set) var ignored: [String] = []
     public private(set) var words: WordTable
+    /// By row, the number of the server that a VM is on, from 1, where the file has a column host; else empty.
+    public private(set) var hosts: [Int] = []
 
     /// Reads CSV with a header line, separated by commas, semicolons or tabs. Models of GPUs are added to `words`.
     public init(csv: [UInt8], options: TraceOptions = TraceOptions(), words: WordTable = WordTable()) throws(TraceError)
@@ -166,6 +169,12 @@ public struct Trace: Sendable {
             var row = row
             row.spec.id = VMID(rawValue: UInt64(rows.count))
             rows.append(row)
+            if table.has(.host) {
+                guard let host = try table.number(.host), host >= 1, host == host.rounded(), host < 1e9 else {
+                    throw TraceError(line: table.line, "host is the number of a server, from 1")
+                }
+                hosts.append(Int(host))
+            }
         }
     }
 

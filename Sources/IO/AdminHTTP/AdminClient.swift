@@ -192,6 +192,10 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     package func established(_ connection: SecureConnection) {
         guard state == .connecting else { return }
+        // An operator's certificate is good for asking, and not for answering.
+        guard case .node? = connection.peerCertificate?.identity else {
+            return fail("what answers at \(address) shows no node's certificate; name a node's admin port", sent: false)
+        }
         parser = ResponseParser()
         state = .waiting
         setDeadline(settings.answerTimeout)
@@ -246,6 +250,10 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
         guard channel === connection else { return }
         channel = nil
         if state == .waiting || state == .streaming, case .end = parser.finish() { return ended() }
+        if state == .connecting, case .insecure(let failure) = reason {
+            // Nothing gets better by asking again.
+            return fail("\(address) is not who it should be: \(failure.message)", sent: false)
+        }
         if state != .idle { fail("\(reason); ask again, or ask another node", sent: state != .connecting) }
     }
 
@@ -321,8 +329,8 @@ extension AdminClient {
             for place in places {
                 var result: Result<AdminAnswer, AdminClientFailure>?
                 let client = AdminClient(
-                    loop, to: place, host: address.description, serverName: serverName, context: context,
-                    bearerToken: bearerToken, settings: settings
+                    loop, to: place, host: address.description, serverName: serverName ?? address.host,
+                    context: context, bearerToken: bearerToken, settings: settings
                 ) { _, event in
                     switch event {
                     case .answer(let answer), .streamBegan(let answer): result = .success(answer)

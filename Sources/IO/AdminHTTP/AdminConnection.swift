@@ -39,6 +39,8 @@ final class AdminConnection: SecureConnectionDelegate {
     let isSurplus: Bool
     private let server: AdminServer
     private var channel: SecureConnection?
+    /// The client's address.
+    private(set) var from: SocketAddress?
     private var parser: RequestParser
     private var principal = Principal.anonymous
     /// When the certificate that proved it ends; seconds since 1970.
@@ -78,6 +80,7 @@ final class AdminConnection: SecureConnectionDelegate {
         _ loop: EventLoop, _ socket: consuming Socket, _ from: SocketAddress, _ context: TLSContext,
         _ settings: SecureConnectionSettings
     ) throws {
+        self.from = from
         channel = try SecureConnection(loop, socket, from, context: context, settings: settings, delegate: self)
     }
 
@@ -124,6 +127,19 @@ final class AdminConnection: SecureConnectionDelegate {
         guard let first = pending.first, first.isFull else { return }
         pending[0].isFull = false
         server.handler?.streamHasRoom(Ticket(slot: slot, generation: generation, number: first.number))
+    }
+
+    /// A client that says nothing more still gets the answers that are due; a stream has no end to wait for.
+    func inputEnded(_ connection: SecureConnection) -> Bool {
+        isDeaf = true
+        hold(0)
+        if let last = pending.lastIndex(where: { $0.state == .waiting }) {
+            pending[last].closes = true
+            pending[last].frame.closes = true
+        } else {
+            closeWhenSent()
+        }
+        return true
     }
 
     func closed(_ connection: SecureConnection, _ reason: CloseReason) {

@@ -36,7 +36,9 @@ extension Problem {
         case .overloaded: self.init(.overloaded, "the group has as much under way as it takes; ask again in a moment")
         case .tooLarge: self.init(.bodyTooLarge, "the command is larger than a log entry may be; send less at once")
         case .storageStalled:
-            self.init(.storageLow, "the disk of the leader is slow or nearly full; make room, or ask again later")
+            self.init(.storageLow, "the disk of the leader takes too long to write; ask again, or look at that host")
+        case .spaceLow:
+            self.init(.storageLow, "the disk of the node that leads the group is nearly full; free space there, then ask again")
         case .unavailable:
             self.init(.unavailable, "no node of the group answered in time; see that a majority of its voters is up")
         case .malformed:

@@ -140,6 +140,9 @@ package final class AdminServer {
         connection(ticket)?.send(ticket.number, piece) ?? .gone
     }
 
+    /// Where the request came from; empty when nobody waits for it any more.
+    package func clientAddress(_ ticket: Ticket) -> String { connection(ticket)?.from?.host ?? "" }
+
     /// Ends a stream. One that is not `isWhole` breaks off with its connection, so that the client can tell.
     package func endStream(_ ticket: Ticket, isWhole: Bool = true) {
         connection(ticket)?.endStream(ticket.number, isWhole: isWhole)

@@ -251,6 +251,12 @@ package final class TLSStream {
             return TLSFailure(.certificateRefused, "The other side showed no certificate, and this port asks for one.")
         }
         if verified != X509_V_OK {
+            if verified == X509_V_ERR_HOSTNAME_MISMATCH || verified == X509_V_ERR_IP_ADDRESS_MISMATCH {
+                return TLSFailure(
+                    .certificateRefused,
+                    "The other side's certificate is not for the name or address that was asked; use one that the node "
+                        + "advertises, or set what it advertises.")
+            }
             let why = X509_verify_cert_error_string(verified).map { String(cString: $0) } ?? "error \(verified)"
             return TLSFailure(.certificateRefused, "The other side's certificate is refused: \(why).")
         }

@@ -41,6 +41,7 @@ extension NodeEngine {
         if !replicas[i].isLeader {
             return answer(ticket, .refused(.notLeader(hint: replicas[i].leader)))
         }
+        if isSpaceLow && replicas[i].group.kind == .space { return answer(ticket, .refused(.spaceLow)) }
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
             return answer(ticket, .refused(.tooLarge))
         }

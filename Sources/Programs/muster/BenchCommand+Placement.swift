@@ -49,50 +49,82 @@ extension BenchCommand {
                     .init(
                         "muster bench replay pods.csv --server-file nodes.csv --stay",
                         "a fleet of many kinds, with GPUs, that fills up"),
+                    .init(
+                        "muster bench replay vms.csv --server-file hosts.csv --batch",
+                        "all VMs as one batch, placed together"),
                 ]),
+            Command(
+                "bench rebalance", summary: "plan moves for VMs that have their places, and say what they gain",
+                details: """
+                    FILE is a trace as `muster bench replay` reads it, with a column host: the number of the server, from 1,
+                    that the VM is on; times may be missing. Plans follow each other until one finds nothing more to gain.
+                    """,
+                arguments: [Argument("FILE", help: "a CSV file, or - for standard input")],
+                options: fleetOptions + [
+                    Option("policy", .text("NAME"), help: "what is gained: balance, spread or pack (default balance)"),
+                    Option("moves-max", .integer(1...1_000_000), help: "moves of one plan (default 1000000)"),
+                    Option("plans-max", .integer(1...1_000_000), help: "plans in a row (default 100)"),
+                    Option("gain-min", .integer(1...1_000_000_000), help: "65,536ths of a host (default 64)"),
+                    Option(
+                        "moves", .text("FILE"), help: "write the moves there, as CSV: vm (its row, from 1), from, to"),
+                    outputOption,
+                ],
+                examples: [.init("muster bench rebalance vms.csv --server-file hosts.csv", "spread the load evenly")]),
         ])
 
     private static let outputOption = Option(
         "output", .choice(["table", "json"]), letter: "o", help: "how to print (default table)")
 
-    private static let replayOptions: [Option] = [
+    private static let fleetOptions: [Option] = [
         Option(
             "server", .text("cpu=N,mem=N,…"), isRepeated: true,
             help:
                 "a kind of server: cpu cores, mem GiB; may have disk GiB, network Mbit/s, numa nodes, gpus, gpu_model, count"
         ),
         Option("server-file", .text("FILE"), help: "a CSV of servers with the same columns, one kind a line"),
-        Option(
-            "servers", .text("N[,N…]"),
-            help: "numbers of servers to replay on, for one kind without a count (default: the fewest found)"),
-        Option(
-            "servers-max", .integer(1...ServerList.serversMax), help: "where to stop looking (default 4 x the bound)"),
-        Option("policy", .text("NAME[,NAME…]"), help: "\(policyNames.joined(separator: ", ")), or all (default pack)"),
-        Option("fewest", help: "look for the fewest servers (default where one kind has no count; --no-fewest)"),
-        Option(
-            "rebalance-per-arrivals", .integer(1...1_000_000),
-            help: "let VMs be moved, at every time at most once per so many arrivals so far"),
         Option("column", .text("NAME=HEADER"), isRepeated: true, help: "the trace calls column NAME otherwise"),
-        Option("lifetime-min", .text("TIME"), help: "shorter lifetimes count as this, in the trace's unit"),
-        Option("stay", help: "ignore departures: VMs stay"),
         Option(
             "split-above", .text("CORES"), help: "VMs of more cores are split over --split-nodes, others get one node"),
         Option("split-above-memory", .text("GIB"), help: "the same by memory; both together: where either is exceeded"),
         Option("split-nodes", .integer(1...Host.numaNodesMax), help: "NUMA nodes of a VM that is split (default 2)"),
-        Option("mix-per-arrivals", .integer(1...1_000_000_000), help: "how often pack learns what runs (default 1000)"),
-        Option("seed", .integer(0...Int.max), help: "of the order of equal hosts (default 0)"),
-        outputOption,
     ]
+
+    private static let replayOptions: [Option] =
+        fleetOptions + [
+            Option(
+                "servers", .text("N[,N…]"),
+                help: "numbers of servers to replay on, for one kind without a count (default: the fewest found)"),
+            Option(
+                "servers-max", .integer(1...ServerList.serversMax),
+                help: "where to stop looking (default 4 x the bound)"),
+            Option(
+                "policy", .text("NAME[,NAME…]"), help: "\(policyNames.joined(separator: ", ")), or all (default pack)"),
+            Option("fewest", help: "look for the fewest servers (default where one kind has no count; --no-fewest)"),
+            Option(
+                "rebalance-per-arrivals", .integer(1...1_000_000),
+                help: "let VMs be moved, at every time at most once per so many arrivals so far"),
+            Option("lifetime-min", .text("TIME"), help: "shorter lifetimes count as this, in the trace's unit"),
+            Option("stay", help: "ignore departures: VMs stay"),
+            Option("batch", help: "ignore times: all VMs are placed together, the order being the engine's choice"),
+            Option(
+                "mix-per-arrivals", .integer(1...1_000_000_000), help: "how often pack learns what runs (default 1000)"),
+            Option("seed", .integer(0...Int.max), help: "of the order of equal hosts (default 0)"),
+            outputOption,
+        ]
 
     static let policyNames = PlacementPolicy.allCases.map(\.name)
 
-    /// Runs `placement` or `replay`; 0 when it could.
+    /// Runs `placement`, `replay` or `rebalance`; 0 when it could.
     static func placement(_ words: [String]) throws -> Int32 {
         switch placementTable.parse(["bench"] + words) {
         case .help(let text): Console.write(text, to: 1)
         case .refused(let sentence): throw UsageError(sentence)
         case .run(let line):
-            if line.path == "bench replay" { try ReplayBench(line).run() } else { try decisions(line) }
+            switch line.path {
+            case "bench replay": try ReplayBench(line).run()
+            case "bench rebalance": try ReplayBench(line).rebalance()
+            default: try decisions(line)
+            }
         }
         return 0
     }
@@ -189,7 +221,7 @@ private func hyphenated(_ camel: String) -> String {
 }
 
 /// What the help says about files.
-private enum TraceHelp {
+enum TraceHelp {
     static let text = """
         The trace is CSV with a header line; columns may stand in any order, and those that mean nothing here are named
         and ignored. Departures go before arrivals of the same time. Compressed files come through a pipe (zcat).
@@ -205,184 +237,9 @@ private enum TraceHelp {
           gpu_model    models that will do, such as V100|A100; empty: any (also: gpu_spec)
           numa         NUMA nodes that it is split over evenly; 0: anywhere (default, where servers have nodes: as few as can)
           count        that many such VMs (default 1)
+          host         the number of the server it is on (for `muster bench rebalance`)
 
         A trace of events instead has a column event (or type) of arrive|create|0 and depart|delete|1, and a column id;
         rows are then in order of time, and a departure needs only its id.
         """
-}
-
-/// One run of `muster bench replay`.
-private struct ReplayBench {
-    /// The largest file that is read.
-    static let bytesMax = 8 << 30
-
-    let line: Invocation
-    var servers: ServerList
-    let trace: Trace
-    let bound: Int?
-    let policies: [PlacementPolicy]
-    let isJSON: Bool
-
-    init(_ line: Invocation) throws {
-        self.line = line
-        isJSON = line.text("output") == "json"
-        policies = try BenchCommand.policies(line.text("policy") ?? "pack")
-        servers = ServerList()
-        do {
-            for text in line.texts("server") { try servers.add(text) }
-        } catch {
-            throw UsageError("\(error)")
-        }
-        if let path = line.text("server-file") {
-            do {
-                try servers.add(csv: try ReplayBench.read(path))
-            } catch let error as TraceError {
-                throw UsageError("\(path): \(error)")
-            }
-        }
-        if servers.kinds.isEmpty { throw UsageError("say what servers there are, such as --server cpu=64,mem=256") }
-        if servers.count == nil && servers.kinds.count > 1 {
-            throw UsageError("with servers of several kinds each needs a count, such as cpu=64,mem=256,count=100")
-        }
-        let options = try ReplayBench.traceOptions(line, servers)
-        let path = line.argument("FILE") ?? "-"
-        do {
-            trace = try Trace(csv: try ReplayBench.read(path), options: options, words: servers.words)
-        } catch let error as TraceError {
-            throw UsageError("\(path): \(error)")
-        }
-        bound = servers.bound(trace.peak)
-    }
-
-    private static func traceOptions(_ line: Invocation, _ servers: ServerList) throws -> TraceOptions {
-        var options = TraceOptions()
-        for text in line.texts("column") {
-            let pair = text.split(separator: "=", maxSplits: 1)
-            guard pair.count == 2, let column = TraceColumn(rawValue: String(pair[0])) else {
-                throw UsageError(
-                    "--column wants NAME=HEADER with a NAME of "
-                        + TraceColumn.allCases.map(\.rawValue).joined(separator: ", ") + ", not '\(text)'")
-            }
-            options.names[column] = String(pair[1])
-        }
-        func number(_ name: String) throws -> Double? {
-            guard let text = line.text(name) else { return nil }
-            guard let number = Double(text), number.isFinite, number >= 0 else {
-                throw UsageError("--\(name) wants a number, not '\(text)'")
-            }
-            return number
-        }
-        options.lifetimeMin = try number("lifetime-min")
-        options.splitAboveCores = try number("split-above")
-        options.splitAboveGiB = try number("split-above-memory")
-        options.splitNodes = line.integer("split-nodes") ?? 2
-        options.ignoresDepartures = line.has("stay")
-        let nodes = servers.kinds.map(\.host.numaNodes.count).max() ?? 0
-        if nodes > 0 { options.numa = .fewest(max: nodes) }
-        if nodes == 0, options.splitAboveCores != nil || options.splitAboveGiB != nil {
-            throw UsageError(
-                "VMs can be split only over servers with NUMA nodes, such as --server cpu=64,mem=256,numa=2")
-        }
-        return options
-    }
-
-    func run() throws {
-        let peak = trace.peak
-        if !isJSON {
-            var text = "\(trace.rows.count) VMs; at the peak \(peak.vms) VMs, "
-            text += "\(peak.resources.cpuMillis / 1_000_000) cores, \(peak.resources.memoryMiB >> 20) GiB"
-            if peak.deviceMillis > 0 { text += ", \(BenchCommand.tenths(peak.deviceMillis / 100)) GPUs" }
-            print(text + (bound.map { "; volume bound \($0) servers" } ?? ""))
-            if !trace.ignored.isEmpty { print("columns ignored: \(trace.ignored.joined(separator: ", "))") }
-            print(
-                "policy         fewest  over bound  servers   used  rejected  before first  moves  cpu   mem   gpu"
-                    + "   decision mean/p50/p99 us  hash")
-        }
-        for policy in policies {
-            var fewest: Int?
-            if servers.count == nil && (line.text("servers") == nil || line.has("fewest")) {
-                fewest = try self.fewest(policy)
-            }
-            var counts: [Int] = []
-            if let count = servers.count {
-                if line.text("servers") != nil {
-                    throw UsageError("--servers is for one kind of server without a count")
-                }
-                counts = [count]
-            } else if let text = line.text("servers") {
-                counts = try BenchCommand.list(text, "--servers", 1...ServerList.serversMax)
-            } else if let fewest {
-                counts = [fewest]
-            }
-            for count in counts { try report(policy, fewest, count) }
-            if counts.isEmpty {
-                print("\(policy.name): no number of servers takes all VMs; some fit on no server of this kind")
-            }
-        }
-    }
-
-    private func fewest(_ policy: PlacementPolicy) throws -> Int? {
-        let low = bound ?? 1
-        let high = line.integer("servers-max") ?? max(low + 16, 4 * low)
-        return try Replay.fewestHosts(
-            trace.rows, like: servers.kinds[0].host, in: low...max(low, high), policy: policy,
-            arrivalsPerMix: line.integer("mix-per-arrivals") ?? 1000,
-            arrivalsPerMove: line.integer("rebalance-per-arrivals"), seed: UInt64(line.integer("seed") ?? 0))
-    }
-
-    private func report(_ policy: PlacementPolicy, _ fewest: Int?, _ count: Int) throws {
-        var replay = Replay(hosts: servers.hosts(open: count), policy: policy)
-        replay.arrivalsPerMix = line.integer("mix-per-arrivals") ?? 1000
-        replay.arrivalsPerMove = line.integer("rebalance-per-arrivals")
-        replay.seed = UInt64(line.integer("seed") ?? 0)
-        let began = Console.seconds()
-        let r = try replay.run(trace.rows, nanoseconds: BenchCommand.nanoseconds)
-        let seconds = Console.seconds() - began
-        if isJSON {
-            print(
-                "{\"policy\":\"\(policy.name)\",\"bound\":\(bound.map { "\($0)" } ?? "null"),"
-                    + "\"fewest\":\(fewest.map { "\($0)" } ?? "null"),\"servers\":\(count),\"used_most\":\(r.hostsUsedMost),"
-                    + "\"arrivals\":\(r.arrivals),\"rejected\":\(r.rejections),"
-                    + "\"accepted_before_first_rejection\":\(r.acceptedBeforeFirstRejection),\"moves\":\(r.moves),"
-                    + "\"vms_most\":\(r.vmsMost),\"cpu_milli_most\":\(r.fullMostMilli[0]),"
-                    + "\"memory_milli_most\":\(r.fullMostMilli[1]),\"gpu_milli_most\":\(r.devicesFullMostMilli),"
-                    + "\"ns_mean\":\(r.times.mean),\"ns_p50\":\(r.times.median),\"ns_p99\":\(r.times.p99),"
-                    + "\"ns_max\":\(r.times.most),\"milliseconds\":\(Int(seconds * 1000)),\"hash\":\"\(r.hash)\"}")
-            return
-        }
-        func share(_ milli: Int64) -> String { milli == 0 ? "-" : BenchCommand.tenths(milli) }
-        var over = "-"
-        if let bound, let fewest { over = "\(hundredths(Int64(fewest - bound) * 10_000 / Int64(bound))) %" }
-        print(
-            BenchCommand.padRight(policy.name, 14), BenchCommand.pad(fewest.map { "\($0)" } ?? "-", 6),
-            BenchCommand.pad(over, 11), BenchCommand.pad(count, 8), BenchCommand.pad(r.hostsUsedMost, 6),
-            BenchCommand.pad(r.rejections, 9), BenchCommand.pad(r.acceptedBeforeFirstRejection, 13),
-            BenchCommand.pad(r.moves, 6), BenchCommand.pad(share(r.fullMostMilli[0]), 5),
-            BenchCommand.pad(share(r.fullMostMilli[1]), 5), BenchCommand.pad(share(r.devicesFullMostMilli), 5),
-            BenchCommand.pad(
-                "\(BenchCommand.micros(r.times.mean))/\(BenchCommand.micros(r.times.median))"
-                    + "/\(BenchCommand.micros(r.times.p99))", 26), " \(r.hash)")
-    }
-
-    private func hundredths(_ value: Int64) -> String { "\(value / 100).\(value % 100 < 10 ? "0" : "")\(value % 100)" }
-
-    /// A whole file; `-` is standard input.
-    static func read(_ path: String) throws -> [UInt8] {
-        let file = path == "-" ? 0 : open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else {
-            throw UsageError("\(path) can't be opened (\(reason())); name a CSV file, or - for standard input")
-        }
-        defer { if file > 0 { close(file) } }
-        var bytes: [UInt8] = []
-        var part = [UInt8](repeating: 0, count: 1 << 20)
-        while true {
-            let count = unsafe Glibc.read(file, &part, part.count)
-            if count < 0 { throw UsageError("\(path) can't be read (\(reason()))") }
-            if count == 0 { return bytes }
-            bytes += part[..<count]
-            if bytes.count > bytesMax { throw UsageError("\(path) is longer than \(bytesMax >> 30) GiB") }
-        }
-    }
-
-    private static func reason() -> String { unsafe String(cString: strerror(errno)) }
 }

@@ -9,7 +9,7 @@ enum BenchCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         let name = options.word()
-        if name == "placement" || name == "replay" { return try placement(arguments) }
+        if let name, ["placement", "replay", "rebalance"].contains(name) { return try placement(arguments) }
         if name == "admin" {
             try admin(&options)
             return 0
@@ -24,7 +24,8 @@ enum BenchCommand {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate, placement, replay, admin or etcd")
+        default:
+            throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance, admin or etcd")
         }
         return 0
     }

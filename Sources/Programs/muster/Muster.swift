@@ -35,7 +35,8 @@ enum Muster {
             return .usage
         case .run(let invocation):
             switch invocation.path {
-            case "init", "join", "agent": return NodeCommands.run(invocation)
+            case "init", "join", "agent", "backup restore": return NodeCommands.run(invocation)
+            case "backup key", "backup inspect": return BackupFile.run(invocation)
             case let path where FleetClient.knows(path): return FleetClient.run(invocation)
             default: return ClientCommands.run(invocation)
             }

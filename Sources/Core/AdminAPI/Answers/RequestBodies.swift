@@ -17,7 +17,7 @@ package struct SpaceCreation: Shaped {
     package static let shape = Shape(
         "SpaceCreation",
         [
-            Field("name", .string, "1 to 64 letters, digits, dots, dashes and underscores"),
+            Field("name", .string, "1 to 63 letters, digits, dots, dashes and underscores"),
             Field("replicas", .integer, isRequired: false, "how many nodes hold it: 1, 3, 5 or 7"),
             Field("nodes", .strings, isRequired: false, "the nodes that hold it"),
         ])

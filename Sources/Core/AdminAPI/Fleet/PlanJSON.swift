@@ -1,3 +1,4 @@
+internal import ClusterBase
 package import FleetModel
 
 // What people ask about placement, and what they are told.
@@ -26,6 +27,20 @@ package struct HostVerdict: Shaped {
         self.softRules = softRules
         self.score = score
         self.numaNodes = numaNodes
+    }
+
+    init(_ candidate: CellExplanation.Candidate) {
+        self.init(
+            host: candidate.name, excludedBy: candidate.excludedBy,
+            shortages: candidate.shortages.map { shortage in
+                switch shortage.resource {
+                case .cpu: "\(shortage.amount)m CPU"
+                case .memory: "\(shortage.amount) MiB of memory"
+                case .disk: "\(shortage.amount) MiB of disk"
+                case .network: "\(shortage.amount) Mbit/s"
+                }
+            }, free: candidate.free, softRules: candidate.score?.softRules, score: candidate.score?.policy,
+            numaNodes: (candidate.assignment?.numaNodes ?? []).map { Int64($0) })
     }
 
     package static let shape = Shape(
@@ -81,11 +96,13 @@ package struct RuleCount: Shaped {
 /// Why a VM is where it is, or why it waits.
 package struct ExplainInfo: Shaped {
     package var vm: String
-    package var phase: String
-    /// Empty while it waits.
+    /// placed, waiting, nominated or idle.
+    package var standing: String
+    /// Where it is, or where room is being made; empty for none.
     package var host: String
-    /// What the cell says of it: why it waits.
-    package var message: String
+    /// How many wait before it.
+    package var before: Int64
+    package var index: UInt64
     package var hosts: Int64
     package var candidates: Int64
     package var excluded: [RuleCount]
@@ -102,14 +119,15 @@ package struct ExplainInfo: Shaped {
     package var invalid: String
 
     package init(
-        vm: String, phase: String, host: String, message: String, hosts: Int64, candidates: Int64,
+        vm: String, standing: String, host: String, before: Int64, index: UInt64, hosts: Int64, candidates: Int64,
         excluded: [RuleCount], best: [HostVerdict], asked: [HostVerdict], policy: String, tieBreak: String, tied: Int64,
         nearest: String, invalid: String
     ) {
         self.vm = vm
-        self.phase = phase
+        self.standing = standing
         self.host = host
-        self.message = message
+        self.before = before
+        self.index = index
         self.hosts = hosts
         self.candidates = candidates
         self.excluded = excluded
@@ -122,12 +140,36 @@ package struct ExplainInfo: Shaped {
         self.invalid = invalid
     }
 
+    package init(_ found: CellExplanation, hostName: (HostID) -> String) {
+        var before = 0
+        var host = ""
+        let standing: String
+        switch found.standing {
+        case .placed(let place): (standing, host) = ("placed", hostName(place))
+        case .waiting(let count): (standing, before) = ("waiting", count)
+        case .nominated(let place): (standing, host) = ("nominated", hostName(place))
+        case .idle: standing = "idle"
+        }
+        self.init(
+            vm: found.name, standing: standing, host: host, before: Int64(before), index: found.through.rawValue,
+            hosts: Int64(found.hosts), candidates: Int64(found.candidates),
+            excluded: found.rules.map { RuleCount(rule: $0.rule, hosts: Int64($0.hosts)) },
+            best: found.best.map { HostVerdict($0) }, asked: found.asked.map { HostVerdict($0) },
+            policy: found.policy.rawValue, tieBreak: found.tieBreak, tied: Int64(found.tied),
+            nearest: found.nearest ?? "", invalid: found.invalid ?? "")
+    }
+
     package static let shape = Shape(
         "Explanation",
         [
-            Field("vm", .string, "its name"), Field("phase", .string, "what it does"),
-            Field("host", .string, "where it is; empty while it waits"),
-            Field("message", .string, "what the cell says of it"), Field("hosts", .integer, "hosts of the cell"),
+            Field("vm", .string, "its name"),
+            Field(
+                "standing", .choice(["placed", "waiting", "nominated", "idle"]),
+                "nominated: room is being made for it; idle: it is not meant to have a place now"),
+            Field("host", .string, "where it is, or where room is being made; empty for none"),
+            Field("before", .integer, "how many wait before it"),
+            Field("index", .integer, "of the state that this is true of"),
+            Field("hosts", .integer, "hosts of the cell"),
             Field("candidates", .integer, "hosts that no rule excludes"),
             Field("excluded", .objects(RuleCount.shape), "the others, by the first rule that excludes them"),
             Field("best", .objects(HostVerdict.shape), "the best candidates, best first"),
@@ -140,8 +182,9 @@ package struct ExplainInfo: Shaped {
         ])
     package var members: [JSONMember] {
         [
-            JSONMember("vm", vm), JSONMember("phase", phase), JSONMember("host", host), JSONMember("message", message),
-            JSONMember("hosts", hosts), JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
+            JSONMember("vm", vm), JSONMember("standing", standing), JSONMember("host", host),
+            JSONMember("before", before), JSONMember("index", index), JSONMember("hosts", hosts),
+            JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
             JSONMember("best", objects: best), JSONMember("asked", objects: asked), JSONMember("policy", policy),
             JSONMember("tieBreak", tieBreak), JSONMember("tied", tied), JSONMember("nearest", nearest),
             JSONMember("invalid", invalid),
@@ -149,8 +192,9 @@ package struct ExplainInfo: Shaped {
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
-            vm: object.text("vm"), phase: object.text("phase"), host: object.text("host"),
-            message: object.text("message"), hosts: object.integer("hosts"), candidates: object.integer("candidates"),
+            vm: object.text("vm"), standing: object.text("standing"), host: object.text("host"),
+            before: object.integer("before"), index: object.unsigned("index"), hosts: object.integer("hosts"),
+            candidates: object.integer("candidates"),
             excluded: try object.objects("excluded"), best: try object.objects("best"),
             asked: try object.objects("asked"), policy: object.text("policy"), tieBreak: object.text("tieBreak"),
             tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
@@ -163,6 +207,8 @@ package enum PlanWish: Shaped {
     /// The host by name.
     case drain(String)
     case rebalance
+    /// These hosts, by name, were lost at once.
+    case loss([String])
 
     package static let itemsMax = 1_000
 
@@ -173,19 +219,22 @@ package enum PlanWish: Shaped {
                 "create", .objects(VMCreation.shape), isRequired: false, "these VMs were made; at most \(itemsMax)"),
             Field("drain", .name, isRequired: false, "this host were drained"),
             Field("rebalance", .object(Shape("RebalanceWish", [])), isRequired: false, "the cell were rebalanced now"),
+            Field("loss", .names, isRequired: false, "these hosts were lost at once; at most \(itemsMax)"),
         ])
     package var members: [JSONMember] {
         switch self {
         case .create(let items): [JSONMember("create", objects: items)]
         case .drain(let host): [JSONMember("drain", host)]
         case .rebalance: [JSONMember("rebalance", .object([]))]
+        case .loss(let hosts): [JSONMember("loss", hosts)]
         }
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        let given = ["create", "drain", "rebalance"].filter { object.has($0) }
+        let given = ["create", "drain", "rebalance", "loss"].filter { object.has($0) }
         guard given.count == 1 else {
             throw Problem(
-                .malformed, "a plan is about one of \"create\", \"drain\" and \"rebalance\"; send exactly one")
+                .malformed, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one"
+            )
         }
         switch given[0] {
         case "create":
@@ -195,6 +244,12 @@ package enum PlanWish: Shaped {
             }
             self = .create(items)
         case "drain": self = .drain(object.text("drain"))
+        case "loss":
+            let hosts = object.strings("loss")
+            if hosts.isEmpty || hosts.count > PlanWish.itemsMax {
+                throw object.wrong("loss", "names \(hosts.count) hosts; send 1 to \(PlanWish.itemsMax)")
+            }
+            self = .loss(hosts)
         default:
             let members = object.json["rebalance"]?.members ?? []
             if !members.isEmpty { throw object.wrong("rebalance", "holds members; send {}") }
@@ -205,90 +260,143 @@ package enum PlanWish: Shaped {
 
 /// One step of a plan.
 package struct PlanStep: Shaped {
-    /// place, move, stop, wait.
     package var action: String
     package var vm: String
+    package var tenant: String
     package var from: String
     package var to: String
     /// What it costs and gains, where that is counted; else 0.
     package var cost: Int64
     package var gain: Int64
-    package var reason: String
     package init(
-        action: String, vm: String, from: String = "", to: String = "", cost: Int64 = 0, gain: Int64 = 0,
-        reason: String = ""
+        action: String, vm: String, tenant: String, from: String = "", to: String = "", cost: Int64 = 0, gain: Int64 = 0
     ) {
         self.action = action
         self.vm = vm
+        self.tenant = tenant
         self.from = from
         self.to = to
         self.cost = cost
         self.gain = gain
-        self.reason = reason
     }
     package static let shape = Shape(
         "PlanStep",
         [
-            Field("action", .string, "place, move, stop or wait"), Field("vm", .string, "the VM's name"),
+            Field(
+                "action", .choice(CellPlan.Step.Kind.allCases.map(\.rawValue)),
+                "place what has no place, migrate while it runs, restart elsewhere, or preempt: stop to make room"),
+            Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
             Field("from", .string, "the host that it leaves; empty for none"),
             Field("to", .string, "the host that it goes to; empty for none"),
-            Field("cost", .integer, "memory to copy in MiB, and something for the move itself; 0 where not counted"),
+            Field("cost", .integer, "memory to copy in MiB; 0 where not counted"),
             Field("gain", .integer, "how much better the cell's score gets; 0 where not counted"),
-            Field("reason", .string, "why; empty where it is plain"),
         ])
     package var members: [JSONMember] {
         [
-            JSONMember("action", action), JSONMember("vm", vm), JSONMember("from", from), JSONMember("to", to),
-            JSONMember("cost", cost), JSONMember("gain", gain), JSONMember("reason", reason),
+            JSONMember("action", action), JSONMember("vm", vm), JSONMember("tenant", tenant), JSONMember("from", from),
+            JSONMember("to", to), JSONMember("cost", cost), JSONMember("gain", gain),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
-            action: object.text("action"), vm: object.text("vm"), from: object.text("from"), to: object.text("to"),
-            cost: object.integer("cost"), gain: object.integer("gain"), reason: object.text("reason"))
+            action: object.text("action"), vm: object.text("vm"), tenant: object.text("tenant"),
+            from: object.text("from"), to: object.text("to"), cost: object.integer("cost"),
+            gain: object.integer("gain"))
+    }
+}
+
+/// A VM for which a plan has no way.
+package struct PlanLeft: Shaped {
+    package var vm: String
+    package var tenant: String
+    package var cause: String
+    package var text: String
+    package init(vm: String, tenant: String, cause: String, text: String) {
+        self.vm = vm
+        self.tenant = tenant
+        self.cause = cause
+        self.text = text
+    }
+    package static let shape = Shape(
+        "PlanLeft",
+        [
+            Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
+            Field("cause", .choice(CellPlan.Left.Cause.allCases.map(\.rawValue)), "why"),
+            Field("text", .string, "the same in words, with what would help"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("vm", vm), JSONMember("tenant", tenant), JSONMember("cause", cause), JSONMember("text", text),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            vm: object.text("vm"), tenant: object.text("tenant"), cause: object.text("cause"),
+            text: object.text("text"))
     }
 }
 
 /// What would be done, planned on the state at one index.
 package struct PlanInfo: Shaped {
-    /// Send it along to have the plan carried out only if nothing changed since.
+    /// Of the state that it rests on.
     package var index: UInt64
+    /// Equal for plans that do the same.
+    package var digest: String
     package var steps: [PlanStep]
+    package var left: [PlanLeft]
     package var scoreBefore: Int64
     package var scoreAfter: Int64
-    /// False when a budget ended the search before it found nothing more.
+    /// False when a bound ended the search before it found nothing more.
     package var isComplete: Bool
     package init(
-        index: UInt64, steps: [PlanStep], scoreBefore: Int64 = 0, scoreAfter: Int64 = 0, isComplete: Bool = true
+        index: UInt64, digest: String, steps: [PlanStep], left: [PlanLeft] = [], scoreBefore: Int64 = 0,
+        scoreAfter: Int64 = 0, isComplete: Bool = true
     ) {
         self.index = index
+        self.digest = digest
         self.steps = steps
+        self.left = left
         self.scoreBefore = scoreBefore
         self.scoreAfter = scoreAfter
         self.isComplete = isComplete
     }
+
+    package init(_ plan: CellPlan) {
+        self.init(
+            index: plan.through.rawValue, digest: String(plan.digest, radix: 16),
+            steps: plan.steps.map { step in
+                PlanStep(
+                    action: step.kind.rawValue, vm: step.name, tenant: step.tenant, from: step.fromName,
+                    to: step.toName, cost: step.cost, gain: step.gain)
+            },
+            left: plan.left.map {
+                PlanLeft(vm: $0.name, tenant: $0.tenant, cause: $0.cause.rawValue, text: $0.text)
+            }, scoreBefore: plan.scoreBefore ?? 0, scoreAfter: plan.scoreAfter ?? 0, isComplete: plan.isComplete)
+    }
+
     package static let shape = Shape(
         "Plan",
         [
-            Field(
-                "index", .integer,
-                "of the state that it rests on; carried out with if-index, it is refused once that changed"),
+            Field("index", .integer, "of the state that it rests on"),
+            Field("digest", .string, "equal for plans that do the same; sent back, only that plan is carried out"),
             Field("steps", .objects(PlanStep.shape), "in their order"),
+            Field("left", .objects(PlanLeft.shape), "VMs for which there is no way"),
             Field("scoreBefore", .integer, "of the cell; higher is better, 0 where not counted"),
             Field("scoreAfter", .integer, "of the cell when all is done"),
-            Field("isComplete", .boolean, "a budget did not end the search"),
+            Field("isComplete", .boolean, "no bound ended the search"),
         ])
     package var members: [JSONMember] {
         [
-            JSONMember("index", index), JSONMember("steps", objects: steps), JSONMember("scoreBefore", scoreBefore),
+            JSONMember("index", index), JSONMember("digest", digest), JSONMember("steps", objects: steps),
+            JSONMember("left", objects: left), JSONMember("scoreBefore", scoreBefore),
             JSONMember("scoreAfter", scoreAfter), JSONMember("isComplete", isComplete),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
-            index: object.unsigned("index"), steps: try object.objects("steps"),
-            scoreBefore: object.integer("scoreBefore"), scoreAfter: object.integer("scoreAfter"),
-            isComplete: object.bool("isComplete"))
+            index: object.unsigned("index"), digest: object.text("digest"), steps: try object.objects("steps"),
+            left: try object.objects("left"), scoreBefore: object.integer("scoreBefore"),
+            scoreAfter: object.integer("scoreAfter"), isComplete: object.bool("isComplete"))
     }
 }
 
@@ -310,19 +418,18 @@ package struct MigrationWish: Shaped {
 /// `POST /v1/rebalance`: carries out a plan now, whatever the setting says.
 package struct RebalanceStart: Shaped {
     /// The plan's; nil takes whatever is planned then.
-    package var index: UInt64?
-    package init(index: UInt64? = nil) { self.index = index }
+    package var digest: String?
+    package init(digest: String? = nil) { self.digest = digest }
     package static let shape = Shape(
         "RebalanceStart",
-        [Field("index", .range(1, .max), isRequired: false, "of the plan: refused when the state changed since")])
+        [Field("digest", .string, isRequired: false, "of the plan that was shown: refused where it is another one now")]
+    )
     package var members: [JSONMember] {
         var members: [JSONMember] = []
-        members.add("index", index.map { Int64(clamping: $0) })
+        members.add("digest", digest)
         return members
     }
-    package init(_ object: ShapedObject) throws(Problem) {
-        index = object.optionalInteger("index").map { UInt64($0) }
-    }
+    package init(_ object: ShapedObject) throws(Problem) { digest = object.optionalText("digest") }
 }
 
 /// `GET` and `PUT /v1/cell/settings`. A change has only what changes.

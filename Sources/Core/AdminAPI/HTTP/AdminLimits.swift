@@ -23,8 +23,8 @@ package struct AdminLimits: Hashable, Sendable {
     package var jsonValuesMax = 4_096
     /// A stale read may ask for no more.
     package var staleMax = Nanoseconds.seconds(3_600)
-    /// The names of spaces, nodes and tokens.
-    package static let nameBytesMax = 64
+    /// The names of spaces, nodes, tokens and what is in a cell.
+    package static let nameBytesMax = 63
 
     /// Connections at once; one more is told 503 and closed.
     package var connectionsMax = 4_096

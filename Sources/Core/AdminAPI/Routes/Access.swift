@@ -214,7 +214,7 @@ package enum ObjectName {
     /// The same as a regular expression of JSON Schema.
     static let pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,\(AdminLimits.nameBytesMax - 1)}$"
 
-    /// 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
+    /// 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
     package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
         let copy = Array(bytes.prefix(AdminLimits.nameBytesMax + 1))
         return isValid(copy.span, 0, copy.count)

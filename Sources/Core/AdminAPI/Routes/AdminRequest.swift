@@ -149,6 +149,9 @@ package struct AdminCall: Hashable, Sendable {
 }
 
 extension Revision {
+    /// `index.slot`, or an index for its entry's end.
+    package init?(_ text: String) { self.init(text: Array(text.utf8)[...], indexMeansEnd: true) }
+
     /// `index.slot`, as answers write it. With `indexMeansEnd` an index alone is its entry's end.
     init?(text: ArraySlice<UInt8>, indexMeansEnd: Bool = false) {
         let bytes = Array(text)

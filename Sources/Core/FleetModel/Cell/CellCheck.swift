@@ -11,7 +11,8 @@ enum CellCheck {
         let bytes = name.utf8
         guard let first = bytes.first, bytes.count <= CellLimits.nameBytesMax else { return false }
         func isPlain(_ byte: UInt8) -> Bool {
-            (byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z")) || (byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9"))
+            (byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z"))
+                || (byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9"))
         }
         var last = first
         for byte in bytes {
@@ -134,7 +135,8 @@ enum CellCheck {
         for wish in wishes {
             if !(1...Host.devicesMax).contains(wish.count) || !(1...Device.wholeMillis).contains(wish.millis) {
                 return refuse(
-                    "devices", "a wish is for 1 to \(Host.devicesMax) devices of 1 to \(Device.wholeMillis) thousandths")
+                    "devices", "a wish is for 1 to \(Host.devicesMax) devices of 1 to \(Device.wholeMillis) thousandths"
+                )
             }
             if let refusal = counted("devices", wish.kinds.count, CellLimits.listMax) ?? words("devices", wish.kinds) {
                 return refusal
@@ -196,7 +198,8 @@ enum CellCheck {
         }
         if let refusal = counted("annotations", spec.annotations.count, CellLimits.listMax) { return refusal }
         for note in spec.annotations where !isWord(note.key) || note.value.utf8.count > CellLimits.annotationBytesMax {
-            return refuse("annotations", "a value has at most \(CellLimits.annotationBytesMax) bytes; a key: \(textRule)")
+            return refuse(
+                "annotations", "a value has at most \(CellLimits.annotationBytesMax) bytes; a key: \(textRule)")
         }
         return nil
     }

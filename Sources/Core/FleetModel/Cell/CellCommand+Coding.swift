@@ -92,7 +92,8 @@ extension CellCommand.Operation {
         case .retryVM(let wire): self = .retryVM(VMID(wire.vm), epoch: wire.epoch)
         case .giveUpVM(let wire): self = .giveUpVM(VMID(wire.vm), epoch: wire.epoch)
         case .beginMigration(let wire):
-            guard let target = wire.to.flatMap(Assignment.init), let cause = Migration.Cause(rawValue: wire.cause.rawValue)
+            guard let target = wire.to.flatMap(Assignment.init),
+                let cause = Migration.Cause(rawValue: wire.cause.rawValue)
             else { return nil }
             self = .beginMigration(VMID(wire.vm), from: wire.from, to: target, cause: cause)
         case .commitMigration(let wire): self = .commitMigration(VMID(wire.vm), target: wire.epoch)

@@ -319,7 +319,8 @@ extension Assignment: CellMapped {
         var devices: [DeviceUse] = []
         for use in wire.devices {
             if use.device > 255 { return nil }
-            devices.append(DeviceUse(device: UInt8(truncatingIfNeeded: use.device), millis: Int32(clamping: use.millis)))
+            devices.append(
+                DeviceUse(device: UInt8(truncatingIfNeeded: use.device), millis: Int32(clamping: use.millis)))
         }
         self.init(host: HostID(wire.host), numaNodes: nodes, devices: devices)
     }

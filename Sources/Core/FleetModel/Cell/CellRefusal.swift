@@ -58,7 +58,8 @@ extension CellRefusal: CustomStringConvertible {
         case .invalid(let field, let text): "\(field): \(text)"
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"
-        case .anotherItem: "another item of this all-or-nothing command was refused; correct that one, or send them singly"
+        case .anotherItem:
+            "another item of this all-or-nothing command was refused; correct that one, or send them singly"
         case .unknownHost(let host): "there is no host \(host) in this cell; see `muster host list`"
         case .hostRemoved(let host):
             "host \(host) was removed from this cell; remove its node, and join the machine as a new one"
@@ -69,7 +70,8 @@ extension CellRefusal: CustomStringConvertible {
         case .groupInUse(let name): "VMs are members of group \(name); take them out of it or delete them first"
         case .generationChanged(let generation):
             "it was changed meanwhile, and has generation \(generation); read it again and decide anew"
-        case .incarnationOutdated(let host): "a newer agent of host \(host) has registered; this one's word doesn't count"
+        case .incarnationOutdated(let host):
+            "a newer agent of host \(host) has registered; this one's word doesn't count"
         case .hostInUse(let host): "host \(host) has VMs; drain it first with `muster host drain`"
         case .hostIsUp(let host):
             "host \(host) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
@@ -187,7 +189,8 @@ extension CellRefusal {
         case 20: self = .hostRemoved(HostID(number))
         case 30:
             self = .quotaExceeded(
-                tenant: stored.text, resource: stored.detail, limit: stored.limit, used: stored.used, asked: stored.asked)
+                tenant: stored.text, resource: stored.detail, limit: stored.limit, used: stored.used,
+                asked: stored.asked)
         case 31: self = .doesNotFit(HostID(number), stored.text)
         case 32:
             guard let state = HostState(rawValue: UInt8(clamping: stored.limit)) else { return nil }

@@ -6,7 +6,8 @@ internal import Schema
 
 extension CellStep {
     /// Adds an event about a VM, and names it in the VM's row, which the caller writes.
-    mutating func note(_ kind: String, _ vm: inout CellVM, host: HostID? = nil, _ text: String = "") throws(StoreError) {
+    mutating func note(_ kind: String, _ vm: inout CellVM, host: HostID? = nil, _ text: String = "") throws(StoreError)
+    {
         if vm.events.last != index {
             if vm.events.count >= CellLimits.eventsPerVMMax { vm.events.removeFirst() }
             vm.events.append(index)
@@ -16,7 +17,8 @@ extension CellStep {
         events.append(
             WireCellEvent(
                 revision: revision.rawValue, time: time.rawValue, kind: kind, tenant: vm.tenant, vm: vm.name,
-                host: hostName, by: by, text: text, isAudit: isAudit, vmID: vm.id.rawValue, hostID: host?.rawValue ?? 0))
+                host: hostName, by: by, text: text, isAudit: isAudit, vmID: vm.id.rawValue, hostID: host?.rawValue ?? 0)
+        )
     }
 
     mutating func note(_ kind: String, _ host: CellHost, _ text: String = "") {

@@ -15,7 +15,9 @@ extension CellStep {
         if known?.health == .removed { return .refused(.hostRemoved(id)) }
         if let known, incarnation < known.incarnation { return .refused(.incarnationOutdated(id)) }
         if known?.about.name != about.name {
-            if try access.value(for: CellKey.hostName(about.name)) != nil { return .refused(.hostNameTaken(about.name)) }
+            if try access.value(for: CellKey.hostName(about.name)) != nil {
+                return .refused(.hostNameTaken(about.name))
+            }
             if let known { access.delete(CellKey.hostName(known.about.name)) }
             access.put(CellKey.hostName(about.name), id.rawValue.bigEndianBytes)
         }
@@ -169,7 +171,9 @@ extension CellStep {
     /// Says what an outside change of a host made of what is there: it stays, and nothing new is let in.
     private mutating func noteExcess(_ id: HostID) throws(StoreError) {
         guard let host = try host(id) else { return }
-        if let excess = host.excess { note("host.exceeded", host, "\(excess); what runs stays, nothing more is let in") }
+        if let excess = host.excess {
+            note("host.exceeded", host, "\(excess); what runs stays, nothing more is let in")
+        }
         var told = 0
         for vm in try vms(on: id) {
             guard told < CellLimits.misplacedMax, let old = try self.vm(vm) else { break }
@@ -245,7 +249,8 @@ extension CellStep {
         }
         vm.held = nil
         if vm.phase == .stopped { return }
-        vm.message = vm.boundTo == nil ? "its host is down, and it is never restarted" : "its host, with its local disk, is down"
+        vm.message =
+            vm.boundTo == nil ? "its host is down, and it is never restarted" : "its host, with its local disk, is down"
         enter(.unknown, &vm)
         try note("vm.unknown", &vm, host: host, vm.message)
     }

@@ -82,7 +82,9 @@ extension CellStep {
     private static func lackOfDevices(
         _ spec: VMDescription, _ target: Assignment, _ host: CellHost
     ) -> String? {
-        if spec.devices.isEmpty { return target.devices.isEmpty ? nil : "devices were chosen, and the VM asks for none" }
+        if spec.devices.isEmpty {
+            return target.devices.isEmpty ? nil : "devices were chosen, and the VM asks for none"
+        }
         let wanted = spec.devices.reduce(0) { $0 + $1.count }
         if target.devices.count != wanted { return "the VM asks for \(wanted) devices" }
         var used = host.devicesUsed
@@ -206,7 +208,9 @@ struct DeviceMatch {
         fits = wishes.map { wish in
             target.devices.map { use in
                 let device = host.about.devices[Int(use.device)]
-                if use.millis != wish.millis || !(wish.kinds.isEmpty || wish.kinds.contains(device.kind)) { return false }
+                if use.millis != wish.millis || !(wish.kinds.isEmpty || wish.kinds.contains(device.kind)) {
+                    return false
+                }
                 return !near || device.numaNode.map { target.numaNodes.contains($0) } ?? false
             }
         }

@@ -50,7 +50,8 @@ extension CellStep {
             if place.isReleasing { return .success(old.id) }
             if old.boundTo != nil { return .failure(.boundToHost(item.vm)) }
             if !CellCheck.isText(item.reason) {
-                return .failure(.invalid(field: "reason", "at most \(CellLimits.textBytesMax) bytes, no control characters"))
+                return .failure(
+                    .invalid(field: "reason", "at most \(CellLimits.textBytesMax) bytes, no control characters"))
             }
             var vm = old
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
@@ -108,7 +109,9 @@ extension CellStep {
         guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
         if old.isDeleting { return .refused(.isDeleting(id)) }
         if old.migration != nil { return .refused(.migrationUnderWay(id)) }
-        guard let place = old.place, place.epoch == from, !place.isReleasing else { return .refused(.epochOutdated(id)) }
+        guard let place = old.place, place.epoch == from, !place.isReleasing else {
+            return .refused(.epochOutdated(id))
+        }
         if old.phase != .running && old.phase != .paused { return .refused(.notRunning(id)) }
         if old.spec.isBoundToHost { return .refused(.boundToHost(id)) }
         if place.assignment.host == target.host {

@@ -92,7 +92,8 @@ extension CellStep {
             spec.numa != before.numa || spec.devices != before.devices
             || spec.devicesOnSameNodes != before.devicesOnSameNodes || spec.disks != before.disks
         if changesInside && !isStill {
-            return .invalid(field: "spec", "NUMA nodes, devices and disks change only while the VM is stopped; stop it first")
+            return .invalid(
+                field: "spec", "NUMA nodes, devices and disks change only while the VM is stopped; stop it first")
         }
         if spec.isBoundToHost && vm.boundTo == nil { vm.boundTo = vm.place?.assignment.host }
         if !spec.isBoundToHost { vm.boundTo = nil }

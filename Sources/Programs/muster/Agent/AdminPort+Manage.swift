@@ -49,9 +49,19 @@ extension AdminPort {
         case .upgrade: refresh(ticket) { [self] in AdminResponse(Listing(agent.gates)) }
         case .finalizeUpgrade: change(.finalizeLevel(Agent.level), asker, "feature level \(Agent.level) is open")
         case .recover(let wanted): recover(wanted, asker)
-        case .backupPlan, .copyGroup, .backupSchedules, .setBackupSchedule, .removeBackupSchedule:
-            answer(ticket, AdminResponse(Problem(.notImplemented, "this version makes no backups yet")))
-        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
+        case .backupPlan: refresh(ticket) { [self] in AdminResponse(backupPlan) }
+        case .copyGroup(let group): copy(GroupID(group), principal, ticket)
+        case .backupSchedules: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.backups.map(agent.info))) }
+        case .setBackupSchedule(let name, let wanted):
+            change(
+                .setBackup(
+                    FleetModel.BackupSchedule(
+                        name: name, interval: min(UInt64(clamping: wanted.everySeconds), 1 << 40) * 1_000,
+                        keep: UInt32(clamping: wanted.keep), destination: wanted.directory, keyName: wanted.keyFile)),
+                asker, "backups are made by the schedule \(name)")
+        case .removeBackupSchedule(let name):
+            change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
+        case .fleet(let request): fleet(request, call.idempotencyKey, principal, ticket)
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
@@ -71,7 +81,7 @@ extension AdminPort {
         return bytes
     }
 
-    private func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
+    func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
         answer(ticket, AdminResponse(Problem(kind, detail)))
     }
 
@@ -175,7 +185,7 @@ extension AdminPort {
             }
             items += agent.view.operators.filter { $0.kind == .bearer }.map { known in
                 TokenInfo(
-                    id: known.name, kind: "api", role: "\(known.role)", usesLeft: -1,
+                    id: known.name, kind: "api", role: AdminPort.role(of: known).text, usesLeft: -1,
                     expires: known.expiresAt.map { Int64($0.rawValue / 1_000) } ?? 0, note: "")
             }
             answer(ticket, AdminResponse(Listing(items)))
@@ -209,18 +219,13 @@ extension AdminPort {
 
     private func createBearer(_ wanted: TokenCreation, _ secret: [UInt8], _ seconds: UInt64?, _ asker: Asker) {
         let text = "mst_" + secret.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        let role: Operator.Role
-        switch wanted.role {
-        case .admin: role = .administrator
-        case .operator: role = .writer
-        case .viewer: role = .reader
-        default:
-            return fail(asker.ticket, .malformed, "an API token's role is admin, operator or viewer; name one of them")
+        guard let (role, scope) = wanted.role.flatMap(AdminPort.kept) else {
+            return fail(asker.ticket, .malformed, "an API token needs a role; name one")
         }
         let hash = Crypto.sha256(Array(text.utf8))
         let name = "token-" + Fingerprints.short(hash)
         let expires = seconds.map { agent.wallTime.advanced(by: $0 * 1_000) }
-        let made = Operator(name: name, role: role, kind: .bearer, credential: hash, expiresAt: expires)
+        let made = Operator(name: name, role: role, scope: scope, kind: .bearer, credential: hash, expiresAt: expires)
         agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
             if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
             let ends = expires.map { Int64($0.rawValue / 1_000) } ?? 0

@@ -69,7 +69,7 @@ extension Agent {
         let groups = groupInfos
         var alarms: [String] = groups.filter(\.leader.isEmpty).map { "group \($0.group) \($0.name) has no leader here" }
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
-        alarms += directory.findings
+        alarms += directory.findings + backupAlarms
         return ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms)

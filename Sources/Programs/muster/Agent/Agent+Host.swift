@@ -5,9 +5,11 @@ import FleetModel
 import Glibc
 import Hypervisor
 import NodePorts
+import NodeRuntime
 import RaftCore
 import Reactor
 import Simulator
+import StoreLayout
 
 /// This node as a host of its cell: its driver, and the keeper that leads it.
 final class AgentHost {

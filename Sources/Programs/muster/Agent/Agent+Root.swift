@@ -111,6 +111,7 @@ extension Agent {
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
+        tendBackups()
         handOverAuthority()
     }
 

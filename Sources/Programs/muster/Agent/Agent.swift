@@ -2,6 +2,7 @@ import AdminAPI
 import AgentConfig
 import ClusterBase
 import Compression
+import Controllers
 import FleetModel
 import Glibc
 import NodePorts
@@ -68,6 +69,9 @@ final class Agent: TurnOwner {
     var isFounding = false
     var renewAt: Instant
     var isRenewing = false
+
+    var backupRun: BackupRun?
+    var isNotingBackup = false
 
     // Requests under way.
     var ticketLast: UInt64 = 0
@@ -236,6 +240,7 @@ final class Agent: TurnOwner {
             ])
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
+        endBackups()
         admin.close()
         network.close()
         watch?.stop()
@@ -264,7 +269,9 @@ final class Agent: TurnOwner {
     private func checkDrained() {
         guard let drainUntil else { return }
         let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
-        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded) || loop.now >= drainUntil { stop(.asked) }
+        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded) || loop.now >= drainUntil {
+            stop(.asked)
+        }
     }
 
     var isShuttingDown: Bool { drainUntil != nil }
@@ -338,6 +345,7 @@ final class Agent: TurnOwner {
         case .storageFailed(let reason): engine.handle(.storageFailed(reason), now: loop.now)
         case .space(let isLow, let text):
             isSpaceLow = isLow
+            engine.handle(.spaceLow(isLow), now: loop.now)
             if isLow {
                 log.warning(
                     "the disk is nearly full: clients' writes are refused until there is space", ["space": text])

@@ -51,6 +51,10 @@ struct ClientCommands {
         }
         let folder = invocation.text("identity") ?? entry?.folder ?? data + "/operator"
         let files = NodeFiles(path: folder)
+        if let own = ClientCommands.nodeData(invocation) {
+            (context, addresses) = try ClientCommands.asNode(own, invocation)
+            return
+        }
         guard files.has("ca.pem") else {
             throw AgentFailure(
                 "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY."
@@ -78,11 +82,16 @@ struct ClientCommands {
         addresses = try texts.map { try Address(parsing: $0, defaultPort: 7470) }
     }
 
-    private var settings: AdminClientSettings {
+    var settings: AdminClientSettings {
         var settings = AdminClientSettings()
         settings.connectTimeout = .seconds(3)
         settings.answerTimeout = invocation.duration("timeout") ?? .seconds(10)
         return settings
+    }
+
+    private var firstInDigits: (address: Address, place: SocketAddress)? {
+        for address in addresses { if let place = address.resolved { return (address, place) } }
+        return nil
     }
 
     private static var newKey: IdempotencyKey {
@@ -91,7 +100,7 @@ struct ClientCommands {
             high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
     }
 
-    private func ask(_ request: AdminRequest) throws -> AdminAnswer {
+    func ask(_ request: AdminRequest) throws -> AdminAnswer {
         let isChange = !request.isStream && request.isChange
         return try AdminClient.ask(
             AdminCall(request, idempotencyKey: isChange ? ClientCommands.newKey : nil), at: addresses,
@@ -109,13 +118,13 @@ struct ClientCommands {
     /// Calls `line` for every line of a stream until it ends.
     func stream(_ request: RawRequest, _ line: @escaping (String) -> Void) throws -> ExitCode {
         let loop = try EventLoop()
-        guard let place = addresses.compactMap(\.resolved).first else {
+        guard let (address, place) = firstInDigits else {
             throw AgentFailure("Following wants an address in digits; name one with --address.")
         }
         var end: ExitCode?
         var rest: [UInt8] = []
         let client = AdminClient(
-            loop, to: place, host: addresses[0].description, serverName: nil, context: context, bearerToken: token
+            loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
         ) { _, event in
             switch event {
             case .piece(let bytes):
@@ -142,7 +151,7 @@ struct ClientCommands {
         return end ?? .failure
     }
 
-    private func word(_ name: String) -> String { invocation.argument(name) ?? "" }
+    func word(_ name: String) -> String { invocation.argument(name) ?? "" }
 
     private func run() throws -> ExitCode {
         switch invocation.path {
@@ -162,6 +171,8 @@ struct ClientCommands {
         case "cert rotate":
             return try show(
                 .rotateCertificates(CertificateRotation(subject: invocation.has("authority") ? .ca : .node)))
+        case "backup save": return try saveBackup()
+        case "backup schedule": return try scheduleBackups()
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
@@ -252,12 +263,12 @@ struct ClientCommands {
         var from: Revision?
         if let text = invocation.text("from"), case .revision(let found) = try expectation(text) { from = found }
         let loop = try EventLoop()
-        guard let place = addresses.compactMap(\.resolved).first else {
+        guard let (address, place) = firstInDigits else {
             throw AgentFailure("Watching wants an address in digits; name one with --address.")
         }
         var end: ExitCode?
         let client = AdminClient(
-            loop, to: place, host: addresses[0].description, serverName: nil, context: context, bearerToken: token
+            loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
         ) { _, event in
             switch event {
             case .piece(let bytes): Console.write(bytes: bytes, to: 1)
@@ -278,26 +289,31 @@ struct ClientCommands {
 
     // MARK: Showing
 
-    private func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
+    func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
 
     private func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
             return ClientCommands.code(of: problem)
         }
+        return ClientCommands.present(answer.body, invocation)
+    }
+
+    /// Prints JSON as `--output` says.
+    static func present(_ body: [UInt8], _ invocation: Invocation) -> ExitCode {
         // What is no JSON is printed as it is.
         if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
-            let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20)
+            let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
         {
             let rows = json["items"]?.elements ?? json["keys"]?.elements
             Console.write(rows.map { Printer(format).list($0, []) } ?? Printer(format).record(json), to: 1)
-        } else if isJSON {
-            Console.write(bytes: answer.body + [10], to: 1)
+        } else if invocation.text("output") == "json" {
+            Console.write(bytes: body + [10], to: 1)
             // What is no JSON is printed as it is.
-        } else if let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20) {
+        } else if let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20) {
             Console.write(ClientCommands.table(json), to: 1)
         } else {
-            Console.write(bytes: answer.body, to: 1)
+            Console.write(bytes: body, to: 1)
         }
         return .success
     }
@@ -330,10 +346,10 @@ struct ClientCommands {
     }
 
     private static func isTime(_ name: String) -> Bool {
-        ["expires", "certificateExpires", "begins"].contains(name)
+        ["expires", "certificateExpires", "begins", "finished", "succeeded", "taken"].contains(name)
     }
 
-    private static func cell(_ name: String, _ value: JSONValue?) -> Cell {
+    private static func cell(_ name: String, _ value: JSONValue?) -> CommandSyntax.Cell {
         switch value {
         case .string(let text): return .text(text)
         case .bool(let bool): return .boolean(bool)

@@ -29,7 +29,7 @@ enum ClusterCommands {
                 "timeout", .duration(.milliseconds(100)...(.seconds(600))),
                 help: "how long to wait for an answer (default 10s)"),
         ],
-        commands: FleetTable.commands + node + cluster + spaces + keys + tools)
+        commands: FleetTable.commands + node + cluster + backups + spaces + keys + tools)
 
     private static let node: [Command] = [
         Command(
@@ -119,6 +119,67 @@ enum ClusterCommands {
             options: [
                 Option("reason", .text("TEXT"), isRequired: true, help: "for the record"),
                 Option("accept-loss", help: "say that acknowledged writes may be lost"),
+            ]),
+    ]
+
+    private static let sealing = [
+        Option("key-file", .text("FILE"), help: "a key that `muster backup key` made"),
+        Option("passphrase-file", .text("FILE"), help: "a passphrase of at least 12 bytes instead of a key"),
+    ]
+
+    private static let backups: [Command] = [
+        Command(
+            "backup key", summary: "make a key that seals backups",
+            details: """
+                The file is all that opens the backups that are sealed with it: keep a copy where the cluster is not.
+                """,
+            arguments: [Argument("FILE", help: "the file to make")],
+            examples: [.init("muster backup key backup.key", "")]),
+        Command(
+            "backup save", summary: "save every group to a file",
+            details: """
+                Every group's state at one index, with checksums, packed and encrypted. What was acknowledged before this began is
+                in it. Nodes are asked for the groups that they hold, while the cluster works.
+                """,
+            arguments: [Argument("FILE", help: "the file to make")],
+            options: sealing + [
+                // How an agent takes the backups of a schedule.
+                Option("as-node", .text("DIR"), isHidden: true, help: "ask as the node with this data directory")
+            ],
+            examples: [.init("muster backup save monday.backup --key-file backup.key", "")]),
+        Command(
+            "backup inspect", summary: "check a backup and show what is in it",
+            arguments: [Argument("FILE", help: "the backup")], options: sealing,
+            examples: [.init("muster backup inspect monday.backup --key-file backup.key", "reads all of it")]),
+        Command(
+            "backup restore", summary: "begin a new cluster, on this host, with what a backup holds",
+            details: """
+                The new cluster has an id, an authority and a first operator's certificate of its own, and this host as its only
+                node; other hosts join it. Spaces, settings, schedules and API tokens are what was saved, and revisions go on from
+                there. The backup is checked to its end before anything is written.
+                """,
+            arguments: [Argument("FILE", help: "the backup")],
+            options: sealing + configOptions + [Option("start", help: "run the agent afterwards")],
+            examples: [
+                .init("muster backup restore monday.backup --key-file backup.key --node-data /var/lib/muster", "")
+            ]),
+        Command(
+            "backup schedule", summary: "list the schedules of backups, or set or remove one",
+            details: """
+                The node that leads the root group takes them: directory and key file are paths there. A directory that all nodes
+                share keeps them together; the oldest beyond --keep are removed where a new one was made.
+                """,
+            arguments: [Argument("NAME", isOptional: true, help: "the schedule; without it all are listed")],
+            options: [
+                Option("every", .duration(.seconds(60)...(.seconds(31_536_000))), help: "from one to the next"),
+                Option("keep", .integer(1...10_000), help: "how many are kept (default 7)"),
+                Option("to", .text("DIR"), help: "where they go"),
+                Option("key-file", .text("FILE"), help: "the key that seals them"),
+                Option("remove", help: "remove the schedule; its backups stay"),
+            ],
+            examples: [
+                .init(
+                    "muster backup schedule nightly --every 1d --to /backups --key-file /etc/muster-backup.key", "")
             ]),
     ]
 
