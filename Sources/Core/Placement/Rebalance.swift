@@ -261,19 +261,50 @@ extension PlacementIndex {
     }
 
     /// Hosts that every rule but room allows, those that lack the smallest share first.
-    private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
+    mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
         if spec.groups.contains(where: { groups[$0] == nil }) { return [] }
         let search = search(spec, policy)
         let demand = spec.demand.vector
+        let shape = Shape(spec)
         var near: [(lack: Double, host: UInt64)] = []
         for slot in seats.indices where seats[slot].isUsed && firstRule(spec, search, slot) == nil {
             var lack = 0.0
             for i in 0..<4 where demand[i] > 0 {
                 lack += max(0, Double(demand[i] - seats[slot].free[i]) * seats[slot].inverse[i])
             }
-            near.append((lack, seats[slot].host))
+            near.append((lack + insideLack(slot, shape), seats[slot].host))
         }
         near.sort { $0 < $1 }
         return near.prefix(count).map { HostID(rawValue: $0.host) }
+    }
+
+    /// What NUMA nodes and devices lack for a shape, roughly in shares of the host.
+    private func insideLack(_ slot: Int, _ shape: Shape) -> Double {
+        if shape.nodesMin == 0 && shape.devices.isEmpty { return 0 }
+        let impossible = 64.0
+        guard let inside = insides[slot] else { return impossible }
+        var lack = 0.0
+        if shape.nodesMin > 0 {
+            let share = shape.perNode(shape.nodesMin)
+            let inverse = seats[slot].inverse
+            var lacks: [Double] = []
+            for n in 0..<inside.nodes.count {
+                let cpu = Double(max(0, share[0] - inside.nodes.cpu[n])) * inverse[0]
+                lacks.append(cpu + Double(max(0, share[1] - inside.nodes.memory[n])) * inverse[1])
+            }
+            if lacks.count < shape.nodesMin { return impossible }
+            lacks.sort()
+            lack += lacks.prefix(shape.nodesMin).reduce(0, +)
+        }
+        for wish in shape.devices {
+            var lacks: [Int32] = []
+            for d in inside.devices.indices where inside.usable(d, wish) {
+                lacks.append(max(0, wish.millis - inside.devices[d]))
+            }
+            if lacks.count < wish.count { return impossible }
+            lacks.sort()
+            lack += Double(lacks.prefix(wish.count).reduce(0, +)) / 1000 / Double(inside.devices.count)
+        }
+        return lack
     }
 }
