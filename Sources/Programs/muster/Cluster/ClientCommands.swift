@@ -178,7 +178,7 @@ struct ClientCommands {
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
-            guard let group = try group(word("GROUP")) else {
+            guard let group = try number(ofGroup: word("GROUP")) else {
                 Console.complain(
                     "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")
                 return .notFound
@@ -216,7 +216,7 @@ struct ClientCommands {
     }
 
     /// A group by its number, or as the status of the node that is asked calls it.
-    private func group(_ word: String) throws -> Int64? {
+    private func number(ofGroup word: String) throws -> Int64? {
         if let number = Int64(word) { return number }
         let answer = try ask(.status)
         guard answer.isSuccess else { return nil }

@@ -275,8 +275,8 @@ enum ClusterCommands {
         Command(
             "bench", summary: "measure parts of the program, or a running cluster",
             details: """
-                core, history and simulate need nothing, and take --quick. placement, replay and rebalance explain themselves with --help.
-                admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
+                core, history and simulate need nothing, and take --quick. placement, replay and rebalance explain themselves
+                with --help. admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
                 gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
                 """,
             arguments: [
@@ -284,7 +284,9 @@ enum ClusterCommands {
             ],
             options: [
                 Option("quick", help: "small inputs"),
-                Option("space", .text("NAME"), help: "admin, chaos: the space to write to (default bench)"),
+                Option(
+                    "space", .text("NAME"),
+                    help: "admin, chaos: the space to write to, for admin several with commas (default bench)"),
                 Option("clients", .integer(1...10_000), help: "admin, chaos, etcd: connections (default 64)"),
                 Option("seconds", .integer(1...86_400), help: "admin, chaos, etcd: how long (default 5)"),
                 Option("bytes", .integer(0...(1 << 20)), help: "admin, etcd: bytes of a value (default 128)"),
