@@ -44,7 +44,7 @@ extension BenchCommand {
     /// without any answer, which is what a failover costs.
     static func admin(_ options: inout Options) throws {
         let spaces = (try options.value("--space") ?? "bench").split(separator: ",").map(String.init)
-        guard !spaces.isEmpty else { throw UsageError(adminHelp) }
+        guard !spaces.isEmpty else { throw UsageError("--space wants a name, or several with commas between them") }
         let told = try LoadOptions(&options, protocols: AdminSettings.protocols)
         try options.end()
         var made = 0
