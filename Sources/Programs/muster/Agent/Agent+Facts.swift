@@ -2,6 +2,7 @@ import AdminAPI
 import AdminHTTP
 import AgentConfig
 import ClusterBase
+import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
