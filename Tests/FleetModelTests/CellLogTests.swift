@@ -69,7 +69,7 @@ import Testing
         let id = try cell.running("v", on: 1)
         var changes = try cell.follow(&view)
         #expect(Set(changes.vms) == [id] && changes.hosts.contains(HostID(1)) && !changes.hosts.contains(HostID(2)))
-        #expect(view.vms[id] == (try cell.vm(id)) && view.hosts[HostID(1)] == (try cell.host(1)))
+        #expect(try view.vms[id] == cell.vm(id) && view.hosts[HostID(1)] == cell.host(1))
         try cell.must(.setSetting(.policy, 3))
         _ = try cell.follow(&view)
         #expect(view[.policy] == 3)
