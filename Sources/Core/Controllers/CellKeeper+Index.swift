@@ -274,6 +274,7 @@ extension CellKeeper {
         indexed[id] = wanted
         if !isPinned { victimPriorities[vm.spec.priority, default: 0] += 1 }
         changedSinceMix += 1
+        queue.roomTaken()
         for group in spec.groups { queue.groupTouched(group) }
     }
 

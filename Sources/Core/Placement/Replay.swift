@@ -182,7 +182,7 @@ public struct Replay: Sendable {
             if let nanoseconds { times.append(nanoseconds() - start) }
             if let arrivalsPerMove, decision.assignment == nil,
                 (result.moves + 1) * arrivalsPerMove <= result.arrivals,
-                let move = index.moveThatLetsIn(spec, policy: policy)
+                let move = index.moveThatLetsIn(spec, policy: policy, hostsMax: 64)
             {
                 try index.apply(move)
                 result.moves += 1

@@ -483,6 +483,15 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         }
     }
 
+    /// `ms`, `bytes`, or empty for a count.
+    public var unit: String {
+        switch self {
+        case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
+        case .freeBytesMin, .bulkRate: "bytes"
+        default: ""
+        }
+    }
+
     public var standard: UInt64 {
         switch self {
         case .rootVoters, .spaceReplicas: 3

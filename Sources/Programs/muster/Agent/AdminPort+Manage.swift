@@ -25,7 +25,13 @@ extension AdminPort {
         case .createSpace(let wanted): create(wanted, asker)
         case .deleteSpace(let name): change(.deleteSpace(name: name), asker, "the space \(name) is deleted")
         case .moveSpace(let name, let move): self.move(name, move, asker)
-        case .status: refresh(ticket) { [self] in AdminResponse(agent.status) }
+        case .status: status(ticket)
+        case .settings: refresh(ticket) { [self] in AdminResponse(Listing(settings)) }
+        case .changeSetting(let name, let wanted):
+            guard let setting = RootSetting.named(name) else {
+                return fail(ticket, .notFound, "there is no setting \(name); see `muster setting list`")
+            }
+            change(.changeSetting(setting, UInt64(clamping: wanted.value)), asker, "\(name) is set")
         case .nodes:
             refresh(ticket) { [self] in
                 AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
@@ -83,6 +89,27 @@ extension AdminPort {
 
     func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
         answer(ticket, AdminResponse(Problem(kind, detail)))
+    }
+
+    /// Without a root that answers, a status is wanted most.
+    private func status(_ ticket: Ticket) {
+        agent.refreshView { [self] problem in
+            var status = agent.status
+            if let problem {
+                status.isReady = false
+                status.alarms.insert(
+                    "the root group does not answer, and what is shown may be old: \(problem.detail)", at: 0)
+            }
+            answer(ticket, AdminResponse(status))
+        }
+    }
+
+    private var settings: [SettingInfo] {
+        RootSetting.allCases.map { setting in
+            SettingInfo(
+                name: setting.name, value: Int64(clamping: agent.view.settings[setting]),
+                standard: Int64(clamping: setting.standard), unit: setting.unit)
+        }
     }
 
     /// Answers from the root's state as it is now, and not as this node happened to know it.
