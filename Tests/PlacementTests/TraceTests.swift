@@ -219,7 +219,8 @@ import Testing
             ])
         var waiting = spec
         waiting.resources.cpuMillis = 5000
-        let change = index.explain(waiting).nearest ?? index.explain(spec).nearest ?? .rule(.zone, host: HostID(rawValue: 1))
+        let change =
+            index.explain(waiting).nearest ?? index.explain(spec).nearest ?? .rule(.zone, host: HostID(rawValue: 1))
         #expect(change.text(host: { "h\($0)" }, group: { "g\($0)" }).contains("h\(change.host)"))
     }
 

@@ -279,7 +279,9 @@ enum ClusterCommands {
                 admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
                 gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
                 """,
-            arguments: [Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")],
+            arguments: [
+                Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")
+            ],
             options: [
                 Option("quick", help: "small inputs"),
                 Option("space", .text("NAME"), help: "admin, chaos: the space to write to (default bench)"),
