@@ -34,7 +34,7 @@ package struct AdminSettings: Hashable, Sendable {
         settings.outputBytesMax = limits.sendBufferBytesMax + limits.pipelinedMax * 2 * limits.bodyBytesMax
         // One connection delays the others by no more than this.
         settings.bytesPerTurnMax = 256 << 10
-        settings.sharesHandshakes = true
+        settings.isCrowd = true
         return settings
     }
 }
