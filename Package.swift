@@ -41,7 +41,9 @@ let rooms: [Room] = [
     Room(
         name: "StoreLayout", layer: .core,
         imports: ["ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts"]),
-    Room(name: "Controllers", layer: .core, imports: ["ClusterBase", "RaftCore", "FleetModel"]),
+    Room(
+        name: "Controllers", layer: .core,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -49,12 +51,19 @@ let rooms: [Room] = [
             "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(
+        name: "BackupFormat", layer: .io,
+        imports: [
+            "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts", "StoreLayout",
+            "Compression",
+        ]),
     Room(name: "KeyValueStore", layer: .io, imports: ["CRocksDB", "ClusterBase", "NodePorts"]),
     Room(
         name: "NodeStorage", layer: .io,
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
+    Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
@@ -72,6 +81,9 @@ let rooms: [Room] = [
             "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "AdminAPI", "Reactor", "TLSSession",
             "SecureChannel",
         ]),
+    Room(
+        name: "Hypervisor", layer: .io,
+        imports: ["ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "Reactor"]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -83,9 +95,10 @@ let rooms: [Room] = [
         name: "muster", layer: .programs,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
-            "NodeRuntime",
-            "AdminAPI", "AgentConfig", "CommandSyntax", "Compression", "KeyValueStore", "NodeStorage", "Reactor",
-            "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "HistoryChecker", "Simulator",
+            "Controllers", "NodeRuntime",
+            "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
+            "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
+            "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
 
@@ -160,11 +173,23 @@ let package = Package(
             "NodeRuntimeTests",
             ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "StoreLayout", "NodeRuntime", "Simulator"]),
         tests("CompressionTests", ["ClusterBase", "Compression"]),
+        tests(
+            "BackupFormatTests",
+            [
+                "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
+                "Simulator",
+                "BackupFormat",
+            ]),
         tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
         tests(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
-        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Controllers"]),
+        tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
+        tests(
+            "HypervisorTests",
+            ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),
+        tests(
+            "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
         tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
         tests("ReactorTests", ["ClusterBase", "Reactor"]),
@@ -176,6 +201,7 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
+        tests("FleetCommandsTests", ["ClusterBase", "AdminAPI", "CommandSyntax", "FleetCommands"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",

@@ -31,46 +31,49 @@ private let json = "Content-Type: application/json\r\n"
 private let revision = Revision(index: LogIndex(812), slot: 3)
 
 /// Requests of every kind, with and without what is optional.
-let samples: [AdminRequest] = [
-    .health, .ready, .metrics, .document,
-    .write(space: "s", SpaceCommand(.put(key: Array("a/b c%+é\u{1}".utf8) + [255], value: [0, 13, 10, 255]))),
-    .write(space: "s-1", SpaceCommand(.put(key: Array("../x//".utf8), value: []))),
-    .write(
-        space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .revision(revision), value: [1]))),
-    .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .absent, value: [1]))),
-    .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .value([251, 255, 0]), value: [1]))),
-    .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .value([]), value: [1]))),
-    .write(space: "s", SpaceCommand(.delete(key: [97], revision: nil))),
-    .write(space: "s", SpaceCommand(.delete(key: [97], revision: revision))),
-    .write(
-        space: "s",
-        SpaceCommand(
-            client: ClientID(.max), sequence: 9, acknowledged: 8, born: LogIndex(77), .put(key: [97], value: [1]))),
-    .read(space: "s", key: Array("k?&=#".utf8), .linearizable),
-    .read(space: "s", key: [97], .stale(within: .milliseconds(500))),
-    .list(space: "s", prefix: [], after: nil, limit: 1_000, .linearizable),
-    .list(space: "s", prefix: [0, 38, 61], after: Array("a+b".utf8), limit: 7, .stale(within: .seconds(2))),
-    .watch(space: "s", prefix: [], from: nil), .watch(space: "s", prefix: Array("p/".utf8), from: revision),
-    .watch(space: "s", prefix: [], from: .end(of: LogIndex(4))),
-    .spaces, .space("s"), .createSpace(SpaceCreation(name: "s")),
-    .createSpace(SpaceCreation(name: "s", replicas: 3, nodes: ["a", "b"])), .deleteSpace("s"),
-    .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes, .node("n-1.x"), .removeNode("n", isForced: false),
-    .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
-    .join(
-        JoinRequest(
-            secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
-            certificateRequest: [1, 2, 3], version: "1", isCheck: true)),
-    .tokens, .createToken(TokenCreation(kind: .join, uses: 2, ttlSeconds: 60)),
-    .createToken(TokenCreation(kind: .api, role: .space("s", mayWrite: true), note: "ci")), .revokeToken("t1"),
-    .transferLeadership(LeaderTransfer()), .transferLeadership(LeaderTransfer(group: 4, to: "n")),
-    .transferLeadership(LeaderTransfer(space: "s")), .certificates,
-    .rotateCertificates(CertificateRotation(subject: .ca)),
-    .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
-    .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
-    .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backup,
-    .backupSchedule, .setBackupSchedule(BackupSchedule(everySeconds: 60, keep: 3, directory: "/b")),
-    .recover(Recovery(group: 2, reason: "burnt", acceptsLoss: true)),
-]
+let samples: [AdminRequest] =
+    [
+        .health, .ready, .metrics, .document,
+        .write(space: "s", SpaceCommand(.put(key: Array("a/b c%+é\u{1}".utf8) + [255], value: [0, 13, 10, 255]))),
+        .write(space: "s-1", SpaceCommand(.put(key: Array("../x//".utf8), value: []))),
+        .write(
+            space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .revision(revision), value: [1]))),
+        .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .absent, value: [1]))),
+        .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .value([251, 255, 0]), value: [1]))),
+        .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .value([]), value: [1]))),
+        .write(space: "s", SpaceCommand(.delete(key: [97], revision: nil))),
+        .write(space: "s", SpaceCommand(.delete(key: [97], revision: revision))),
+        .write(
+            space: "s",
+            SpaceCommand(
+                client: ClientID(.max), sequence: 9, acknowledged: 8, born: LogIndex(77), .put(key: [97], value: [1]))),
+        .read(space: "s", key: Array("k?&=#".utf8), .linearizable),
+        .read(space: "s", key: [97], .stale(within: .milliseconds(500))),
+        .list(space: "s", prefix: [], after: nil, limit: 1_000, .linearizable),
+        .list(space: "s", prefix: [0, 38, 61], after: Array("a+b".utf8), limit: 7, .stale(within: .seconds(2))),
+        .watch(space: "s", prefix: [], from: nil), .watch(space: "s", prefix: Array("p/".utf8), from: revision),
+        .watch(space: "s", prefix: [], from: .end(of: LogIndex(4))),
+        .spaces, .space("s"), .createSpace(SpaceCreation(name: "s")),
+        .createSpace(SpaceCreation(name: "s", replicas: 3, nodes: ["a", "b"])), .deleteSpace("s"),
+        .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes, .node("n-1.x"), .removeNode("n", isForced: false),
+        .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
+        .join(
+            JoinRequest(
+                secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
+                certificateRequest: [1, 2, 3], version: "1", isCheck: true)),
+        .tokens, .createToken(TokenCreation(kind: .join, uses: 2, ttlSeconds: 60)),
+        .createToken(TokenCreation(kind: .api, role: .space("s", mayWrite: true), note: "ci")), .revokeToken("t1"),
+        .transferLeadership(LeaderTransfer()), .transferLeadership(LeaderTransfer(group: 4, to: "n")),
+        .transferLeadership(LeaderTransfer(space: "s")), .certificates,
+        .rotateCertificates(CertificateRotation(subject: .ca)),
+        .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
+        .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
+        .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backupPlan,
+        .copyGroup(1 << 56), .settings, .changeSetting("replace-after", SettingChange(value: 1)), .backupSchedules,
+        .setBackupSchedule("s", BackupSchedule(everySeconds: 60, keep: 3, directory: "/b", keyFile: "/k")),
+        .removeBackupSchedule("s"),
+        .recover(Recovery(group: 2, reason: "burnt", acceptsLoss: true)),
+    ] + fleetSamples.map { .fleet($0) }
 
 @Suite struct RouterTests {
     @Test func `every request goes around and comes back as it was`() {
@@ -153,7 +156,7 @@ let samples: [AdminRequest] = [
         let call = try route("HEAD /v1/kv/s/a").get()
         #expect(call.isHead && call.request == .read(space: "s", key: [97], .linearizable))
         #expect(kind("HEAD /v1/kv/s?watch=1") == .methodNotAllowed)
-        #expect(kind("HEAD /v1/backup") == .methodNotAllowed)
+        #expect(kind("HEAD /v1/backup/1") == .methodNotAllowed)
     }
 
     @Test(arguments: [
@@ -188,7 +191,7 @@ let samples: [AdminRequest] = [
             ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .malformed),
             ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .malformed),
             ("POST /v1/certs/renew", json, "{\"certificateRequest\":\"!\"}", .malformed),
-            ("PUT /v1/backup/schedule", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
+            ("PUT /v1/backup-schedules/s", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
             ("GET /v1/status", "", "x", .malformed), ("DELETE /v1/kv/s/a", "", "x", .malformed),
             ("GET /v1/kv/s", "", "x", .malformed),
         ] as [(String, String, String, Problem.Kind)])
@@ -312,7 +315,7 @@ let samples: [AdminRequest] = [
         try holds(RenewedCertificate(certificate: [7], authorities: ["pem"]))
         try holds(GateInfo(name: "g", isOpen: false, missing: ["n"]))
         try holds(Acceptance("soon"))
-        try holds(BackupSchedule(everySeconds: 0, keep: 1, directory: "/b"))
+        try holds(BackupSchedule(everySeconds: 60, keep: 1, directory: "/b", keyFile: "/k"))
         try holds(SpaceCreation(name: "s", replicas: 3, nodes: ["a"]))
         try holds(SpaceMove(nodes: ["a"]))
         try holds(TokenCreation(kind: .api, role: .admin, uses: 1, ttlSeconds: 1, note: "n"))
@@ -370,16 +373,21 @@ let samples: [AdminRequest] = [
     static let actions: [Action] = [
         .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"),
         .manageSpaces,
-        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade, .backup,
-        .recover,
+        .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade,
+        .copyState, .backup,
+        .recover, .readTenant("s"), .readTenant("t"), .readTenant(nil), .writeTenant("s"), .writeTenant("t"),
+        .writeTenant(nil), .manageHosts, .manageTenants, .manageCells, .changeSettings,
     ]
 
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++.++++"), (.operator, "++++++++++...+++."), (.viewer, "++++............."),
-            (.node, "++++........+...."), (.space("s", mayWrite: false), "+.+.+............"),
-            (.space("s", mayWrite: true), "+.+.+.+.........."),
+            (.admin, "++++++++++++.+++++++++++++++"), (.operator, "++++++++++...++++.+++++++.++"),
+            (.viewer, "++++..............+++......."), (.node, "++++........+..+............"),
+            (.space("s", mayWrite: false), "+.+.+......................."),
+            (.space("s", mayWrite: true), "+.+.+.+....................."),
+            (.tenant("s", mayWrite: false), "+.+...............+.+......."),
+            (.tenant("s", mayWrite: true), "+.+...............+.++.+...."),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {
@@ -400,9 +408,14 @@ let samples: [AdminRequest] = [
     }
 
     @Test func `roles are written and read`() {
-        for role in [Role.admin, .operator, .viewer, .space("a.b", mayWrite: true), .space("a", mayWrite: false)] {
+        for role in [
+            Role.admin, .operator, .viewer, .space("a.b", mayWrite: true), .space("a", mayWrite: false),
+            .tenant("a.b", mayWrite: true), .tenant("a", mayWrite: false),
+        ] {
             #expect(Role(role.text) == role)
         }
-        for text in ["", "node", "space:a", "space::read", "space:a:all", "Admin"] { #expect(Role(text) == nil) }
+        for text in ["", "node", "space:a", "space::read", "space:a:all", "Admin", "tenant:a"] {
+            #expect(Role(text) == nil)
+        }
     }
 }

@@ -357,15 +357,33 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
             default: break
             }
         }
-        client.send(AdminCall(.backup))
+        client.send(AdminCall(.copyGroup(1)))
         #expect(world.run { events == ["piece"] })
         world.server.endStream(world.calls[0].ticket, isWhole: false)
         #expect(world.run { events == ["piece", "failed"] })
-        client.send(AdminCall(.backup))
+        client.send(AdminCall(.copyGroup(1)))
         #expect(world.run { events.count == 3 })
         client.close()
         #expect(world.run { world.cancelledTickets == [world.calls[1].ticket] })
         #expect(world.server.send(world.calls[1].ticket, [1]) == .gone)
+    }
+
+    @Test func `a client that asks, says that this was all, and listens gets its answers`() throws {
+        let world = try World()
+        defer { world.end() }
+        var waiting: [Ticket] = []
+        world.onCall = { _, _, ticket in waiting.append(ticket) }
+        let client = try HalfClosedClient(world.server.address, put("a") + put("b"))
+        #expect(world.run { waiting.count == 2 })
+        world.turns(50)
+        #expect(client.answer == nil)
+        for (i, ticket) in waiting.enumerated() { world.server.answer(ticket, World.answer(to: world.calls[i].call)) }
+        #expect(world.run { client.answer != nil })
+        let text = client.answer ?? ""
+        #expect(text.components(separatedBy: "HTTP/1.1 200").count == 3, "\(text)")
+        #expect(text.contains("connection: close"))
+        #expect(world.run { world.server.connectionCount == 0 })
+        #expect(world.cancelledTickets.isEmpty)
     }
 
     @Test func `a drain answers what is under way, ends streams, and takes nobody more`() throws {

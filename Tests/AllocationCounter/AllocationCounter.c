@@ -13,12 +13,16 @@
 
 static _Thread_local int is_counting;
 static _Thread_local long counted;
+static _Thread_local long counted_bytes;
 
 #if COUNTS
 extern void *__libc_malloc(size_t size);
 
 void *malloc(size_t size) {
-    if (is_counting) counted++;
+    if (is_counting) {
+        counted++;
+        counted_bytes += (long)size;
+    }
     return __libc_malloc(size);
 }
 #endif
@@ -27,6 +31,7 @@ int allocation_counter_is_active(void) { return COUNTS; }
 
 void allocation_counter_begin(void) {
     counted = 0;
+    counted_bytes = 0;
     is_counting = 1;
 }
 
@@ -34,3 +39,5 @@ long allocation_counter_end(void) {
     is_counting = 0;
     return counted;
 }
+
+long allocation_counter_bytes(void) { return counted_bytes; }

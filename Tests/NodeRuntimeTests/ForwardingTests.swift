@@ -62,6 +62,22 @@ private let group = GroupID(1)
         }
     }
 
+    @Test func `a leader without space refuses what clients write wherever they ask, and takes it again by itself`()
+        throws
+    {
+        let cluster = try cluster()
+        let leader = try #require(try cluster.leader())
+        #expect(version(try answer(cluster, leader, put("k"))) == 1)
+        leader.turn(.spaceLow(true))
+        for node in cluster.nodes { #expect(try answer(cluster, node, put("k")) == .refused(.spaceLow)) }
+        guard case .read? = try answer(cluster, cluster.nodes[3], get("k")) else {
+            Issue.record("reads go on")
+            return
+        }
+        leader.turn(.spaceLow(false))
+        #expect(version(try answer(cluster, cluster.nodes[3], put("k"))) == 2)
+    }
+
     @Test func `a request waits for a leader and is done once there is one`() throws {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())

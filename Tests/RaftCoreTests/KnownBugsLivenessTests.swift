@@ -359,6 +359,17 @@ import Testing
         #expect(cluster.isConverged([1, 2, 3]))
     }
 
+    @Test func `a proposal of nothing is refused by leader and follower alike, and leaves the log as it was`() {
+        var cluster = led { $0.forwardsProposals = true }
+        for id in [1, 2] as [UInt64] {
+            let last = cluster[id].raft.lastIndex
+            cluster.step(id, .propose([]))
+            #expect(cluster[id].proposals.last == .refused(.empty))
+            #expect(cluster[id].raft.lastIndex == last)
+        }
+        #expect(cluster.take().isEmpty)
+    }
+
     /// etcd TestRawNodeBoundedLogGrowthWithPartition: a leader without a quorum must not grow for ever.
     @Test func `a leader that can't commit refuses proposals beyond its bound and takes them again later`() {
         var cluster = led { $0.uncommittedBytesMax = 1_000 }

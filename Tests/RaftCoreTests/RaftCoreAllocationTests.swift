@@ -136,5 +136,26 @@ private var isOptimized: Bool {
         }
         #expect((counts.min() ?? 0) <= 4, "\(counts)")
     }
+
+    /// Leader and follower together, from the proposal to the commit, with the answers on their way.
+    @Test func `a committed entry costs less than 400 bytes of heap in a batch of 64`() {
+        var bench = Bench()
+        var answers: [Message] = []
+        let payloads = (0..<64).map { [UInt8](repeating: UInt8($0), count: 128) }
+        var bytes: [Int] = []
+        for _ in 0..<12 {
+            let before = bench.leader.commit
+            allocation_counter_begin()
+            bench.lead(.propose(payloads))
+            let sequence = bench.out.writes[0].sequence
+            bench.exchange(&answers)
+            bench.lead(.persisted(sequence: sequence))
+            bench.exchange(&answers)
+            _ = allocation_counter_end()
+            bytes.append(allocation_counter_bytes() / 64)
+            #expect(bench.leader.commit == before.advanced(by: 64))
+        }
+        #expect((bytes.min() ?? 0) < 400, "\(bytes)")
+    }
 }
 #endif

@@ -30,6 +30,15 @@ import Testing
         #expect(profiles.contains { $0.faults.isEmpty })
     }
 
+    @Test func `every plot is drawn by some seed, and by none without faults`() {
+        let profiles = (0..<300 as Range<UInt64>).map(drawn)
+        for plot in Plot.allCases {
+            #expect(profiles.contains { $0.plots.contains(plot) }, "\(plot) is drawn by nobody")
+        }
+        #expect(profiles.allSatisfy { $0.plots.isEmpty || !$0.faults.isEmpty })
+        #expect(profiles.count { $0.plots.isEmpty } > 150)
+    }
+
     @Test func `a draw depends on its seed alone`() {
         for seed in 0..<50 as Range<UInt64> {
             let (a, b) = (drawn(seed), drawn(seed))

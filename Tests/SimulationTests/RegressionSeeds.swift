@@ -5,6 +5,8 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
     var nodes: ClosedRange<Int>
     /// Simulated seconds of faults.
     var seconds: Int64
+    /// The first seeds are older than plots, and would not mean the same run with them.
+    var hasPlots = true
     /// What the run found.
     var found: String
 
@@ -12,12 +14,14 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
 
     static let all: [RegressionSeed] = [
         RegressionSeed(
-            seed: 28, nodes: 3...7, seconds: 60, found: "a node asked to be woken at once while a flush was slow"),
+            seed: 28, nodes: 3...7, seconds: 60, hasPlots: false,
+            found: "a node asked to be woken at once while a flush was slow"),
         RegressionSeed(
-            seed: 35, nodes: 3...7, seconds: 60, found: "a node with a new disk was passed over for its old incarnation"
+            seed: 35, nodes: 3...7, seconds: 60, hasPlots: false,
+            found: "a node with a new disk was passed over for its old incarnation"
         ),
         RegressionSeed(
-            seed: 100, nodes: 3...7, seconds: 60,
+            seed: 100, nodes: 3...7, seconds: 60, hasPlots: false,
             found: "beats to a node that had been forgotten for a while began again at one, and it passed over them"),
     ]
 }

@@ -5,9 +5,11 @@ import Simulator
 import Testing
 
 /// A run as `muster simulate` draws it.
-private func simulation(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64) -> Simulation {
+private func simulation(
+    _ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64, hasPlots: Bool = true
+) -> Simulation {
     var random = PRNG(seed: seed).child(0x5EED)
-    let profile = Profile.draw(&random, nodes: nodes)
+    let profile = Profile.draw(&random, nodes: nodes, hasPlots: hasPlots)
     return Simulation(seed: seed, profile: profile, chaos: .seconds(seconds))
 }
 
@@ -48,8 +50,26 @@ private func simulation(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds
 
     @Test(arguments: RegressionSeed.all)
     func `what a seed once found is not there any more`(regression: RegressionSeed) {
-        let result = simulation(regression.seed, nodes: regression.nodes, seconds: regression.seconds).run()
+        let result = simulation(
+            regression.seed, nodes: regression.nodes, seconds: regression.seconds, hasPlots: regression.hasPlots
+        ).run()
         #expect(result.violation == nil, "\(regression): \(result.violation.map { "\($0)" } ?? "")")
+    }
+
+    @Test(arguments: Plot.allCases) func `a plot strikes, and breaks no promise`(plot: Plot) {
+        var profile = Profile()
+        profile.clients = 4
+        profile.faults = [.membership, .crash]
+        profile.faultIntervalMax = .milliseconds(1_500)
+        profile.plots = [plot]
+        // Small logs, so that members catch up by snapshots.
+        profile.settings.flushEntries = 20
+        profile.settings.trailingEntries = 0
+        profile.settings.cutEntriesMin = 1
+        profile.settings.raft.promotionStability = .milliseconds(200)
+        let result = Simulation(seed: 41, profile: profile, chaos: .seconds(8)).run()
+        #expect(result.violation == nil, "\(plot): \(result.violation.map { "\($0)" } ?? "")")
+        #expect(result.plots[Int(plot.rawValue)] > 0)
     }
 
     // MARK: Without faults

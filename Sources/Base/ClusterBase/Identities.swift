@@ -29,6 +29,7 @@ extension Identity {
 public enum GroupKind: UInt8, Sendable, CaseIterable {
     case space = 0
     case root = 1
+    case cell = 2
 }
 
 extension GroupID {

@@ -51,6 +51,7 @@ public enum RaftForwardRefusal: Hashable, Sendable {
     case transferNotPossible
     case unavailable
     case malformed
+    case spaceLow
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -65,6 +66,7 @@ public enum RaftForwardRefusal: Hashable, Sendable {
         case 6: self = .transferNotPossible
         case 7: self = .unavailable
         case 8: self = .malformed
+        case 9: self = .spaceLow
         default: self = .unrecognized(rawValue)
         }
     }
@@ -80,6 +82,7 @@ public enum RaftForwardRefusal: Hashable, Sendable {
         case .transferNotPossible: 6
         case .unavailable: 7
         case .malformed: 8
+        case .spaceLow: 9
         case .unrecognized(let rawValue): rawValue
         }
     }

@@ -124,6 +124,11 @@ public enum WireOperatorRole: Hashable, Sendable {
     case reader
     case writer
     case administrator
+    /// Of what the scope names and nothing else.
+    case tenantReader
+    case tenantWriter
+    case spaceReader
+    case spaceWriter
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -133,6 +138,10 @@ public enum WireOperatorRole: Hashable, Sendable {
         case 1: self = .reader
         case 2: self = .writer
         case 3: self = .administrator
+        case 4: self = .tenantReader
+        case 5: self = .tenantWriter
+        case 6: self = .spaceReader
+        case 7: self = .spaceWriter
         default: self = .unrecognized(rawValue)
         }
     }
@@ -143,6 +152,10 @@ public enum WireOperatorRole: Hashable, Sendable {
         case .reader: 1
         case .writer: 2
         case .administrator: 3
+        case .tenantReader: 4
+        case .tenantWriter: 5
+        case .spaceReader: 6
+        case .spaceWriter: 7
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -199,6 +212,10 @@ public enum WireRootTable: Hashable, Sendable {
     case backups
     /// By number, 8 bytes.
     case recoveries
+    /// By name.
+    case cells
+    /// By name.
+    case tenants
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -215,6 +232,8 @@ public enum WireRootTable: Hashable, Sendable {
         case 8: self = .operators
         case 9: self = .backups
         case 10: self = .recoveries
+        case 11: self = .cells
+        case 12: self = .tenants
         default: self = .unrecognized(rawValue)
         }
     }
@@ -232,6 +251,8 @@ public enum WireRootTable: Hashable, Sendable {
         case .operators: 8
         case .backups: 9
         case .recoveries: 10
+        case .cells: 11
+        case .tenants: 12
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1099,6 +1120,8 @@ public struct WireOperator: WireMessage {
     /// 0: never.
     public var expiresAt: UInt64 = 0
     public var createdAt: UInt64 = 0
+    /// The tenant or the space of a role that has one.
+    public var scope: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1109,7 +1132,8 @@ public struct WireOperator: WireMessage {
         kind: WireCredentialKind = .unspecified,
         credential: [UInt8] = [],
         expiresAt: UInt64 = 0,
-        createdAt: UInt64 = 0
+        createdAt: UInt64 = 0,
+        scope: String = ""
     ) {
         self.name = name
         self.role = role
@@ -1117,6 +1141,7 @@ public struct WireOperator: WireMessage {
         self.credential = credential
         self.expiresAt = expiresAt
         self.createdAt = createdAt
+        self.scope = scope
     }
 
     public static var messageName: String { "Operator" }
@@ -1129,6 +1154,7 @@ public struct WireOperator: WireMessage {
         case 4: "credential"
         case 5: "expires_at"
         case 6: "created_at"
+        case 7: "scope"
         default: nil
         }
     }
@@ -1158,6 +1184,10 @@ public struct WireOperator: WireMessage {
             writer.tag(48)
             writer.varint(self.createdAt)
         }
+        if !self.scope.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.scope)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1177,6 +1207,8 @@ public struct WireOperator: WireMessage {
                 self.expiresAt = try reader.uint64()
             case 48:
                 self.createdAt = try reader.uint64()
+            case 58:
+                self.scope = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1459,6 +1491,7 @@ public struct WireRootCluster: WireMessage {
     public var epoch: UInt64 = 0
     public var recoveries: UInt64 = 0
     public var foundedAt: UInt64 = 0
+    public var cellHighest: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1471,7 +1504,8 @@ public struct WireRootCluster: WireMessage {
         groupHighest: UInt64 = 0,
         epoch: UInt64 = 0,
         recoveries: UInt64 = 0,
-        foundedAt: UInt64 = 0
+        foundedAt: UInt64 = 0,
+        cellHighest: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -1481,6 +1515,7 @@ public struct WireRootCluster: WireMessage {
         self.epoch = epoch
         self.recoveries = recoveries
         self.foundedAt = foundedAt
+        self.cellHighest = cellHighest
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1495,6 +1530,7 @@ public struct WireRootCluster: WireMessage {
         case 6: "epoch"
         case 7: "recoveries"
         case 8: "founded_at"
+        case 9: "cell_highest"
         default: nil
         }
     }
@@ -1532,6 +1568,10 @@ public struct WireRootCluster: WireMessage {
             writer.tag(64)
             writer.varint(self.foundedAt)
         }
+        if self.cellHighest != 0 {
+            writer.tag(72)
+            writer.varint(self.cellHighest)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1555,6 +1595,254 @@ public struct WireRootCluster: WireMessage {
                 self.recoveries = try reader.uint64()
             case 64:
                 self.foundedAt = try reader.uint64()
+            case 72:
+                self.cellHighest = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// What a tenant may have; what is left out has no bound.
+public struct WireTenantQuota: WireMessage {
+    public var vmCount: UInt64? = nil
+    public var cpuMillis: Int64? = nil
+    public var memoryMib: Int64? = nil
+    public var diskMib: Int64? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        vmCount: UInt64? = nil,
+        cpuMillis: Int64? = nil,
+        memoryMib: Int64? = nil,
+        diskMib: Int64? = nil
+    ) {
+        self.vmCount = vmCount
+        self.cpuMillis = cpuMillis
+        self.memoryMib = memoryMib
+        self.diskMib = diskMib
+    }
+
+    public static var messageName: String { "TenantQuota" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "vm_count"
+        case 2: "cpu_millis"
+        case 3: "memory_mib"
+        case 4: "disk_mib"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if let value = self.vmCount {
+            writer.tag(8)
+            writer.varint(value)
+        }
+        if let value = self.cpuMillis {
+            writer.tag(16)
+            writer.signed(value)
+        }
+        if let value = self.memoryMib {
+            writer.tag(24)
+            writer.signed(value)
+        }
+        if let value = self.diskMib {
+            writer.tag(32)
+            writer.signed(value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.vmCount = try reader.uint64()
+            case 16:
+                self.cpuMillis = try reader.int64()
+            case 24:
+                self.memoryMib = try reader.int64()
+            case 32:
+                self.diskMib = try reader.int64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireRootTenant: WireMessage {
+    public var name: String = ""
+    public var quota: WireTenantQuota? = nil
+    public var tier: String = ""
+    /// Of its last change.
+    public var revision: UInt64 = 0
+    public var createdAt: UInt64 = 0
+    public var createdBy: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        quota: WireTenantQuota? = nil,
+        tier: String = "",
+        revision: UInt64 = 0,
+        createdAt: UInt64 = 0,
+        createdBy: String = ""
+    ) {
+        self.name = name
+        self.quota = quota
+        self.tier = tier
+        self.revision = revision
+        self.createdAt = createdAt
+        self.createdBy = createdBy
+    }
+
+    public static var messageName: String { "RootTenant" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "quota"
+        case 3: "tier"
+        case 4: "revision"
+        case 5: "created_at"
+        case 6: "created_by"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if let value = self.quota {
+            writer.message(18, value)
+        }
+        if !self.tier.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.tier)
+        }
+        if self.revision != 0 {
+            writer.tag(32)
+            writer.varint(self.revision)
+        }
+        if self.createdAt != 0 {
+            writer.tag(40)
+            writer.varint(self.createdAt)
+        }
+        if !self.createdBy.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.createdBy)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 18:
+                var value = self.quota.take() ?? WireTenantQuota()
+                try reader.message(&value)
+                self.quota = value
+            case 26:
+                self.tier = try reader.string()
+            case 32:
+                self.revision = try reader.uint64()
+            case 40:
+                self.createdAt = try reader.uint64()
+            case 50:
+                self.createdBy = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireRootCell: WireMessage {
+    public var name: String = ""
+    public var group: UInt64 = 0
+    public var replicas: UInt32 = 0
+    public var createdAt: UInt64 = 0
+    public var createdBy: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        group: UInt64 = 0,
+        replicas: UInt32 = 0,
+        createdAt: UInt64 = 0,
+        createdBy: String = ""
+    ) {
+        self.name = name
+        self.group = group
+        self.replicas = replicas
+        self.createdAt = createdAt
+        self.createdBy = createdBy
+    }
+
+    public static var messageName: String { "RootCell" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "group"
+        case 3: "replicas"
+        case 4: "created_at"
+        case 5: "created_by"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if self.group != 0 {
+            writer.tag(16)
+            writer.varint(self.group)
+        }
+        if self.replicas != 0 {
+            writer.tag(24)
+            writer.varint(UInt64(self.replicas))
+        }
+        if self.createdAt != 0 {
+            writer.tag(32)
+            writer.varint(self.createdAt)
+        }
+        if !self.createdBy.isEmpty {
+            writer.tag(42)
+            writer.lengthDelimited(self.createdBy)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 16:
+                self.group = try reader.uint64()
+            case 24:
+                self.replicas = try reader.uint32()
+            case 32:
+                self.createdAt = try reader.uint64()
+            case 42:
+                self.createdBy = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1576,6 +1864,8 @@ public struct WireRootSummary: WireMessage {
     public var tokens: UInt64 = 0
     public var operators: UInt64 = 0
     public var backups: UInt64 = 0
+    public var tenants: UInt64 = 0
+    public var cells: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1593,7 +1883,9 @@ public struct WireRootSummary: WireMessage {
         spaces: UInt64 = 0,
         tokens: UInt64 = 0,
         operators: UInt64 = 0,
-        backups: UInt64 = 0
+        backups: UInt64 = 0,
+        tenants: UInt64 = 0,
+        cells: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -1608,6 +1900,8 @@ public struct WireRootSummary: WireMessage {
         self.tokens = tokens
         self.operators = operators
         self.backups = backups
+        self.tenants = tenants
+        self.cells = cells
     }
 
     public static var messageName: String { "RootSummary" }
@@ -1627,6 +1921,8 @@ public struct WireRootSummary: WireMessage {
         case 11: "tokens"
         case 12: "operators"
         case 13: "backups"
+        case 14: "tenants"
+        case 15: "cells"
         default: nil
         }
     }
@@ -1684,6 +1980,14 @@ public struct WireRootSummary: WireMessage {
             writer.tag(104)
             writer.varint(self.backups)
         }
+        if self.tenants != 0 {
+            writer.tag(112)
+            writer.varint(self.tenants)
+        }
+        if self.cells != 0 {
+            writer.tag(120)
+            writer.varint(self.cells)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1717,6 +2021,10 @@ public struct WireRootSummary: WireMessage {
                 self.operators = try reader.uint64()
             case 104:
                 self.backups = try reader.uint64()
+            case 112:
+                self.tenants = try reader.uint64()
+            case 120:
+                self.cells = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1995,6 +2303,10 @@ public struct WireRootCommand: WireMessage {
         case 33: "note_backup"
         case 34: "record_recovery"
         case 35: "note_time"
+        case 36: "create_cell"
+        case 37: "create_tenant"
+        case 38: "set_tenant"
+        case 39: "delete_tenant"
         default: nil
         }
     }
@@ -2068,6 +2380,15 @@ public struct WireRootCommand: WireMessage {
             writer.message(274, value)
         case .noteTime(let value):
             writer.message(282, value)
+        case .createCell(let value):
+            writer.message(290, value)
+        case .createTenant(let value):
+            writer.message(298, value)
+        case .setTenant(let value):
+            writer.message(306, value)
+        case .deleteTenant(let value):
+            writer.tag(314)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -2190,6 +2511,23 @@ public struct WireRootCommand: WireMessage {
                 if case .noteTime(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteTime(value)
+            case 290:
+                var value = WireRootCommand.CreateCell()
+                if case .createCell(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .createCell(value)
+            case 298:
+                var value = WireRootCommand.PutTenant()
+                if case .createTenant(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .createTenant(value)
+            case 306:
+                var value = WireRootCommand.PutTenant()
+                if case .setTenant(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .setTenant(value)
+            case 314:
+                self.operation = .deleteTenant(try reader.string())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2222,6 +2560,10 @@ public struct WireRootCommand: WireMessage {
         case noteBackup(WireRootCommand.NoteBackup)
         case recordRecovery(WireRecoveryRecord)
         case noteTime(WireRootCommand.NoteTime)
+        case createCell(WireRootCommand.CreateCell)
+        case createTenant(WireRootCommand.PutTenant)
+        case setTenant(WireRootCommand.PutTenant)
+        case deleteTenant(String)
     }
 
     public struct Found: WireMessage {
@@ -3255,6 +3597,120 @@ public struct WireRootCommand: WireMessage {
             while true {
                 switch try reader.nextTag() {
                 case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct CreateCell: WireMessage {
+        public var name: String = ""
+        /// 0: what the settings say.
+        public var replicas: UInt32 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            replicas: UInt32 = 0
+        ) {
+            self.name = name
+            self.replicas = replicas
+        }
+
+        public static var messageName: String { "RootCommand.CreateCell" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "replicas"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if self.replicas != 0 {
+                writer.tag(16)
+                writer.varint(UInt64(self.replicas))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 16:
+                    self.replicas = try reader.uint32()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct PutTenant: WireMessage {
+        public var name: String = ""
+        public var quota: WireTenantQuota? = nil
+        public var tier: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            quota: WireTenantQuota? = nil,
+            tier: String = ""
+        ) {
+            self.name = name
+            self.quota = quota
+            self.tier = tier
+        }
+
+        public static var messageName: String { "RootCommand.PutTenant" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "quota"
+            case 3: "tier"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if let value = self.quota {
+                writer.message(18, value)
+            }
+            if !self.tier.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.tier)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 18:
+                    var value = self.quota.take() ?? WireTenantQuota()
+                    try reader.message(&value)
+                    self.quota = value
+                case 26:
+                    self.tier = try reader.string()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

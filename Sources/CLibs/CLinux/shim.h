@@ -18,9 +18,9 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -237,6 +237,20 @@ static inline int clinux_buffers(int fd, int send_bytes, int receive_bytes) {
 static inline int clinux_socket(int is_v6) {
     return clinux_result(socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
+/// A socket that is connected to a path of this machine.
+static inline int clinux_connect_path(const char *path) {
+    struct sockaddr_un address;
+    memset(&address, 0, sizeof address);
+    if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path);
+    int fd = clinux_result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (fd < 0) return fd;
+    int result = clinux_result(connect(fd, (struct sockaddr *)&address, sizeof address));
+    if (result == 0) return fd;
+    close(fd);
+    return result;
+}
 static inline int clinux_bind(int fd, const clinux_address *address) {
     struct sockaddr_storage packed;
     socklen_t size = clinux_pack(address, &packed);
@@ -283,20 +297,5 @@ static inline int clinux_reset_on_close(int fd) {
     return clinux_result(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
 }
 static inline int clinux_close(int fd) { return clinux_result(close(fd)); }
-
-// ---- disks
-
-typedef struct clinux_space {
-    uint64_t total_bytes;
-    uint64_t available_bytes;
-} clinux_space;
-
-static inline int clinux_disk_space(const char *path, clinux_space *space) {
-    struct statvfs stat;
-    if (statvfs(path, &stat) != 0) return -errno;
-    space->total_bytes = (uint64_t)stat.f_blocks * stat.f_frsize;
-    space->available_bytes = (uint64_t)stat.f_bavail * stat.f_frsize;
-    return 0;
-}
 
 #endif

@@ -64,7 +64,35 @@ extension AgentSettings {
         Setting(
             "liveness.engine-stall", .duration(\.engineStallMax, .milliseconds(100)...(.seconds(60))),
             "the same for a processor that does not get around to it"),
+        Setting(
+            "host.cpu-millis", .integer(\.hostCPUMillis, 0...100_000_000),
+            "thousandths of cores that VMs may take; 0 is what the machine has"),
+        Setting(
+            "host.memory", .size(\.hostMemoryBytes, 0...(1 << 50)),
+            "memory that VMs may take; 0 is what the machine has"),
+        Setting(
+            "host.disk", .size(\.hostDiskBytes, 0...(1 << 58)),
+            "room for VMs' local disks; 0 is the size of the file system of hypervisor.directory"),
+        Setting(
+            "host.network-mbps", .integer(\.hostNetworkMbps, 0...100_000_000),
+            "network bandwidth for VMs in Mbit/s; 0 is that of the fastest interface, or 1000"),
+        Setting(
+            "host.numa-nodes", .integer(\.hostNUMANodes, 0...8),
+            "NUMA nodes that share CPUs and memory evenly; 0 is what the machine has"),
+        Setting(
+            "host.devices", .names(\.hostDevices, areUnique: false), "the kind of each device for VMs, such as gpu"),
+        Setting(
+            "host.storage-domains", .names(\.storageDomains, areUnique: true),
+            "storage whose shared disks this host can open"),
+        Setting("host.networks", .names(\.networks, areUnique: true), "networks that VMs can be on here"),
         Setting("hypervisor.driver", .hypervisor, "what runs the VMs"),
+        Setting(
+            "hypervisor.directory", .optionalDirectory(\.vmDirectory),
+            "where running VMs and their local disks lie; empty is vms in node.data"),
+        Setting("hypervisor.images", .directory(\.imageDirectory), "where disk images and kernels for VMs lie"),
+        Setting(
+            "hypervisor.storage", .directory(\.storageDirectory),
+            "where storage domains are mounted, each in a directory of its name"),
     ]
 
     /// The settings as options of a command.

@@ -31,6 +31,8 @@ package enum LogFormat: String, CaseIterable, Hashable, Sendable {
 package enum HypervisorKind: String, CaseIterable, Hashable, Sendable {
     /// Pretends, for clusters that are tried out.
     case simulated
+    /// A QEMU process per VM.
+    case qemu
 }
 
 /// One `key=value` of a node, for placement rules.
@@ -103,7 +105,22 @@ package struct AgentSettings: Hashable, Sendable {
     package var storageStallMax = Nanoseconds.seconds(1)
     package var engineStallMax = Nanoseconds.seconds(1)
 
+    // What this host offers to VMs; zero is what its machine has.
+    package var hostCPUMillis = 0
+    package var hostMemoryBytes = 0
+    package var hostDiskBytes = 0
+    package var hostNetworkMbps = 0
+    package var hostNUMANodes = 0
+    package var hostDevices: [String] = []
+    package var storageDomains: [String] = []
+    package var networks: [String] = []
+
     package var hypervisor = HypervisorKind.simulated
+    /// Empty: `vms` below the data directory.
+    package var vmDirectory = ""
+    package var imageDirectory = "/var/lib/muster-images"
+    /// Each storage domain is a directory of its name in it.
+    package var storageDirectory = "/var/lib/muster-storage"
 
     package init() {}
 

@@ -6,9 +6,11 @@ package struct Setting: Sendable {
     enum Kind: Sendable {
         case name(any WritableKeyPath<AgentSettings, String> & Sendable, isOptional: Bool)
         case directory(any WritableKeyPath<AgentSettings, String> & Sendable)
+        case optionalDirectory(any WritableKeyPath<AgentSettings, String> & Sendable)
         case endpoint(any WritableKeyPath<AgentSettings, Endpoint> & Sendable)
         case optionalEndpoint(any WritableKeyPath<AgentSettings, Endpoint?> & Sendable)
         case labels(any WritableKeyPath<AgentSettings, [NodeLabel]> & Sendable)
+        case names(any WritableKeyPath<AgentSettings, [String]> & Sendable, areUnique: Bool)
         case boolean(any WritableKeyPath<AgentSettings, Bool> & Sendable)
         case integer(any WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
         case size(any WritableKeyPath<AgentSettings, Int> & Sendable, ClosedRange<Int>)
@@ -27,6 +29,7 @@ package struct Setting: Sendable {
     static let nameBytesMax = 63
     static let pathBytesMax = 1_024
     static let labelsMax = 64
+    static let namesMax = 64
 
     init(_ key: String, _ kind: Kind, _ help: String) {
         self.key = key
@@ -46,9 +49,10 @@ package struct Setting: Sendable {
         var isRepeated = false
         switch kind {
         case .name: value = .text("NAME")
-        case .directory: value = .text("DIR")
+        case .directory, .optionalDirectory: value = .text("DIR")
         case .endpoint, .optionalEndpoint: value = .text("HOST:PORT")
         case .labels: (value, isRepeated) = (.text("KEY=VALUE"), true)
+        case .names: (value, isRepeated) = (.text("NAME"), true)
         case .boolean: value = .none
         case .integer(_, let range): value = .integer(range)
         case .size(_, let range): value = .size(range)
@@ -65,9 +69,11 @@ package struct Setting: Sendable {
         switch kind {
         case .name(_, let isOptional): "\(isOptional ? "empty, or " : "")1 to \(Self.nameBytesMax) of a-z 0-9 . - _"
         case .directory: "an absolute path"
+        case .optionalDirectory: "empty, or an absolute path"
         case .endpoint: "HOST:PORT"
         case .optionalEndpoint: "empty, or HOST:PORT"
         case .labels: "at most \(Self.labelsMax) of \"key=value\""
+        case .names: "at most \(Self.namesMax) of 1 to \(Self.nameBytesMax) of a-z 0-9 . - _"
         case .boolean: "true or false"
         case .integer(_, let range): "\(range.lowerBound) to \(range.upperBound)"
         case .size(_, let range):
@@ -82,11 +88,13 @@ package struct Setting: Sendable {
     /// The setting's value as the file writes it.
     package func text(in settings: AgentSettings) -> String {
         switch kind {
-        case .name(let path, _), .directory(let path): Self.quoted(settings[keyPath: path])
+        case .name(let path, _), .directory(let path), .optionalDirectory(let path):
+            Self.quoted(settings[keyPath: path])
         case .endpoint(let path): Self.quoted(settings[keyPath: path].description)
         case .optionalEndpoint(let path): Self.quoted(settings[keyPath: path]?.description ?? "")
         case .labels(let path):
             "[" + settings[keyPath: path].map { Self.quoted($0.description) }.joined(separator: ", ") + "]"
+        case .names(let path, _): "[" + settings[keyPath: path].map { Self.quoted($0) }.joined(separator: ", ") + "]"
         case .boolean(let path): settings[keyPath: path] ? "true" : "false"
         case .integer(let path, _): String(settings[keyPath: path])
         case .size(let path, _): Self.quoted(Quantity.text(bytes: settings[keyPath: path]))
@@ -107,6 +115,11 @@ package struct Setting: Sendable {
         case .labels(let path):
             guard case .texts(let texts) = value else { return "wants a list such as [\"rack=7\"], not \(value.shown)" }
             return Self.labels(texts).apply { settings[keyPath: path] = $0 }
+        case .names(let path, let areUnique):
+            guard case .texts(let texts) = value else { return "wants a list such as [\"fast\"], not \(value.shown)" }
+            if let refusal = Self.refusal(ofNames: texts, areUnique) { return refusal }
+            settings[keyPath: path] = texts
+            return nil
         case .boolean(let path):
             guard case .boolean(let isTrue) = value else { return "wants true or false, not \(value.shown)" }
             settings[keyPath: path] = isTrue
@@ -132,7 +145,8 @@ package struct Setting: Sendable {
                     + "not '\(text)'"
             }
             settings[keyPath: path] = text
-        case .directory(let path):
+        case .optionalDirectory(let path) where text.isEmpty: settings[keyPath: path] = text
+        case .directory(let path), .optionalDirectory(let path):
             guard text.hasPrefix("/"), text.count > 1, text.utf8.count <= Self.pathBytesMax, !text.utf8.contains(0)
             else {
                 return "wants an absolute path of at most \(Self.pathBytesMax) bytes, not '\(text)'"
@@ -160,7 +174,7 @@ package struct Setting: Sendable {
         case .hypervisor:
             if let refusal = option.value.refusal(text) { return refusal }
             settings.hypervisor = HypervisorKind(rawValue: text) ?? settings.hypervisor
-        case .labels, .boolean, .integer: preconditionFailure("\(key) is no text in the file")
+        case .labels, .names, .boolean, .integer: preconditionFailure("\(key) is no text in the file")
         }
         return nil
     }
@@ -168,7 +182,7 @@ package struct Setting: Sendable {
     /// What a variable or a flag says, as the file would. Lists have commas between their parts.
     func value(from text: String) -> ConfigValue {
         switch kind {
-        case .labels:
+        case .labels, .names:
             .texts(text.isEmpty ? [] : text.split(separator: ",", omittingEmptySubsequences: false).map(String.init))
         case .boolean:
             switch text {
@@ -190,6 +204,17 @@ package struct Setting: Sendable {
 
     private static func endpointRefusal(_ text: String) -> String {
         "wants HOST:PORT, such as 10.0.0.1:7471 or [fd00::1]:7471, not '\(text)'"
+    }
+
+    private static func refusal(ofNames texts: [String], _ areUnique: Bool) -> String? {
+        if texts.count > namesMax { return "has \(texts.count) names; \(namesMax) are the most" }
+        for (at, text) in texts.enumerated() {
+            if !isName(text) {
+                return "wants names of lower-case letters, digits, dots, dashes or underscores, not '\(text)'"
+            }
+            if areUnique, texts[..<at].contains(text) { return "has the name \(text) twice" }
+        }
+        return nil
     }
 
     private enum LabelsRead {

@@ -110,13 +110,16 @@ package struct Option: Hashable, Sendable {
     package let isRequired: Bool
     /// The variable that is asked when the option is not given.
     package let variable: String?
+    /// Works, and stands in no help.
+    package let isHidden: Bool
     /// One line for the help, without a full stop.
     package let help: String
 
     package init(
         _ name: String, _ value: OptionValue = .none, letter: Character? = nil, isRepeated: Bool = false,
-        isRequired: Bool = false, variable: String? = nil, help: String
+        isRequired: Bool = false, variable: String? = nil, isHidden: Bool = false, help: String
     ) {
+        self.isHidden = isHidden
         self.name = name
         self.letter = letter
         self.value = value

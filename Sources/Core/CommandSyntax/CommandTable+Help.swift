@@ -56,6 +56,7 @@ extension CommandTable {
     }
 
     private static func section(_ title: String, _ options: [Option]) -> String {
+        let options = options.filter { !$0.isHidden }
         if options.isEmpty { return "" }
         return "\n\(title):\n"
             + columns(

@@ -9,7 +9,7 @@ package struct Invocation: Sendable {
     package let arguments: [String]
     /// In the order of the command line; a later one wins.
     let given: [(option: Option, text: String)]
-    let options: [Option]
+    package let options: [Option]
 
     package var path: String { command.path }
 

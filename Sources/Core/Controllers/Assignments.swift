@@ -59,6 +59,9 @@ public enum Assignments {
                 // What a lost history of the root gave out has lower numbers than what it gives out since.
                 let isSure = cluster.epoch == .zero || replica.group.number > cluster.epoch.rawValue << 32
                 if isSure { duty.destructions.append(replica) } else { duty.orphans.append(replica) }
+            } else if replica.group.kind == .cell {
+                // No cell is ever deleted: a root that does not know it has lost it.
+                duty.orphans.append(replica)
             }
         }
         duty.reports = reports(node, made, lost)

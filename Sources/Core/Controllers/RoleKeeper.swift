@@ -5,7 +5,7 @@ public import FleetModel
 ///
 ///     view of the root + what was heard of nodes ──▶ plan ──▶ commands for the root, each for the placement that it saw
 ///
-/// Rules, for the root group and every space alike:
+/// The first cell is made as soon as there is a node. Rules, for the root group, every space and every cell alike:
 /// * as many voters as wanted, an odd number where nodes allow it, spread over zones, then regions, racks and load;
 /// * the root's next nodes stand by as learners;
 /// * a voter whose log is lost, or whose node is removed, draining or silent for the set time, is replaced, one at a time, by
@@ -16,6 +16,8 @@ public import FleetModel
 public enum RoleKeeper {
     /// Commands in one plan; the rest comes with the next one.
     public static let commandsMax = 64
+    /// The cell that every cluster has.
+    public static let firstCell = "default"
     /// Groups in which replicas move only for a better spread.
     public static let movesMax = 8
 
@@ -24,7 +26,12 @@ public enum RoleKeeper {
         guard view.cluster != nil else { return [] }
         var pool = NodePool(view, watch, now)
         var commands: [RootCommand.Operation] = []
-        let sizes = view.spaces.map { (group: $0.group, voters: Int($0.replicas)) }.sorted { $0.group < $1.group }
+        if view.cells.isEmpty && view.nodes.contains(where: { $0.state == .active }) {
+            commands.append(.createCell(name: firstCell, replicas: 0))
+        }
+        let spaces = view.spaces.map { (group: $0.group, voters: Int($0.replicas)) }
+        let cells = view.cells.map { (group: $0.group, voters: Int($0.replicas)) }
+        let sizes = (spaces + cells).sorted { $0.group < $1.group }
         var moving = view.placements.count { $0.replicas.contains { $0.isLeaving } }
         for placement in view.placements {
             if commands.count >= commandsMax { break }

@@ -22,18 +22,72 @@ public enum HypervisorOrder: Hashable, Sendable {
     case cancelSend(VMID, epoch: UInt64)
     /// Whatever this host still has of the VM under this epoch or an older one goes, its own disks too when `forGood`.
     case discard(VMID, epoch: UInt64, forGood: Bool)
+
+    public var vm: VMID {
+        switch self {
+        case .start(let vm, _, _), .update(let vm, _), .receive(let vm, _, _): vm.id
+        case .stop(let vm, _, _), .pause(let vm, _), .resume(let vm, _), .send(let vm, _, _, _),
+            .finishArrival(let vm, _), .cancelSend(let vm, _), .discard(let vm, _, _):
+            vm
+        }
+    }
 }
 
 /// What a driver has to say.
 public enum HypervisorNews: Hashable, Sendable {
+    /// Of a receiving VM, `starting`; of a discarded one `stopped`, once nothing of it is left.
     case state(VMReport)
-    /// What ran already when the driver began, and is still under its hands.
-    case found([RunningVM])
 }
 
-/// Runs VMs on one host. No call blocks.
+/// A VM that a driver's earlier process left behind.
+public struct FoundVM: Hashable, Sendable {
+    public var vm: VMID
+    public var epoch: UInt64
+    /// `stopped` and `crashed`: only what it had on disk is left.
+    public var state: VMReport.State
+    /// It is being received and has never run here.
+    public var isArriving: Bool
+    public var generation: UInt64
+    public var isolation: VMDescription.Isolation
+    public init(
+        _ vm: VMID, epoch: UInt64, state: VMReport.State, isArriving: Bool = false, generation: UInt64,
+        isolation: VMDescription.Isolation
+    ) {
+        self.vm = vm
+        self.epoch = epoch
+        self.state = state
+        self.isArriving = isArriving
+        self.generation = generation
+        self.isolation = isolation
+    }
+}
+
+/// What a VM takes of its host at the moment.
+public struct VMStatistics: Hashable, Sendable {
+    /// What its guest uses, or what it takes of the host where that is not known.
+    public var memoryMiB: Int64
+    public var cpuMillis: Int64
+    /// Since it began to run, here or where it came from.
+    public var uptime: Nanoseconds
+    public init(memoryMiB: Int64, cpuMillis: Int64, uptime: Nanoseconds) {
+        self.memoryMiB = memoryMiB
+        self.cpuMillis = cpuMillis
+        self.uptime = uptime
+    }
+}
+
+/// Runs VMs on one host. No call blocks, and none answers at once: what came of it is in the news.
 public protocol Hypervisor: AnyObject {
     /// `simulated`, `qemu`.
     var name: String { get }
-    func carryOut(_ orders: [HypervisorOrder])
+    /// True when VMs go on when this process ends, and the next one finds them.
+    var outlivesAgent: Bool { get }
+    /// What earlier processes left here, ascending.
+    var found: [FoundVM] { get }
+    /// When it has something to do or to say even if nobody calls; nil for never.
+    var deadline: Instant? { get }
+    func carryOut(_ orders: [HypervisorOrder], now: Instant)
+    /// What happened since it was asked last, in the order in which it happened.
+    func takeNews(now: Instant) -> [HypervisorNews]
+    func statistics(of vm: VMID, now: Instant) -> VMStatistics?
 }

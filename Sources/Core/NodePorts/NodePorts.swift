@@ -122,7 +122,7 @@ public struct ForwardedAnswer: Hashable, Sendable {
 
     public enum Refusal: Int32, Hashable, Sendable, CaseIterable {
         case notLeader = 1, noSuchGroup, overloaded, tooLarge, storageStalled, transferNotPossible, unavailable,
-            malformed
+            malformed, spaceLow
     }
 
     public var number: UInt64
@@ -221,6 +221,8 @@ public enum ClientAnswer: Hashable, Sendable {
         case overloaded
         case tooLarge
         case storageStalled
+        /// The leader's disk is nearly full.
+        case spaceLow
         /// No node of the group took it up in time.
         case unavailable
         /// It can't be read here, or is for another kind of group.

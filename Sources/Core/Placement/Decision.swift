@@ -34,7 +34,28 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
     public static func < (a: Rule, b: Rule) -> Bool { a.order < b.order }
 
-    public var description: String {
+    /// A stable word for programs.
+    public var code: String {
+        switch self {
+        case .hostState: "host_state"
+        case .excludedByCaller: "excluded_by_caller"
+        case .zone: "zone"
+        case .selector: "required_labels"
+        case .taint: "taint"
+        case .storageDomain: "storage_domain"
+        case .network: "network"
+        case .group: "group"
+        case .resource(let kind): "free_\(kind)"
+        case .numa: "numa"
+        case .devices: "devices"
+        case .room: "free_room"
+        }
+    }
+
+    public var description: String { text { "\($0)" } }
+
+    /// The rule in words, groups by the names that the caller gives them.
+    public func text(group name: (PlacementGroupID) -> String) -> String {
         switch self {
         case .hostState: "host takes no VMs"
         case .excludedByCaller: "excluded by the caller"
@@ -43,7 +64,7 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
         case .taint: "taint"
         case .storageDomain: "storage domain"
         case .network: "network"
-        case .group(let id): "group \(id)"
+        case .group(let id): "group \(name(id))"
         case .resource(let kind): "free \(kind)"
         case .numa: "NUMA nodes"
         case .devices: "devices"

@@ -33,8 +33,18 @@ public struct Explanation: Hashable, Sendable {
         public var assignment: Assignment?
         public var terms: ScoreTerms?
     }
+    /// How a rule judged all hosts.
+    public struct RuleReport: Hashable, Sendable {
+        public var rule: Rule
+        /// Hosts that it excludes, whatever other rules do.
+        public var excluded: Int
+        /// Of these, hosts that no other rule excludes: what dropping this rule alone would give.
+        public var excludedAlone: Int
+    }
     /// Hosts by the first rule that excludes them, ascending by rule.
     public var counts: [Refusal.Count]
+    /// Every rule that the request or any host brings up, ascending; also those that exclude no host.
+    public var rules: [RuleReport] = []
     public var hosts: Int
     public var candidates: Int
     /// Best first.
@@ -64,7 +74,30 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     /// That one rule dropped from the request, or met by the host.
     case rule(Rule, host: HostID)
 
-    public var description: String {
+    /// A stable word for programs.
+    public var code: String {
+        switch self {
+        case .free: "free_room"
+        case .groupLimit: "group_limit"
+        case .groupSoft: "group_soft"
+        case .hostReady: "host_ready"
+        case .rule: "drop_rule"
+        }
+    }
+
+    /// The host that would take the VM.
+    public var host: HostID {
+        switch self {
+        case .free(let host, _), .groupLimit(_, _, _, let host), .groupSoft(_, let host), .hostReady(let host, _),
+            .rule(_, let host):
+            host
+        }
+    }
+
+    public var description: String { text(host: { "host \($0)" }, group: { "\($0)" }) }
+
+    /// The change as a sentence without a full stop, hosts and groups by the names that the caller gives them.
+    public func text(host name: (HostID) -> String, group: (PlacementGroupID) -> String) -> String {
         switch self {
         case .free(let host, let shortages):
             let parts = shortages.map { shortage in
@@ -75,15 +108,15 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
                 case .network: "\(shortage.amount) Mbit/s"
                 }
             }
-            return "fits on host \(host) if \(parts.joined(separator: " and ")) more were free"
-        case .groupLimit(let group, let limit, let scope, let host):
-            return "fits on host \(host) if group \(group) allowed \(limit) per \(scope)"
-        case .groupSoft(let group, let host):
-            return "fits on host \(host) if the rule of group \(group) were soft"
+            return "fits on \(name(host)) if \(parts.joined(separator: " and ")) more were free"
+        case .groupLimit(let id, let limit, let scope, let host):
+            return "fits on \(name(host)) if group \(group(id)) allowed \(limit) per \(scope)"
+        case .groupSoft(let id, let host):
+            return "fits on \(name(host)) if the rule of group \(group(id)) were soft"
         case .hostReady(let host, let state):
-            return "fits on host \(host) if it were not \(state)"
+            return "fits on \(name(host)) if it were not \(state)"
         case .rule(let rule, let host):
-            return "fits on host \(host) but for one rule: \(rule)"
+            return "fits on \(name(host)) but for one rule: \(rule.text(group: group))"
         }
     }
 }
@@ -116,21 +149,40 @@ extension PlacementIndex {
         return result
     }
 
+    /// The rules that a request brings with it.
+    private static func rules(of spec: VMSpec) -> [Rule] {
+        var rules: [Rule] = [.hostState]
+        if !spec.zones.isEmpty { rules.append(.zone) }
+        if !spec.required.isEmpty { rules.append(.selector) }
+        if !RuleSet(spec).domains.isEmpty { rules.append(.storageDomain) }
+        if !spec.networks.isEmpty { rules.append(.network) }
+        for id in spec.groups { rules.append(.group(id)) }
+        for kind in ResourceKind.allCases where spec.demand.vector[kind.rawValue] > 0 { rules.append(.resource(kind)) }
+        if spec.numa != .none { rules.append(.numa) }
+        if !spec.devices.isEmpty { rules.append(.devices) }
+        return rules
+    }
+
     private mutating func judgeAll(
         _ spec: VMSpec, _ policy: PlacementPolicy, _ asked: [HostID], _ bestMax: Int, _ result: inout Explanation
     ) {
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+        let search = search(spec, policy)
         let shape = CompiledShape(Shape(spec))
         // hash order: summed up, or read by sorted keys
         var counts: [Rule: Int] = [:]
+        // hash order: summed up, or read by sorted keys
+        var judged: [Rule: (excluded: Int, alone: Int)] = [:]
+        for rule in PlacementIndex.rules(of: spec) { judged[rule] = (0, 0) }
         var best: [(total: Int64, slot: Int)] = []
         var nearest: (distance: Double, change: NearestChange)?
         for host in hostIDs {
             guard let slot32 = slotOf[host] else { continue }
             let slot = Int(slot32)
             let excluding = allRules(spec, search, shape, slot)
+            for rule in excluding {
+                judged[rule, default: (0, 0)].excluded += 1
+                if excluding.count == 1 { judged[rule, default: (0, 0)].alone += 1 }
+            }
             if let first = excluding.first {
                 counts[first, default: 0] += 1
                 if let change = change(excluding, spec, search, shape, slot),
@@ -142,7 +194,7 @@ extension PlacementIndex {
             }
             result.candidates += 1
             guard let fit = fit(slot, shape, policy) else { continue }
-            let total = fit.score + (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+            let total = fit.score + (softPenalty(search, slot) ?? 0)
             best.append((total, slot))
         }
         best.sort { $0.total == $1.total ? precedes($0.slot, $1.slot, policy) : $0.total < $1.total }
@@ -154,6 +206,10 @@ extension PlacementIndex {
             if let slot = slotOf[host] { result.asked.append(report(spec, search, shape, Int(slot))) }
         }
         result.counts = counts.keys.sorted().map { Refusal.Count(rule: $0, hosts: counts[$0, default: 0]) }
+        for rule in judged.keys.sorted() {
+            guard let report = judged[rule] else { continue }
+            result.rules.append(.init(rule: rule, excluded: report.excluded, excludedAlone: report.alone))
+        }
         if result.candidates == 0 { result.nearest = nearest?.change }
     }
 
@@ -173,7 +229,7 @@ extension PlacementIndex {
             if weight > 0 { groupTerms.append(.init(group: check.state.group.id, weight: weight)) }
         }
         groupTerms.sort { $0.group < $1.group }
-        let soft = (search.blockPenalty(slot >> 6, self) ?? 0) + (search.hostPenalty(slot) ?? 0)
+        let soft = softPenalty(search, slot) ?? 0
         let before = seats[slot].worth
         var probe = PlacedVM(spec: spec, assignment: assignment(slot, fit, spec), slot: Int32(slot))
         probe.spec.groups = []

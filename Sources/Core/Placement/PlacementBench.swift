@@ -13,6 +13,9 @@ public struct PlacementBench: Sendable {
         case numa
         /// Three labels, two taints, preferences and required labels.
         case rules
+        /// All of it at once: hosts with and without NUMA nodes, GPUs of two models, labels and taints; VMs with NUMA
+        /// wishes, whole and shared GPUs, rules on labels, and groups over hosts, racks and zones.
+        case mixed
     }
 
     public struct Result: Hashable, Sendable {
@@ -28,6 +31,8 @@ public struct PlacementBench: Sendable {
         public var nanosecondsMedian: Int64
         public var nanosecondsP99: Int64
         public var nanosecondsMost: Int64
+        /// What placing a VM and letting another go take together, on average.
+        public var nanosecondsChanges: Int64
         /// Of all decisions: the same run gives the same number.
         public var hash: UInt64
     }
@@ -65,7 +70,7 @@ public struct PlacementBench: Sendable {
         index.setMix(expectedMix(index.totals))
         var failures = 0
         // Filled by a cheap rule that spoils hosts in a random way, as time does.
-        while used < target && failures < 1000 {
+        while used < target && failures < 2000 {
             let spec = request(next, &random, &index)
             next += 1
             let policy: PlacementPolicy = random.chance(1, in: 4) ? .balance : .pack
@@ -76,6 +81,7 @@ public struct PlacementBench: Sendable {
             try index.place(spec, place)
             used += spec.resources.cpuMillis
             placed.append(spec.id)
+            failures = 0
         }
         return try measure(nanoseconds, &index, &placed, &random, next)
     }
@@ -86,6 +92,7 @@ public struct PlacementBench: Sendable {
     ) throws(IndexError) -> Result {
         var times: [Int64] = []
         times.reserveCapacity(decisions)
+        var changing: Int64 = 0
         var hash = ChainHash(seed)
         var refused = 0
         // Each shape's first decision remembers it; what follows is the steady state.
@@ -97,11 +104,13 @@ public struct PlacementBench: Sendable {
             let end = nanoseconds()
             if i >= warmUp { times.append(end - start) }
             if let place = decision.assignment {
-                try index.place(spec, place)
-                hash.add(place.host.rawValue)
                 placed.append(spec.id)
                 let gone = random.below(placed.count)
+                let before = nanoseconds()
+                try index.place(spec, place)
                 try index.remove(placed[gone])
+                changing += nanoseconds() - before
+                hash.add(place.host.rawValue)
                 placed.swapAt(gone, placed.count - 1)
                 placed.removeLast()
             } else {
@@ -109,17 +118,16 @@ public struct PlacementBench: Sendable {
                 hash.add(0)
             }
         }
-        times.sort()
-        let sum = max(1, times.reduce(0, +))
+        let summary = DecisionTimes(times)
         let offered = index.totals.offered.cpuMillis
         var free: Int64 = 0
         for id in index.hostIDs { free += index.free(id)?.cpuMillis ?? 0 }
         return Result(
             mix: mix, policy: policy, hosts: hosts, vms: index.vmCount,
             fullMilli: offered > 0 ? (offered - free) * 1000 / offered : 0, decisions: decisions, refused: refused,
-            decisionsPerSecond: Int64(times.count) * 1_000_000_000 / sum,
-            nanosecondsMedian: times.isEmpty ? 0 : times[times.count / 2],
-            nanosecondsP99: times.isEmpty ? 0 : times[times.count * 99 / 100], nanosecondsMost: times.last ?? 0,
+            decisionsPerSecond: summary.perSecond, nanosecondsMedian: summary.median, nanosecondsP99: summary.p99,
+            nanosecondsMost: summary.most,
+            nanosecondsChanges: changing / Int64(max(1, warmUp + decisions - refused)),
             hash: hash.value)
     }
 
@@ -135,11 +143,17 @@ public struct PlacementBench: Sendable {
         var host = Host(
             id: HostID(rawValue: UInt64(i + 1)), capacity: Resources(cpuMillis: cpu, memoryMiB: memory),
             zone: Word(UInt32(1 + i % 5)), rack: Word(UInt32(100 + i % 20)))
-        if mix == .numa {
+        // Racks repeat every 20 hosts: properties that go by the hundred are in all racks.
+        let kind = i / 20
+        if mix == .numa || (mix == .mixed && kind % 4 == 1) {
             host.numaNodes = Array(repeating: NUMANode(cpuMillis: cpu / 2, memoryMiB: memory / 2), count: 2)
         }
-        if mix == .rules {
-            host.labels = [Label(Word(200), Word(UInt32(201 + i / 20 % 3)))]
+        if mix == .mixed && kind % 10 == 1 {
+            let model = Word(kind % 20 == 1 ? 400 : 401)
+            host.devices = (0..<8).map { Device(kind: model, numaNode: host.numaNodes.isEmpty ? nil : UInt8($0 / 4)) }
+        }
+        if mix == .rules || mix == .mixed {
+            host.labels = [Label(Word(200), Word(UInt32(201 + kind % 3)))]
             if i % 11 == 3 { host.taints = [Taint(Word(300))] }
             if i % 11 == 7 { host.taints = [Taint(Word(301), effect: .avoid)] }
         }
@@ -159,21 +173,69 @@ public struct PlacementBench: Sendable {
         switch mix {
         case .plain: break
         case .antiAffinity:
-            let group = PlacementGroupID(rawValue: number / 8 + 1)
-            if index.group(group) == nil {
-                index.setGroup(PlacementGroup(id: group, rule: .antiAffinity(perDomainMax: 1), scope: .rack))
-            }
-            spec.groups = [group]
+            join(
+                PlacementGroup(id: PlacementGroupID(rawValue: 0), rule: .antiAffinity(perDomainMax: 1), scope: .rack),
+                &spec, &index)
         case .numa:
             spec.numa = size.cpu > 8000 ? .nodes(2) : .nodes(1)
         case .rules:
-            if random.chance(1, in: 2) { spec.required = [Selector(Word(200), .oneOf([Word(201), Word(202)]))] }
-            if random.chance(1, in: 4) { spec.tolerations = [Toleration(Word(300))] }
-            if random.chance(1, in: 4) {
-                spec.preferred = [Preference(Selector(Word(200), .oneOf([Word(202)])), weight: 10)]
+            addRules(&spec, &random)
+        case .mixed:
+            addRules(&spec, &random)
+            if random.chance(1, in: 6) { spec.numa = size.cpu > 8000 ? .nodes(2) : .nodes(1) }
+            // GPUs are offered in a few flavours.
+            switch random.below(200) {
+            case 0...2:
+                spec.resources = Resources(cpuMillis: 4000, memoryMiB: 16384)
+                spec.devices = [DeviceWish(count: 1, millis: 500)]
+            case 3:
+                spec.resources = Resources(cpuMillis: 8000, memoryMiB: 65536)
+                spec.devices = [DeviceWish(kinds: [Word(400)], count: 1)]
+            case 4:
+                spec.resources = Resources(cpuMillis: 16000, memoryMiB: 131_072)
+                spec.devices = [DeviceWish(count: 2)]
+            default: break
+            }
+            switch number / 8 % 8 {
+            case 0:
+                join(
+                    PlacementGroup(
+                        id: PlacementGroupID(rawValue: 0), rule: .antiAffinity(perDomainMax: 1), scope: .rack), &spec,
+                    &index)
+            case 1:
+                join(
+                    PlacementGroup(
+                        id: PlacementGroupID(rawValue: 0), rule: .antiAffinity(perDomainMax: 1), scope: .host), &spec,
+                    &index)
+            case 2:
+                join(
+                    PlacementGroup(id: PlacementGroupID(rawValue: 0), rule: .spread(skewMax: 1), scope: .zone), &spec,
+                    &index)
+            case 3:
+                join(
+                    PlacementGroup(
+                        id: PlacementGroupID(rawValue: 0), rule: .pack, scope: .rack, isHard: false, weight: 10), &spec,
+                    &index)
+            default: break
             }
         }
         return spec
+    }
+
+    /// Eight VMs in a row are one group.
+    private func join(_ rule: PlacementGroup, _ spec: inout VMSpec, _ index: inout PlacementIndex) {
+        var group = rule
+        group.id = PlacementGroupID(rawValue: spec.id.rawValue / 8 + 1)
+        if index.group(group.id) == nil { index.setGroup(group) }
+        spec.groups = [group.id]
+    }
+
+    private func addRules(_ spec: inout VMSpec, _ random: inout PRNG) {
+        if random.chance(1, in: 2) { spec.required = [Selector(Word(200), .oneOf([Word(201), Word(202)]))] }
+        if random.chance(1, in: 4) { spec.tolerations = [Toleration(Word(300))] }
+        if random.chance(1, in: 4) {
+            spec.preferred = [Preference(Selector(Word(200), .oneOf([Word(202)])), weight: 10)]
+        }
     }
 
     private func expectedMix(_ totals: FleetTotals) -> ShapeMix {

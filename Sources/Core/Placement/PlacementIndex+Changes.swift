@@ -84,6 +84,7 @@ extension PlacementIndex {
             hostClass = Int32(classes.count)
             classes.append(classKey)
             classNumber[classKey] = hostClass
+            classBlocks.append((0, -1))
         }
         let rack = domains.rack(host.zone, host.rack)
         let key = BlockKey(hostClass: hostClass, rack: rack)
@@ -100,6 +101,7 @@ extension PlacementIndex {
         seat.isUsed = true
         seat.takesVMs = host.state.takesVMs
         let inside = RoomInside(host)
+        seat.deviceMost = inside.devices.isEmpty ? 0 : Device.wholeMillis
         seat.hash = RoomHash.of(seat.free) &+ RoomHash.ofLayout(inside)
         for n in 0..<inside.nodes.count { seat.hash &+= RoomHash.ofNode(n, inside.nodes[n]) }
         for (d, left) in inside.devices.enumerated() { seat.hash &+= RoomHash.ofDevice(d, left) }
@@ -107,6 +109,7 @@ extension PlacementIndex {
         seats[slot] = seat
         seats[slot].worth = worth(slot)
         blocks[block].count += 1
+        blocks[block].span = max(blocks[block].span, slot - block << PlacementIndex.blockShift + 1)
         if seat.takesVMs { countTaking(slot, 1) }
         totals.add(host, sign: 1)
         changed(slot)
@@ -122,6 +125,7 @@ extension PlacementIndex {
         let zone = domains.rackZone[Int(key.rack)]
         if let reused = emptyBlocks.popLast() {
             number = Int(reused)
+            leaveBunch(number)
             blocks[number] = Block(key: key, zone: zone)
         } else {
             number = blocks.count
@@ -131,11 +135,37 @@ extension PlacementIndex {
                 insides.append(nil)
                 hosts.append(nil)
                 vmsOn.append([])
+                lastChange.append(-1)
             }
         }
+        joinBunch(number)
         // The newest block first: it is the one with room.
         blocksOf[key, default: []].insert(Int32(number), at: 0)
         return number << PlacementIndex.blockShift
+    }
+
+    private mutating func joinBunch(_ block: Int) {
+        let hostClass = Int(blocks[block].key.hostClass)
+        classBlocks[hostClass].blocks += 1
+        let isFirst = classBlocks[hostClass].blocks == 1
+        var bunch = isFirst ? mixedBunch : classBlocks[hostClass].bunch
+        if bunch < 0 || bunches[Int(bunch)].blocks.count >= Bunch.blocksMax {
+            bunch = Int32(bunches.count)
+            bunches.append(Bunch(hostClass: isFirst ? -1 : Int32(hostClass)))
+            if isFirst { mixedBunch = bunch } else { classBlocks[hostClass].bunch = bunch }
+        }
+        bunches[Int(bunch)].blocks.append(Int32(block))
+        blocks[block].bunch = bunch
+    }
+
+    /// An empty block stays in its bunch until it is used for others.
+    private mutating func leaveBunch(_ block: Int) {
+        let bunch = blocks[block].bunch
+        let hostClass = Int(blocks[block].key.hostClass)
+        bunches[Int(bunch)].blocks.removeAll { Int($0) == block }
+        classBlocks[hostClass].blocks -= 1
+        // A bunch with room again is the next to be filled.
+        if bunches[Int(bunch)].hostClass < 0 { mixedBunch = bunch } else { classBlocks[hostClass].bunch = bunch }
     }
 
     mutating func unseat(_ slot: Int) {
@@ -155,7 +185,7 @@ extension PlacementIndex {
             if blocksOf[key]?.isEmpty == true { blocksOf[key] = nil }
             emptyBlocks.append(Int32(block))
         }
-        changed(slot)
+        if !winners.isEmpty { changes.append(~Int32(slot)) }
     }
 
     mutating func countTaking(_ slot: Int, _ sign: Int) {
@@ -209,31 +239,14 @@ extension PlacementIndex {
             insides[slot]?.devices[Int(use.device)] -= millis
             seats[slot].hash &-= RoomHash.ofDevice(Int(use.device), millis)
         }
+        if !vm.assignment.devices.isEmpty { seats[slot].deviceMost = insides[slot]?.devices.max() ?? 0 }
         seats[slot].worth = worth(slot)
     }
 
     mutating func countMember(_ id: PlacementGroupID, _ slot: Int, _ sign: Int32) {
-        guard let scope = groups[id]?.group.scope else { preconditionFailure("group \(id) is not known") }
-        groups[id]?.members += Int(sign)
         let block = blocks[slot >> PlacementIndex.blockShift]
-        switch scope {
-        case .host:
-            guard let at = groups[id]?.position(Int32(slot)), let count = groups[id]?.slots.count else { return }
-            if at < count, groups[id]?.slots[at] == Int32(slot) {
-                groups[id]?.slotCounts[at] += sign
-                if groups[id]?.slotCounts[at] == 0 {
-                    groups[id]?.slots.remove(at: at)
-                    groups[id]?.slotCounts.remove(at: at)
-                }
-            } else {
-                groups[id]?.slots.insert(Int32(slot), at: at)
-                groups[id]?.slotCounts.insert(sign, at: at)
-            }
-        case .rack, .zone:
-            let domain = Int(scope == .rack ? block.key.rack : block.zone)
-            while (groups[id]?.counts.count ?? 0) <= domain { groups[id]?.counts.append(0) }
-            groups[id]?.counts[domain] += sign
-        }
+        let known: Void? = groups[id]?.change(slot: Int32(slot), rack: block.key.rack, zone: block.zone, sign)
+        precondition(known != nil, "group \(id) is not known")
     }
 
     // MARK: Worth and the log of changes
@@ -241,6 +254,7 @@ extension PlacementIndex {
     mutating func changed(_ slot: Int) {
         // Nobody remembers anything: nothing needs repair.
         if winners.isEmpty { return }
+        lastChange[slot] = changesBase + changes.count
         changes.append(Int32(slot))
         if changes.count > 4 * seats.count + 4096 {
             // Whoever is further behind than half of the log starts afresh, which is cheaper than replaying it.
@@ -254,34 +268,13 @@ extension PlacementIndex {
         if mix.parts.isEmpty { return 0 }
         let hash = seats[slot].hash
         let at = Int(truncatingIfNeeded: mix64(hash)) & (PlacementIndex.worthSlots - 1)
-        if worthKeys[at] == hash && worthValues[at] >= 0 { return worthValues[at] }
+        if worths[at].key == hash && worths[at].value >= 0 { return worths[at].value }
         let value = computeWorth(seats[slot].free, insides[slot])
-        worthKeys[at] = hash
-        worthValues[at] = value
+        worths[at] = RememberedWorth(key: hash, value: value)
         return value
     }
 
     func computeWorth(_ free: SIMD4<Int64>, _ inside: RoomInside?) -> Int64 {
-        var sum: Int64 = 0
-        let most = mix.volume(free)
-        for part in mix.parts {
-            let shape = part.shape
-            var copies: Int64
-            if let inside {
-                copies = inside.copies(of: shape, free: free)
-            } else if shape.nodesMin > 0 || !shape.devices.isEmpty {
-                continue
-            } else {
-                copies = .max
-                for i in 0..<4 where shape.demand.vector[i] > 0 {
-                    copies = min(copies, free[i] < shape.demand.vector[i] ? 0 : free[i] / shape.demand.vector[i])
-                }
-                if copies == .max { copies = 0 }
-            }
-            // Devices are so unevenly spread over hosts that an average says nothing about them.
-            let limit = shape.devices.isEmpty ? most : 1 << 38
-            sum += part.weight * min(max(0, min(copies, 1 << 20)) * part.size, limit)
-        }
-        return sum
+        compiledMix.worth(of: free) + (inside.map { compiledMix.worthInside($0, free: free) } ?? 0)
     }
 }

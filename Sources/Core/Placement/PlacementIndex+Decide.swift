@@ -23,23 +23,25 @@ extension PlacementIndex {
         _ spec: VMSpec, policy: PlacementPolicy = .pack, among filter: HostFilter = .all
     ) -> Decision {
         if let problem = PlacementIndex.problem(spec) { return .refuse(Refusal(invalid: problem)) }
-        var checks: [GroupCheck] = []
-        for id in spec.groups {
-            guard let check = check(id) else {
-                return .refuse(Refusal(invalid: "VM \(spec.id): placement group \(id) is not known"))
-            }
-            checks.append(check)
+        for id in spec.groups where groups[id] == nil {
+            return .refuse(Refusal(invalid: "VM \(spec.id): placement group \(id) is not known"))
         }
         let chosen = spec.policy ?? policy
-        let number = currentWinners(Shape(spec), chosen)
-        var search = Search(spec, chosen, checks, verdictsFor(spec), filter, self)
+        var search = search(spec, chosen, filter)
+        let shape: CompiledShape
         if let only = filter.only {
-            for id in only { if let slot = slotOf[id] { search.judge(Int(slot), number, &self) } }
+            shape = CompiledShape(Shape(spec))
+            for id in only {
+                guard let slot = slotOf[id] else { continue }
+                judge(Int(slot), score(Int(slot), shape, chosen), &search)
+            }
         } else {
-            search.run(number, &self)
+            let number = currentWinners(Shape(spec), chosen)
+            run(&search, number)
+            shape = winners[number].shape
         }
-        if search.bestSlot < 0 { return .refuse(refusal(spec, search)) }
-        guard let fit = fit(search.bestSlot, winners[number].shape, chosen) else {
+        if search.bestSlot < 0 { return .refuse(refusal(spec, search, filter)) }
+        guard let fit = fit(search.bestSlot, shape, chosen) else {
             preconditionFailure("host \(seats[search.bestSlot].host) won without room for VM \(spec.id)")
         }
         return .place(assignment(search.bestSlot, fit, spec), score: search.bestTotal)
@@ -62,72 +64,69 @@ extension PlacementIndex {
     }
 
     /// Counts hosts by the first rule that excludes them, block by block: O(blocks + members of the groups).
-    private func refusal(_ spec: VMSpec, _ search: Search) -> Refusal {
-        // hash order: summed up, or read by sorted keys
-        var counts: [Rule: Int] = [:]
-        if let only = search.filter.only {
+    private func refusal(_ spec: VMSpec, _ search: Search, _ filter: HostFilter) -> Refusal {
+        var counts: [Refusal.Count] = []
+        func count(_ rule: Rule, _ hosts: Int) {
+            if hosts == 0 { return }
+            if let at = counts.firstIndex(where: { $0.rule == rule }) {
+                counts[at].hosts += hosts
+            } else {
+                counts.append(Refusal.Count(rule: rule, hosts: hosts))
+            }
+        }
+        if let only = filter.only {
+            var others = slotOf.count
             for id in only {
                 guard let slot = slotOf[id] else { continue }
-                counts[search.firstRule(Int(slot), self) ?? .room, default: 0] += 1
+                count(firstRule(spec, search, Int(slot)) ?? .room, 1)
+                others -= 1
             }
-            counts[.excludedByCaller, default: 0] += slotOf.count - counts.values.reduce(0, +)
+            count(.excludedByCaller, others)
         } else {
             for block in blocks.indices where blocks[block].count > 0 {
-                counts[.hostState, default: 0] += blocks[block].count - blocks[block].taking
+                count(.hostState, blocks[block].count - blocks[block].taking)
                 if blocks[block].taking == 0 { continue }
+                if search.isSimple && blockPenalty(search, block) != Search.excluded {
+                    count(.room, blocks[block].taking)
+                    continue
+                }
                 let first = block << PlacementIndex.blockShift
                 if search.isSpecial(block: block) {
                     for slot in first..<first + PlacementIndex.blockSize where seats[slot].takesVMs {
-                        counts[search.firstRule(slot, self) ?? .room, default: 0] += 1
+                        count(firstRule(spec, search, slot) ?? .room, 1)
                     }
                 } else if let slot = (first..<first + PlacementIndex.blockSize).first(where: { seats[$0].takesVMs }) {
-                    counts[search.firstRule(slot, self) ?? .room, default: 0] += blocks[block].taking
+                    count(firstRule(spec, search, slot) ?? .room, blocks[block].taking)
                 }
             }
         }
-        let rules = counts.keys.sorted()
-        return Refusal(
-            counts: rules.compactMap { rule in
-                let hosts = counts[rule, default: 0]
-                return hosts > 0 ? Refusal.Count(rule: rule, hosts: hosts) : nil
-            })
+        counts.sort { $0.rule < $1.rule }
+        return Refusal(counts: counts)
     }
 }
 
-/// One search for the best host.
+/// One search for the best host: the request's rules made ready, and what was found.
 struct Search {
-    let spec: VMSpec
+    /// Stands for a penalty where a hard rule excludes.
+    static let excluded = Int64.max
+
     let policy: PlacementPolicy
+    /// By class of hosts.
     let verdicts: [Verdict]
-    let filter: HostFilter
+    /// The same as penalties.
+    let classPenalties: [Int64]
+    /// What zones and the groups over racks and zones cost, by rack; empty where there are no such rules.
+    var rackPenalties: [Int64] = []
     var hostChecks: [GroupCheck] = []
     var domainChecks: [GroupCheck] = []
     /// Slots the caller excludes, ascending.
     var except: [Int32] = []
-    /// What a host without members of any group costs; nil when a hard rule wants members.
-    var hostBase: Int64? = 0
+    /// What a host without members of any group over hosts costs; `excluded` where a hard rule wants members.
+    var hostBase: Int64 = 0
+    /// True when no group over hosts and no exception tells a block's hosts apart.
+    var isSimple = true
     var bestSlot = -1
     var bestTotal = Int64.max
-
-    init(
-        _ spec: VMSpec, _ policy: PlacementPolicy, _ checks: [GroupCheck], _ verdicts: [Verdict], _ filter: HostFilter,
-        _ index: borrowing PlacementIndex
-    ) {
-        self.spec = spec
-        self.policy = policy
-        self.verdicts = verdicts
-        self.filter = filter
-        for check in checks {
-            if check.state.group.scope == .host {
-                hostChecks.append(check)
-                if let base = hostBase, let more = check.penalty(0) { hostBase = base + more } else { hostBase = nil }
-            } else {
-                domainChecks.append(check)
-            }
-        }
-        for id in filter.except { if let slot = index.slotOf[id] { except.append(slot) } }
-        except.sort()
-    }
 
     func isSpecial(block: Int) -> Bool {
         let first = Int32(block << PlacementIndex.blockShift)
@@ -139,88 +138,179 @@ struct Search {
         return except.contains { $0 >= first && $0 < end }
     }
 
-    /// What a block's hosts cost beyond their own score; nil when a rule excludes all of them.
-    @inline(__always) func blockPenalty(_ block: Int, _ index: borrowing PlacementIndex) -> Int64? {
-        guard case .penalty(var sum) = index.staticVerdict(spec, verdicts, block: block) else { return nil }
-        for check in domainChecks {
-            let domain = check.state.group.scope == .rack ? index.blocks[block].key.rack : index.blocks[block].zone
-            guard let more = check.penalty(check.state.count(domain: domain)) else { return nil }
+    /// What the groups over hosts cost at one host.
+    func hostPenalty(_ slot: Int) -> Int64 {
+        if !except.isEmpty && except.contains(Int32(slot)) { return Search.excluded }
+        var sum: Int64 = 0
+        for i in hostChecks.indices {
+            guard let more = hostChecks[i].penalty(hostChecks[i].state.count(slot: Int32(slot))) else {
+                return Search.excluded
+            }
             sum += more
         }
         return sum
     }
+}
 
-    /// What the groups over hosts cost at one host; nil when a hard rule excludes it.
-    @inline(__always) func hostPenalty(_ slot: Int) -> Int64? {
-        if !except.isEmpty && except.contains(Int32(slot)) { return nil }
-        var sum: Int64 = 0
-        for check in hostChecks {
-            guard let more = check.penalty(check.state.count(slot: Int32(slot))) else { return nil }
-            sum += more
+extension PlacementIndex {
+    /// Makes the rules of a request ready; its groups must be known.
+    mutating func search(_ spec: VMSpec, _ policy: PlacementPolicy, _ filter: HostFilter = .all) -> Search {
+        let number = verdictNumber(spec)
+        var search = Search(
+            policy: policy, verdicts: verdicts.table[number], classPenalties: verdicts.penalties[number])
+        for id in spec.groups {
+            guard let check = check(id) else { preconditionFailure("group \(id) of VM \(spec.id) is not known") }
+            if check.state.group.scope == .host {
+                let base = check.penalty(0)
+                if let base, search.hostBase != Search.excluded {
+                    search.hostBase += base
+                } else {
+                    search.hostBase = Search.excluded
+                }
+                search.hostChecks.append(check)
+            } else {
+                search.domainChecks.append(check)
+            }
         }
-        return sum
+        if !search.domainChecks.isEmpty || !spec.zones.isEmpty { judgeRacks(spec, &search) }
+        for id in filter.except { if let slot = slotOf[id] { search.except.append(slot) } }
+        search.except.sort()
+        search.isSimple = search.hostChecks.isEmpty && search.except.isEmpty
+        return search
+    }
+
+    private func judgeRacks(_ spec: VMSpec, _ search: inout Search) {
+        search.rackPenalties = Array(repeating: 0, count: domains.rackZone.count)
+        for rack in search.rackPenalties.indices {
+            let zone = domains.rackZone[rack]
+            if !spec.zones.isEmpty && !spec.zones.contains(domains.zoneWords[Int(zone)]) {
+                search.rackPenalties[rack] = Search.excluded
+                continue
+            }
+            for i in search.domainChecks.indices {
+                let domain = search.domainChecks[i].state.group.scope == .rack ? Int32(rack) : zone
+                let count = search.domainChecks[i].state.count(domain: domain)
+                guard let more = search.domainChecks[i].penalty(count) else {
+                    search.rackPenalties[rack] = Search.excluded
+                    break
+                }
+                search.rackPenalties[rack] += more
+            }
+        }
+    }
+
+    /// What a block's hosts cost beyond their own score; `Search.excluded` when a rule excludes all of them.
+    @inline(__always) func blockPenalty(_ search: Search, _ block: Int) -> Int64 {
+        let key = blocks[block].key
+        let own = search.classPenalties[Int(key.hostClass)]
+        if own == Search.excluded || search.rackPenalties.isEmpty { return own }
+        let around = search.rackPenalties[Int(key.rack)]
+        return around == Search.excluded ? around : own + around
+    }
+
+    /// What all soft rules cost at one host; nil when a hard one excludes it.
+    func softPenalty(_ search: Search, _ slot: Int) -> Int64? {
+        let around = blockPenalty(search, slot >> PlacementIndex.blockShift)
+        let here = search.hostPenalty(slot)
+        return around == Search.excluded || here == Search.excluded ? nil : around + here
     }
 
     /// The first rule, room aside, that excludes a host.
-    func firstRule(_ slot: Int, _ index: borrowing PlacementIndex) -> Rule? {
-        if !index.seats[slot].takesVMs { return .hostState }
-        if except.contains(Int32(slot)) { return .excludedByCaller }
-        let block = slot >> PlacementIndex.blockShift
-        if case .excluded(let rule) = index.staticVerdict(spec, verdicts, block: block) { return rule }
+    func firstRule(_ spec: VMSpec, _ search: Search, _ slot: Int) -> Rule? {
+        if !seats[slot].takesVMs { return .hostState }
+        if search.except.contains(Int32(slot)) { return .excludedByCaller }
+        let block = blocks[slot >> PlacementIndex.blockShift]
+        if !spec.zones.isEmpty && !spec.zones.contains(domains.zoneWords[Int(block.zone)]) { return .zone }
+        if case .excluded(let rule) = search.verdicts[Int(block.key.hostClass)] { return rule }
         for id in spec.groups {
-            for check in hostChecks where check.state.group.id == id {
+            for check in search.hostChecks where check.state.group.id == id {
                 if check.penalty(check.state.count(slot: Int32(slot))) == nil { return .group(id) }
             }
-            for check in domainChecks where check.state.group.id == id {
-                let domain = check.state.group.scope == .rack ? index.blocks[block].key.rack : index.blocks[block].zone
+            for check in search.domainChecks where check.state.group.id == id {
+                let domain = check.state.group.scope == .rack ? block.key.rack : block.zone
                 if check.penalty(check.state.count(domain: domain)) == nil { return .group(id) }
             }
         }
         return nil
     }
 
-    private mutating func offer(_ slot: Int, _ total: Int64, _ index: borrowing PlacementIndex) {
-        if total < bestTotal || (total == bestTotal && bestSlot >= 0 && index.precedes(slot, bestSlot, policy)) {
-            bestTotal = total
-            bestSlot = slot
+    @inline(__always) private func offer(_ slot: Int, _ total: Int64, _ search: inout Search) {
+        if total < search.bestTotal
+            || (total == search.bestTotal && search.bestSlot >= 0 && precedes(slot, search.bestSlot, search.policy))
+        {
+            search.bestTotal = total
+            search.bestSlot = slot
         }
     }
 
-    /// Judges one host by itself.
-    mutating func judge(_ slot: Int, _ number: Int, _ index: inout PlacementIndex) {
-        guard let around = blockPenalty(slot >> PlacementIndex.blockShift, index) else { return }
-        guard let here = hostPenalty(slot) else { return }
-        guard let fit = index.fit(slot, index.winners[number].shape, policy) else { return }
-        offer(slot, fit.score + around + here, index)
+    /// Judges one host, of which the score is known, by itself.
+    private func judge(_ slot: Int, _ score: Int64, _ search: inout Search) {
+        if score == Winners.none { return }
+        if let soft = softPenalty(search, slot) { offer(slot, score + soft, &search) }
     }
 
-    mutating func run(_ number: Int, _ index: inout PlacementIndex) {
+    private func run(_ search: inout Search, _ number: Int) {
         // Hosts that have members can beat a block's winner only where a group draws its members together.
-        for check in hostChecks where check.drawsTogether {
-            for slot in check.state.slots { judge(Int(slot), number, &index) }
-        }
-        guard let base = hostBase else { return }
-        let simple = hostChecks.isEmpty && except.isEmpty
-        for top in index.winners[number].top.indices {
-            let least = index.winners[number].top[top]
-            if least == Winners.none || least > bestTotal { continue }
-            for block in top << 6..<min((top + 1) << 6, index.blocks.count) {
-                let score = index.winners[number].best[block]
-                if score == Winners.none || score > bestTotal - base { continue }
-                guard let around = blockPenalty(block, index) else { continue }
-                if score + around + base > bestTotal { continue }
-                let slot = Int(index.winners[number].bestSlot[block])
-                if simple {
-                    offer(slot, score + around, index)
-                } else if hostPenalty(slot) == base {
-                    offer(slot, score + around + base, index)
-                } else {
-                    let first = block << PlacementIndex.blockShift
-                    for other in first..<first + PlacementIndex.blockSize where index.seats[other].takesVMs {
-                        judge(other, number, &index)
-                    }
-                }
+        for i in search.hostChecks.indices where search.hostChecks[i].drawsTogether {
+            for slot in search.hostChecks[i].state.slots {
+                judge(Int(slot), winners[number].scores[Int(slot)], &search)
             }
+        }
+        if search.hostBase == Search.excluded { return }
+        // The most promising bunch first, so that most of the others need no look.
+        var first = -1
+        var least = Winners.none
+        for bunch in bunches.indices {
+            let bound = bound(bunch, search, number)
+            if bound < least {
+                least = bound
+                first = bunch
+            }
+        }
+        if first < 0 { return }
+        look(first, &search, number)
+        for bunch in bunches.indices where bunch != first {
+            let bound = bound(bunch, search, number)
+            if bound != Winners.none && bound <= search.bestTotal { look(bunch, &search, number) }
+        }
+    }
+
+    /// What no host of a bunch, of those without members of a group over hosts, is better than.
+    @inline(__always) private func bound(_ bunch: Int, _ search: Search, _ number: Int) -> Int64 {
+        let top = winners[number].top[bunch]
+        if top == Winners.none { return top }
+        let hostClass = bunches[bunch].hostClass
+        if hostClass < 0 { return top + search.hostBase }
+        let own = search.classPenalties[Int(hostClass)]
+        return own == Search.excluded ? Winners.none : top + own + search.hostBase
+    }
+
+    private func look(_ bunch: Int, _ search: inout Search, _ number: Int) {
+        let base = search.hostBase
+        for block32 in bunches[bunch].blocks {
+            let block = Int(block32)
+            let score = winners[number].best[block]
+            if score == Winners.none || score > search.bestTotal - base { continue }
+            let around = blockPenalty(search, block)
+            if around == Search.excluded || score + around + base > search.bestTotal { continue }
+            let slot = Int(winners[number].bestSlot[block])
+            if search.isSimple {
+                offer(slot, score + around, &search)
+            } else if search.hostPenalty(slot) == base {
+                offer(slot, score + around + base, &search)
+            } else {
+                judgeBlock(block, around, &search, number)
+            }
+        }
+    }
+
+    private func judgeBlock(_ block: Int, _ around: Int64, _ search: inout Search, _ number: Int) {
+        let first = block << PlacementIndex.blockShift
+        for slot in first..<first + blocks[block].span {
+            let score = winners[number].scores[slot]
+            if score == Winners.none || score > search.bestTotal { continue }
+            let here = search.hostPenalty(slot)
+            if here != Search.excluded { offer(slot, score + around + here, &search) }
         }
     }
 }

@@ -8,11 +8,14 @@ struct CompiledShape: Sendable {
     let hash: UInt64
     /// Looks at nothing inside a host.
     let isPlain: Bool
+    /// The largest part of a device that it takes.
+    let deviceMost: Int32
 
     init(_ shape: Shape) {
         self.shape = shape
         demand = shape.demand.vector
         hash = RoomHash.of(demand)
+        deviceMost = shape.devices.map(\.millis).max() ?? 0
         isPlain = shape.nodesMin == 0 && shape.devices.isEmpty
     }
 }
@@ -23,17 +26,47 @@ extension PlacementIndex {
 
     /// The best way to put `shape` into the host at `slot`; nil when it takes no VMs or has no room.
     mutating func fit(_ slot: Int, _ shape: CompiledShape, _ policy: PlacementPolicy) -> Fit? {
-        let seat = seats[slot]
-        if !seat.takesVMs { return nil }
-        if !all((shape.demand .<= seat.free) .| (shape.demand .<= 0)) { return nil }
-        if shape.isPlain {
-            let free = seat.free &- shape.demand
-            let after =
-                policy == .pack ? worthAfter(seat.hash &- shape.hash, free, insides[slot], Fit(score: 0), shape) : 0
-            return Fit(score: score(seat, free, shape, policy, worthAfter: after))
-        }
+        if !hasRoom(slot, shape) { return nil }
+        if shape.isPlain { return Fit(score: plainScore(slot, shape, policy)) }
         guard let inside = insides[slot] else { return nil }
-        return fitInside(seat, inside, shape, policy)
+        return fitInside(seats[slot], inside, shape, policy)
+    }
+
+    /// The score of that best way; `Winners.none` when there is none.
+    @inline(__always)
+    mutating func score(_ slot: Int, _ shape: CompiledShape, _ policy: PlacementPolicy) -> Int64 {
+        if !hasRoom(slot, shape) { return Winners.none }
+        if shape.isPlain { return plainScore(slot, shape, policy) }
+        return fit(slot, shape, policy)?.score ?? Winners.none
+    }
+
+    @inline(__always)
+    private func hasRoom(_ slot: Int, _ shape: CompiledShape) -> Bool {
+        seats[slot].takesVMs && all((shape.demand .<= seats[slot].free) .| (shape.demand .<= 0))
+            && shape.deviceMost <= seats[slot].deviceMost
+    }
+
+    @inline(__always)
+    private mutating func plainScore(_ slot: Int, _ shape: CompiledShape, _ policy: PlacementPolicy) -> Int64 {
+        let free = seats[slot].free &- shape.demand
+        if policy != .pack { return score(seats[slot], free, shape, policy, worthAfter: 0) }
+        var after: Int64 = 0
+        if !mix.parts.isEmpty {
+            let hash = seats[slot].hash &- shape.hash
+            let at = Int(truncatingIfNeeded: mix64(hash)) & (PlacementIndex.worthSlots - 1)
+            after = worths[at].value
+            if worths[at].key != hash || after < 0 {
+                after = computeWorth(free, insides[slot])
+                worths[at] = RememberedWorth(key: hash, value: after)
+            }
+        }
+        return PlacementIndex.packScore(seats[slot].worth - after, free, seats[slot].inverse)
+    }
+
+    /// The loss of worth, then the squares of what remains.
+    @inline(__always)
+    private static func packScore(_ loss: Int64, _ free: SIMD4<Int64>, _ inverse: SIMD4<Double>) -> Int64 {
+        min(max(0, loss) >> 12, 1 << 23) << 20 | squares(SIMD4<Double>(free) * inverse)
     }
 
     private mutating func fitInside(
@@ -97,14 +130,11 @@ extension PlacementIndex {
         let near = shape.shape.devicesOnSameNodes && nodes != 0
         if wishes.count == 1, wishes[0].count == 1 {
             var best: Fit?
-            var tried: [(Int32, Word, UInt8)] = []
             for d in inside.devices.indices {
                 let left = inside.devices[d]
                 if left < wishes[0].millis || !inside.usable(d, wishes[0]) { continue }
                 if near && !PlacementIndex.hangs(inside.layout.nodes[d], nodes) { continue }
-                let look = (left, inside.layout.kinds[d], inside.layout.nodes[d])
-                if tried.contains(where: { $0 == look }) { continue }
-                tried.append(look)
+                if looksLikeEarlier(d, inside) { continue }
                 let fit = scored(seat, inside, shape, policy, nodes, SIMD4(1 << UInt64(d), 0, 0, 0))
                 if best.map({ fit.score < $0.score }) ?? true { best = fit }
             }
@@ -112,6 +142,16 @@ extension PlacementIndex {
         }
         guard let chosen = PlacementIndex.chooseDevices(inside, wishes, nodes: near ? nodes : 0) else { return nil }
         return scored(seat, inside, shape, policy, nodes, chosen)
+    }
+
+    /// True when a device before `d` has the same left, kind and node, so that trying both is trying one twice.
+    private func looksLikeEarlier(_ d: Int, _ inside: RoomInside) -> Bool {
+        for e in 0..<d where inside.devices[e] == inside.devices[d] {
+            if inside.layout.kinds[e] == inside.layout.kinds[d] && inside.layout.nodes[e] == inside.layout.nodes[d] {
+                return true
+            }
+        }
+        return false
     }
 
     static func hangs(_ node: UInt8, _ nodes: UInt8) -> Bool {
@@ -162,7 +202,7 @@ extension PlacementIndex {
     ) -> Int64 {
         if mix.parts.isEmpty { return 0 }
         let at = Int(truncatingIfNeeded: mix64(hash)) & (PlacementIndex.worthSlots - 1)
-        if worthKeys[at] == hash && worthValues[at] >= 0 { return worthValues[at] }
+        if worths[at].key == hash && worths[at].value >= 0 { return worths[at].value }
         var inside = inside
         if fit.nodes != 0 {
             let share = shape.shape.perNode(fit.nodes.nonzeroBitCount)
@@ -176,8 +216,7 @@ extension PlacementIndex {
             }
         }
         let value = computeWorth(free, inside)
-        worthKeys[at] = hash
-        worthValues[at] = value
+        worths[at] = RememberedWorth(key: hash, value: value)
         return value
     }
 
@@ -187,11 +226,12 @@ extension PlacementIndex {
     ) -> Int64 {
         switch policy {
         case .pack:
-            let loss = min(max(0, seat.worth - worthAfter) >> 12, 1 << 23)
-            return loss << 20 | squares(seat.shares(free))
+            return PlacementIndex.packScore(seat.worth - worthAfter, free, seat.inverse)
         case .balance:
-            let used = SIMD4<Double>(repeating: 1) - seat.shares(free)
-            return seat.fullness(free) << 20 | squares(used)
+            // How much the sum of squared shares in use grows: away from full hosts, and from what is their fullest.
+            let used = SIMD4<Double>(repeating: 1) - seat.shares(seat.free)
+            let more = seat.shares(shape.demand)
+            return Int64(min(max(0, (more * (2 * used + more)).sum()), 16) * 0x1p38)
         case .spread:
             return min(Int64(seat.vmCount), 1 << 22) << 21 | seat.fullness(free)
         case .firstFit:
@@ -201,7 +241,7 @@ extension PlacementIndex {
         case .worstFit:
             return Int64((8 - max(0, seat.shares(free).sum())) * 0x1p20)
         case .leastSquares:
-            return squares(seat.shares(free))
+            return PlacementIndex.squares(seat.shares(free))
         case .dotProduct:
             let dot = (seat.shares(seat.free) * seat.shares(shape.demand)).sum()
             return Int64((8 - max(0, dot)) * 0x1p36)
@@ -209,7 +249,7 @@ extension PlacementIndex {
     }
 
     /// The mean of squares of shares, from 0 to 2^20 - 1.
-    @inline(__always) private func squares(_ shares: SIMD4<Double>) -> Int64 {
+    @inline(__always) private static func squares(_ shares: SIMD4<Double>) -> Int64 {
         Int64(min((shares * shares).sum() / 4, 1) * 0x0.FFFFFp20)
     }
 }

@@ -33,6 +33,10 @@ struct VerdictCache: Sendable {
     // hash order: looked up only
     var numbers: [RuleSet: Int] = [:]
     var table: [[Verdict]] = []
+    /// The same as penalties, `Search.excluded` where a rule excludes.
+    var penalties: [[Int64]] = []
+    /// The number of the set of no rules.
+    var plain: Int?
 }
 
 extension PlacementIndex {
@@ -51,34 +55,46 @@ extension PlacementIndex {
         return .penalty(min(penalty, 1 << 14) * softUnit)
     }
 
-    /// The verdicts of a request's rules for every class.
-    mutating func verdictsFor(_ spec: VMSpec) -> [Verdict] {
-        let rules = RuleSet(spec)
+    /// The number of the verdicts of a request's rules, which are then known for every class.
+    mutating func verdictNumber(_ spec: VMSpec) -> Int {
+        let isPlain =
+            spec.required.isEmpty && spec.preferred.isEmpty && spec.tolerations.isEmpty && spec.disks.isEmpty
+            && spec.networks.isEmpty
         let number: Int
-        if let known = verdicts.numbers[rules] {
-            number = known
+        let rules: RuleSet?
+        if isPlain, let plain = verdicts.plain {
+            number = plain
+            if verdicts.table[number].count == classes.count { return number }
+            rules = RuleSet(spec)
         } else {
-            if verdicts.table.count >= VerdictCache.ruleSetsMax { verdicts = VerdictCache() }
-            number = verdicts.table.count
-            verdicts.table.append([])
-            verdicts.numbers[rules] = number
+            let set = RuleSet(spec)
+            rules = set
+            if let known = verdicts.numbers[set] {
+                number = known
+            } else {
+                if verdicts.table.count >= VerdictCache.ruleSetsMax { verdicts = VerdictCache() }
+                number = verdicts.table.count
+                verdicts.table.append([])
+                verdicts.penalties.append([])
+                verdicts.numbers[set] = number
+            }
+            if isPlain { verdicts.plain = number }
         }
-        while verdicts.table[number].count < classes.count {
-            let next = verdicts.table[number].count
-            verdicts.table[number].append(PlacementIndex.judge(rules, classes[next]))
+        while let rules, verdicts.table[number].count < classes.count {
+            let verdict = PlacementIndex.judge(rules, classes[verdicts.table[number].count])
+            verdicts.table[number].append(verdict)
+            if case .penalty(let penalty) = verdict {
+                verdicts.penalties[number].append(penalty)
+            } else {
+                verdicts.penalties[number].append(Search.excluded)
+            }
         }
-        return verdicts.table[number]
+        return number
     }
 
     func check(_ id: PlacementGroupID) -> GroupCheck? {
-        groups[id].map { GroupCheck($0, self) }
-    }
-
-    /// The verdict on a host's class and zone, before groups and room.
-    func staticVerdict(_ spec: VMSpec, _ verdicts: [Verdict], block: Int) -> Verdict {
-        let zone = domains.zoneWords[Int(blocks[block].zone)]
-        if !spec.zones.isEmpty && !spec.zones.contains(zone) { return .excluded(.zone) }
-        return verdicts[Int(blocks[block].key.hostClass)]
+        guard let state = groups[id] else { return nil }
+        return GroupCheck(state, self)
     }
 }
 

@@ -4,9 +4,9 @@ public import FleetModel
 /// The free room of a cell's hosts, kept up to date change by change, and the one place where decisions are made.
 ///
 /// Hosts that no rule can tell apart, having the same labels, taints, storage, networks, zone and rack, share blocks
-/// of up to 64. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best host
-/// of each block and of each 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
-/// hosts / 4096 summaries and the few blocks that can win; a change costs a constant for each remembered shape, paid
+/// of up to 32. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best host
+/// of each block and of each bunch of up to 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
+/// hosts / 2048 summaries and the few blocks that can win; a change costs a constant for each remembered shape, paid
 /// when that shape is next asked for. Only the first decision for a shape looks at every host.
 ///
 /// A decision is a function of hosts, VMs, groups, mix, and seed. What is remembered, and the order of changes that
@@ -14,8 +14,8 @@ public import FleetModel
 public struct PlacementIndex: Sendable {
     /// Shapes whose winners are remembered; past that the one unused for longest is forgotten.
     public static let shapesRememberedMax = 256
-    static let blockShift = 6
-    static let blockSize = 64
+    static let blockShift = 5
+    static let blockSize = 1 << PlacementIndex.blockShift
     static let worthSlots = 1 << 16
 
     /// Breaks ties of `balance` and `spread`, so that equal hosts don't fill in order of their ids.
@@ -34,9 +34,14 @@ public struct PlacementIndex: Sendable {
     // hash order: looked up only
     var blocksOf: [BlockKey: [Int32]] = [:]
     var emptyBlocks: [Int32] = []
+    var bunches: [Bunch] = []
+    /// The newest bunch of blocks of several classes; -1: none.
+    var mixedBunch: Int32 = -1
     var classes: [HostClass] = []
     // hash order: looked up only
     var classNumber: [HostClass: Int32] = [:]
+    /// By class: how many blocks it has, and its newest bunch; -1: none.
+    var classBlocks: [(blocks: Int32, bunch: Int32)] = []
     var domains = DomainTable()
     // hash order: looked up, or read by sorted keys
     var vms: [VMID: PlacedVM] = [:]
@@ -45,14 +50,16 @@ public struct PlacementIndex: Sendable {
     var shapes = ShapeTable()
     var hostsTaking = 0
 
-    var worthKeys = [UInt64](repeating: 0, count: PlacementIndex.worthSlots)
-    var worthValues = [Int64](repeating: -1, count: PlacementIndex.worthSlots)
+    var compiledMix = CompiledMix(ShapeMix())
+    var worths = [RememberedWorth](repeating: RememberedWorth(), count: PlacementIndex.worthSlots)
     var winners: [Winners] = []
     // hash order: looked up only
     var winnersOf: [WinnersKey: Int] = [:]
     var useCount: UInt64 = 0
-    /// Slots that changed; the first has number `changesBase`.
+    /// Slots that changed, `~slot` where the host is another; the first has number `changesBase`.
     var changes: [Int32] = []
+    /// By slot: the number of its last change.
+    var lastChange: [Int] = []
     var changesBase = 0
     var verdicts = VerdictCache()
 
@@ -141,11 +148,13 @@ public struct PlacementIndex: Sendable {
     public mutating func place(_ spec: VMSpec, _ assignment: Assignment) throws(IndexError) {
         if vms[spec.id] != nil { throw .vmExists(spec.id) }
         if let problem = PlacementIndex.problem(spec) { throw .badVM(problem) }
-        guard let slot = slotOf[assignment.host], let host = hosts[Int(slot)] else {
-            throw .unknownHost(assignment.host)
-        }
+        guard let slot = slotOf[assignment.host] else { throw .unknownHost(assignment.host) }
         for id in spec.groups where groups[id] == nil { throw .unknownGroup(id) }
-        if let problem = PlacementIndex.mismatch(assignment, host) { throw .badAssignment(problem) }
+        if !assignment.numaNodes.isEmpty || !assignment.devices.isEmpty, let host = hosts[Int(slot)],
+            let problem = PlacementIndex.mismatch(assignment, host)
+        {
+            throw .badAssignment(problem)
+        }
         putOn(Int(slot), PlacedVM(spec: spec, assignment: assignment, slot: slot))
     }
 
@@ -179,9 +188,30 @@ public struct PlacementIndex: Sendable {
         groups[id] = nil
     }
 
-    /// The mix of the VMs that are placed now. O(shapes × log shapes).
+    /// The mix of the VMs that are placed now. Shapes that need kinds of devices of which less is left than of others
+    /// count for more, so that VMs which take any kind leave these alone. O(hosts + shapes × log shapes).
     public func mixOfPlacedVMs() -> ShapeMix {
-        ShapeMix(counts: shapes.counted, totals: totals)
+        let devices = freeDevices()
+        return ShapeMix(counts: shapes.counted, totals: totals) { devices.scarcity($0) }
+    }
+
+    private func freeDevices() -> FreeDevices {
+        var free = FreeDevices()
+        if totals.devices.isEmpty { return free }
+        for inside in insides {
+            guard let inside else { continue }
+            for d in inside.devices.indices {
+                free.add(inside.layout.kinds[d], Int64(max(0, inside.devices[d])))
+            }
+        }
+        return free
+    }
+
+    /// The mix of VMs that are not placed yet: for a batch in an empty cell.
+    public func mix(of specs: [VMSpec]) -> ShapeMix {
+        var table = ShapeTable()
+        for spec in specs { _ = table.add(Shape(spec)) }
+        return ShapeMix(counts: table.counted, totals: totals)
     }
 
     /// Changes what `pack` keeps room for; every remembered winner is found anew. O(hosts × shapes of the mix) at
@@ -189,7 +219,8 @@ public struct PlacementIndex: Sendable {
     public mutating func setMix(_ mix: ShapeMix) {
         if mix == self.mix { return }
         self.mix = mix
-        for i in worthValues.indices { worthValues[i] = -1 }
+        compiledMix = CompiledMix(mix)
+        for i in worths.indices { worths[i].value = -1 }
         for slot in seats.indices where seats[slot].isUsed { seats[slot].worth = worth(slot) }
         winners.removeAll()
         winnersOf.removeAll()
@@ -243,20 +274,78 @@ struct ShapeTable: Sendable {
     }
 }
 
-/// What rules on a host alone look at, beside its zone.
+/// All devices and what is left of them, by kind.
+struct FreeDevices {
+    private var kinds: [(kind: Word, free: Int64, all: Int64)] = []
+
+    mutating func add(_ kind: Word, _ left: Int64) {
+        let all = Int64(Device.wholeMillis)
+        if let i = kinds.firstIndex(where: { $0.kind == kind }) {
+            kinds[i].free += left
+            kinds[i].all += all
+        } else {
+            kinds.append((kind, left, all))
+        }
+    }
+
+    /// How much rarer the kinds that a shape can use are among free devices than among all, from 1/8 to 8.
+    func scarcity(_ shape: Shape) -> Double {
+        var most = 1.0
+        for wish in shape.devices where !wish.kinds.isEmpty {
+            var (free, all, freeOfIts, allOfIts) = (0.0, 0.0, 0.0, 0.0)
+            for kind in kinds {
+                free += Double(kind.free)
+                all += Double(kind.all)
+                if !wish.kinds.contains(kind.kind) { continue }
+                freeOfIts += Double(kind.free)
+                allOfIts += Double(kind.all)
+            }
+            if all <= 0 || allOfIts <= 0 { continue }
+            let rarity = (free / all) / max(freeOfIts / allOfIts, 1.0 / 256)
+            most = wish == shape.devices[0] ? rarity : max(most, rarity)
+        }
+        return min(max(most, 1.0 / 8), 8)
+    }
+}
+
+/// The worth of one state of a host's room, by the hash of that state.
+struct RememberedWorth: Sendable {
+    var key: UInt64 = 0
+    /// Below zero: nothing is remembered.
+    var value: Int64 = -1
+}
+
+/// What rules on a host alone look at, beside its zone, and what is inside it.
 struct HostClass: Hashable, Sendable {
     var region: Word
     var labels: [Label]
     var taints: [Taint]
     var storageDomains: [Word]
     var networks: [Word]
+    var nodeCount: Int
+    /// Ascending, each once.
+    var deviceKinds: [Word]
 
     init(_ host: Host) {
+        nodeCount = host.numaNodes.count
+        deviceKinds = []
+        for device in host.devices where !deviceKinds.contains(device.kind) { deviceKinds.append(device.kind) }
+        deviceKinds.sort()
         region = host.region
         labels = host.labels.sorted()
         taints = host.taints.sorted()
         storageDomains = host.storageDomains.sorted()
         networks = host.networks.sorted()
+    }
+
+    /// False when no host of this class takes the shape, however empty it is.
+    func couldTake(_ shape: Shape) -> Bool {
+        if shape.nodesMin > nodeCount { return false }
+        for wish in shape.devices {
+            if deviceKinds.isEmpty { return false }
+            if !wish.kinds.isEmpty && !deviceKinds.contains(where: { wish.kinds.contains($0) }) { return false }
+        }
+        return true
     }
 }
 
@@ -265,12 +354,24 @@ struct BlockKey: Hashable, Sendable {
     var rack: Int32
 }
 
-/// Up to 64 hosts of one class in one rack: slots `64 × number ..< 64 × (number + 1)`.
+/// Up to 32 hosts of one class in one rack: slots `32 × number ..< 32 × (number + 1)`.
 struct Block: Hashable, Sendable {
     var key: BlockKey
     var zone: Int32
+    var bunch: Int32 = -1
+    /// Slots from the first up to the last that was ever used.
+    var span = 0
     var count = 0
     var taking = 0
+}
+
+/// Up to 64 blocks: of one class, or the first blocks of several classes, so that classes of a host each don't get
+/// bunches of a block each.
+struct Bunch: Hashable, Sendable {
+    static let blocksMax = 64
+    /// -1: of several classes.
+    var hostClass: Int32
+    var blocks: [Int32] = []
 }
 
 /// Zones and racks as dense numbers, with how many of their hosts take VMs.
@@ -330,6 +431,29 @@ struct GroupState: Sendable {
             if slots[middle] < slot { low = middle + 1 } else { high = middle }
         }
         return low
+    }
+
+    /// Counts members that come to a host or go from it.
+    mutating func change(slot: Int32, rack: Int32, zone: Int32, _ sign: Int32) {
+        members += Int(sign)
+        switch group.scope {
+        case .host:
+            let at = position(slot)
+            if at < slots.count && slots[at] == slot {
+                slotCounts[at] += sign
+                if slotCounts[at] == 0 {
+                    slots.remove(at: at)
+                    slotCounts.remove(at: at)
+                }
+            } else {
+                slots.insert(slot, at: at)
+                slotCounts.insert(sign, at: at)
+            }
+        case .rack, .zone:
+            let domain = Int(group.scope == .rack ? rack : zone)
+            while counts.count <= domain { counts.append(0) }
+            counts[domain] += sign
+        }
     }
 
     @inline(__always) func count(slot: Int32) -> Int {

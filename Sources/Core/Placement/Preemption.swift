@@ -42,15 +42,15 @@ extension PlacementIndex {
             return Preemption(
                 assignment: assignment, victims: [], cost: PreemptionCost(priorityMost: .min, count: 0, size: 0))
         }
-        let verdicts = verdictsFor(spec)
+        let verdicts = self.verdicts.table[verdictNumber(spec)]
         var best: Preemption?
         for host in hostIDs {
             guard let slot32 = slotOf[host] else { continue }
             let slot = Int(slot32)
             if !seats[slot].takesVMs { continue }
-            guard case .penalty = staticVerdict(spec, verdicts, block: slot >> PlacementIndex.blockShift) else {
-                continue
-            }
+            let block = blocks[slot >> PlacementIndex.blockShift]
+            if !spec.zones.isEmpty && !spec.zones.contains(domains.zoneWords[Int(block.zone)]) { continue }
+            guard case .penalty = verdicts[Int(block.key.hostClass)] else { continue }
             var candidates: [PlacedVM] = []
             var room = Resources(seats[slot].free)
             for id in vmsOn[slot] {
@@ -63,6 +63,34 @@ extension PlacementIndex {
             if let found = cheapestVictims(spec, policy, host, slot, candidates, below: best?.cost) { best = found }
         }
         return best
+    }
+
+    /// The same for several VMs, on as many hosts as it takes: the highest priority first, of equals the largest, each
+    /// as if those before had their places and their victims were gone. A VM that got a place is no victim of a later
+    /// one. One answer per request, in the order of the requests; the index is unchanged afterwards.
+    public mutating func decidePreemptions(
+        _ specs: [VMSpec], policy: PlacementPolicy = .pack
+    ) -> [Preemption?] {
+        let sizes = specs.map { totals.share(of: Shape($0)) }
+        let order = specs.indices.sorted { a, b in
+            if specs[a].priority != specs[b].priority { return specs[a].priority > specs[b].priority }
+            return sizes[a] == sizes[b] ? a < b : sizes[a] > sizes[b]
+        }
+        var answers: [Preemption?] = Array(repeating: nil, count: specs.count)
+        var gone: [PlacedVM] = []
+        var come: [VMID] = []
+        for i in order where vms[specs[i].id] == nil {
+            guard let answer = decidePreemption(specs[i], policy: policy), let slot = slotOf[answer.assignment.host]
+            else { continue }
+            for victim in answer.victims { if let vm = takeOff(victim) { gone.append(vm) } }
+            // Nothing preempts what has just come: later requests have no higher priority.
+            putOn(Int(slot), PlacedVM(spec: specs[i], assignment: answer.assignment, slot: slot))
+            come.append(specs[i].id)
+            answers[i] = answer
+        }
+        for id in come.reversed() { _ = takeOff(id) }
+        for vm in gone.reversed() { putOn(Int(vm.slot), vm) }
+        return answers
     }
 
     private mutating func cheapestVictims(

@@ -29,6 +29,8 @@ public struct RebalanceBudget: Hashable, Sendable {
     public var movesPerHostMax: Int
     /// VMs that stay: moved lately (cool-down), or not movable.
     public var frozen: [VMID]
+    /// Hosts that moves are under way from or to, once per move and host; they count against `movesPerHostMax`.
+    public var busyHosts: [HostID]
     /// VMs looked at in one pass, from the lowest id; a bound on the time.
     public var vmsExaminedMax: Int
     /// A move must gain at least this part of an average host, in 65,536ths. Above zero, so that plans end.
@@ -36,14 +38,28 @@ public struct RebalanceBudget: Hashable, Sendable {
 
     public init(
         movesMax: Int = 32, movesPerHostMax: Int = 4, frozen: [VMID] = [], vmsExaminedMax: Int = 1_000_000,
-        gainMin: Int64 = 64
+        gainMin: Int64 = 64, busyHosts: [HostID] = []
     ) {
+        self.busyHosts = busyHosts
         self.movesMax = movesMax
         self.movesPerHostMax = movesPerHostMax
         self.frozen = frozen
         self.vmsExaminedMax = vmsExaminedMax
         self.gainMin = gainMin
     }
+}
+
+/// A VM and the gain per cost of its best move: the best first.
+private struct MoveCandidate: Comparable {
+    var vm: VMID
+    var worth: Double
+
+    init(_ move: Move) {
+        vm = move.vm
+        worth = Double(move.gain) / Double(move.cost)
+    }
+
+    static func < (a: Self, b: Self) -> Bool { a.worth == b.worth ? a.vm < b.vm : a.worth > b.worth }
 }
 
 /// Moves in the order in which they must be made, and what they change.
@@ -102,35 +118,33 @@ extension PlacementIndex {
         var moves: [Move] = []
         // hash order: looked up only
         var movesOf: [HostID: Int] = [:]
+        for host in budget.busyHosts { movesOf[host, default: 0] += 1 }
         var isComplete = true
-        var moved: [VMID] = []
-        passes: while true {
-            // Candidates by what they gain now; each is judged again when its turn comes, as earlier moves change it.
-            var candidates: [Move] = []
+        // hash order: looked up only
+        var moved: Set<VMID> = []
+        search: while true {
+            var candidates = Heap<MoveCandidate>()
             var examined = 0
             for id in vmIDs {
-                if PlacementIndex.has(frozen, id) { continue }
+                if PlacementIndex.has(frozen, id) || moved.contains(id) { continue }
                 examined += 1
                 if examined > budget.vmsExaminedMax {
                     isComplete = false
                     break
                 }
-                if let move = bestMove(id, policy, budget.gainMin) { candidates.append(move) }
-            }
-            if candidates.isEmpty { break }
-            candidates.sort { a, b in
-                let left = Double(a.gain) / Double(a.cost)
-                let right = Double(b.gain) / Double(b.cost)
-                return left == right ? a.vm < b.vm : left > right
+                if let move = bestMove(id, policy, budget.gainMin) { candidates.insert(MoveCandidate(move)) }
             }
             var progress = false
-            for candidate in candidates {
+            while let candidate = candidates.popFirst() {
                 if moves.count >= budget.movesMax {
                     isComplete = false
-                    break passes
+                    break search
                 }
-                // One move per VM in a plan: its second would undo or lengthen its first.
-                guard !moved.contains(candidate.vm), let move = bestMove(candidate.vm, policy, budget.gainMin) else {
+                // Earlier moves have changed what this one gains; where others may gain more now, it waits.
+                guard let move = bestMove(candidate.vm, policy, budget.gainMin) else { continue }
+                let current = MoveCandidate(move)
+                if let next = candidates.first, next < current {
+                    candidates.insert(current)
                     continue
                 }
                 if movesOf[move.from.host, default: 0] >= budget.movesPerHostMax
@@ -143,10 +157,15 @@ extension PlacementIndex {
                 movesOf[move.from.host, default: 0] += 1
                 movesOf[move.to.host, default: 0] += 1
                 moves.append(move)
-                moved.append(move.vm)
+                moved.insert(move.vm)
                 progress = true
             }
-            if !progress {
+            if !progress { break }
+        }
+        // What has moved once stays in this plan: a second move would undo or lengthen its first. The next may move it.
+        if isComplete {
+            for id in moved.sorted()
+            where !PlacementIndex.has(frozen, id) && bestMove(id, policy, budget.gainMin) != nil {
                 isComplete = false
                 break
             }
@@ -224,13 +243,9 @@ extension PlacementIndex {
     /// The sum of soft weights at the place where a VM is now, as if it came there.
     private mutating func softPenalty(_ spec: VMSpec, _ slot: Int) -> Int64 {
         guard let vm = takeOff(spec.id) else { return 0 }
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, spec.policy ?? .pack, checks, verdictsFor(spec), .all, self)
-        let around = search.blockPenalty(slot >> PlacementIndex.blockShift, self) ?? .max / 4
-        let here = search.hostPenalty(slot) ?? .max / 4
+        let soft = softPenalty(search(spec, spec.policy ?? .pack), slot)
         putOn(slot, vm)
-        return (around + here) / PlacementIndex.softUnit
+        return (soft ?? .max / 2) / PlacementIndex.softUnit
     }
 
     /// One VM that can move elsewhere so that `spec` fits on the host it leaves; nil when no single move does.
@@ -260,20 +275,50 @@ extension PlacementIndex {
     }
 
     /// Hosts that every rule but room allows, those that lack the smallest share first.
-    private mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
-        var checks: [GroupCheck] = []
-        for id in spec.groups { if let check = check(id) { checks.append(check) } }
-        let search = Search(spec, policy, checks, verdictsFor(spec), .all, self)
+    mutating func hostsNearlyFitting(_ spec: VMSpec, _ policy: PlacementPolicy, count: Int) -> [HostID] {
+        if spec.groups.contains(where: { groups[$0] == nil }) { return [] }
+        let search = search(spec, policy)
         let demand = spec.demand.vector
+        let shape = Shape(spec)
         var near: [(lack: Double, host: UInt64)] = []
-        for slot in seats.indices where seats[slot].isUsed && search.firstRule(slot, self) == nil {
+        for slot in seats.indices where seats[slot].isUsed && firstRule(spec, search, slot) == nil {
             var lack = 0.0
             for i in 0..<4 where demand[i] > 0 {
                 lack += max(0, Double(demand[i] - seats[slot].free[i]) * seats[slot].inverse[i])
             }
-            near.append((lack, seats[slot].host))
+            near.append((lack + insideLack(slot, shape), seats[slot].host))
         }
         near.sort { $0 < $1 }
         return near.prefix(count).map { HostID(rawValue: $0.host) }
+    }
+
+    /// What NUMA nodes and devices lack for a shape, roughly in shares of the host.
+    private func insideLack(_ slot: Int, _ shape: Shape) -> Double {
+        if shape.nodesMin == 0 && shape.devices.isEmpty { return 0 }
+        let impossible = 64.0
+        guard let inside = insides[slot] else { return impossible }
+        var lack = 0.0
+        if shape.nodesMin > 0 {
+            let share = shape.perNode(shape.nodesMin)
+            let inverse = seats[slot].inverse
+            var lacks: [Double] = []
+            for n in 0..<inside.nodes.count {
+                let cpu = Double(max(0, share[0] - inside.nodes.cpu[n])) * inverse[0]
+                lacks.append(cpu + Double(max(0, share[1] - inside.nodes.memory[n])) * inverse[1])
+            }
+            if lacks.count < shape.nodesMin { return impossible }
+            lacks.sort()
+            lack += lacks.prefix(shape.nodesMin).reduce(0, +)
+        }
+        for wish in shape.devices {
+            var lacks: [Int32] = []
+            for d in inside.devices.indices where inside.usable(d, wish) {
+                lacks.append(max(0, wish.millis - inside.devices[d]))
+            }
+            if lacks.count < wish.count { return impossible }
+            lacks.sort()
+            lack += Double(lacks.prefix(wish.count).reduce(0, +)) / 1000 / Double(inside.devices.count)
+        }
+        return lack
     }
 }

@@ -25,10 +25,41 @@ public struct ReplayResult: Hashable, Sendable {
     public var vmsMost = 0
     /// The most hosts that had VMs at one time.
     public var hostsUsedMost = 0
+    /// The largest share of all CPU, memory, disk and network, and of all devices, in use at one time, in thousandths.
+    public var fullMostMilli = SIMD4<Int64>(repeating: 0)
+    public var devicesFullMostMilli: Int64 = 0
     public var moves = 0
+    /// Means over samples from the second half of the trace, taken only with a clock, in millionths of the fleet, for
+    /// the resource that is used the most: what is in use, and what is free on hosts that a VM of the trace, drawn by
+    /// how many of its shape are placed, doesn't fit on.
+    public var densityPPM: Int64 = 0
+    public var fragmentationPPM: Int64 = 0
     /// Of all assignments, in order: the same decisions give the same number.
     public var hash: UInt64 = 0
+    /// How long decisions took; zeros without a clock.
+    public var times = DecisionTimes()
     public init() {}
+}
+
+/// How long decisions took, in nanoseconds.
+public struct DecisionTimes: Hashable, Sendable {
+    public var count = 0
+    public var sum: Int64 = 0
+    public var median: Int64 = 0
+    public var p99: Int64 = 0
+    public var most: Int64 = 0
+    public init() {}
+    public init(_ times: [Int64]) {
+        let sorted = times.sorted()
+        count = sorted.count
+        sum = sorted.reduce(0, +)
+        if sorted.isEmpty { return }
+        median = sorted[count / 2]
+        p99 = sorted[count * 99 / 100]
+        most = sorted[count - 1]
+    }
+    public var mean: Int64 { count > 0 ? sum / Int64(count) : 0 }
+    public var perSecond: Int64 { sum > 0 ? Int64(Double(count) * 1e9 / Double(sum)) : 0 }
 }
 
 /// Replays arrivals and departures with the engine's own decision function.
@@ -38,7 +69,7 @@ public struct Replay: Sendable {
     public var policy: PlacementPolicy
     public var hosts: [Host]
     public var groups: [PlacementGroup] = []
-    /// After this many arrivals one move of a VM is allowed, and made where it gains; nil: VMs are never moved.
+    /// VMs may be moved, at every time at most once per this many arrivals so far; nil: VMs are never moved.
     public var arrivalsPerMove: Int?
     /// Stop at the first VM that no host takes.
     public var stopsAtRejection = false
@@ -49,16 +80,18 @@ public struct Replay: Sendable {
         self.policy = policy
     }
 
-    /// Runs the trace. Departures go before arrivals of the same time; arrivals in the order of the rows.
-    public func run(_ rows: [TraceRow]) throws(IndexError) -> ReplayResult {
-        try run(rows, Replay.order(rows))
+    /// Runs the trace. Departures go before arrivals of the same time; arrivals in the order of the rows. With a clock,
+    /// which is the caller's, decisions are timed.
+    public func run(_ rows: [TraceRow], nanoseconds: (() -> Int64)? = nil) throws(IndexError) -> ReplayResult {
+        try run(rows, Replay.order(rows), nanoseconds)
     }
 
-    /// The fewest of `range` hosts, each like `template`, that reject no VM: found by bisection, then each smaller
-    /// number just below is tried too, as one host more can be worse for a greedy rule. Nil when none is enough.
+    /// The fewest of `range` hosts, each like `template`, that reject no VM. From the lower bound upwards in growing
+    /// steps, then by bisection, then each number just below is tried too, as one host more can be worse for a greedy
+    /// rule. Nil when none is enough.
     public static func fewestHosts(
         _ rows: [TraceRow], like template: Host, in range: ClosedRange<Int>, policy: PlacementPolicy = .pack,
-        arrivalsPerMix: Int = 1000
+        arrivalsPerMix: Int = 1000, arrivalsPerMove: Int? = nil, seed: UInt64 = 0
     ) throws(IndexError) -> Int? {
         let order = Replay.order(rows)
         func accepts(_ count: Int) throws(IndexError) -> Bool {
@@ -70,17 +103,26 @@ public struct Replay: Sendable {
             }
             var replay = Replay(hosts: hosts, policy: policy)
             replay.arrivalsPerMix = arrivalsPerMix
+            replay.arrivalsPerMove = arrivalsPerMove
             replay.stopsAtRejection = true
-            return try replay.run(rows, order).rejections == 0
+            replay.seed = seed
+            return try replay.run(rows, order, nil).rejections == 0
         }
         var low = range.lowerBound
-        var high = range.upperBound
-        if try accepts(high) == false { return nil }
+        var high = low
+        var step = 1
+        while try accepts(high) == false {
+            if high == range.upperBound { return nil }
+            low = high + 1
+            high = min(range.upperBound, high + step)
+            step *= 2
+        }
+        let tooFew = low
         while low < high {
             let middle = (low + high) / 2
             if try accepts(middle) { high = middle } else { low = middle + 1 }
         }
-        var lower = max(range.lowerBound, low - 3)
+        var lower = max(tooFew, low - 3)
         while lower < low {
             if try accepts(lower) { return lower }
             lower += 1
@@ -89,8 +131,9 @@ public struct Replay: Sendable {
     }
 
     /// Row numbers: `row` for an arrival, `~row` for a departure.
-    private static func order(_ rows: [TraceRow]) -> [Int] {
+    static func order(_ rows: [TraceRow]) -> [Int] {
         var events: [(time: Int64, kind: Int, row: Int)] = []
+        events.reserveCapacity(2 * rows.count)
         for (i, row) in rows.enumerated() {
             events.append((row.arrival, 1, i))
             // A VM that goes no later than it comes would depart before it is there.
@@ -100,21 +143,25 @@ public struct Replay: Sendable {
         return events.map { $0.kind == 1 ? $0.row : ~$0.row }
     }
 
-    private func run(_ rows: [TraceRow], _ order: [Int]) throws(IndexError) -> ReplayResult {
+    private func run(
+        _ rows: [TraceRow], _ order: [Int], _ nanoseconds: (() -> Int64)?
+    ) throws(IndexError) -> ReplayResult {
         var index = PlacementIndex(seed: seed)
         for host in hosts { try index.addHost(host) }
         for group in groups { index.setGroup(group) }
         var result = ReplayResult()
         var hash = ChainHash(seed)
+        var times: [Int64] = []
+        var meter = UseMeter(index.totals)
         var untilMix = 64
-        var used = 0
-        var credit = 0
+        var samples: [(density: Double, fragmentation: Double)] = []
+        let sampleEvery = max(1, rows.count / 100)
         for event in order {
             if event < 0 {
                 let id = VMID(rawValue: UInt64(~event))
                 guard let from = index.assignment(id)?.host else { continue }
                 try index.remove(id)
-                if index.vmCountOn(from) == 0 { used -= 1 }
+                meter.left(rows[~event].spec, index.vmCountOn(from))
                 continue
             }
             result.arrivals += 1
@@ -124,20 +171,23 @@ public struct Replay: Sendable {
                 untilMix -= 1
                 if untilMix <= 0 {
                     index.setMix(index.mixOfPlacedVMs())
-                    untilMix = min(arrivalsPerMix, max(64, result.arrivals))
+                    untilMix = min(arrivalsPerMix, max(64, result.arrivals / 8))
                 }
             }
+            if nanoseconds != nil, 2 * result.arrivals > rows.count, result.arrivals % sampleEvery == 0 {
+                samples.append(index.sample())
+            }
+            let start = nanoseconds?() ?? 0
             var decision = index.decide(spec, policy: policy)
-            if let arrivalsPerMove {
-                credit += 1
-                if decision.assignment == nil, credit >= arrivalsPerMove,
-                    let move = index.moveThatLetsIn(spec, policy: policy)
-                {
-                    try index.apply(move)
-                    credit -= arrivalsPerMove
-                    result.moves += 1
-                    decision = index.decide(spec, policy: policy)
-                }
+            if let nanoseconds { times.append(nanoseconds() - start) }
+            if let arrivalsPerMove, decision.assignment == nil,
+                (result.moves + 1) * arrivalsPerMove <= result.arrivals,
+                let move = index.moveThatLetsIn(spec, policy: policy, hostsMax: 64)
+            {
+                try index.apply(move)
+                result.moves += 1
+                meter.moved(index.vmCountOn(move.from.host), index.vmCountOn(move.to.host))
+                decision = index.decide(spec, policy: policy)
             }
             guard let place = decision.assignment else {
                 if result.rejections == 0 { result.acceptedBeforeFirstRejection = result.arrivals - 1 }
@@ -148,18 +198,95 @@ public struct Replay: Sendable {
             }
             try index.place(spec, place)
             hash.add(place.host.rawValue)
-            if index.vmCountOn(place.host) == 1 {
-                used += 1
-                result.hostsUsedMost = max(result.hostsUsedMost, used)
-            }
+            meter.came(spec, index.vmCountOn(place.host))
             result.vmsMost = max(result.vmsMost, index.vmCount)
         }
         if result.rejections == 0 { result.acceptedBeforeFirstRejection = result.arrivals }
         result.hash = hash.value
+        result.times = DecisionTimes(times)
+        meter.fill(&result)
+        if !samples.isEmpty {
+            let count = Double(samples.count)
+            result.densityPPM = Int64((samples.reduce(0) { $0 + $1.density } / count * 1e6).rounded())
+            result.fragmentationPPM = Int64((samples.reduce(0) { $0 + $1.fragmentation } / count * 1e6).rounded())
+        }
         return result
+    }
+}
+
+/// Follows how much of a fleet is in use.
+private struct UseMeter {
+    private let offered: SIMD4<Int64>
+    private let deviceMillis: Int64
+    private var used = SIMD4<Int64>(repeating: 0)
+    private var usedMost = SIMD4<Int64>(repeating: 0)
+    private var devices: Int64 = 0
+    private var devicesMost: Int64 = 0
+    private var hosts = 0
+    private var hostsMost = 0
+
+    init(_ totals: FleetTotals) {
+        offered = totals.offered.vector
+        deviceMillis = totals.devices.reduce(0) { $0 + Int64($1.count) * Int64(Device.wholeMillis) }
+    }
+
+    private static func devices(_ spec: VMSpec) -> Int64 {
+        var sum: Int64 = 0
+        for wish in spec.devices { sum += Int64(wish.count) * Int64(wish.millis) }
+        return sum
+    }
+
+    mutating func came(_ spec: VMSpec, _ vmsThere: Int) {
+        used &+= spec.demand.vector
+        devices += UseMeter.devices(spec)
+        if vmsThere == 1 { hosts += 1 }
+        usedMost = pointwiseMax(usedMost, used)
+        devicesMost = max(devicesMost, devices)
+        hostsMost = max(hostsMost, hosts)
+    }
+
+    mutating func left(_ spec: VMSpec, _ vmsThere: Int) {
+        used &-= spec.demand.vector
+        devices -= UseMeter.devices(spec)
+        if vmsThere == 0 { hosts -= 1 }
+    }
+
+    mutating func moved(_ vmsThere: Int, _ vmsHere: Int) {
+        if vmsThere == 0 { hosts -= 1 }
+        if vmsHere == 1 { hosts += 1 }
+        hostsMost = max(hostsMost, hosts)
+    }
+
+    func fill(_ result: inout ReplayResult) {
+        result.hostsUsedMost = hostsMost
+        for i in 0..<4 where offered[i] > 0 { result.fullMostMilli[i] = usedMost[i] * 1000 / offered[i] }
+        if deviceMillis > 0 { result.devicesFullMostMilli = devicesMost * 1000 / deviceMillis }
     }
 }
 
 extension PlacementIndex {
     func vmCountOn(_ id: HostID) -> Int { slotOf[id].map { Int(seats[Int($0)].vmCount) } ?? 0 }
+
+    /// How full the fleet is in its scarcest resource, and how much of that is free and of no use to a VM like those
+    /// that are placed; both as shares of all.
+    mutating func sample() -> (density: Double, fragmentation: Double) {
+        let shapes = mixOfPlacedVMs().parts.map { (shape: CompiledShape($0.shape), weight: Double($0.weight)) }
+        let weights = shapes.reduce(0) { $0 + $1.weight }
+        var free = SIMD4<Double>(repeating: 0)
+        var lost = SIMD4<Double>(repeating: 0)
+        for slot in seats.indices where seats[slot].isUsed {
+            let here = SIMD4<Double>(pointwiseMax(seats[slot].free, SIMD4(repeating: 0)))
+            free += here
+            if weights <= 0 { continue }
+            var misfits = 0.0
+            for part in shapes where score(slot, part.shape, .firstFit) == Winners.none { misfits += part.weight }
+            lost += here * (misfits / weights)
+        }
+        var fullest = (density: 0.0, fragmentation: 0.0)
+        for i in 0..<4 where totals.offered.vector[i] > 0 {
+            let all = Double(totals.offered.vector[i])
+            if 1 - free[i] / all > fullest.density { fullest = (1 - free[i] / all, lost[i] / all) }
+        }
+        return fullest
+    }
 }

@@ -123,11 +123,14 @@ struct Seat: Sendable {
     /// The worth of the free room under the index's mix.
     var worth: Int64
     var vmCount: Int32
+    /// What the emptiest device has left; 0 without devices.
+    var deviceMost: Int32
     var isUsed: Bool
     var takesVMs: Bool
 
     static let empty = Seat(
         host: 0, rank: 0, free: SIMD4(repeating: 0), inverse: SIMD4(repeating: 0), hash: 0, worth: 0, vmCount: 0,
+        deviceMost: 0,
         isUsed: false, takesVMs: false)
 
     /// How full the host would be: the largest share, from 0 to 2^20.

@@ -56,7 +56,8 @@ public struct Shape: Hashable, Sendable {
 ///
 /// A mix is an explicit part of the state on which a decision rests: the index changes it only in `setMix`.
 public struct ShapeMix: Hashable, Sendable {
-    /// The most shapes of a mix; rarer ones don't count.
+    /// The most shapes of a mix. Of more, those alike within half a power of two are one, that with the most volume; and
+    /// of more still, the ones with the least volume don't count.
     public static let shapesMax = 32
 
     public struct Part: Hashable, Sendable {
@@ -77,9 +78,15 @@ public struct ShapeMix: Hashable, Sendable {
 
     /// The mix of `counts` VMs per shape on hosts that together offer `totals`. Shapes with the most volume are kept.
     public init(counts: [(shape: Shape, count: Int)], totals: FleetTotals) {
+        self.init(counts: counts, totals: totals, scarcity: { _ in 1 })
+    }
+
+    /// The same, where a VM of a shape counts as `scarcity` times as large: what it needs is that much rarer among what
+    /// is free than among all there is.
+    init(counts: [(shape: Shape, count: Int)], totals: FleetTotals, scarcity: (Shape) -> Double) {
         var weighed: [(shape: Shape, count: Int, size: Double)] = []
         for (shape, count) in counts where count > 0 {
-            weighed.append((shape, count, totals.share(of: shape)))
+            weighed.append((shape, count, totals.share(of: shape) * scarcity(shape)))
         }
         weighed.sort { a, b in
             let left = Double(a.count) * a.size
@@ -93,13 +100,62 @@ public struct ShapeMix: Hashable, Sendable {
             volume = max(volume, sums[i] / Double(totals.offered.vector[i]) * Double(totals.hosts) * 65536)
         }
         for i in 0..<4 where sums[i] > 0 { volumePerUnit[i] = volume / sums[i] }
-        if weighed.count > ShapeMix.shapesMax { weighed.removeLast(weighed.count - ShapeMix.shapesMax) }
+        if weighed.count > ShapeMix.shapesMax { weighed = ShapeMix.coarsened(weighed) }
         let sum = weighed.reduce(0) { $0 + $1.count }
         parts = weighed.map {
             Part(
                 shape: $0.shape, weight: max(1, Int64($0.count) * 65536 / Int64(max(1, sum))),
                 size: Int64(min(max($0.size * 65536, 1), 0x1p30)))
         }
+    }
+}
+
+extension ShapeMix {
+    /// What shapes that are nearly alike have in common.
+    private struct Likeness: Hashable {
+        var demand: SIMD4<Int64>
+        var nodesMin: Int
+        var nodesMax: Int
+        var devices: [DeviceWish]
+
+        init(_ shape: Shape) {
+            demand = SIMD4(repeating: 0)
+            for i in 0..<4 { demand[i] = Likeness.halfOctave(shape.demand.vector[i]) }
+            (nodesMin, nodesMax) = (shape.nodesMin, shape.nodesMax)
+            devices = shape.devices
+            // Whole devices are counted exactly, parts by eighths.
+            for i in devices.indices where devices[i].millis < Device.wholeMillis {
+                devices[i].millis = (devices[i].millis + 124) / 125
+            }
+        }
+
+        static func halfOctave(_ amount: Int64) -> Int64 {
+            if amount <= 0 { return 0 }
+            let exponent = 63 - amount.leadingZeroBitCount
+            return Int64(2 * exponent + 1) + (exponent > 0 ? (amount >> Int64(exponent - 1)) & 1 : 0)
+        }
+    }
+
+    /// Takes shapes by falling volume, gives at most `shapesMax` that stand for them, again by falling volume.
+    private static func coarsened(
+        _ weighed: [(shape: Shape, count: Int, size: Double)]
+    ) -> [(shape: Shape, count: Int, size: Double)] {
+        // hash order: looked up only
+        var numbers: [Likeness: Int] = [:]
+        var few: [(shape: Shape, count: Int, size: Double, volume: Double)] = []
+        for part in weighed {
+            let volume = Double(part.count) * part.size
+            let likeness = Likeness(part.shape)
+            if let number = numbers[likeness] {
+                few[number].count += part.count
+                few[number].volume += volume
+            } else {
+                numbers[likeness] = few.count
+                few.append((part.shape, part.count, part.size, volume))
+            }
+        }
+        few.sort { $0.volume == $1.volume ? $0.shape.precedes($1.shape) : $0.volume > $1.volume }
+        return few.prefix(shapesMax).map { ($0.shape, $0.count, $0.size) }
     }
 }
 
@@ -157,11 +213,67 @@ public struct FleetTotals: Hashable, Sendable {
     }
 }
 
-extension ShapeMix {
+/// A mix made ready for judging many states of room.
+struct CompiledMix: Sendable {
+    private struct PlainPart: Sendable {
+        /// One over the demand; where nothing is demanded, so much that this resource never limits.
+        var inverse: SIMD4<Double>
+        var size: Int64
+        var weight: Int64
+    }
+    private var plain: [PlainPart] = []
+    /// Shapes that look at NUMA nodes or devices.
+    private var inside: [ShapeMix.Part] = []
+    private let volumePerUnit: SIMD4<Double>
+    static let copiesMax: Int64 = 1 << 20
+    private static let volumeMax: Int64 = 1 << 38
+
+    init(_ mix: ShapeMix) {
+        volumePerUnit = mix.volumePerUnit
+        for part in mix.parts {
+            let demand = part.shape.demand.vector
+            if part.shape.nodesMin > 0 || !part.shape.devices.isEmpty {
+                inside.append(part)
+            } else if any(demand .> 0) {
+                var inverse = SIMD4<Double>(repeating: 0x1p40)
+                for i in 0..<4 where demand[i] > 0 { inverse[i] = 1 / Double(demand[i]) }
+                plain.append(PlainPart(inverse: inverse, size: part.size, weight: part.weight))
+            }
+        }
+    }
+
     /// The most volume that VMs of the mix, all shapes together, can use of free amounts, whole VMs or not.
-    func volume(_ free: SIMD4<Int64>) -> Int64 {
+    private func volume(_ free: SIMD4<Int64>) -> Int64 {
         var least = Double.infinity
         for i in 0..<4 where volumePerUnit[i] > 0 { least = min(least, Double(max(0, free[i])) * volumePerUnit[i]) }
-        return least < 0x1p38 ? Int64(least) : 1 << 38
+        return least < Double(CompiledMix.volumeMax) ? Int64(least) : CompiledMix.volumeMax
+    }
+
+    /// What shapes that look at a host as a whole make of free amounts.
+    func worth(of free: SIMD4<Int64>) -> Int64 {
+        let most = volume(free)
+        // Half a unit more than there is: then a quotient of whole numbers is never a hair too small, and amounts
+        // below 2^50 never gain a copy by it.
+        let room = SIMD4<Double>(pointwiseMax(free, SIMD4(repeating: 0))) + SIMD4(repeating: 0.5)
+        var sum: Int64 = 0
+        for part in plain {
+            let copies = Int64(min((room * part.inverse).min(), Double(CompiledMix.copiesMax)))
+            sum += part.weight * min(copies * part.size, most)
+        }
+        return sum
+    }
+
+    /// What shapes that look at NUMA nodes or devices make of what is inside a host.
+    func worthInside(_ room: RoomInside, free: SIMD4<Int64>) -> Int64 {
+        if inside.isEmpty { return 0 }
+        let most = volume(free)
+        var sum: Int64 = 0
+        for part in inside {
+            let copies = min(room.copies(of: part.shape, free: free), CompiledMix.copiesMax)
+            // Devices are so unevenly spread over hosts that an average says nothing about them.
+            let limit = part.shape.devices.isEmpty ? most : CompiledMix.volumeMax
+            sum += part.weight * min(max(0, copies) * part.size, limit)
+        }
+        return sum
     }
 }

@@ -81,6 +81,8 @@ public enum ProposalRefusal: Hashable, Sendable {
     case tooMuchUncommitted
     case transferringLeadership
     case tooLarge
+    /// There was nothing in it.
+    case empty
     case storageStalled
 }
 

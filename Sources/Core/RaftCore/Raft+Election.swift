@@ -188,9 +188,10 @@ extension Raft {
     /// is to be asked: the campaign begins again.
     private mutating func learnCommit(of answer: VoteAnswer, _ now: Instant, _ effects: inout Effects) {
         guard phase == .preCandidate || phase == .candidate else { return }
-        guard answer.commit > commit, log.term(at: answer.commit) == answer.commitTerm else { return }
+        let isShared = log.term(at: answer.commit) == answer.commitTerm || mutated(.commitBeyondMatch)
+        guard answer.commit > commit, isShared else { return }
         let known = configurationIndex
-        advanceCommit(to: answer.commit, &effects)
+        advanceCommit(to: min(answer.commit, log.last), &effects)
         guard configurationIndex > known else { return }
         becomeFollower(term, leader: nil, now, &effects)
         electionDeadline = nil

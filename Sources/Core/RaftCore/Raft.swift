@@ -6,7 +6,7 @@ public enum Input: Sendable {
     case received(Message)
     /// Time has passed; wanted at `deadline`, harmless at any time.
     case tick
-    /// Client payloads, one entry each, appended together or refused together. One outcome for all.
+    /// Client payloads, one entry each and at least one, appended together or refused together. One outcome for all.
     case propose([[UInt8]])
     /// A linearizable read; answered in `reads` by its ticket.
     case read(ticket: UInt64)

@@ -128,6 +128,14 @@ public enum StoredState {
         return (total.keyCount, total.digest)
     }
 
+    /// The machine's own key and value of a stored row; nil for the layout's own, and for one that is damaged.
+    public static func row(_ stored: [UInt8], _ sealed: [UInt8]) -> (key: [UInt8], value: [UInt8])? {
+        guard stored.count > StateKey.prefixBytes, let group = stored.bigEndian64(at: 0) else { return nil }
+        let key = Array(stored[StateKey.prefixBytes...])
+        guard key[0] > StateKey.ownKinds, StateRecord.isIntact(sealed, key, GroupID(group)) else { return nil }
+        return (key, Array(sealed.dropLast(StateRecord.overheadBytes)))
+    }
+
     static func generationRecord(
         _ group: GroupID, _ generation: UInt32, _ store: some OrderedReader
     ) throws(StoreError) -> GenerationRecord? {

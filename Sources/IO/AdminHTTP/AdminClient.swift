@@ -116,12 +116,27 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     /// Sends a request; its answer comes as an event. Only while no other is under way.
     package func send(_ call: AdminCall) {
+        begin(isStream: call.request.isStream, isHead: call.isHead)
+        writer.write(call, into: &request)
+        transmitOrConnect()
+    }
+
+    /// The same for a request in its raw form.
+    package func send(_ raw: RawRequest) {
+        begin(isStream: raw.isStream, isHead: raw.method == .head)
+        writer.write(raw, into: &request)
+        transmitOrConnect()
+    }
+
+    private func begin(isStream: Bool, isHead: Bool) {
         precondition(state == .idle, "one request at a time")
-        expectsStream = call.request.isStream
-        isHead = call.isHead
+        expectsStream = isStream
+        self.isHead = isHead
         answer = AdminAnswer(status: 0, fields: [], body: [])
         request.removeAll(keepingCapacity: true)
-        writer.write(call, into: &request)
+    }
+
+    private func transmitOrConnect() {
         if let channel, channel.isEstablished {
             state = .waiting
             setDeadline(settings.answerTimeout)
@@ -177,6 +192,10 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
     package func established(_ connection: SecureConnection) {
         guard state == .connecting else { return }
+        // An operator's certificate is good for asking, and not for answering.
+        guard case .node? = connection.peerCertificate?.identity else {
+            return fail("what answers at \(address) shows no node's certificate; name a node's admin port", sent: false)
+        }
         parser = ResponseParser()
         state = .waiting
         setDeadline(settings.answerTimeout)
@@ -231,6 +250,10 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
         guard channel === connection else { return }
         channel = nil
         if state == .waiting || state == .streaming, case .end = parser.finish() { return ended() }
+        if state == .connecting, case .insecure(let failure) = reason {
+            // Nothing gets better by asking again.
+            return fail("\(address) is not who it should be: \(failure.message)", sent: false)
+        }
         if state != .idle { fail("\(reason); ask again, or ask another node", sent: state != .connecting) }
     }
 
@@ -273,6 +296,21 @@ extension AdminClient {
         _ call: AdminCall, at addresses: [Address], context: TLSContext, serverName: String? = nil,
         bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings()
     ) throws -> AdminAnswer {
+        try ask(at: addresses, context, serverName, bearerToken, settings) { $0.send(call) }
+    }
+
+    /// The same for a request in its raw form.
+    package static func ask(
+        _ raw: RawRequest, at addresses: [Address], context: TLSContext, serverName: String? = nil,
+        bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings()
+    ) throws -> AdminAnswer {
+        try ask(at: addresses, context, serverName, bearerToken, settings) { $0.send(raw) }
+    }
+
+    private static func ask(
+        at addresses: [Address], _ context: TLSContext, _ serverName: String?, _ bearerToken: String?,
+        _ settings: AdminClientSettings, _ send: (AdminClient) -> Void
+    ) throws -> AdminAnswer {
         let loop = try EventLoop()
         let resolver = Resolver(loop)
         defer {
@@ -291,8 +329,8 @@ extension AdminClient {
             for place in places {
                 var result: Result<AdminAnswer, AdminClientFailure>?
                 let client = AdminClient(
-                    loop, to: place, host: address.description, serverName: serverName, context: context,
-                    bearerToken: bearerToken, settings: settings
+                    loop, to: place, host: address.description, serverName: serverName ?? address.host,
+                    context: context, bearerToken: bearerToken, settings: settings
                 ) { _, event in
                     switch event {
                     case .answer(let answer), .streamBegan(let answer): result = .success(answer)
@@ -300,7 +338,7 @@ extension AdminClient {
                     case .piece, .streamEnded: break
                     }
                 }
-                client.send(call)
+                send(client)
                 _ = loop.run(atMost: settings.connectTimeout + settings.answerTimeout + .seconds(1)) { result != nil }
                 client.close()
                 switch result {

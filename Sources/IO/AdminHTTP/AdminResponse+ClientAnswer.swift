@@ -10,9 +10,9 @@ extension AdminResponse {
         switch answer {
         case .applied(.space(let result)): self.init(result)
         case .read(.space(let answer)): self.init(answer)
-        // What the root answers is put into words by whoever asked it.
-        case .applied(.root), .read(.root):
-            self.init(Problem(.internal, "the root's answer was not put into words; report this"))
+        // What the root or a cell answers is put into words by whoever asked it.
+        case .applied(.root), .read(.root), .applied(.cell), .read(.cell):
+            self.init(Problem(.internal, "the group's answer was not put into words; report this"))
         case .accepted:
             self.init(Acceptance("the change is taken up; status and lists show what becomes of it"), status: 202)
         case .refused(let refusal): self.init(Problem(refusal))
@@ -36,7 +36,11 @@ extension Problem {
         case .overloaded: self.init(.overloaded, "the group has as much under way as it takes; ask again in a moment")
         case .tooLarge: self.init(.bodyTooLarge, "the command is larger than a log entry may be; send less at once")
         case .storageStalled:
-            self.init(.storageLow, "the disk of the leader is slow or nearly full; make room, or ask again later")
+            self.init(.storageLow, "the disk of the leader takes too long to write; ask again, or look at that host")
+        case .spaceLow:
+            self.init(
+                .storageLow,
+                "the disk of the node that leads the group is nearly full; free space there, then ask again")
         case .unavailable:
             self.init(.unavailable, "no node of the group answered in time; see that a majority of its voters is up")
         case .malformed:

@@ -13,18 +13,3 @@ package enum SystemClock {
     /// How long the calling thread has run on a CPU.
     package static var threadCPU: Nanoseconds { Nanoseconds(clinux_thread_cpu()) }
 }
-
-/// What a file system has room for.
-package struct DiskSpace: Hashable, Sendable {
-    package var totalBytes: UInt64
-    /// What a process without privileges may still write.
-    package var availableBytes: UInt64
-
-    /// Asks the file system that holds `path`.
-    package init(at path: String) throws(SystemError) {
-        var space = clinux_space()
-        _ = try SystemError.check(clinux_disk_space(path, &space), "ask for the space of", path)
-        totalBytes = space.total_bytes
-        availableBytes = space.available_bytes
-    }
-}

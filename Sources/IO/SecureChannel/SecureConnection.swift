@@ -11,12 +11,16 @@ package protocol SecureConnectionDelegate: AnyObject {
     func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int
     /// There is room again after `isWritable` was false.
     func drained(_ connection: SecureConnection)
+    /// The other side said that nothing more comes from it; it may still listen. True keeps the connection until
+    /// `closeWhenDrained` or `close`, false ends it.
+    func inputEnded(_ connection: SecureConnection) -> Bool
     /// The connection is over, and says nothing more.
     func closed(_ connection: SecureConnection, _ reason: CloseReason)
 }
 
 extension SecureConnectionDelegate {
     package func drained(_ connection: SecureConnection) {}
+    package func inputEnded(_ connection: SecureConnection) -> Bool { false }
 }
 
 /// Why a connection is over.
@@ -107,6 +111,8 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
     private var isFlushQueued = false
     private var isToldEstablished = false
     private var isPaused = false
+    /// The other side says nothing more, and the delegate still has something to say.
+    private var isHalfClosed = false
     private var wasFull = false
     /// What `soon` has to tell.
     private var failure: CloseReason?
@@ -274,7 +280,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         if interest.contains(.readable) {
             if readiness.contains(.readable) || readiness.contains(.hangup) { readReady() }
         } else if readiness.contains(.hangup) {
-            over(.cut)
+            over(closing == .lingering ? .finished : .cut)
         }
     }
 
@@ -287,7 +293,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
 
     private func readReady() {
         var budget = bytesPerTurnMax
-        while isOpen, !isPaused, budget > 0 {
+        while isOpen, !isPaused, !isHalfClosed, budget > 0 {
             switch socket?.read(into: loop.scratch) ?? .ended {
             case .bytes(let count):
                 bytesReceived += UInt64(count)
@@ -334,7 +340,16 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
             try offer()
             if !isFull && !stream.hasInput { break }
         }
-        if isOpen && stream.isEnded && !isPaused { over(closing == .no ? .ended : .finished) }
+        if isOpen && stream.isEnded && !isPaused && !isHalfClosed { endInput() }
+    }
+
+    /// A client may ask and say at once that this was all: what is due to it is still sent.
+    private func endInput() {
+        if closing == .lingering { return over(.finished) }
+        isHalfClosed = true
+        // Its socket stays readable for ever.
+        setInterest(interest.subtracting(.readable))
+        if closing == .no, !(delegate?.inputEnded(self) ?? false) { over(.ended) }
     }
 
     /// Shows the delegate what is there, for as long as it takes something.
@@ -387,7 +402,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
     package func resumeReading() {
         guard isOpen, isPaused else { return }
         isPaused = false
-        setInterest(interest.union(.readable))
+        if !isHalfClosed { setInterest(interest.union(.readable)) }
         soon()
     }
 
@@ -423,6 +438,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         stream.close()
         stream.withOutput { bytes in sent(socket?.write(bytes)) }
         socket?.endWriting()
+        if isHalfClosed { fail(.finished) }
     }
 
     private func sent(_ outcome: Transfer?) -> Int {

@@ -57,10 +57,11 @@ package final class TLSContext: @unchecked Sendable {  // Never changes; OpenSSL
     private let protocolBytes: UnsafeMutableBufferPointer<UInt8>
 
     /// - Parameters:
+    ///   - side: which end of its connections the context is for.
     ///   - identity: what this side shows; a server must have one.
     ///   - trust: who may have signed the other side's certificate.
     ///   - clientCertificate: for servers only; a client always checks the server's.
-    ///   - protocols: names for ALPN. A server refuses a client that offers only others.
+    ///   - names: protocols for ALPN. A server refuses a client that offers only others.
     ///   - recordsPerKeyMax: a session changes its key after so many records.
     ///   - allowsTLS12: for clients that measure another system, whose server knows nothing newer. Nothing else sets it.
     ///   - isFrugal: sessions give their record buffers back whenever they are empty: for thousands of idle ones.

@@ -35,8 +35,10 @@ package final class TLSStream {
 
     nonisolated(unsafe) private static let pipes = copenssl_pipe_method()  // Made once, never changed.
 
-    /// - Parameter serverName: for clients: the DNS name or IP address that the server's certificate must carry. Nil
-    ///   checks the chain only, as between nodes, where the identity in the certificate counts and not where it runs.
+    /// - Parameters:
+    ///   - context: what all sessions of the port share.
+    ///   - serverName: for clients: the DNS name or IP address that the server's certificate must carry. Nil checks the
+    ///     chain only, as between nodes, where the identity in the certificate counts and not where it runs.
     package init(_ context: TLSContext, serverName: String? = nil) throws(TLSFailure) {
         guard let session = SSL_new(context.pointer) else { throw ErrorQueue.failure("make a session") }
         self.context = context
@@ -251,6 +253,12 @@ package final class TLSStream {
             return TLSFailure(.certificateRefused, "The other side showed no certificate, and this port asks for one.")
         }
         if verified != X509_V_OK {
+            if verified == X509_V_ERR_HOSTNAME_MISMATCH || verified == X509_V_ERR_IP_ADDRESS_MISMATCH {
+                return TLSFailure(
+                    .certificateRefused,
+                    "The other side's certificate is not for the name or address that was asked; use one that the node "
+                        + "advertises, or set what it advertises.")
+            }
             let why = X509_verify_cert_error_string(verified).map { String(cString: $0) } ?? "error \(verified)"
             return TLSFailure(.certificateRefused, "The other side's certificate is refused: \(why).")
         }

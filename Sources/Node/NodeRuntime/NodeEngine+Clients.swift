@@ -41,6 +41,7 @@ extension NodeEngine {
         if !replicas[i].isLeader {
             return answer(ticket, .refused(.notLeader(hint: replicas[i].leader)))
         }
+        if isSpaceLow && replicas[i].group.kind == .space { return answer(ticket, .refused(.spaceLow)) }
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
             return answer(ticket, .refused(.tooLarge))
         }
@@ -135,6 +136,7 @@ extension NodeEngine {
         case .notLeader(let hint): .notLeader(hint: hint)
         case .tooMuchUncommitted, .transferringLeadership: .overloaded
         case .tooLarge: .tooLarge
+        case .empty: .malformed
         case .storageStalled: .storageStalled
         }
     }
@@ -199,7 +201,8 @@ extension NodeEngine {
         view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         if case .command(let pack) = entry.content {
             do throws(StoreError) {
-                results = try Machine.apply(kind, pack: pack, index: entry.index, access: &view)
+                results = try Machine.apply(
+                    kind, replicas[i].group, pack: pack, index: entry.index, access: &view)
             } catch {
                 view.abandon()
                 throw error

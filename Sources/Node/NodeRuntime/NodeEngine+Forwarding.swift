@@ -232,6 +232,7 @@ extension NodeEngine {
         case .overloaded: .overloaded
         case .tooLarge: .tooLarge
         case .storageStalled: .storageStalled
+        case .spaceLow: .spaceLow
         case .transferNotPossible: .transferNotPossible
         case .unavailable: .unavailable
         case .malformed: .malformed
@@ -257,12 +258,20 @@ extension NodeEngine {
             taken = .query(group, query)
         case .transferLeadership(let target): taken = .transferLeadership(group, to: target)
         }
-        if case .transferLeadership = taken, let i = position(of: group), !replicas[i].raft.isLeader {
+        if isForLeader(taken), let i = position(of: group), !replicas[i].raft.isLeader {
             let leader = replicas[i].raft.leader
             let body = ForwardedAnswer.Body.refused(.notLeader, leader: leader)
             return send(ForwardedAnswer(number: request.number, incarnation: incarnation, body: body), to: node)
         }
         take(taken, forwards.ticket(for: .node(node, incarnation, number: request.number)), now)
+    }
+
+    /// A host's question after its work goes to the leader itself: whom it answers, it has heard, and does not hold for lost.
+    private func isForLeader(_ request: ClientRequest) -> Bool {
+        switch request {
+        case .transferLeadership, .query(_, .cell(.hostWork)): true
+        default: false
+        }
     }
 
     private func body(of answer: ClientAnswer) -> ForwardedAnswer.Body {
@@ -278,6 +287,7 @@ extension NodeEngine {
             case .overloaded: .refused(.overloaded, leader: nil)
             case .tooLarge: .refused(.tooLarge, leader: nil)
             case .storageStalled: .refused(.storageStalled, leader: nil)
+            case .spaceLow: .refused(.spaceLow, leader: nil)
             case .transferNotPossible: .refused(.transferNotPossible, leader: nil)
             case .malformed: .refused(.malformed, leader: nil)
             // Changes of membership are not carried.

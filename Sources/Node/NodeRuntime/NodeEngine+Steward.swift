@@ -74,6 +74,7 @@ extension NodeEngine {
             // What came of it shows in the view.
             steward.followAt = min(steward.followAt, now)
             again(now)
+        case .cell(let group, let number): tended(group, number: number, answer)
         case .follow:
             steward.isAsking = false
             guard case .read(.root(let news)) = answer else { return }

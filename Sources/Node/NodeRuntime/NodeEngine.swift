@@ -45,6 +45,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
+    var isSpaceLow = false
     /// When a batch was last handed over, and how many groups say here that this node leads them.
     var submittedAt: Instant
     var ledCount = 0
@@ -79,6 +80,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     var forwards = Forwards()
     /// What this node does for its cluster.
     var steward: Steward
+    /// The cells that it leads.
+    var cells = Cells()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -139,6 +142,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         case .wallClock(let time):
             wallOffset = Int64(clamping: time.rawValue) - now.nanoseconds / 1_000_000
         case .destroyReplica(let group): destroyReplica(group)
+        case .spaceLow(let isLow): isSpaceLow = isLow
         case .storageFailed(let reason): fail(reason)
         }
     }
@@ -147,6 +151,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     public func endTurn(now: Instant) {
         if hasFailed { return }
         sweepForwards(now)
+        tendCells(now)
         packCommands(now)
         if hasFailed { return }
         for frame in outbox.indices {
@@ -170,7 +175,7 @@ public final class NodeEngine<Ports: WorldPorts> {
         }
         if let next = pulseAt { earliest = min(earliest, next) }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return min(earliest, forwards.sweepAt, stewardDeadline)
+        return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.

@@ -25,6 +25,9 @@ public enum NodeEvent: Sendable {
     case directory(Directory)
     /// The wall clock as it is now; wanted at the start and after every step of that clock, at least once a minute.
     case wallClock(LogTime)
+    /// Whether the disk is nearly full. A leader then refuses what clients want written into spaces; what a cluster needs to
+    /// live goes on.
+    case spaceLow(Bool)
     /// The log or state store failed: nothing that is not durable is acknowledged any more, and the process must end.
     case storageFailed(String)
 }

@@ -70,4 +70,6 @@ struct Steward {
 enum StewardTask {
     case follow
     case command
+    /// A command of a cell's keeper.
+    case cell(GroupID, number: UInt64)
 }

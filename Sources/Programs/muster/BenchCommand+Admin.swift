@@ -7,19 +7,6 @@ import Reactor
 import TLSSession
 
 extension BenchCommand {
-    static let adminHelp = """
-        usage: muster bench admin --identity DIR --address HOST:PORT[,HOST:PORT…] --space NAME[,NAME…] [options]
-               muster bench etcd  --identity DIR --address HOST:PORT[,HOST:PORT…] [options]
-
-        The second drives etcd 3 in the same way, by gRPC. DIR holds cert.pem, key.pem and ca.pem. Clients take addresses, and
-        spaces, in turn.
-
-          --clients N     connections, one request in flight on each (default 64)
-          --seconds S     how long (default 5)
-          --bytes B       bytes of a value (default 128)
-          --reads         linearizable reads instead of writes
-        """
-
     /// What both loads are told.
     struct LoadOptions {
         let context: TLSContext
@@ -30,7 +17,10 @@ extension BenchCommand {
         let reads: Bool
 
         init(_ options: inout Options, protocols: [String], allowsTLS12: Bool = false) throws {
-            guard let identity = try options.value("--identity") else { throw UsageError(adminHelp) }
+            guard let identity = try options.value("--identity") else {
+                throw UsageError(
+                    "name the folder with cert.pem, key.pem and ca.pem by --identity; see `muster bench --help`")
+            }
             let addresses = (try options.value("--address") ?? "127.0.0.1:7470").split(separator: ",").map(String.init)
             clients = try options.number("--clients", 1...10_000) ?? 64
             time = .seconds(Int64(try options.number("--seconds", 1...86_400) ?? 5))
@@ -54,7 +44,7 @@ extension BenchCommand {
     /// without any answer, which is what a failover costs.
     static func admin(_ options: inout Options) throws {
         let spaces = (try options.value("--space") ?? "bench").split(separator: ",").map(String.init)
-        guard !spaces.isEmpty else { throw UsageError(adminHelp) }
+        guard !spaces.isEmpty else { throw UsageError("--space wants a name, or several with commas between them") }
         let told = try LoadOptions(&options, protocols: AdminSettings.protocols)
         try options.end()
         var made = 0

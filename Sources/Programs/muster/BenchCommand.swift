@@ -9,10 +9,12 @@ enum BenchCommand {
     static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         let name = options.word()
+        if let name, ["placement", "replay", "rebalance"].contains(name) { return try placement(arguments) }
         if name == "admin" {
             try admin(&options)
             return 0
         }
+        if name == "chaos" { return try chaos(&options) }
         if name == "etcd" {
             try etcd(&options)
             return 0
@@ -23,7 +25,8 @@ enum BenchCommand {
         case "core": core(isQuick: isQuick)
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
-        default: throw UsageError("name a bench: core, history, simulate, admin or etcd")
+        default:
+            throw UsageError("name a bench; `muster bench --help` lists them")
         }
         return 0
     }

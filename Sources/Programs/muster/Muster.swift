@@ -1,4 +1,5 @@
 import CommandSyntax
+import FleetCommands
 import Glibc
 import TLSSession
 
@@ -8,11 +9,19 @@ enum Muster {
     static func main() async {
         let words = Array(CommandLine.arguments.dropFirst())
         let rest = Array(words.dropFirst())
+        // Their options are in the table for the help alone.
+        let wantsHelp =
+            ["simulate", "bench", "mutants"].contains(words.first)
+            && !["placement", "replay", "rebalance"].contains(rest.first)
+            && rest.contains { $0 == "--help" || $0 == "-h" }
         do {
-            switch words.first {
+            switch wantsHelp ? "help" : words.first {
             case "simulate": exit(try await SimulateCommand.run(rest))
             case "bench": exit(try BenchCommand.run(rest))
             case "mutants": exit(try MutantsCommand.run(rest))
+            case Completion.command?:
+                LocalCommands.complete(rest, in: ClusterCommands.table)
+                exit(0)
             default: exit(runCluster(words).rawValue)
             }
         } catch {
@@ -31,7 +40,9 @@ enum Muster {
             return .usage
         case .run(let invocation):
             switch invocation.path {
-            case "init", "join", "agent": return NodeCommands.run(invocation)
+            case "init", "join", "agent", "backup restore": return NodeCommands.run(invocation)
+            case "backup key", "backup inspect": return BackupFile.run(invocation)
+            case let path where FleetClient.knows(path): return FleetClient.run(invocation)
             default: return ClientCommands.run(invocation)
             }
         }

@@ -4,23 +4,6 @@ import Simulator
 
 /// `muster simulate`: many seeds, some at a time, with a summary at the end.
 enum SimulateCommand {
-    static let help = """
-        usage: muster simulate [options]
-
-          --seeds A..B          seeds to run, one after the other (default 1..20)
-          --nodes N or N..M     size of the clusters, drawn per seed (default 3..7)
-          --seconds S           simulated seconds of faults per seed, before its recovery (default 60)
-          --minutes M           the same in minutes
-          --jobs J              seeds at once (default: the number of cores)
-          --budget-seconds T    stop after T seconds of wall time
-          --trace FILE          write one line per event to FILE; seeds then run one at a time
-          --mutant NAME         switch a built-in bug on (only in a build with -DMUTANTS)
-          --quiet               no progress bar
-
-        A failing run prints its seed and the first promise it broke; the same seed and options replay it exactly.
-        Exit code 1 means that a promise was broken.
-        """
-
     struct Plan {
         var seeds = 1...20
         var nodes = 3...7
@@ -34,10 +17,6 @@ enum SimulateCommand {
 
     static func run(_ arguments: [String]) async throws -> Int32 {
         var options = Options(arguments)
-        if options.flag("--help") {
-            print(help)
-            return 0
-        }
         var plan = Plan()
         plan.jobs = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         plan.seeds = try options.range("--seeds", 0...Int.max) ?? plan.seeds
@@ -45,7 +24,7 @@ enum SimulateCommand {
         if let seconds = try options.number("--seconds", 1...100_000) { plan.chaos = .seconds(Int64(seconds)) }
         if let minutes = try options.number("--minutes", 1...10_000) { plan.chaos = .seconds(Int64(minutes) * 60) }
         plan.jobs = try options.number("--jobs", 1...256) ?? plan.jobs
-        plan.budget = try options.number("--budget-seconds", 1...10_000_000).map(Double.init)
+        plan.budget = try options.number("--cpu-seconds", 1...10_000_000).map(Double.init)
         plan.trace = try options.value("--trace")
         plan.mutant = try options.value("--mutant")
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
@@ -70,7 +49,7 @@ enum SimulateCommand {
         await withTaskGroup(of: SimulationResult.self) { group in
             var next = plan.seeds.lowerBound
             func add(_ group: inout TaskGroup<SimulationResult>) {
-                if next > plan.seeds.upperBound || summary.mustStop(plan, started) { return }
+                if next > plan.seeds.upperBound || summary.mustStop(plan) { return }
                 let seed = UInt64(next)
                 next += 1
                 group.addTask { simulation(seed, plan).run() }
@@ -92,7 +71,7 @@ enum SimulateCommand {
         defer { close(file) }
         let started = Console.seconds()
         var summary = Summary()
-        for seed in plan.seeds where !summary.mustStop(plan, started) {
+        for seed in plan.seeds where !summary.mustStop(plan) {
             var buffer = ""
             let simulation = simulation(UInt64(seed), plan)
             Console.write("seed \(seed)\n", to: file)
@@ -125,13 +104,14 @@ struct Summary {
     var changes = 0
     var committed: UInt64 = 0
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
+    var plots = [Int](repeating: 0, count: Plot.allCases.count)
     var failures: [SimulationResult] = []
 
-    func mustStop(_ plan: SimulateCommand.Plan, _ started: Double) -> Bool {
+    func mustStop(_ plan: SimulateCommand.Plan) -> Bool {
         if !failures.isEmpty && plan.mutant != nil { return true }
         if failures.count >= 10 { return true }
         guard let budget = plan.budget else { return false }
-        return Console.seconds() - started >= budget
+        return Console.cpuSeconds() >= budget
     }
 
     mutating func add(_ result: SimulationResult, _ plan: SimulateCommand.Plan) {
@@ -145,6 +125,7 @@ struct Summary {
         changes += result.membershipChanges
         committed += result.entriesCommitted
         for i in faults.indices { faults[i] += result.faults[i] }
+        for i in plots.indices { plots[i] += result.plots[i] }
         guard let violation = result.violation else { return }
         failures.append(result)
         let text = "\(violation)"
@@ -184,6 +165,9 @@ struct Summary {
         var line = "faults:"
         for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 {
             line += " \(fault) \(faults[Int(fault.rawValue)])"
+        }
+        for plot in Plot.allCases where plots[Int(plot.rawValue)] > 0 {
+            line += " \(plot) \(plots[Int(plot.rawValue)])"
         }
         Swift.print(line)
         Swift.print(failures.isEmpty ? "no promise was broken" : "\(failures.count) runs broke a promise")

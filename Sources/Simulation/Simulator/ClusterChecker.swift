@@ -34,6 +34,7 @@ final class ClusterChecker {
         var term = Term.zero
         var commit = LogIndex.zero
         var applied = LogIndex.zero
+        var durable = LogIndex.zero
         var replica = ReplicaID(0)
     }
 
@@ -52,7 +53,8 @@ final class ClusterChecker {
     private var lostReplicas: [ReplicaID] = []
     /// Nodes whose replica is known to be lost and must be replaced: wiped, or found damaged.
     var isLost: [Bool]
-    private var isStarted: [Bool]
+    /// The last round of reads that each node asked each other for.
+    private var rounds: [(term: Term, round: UInt64)]
 
     init(group: GroupID, nodes: Int, first: Configuration) {
         self.group = group
@@ -61,7 +63,7 @@ final class ClusterChecker {
         seen = Array(repeating: Seen(), count: nodes)
         isTainted = Array(repeating: false, count: nodes)
         isLost = Array(repeating: false, count: nodes)
-        isStarted = Array(repeating: false, count: nodes)
+        rounds = Array(repeating: (.zero, 0), count: nodes * nodes)
     }
 
     var lastCommitted: LogIndex { LogIndex(UInt64(committed.count)) }
@@ -76,15 +78,16 @@ final class ClusterChecker {
             if let violation = raft.violation { world.fail("local invariant", "node \(node + 1): \(violation)") }
             #endif
             let before = seen[node]
+            if raft.isLeader && !world.profile.plots.isEmpty { checkMatches(raft, node, world) }
             if before.replica == raft.peer.replica && before.phase == raft.phase && before.term == raft.term
-                && before.commit == raft.commit && before.applied == applied.index
+                && before.commit == raft.commit && before.applied == applied.index && before.durable == raft.durable
             {
                 return
             }
             checkChange(raft, applied, before, node, world)
             seen[node] = Seen(
                 phase: raft.phase, term: raft.term, commit: raft.commit, applied: applied.index,
-                replica: raft.peer.replica)
+                durable: raft.durable, replica: raft.peer.replica)
         }
     }
 
@@ -107,6 +110,7 @@ final class ClusterChecker {
         if raft.commit > (isSame ? before.commit : .zero) {
             checkCommit(raft, node, from: isSame ? before.commit : .zero, world)
         }
+        if raft.durable > before.durable || !isSame { checkDurable(raft, node, world) }
         if applied.index > .zero { checkApplied(applied, node, world) }
     }
 
@@ -168,12 +172,28 @@ final class ClusterChecker {
         return old.held > old.needed / 2 && new.held > new.needed / 2
     }
 
+    /// What a replica holds for durable is on its disk. A snapshot's index is vouched for by the write that names it.
+    private func checkDurable(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
+        guard raft.durable > raft.base.index, !isTainted[node] else { return }
+        guard let shadow = shadows[node], shadow.replica == raft.peer.replica else { return }
+        let isHeld =
+            raft.chain(at: raft.durable).map { shadow.holds(raft.durable, $0) } ?? (raft.durable <= shadow.last)
+        if !isHeld {
+            world.fail(
+                "18 a write vouches for what it wrote",
+                "node \(node + 1) holds \(raft.durable) for durable, and has something else on its disk, which ends at "
+                    + "\(shadow.last)")
+        }
+    }
+
     /// What a leader counts of the others is on their disks, and equal to its own log.
     private func checkMatches(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
         for member in raft.configuration.members {
             let other = Int(member.peer.node.rawValue) - 1
             guard let match = raft.match(of: member.peer.replica), !isLost[other], !isTainted[other] else { continue }
             guard let shadow = shadows[other], shadow.replica == member.peer.replica else { continue }
+            // What was acknowledged in a term may be replaced in a later one, of which a deposed leader knows nothing.
+            if shadow.hard.term > raft.term { continue }
             let isHeld = raft.chain(at: match).map { shadow.holds(match, $0) } ?? (match <= shadow.last)
             if !isHeld {
                 world.fail(
@@ -330,7 +350,14 @@ final class ClusterChecker {
                     "16 no entry without its term",
                     "node \(node + 1) acknowledged in term \(message.term) before it is durable")
             }
-        case .append:
+        case .confirmLeadership(let round): checkRound(message, round, node, world)
+        case .append(let append):
+            if append.commit > append.previousIndex.advanced(by: append.entries.count) {
+                world.fail(
+                    "27 no commit beyond what matches",
+                    "node \(node + 1) sent commit \(append.commit) with \(append.entries.count) entries after "
+                        + "\(append.previousIndex)")
+            }
             for known in leaders.reversed() where known.term == message.term && known.epoch == message.epoch {
                 if known.replica != message.from.replica {
                     world.fail(
@@ -341,6 +368,18 @@ final class ClusterChecker {
             }
         default: break
         }
+    }
+
+    /// A round of reads has a number of its own: an answer to one must not confirm another.
+    private func checkRound(_ message: Message, _ round: UInt64, _ node: Int, _ world: Simulation) {
+        let to = Int(message.to.node.rawValue) - 1
+        let asked = rounds[node * shadows.count + to]
+        if asked.term == message.term && asked.round >= round {
+            world.fail(
+                "34 a round is asked for once",
+                "node \(node + 1) asked \(message.to) for round \(round) of term \(message.term) after \(asked.round)")
+        }
+        rounds[node * shadows.count + to] = (message.term, round)
     }
 
     private func checkVote(_ message: Message, _ node: Int, _ world: Simulation) {

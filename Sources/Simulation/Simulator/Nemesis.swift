@@ -152,7 +152,7 @@ extension Simulation {
         cutLinks(links, fault, victim.number, length)
     }
 
-    private func cutLinks(_ links: [(from: Int, to: Int)], _ fault: Fault, _ node: Int, _ length: Int64) {
+    func cutLinks(_ links: [(from: Int, to: Int)], _ fault: Fault, _ node: Int, _ length: Int64) {
         for link in links { network.block(link.from, link.to, by: 1) }
         remember(Nemesis.Damage(fault: fault, node: node, links: links), length)
     }
@@ -201,7 +201,12 @@ extension Simulation {
     }
 
     func momentCame(_ node: SimulatedNode, _ event: WorldEvent) {
-        if event.a == 1 { return crash(node, restartAfter: nemesisRandom.within(0...3_000_000_000)) }
+        switch event.a {
+        case 1: return crash(node, restartAfter: nemesisRandom.within(0...3_000_000_000))
+        case 2: return node.pausedUntil <= now ? sendCommand(to: node, GroupID(event.b)) : ()
+        case 3: return crash(node, restartAfter: plots.random.within(0...3_000_000_000))
+        default: break
+        }
         if let checker = checker(GroupID(event.b)), node.pausedUntil <= now { changeMembers(of: checker, by: node) }
     }
 

@@ -45,13 +45,14 @@ public struct Profile: Sendable {
     public var faults: [Fault] = []
     public var faultIntervalMax = Nanoseconds.seconds(4)
     public var faultLengthMax = Nanoseconds.seconds(5)
+    public var plots: [Plot] = []
 
     public var settings = NodeSettings()
 
     public init() {}
 
-    /// Draws a profile. `nodes` bounds the size of the cluster.
-    public static func draw(_ random: inout PRNG, nodes: ClosedRange<Int>) -> Profile {
+    /// Draws a profile. `nodes` bounds the size of the cluster. Without plots it is what the seed drew before there were any.
+    public static func draw(_ random: inout PRNG, nodes: ClosedRange<Int>, hasPlots: Bool = true) -> Profile {
         var p = Profile()
         p.nodes = nodes.lowerBound + random.below(nodes.count)
         p.groups = random.chance(1, in: 5) ? 2 + random.below(2) : 1
@@ -82,6 +83,7 @@ public struct Profile: Sendable {
         p.faultIntervalMax = .milliseconds(random.within(300...8_000))
         p.faultLengthMax = .milliseconds(random.within(200...12_000))
         p.drawBounds(&random)
+        if hasPlots { p.drawPlots(&random) }
         return p
     }
 
@@ -118,5 +120,17 @@ public struct Profile: Sendable {
         settings.snapshotPieceBytesMax = 1_000 + random.below(30_000)
         settings.snapshotWindow = 2 + random.below(UInt64(6))
         settings.snapshotTimeout = .seconds(3)
+    }
+
+    /// After all else, so that it shifts nothing.
+    private mutating func drawPlots(_ random: inout PRNG) {
+        guard !faults.isEmpty, random.chance(1, in: 3) else { return }
+        for plot in Plot.allCases where random.chance(1, in: 2) { plots.append(plot) }
+        if plots.contains(.deposedLeader) && random.chance(1, in: 2) {
+            // What a deposed leader wrote alone is met by a snapshot only where logs are cut at once.
+            settings.flushEntries = 2 + random.below(UInt64(20))
+            settings.trailingEntries = random.below(UInt64(4))
+            settings.cutEntriesMin = 1 + random.below(UInt64(4))
+        }
     }
 }

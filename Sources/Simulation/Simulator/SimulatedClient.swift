@@ -98,6 +98,7 @@ extension Simulation {
 
     func deliverRequest(client: Int, operation number: UInt64, to node: SimulatedNode) {
         guard let operation = clients[client].operation, operation.number == number else { return }
+        if operation.kind == .get { aboutToRead(node, operation.group) }
         turn(node, .request(operation.request, ticket: UInt64(client) << 40 | number))
     }
 

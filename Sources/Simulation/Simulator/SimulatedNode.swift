@@ -110,6 +110,7 @@ final class SimulatedNode: WorldPorts {
         let endsAt = started + world.diskDelay()
         pendingLog.append(PendingLogWrite(ticket: ticket, writes: writes, batch: batch, endsAt: endsAt))
         world.plan(.logDone, at: endsAt, node: self)
+        if writes.contains(where: { $0.write.snapshot != nil }) { world.switching(self, endsAt: endsAt) }
     }
 
     func entries(

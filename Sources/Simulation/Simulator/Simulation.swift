@@ -29,6 +29,8 @@ public struct SimulationResult: Sendable {
     public var operationsUnknown = 0
     /// How often each fault struck, in the order of `Fault.allCases`.
     public var faults = [Int](repeating: 0, count: Fault.allCases.count)
+    /// How often each plot struck, in the order of `Plot.allCases`.
+    public var plots = [Int](repeating: 0, count: Plot.allCases.count)
     public var snapshotsInstalled = 0
     public var membershipChanges = 0
     public var entriesCommitted: UInt64 = 0
@@ -48,7 +50,7 @@ public final class Simulation {
     private(set) var now: Int64 = 0
     private var order: UInt64 = 0
     private var events = Heap<WorldEvent>()
-    private var frames = Slab<PeerFrame>()
+    var frames = Slab<PeerFrame>()
     var answers = Slab<(ticket: UInt64, answer: ClientAnswer, node: Int)>()
 
     var nodes: [SimulatedNode] = []
@@ -57,6 +59,7 @@ public final class Simulation {
     var checkers: [ClusterChecker] = []
     var nemesis: Nemesis
     var caretaker: Caretaker
+    var plots: Plots
     var history = StreamingChecker()
     /// The last value that any client saw of a key, which compare-and-sets expect.
     var lastSeen: [UInt64?]
@@ -95,6 +98,7 @@ public final class Simulation {
         trace = ChainHash(seed)
         network = Network(count: profile.nodes)
         nemesis = Nemesis()
+        plots = Plots(random: random.child(7), nodes: profile.nodes)
         caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
         result = SimulationResult(seed: seed)
@@ -121,6 +125,7 @@ public final class Simulation {
         }
         plan(.nemesis, at: 1_000_000_000)
         plan(.operatorTurn, at: 500_000_000)
+        planPlots()
     }
 
     // MARK: Running
@@ -205,7 +210,7 @@ public final class Simulation {
             return
         }
         switch event.kind {
-        case .deliver: deliver(frames.take(event.a), to: node)
+        case .deliver: deliver(frames.take(event.a), to: node, wasUnderWay: event.b == Simulation.wasUnderWay)
         case .client: clientTurn(Int(event.a), stamp: event.b)
         case .answer:
             let arrived = answers.take(event.a)
@@ -214,6 +219,7 @@ public final class Simulation {
         case .mend: mend(event.a)
         case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
+        case .plot: if node.map({ $0.life == event.life }) ?? true { plotTurn(event, node) }
         case .restart: if let node, event.life == node.life { start(node) }
         case .wake, .logDone, .flushDone, .link, .request:
             guard let node, event.life == node.life, node.isRunning else { return }
@@ -276,6 +282,7 @@ public final class Simulation {
         var random = networkRandom
         defer { networkRandom = random }
         if network.isBlocked(from.number, to) { return }
+        if has(.lateAnswers) { plots.remember(frame, of: from, to: to) }
         if profile.lossPerMille > 0 && random.below(UInt64(1_000)) < profile.lossPerMille { return }
         let bytes = frame.simulatedBytes
         if network.queue(from.number, to, now) > 2_000_000_000 { return }
@@ -302,7 +309,7 @@ public final class Simulation {
 
     func clientLatency() -> Int64 { profile.latencyNear.count + clientRandom.within(0...profile.latencyNear.count) }
 
-    private func throughBytes(_ frame: PeerFrame) -> PeerFrame {
+    func throughBytes(_ frame: PeerFrame) -> PeerFrame {
         guard profile.encodesFrames else { return frame }
         do {
             let decoded = try PeerFrame(serialized: frame.serialized())
@@ -316,11 +323,14 @@ public final class Simulation {
         }
     }
 
-    private func deliver(_ frame: PeerFrame, to node: SimulatedNode?) {
+    /// In place of a sender: the copy was in the network before the link was cut.
+    static let wasUnderWay: UInt64 = 0
+
+    private func deliver(_ frame: PeerFrame, to node: SimulatedNode?, wasUnderWay: Bool) {
         guard let node, node.isRunning else { return }
         // A connection dies with the process at its other end: what an earlier life of the sender sent may still come,
         // but not after its successor has been heard, which the receiver sees to by incarnation.
-        if network.isBlocked(Int(frame.from.rawValue) - 1, node.number) { return }
+        if !wasUnderWay && network.isBlocked(Int(frame.from.rawValue) - 1, node.number) { return }
         turn(node, .frame(frame))
     }
 
@@ -391,6 +401,7 @@ public final class Simulation {
         node.logDisk.crash(&diskRandom)
         node.state.crash(&diskRandom)
         for checker in checkers { checker.crashed(node.number) }
+        plots.forget(to: node.number)
         if profile.resetsConnections {
             for other in nodes where other !== node && other.isRunning && !network.isBlocked(node.number, other.number)
             {
@@ -439,7 +450,10 @@ public final class Simulation {
             checker(group)?.foundDamaged(node.number, replica, reason, world: self)
         case .event(let group, let event):
             checker(group)?.saw(event, at: node.number, world: self)
-            if case .becameLeader = event { planMoment(node, group) }
+            if case .becameLeader = event {
+                planMoment(node, group)
+                if has(.lateAnswers) && recovery.phase == .chaos { sendLateAnswers(to: node) }
+            }
         case .replicaRemoved, .rootChanged: break
         }
     }

@@ -24,10 +24,13 @@ struct WorldEvent: Comparable {
         case nemesis
         /// Something that the nemesis broke is mended: `a` is its number.
         case mend
-        /// The worst moment for a node: `a` is 0 to ask it for other members of the group `b`, 1 to crash it.
+        /// The worst moment for a node: `a` is 0 to ask it for other members of the group `b`, 1 and 3 to crash it,
+        /// 2 to give it a command for that group.
         case moment
         case operatorTurn
         case restart
+        /// A leader is deposed; with a node, the former leader of the group `b` is brought back.
+        case plot
     }
 
     var at: Int64

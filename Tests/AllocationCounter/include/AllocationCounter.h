@@ -9,5 +9,7 @@ int allocation_counter_is_active(void);
 void allocation_counter_begin(void);
 /* Allocations of this thread since it last began. */
 long allocation_counter_end(void);
+/* Their bytes, as they were asked for. */
+long allocation_counter_bytes(void);
 
 #endif

@@ -3,7 +3,7 @@ package import FleetModel
 
 /// What a body is.
 package enum MediaType: UInt8, Hashable, Sendable {
-    case none, bytes, json, jsonLines, problem, metrics, text
+    case none, bytes, json, jsonLines, events, problem, metrics, text
 
     package var name: String {
         switch self {
@@ -11,6 +11,7 @@ package enum MediaType: UInt8, Hashable, Sendable {
         case .bytes: "application/octet-stream"
         case .json: "application/json"
         case .jsonLines: "application/jsonl"
+        case .events: "text/event-stream"
         case .problem: "application/problem+json"
         case .metrics: "text/plain; version=0.0.4; charset=utf-8"
         case .text: "text/plain; charset=utf-8"
@@ -39,6 +40,8 @@ package struct AdminResponse: Hashable, Sendable {
     package var version: UInt64
     /// `Muster-Age`: how old a stale answer may be.
     package var age: Nanoseconds?
+    /// `Muster-Leader`: the node that answered for a cell, where another one was asked.
+    package var leader = ""
     /// `Retry-After` in seconds; 0 leaves it out.
     package var retryAfterSeconds: Int
     /// `Allow`, for 405.

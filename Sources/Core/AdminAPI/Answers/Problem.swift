@@ -15,6 +15,9 @@ package struct Problem: Error, Hashable, Sendable {
         case retryUnknown = "retry-unknown"
         case alreadyExists = "already-exists"
         case notPossible = "not-possible"
+        case quotaExceeded = "quota-exceeded"
+        /// `If-Match` named another generation.
+        case generationChanged = "generation-changed"
         /// History that a watch wants to begin with is gone.
         case compacted
         case bodyTooLarge = "body-too-large"
@@ -42,8 +45,9 @@ package struct Problem: Error, Hashable, Sendable {
             case .routeUnknown, .keyNotFound, .spaceNotFound, .notFound: 404
             case .methodNotAllowed: 405
             case .timeout: 408
-            case .conflict, .retryUnknown, .alreadyExists, .notPossible: 409
+            case .conflict, .retryUnknown, .alreadyExists, .notPossible, .quotaExceeded: 409
             case .compacted: 410
+            case .generationChanged: 412
             case .bodyTooLarge: 413
             case .targetTooLong: 414
             case .mediaTypeUnknown: 415
@@ -75,6 +79,8 @@ package struct Problem: Error, Hashable, Sendable {
             case .retryUnknown: "The retry can't be judged"
             case .alreadyExists: "It exists already"
             case .notPossible: "This is not possible now"
+            case .quotaExceeded: "The quota is used up"
+            case .generationChanged: "It was changed meanwhile"
             case .compacted: "The history is gone"
             case .bodyTooLarge: "The body is too large"
             case .targetTooLong: "The request target is too long"
@@ -118,6 +124,11 @@ package struct Problem: Error, Hashable, Sendable {
         self.detail = detail
         self.instance = instance
         self.members = members
+    }
+
+    /// About one member of the body or one parameter; an empty field is left out.
+    package init(_ kind: Kind, _ detail: String, field: String) {
+        self.init(kind, detail, members: field.isEmpty ? [] : [JSONMember("field", .string(field))])
     }
 
     package init(_ fault: RequestFault, limits: AdminLimits) {

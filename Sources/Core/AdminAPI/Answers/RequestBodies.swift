@@ -17,7 +17,7 @@ package struct SpaceCreation: Shaped {
     package static let shape = Shape(
         "SpaceCreation",
         [
-            Field("name", .string, "1 to 64 letters, digits, dots, dashes and underscores"),
+            Field("name", .string, "1 to 63 letters, digits, dots, dashes and underscores"),
             Field("replicas", .integer, isRequired: false, "how many nodes hold it: 1, 3, 5 or 7"),
             Field("nodes", .strings, isRequired: false, "the nodes that hold it"),
         ])
@@ -320,45 +320,6 @@ package struct Recovery: Shaped {
             throw Problem(
                 .malformed,
                 "a recovery by force may lose acknowledged writes; set \"acceptsLoss\" to true when that is understood")
-        }
-    }
-}
-
-/// `GET|PUT /v1/backup/schedule`.
-package struct BackupSchedule: Shaped {
-    /// 0 switches it off.
-    package var everySeconds: Int64
-    /// How many backups are kept.
-    package var keep: Int64
-    /// Where they go, on the node that takes them.
-    package var directory: String
-
-    package init(everySeconds: Int64, keep: Int64, directory: String) {
-        self.everySeconds = everySeconds
-        self.keep = keep
-        self.directory = directory
-    }
-
-    package static let shape = Shape(
-        "BackupSchedule",
-        [
-            Field("everySeconds", .integer, "the interval; 0 switches it off"),
-            Field("keep", .integer, "how many backups are kept"),
-            Field("directory", .string, "where they go, on the node that takes them"),
-        ])
-
-    package var members: [JSONMember] {
-        [
-            JSONMember("everySeconds", everySeconds), JSONMember("keep", keep), JSONMember("directory", directory),
-        ]
-    }
-
-    package init(_ object: ShapedObject) throws(Problem) {
-        self.init(
-            everySeconds: object.integer("everySeconds"), keep: object.integer("keep"),
-            directory: object.text("directory"))
-        if everySeconds < 0 || keep < 1 {
-            throw Problem(.malformed, "\"everySeconds\" is 0 or more and \"keep\" at least 1; correct them")
         }
     }
 }

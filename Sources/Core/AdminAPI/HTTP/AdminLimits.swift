@@ -10,6 +10,9 @@ package struct AdminLimits: Hashable, Sendable {
     package var headerCountMax = 64
     /// A key's value, the largest body there is.
     package var bodyBytesMax = SpaceLimits.valueBytesMax
+    /// A batch of VMs, which has a route of its own and nothing else has.
+    package var batchBodyBytesMax = 8 << 20
+    package var batchValuesMax = 1 << 20
     /// A chunk's size with its extensions.
     package var chunkLineBytesMax = 256
     /// What decoded chunks may leave behind in the buffer before it is closed up.
@@ -20,8 +23,8 @@ package struct AdminLimits: Hashable, Sendable {
     package var jsonValuesMax = 4_096
     /// A stale read may ask for no more.
     package var staleMax = Nanoseconds.seconds(3_600)
-    /// The names of spaces, nodes and tokens.
-    package static let nameBytesMax = 64
+    /// The names of spaces, nodes, tokens and what is in a cell.
+    package static let nameBytesMax = 63
 
     /// Connections at once; one more is told 503 and closed.
     package var connectionsMax = 4_096
@@ -41,4 +44,6 @@ package struct AdminLimits: Hashable, Sendable {
 
     package init() {}
     package static let standard = AdminLimits()
+
+    static let batchPath = Array("/v1/vms/batch".utf8)
 }

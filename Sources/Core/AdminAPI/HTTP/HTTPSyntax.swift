@@ -118,6 +118,9 @@ enum HTTPSyntax {
     /// Field names that a parser acts upon, in lower case.
     enum Name {
         static let host = Array("host".utf8)
+        static let accept = Array("accept".utf8)
+        static let ifMatch = Array("if-match".utf8)
+        static let lastEvent = Array("last-event-id".utf8)
         static let expect = Array("expect".utf8)
         static let connection = Array("connection".utf8)
         static let contentType = Array("content-type".utf8)
@@ -147,6 +150,7 @@ enum HTTPSyntax {
         case 408: "Request Timeout"
         case 409: "Conflict"
         case 410: "Gone"
+        case 412: "Precondition Failed"
         case 413: "Content Too Large"
         case 414: "URI Too Long"
         case 415: "Unsupported Media Type"

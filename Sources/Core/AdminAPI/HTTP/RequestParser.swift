@@ -10,6 +10,9 @@ package struct RequestHead: Hashable, Sendable {
     package internal(set) var authorization = ByteRange.none
     package internal(set) var idempotencyKey = ByteRange.none
     package internal(set) var contentType = ByteRange.none
+    package internal(set) var ifMatch = ByteRange.none
+    package internal(set) var accept = ByteRange.none
+    package internal(set) var lastEvent = ByteRange.none
     package internal(set) var body = ByteRange.none
     /// The client ends the connection after this request, or can't keep it.
     package internal(set) var closes = false
@@ -168,10 +171,15 @@ package struct RequestParser: Sendable {
             phase = .done
             return .request(head)
         }
-        if head.length > limits.bodyBytesMax { return fail(.bodyTooLarge) }
+        if head.length > limits.bodyBytesMax && head.length > bodyBytesMax { return fail(.bodyTooLarge) }
         head.body = ByteRange(position, position + head.length)
         phase = .body
         return nil
+    }
+
+    /// How large this request's body may be.
+    private var bodyBytesMax: Int {
+        bytes(head.path).elementsEqual(AdminLimits.batchPath) ? limits.batchBodyBytesMax : limits.bodyBytesMax
     }
 
     // MARK: Lines
@@ -377,13 +385,17 @@ package struct RequestParser: Sendable {
         case 4 where isNamed(Name.host):
             if head.hasHost { return .headerRepeated }
             head.hasHost = true
+        case 6 where isNamed(Name.accept):
+            if !head.accept.isThere { head.accept = ByteRange(value - start, end - start) }
         case 6 where isNamed(Name.expect):
             if !HTTPSyntax.matches(bytes, value, end, Name.proceed) { return .expectationUnknown }
             head.expectsContinue = !head.isOldVersion
+        case 8 where isNamed(Name.ifMatch): return keep(value - start, end - start, &head.ifMatch)
         case 10 where isNamed(Name.connection):
             if lists(bytes, value, end, Name.close) { head.closes = true }
         case 12 where isNamed(Name.contentType): return keep(value - start, end - start, &head.contentType)
         case 13 where isNamed(Name.authorization): return keep(value - start, end - start, &head.authorization)
+        case 13 where isNamed(Name.lastEvent): return keep(value - start, end - start, &head.lastEvent)
         case 15 where isNamed(Name.idempotencyKey): return keep(value - start, end - start, &head.idempotencyKey)
         case 14 where isNamed(Name.contentLength):
             if head.length >= 0 { return .lengthRepeated }
@@ -438,7 +450,7 @@ package struct RequestParser: Sendable {
             if size == 0 {
                 trailerStart = position
                 phase = .trailer
-            } else if size > limits.bodyBytesMax - head.body.count {
+            } else if size > limits.bodyBytesMax - head.body.count && size > bodyBytesMax - head.body.count {
                 return fail(.bodyTooLarge)
             } else {
                 phase = .chunkData(remaining: size)

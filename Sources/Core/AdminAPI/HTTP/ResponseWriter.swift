@@ -59,7 +59,8 @@ package enum ResponseWriter {
     }
 
     private static func rareFields(_ response: AdminResponse, _ out: inout [UInt8]) {
-        if response.status == 200 && response.age == nil { return }
+        if response.status == 200 && response.age == nil && response.leader.isEmpty { return }
+        if !response.leader.isEmpty { out.append(text: "\r\nmuster-leader: \(response.leader)") }
         if let age = response.age { out.append(text: "\r\nmuster-age: \(age.milliseconds)ms") }
         if response.retryAfterSeconds > 0 { out.append(text: "\r\nretry-after: \(response.retryAfterSeconds)") }
         if response.status == 401 { out.append(text: "\r\nwww-authenticate: Bearer realm=\"muster\"") }

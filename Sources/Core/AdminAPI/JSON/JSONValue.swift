@@ -16,6 +16,14 @@ package indirect enum JSONValue: Hashable, Sendable {
 
     package var text: String? { if case .string(let text) = self { text } else { nil } }
     package var integer: Int64? { if case .integer(let number) = self { number } else { nil } }
+    /// An integer, also where it is written with a fraction of zero.
+    package var whole: Int64? {
+        switch self {
+        case .integer(let number): number
+        case .number(let number): Int64(exactly: number)
+        default: nil
+        }
+    }
     package var bool: Bool? { if case .bool(let bool) = self { bool } else { nil } }
     package var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
     package var members: [JSONMember]? { if case .object(let members) = self { members } else { nil } }
@@ -30,6 +38,15 @@ package indirect enum JSONValue: Hashable, Sendable {
         case .string: "a string"
         case .array: "an array"
         case .object: "an object"
+        }
+    }
+
+    /// The value where it is short, else its kind; for messages.
+    package var shown: String {
+        switch self {
+        case .bool, .integer, .number: String(decoding: bytes, as: UTF8.self)
+        case .string(let text) where text.utf8.count <= 40: String(decoding: bytes, as: UTF8.self)
+        default: kindName
         }
     }
 }

@@ -27,10 +27,13 @@ package enum Role: Hashable, Sendable {
     case viewer
     /// The keys of one space and nothing else.
     case space(String, mayWrite: Bool)
+    /// The VMs and placement groups of one tenant and nothing else.
+    case tenant(String, mayWrite: Bool)
     /// A member of the cluster.
     case node
 
-    /// What an administrator writes: `admin`, `operator`, `viewer`, `space:NAME:read`, `space:NAME:write`.
+    /// What an administrator writes: `admin`, `operator`, `viewer`, or `space` or `tenant` with `:NAME:read` or
+    /// `:NAME:write`.
     package init?(_ text: String) {
         switch text {
         case "admin": self = .admin
@@ -38,10 +41,12 @@ package enum Role: Hashable, Sendable {
         case "viewer": self = .viewer
         default:
             let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-            guard parts.count == 3, parts[0] == "space", ObjectName.isValid(parts[1].utf8),
+            guard parts.count == 3, parts[0] == "space" || parts[0] == "tenant", ObjectName.isValid(parts[1].utf8),
                 parts[2] == "read" || parts[2] == "write"
             else { return nil }
-            self = .space(String(parts[1]), mayWrite: parts[2] == "write")
+            let name = String(parts[1])
+            let mayWrite = parts[2] == "write"
+            self = parts[0] == "space" ? .space(name, mayWrite: mayWrite) : .tenant(name, mayWrite: mayWrite)
         }
     }
 
@@ -52,6 +57,7 @@ package enum Role: Hashable, Sendable {
         case .viewer: "viewer"
         case .node: "node"
         case .space(let name, let mayWrite): "space:\(name):\(mayWrite ? "write" : "read")"
+        case .tenant(let name, let mayWrite): "tenant:\(name):\(mayWrite ? "write" : "read")"
         }
     }
 }
@@ -75,8 +81,19 @@ package enum Action: Hashable, Sendable {
     case renewOwnCertificate
     case transferLeadership
     case upgrade
+    case changeSettings
+    /// Read every group's state whole, as a backup does.
+    case copyState
     case backup
     case recover
+    /// See VMs, groups and events: of one tenant, or, where that is nil, of those that the asker's roles name; who answers
+    /// leaves the others out.
+    case readTenant(String?)
+    case writeTenant(String?)
+    case manageHosts
+    case manageTenants
+    /// Change what all of a cell goes by.
+    case manageCells
 
     /// What it is called in a refusal.
     package var name: String {
@@ -94,8 +111,15 @@ package enum Action: Hashable, Sendable {
         case .renewOwnCertificate: "renew a node's certificate"
         case .transferLeadership: "transfer leadership"
         case .upgrade: "finalize an upgrade"
-        case .backup: "take backups"
+        case .changeSettings: "change settings of the cluster"
+        case .copyState: "copy the state of groups"
+        case .backup: "schedule backups"
         case .recover: "recover a group by force"
+        case .readTenant(let tenant): "see what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
+        case .writeTenant(let tenant): "change what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
+        case .manageHosts: "manage hosts"
+        case .manageTenants: "manage tenants and quotas"
+        case .manageCells: "change a cell's settings"
         }
     }
 }
@@ -130,12 +154,19 @@ package enum Access {
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
-                .transferLeadership, .upgrade, .backup:
+                .transferLeadership, .upgrade, .changeSettings, .copyState, .backup, .readTenant, .writeTenant,
+                .manageHosts,
+                .manageCells:
                 return true
-            case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover: return false
+            case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover, .manageTenants: return false
             }
-        case .viewer: return [.ask, .measure, .join, .observe].contains(action)
-        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate].contains(action)
+        case .viewer:
+            switch action {
+            case .ask, .measure, .join, .observe, .readTenant: return true
+            default: return false
+            }
+        // Which nodes may copy state is judged where it is: those that hold the authority's key.
+        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate, .copyState].contains(action)
         case .space(let name, let mayWrite):
             switch action {
             case .ask, .join: return true
@@ -143,6 +174,22 @@ package enum Access {
             case .writeSpace(let space): return space == name && mayWrite
             default: return false
             }
+        case .tenant(let name, let mayWrite):
+            switch action {
+            case .ask, .join: return true
+            case .readTenant(let tenant): return tenant == nil || tenant == name
+            case .writeTenant(let tenant): return (tenant == nil || tenant == name) && mayWrite
+            default: return false
+            }
+        }
+    }
+
+    /// The tenants that these roles reach; nil for all of them.
+    package static func tenants(_ roles: [Role], toWrite: Bool) -> [String]? {
+        let whole = toWrite ? Action.writeTenant("") : .readTenant("")
+        if roles.contains(where: { allows($0, whole) }) { return nil }
+        return roles.compactMap { role in
+            if case .tenant(let name, let mayWrite) = role, mayWrite || !toWrite { name } else { nil }
         }
     }
 
@@ -163,9 +210,14 @@ package enum Access {
     }
 }
 
-/// The rule for names of spaces, nodes and tokens.
+/// The rule for names of spaces, nodes, tokens and all that is in a cell.
 package enum ObjectName {
-    /// 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
+    static let rule =
+        "1 to \(AdminLimits.nameBytesMax) letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+    /// The same as a regular expression of JSON Schema.
+    static let pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,\(AdminLimits.nameBytesMax - 1)}$"
+
+    /// 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit.
     package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
         let copy = Array(bytes.prefix(AdminLimits.nameBytesMax + 1))
         return isValid(copy.span, 0, copy.count)

@@ -7,6 +7,8 @@ package enum ReadMode: Hashable, Sendable {
     case linearizable
     /// It may miss what was acknowledged in the last `within`; any replica answers at once, or says that it can't.
     case stale(within: Nanoseconds)
+    /// It sees everything up to this entry; a replica that has it answers at once.
+    case atLeast(LogIndex)
 }
 
 /// What a request asks for, checked as far as it can be without the cluster.
@@ -39,6 +41,8 @@ package enum AdminRequest: Hashable, Sendable {
     case tokens
     indirect case createToken(TokenCreation)
     case revokeToken(String)
+    case settings
+    case changeSetting(String, SettingChange)
 
     indirect case transferLeadership(LeaderTransfer)
     case certificates
@@ -46,11 +50,16 @@ package enum AdminRequest: Hashable, Sendable {
     case renewCertificate(CertificateRenewal)
     case upgrade
     case finalizeUpgrade(UpgradeFinalization)
+    case backupPlan
     /// The answer is a stream.
-    case backup
-    case backupSchedule
-    indirect case setBackupSchedule(BackupSchedule)
+    case copyGroup(UInt64)
+    case backupSchedules
+    indirect case setBackupSchedule(String, BackupSchedule)
+    case removeBackupSchedule(String)
     indirect case recover(Recovery)
+
+    /// About a cell.
+    case fleet(FleetRequest)
 
     package var operation: Operation {
         switch self {
@@ -77,16 +86,21 @@ package enum AdminRequest: Hashable, Sendable {
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
+        case .settings: .listSettings
+        case .changeSetting: .changeSetting
         case .transferLeadership: .transferLeadership
         case .certificates: .listCertificates
         case .rotateCertificates: .rotateCertificates
         case .renewCertificate: .renewCertificate
         case .upgrade: .getUpgrade
         case .finalizeUpgrade: .finalizeUpgrade
-        case .backup: .takeBackup
-        case .backupSchedule: .getBackupSchedule
+        case .backupPlan: .planBackup
+        case .copyGroup: .copyGroup
+        case .backupSchedules: .listBackupSchedules
         case .setBackupSchedule: .setBackupSchedule
+        case .removeBackupSchedule: .removeBackupSchedule
         case .recover: .recover
+        case .fleet(let request): request.operation
         }
     }
 
@@ -105,16 +119,21 @@ package enum AdminRequest: Hashable, Sendable {
         case .transferLeadership: .transferLeadership
         case .rotateCertificates: .manageCertificates
         case .renewCertificate: .renewOwnCertificate
+        case .settings: .observe
+        case .changeSetting: .changeSettings
         case .finalizeUpgrade: .upgrade
-        case .backup, .backupSchedule, .setBackupSchedule: .backup
+        case .backupPlan, .copyGroup: .copyState
+        case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
         case .recover: .recover
+        case .fleet(let request): request.action
         }
     }
 
     /// Its answer is a stream.
     package var isStream: Bool {
         switch self {
-        case .watch, .backup: true
+        case .watch, .copyGroup: true
+        case .fleet(let request): request.isStream
         default: false
         }
     }
@@ -136,6 +155,9 @@ package struct AdminCall: Hashable, Sendable {
 }
 
 extension Revision {
+    /// `index.slot`, or an index for its entry's end.
+    package init?(_ text: String) { self.init(text: Array(text.utf8)[...], indexMeansEnd: true) }
+
     /// `index.slot`, as answers write it. With `indexMeansEnd` an index alone is its entry's end.
     init?(text: ArraySlice<UInt8>, indexMeansEnd: Bool = false) {
         let bytes = Array(text)

@@ -65,6 +65,12 @@ package enum OpenAPIDocument {
                     "Idempotency-Key", "header", .object([JSONMember("type", "string")]),
                     "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID"))
         }
+        if route.hasGeneration {
+            writer.value(
+                parameter(
+                    "If-Match", "header", .object([JSONMember("type", "string")]),
+                    "the generation that is changed; 412 when it is another one now"))
+        }
         writer.endArray()
         if let body = body(route) {
             writer.name("requestBody")
@@ -113,18 +119,19 @@ package enum OpenAPIDocument {
 
     private static func content(_ route: Route) -> JSONValue {
         switch route.answer {
-        case .raw(let type): media(type, .object([]))
-        case .anyJSON: media(.json, .object([JSONMember("type", "object")]))
+        case .raw(let type): return media(type, .object([]))
+        case .anyJSON: return media(.json, .object([JSONMember("type", "object")]))
         case .json(let shape):
-            if route.operation == .listKeys {
-                .object([
+            if route.query.contains(where: { $0.name == "watch" }) {
+                let line = route.operation == .listKeys ? SpaceJSON.change : WatchLine.shape
+                var content = [
                     JSONMember(MediaType.json.name, .object([JSONMember("schema", reference(shape.name))])),
-                    JSONMember(
-                        MediaType.jsonLines.name, .object([JSONMember("schema", reference(SpaceJSON.change.name))])),
-                ])
-            } else {
-                media(.json, reference(shape.name))
+                    JSONMember(MediaType.jsonLines.name, .object([JSONMember("schema", reference(line.name))])),
+                ]
+                if route.operation != .listKeys { content.append(JSONMember(MediaType.events.name, .object([]))) }
+                return .object(content)
             }
+            return media(.json, reference(shape.name))
         }
     }
 
@@ -150,15 +157,19 @@ package enum OpenAPIDocument {
         var shapes: [Shape] = []
         collect(problem, &shapes)
         collect(SpaceJSON.change, &shapes)
+        collect(WatchLine.shape, &shapes)
         for route in Route.all {
             if case .json(let shape) = route.body { collect(shape, &shapes) }
             if case .json(let shape) = route.answer { collect(shape, &shapes) }
         }
+        // What a request may hold is closed; an answer may say more in a newer version.
+        var closed: [Shape] = []
+        for route in Route.all { if case .json(let shape) = route.body { collect(shape, &closed) } }
         writer.name("schemas")
         writer.beginObject()
         for shape in shapes.sorted(by: { $0.name < $1.name }) {
             writer.name(shape.name)
-            writer.value(schema(shape))
+            writer.value(schema(shape, isClosed: closed.contains { $0.name == shape.name }))
         }
         writer.endObject()
     }
@@ -168,39 +179,56 @@ package enum OpenAPIDocument {
         shapes.append(shape)
         for field in shape.fields {
             switch field.kind {
-            case .objects(let inner): collect(inner, &shapes)
+            case .objects(let inner), .object(let inner): collect(inner, &shapes)
             default: break
             }
         }
     }
 
-    private static func schema(_ shape: Shape) -> JSONValue {
-        .object([
+    private static func schema(_ shape: Shape, isClosed: Bool) -> JSONValue {
+        var members = [
             JSONMember("type", "object"),
             JSONMember("required", shape.fields.filter(\.isRequired).map(\.name)),
             JSONMember(
                 "properties",
                 .object(
                     shape.fields.map { field in
-                        var members = schema(field.kind).members ?? []
+                        var schema = schema(field.kind)
+                        // A member that may be left out may be null as well.
+                        if isClosed && !field.isRequired { schema = orNull(schema) }
+                        var members = schema.members ?? []
                         members.append(JSONMember("description", field.summary))
                         return JSONMember(field.name, .object(members))
                     })),
-        ])
+        ]
+        if isClosed { members.append(JSONMember("additionalProperties", false)) }
+        return .object(members)
+    }
+
+    private static func orNull(_ schema: JSONValue) -> JSONValue {
+        .object([JSONMember("anyOf", .array([schema, .object([JSONMember("type", "null")])]))])
     }
 
     private static func schema(_ kind: Field.Kind) -> JSONValue {
+        func typed(_ type: String, _ more: JSONMember...) -> JSONValue { .object([JSONMember("type", type)] + more) }
         switch kind {
-        case .string: .object([JSONMember("type", "string")])
-        case .integer: .object([JSONMember("type", "integer")])
-        case .number: .object([JSONMember("type", "number")])
-        case .boolean: .object([JSONMember("type", "boolean")])
-        case .strings:
-            .object([
-                JSONMember("type", "array"), JSONMember("items", .object([JSONMember("type", "string")])),
-            ])
-        case .bytes: .object([JSONMember("type", "string"), JSONMember("contentEncoding", "base64")])
-        case .objects(let shape): .object([JSONMember("type", "array"), JSONMember("items", reference(shape.name))])
+        case .string: return typed("string")
+        case .integer: return typed("integer")
+        case .number: return typed("number")
+        case .boolean: return typed("boolean")
+        case .strings: return typed("array", JSONMember("items", typed("string")))
+        case .integers: return typed("array", JSONMember("items", typed("integer")))
+        case .bytes: return typed("string", JSONMember("contentEncoding", "base64"))
+        case .objects(let shape): return typed("array", JSONMember("items", reference(shape.name)))
+        case .object(let shape): return reference(shape.name)
+        case .anyObject: return typed("object")
+        case .map: return typed("object", JSONMember("additionalProperties", typed("string")))
+        case .range(let least, let most):
+            return typed("integer", JSONMember("minimum", least), JSONMember("maximum", most))
+        case .choice(let words): return typed("string", JSONMember("enum", words))
+        case .name: return typed("string", JSONMember("pattern", ObjectName.pattern))
+        case .names:
+            return typed("array", JSONMember("items", typed("string", JSONMember("pattern", ObjectName.pattern))))
         }
     }
 }

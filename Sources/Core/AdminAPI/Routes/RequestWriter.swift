@@ -28,7 +28,48 @@ package struct RequestWriter: Sendable {
             out.append(text: "\r\nidempotency-key: ")
             key.write(into: &out)
         }
+        if case .fleet(let request) = call.request {
+            if let generation = request.generation { out.append(text: "\r\nif-match: \"\(generation)\"") }
+            if request.asksForEvents {
+                out.append(text: "\r\naccept: \(MediaType.events.name)")
+            }
+        }
         writeBody(call.request, method, &out)
+    }
+
+    package func write(_ request: RawRequest, into out: inout [UInt8]) {
+        out.append(text: request.method.name)
+        out.append(HTTPSyntax.space)
+        for part in request.path {
+            out.append(UInt8(ascii: "/"))
+            PercentCoding.encode(Array(part.utf8), keepsSlashes: false, into: &out)
+        }
+        var separator = UInt8(ascii: "?")
+        for (name, value) in request.query {
+            out.append(separator)
+            out.append(text: name)
+            out.append(UInt8(ascii: "="))
+            PercentCoding.encode(Array(value.utf8), keepsSlashes: false, into: &out)
+            separator = UInt8(ascii: "&")
+        }
+        out.append(contentsOf: fixedFields)
+        if let key = request.idempotencyKey {
+            out.append(text: "\r\nidempotency-key: ")
+            key.write(into: &out)
+        }
+        if let generation = request.ifMatch {
+            out.append(text: "\r\nif-match: \"")
+            out.append(decimal: generation)
+            out.append(UInt8(ascii: "\""))
+        }
+        let body = request.body?.bytes ?? []
+        if request.body != nil { out.append(text: "\r\ncontent-type: application/json") }
+        if request.method == .put || request.method == .post {
+            out.append(text: "\r\ncontent-length: ")
+            out.append(decimal: UInt64(body.count))
+        }
+        out.append(text: "\r\n\r\n")
+        out.append(contentsOf: body)
     }
 
     private func writeBody(_ request: AdminRequest, _ method: HTTPMethod, _ out: inout [UInt8]) {
@@ -69,8 +110,10 @@ package struct RequestWriter: Sendable {
         case .rotateCertificates(let body): body.members
         case .renewCertificate(let body): body.members
         case .finalizeUpgrade(let body): body.members
-        case .setBackupSchedule(let body): body.members
+        case .setBackupSchedule(_, let body): body.members
+        case .changeSetting(_, let body): body.members
         case .recover(let body): body.members
+        case .fleet(let request): request.members
         default: nil
         }
     }
@@ -146,10 +189,18 @@ package struct RequestWriter: Sendable {
         case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node): name = node
         case .revokeToken(let token): name = token
+        case .changeSetting(let setting, _): name = setting
+        case .copyGroup(let group): name = "\(group)"
+        case .setBackupSchedule(let schedule, _), .removeBackupSchedule(let schedule): name = schedule
+        case .fleet(let request): name = request.pathName
         default: break
         }
         let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"
         for part in path.split(separator: "/") { out.append(text: part.hasPrefix("{") ? "/\(name)" : "/\(part)") }
         if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
+        if case .fleet(let request) = request {
+            var separator = UInt8(ascii: "?")
+            for (name, value) in request.query { write(name, Array(value.utf8), &separator, &out) }
+        }
     }
 }

@@ -6,11 +6,21 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, join
     case listTokens, createToken, revokeToken
+    case listSettings, changeSetting
     case transferLeadership
     case listCertificates, rotateCertificates, renewCertificate
     case getUpgrade, finalizeUpgrade
-    case takeBackup, getBackupSchedule, setBackupSchedule
+    case planBackup, copyGroup, listBackupSchedules, setBackupSchedule, removeBackupSchedule
     case recover
+    case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
+    case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
+    case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory
+    case listMigrations
+    case listGroups, createGroup, getGroup, deleteGroup
+    case listTenants, getTenant, setTenant, deleteTenant
+    case listEvents, getAudit
+    case plan, getRebalance, startRebalance
+    case getCellSettings, changeCellSettings
 }
 
 /// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI
@@ -59,12 +69,14 @@ package struct Route: Hashable, Sendable {
     package var query: [Parameter] = []
     package var body = Body.none
     package var status = 200
+    /// `If-Match` with a generation is looked at.
+    package var hasGeneration = false
     package var answer: Answer
 
     init(
         _ operation: Operation, _ method: HTTPMethod, _ path: String, _ summary: String,
         security: Security = .principal, query: [Parameter] = [], body: Body = .none, status: Int = 200,
-        _ answer: Answer
+        hasGeneration: Bool = false, _ answer: Answer
     ) {
         self.operation = operation
         self.method = method
@@ -74,6 +86,7 @@ package struct Route: Hashable, Sendable {
         self.query = query
         self.body = body
         self.status = status
+        self.hasGeneration = hasGeneration
         self.answer = answer
     }
 
@@ -91,7 +104,7 @@ extension Route {
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
-    package static let all: [Route] = fixed + keys + spaces + nodes + cluster
+    package static let all: [Route] = fixed + keys + spaces + nodes + cluster + fleet
 
     private static let fixed = [
         Route(
@@ -167,6 +180,12 @@ extension Route {
         Route(
             .createToken, .post, "/v1/tokens", "Makes a token to join or to ask with.",
             body: .json(TokenCreation.shape), status: 201, .json(CreatedToken.shape)),
+        Route(
+            .listSettings, .get, "/v1/settings", "Lists what is set for the whole cluster.",
+            .json(Listing<SettingInfo>.shape)),
+        Route(
+            .changeSetting, .put, "/v1/settings/{setting}", "Changes a setting of the cluster.",
+            body: .json(SettingChange.shape), accepted),
         Route(.revokeToken, .delete, "/v1/tokens/{token}", "Revokes a token.", accepted),
         Route(
             .transferLeadership, .post, "/v1/leader/transfer", "Hands a group's leadership over.",
@@ -184,14 +203,22 @@ extension Route {
             .finalizeUpgrade, .post, "/v1/upgrade/finalize", "Opens feature gates; going back ends here.",
             body: .json(UpgradeFinalization.shape), status: 202, accepted),
         Route(
-            .takeBackup, .get, "/v1/backup", "Streams a backup of every group, each consistent at an index.",
+            .planBackup, .get, "/v1/backup", "Lists what a backup has to hold and who can give it.",
+            .json(BackupPlan.shape)),
+        Route(
+            .copyGroup, .get, "/v1/backup/{group}",
+            "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).",
             .raw(.bytes)),
         Route(
-            .getBackupSchedule, .get, "/v1/backup/schedule", "Shows the schedule of backups.",
-            .json(BackupSchedule.shape)),
+            .listBackupSchedules, .get, "/v1/backup-schedules",
+            "Lists the schedules of backups, and how the last ones went.",
+            .json(Listing<BackupScheduleInfo>.shape)),
         Route(
-            .setBackupSchedule, .put, "/v1/backup/schedule", "Sets the schedule of backups.",
-            body: .json(BackupSchedule.shape), .json(BackupSchedule.shape)),
+            .setBackupSchedule, .put, "/v1/backup-schedules/{schedule}", "Makes or changes a schedule of backups.",
+            body: .json(BackupSchedule.shape), accepted),
+        Route(
+            .removeBackupSchedule, .delete, "/v1/backup-schedules/{schedule}",
+            "Removes a schedule of backups; the backups stay.", accepted),
         Route(
             .recover, .post, "/v1/recover",
             "Gives a group that lost its quorum to this node alone. Acknowledged writes may be lost.",

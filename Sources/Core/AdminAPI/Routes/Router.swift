@@ -189,7 +189,7 @@ package struct Router: Sendable {
         return .revision(revision)
     }
 
-    private func readMode(_ query: Query) throws(Problem) -> ReadMode {
+    func readMode(_ query: Query) throws(Problem) -> ReadMode {
         guard let text = query["stale"] else { return .linearizable }
         guard let within = Nanoseconds(text: text[...]), within <= limits.staleMax else {
             throw Problem(
@@ -239,12 +239,20 @@ package struct Router: Sendable {
     private func match(_ path: ArraySlice<UInt8>, _ method: HTTPMethod) -> Match? {
         let parts = path.dropFirst().split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let wanted = method == .head ? .get : method
-        for row in table where row.route.method == wanted {
+        // A path that is literally in the table is nobody's name, whatever the method.
+        let isLiteral = table.contains { Router.isLiteral($0.segments) && Router.match(parts, $0.segments) != nil }
+        for row in table where row.route.method == wanted && (!isLiteral || Router.isLiteral(row.segments)) {
             if let parameters = Router.match(parts, row.segments) {
                 return Match(route: row.route, parameters: parameters)
             }
         }
         return nil
+    }
+
+    private static func isLiteral(_ segments: [Segment]) -> Bool {
+        segments.allSatisfy { segment in
+            if case .literal = segment { true } else { false }
+        }
     }
 
     private static func match(
@@ -306,16 +314,58 @@ package struct Router: Sendable {
         case .createToken: return .createToken(try TokenCreation(body))
         case .revokeToken: return .revokeToken(try name(match, "token"))
         case .transferLeadership: return .transferLeadership(try LeaderTransfer(body))
+        case .listSettings: return .settings
+        case .changeSetting: return .changeSetting(try name(match, "setting"), try SettingChange(body))
         case .listCertificates: return .certificates
         case .rotateCertificates: return .rotateCertificates(try CertificateRotation(body))
         case .renewCertificate: return .renewCertificate(try CertificateRenewal(body))
         case .getUpgrade: return .upgrade
         case .finalizeUpgrade: return .finalizeUpgrade(try UpgradeFinalization(body))
-        case .takeBackup: return .backup
-        case .getBackupSchedule: return .backupSchedule
-        case .setBackupSchedule: return .setBackupSchedule(try BackupSchedule(body))
+        case .planBackup: return .backupPlan
+        case .copyGroup: return .copyGroup(try number(match, "group"))
+        case .listBackupSchedules: return .backupSchedules
+        case .setBackupSchedule: return .setBackupSchedule(try name(match, "schedule"), try BackupSchedule(body))
+        case .removeBackupSchedule: return .removeBackupSchedule(try name(match, "schedule"))
         case .recover: return .recover(try Recovery(body))
+        default:
+            let parts = FleetParts(
+                name: match.parameters.first ?? [], query: query,
+                generation: match.route.hasGeneration ? try generation(parser, head) : nil,
+                asEvents: asksForEvents(parser, head), lastEvent: try lastEvent(parser, head))
+            return .fleet(try fleetRequest(match.route.operation, parts, body))
         }
+    }
+
+    /// What `If-Match` says; nil for any, and where it is not there.
+    private func generation(_ parser: RequestParser, _ head: RequestHead) throws(Problem) -> UInt64? {
+        guard head.ifMatch.isThere else { return nil }
+        var text = parser.bytes(head.ifMatch)
+        if text.elementsEqual("*".utf8) { return nil }
+        if text.count >= 2, text.first == UInt8(ascii: "\""), text.last == UInt8(ascii: "\"") {
+            text = text.dropFirst().dropLast()
+        }
+        let digits = Array(text)
+        guard let number = HTTPSyntax.decimal(digits.span, 0, digits.count) else {
+            throw Problem(
+                .malformed, "If-Match is no generation; send the number as the thing's generation shows it",
+                field: "If-Match")
+        }
+        return UInt64(number)
+    }
+
+    private func asksForEvents(_ parser: RequestParser, _ head: RequestHead) -> Bool {
+        let wanted = Array(MediaType.events.name.utf8)
+        return head.accept.isThere && parser.bytes(head.accept).starts(with: wanted)
+    }
+
+    /// Where a browser resumes; empty is nowhere.
+    private func lastEvent(_ parser: RequestParser, _ head: RequestHead) throws(Problem) -> Revision? {
+        guard head.lastEvent.isThere, !head.lastEvent.isEmpty else { return nil }
+        guard let revision = Revision(text: parser.bytes(head.lastEvent), indexMeansEnd: true) else {
+            throw Problem(
+                .malformed, "Last-Event-ID is no revision; send back the id of the last event", field: "Last-Event-ID")
+        }
+        return revision
     }
 
     private func body(
@@ -332,7 +382,11 @@ package struct Router: Sendable {
         }
         let json: JSONValue
         do throws(JSONFault) {
-            json = try JSONParser.parse(parser.bytes(head.body), limits: limits)
+            json =
+                try route.operation == .createVMs
+                ? JSONParser.parse(
+                    parser.bytes(head.body), depthMax: limits.jsonDepthMax, valuesMax: limits.batchValuesMax)
+                : JSONParser.parse(parser.bytes(head.body), limits: limits)
         } catch {
             if case .tooLarge = error.reason { throw Problem(.bodyTooLarge, error.description) }
             throw Problem(.malformed, error.description)
@@ -340,11 +394,18 @@ package struct Router: Sendable {
         return try ShapedObject(json, shape, isStrict: true)
     }
 
+    private func number(_ match: Match, _ what: String) throws(Problem) -> UInt64 {
+        guard let number = UInt64(String(decoding: match.parameters[0], as: UTF8.self)) else {
+            throw Problem(.malformed, "the \(what) is no number; use one that GET /v1/status shows")
+        }
+        return number
+    }
+
     private func name(_ match: Match, _ what: String) throws(Problem) -> String {
         try name(match.parameters[0], what)
     }
 
-    private func name(_ encoded: ArraySlice<UInt8>, _ what: String) throws(Problem) -> String {
+    func name(_ encoded: ArraySlice<UInt8>, _ what: String) throws(Problem) -> String {
         if ObjectName.isValid(encoded) { return String(decoding: encoded, as: UTF8.self) }
         guard let bytes = PercentCoding.decode(encoded), ObjectName.isValid(bytes) else { throw Router.badName(what) }
         return String(decoding: bytes, as: UTF8.self)

@@ -113,6 +113,7 @@ public struct VMReport: Hashable, Sendable {
     }
 }
 
+/// A VM that somebody wants.
 public struct VMCreation: Hashable, Sendable {
     public var name: String
     public var tenant: String
@@ -138,6 +139,7 @@ public struct Placing: Hashable, Sendable {
     }
 }
 
+/// Why a VM has no place, in words for people.
 public struct WaitingReason: Hashable, Sendable {
     public var vm: VMID
     public var text: String
@@ -147,6 +149,7 @@ public struct WaitingReason: Hashable, Sendable {
     }
 }
 
+/// A VM that is to leave its place, planned for the epoch that it has.
 public struct Release: Hashable, Sendable {
     public var vm: VMID
     public var epoch: UInt64

@@ -116,6 +116,10 @@ public struct CellHost: Hashable, Sendable {
     /// Of its VMs, its arriving ones and those that are still leaving.
     public var used = Resources.zero
     public var vmCount: UInt64 = 0
+    /// Of each of its NUMA nodes; shorter than the list of nodes where none is in use.
+    public var numaUsed: [NUMANode] = []
+    /// Thousandths of each of its devices; shorter than the list of devices where none is in use.
+    public var devicesUsed: [Int32] = []
 
     public init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id

@@ -12,6 +12,25 @@ public enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     case slices
     /// By number, 8 bytes.
     case settings
+    /// By VM's id, 8 bytes. Not followed.
+    case tombstones
+
+    /// The first byte of its rows' keys.
+    public var kind: UInt8 { 0x60 + rawValue }
+    public init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
+    /// Whether followers of the cell keep a copy of its rows.
+    public var isFollowed: Bool { self != .tombstones }
+
+    /// The key of a row that is known by a number, the table's byte included.
+    public func key(_ number: UInt64) -> [UInt8] {
+        var key: [UInt8] = []
+        key.reserveCapacity(9)
+        key.append(kind)
+        key.appendBigEndian(number)
+        return key
+    }
+    public func key(_ name: String) -> [UInt8] { [kind] + Array(name.utf8) }
+    func key(_ bytes: [UInt8]) -> [UInt8] { [kind] + bytes }
 }
 
 /// A question about a cell's state, answered from one state of it.
@@ -21,6 +40,7 @@ public enum CellQuery: Hashable, Sendable {
     case list(CellTable, after: [UInt8]?, limit: Int)
     /// One row, by its key without the table's byte.
     case one(CellTable, key: [UInt8])
+    /// The row of the VM, or the tombstone of the last one of that name.
     case vmNamed(tenant: String, name: String)
     case groupNamed(tenant: String, name: String)
     case hostNamed(String)
@@ -36,8 +56,20 @@ public enum CellQuery: Hashable, Sendable {
     case changes(since: LogIndex, limit: Int)
     /// All rows in the order of their keys, after the key `after`; for followers.
     case rows(after: [UInt8]?, limit: Int)
-    /// Events after a revision, oldest first; of one VM or one host when named.
+    /// Events after a revision, oldest first; of one VM or one host when named. An answer has all events of an entry or
+    /// none, and may have none at all and still say where to go on.
     case events(after: Revision, vm: VMID?, host: HostID?, limit: Int)
+
+    public static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
+    public static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }
+    public static func slice(_ tenant: String) -> CellQuery { .one(.slices, key: Array(tenant.utf8)) }
+    public static func all(_ table: CellTable) -> CellQuery { .list(table, after: nil, limit: 0) }
+
+    private static func bytes(_ number: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendBigEndian(number)
+        return bytes
+    }
 }
 
 /// A row by its key, the table's byte included; without a value it is gone.
@@ -48,6 +80,8 @@ public struct CellRow: Hashable, Sendable {
         self.key = key
         self.value = value
     }
+
+    public var table: CellTable? { key.first.flatMap(CellTable.init(kind:)) }
 }
 
 /// The answer to a query, and the state that it comes from.
@@ -75,9 +109,4 @@ public struct CellAnswer: Hashable, Sendable {
         self.time = time
         self.body = body
     }
-}
-
-extension CellRow {
-    /// Nil when the bytes are none that this version can read.
-    public var content: CellRowContent? { nil }
 }

@@ -1,9 +1,11 @@
+import ClusterBase
+
 /// Why a cell did not carry out a command, an item of one, or a query. Nothing of it changed. `description` says which promise it would
 /// have broken, and what to do.
 public enum CellRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     public enum Bound: UInt64, Hashable, Sendable {
-        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers
+        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost
     }
 
     case malformed
@@ -16,6 +18,8 @@ public enum CellRefusal: Error, Hashable, Sendable {
     case anotherItem
 
     case unknownHost(HostID)
+    /// For ever.
+    case hostRemoved(HostID)
     case unknownVM(VMID)
     case unknownGroup(String)
     case hostNameTaken(String)
@@ -42,4 +46,167 @@ public enum CellRefusal: Error, Hashable, Sendable {
     case settingOutOfRange(CellSetting)
     /// Too many hosts were lost at once; an operator must look.
     case brakeHolds
+}
+
+extension CellRefusal: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .malformed: "the bytes are no command; send one encoded as cell.proto describes"
+        case .unknownVersion(let version):
+            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
+                + "\(Cell.packVersion)"
+        case .invalid(let field, let text): "\(field): \(text)"
+        case .tooMany(let bound): bound.sentence
+        case .requestReused: "this request id was used for another command; draw a new one"
+        case .anotherItem:
+            "another item of this all-or-nothing command was refused; correct that one, or send them singly"
+        case .unknownHost(let host): "there is no host \(host) in this cell; see `muster host list`"
+        case .hostRemoved(let host):
+            "host \(host) was removed from this cell; remove its node, and join the machine as a new one"
+        case .unknownVM(let vm): "there is no VM \(vm); see `muster vm list`"
+        case .unknownGroup(let name): "there is no group \(name); create it first with `muster group create`"
+        case .hostNameTaken(let name): "a host named \(name) is in this cell; rename the machine, or remove that host"
+        case .vmNameTaken(let name): "the tenant has a VM named \(name); choose another name, or delete that VM first"
+        case .groupInUse(let name): "VMs are members of group \(name); take them out of it or delete them first"
+        case .generationChanged(let generation):
+            "it was changed meanwhile, and has generation \(generation); read it again and decide anew"
+        case .incarnationOutdated(let host):
+            "a newer agent of host \(host) has registered; this one's word doesn't count"
+        case .hostInUse(let host): "host \(host) has VMs; drain it first with `muster host drain`"
+        case .hostIsUp(let host):
+            "host \(host) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
+        case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
+            "the quota of tenant \(tenant) allows \(limit) of \(resource), \(used) are in use and \(asked) more were asked "
+                + "for; delete something, ask for less, or raise the quota with `muster tenant set`"
+        case .doesNotFit(let host, let rule): "host \(host) can't take it: \(rule); choose another host"
+        case .hostTakesNone(let host, let state):
+            "host \(host) is \(state) and takes no VMs; choose another one, or see `muster host show`"
+        case .notWaiting(let vm): "VM \(vm) waits for no place; see `muster vm show`"
+        case .epochOutdated(let vm): "VM \(vm) is no longer as it was when this was decided; look again"
+        case .isDeleting(let vm): "VM \(vm) is being deleted; create a new one"
+        case .migrationUnderWay(let vm): "VM \(vm) is being moved; wait, or cancel with `muster vm cancel-migration`"
+        case .noMigration(let vm): "VM \(vm) is not being moved, or the move can't be taken back any more"
+        case .notRunning(let vm): "VM \(vm) does not run; start it first"
+        case .boundToHost(let vm):
+            "VM \(vm) has a local disk and stays on its host; give it shared disks, or delete it there and create it anew"
+        case .settingOutOfRange(let setting):
+            "\(setting.name) can't have this value; its standard is \(setting.standard)"
+        case .brakeHolds:
+            "too many hosts were lost within ten minutes, so no more are given up by themselves; look what happened, then "
+                + "raise failover-brake to let their VMs start elsewhere"
+        }
+    }
+}
+
+extension CellRefusal.Bound {
+    fileprivate var sentence: String {
+        switch self {
+        case .hosts: "the cell has \(CellLimits.hostsMax) hosts, the most it may have; remove one first"
+        case .vms: "the cell has \(CellLimits.vmsMax) VMs, the most it may have; delete some first"
+        case .groups: "the tenant has \(CellLimits.groupsPerTenantMax) groups, the most it may have; delete one first"
+        case .tenants: "the cell knows \(CellLimits.tenantsMax) tenants, the most it may; delete one first"
+        case .items: "a command has at most \(CellLimits.itemsMax) items; send several"
+        case .requests:
+            "as many results as there may be are kept for repetitions; wait, or ask without a request id"
+        case .commandBytes: "a command has at most \(CellLimits.commandBytesMax) bytes; send several"
+        case .specBytes: "a VM's specification has at most \(CellLimits.specBytesMax) bytes; shorten its annotations"
+        case .groupMembers: "a group has at most \(CellLimits.groupMembersMax) members; use several groups"
+        case .vmsOnHost: "a host has at most \(CellLimits.vmsPerHostMax) VMs; choose another one"
+        }
+    }
+}
+
+extension CellRefusal {
+    /// A refusal as it is kept and sent.
+    struct Stored {
+        var code: UInt32
+        var number: UInt64 = 0
+        var text = ""
+        var detail = ""
+        var limit: Int64 = 0
+        var used: Int64 = 0
+        var asked: Int64 = 0
+    }
+
+    /// For kept results and the wire. Codes are never given a new meaning.
+    var stored: Stored {
+        switch self {
+        case .malformed: Stored(code: 1)
+        case .unknownVersion(let version): Stored(code: 2, number: version)
+        case .invalid(let field, let text): Stored(code: 3, text: field, detail: text)
+        case .tooMany(let bound): Stored(code: 4, number: bound.rawValue)
+        case .requestReused: Stored(code: 5)
+        case .anotherItem: Stored(code: 6)
+        case .unknownHost(let host): Stored(code: 10, number: host.rawValue)
+        case .unknownVM(let vm): Stored(code: 11, number: vm.rawValue)
+        case .unknownGroup(let name): Stored(code: 12, text: name)
+        case .hostNameTaken(let name): Stored(code: 13, text: name)
+        case .vmNameTaken(let name): Stored(code: 14, text: name)
+        case .groupInUse(let name): Stored(code: 15, text: name)
+        case .generationChanged(let generation): Stored(code: 16, number: generation)
+        case .incarnationOutdated(let host): Stored(code: 17, number: host.rawValue)
+        case .hostInUse(let host): Stored(code: 18, number: host.rawValue)
+        case .hostIsUp(let host): Stored(code: 19, number: host.rawValue)
+        case .hostRemoved(let host): Stored(code: 20, number: host.rawValue)
+        case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
+            Stored(code: 30, text: tenant, detail: resource, limit: limit, used: used, asked: asked)
+        case .doesNotFit(let host, let rule): Stored(code: 31, number: host.rawValue, text: rule)
+        case .hostTakesNone(let host, let state):
+            Stored(code: 32, number: host.rawValue, limit: Int64(state.rawValue))
+        case .notWaiting(let vm): Stored(code: 33, number: vm.rawValue)
+        case .epochOutdated(let vm): Stored(code: 34, number: vm.rawValue)
+        case .isDeleting(let vm): Stored(code: 35, number: vm.rawValue)
+        case .migrationUnderWay(let vm): Stored(code: 36, number: vm.rawValue)
+        case .noMigration(let vm): Stored(code: 37, number: vm.rawValue)
+        case .notRunning(let vm): Stored(code: 38, number: vm.rawValue)
+        case .boundToHost(let vm): Stored(code: 39, number: vm.rawValue)
+        case .settingOutOfRange(let setting): Stored(code: 40, number: UInt64(setting.rawValue))
+        case .brakeHolds: Stored(code: 41)
+        }
+    }
+
+    init?(_ stored: Stored) {
+        let number = stored.number
+        switch stored.code {
+        case 1: self = .malformed
+        case 2: self = .unknownVersion(number)
+        case 3: self = .invalid(field: stored.text, stored.detail)
+        case 4:
+            guard let bound = Bound(rawValue: number) else { return nil }
+            self = .tooMany(bound)
+        case 5: self = .requestReused
+        case 6: self = .anotherItem
+        case 10: self = .unknownHost(HostID(number))
+        case 11: self = .unknownVM(VMID(number))
+        case 12: self = .unknownGroup(stored.text)
+        case 13: self = .hostNameTaken(stored.text)
+        case 14: self = .vmNameTaken(stored.text)
+        case 15: self = .groupInUse(stored.text)
+        case 16: self = .generationChanged(number)
+        case 17: self = .incarnationOutdated(HostID(number))
+        case 18: self = .hostInUse(HostID(number))
+        case 19: self = .hostIsUp(HostID(number))
+        case 20: self = .hostRemoved(HostID(number))
+        case 30:
+            self = .quotaExceeded(
+                tenant: stored.text, resource: stored.detail, limit: stored.limit, used: stored.used,
+                asked: stored.asked)
+        case 31: self = .doesNotFit(HostID(number), stored.text)
+        case 32:
+            guard let state = HostState(rawValue: UInt8(clamping: stored.limit)) else { return nil }
+            self = .hostTakesNone(HostID(number), state)
+        case 33: self = .notWaiting(VMID(number))
+        case 34: self = .epochOutdated(VMID(number))
+        case 35: self = .isDeleting(VMID(number))
+        case 36: self = .migrationUnderWay(VMID(number))
+        case 37: self = .noMigration(VMID(number))
+        case 38: self = .notRunning(VMID(number))
+        case 39: self = .boundToHost(VMID(number))
+        case 40:
+            guard let setting = CellSetting(rawValue: UInt32(truncatingIfNeeded: number)) else { return nil }
+            self = .settingOutOfRange(setting)
+        case 41: self = .brakeHolds
+        default: return nil
+        }
+    }
 }

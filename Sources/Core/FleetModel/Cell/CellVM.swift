@@ -141,8 +141,10 @@ public struct Migration: Hashable, Sendable {
     /// Where it came from, once `leaving`.
     public var source: VMPlace
     public var since: LogTime
-    /// What the source said of it last: thousandths of the memory copied.
+    /// What the source said of it last: thousandths of the memory copied. 1000 only when all is copied and the source has
+    /// paused it: then the move can be committed.
     public var progressMillis: UInt32 = 0
+    public var isCopied: Bool { progressMillis >= 1_000 }
     public init(phase: Phase, cause: Cause, target: VMPlace, source: VMPlace, since: LogTime) {
         self.phase = phase
         self.cause = cause
@@ -204,6 +206,16 @@ public struct CellVM: Hashable, Sendable {
     public var createdBy: String
     /// Of its last change, whatever it was.
     public var revision = Revision.zero
+    /// The host that has its local disks; it is placed nowhere else.
+    public var boundTo: HostID?
+    /// What it may still take of its hosts where that is more than its specification says: until its host has reported
+    /// that the smaller one is in force.
+    public var held: Resources?
+    /// The entries with its last events, ascending.
+    public var events: [LogIndex] = []
+
+    /// What it counts for on each of its hosts.
+    public var demand: Resources { held ?? spec.demand }
 
     public init(id: VMID, name: String, tenant: String, spec: VMDescription, at: LogTime, by: String) {
         self.id = id
@@ -213,6 +225,26 @@ public struct CellVM: Hashable, Sendable {
         since = at
         createdAt = at
         createdBy = by
+    }
+}
+
+/// What is remembered of a VM that is gone.
+public struct CellTombstone: Hashable, Sendable {
+    public var id: VMID
+    public var name: String
+    public var tenant: String
+    public var deletedAt: LogTime
+    public var deletedBy: String
+    public var events: [LogIndex]
+    public init(
+        id: VMID, name: String, tenant: String, deletedAt: LogTime, deletedBy: String, events: [LogIndex] = []
+    ) {
+        self.id = id
+        self.name = name
+        self.tenant = tenant
+        self.deletedAt = deletedAt
+        self.deletedBy = deletedBy
+        self.events = events
     }
 }
 
@@ -261,8 +293,12 @@ public struct TenantSlice: Hashable, Sendable {
     /// Of the root's row that it was made from; older ones are refused.
     public var revision: Revision
     public var quota: Quota
+    /// Of its VMs, placed or not; `used.diskMiB` counts all disks, shared ones too.
     public var usedCount: UInt64 = 0
     public var used = Resources.zero
+    /// Results kept for repetitions of its commands.
+    public var requestCount: UInt64 = 0
+    public var groupCount: UInt64 = 0
     public init(tenant: String, revision: Revision = .zero, quota: Quota = .unlimited) {
         self.tenant = tenant
         self.revision = revision
@@ -282,6 +318,10 @@ public struct CellEvent: Hashable, Sendable {
     public var host: String
     public var by: String
     public var text: String
+    /// An operator asked for it: it is part of the audit, and so are such commands that were refused.
+    public var isAudit = false
+    public var vmID: VMID?
+    public var hostID: HostID?
     public init(
         revision: Revision, time: LogTime, kind: String, tenant: String = "", vm: String = "", host: String = "",
         by: String, text: String

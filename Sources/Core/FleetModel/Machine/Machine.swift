@@ -4,11 +4,13 @@ public import ClusterBase
 public enum Query: Hashable, Sendable {
     case space(SpaceQuery)
     case root(RootQuery)
+    case cell(CellQuery)
 
     public var kind: GroupKind {
         switch self {
         case .space: .space
         case .root: .root
+        case .cell: .cell
         }
     }
 }
@@ -17,18 +19,21 @@ public enum Query: Hashable, Sendable {
 public enum MachineResult: Hashable, Sendable {
     case space(SpaceResult)
     case root(RootResult)
+    case cell(CellResult)
 }
 
 /// What a group's state machine answered to a query.
 public enum MachineAnswer: Hashable, Sendable {
     case space(SpaceAnswer)
     case root(RootAnswer)
+    case cell(CellAnswer)
 }
 
 /// The results of one entry, by slot.
 public enum MachineResults: Sendable {
     case space([SpaceResult])
     case root([RootResult])
+    case cell([CellResult])
 
     public static var none: MachineResults { .space([]) }
 
@@ -36,6 +41,7 @@ public enum MachineResults: Sendable {
         switch self {
         case .space(let results): results.count
         case .root(let results): results.count
+        case .cell(let results): results.count
         }
     }
 
@@ -43,6 +49,7 @@ public enum MachineResults: Sendable {
         switch self {
         case .space(let results): .space(results[slot])
         case .root(let results): .root(results[slot])
+        case .cell(let results): .cell(results[slot])
         }
     }
 }
@@ -54,17 +61,19 @@ public enum Machine {
         switch kind {
         case .space: Space.pack(commands)
         case .root: Root.pack(commands, time: time)
+        case .cell: Cell.pack(commands, time: time)
         }
     }
 
     /// Applies one entry's pack and returns one result per command. Throws only when the state can't be read; then
     /// nothing of the pack may become durable.
     public static func apply(
-        _ kind: GroupKind, pack: [UInt8], index: LogIndex, access: inout some StateAccess
+        _ kind: GroupKind, _ group: GroupID, pack: [UInt8], index: LogIndex, access: inout some StateAccess
     ) throws(StoreError) -> MachineResults {
         switch kind {
         case .space: .space(try Space.apply(pack: pack, index: index, access: &access))
         case .root: .root(try Root.apply(pack: pack, index: index, access: &access))
+        case .cell: .cell(try Cell.apply(pack: pack, index: index, group: group, access: &access))
         }
     }
 
@@ -73,6 +82,7 @@ public enum Machine {
         switch query {
         case .space(let query): .space(try Space.read(query, access))
         case .root(let query): .root(try Root.read(query, access))
+        case .cell(let query): .cell(try Cell.read(query, access))
         }
     }
 }
@@ -82,6 +92,7 @@ extension Query {
         switch self {
         case .space(let query): query.encoded()
         case .root(let query): query.encoded()
+        case .cell(let query): query.encoded()
         }
     }
 
@@ -90,6 +101,7 @@ extension Query {
         switch kind {
         case .space: SpaceQuery.decode(bytes).map { .space($0) }
         case .root: RootQuery.decode(bytes).map { .root($0) }
+        case .cell: CellQuery.decode(bytes).map { .cell($0) }
         }
     }
 }
@@ -99,6 +111,7 @@ extension MachineResult {
         switch self {
         case .space(let result): result.encoded()
         case .root(let result): result.encoded()
+        case .cell(let result): result.encoded()
         }
     }
 
@@ -106,6 +119,7 @@ extension MachineResult {
         switch kind {
         case .space: SpaceResult.decode(bytes).map { .space($0) }
         case .root: RootResult.decode(bytes).map { .root($0) }
+        case .cell: CellResult.decode(bytes).map { .cell($0) }
         }
     }
 }
@@ -115,6 +129,7 @@ extension MachineAnswer {
         switch self {
         case .space(let answer): answer.encoded()
         case .root(let answer): answer.encoded()
+        case .cell(let answer): answer.encoded()
         }
     }
 
@@ -122,6 +137,7 @@ extension MachineAnswer {
         switch kind {
         case .space: SpaceAnswer.decode(bytes).map { .space($0) }
         case .root: RootAnswer.decode(bytes).map { .root($0) }
+        case .cell: CellAnswer.decode(bytes).map { .cell($0) }
         }
     }
 }

@@ -155,6 +155,10 @@ struct RootStep<Access: StateAccess> {
         case .noteBackup(let name, let succeeded, let outcome): return try noteBackup(name, succeeded, outcome)
         case .recordRecovery(let record): return try recordRecovery(record, &cluster)
         case .noteTime: return .done
+        case .createCell(let name, let replicas): return try createCell(name, replicas, &cluster)
+        case .createTenant(let name, let quota, let tier): return try createTenant(name, quota, tier)
+        case .setTenant(let name, let quota, let tier): return try setTenant(name, quota, tier)
+        case .deleteTenant(let name): return try deleteTenant(name)
         }
     }
 

@@ -110,6 +110,12 @@ extension RootCommand.Operation {
             guard let record = RecoveryRecord(wire) else { return nil }
             self = .recordRecovery(record)
         case .noteTime: self = .noteTime
+        case .createCell(let wire): self = .createCell(name: wire.name, replicas: wire.replicas)
+        case .createTenant(let wire):
+            self = .createTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
+        case .setTenant(let wire):
+            self = .setTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
+        case .deleteTenant(let name): self = .deleteTenant(name: name)
         }
     }
 
@@ -163,6 +169,12 @@ extension RootCommand.Operation {
             .noteBackup(Wire.NoteBackup(name: name, succeeded: succeeded, outcome: outcome))
         case .recordRecovery(let record): .recordRecovery(record.wire)
         case .noteTime: .noteTime(Wire.NoteTime())
+        case .createCell(let name, let replicas): .createCell(Wire.CreateCell(name: name, replicas: replicas))
+        case .createTenant(let name, let quota, let tier):
+            .createTenant(Wire.PutTenant(name: name, quota: quota.sparse, tier: tier))
+        case .setTenant(let name, let quota, let tier):
+            .setTenant(Wire.PutTenant(name: name, quota: quota.sparse, tier: tier))
+        case .deleteTenant(let name): .deleteTenant(name)
         }
     }
 }

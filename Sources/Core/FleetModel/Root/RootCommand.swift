@@ -52,6 +52,14 @@ public struct RootCommand: Hashable, Sendable {
         case recordRecovery(RecoveryRecord)
         /// Nothing but the time.
         case noteTime
+
+        /// A group of hosts and their VMs, under the next number of its kind. With 0 replicas: as many as the settings
+        /// say.
+        case createCell(name: String, replicas: UInt32)
+        case createTenant(name: String, Quota, tier: String)
+        case setTenant(name: String, Quota, tier: String)
+        /// Its VMs stay; nothing more is let in.
+        case deleteTenant(name: String)
     }
 
     public struct Founding: Hashable, Sendable {

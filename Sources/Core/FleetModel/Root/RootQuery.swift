@@ -19,6 +19,8 @@ public enum RootQuery: Hashable, Sendable {
     public static func node(_ id: NodeID) -> RootQuery { .one(.nodes, key: bytes(id.rawValue)) }
     public static func token(hash: [UInt8]) -> RootQuery { .one(.tokens, key: hash) }
     public static func space(_ name: String) -> RootQuery { .one(.spaces, key: Array(name.utf8)) }
+    public static func cell(_ name: String) -> RootQuery { .one(.cells, key: Array(name.utf8)) }
+    public static func tenant(_ name: String) -> RootQuery { .one(.tenants, key: Array(name.utf8)) }
     public static func placement(_ group: GroupID) -> RootQuery { .one(.placements, key: bytes(group.rawValue)) }
 
     private static func bytes(_ number: UInt64) -> [UInt8] {

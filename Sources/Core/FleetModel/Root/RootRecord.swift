@@ -6,7 +6,8 @@ internal import Schema
 
 /// A kind of row that can be asked for.
 public enum RootTable: Int32, Hashable, Sendable, CaseIterable {
-    case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries
+    case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
+        tenants
 
     /// The first byte of its rows' keys.
     public var kind: UInt8 { 0x20 + UInt8(rawValue) }
@@ -160,6 +161,37 @@ extension RootSpace: RootRecord, RootMapped {
     }
 }
 
+extension RootCell: RootRecord, RootMapped {
+    public static var table: RootTable { .cells }
+    public var rowKey: [UInt8] { Self.table.key(name) }
+
+    init?(_ wire: WireRootCell) {
+        self.init(
+            name: wire.name, group: GroupID(wire.group), replicas: wire.replicas, createdAt: LogTime(wire.createdAt),
+            createdBy: wire.createdBy)
+    }
+    var wire: WireRootCell {
+        WireRootCell(
+            name: name, group: group.rawValue, replicas: replicas, createdAt: createdAt.rawValue, createdBy: createdBy)
+    }
+}
+
+extension RootTenant: RootRecord, RootMapped {
+    public static var table: RootTable { .tenants }
+    public var rowKey: [UInt8] { Self.table.key(name) }
+
+    init?(_ wire: WireRootTenant) {
+        self.init(
+            name: wire.name, quota: wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier,
+            revision: Revision(wire.revision), createdAt: LogTime(wire.createdAt), createdBy: wire.createdBy)
+    }
+    var wire: WireRootTenant {
+        WireRootTenant(
+            name: name, quota: quota.sparse, tier: tier, revision: revision.rawValue, createdAt: createdAt.rawValue,
+            createdBy: createdBy)
+    }
+}
+
 extension PlacedReplica: RootMapped {
     init?(_ wire: WirePlacedReplica) {
         guard let part = Part(rawValue: wire.part.rawValue), let phase = Phase(rawValue: wire.phase.rawValue) else {
@@ -206,14 +238,14 @@ extension Operator: RootRecord, RootMapped {
             return nil
         }
         self.init(
-            name: wire.name, role: role, kind: kind, credential: wire.credential,
+            name: wire.name, role: role, scope: wire.scope, kind: kind, credential: wire.credential,
             expiresAt: wire.expiresAt == 0 ? nil : LogTime(wire.expiresAt), createdAt: LogTime(wire.createdAt))
     }
     var wire: WireOperator {
         WireOperator(
             name: name, role: WireOperatorRole(rawValue: role.rawValue),
             kind: WireCredentialKind(rawValue: kind.rawValue),
-            credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue)
+            credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue, scope: scope)
     }
 }
 
@@ -271,10 +303,11 @@ extension RootCluster: RootRecord, RootMapped {
             id: wire.id, name: wire.name, level: wire.level, nodeHighest: NodeID(wire.nodeHighest),
             groupHighest: wire.groupHighest, epoch: Epoch(wire.epoch), recoveries: wire.recoveries,
             foundedAt: LogTime(wire.foundedAt))
+        cellHighest = wire.cellHighest
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
-            epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue)
+            epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest)
     }
 }

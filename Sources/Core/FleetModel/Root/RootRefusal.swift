@@ -4,7 +4,8 @@ public import ClusterBase
 public enum RootRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     public enum Bound: UInt64, Hashable, Sendable {
-        case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes
+        case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
+            cells, tenants
     }
 
     /// What an input is.
@@ -12,7 +13,7 @@ public enum RootRefusal: Error, Hashable, Sendable {
         case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
             certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
-        case outcome, expiry
+        case outcome, expiry, tier, quota
     }
 
     case malformed
@@ -62,6 +63,9 @@ public enum RootRefusal: Error, Hashable, Sendable {
     case levelNotNext(UInt32)
     case levelNotUnderstood(NodeID)
     case unknownBackup(String)
+    case cellExists(String)
+    case unknownTenant(String)
+    case tenantExists(String)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -119,6 +123,9 @@ extension RootRefusal: CustomStringConvertible {
         case .levelNotNext(let level): "feature level \(level) is the one to finalize next"
         case .levelNotUnderstood(let node): "node \(node) does not understand this feature level; upgrade it first"
         case .unknownBackup(let name): "there is no backup schedule \(name)"
+        case .cellExists(let name): "a cell named \(name) is there already; choose another name"
+        case .unknownTenant(let name): "there is no tenant \(name); see `muster tenant list`"
+        case .tenantExists(let name): "a tenant named \(name) is there already; change it, or choose another name"
         }
     }
 }
@@ -139,6 +146,8 @@ extension RootRefusal.Bound {
             "\(RootLimits.requestsMax) results are kept for repetitions, the most there may be; wait, or ask without a "
                 + "request id"
         case .commandBytes: "a command has at most \(RootLimits.commandBytesMax) bytes"
+        case .cells: "there are \(RootLimits.cellsMax) cells, the most there may be"
+        case .tenants: "there are \(RootLimits.tenantsMax) tenants, the most there may be; delete one first"
         }
     }
 }
@@ -149,7 +158,8 @@ extension RootRefusal.Field {
         case .name:
             "a name has 1 to \(RootLimits.nameBytesMax) lower-case letters, digits, dots and hyphens, and begins and ends "
                 + "with a letter or digit"
-        case .region, .zone, .rack, .note, .reason, .programVersion, .outcome, .by, .destination:
+        case .quota: "the amounts of a quota are not negative"
+        case .region, .zone, .rack, .note, .reason, .programVersion, .outcome, .by, .destination, .tier:
             "\(words) has at most \(RootLimits.textBytesMax) bytes and no control characters"
         case .peerAddress, .adminAddress:
             "\(words) is host:port, at most \(RootLimits.addressBytesMax) bytes, with a port from 1 to 65535"
@@ -175,6 +185,7 @@ extension RootRefusal.Field {
         case .rack: "a rack"
         case .note: "a note"
         case .reason: "a reason"
+        case .tier: "a tier"
         case .programVersion: "a program's version"
         case .outcome: "an outcome"
         case .by: "who asked"
@@ -233,6 +244,9 @@ extension RootRefusal {
         case .levelNotNext(let level): (55, UInt64(level), "")
         case .levelNotUnderstood(let node): (56, node.rawValue, "")
         case .unknownBackup(let name): (57, 0, name)
+        case .cellExists(let name): (58, 0, name)
+        case .unknownTenant(let name): (59, 0, name)
+        case .tenantExists(let name): (60, 0, name)
         }
     }
 
@@ -285,6 +299,9 @@ extension RootRefusal {
         case 55: self = .levelNotNext(UInt32(truncatingIfNeeded: number))
         case 56: self = .levelNotUnderstood(NodeID(number))
         case 57: self = .unknownBackup(text)
+        case 58: self = .cellExists(text)
+        case 59: self = .unknownTenant(text)
+        case 60: self = .tenantExists(text)
         default: return nil
         }
     }

@@ -71,6 +71,8 @@ struct RootSummary: RootMapped {
     var tokens: UInt64 = 0
     var operators: UInt64 = 0
     var backups: UInt64 = 0
+    var tenants: UInt64 = 0
+    var cells: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > RootLimits.historyChangesMax || historyBytes > RootLimits.historyBytesMax
@@ -96,6 +98,8 @@ struct RootSummary: RootMapped {
         tokens = wire.tokens
         operators = wire.operators
         backups = wire.backups
+        tenants = wire.tenants
+        cells = wire.cells
     }
 
     var wire: WireRootSummary {
@@ -103,7 +107,7 @@ struct RootSummary: RootMapped {
             applied: applied.rawValue, time: time.rawValue, requests: requests, historyChanges: historyChanges,
             historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, nodes: nodes,
             nodesRemoved: nodesRemoved, removals: removals, spaces: spaces, tokens: tokens, operators: operators,
-            backups: backups)
+            backups: backups, tenants: tenants, cells: cells)
     }
 }
 

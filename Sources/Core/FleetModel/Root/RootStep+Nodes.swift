@@ -233,7 +233,7 @@ extension RootStep {
         return nil
     }
 
-    private mutating func markRemoved(_ node: inout RootNode) throws(StoreError) {
+    mutating func markRemoved(_ node: inout RootNode) throws(StoreError) {
         access.delete(RootKey.nodeName(node.name))
         node.state = .removed
         node.since = time

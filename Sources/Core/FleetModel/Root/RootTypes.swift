@@ -22,6 +22,10 @@ public enum RootLimits {
     public static let spacesMax: UInt64 = 10_000
     public static let operatorsMax: UInt64 = 1_000
     public static let backupsMax: UInt64 = 16
+    public static let cellsMax: UInt64 = 1_000
+    /// A cell's number is the upper part of its VMs' ids, and has 24 bits.
+    public static let cellNumberMax: UInt64 = 1 << 24 - 1
+    public static let tenantsMax: UInt64 = 10_000
     /// Records of forced recoveries that are kept; the oldest go.
     public static let recoveriesMax: UInt64 = 1_000
     /// Results kept for repetitions. Beyond it new request ids are refused, and kept ones are never dropped early.
@@ -277,12 +281,21 @@ public struct GroupPlacement: Hashable, Sendable {
 
 /// Who may use the admin port, and how they prove it.
 public struct Operator: Hashable, Sendable {
-    /// Each role may do what the ones before it may.
-    public enum Role: Int32, Hashable, Sendable { case reader = 1, writer, administrator }
+    public enum Role: Int32, Hashable, Sendable {
+        /// Each may do what the ones before it may.
+        case reader = 1
+        case writer, administrator
+        /// Of one tenant or one space, and nothing else.
+        case tenantReader, tenantWriter, spaceReader, spaceWriter
+
+        public var hasScope: Bool { rawValue > Role.administrator.rawValue }
+    }
     public enum Kind: Int32, Hashable, Sendable { case certificate = 1, bearer }
 
     public var name: String
     public var role: Role
+    /// The name of the tenant or the space, for a role that has one.
+    public var scope: String
     public var kind: Kind
     /// SHA-256 of the client certificate or of the bearer token.
     public var credential: [UInt8]
@@ -290,10 +303,12 @@ public struct Operator: Hashable, Sendable {
     public var expiresAt: LogTime?
     public var createdAt: LogTime
     public init(
-        name: String, role: Role, kind: Kind, credential: [UInt8], expiresAt: LogTime? = nil, createdAt: LogTime = .zero
+        name: String, role: Role, scope: String = "", kind: Kind, credential: [UInt8], expiresAt: LogTime? = nil,
+        createdAt: LogTime = .zero
     ) {
         self.name = name
         self.role = role
+        self.scope = scope
         self.kind = kind
         self.credential = credential
         self.expiresAt = expiresAt
@@ -352,6 +367,46 @@ public struct RecoveryRecord: Hashable, Sendable {
     }
 }
 
+/// A group of hosts and their VMs, and where its replicas are to be.
+public struct RootCell: Hashable, Sendable {
+    public var name: String
+    public var group: GroupID
+    /// How many voters its group is to have.
+    public var replicas: UInt32
+    public var createdAt: LogTime
+    public var createdBy: String
+    public init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "") {
+        self.name = name
+        self.group = group
+        self.replicas = replicas
+        self.createdAt = createdAt
+        self.createdBy = createdBy
+    }
+}
+
+/// Who owns VMs, and what they may have in all cells together.
+public struct RootTenant: Hashable, Sendable {
+    public var name: String
+    public var quota: Quota
+    /// A word that operators sort tenants by; nothing follows from it.
+    public var tier: String
+    /// Of its last change; cells take slices of it in this order.
+    public var revision: Revision
+    public var createdAt: LogTime
+    public var createdBy: String
+    public init(
+        name: String, quota: Quota = .unlimited, tier: String = "", revision: Revision = .zero,
+        createdAt: LogTime = .zero, createdBy: String = ""
+    ) {
+        self.name = name
+        self.quota = quota
+        self.tier = tier
+        self.revision = revision
+        self.createdAt = createdAt
+        self.createdBy = createdBy
+    }
+}
+
 /// What there is one of in a cluster.
 public struct RootCluster: Hashable, Sendable {
     public var id: [UInt8]
@@ -360,6 +415,8 @@ public struct RootCluster: Hashable, Sendable {
     public var level: UInt32
     public var nodeHighest: NodeID
     public var groupHighest: UInt64
+    /// Of cells, which are numbered apart.
+    public var cellHighest: UInt64 = 0
     /// Of the root group: one higher after every forced recovery of it.
     public var epoch: Epoch
     /// How many forced recoveries there were.
@@ -423,6 +480,15 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .freeBytesMin: "free-bytes-min"
         case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
+        }
+    }
+
+    /// `ms`, `bytes`, or empty for a count.
+    public var unit: String {
+        switch self {
+        case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
+        case .freeBytesMin, .bulkRate: "bytes"
+        default: ""
         }
     }
 

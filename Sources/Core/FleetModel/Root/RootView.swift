@@ -17,6 +17,10 @@ public struct RootView: Sendable {
     public private(set) var operators: [Operator] = []
     public private(set) var backups: [BackupSchedule] = []
     public private(set) var recoveries: [RecoveryRecord] = []
+    /// Ascending by name.
+    public private(set) var cells: [RootCell] = []
+    /// Ascending by name.
+    public private(set) var tenants: [RootTenant] = []
     public private(set) var settings = RootSettings()
     /// The root's time when it was last heard.
     public private(set) var time = LogTime.zero
@@ -93,6 +97,8 @@ public struct RootView: Sendable {
         case .operators?: RootView.set(row, in: &operators)
         case .backups?: RootView.set(row, in: &backups)
         case .recoveries?: RootView.set(row, in: &recoveries)
+        case .cells?: RootView.set(row, in: &cells)
+        case .tenants?: RootView.set(row, in: &tenants)
         case .settings?: setSetting(row)
         // A table of a newer version is not for this one.
         case .tokens?, nil: true
@@ -154,6 +160,8 @@ public struct RootView: Sendable {
     /// Not a removed one.
     public func node(named name: String) -> RootNode? { nodes.first { $0.name == name && $0.state != .removed } }
     public func space(_ name: String) -> RootSpace? { RootView.find(RootTable.spaces.key(name), in: spaces) }
+    public func cell(_ name: String) -> RootCell? { RootView.find(RootTable.cells.key(name), in: cells) }
+    public func tenant(_ name: String) -> RootTenant? { RootView.find(RootTable.tenants.key(name), in: tenants) }
     public func placement(_ group: GroupID) -> GroupPlacement? {
         RootView.find(RootTable.placements.key(group.rawValue), in: placements)
     }

@@ -2,6 +2,7 @@ import AdminAPI
 import AdminHTTP
 import AgentConfig
 import ClusterBase
+import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
@@ -55,7 +56,8 @@ extension Agent {
                 let members = raft.configuration.members
                 return GroupInfo(
                     group: group.rawValue, kind: group.kind.map { "\($0)" } ?? "unknown",
-                    name: view.spaces.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
+                    name: view.spaces.first { $0.group == group }?.name
+                        ?? view.cells.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
                     leader: raft.leader.map { name(of: $0.node) } ?? "", term: raft.term.rawValue,
                     committed: raft.commit.rawValue, applied: applied.index.rawValue,
                     voters: members.filter { $0.role.isVoting }.map { name(of: $0.peer.node) },
@@ -68,7 +70,7 @@ extension Agent {
         let groups = groupInfos
         var alarms: [String] = groups.filter(\.leader.isEmpty).map { "group \($0.group) \($0.name) has no leader here" }
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
-        alarms += directory.findings
+        alarms += directory.findings + backupAlarms
         return ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms)
@@ -139,9 +141,13 @@ extension Agent {
             "muster_suspicions_total", .counter, "Times that a node was held for dead.", UInt64(suspicions.suspicions))
         metrics.add(
             "muster_own_pauses_total", .counter, "Times that this process stood still.", UInt64(suspicions.ownPauses))
+        metrics.add("muster_host_vms", .gauge, "VMs that this host's driver has.", UInt64(host.keeper.vms.count))
+        let lease = host.keeper.lease.map { max(0, Double(($0 - loop.now).count) / 1e9) } ?? 0
+        metrics.add("muster_host_lease_seconds", .gauge, "What is left of this host's lease.", lease)
         metrics.add(
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)
+        addFleet(&metrics)
         return metrics
     }
 }
@@ -164,12 +170,12 @@ extension Problem {
         switch refusal {
         case .malformed, .unknownVersion, .invalid, .settingOutOfRange: kind = .malformed
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
-            .unknownAuthority:
+            .unknownAuthority, .unknownTenant:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
         case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,
             .alreadyPlaced,
-            .nodeHasReplica, .alreadyFounded:
+            .nodeHasReplica, .alreadyFounded, .cellExists, .tenantExists:
             kind = .alreadyExists
         case .requestReused: kind = .retryUnknown
         case .notFounded: kind = .unavailable

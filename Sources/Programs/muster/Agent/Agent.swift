@@ -2,6 +2,7 @@ import AdminAPI
 import AgentConfig
 import ClusterBase
 import Compression
+import Controllers
 import FleetModel
 import Glibc
 import NodePorts
@@ -54,6 +55,7 @@ final class Agent: TurnOwner {
     private var watch: DirectoryWatch?
     private var networkMade: PeerNetwork?
     private var adminMade: AdminPort?
+    let host: AgentHost
 
     var identity: TLSIdentity
     var authorities: [Certificate]
@@ -67,6 +69,11 @@ final class Agent: TurnOwner {
     var isFounding = false
     var renewAt: Instant
     var isRenewing = false
+
+    var backupRun: BackupRun?
+    /// Since when this node, leading the root, has seen every node understand the next feature level.
+    var levelReadySince: Instant?
+    var isNotingBackup = false
 
     // Requests under way.
     var ticketLast: UInt64 = 0
@@ -132,6 +139,8 @@ final class Agent: TurnOwner {
         let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
         engine = NodeEngine(
             node: directory.identity.node, opened: opened, settings: nodeSettings, ports: ports, seed: seed, now: now)
+        host = try Agent.makeHost(
+            settings, node: directory.identity.node, incarnation: opened.incarnation, loop: loop, log: self.log)
         settled = { [unowned self] item in self.take(item) }
         try connect(opened.incarnation, seed)
         watch = DirectoryWatch(directory) { notice in
@@ -233,6 +242,7 @@ final class Agent: TurnOwner {
             ])
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
+        endBackups()
         admin.close()
         network.close()
         watch?.stop()
@@ -249,6 +259,7 @@ final class Agent: TurnOwner {
         guard drainUntil == nil else { return stop(.asked) }
         log.info("asked to end: leadership is handed over, connections are drained")
         drainUntil = loop.now + settings.drainTime
+        host.inputs.append(.ending(vmsStay: host.driver.outlivesAgent))
         admin.drain()
         for group in engine.groups where leads(group) {
             request(.transferLeadership(group, to: nil)) { _ in }
@@ -260,9 +271,12 @@ final class Agent: TurnOwner {
     private func checkDrained() {
         guard let drainUntil else { return }
         let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
-        if (!isLeader && admin.isIdle && pending.isEmpty) || loop.now >= drainUntil { stop(.asked) }
+        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded(loop.now)) || loop.now >= drainUntil {
+            stop(.asked)
+        }
     }
 
+    var isShuttingDown: Bool { drainUntil != nil }
     var writerStatistics: LogWriter.Statistics { writer.statistics }
 
     func leads(_ group: GroupID) -> Bool { engine.inspect(group) { raft, _ in raft.isLeader } ?? false }
@@ -273,7 +287,7 @@ final class Agent: TurnOwner {
     // MARK: Turns
 
     var deadline: Instant {
-        let earliest = min(engine.deadline, min(clockAt, min(controlAt, admin.watchDeadline)))
+        let earliest = min(engine.deadline, min(clockAt, min(controlAt, min(admin.watchDeadline, host.deadline))))
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 
@@ -285,6 +299,7 @@ final class Agent: TurnOwner {
         if controlAt <= turn.now { control() }
         admin.tendWatches()
         settle()
+        tendHost()
         engine.endTurn(now: turn.now)
         settle()
         tendWaiting()
@@ -332,6 +347,7 @@ final class Agent: TurnOwner {
         case .storageFailed(let reason): engine.handle(.storageFailed(reason), now: loop.now)
         case .space(let isLow, let text):
             isSpaceLow = isLow
+            engine.handle(.spaceLow(isLow), now: loop.now)
             if isLow {
                 log.warning(
                     "the disk is nearly full: clients' writes are refused until there is space", ["space": text])

@@ -3,6 +3,7 @@ import AdminHTTP
 import AgentConfig
 import ClusterBase
 import CommandSyntax
+import FleetCommands
 import FleetModel
 import Glibc
 import Reactor
@@ -11,23 +12,31 @@ import TLSSession
 /// Commands that ask a running node's admin port.
 struct ClientCommands {
     let invocation: Invocation
-    private let context: TLSContext
-    private let addresses: [Address]
-    private let token: String?
+    let context: TLSContext
+    let addresses: [Address]
+    let token: String?
     private var isJSON: Bool { invocation.text("output") == "json" }
 
     static func run(_ invocation: Invocation) -> ExitCode {
         do {
             return try ClientCommands(invocation).run()
-        } catch let failure as AgentFailure {
-            Console.complain("muster: \(failure)")
-            return .failure
-        } catch let failure as AdminClientFailure {
-            Console.complain("muster: \(failure)")
-            return .unavailable
         } catch {
-            Console.complain("muster: \(error)")
-            return .failure
+            return code(ofFailure: error)
+        }
+    }
+
+    /// Complains of it, and says what it means to a script.
+    static func code(ofFailure error: any Error) -> ExitCode {
+        Console.complain("muster: \(error)")
+        return error is AdminClientFailure ? .unavailable : .failure
+    }
+
+    static func code(of problem: Problem) -> ExitCode {
+        switch problem.kind.status {
+        case 404: .notFound
+        case 401, 403, 409, 410, 412: .refused
+        case 503, 504, 507, 408: .unavailable
+        default: .failure
         }
     }
 
@@ -35,8 +44,17 @@ struct ClientCommands {
         self.invocation = invocation
         token = invocation.text("token")
         let data = Muster.variable("MUSTER_NODE_DATA") ?? AgentSettings().dataDirectory
-        let folder = invocation.text("identity") ?? data + "/operator"
+        let named = invocation.text("context")
+        let entry = named.map { LocalCommands.contexts[$0] } ?? LocalCommands.contexts.used
+        if let named, entry == nil {
+            throw AgentFailure("There is no context '\(named)'; see `muster context list`.")
+        }
+        let folder = invocation.text("identity") ?? entry?.folder ?? data + "/operator"
         let files = NodeFiles(path: folder)
+        if let own = ClientCommands.nodeData(invocation) {
+            (context, addresses) = try ClientCommands.asNode(own, invocation)
+            return
+        }
         guard files.has("ca.pem") else {
             throw AgentFailure(
                 "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY."
@@ -56,6 +74,7 @@ struct ClientCommands {
             throw AgentFailure("The identity in \(folder) can't be used: \(error.message)")
         }
         var texts = invocation.texts("address")
+        if texts.isEmpty, invocation.text("identity") == nil { texts = entry?.addresses ?? [] }
         if texts.isEmpty && files.has("address") {
             texts = try files.text("address").split(separator: "\n").map(String.init)
         }
@@ -63,23 +82,76 @@ struct ClientCommands {
         addresses = try texts.map { try Address(parsing: $0, defaultPort: 7470) }
     }
 
-    private func ask(_ request: AdminRequest) throws -> AdminAnswer {
+    var settings: AdminClientSettings {
         var settings = AdminClientSettings()
         settings.connectTimeout = .seconds(3)
         settings.answerTimeout = invocation.duration("timeout") ?? .seconds(10)
-        let isChange = !request.isStream && request.isChange
-        let bytes = Crypto.randomBytes(16).map(UInt64.init)
-        let key: IdempotencyKey? =
-            isChange
-            ? .once(
-                high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
-            : nil
-        return try AdminClient.ask(
-            AdminCall(request, idempotencyKey: key), at: addresses, context: context, bearerToken: token,
-            settings: settings)
+        return settings
     }
 
-    private func word(_ name: String) -> String { invocation.argument(name) ?? "" }
+    private var firstInDigits: (address: Address, place: SocketAddress)? {
+        for address in addresses { if let place = address.resolved { return (address, place) } }
+        return nil
+    }
+
+    private static var newKey: IdempotencyKey {
+        let bytes = Crypto.randomBytes(16).map(UInt64.init)
+        return .once(
+            high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
+    }
+
+    func ask(_ request: AdminRequest) throws -> AdminAnswer {
+        let isChange = !request.isStream && request.isChange
+        return try AdminClient.ask(
+            AdminCall(request, idempotencyKey: isChange ? ClientCommands.newKey : nil), at: addresses,
+            context: context, bearerToken: token, settings: settings)
+    }
+
+    /// A change gets a key, so that it takes effect once even if its answer is lost and it is sent again.
+    func ask(_ request: RawRequest) throws -> AdminAnswer {
+        var request = request
+        if request.method != .get { request.idempotencyKey = ClientCommands.newKey }
+        return try AdminClient.ask(
+            request, at: addresses, context: context, bearerToken: token, settings: settings)
+    }
+
+    /// Calls `line` for every line of a stream until it ends.
+    func stream(_ request: RawRequest, _ line: @escaping (String) -> Void) throws -> ExitCode {
+        let loop = try EventLoop()
+        guard let (address, place) = firstInDigits else {
+            throw AgentFailure("Following wants an address in digits; name one with --address.")
+        }
+        var end: ExitCode?
+        var rest: [UInt8] = []
+        let client = AdminClient(
+            loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
+        ) { _, event in
+            switch event {
+            case .piece(let bytes):
+                rest += bytes
+                while let at = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                    line(String(decoding: rest[..<at], as: UTF8.self))
+                    rest.removeSubrange(...at)
+                }
+            case .streamBegan: break
+            case .streamEnded: end = .success
+            case .answer(let answer):
+                if let problem = answer.problem {
+                    Console.complain("muster: \(problem.detail)")
+                    end = ClientCommands.code(of: problem)
+                } else {
+                    end = .success
+                }
+            case .failed(let failure): end = ClientCommands.code(ofFailure: failure)
+            }
+        }
+        client.send(request)
+        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
+        client.close()
+        return end ?? .failure
+    }
+
+    func word(_ name: String) -> String { invocation.argument(name) ?? "" }
 
     private func run() throws -> ExitCode {
         switch invocation.path {
@@ -99,12 +171,17 @@ struct ClientCommands {
         case "cert rotate":
             return try show(
                 .rotateCertificates(CertificateRotation(subject: invocation.has("authority") ? .ca : .node)))
+        case "setting list": return try show(.settings)
+        case "setting set": return try changeSetting()
+        case "backup save": return try saveBackup()
+        case "backup schedule": return try scheduleBackups()
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
-            guard let group = Int64(word("GROUP")) else {
-                Console.complain("muster: '\(word("GROUP"))' is no group's number; see `muster status`")
-                return .usage
+            guard let group = try group(word("GROUP")) else {
+                Console.complain(
+                    "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")
+                return .notFound
             }
             return try show(
                 .recover(
@@ -136,6 +213,39 @@ struct ClientCommands {
                 ? "Run `muster join TOKEN` on the new host. The token is not shown again."
                 : "Send it as `Authorization: Bearer TOKEN`, or pass it with --token. It is not shown again.")
         return .success
+    }
+
+    /// A group by its number, or as the status of the node that is asked calls it.
+    private func group(_ word: String) throws -> Int64? {
+        if let number = Int64(word) { return number }
+        let answer = try ask(.status)
+        guard answer.isSuccess else { return nil }
+        return try ClusterStatus(body: answer.body[...]).groups.first { $0.name == word }.map {
+            Int64(clamping: $0.group)
+        }
+    }
+
+    private func changeSetting() throws -> ExitCode {
+        let text = word("VALUE")
+        guard let setting = RootSetting.named(word("SETTING")) else {
+            let hint = NearestWord.hint(word("SETTING"), in: RootSetting.allCases.map(\.name))
+            Console.complain("muster: There is no setting '\(word("SETTING"))'\(hint); see `muster setting list`.")
+            return .notFound
+        }
+        let value: Int64?
+        switch setting.unit {
+        case "ms": value = Quantity.duration(text).map { $0.count / 1_000_000 }
+        case "bytes": value = Quantity.size(text).map(Int64.init)
+        default: value = Quantity.integer(text).map(Int64.init)
+        }
+        guard let value, value >= 0 else {
+            let wanted =
+                setting.unit == "ms"
+                ? "a time such as 90s" : setting.unit == "bytes" ? "a size such as 1GiB" : "a number"
+            Console.complain("muster: \(setting.name) wants \(wanted), not '\(text)'.")
+            return .usage
+        }
+        return try show(.changeSetting(setting.name, SettingChange(value: value)))
     }
 
     // MARK: Keys
@@ -189,12 +299,12 @@ struct ClientCommands {
         var from: Revision?
         if let text = invocation.text("from"), case .revision(let found) = try expectation(text) { from = found }
         let loop = try EventLoop()
-        guard let place = addresses.compactMap(\.resolved).first else {
+        guard let (address, place) = firstInDigits else {
             throw AgentFailure("Watching wants an address in digits; name one with --address.")
         }
         var end: ExitCode?
         let client = AdminClient(
-            loop, to: place, host: addresses[0].description, serverName: nil, context: context, bearerToken: token
+            loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
         ) { _, event in
             switch event {
             case .piece(let bytes): Console.write(bytes: bytes, to: 1)
@@ -215,25 +325,31 @@ struct ClientCommands {
 
     // MARK: Showing
 
-    private func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
+    func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
 
     private func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
-            switch problem.kind.status {
-            case 404: return .notFound
-            case 401, 403, 409, 410: return .refused
-            case 503, 504, 507, 408: return .unavailable
-            default: return .failure
-            }
+            return ClientCommands.code(of: problem)
         }
-        if isJSON {
-            Console.write(bytes: answer.body + [10], to: 1)
+        return ClientCommands.present(answer.body, invocation)
+    }
+
+    /// Prints JSON as `--output` says.
+    static func present(_ body: [UInt8], _ invocation: Invocation) -> ExitCode {
+        // What is no JSON is printed as it is.
+        if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
+            let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
+        {
+            let rows = json["items"]?.elements ?? json["keys"]?.elements
+            Console.write(rows.map { Printer(format).list($0, []) } ?? Printer(format).record(json), to: 1)
+        } else if invocation.text("output") == "json" {
+            Console.write(bytes: body + [10], to: 1)
             // What is no JSON is printed as it is.
-        } else if let json = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 20) {
+        } else if let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20) {
             Console.write(ClientCommands.table(json), to: 1)
         } else {
-            Console.write(bytes: answer.body, to: 1)
+            Console.write(bytes: body, to: 1)
         }
         return .success
     }
@@ -241,7 +357,7 @@ struct ClientCommands {
     /// Any answer as people read it: a list as a table, one thing as a record, a message as itself.
     static func table(_ json: JSONValue) -> String {
         let rows = json["items"]?.elements ?? json["keys"]?.elements
-        if let rows { return rows.isEmpty ? "None.\n" : list(rows).table() }
+        if let rows { return rows.isEmpty ? "None.\n" : list(rows.map(readable)).table() }
         if case .object(let members) = json {
             if members.count == 1, let message = json["message"]?.text { return message + "\n" }
             let plain = members.filter { $0.value.elements?.first?.members == nil }
@@ -265,11 +381,25 @@ struct ClientCommands {
         return listing
     }
 
-    private static func isTime(_ name: String) -> Bool {
-        ["expires", "certificateExpires", "begins"].contains(name)
+    /// Values of keys are base64 in JSON; in a table people want to read them, as far as they are text.
+    private static func readable(_ row: JSONValue) -> JSONValue {
+        guard row["key"] != nil, let members = row.members else { return row }
+        return .object(
+            members.map { member in
+                guard member.name == "value", let text = member.value.text,
+                    let bytes = AdminAPI.Base64.decode(text.utf8),
+                    // What is no text stays as it is.
+                    let plain = String(validating: bytes, as: UTF8.self)
+                else { return member }
+                return JSONMember("value", .string(plain))
+            })
     }
 
-    private static func cell(_ name: String, _ value: JSONValue?) -> Cell {
+    private static func isTime(_ name: String) -> Bool {
+        ["expires", "certificateExpires", "begins", "finished", "succeeded", "taken"].contains(name)
+    }
+
+    private static func cell(_ name: String, _ value: JSONValue?) -> CommandSyntax.Cell {
         switch value {
         case .string(let text): return .text(text)
         case .bool(let bool): return .boolean(bool)

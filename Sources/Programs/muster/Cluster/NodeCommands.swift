@@ -23,6 +23,9 @@ struct NodeCommands {
             switch invocation.path {
             case "init": return try commands.initialize()
             case "join": return try commands.join()
+            case "backup restore":
+                let code = try commands.restore()
+                return invocation.has("start") ? try commands.runAgent() : code
             default: return try commands.agent()
             }
         } catch let failure as SettingsFailure {
@@ -80,10 +83,10 @@ struct NodeCommands {
         return directory
     }
 
-    private var files: NodeFiles { NodeFiles(path: settings.dataDirectory) }
+    var files: NodeFiles { NodeFiles(path: settings.dataDirectory) }
 
     /// Others must be able to reach what this node calls itself.
-    private func checkAddresses() throws {
+    func checkAddresses() throws {
         for (key, advertised, listened) in [
             ("peer", settings.peerAdvertise, settings.peerListen),
             ("admin", settings.adminAdvertise, settings.adminListen),
@@ -94,7 +97,9 @@ struct NodeCommands {
         }
     }
 
-    private func checkEmpty() throws {
+    func checkEmpty() throws {
+        // A set-up leaves its mark until the node's key is there; stores beside the mark never held a node.
+        if !files.has("node.key") && files.has("set-up") { try files.removeStores() }
         for name in ["node.key", "FORMAT"] where files.has(name) {
             throw AgentFailure(
                 "\(settings.dataDirectory) is in use by a node already; name an empty directory with --node-data, or run "
@@ -107,66 +112,36 @@ struct NodeCommands {
     private func initialize() throws -> ExitCode {
         try checkAddresses()
         try checkEmpty()
-        let now = SystemClock.wallNanoseconds / 1_000_000_000
         let clusterID = Crypto.randomBytes(16)
-        let cluster = Agent.text(of: clusterID)
         let node = NodeID(1)
-        let authority = try CertificateAuthority.make(cluster: cluster, now: now)
-        let key = try PrivateKey.make()
-        let names = CertificateNames(settings)
-        let request = try CertificateRequest(
-            key: key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
-        let certificate = try authority.issue(
-            request, identity: .node(cluster: cluster, node: node), dnsNames: names.dnsNames,
-            addresses: names.addresses, now: now)
-        let adminKey = try PrivateKey.make()
-        let admin = try authority.issue(
-            CertificateRequest(key: adminKey, commonName: "admin"),
-            identity: .operator(cluster: cluster, name: "admin"),
-            now: now)
-
-        let founding = RootCommand.Founding(
-            cluster: clusterID, name: invocation.text("cluster-name") ?? "muster",
-            node: Agent.description(settings, key: try request.keyHash()),
-            certificate: NodeCertificate(
-                fingerprint: certificate.fingerprint.bytes, issuer: authority.certificate.fingerprint.bytes,
-                expiresAt: LogTime(UInt64(certificate.notAfter) * 1_000)),
-            authority: Authority(
-                fingerprint: authority.certificate.fingerprint.bytes, certificate: authority.certificate.der,
-                signs: true,
-                since: LogTime(UInt64(now) * 1_000)),
-            administrator: Operator(
-                name: "admin", role: .administrator, kind: .certificate, credential: admin.fingerprint.bytes))
-
+        let founded = try Founded(
+            settings, cluster: clusterID, name: invocation.text("cluster-name") ?? "muster", node: node)
         let members = Configuration(members: [Member(peer: Peer(replica: ReplicaID(1), node: node), role: .voter)])
         try makeDirectory(NodeIdentity(cluster: clusterID, node: node), root: members)
-
-        try NodeFiles.makeFolder(settings.dataDirectory + "/operator", isSecret: true)
-        let operatorFiles = NodeFiles(path: settings.dataDirectory + "/operator")
-        try operatorFiles.write("ca.pem", authority.certificate.pem)
-        try operatorFiles.write("cert.pem", admin.pem)
-        try operatorFiles.write("key.pem", adminKey.pem(), isSecret: true)
-        try operatorFiles.write("address", (settings.adminAdvertise ?? settings.adminListen).description + "\n")
-        try files.keep(authority)
         try files.write(
-            "founding", RootCommand(request: Crypto.randomBytes(16), by: "init", .found(founding)).encoded())
-        try writeIdentity(key, certificate, [authority.certificate])
+            "founding", RootCommand(request: Crypto.randomBytes(16), by: "init", .found(founded.founding)).encoded())
+        try keep(founded)
         Console.complain(
-            "The cluster \(cluster) begins with this node. The first operator's certificate is in "
+            "The cluster \(Agent.text(of: clusterID)) begins with this node. The first operator's certificate is in "
                 + "\(settings.dataDirectory)/operator; use it with --identity or MUSTER_IDENTITY.")
         return invocation.text("start") == "no" ? .success : try runAgent()
     }
 
+    /// Writes what a founder holds; the node's key comes last.
+    func keep(_ founded: Founded) throws {
+        try NodeFiles.makeFolder(settings.dataDirectory + "/operator", isSecret: true)
+        let operatorFiles = NodeFiles(path: settings.dataDirectory + "/operator")
+        try operatorFiles.write("ca.pem", founded.authority.certificate.pem)
+        try operatorFiles.write("cert.pem", founded.administrator.pem)
+        try operatorFiles.write("key.pem", founded.administratorKey.pem(), isSecret: true)
+        try operatorFiles.write("address", (settings.adminAdvertise ?? settings.adminListen).description + "\n")
+        try files.keep(founded.authority)
+        try writeIdentity(founded.key, founded.certificate, [founded.authority.certificate])
+    }
+
     /// Makes the stores, with a first replica of the root if wanted. They are closed when this returns.
     private func makeDirectory(_ identity: NodeIdentity, root members: Configuration? = nil) throws {
-        try NodeFiles.makeFolder(settings.dataDirectory)
-        let directory: NodeDirectory
-        do throws(DataDirectoryRefusal) {
-            directory = try NodeDirectory.create(
-                settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
-        } catch {
-            throw AgentFailure("\(error)")
-        }
+        let directory = try createDirectory(identity)
         if let members {
             var log = directory.log
             try StoredLog.createReplica(.root, ReplicaID(1), RestoredLog(firstMembers: members), in: &log)
@@ -174,11 +149,23 @@ struct NodeCommands {
         directory.stop()
     }
 
+    func createDirectory(_ identity: NodeIdentity) throws -> NodeDirectory {
+        try NodeFiles.makeFolder(settings.dataDirectory)
+        try files.write("set-up", "A node is being set up here; the same command may be repeated.\n")
+        do throws(DataDirectoryRefusal) {
+            return try NodeDirectory.create(
+                settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
+        } catch {
+            throw AgentFailure("\(error)")
+        }
+    }
+
     /// The key comes last: a directory with a key is a node's.
     private func writeIdentity(_ key: PrivateKey, _ certificate: Certificate, _ authorities: [Certificate]) throws {
         try files.write("authorities.pem", authorities.map(\.pem).joined())
         try files.write("node.pem", certificate.pem)
         try files.write("node.key", key.pem(), isSecret: true)
+        files.remove("set-up")
     }
 
     // MARK: join
@@ -265,7 +252,7 @@ struct NodeCommands {
         return invocation.has("supervise") ? try supervise() : try runAgent()
     }
 
-    private func runAgent() throws -> ExitCode {
+    func runAgent() throws -> ExitCode {
         guard files.has("node.key") else {
             throw AgentFailure(
                 "There is no node in \(settings.dataDirectory); run `muster init` or `muster join` on this host first, or name "
@@ -326,6 +313,44 @@ struct NodeCommands {
             )
             sleep(1)
         }
+    }
+}
+
+/// What a cluster begins with: an authority, and what it signed for the first node and the first operator.
+struct Founded {
+    let founding: RootCommand.Founding
+    let authority: CertificateAuthority
+    let key: PrivateKey
+    let certificate: Certificate
+    let administratorKey: PrivateKey
+    let administrator: Certificate
+
+    init(_ settings: AgentSettings, cluster id: [UInt8], name: String, node: NodeID) throws {
+        let now = SystemClock.wallNanoseconds / 1_000_000_000
+        let cluster = Agent.text(of: id)
+        authority = try CertificateAuthority.make(cluster: cluster, now: now)
+        key = try PrivateKey.make()
+        let names = CertificateNames(settings)
+        let request = try CertificateRequest(
+            key: key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
+        certificate = try authority.issue(
+            request, identity: .node(cluster: cluster, node: node), dnsNames: names.dnsNames,
+            addresses: names.addresses, now: now)
+        administratorKey = try PrivateKey.make()
+        administrator = try authority.issue(
+            CertificateRequest(key: administratorKey, commonName: "admin"),
+            identity: .operator(cluster: cluster, name: "admin"), now: now)
+        let issuer = authority.certificate.fingerprint.bytes
+        founding = RootCommand.Founding(
+            cluster: id, name: name, node: Agent.description(settings, key: try request.keyHash()),
+            certificate: NodeCertificate(
+                fingerprint: certificate.fingerprint.bytes, issuer: issuer,
+                expiresAt: LogTime(UInt64(certificate.notAfter) * 1_000)),
+            authority: Authority(
+                fingerprint: issuer, certificate: authority.certificate.der, signs: true,
+                since: LogTime(UInt64(now) * 1_000)),
+            administrator: Operator(
+                name: "admin", role: .administrator, kind: .certificate, credential: administrator.fingerprint.bytes))
     }
 }
 

@@ -1,0 +1,245 @@
+internal import ClusterBase
+package import FleetModel
+
+/// A VM as a path names it: a number is its id, anything else its name in the tenant of the query.
+package enum VMReference: Hashable, Sendable, CustomStringConvertible {
+    case id(VMID)
+    case named(String, tenant: String)
+
+    package var description: String {
+        switch self {
+        case .id(let id): "\(id)"
+        case .named(let name, let tenant): tenant == defaultTenant ? name : "\(tenant)/\(name)"
+        }
+    }
+    /// Nil when only a look at the VM tells it.
+    package var tenant: String? { if case .named(_, let tenant) = self { tenant } else { nil } }
+}
+
+/// What requests ask of a cell: of hosts, VMs and all that is about them.
+package enum FleetRequest: Hashable, Sendable {
+    /// A page of a list, or a stream of changes.
+    indirect case list(FleetList)
+    case host(String, ReadMode)
+    case setDuty(String, CellHost.Duty)
+    indirect case setHostPolicy(String, HostPolicy, generation: UInt64?)
+    case removeHost(String, isForced: Bool)
+
+    case vm(VMReference, ReadMode)
+    indirect case createVM(VMCreation)
+    indirect case createVMs(VMBatch)
+    indirect case updateVM(VMReference, VMDescription, generation: UInt64?)
+    case deleteVM(VMReference, generation: UInt64?)
+    case startVM(VMReference, generation: UInt64?)
+    case stopVM(VMReference, generation: UInt64?)
+    case pauseVM(VMReference, generation: UInt64?)
+    case resumeVM(VMReference, generation: UInt64?)
+    case restartVM(VMReference)
+    case migrateVM(VMReference, MigrationWish)
+    case cancelMigration(VMReference)
+    /// With the names of hosts to be told about.
+    case explain(VMReference, hosts: [String])
+    case history(VMReference, after: Revision, limit: Int)
+
+    case group(String, tenant: String, ReadMode)
+    indirect case createGroup(CellGroup)
+    case deleteGroup(String, tenant: String)
+
+    case tenant(String, ReadMode)
+    indirect case setTenant(String, TenantSettings)
+    case deleteTenant(String)
+
+    /// Changes that people and programs asked for, oldest first.
+    indirect case audit(FleetList)
+    indirect case plan(PlanWish)
+    case rebalance
+    case startRebalance(RebalanceStart)
+    case settings(ReadMode)
+    indirect case changeSettings(CellSettingsBody)
+
+    package var operation: Operation {
+        switch self {
+        case .list(let list):
+            switch list.kind {
+            case .hosts: .listHosts
+            case .vms: .listVMs
+            case .groups: .listGroups
+            case .tenants: .listTenants
+            case .migrations: .listMigrations
+            case .events: .listEvents
+            }
+        case .host: .getHost
+        case .setDuty(_, let duty):
+            switch duty {
+            case .inService: .resumeHost
+            case .cordoned: .cordonHost
+            case .draining: .drainHost
+            case .maintenance: .maintainHost
+            }
+        case .setHostPolicy: .setHostPolicy
+        case .removeHost: .removeHost
+        case .vm: .getVM
+        case .createVM: .createVM
+        case .createVMs: .createVMs
+        case .updateVM: .updateVM
+        case .deleteVM: .deleteVM
+        case .startVM: .startVM
+        case .stopVM: .stopVM
+        case .pauseVM: .pauseVM
+        case .resumeVM: .resumeVM
+        case .restartVM: .restartVM
+        case .migrateVM: .migrateVM
+        case .cancelMigration: .cancelMigration
+        case .explain: .explainVM
+        case .history: .getVMHistory
+        case .group: .getGroup
+        case .createGroup: .createGroup
+        case .deleteGroup: .deleteGroup
+        case .tenant: .getTenant
+        case .setTenant: .setTenant
+        case .deleteTenant: .deleteTenant
+        case .audit: .getAudit
+        case .plan: .plan
+        case .rebalance: .getRebalance
+        case .startRebalance: .startRebalance
+        case .settings: .getCellSettings
+        case .changeSettings: .changeCellSettings
+        }
+    }
+
+    package var action: Action {
+        switch self {
+        case .list(let list):
+            switch list.kind {
+            // A tenant's own roles see hosts no more than by the names in its VMs.
+            case .hosts: .observe
+            default: .readTenant(list.tenant)
+            }
+        case .host, .rebalance, .settings: .observe
+        case .setDuty, .setHostPolicy, .removeHost, .startRebalance: .manageHosts
+        case .changeSettings: .manageCells
+        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _): .readTenant(vm.tenant)
+        case .createVM(let creation): .writeTenant(creation.tenant)
+        // Each item is judged by its tenant.
+        case .createVMs: .writeTenant(nil)
+        case .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
+            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
+            .cancelMigration(let vm):
+            .writeTenant(vm.tenant)
+        case .group(_, let tenant, _): .readTenant(tenant)
+        case .createGroup(let group): .writeTenant(group.tenant)
+        case .deleteGroup(_, let tenant): .writeTenant(tenant)
+        case .tenant(let name, _): .readTenant(name)
+        case .setTenant, .deleteTenant: .manageTenants
+        case .audit(let list): .readTenant(list.tenant)
+        case .plan: .observe
+        }
+    }
+
+    /// Its answer is a stream.
+    package var isStream: Bool {
+        switch self {
+        case .list(let list), .audit(let list): list.watch != nil
+        default: false
+        }
+    }
+
+    /// Its answer is a stream of server-sent events.
+    var asksForEvents: Bool {
+        switch self {
+        case .list(let list), .audit(let list): list.watch?.asEvents ?? false
+        default: false
+        }
+    }
+
+    /// What `If-Match` says.
+    package var generation: UInt64? {
+        switch self {
+        case .setHostPolicy(_, _, let generation), .updateVM(_, _, let generation), .deleteVM(_, let generation),
+            .startVM(_, let generation), .stopVM(_, let generation), .pauseVM(_, let generation),
+            .resumeVM(_, let generation):
+            generation
+        default: nil
+        }
+    }
+
+    /// The members of its body.
+    var members: [JSONMember]? {
+        switch self {
+        case .setHostPolicy(_, let policy, _): policy.members
+        case .createVM(let creation): creation.members
+        case .createVMs(let batch): batch.members
+        case .updateVM(_, let spec, _): VMUpdate(spec).members
+        case .migrateVM(_, let wish): wish.members
+        case .createGroup(let group): group.creationMembers
+        case .setTenant(_, let settings): settings.members
+        case .plan(let wish): wish.members
+        case .startRebalance(let start): start.members
+        case .changeSettings(let settings): settings.members
+        default: nil
+        }
+    }
+
+    /// What the parameter of its path is.
+    var pathName: String {
+        switch self {
+        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
+            .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _), .setTenant(let name, _),
+            .deleteTenant(let name):
+            name
+        default: vm.map { vm in if case .named(let name, _) = vm { name } else { "\(vm)" } } ?? ""
+        }
+    }
+
+    /// The VM that it is about, where that is one.
+    package var vm: VMReference? {
+        switch self {
+        case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
+            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
+            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _):
+            vm
+        default: nil
+        }
+    }
+
+    /// The parameters of its query.
+    var query: [(String, String)] {
+        var query: [(String, String)] = []
+        func add(_ mode: ReadMode) {
+            switch mode {
+            case .linearizable: break
+            case .stale(let within): query.append(("stale", "\(within.milliseconds)ms"))
+            case .atLeast(let index): query.append(("index", "\(index.rawValue)"))
+            }
+        }
+        if let tenant = vm?.tenant, tenant != defaultTenant { query.append(("tenant", tenant)) }
+        switch self {
+        case .list(let list), .audit(let list):
+            if let filter = list.filter { query.append(("filter", filter.text)) }
+            if !list.fields.isEmpty { query.append(("fields", list.fields.joined(separator: ","))) }
+            if let sort = list.sort { query.append(("sort", sort.text)) }
+            if list.limit != FleetList.limitMax { query.append(("limit", "\(list.limit)")) }
+            if let after = list.after { query.append(("after", after)) }
+            if let tenant = list.tenant { query.append(("tenant", tenant)) }
+            if let vm = list.vm { query.append(("vm", vm)) }
+            if let host = list.host { query.append(("host", host)) }
+            if let watch = list.watch {
+                query.append(("watch", "1"))
+                if let from = watch.from { query.append(("from", from.description)) }
+            }
+            add(list.mode)
+        case .removeHost(_, isForced: true): query.append(("force", "1"))
+        case .host(_, let mode), .vm(_, let mode), .tenant(_, let mode), .settings(let mode): add(mode)
+        case .explain(_, let hosts) where !hosts.isEmpty: query.append(("hosts", hosts.joined(separator: ",")))
+        case .history(_, let after, let limit):
+            if after > .zero { query.append(("after", after.description)) }
+            if limit != FleetList.limitMax { query.append(("limit", "\(limit)")) }
+        case .group(_, let tenant, let mode):
+            if tenant != defaultTenant { query.append(("tenant", tenant)) }
+            add(mode)
+        case .deleteGroup(_, let tenant): if tenant != defaultTenant { query.append(("tenant", tenant)) }
+        default: break
+        }
+        return query
+    }
+}

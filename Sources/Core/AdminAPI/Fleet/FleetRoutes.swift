@@ -1,0 +1,185 @@
+internal import FleetModel
+
+// The rows of the table that are about a cell.
+
+extension Route {
+    private static let accepted = Answer.json(Acceptance.shape)
+    private static let stale = Parameter(
+        "stale", .string, "answer from this node's replica if it misses no more than this: 500ms, 2s")
+    private static let index = Parameter(
+        "index", .range(0, .max),
+        "answer from a state that holds this index, as Muster-Index said it; cheaper than the newest")
+    private static let tenant = Parameter("tenant", .name, "whose; \(defaultTenant) when left out")
+    private static let ofTenant = Parameter("tenant", .name, "only this tenant's")
+
+    private static func listing(_ kind: FleetKind, isWatched: Bool = false) -> [Parameter] {
+        let known = kind.fields.map { $0.kind == .map ? "\($0.name).KEY" : $0.name }
+        let sorted = kind.fields.filter { $0.kind == .text || $0.kind == .number }.map(\.name)
+        var parameters = [
+            Parameter(
+                "filter", .string,
+                "a condition, as in name~web and label.env in (a,b); = != ~ !~ < <= > >= in, and or not; fields: "
+                    + known.joined(separator: ", ")),
+            Parameter("fields", .string, "only these members, separated by commas; spec.labels leads into an object"),
+            Parameter(
+                "sort", .string,
+                "the field to sort by, with - before it from the highest down: \(sorted.joined(separator: ", ")). Then a "
+                    + "thing whose value changes between two pages may be missed or come twice; without it never"),
+            Parameter("limit", .range(1, Int64(FleetList.limitMax)), "things in a page, at most \(FleetList.limitMax)"),
+            Parameter("after", .string, "a page's next"), stale, index,
+        ]
+        if [.vms, .groups, .migrations].contains(kind) { parameters.append(ofTenant) }
+        if isWatched {
+            parameters += [
+                Parameter(
+                    "watch", .range(0, 1), "1: stream changes; JSON lines, or server-sent events where Accept says so"),
+                Parameter(
+                    "from", .string, "watch what comes after this revision, or after this index; now by default"),
+            ]
+        }
+        return parameters
+    }
+
+    private static let eventList = [
+        Parameter("filter", .string, "a condition; fields: kind, tenant, vm, host, by"),
+        Parameter("fields", .string, "only these members, separated by commas"),
+        Parameter("limit", .range(1, Int64(FleetList.limitMax)), "events in a page, at most \(FleetList.limitMax)"),
+        Parameter("after", .string, "a page's next, or a revision"), ofTenant,
+        Parameter("vm", .string, "only of this VM, by name in the tenant or by id"),
+        Parameter("host", .name, "only of this host"), stale, index,
+        Parameter("watch", .range(0, 1), "1: stream events; JSON lines, or server-sent events where Accept says so"),
+        Parameter("from", .string, "watch what comes after this revision, or after this index; now by default"),
+    ]
+
+    static let fleet = hosts + vms + groups + tenants + placement
+
+    private static func page(_ kind: FleetKind) -> Answer { .json(Shape.page(of: kind.shape)) }
+
+    private static let hosts = [
+        Route(
+            .listHosts, .get, "/v1/hosts", "Lists hosts, or with watch=1 streams their changes.",
+            query: listing(.hosts, isWatched: true), page(.hosts)),
+        Route(.getHost, .get, "/v1/hosts/{host}", "Shows a host.", query: [stale, index], .json(HostInfo.shape)),
+        Route(
+            .removeHost, .delete, "/v1/hosts/{host}", "Takes a host out of the cell for ever.",
+            query: [
+                Parameter(
+                    "force", .range(0, 1), "1: even if it has VMs; they are given up for gone, which must be true")
+            ], status: 202, accepted),
+        Route(.cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, accepted),
+        Route(.drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, accepted),
+        Route(
+            .maintainHost, .post, "/v1/hosts/{host}/maintenance", "Says that an empty host is worked on.", status: 202,
+            accepted),
+        Route(.resumeHost, .post, "/v1/hosts/{host}/resume", "Lets VMs come again.", status: 202, accepted),
+        Route(
+            .setHostPolicy, .put, "/v1/hosts/{host}/policy", "Sets labels, taints, overcommit and what is reserved.",
+            body: .json(HostPolicy.shape), hasGeneration: true, accepted),
+    ]
+
+    private static let vms = [
+        Route(
+            .listVMs, .get, "/v1/vms", "Lists VMs, or with watch=1 streams their changes.",
+            query: listing(.vms, isWatched: true), page(.vms)),
+        Route(
+            .createVM, .post, "/v1/vms", "Creates a VM. It is placed by itself.", body: .json(VMCreation.shape),
+            status: 201, .json(CreatedVM.shape)),
+        Route(
+            .createVMs, .post, "/v1/vms/batch", "Creates VMs, with a result for each.", body: .json(VMBatch.shape),
+            .json(VMBatchResult.shape)),
+        Route(.getVM, .get, "/v1/vms/{vm}", "Shows a VM.", query: [tenant, stale, index], .json(VMInfo.shape)),
+        Route(
+            .updateVM, .put, "/v1/vms/{vm}", "Changes what a VM asks for.", query: [tenant],
+            body: .json(VMUpdate.shape), hasGeneration: true, accepted),
+        Route(
+            .deleteVM, .delete, "/v1/vms/{vm}", "Stops a VM and deletes it.", query: [tenant], status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .startVM, .post, "/v1/vms/{vm}/start", "Starts a VM.", query: [tenant], status: 202, hasGeneration: true,
+            accepted),
+        Route(
+            .stopVM, .post, "/v1/vms/{vm}/stop", "Stops a VM; it keeps its place.", query: [tenant], status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .pauseVM, .post, "/v1/vms/{vm}/pause", "Pauses a VM in memory.", query: [tenant], status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .resumeVM, .post, "/v1/vms/{vm}/resume", "Lets a paused VM go on.", query: [tenant], status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .restartVM, .post, "/v1/vms/{vm}/restart", "Stops a VM and starts it where it is.", query: [tenant],
+            status: 202, accepted),
+        Route(
+            .migrateVM, .post, "/v1/vms/{vm}/migrate", "Moves a running VM to another host.", query: [tenant],
+            body: .json(MigrationWish.shape), status: 202, accepted),
+        Route(
+            .cancelMigration, .post, "/v1/vms/{vm}/cancel-migration", "Gives a migration up before its commit.",
+            query: [tenant], status: 202, accepted),
+        Route(
+            .explainVM, .get, "/v1/vms/{vm}/explain", "Says why a VM is where it is, or why it waits.",
+            query: [tenant, Parameter("hosts", .string, "names of hosts to be told about, separated by commas")],
+            .json(ExplainInfo.shape)),
+        Route(
+            .getVMHistory, .get, "/v1/vms/{vm}/history", "Lists what happened to a VM.",
+            query: [
+                tenant, Parameter("after", .string, "a page's next"),
+                Parameter("limit", .range(1, Int64(FleetList.limitMax)), "events in a page"),
+            ], page(.events)),
+        Route(
+            .listMigrations, .get, "/v1/migrations", "Lists migrations under way.", query: listing(.migrations),
+            page(.migrations)),
+    ]
+
+    private static let groups = [
+        Route(
+            .listGroups, .get, "/v1/groups", "Lists placement groups, or with watch=1 streams their changes.",
+            query: listing(.groups, isWatched: true), page(.groups)),
+        Route(
+            .createGroup, .post, "/v1/groups", "Creates a placement group, or changes its rule.",
+            body: .json(CellGroup.creationShape), status: 201, .json(Acceptance.shape)),
+        Route(
+            .getGroup, .get, "/v1/groups/{group}", "Shows a placement group.", query: [tenant, stale, index],
+            .json(CellGroup.shape)),
+        Route(
+            .deleteGroup, .delete, "/v1/groups/{group}", "Deletes a placement group without members.", query: [tenant],
+            accepted),
+    ]
+
+    private static let tenants = [
+        Route(
+            .listTenants, .get, "/v1/tenants", "Lists tenants, their quotas and what they use.",
+            query: listing(.tenants), page(.tenants)),
+        Route(
+            .getTenant, .get, "/v1/tenants/{tenant}", "Shows a tenant.", query: [stale, index],
+            .json(TenantInfo.shape)),
+        Route(
+            .setTenant, .put, "/v1/tenants/{tenant}", "Makes a tenant, or changes its quota and tier.",
+            body: .json(TenantSettings.shape), accepted),
+        Route(.deleteTenant, .delete, "/v1/tenants/{tenant}", "Deletes a tenant without VMs.", accepted),
+    ]
+
+    private static let placement = [
+        Route(
+            .listEvents, .get, "/v1/events", "Lists what happened, or with watch=1 streams it.", query: eventList,
+            page(.events)),
+        Route(
+            .getAudit, .get, "/v1/audit",
+            "Lists, or with watch=1 streams, what people and programs changed: who, what, when, from where.",
+            query: eventList, page(.events)),
+        Route(
+            .plan, .post, "/v1/plan", "Says what would happen; nothing happens.", body: .json(PlanWish.shape),
+            .json(PlanInfo.shape)),
+        Route(
+            .getRebalance, .get, "/v1/rebalance", "Shows which moves would make the cell better.",
+            .json(PlanInfo.shape)),
+        Route(
+            .startRebalance, .post, "/v1/rebalance", "Makes the moves of a plan.", body: .json(RebalanceStart.shape),
+            status: 202, .json(PlanInfo.shape)),
+        Route(
+            .getCellSettings, .get, "/v1/cell/settings", "Shows the cell's settings.", query: [stale, index],
+            .json(CellSettingsBody.shape)),
+        Route(
+            .changeCellSettings, .put, "/v1/cell/settings", "Changes settings of the cell; the others stay.",
+            body: .json(CellSettingsBody.shape), accepted),
+    ]
+}

@@ -1,0 +1,207 @@
+internal import ClusterBase
+package import FleetModel
+
+// Hosts.
+
+extension NamedTaint: Shaped {
+    package static let shape = Shape(
+        "Taint",
+        [
+            Field("key", .string, "what VMs tolerate it by"), Field("value", .string, isRequired: false, "its value"),
+            Field(
+                "effect", .choice(FleetWords.effect.all), isRequired: false,
+                "no-placement keeps VMs away that do not tolerate it, avoid does so where other hosts do; no-placement"),
+        ])
+    package var members: [JSONMember] {
+        [JSONMember("key", key), JSONMember("value", value), JSONMember("effect", FleetWords.effect[effect])]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            object.text("key"), object.text("value"),
+            effect: object.optionalText("effect").flatMap { FleetWords.effect[$0] } ?? .noPlacement)
+    }
+}
+
+extension Overcommit: Shaped {
+    /// A promise of a hundred times what is there.
+    private static let most: Int64 = 100_000
+    package static let shape = Shape(
+        "Overcommit",
+        ["cpu", "memory", "disk", "network"].map {
+            Field(
+                "\($0)Milli", .range(1, most), isRequired: false, "thousandths of what is there; 1000 is no overcommit")
+        })
+    package var members: [JSONMember] {
+        [
+            JSONMember("cpuMilli", cpuMilli), JSONMember("memoryMilli", memoryMilli),
+            JSONMember("diskMilli", diskMilli), JSONMember("networkMilli", networkMilli),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            cpuMilli: object.optionalInteger("cpuMilli") ?? 1_000,
+            memoryMilli: object.optionalInteger("memoryMilli") ?? 1_000,
+            diskMilli: object.optionalInteger("diskMilli") ?? 1_000,
+            networkMilli: object.optionalInteger("networkMilli") ?? 1_000)
+    }
+}
+
+/// `PUT /v1/hosts/{host}/policy`: takes the place of all of the old one.
+extension HostPolicy: Shaped {
+    package static let shape = Shape(
+        "HostPolicy",
+        [
+            Field("reserved", .object(Resources.shape), isRequired: false, "kept for the host itself"),
+            Field("overcommit", .object(Overcommit.shape), isRequired: false, "what it promises more than it has"),
+            Field("labels", .map, isRequired: false, "they win over those of the host's settings"),
+            Field("taints", .objects(NamedTaint.shape), isRequired: false, "they keep VMs away"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("reserved", reserved), JSONMember("overcommit", overcommit), JSONMember("labels", pairs: labels),
+            JSONMember("taints", objects: taints),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            reserved: try object.object("reserved") ?? .zero, overcommit: try object.object("overcommit") ?? .none,
+            labels: object.pairs("labels"), taints: try object.objects("taints"))
+    }
+}
+
+extension NUMANode: Shaped {
+    package static let shape = Shape(
+        "NUMANode",
+        [Field("cpuMillis", .integer, "thousandths of a core"), Field("memoryMiB", .integer, "memory in MiB")])
+    package var members: [JSONMember] { [JSONMember("cpuMillis", cpuMillis), JSONMember("memoryMiB", memoryMiB)] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(cpuMillis: object.integer("cpuMillis"), memoryMiB: object.integer("memoryMiB"))
+    }
+}
+
+extension NamedDevice: Shaped {
+    package static let shape = Shape(
+        "Device",
+        [
+            Field("kind", .string, "the name of its kind"),
+            Field("numaNode", .range(0, 255), isRequired: false, "the NUMA node that it hangs on"),
+        ])
+    package var members: [JSONMember] {
+        var members = [JSONMember("kind", kind)]
+        members.add("numaNode", numaNode.map(Int64.init))
+        return members
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(kind: object.text("kind"), numaNode: object.optionalInteger("numaNode").map { UInt8($0) })
+    }
+}
+
+/// A host: what it has, what it is to do, what of it is in use.
+package struct HostInfo: Shaped {
+    package var id: HostID
+    package var name: String
+    /// What placement sees; `duty` is what an operator wants and `health` what the cell's leader knows.
+    package var state: String
+    package var duty: String
+    package var health: String
+    package var locality: Locality
+    package var driver: String
+    package var capacity: Resources
+    /// After overcommit and what is reserved.
+    package var offered: SignedResources
+    package var used: Resources
+    package var free: SignedResources
+    package var vmCount: UInt64
+    package var labels: [Named]
+    package var policy: HostPolicy
+    package var numaNodes: [NUMANode]
+    package var devices: [NamedDevice]
+    package var storageDomains: [String]
+    package var networks: [String]
+    package var generation: UInt64
+    package var since: Int64
+
+    package init(_ host: CellHost) {
+        id = host.id
+        name = host.about.name
+        state = host.health == .removed ? "removed" : FleetWords.state[host.state]
+        duty = FleetWords.duty[host.duty]
+        health = FleetWords.health[host.health]
+        locality = host.about.locality
+        driver = host.about.driver
+        capacity = host.about.capacity
+        offered = SignedResources(host.offered)
+        used = host.used
+        free = SignedResources(host.offered - host.used)
+        vmCount = host.vmCount
+        labels = host.labels.sorted()
+        policy = host.policy
+        numaNodes = host.about.numaNodes
+        devices = host.about.devices
+        storageDomains = host.about.storageDomains
+        networks = host.about.networks
+        generation = host.generation
+        since = host.since.seconds
+    }
+
+    package static let shape = Shape(
+        "Host",
+        [
+            Field("id", .integer, "its number, which is its node's"), Field("name", .string, "its name"),
+            Field("state", .choice(FleetWords.state.all + ["removed"]), "what follows from duty and health"),
+            Field("duty", .choice(FleetWords.duty.all), "what an operator wants of it"),
+            Field("health", .choice(FleetWords.health.all), "what the cell's leader knows of it"),
+            Field("region", .string, "its region"), Field("zone", .string, "its zone"),
+            Field("rack", .string, "its rack"), Field("driver", .string, "what runs its VMs"),
+            Field("capacity", .object(Resources.shape), "what it has"),
+            Field(
+                "offered", .object(SignedResources.shape), "what VMs may take: with overcommit, less what is reserved"),
+            Field("used", .object(Resources.shape), "what VMs take, arriving and leaving ones too"),
+            Field("free", .object(SignedResources.shape), "what is left"),
+            Field("vmCount", .integer, "VMs that take something here"),
+            Field("labels", .map, "the settings' and the operators'"),
+            Field("policy", .object(HostPolicy.shape), "what operators say of it"),
+            Field("numaNodes", .objects(NUMANode.shape), "its NUMA nodes"),
+            Field("devices", .objects(NamedDevice.shape), "its devices"),
+            Field("storageDomains", .strings, "shared disks that it can open"),
+            Field("networks", .strings, "networks that it has"),
+            Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
+            Field("since", .integer, "when it was first registered; seconds since 1970"),
+        ])
+
+    package var members: [JSONMember] {
+        [
+            JSONMember("id", id.rawValue), JSONMember("name", name), JSONMember("state", state),
+            JSONMember("duty", duty), JSONMember("health", health), JSONMember("region", locality.region),
+            JSONMember("zone", locality.zone), JSONMember("rack", locality.rack), JSONMember("driver", driver),
+            JSONMember("capacity", capacity), JSONMember("offered", offered), JSONMember("used", used),
+            JSONMember("free", free), JSONMember("vmCount", vmCount), JSONMember("labels", pairs: labels),
+            JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
+            JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
+            JSONMember("networks", networks), JSONMember("generation", generation), JSONMember("since", since),
+        ]
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        id = HostID(object.unsigned("id"))
+        name = object.text("name")
+        state = object.text("state")
+        duty = object.text("duty")
+        health = object.text("health")
+        locality = Locality(region: object.text("region"), zone: object.text("zone"), rack: object.text("rack"))
+        driver = object.text("driver")
+        capacity = try object.object("capacity") ?? .zero
+        offered = try object.object("offered") ?? SignedResources(.zero)
+        used = try object.object("used") ?? .zero
+        free = try object.object("free") ?? SignedResources(.zero)
+        vmCount = object.unsigned("vmCount")
+        labels = object.pairs("labels")
+        policy = try object.object("policy") ?? HostPolicy()
+        numaNodes = try object.objects("numaNodes")
+        devices = try object.objects("devices")
+        storageDomains = object.strings("storageDomains")
+        networks = object.strings("networks")
+        generation = object.unsigned("generation")
+        since = object.integer("since")
+    }
+}

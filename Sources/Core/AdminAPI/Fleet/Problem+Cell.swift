@@ -1,0 +1,28 @@
+internal import ClusterBase
+package import FleetModel
+
+extension Problem {
+    /// Why a cell did not carry something out.
+    package init(_ refusal: CellRefusal) {
+        let detail = "\(refusal)"
+        switch refusal {
+        case .malformed, .unknownVersion, .settingOutOfRange: self.init(.malformed, detail)
+        case .invalid(let field, _): self.init(.malformed, detail, field: field)
+        case .tooMany(.commandBytes), .tooMany(.specBytes), .tooMany(.items): self.init(.bodyTooLarge, detail)
+        case .tooMany: self.init(.notPossible, detail)
+        case .requestReused: self.init(.retryUnknown, detail)
+        case .unknownHost, .unknownVM, .unknownGroup: self.init(.notFound, detail)
+        case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail)
+        case .generationChanged(let generation):
+            self.init(.generationChanged, detail, members: [JSONMember("generation", generation)])
+        case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
+            self.init(
+                .quotaExceeded, detail,
+                members: [
+                    JSONMember("tenant", tenant), JSONMember("resource", resource), JSONMember("limit", limit),
+                    JSONMember("used", used), JSONMember("asked", asked),
+                ])
+        default: self.init(.notPossible, detail)
+        }
+    }
+}

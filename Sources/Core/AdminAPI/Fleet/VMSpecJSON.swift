@@ -1,0 +1,230 @@
+internal import ClusterBase
+package import FleetModel
+
+// What a VM asks for, in both directions.
+
+/// What a host's label must be.
+extension VMDescription.NamedSelector: Shaped {
+    package static let shape = Shape("Selector", fields)
+
+    static let fields = [
+        Field("key", .string, "the label"),
+        Field("oneOf", .strings, isRequired: false, "its value is one of these"),
+        Field("noneOf", .strings, isRequired: false, "its value is none of these, or it is not there"),
+        Field("exists", .boolean, isRequired: false, "true: it is there, whatever its value; false: it is not there"),
+    ]
+
+    package var members: [JSONMember] {
+        switch match {
+        case .oneOf(let values): [JSONMember("key", key), JSONMember("oneOf", values)]
+        case .noneOf(let values): [JSONMember("key", key), JSONMember("noneOf", values)]
+        case .exists: [JSONMember("key", key), JSONMember("exists", true)]
+        case .absent: [JSONMember("key", key), JSONMember("exists", false)]
+        }
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        let given = ["oneOf", "noneOf", "exists"].filter { object.has($0) }
+        guard given.count == 1 else {
+            throw object.wrong("key", "comes with one of \"oneOf\", \"noneOf\" and \"exists\"; send exactly one")
+        }
+        let match: Match =
+            switch given[0] {
+            case "oneOf": .oneOf(object.strings("oneOf"))
+            case "noneOf": .noneOf(object.strings("noneOf"))
+            default: object.bool("exists") ? .exists : .absent
+            }
+        self.init(object.text("key"), match)
+    }
+}
+
+extension VMDescription.NamedPreference: Shaped {
+    package static let shape = Shape(
+        "Preference",
+        VMDescription.NamedSelector.fields
+            + [Field("weight", .range(1, Int64(Preference.weightMax)), "how bad a host is that does not match")])
+    package var members: [JSONMember] { selector.members + [JSONMember("weight", Int64(weight))] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(try VMDescription.NamedSelector(object), weight: Int(object.integer("weight")))
+    }
+}
+
+extension VMDescription.NamedToleration: Shaped {
+    package static let shape = Shape(
+        "Toleration",
+        [
+            Field("key", .string, "the taint's key"),
+            Field("value", .string, isRequired: false, "the taint's value; any when left out"),
+        ])
+    package var members: [JSONMember] {
+        var members = [JSONMember("key", key)]
+        members.add("value", value)
+        return members
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(object.text("key"), value: object.optionalText("value"))
+    }
+}
+
+extension VMDescription.NamedDeviceWish: Shaped {
+    package static let shape = Shape(
+        "DeviceWish",
+        [
+            Field("kinds", .strings, isRequired: false, "kinds that it can use; any when empty"),
+            Field("count", .range(1, Int64(Host.devicesMax)), isRequired: false, "how many; 1 when left out"),
+            Field(
+                "millis", .range(1, Int64(Device.wholeMillis)), isRequired: false,
+                "thousandths of each; 1000, the whole device, when left out"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("kinds", kinds), JSONMember("count", Int64(count)), JSONMember("millis", Int64(millis)),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            kinds: object.strings("kinds"), count: Int(object.optionalInteger("count") ?? 1),
+            millis: Int32(object.optionalInteger("millis") ?? Int64(Device.wholeMillis)))
+    }
+}
+
+extension VMDescription.NamedDisk: Shaped {
+    package static let shape = Shape(
+        "Disk",
+        [
+            Field("name", .name, "its name in the VM"), Field("sizeMiB", .range(1, Resources.amountMax), "its size"),
+            Field(
+                "kind", .choice(["shared", "local", "ephemeral"]),
+                "shared: in a storage domain; local: on the host, and the VM waits for its host; ephemeral: on the host, "
+                    + "and may be lost"),
+            Field("domain", .string, isRequired: false, "the storage domain of a shared disk"),
+            Field("image", .string, isRequired: false, "what it begins with; nothing when left out"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("name", name), JSONMember("sizeMiB", sizeMiB)]
+        switch kind {
+        case .shared(let domain): members += [JSONMember("kind", "shared"), JSONMember("domain", domain)]
+        case .local: members.append(JSONMember("kind", "local"))
+        case .ephemeral: members.append(JSONMember("kind", "ephemeral"))
+        }
+        if !image.isEmpty { members.append(JSONMember("image", image)) }
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        let domain = object.text("domain")
+        let kind: Kind
+        switch object.text("kind") {
+        case "shared": kind = .shared(domain: domain)
+        case "local": kind = .local
+        default: kind = .ephemeral
+        }
+        if (object.text("kind") == "shared") == domain.isEmpty {
+            throw object.wrong("domain", "belongs to shared disks, which need one; set it accordingly")
+        }
+        self.init(
+            name: object.text("name"), sizeMiB: object.integer("sizeMiB"), kind: kind, image: object.text("image"))
+    }
+}
+
+extension VMDescription: Shaped {
+    package static let shape = Shape(
+        "VMSpec",
+        [
+            Field("cpuMillis", .range(1, Resources.amountMax), "thousandths of a core"),
+            Field("memoryMiB", .range(1, Resources.amountMax), "memory in MiB"),
+            Field(
+                "diskMiB", .range(0, Resources.amountMax), isRequired: false,
+                "room on the host's disk beside that of \"disks\""),
+            Field("networkMbps", .range(0, Resources.amountMax), isRequired: false, "bandwidth in Mbit/s"),
+            Field(
+                "numaExactly", .range(1, Int64(Host.numaNodesMax)), isRequired: false,
+                "spread evenly over exactly so many NUMA nodes"),
+            Field(
+                "numaAtMost", .range(1, Int64(Host.numaNodesMax)), isRequired: false,
+                "on one NUMA node, else evenly over two, and so on up to this many"),
+            Field("devices", .objects(NamedDeviceWish.shape), isRequired: false, "devices that it needs"),
+            Field(
+                "devicesOnSameNodes", .boolean, isRequired: false,
+                "its devices must hang on the NUMA nodes that it gets"),
+            Field("required", .objects(NamedSelector.shape), isRequired: false, "what its host's labels must be"),
+            Field("preferred", .objects(NamedPreference.shape), isRequired: false, "what they should be"),
+            Field("tolerations", .objects(NamedToleration.shape), isRequired: false, "taints that it bears"),
+            Field("disks", .objects(NamedDisk.shape), isRequired: false, "its disks"),
+            Field("networks", .strings, isRequired: false, "networks that its host must have"),
+            Field("zones", .strings, isRequired: false, "zones that it may be in; all when empty"),
+            Field("priority", .range(-1_000_000, 1_000_000), isRequired: false, "higher preempts lower; 0"),
+            Field("groups", .names, isRequired: false, "placement groups that it is a member of"),
+            Field(
+                "policy", .choice(FleetWords.policy.all), isRequired: false, "takes the place of the cell's policy"),
+            Field("restart", .choice(FleetWords.restart.all), isRequired: false, "after it ended; always"),
+            Field(
+                "restartsMax", .range(0, 1_000), isRequired: false,
+                "restarts within ten minutes before it counts as looping; 5"),
+            Field(
+                "isolation", .choice(FleetWords.isolation.all), isRequired: false,
+                "when its host is cut off: stop, and start elsewhere, or keep running there; stop"),
+            Field("labels", .map, isRequired: false, "for filters"),
+            Field("annotations", .map, isRequired: false, "for drivers, such as sim.boot-ms"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("cpuMillis", resources.cpuMillis), JSONMember("memoryMiB", resources.memoryMiB)]
+        if resources.diskMiB > 0 { members.append(JSONMember("diskMiB", resources.diskMiB)) }
+        if resources.networkMbps > 0 { members.append(JSONMember("networkMbps", resources.networkMbps)) }
+        switch numa {
+        case .none: break
+        case .nodes(let count): members.append(JSONMember("numaExactly", Int64(count)))
+        case .fewest(let most): members.append(JSONMember("numaAtMost", Int64(most)))
+        }
+        members.add("devices", objects: devices)
+        if devicesOnSameNodes { members.append(JSONMember("devicesOnSameNodes", true)) }
+        members.add("required", objects: required)
+        members.add("preferred", objects: preferred)
+        members.add("tolerations", objects: tolerations)
+        members.add("disks", objects: disks)
+        members.add("networks", networks)
+        members.add("zones", zones)
+        members.append(JSONMember("priority", Int64(priority)))
+        members.add("groups", groups)
+        if let policy { members.append(JSONMember("policy", FleetWords.policy[policy])) }
+        members.append(JSONMember("restart", FleetWords.restart[restart]))
+        members.append(JSONMember("restartsMax", Int64(restartsMax)))
+        members.append(JSONMember("isolation", FleetWords.isolation[isolation]))
+        if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
+        if !annotations.isEmpty { members.append(JSONMember("annotations", pairs: annotations)) }
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            resources: Resources(
+                cpuMillis: object.integer("cpuMillis"), memoryMiB: object.integer("memoryMiB"),
+                diskMiB: object.integer("diskMiB"), networkMbps: object.integer("networkMbps")))
+        if let count = object.optionalInteger("numaExactly") {
+            if object.has("numaAtMost") {
+                throw object.wrong("numaAtMost", "is given beside numaExactly; send one of them")
+            }
+            numa = .nodes(Int(count))
+        } else if let most = object.optionalInteger("numaAtMost") {
+            numa = .fewest(max: Int(most))
+        }
+        devices = try object.objects("devices")
+        devicesOnSameNodes = object.bool("devicesOnSameNodes")
+        required = try object.objects("required")
+        preferred = try object.objects("preferred")
+        tolerations = try object.objects("tolerations")
+        disks = try object.objects("disks")
+        networks = object.strings("networks")
+        zones = object.strings("zones")
+        priority = Int32(object.integer("priority"))
+        groups = object.strings("groups")
+        policy = object.optionalText("policy").flatMap { FleetWords.policy[$0] }
+        if let word = object.optionalText("restart"), let found = FleetWords.restart[word] { restart = found }
+        if let count = object.optionalInteger("restartsMax") { restartsMax = UInt32(count) }
+        if let word = object.optionalText("isolation"), let found = FleetWords.isolation[word] { isolation = found }
+        labels = object.pairs("labels")
+        annotations = object.pairs("annotations")
+    }
+}

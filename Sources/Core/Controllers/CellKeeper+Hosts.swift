@@ -1,0 +1,209 @@
+import ClusterBase
+import FleetModel
+import Placement
+
+// Hosts that fall silent, hosts that drain, and the cell's housekeeping.
+
+extension CellKeeper {
+    // MARK: Health
+
+    /// A host is declared down when it was silent for so long that its lease has run out whatever its clock does: a tenth more
+    /// than the lease and half a second, since it was heard last and since this node leads.
+    mutating func planHealth(_ now: Instant, _ watch: () -> NodeWatch, _ operations: inout [CellCommand.Operation]) {
+        let lease = view[.leaseLength]
+        if lease >= leaseLongest.milliseconds || now >= leaseLongest.until {
+            leaseLongest = (lease, now + CellKeeper.silenceMax(lease))
+        }
+        if now < healthAt { return }
+        let silenceMax = CellKeeper.silenceMax(leaseLongest.milliseconds)
+        let watch = watch()
+        let through = view.through ?? .zero
+        var next = now + CellKeeper.idleInterval
+        var declared = 0
+        for id in hostOrder {
+            guard let host = view.hosts[id], host.health == .up else { continue }
+            let silence = min(watch.silence(of: NodeID(rawValue: id.rawValue), at: now), now - leadsSince)
+            if silence < silenceMax {
+                next = min(next, now + (silenceMax - silence))
+                continue
+            }
+            let key = CellLedger.Key.down(id, host.incarnation)
+            guard declared < CellKeeper.declaredAtOnceMax, ledger.mayAsk(key, through, now) else {
+                next = min(next, now + CellKeeper.healthPause)
+                continue
+            }
+            ledger.asked(key, now)
+            declared += 1
+            counts.hostsDeclaredDown += 1
+            operations.append(.declareDown(id, host.incarnation))
+        }
+        healthAt = max(next, now + CellKeeper.pause)
+    }
+
+    static func silenceMax(_ lease: UInt64) -> Nanoseconds {
+        let bounded = Int64(min(lease, 1 << 32))
+        return Nanoseconds.milliseconds(bounded + bounded / 10 + 500)
+    }
+
+    // MARK: Drain
+
+    /// Why a VM stays on its host for now, or how it can leave.
+    enum Way: Hashable {
+        case migrate
+        /// It does not run: it just gets another place.
+        case restart
+        /// Something is under way with it.
+        case wait
+        case never(CellPlan.Left.Cause)
+    }
+
+    func way(_ vm: CellVM) -> Way {
+        guard let place = vm.place, !place.isReleasing, !vm.isDeleting, vm.migration == nil else { return .wait }
+        if vm.boundTo != nil { return .never(.localDisk) }
+        switch vm.phase {
+        case .running, .paused: return .migrate
+        case .stopped, .crashed, .looping: return .restart
+        case .waiting, .starting, .stopping, .unknown: return .wait
+        }
+    }
+
+    mutating func planDrains(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        if draining.isEmpty || now < drainAt { return }
+        drainAt = now + CellKeeper.drainInterval
+        let through = view.through ?? .zero
+        var budget = MoveBudget(self)
+        var tries = 0
+        var releases: [Release] = []
+        for host in draining.sorted() {
+            if view.hosts[host]?.vmCount == 0 && index.vms(on: host).isEmpty {
+                if ledger.mayAsk(.finishDrain(host), through, now) {
+                    ledger.asked(.finishDrain(host), now)
+                    operations.append(.finishDrain(host))
+                }
+                continue
+            }
+            for id in index.vms(on: host) where !CellKeeper.isCopy(id) {
+                guard let vm = view.vms[id], let place = vm.place, pending[id] == nil else { continue }
+                switch way(vm) {
+                case .wait, .never: continue
+                case .restart:
+                    let key = CellLedger.Key.release(id, place.epoch)
+                    if releases.count < CellKeeper.placingsMax, ledger.mayAsk(key, through, now) {
+                        ledger.asked(key, now)
+                        releases.append(Release(id, epoch: place.epoch, reason: "its host is drained"))
+                    }
+                case .migrate:
+                    if !budget.allows(host) || tries >= CellKeeper.drainTriesMax { continue }
+                    if let until = restingUntil[id], now < until { continue }
+                    if let stuck = stuckSince[id], !queue.mayFit(index.spec(id)?.groups ?? [], since: stuck) {
+                        continue
+                    }
+                    tries += 1
+                    counts.decisions += 1
+                    guard let target = decideMove(vm, budget) else {
+                        stuckSince[id] = queue.event
+                        continue
+                    }
+                    stuckSince[id] = nil
+                    begin(vm, target, .drain, now, &budget, &operations)
+                }
+            }
+        }
+        if !releases.isEmpty { operations.append(.releaseVMs(releases, cause: .drain)) }
+    }
+
+    /// The best other host for a placed VM that takes one more migration; nil when none does. Groups are judged as they will
+    /// be without it where it is.
+    mutating func decideMove(_ vm: CellVM, _ budget: MoveBudget) -> Assignment? {
+        guard let from = vm.place?.assignment, let own = index.spec(vm.id) else { return nil }
+        let target: Assignment?
+        do throws(IndexError) {
+            try index.remove(vm.id)
+            let filter = HostFilter(except: [from.host] + budget.full)
+            target = index.decide(own, policy: policy, among: filter).assignment
+            try index.place(own, from)
+        } catch {
+            preconditionFailure("VM \(vm.id) left the index and can't come back: \(error)")
+        }
+        return target
+    }
+
+    mutating func begin(
+        _ vm: CellVM, _ target: Assignment, _ cause: Migration.Cause, _ now: Instant, _ budget: inout MoveBudget,
+        _ operations: inout [CellCommand.Operation]
+    ) {
+        guard let place = vm.place else { return }
+        budget.take(place.assignment.host, target.host)
+        counts.migrationsBegun += 1
+        expect(vm, .move(epoch: place.epoch), target, now)
+        operations.append(.beginMigration(vm.id, from: place.epoch, to: target, cause: cause))
+    }
+
+    // MARK: Housekeeping
+
+    mutating func planSlices(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        if slicesDue.isEmpty { return }
+        let through = view.through ?? .zero
+        var asked = 0
+        for tenant in slicesDue.sorted() {
+            guard let wish = tenants[tenant], view.slices[tenant].map({ $0.revision < wish.revision }) ?? true else {
+                slicesDue.remove(tenant)
+                continue
+            }
+            guard asked < CellKeeper.declaredAtOnceMax, ledger.mayAsk(.slice(tenant), through, now) else { continue }
+            asked += 1
+            ledger.asked(.slice(tenant), now)
+            operations.append(.setSlice(tenant: tenant, revision: wish.revision, wish.quota))
+        }
+    }
+
+    /// What is too old goes: every ten minutes when anything happened, else every six hours.
+    mutating func planGarbage(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        if now < garbageAt { return }
+        let through = view.through ?? .zero
+        garbageAt = now + CellKeeper.garbageInterval
+        let isQuiet = through.rawValue <= garbageThrough.rawValue + 1
+        if isQuiet && now - garbageDoneAt < CellKeeper.garbageIntervalIdle { return }
+        garbageDoneAt = now
+        garbageThrough = through
+        ledger.asked(.garbage, now)
+        operations.append(.collectGarbage)
+    }
+
+    static let drainInterval = Nanoseconds.seconds(1)
+}
+
+/// How many migrations may still begin: in the cell, and at each host in and out together.
+struct MoveBudget {
+    private(set) var left: Int
+    private let perHost: Int
+    // hash order: looked up only
+    private var at: [HostID: Int] = [:]
+    /// Hosts that take part in no more.
+    private(set) var full: [HostID] = []
+
+    init(_ keeper: borrowing CellKeeper) {
+        left = Int(clamping: keeper.view[.migrationsMax])
+        perHost = Int(clamping: keeper.view[.migrationsPerHostMax])
+        for id in keeper.migrating.keys.sorted() {
+            guard let vm = keeper.view.vms[id], let migration = vm.migration else { continue }
+            take(migration.source.assignment.host, migration.target.assignment.host)
+        }
+        for id in keeper.pending.keys.sorted() {
+            guard let asked = keeper.pending[id], case .move = asked.kind, let vm = keeper.view.vms[id],
+                let from = vm.place?.assignment.host, vm.migration == nil
+            else { continue }
+            take(from, asked.assignment.host)
+        }
+    }
+
+    mutating func take(_ from: HostID, _ to: HostID) {
+        left -= 1
+        for host in [from, to] {
+            at[host, default: 0] += 1
+            if at[host] == perHost { full.append(host) }
+        }
+    }
+
+    func allows(_ host: HostID) -> Bool { left > 0 && at[host, default: 0] < perHost }
+}

@@ -1,0 +1,324 @@
+public import ClusterBase
+public import FleetModel
+import Placement
+
+// What waits gets a place, or room is made for it, or its row says why it waits.
+
+extension CellKeeper {
+    // MARK: Placing
+
+    mutating func planPlacings(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        queue.review(now, victimsFrom: victimPriorities.keys.min())
+        var placings: [Placing] = []
+        var tries = 0
+        var preemptions = index.hostCount <= 1_000 ? 4 : 1
+        while let (id, kind) = queue.next(now) {
+            if placings.count == CellKeeper.placingsMax || tries == CellKeeper.triesMax || preemptions == 0 {
+                isCutShort = true
+                break
+            }
+            tries += 1
+            counts.decisions += 1
+            guard let vm = view.vms[id] else { preconditionFailure("VM \(id) waits and is not known") }
+            var spec = queue.kinds[kind].spec
+            spec.id = id
+            let filter = HostFilter(only: queue.hosts(for: kind))
+            if let assignment = index.decide(spec, policy: policy, among: filter).assignment {
+                queue.found(kind)
+                expect(vm, .place(generation: vm.generation), assignment, now)
+                placings.append(Placing(id, generation: vm.generation, assignment))
+                continue
+            }
+            counts.refusals += 1
+            if mayPreempt(spec), !queue.kinds[kind].isSought {
+                preemptions -= 1
+                if nominate(vm, spec, now, &operations) { continue }
+                queue.sought(kind)
+            }
+            queue.refused(kind, now)
+        }
+        if !placings.isEmpty {
+            counts.placed += UInt64(placings.count)
+            operations.append(.placeVMs(placings, isAtomic: false))
+        }
+    }
+
+    /// Counts a VM where it is about to be.
+    mutating func expect(
+        _ vm: CellVM, _ kind: Pending.Kind, _ assignment: Assignment, _ now: Instant, isNomination: Bool = false
+    ) {
+        pending[vm.id] = Pending(kind: kind, assignment: assignment, since: now, isNomination: isNomination)
+        vmChanged(vm.id, now)
+    }
+
+    /// Takes back what was expected of a VM.
+    mutating func takeBack(_ id: VMID, _ now: Instant) {
+        if pending.removeValue(forKey: id) == nil { return }
+        nominations[id] = nil
+        vmChanged(id, now)
+    }
+
+    // MARK: Preemption
+
+    private func mayPreempt(_ spec: VMSpec) -> Bool {
+        nominations.count < CellKeeper.nominationsMax && (victimPriorities.keys.min() ?? .max) < spec.priority
+    }
+
+    /// Has others stopped for a VM, and keeps the room for it. False when nothing that may be stopped is enough.
+    private mutating func nominate(
+        _ vm: CellVM, _ spec: VMSpec, _ now: Instant, _ operations: inout [CellCommand.Operation]
+    ) -> Bool {
+        guard let found = index.decidePreemption(spec, policy: policy), !found.victims.isEmpty else { return false }
+        var releases: [Release] = []
+        for id in found.victims {
+            guard let victim = view.vms[id], let place = victim.place,
+                ledger.mayAsk(.release(id, place.epoch), view.through ?? .zero, now)
+            else { return false }
+            releases.append(
+                Release(id, epoch: place.epoch, reason: "stopped for \(vm.name), which has a higher priority"))
+        }
+        for release in releases { ledger.asked(.release(release.vm, release.epoch), now) }
+        counts.preemptions += 1
+        operations.append(.releaseVMs(releases, cause: .preemption))
+        expect(vm, .place(generation: vm.generation), found.assignment, now, isNomination: true)
+        nominations[vm.id] = Nomination(
+            host: found.assignment.host, victims: found.victims, givesUpAt: now + CellKeeper.nominationMax)
+        return true
+    }
+
+    /// Places the nominated where all that was in their way has gone.
+    mutating func planNominations(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        if nominations.isEmpty { return }
+        var placings: [Placing] = []
+        for id in nominations.keys.sorted() {
+            guard let nomination = nominations[id], let asked = pending[id], asked.isNomination else {
+                nominations[id] = nil
+                continue
+            }
+            guard let vm = view.vms[id], let spec = queueSpec(vm), view.hosts[nomination.host]?.state.takesVMs == true,
+                now < nomination.givesUpAt
+            else {
+                takeBack(id, now)
+                continue
+            }
+            if nomination.victims.contains(where: { isOn(nomination.host, $0) }) { continue }
+            takeBack(id, now)
+            let filter = HostFilter(only: [nomination.host])
+            guard let assignment = index.decide(spec, policy: policy, among: filter).assignment else { continue }
+            expect(vm, .place(generation: vm.generation), assignment, now)
+            placings.append(Placing(id, generation: vm.generation, assignment))
+        }
+        if !placings.isEmpty {
+            counts.placed += UInt64(placings.count)
+            operations.append(.placeVMs(placings, isAtomic: false))
+        }
+    }
+
+    private mutating func queueSpec(_ vm: CellVM) -> VMSpec? {
+        CellKeeper.isWaiting(vm) ? intern(vm) : nil
+    }
+
+    private func isOn(_ host: HostID, _ id: VMID) -> Bool {
+        indexed[id]?.assignment.host == host || indexed[CellKeeper.copyID(id)]?.assignment.host == host
+    }
+
+    // MARK: Reasons
+
+    /// Tells waiting VMs why they wait: a text for each kind, found anew only after changes, and told only where it is another.
+    mutating func planReasons(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        var reasons: [WaitingReason] = []
+        var explains = 0
+        queue.explainAt = Instant(nanoseconds: .max)
+        let through = view.through ?? .zero
+        if queue.closedCount > 0 {
+            for number in queue.kinds.indices where !queue.kinds[number].isOpen && queue.kinds[number].count > 0 {
+                let due = reasonDue(number)
+                if let due, now >= due, explains < CellKeeper.explainsMax {
+                    explains += 1
+                    queue.explained(number, reason(number), now)
+                }
+                if let due = reasonDue(number) { queue.explainAt = min(queue.explainAt, due) }
+                tell(number, through, now, &reasons)
+            }
+        }
+        for id in nominations.keys.sorted() where reasons.count < CellKeeper.placingsMax {
+            guard let nomination = nominations[id], let vm = view.vms[id] else { continue }
+            let text = "room is being made on \(hostName(nomination.host)) by stopping \(nomination.victims.count) VMs"
+            guard vm.message != text, ledger.mayAsk(.reason(id), through, now) else { continue }
+            ledger.asked(.reason(id), now)
+            reasons.append(WaitingReason(id, text))
+        }
+        if !reasons.isEmpty { operations.append(.explainWaiting(reasons)) }
+    }
+
+    /// Those that wait longer get their first text soon, and another the more seldom the more they are.
+    private func reasonDue(_ number: Int) -> Instant? {
+        let kind = queue.kinds[number]
+        guard let explained = kind.explainedAt else {
+            return (kind.closedSince ?? .origin) + CellKeeper.reasonFirst
+        }
+        if explained.version == queue.version { return nil }
+        return explained.time + CellKeeper.reasonInterval
+            + Nanoseconds.milliseconds(Int64(kind.count) * 10 + Int64(index.hostCount))
+    }
+
+    private mutating func tell(
+        _ number: Int, _ through: LogIndex, _ now: Instant, _ reasons: inout [WaitingReason]
+    ) {
+        let text = queue.kinds[number].text
+        if text.isEmpty { return }
+        var at = max(queue.kinds[number].toldUpTo, queue.kinds[number].first)
+        let end = queue.kinds[number].turns.count
+        while at < end {
+            if reasons.count == CellKeeper.placingsMax {
+                isCutShort = true
+                break
+            }
+            let id = queue.kinds[number].turns[at].vm
+            if view.vms[id]?.message != text {
+                guard ledger.mayAsk(.reason(id), through, now) else {
+                    queue.explainAt = min(queue.explainAt, now + CellKeeper.reasonFirst)
+                    break
+                }
+                ledger.asked(.reason(id), now)
+                reasons.append(WaitingReason(id, text))
+            }
+            at += 1
+        }
+        queue.told(number, upTo: at)
+    }
+
+    private mutating func reason(_ number: Int) -> String {
+        let key = queue.kinds[number].key
+        if let bound = key.boundTo { return boundText(key.spec, bound) }
+        return waitingText(index.explain(key.spec, policy: policy, bestMax: 0))
+    }
+
+    static let reasonFirst = Nanoseconds.milliseconds(200)
+    static let reasonInterval = Nanoseconds.seconds(10)
+
+    // MARK: Outcomes
+
+    /// Takes in what became of a command of `plan`'s.
+    public mutating func take(_ outcome: CellOutcome, of operation: CellCommand.Operation, now: Instant) {
+        switch operation {
+        case .placeVMs(let placings, _):
+            for (i, placing) in placings.enumerated() { placed(placing.vm, result(outcome, i), now) }
+        case .releaseVMs(let releases, _):
+            for (i, release) in releases.enumerated() {
+                settle(.release(release.vm, release.epoch), result(outcome, i), now)
+            }
+        case .explainWaiting(let reasons):
+            for (i, reason) in reasons.enumerated() { settle(.reason(reason.vm), result(outcome, i), now) }
+        case .beginMigration(let vm, _, _, _): moved(vm, result(outcome, 0), now)
+        case .retryVM(let vm, let epoch): settle(.retry(vm, epoch), result(outcome, 0), now)
+        case .giveUpVM(let vm, let epoch): settle(.giveUp(vm, epoch), result(outcome, 0), now)
+        case .commitMigration(let vm, let target): settle(.commit(vm, target), result(outcome, 0), now)
+        case .cancelMigration(let vm, let target): settle(.cancel(vm, target), result(outcome, 0), now)
+        case .declareDown(let host, let incarnation):
+            settle(.down(host, incarnation), result(outcome, 0), now)
+            if case .refused(.brakeHolds) = result(outcome, 0) {
+                counts.brakeHeld += 1
+                ledger.refused(.down(host, incarnation), now, for: CellKeeper.brakeInterval)
+            }
+            healthAt = min(healthAt, now + CellKeeper.healthPause)
+        case .finishDrain(let host): settle(.finishDrain(host), result(outcome, 0), now)
+        case .setSlice(let tenant, _, _): settle(.slice(tenant), result(outcome, 0), now)
+        case .collectGarbage: settle(.garbage, result(outcome, 0), now)
+        case .noteTime: settle(.time, result(outcome, 0), now)
+        default: break
+        }
+        wakeAt = min(wakeAt, isRefused(outcome) ? now : nextDeadline(now))
+    }
+
+    private func isRefused(_ outcome: CellOutcome) -> Bool {
+        switch outcome {
+        case .unknown: false
+        case .notTaken: true
+        case .applied(let result):
+            switch result.outcome {
+            case .done: false
+            case .refused: true
+            case .items(let items): items.contains { if case .refused = $0 { true } else { false } }
+            }
+        }
+    }
+
+    enum Verdict {
+        case done(LogIndex)
+        case refused(CellRefusal?)
+        case unknown
+    }
+
+    private func result(_ outcome: CellOutcome, _ item: Int) -> Verdict {
+        switch outcome {
+        case .unknown: return .unknown
+        case .notTaken: return .refused(nil)
+        case .applied(let result):
+            let at = result.revision.index
+            switch result.outcome {
+            case .done: return .done(at)
+            case .refused(let refusal): return .refused(refusal)
+            case .items(let items):
+                guard item < items.count else { return .unknown }
+                if case .refused(let refusal) = items[item] { return .refused(refusal) }
+                return .done(at)
+            }
+        }
+    }
+
+    private mutating func settle(_ key: CellLedger.Key, _ verdict: Verdict, _ now: Instant) {
+        switch verdict {
+        case .done(let index): ledger.done(key, at: index, now)
+        case .refused: ledger.refused(key, now)
+        case .unknown: break
+        }
+    }
+
+    private mutating func placed(_ id: VMID, _ verdict: Verdict, _ now: Instant) {
+        switch verdict {
+        case .done(let index):
+            pending[id]?.doneAt = index
+        case .refused(let refusal):
+            guard pending[id] != nil else { return }
+            takeBack(id, now)
+            if refusal == nil {
+                queue.lostRace(id, times: 2, now)
+            } else {
+                counts.takenBack += 1
+                races[id, default: 0] += 1
+                queue.lostRace(id, times: races[id, default: 0], now)
+            }
+        case .unknown: break
+        }
+    }
+
+    private mutating func moved(_ id: VMID, _ verdict: Verdict, _ now: Instant) {
+        switch verdict {
+        case .done(let index): pending[id]?.doneAt = index
+        case .refused:
+            guard pending[id] != nil else { return }
+            restingUntil[id] = now + CellKeeper.restAfterFailure
+            takeBack(id, now)
+        case .unknown: break
+        }
+    }
+
+    /// Takes back what was asked for long ago and never came, and forgets what binds no more. Every five seconds.
+    mutating func sweep(_ now: Instant) {
+        if now < sweepAt { return }
+        sweepAt = now + CellKeeper.sweepInterval
+        let through = view.through ?? .zero
+        ledger.sweep(through, now)
+        let late = pending.keys.filter { id in
+            guard let asked = pending[id], !asked.isNomination else { return false }
+            return now - asked.since > CellKeeper.patience || asked.doneAt.map { $0 < through } ?? false
+        }
+        for id in late.sorted() { takeBack(id, now) }
+        if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
+    }
+
+    static let sweepInterval = Nanoseconds.seconds(5)
+    static let brakeInterval = Nanoseconds.seconds(10)
+    static let healthPause = Nanoseconds.milliseconds(100)
+}

@@ -1,0 +1,404 @@
+internal import ClusterBase
+public import FleetModel
+import Placement
+
+// Questions: answered from the index, which is the same afterwards. `mutating` because deciding remembers winners.
+
+extension CellKeeper {
+    /// Answers any question. Explaining is O(hosts), planning a drain or a loss one decision per VM concerned, planning a
+    /// rebalancing and `losses` one or more per VM of the cell.
+    public mutating func answer(_ question: CellQuestion) -> CellReply {
+        if !isReady { return .notReady }
+        switch question {
+        case .explain(let vm, let hosts):
+            return explain(vm, hosts: hosts).map { .explanation($0) } ?? .refused(.unknownVM(vm))
+        case .create(let creations, let isAtomic):
+            return .plan(planCreate(creations, isAtomic: isAtomic))
+        case .drain(let host):
+            return planDrain(host).map { .plan($0) } ?? .refused(.unknownHost(host))
+        case .rebalance: return .plan(planRebalance())
+        case .loss(let hosts):
+            if let host = hosts.first(where: { hostsIndexed[$0] == nil }) { return .refused(.unknownHost(host)) }
+            return .plan(planLoss(hosts))
+        case .losses(let scope): return .losses(losses(scope))
+        }
+    }
+
+    // MARK: Explain
+
+    /// Nil for a VM that is not known.
+    public mutating func explain(_ id: VMID, hosts: [HostID] = []) -> CellExplanation? {
+        guard let vm = view.vms[id] else { return nil }
+        let standing: CellExplanation.Standing =
+            if let nomination = nominations[id] {
+                .nominated(nomination.host)
+            } else if let place = vm.place {
+                .placed(place.assignment.host)
+            } else if CellKeeper.isWaiting(vm) {
+                .waiting(before: queue.before(id))
+            } else {
+                .idle
+            }
+        var result = CellExplanation(
+            vm: id, name: vm.name, tenant: vm.tenant, standing: standing, through: view.through ?? .zero,
+            policy: vm.spec.policy ?? policy, tieBreak: "", hosts: index.hostCount, candidates: 0, tied: 0)
+        guard let spec = intern(vm) else {
+            result.invalid = "a placement group that it names does not exist"
+            return result
+        }
+        let found = index.explain(spec, policy: policy, hosts: hosts)
+        result.tieBreak = found.tieBreak
+        result.candidates = found.candidates
+        result.tied = found.tied
+        result.rules = found.counts.map { CellExplanation.RuleCount(rule: ruleName($0.rule), hosts: $0.hosts) }
+        result.best = found.best.map { candidate($0) }
+        result.asked = found.asked.map { candidate($0) }
+        result.nearest = found.nearest.map { text($0) }
+        result.invalid = found.invalid
+        if vm.place == nil, let bound = vm.boundTo { result.nearest = boundText(spec, bound) }
+        return result
+    }
+
+    private func candidate(_ report: Explanation.HostReport) -> CellExplanation.Candidate {
+        CellExplanation.Candidate(
+            host: report.host, name: hostName(report.host), excludedBy: report.excludedBy.map { ruleName($0) },
+            shortages: report.shortages.map { CellExplanation.Shortage(resource: $0.kind, amount: $0.amount) },
+            free: report.free, assignment: report.assignment,
+            score: report.terms.map { terms in
+                CellExplanation.Score(
+                    softRules: terms.softRules, policy: terms.policy,
+                    groups: terms.groups.map {
+                        CellExplanation.GroupTerm(group: groupName($0.group), weight: $0.weight)
+                    }, worthBefore: terms.worthBefore, worthAfter: terms.worthAfter)
+            })
+    }
+
+    // MARK: Words
+
+    func hostName(_ id: HostID) -> String {
+        view.hosts[id].flatMap { $0.about.name.isEmpty ? nil : $0.about.name } ?? "host \(id)"
+    }
+    func groupName(_ id: PlacementGroupID) -> String { view.groups[id]?.name ?? "\(id)" }
+    func ruleName(_ rule: Rule) -> String {
+        if case .group(let id) = rule { return "group \(groupName(id))" }
+        return rule.description
+    }
+
+    /// `no host fits: 3 by free memory, 2 by taint; fits on h4 if 3072 MiB of memory more were free`.
+    func waitingText(_ found: Explanation) -> String {
+        if let invalid = found.invalid { return invalid }
+        if found.candidates > 0 { return "waits for its turn" }
+        if found.hosts == 0 { return "there are no hosts" }
+        let counts = found.counts.map { "\($0.hosts) by \(ruleName($0.rule))" }.joined(separator: ", ")
+        let nearest = found.nearest.map { "; " + text($0) } ?? ""
+        return "no host fits: \(counts)\(nearest)"
+    }
+
+    /// Of a VM whose local disks are on one host: what keeps it from there.
+    mutating func boundText(_ spec: VMSpec, _ host: HostID) -> String {
+        let name = hostName(host)
+        let found = index.explain(spec, policy: policy, hosts: [host], bestMax: 0)
+        if let invalid = found.invalid { return invalid }
+        guard let report = found.asked.first else { return "its local disk is on \(name), which is not in this cell" }
+        if report.excludedBy.isEmpty { return "waits for its turn" }
+        if !report.shortages.isEmpty { return "its local disk is on \(name); " + text(.free(host, report.shortages)) }
+        return
+            "its local disk is on \(name), which is excluded by \(report.excludedBy.map { ruleName($0) }.joined(separator: ", "))"
+    }
+
+    func text(_ change: NearestChange) -> String {
+        switch change {
+        case .free(let host, let shortages):
+            let parts = shortages.map { shortage in
+                switch shortage.kind {
+                case .cpu: "\(shortage.amount)m CPU"
+                case .memory: "\(shortage.amount) MiB of memory"
+                case .disk: "\(shortage.amount) MiB of disk"
+                case .network: "\(shortage.amount) Mbit/s"
+                }
+            }
+            return "fits on \(hostName(host)) if \(parts.joined(separator: " and ")) more were free"
+        case .groupLimit(let group, let limit, let scope, let host):
+            return "fits on \(hostName(host)) if group \(groupName(group)) allowed \(limit) per \(scope)"
+        case .groupSoft(let group, let host):
+            return "fits on \(hostName(host)) if the rule of group \(groupName(group)) were soft"
+        case .hostReady(let host, let state):
+            return "fits on \(hostName(host)) if it were not \(state)"
+        case .rule(let rule, let host):
+            return "fits on \(hostName(host)) but for one rule: \(ruleName(rule))"
+        }
+    }
+
+    // MARK: Plans
+
+    /// Where VMs that don't exist yet would go. Names and quotas that are taken are named, too.
+    public mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
+        var plan = CellPlan(.create, through: view.through ?? .zero)
+        var specs: [VMSpec] = []
+        var items: [Int] = []
+        // hash order: looked up only
+        var asked: [String: (count: UInt64, demand: Resources)] = [:]
+        for (i, creation) in creations.enumerated() {
+            func leave(_ cause: CellPlan.Left.Cause, _ text: String) {
+                plan.left.append(
+                    CellPlan.Left(
+                        vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant, cause: cause,
+                        text: text))
+            }
+            guard let spec = intern(creation.spec, id: CellKeeper.trialID(i), tenant: creation.tenant) else {
+                leave(.invalid, "a placement group that it names does not exist; make it first")
+                continue
+            }
+            let before = asked[creation.tenant] ?? (0, .zero)
+            if let text = quotaText(creation, before) {
+                leave(.quota, text)
+                continue
+            }
+            asked[creation.tenant] = (before.count + 1, before.demand + creation.spec.demand)
+            specs.append(spec)
+            items.append(i)
+        }
+        if isAtomic && specs.count < creations.count { specs = [] }
+        let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic)
+        let room = texts(specs, batch)
+        for (position, decision) in batch.decisions.enumerated() {
+            let i = items[position]
+            let creation = creations[i]
+            if case .place(let assignment, _) = decision {
+                plan.steps.append(
+                    CellPlan.Step(
+                        .place, vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant,
+                        to: assignment, toName: hostName(assignment.host)))
+                continue
+            }
+            let isOther = isAtomic && decision.refusal?.invalid != nil
+            plan.left.append(
+                CellPlan.Left(
+                    vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant,
+                    cause: isOther ? .anotherItem : .noHostFits,
+                    text: isOther ? "another one of the batch has no place" : room[position] ?? refusalText(decision)))
+        }
+        return plan
+    }
+
+    private func quotaText(_ creation: VMCreation, _ before: (count: UInt64, demand: Resources)) -> String? {
+        guard let slice = view.slices[creation.tenant] else { return nil }
+        let demand = slice.used + before.demand + creation.spec.demand
+        if let most = slice.quota.vmCount, slice.usedCount + before.count + 1 > most {
+            return "tenant \(creation.tenant) has a quota of \(most) VMs"
+        }
+        if let most = slice.quota.cpuMillis, demand.cpuMillis > most {
+            return "tenant \(creation.tenant) has a quota of \(most)m CPU"
+        }
+        if let most = slice.quota.memoryMiB, demand.memoryMiB > most {
+            return "tenant \(creation.tenant) has a quota of \(most) MiB of memory"
+        }
+        if let most = slice.quota.diskMiB, demand.diskMiB > most {
+            return "tenant \(creation.tenant) has a quota of \(most) MiB of disk"
+        }
+        return nil
+    }
+
+    /// Why some of a batch have no place, as it is when the others have theirs.
+    private mutating func texts(_ specs: [VMSpec], _ batch: BatchDecision) -> [Int: String] {
+        // hash order: looked up only
+        var texts: [Int: String] = [:]
+        do throws(IndexError) { try index.placeBatch(specs, batch) } catch { return [:] }
+        for (position, decision) in batch.decisions.enumerated() where decision.assignment == nil {
+            guard texts.count < CellKeeper.plansExplainedMax else { break }
+            if decision.refusal?.invalid != nil { continue }
+            let found = index.explain(specs[position], policy: policy, bestMax: 0)
+            texts[position] =
+                found.candidates > 0 ? "it fits alone, and not together with the others" : waitingText(found)
+        }
+        for (position, decision) in batch.decisions.enumerated() where decision.assignment != nil {
+            take(specs[position].id)
+        }
+        return texts
+    }
+
+    private func refusalText(_ decision: Decision) -> String {
+        guard let refusal = decision.refusal else { return "" }
+        if let invalid = refusal.invalid { return invalid }
+        if refusal.counts.isEmpty { return "there are no hosts" }
+        return "no host fits: " + refusal.counts.map { "\($0.hosts) by \(ruleName($0.rule))" }.joined(separator: ", ")
+    }
+
+    static func trialID(_ i: Int) -> VMID { VMID(rawValue: 1 << 62 | UInt64(i)) }
+
+    /// What leaves a host that is drained, in its order, and what can't. Budgets decide how fast, not whether. Nil for a host that
+    /// is not known.
+    public mutating func planDrain(_ host: HostID) -> CellPlan? {
+        guard hostsIndexed[host] != nil else { return nil }
+        var plan = CellPlan(.drain(host), through: view.through ?? .zero)
+        moveAway([host], &plan) { keeper, vm in
+            switch keeper.way(vm) {
+            case .migrate: .go(.migrate)
+            case .restart: .go(.restart)
+            case .wait: keeper.isLeaving(vm, from: host) ? .gone : .go(.migrate)
+            case .never(let cause): .stay(cause)
+            }
+        }
+        return plan
+    }
+
+    /// What becomes of the VMs of hosts that are lost at once.
+    public mutating func planLoss(_ hosts: [HostID]) -> CellPlan {
+        var plan = CellPlan(.loss(hosts), through: view.through ?? .zero)
+        moveAway(hosts, &plan) { keeper, vm in
+            if vm.isDeleting || vm.power == .stopped { return .gone }
+            if vm.boundTo != nil { return .stay(.localDisk) }
+            if vm.spec.isolation == .keep { return .stay(.isolationKeep) }
+            if vm.spec.restart == .never { return .stay(.neverRestarts) }
+            return .go(.restart)
+        }
+        return plan
+    }
+
+    private func isLeaving(_ vm: CellVM, from host: HostID) -> Bool {
+        guard let place = vm.place else { return true }
+        return place.isReleasing || vm.isDeleting || (vm.migration.map { $0.phase != .undoing } ?? false)
+    }
+
+    enum Fate {
+        case go(CellPlan.Step.Kind)
+        case stay(CellPlan.Left.Cause)
+        case gone
+    }
+
+    /// Takes the hosts out of service in the index, finds other places for their VMs, and puts all back.
+    private mutating func moveAway(
+        _ hosts: [HostID], _ plan: inout CellPlan, _ fate: (CellKeeper, CellVM) -> Fate
+    ) {
+        var states: [(HostID, HostState)] = []
+        for host in hosts {
+            guard let state = index.host(host)?.state else { continue }
+            states.append((host, state))
+            set(host, state.takesVMs ? .draining : state)
+        }
+        var leaving: [CellVM] = []
+        for host in hosts {
+            for id in index.vms(on: host) where !CellKeeper.isCopy(id) {
+                guard let vm = view.vms[id], let place = vm.place, place.assignment.host == host else { continue }
+                switch fate(self, vm) {
+                case .gone: continue
+                case .stay(let cause): plan.left.append(left(vm, cause, CellKeeper.text(cause, hostName(host))))
+                case .go: leaving.append(vm)
+                }
+            }
+        }
+        leaving.sort { a, b in
+            if a.spec.priority != b.spec.priority { return a.spec.priority > b.spec.priority }
+            if a.spec.resources.memoryMiB != b.spec.resources.memoryMiB {
+                return a.spec.resources.memoryMiB > b.spec.resources.memoryMiB
+            }
+            return a.id < b.id
+        }
+        var moved: [(spec: VMSpec, from: Assignment)] = []
+        var explained = 0
+        for vm in leaving {
+            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else {
+                continue
+            }
+            take(own.id)
+            guard let target = index.decide(own, policy: policy).assignment else {
+                var text = "no other host fits"
+                if explained < CellKeeper.plansExplainedMax {
+                    explained += 1
+                    text = waitingText(index.explain(own, policy: policy, bestMax: 0))
+                }
+                put(own, at: from.assignment)
+                plan.left.append(left(vm, .noHostFits, text))
+                continue
+            }
+            put(own, at: target)
+            moved.append((own, from.assignment))
+            plan.steps.append(
+                CellPlan.Step(
+                    kind, vm: vm.id, name: vm.name, tenant: vm.tenant, epoch: from.epoch,
+                    from: from.assignment.host, fromName: hostName(from.assignment.host), to: target,
+                    toName: hostName(target.host), cost: kind == .migrate ? vm.spec.resources.memoryMiB : 0))
+        }
+        for (spec, from) in moved.reversed() {
+            take(spec.id)
+            put(spec, at: from)
+        }
+        for (host, state) in states { set(host, state) }
+    }
+
+    private func left(_ vm: CellVM, _ cause: CellPlan.Left.Cause, _ text: String) -> CellPlan.Left {
+        CellPlan.Left(vm: vm.id, name: vm.name, tenant: vm.tenant, cause: cause, text: text)
+    }
+
+    static func text(_ cause: CellPlan.Left.Cause, _ host: String) -> String {
+        switch cause {
+        case .localDisk: "it has a local disk on \(host); delete it or wait for the host"
+        case .isolationKeep: "its isolation policy is keep: it starts elsewhere only when \(host) says that it stopped"
+        case .neverRestarts: "its restart policy is never"
+        case .noHostFits: "no other host fits"
+        case .quota: "its tenant's quota"
+        case .invalid: "its specification"
+        case .anotherItem: "another one of the batch has no place"
+        }
+    }
+
+    private mutating func set(_ host: HostID, _ state: HostState) {
+        do throws(IndexError) { try index.setState(host, state) } catch { preconditionFailure("\(error)") }
+    }
+    private mutating func take(_ id: VMID) {
+        do throws(IndexError) { try index.remove(id) } catch { preconditionFailure("\(error)") }
+    }
+    private mutating func put(_ spec: VMSpec, at assignment: Assignment) {
+        do throws(IndexError) { try index.place(spec, assignment) } catch { preconditionFailure("\(error)") }
+    }
+
+    /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now.
+    public mutating func planRebalance() -> CellPlan {
+        var plan = CellPlan(.rebalance, through: view.through ?? .zero)
+        let budget = MoveBudget(self)
+        let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
+        let found = index.planRebalance(
+            policy: policy,
+            budget: RebalanceBudget(
+                movesMax: max(0, budget.left), movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
+                frozen: frozen, vmsExaminedMax: CellKeeper.rebalanceExaminedMax))
+        for move in found.moves {
+            guard let vm = view.vms[move.vm], let place = vm.place else { continue }
+            plan.steps.append(
+                CellPlan.Step(
+                    .migrate, vm: move.vm, name: vm.name, tenant: vm.tenant, epoch: place.epoch, from: move.from.host,
+                    fromName: hostName(move.from.host), to: move.to, toName: hostName(move.to.host), gain: move.gain,
+                    cost: vm.spec.resources.memoryMiB))
+        }
+        plan.scoreBefore = found.scoreBefore
+        plan.scoreAfter = found.scoreAfter
+        plan.isComplete = found.isComplete
+        return plan
+    }
+
+    /// Of each host, rack or zone: what its loss would leave down. Those that leave nothing down are counted, too.
+    public mutating func losses(_ scope: PlacementGroup.Scope) -> [LossReport] {
+        // hash order: read by sorted keys
+        var domains: [String: [HostID]] = [:]
+        for id in hostOrder {
+            guard let host = view.hosts[id], host.health == .up else { continue }
+            let place = host.about.locality
+            let name =
+                switch scope {
+                case .host: hostName(id)
+                case .rack: "\(place.zone)/\(place.rack)"
+                case .zone: place.zone
+                }
+            domains[name, default: []].append(id)
+        }
+        return domains.keys.sorted().map { name in
+            let hosts = domains[name] ?? []
+            let plan = planLoss(hosts)
+            return LossReport(scope: scope, name: name, hosts: hosts, restarted: plan.steps.count, down: plan.left)
+        }
+    }
+
+    /// Of one plan: VMs that get a text with the nearest change; the others get one without.
+    static let plansExplainedMax = 64
+    static let rebalanceExaminedMax = 20_000
+}

@@ -1,0 +1,311 @@
+public import ClusterBase
+public import FleetModel
+package import Placement
+
+/// The controllers of a cell, on the node that leads it: they place what waits, restart what crashed, move what must leave,
+/// and declare hosts down.
+///
+///     changes of the cell ─▶ take ─▶ view ─▶ index of free room, queue, lists of what needs care
+///                                                 │
+///     what was heard, the time ─────────────▶ plan ─▶ commands ─▶ the cell, which judges each ─▶ changes, and `take` of
+///                                                                                                 each outcome
+///
+/// It is an optimist: what it asks for is counted in its index at once, and taken back when the cell refuses. It looks at what
+/// changed and at nothing else, may begin anywhere with an empty memory, and does no harm when it runs twice or too late.
+/// A value with one owner; a copy is a fork that can be asked questions elsewhere.
+public struct CellKeeper: Sendable {
+    public internal(set) var view = CellView()
+    public internal(set) var counts = CellKeeperCounts()
+    package var index: PlacementIndex
+    var words = WordTable()
+    let seed: UInt64
+    /// What was silent before is not held against anyone.
+    let leadsSince: Instant
+
+    /// VMs that are not in the index yet after all was loaded, the next one last.
+    var backlog: [VMID] = []
+    /// What of each VM is in the index; second copies under ids of their own.
+    // hash order: looked up only
+    var indexed: [VMID: Indexed] = [:]
+    /// As the index has them.
+    // hash order: looked up only
+    var hostsIndexed: [HostID: CellHost] = [:]
+    /// Ascending.
+    var hostOrder: [HostID] = []
+    // hash order: looked up only
+    var groupsNamed: [GroupName: PlacementGroupID] = [:]
+    /// VMs whose host or group is not known yet.
+    // hash order: read sorted
+    var unresolved: Set<VMID> = []
+    /// Placed and removed since the mix was set.
+    var changedSinceMix = 0
+    /// How many VMs of each priority are where they could be stopped for others.
+    // hash order: only its least key is read
+    var victimPriorities: [Int32: Int] = [:]
+
+    var queue = WaitingQueue()
+    var ledger = CellLedger()
+    /// What was asked for and does not show in the view yet.
+    // hash order: looked up, or read sorted
+    var pending: [VMID: Pending] = [:]
+    /// How often in a row the cell refused a VM's placing.
+    // hash order: looked up only
+    var races: [VMID: Int] = [:]
+    // hash order: read sorted
+    var nominations: [VMID: Nomination] = [:]
+    // hash order: read sorted
+    var migrating: [VMID: MigrationWatch] = [:]
+    // hash order: read sorted
+    var crashed: [VMID: CrashWatch] = [:]
+    // hash order: read sorted
+    var draining: Set<HostID> = []
+    /// VMs that found no other host, and when in the order of events that was.
+    // hash order: looked up only
+    var stuckSince: [VMID: Int] = [:]
+    /// VMs that are left where they are until then.
+    // hash order: looked up only
+    var restingUntil: [VMID: Instant] = [:]
+    /// Tenants whose slices are older than what the root says.
+    // hash order: read sorted
+    var tenants: [String: TenantWish] = [:]
+    // hash order: read sorted
+    var slicesDue: Set<String> = []
+
+    var leaseLongest: (milliseconds: UInt64, until: Instant) = (0, .origin)
+    var healthAt: Instant
+    var drainAt: Instant
+    var rebalanceAt: Instant
+    var rebalanceNext: VMID = VMID(rawValue: 0)
+    var garbageAt: Instant
+    var garbageThrough = LogIndex.zero
+    var garbageDoneAt: Instant
+    var sweepAt: Instant
+    /// Work was left over by a bound.
+    var isCutShort = false
+    var wakeAt: Instant
+
+    /// `seed` decides among hosts that are equally good; one cell has one.
+    public init(seed: UInt64, leadsSince: Instant) {
+        self.seed = seed
+        self.leadsSince = leadsSince
+        index = PlacementIndex(seed: seed)
+        healthAt = leadsSince
+        drainAt = leadsSince
+        rebalanceAt = leadsSince
+        garbageAt = leadsSince + CellKeeper.garbageInterval
+        garbageDoneAt = leadsSince
+        sweepAt = leadsSince
+        wakeAt = leadsSince
+    }
+
+    // MARK: Following
+
+    /// What to ask the cell's state next.
+    public var nextQuery: CellQuery { view.nextQuery }
+    /// False while the state is read for the first time, or again; nothing is planned then.
+    public var isReady: Bool { view.through != nil && backlog.isEmpty }
+    /// When `plan` has something to do if nothing changes before.
+    public var deadline: Instant { wakeAt }
+
+    /// Takes in the answer to `nextQuery`. O(rows); after all was loaded anew, the index is built by `plan`, a part each time.
+    public mutating func take(_ answer: CellAnswer, now: Instant) {
+        let changes = view.take(answer)
+        if changes.isWhole {
+            beginAgain(now)
+        } else if !changes.isEmpty {
+            take(changes, now)
+        }
+        wakeAt = min(wakeAt, now)
+    }
+
+    /// Tells what the root says of tenants: all of them, each time that they changed.
+    public mutating func take(tenants wishes: [TenantWish], now: Instant) {
+        var next: [String: TenantWish] = [:]
+        for wish in wishes { next[wish.name] = wish }
+        if next == tenants { return }
+        tenants = next
+        slicesDue = Set(next.keys)
+        wakeAt = min(wakeAt, now)
+    }
+
+    private mutating func take(_ changes: CellChanges, _ now: Instant) {
+        if changes.settingsChanged { settingsChanged(now) }
+        for id in changes.groups where view.groups[id] != nil { groupChanged(id) }
+        for id in changes.hosts { hostChanged(id, now) }
+        for id in changes.vms { vmChanged(id, now) }
+        for id in changes.groups where view.groups[id] == nil { groupChanged(id) }
+        for tenant in changes.slices where tenants[tenant] != nil { slicesDue.insert(tenant) }
+        if !unresolved.isEmpty && !(changes.hosts.isEmpty && changes.groups.isEmpty) {
+            for id in unresolved.sorted() { vmChanged(id, now) }
+        }
+        for id in hostsLeaving { hostChanged(id, now) }
+    }
+
+    private mutating func settingsChanged(_ now: Instant) {
+        healthAt = min(healthAt, now)
+        drainAt = min(drainAt, now)
+        rebalanceAt = min(rebalanceAt, now)
+        // A VM without a policy of its own may go elsewhere under another one, and no hard rule has changed.
+    }
+
+    // MARK: Planning
+
+    /// The commands that the cell needs now. At most `commandsMax`, and of work: 4,096 VMs brought into the index, 512
+    /// decisions for what waits, 256 for what leaves, 4 preemptions, 2 explanations. When more is left, `deadline` is now.
+    ///
+    /// Whoever proposes them tells the outcome of each by `take(_:of:now:)`. `watch` is only asked when hosts are looked at.
+    public mutating func plan(now: Instant, watch: () -> NodeWatch) -> [CellCommand.Operation] {
+        isCutShort = false
+        guard view.through != nil else {
+            wakeAt = now + CellKeeper.idleInterval
+            return []
+        }
+        if !backlog.isEmpty {
+            workOff(now)
+            wakeAt = now
+            return []
+        }
+        counts.plans += 1
+        tuneMix()
+        var operations: [CellCommand.Operation] = []
+        sweep(now)
+        planHealth(now, watch, &operations)
+        planSlices(now, &operations)
+        planMigrations(now, &operations)
+        planRestarts(now, &operations)
+        planNominations(now, &operations)
+        planPlacings(now, &operations)
+        planDrains(now, &operations)
+        planRebalance(now, &operations)
+        planReasons(now, &operations)
+        planGarbage(now, &operations)
+        count()
+        wakeAt = isCutShort ? now : nextDeadline(now)
+        return operations
+    }
+
+    func nextDeadline(_ now: Instant) -> Instant {
+        var next = min(healthAt, garbageAt, now + CellKeeper.idleInterval)
+        if !pending.isEmpty || ledger.count > 0 { next = min(next, sweepAt) }
+        if !draining.isEmpty { next = min(next, drainAt) }
+        if view[.rebalance] == 2 { next = min(next, rebalanceAt) }
+        for id in crashed.keys { if let due = crashed[id]?.dueAt { next = min(next, due) } }
+        for id in migrating.keys { if let due = migrating[id]?.givesUpAt { next = min(next, due) } }
+        next = min(next, queue.deadline)
+        return max(next, now + CellKeeper.pause)
+    }
+
+    private mutating func count() {
+        counts.waiting = queue.count
+        counts.refusedClasses = queue.closedCount
+        counts.nominated = nominations.count
+        counts.migrating = migrating.count
+        counts.draining = draining.count
+        counts.crashed = crashed.count
+        counts.underWay = ledger.underWay + pending.count
+    }
+}
+
+extension CellKeeper {
+    /// Placings of one command.
+    public static let placingsMax = 256
+    /// Commands of one plan.
+    public static let commandsMax = 512
+    static let triesMax = 512
+    static let drainTriesMax = 256
+    static let explainsMax = 2
+    static let indexedAtOnceMax = 4_096
+    static let declaredAtOnceMax = 64
+    static let restartsAtOnceMax = 64
+    static let nominationsMax = 64
+    /// Between two plans for which nothing changed.
+    static let pause = Nanoseconds.milliseconds(10)
+    static let idleInterval = Nanoseconds.seconds(60)
+    /// What was asked for and shows neither in an outcome nor in the view is asked for again.
+    static let patience = Nanoseconds.seconds(10)
+    static let garbageInterval = Nanoseconds.seconds(600)
+    static let garbageIntervalIdle = Nanoseconds.seconds(6 * 3_600)
+    static let rebalanceInterval = Nanoseconds.seconds(60)
+    /// A migration whose progress stands still for this long is cancelled.
+    static let migrationStallMax = Nanoseconds.seconds(300)
+    /// A VM whose migration failed or was refused is left alone for this long.
+    static let restAfterFailure = Nanoseconds.seconds(30)
+    static let nominationMax = Nanoseconds.seconds(120)
+    /// Restarts are counted over this long.
+    static let restartsWindowMilliseconds: UInt64 = 600_000
+}
+
+/// What the root says of a tenant, for its slice in this cell.
+public struct TenantWish: Hashable, Sendable {
+    public var name: String
+    public var revision: Revision
+    public var quota: Quota
+    public init(name: String, revision: Revision, quota: Quota) {
+        self.name = name
+        self.revision = revision
+        self.quota = quota
+    }
+}
+
+/// What became of a command that a keeper asked for.
+public enum CellOutcome: Hashable, Sendable {
+    case applied(CellResult)
+    /// It may take effect or not, now or later.
+    case unknown
+    /// It has no effect: it was not taken up.
+    case notTaken
+}
+
+/// A VM's copy as it is in the index.
+struct Indexed: Hashable, Sendable {
+    var assignment: Assignment
+    /// Of the specification, and what it may still take beyond that.
+    var generation: UInt64
+    var held: Resources?
+    /// Of a second copy: where the first is.
+    var first: HostID?
+    var isPinned: Bool
+    var priority: Int32
+    var hasGroups: Bool
+}
+
+/// A group's name, which is its tenant's.
+struct GroupName: Hashable, Sendable {
+    var tenant: String
+    var name: String
+}
+
+/// What was asked for one VM and is in the index already.
+struct Pending: Hashable, Sendable {
+    enum Kind: Hashable, Sendable {
+        /// For a waiting VM as it is at this generation.
+        case place(generation: UInt64)
+        /// For a placed VM, from the place with this epoch.
+        case move(epoch: UInt64)
+    }
+    var kind: Kind
+    var assignment: Assignment
+    var since: Instant
+    /// Room that is being made: nothing was asked of the cell for it yet.
+    var isNomination = false
+    /// The cell has taken it: it shows in the view from this entry on.
+    var doneAt: LogIndex?
+}
+
+/// A waiting VM for which others are stopped.
+struct Nomination: Hashable, Sendable {
+    var host: HostID
+    var victims: [VMID]
+    var givesUpAt: Instant
+}
+
+struct MigrationWatch: Hashable, Sendable {
+    var target: UInt64
+    var progressMillis: UInt32
+    var givesUpAt: Instant
+}
+
+struct CrashWatch: Hashable, Sendable {
+    var epoch: UInt64
+    var dueAt: Instant
+}

@@ -1,0 +1,279 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+
+// What the cell's rows mean for the copies on this host.
+
+extension HostKeeper {
+    /// What a row wants of this host.
+    enum Wish: Hashable, Sendable {
+        /// No copy of any epoch, and nothing on its disks. With an epoch, the cell waits to hear so.
+        case gone(UInt64?)
+        /// No copy runs, what is on disk stays; the cell waits to hear so.
+        case stopped(UInt64)
+        /// The same, and the cell knows.
+        case ended
+        case run(UInt64, isPaused: Bool, mayStart: Bool, migration: Migration?)
+        case arrive(UInt64, from: HostID)
+    }
+
+    func wish(_ row: CellVM) -> Wish {
+        if let place = row.place, place.assignment.host == host {
+            if row.phase == .stopped, !place.isReleasing, !row.isDeleting { return .ended }
+            if place.isReleasing || row.isDeleting || row.power == .stopped || row.phase == .stopping {
+                return .stopped(place.epoch)
+            }
+            switch row.phase {
+            case .stopped, .crashed, .looping: return .ended
+            case .waiting, .starting, .running, .paused, .stopping, .unknown:
+                let migration = row.migration.flatMap { $0.phase == .copying ? $0 : nil }
+                return .run(
+                    place.epoch, isPaused: row.power == .paused, mayStart: row.phase == .starting,
+                    migration: migration)
+            }
+        }
+        guard let migration = row.migration else { return .gone(nil) }
+        switch migration.phase {
+        case .copying:
+            guard migration.target.assignment.host == host, let place = row.place else { return .gone(nil) }
+            return .arrive(migration.target.epoch, from: place.assignment.host)
+        case .leaving: return .gone(migration.source.assignment.host == host ? migration.source.epoch : nil)
+        case .undoing: return .gone(migration.target.assignment.host == host ? migration.target.epoch : nil)
+        }
+    }
+
+    func grace(_ row: CellVM?) -> Nanoseconds {
+        guard let text = row?.spec.annotations.first(where: { $0.key == "stop-grace-ms" })?.value,
+            let milliseconds = UInt32(text)
+        else { return timing.grace }
+        return min(.milliseconds(Int64(milliseconds)), Timing.graceMax)
+    }
+
+    // MARK: Orders
+
+    /// Brings every copy a step nearer to what its row wants. Only with a lease.
+    mutating func tendAll(_ output: inout Output) {
+        var next = work.startIndex
+        for vm in records.keys.sorted() {
+            while next < work.endIndex, work[next].id < vm {
+                tend(work[next].id, work[next], &output)
+                next += 1
+            }
+            if next < work.endIndex, work[next].id == vm {
+                tend(vm, work[next], &output)
+                next += 1
+            } else {
+                tend(vm, nil, &output)
+            }
+        }
+        while next < work.endIndex {
+            tend(work[next].id, work[next], &output)
+            next += 1
+        }
+    }
+
+    private mutating func tend(_ vm: VMID, _ row: CellVM?, _ output: inout Output) {
+        let wish = row.map { self.wish($0) } ?? .gone(nil)
+        var record = records[vm] ?? Record()
+        if let row { record.copy?.isolation = row.spec.isolation }
+        switch wish {
+        case .gone: discard(vm, &record, &output)
+        case .stopped(let epoch):
+            if let copy = record.copy, copy.epoch <= epoch { stop(vm, &record, grace(row), &output) }
+            if record.copy != nil { isBusy = true }
+        case .ended: if record.copy != nil { stop(vm, &record, .zero, &output) }
+        case .run(let epoch, let isPaused, let mayStart, let migration):
+            guard let row else { return }
+            if let copy = record.copy {
+                if copy.epoch < epoch { stop(vm, &record, copy.state == .arriving ? .zero : grace(row), &output) }
+                if copy.epoch == epoch { steer(row, &record, isPaused, migration, &output) }
+            } else if mayStart, record.highest < epoch {
+                begin(row, epoch, .starting, &record)
+                output.orders.append(.start(row, epoch: epoch, isPaused: isPaused))
+            }
+            let state = record.copy?.state
+            isBusy = isBusy || record.copy?.order != nil || (state != .running && state != .paused)
+        case .arrive(let epoch, let source):
+            guard let row else { return }
+            isBusy = true
+            if let copy = record.copy {
+                if copy.epoch != epoch { discard(vm, &record, &output) }
+            } else if record.highest < epoch {
+                begin(row, epoch, .arriving, &record)
+                output.orders.append(.receive(row, epoch: epoch, from: source))
+            }
+        }
+        let isForgotten = row == nil && record.copy == nil
+        records[vm] = isForgotten || record.highest == 0 ? nil : record
+    }
+
+    private func begin(_ row: CellVM, _ epoch: UInt64, _ state: Copy.State, _ record: inout Record) {
+        precondition(record.copy == nil, "VM \(row.id) has a copy here, epoch \(epoch) must wait")
+        precondition(record.highest < epoch, "VM \(row.id) had epoch \(record.highest) here, \(epoch) is none later")
+        record = Record()
+        record.highest = epoch
+        record.copy = Copy(
+            epoch: epoch, state: state, generation: row.generation, isolation: row.spec.isolation,
+            offered: row.generation)
+    }
+
+    /// Of a copy whose epoch is in force.
+    private func steer(
+        _ row: CellVM, _ record: inout Record, _ isPaused: Bool, _ migration: Migration?, _ output: inout Output
+    ) {
+        guard var copy = record.copy, !copy.isLeaving else { return }
+        let vm = row.id
+        func give(_ order: Copy.Order, _ told: HypervisorOrder) {
+            guard copy.order != order else { return }
+            copy.order = order
+            output.orders.append(told)
+        }
+        switch copy.state {
+        case .starting: break
+        case .arriving: give(.finish, .finishArrival(vm, epoch: copy.epoch))
+        case .running, .paused:
+            if let migration, copy.failedTarget != migration.target.epoch {
+                let (target, to) = (migration.target.epoch, migration.target.assignment.host)
+                give(.send(target), .send(vm, epoch: copy.epoch, target: target, to: to))
+            } else if migration == nil, case .send = copy.order {
+                give(.cancel, .cancelSend(vm, epoch: copy.epoch))
+            } else if migration == nil, copy.order != .cancel {
+                if isPaused != (copy.state == .paused) {
+                    give(
+                        isPaused ? .pause : .resume,
+                        isPaused ? .pause(vm, epoch: copy.epoch) : .resume(vm, epoch: copy.epoch))
+                }
+                if copy.offered != row.generation {
+                    copy.offered = row.generation
+                    if row.generation != copy.generation { output.orders.append(.update(row, epoch: copy.epoch)) }
+                }
+            }
+        case .copying, .copied:
+            // Found so, when this process did not give the order.
+            if let migration {
+                if copy.order == nil { copy.order = .send(migration.target.epoch) }
+                if case .send(let target) = copy.order, target != migration.target.epoch {
+                    give(.cancel, .cancelSend(vm, epoch: copy.epoch))
+                }
+            } else {
+                give(.cancel, .cancelSend(vm, epoch: copy.epoch))
+            }
+        }
+        record.copy = copy
+    }
+
+    private func stop(_ vm: VMID, _ record: inout Record, _ grace: Nanoseconds, _ output: inout Output) {
+        guard var copy = record.copy else { return }
+        let order = Copy.Order.stop(isForced: grace == .zero)
+        if copy.order == .discard || copy.order == order || copy.order == .stop(isForced: true) { return }
+        copy.order = order
+        record.copy = copy
+        output.orders.append(.stop(vm, epoch: copy.epoch, grace: grace))
+    }
+
+    /// Its disks here too: it is somebody else's now, or nobody's.
+    private mutating func discard(_ vm: VMID, _ record: inout Record, _ output: inout Output) {
+        if record.copy != nil { isBusy = true }
+        if record.isDiscarded || record.copy?.order == .discard || record.highest == 0 { return }
+        record.copy?.order = .discard
+        record.copy?.stopCause = nil
+        record.isDiscarded = record.copy == nil
+        output.orders.append(.discard(vm, epoch: record.highest, forGood: true))
+    }
+
+    // MARK: Stopping by itself
+
+    /// Whoever may start elsewhere stops here, and without delay.
+    mutating func stopForLease(_ output: inout Output) {
+        for vm in records.keys.sorted() {
+            guard var record = records[vm], let copy = record.copy, copy.isolation == .stop else { continue }
+            if copy.order == .discard || copy.order == .stop(isForced: true) { continue }
+            if !copy.isLeaving { record.copy?.stopCause = "stopped by its host, whose lease ran out" }
+            stop(vm, &record, .zero, &output)
+            records[vm] = record
+        }
+    }
+
+    /// The process that runs them is about to end.
+    mutating func endAll(_ output: inout Output) {
+        for vm in records.keys.sorted() {
+            guard var record = records[vm], let copy = record.copy else { continue }
+            if copy.order == .discard || copy.order == .stop(isForced: true) { continue }
+            if !copy.isLeaving { record.copy?.stopCause = "its host's agent ended, and ran it itself" }
+            stop(vm, &record, .zero, &output)
+            records[vm] = record
+        }
+    }
+
+    // MARK: Reports
+
+    var owesReports: Bool { knowsWork && !work.allSatisfy { report($0) == nil } }
+
+    /// What the rows do not show yet, ascending by VM. What the cell took, and its rows still don't show, comes again.
+    mutating func reports(_ now: Instant) -> [VMReport] {
+        var list: [VMReport] = []
+        for row in work {
+            guard let report = report(row) else { continue }
+            isBusy = true
+            if let taken = records[row.id]?.taken, isSame(taken.report, report) {
+                if now < taken.at + timing.repetition { continue }
+                asksAll = true
+            }
+            list.append(report)
+        }
+        return list
+    }
+
+    /// Progress alone is told in steps.
+    private func isSame(_ a: VMReport, _ b: VMReport) -> Bool {
+        var a = a
+        if a.state == .copying, b.state == .copying, b.progressMillis < a.progressMillis + 50 {
+            a.progressMillis = b.progressMillis
+        }
+        return a == b
+    }
+
+    private func report(_ row: CellVM) -> VMReport? {
+        let record = records[row.id]
+        switch wish(row) {
+        case .ended: return nil
+        case .gone(let epoch):
+            guard let epoch, record?.copy == nil else { return nil }
+            return VMReport(row.id, epoch: epoch, .stopped)
+        case .stopped(let epoch):
+            guard record?.copy == nil else { return nil }
+            return VMReport(row.id, epoch: epoch, .stopped)
+        case .arrive(let epoch, _):
+            guard let record, record.copy == nil, record.highest >= epoch else { return nil }
+            return VMReport(row.id, epoch: epoch, .crashed, message: record.end?.message ?? "")
+        case .run(let epoch, _, let mayStart, let migration):
+            guard let copy = record?.copy else {
+                if mayStart, (record?.highest ?? 0) < epoch { return nil }
+                let message = (record?.highest == epoch ? record?.end?.message : nil) ?? "it does not run on its host"
+                return VMReport(row.id, epoch: epoch, .crashed, message: message)
+            }
+            return copy.epoch == epoch ? report(row, copy, migration) : nil
+        }
+    }
+
+    private func report(_ row: CellVM, _ copy: Copy, _ migration: Migration?) -> VMReport? {
+        func say(_ state: VMReport.State) -> VMReport {
+            VMReport(
+                row.id, epoch: copy.epoch, state, generation: copy.generation,
+                progressMillis: state == .copying || state == .copied ? copy.progressMillis : 0, message: copy.message)
+        }
+        if copy.isLeaving { return nil }
+        if let migration, copy.failedTarget == migration.target.epoch { return say(.copyFailed) }
+        switch copy.state {
+        case .starting, .arriving: return nil
+        case .running:
+            return row.phase != .running || row.runningGeneration != copy.generation ? say(.running) : nil
+        case .paused:
+            return row.phase != .paused || row.runningGeneration != copy.generation ? say(.paused) : nil
+        case .copying:
+            guard let migration, copy.progressMillis > migration.progressMillis else { return nil }
+            return say(.copying)
+        case .copied: return migration == nil ? nil : say(.copied)
+        }
+    }
+}

@@ -1,0 +1,407 @@
+public import ClusterBase
+public import FleetModel
+public import NodePorts
+
+/// Leads one host to what its cell wants of it: runs in the host's agent, over the driver.
+///
+///     found ──▶ registerHost ──▶ hostWork, again and again ──▶ orders for the driver
+///                   ▲                   │                          │ news
+///                   │ (no lease)        ▼                          ▼
+///                   └────────────── lease, rows ◀── cell ◀── reportVMs, until the rows show it
+///
+/// What keeps a VM from running twice:
+///
+/// * Nothing starts, arrives or goes on after a migration without a lease, and only what the newest answer names. A lease
+///   counts from when its question was sent.
+/// * An epoch starts once. Of a VM there is one copy: an older epoch's is gone before another begins.
+/// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left.
+/// * Registering names every copy that is not known to be gone; what it names stays in force.
+public struct HostKeeper: Sendable {
+    public enum Input: Sendable {
+        /// The host's machine or settings are others now.
+        case described(HostDescription)
+        case answered(question: UInt64, CellAnswer)
+        case questionFailed(question: UInt64)
+        case commandDone(number: UInt64, CellResult)
+        /// It may have taken effect or not.
+        case commandFailed(number: UInt64)
+        case news(HypervisorNews)
+        /// The cell's state may have changed: worth a question.
+        case stirred
+        /// The agent is about to end. Unless VMs outlive it, they end first, and that is reported.
+        case ending(vmsStay: Bool)
+    }
+
+    /// What the agent has to do now.
+    public struct Output: Sendable {
+        public var orders: [HypervisorOrder] = []
+        public var questions: [(number: UInt64, query: CellQuery)] = []
+        public var command: (number: UInt64, command: CellCommand)?
+        public init() {}
+        public var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
+    }
+
+    public struct Timing: Hashable, Sendable {
+        /// Between questions when nothing is under way.
+        public var calm = Nanoseconds.milliseconds(500)
+        /// The same while something is.
+        public var busy = Nanoseconds.milliseconds(75)
+        /// After a command that failed, and between reports that don't show in the cell's answers.
+        public var retry = Nanoseconds.milliseconds(300)
+        public var repetition = Nanoseconds.seconds(2)
+        /// Between registrations that the cell refused.
+        public var refusal = Nanoseconds.seconds(5)
+        /// What a guest gets to end by itself, unless its annotation `stop-grace-ms` says otherwise.
+        public var grace = Nanoseconds.seconds(10)
+        /// What the last reports get before the process ends without them.
+        public var endMax = Nanoseconds.seconds(1)
+        public static let graceMax = Nanoseconds.seconds(600)
+        public init() {}
+    }
+
+    /// Reports in one command.
+    public static let reportsMax = 256
+    /// Questions without an answer; more are not asked, and the oldest is given up.
+    public static let questionsMax = 4
+
+    public let host: HostID
+    public let incarnation: Incarnation
+    let timing: Timing
+    var about: HostDescription
+
+    var records: [VMID: Record] = [:]
+    /// The newest answer's rows, ascending.
+    var work: [CellVM] = []
+    var workIndex = LogIndex.zero
+    var workAnswer = LogIndex.zero
+    /// False until the rows were heard after the registration that is in force.
+    var knowsWork = false
+    /// Of the newest answer, or of an earlier process of this agent.
+    var leaseUntil: Instant?
+    var leaseLength = Nanoseconds.milliseconds(Int64(CellSetting.leaseLength.standard))
+
+    enum Standing: Hashable, Sendable {
+        case absent
+        case registered
+    }
+    var standing = Standing.absent
+    private var endingSince: Instant?
+    var isEnding: Bool { endingSince != nil }
+    private var endsVMs = false
+    /// Why the cell does not take this host, for people.
+    public private(set) var problem: String?
+
+    private struct Question: Sendable {
+        var number: UInt64
+        var sentAt: Instant
+        var since: LogIndex
+    }
+    private var questions: [Question] = []
+    private var numberLast: UInt64 = 0
+    private var askedAt: Instant?
+    var asksAll = true
+    private var isStirred = false
+    private var newestSentAt: Instant?
+
+    enum Sent: Sendable {
+        case registration
+        case reports([VMReport])
+    }
+    private var command: (number: UInt64, what: Sent)?
+    private var commandNotBefore = Instant.origin
+    private var reportedAt = Instant.origin
+    var isBusy = false
+    private var wakeAt: Instant?
+
+    /// One VM as this host knows it.
+    struct Record: Sendable {
+        var highest: UInt64 = 0
+        var copy: Copy?
+        /// How the copy of the highest epoch ended.
+        var end: (state: VMReport.State, message: String)?
+        var isDiscarded = false
+        /// What the cell took last, and when.
+        var taken: (report: VMReport, at: Instant)?
+    }
+
+    /// What the driver has of a VM.
+    struct Copy: Sendable {
+        enum State: Hashable, Sendable { case starting, running, paused, arriving, copying, copied }
+        enum Order: Hashable, Sendable {
+            case pause, resume, finish, discard
+            case stop(isForced: Bool)
+            case send(UInt64)
+            case cancel
+        }
+        var epoch: UInt64
+        var state: State
+        var generation: UInt64
+        var isolation: VMDescription.Isolation
+        var order: Order?
+        var offered: UInt64
+        var progressMillis: UInt32 = 0
+        /// The target whose copying failed.
+        var failedTarget: UInt64 = 0
+        var message = ""
+        /// Why it was stopped, if its owner did not ask for it.
+        var stopCause: String?
+
+        var isLeaving: Bool {
+            switch order {
+            case .stop, .discard: true
+            default: false
+            }
+        }
+    }
+
+    /// `leaseUntil` is what is left of the lease of this agent's process before.
+    public init(
+        host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [],
+        leaseUntil: Instant? = nil,
+        timing: Timing = Timing()
+    ) {
+        self.host = host
+        self.incarnation = incarnation
+        self.about = about
+        self.timing = timing
+        self.leaseUntil = leaseUntil
+        for vm in found {
+            var record = Record()
+            record.highest = vm.epoch
+            let state: Copy.State? =
+                switch vm.state {
+                case .starting: vm.isArriving ? .arriving : .starting
+                case .running, .copyFailed: .running
+                case .paused: vm.isArriving ? .arriving : .paused
+                case .copying: .copying
+                case .copied: .copied
+                case .stopped, .crashed: nil
+                }
+            if let state {
+                record.copy = Copy(
+                    epoch: vm.epoch, state: state, generation: vm.generation, isolation: vm.isolation,
+                    offered: vm.generation)
+            } else {
+                record.end = (vm.state, "")
+            }
+            records[vm.vm] = record
+        }
+    }
+
+    // MARK: For the agent
+
+    /// When it wants a step though nothing happened.
+    public var deadline: Instant { wakeAt ?? .origin }
+    public var isRegistered: Bool { standing == .registered }
+    /// Until when this host may run VMs that may start elsewhere; nil before the first answer.
+    public var lease: Instant? { leaseUntil }
+    /// True when `ending` is done: no VM is left that would end with this process, and the cell knows or can't be told.
+    public func isEnded(_ now: Instant) -> Bool {
+        guard let endingSince else { return false }
+        if !endsVMs { return true }
+        if case .reports = command?.what { return now >= endingSince + timing.endMax }
+        let isDone = !owesReports && records.values.allSatisfy { $0.copy == nil }
+        return isDone || now >= endingSince + timing.endMax
+    }
+    /// What it knows of a VM, for people who look for a fault.
+    public func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
+    /// VMs that the driver has, ascending.
+    public var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
+
+    /// Takes in what happened and gives what is to be done. Costs a look at each of the host's VMs.
+    public mutating func step(_ inputs: [Input], now: Instant) -> Output {
+        var output = Output()
+        for input in inputs { take(input, now) }
+        let mayStart = holdsLease(now) && standing == .registered && knowsWork && !isEnding
+        isBusy = false
+        if isEnding && endsVMs { endAll(&output) }
+        if let leaseUntil, now >= leaseUntil - leaseLength / 5 {
+            stopForLease(&output)
+        } else if leaseUntil == nil {
+            // Found without a lease that anybody remembers.
+            stopForLease(&output)
+        }
+        if mayStart { tendAll(&output) }
+        sendCommand(now, &output)
+        ask(now, &output)
+        return output
+    }
+
+    func holdsLease(_ now: Instant) -> Bool {
+        guard let leaseUntil else { return false }
+        return now < leaseUntil - leaseLength / 5
+    }
+
+    // MARK: Hearing
+
+    private mutating func take(_ input: Input, _ now: Instant) {
+        switch input {
+        case .described(let description):
+            guard description != about else { return }
+            about = description
+            leaveCell()
+        case .answered(let number, let answer): hear(number, answer, now)
+        case .questionFailed(let number): questions.removeAll { $0.number == number }
+        case .commandDone(let number, let result):
+            guard let sent = command, sent.number == number else { return }
+            command = nil
+            settle(sent.what, result, now)
+        case .commandFailed(let number):
+            guard command?.number == number else { return }
+            command = nil
+            commandNotBefore = now + timing.retry
+        case .news(.state(let report)): hear(report)
+        case .stirred: isStirred = true
+        case .ending(let vmsStay):
+            endingSince = endingSince ?? now
+            endsVMs = !vmsStay
+        }
+    }
+
+    private mutating func hear(_ number: UInt64, _ answer: CellAnswer, _ now: Instant) {
+        guard let at = questions.firstIndex(where: { $0.number == number }) else { return }
+        let question = questions.remove(at: at)
+        guard case .work(let rows, let index, let lease) = answer.body else { return }
+        guard lease > 0 else {
+            // Nothing is promised to this host. What it heard before a later registration says nothing.
+            if standing == .registered, question.sentAt >= reportedAt {
+                leaveCell()
+                leaseUntil = nil
+            }
+            return
+        }
+        guard standing == .registered, question.sentAt >= registeredAt else { return }
+        leaseLength = .milliseconds(Int64(clamping: min(lease, 3_600_000)))
+        if newestSentAt.map({ question.sentAt >= $0 }) ?? true {
+            newestSentAt = question.sentAt
+            leaseUntil = question.sentAt + leaseLength
+        }
+        guard answer.index >= workAnswer else { return }
+        if let rows {
+            work = rows.sorted { $0.id < $1.id }
+            (workIndex, workAnswer, knowsWork, asksAll) = (index, answer.index, true, false)
+        } else if knowsWork, question.since == workIndex {
+            workAnswer = answer.index
+        }
+    }
+
+    var registeredAt: Instant { registrationAnsweredAt }
+    private var registrationAnsweredAt = Instant.origin
+
+    private mutating func leaveCell() {
+        standing = .absent
+        knowsWork = false
+        asksAll = true
+        commandNotBefore = .origin
+    }
+
+    private mutating func settle(_ what: Sent, _ result: CellResult, _ now: Instant) {
+        switch (what, result.outcome) {
+        case (.registration, .refused(let refusal)):
+            problem = "\(refusal)"
+            commandNotBefore = now + timing.refusal
+        case (.registration, _):
+            problem = nil
+            standing = .registered
+            registrationAnsweredAt = now
+            (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
+            isStirred = true
+        case (.reports, .refused):
+            // Another process of this agent registered, or the host is no member any more.
+            leaveCell()
+            commandNotBefore = now + timing.retry
+        case (.reports(let reports), _):
+            for report in reports { records[report.vm]?.taken = (report, now) }
+            isStirred = true
+        }
+        reportedAt = now
+    }
+
+    private mutating func hear(_ report: VMReport) {
+        guard var record = records[report.vm], var copy = record.copy, copy.epoch == report.epoch else { return }
+        copy.message = report.message
+        if report.generation > 0 { copy.generation = report.generation }
+        switch report.state {
+        case .starting: break
+        case .running, .paused:
+            // Arrived: it runs when it is told to.
+            if copy.state == .arriving, copy.order != .finish { break }
+            copy.state = report.state == .running ? .running : .paused
+            if !copy.isLeaving { copy.order = nil }
+        case .copying:
+            copy.state = .copying
+            copy.progressMillis = report.progressMillis
+        case .copied:
+            copy.state = .copied
+            copy.progressMillis = 1_000
+        case .copyFailed:
+            if case .send(let target) = copy.order { copy.failedTarget = target }
+            copy.state = .running
+            if !copy.isLeaving { copy.order = nil }
+        case .stopped, .crashed:
+            let wasTold = copy.isLeaving && copy.stopCause == nil
+            record.end = (wasTold ? .stopped : .crashed, copy.stopCause ?? report.message)
+            record.copy = nil
+            if copy.order == .discard { record.isDiscarded = true }
+            records[report.vm] = record
+            return
+        }
+        record.copy = copy
+        records[report.vm] = record
+    }
+
+    // MARK: Asking and telling
+
+    private mutating func sendCommand(_ now: Instant, _ output: inout Output) {
+        guard command == nil, now >= commandNotBefore else { return }
+        let operation: CellCommand.Operation
+        let what: Sent
+        if standing == .absent {
+            guard !isEnding else { return }
+            let running = records.keys.sorted().compactMap { vm in
+                records[vm]?.copy.map { RunningVM(vm, epoch: $0.epoch) }
+            }
+            (operation, what) = (.registerHost(host, incarnation, about, running: running), .registration)
+        } else {
+            // Judged by rows that were read after the last reports took effect.
+            guard knowsWork, newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
+            let reports = Array(reports(now).prefix(HostKeeper.reportsMax))
+            guard !reports.isEmpty else { return }
+            (operation, what) = (.reportVMs(host, incarnation, reports), .reports(reports))
+        }
+        numberLast += 1
+        command = (numberLast, what)
+        output.command = (numberLast, CellCommand(by: "host \(about.name)", operation))
+    }
+
+    private mutating func ask(_ now: Instant, _ output: inout Output) {
+        guard standing == .registered else {
+            wakeAt = max(commandNotBefore, now + timing.busy)
+            return noteLease(now)
+        }
+        let pause = isBusy || isStirred || command != nil || !knowsWork ? timing.busy : timing.calm
+        // A question is under way already, or one was asked a moment ago.
+        let isFirst = askedAt.map { $0 < registeredAt } ?? true
+        let next = isFirst ? now : (askedAt ?? now) + (questions.isEmpty ? pause : max(pause, timing.calm))
+        if now >= next {
+            if questions.count == HostKeeper.questionsMax { questions.removeFirst() }
+            numberLast += 1
+            let since = asksAll ? LogIndex.zero : workIndex
+            questions.append(Question(number: numberLast, sentAt: now, since: since))
+            output.questions.append((numberLast, .hostWork(host, since: since)))
+            askedAt = now
+            isStirred = false
+            wakeAt = now + (isBusy || !knowsWork ? timing.busy : timing.calm)
+        } else {
+            wakeAt = next
+        }
+        noteLease(now)
+    }
+
+    /// Wakes when the lease is about to end, too.
+    private mutating func noteLease(_ now: Instant) {
+        guard let leaseUntil, let wakeAt else { return }
+        let stopAt = leaseUntil - leaseLength / 5
+        if stopAt > now { self.wakeAt = min(wakeAt, stopAt) }
+    }
+}

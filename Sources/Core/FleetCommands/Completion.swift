@@ -1,0 +1,100 @@
+package import CommandSyntax
+
+/// Scripts that complete command lines in a shell. They ask the program itself, so that names are the cluster's own and the
+/// words are this version's.
+package enum Completion {
+    package enum Shell: String, CaseIterable, Sendable { case bash, zsh, fish }
+
+    /// The hidden command that the scripts call with the words typed so far; the last one is unfinished.
+    package static let command = "__complete"
+
+    package static func script(_ shell: Shell, program: String) -> String {
+        switch shell {
+        case .bash:
+            """
+            _\(program)() {
+                local IFS=$'\\n'
+                COMPREPLY=($(compgen -W "$(\(program) \(command) "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+            }
+            complete -o default -F _\(program) \(program)
+
+            """
+        case .zsh:
+            """
+            #compdef \(program)
+            _\(program)() {
+                local -a found
+                found=(${(f)"$(\(program) \(command) ${words[2,CURRENT]} 2>/dev/null)"})
+                compadd -a found
+            }
+            compdef _\(program) \(program)
+
+            """
+        case .fish:
+            """
+            complete -c \(program) -f -a '(\(program) \(command) (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+
+            """
+        }
+    }
+
+    /// What may stand at the end of these words.
+    package enum Wish: Hashable, Sendable {
+        case words([String])
+        /// Names of what the cluster has.
+        case names(Kind)
+    }
+    package enum Kind: Hashable, Sendable { case vms, hosts, groups, tenants, spaces, nodes }
+
+    package static func wish(_ words: [String], in table: CommandTable) -> Wish {
+        let last = words.last ?? ""
+        let before = words.dropLast().filter { !$0.hasPrefix("-") }
+        let family = table.commands.filter { !$0.isHidden && $0.words[0] == before.first }
+        let command =
+            family.first { $0.words.count == 1 } ?? family.first { before.count > 1 && $0.words[1] == before[1] }
+        if last.hasPrefix("-") {
+            return .words((table.options + (command?.options ?? [])).map { "--\($0.name)" } + ["--help"])
+        }
+        // A value of an option.
+        if let previous = words.dropLast().last, previous.hasPrefix("-"),
+            let option = (table.options + (command?.options ?? [])).first(where: {
+                "--\($0.name)" == previous || $0.letter.map { "-\($0)" } == previous
+            }), option.value != .none
+        {
+            if case .choice(let choices) = option.value { return .words(choices) }
+            return kind(option.value).map { .names($0) } ?? .words([])
+        }
+        guard let command else {
+            if before.isEmpty {
+                var nouns: [String] = []
+                for known in table.commands where !known.isHidden && !nouns.contains(known.words[0]) {
+                    nouns.append(known.words[0])
+                }
+                return .words(nouns + ["help"])
+            }
+            return .words(family.filter { $0.words.count == 2 }.map { $0.words[1] })
+        }
+        let at = min(before.count - command.words.count, command.arguments.count - 1)
+        guard at >= 0 else { return .words([]) }
+        switch command.arguments[at].name {
+        case "VM": return .names(.vms)
+        case "HOST": return .names(.hosts)
+        case "GROUP" where command.words[0] == "group": return .names(.groups)
+        case "TENANT": return .names(.tenants)
+        case "SPACE": return .names(.spaces)
+        case "NODE": return .names(.nodes)
+        default: return .words([])
+        }
+    }
+
+    private static func kind(_ value: OptionValue) -> Kind? {
+        switch value {
+        case .text("HOST"): .hosts
+        case .text("NODE"): .nodes
+        case .text("VM"): .vms
+        case .text("TENANT"): .tenants
+        case .text("GROUP"): .groups
+        default: nil
+        }
+    }
+}

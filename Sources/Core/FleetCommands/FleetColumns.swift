@@ -1,0 +1,52 @@
+/// What listings show.
+package enum FleetColumns {
+    package static let vms = [
+        Column("NAME", "name"), Column("TENANT", "tenant", isWide: true), Column("PHASE", "phase"),
+        Column("HOST", "host"), Column("CPU", "spec.cpuMillis", .cores),
+        Column("MEMORY", "spec.memoryMiB", .mebibytes), Column("AGE", "created", .age),
+        Column("ID", "id", .integer, isWide: true), Column("POWER", "power", isWide: true),
+        Column("EPOCH", "epoch", .integer, isWide: true),
+        Column("PRIORITY", "spec.priority", .integer, isWide: true),
+        Column("GROUPS", "spec.groups", isWide: true), Column("RESTARTS", "restarts", .integer, isWide: true),
+        Column("GENERATION", "generation", .integer, isWide: true), Column("LABELS", "spec.labels", isWide: true),
+        Column("MESSAGE", "message", isWide: true),
+    ]
+    package static let hosts = [
+        Column("NAME", "name"), Column("STATE", "state"), Column("ZONE", "zone"), Column("RACK", "rack", isWide: true),
+        Column("VMS", "vmCount", .integer), Column("CPU", "used.cpuMillis", .cores),
+        Column("CPU-MAX", "offered.cpuMillis", .cores), Column("MEMORY", "used.memoryMiB", .mebibytes),
+        Column("MEMORY-MAX", "offered.memoryMiB", .mebibytes), Column("DRIVER", "driver", isWide: true),
+        Column("ID", "id", .integer, isWide: true), Column("REGION", "region", isWide: true),
+        Column("LABELS", "labels", isWide: true), Column("TAINTS", "taints", isWide: true),
+        Column("GENERATION", "generation", .integer, isWide: true), Column("SINCE", "since", .age, isWide: true),
+    ]
+    package static let groups = [
+        Column("NAME", "name"), Column("RULE", "rule"), Column("OVER", "scope"), Column("MAX", "limit", .integer),
+        Column("HARD", "hard"), Column("MEMBERS", "memberCount", .integer), Column("TENANT", "tenant", isWide: true),
+        Column("WEIGHT", "weight", .integer, isWide: true), Column("ID", "id", .integer, isWide: true),
+    ]
+    package static let tenants = [
+        Column("NAME", "name"), Column("TIER", "tier"), Column("VMS", "usedCount", .integer),
+        Column("VMS-MAX", "quota.vmCount", .integer), Column("CPU", "used.cpuMillis", .cores),
+        Column("CPU-MAX", "quota.cpuMillis", .cores), Column("MEMORY", "used.memoryMiB", .mebibytes),
+        Column("MEMORY-MAX", "quota.memoryMiB", .mebibytes), Column("DISK", "used.diskMiB", .mebibytes),
+        Column("DISK-MAX", "quota.diskMiB", .mebibytes),
+    ]
+    package static let migrations = [
+        Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("FROM", "from"), Column("TO", "to"),
+        Column("PHASE", "phase"), Column("DONE", "progressMillis", .share), Column("CAUSE", "cause"),
+        Column("SINCE", "since", .age),
+    ]
+    package static let events = [
+        Column("REVISION", "revision", isWide: true), Column("AGE", "time", .age), Column("KIND", "kind"),
+        Column("VM", "vm"), Column("HOST", "host"), Column("BY", "by", isWide: true), Column("TEXT", "text"),
+    ]
+    package static let audit = [
+        Column("REVISION", "revision", isWide: true), Column("AGE", "time", .age), Column("BY", "by"),
+        Column("KIND", "kind"), Column("VM", "vm"), Column("HOST", "host"), Column("TEXT", "text"),
+    ]
+    package static let steps = [
+        Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
+        Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("WHY", "reason"),
+    ]
+}

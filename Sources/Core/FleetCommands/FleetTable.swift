@@ -1,0 +1,243 @@
+internal import ClusterBase
+package import CommandSyntax
+
+/// The commands about hosts, VMs and what belongs to them.
+package enum FleetTable {
+    package static let commands: [Command] = vms + hosts + groups + tenants + plans + events + shell
+
+    private static let vm = Argument("VM", help: "its name or number")
+    private static let vmList = Argument("VM", isRepeated: true, help: "names or numbers")
+    private static let host = Argument("HOST", help: "its name or number")
+    private static let tenant = Option(
+        "tenant", .text("TENANT"), variable: "MUSTER_TENANT", help: "whose VMs (default: default)")
+    private static let wait = [
+        Option("wait", help: "until it is done"),
+        Option(
+            "wait-timeout", .duration(.seconds(1)...(.seconds(86_400))), help: "give up waiting after this (default 5m)"
+        ),
+    ]
+    private static let dryRun = Option("dry-run", help: "show what would happen, and change nothing")
+    private static let ifGeneration = Option(
+        "if-generation", .integer(1...Int.max), help: "only if this is still its generation")
+    package static let listing = [
+        Option("filter", .text("EXPRESSION"), letter: "f", help: "such as 'phase=running and host=h1'"),
+        Option("sort", .text("FIELD"), help: "by this field; -FIELD for falling order"),
+        Option("columns", .text("NAMES"), help: "these columns, separated by commas"),
+        Option("limit", .integer(1...10_000_000), help: "at most so many"),
+        Option("watch", letter: "w", help: "go on, and show what changes"),
+    ]
+
+    /// Everything that a VM's specification can say.
+    package static let spec = [
+        Option("cpu", .text("CORES"), help: "such as 2, 0.5 or 1500m"),
+        Option("memory", .size(1 << 20...(1 << 50)), letter: "m", help: "such as 4GiB"),
+        Option(
+            "disk", .text("DISK"), isRepeated: true,
+            help: "name=root,size=20GiB,kind=local|ephemeral|shared:DOMAIN,image=NAME; or a size alone"),
+        Option("network", .text("NETWORK"), isRepeated: true, help: "a network that its host must have"),
+        Option("bandwidth", .integer(0...1_000_000), help: "in Mbit/s"),
+        Option("group", .text("GROUP"), isRepeated: true, help: "a placement group that it belongs to"),
+        Option("zone", .text("ZONE"), isRepeated: true, help: "a zone that it may be in (default all)"),
+        Option("require", .text("KEY=VALUE"), isRepeated: true, help: "a label that its host must have; !KEY for none"),
+        Option("prefer", .text("KEY=VALUE"), isRepeated: true, help: "a label that its host should have"),
+        Option(
+            "tolerate", .text("KEY"), isRepeated: true, help: "a taint that does not keep it away; KEY=VALUE for one"),
+        Option(
+            "device", .text("DEVICE"), isRepeated: true, help: "kind[*count][:thousandths], such as gpu*2 or gpu:500"),
+        Option(
+            "numa", .choice(["none", "fewest", "1", "2", "4", "8"]), help: "over how many NUMA nodes (default none)"),
+        Option("priority", .integer(-1_000_000...1_000_000), help: "higher goes first, and may push lower out"),
+        Option("policy", .choice(["pack", "balance", "spread"]), help: "instead of the cell's"),
+        Option(
+            "restart", .choice(["always", "on-failure", "never"]), help: "after it ended by itself (default always)"),
+        Option(
+            "isolation", .choice(["stop", "keep"]),
+            help: "when its host is cut off: stop and start elsewhere, or run on (default stop)"),
+        Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters"),
+        Option("annotation", .text("KEY=VALUE"), isRepeated: true, help: "for drivers, such as sim.boot-ms=500"),
+    ]
+
+    private static let vms: [Command] = [
+        Command(
+            "vm create", summary: "create VMs, and place them",
+            details: """
+                A VM that can't be placed now waits, and is placed by itself when there is room; `muster vm explain` says what
+                it waits for. A number in braces in the name makes many at once.
+                """,
+            arguments: [Argument("NAME", isOptional: true, help: "such as web, or web-{1..20}")],
+            options: spec + [
+                tenant,
+                Option(
+                    "file", .text("FILE"),
+                    help: "a JSON object as `vm show -o json` prints it, or a list of them; - is standard input"),
+                Option("stopped", help: "don't start it"),
+                Option("all-or-nothing", help: "create none if one can't be created"),
+                dryRun,
+            ] + wait,
+            examples: [
+                .init("muster vm create web --cpu 2 --memory 4GiB --wait", "one VM, running when the command ends"),
+                .init("muster vm create 'db-{1..3}' --cpu 4 --memory 16GiB --group db", "three of a placement group"),
+                .init("muster vm create big --cpu 64 --memory 512GiB --dry-run", "where it would go, and why"),
+            ]),
+        Command(
+            "vm list", summary: "list VMs", options: listing + [tenant],
+            examples: [
+                .init("muster vm list --filter 'phase=waiting' -o wide", "what waits for room"),
+                .init("muster vm list --columns name,host,age --sort -age", "three columns, the newest first"),
+            ]),
+        Command("vm show", summary: "show a VM", arguments: [vm], options: [tenant]),
+        Command(
+            "vm update", summary: "change a VM's specification",
+            details: "What can't be changed while it runs takes effect at its next start.", arguments: [vm],
+            options: spec + [
+                tenant, ifGeneration, Option("file", .text("FILE"), help: "the whole specification as JSON"),
+            ],
+            examples: [.init("muster vm update web --memory 8GiB", "")]),
+        Command("vm start", summary: "start VMs", arguments: [vmList], options: [tenant] + wait),
+        Command("vm stop", summary: "stop VMs; they keep their place", arguments: [vmList], options: [tenant] + wait),
+        Command("vm restart", summary: "stop VMs and start them again", arguments: [vmList], options: [tenant] + wait),
+        Command("vm pause", summary: "halt VMs where they are", arguments: [vmList], options: [tenant] + wait),
+        Command("vm resume", summary: "let paused VMs go on", arguments: [vmList], options: [tenant] + wait),
+        Command(
+            "vm delete", summary: "stop VMs and delete them", arguments: [vmList],
+            options: [tenant, ifGeneration] + wait),
+        Command(
+            "vm migrate", summary: "move a VM to another host while it runs", arguments: [vm],
+            options: [
+                tenant, Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
+                Option("cancel", help: "call off the migration under way"),
+            ] + wait),
+        Command(
+            "vm explain", summary: "say why a VM is where it is, or why it waits", arguments: [vm],
+            options: [tenant, Option("host", .text("HOST"), isRepeated: true, help: "what speaks against this one")],
+            examples: [.init("muster vm explain big --host h3", "why it is not on h3")]),
+        Command("vm history", summary: "show what happened to a VM", arguments: [vm], options: [tenant]),
+        Command(
+            "vm wait", summary: "wait until VMs are in a phase", arguments: [vmList],
+            options: [
+                tenant,
+                Option(
+                    "for", .choice(["running", "paused", "stopped", "placed", "gone"]),
+                    help: "the phase (default running)"),
+                Option(
+                    "wait-timeout", .duration(.seconds(1)...(.seconds(86_400))),
+                    help: "give up waiting after this (default 5m)"),
+            ]),
+    ]
+
+    private static let hosts: [Command] = [
+        Command("host list", summary: "list hosts", options: listing),
+        Command("host show", summary: "show a host", arguments: [host]),
+        Command("host cordon", summary: "let nothing new come to a host", arguments: [host]),
+        Command(
+            "host drain", summary: "move everything off a host", arguments: [host], options: [dryRun] + wait,
+            examples: [.init("muster host drain h2 --dry-run", "what would move where, and what can't")]),
+        Command("host maintenance", summary: "keep an empty host out of use", arguments: [host]),
+        Command("host resume", summary: "take a host back into service", arguments: [host]),
+        Command(
+            "host set", summary: "set a host's labels, taints, reservation and overcommit", arguments: [host],
+            options: [
+                Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "KEY= takes it away"),
+                Option(
+                    "taint", .text("KEY=VALUE"), isRepeated: true,
+                    help: "keeps VMs away that don't tolerate it; KEY=VALUE:avoid for a soft one, KEY- takes it away"),
+                Option("reserve-cpu", .text("CORES"), help: "kept for the host itself"),
+                Option("reserve-memory", .size(0...(1 << 50)), help: "kept for the host itself"),
+                Option("overcommit-cpu", .text("FACTOR"), help: "such as 2 or 1.5"),
+                Option("overcommit-memory", .text("FACTOR"), help: "such as 1.2"),
+                ifGeneration,
+            ]),
+        Command(
+            "host remove", summary: "take a host out of its cell for good", arguments: [host],
+            options: [Option("force", help: "even with VMs on it: you say that they don't run any more")]),
+    ]
+
+    private static let groups: [Command] = [
+        Command("group list", summary: "list placement groups", options: [tenant]),
+        Command(
+            "group show", summary: "show a placement group", arguments: [Argument("GROUP", help: "its name")],
+            options: [tenant]),
+        Command(
+            "group create", summary: "make a rule about where VMs are relative to each other",
+            arguments: [Argument("GROUP", help: "its name")],
+            options: [
+                tenant,
+                Option(
+                    "rule", .choice(["spread", "anti-affinity", "affinity", "pack"]), isRequired: true,
+                    help: "what its members want of each other"),
+                Option("over", .choice(["host", "rack", "zone"]), help: "the domain (default host)"),
+                Option("max", .integer(1...100_000), help: "members in a domain, or the skew of a spread (default 1)"),
+                Option("soft", help: "a wish instead of a must"),
+                Option("weight", .integer(1...100), help: "of a wish (default 50)"),
+            ],
+            examples: [.init("muster group create db --rule anti-affinity --over zone", "no two of them in one zone")]),
+        Command(
+            "group delete", summary: "delete a placement group", arguments: [Argument("GROUP", help: "its name")],
+            options: [tenant]),
+    ]
+
+    private static let tenants: [Command] = [
+        Command("tenant list", summary: "list tenants with their quotas and use"),
+        Command("tenant show", summary: "show a tenant", arguments: [Argument("TENANT", help: "its name")]),
+        Command(
+            "tenant set", summary: "make a tenant, or change its quota",
+            details: "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away.",
+            arguments: [Argument("TENANT", help: "its name")],
+            options: [
+                Option("vms", .text("N|none"), help: "VMs at most"),
+                Option("cpu", .text("CORES|none"), help: "cores at most"),
+                Option("memory", .text("SIZE|none"), help: "memory at most"),
+                Option("disk", .text("SIZE|none"), help: "local disk at most"),
+                Option("tier", .text("WORD"), help: "its class of service"),
+            ],
+            examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
+        Command(
+            "tenant delete", summary: "delete a tenant that has no VMs",
+            arguments: [Argument("TENANT", help: "its name")]),
+    ]
+
+    private static let plans: [Command] = [
+        Command("rebalance show", summary: "say what moves would make the cell better"),
+        Command("rebalance run", summary: "carry out one round of those moves", options: [dryRun]),
+        Command(
+            "cell show", summary: "show the cell's settings"),
+        Command(
+            "cell set", summary: "change a setting of the cell",
+            arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
+            examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
+        Command("migration list", summary: "list migrations under way", options: listing),
+    ]
+
+    private static let events: [Command] = [
+        Command(
+            "events", summary: "show what happened",
+            options: [
+                Option("follow", letter: "F", help: "go on as things happen"),
+                Option("after", .text("REV"), help: "after this revision"),
+                Option("limit", .integer(1...100_000), help: "at most so many, the newest (default 100)"),
+            ]),
+        Command(
+            "audit", summary: "show who changed what",
+            options: [Option("limit", .integer(1...100_000), help: "at most so many, the newest (default 100)")]),
+        Command(
+            "top", summary: "show how full the hosts are",
+            options: [Option("watch", letter: "w", help: "again and again, every two seconds")]),
+    ]
+
+    private static let shell: [Command] = [
+        Command(
+            "completion", summary: "print the script that completes command lines",
+            arguments: [Argument("SHELL", help: "bash, zsh or fish")],
+            examples: [.init("source <(muster completion bash)", "in ~/.bashrc")]),
+        Command("context list", summary: "list the clusters that this user knows"),
+        Command(
+            "context use", summary: "ask this cluster from now on", arguments: [Argument("NAME", help: "its name")]),
+        Command(
+            "context set", summary: "remember a cluster under a name", arguments: [Argument("NAME", help: "a name")],
+            options: [
+                Option("folder", .text("DIR"), isRequired: true, help: "its identity, as for --identity"),
+                Option("at", .text("HOST:PORT"), isRepeated: true, help: "where it is asked"),
+            ]),
+        Command("context remove", summary: "forget a cluster", arguments: [Argument("NAME", help: "its name")]),
+    ]
+}

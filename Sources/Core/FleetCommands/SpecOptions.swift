@@ -1,0 +1,189 @@
+package import AdminAPI
+package import CommandSyntax
+
+/// A mistake in the value of an option, as a sentence that says what to do.
+package struct FleetMistake: Error, Hashable, Sendable, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
+}
+
+/// Turns the options of a specification into the members of its JSON. What is not given is left out, so that the same
+/// serves a new specification and a change of one.
+package enum SpecOptions {
+    package static func members(_ line: Invocation) throws(FleetMistake) -> [JSONMember] {
+        var members: [JSONMember] = []
+        func add(_ name: String, _ value: JSONValue?) {
+            if let value { members.append(JSONMember(name, value)) }
+        }
+        if let text = line.text("cpu") { add("cpuMillis", .integer(try cores(text))) }
+        if let size = line.size("memory") { add("memoryMiB", .integer(Int64(size >> 20))) }
+        if let rate = line.integer("bandwidth") { add("networkMbps", .integer(Int64(rate))) }
+        if let text = line.text("numa"), text != "none" {
+            if let nodes = Int64(text) { add("numaExactly", .integer(nodes)) } else { add("numaAtMost", .integer(8)) }
+        }
+        func each(_ option: String, _ body: (String) throws(FleetMistake) -> JSONValue) throws(FleetMistake)
+            -> JSONValue?
+        {
+            var values: [JSONValue] = []
+            for text in line.texts(option) { values.append(try body(text)) }
+            return values.isEmpty ? nil : .array(values)
+        }
+        add("disks", try disks(line.texts("disk")))
+        add("networks", try each("network") { (text) throws(FleetMistake) in .string(text) })
+        add("groups", try each("group") { (text) throws(FleetMistake) in .string(text) })
+        add("zones", try each("zone") { (text) throws(FleetMistake) in .string(text) })
+        add("required", try each("require") { (text) throws(FleetMistake) in try selector(text) })
+        add(
+            "preferred",
+            try each("prefer") { (text) throws(FleetMistake) in
+                guard case .object(let members) = try selector(text) else { return .null }
+                return .object(members + [JSONMember("weight", .integer(50))])
+            })
+        add(
+            "tolerations",
+            try each("tolerate") { (text) throws(FleetMistake) in
+                let parts = halves(text)
+                return .object(
+                    [JSONMember("key", .string(parts.0))] + (parts.1.map { [JSONMember("value", .string($0))] } ?? []))
+            })
+        add("devices", try each("device") { (text) throws(FleetMistake) in try device(text) })
+        if let priority = line.integer("priority") { add("priority", .integer(Int64(priority))) }
+        for name in ["policy", "restart", "isolation"] { add(name, line.text(name).map { .string($0) }) }
+        add("labels", try named(line.texts("label"), "--label"))
+        add("annotations", try named(line.texts("annotation"), "--annotation"))
+        return members
+    }
+
+    /// `2`, `0.5` or `1500m`, in thousandths.
+    package static func cores(_ text: String) throws(FleetMistake) -> Int64 {
+        if text.hasSuffix("m"), let millis = Int64(text.dropLast()), millis > 0 { return millis }
+        if let millis = thousandths(text), millis > 0 { return millis }
+        throw FleetMistake("'\(text)' is no number of cores; write 2, 0.5 or 1500m.")
+    }
+
+    /// A decimal number with at most three digits after the point, times 1,000.
+    package static func thousandths(_ text: String) -> Int64? {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count <= 2, let whole = Int64(parts[0]), whole >= 0, whole < 1 << 40 else { return nil }
+        guard parts.count == 2 else { return whole * 1_000 }
+        guard (1...3).contains(parts[1].count), let rest = Int64(parts[1]), rest >= 0 else { return nil }
+        let scale: Int64 = parts[1].count == 1 ? 100 : parts[1].count == 2 ? 10 : 1
+        return whole * 1_000 + rest * scale
+    }
+
+    private static func halves(_ text: String) -> (String, String?) {
+        let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        return (parts[0], parts.count == 2 ? parts[1] : nil)
+    }
+
+    package static func named(_ texts: [String], _ option: String) throws(FleetMistake) -> JSONValue? {
+        if texts.isEmpty { return nil }
+        var members: [JSONMember] = []
+        for text in texts {
+            let (key, value) = halves(text)
+            guard let value, !key.isEmpty else {
+                throw FleetMistake("\(option) wants KEY=VALUE, not '\(text)'.")
+            }
+            members.removeAll { $0.name == key }
+            members.append(JSONMember(key, .string(value)))
+        }
+        return .object(members)
+    }
+
+    private static func selector(_ text: String) throws(FleetMistake) -> JSONValue {
+        let isNegated = text.hasPrefix("!")
+        let (key, value) = halves(isNegated ? String(text.dropFirst()) : text)
+        guard !key.isEmpty else {
+            throw FleetMistake("'\(text)' selects no label; write KEY, KEY=VALUE, KEY=A,B, or either with ! in front.")
+        }
+        let values = value.map { $0.split(separator: ",").map { JSONValue.string(String($0)) } }
+        let rule: JSONMember =
+            if let values {
+                JSONMember(isNegated ? "noneOf" : "oneOf", .array(values))
+            } else {
+                JSONMember("exists", .bool(!isNegated))
+            }
+        return .object([JSONMember("key", .string(key)), rule])
+    }
+
+    /// `kind`, `kind*2`, `kind:500`, `a,b*2`.
+    private static func device(_ text: String) throws(FleetMistake) -> JSONValue {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        let front = parts[0].split(separator: "*", omittingEmptySubsequences: false)
+        let kinds = front[0].split(separator: ",").map { JSONValue.string(String($0)) }
+        guard parts.count <= 2, front.count <= 2, !kinds.isEmpty,
+            let count = front.count == 2 ? Int64(front[1]) : 1, count > 0,
+            let millis = parts.count == 2 ? Int64(parts[1]) : 1_000, (1...1_000).contains(millis)
+        else {
+            throw FleetMistake(
+                "'\(text)' is no device; write gpu, gpu*2 for two, gpu:500 for half of one, or a,b for either kind.")
+        }
+        return .object([
+            JSONMember("kinds", .array(kinds)), JSONMember("count", .integer(count)),
+            JSONMember("millis", .integer(millis)),
+        ])
+    }
+
+    private static func disks(_ texts: [String]) throws(FleetMistake) -> JSONValue? {
+        if texts.isEmpty { return nil }
+        var disks: [JSONValue] = []
+        for (i, text) in texts.enumerated() {
+            var name = "disk\(i)"
+            var size: Int?
+            var kind = "local"
+            var rest: [JSONMember] = []
+            for part in text.split(separator: ",") {
+                let (key, value) = halves(String(part))
+                switch (key, value) {
+                case ("name", let value?): name = value
+                case ("size", let value?): size = Quantity.size(value)
+                case (_, nil) where size == nil: size = Quantity.size(key)
+                case ("image", let value?): rest.append(JSONMember("image", .string(value)))
+                case ("kind", let value?):
+                    let parts = value.split(separator: ":", maxSplits: 1)
+                    kind = String(parts[0])
+                    guard ["local", "ephemeral", "shared"].contains(kind), (kind == "shared") == (parts.count == 2)
+                    else {
+                        throw FleetMistake("'\(value)' is no kind of disk; write local, ephemeral or shared:DOMAIN.")
+                    }
+                    if parts.count == 2 { rest.append(JSONMember("domain", .string(String(parts[1])))) }
+                default:
+                    throw FleetMistake(
+                        "'\(part)' says nothing about a disk; write size=20GiB,kind=local,name=root,image=NAME, or a size alone."
+                    )
+                }
+            }
+            guard let size, size >= 1 << 20 else {
+                throw FleetMistake("the disk '\(text)' has no size; write it with its unit, such as size=20GiB.")
+            }
+            disks.append(
+                .object(
+                    [
+                        JSONMember("name", .string(name)), JSONMember("sizeMiB", .integer(Int64(size >> 20))),
+                        JSONMember("kind", .string(kind)),
+                    ] + rest))
+        }
+        return .array(disks)
+    }
+
+    /// `web-{1..3}` as its three names; any other name as itself.
+    package static func names(_ pattern: String) throws(FleetMistake) -> [String] {
+        guard let open = pattern.firstIndex(of: "{") else { return [pattern] }
+        guard let close = pattern[open...].firstIndex(of: "}"),
+            let dots = pattern[open..<close].firstRange(of: ".."),
+            let low = Int(pattern[pattern.index(after: open)..<dots.lowerBound]),
+            let high = Int(pattern[dots.upperBound..<close]), low >= 0, low <= high, high - low < 10_000
+        else {
+            throw FleetMistake(
+                "'\(pattern)' names nothing; braces hold two numbers, such as web-{1..20}, at most 10,000 apart.")
+        }
+        let width =
+            pattern[pattern.index(after: open)] == "0"
+            ? pattern[open...].distance(from: pattern.index(after: open), to: dots.lowerBound) : 0
+        return (low...high).map { number in
+            let digits = String(number)
+            let zeros = String(repeating: "0", count: max(0, width - digits.count))
+            return pattern[..<open] + zeros + digits + pattern[pattern.index(after: close)...]
+        }
+    }
+}

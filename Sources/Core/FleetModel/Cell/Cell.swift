@@ -1,0 +1,328 @@
+internal import BinaryCoding
+public import ClusterBase
+internal import Schema
+
+/// The replicated state machine of a cell: its hosts, the VMs with their places and permissions to run, placement groups,
+/// and what tenants were lent.
+///
+///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ request id: known result? ──(yes)──▶ that result
+///                                                                        │ no
+///                                                                        ▼
+///             judge against the state at this index: capacity, quota, hard rules, epochs ──▶ refused, nothing changed
+///                                                                        │ allowed
+///                                                                        ▼
+///              VM rows change, and with them hosts, indexes, slices; once per entry: host rows, events, history
+///
+/// Everything follows from the state and the log alone, so all replicas agree; the only time is the one in the log.
+public enum Cell {
+    /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
+    /// The access must be a value: a command that is all or nothing works on a copy.
+    ///
+    /// Throws only when the state can't be read; then nothing of the pack may become durable.
+    public static func apply<Access: StateAccess>(
+        pack: [UInt8], index: LogIndex, group: GroupID = GroupID(.cell, number: 1), access: inout Access
+    ) throws(StoreError) -> [CellResult] {
+        var step = try CellStep(index, group.number, access)
+        var results: [CellResult] = []
+        switch unpack(pack) {
+        case .failure(let refusal):
+            results.append(CellResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
+        case .success(let (commands, time)):
+            step.advance(to: time)
+            if commands.count > SpaceLimits.packCommandsMax {
+                results.append(CellResult(revision: Revision(index: index, slot: 0), outcome: .refused(.malformed)))
+                break
+            }
+            for (slot, bytes) in commands.enumerated() {
+                results.append(try step.apply(bytes, Revision(index: index, slot: slot)))
+            }
+        }
+        try step.finish()
+        access = step.access
+        return results
+    }
+}
+
+/// The work on one entry. It owns the access while it lasts.
+struct CellStep<Access: StateAccess> {
+    let index: LogIndex
+    /// Of the cell: the upper bits of its VMs' ids.
+    let number: UInt64
+    var access: Access
+    var summary: CellSummary
+    var revision = Revision.zero
+    var by = ""
+    /// Somebody asked for the command: what it does is part of the audit.
+    var isAudit = false
+
+    // hash order: looked up, and written by sorted keys
+    var hosts: [HostID: Cached<CellHost>] = [:]
+    var slices: [String: Cached<TenantSlice>] = [:]
+    var groups: [PlacementGroupID: Cached<CellGroup>] = [:]
+    /// Ids of groups by tenant and name, as far as they were looked up.
+    var groupIDs: [[UInt8]: PlacementGroupID] = [:]
+    /// Domains with members of groups whose rule needs them all, as far as they were looked up.
+    var domains: [PlacementGroupID: [[UInt8]: UInt64]] = [:]
+
+    var changedVMs: [UInt64] = []
+    var changedSettings: [UInt32] = []
+    var events: [WireCellEvent] = []
+
+    init(_ index: LogIndex, _ number: UInt64, _ access: Access) throws(StoreError) {
+        self.index = index
+        self.number = number
+        self.access = access
+        summary = try CellSummary.read(access)
+    }
+
+    var time: LogTime { summary.time }
+
+    mutating func advance(to time: LogTime) { summary.time = max(summary.time, time) }
+
+    mutating func apply(_ bytes: [UInt8], _ revision: Revision) throws(StoreError) -> CellResult {
+        self.revision = revision
+        switch CellCommand.decode(bytes) {
+        case .failure(let refusal): return CellResult(revision: revision, outcome: .refused(refusal))
+        case .success(let command): return try apply(command)
+        }
+    }
+
+    private mutating func apply(_ command: CellCommand) throws(StoreError) -> CellResult {
+        by = command.by
+        isAudit = command.operation.isAsked
+        if !CellCheck.isText(command.by) {
+            return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
+        }
+        guard let request = command.request else { return try execute(command.operation) }
+        if request.count != CellLimits.requestBytes {
+            return refused(.invalid(field: "request", "a request id has \(CellLimits.requestBytes) bytes"))
+        }
+        try dropOldRequests()
+        var unnamed = command
+        unnamed.request = nil
+        let encoded = unnamed.encoded()
+        var crc = CRC32C()
+        crc.add(encoded)
+        let digest = UInt64(crc.value) << 32 | UInt64(encoded.count)
+        if let kept = try access.record(KeptCellRequest.self, CellKey.request(request)) {
+            return kept.digest == digest ? kept.result : refused(.requestReused)
+        }
+        let tenant = try self.tenant(of: command.operation)
+        let keptCount = tenant.isEmpty ? summary.cellRequests : try slice(tenant).requestCount
+        if keptCount >= CellLimits.requestsPerTenantMax || summary.requests >= CellLimits.requestsMax {
+            return refused(.tooMany(.requests))
+        }
+        let result = try execute(command.operation)
+        try countRequest(tenant, 1)
+        access.put(CellKey.request(request), KeptCellRequest(digest: digest, result: result).encoded())
+        access.put(CellKey.requestTime(time, request), Array(tenant.utf8))
+        return result
+    }
+
+    private func refused(_ refusal: CellRefusal) -> CellResult {
+        CellResult(revision: revision, outcome: .refused(refusal))
+    }
+
+    /// Empty for a command that is the cell's own, or of a tenant that is not known here.
+    private mutating func tenant(of operation: CellCommand.Operation) throws(StoreError) -> String {
+        let name: String
+        switch operation {
+        case .createVMs(let items, _): name = items.first?.tenant ?? ""
+        case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _):
+            name = try self.vm(vm)?.tenant ?? ""
+        case .putGroup(let group): name = group.tenant
+        case .deleteGroup(let tenant, _): name = tenant
+        default: name = ""
+        }
+        if !CellCheck.isName(name) { return "" }
+        _ = try slice(name)
+        return slices[name]?.record != nil || summary.tenants < CellLimits.tenantsMax ? name : ""
+    }
+
+    private mutating func countRequest(_ tenant: String, _ sign: Int) throws(StoreError) {
+        if sign > 0 { summary.requests += 1 } else { summary.requests -= 1 }
+        if tenant.isEmpty {
+            if sign > 0 { summary.cellRequests += 1 } else { summary.cellRequests -= 1 }
+        } else {
+            var slice = try slice(tenant)
+            if sign > 0 { slice.requestCount += 1 } else { slice.requestCount -= 1 }
+            put(slice)
+        }
+    }
+
+    mutating func dropOldRequests() throws(StoreError) {
+        guard summary.requests > 0, time.rawValue > CellLimits.requestLifetime else { return }
+        let end = LogTime(time.rawValue - CellLimits.requestLifetime)
+        var old: [(key: [UInt8], tenant: [UInt8])] = []
+        let range = KeyRange(from: [CellKey.Kind.requestTime], to: CellKey.requestTime(end, []))
+        try access.scan(range) { key, tenant in
+            old.append((key, tenant))
+            return old.count < CellLimits.requestsDroppedMax
+        }
+        for (key, tenant) in old {
+            access.delete(key)
+            access.delete(CellKey.request(Array(key.dropFirst(9))))
+            try countRequest(String(decoding: tenant, as: UTF8.self), -1)
+        }
+    }
+
+    private mutating func execute(_ operation: CellCommand.Operation) throws(StoreError) -> CellResult {
+        let outcome = try outcome(of: operation)
+        if isAudit { noteRefusal(of: operation, outcome) }
+        return CellResult(revision: revision, outcome: outcome)
+    }
+
+    private mutating func outcome(of operation: CellCommand.Operation) throws(StoreError) -> CellResult.Outcome {
+        switch operation {
+        case .registerHost(let host, let incarnation, let about, let running):
+            return try register(host, incarnation, about, running)
+        case .reportVMs(let host, let incarnation, let reports): return try report(host, incarnation, reports)
+        case .setHostDuty(let host, let duty): return try setDuty(host, duty)
+        case .setHostPolicy(let host, let policy, let generation): return try setPolicy(host, policy, generation)
+        case .removeHost(let host, let isForced): return try removeHost(host, isForced)
+        case .createVMs(let items, let isAtomic): return try create(items, isAtomic)
+        case .updateVM(let vm, let spec, let generation): return try update(vm, spec, generation)
+        case .setPower(let vm, let power, let generation): return try setPower(vm, power, generation)
+        case .restartVM(let vm): return try restart(vm)
+        case .deleteVM(let vm, let generation): return try delete(vm, generation)
+        case .putGroup(let group): return try putGroup(group)
+        case .deleteGroup(let tenant, let name): return try deleteGroup(tenant, name)
+        case .setSetting(let setting, let value): return try set(setting, value)
+        case .placeVMs(let items, let isAtomic): return try place(items, isAtomic)
+        case .explainWaiting(let items): return try explain(items)
+        case .releaseVMs(let items, let cause): return try release(items, cause)
+        case .retryVM(let vm, let epoch): return try retry(vm, epoch)
+        case .giveUpVM(let vm, let epoch): return try giveUp(vm, epoch)
+        case .beginMigration(let vm, let from, let target, let cause):
+            return try beginMigration(vm, from, target, cause)
+        case .commitMigration(let vm, let target): return try commitMigration(vm, target)
+        case .cancelMigration(let vm, let target): return try cancelMigration(vm, target)
+        case .declareDown(let host, let incarnation): return try declareDown(host, incarnation)
+        case .finishDrain(let host): return try finishDrain(host)
+        case .setSlice(let tenant, let revision, let quota): return try setSlice(tenant, revision, quota)
+        case .collectGarbage: return try collectGarbage()
+        case .noteTime: return .done
+        }
+    }
+
+    /// Does the items one by one: each alone, or none when one is refused.
+    mutating func each<Item>(
+        _ items: [Item], isAtomic: Bool,
+        _ body: (inout CellStep, Item) throws(StoreError) -> Result<VMID, CellRefusal>
+    ) throws(StoreError) -> CellResult.Outcome {
+        if items.isEmpty { return .refused(.invalid(field: "items", "name at least one")) }
+        if items.count > CellLimits.itemsMax { return .refused(.tooMany(.items)) }
+        let before = isAtomic ? self : nil
+        var results: [CellResult.Item] = []
+        results.reserveCapacity(items.count)
+        for item in items {
+            switch try body(&self, item) {
+            case .success(let vm): results.append(.vm(vm))
+            case .failure(let refusal):
+                if let before {
+                    let at = results.count
+                    self = before
+                    var none = [CellResult.Item](repeating: .refused(.anotherItem), count: items.count)
+                    none[at] = .refused(refusal)
+                    return .items(none)
+                }
+                results.append(.refused(refusal))
+            }
+        }
+        return .items(results)
+    }
+
+    // MARK: The end of the entry
+
+    /// Writes what belongs to the entry as a whole.
+    mutating func finish() throws(StoreError) {
+        summary.applied = index
+        var history = WireCellHistory()
+        writeHosts(&history)
+        writeGroups(&history)
+        writeSlices(&history)
+        changedVMs.sort()
+        for vm in changedVMs where history.vms.last != vm { history.vms.append(vm) }
+        history.settings = changedSettings
+        try write(history)
+        try writeEvents()
+        access.put(CellKey.summary, summary.encoded())
+    }
+
+    private mutating func writeHosts(_ history: inout WireCellHistory) {
+        for id in hosts.keys.sorted() {
+            guard let cached = hosts[id], cached.isChanged, let host = cached.record else { continue }
+            access.put(CellTable.hosts.key(id.rawValue), host.encoded())
+            history.hosts.append(id.rawValue)
+        }
+    }
+
+    private mutating func writeGroups(_ history: inout WireCellHistory) {
+        for id in groups.keys.sorted() {
+            guard let cached = groups[id], cached.isChanged else { continue }
+            let key = CellTable.groups.key(id.rawValue)
+            if let group = cached.record { access.put(key, group.encoded()) } else { access.delete(key) }
+            history.groups.append(id.rawValue)
+        }
+    }
+
+    private mutating func writeSlices(_ history: inout WireCellHistory) {
+        for tenant in slices.keys.sorted() {
+            guard let cached = slices[tenant], cached.isChanged else { continue }
+            let key = CellTable.slices.key(tenant)
+            if let slice = cached.record { access.put(key, slice.encoded()) } else { access.delete(key) }
+            history.slices.append(tenant)
+        }
+    }
+
+    private mutating func write(_ history: WireCellHistory) throws(StoreError) {
+        if history.changeCount == 0 { return }
+        let value = history.serialized()
+        access.put(CellKey.history(index), value)
+        summary.historyChanges += history.changeCount
+        summary.historyBytes += UInt64(value.count)
+        if !summary.historyIsTooLong { return }
+        var gone: [[UInt8]] = []
+        var left = summary
+        var bad: [UInt8]?
+        try access.scan(.prefix([CellKey.Kind.history])) { key, value in
+            guard left.historyIsTooLong, let index = key.bigEndian64(at: 1), index != self.index.rawValue else {
+                return false
+            }
+            // The key says which record it is; how it is malformed helps nobody.
+            guard let history = try? WireCellHistory(serialized: value) else {
+                bad = key
+                return false
+            }
+            gone.append(key)
+            left.historyChanges -= min(left.historyChanges, history.changeCount)
+            left.historyBytes -= min(left.historyBytes, UInt64(value.count))
+            left.compactedThrough = LogIndex(index)
+            return true
+        }
+        if let bad { throw CellKey.corrupt(bad) }
+        for key in gone { access.delete(key) }
+        summary = left
+    }
+}
+
+extension WireCellHistory {
+    var changeCount: UInt64 {
+        UInt64(hosts.count + vms.count + groups.count + slices.count + settings.count)
+    }
+}
+
+extension CellCommand.Operation {
+    /// An operator or an owner asked for it; neither a host nor a controller did.
+    var isAsked: Bool {
+        switch self {
+        case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
+            .putGroup, .deleteGroup, .setSetting:
+            true
+        case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
+        // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
+        case .cancelMigration: true
+        default: false
+        }
+    }
+}

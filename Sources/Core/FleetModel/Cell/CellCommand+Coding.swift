@@ -1,0 +1,271 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+// A cell's commands, results and packs as bytes, as Proto/cell.proto describes them.
+
+extension Cell {
+    /// The newest format of packs and commands that this code understands.
+    public static let packVersion: UInt64 = 1
+
+    /// Joins encoded commands to one entry's payload, under the leader's clock; nil when it has none.
+    public static func pack(_ commands: [[UInt8]], time: LogTime?) -> [UInt8] {
+        WireCellPack(version: UInt32(packVersion), commands: commands, time: time?.rawValue ?? 0).serialized()
+    }
+
+    static func unpack(_ bytes: [UInt8]) -> Result<(commands: [[UInt8]], time: LogTime), CellRefusal> {
+        // All replicas answer the same to what can't be read, and nobody sees more of it.
+        guard let pack = try? WireCellPack(serialized: bytes) else { return .failure(.malformed) }
+        if pack.version != UInt32(packVersion) { return .failure(.unknownVersion(UInt64(pack.version))) }
+        // A field that this version doesn't know could change what the commands mean.
+        if pack.commands.isEmpty || !pack.unknownFields.isEmpty { return .failure(.malformed) }
+        return .success((pack.commands, LogTime(pack.time)))
+    }
+}
+
+extension CellCommand {
+    public func encoded() -> [UInt8] { wire.serialized() }
+
+    /// Reads one command. What is not exactly how this version would have written it is refused: a replica that skipped
+    /// what another one understands would end in another state.
+    public static func decode(_ bytes: [UInt8]) -> Result<CellCommand, CellRefusal> {
+        if bytes.count > CellLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
+        // As above.
+        guard let wire = try? WireCellCommand(serialized: bytes), let command = CellCommand(wire),
+            command.encoded() == bytes
+        else { return .failure(.malformed) }
+        return .success(command)
+    }
+
+    init?(_ wire: WireCellCommand) {
+        guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
+        self.init(request: wire.request.isEmpty ? nil : wire.request, by: wire.by, operation)
+    }
+    var wire: WireCellCommand { WireCellCommand(request: request ?? [], by: by, operation: operation.wire) }
+}
+
+extension CellCommand.Operation {
+    init?(_ wire: WireCellCommand.Operation) {
+        switch wire {
+        case .registerHost(let wire):
+            guard let about = wire.about.flatMap(HostDescription.init) else { return nil }
+            self = .registerHost(
+                HostID(wire.host), Incarnation(wire.incarnation), about,
+                running: wire.running.map { RunningVM(VMID($0.vm), epoch: $0.epoch) })
+        case .reportVMs(let wire):
+            guard let reports = VMReport.all(wire.reports) else { return nil }
+            self = .reportVMs(HostID(wire.host), Incarnation(wire.incarnation), reports)
+        case .setHostDuty(let wire):
+            guard let duty = CellHost.Duty(rawValue: wire.duty.rawValue) else { return nil }
+            self = .setHostDuty(HostID(wire.host), duty)
+        case .setHostPolicy(let wire):
+            guard let policy = wire.policy.flatMap(HostPolicy.init) else { return nil }
+            self = .setHostPolicy(HostID(wire.host), policy, generation: wire.generation)
+        case .removeHost(let wire): self = .removeHost(HostID(wire.host), isForced: wire.isForced)
+        case .createVMs(let wire):
+            guard let items = VMCreation.all(wire.items) else { return nil }
+            self = .createVMs(items, isAtomic: wire.isAtomic)
+        case .updateVM(let wire):
+            guard let spec = wire.spec.flatMap(VMDescription.init) else { return nil }
+            self = .updateVM(VMID(wire.vm), spec, generation: wire.generation)
+        case .setPower(let wire):
+            guard let power = CellVM.Power(rawValue: wire.power.rawValue) else { return nil }
+            self = .setPower(VMID(wire.vm), power, generation: wire.generation)
+        case .restartVM(let vm): self = .restartVM(VMID(vm))
+        case .deleteVM(let wire): self = .deleteVM(VMID(wire.vm), generation: wire.generation)
+        case .putGroup(let wire):
+            guard let group = CellGroup(wire) else { return nil }
+            self = .putGroup(group)
+        case .deleteGroup(let wire): self = .deleteGroup(tenant: wire.tenant, name: wire.name)
+        case .setSetting(let wire):
+            guard let setting = CellSetting(rawValue: wire.setting) else { return nil }
+            self = .setSetting(setting, wire.value)
+        case .placeVMs(let wire):
+            guard let items = Placing.all(wire.items) else { return nil }
+            self = .placeVMs(items, isAtomic: wire.isAtomic)
+        case .explainWaiting(let wire):
+            self = .explainWaiting(wire.items.map { WaitingReason(VMID($0.vm), $0.text) })
+        case .releaseVMs(let wire):
+            guard let cause = Migration.Cause(rawValue: wire.cause.rawValue) else { return nil }
+            self = .releaseVMs(
+                wire.items.map { Release(VMID($0.vm), epoch: $0.epoch, reason: $0.reason) }, cause: cause)
+        case .retryVM(let wire): self = .retryVM(VMID(wire.vm), epoch: wire.epoch)
+        case .giveUpVM(let wire): self = .giveUpVM(VMID(wire.vm), epoch: wire.epoch)
+        case .beginMigration(let wire):
+            guard let target = wire.to.flatMap(Assignment.init),
+                let cause = Migration.Cause(rawValue: wire.cause.rawValue)
+            else { return nil }
+            self = .beginMigration(VMID(wire.vm), from: wire.from, to: target, cause: cause)
+        case .commitMigration(let wire): self = .commitMigration(VMID(wire.vm), target: wire.epoch)
+        case .cancelMigration(let wire): self = .cancelMigration(VMID(wire.vm), target: wire.epoch)
+        case .declareDown(let wire): self = .declareDown(HostID(wire.host), Incarnation(wire.incarnation))
+        case .finishDrain(let host): self = .finishDrain(HostID(host))
+        case .setSlice(let wire):
+            self = .setSlice(
+                tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited)
+        case .collectGarbage: self = .collectGarbage
+        case .noteTime: self = .noteTime
+        }
+    }
+
+    var wire: WireCellCommand.Operation {
+        typealias Wire = WireCellCommand
+        return switch self {
+        case .registerHost(let host, let incarnation, let about, let running):
+            .registerHost(
+                Wire.RegisterHost(
+                    host: host.rawValue, incarnation: incarnation.rawValue, about: about.wire,
+                    running: running.map { Wire.VmEpoch(vm: $0.vm.rawValue, epoch: $0.epoch) }))
+        case .reportVMs(let host, let incarnation, let reports):
+            .reportVMs(
+                Wire.ReportVms(
+                    host: host.rawValue, incarnation: incarnation.rawValue, reports: reports.map(\.wire)))
+        case .setHostDuty(let host, let duty):
+            .setHostDuty(Wire.SetHostDuty(host: host.rawValue, duty: WireHostDuty(rawValue: duty.rawValue)))
+        case .setHostPolicy(let host, let policy, let generation):
+            .setHostPolicy(Wire.SetHostPolicy(host: host.rawValue, policy: policy.wire, generation: generation))
+        case .removeHost(let host, let isForced):
+            .removeHost(Wire.RemoveHost(host: host.rawValue, isForced: isForced))
+        case .createVMs(let items, let isAtomic):
+            .createVMs(Wire.CreateVms(items: items.map(\.wire), isAtomic: isAtomic))
+        case .updateVM(let vm, let spec, let generation):
+            .updateVM(Wire.UpdateVm(vm: vm.rawValue, spec: spec.wire, generation: generation))
+        case .setPower(let vm, let power, let generation):
+            .setPower(
+                Wire.SetPower(vm: vm.rawValue, power: WireVmPower(rawValue: power.rawValue), generation: generation))
+        case .restartVM(let vm): .restartVM(vm.rawValue)
+        case .deleteVM(let vm, let generation): .deleteVM(Wire.DeleteVm(vm: vm.rawValue, generation: generation))
+        case .putGroup(let group): .putGroup(group.wire)
+        case .deleteGroup(let tenant, let name): .deleteGroup(Wire.DeleteGroup(tenant: tenant, name: name))
+        case .setSetting(let setting, let value): .setSetting(CellSettingValue(setting, value).wire)
+        default: controllerWire
+        }
+    }
+
+    private var controllerWire: WireCellCommand.Operation {
+        typealias Wire = WireCellCommand
+        return switch self {
+        case .placeVMs(let items, let isAtomic):
+            .placeVMs(Wire.PlaceVms(items: items.map(\.wire), isAtomic: isAtomic))
+        case .explainWaiting(let items):
+            .explainWaiting(
+                Wire.ExplainWaiting(items: items.map { Wire.WaitingReason(vm: $0.vm.rawValue, text: $0.text) }))
+        case .releaseVMs(let items, let cause):
+            .releaseVMs(
+                Wire.ReleaseVms(
+                    items: items.map { Wire.Release(vm: $0.vm.rawValue, epoch: $0.epoch, reason: $0.reason) },
+                    cause: WireMigrationCause(rawValue: cause.rawValue)))
+        case .retryVM(let vm, let epoch): .retryVM(Wire.VmEpoch(vm: vm.rawValue, epoch: epoch))
+        case .giveUpVM(let vm, let epoch): .giveUpVM(Wire.VmEpoch(vm: vm.rawValue, epoch: epoch))
+        case .beginMigration(let vm, let from, let target, let cause):
+            .beginMigration(
+                Wire.BeginMigration(
+                    vm: vm.rawValue, from: from, to: target.wire, cause: WireMigrationCause(rawValue: cause.rawValue)))
+        case .commitMigration(let vm, let target): .commitMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
+        case .cancelMigration(let vm, let target): .cancelMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
+        case .declareDown(let host, let incarnation):
+            .declareDown(Wire.DeclareDown(host: host.rawValue, incarnation: incarnation.rawValue))
+        case .finishDrain(let host): .finishDrain(host.rawValue)
+        case .setSlice(let tenant, let revision, let quota):
+            .setSlice(Wire.SetSlice(tenant: tenant, revision: revision.rawValue, quota: quota.sparse))
+        case .collectGarbage: .collectGarbage(Wire.CollectGarbage())
+        default: .noteTime(Wire.CellNoteTime())
+        }
+    }
+}
+
+extension VMReport: CellMapped {
+    init?(_ wire: WireCellCommand.VmReport) {
+        guard let state = State(rawValue: wire.state.rawValue) else { return nil }
+        self.init(
+            VMID(wire.vm), epoch: wire.epoch, state, generation: wire.generation, progressMillis: wire.progressMillis,
+            message: wire.message)
+    }
+    var wire: WireCellCommand.VmReport {
+        WireCellCommand.VmReport(
+            vm: vm.rawValue, epoch: epoch, state: WireCellCommand.ReportState(rawValue: state.rawValue),
+            generation: generation, progressMillis: progressMillis, message: message)
+    }
+}
+
+extension VMCreation: CellMapped {
+    init?(_ wire: WireCellCommand.Creation) {
+        guard let spec = wire.spec.flatMap(VMDescription.init), let power = CellVM.Power(rawValue: wire.power.rawValue)
+        else { return nil }
+        self.init(name: wire.name, tenant: wire.tenant, spec: spec, power: power)
+    }
+    var wire: WireCellCommand.Creation {
+        WireCellCommand.Creation(
+            name: name, tenant: tenant, spec: spec.wire, power: WireVmPower(rawValue: power.rawValue))
+    }
+}
+
+extension Placing: CellMapped {
+    init?(_ wire: WireCellCommand.Placing) {
+        guard let assignment = wire.assignment.flatMap(Assignment.init) else { return nil }
+        self.init(VMID(wire.vm), generation: wire.generation, assignment)
+    }
+    var wire: WireCellCommand.Placing {
+        WireCellCommand.Placing(vm: vm.rawValue, generation: generation, assignment: assignment.wire)
+    }
+}
+
+extension CellRefusal: CellMapped {
+    init?(_ wire: WireCellRefusal) {
+        self.init(
+            Stored(
+                code: wire.code, number: wire.number, text: wire.text, detail: wire.detail, limit: wire.limit,
+                used: wire.used, asked: wire.asked))
+    }
+    var wire: WireCellRefusal {
+        let stored = stored
+        return WireCellRefusal(
+            code: stored.code, number: stored.number, text: stored.text, detail: stored.detail, limit: stored.limit,
+            used: stored.used, asked: stored.asked)
+    }
+}
+
+extension CellResult: CellCoded, CellMapped {
+    init?(_ wire: WireCellResult) {
+        let outcome: Outcome
+        switch wire.outcome {
+        case .done?: outcome = .done
+        case .items(let wire)?:
+            var items: [Item] = []
+            items.reserveCapacity(wire.items.count)
+            for item in wire.items {
+                switch item.item {
+                case .vm(let vm)?: items.append(.vm(VMID(vm)))
+                case .refused(let wire)?:
+                    guard let refusal = CellRefusal(wire) else { return nil }
+                    items.append(.refused(refusal))
+                case nil: return nil
+                }
+            }
+            outcome = .items(items)
+        case .refused(let wire)?:
+            guard let refusal = CellRefusal(wire) else { return nil }
+            outcome = .refused(refusal)
+        case nil: return nil
+        }
+        self.init(revision: Revision(wire.revision), outcome: outcome)
+    }
+    var wire: WireCellResult {
+        typealias Wire = WireCellResult
+        let outcome: Wire.Outcome =
+            switch self.outcome {
+            case .done: .done(Wire.Done())
+            case .items(let items):
+                .items(
+                    Wire.Items(
+                        items: items.map {
+                            switch $0 {
+                            case .vm(let vm): Wire.Item(item: .vm(vm.rawValue))
+                            case .refused(let refusal): Wire.Item(item: .refused(refusal.wire))
+                            }
+                        }))
+            case .refused(let refusal): .refused(refusal.wire)
+            }
+        return Wire(revision: revision.rawValue, outcome: outcome)
+    }
+}

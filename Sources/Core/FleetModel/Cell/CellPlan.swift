@@ -1,0 +1,349 @@
+public import ClusterBase
+
+/// What one may ask a cell's leader before anything is done. Asking changes nothing.
+public enum CellQuestion: Hashable, Sendable {
+    /// Why a VM is where it is, or why it waits; with a report on each of the hosts named.
+    case explain(VMID, hosts: [HostID])
+    /// Where VMs that don't exist yet would go.
+    case create([VMCreation], isAtomic: Bool)
+    /// What leaves a host that is drained, and what can't.
+    case drain(HostID)
+    /// The moves that make the cell better.
+    case rebalance
+    /// What becomes of the VMs when these hosts are lost at once.
+    case loss([HostID])
+    /// Of each host, rack or zone: what its loss would leave down.
+    case losses(PlacementGroup.Scope)
+}
+
+/// The leader's answer to a `CellQuestion`.
+public enum CellReply: Hashable, Sendable {
+    case explanation(CellExplanation)
+    case plan(CellPlan)
+    case losses([LossReport])
+    /// The question itself is wrong.
+    case refused(CellRefusal)
+    /// It has just become leader and still reads the state; ask again in a moment.
+    case notReady
+}
+
+/// Everything that moves something, before it is done: a create, a drain, a rebalancing, a loss.
+public struct CellPlan: Hashable, Sendable {
+    public enum Purpose: Hashable, Sendable {
+        case create
+        case drain(HostID)
+        case rebalance
+        case loss([HostID])
+    }
+
+    /// One VM's way.
+    public struct Step: Hashable, Sendable {
+        public enum Kind: String, Hashable, Sendable, CaseIterable {
+            /// It has no place and gets one.
+            case place
+            /// It goes while it runs.
+            case migrate
+            /// It stops where it is and starts there.
+            case restart
+            /// It stops and waits, to make room for one of a higher priority.
+            case preempt
+        }
+        public var kind: Kind
+        /// Zero for a VM that does not exist yet; then `item` says which of those asked about it is.
+        public var vm: VMID
+        public var item: Int?
+        public var name: String
+        public var tenant: String
+        /// The epoch of the place that it leaves; zero when it has none.
+        public var epoch: UInt64
+        public var from: HostID?
+        public var fromName: String
+        /// Nil for one that is only stopped.
+        public var to: Assignment?
+        public var toName: String
+        /// Of a rebalancing: how much better the cell's score gets.
+        public var gain: Int64
+        /// What moving it takes, in MiB of memory to copy.
+        public var cost: Int64
+        public init(
+            _ kind: Kind, vm: VMID, item: Int? = nil, name: String, tenant: String, epoch: UInt64 = 0,
+            from: HostID? = nil, fromName: String = "", to: Assignment?, toName: String, gain: Int64 = 0,
+            cost: Int64 = 0
+        ) {
+            self.kind = kind
+            self.vm = vm
+            self.item = item
+            self.name = name
+            self.tenant = tenant
+            self.epoch = epoch
+            self.from = from
+            self.fromName = fromName
+            self.to = to
+            self.toName = toName
+            self.gain = gain
+            self.cost = cost
+        }
+    }
+
+    /// A VM for which there is no way.
+    public struct Left: Hashable, Sendable {
+        public enum Cause: String, Hashable, Sendable, CaseIterable {
+            /// No host has room for it, or every one that has is excluded by a rule.
+            case noHostFits
+            /// A local disk ties it to its host.
+            case localDisk
+            /// Its isolation policy is `keep`: it starts nowhere else without its host's word.
+            case isolationKeep
+            /// Its restart policy is `never`.
+            case neverRestarts
+            /// Its tenant's quota.
+            case quota
+            /// Its specification.
+            case invalid
+            /// Another one of an all-or-nothing batch.
+            case anotherItem
+        }
+        public var vm: VMID
+        public var item: Int?
+        public var name: String
+        public var tenant: String
+        public var cause: Cause
+        /// One sentence, with the nearest change that would help where there is one.
+        public var text: String
+        public init(
+            vm: VMID, item: Int? = nil, name: String, tenant: String, cause: Cause, text: String
+        ) {
+            self.vm = vm
+            self.item = item
+            self.name = name
+            self.tenant = tenant
+            self.cause = cause
+            self.text = text
+        }
+    }
+
+    public var purpose: Purpose
+    /// The state that it rests on.
+    public var through: LogIndex
+    /// In the order in which they are made.
+    public var steps: [Step] = []
+    public var left: [Left] = []
+    /// Of a rebalancing: higher is better, comparable within one plan only.
+    public var scoreBefore: Int64?
+    public var scoreAfter: Int64?
+    /// False when a bound ended the search; planning again after it is carried out finds more.
+    public var isComplete = true
+
+    public init(_ purpose: Purpose, through: LogIndex) {
+        self.purpose = purpose
+        self.through = through
+    }
+
+    /// Equal for plans that do the same: who was shown a plan and names this number gets that plan or a refusal.
+    public var digest: UInt64 {
+        var sum: UInt64 = 0
+        func add(_ value: UInt64) { sum = mix64(sum ^ value) }
+        switch purpose {
+        case .create: add(1)
+        case .drain(let host):
+            add(2)
+            add(host.rawValue)
+        case .rebalance: add(3)
+        case .loss(let hosts):
+            add(4)
+            for host in hosts { add(host.rawValue) }
+        }
+        for step in steps {
+            add(UInt64(Step.Kind.allCases.firstIndex(of: step.kind) ?? 0))
+            add(step.vm.rawValue)
+            add(UInt64(step.item ?? 0))
+            add(step.epoch)
+            add(step.from?.rawValue ?? 0)
+            guard let to = step.to else { continue }
+            add(to.host.rawValue)
+            for node in to.numaNodes { add(UInt64(node)) }
+            for use in to.devices { add(UInt64(use.device) << 32 | UInt64(UInt32(bitPattern: use.millis))) }
+        }
+        for vm in left { add(vm.vm.rawValue ^ UInt64(vm.item ?? 0) << 48) }
+        return sum
+    }
+
+    /// The commands that carry it out. A drain's and a create's are one command, after which controllers do the rest; what a
+    /// loss brings is done by itself.
+    public func operations(creations: [VMCreation] = [], isAtomic: Bool = false) -> [CellCommand.Operation] {
+        switch purpose {
+        case .create: [.createVMs(creations, isAtomic: isAtomic)]
+        case .drain(let host): [.setHostDuty(host, .draining)]
+        case .rebalance:
+            steps.compactMap { step in
+                step.to.map { .beginMigration(step.vm, from: step.epoch, to: $0, cause: .rebalance) }
+            }
+        case .loss: []
+        }
+    }
+}
+
+/// What the loss of a host, a rack or a zone would leave down.
+public struct LossReport: Hashable, Sendable {
+    public var scope: PlacementGroup.Scope
+    /// The host's name, `zone/rack`, or the zone.
+    public var name: String
+    public var hosts: [HostID]
+    /// VMs that would start elsewhere.
+    public var restarted: Int
+    /// VMs that would be down until it is back, or until there is room.
+    public var down: [CellPlan.Left]
+    public init(
+        scope: PlacementGroup.Scope, name: String, hosts: [HostID], restarted: Int, down: [CellPlan.Left]
+    ) {
+        self.scope = scope
+        self.name = name
+        self.hosts = hosts
+        self.restarted = restarted
+        self.down = down
+    }
+}
+
+/// Why a VM is, or is not, where it could be: every rule in counts, the best hosts, and the way out. In names, for people.
+public struct CellExplanation: Hashable, Sendable {
+    public enum Standing: Hashable, Sendable {
+        case placed(HostID)
+        /// So many wait before it, of its own kind and of others; `reason` as its state has it.
+        case waiting(before: Int)
+        /// Room is being made by stopping others.
+        case nominated(HostID)
+        /// It is not meant to have a place now.
+        case idle
+    }
+    public struct RuleCount: Hashable, Sendable {
+        /// `free cpu`, `taint`, `group web`, …
+        public var rule: String
+        public var hosts: Int
+        public init(rule: String, hosts: Int) {
+            self.rule = rule
+            self.hosts = hosts
+        }
+    }
+    public struct Shortage: Hashable, Sendable {
+        public var resource: ResourceKind
+        public var amount: Int64
+        public init(resource: ResourceKind, amount: Int64) {
+            self.resource = resource
+            self.amount = amount
+        }
+    }
+    public struct GroupTerm: Hashable, Sendable {
+        public var group: String
+        public var weight: Int64
+        public init(group: String, weight: Int64) {
+            self.group = group
+            self.weight = weight
+        }
+    }
+    /// The terms of a candidate's score; lower is better, and the first outweighs the second.
+    public struct Score: Hashable, Sendable {
+        public var softRules: Int64
+        public var policy: Int64
+        /// Soft groups within `softRules`.
+        public var groups: [GroupTerm]
+        /// For `pack`: the worth of the host's free room before and after.
+        public var worthBefore: Int64
+        public var worthAfter: Int64
+        public init(softRules: Int64, policy: Int64, groups: [GroupTerm], worthBefore: Int64, worthAfter: Int64) {
+            self.softRules = softRules
+            self.policy = policy
+            self.groups = groups
+            self.worthBefore = worthBefore
+            self.worthAfter = worthAfter
+        }
+    }
+    public struct Candidate: Hashable, Sendable {
+        public var host: HostID
+        public var name: String
+        /// Every rule that excludes it; empty for a candidate.
+        public var excludedBy: [String]
+        public var shortages: [Shortage]
+        public var free: Resources
+        /// Where on the host it would be, and its score; nil when a rule excludes the host.
+        public var assignment: Assignment?
+        public var score: Score?
+        public init(
+            host: HostID, name: String, excludedBy: [String], shortages: [Shortage], free: Resources,
+            assignment: Assignment?, score: Score?
+        ) {
+            self.host = host
+            self.name = name
+            self.excludedBy = excludedBy
+            self.shortages = shortages
+            self.free = free
+            self.assignment = assignment
+            self.score = score
+        }
+    }
+
+    public var vm: VMID
+    public var name: String
+    public var tenant: String
+    public var standing: Standing
+    /// The state that it is true of.
+    public var through: LogIndex
+    public var policy: PlacementPolicy
+    public var tieBreak: String
+    /// All hosts; together with the rules' counts the candidates are all of them.
+    public var hosts: Int
+    public var candidates: Int
+    /// Hosts by the first rule that excludes them.
+    public var rules: [RuleCount] = []
+    /// Best first, at most five.
+    public var best: [Candidate] = []
+    public var asked: [Candidate] = []
+    /// Candidates that share the best score.
+    public var tied: Int
+    /// The smallest single change that lets it in: `fits on h4 if 3072 MiB of memory more were free`.
+    public var nearest: String?
+    /// Why it can't be judged at all.
+    public var invalid: String?
+    public init(
+        vm: VMID, name: String, tenant: String, standing: Standing, through: LogIndex, policy: PlacementPolicy,
+        tieBreak: String, hosts: Int, candidates: Int, tied: Int
+    ) {
+        self.vm = vm
+        self.name = name
+        self.tenant = tenant
+        self.standing = standing
+        self.through = through
+        self.policy = policy
+        self.tieBreak = tieBreak
+        self.hosts = hosts
+        self.candidates = candidates
+        self.tied = tied
+    }
+}
+
+/// What a cell's controllers did since this node leads it, and what is before them. Counts only; the shell adds times.
+public struct CellKeeperCounts: Hashable, Sendable {
+    /// VMs that wait, and how many kinds of them no host takes now.
+    public var waiting = 0
+    public var refusedClasses = 0
+    public var nominated = 0
+    public var migrating = 0
+    public var draining = 0
+    public var crashed = 0
+    /// Commands whose outcome is not known yet.
+    public var underWay = 0
+    public var plans: UInt64 = 0
+    public var decisions: UInt64 = 0
+    public var refusals: UInt64 = 0
+    public var placed: UInt64 = 0
+    /// Placings that the state machine refused: lost races.
+    public var takenBack: UInt64 = 0
+    public var preemptions: UInt64 = 0
+    public var migrationsBegun: UInt64 = 0
+    public var migrationsCancelled: UInt64 = 0
+    public var restarts: UInt64 = 0
+    public var hostsDeclaredDown: UInt64 = 0
+    public var brakeHeld: UInt64 = 0
+    /// Rows that could not be brought into the index as they are; zero in a healthy cell.
+    public var misfits: UInt64 = 0
+    public init() {}
+}

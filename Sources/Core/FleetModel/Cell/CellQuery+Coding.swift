@@ -1,0 +1,118 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+// A cell's queries and answers as bytes, as Proto/cell.proto describes them.
+
+extension CellQuery: CellCoded, CellMapped {
+    init?(_ wire: WireCellQuery) {
+        switch wire.query {
+        case .list(let list)?:
+            guard let table = CellTable(rawValue: UInt8(clamping: list.table.rawValue)) else { return nil }
+            self = .list(table, after: list.after, limit: Int(list.limit))
+        case .one(let one)?:
+            guard let table = CellTable(rawValue: UInt8(clamping: one.table.rawValue)) else { return nil }
+            self = .one(table, key: one.key)
+        case .vmNamed(let wire)?: self = .vmNamed(tenant: wire.tenant, name: wire.name)
+        case .groupNamed(let wire)?: self = .groupNamed(tenant: wire.tenant, name: wire.name)
+        case .hostNamed(let name)?: self = .hostNamed(name)
+        case .vmsOfTenant(let wire)?:
+            self = .vmsOfTenant(wire.tenant, after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
+        case .vmsOnHost(let wire)?:
+            self = .vmsOnHost(HostID(wire.host), after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
+        case .waitingVMs(let limit)?: self = .waitingVMs(limit: Int(limit))
+        case .hostWork(let wire)?: self = .hostWork(HostID(wire.host), since: LogIndex(wire.since))
+        case .changes(let changes)?: self = .changes(since: LogIndex(changes.since), limit: Int(changes.limit))
+        case .rows(let page)?: self = .rows(after: page.after, limit: Int(page.limit))
+        case .events(let wire)?:
+            self = .events(
+                after: Revision(wire.after), vm: wire.vm.map { VMID($0) }, host: wire.host.map { HostID($0) },
+                limit: Int(wire.limit))
+        case nil: return nil
+        }
+    }
+
+    var wire: WireCellQuery {
+        typealias Wire = WireCellQuery
+        return switch self {
+        case .list(let table, let after, let limit):
+            Wire(
+                query: .list(
+                    Wire.List(
+                        table: WireCellTable(rawValue: Int32(table.rawValue)), after: after,
+                        limit: UInt32(clamping: limit))))
+        case .one(let table, let key):
+            Wire(query: .one(Wire.One(table: WireCellTable(rawValue: Int32(table.rawValue)), key: key)))
+        case .vmNamed(let tenant, let name): Wire(query: .vmNamed(Wire.NameOf(tenant: tenant, name: name)))
+        case .groupNamed(let tenant, let name): Wire(query: .groupNamed(Wire.NameOf(tenant: tenant, name: name)))
+        case .hostNamed(let name): Wire(query: .hostNamed(name))
+        case .vmsOfTenant(let tenant, let after, let limit):
+            Wire(
+                query: .vmsOfTenant(
+                    Wire.Vms(tenant: tenant, after: after?.rawValue, limit: UInt32(clamping: limit))))
+        case .vmsOnHost(let host, let after, let limit):
+            Wire(
+                query: .vmsOnHost(
+                    Wire.Vms(host: host.rawValue, after: after?.rawValue, limit: UInt32(clamping: limit))))
+        case .waitingVMs(let limit): Wire(query: .waitingVMs(UInt32(clamping: limit)))
+        case .hostWork(let host, let since):
+            Wire(query: .hostWork(Wire.HostWork(host: host.rawValue, since: since.rawValue)))
+        case .changes(let since, let limit):
+            Wire(query: .changes(Wire.Changes(since: since.rawValue, limit: UInt32(clamping: limit))))
+        case .rows(let after, let limit):
+            Wire(query: .rows(Wire.Page(after: after, limit: UInt32(clamping: limit))))
+        case .events(let after, let vm, let host, let limit):
+            Wire(
+                query: .events(
+                    Wire.Events(
+                        after: after.rawValue, vm: vm?.rawValue, host: host?.rawValue, limit: UInt32(clamping: limit))))
+        }
+    }
+}
+
+extension CellRow {
+    init(_ wire: WireCellRow) { self.init(key: wire.key, value: wire.value) }
+    var wire: WireCellRow { WireCellRow(key: key, value: value) }
+}
+
+extension CellAnswer: CellCoded, CellMapped {
+    init?(_ wire: WireCellAnswer) {
+        let body: Body
+        switch wire.body {
+        case .rows(let rows)?: body = .rows(rows.rows.map { CellRow($0) }, resumeAfter: rows.resumeAfter)
+        case .work(let work)?:
+            guard let vms = CellVM.all(work.vms) else { return nil }
+            body = .work(work.isWhole ? vms : nil, workIndex: LogIndex(work.workIndex), lease: work.lease)
+        case .changes(let changes)?:
+            body = .changes(changes.rows.map { CellRow($0) }, through: LogIndex(changes.through))
+        case .compacted(let index)?: body = .compacted(LogIndex(index))
+        case .events(let wire)?:
+            body = .events(wire.events.map { CellEvent($0) }, resumeAfter: wire.resumeAfter.map { Revision($0) })
+        case .refused(let wire)?:
+            guard let refusal = CellRefusal(wire) else { return nil }
+            body = .refused(refusal)
+        case nil: return nil
+        }
+        self.init(index: LogIndex(wire.index), time: LogTime(wire.time), body: body)
+    }
+
+    var wire: WireCellAnswer {
+        typealias Wire = WireCellAnswer
+        let body: Wire.Body =
+            switch self.body {
+            case .rows(let rows, let resumeAfter):
+                .rows(Wire.Rows(rows: rows.map(\.wire), resumeAfter: resumeAfter))
+            case .work(let vms, let index, let lease):
+                .work(
+                    Wire.Work(
+                        isWhole: vms != nil, vms: (vms ?? []).map(\.wire), workIndex: index.rawValue, lease: lease))
+            case .changes(let rows, let through):
+                .changes(Wire.Changes(rows: rows.map(\.wire), through: through.rawValue))
+            case .compacted(let index): .compacted(index.rawValue)
+            case .events(let events, let resumeAfter):
+                .events(Wire.Events(events: events.map(\.wire), resumeAfter: resumeAfter?.rawValue))
+            case .refused(let refusal): .refused(refusal.wire)
+            }
+        return Wire(index: index.rawValue, time: time.rawValue, body: body)
+    }
+}

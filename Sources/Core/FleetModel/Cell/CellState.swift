@@ -1,0 +1,250 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+// How a cell lies in its state. Every key begins with a kind byte: those of `CellTable`, and the ones below, which nobody
+// outside asks for. The layout is read by later versions: a change needs a new kind byte.
+
+enum CellKey {
+    enum Kind {
+        static let summary: UInt8 = 0x60
+        /// ‖ tenant ‖ 0 ‖ name → id, of a VM or of the last one that was deleted
+        static let vmName: UInt8 = 0x70
+        /// ‖ tenant ‖ 0 ‖ name → id
+        static let groupName: UInt8 = 0x71
+        /// ‖ name → id; not of removed ones
+        static let hostName: UInt8 = 0x72
+        /// ‖ host ‖ VM → nothing; for each VM that counts on the host
+        static let hostVM: UInt8 = 0x73
+        /// ‖ tenant ‖ 0 ‖ VM → nothing
+        static let tenantVM: UInt8 = 0x74
+        /// ‖ priority, highest first ‖ since ‖ VM → nothing
+        static let waiting: UInt8 = 0x75
+        /// ‖ group ‖ domain → members that count in it, 8 bytes
+        static let groupDomain: UInt8 = 0x76
+        /// ‖ scope ‖ domain → hosts in it that take VMs, 8 bytes; of racks and zones
+        static let taking: UInt8 = 0x77
+        /// ‖ request id → `KeptCellRequest`
+        static let request: UInt8 = 0x78
+        /// ‖ time ‖ request id → tenant
+        static let requestTime: UInt8 = 0x79
+        /// ‖ index → `CellHistory`
+        static let history: UInt8 = 0x7A
+        /// ‖ index → `CellEvents`
+        static let events: UInt8 = 0x7B
+        /// ‖ time ‖ VM → nothing
+        static let tombstoneTime: UInt8 = 0x7C
+        /// ‖ time ‖ host → nothing; of hosts that were declared down and have not come back
+        static let down: UInt8 = 0x7D
+    }
+
+    static let summary: [UInt8] = [Kind.summary]
+    static func vmName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.vmName, tenant, name) }
+    static func groupName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.groupName, tenant, name) }
+    static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
+    static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
+    static func hostVMs(_ host: HostID) -> [UInt8] { key(Kind.hostVM, host.rawValue) }
+    static func tenantVMs(_ tenant: String) -> [UInt8] { named(Kind.tenantVM, tenant, "") }
+    static func tenantVM(_ tenant: String, _ vm: VMID) -> [UInt8] {
+        var bytes = tenantVMs(tenant)
+        bytes.appendBigEndian(vm.rawValue)
+        return bytes
+    }
+    static func waiting(_ vm: CellVM) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(21)
+        bytes.append(Kind.waiting)
+        // Biased, so that unsigned order is the order of priorities, and turned round.
+        bytes.appendBigEndian(~(UInt32(bitPattern: vm.spec.priority) ^ 0x8000_0000))
+        bytes.appendBigEndian(vm.queuedAt.rawValue)
+        bytes.appendBigEndian(vm.id.rawValue)
+        return bytes
+    }
+    static func groupDomains(_ group: PlacementGroupID) -> [UInt8] { key(Kind.groupDomain, group.rawValue) }
+    static func groupDomain(_ group: PlacementGroupID, _ domain: [UInt8]) -> [UInt8] { groupDomains(group) + domain }
+    static func taking(_ scope: PlacementGroup.Scope, _ domain: [UInt8]) -> [UInt8] {
+        [Kind.taking, scope.rawValue] + domain
+    }
+    static func request(_ request: [UInt8]) -> [UInt8] { [Kind.request] + request }
+    static func requestTime(_ time: LogTime, _ request: [UInt8]) -> [UInt8] {
+        key(Kind.requestTime, time.rawValue) + request
+    }
+    static func history(_ index: LogIndex) -> [UInt8] { key(Kind.history, index.rawValue) }
+    static func events(_ index: LogIndex) -> [UInt8] { key(Kind.events, index.rawValue) }
+    static func tombstoneTime(_ time: LogTime, _ vm: VMID) -> [UInt8] {
+        key(Kind.tombstoneTime, time.rawValue, vm.rawValue)
+    }
+    static func down(_ time: LogTime, _ host: HostID) -> [UInt8] { key(Kind.down, time.rawValue, host.rawValue) }
+
+    private static func key(_ kind: UInt8, _ number: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(9)
+        bytes.append(kind)
+        bytes.appendBigEndian(number)
+        return bytes
+    }
+
+    private static func key(_ kind: UInt8, _ first: UInt64, _ second: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(17)
+        bytes.append(kind)
+        bytes.appendBigEndian(first)
+        bytes.appendBigEndian(second)
+        return bytes
+    }
+
+    private static func named(_ kind: UInt8, _ tenant: String, _ name: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(tenant.utf8.count + name.utf8.count + 10)
+        bytes.append(kind)
+        bytes.append(contentsOf: tenant.utf8)
+        bytes.append(0)
+        bytes.append(contentsOf: name.utf8)
+        return bytes
+    }
+
+    static func corrupt(_ key: [UInt8]) -> StoreError {
+        let name = key.prefix(40).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        return StoreError(.corrupt, "the cell's row under key \(name) is none that this version can read")
+    }
+}
+
+extension OrderedReader {
+    func record<Record: CellMapped>(_ type: Record.Type, _ key: [UInt8]) throws(StoreError) -> Record? {
+        guard let bytes = try value(for: key) else { return nil }
+        guard let record = Record.decode(bytes) else { throw CellKey.corrupt(key) }
+        return record
+    }
+
+    /// A row that is one number.
+    func number(_ key: [UInt8]) throws(StoreError) -> UInt64? {
+        guard let bytes = try value(for: key) else { return nil }
+        guard bytes.count == 8, let number = bytes.bigEndian64(at: 0) else { throw CellKey.corrupt(key) }
+        return number
+    }
+
+    /// The last eight bytes of the keys that begin with `prefix`, after the one that ends with `after`.
+    func ids(
+        _ prefix: [UInt8], after: UInt64? = nil, limit: Int = .max
+    ) throws(StoreError) -> [UInt64] {
+        var range = KeyRange.prefix(prefix)
+        if let after {
+            range.from = prefix
+            range.from.appendBigEndian(after)
+            range.from.append(0)
+        }
+        var ids: [UInt64] = []
+        var bad: [UInt8]?
+        try scan(range) { key, _ in
+            guard let id = key.bigEndian64(at: key.count - 8) else {
+                bad = key
+                return false
+            }
+            ids.append(id)
+            return ids.count < limit
+        }
+        if let bad { throw CellKey.corrupt(bad) }
+        return ids
+    }
+}
+
+extension UInt64 {
+    var bigEndianBytes: [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(8)
+        bytes.appendBigEndian(self)
+        return bytes
+    }
+}
+
+/// What the cell knows of its own bookkeeping.
+struct CellSummary: CellMapped {
+    /// The last entry that was applied.
+    var applied = LogIndex.zero
+    var time = LogTime.zero
+    /// All results that are kept, and of them those of no tenant.
+    var requests: UInt64 = 0
+    var cellRequests: UInt64 = 0
+    var historyChanges: UInt64 = 0
+    var historyBytes: UInt64 = 0
+    /// Changes up to this entry may be gone.
+    var compactedThrough = LogIndex.zero
+    /// Of those that are not removed.
+    var hosts: UInt64 = 0
+    var hostsRemoved: UInt64 = 0
+    var hostsTaking: UInt64 = 0
+    var vms: UInt64 = 0
+    var vmHighest: UInt64 = 0
+    var groupHighest: UInt64 = 0
+    var tenants: UInt64 = 0
+    var tombstones: UInt64 = 0
+    var events: UInt64 = 0
+    var eventBytes: UInt64 = 0
+    var groups: UInt64 = 0
+
+    var historyIsTooLong: Bool {
+        historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
+    }
+    var eventsAreTooMany: Bool { events > CellLimits.eventsMax || eventBytes > CellLimits.eventBytesMax }
+
+    static func read(_ access: some OrderedReader) throws(StoreError) -> CellSummary {
+        try access.record(CellSummary.self, CellKey.summary) ?? CellSummary()
+    }
+
+    init() {}
+
+    init?(_ wire: WireCellSummary) {
+        applied = LogIndex(wire.applied)
+        time = LogTime(wire.time)
+        requests = wire.requests
+        cellRequests = wire.cellRequests
+        historyChanges = wire.historyChanges
+        historyBytes = wire.historyBytes
+        compactedThrough = LogIndex(wire.compactedThrough)
+        hosts = wire.hosts
+        hostsRemoved = wire.hostsRemoved
+        hostsTaking = wire.hostsTaking
+        vms = wire.vms
+        vmHighest = wire.vmHighest
+        groupHighest = wire.groupHighest
+        tenants = wire.tenants
+        tombstones = wire.tombstones
+        events = wire.events
+        eventBytes = wire.eventBytes
+        groups = wire.groups
+    }
+
+    var wire: WireCellSummary {
+        WireCellSummary(
+            applied: applied.rawValue, time: time.rawValue, requests: requests, historyChanges: historyChanges,
+            historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, hosts: hosts,
+            hostsRemoved: hostsRemoved, hostsTaking: hostsTaking, vms: vms, vmHighest: vmHighest, groups: groups,
+            groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
+            eventBytes: eventBytes, cellRequests: cellRequests)
+    }
+}
+
+/// The outcome of a command with a request id.
+struct KeptCellRequest: CellMapped {
+    var digest: UInt64
+    var result: CellResult
+
+    init(digest: UInt64, result: CellResult) {
+        self.digest = digest
+        self.result = result
+    }
+
+    init?(_ wire: WireKeptCellRequest) {
+        guard let result = wire.result.flatMap(CellResult.init) else { return nil }
+        self.init(digest: wire.digest, result: result)
+    }
+
+    var wire: WireKeptCellRequest { WireKeptCellRequest(digest: digest, result: result.wire) }
+}
+
+/// A host, a slice or a group as an entry changes it; written once, at the entry's end.
+struct Cached<Record> {
+    /// Nil when it is not there, or no more.
+    var record: Record?
+    var isChanged = false
+}

@@ -1,0 +1,272 @@
+import ClusterBase
+
+// Placement groups with the members that count in each domain, slices, settings, and what is collected as garbage.
+
+extension CellStep {
+    // MARK: Domains
+
+    /// The part of the cell that a host is in for a rule of this scope.
+    static func domain(_ scope: PlacementGroup.Scope, _ host: CellHost) -> [UInt8] {
+        let place = host.about.locality
+        return switch scope {
+        case .host: host.id.rawValue.bigEndianBytes
+        case .rack: Array(place.zone.utf8) + [0] + Array(place.rack.utf8)
+        case .zone: Array(place.zone.utf8)
+        }
+    }
+
+    /// The domains in which a VM counts, each once.
+    mutating func domains(of vm: CellVM, _ scope: PlacementGroup.Scope) throws(StoreError) -> [[UInt8]] {
+        var found: [[UInt8]] = []
+        for claim in vm.claims {
+            guard let host = try host(claim.host) else { continue }
+            let domain = Self.domain(scope, host)
+            if !found.contains(domain) { found.append(domain) }
+        }
+        return found
+    }
+
+    mutating func followGroups(_ old: CellVM?, _ new: CellVM?, _ tenant: String) throws(StoreError) {
+        let before = old?.spec.groups ?? []
+        let after = new?.spec.groups ?? []
+        if before.isEmpty && after.isEmpty { return }
+        if before == after, let old, let new, old.claims == new.claims { return }
+        for name in before {
+            guard var group = try group(tenant, name) else { continue }
+            if let old { for domain in try domains(of: old, group.scope) { try count(group, domain, -1) } }
+            if !after.contains(name) {
+                group.memberCount -= 1
+                put(group)
+            }
+        }
+        for name in after {
+            guard var group = try group(tenant, name) else { continue }
+            if let new { for domain in try domains(of: new, group.scope) { try count(group, domain, 1) } }
+            if !before.contains(name) {
+                group.memberCount += 1
+                put(group)
+            }
+        }
+    }
+
+    /// Counts a VM in, or out, in the domains of all its groups.
+    mutating func countDomains(of vm: CellVM, _ sign: Int) throws(StoreError) {
+        for name in vm.spec.groups {
+            guard let group = try group(vm.tenant, name) else { continue }
+            for domain in try domains(of: vm, group.scope) { try count(group, domain, sign) }
+        }
+    }
+
+    func members(_ group: PlacementGroupID, _ domain: [UInt8]) throws(StoreError) -> UInt64 {
+        if let known = domains[group] { return known[domain] ?? 0 }
+        return try access.number(CellKey.groupDomain(group, domain)) ?? 0
+    }
+
+    private mutating func count(_ group: CellGroup, _ domain: [UInt8], _ sign: Int) throws(StoreError) {
+        let key = CellKey.groupDomain(group.id, domain)
+        var members = try members(group.id, domain)
+        if sign > 0 { members += 1 } else { members -= min(1, members) }
+        if members == 0 { access.delete(key) } else { access.put(key, members.bigEndianBytes) }
+        if domains[group.id] != nil { domains[group.id]?[domain] = members == 0 ? nil : members }
+    }
+
+    /// All domains with members of a group: looked up once per entry, and kept up to date in it.
+    mutating func allDomains(_ group: PlacementGroupID) throws(StoreError) -> [[UInt8]: UInt64] {
+        if let known = domains[group] { return known }
+        // hash order: looked up only
+        var found: [[UInt8]: UInt64] = [:]
+        var bad: [UInt8]?
+        try access.scan(.prefix(CellKey.groupDomains(group))) { key, value in
+            guard let count = value.bigEndian64(at: 0) else {
+                bad = key
+                return false
+            }
+            found[Array(key.dropFirst(9))] = count
+            return true
+        }
+        if let bad { throw CellKey.corrupt(bad) }
+        domains[group] = found
+        return found
+    }
+
+    // MARK: Domains that take VMs
+
+    /// Counts a host in, or out, as one that takes VMs.
+    mutating func countTaking(_ host: CellHost, _ sign: Int) throws(StoreError) {
+        guard host.state.takesVMs else { return }
+        if sign > 0 { summary.hostsTaking += 1 } else { summary.hostsTaking -= 1 }
+        for scope in [PlacementGroup.Scope.rack, .zone] {
+            let key = CellKey.taking(scope, Self.domain(scope, host))
+            var count = try access.number(key) ?? 0
+            if sign > 0 { count += 1 } else { count -= min(1, count) }
+            if count == 0 { access.delete(key) } else { access.put(key, count.bigEndianBytes) }
+        }
+    }
+
+    /// Whether every domain that takes VMs has at least so many members of a group, one of which, in `ignored`, doesn't
+    /// count.
+    mutating func everyDomain(
+        of group: CellGroup, has least: UInt64, ignoring ignored: [[UInt8]]
+    ) throws(StoreError) -> Bool {
+        if least == 0 { return true }
+        let counts = try allDomains(group.id)
+        func has(_ domain: [UInt8]) -> Bool {
+            (counts[domain] ?? 0) >= least + (ignored.contains(domain) ? 1 : 0)
+        }
+        if group.scope == .host {
+            // The hosts with members are fewer than all: those must be all that take VMs.
+            var taking: UInt64 = 0
+            for domain in counts.keys.sorted(by: { $0.precedes($1) }) where has(domain) {
+                guard let id = domain.bigEndian64(at: 0), let host = try host(HostID(id)) else { continue }
+                if host.state.takesVMs { taking += 1 }
+            }
+            return taking == summary.hostsTaking
+        }
+        var isTrue = true
+        try access.scan(.prefix([CellKey.Kind.taking, group.scope.rawValue])) { key, _ in
+            isTrue = has(Array(key.dropFirst(2)))
+            return isTrue
+        }
+        return isTrue
+    }
+
+    // MARK: Groups as operators see them
+
+    mutating func putGroup(_ wanted: CellGroup) throws(StoreError) -> CellResult.Outcome {
+        if let refusal = CellCheck.refusal(of: wanted) { return .refused(refusal) }
+        var kept = wanted
+        kept.memberCount = 0
+        if let known = try group(wanted.tenant, wanted.name) {
+            // Members are counted by the domains of the scope.
+            if known.scope != wanted.scope && known.memberCount > 0 { return .refused(.groupInUse(wanted.name)) }
+            kept.id = known.id
+            kept.memberCount = known.memberCount
+            if kept == known { return .done }
+            note("group.changed", tenant: kept.tenant, kept.name)
+        } else {
+            var slice = try slice(wanted.tenant)
+            if slices[wanted.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
+                return .refused(.tooMany(.tenants))
+            }
+            if slice.groupCount >= CellLimits.groupsPerTenantMax { return .refused(.tooMany(.groups)) }
+            slice.groupCount += 1
+            put(slice)
+            summary.groups += 1
+            summary.groupHighest += 1
+            kept.id = PlacementGroupID(summary.groupHighest)
+            let key = CellKey.groupName(kept.tenant, kept.name)
+            access.put(key, kept.id.rawValue.bigEndianBytes)
+            groupIDs[key] = kept.id
+            note("group.created", tenant: kept.tenant, kept.name)
+        }
+        put(kept)
+        return .done
+    }
+
+    mutating func deleteGroup(_ tenant: String, _ name: String) throws(StoreError) -> CellResult.Outcome {
+        guard let group = try group(tenant, name) else { return .refused(.unknownGroup(name)) }
+        if group.memberCount > 0 { return .refused(.groupInUse(name)) }
+        let key = CellKey.groupName(tenant, name)
+        access.delete(key)
+        groupIDs[key] = nil
+        groups[group.id] = Cached(record: nil, isChanged: true)
+        var slice = try slice(tenant)
+        slice.groupCount -= 1
+        put(slice)
+        summary.groups -= 1
+        note("group.deleted", tenant: tenant, name)
+        return .done
+    }
+
+    // MARK: Slices and settings
+
+    mutating func setSlice(
+        _ tenant: String, _ revision: Revision, _ quota: Quota
+    ) throws(StoreError) -> CellResult.Outcome {
+        if !CellCheck.isName(tenant) { return .refused(.invalid(field: "tenant", CellCheck.nameRule)) }
+        if let refusal = CellCheck.refusal(of: quota) { return .refused(refusal) }
+        var slice = try slice(tenant)
+        // An older one comes late: what the root lent since counts.
+        if revision < slice.revision { return .done }
+        if slice.revision == revision && slice.quota == quota { return .done }
+        if slices[tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
+            return .refused(.tooMany(.tenants))
+        }
+        slice.revision = revision
+        slice.quota = quota
+        put(slice)
+        if let excess = slice.excess {
+            note("tenant.exceeded", tenant: tenant, "\(excess); what runs stays, nothing more is let in")
+        }
+        return .done
+    }
+
+    mutating func set(_ setting: CellSetting, _ value: UInt64) throws(StoreError) -> CellResult.Outcome {
+        if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
+        let old = try self.setting(setting)
+        if old == value { return .done }
+        let key = CellTable.settings.key(UInt64(setting.rawValue))
+        if value == setting.standard {
+            access.delete(key)
+        } else {
+            access.put(key, CellSettingValue(setting, value).encoded())
+        }
+        if !changedSettings.contains(setting.rawValue) { changedSettings.append(setting.rawValue) }
+        note("setting.changed", "\(setting.name) from \(old) to \(value)")
+        return .done
+    }
+
+    // MARK: Garbage
+
+    /// Drops tombstones and kept results whose time is over, a bounded number at once.
+    mutating func collectGarbage() throws(StoreError) -> CellResult.Outcome {
+        try dropOldRequests()
+        let lifetime = try setting(.tombstoneLifetime)
+        guard summary.tombstones > 0, time.rawValue >= lifetime else { return .done }
+        let end = LogTime(time.rawValue - lifetime).advanced(by: 1)
+        var old: [[UInt8]] = []
+        let range = KeyRange(
+            from: [CellKey.Kind.tombstoneTime], to: CellKey.tombstoneTime(end, VMID(0)))
+        try access.scan(range) { key, _ in
+            old.append(key)
+            return old.count < CellLimits.garbageMax
+        }
+        for key in old {
+            guard let id = key.bigEndian64(at: 9) else { throw CellKey.corrupt(key) }
+            let row = CellTable.tombstones.key(id)
+            guard let stone = try access.record(CellTombstone.self, row) else { throw CellKey.corrupt(row) }
+            access.delete(key)
+            access.delete(row)
+            let name = CellKey.vmName(stone.tenant, stone.name)
+            if try access.number(name) == id { access.delete(name) }
+            summary.tombstones -= 1
+        }
+        return .done
+    }
+}
+
+extension TenantSlice {
+    /// What is in use beyond the quota, in words.
+    var excess: String? {
+        func over(_ what: String, _ limit: Int64?, _ used: Int64) -> String? {
+            guard let limit, used > limit else { return nil }
+            return "\(used) of \(what) are in use, and the quota is \(limit)"
+        }
+        return over("VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount))
+            ?? over("cpu", quota.cpuMillis, used.cpuMillis) ?? over("memory", quota.memoryMiB, used.memoryMiB)
+            ?? over("disk", quota.diskMiB, used.diskMiB)
+    }
+
+    /// Why so much more is not allowed; nil when it is.
+    func refusal(of more: Resources, count: UInt64) -> CellRefusal? {
+        func check(_ what: String, _ limit: Int64?, _ used: Int64, _ asked: Int64) -> CellRefusal? {
+            guard let limit, asked > 0, used + asked > limit else { return nil }
+            return .quotaExceeded(tenant: tenant, resource: what, limit: limit, used: used, asked: asked)
+        }
+        return check(
+            "VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount), Int64(clamping: count))
+            ?? check("cpu", quota.cpuMillis, used.cpuMillis, more.cpuMillis)
+            ?? check("memory", quota.memoryMiB, used.memoryMiB, more.memoryMiB)
+            ?? check("disk", quota.diskMiB, used.diskMiB, more.diskMiB)
+    }
+}

@@ -1,0 +1,282 @@
+import ClusterBase
+
+// Hosts that come, change, are lost and leave, and what becomes of the VMs there.
+
+extension CellStep {
+    // MARK: Coming
+
+    mutating func register(
+        _ id: HostID, _ incarnation: Incarnation, _ about: HostDescription, _ running: [RunningVM]
+    ) throws(StoreError) -> CellResult.Outcome {
+        if id.rawValue == 0 { return .refused(.unknownHost(id)) }
+        if let refusal = CellCheck.refusal(of: about) { return .refused(refusal) }
+        if running.count > CellLimits.vmsPerHostMax { return .refused(.tooMany(.vmsOnHost)) }
+        let known = try host(id)
+        if known?.health == .removed { return .refused(.hostRemoved(id)) }
+        if let known, incarnation < known.incarnation { return .refused(.incarnationOutdated(id)) }
+        if known?.about.name != about.name {
+            if try access.value(for: CellKey.hostName(about.name)) != nil {
+                return .refused(.hostNameTaken(about.name))
+            }
+            if let known { access.delete(CellKey.hostName(known.about.name)) }
+            access.put(CellKey.hostName(about.name), id.rawValue.bigEndianBytes)
+        }
+        guard let known else {
+            if summary.hosts + summary.hostsRemoved >= CellLimits.hostsMax { return .refused(.tooMany(.hosts)) }
+            var host = CellHost(id: id, about: about, incarnation: incarnation, since: time)
+            host.workIndex = index
+            summary.hosts += 1
+            put(host)
+            try countTaking(host, 1)
+            note("host.registered", host)
+            return .done
+        }
+        try countTaking(known, -1)
+        let members = known.about.locality == about.locality ? [] : try takeOutOfDomains(id)
+        var host = known
+        host.about = about
+        host.incarnation = incarnation
+        host.workIndex = index
+        if known.health != .up {
+            access.delete(CellKey.down(known.since, id))
+            host.health = .up
+            host.since = time
+        }
+        domains.removeAll()
+        put(host)
+        try countTaking(host, 1)
+        try putIntoDomains(members)
+        if incarnation != known.incarnation {
+            note("host.registered", host, known.health == .up ? "its agent began anew" : "it is back")
+        }
+        for vm in try vms(on: id) { try recover(vm, host, running, sameProcess: incarnation == known.incarnation) }
+        if known.about != about { try noteExcess(id) }
+        return .done
+    }
+
+    /// What the host's new process says of a VM that counts there: what it does not name has ended with the process before.
+    private mutating func recover(
+        _ id: VMID, _ host: CellHost, _ running: [RunningVM], sameProcess: Bool
+    ) throws(StoreError) {
+        guard let old = try vm(id) else { return }
+        var vm = old
+        let named = running.filter { $0.vm == id }
+        if let migration = old.migration {
+            let end = migration.phase == .leaving ? migration.source : migration.target
+            if end.assignment.host == host.id, !named.contains(where: { $0.epoch == end.epoch }), !sameProcess {
+                vm.migration = nil
+                vm.message = migration.phase == .copying ? "its move failed: the destination's agent began anew" : ""
+            }
+        }
+        if let place = old.place, place.assignment.host == host.id {
+            if named.contains(where: { $0.epoch == place.epoch }) {
+                if old.phase == .unknown { enter(old.power == .stopped ? .stopping : .running, &vm) }
+            } else if named.isEmpty && (!sameProcess || old.phase == .unknown) {
+                try end(&vm, "its host's agent began anew and did not find it")
+            } else if old.phase == .unknown {
+                enter(.starting, &vm)
+            }
+        }
+        if vm != old { try put(vm, was: old) }
+    }
+
+    /// The copy of a VM at its place is gone, other than by being told to stop. What comes next follows from what is wanted.
+    mutating func end(_ vm: inout CellVM, _ message: String) throws(StoreError) {
+        let host = vm.place?.assignment.host
+        if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
+        vm.held = nil
+        vm.runningGeneration = 0
+        if vm.isDeleting || vm.place?.isReleasing == true { return leavePlace(&vm) }
+        switch vm.phase {
+        case .stopped, .crashed, .looping: return
+        case .waiting, .starting, .running, .paused, .stopping, .unknown: break
+        }
+        if vm.power == .stopped { return enter(.stopped, &vm) }
+        vm.message = message
+        if vm.spec.restart == .never {
+            enter(.crashed, &vm)
+            try note("vm.crashed", &vm, host: host, message)
+        } else {
+            permit(&vm)
+            try note("vm.restarted", &vm, host: host, message)
+        }
+    }
+
+    // MARK: Domains of a host that moves to another rack or zone
+
+    private mutating func takeOutOfDomains(_ id: HostID) throws(StoreError) -> [CellVM] {
+        var members: [CellVM] = []
+        for vm in try vms(on: id) {
+            guard let vm = try self.vm(vm), !vm.spec.groups.isEmpty else { continue }
+            try countDomains(of: vm, -1)
+            members.append(vm)
+        }
+        return members
+    }
+
+    private mutating func putIntoDomains(_ members: [CellVM]) throws(StoreError) {
+        for vm in members { try countDomains(of: vm, 1) }
+    }
+
+    // MARK: What operators set
+
+    mutating func setDuty(_ id: HostID, _ duty: CellHost.Duty) throws(StoreError) -> CellResult.Outcome {
+        guard var host = try host(id) else { return .refused(.unknownHost(id)) }
+        if host.health == .removed { return .refused(.hostRemoved(id)) }
+        if host.duty == duty { return .done }
+        if duty == .maintenance && host.vmCount > 0 { return .refused(.hostInUse(id)) }
+        try countTaking(host, -1)
+        host.duty = duty
+        host.generation += 1
+        put(host)
+        try countTaking(host, 1)
+        let kind =
+            switch duty {
+            case .inService: "host.resumed"
+            case .cordoned: "host.cordoned"
+            case .draining: "host.draining"
+            case .maintenance: "host.maintenance"
+            }
+        note(kind, host)
+        return .done
+    }
+
+    mutating func finishDrain(_ id: HostID) throws(StoreError) -> CellResult.Outcome {
+        guard var host = try host(id) else { return .refused(.unknownHost(id)) }
+        if host.duty != .draining { return .done }
+        if host.vmCount > 0 { return .refused(.hostInUse(id)) }
+        host.duty = .maintenance
+        host.generation += 1
+        put(host)
+        note("host.drained", host)
+        return .done
+    }
+
+    mutating func setPolicy(
+        _ id: HostID, _ policy: HostPolicy, _ generation: UInt64?
+    ) throws(StoreError) -> CellResult.Outcome {
+        if let refusal = CellCheck.refusal(of: policy) { return .refused(refusal) }
+        guard var host = try host(id) else { return .refused(.unknownHost(id)) }
+        if host.health == .removed { return .refused(.hostRemoved(id)) }
+        if let generation, generation != host.generation { return .refused(.generationChanged(host.generation)) }
+        if host.policy == policy { return .done }
+        host.policy = policy
+        host.generation += 1
+        put(host)
+        note("host.changed", host)
+        try noteExcess(id)
+        return .done
+    }
+
+    /// Says what an outside change of a host made of what is there: it stays, and nothing new is let in.
+    private mutating func noteExcess(_ id: HostID) throws(StoreError) {
+        guard let host = try host(id) else { return }
+        if let excess = host.excess {
+            note("host.exceeded", host, "\(excess); what runs stays, nothing more is let in")
+        }
+        var told = 0
+        for vm in try vms(on: id) {
+            guard told < CellLimits.misplacedMax, let old = try self.vm(vm) else { break }
+            guard let rule = Self.brokenRule(old.spec, host) else { continue }
+            var vm = old
+            try note("vm.misplaced", &vm, host: id, "\(rule); it stays until it is moved")
+            try put(vm, was: old)
+            told += 1
+        }
+    }
+
+    // MARK: Being lost
+
+    mutating func declareDown(_ id: HostID, _ incarnation: Incarnation) throws(StoreError) -> CellResult.Outcome {
+        guard let known = try host(id) else { return .refused(.unknownHost(id)) }
+        if known.health == .removed { return .refused(.hostRemoved(id)) }
+        if known.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
+        if known.health == .down { return .done }
+        if try brakeHolds() { return .refused(.brakeHolds) }
+        try countTaking(known, -1)
+        var host = known
+        host.health = .down
+        host.since = time
+        put(host)
+        access.put(CellKey.down(time, id), [])
+        note("host.down", host, "its lease has run out")
+        for vm in try vms(on: id) { try lose(vm, id, isForced: false) }
+        return .done
+    }
+
+    /// Whether so many hosts were lost lately, and have not come back, that a person must look first. One always may be.
+    private mutating func brakeHolds() throws(StoreError) -> Bool {
+        let start = LogTime(time.rawValue > CellLimits.brakeWindow ? time.rawValue - CellLimits.brakeWindow : 0)
+        var old: [[UInt8]] = []
+        var lost: UInt64 = 0
+        try access.scan(.prefix([CellKey.Kind.down])) { key, _ in
+            if key.precedes(CellKey.down(start, HostID(0))) { old.append(key) } else { lost += 1 }
+            return true
+        }
+        for key in old { access.delete(key) }
+        let share = try setting(.brakeMillis)
+        return lost > 0 && (lost + 1) * 1_000 > summary.hosts * share
+    }
+
+    /// A host is lost with what it ran. Forced: also what may run on without the cell is gone, an operator says.
+    private mutating func lose(_ id: VMID, _ host: HostID, isForced: Bool) throws(StoreError) {
+        guard let old = try vm(id) else { return }
+        var vm = old
+        if let migration = old.migration {
+            let end = migration.phase == .leaving ? migration.source : migration.target
+            if end.assignment.host == host { vm.migration = nil }
+        }
+        if let place = old.place, place.assignment.host == host {
+            if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
+            if isForced || old.spec.isolation == .stop {
+                try loseCopy(&vm, host, isForced: isForced)
+            } else {
+                vm.message = "its host is down, and it may run on there"
+                enter(.unknown, &vm)
+            }
+        }
+        if vm != old { try put(vm, was: old) }
+    }
+
+    private mutating func loseCopy(_ vm: inout CellVM, _ host: HostID, isForced: Bool) throws(StoreError) {
+        let mayMove = isForced || (vm.boundTo == nil && (vm.spec.restart != .never || vm.power == .stopped))
+        if vm.isDeleting || vm.place?.isReleasing == true || mayMove {
+            leavePlace(&vm)
+            if !vm.isDeleting && vm.power != .stopped {
+                vm.message = vm.boundTo == nil ? "its host was lost" : "its local disk was on a host that was removed"
+            }
+            return try note("vm.lost-host", &vm, host: host)
+        }
+        vm.held = nil
+        if vm.phase == .stopped { return }
+        vm.message =
+            vm.boundTo == nil ? "its host is down, and it is never restarted" : "its host, with its local disk, is down"
+        enter(.unknown, &vm)
+        try note("vm.unknown", &vm, host: host, vm.message)
+    }
+
+    // MARK: Leaving
+
+    mutating func removeHost(_ id: HostID, _ isForced: Bool) throws(StoreError) -> CellResult.Outcome {
+        guard let known = try host(id) else { return .refused(.unknownHost(id)) }
+        if known.health == .removed { return .done }
+        if !isForced {
+            if known.health != .down { return .refused(.hostIsUp(id)) }
+            if known.vmCount > 0 { return .refused(.hostInUse(id)) }
+        }
+        try countTaking(known, -1)
+        for vm in try vms(on: id) { try lose(vm, id, isForced: true) }
+        guard var host = try host(id) else { return .done }
+        if known.health == .down { access.delete(CellKey.down(known.since, id)) }
+        host.health = .removed
+        host.since = time
+        host.workIndex = index
+        host.generation += 1
+        put(host)
+        access.delete(CellKey.hostName(host.about.name))
+        summary.hosts -= 1
+        summary.hostsRemoved += 1
+        note("host.removed", host, isForced ? "forced" : "")
+        return .done
+    }
+}

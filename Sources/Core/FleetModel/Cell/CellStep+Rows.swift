@@ -1,0 +1,267 @@
+import ClusterBase
+
+// Rows, and everything that follows from a VM's row: what counts on hosts, quotas, groups and indexes. All of it changes
+// in one place, by what the VM was and what it is.
+
+extension CellStep {
+    // MARK: Hosts, slices and groups, once per entry
+
+    mutating func host(_ id: HostID) throws(StoreError) -> CellHost? {
+        if let cached = hosts[id] { return cached.record }
+        let host = try access.record(CellHost.self, CellTable.hosts.key(id.rawValue))
+        hosts[id] = Cached(record: host)
+        return host
+    }
+
+    mutating func put(_ host: CellHost) { hosts[host.id] = Cached(record: host, isChanged: true) }
+
+    /// The tenant's slice; one without bounds as long as the root has lent nothing.
+    mutating func slice(_ tenant: String) throws(StoreError) -> TenantSlice {
+        if let cached = slices[tenant] { return cached.record ?? TenantSlice(tenant: tenant) }
+        let slice = try access.record(TenantSlice.self, CellTable.slices.key(tenant))
+        slices[tenant] = Cached(record: slice)
+        return slice ?? TenantSlice(tenant: tenant)
+    }
+
+    /// A slice that says nothing is no row.
+    mutating func put(_ slice: TenantSlice) {
+        let isEmpty = slice == TenantSlice(tenant: slice.tenant)
+        let wasThere = slices[slice.tenant]?.record != nil
+        if !isEmpty && !wasThere { summary.tenants += 1 }
+        if isEmpty && wasThere { summary.tenants -= 1 }
+        slices[slice.tenant] = Cached(record: isEmpty ? nil : slice, isChanged: true)
+    }
+
+    mutating func group(_ id: PlacementGroupID) throws(StoreError) -> CellGroup? {
+        if let cached = groups[id] { return cached.record }
+        let group = try access.record(CellGroup.self, CellTable.groups.key(id.rawValue))
+        groups[id] = Cached(record: group)
+        return group
+    }
+
+    mutating func group(_ tenant: String, _ name: String) throws(StoreError) -> CellGroup? {
+        let key = CellKey.groupName(tenant, name)
+        if let id = groupIDs[key] { return try group(id) }
+        guard let number = try access.number(key) else { return nil }
+        groupIDs[key] = PlacementGroupID(number)
+        return try group(PlacementGroupID(number))
+    }
+
+    mutating func put(_ group: CellGroup) { groups[group.id] = Cached(record: group, isChanged: true) }
+
+    func setting(_ setting: CellSetting) throws(StoreError) -> UInt64 {
+        let key = CellTable.settings.key(UInt64(setting.rawValue))
+        return try access.record(CellSettingValue.self, key)?.value ?? setting.standard
+    }
+
+    // MARK: VMs
+
+    func vm(_ id: VMID) throws(StoreError) -> CellVM? {
+        try access.record(CellVM.self, CellTable.vms.key(id.rawValue))
+    }
+
+    func vms(on host: HostID) throws(StoreError) -> [VMID] {
+        try access.ids(CellKey.hostVMs(host)).map { VMID($0) }
+    }
+
+    /// Enters a phase, which begins now when it is another one.
+    func enter(_ phase: CellVM.Phase, _ vm: inout CellVM) {
+        if vm.phase == phase { return }
+        vm.phase = phase
+        vm.since = time
+    }
+
+    /// Gives permission to start where it is.
+    func permit(_ vm: inout CellVM) {
+        guard vm.place != nil else { return }
+        vm.epochHighest += 1
+        vm.place?.epoch = vm.epochHighest
+        vm.runningGeneration = 0
+        enter(.starting, &vm)
+    }
+
+    /// It has no place, and waits for one if it is to run.
+    func leavePlace(_ vm: inout CellVM) {
+        vm.place = nil
+        vm.held = nil
+        vm.runningGeneration = 0
+        if vm.power == .stopped || vm.isDeleting {
+            enter(.stopped, &vm)
+        } else if vm.phase != .waiting {
+            enter(.waiting, &vm)
+            vm.queuedAt = time
+        }
+    }
+
+    /// Writes a VM that was `old`, and all that follows from it. A VM that is being deleted goes when nothing of it can run.
+    mutating func put(_ new: CellVM, was old: CellVM?) throws(StoreError) {
+        if new.isDeleting && new.place == nil && new.migration == nil { return try bury(new, old) }
+        var new = new
+        new.revision = revision
+        try follow(old, new)
+        access.put(CellTable.vms.key(new.id.rawValue), new.encoded())
+        changedVMs.append(new.id.rawValue)
+    }
+
+    private mutating func bury(_ vm: CellVM, _ old: CellVM?) throws(StoreError) {
+        var vm = vm
+        try note("vm.deleted", &vm)
+        try follow(old, nil)
+        access.delete(CellTable.vms.key(vm.id.rawValue))
+        changedVMs.append(vm.id.rawValue)
+        let stone = CellTombstone(
+            id: vm.id, name: vm.name, tenant: vm.tenant, deletedAt: time, deletedBy: by, events: vm.events)
+        access.put(CellTable.tombstones.key(vm.id.rawValue), stone.encoded())
+        access.put(CellKey.tombstoneTime(time, vm.id), [])
+        summary.tombstones += 1
+    }
+
+    private mutating func follow(_ old: CellVM?, _ new: CellVM?) throws(StoreError) {
+        guard let id = new?.id ?? old?.id, let tenant = new?.tenant ?? old?.tenant else { return }
+        if (old == nil) != (new == nil) {
+            let key = CellKey.tenantVM(tenant, id)
+            if new != nil { access.put(key, []) } else { access.delete(key) }
+            if new != nil { summary.vms += 1 } else { summary.vms -= 1 }
+        }
+        try followWaiting(old, new)
+        try followQuota(old, new, tenant)
+        try followGroups(old, new, tenant)
+        try followHosts(old, new, id)
+    }
+
+    private mutating func followWaiting(_ old: CellVM?, _ new: CellVM?) throws(StoreError) {
+        let before = old.flatMap { $0.isWaiting ? CellKey.waiting($0) : nil }
+        let after = new.flatMap { $0.isWaiting ? CellKey.waiting($0) : nil }
+        if before == after { return }
+        if let before { access.delete(before) }
+        if let after { access.put(after, []) }
+    }
+
+    private mutating func followQuota(_ old: CellVM?, _ new: CellVM?, _ tenant: String) throws(StoreError) {
+        let before = old?.spec.charge ?? .zero
+        let after = new?.spec.charge ?? .zero
+        if before == after && (old == nil) == (new == nil) { return }
+        var slice = try slice(tenant)
+        slice.used += after
+        slice.used -= before
+        if old == nil { slice.usedCount += 1 }
+        if new == nil { slice.usedCount -= 1 }
+        put(slice)
+    }
+
+    // MARK: What counts on hosts
+
+    private mutating func followHosts(_ old: CellVM?, _ new: CellVM?, _ id: VMID) throws(StoreError) {
+        let before = old?.claims ?? []
+        let after = new?.claims ?? []
+        let demandBefore = old?.demand ?? .zero
+        let demandAfter = new?.demand ?? .zero
+        if before != after || demandBefore != demandAfter {
+            for claim in before {
+                try count(claim, demandBefore, -1)
+                if !after.contains(where: { $0.host == claim.host }) {
+                    access.delete(CellKey.hostVM(claim.host, id))
+                }
+            }
+            for claim in after {
+                try count(claim, demandAfter, 1)
+                if !before.contains(where: { $0.host == claim.host }) {
+                    access.put(CellKey.hostVM(claim.host, id), [])
+                }
+            }
+        }
+        let changesWork: Bool
+        if let old, let new { changesWork = !old.hasSameWork(as: new) } else { changesWork = true }
+        if !changesWork { return }
+        for claim in before + after { try touch(claim.host) }
+    }
+
+    /// The host's agent has something new to look at.
+    mutating func touch(_ id: HostID) throws(StoreError) {
+        let index = index
+        try change(id) { $0.workIndex = index }
+    }
+
+    /// Changes a host in its place in the entry's table: a copy would cost more than the change.
+    private mutating func change(_ id: HostID, _ body: (inout CellHost) -> Void) throws(StoreError) {
+        if hosts[id] == nil { _ = try host(id) }
+        hosts[id]?.change(body)
+    }
+
+    private mutating func count(_ claim: Assignment, _ demand: Resources, _ sign: Int64) throws(StoreError) {
+        try change(claim.host) { $0.count(claim, demand, sign) }
+    }
+}
+
+extension Cached {
+    fileprivate mutating func change(_ body: (inout Record) -> Void) {
+        guard var changed = record else { return }
+        // Given away first, so that its arrays are changed in place.
+        record = nil
+        isChanged = true
+        body(&changed)
+        record = changed
+    }
+}
+
+extension CellHost {
+    /// Counts a VM in, or out.
+    fileprivate mutating func count(_ claim: Assignment, _ demand: Resources, _ sign: Int64) {
+        used.vector &+= demand.vector &* sign
+        if sign > 0 { vmCount += 1 } else { vmCount -= 1 }
+        if !claim.numaNodes.isEmpty {
+            let share = demand.share(of: claim.numaNodes.count)
+            for node in claim.numaNodes {
+                while numaUsed.count <= Int(node) { numaUsed.append(NUMANode(cpuMillis: 0, memoryMiB: 0)) }
+                numaUsed[Int(node)].cpuMillis += share.cpuMillis * sign
+                numaUsed[Int(node)].memoryMiB += share.memoryMiB * sign
+            }
+            while numaUsed.last == NUMANode(cpuMillis: 0, memoryMiB: 0) { numaUsed.removeLast() }
+        }
+        if !claim.devices.isEmpty {
+            for use in claim.devices {
+                while devicesUsed.count <= Int(use.device) { devicesUsed.append(0) }
+                devicesUsed[Int(use.device)] += use.millis * Int32(sign)
+            }
+            while devicesUsed.last == 0 { devicesUsed.removeLast() }
+        }
+    }
+}
+
+extension Resources {
+    /// What each of so many NUMA nodes gives, rounded up.
+    func share(of nodes: Int) -> NUMANode {
+        let n = Int64(nodes)
+        return NUMANode(cpuMillis: (cpuMillis + n - 1) / n, memoryMiB: (memoryMiB + n - 1) / n)
+    }
+}
+
+extension VMDescription {
+    /// What it counts for in its tenant's quota: all its disks, wherever they are.
+    var charge: Resources {
+        var sum = resources
+        for disk in disks { sum.diskMiB += disk.sizeMiB }
+        return sum
+    }
+}
+
+extension CellVM {
+    var isWaiting: Bool { place == nil && power != .stopped && !isDeleting }
+
+    /// Where a copy of it may be, at most one for each host.
+    var claims: [Assignment] {
+        var claims: [Assignment] = []
+        if let place { claims.append(place.assignment) }
+        if let migration {
+            claims.append(migration.phase == .leaving ? migration.source.assignment : migration.target.assignment)
+        }
+        return claims
+    }
+
+    /// Whether its hosts have to do the same for it.
+    func hasSameWork(as other: CellVM) -> Bool {
+        generation == other.generation && power == other.power && isDeleting == other.isDeleting
+            && place == other.place && migration?.phase == other.migration?.phase
+            && migration?.target == other.migration?.target && migration?.source == other.migration?.source
+    }
+}

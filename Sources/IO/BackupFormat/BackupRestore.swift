@@ -1,0 +1,69 @@
+package import ClusterBase
+package import FleetModel
+package import NodePorts
+internal import RaftCore
+internal import StoreLayout
+
+/// Makes a new cluster's first node of a backup whose rows a `BackupScan` has put into a state store.
+package enum BackupRestore {
+    /// The node that a backup is restored as: its id was never given out before.
+    package static func node(_ scan: BackupScan) throws(BackupFailure) -> NodeID {
+        guard let cluster = scan.cluster else {
+            throw BackupFailure(.incomplete, "The backup holds no founded cluster; use another one.")
+        }
+        return cluster.nodeNext
+    }
+
+    /// Removes what an earlier try has left.
+    package static func clear(_ state: inout some OrderedStore) throws(StoreError) {
+        for group in try StoredState.groups(in: state) {
+            let batch = try StoredState.deleteGenerations(of: group, except: nil, in: state)
+            try state.write(batch, isSynced: false)
+        }
+    }
+
+    /// Rewrites the root for the new cluster, and gives every group a log of one replica, here, which goes on where the
+    /// saved one was applied: revisions stay. Durable when it returns.
+    package static func finish(
+        _ scan: BackupScan, as founding: RootCommand.Founding, log: inout some OrderedStore,
+        state: inout some OrderedStore
+    ) throws {
+        try scan.requireComplete()
+        try state.flush()
+        guard let root = scan.groups.first(where: { $0.group == .root }) else {
+            throw BackupFailure(.incomplete, "The backup lacks the root group; use another one.")
+        }
+        let generation = StoredState.firstGeneration + 1
+        let saved = scan.groups.map(\.group)
+        var view = StateView()
+        let applied = try StoredState.applied(.root, generation: generation, in: state)
+        view.begin(.root, generation: generation, applied: applied, state)
+        let placements: [GroupPlacement]
+        switch try Root.restore(as: founding, saved: saved, gone: scan.gone, access: &view) {
+        case .success(let found): placements = found
+        case .failure(let refusal):
+            view.abandon()
+            throw BackupFailure(.notUsable, "The backup can't become a cluster: \(refusal).")
+        }
+        let (batch, _) = view.finish(index: root.base.index, term: root.base.term, chain: root.base.chain)
+        try state.write(batch, isSynced: false)
+        for group in scan.groups where !placements.contains(where: { $0.group == group.group }) {
+            // Made after the root was saved: nobody would find it.
+            try state.write(StoredState.deleteGenerations(of: group.group, except: nil, in: state), isSynced: false)
+        }
+        try state.flush()
+        for placement in placements {
+            guard let group = scan.groups.first(where: { $0.group == placement.group }),
+                let placed = placement.replicas.first
+            else { continue }
+            var base = group.base
+            base.configuration = Configuration(
+                members: [Member(peer: Peer(replica: placed.replica, node: placed.node), role: .voter)],
+                epoch: placement.epoch, replicaHighest: placement.replicaHighest)
+            let hardState = HardState(term: base.term, commit: base.index)
+            try StoredLog.createReplica(
+                group.group, placed.replica, RestoredLog(empty: base, hardState: hardState),
+                snapshot: BackupScan.snapshot, in: &log)
+        }
+    }
+}

@@ -1,0 +1,413 @@
+import AdminAPI
+import ClusterBase
+import FleetModel
+import Glibc
+import NodePorts
+import Reactor
+
+/// One VM's QEMU process, from its images to its end.
+final class Guest {
+    enum Phase {
+        case images
+        case launching(HostProcess.Child, since: Instant)
+        case connecting(until: Instant)
+        case up
+        /// Asked to end; killed at the moment.
+        case ending(killAt: Instant)
+        case killed
+    }
+    enum Sending {
+        case none
+        /// The other side may not listen yet.
+        case reaching(path: String, until: Instant)
+        case copying
+        case copied
+    }
+
+    var record: VMDirectory.Record
+    let directory: VMDirectory
+    private unowned let driver: QEMUHypervisor
+    private(set) var phase: Phase
+    private(set) var wakeAt: Instant?
+    var machine: QEMUMachine?
+    var accelerator = QEMUMachine.Accelerator.tcg
+    var isStartedPaused = false
+    var arrivalPath: String?
+    private var imagesLeft: [QEMUMachine.Disk]?
+    private var imageChild: HostProcess.Child?
+    /// Children that were killed and still have to be waited for.
+    private var orphans: [HostProcess.Child] = []
+    var pids: [pid_t] = []
+    private var line: QMPConnection?
+    private var isPaused = false
+    private var sending = Sending.none
+    private(set) var isToldToStop = false
+    var isDiscarded = false
+    private(set) var endText: String?
+    private(set) var runningSince: Instant?
+    var usageLast: (Instant, Int64)?
+
+    init(_ record: VMDirectory.Record, _ directory: VMDirectory, _ phase: Phase, _ driver: QEMUHypervisor) {
+        self.record = record
+        self.directory = directory
+        self.phase = phase
+        self.driver = driver
+        wakeAt = .origin
+    }
+
+    private func poll(_ now: Instant) { wakeAt = now + QEMUHypervisor.pollInterval }
+
+    /// It can't run, or runs no more; its process, if there is one, is killed.
+    private func fail(_ text: String, _ now: Instant) {
+        endText = endText ?? text
+        kill(now)
+    }
+
+    // MARK: Time
+
+    func wake(_ now: Instant) {
+        wakeAt = nil
+        switch phase {
+        case .images: makeImages(now)
+        case .launching(let child, let since):
+            guard let status = child.status() else {
+                if now - since > QEMUHypervisor.launchMax { return fail("QEMU was not ready in time", now) }
+                return poll(now)
+            }
+            guard status == 0 else {
+                // It has been waited for.
+                phase = .connecting(until: now)
+                return fail("QEMU did not start: \(child.complaint)", now)
+            }
+            pids = HostProcess.living(with: directory.mark)
+            phase = .connecting(until: now + .seconds(5))
+            connect(now)
+        case .connecting: connect(now)
+        case .up: tend(now)
+        case .ending(let killAt):
+            if isEnded { return driver.isGone(self) }
+            if now >= killAt { return kill(now) }
+            wakeAt = min(killAt, now + QEMUHypervisor.pollInterval)
+        case .killed:
+            if isEnded { return driver.isGone(self) }
+            for pid in pids { HostProcess.kill(pid) }
+            poll(now)
+        }
+    }
+
+    private var isEnded: Bool {
+        orphans.removeAll { $0.status() != nil }
+        return orphans.isEmpty && pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
+    }
+
+    // MARK: Starting
+
+    private func makeImages(_ now: Instant) {
+        guard let machine else { return fail("its machine is not known", now) }
+        if imagesLeft == nil {
+            directory.remove(prefix: "ephemeral-")
+            imagesLeft = machine.disks
+        }
+        if let child = imageChild {
+            guard let status = child.status() else { return poll(now) }
+            imageChild = nil
+            guard status == 0 else { return fail("a disk could not be made: \(child.complaint)", now) }
+        }
+        while let disk = imagesLeft?.first {
+            imagesLeft?.removeFirst()
+            if access(disk.path, F_OK) == 0 { continue }
+            guard let image = disk.image else {
+                let file = open(disk.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+                guard file >= 0, ftruncate(file, off_t(disk.sizeMiB) << 20) == 0 else {
+                    return fail("a disk could not be made: \(String(cString: strerror(errno)))", now)
+                }
+                close(file)
+                continue
+            }
+            let words = [
+                "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.path, disk.path, "\(disk.sizeMiB)M",
+            ]
+            switch HostProcess.start(driver.settings.imageProgram, words, errorPath: directory.path + "/image.log") {
+            case .failure(let failure): return fail(failure.message, now)
+            case .success(let child): imageChild = child
+            }
+            return poll(now)
+        }
+        launch(machine, now)
+    }
+
+    private func launch(_ machine: QEMUMachine, _ now: Instant) {
+        let words = machine.arguments(accelerator, isPaused: isStartedPaused, isArriving: arrivalPath != nil)
+        switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/start.log") {
+        case .failure(let failure): fail(failure.message, now)
+        case .success(let child):
+            phase = .launching(child, since: now)
+            poll(now)
+        }
+    }
+
+    private func connect(_ now: Instant) {
+        guard case .connecting(let until) = phase else { return }
+        do throws(SystemError) {
+            let line = try QMPConnection(driver.loop, path: directory.path + "/qmp")
+            self.line = line
+            line.onEvent = { [unowned self] in heard($0, $1) }
+            line.onClosed = { [unowned self] in lineEnded() }
+            phase = .up
+            line.execute(
+                "migrate-set-capabilities",
+                [
+                    JSONMember(
+                        "capabilities",
+                        .array([
+                            Guest.capability("events"), Guest.capability("auto-converge"),
+                            Guest.capability("late-block-activate"),
+                        ]))
+                ])
+            line.execute("query-status") { [unowned self] in began($0) }
+        } catch {
+            if isEnded { return fail("its QEMU process ended at its start", now) }
+            if now >= until { return fail("QEMU does not answer: \(error)", now) }
+            poll(now)
+        }
+    }
+
+    private static func capability(_ name: String) -> JSONValue {
+        .object([JSONMember("capability", .string(name)), JSONMember("state", .bool(true))])
+    }
+
+    /// What its QEMU process does, first after a start and first after an adoption.
+    private func began(_ answer: Result<JSONValue, QMPFailure>) {
+        guard case .success(let status) = answer, let word = status["status"]?.text else { return }
+        switch word {
+        case "inmigrate":
+            if let arrivalPath {
+                // A path that an attempt before left.
+                unlink(arrivalPath)
+                line?.execute("migrate-incoming", [JSONMember("uri", .string("unix:" + arrivalPath))]) {
+                    [unowned self] answer in
+                    guard case .failure(let failure) = answer else { return }
+                    fail("it can't be received: \(failure.message)", driver.loop.now)
+                }
+            }
+            driver.say(self, .starting)
+        case "running":
+            runningSince = runningSince ?? driver.loop.now
+            isPaused = false
+            askMigration()
+        case "postmigrate", "finish-migrate":
+            isPaused = true
+            askMigration()
+        case "paused", "prelaunch", "suspended":
+            isPaused = true
+            // Received, and not yet committed here.
+            driver.say(self, record.isArriving ? .starting : .paused)
+        default:
+            fail("its QEMU process is in the state '\(word)'", driver.loop.now)
+        }
+    }
+
+    func sayState() {
+        switch (phase, sending) {
+        case (.up, .copying), (.up, .reaching): driver.say(self, .copying)
+        case (.up, .copied): driver.say(self, .copied, progressMillis: 1_000)
+        case (.up, .none) where !record.isArriving: driver.say(self, isPaused ? .paused : .running)
+        case (.ending, _), (.killed, _): break
+        default: driver.say(self, .starting)
+        }
+    }
+
+    // MARK: What it says
+
+    private func heard(_ event: String, _ data: JSONValue) {
+        switch event {
+        case "STOP":
+            isPaused = true
+            if case .none = sending, !record.isArriving { sayState() }
+        case "RESUME":
+            isPaused = false
+            runningSince = runningSince ?? driver.loop.now
+            if record.isArriving { settleHere() }
+            if case .none = sending { sayState() }
+        case "SHUTDOWN":
+            let isGuests = data["guest"]?.bool ?? false
+            endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
+        case "GUEST_PANICKED": endText = "its guest's kernel panicked"
+        case "MIGRATION": askMigration()
+        default: break
+        }
+    }
+
+    private func lineEnded() {
+        line = nil
+        let now = driver.loop.now
+        switch phase {
+        case .killed, .ending: break
+        default: phase = .killed
+        }
+        poll(now)
+    }
+
+    // MARK: Living
+
+    func setPaused(_ wanted: Bool) {
+        guard case .none = sending, !record.isArriving else { return }
+        if wanted == isPaused, case .up = phase { return sayState() }
+        // Answered by an event.
+        line?.execute(wanted ? "stop" : "cont")
+    }
+
+    func update(_ vm: CellVM) {
+        // After an adoption the machine that runs is not known in full: it takes no other until its next start.
+        if let running = machine?.vm.spec, QEMUMachine.isSameMachine(running, vm.spec) {
+            record.generation = vm.generation
+            record.isolation = vm.spec.isolation
+            // The old record is as good for everything but its generation.
+            _ = directory.write(record)
+        }
+        sayState()
+    }
+
+    func stop(_ grace: Nanoseconds, _ now: Instant) {
+        isToldToStop = true
+        switch phase {
+        case .images, .launching, .connecting: kill(now)
+        case .up:
+            if grace == .zero || isPaused || record.isArriving { return kill(now) }
+            line?.execute("system_powerdown")
+            phase = .ending(killAt: now + grace)
+            poll(now)
+        case .ending(let killAt):
+            phase = .ending(killAt: min(killAt, now + grace))
+            wakeAt = now
+        case .killed: break
+        }
+    }
+
+    private func kill(_ now: Instant) {
+        line?.close()
+        line = nil
+        if case .launching(let child, _) = phase { orphans.append(child) }
+        if let imageChild { orphans.append(imageChild) }
+        imageChild = nil
+        for child in orphans { HostProcess.kill(child.pid) }
+        // A process that was being started may have a child already.
+        pids = HostProcess.living(with: directory.mark)
+        for pid in pids { HostProcess.kill(pid) }
+        phase = .killed
+        wakeAt = now
+    }
+
+    // MARK: Migration
+
+    /// The memory of a source goes to the destination as a whole, and the destination holds it paused: so after the commit
+    /// nothing is needed of the source, and before it the source can go on.
+    func send(to path: String, _ now: Instant) {
+        guard case .up = phase, case .none = sending else { return sayState() }
+        sending = .reaching(path: path, until: now + .seconds(10))
+        line?.execute(
+            "migrate-set-parameters",
+            [JSONMember("downtime-limit", .integer(50)), JSONMember("max-bandwidth", .integer(1 << 32))])
+        driver.say(self, .copying)
+        tend(now)
+    }
+
+    private func tend(_ now: Instant) {
+        switch sending {
+        case .reaching(let path, let until):
+            guard access(path, F_OK) == 0 else {
+                if now >= until { return sendFailed("the other host does not listen at \(path) on this machine") }
+                return poll(now)
+            }
+            sending = .copying
+            line?.execute("migrate", [JSONMember("uri", .string("unix:" + path))]) { [unowned self] answer in
+                if case .failure(let failure) = answer { sendFailed(failure.message) }
+            }
+            wakeAt = now + QEMUHypervisor.progressInterval
+        case .copying:
+            askMigration()
+            wakeAt = now + QEMUHypervisor.progressInterval
+        case .none, .copied: break
+        }
+    }
+
+    private func sendFailed(_ why: String) {
+        sending = .none
+        driver.say(self, .copyFailed, message: why)
+        sayState()
+    }
+
+    private func askMigration() {
+        line?.execute("query-migrate") { [unowned self] answer in
+            guard case .success(let migration) = answer else { return }
+            takeMigration(migration)
+        }
+    }
+
+    private func takeMigration(_ migration: JSONValue) {
+        guard case .up = phase else { return }
+        let status = migration["status"]?.text ?? "none"
+        if record.isArriving {
+            if status == "failed" { fail("its memory did not arrive", driver.loop.now) }
+            return
+        }
+        switch status {
+        case "setup", "active", "device", "wait-unplug", "pre-switchover":
+            if case .none = sending { sending = .copying }
+            if wakeAt == nil { wakeAt = driver.loop.now + QEMUHypervisor.progressInterval }
+            guard let ram = migration["ram"], let total = ram["total"]?.integer, let left = ram["remaining"]?.integer
+            else { return }
+            let copied = max(0, min(999, (total - left) * 1_000 / max(1, total)))
+            driver.say(self, .copying, progressMillis: UInt32(copied))
+        case "completed":
+            if case .copied = sending { return }
+            // An old one that was called off afterwards: it runs on.
+            if case .none = sending, !isPaused { return sayState() }
+            sending = .copied
+            downtimeMilliseconds = migration["downtime"]?.integer
+            copyingMilliseconds = migration["total-time"]?.integer
+            driver.say(self, .copied, progressMillis: 1_000)
+        case "failed", "cancelled":
+            if case .copying = sending { return sendFailed(migration["error-desc"]?.text ?? "copying was \(status)") }
+            sayState()
+        default: if case .none = sending { sayState() }
+        }
+    }
+    /// As QEMU measured its last migration out.
+    private(set) var downtimeMilliseconds: Int64?
+    private(set) var copyingMilliseconds: Int64?
+
+    func cancelSend() {
+        switch sending {
+        case .none: sayState()
+        case .reaching:
+            sending = .none
+            sayState()
+        case .copying:
+            sending = .none
+            line?.execute("migrate_cancel") { [unowned self] _ in sayState() }
+        case .copied:
+            sending = .none
+            // Its event says that it runs; a guest that was paused before is paused again by its owner's wish.
+            line?.execute("cont")
+        }
+    }
+
+    /// From here on it is this host's.
+    func finishArrival() {
+        guard record.isArriving else { return sayState() }
+        // While the last of it is read in, this is remembered.
+        line?.execute("cont") { [unowned self] answer in
+            if case .failure(let failure) = answer {
+                fail("it arrived and can't go on: \(failure.message)", driver.loop.now)
+            }
+        }
+    }
+
+    private func settleHere() {
+        record.isArriving = false
+        _ = directory.write(record)
+        if let arrivalPath { unlink(arrivalPath) }
+        arrivalPath = nil
+    }
+}

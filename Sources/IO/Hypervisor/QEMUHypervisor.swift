@@ -1,0 +1,231 @@
+package import ClusterBase
+package import FleetModel
+internal import Glibc
+package import NodePorts
+package import Reactor
+
+/// Runs each VM as a QEMU process of its own, which outlives this one. Belongs to the loop's thread.
+///
+///     start ─▶ images (qemu-img) ─▶ launching (qemu -daemonize) ─▶ connecting (QMP) ─▶ up ─▶ ending ─▶ gone
+///     found in a directory ─────────────────────────────────────────────▲
+///
+/// A VM's process is known by an argument that only it has. It is gone when no process with that argument lives: not when
+/// a connection ends, not when a file is missing.
+package final class QEMUHypervisor: Hypervisor {
+    /// Waiting for children, for processes that end, and for sockets that appear.
+    static let pollInterval = Nanoseconds.milliseconds(10)
+    /// A machine that takes longer to be set up is ended.
+    static let launchMax = Nanoseconds.seconds(60)
+    static let progressInterval = Nanoseconds.milliseconds(200)
+
+    package let name = "qemu"
+    package let outlivesAgent = true
+    package let found: [FoundVM]
+    let settings: QEMUSettings
+    let loop: EventLoop
+    private var guests: [VMID: Guest] = [:]
+    private var news: [HypervisorNews] = []
+    private var probe: KVMProbe?
+    /// Nil until it is known.
+    private(set) var accelerator: QEMUMachine.Accelerator?
+    /// Which accelerator guests get, and why.
+    package private(set) var accelerationText = "it is being found out whether KVM runs guests here"
+    /// Starts that wait for it.
+    private var held: [HypervisorOrder] = []
+
+    package init(_ settings: QEMUSettings, loop: EventLoop) {
+        self.settings = settings
+        self.loop = loop
+        var found: [FoundVM] = []
+        var adopted: [(VMDirectory.Record, VMDirectory, [pid_t])] = []
+        let processes = HostProcess.living(below: settings.directory)
+        for vm in VMDirectory.all(in: settings.directory) {
+            let directory = VMDirectory(vm, in: settings.directory)
+            let living = processes[directory.path] ?? []
+            guard let record = directory.record, record.vm == vm else {
+                for pid in living { HostProcess.kill(pid) }
+                continue
+            }
+            found.append(
+                FoundVM(
+                    vm, epoch: record.epoch,
+                    state: living.isEmpty ? .stopped : record.isArriving ? .starting : .running,
+                    isArriving: record.isArriving, generation: record.generation, isolation: record.isolation))
+            if !living.isEmpty { adopted.append((record, directory, living)) }
+        }
+        self.found = found
+        for (record, directory, living) in adopted {
+            let guest = Guest(record, directory, .connecting(until: loop.now + .seconds(5)), self)
+            guest.pids = living
+            guests[record.vm] = guest
+        }
+        probe = settings.triesKVM ? KVMProbe(settings) : nil
+        if probe == nil { settle(.tcg, "KVM is not tried") }
+    }
+
+    private func settle(_ accelerator: QEMUMachine.Accelerator, _ why: String) {
+        self.accelerator = accelerator
+        accelerationText = "guests run under \(accelerator == .kvm ? "KVM" : "TCG"): \(why)"
+        probe = nil
+        let orders = held
+        held = []
+        carryOut(orders, now: loop.now)
+    }
+
+    package var deadline: Instant? {
+        if !news.isEmpty { return .origin }
+        var next = probe == nil ? nil : loop.now + QEMUHypervisor.pollInterval
+        for guest in guests.values {
+            guard let at = guest.wakeAt else { continue }
+            next = next.map { min($0, at) } ?? at
+        }
+        return next
+    }
+
+    package func takeNews(now: Instant) -> [HypervisorNews] {
+        if let probe, let (accelerator, why) = probe.verdict(now) { settle(accelerator, why) }
+        for vm in guests.keys.sorted() {
+            guard let guest = guests[vm], let at = guest.wakeAt, at <= now else { continue }
+            guest.wake(now)
+        }
+        defer { news = [] }
+        return news
+    }
+
+    func say(
+        _ guest: Guest, _ state: VMReport.State, progressMillis: UInt32 = 0, message: String = ""
+    ) {
+        say(
+            guest.record.vm, guest.record.epoch, state, generation: guest.record.generation,
+            progressMillis: progressMillis, message: message)
+    }
+
+    private func say(
+        _ vm: VMID, _ epoch: UInt64, _ state: VMReport.State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
+        message: String = ""
+    ) {
+        news.append(
+            .state(
+                VMReport(
+                    vm, epoch: epoch, state, generation: generation, progressMillis: progressMillis,
+                    message: String(message.prefix(500)))))
+    }
+
+    /// Its process does not live any more.
+    func isGone(_ guest: Guest) {
+        guests[guest.record.vm] = nil
+        guest.directory.clear()
+        if guest.isDiscarded { guest.directory.remove() }
+        // One that was never committed must not be taken for a VM that was stopped here.
+        if guest.record.isArriving && !guest.isDiscarded { unlink(guest.directory.path + "/record") }
+        let wasTold = guest.isToldToStop
+        say(guest, wasTold ? .stopped : .crashed, message: wasTold ? "" : guest.endText ?? "its QEMU process ended")
+    }
+
+    package func statistics(of vm: VMID, now: Instant) -> VMStatistics? {
+        guard let guest = guests[vm], let pid = guest.pids.first, let usage = HostProcess.usage(of: pid) else {
+            return nil
+        }
+        let uptime = guest.runningSince.map { now - $0 } ?? .zero
+        let ticks = Int64(max(1, sysconf(Int32(_SC_CLK_TCK))))
+        let last = guest.usageLast ?? (now, usage.cpuTicks)
+        guest.usageLast = (now, usage.cpuTicks)
+        let milliseconds = max(1, (now - last.0).milliseconds)
+        let cpu = (usage.cpuTicks - last.1) * 1_000 / ticks * 1_000 / milliseconds
+        return VMStatistics(memoryMiB: usage.memoryBytes >> 20, cpuMillis: cpu, uptime: uptime)
+    }
+
+    // MARK: Orders
+
+    package func carryOut(_ orders: [HypervisorOrder], now: Instant) {
+        for order in orders { carryOut(order, now) }
+    }
+
+    private func carryOut(_ order: HypervisorOrder, _ now: Instant) {
+        let guest = guests[order.vm]
+        switch order {
+        case .start(let vm, let epoch, let isPaused): begin(order, vm, epoch, isPaused: isPaused, from: nil, now)
+        case .receive(let vm, let epoch, let host): begin(order, vm, epoch, isPaused: false, from: host, now)
+        case .stop(let vm, let epoch, let grace):
+            if drop(vm, epoch) { return say(vm, epoch, .stopped) }
+            guard let guest, guest.record.epoch == epoch else { return guest == nil ? say(vm, epoch, .stopped) : () }
+            guest.stop(grace, now)
+        case .discard(let vm, let epoch, let isForGood):
+            if drop(vm, epoch) { return say(vm, epoch, .stopped) }
+            guard let guest else {
+                let directory = VMDirectory(vm, in: settings.directory)
+                // What an agent before could not finish.
+                for pid in HostProcess.living(with: directory.mark) { HostProcess.kill(pid) }
+                if isForGood { directory.remove() }
+                return say(vm, epoch, .stopped)
+            }
+            guard guest.record.epoch <= epoch else { return }
+            guest.isDiscarded = isForGood
+            guest.stop(.zero, now)
+        case .pause(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(true) }
+        case .resume(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(false) }
+        case .update(let vm, let epoch): if let guest, guest.record.epoch == epoch { guest.update(vm) }
+        case .send(_, let epoch, let target, _):
+            if let guest, guest.record.epoch == epoch { guest.send(to: migrationPath(order.vm, target), now) }
+        case .finishArrival(_, let epoch): if let guest, guest.record.epoch == epoch { guest.finishArrival() }
+        case .cancelSend(_, let epoch): if let guest, guest.record.epoch == epoch { guest.cancelSend() }
+        }
+    }
+
+    /// Where a VM's memory comes in. Both hosts of a migration see it: for now they are on one machine.
+    func migrationPath(_ vm: VMID, _ target: UInt64) -> String { "\(settings.storage)/in-\(vm.rawValue)-\(target)" }
+
+    /// True when the VM's start was still waiting.
+    private func drop(_ vm: VMID, _ epoch: UInt64) -> Bool {
+        let count = held.count
+        held.removeAll { order in
+            switch order {
+            case .start(let waiting, let its, _), .receive(let waiting, let its, _): waiting.id == vm && its <= epoch
+            default: false
+            }
+        }
+        return held.count < count
+    }
+
+    private func begin(
+        _ order: HypervisorOrder, _ vm: CellVM, _ epoch: UInt64, isPaused: Bool, from source: HostID?, _ now: Instant
+    ) {
+        if let guest = guests[vm.id] {
+            if guest.record.epoch == epoch { return guest.sayState() }
+            return say(vm.id, epoch, .crashed, message: "epoch \(guest.record.epoch) is still here")
+        }
+        guard let accelerator else {
+            held.append(order)
+            return say(vm.id, epoch, .starting)
+        }
+        let directory = VMDirectory(vm.id, in: settings.directory)
+        if let before = directory.record, before.epoch > epoch {
+            return say(vm.id, epoch, .crashed, message: "epoch \(before.epoch) ran here already")
+        }
+        guard HostProcess.living(with: directory.mark).isEmpty else {
+            return say(vm.id, epoch, .crashed, message: "an earlier QEMU process of it still lives here")
+        }
+        let machine: QEMUMachine
+        do throws(QEMURefusal) {
+            machine = try QEMUMachine(vm, settings, directory: directory.path)
+        } catch {
+            return say(vm.id, epoch, .crashed, message: "can't start: \(error)")
+        }
+        let isOwn: (QEMUMachine.Disk) -> Bool = { $0.path.hasPrefix(directory.path + "/") }
+        if source != nil, machine.disks.contains(where: isOwn) {
+            return say(vm.id, epoch, .crashed, message: "its disks on its host can't be moved by this driver so far")
+        }
+        let record = VMDirectory.Record(
+            vm.id, epoch: epoch, generation: vm.generation, isolation: vm.spec.isolation, isArriving: source != nil)
+        directory.clear()
+        if let problem = directory.write(record) { return say(vm.id, epoch, .crashed, message: problem) }
+        let guest = Guest(record, directory, .images, self)
+        guest.machine = machine
+        guest.accelerator = accelerator
+        guest.isStartedPaused = isPaused
+        guest.arrivalPath = source == nil ? nil : migrationPath(vm.id, epoch)
+        guests[vm.id] = guest
+        say(guest, .starting)
+        guest.wake(now)
+    }
+}

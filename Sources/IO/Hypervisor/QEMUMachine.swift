@@ -1,0 +1,242 @@
+internal import AdminAPI
+package import FleetModel
+internal import Glibc
+
+/// A VM's specification that this driver does not run: the field, and what to do.
+package struct QEMURefusal: Error, Hashable, CustomStringConvertible {
+    package var field: String
+    package var description: String
+    init(_ field: String, _ text: String) {
+        self.field = field
+        description = "\(field) \(text)"
+    }
+}
+
+/// A QEMU machine for a VM: its disks and its argument list. Nothing of a specification reaches a shell, and nothing of it
+/// becomes an option: numbers are formatted here, words are checked against what names may be, files lie below the
+/// settings' directories, and the kernel's command line is one argument of its own.
+package struct QEMUMachine: Hashable, Sendable {
+    package enum Accelerator: String, Hashable, Sendable { case kvm, tcg }
+
+    package struct Disk: Hashable, Sendable {
+        package var path: String
+        package var format: String
+        package var sizeMiB: Int64
+        package var image: (path: String, format: String)?
+        /// Made anew at every start.
+        package var isEphemeral: Bool
+
+        package static func == (a: Disk, b: Disk) -> Bool { a.path == b.path }
+        package func hash(into hasher: inout Hasher) { hasher.combine(path) }
+    }
+
+    package static let annotations = ["qemu.append", "qemu.initrd", "qemu.kernel"]
+    package static let appendBytesMax = 1_024
+    package static let cpusMax = 255
+    /// The network that needs nothing of the host: the guest reaches out through its QEMU process.
+    package static let userNetwork = "user"
+
+    package let vm: CellVM
+    package let disks: [Disk]
+    let directory: String
+    private let kernel: String?
+    private let initrd: String?
+    private let append: String?
+
+    package init(_ vm: CellVM, _ settings: QEMUSettings, directory: String) throws(QEMURefusal) {
+        self.vm = vm
+        self.directory = directory
+        let spec = vm.spec
+        for annotation in spec.annotations where annotation.key.hasPrefix("qemu.") {
+            guard QEMUMachine.annotations.contains(annotation.key) else {
+                throw QEMURefusal("annotations.\(annotation.key)", "is none that the QEMU driver knows; leave it out")
+            }
+        }
+        func annotation(_ key: String) -> String? { spec.annotations.first { $0.key == key }?.value }
+        func file(_ key: String) throws(QEMURefusal) -> String? {
+            guard let name = annotation(key) else { return nil }
+            return try QEMUMachine.image(name, "annotations.\(key)", settings)
+        }
+        kernel = try file("qemu.kernel")
+        initrd = try file("qemu.initrd")
+        append = annotation("qemu.append")
+        if kernel == nil, initrd != nil || append != nil {
+            throw QEMURefusal("annotations.qemu.kernel", "is missing; an initrd or a command line needs a kernel")
+        }
+        if let append, append.utf8.count > QEMUMachine.appendBytesMax || append.utf8.contains(where: { $0 < 32 }) {
+            throw QEMURefusal(
+                "annotations.qemu.append", "has at most \(QEMUMachine.appendBytesMax) bytes and no control characters")
+        }
+        guard (8...(1 << 24)).contains(spec.resources.memoryMiB) else {
+            throw QEMURefusal("resources.memoryMiB", "must be from 8 to 16777216 for a QEMU machine")
+        }
+        guard QEMUMachine.cpus(spec) <= QEMUMachine.cpusMax else {
+            throw QEMURefusal("resources.cpuMillis", "is more than \(QEMUMachine.cpusMax) CPUs of a QEMU machine")
+        }
+        for network in spec.networks where network != QEMUMachine.userNetwork {
+            throw QEMURefusal(
+                "networks", "has '\(network)'; the QEMU driver has only '\(QEMUMachine.userNetwork)' so far")
+        }
+        if !spec.devices.isEmpty {
+            throw QEMURefusal("devices", "are not given to guests by the QEMU driver so far; leave them out")
+        }
+        var disks: [Disk] = []
+        for disk in spec.disks {
+            disks.append(try QEMUMachine.disk(disk, vm.id, settings, directory))
+        }
+        self.disks = disks
+    }
+
+    /// At least one, and no part of one.
+    static func cpus(_ spec: VMDescription) -> Int64 { max(1, (spec.resources.cpuMillis + 999) / 1_000) }
+
+    /// True when both are the same machine, so that a running one can take the other's specification.
+    static func isSameMachine(_ a: VMDescription, _ b: VMDescription) -> Bool {
+        func own(_ spec: VMDescription) -> [Named] { spec.annotations.filter { $0.key.hasPrefix("qemu.") } }
+        return a.resources == b.resources && a.disks == b.disks && a.networks == b.networks && a.devices == b.devices
+            && own(a) == own(b)
+    }
+
+    // MARK: Files
+
+    static func isName(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        func isPlain(_ byte: UInt8) -> Bool {
+            (0x61...0x7A).contains(byte | 0x20) || (0x30...0x39).contains(byte) || byte == UInt8(ascii: "_")
+        }
+        guard (1...128).contains(bytes.count), isPlain(bytes[0]) else { return false }
+        return bytes.allSatisfy { isPlain($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".") }
+    }
+
+    /// A file of the directory of images, wherever links lead.
+    private static func image(
+        _ name: String, _ field: String, _ settings: QEMUSettings
+    ) throws(QEMURefusal) -> String {
+        guard isName(name) else {
+            throw QEMURefusal(
+                field, "is '\(name)'; name a file of hypervisor.images in letters, digits, dots, dashes and underscores"
+            )
+        }
+        let path = settings.images + "/" + name
+        guard let root = resolved(settings.images), let real = resolved(path) else {
+            throw QEMURefusal(field, "is '\(name)', which is not in hypervisor.images of this host; put it there")
+        }
+        guard real.hasPrefix(root + "/"), !real.utf8.contains(UInt8(ascii: ",")) else {
+            throw QEMURefusal(field, "is '\(name)', a link that leads out of hypervisor.images; copy the file there")
+        }
+        return real
+    }
+
+    private static func resolved(_ path: String) -> String? {
+        guard let found = realpath(path, nil) else { return nil }
+        defer { free(found) }
+        return String(cString: found)
+    }
+
+    private static func disk(
+        _ disk: VMDescription.NamedDisk, _ vm: VMID, _ settings: QEMUSettings, _ directory: String
+    ) throws(QEMURefusal) -> Disk {
+        let field = "disks.\(disk.name)"
+        guard isName(disk.name) else {
+            throw QEMURefusal("disks", "has the name '\(disk.name)'; use letters, digits, dots, dashes and underscores")
+        }
+        guard disk.sizeMiB > 0 else { throw QEMURefusal(field, "has no size") }
+        var base: (path: String, format: String)?
+        if !disk.image.isEmpty {
+            let path = try image(disk.image, field + ".image", settings)
+            base = (path, try format(ofImage: path, field + ".image"))
+        }
+        let format = base == nil ? "raw" : "qcow2"
+        let path: String
+        var isEphemeral = false
+        switch disk.kind {
+        case .shared(let domain):
+            guard isName(domain), let root = resolved(settings.storage), let real = resolved("\(root)/\(domain)"),
+                real.hasPrefix(root + "/")
+            else {
+                throw QEMURefusal(
+                    field, "is in the storage domain '\(domain)', which is no directory of hypervisor.storage here")
+            }
+            path = "\(real)/vm-\(vm)-\(disk.name).\(format)"
+        case .local: path = "\(directory)/local-\(disk.name).\(format)"
+        case .ephemeral:
+            path = "\(directory)/ephemeral-\(disk.name).\(format)"
+            isEphemeral = true
+        }
+        return Disk(path: path, format: format, sizeMiB: disk.sizeMiB, image: base, isEphemeral: isEphemeral)
+    }
+
+    /// An image that names other files would let a guest read them.
+    static func format(ofImage path: String, _ field: String) throws(QEMURefusal) -> String {
+        var head = [UInt8](repeating: 0, count: 104)
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw QEMURefusal(field, "can't be read: \(String(cString: strerror(errno)))") }
+        defer { close(file) }
+        let count = pread(file, &head, head.count, 0)
+        guard count == head.count, head[..<4].elementsEqual([0x51, 0x46, 0x49, 0xFB]) else { return "raw" }
+        let namesBackingFile = head[8..<16].contains { $0 != 0 }
+        // Bit 2 of the incompatible features: the data lie in another file.
+        let namesDataFile = head[7] >= 3 && head[79] & 4 != 0
+        if namesBackingFile || namesDataFile {
+            throw QEMURefusal(field, "is a qcow2 file that names another file; convert it to one that stands alone")
+        }
+        return "qcow2"
+    }
+
+    // MARK: Arguments
+
+    package func arguments(
+        _ accelerator: Accelerator, isPaused: Bool, isArriving: Bool
+    ) -> [String] {
+        let id = vm.id.rawValue
+        let hex = String(id, radix: 16)
+        let tail = String(repeating: "0", count: 12 - min(12, hex.count)) + hex.suffix(12)
+        var list = [
+            "-name", "guest=vm-\(id),process=muster-vm-\(id)", "-uuid", "6d757374-6572-4000-8000-\(tail)",
+            "-nodefaults", "-no-user-config", "-display", "none", "-daemonize", "-pidfile", directory + "/pid",
+            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-machine", "q35", "-accel", accelerator.rawValue,
+            // What every host of a cell with this accelerator has.
+            "-cpu", accelerator == .kvm ? "Nehalem" : "qemu64",
+            "-smp", "\(QEMUMachine.cpus(vm.spec))", "-m", "size=\(vm.spec.resources.memoryMiB)M",
+            "-chardev", "socket,id=qmp,path=\(directory)/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+            "-chardev",
+            "socket,id=serial,path=\(directory)/console,server=on,wait=off,logfile=\(directory)/serial.log,logappend=on",
+            "-serial", "chardev:serial", "-device", "pvpanic", "-device", "virtio-balloon-pci,id=balloon0",
+            "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
+        ]
+        for (number, disk) in disks.enumerated() {
+            let node = "disk\(number)"
+            let file = JSONValue.object([
+                JSONMember("driver", .string("file")), JSONMember("filename", .string(disk.path)),
+            ])
+            let members = [
+                JSONMember("driver", .string(disk.format)), JSONMember("node-name", .string(node)),
+                JSONMember("file", file),
+            ]
+            var writer = JSONWriter()
+            writer.value(.object(members))
+            list += ["-blockdev", String(decoding: writer.finish(), as: UTF8.self)]
+            list += ["-device", "virtio-blk-pci,drive=\(node),id=virtio-\(node)"]
+        }
+        for number in vm.spec.networks.indices {
+            list += ["-netdev", "user,id=net\(number)"]
+            list += ["-device", "virtio-net-pci,netdev=net\(number),mac=\(mac(number))"]
+        }
+        if let kernel { list += ["-kernel", kernel] }
+        if let initrd { list += ["-initrd", initrd] }
+        if let append { list += ["-append", append] }
+        if isPaused || isArriving { list += ["-S"] }
+        if isArriving { list += ["-incoming", "defer"] }
+        return list
+    }
+
+    /// The same wherever the VM runs.
+    private func mac(_ number: Int) -> String {
+        let id = vm.id.rawValue
+        let bytes =
+            [0x52, 0x54, UInt8(truncatingIfNeeded: id >> 40) ^ UInt8(truncatingIfNeeded: number) << 4]
+            + (0..<3).map { UInt8(truncatingIfNeeded: id >> (16 - 8 * $0)) }
+        return bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+    }
+}

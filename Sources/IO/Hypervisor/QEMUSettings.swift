@@ -1,0 +1,38 @@
+/// Where the QEMU driver finds and keeps what it needs.
+package struct QEMUSettings: Hashable, Sendable {
+    package var program = "/usr/bin/qemu-system-x86_64"
+    package var imageProgram = "/usr/bin/qemu-img"
+    /// One directory per VM.
+    package var directory: String
+    /// Images, kernels and initial file systems; nothing outside of it is given to a guest as one.
+    package var images: String
+    /// A directory per storage domain.
+    package var storage: String
+    /// False leaves KVM alone.
+    package var triesKVM = true
+
+    /// Sockets lie in the directories, and their paths have a bound.
+    package static let pathBytesMax = 70
+
+    package init(directory: String, images: String, storage: String) {
+        self.directory = directory
+        self.images = images
+        self.storage = storage
+    }
+
+    /// What is wrong with the paths, as a sentence.
+    package var problem: String? {
+        for (name, path) in [
+            ("hypervisor.directory", directory), ("hypervisor.images", images), ("hypervisor.storage", storage),
+        ] {
+            if path.utf8.count > QEMUSettings.pathBytesMax {
+                return "\(name) is longer than \(QEMUSettings.pathBytesMax) bytes, which sockets below it can't be; "
+                    + "choose a shorter path"
+            }
+            if path.utf8.contains(where: { $0 == UInt8(ascii: ",") || $0 < 32 }) {
+                return "\(name) has a comma or a control character in it; choose another path"
+            }
+        }
+        return nil
+    }
+}

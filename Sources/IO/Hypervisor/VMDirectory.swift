@@ -1,0 +1,112 @@
+internal import FleetModel
+internal import Glibc
+
+/// One VM's directory on this host, and the record in it that the next agent adopts from.
+///
+///     <vms>/<id>/record            which epoch runs here, written before its process starts
+///               /pid, qmp, console sockets and process number of QEMU
+///               /serial.log        what the guest wrote
+///               /local-*, ephemeral-*   its disks on this host
+struct VMDirectory {
+    struct Record: Hashable {
+        var vm: VMID
+        var epoch: UInt64
+        var generation: UInt64
+        var isolation: VMDescription.Isolation
+        var isArriving: Bool
+
+        var text: String {
+            "vm \(vm.rawValue) epoch \(epoch) generation \(generation) isolation \(isolation.rawValue) "
+                + "arriving \(isArriving ? 1 : 0)\n"
+        }
+
+        init(_ vm: VMID, epoch: UInt64, generation: UInt64, isolation: VMDescription.Isolation, isArriving: Bool) {
+            self.vm = vm
+            self.epoch = epoch
+            self.generation = generation
+            self.isolation = isolation
+            self.isArriving = isArriving
+        }
+
+        /// Nil when the text is no record: its file was never finished, and so nothing was started from it.
+        init?(_ text: String) {
+            let words = text.split(whereSeparator: \.isWhitespace)
+            func number(_ at: Int, _ name: String) -> UInt64? {
+                words.count == 10 && words[at] == Substring(name) ? UInt64(words[at + 1]) : nil
+            }
+            guard let vm = number(0, "vm"), let epoch = number(2, "epoch"), let generation = number(4, "generation"),
+                let isolation = number(6, "isolation").flatMap({ VMDescription.Isolation(rawValue: Int32($0)) }),
+                let arriving = number(8, "arriving")
+            else { return nil }
+            self.init(
+                VMID(rawValue: vm), epoch: epoch, generation: generation, isolation: isolation,
+                isArriving: arriving == 1)
+        }
+    }
+
+    let path: String
+
+    init(_ vm: VMID, in directory: String) { path = "\(directory)/\(vm.rawValue)" }
+
+    /// What a VM's process is known by.
+    var mark: String { path + "/pid" }
+
+    static func all(in directory: String) -> [VMID] {
+        names(in: directory).compactMap { UInt64($0) }.sorted().map { VMID(rawValue: $0) }
+    }
+
+    var record: Record? { Record(VMDirectory.text(path + "/record")) }
+
+    /// Makes the directory and writes the record, durably. Says what went wrong.
+    func write(_ record: Record) -> String? {
+        func problem(_ act: String) -> String { "can't \(act) \(path): \(String(cString: strerror(errno)))" }
+        if mkdir(path, 0o700) != 0 && errno != EEXIST { return problem("make") }
+        let next = path + "/record.next"
+        let file = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return problem("write to") }
+        let bytes = Array(record.text.utf8)
+        let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+        let isSynced = fsync(file) == 0
+        close(file)
+        guard count == bytes.count, isSynced, rename(next, path + "/record") == 0 else { return problem("write to") }
+        return nil
+    }
+
+    /// Takes away what a process that ended left behind.
+    func clear() { for name in ["pid", "qmp", "console", "start.log", "image.log"] { unlink("\(path)/\(name)") } }
+
+    /// Takes away all of it, the VM's disks on this host included.
+    func remove() {
+        for name in VMDirectory.names(in: path, hidden: true) { unlink("\(path)/\(name)") }
+        rmdir(path)
+    }
+
+    func remove(prefix: String) {
+        for name in VMDirectory.names(in: path) where name.hasPrefix(prefix) { unlink("\(path)/\(name)") }
+    }
+
+    static func names(in path: String, hidden: Bool = false) -> [String] {
+        guard let folder = opendir(path) else { return [] }
+        defer { closedir(folder) }
+        var found: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: entry.pointee.d_name) { tuple in
+                tuple.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != "..", hidden || !name.hasPrefix(".") { found.append(name) }
+        }
+        return found
+    }
+
+    static func text(_ path: String) -> String { String(decoding: bytes(path), as: UTF8.self) }
+
+    /// Up to 64 KiB of a small file; empty when there is none.
+    static func bytes(_ path: String) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return [] }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 16)
+        let count = read(file, &bytes, bytes.count)
+        return count <= 0 ? [] : Array(bytes[..<count])
+    }
+}

@@ -1,0 +1,9 @@
+internal import CLinux
+
+extension Socket {
+    /// Connects to a program of this machine that listens at a path. It succeeds or fails at once; a path has at most 107
+    /// bytes.
+    package static func connected(toPath path: String) throws(SystemError) -> Socket {
+        Socket(fd: try SystemError.check(clinux_connect_path(path), "connect to", path))
+    }
+}

@@ -1,0 +1,52 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import RaftCore
+
+/// The cells that this node leads, each with the keeper that plans for it. A lost leadership ends its keeper, and what it
+/// remembers with it.
+struct Cells {
+    struct Kept {
+        var group: GroupID
+        var term: Term
+        var keeper: CellKeeper
+        /// The keeper knows everything up to this entry.
+        var followed = LogIndex.zero
+        /// The root's state from which it knows tenants.
+        var tenantsThrough: LogIndex?
+        /// Commands without an outcome, ascending by number.
+        var asked: [(number: UInt64, operation: CellCommand.Operation)] = []
+    }
+
+    /// Pages of a state's changes that one turn takes in.
+    static let pagesMax = 4
+    /// A keeper with so many commands without an outcome does not plan.
+    static let askedMax = 16
+
+    /// Ascending by group.
+    var kept: [Kept] = []
+    /// Outcomes that the keepers have not heard yet.
+    var outcomes: [(group: GroupID, number: UInt64, outcome: CellOutcome)] = []
+    private var number: UInt64 = 0
+
+    func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }
+
+    mutating func noteAsked(_ k: Int, _ operation: CellCommand.Operation) -> UInt64 {
+        number += 1
+        kept[k].asked.append((number, operation))
+        return number
+    }
+
+    /// Tells the keepers the outcomes of their commands.
+    mutating func settle(_ now: Instant) {
+        if outcomes.isEmpty { return }
+        for (group, number, outcome) in outcomes {
+            guard let k = position(of: group), let at = kept[k].asked.firstIndex(where: { $0.number == number }) else {
+                continue
+            }
+            let operation = kept[k].asked.remove(at: at).operation
+            kept[k].keeper.take(outcome, of: operation, now: now)
+        }
+        outcomes.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,142 @@
+public import ClusterBase
+public import Controllers
+public import FleetModel
+import NodePorts
+import RaftCore
+import StoreLayout
+
+// Where a cell is led, its keeper follows its state and plans for it.
+
+extension NodeEngine {
+    /// Looks after every cell that is led here; costs nothing where nothing was applied and nothing is due.
+    func tendCells(_ now: Instant) {
+        guard settings.runsControllers else { return }
+        leadCells(now)
+        if cells.kept.isEmpty {
+            cells.outcomes.removeAll()
+            return
+        }
+        for k in cells.kept.indices { followCell(k, now) }
+        cells.settle(now)
+        for k in cells.kept.indices { planCell(k, now) }
+    }
+
+    /// When `tendCells` has something to do.
+    var cellsDeadline: Instant {
+        if cells.kept.isEmpty { return Instant(nanoseconds: .max) }
+        if !cells.outcomes.isEmpty { return lastNow }
+        var next = Instant(nanoseconds: .max)
+        for kept in cells.kept {
+            guard let i = position(of: kept.group) else { return lastNow }
+            if replicas[i].applied.index > kept.followed { return lastNow }
+            if kept.asked.count < Cells.askedMax { next = min(next, kept.keeper.deadline) }
+        }
+        return next
+    }
+
+    private func leadCells(_ now: Instant) {
+        var isChanged = false
+        var count = 0
+        for i in cellPositions {
+            guard replicas[i].raft.isLeader, replicas[i].raft.hasCommittedInTerm else { continue }
+            if count < cells.kept.count, cells.kept[count].group == replicas[i].group,
+                cells.kept[count].term == replicas[i].raft.term
+            {
+                count += 1
+            } else {
+                isChanged = true
+                break
+            }
+        }
+        if !isChanged && count == cells.kept.count { return }
+        var next: [Cells.Kept] = []
+        for i in cellPositions {
+            guard replicas[i].raft.isLeader, replicas[i].raft.hasCommittedInTerm else { continue }
+            let group = replicas[i].group
+            let term = replicas[i].raft.term
+            if let k = cells.position(of: group), cells.kept[k].term == term {
+                next.append(cells.kept[k])
+            } else {
+                let keeper = CellKeeper(seed: mix64(group.rawValue), leadsSince: now)
+                next.append(Cells.Kept(group: group, term: term, keeper: keeper))
+            }
+        }
+        cells.kept = next
+    }
+
+    /// Where the replicas of cells are, which are next to each other.
+    private var cellPositions: Range<Int> {
+        var low = 0
+        var high = replicas.count
+        let first = GroupID(.cell, number: 0)
+        while low < high {
+            let middle = (low + high) / 2
+            if replicas[middle].group < first { low = middle + 1 } else { high = middle }
+        }
+        var end = low
+        while end < replicas.count, replicas[end].group.kind == .cell { end += 1 }
+        return low..<end
+    }
+
+    private func followCell(_ k: Int, _ now: Instant) {
+        let group = cells.kept[k].group
+        guard let i = position(of: group) else { return }
+        let applied = replicas[i].applied.index
+        var pages = 0
+        while cells.kept[k].followed < applied, pages < Cells.pagesMax {
+            pages += 1
+            guard case .cell(let answer)? = readHere(group, .cell(cells.kept[k].keeper.nextQuery)) else { break }
+            cells.kept[k].keeper.take(answer, now: now)
+            cells.kept[k].followed = cells.kept[k].keeper.view.through ?? .zero
+        }
+        let through = steward.view.through
+        if through != nil, cells.kept[k].tenantsThrough != through {
+            cells.kept[k].tenantsThrough = through
+            let wishes = steward.view.tenants.map { TenantWish(name: $0.name, revision: $0.revision, quota: $0.quota) }
+            cells.kept[k].keeper.take(tenants: wishes, now: now)
+        }
+    }
+
+    private func planCell(_ k: Int, _ now: Instant) {
+        if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
+        let operations = cells.kept[k].keeper.plan(now: now) {
+            NodeWatch(
+                own: node, watchingSince: .origin,
+                facts: contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) })
+        }
+        let group = cells.kept[k].group
+        for operation in operations {
+            let number = cells.noteAsked(k, operation)
+            let ticket = forwards.ticket(for: .steward(.cell(group, number: number)))
+            take(.command(group, CellCommand(by: "controller", operation).encoded()), ticket, now)
+        }
+    }
+
+    /// May be in the midst of a replica's step: it only notes.
+    func tended(_ group: GroupID, number: UInt64, _ answer: ClientAnswer) {
+        let outcome: CellOutcome =
+            switch answer {
+            case .applied(.cell(let result)): .applied(result)
+            case .refused: .notTaken
+            case .applied, .read, .accepted, .unknown: .unknown
+            }
+        cells.outcomes.append((group, number, outcome))
+    }
+
+    // MARK: Looking in
+
+    /// The cells that are led here and have a keeper.
+    public var ledCells: [GroupID] { cells.kept.map(\.group) }
+
+    /// Lets the caller look at a cell's keeper, or ask it something, without copying it. Nil where it is not led.
+    public func withCellKeeper<Result>(_ group: GroupID, _ body: (inout CellKeeper) -> Result) -> Result? {
+        guard let k = cells.position(of: group) else { return nil }
+        return body(&cells.kept[k].keeper)
+    }
+
+    /// Answers a question about a cell from its keeper's index; nil where the cell is not led. The index, and what the keeper
+    /// does next, are as without the question.
+    public func ask(_ group: GroupID, _ question: CellQuestion) -> CellReply? {
+        withCellKeeper(group) { $0.answer(question) }
+    }
+}

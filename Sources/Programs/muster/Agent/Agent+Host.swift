@@ -1,0 +1,173 @@
+import AgentConfig
+import ClusterBase
+import Controllers
+import FleetModel
+import Glibc
+import Hypervisor
+import NodePorts
+import NodeRuntime
+import RaftCore
+import Reactor
+import Simulator
+import StoreLayout
+
+/// This node as a host of its cell: its driver, and the keeper that leads it.
+final class AgentHost {
+    /// Between steps that nothing but news asks for, so that one step takes in many.
+    static let stepInterval = Nanoseconds.milliseconds(5)
+    /// For now a cluster has one cell, and all its nodes are hosts of it.
+    static let cell = GroupID(.cell, number: 1)
+
+    let driver: any Hypervisor
+    var keeper: HostKeeper
+    var inputs: [HostKeeper.Input] = []
+    var steppedAt = Instant.origin
+    /// Of the cell's replica here.
+    var applied = LogIndex.zero
+    var problem: String?
+    private let leasePath: String
+    private var leaseWritten: Instant?
+
+    init(
+        _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, driver: any Hypervisor, directory: String
+    ) {
+        self.driver = driver
+        leasePath = directory + "/lease"
+        let about = HostMachine(diskAt: directory).description(settings, driver: driver.name)
+        let found = driver.found
+        keeper = HostKeeper(
+            host: HostID(rawValue: node.rawValue), incarnation: incarnation, about: about, found: found,
+            leaseUntil: found.isEmpty ? nil : AgentHost.lease(at: leasePath))
+    }
+
+    var deadline: Instant {
+        if keeper.isEnded(steppedAt) { return Instant(nanoseconds: .max) }
+        var next = keeper.deadline
+        if let due = driver.deadline { next = min(next, due) }
+        if !inputs.isEmpty { next = .origin }
+        return max(next, steppedAt + AgentHost.stepInterval)
+    }
+
+    // MARK: The lease, for the next process of this agent
+
+    /// What is left of the lease is a fact about this machine since it booted, so the next process can go on with it.
+    func keepLease() {
+        guard driver.outlivesAgent, let lease = keeper.lease, lease != leaseWritten, !keeper.vms.isEmpty else { return }
+        leaseWritten = lease
+        let text = "\(AgentHost.bootID) \(lease.nanoseconds)\n"
+        let next = leasePath + ".next"
+        // Not synced: who loses it has lost its guests too. Not written, guests end when the next agent begins.
+        let file = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard file >= 0 else { return }
+        let count = Array(text.utf8).withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
+        close(file)
+        if count == text.utf8.count { rename(next, leasePath) }
+    }
+
+    private static func lease(at path: String) -> Instant? {
+        // Without the file there was none.
+        guard let bytes = try? NodeFiles.read(path) else { return nil }
+        let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+        guard words.count == 2, words[0] == bootID, let nanoseconds = Int64(words[1]) else { return nil }
+        return Instant(nanoseconds: nanoseconds)
+    }
+
+    private static var bootID: String {
+        // Without it no lease of before is believed.
+        guard let bytes = try? NodeFiles.read("/proc/sys/kernel/random/boot_id") else { return "unknown" }
+        return String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+    }
+}
+
+// What the cell wants of this host, and what becomes of it.
+
+extension Agent {
+    static func vmDirectory(_ settings: AgentSettings) -> String {
+        settings.vmDirectory.isEmpty ? settings.dataDirectory + "/vms" : settings.vmDirectory
+    }
+
+    static func makeHost(
+        _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, loop: EventLoop, log: AgentLog
+    ) throws(AgentFailure) -> AgentHost {
+        let directory = vmDirectory(settings)
+        try NodeFiles.makeFolder(directory)
+        let driver: any Hypervisor
+        switch settings.hypervisor {
+        case .simulated: driver = SimulatedHypervisor()
+        case .qemu:
+            let qemu = QEMUSettings(
+                directory: directory, images: settings.imageDirectory, storage: settings.storageDirectory)
+            if let problem = qemu.problem { throw AgentFailure(problem + ".") }
+            guard access(qemu.program, X_OK) == 0 else {
+                throw AgentFailure(
+                    "\(qemu.program) is not there; install QEMU (Debian: qemu-system-x86 and qemu-utils), or set "
+                        + "hypervisor.driver to simulated.")
+            }
+            try NodeFiles.makeFolder(settings.storageDirectory)
+            driver = QEMUHypervisor(qemu, loop: loop)
+        }
+        return AgentHost(settings, node: node, incarnation: incarnation, driver: driver, directory: directory)
+    }
+
+    /// Once per turn: takes in what the driver and the cell said, and acts on it.
+    func tendHost() {
+        let host = self.host
+        let applied = engine.inspect(AgentHost.cell) { _, applied in applied.index } ?? .zero
+        if applied != host.applied {
+            host.applied = applied
+            host.inputs.append(.stirred)
+        }
+        guard loop.now >= host.deadline else { return }
+        // A node that is no member yet, or whose cell is not there yet, has nobody to ask.
+        guard view.through != nil, view.node(node)?.state == .active || isShuttingDown else {
+            host.steppedAt = loop.now + .milliseconds(100)
+            return
+        }
+        host.steppedAt = loop.now
+        let news = host.driver.takeNews(now: loop.now)
+        for case .state(let report) in news where report.state == .crashed || report.state == .copyFailed {
+            log.warning(
+                "a VM \(report.state == .crashed ? "crashed" : "could not be moved")",
+                ["vm": "\(report.vm)", "epoch": "\(report.epoch)", "reason": report.message])
+        }
+        let inputs = news.map { HostKeeper.Input.news($0) } + host.inputs
+        host.inputs.removeAll(keepingCapacity: true)
+        let output = host.keeper.step(inputs, now: loop.now)
+        for order in output.orders { log.debug("\(order)", ["vm": "\(order.vm)"]) }
+        if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: loop.now) }
+        host.keepLease()
+        noteProblem(host)
+        for question in output.questions { ask(question.number, question.query) }
+        if let (number, command) = output.command { tell(number, command) }
+    }
+
+    private func noteProblem(_ host: AgentHost) {
+        guard host.keeper.problem != host.problem else { return }
+        host.problem = host.keeper.problem
+        if let problem = host.problem {
+            log.warning("the cell does not take this host, which is tried again", ["reason": problem])
+        } else {
+            log.info("the cell takes this host")
+        }
+    }
+
+    private func ask(_ number: UInt64, _ query: CellQuery) {
+        request(.query(AgentHost.cell, .cell(query))) { [self] answer in
+            if case .read(.cell(let answer)) = answer {
+                host.inputs.append(.answered(question: number, answer))
+            } else {
+                host.inputs.append(.questionFailed(question: number))
+            }
+        }
+    }
+
+    private func tell(_ number: UInt64, _ command: CellCommand) {
+        request(.command(AgentHost.cell, command.encoded())) { [self] answer in
+            if case .applied(.cell(let result)) = answer {
+                host.inputs.append(.commandDone(number: number, result))
+            } else {
+                host.inputs.append(.commandFailed(number: number))
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+import AgentConfig
+import BackupFormat
+import ClusterBase
+import CommandSyntax
+import FleetModel
+import NodeStorage
+import StoreLayout
+import TLSSession
+
+extension NodeCommands {
+    /// A new cluster's first node, with what a backup holds. The backup is read twice: it is known to be good to its end
+    /// before anything is written.
+    func restore() throws -> ExitCode {
+        try checkAddresses()
+        try checkEmpty()
+        let path = invocation.argument("FILE") ?? ""
+        let secret = try BackupFile.secret(invocation)
+        let checked = try BackupFile.scan(path, secret) { _ in }
+        let node = try BackupRestore.node(checked)
+        if let level = checked.cluster?.level, level > Agent.level {
+            throw AgentFailure(
+                "The backup is of feature level \(level), and this program knows levels up to \(Agent.level); use the program "
+                    + "that the cluster ran.")
+        }
+        let clusterID = Crypto.randomBytes(16)
+        let founded = try Founded(settings, cluster: clusterID, name: checked.cluster?.name ?? "", node: node)
+        let directory = try createDirectory(NodeIdentity(cluster: clusterID, node: node))
+        defer { directory.stop() }
+        var (log, state) = (directory.log, directory.state)
+        try BackupRestore.clear(&state)
+        let loaded = try BackupFile.scan(path, secret) { step in
+            switch step {
+            case .none: break
+            case .write(let batch): try state.write(batch, isSynced: false)
+            case .load(let batch): try state.load(batch)
+            }
+        }
+        try BackupRestore.finish(loaded, as: founded.founding, log: &log, state: &state)
+        try keep(founded)
+        Console.complain(
+            "The cluster \(Agent.text(of: clusterID)) begins with this node and what \(path) holds: \(loaded.groups.count) "
+                + "groups. Its first operator's certificate is in \(settings.dataDirectory)/operator. "
+                + "`muster agent` runs the node.")
+        return .success
+    }
+}

@@ -1,0 +1,207 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import CommandSyntax
+import FleetCommands
+import Glibc
+import Reactor
+import TLSSession
+
+/// Commands about VMs, hosts and what belongs to them: asks the admin port and prints its answers.
+struct FleetClient {
+    let line: Invocation
+    let connection: ClientCommands
+    let printer: Printer
+
+    /// Whether the command is one of these.
+    static func knows(_ path: String) -> Bool { FleetTable.commands.contains { $0.path == path } }
+
+    static func run(_ line: Invocation) -> ExitCode {
+        do {
+            if let code = try LocalCommands.run(line) { return code }
+            let client = try FleetClient(line)
+            return try client.run()
+        } catch let mistake as FleetMistake {
+            Console.complain("muster: \(mistake)")
+            return .usage
+        } catch let refusal as Refused {
+            Console.complain("muster: \(refusal.problem.detail)")
+            return ClientCommands.code(of: refusal.problem)
+        } catch {
+            return ClientCommands.code(ofFailure: error)
+        }
+    }
+
+    /// The cluster said no.
+    struct Refused: Error { let problem: Problem }
+
+    init(_ line: Invocation) throws {
+        self.line = line
+        connection = try ClientCommands(line)
+        let columns =
+            line.options.contains { $0.name == "columns" }
+            ? (line.text("columns") ?? "").split(separator: ",").map { String($0).trimmed } : []
+        printer = Printer(
+            line.text("output").flatMap(OutputFormat.init) ?? .table, wanted: columns,
+            isColoured: isatty(1) == 1 && Muster.variable("NO_COLOR") == nil && Muster.variable("TERM") != "dumb",
+            now: SystemClock.wallNanoseconds / 1_000_000_000)
+    }
+
+    func word(_ name: String) -> String { line.argument(name) ?? "" }
+
+    // MARK: Asking
+
+    func ask(_ request: RawRequest) throws -> JSONValue {
+        let answer = try connection.ask(request)
+        if let problem = answer.problem { throw Refused(problem: problem) }
+        if answer.body.isEmpty { return .null }
+        return try JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 22)
+    }
+
+    func get(_ path: [String], _ query: [(name: String, value: String)] = []) throws -> JSONValue {
+        try ask(RawRequest(.get, path, query: query))
+    }
+
+    func post(_ path: [String], _ query: [(name: String, value: String)] = [], _ body: JSONValue? = nil) throws
+        -> JSONValue
+    {
+        try ask(RawRequest(.post, path, query: query, body: body))
+    }
+
+    /// Pages of a list until its end or `limit`.
+    func pages(_ path: [String], _ query: [(name: String, value: String)], limit: Int) throws -> [JSONValue] {
+        var rows: [JSONValue] = []
+        var after: String?
+        while rows.count < limit {
+            var query = query
+            query.append(("limit", "\(min(1_000, limit - rows.count))"))
+            if let after { query.append(("after", after)) }
+            let page = try get(path, query)
+            rows += page["items"]?.elements ?? []
+            guard let next = page["next"]?.text, !next.isEmpty else { break }
+            after = next
+        }
+        return rows
+    }
+
+    // MARK: Printing
+
+    func print(_ text: String) { Console.write(text, to: 1) }
+
+    func show(_ value: JSONValue) -> ExitCode {
+        if let members = value.members, members.count == 1, let message = members.first?.value.text,
+            printer.format == .table || printer.format == .wide
+        {
+            print(message + "\n")
+        } else {
+            print(printer.record(value))
+        }
+        return .success
+    }
+
+    func show(_ rows: [JSONValue], _ columns: [Column]) -> ExitCode {
+        print(printer.list(rows, columns))
+        return .success
+    }
+
+    var tenantQuery: [(name: String, value: String)] {
+        line.text("tenant").map { [("tenant", $0)] } ?? []
+    }
+
+    /// Lists, and again every two seconds with `--watch`.
+    func list(_ path: [String], _ columns: [Column], _ query: [(name: String, value: String)] = []) throws -> ExitCode {
+        if let refusal = printer.refusal(columns) { throw FleetMistake(refusal) }
+        var query = query
+        for (option, name) in [("filter", "filter"), ("sort", "sort")] {
+            if let text = line.text(option) { query.append((name, text)) }
+        }
+        let limit = line.integer("limit") ?? .max
+        guard line.has("watch") else { return show(try pages(path, query, limit: limit), columns) }
+        var last = ""
+        while true {
+            let text = printer.list(try pages(path, query, limit: limit), columns)
+            if text != last {
+                if isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J") }
+                print(text)
+                last = text
+            }
+            sleep(2)
+        }
+    }
+
+    // MARK: Commands
+
+    func run() throws -> ExitCode {
+        switch line.path {
+        case "vm list": return try list(["v1", "vms"], FleetColumns.vms, tenantQuery)
+        case "host list": return try list(["v1", "hosts"], FleetColumns.hosts)
+        case "group list": return show(try pages(["v1", "groups"], tenantQuery, limit: .max), FleetColumns.groups)
+        case "tenant list": return show(try pages(["v1", "tenants"], [], limit: .max), FleetColumns.tenants)
+        case "migration list": return try list(["v1", "migrations"], FleetColumns.migrations)
+        case "vm show": return show(try get(["v1", "vms", word("VM")], tenantQuery))
+        case "host show": return show(try get(["v1", "hosts", word("HOST")]))
+        case "group show": return show(try get(["v1", "groups", word("GROUP")], tenantQuery))
+        case "tenant show": return show(try get(["v1", "tenants", word("TENANT")]))
+        case "vm create": return try createVMs()
+        case "vm update": return try updateVM()
+        case "vm start", "vm stop", "vm restart", "vm pause", "vm resume": return try power()
+        case "vm delete": return try deleteVMs()
+        case "vm migrate": return try migrate()
+        case "vm explain":
+            let hosts = line.texts("host")
+            return show(
+                try get(
+                    ["v1", "vms", word("VM"), "explain"],
+                    tenantQuery + (hosts.isEmpty ? [] : [("hosts", hosts.joined(separator: ","))])))
+        case "vm history":
+            return show(
+                try get(["v1", "vms", word("VM"), "history"], tenantQuery)["items"]?.elements ?? [], FleetColumns.events
+            )
+        case "vm wait":
+            return try wait(line.arguments, for: line.text("for") ?? "running")
+        case "host cordon", "host resume", "host maintenance": return try duty()
+        case "host drain": return try drain()
+        case "host set": return try setHost()
+        case "host remove":
+            return show(
+                try ask(
+                    RawRequest(
+                        .delete, ["v1", "hosts", word("HOST")], query: line.has("force") ? [("force", "1")] : [])))
+        case "group create": return try createGroup()
+        case "group delete":
+            return show(try ask(RawRequest(.delete, ["v1", "groups", word("GROUP")], query: tenantQuery)))
+        case "tenant set": return try setTenant()
+        case "tenant delete": return show(try ask(RawRequest(.delete, ["v1", "tenants", word("TENANT")])))
+        case "rebalance show": return try rebalance(isDryRun: true)
+        case "rebalance run": return try rebalance(isDryRun: line.has("dry-run"))
+        case "cell show":
+            return show(try get(["v1", "cell", "settings"]))
+        case "cell set":
+            let value = word("VALUE")
+            return show(
+                try ask(
+                    RawRequest(
+                        .put, ["v1", "cell", "settings"],
+                        body: .object([
+                            JSONMember(word("SETTING"), Int64(value).map { .integer($0) } ?? .string(value))
+                        ]))))
+        case "events": return try events()
+        case "audit":
+            return show(
+                try get(["v1", "audit"], [("limit", "\(line.integer("limit") ?? 100)")])["items"]?.elements ?? [],
+                FleetColumns.audit)
+        case "top": return try top()
+        default: preconditionFailure("'\(line.path)' is in the table and nobody runs it")
+        }
+    }
+}
+
+extension String {
+    /// Without spaces at its ends.
+    var trimmed: String {
+        var text = self[...]
+        while text.first == " " { text.removeFirst() }
+        while text.last == " " { text.removeLast() }
+        return String(text)
+    }
+}

@@ -1,0 +1,102 @@
+import AdminAPI
+import AgentConfig
+import CommandSyntax
+import FleetCommands
+import Glibc
+
+/// Commands that ask no cluster: completion scripts, and the clusters that the user knows by name.
+enum LocalCommands {
+    /// Nil when the command is not one of these.
+    static func run(_ line: Invocation) throws -> ExitCode? {
+        switch line.path {
+        case "completion":
+            guard let shell = Completion.Shell(rawValue: line.argument("SHELL") ?? "") else {
+                throw FleetMistake("'\(line.argument("SHELL") ?? "")' is no shell known here; say bash, zsh or fish.")
+            }
+            Console.write(Completion.script(shell, program: "muster"), to: 1)
+        case "context list":
+            for entry in contexts.entries {
+                Console.write(
+                    (entry.name == contexts.current ? "* " : "  ") + entry.name + "  " + entry.folder + "  "
+                        + entry.addresses.joined(separator: " ") + "\n", to: 1)
+            }
+        case "context use":
+            var known = contexts
+            let name = line.argument("NAME") ?? ""
+            guard known.use(name) else {
+                throw FleetMistake("There is no context '\(name)'; see `muster context list`.")
+            }
+            try keep(known)
+        case "context set":
+            var known = contexts
+            let name = line.argument("NAME") ?? ""
+            guard !name.isEmpty, !name.contains(where: { $0.isWhitespace }) else {
+                throw FleetMistake("A context's name has no spaces; choose another.")
+            }
+            known.set(name, folder: absolute(line.text("folder") ?? ""), addresses: line.texts("at"))
+            try keep(known)
+        case "context remove":
+            var known = contexts
+            let name = line.argument("NAME") ?? ""
+            guard known.remove(name) else {
+                throw FleetMistake("There is no context '\(name)'; see `muster context list`.")
+            }
+            try keep(known)
+        default: return nil
+        }
+        return .success
+    }
+
+    private static func absolute(_ path: String) -> String {
+        if path.hasPrefix("/") { return path }
+        guard let here = unsafe realpath(".", nil) else { return path }
+        defer { unsafe free(here) }
+        return unsafe String(cString: here) + "/" + path
+    }
+
+    private static var file: (folder: String, name: String)? {
+        if let path = Muster.variable("MUSTER_CONTEXTS") {
+            let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+            return (parts.dropLast().joined(separator: "/"), String(parts.last ?? ""))
+        }
+        guard let home = Muster.variable("HOME") else { return nil }
+        return ((Muster.variable("XDG_CONFIG_HOME") ?? home + "/.config") + "/muster", "contexts")
+    }
+
+    /// Those of a file that is not there or can't be read are none.
+    static var contexts: Contexts {
+        // A file that is not there holds none.
+        guard let file, let bytes = try? NodeFiles.read(file.folder + "/" + file.name) else { return Contexts() }
+        return Contexts(text: String(decoding: bytes, as: UTF8.self))
+    }
+
+    private static func keep(_ contexts: Contexts) throws {
+        guard let file else { throw FleetMistake("HOME is not set; say where contexts are kept with MUSTER_CONTEXTS.") }
+        try NodeFiles.makeFolders(file.folder)
+        try NodeFiles(path: file.folder).write(file.name, contexts.text)
+    }
+
+    // MARK: Completion
+
+    /// Prints what may stand at the end of the words; nothing when that is not known.
+    static func complete(_ words: [String], in table: CommandTable) {
+        switch Completion.wish(words, in: table) {
+        case .words(let found): Console.write(found.map { $0 + "\n" }.joined(), to: 1)
+        case .names(let kind):
+            let path: [String] =
+                switch kind {
+                case .vms: ["v1", "vms"]
+                case .hosts: ["v1", "hosts"]
+                case .groups: ["v1", "groups"]
+                case .tenants: ["v1", "tenants"]
+                case .spaces: ["v1", "spaces"]
+                case .nodes: ["v1", "nodes"]
+                }
+            // Who waits for a completion wants no complaints.
+            guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
+                let client = try? FleetClient(line), let rows = try? client.get(path)["items"]?.elements
+            else { return }
+            Console.write(rows.compactMap { $0["name"]?.text }.map { $0 + "\n" }.joined(), to: 1)
+        }
+    }
+}

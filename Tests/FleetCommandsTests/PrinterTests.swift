@@ -1,0 +1,144 @@
+import AdminAPI
+import CommandSyntax
+import Testing
+
+@testable import FleetCommands
+
+@Suite struct PrinterTests {
+    private let rows: [JSONValue] = [
+        .object([
+            JSONMember("name", .string("web")), JSONMember("phase", .string("running")),
+            JSONMember("cpu", .integer(1_500)), JSONMember("memory", .integer(4_096)),
+            JSONMember("created", .integer(1)), JSONMember("place", .object([JSONMember("host", .string("h1"))])),
+        ]),
+        .object([JSONMember("name", .string("a\u{1B}[2J")), JSONMember("phase", .string("waiting"))]),
+    ]
+    private let columns = [
+        Column("NAME", "name"), Column("PHASE", "phase"), Column("HOST", "place.host"), Column("CPU", "cpu", .cores),
+        Column("MEMORY", "memory", .mebibytes), Column("AGE", "created", .age, isWide: true),
+    ]
+
+    @Test func `a table lines up, and its names move no cursor`() {
+        #expect(
+            Printer(.table).list(rows, columns) == """
+                NAME        PHASE    HOST  CPU  MEMORY
+                web         running  h1    1.5    4GiB
+                a\\u{1b}[2J  waiting  -       -       -
+
+                """)
+    }
+
+    @Test func `wide shows every column, and columns can be chosen`() {
+        let wide = Printer(.wide, now: 121 + 1).list([rows[0]], columns)
+        #expect(wide.contains("AGE") && wide.contains("2m"))
+        #expect(Printer(.table, wanted: ["phase", "Name"]).list([rows[0]], columns) == "PHASE    NAME\nrunning  web\n")
+        #expect(
+            Printer(.table, wanted: ["colour"]).refusal(columns)
+                == "There is no column 'colour'; choose from name, phase, host, cpu, memory, age.")
+    }
+
+    @Test func `names are one a line, and no rows are said to be none`() {
+        #expect(Printer(.name).list([rows[0]], columns) == "web\n")
+        #expect(Printer(.table).list([], columns) == "None.\n")
+        #expect(Printer(.json).list([], columns) == "[]\n")
+        #expect(Printer(.name).list([], columns) == "")
+    }
+
+    @Test func `colours appear only where they are wanted`() {
+        #expect(!Printer(.table).list(rows, columns).contains("\u{1B}["))
+        #expect(Printer(.table, isColoured: true).list([rows[0]], columns).contains("\u{1B}[32mrunning\u{1B}[0m"))
+    }
+
+    @Test func `yaml quotes what could be read as something else`() {
+        let value = JSONValue.object([
+            JSONMember("name", .string("web-1")), JSONMember("on", .string("yes")), JSONMember("empty", .string("")),
+            JSONMember(
+                "list", .array([.string("a"), .object([JSONMember("b", .integer(1)), JSONMember("c", .array([]))])])),
+            JSONMember("map", .object([JSONMember("k", .string("x: y"))])), JSONMember("none", .object([])),
+        ])
+        #expect(
+            Printer(.yaml).record(value) == """
+                name: web-1
+                "on": "yes"
+                empty: ""
+                list:
+                  - a
+                  - b: 1
+                    c: []
+                map:
+                  k: "x: y"
+                none: {}
+
+                """)
+    }
+
+    @Test func `a record shows members down the side and lists below`() {
+        let value = JSONValue.object([
+            JSONMember("name", .string("web")),
+            JSONMember(
+                "rules", .array([.object([JSONMember("rule", .string("cpu")), JSONMember("hosts", .integer(3))])])),
+        ])
+        #expect(
+            Printer(.table).record(value) == """
+                name:   web
+                rules:
+                  - rule:   cpu
+                    hosts:  3
+
+                """)
+    }
+
+    @Test func `sizes and ages are short`() {
+        #expect(Column.size(512) == "512MiB")
+        #expect(Column.size(1_536) == "1.5GiB")
+        #expect(Column.size(2 << 20) == "2TiB")
+        #expect(Column.age(119) == "119s")
+        #expect(Column.age(7_199) == "119m")
+        #expect(Column.age(172_799) == "47h")
+        #expect(Column.age(172_800) == "2d")
+    }
+}
+
+@Suite struct CompletionTests {
+    private let table = CommandTable(
+        program: "muster", about: "", options: [Option("output", .choice(["table", "json"]), letter: "o", help: "")],
+        commands: FleetTable.commands)
+
+    @Test func `words, verbs, options, choices and names are completed where they belong`() {
+        guard case .words(let nouns) = Completion.wish([""], in: table) else { return #expect(Bool(false)) }
+        #expect(
+            nouns.contains("vm") && nouns.contains("host") && nouns.contains("help") && !nouns.contains("__complete"))
+        guard case .words(let verbs) = Completion.wish(["vm", "cr"], in: table) else { return #expect(Bool(false)) }
+        #expect(verbs.contains("create") && !verbs.contains("cordon"))
+        #expect(Completion.wish(["vm", "show", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["vm", "stop", "a", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["vm", "migrate", "a", "--to", ""], in: table) == .names(.hosts))
+        #expect(Completion.wish(["vm", "list", "-o", ""], in: table) == .words(["table", "json"]))
+        guard case .words(let options) = Completion.wish(["vm", "create", "--"], in: table) else {
+            return #expect(Bool(false))
+        }
+        #expect(options.contains("--memory") && options.contains("--output"))
+    }
+
+    @Test func `every shell has a script that asks the program`() {
+        for shell in Completion.Shell.allCases {
+            #expect(Completion.script(shell, program: "muster").contains("muster __complete"))
+        }
+    }
+}
+
+@Suite struct ContextsTests {
+    @Test func `contexts survive their file, and the first one is used`() {
+        var contexts = Contexts()
+        contexts.set("lab", folder: "/lab", addresses: [])
+        contexts.set("home", folder: "/my home", addresses: ["a:1", "b:2"])
+        #expect(contexts.used?.name == "lab")
+        let useHome = contexts.use("home")
+        #expect(useHome && !contexts.use("nowhere"))
+        #expect(Contexts(text: contexts.text) == contexts)
+        #expect(Contexts(text: contexts.text).used?.addresses == ["a:1", "b:2"])
+        let isGone = contexts.remove("home")
+        #expect(isGone && contexts.used == nil)
+        #expect(Contexts(text: "nonsense\n\n").entries.isEmpty)
+    }
+}

@@ -1,0 +1,83 @@
+import AdminAPI
+import CommandSyntax
+import Testing
+
+@testable import FleetCommands
+
+@Suite struct SpecOptionsTests {
+    private let table = CommandTable(program: "muster", about: "", commands: FleetTable.commands)
+
+    private func line(_ words: String...) throws -> Invocation {
+        switch table.parse(["vm", "create", "web"] + words) {
+        case .run(let invocation): return invocation
+        case .refused(let sentence): throw FleetMistake(sentence)
+        case .help: throw FleetMistake("help")
+        }
+    }
+
+    private func json(_ words: String...) throws -> String {
+        guard case .run(let invocation) = table.parse(["vm", "create", "web"] + words) else { return "refused" }
+        return String(decoding: JSONValue.object(try SpecOptions.members(invocation)).bytes, as: UTF8.self)
+    }
+
+    @Test func `cores are whole, broken or in thousandths`() throws {
+        #expect(try SpecOptions.cores("2") == 2_000)
+        #expect(try SpecOptions.cores("0.5") == 500)
+        #expect(try SpecOptions.cores("1.25") == 1_250)
+        #expect(try SpecOptions.cores("1500m") == 1_500)
+        for wrong in ["", "0", "-1", "two", "1.2345", "1.", ".5", "0m", "1e3", "1.-5"] {
+            #expect(throws: FleetMistake.self) { try SpecOptions.cores(wrong) }
+        }
+    }
+
+    @Test func `only what is given becomes a member`() throws {
+        #expect(try json() == "{}")
+        #expect(try json("--cpu", "2", "--memory", "4GiB") == #"{"cpuMillis":2000,"memoryMiB":4096}"#)
+    }
+
+    @Test func `a disk is a size alone or named in parts`() throws {
+        #expect(
+            try json("--disk", "20GiB", "--disk", "name=root,size=1GiB,kind=shared:fast,image=debian")
+                == #"{"disks":[{"name":"disk0","sizeMiB":20480,"kind":"local"},"#
+                + #"{"name":"root","sizeMiB":1024,"kind":"shared","domain":"fast","image":"debian"}]}"#)
+        for wrong in [
+            "", "kind=local", "size=1", "size=1GiB,kind=tape", "size=1GiB,kind=shared", "size=1GiB,colour=red",
+        ] {
+            let invocation = try line("--disk", wrong)
+            #expect(throws: FleetMistake.self) { try SpecOptions.members(invocation) }
+        }
+    }
+
+    @Test func `selectors say what a label is, is not, or that it is there`() throws {
+        #expect(
+            try json("--require", "disk=ssd,nvme", "--require", "!old", "--require", "gpu", "--require", "!zone=a")
+                == #"{"required":[{"key":"disk","oneOf":["ssd","nvme"]},{"key":"old","exists":false},"#
+                + #"{"key":"gpu","exists":true},{"key":"zone","noneOf":["a"]}]}"#)
+    }
+
+    @Test func `devices count and share`() throws {
+        #expect(
+            try json("--device", "gpu*2", "--device", "a,b:500")
+                == #"{"devices":[{"kinds":["gpu"],"count":2,"millis":1000},{"kinds":["a","b"],"count":1,"millis":500}]}"#
+        )
+        for wrong in ["", "gpu*0", "gpu:0", "gpu:1001", "gpu*2*2", "gpu:1:1"] {
+            let invocation = try line("--device", wrong)
+            #expect(throws: FleetMistake.self) { try SpecOptions.members(invocation) }
+        }
+    }
+
+    @Test func `a pattern in braces makes many names`() throws {
+        #expect(try SpecOptions.names("web") == ["web"])
+        #expect(try SpecOptions.names("web-{1..3}") == ["web-1", "web-2", "web-3"])
+        #expect(try SpecOptions.names("w{08..10}x") == ["w08x", "w09x", "w10x"])
+        for wrong in ["w{", "w{1}", "w{3..1}", "w{a..b}", "w{0..10000}", "w{-1..2}"] {
+            #expect(throws: FleetMistake.self) { try SpecOptions.names(wrong) }
+        }
+    }
+
+    @Test func `labels are pairs, and the last of a key wins`() throws {
+        #expect(try json("-l", "a=1", "-l", "a=2", "-l", "b=") == #"{"labels":{"a":"2","b":""}}"#)
+        let invocation = try line("-l", "a")
+        #expect(throws: FleetMistake.self) { try SpecOptions.members(invocation) }
+    }
+}

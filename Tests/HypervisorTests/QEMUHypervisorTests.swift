@@ -1,0 +1,215 @@
+import ClusterBase
+import FleetModel
+import Glibc
+import Hypervisor
+import NodePorts
+import Reactor
+import Testing
+
+/// Real guests. Without QEMU on the machine they are skipped, and say so.
+@Suite(.serialized, .enabled(if: QEMU.absence == nil, "no QEMU, no kernel or no busybox on this machine"))
+struct QEMUHypervisorTests {
+    @Test func `a guest boots and speaks, and its agent's end does not touch it`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        let began = drivers.now
+        drivers.order(0, .start(vm, epoch: 4, isPaused: false))
+        #expect(drivers.wait { String(decoding: Files.read(drivers.serial(0, vm)), as: UTF8.self).contains("tick") })
+        print("boot to first tick: \((drivers.now - began).milliseconds) ms")
+        let pids = drivers.pids(0)
+        #expect(pids.count == 1)
+        drivers.restartAgent(0)
+        #expect(
+            drivers.hosts[0].found == [
+                FoundVM(vm.id, epoch: 4, state: .running, generation: vm.generation, isolation: .stop)
+            ])
+        #expect(drivers.wait(0, vm, .running, atMost: 5))
+        #expect(drivers.pids(0) == pids)
+        let size = Files.size(drivers.serial(0, vm))
+        #expect(drivers.wait(atMost: 5) { Files.size(drivers.serial(0, vm)) > size })
+        drivers.order(0, .stop(vm.id, epoch: 4, grace: .zero))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        #expect(drivers.pids(0).isEmpty)
+        drivers.restartAgent(0)
+        #expect(drivers.hosts[0].found.map(\.state) == [.stopped])
+    }
+
+    @Test func `a killed QEMU and a guest that ends itself are crashes with a reason`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let (a, b) = (
+            drivers.vm(1),
+            drivers.vm(2) { $0.annotations[0] = Named("qemu.append", "console=ttyS0 quiet panic=-1 poweroff") }
+        )
+        drivers.order(0, .start(a, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, a, .running))
+        for pid in drivers.pids(0) { kill(pid, SIGKILL) }
+        #expect(drivers.wait(0, a, .crashed, atMost: 5))
+        drivers.order(0, .start(b, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, b, .crashed, atMost: 60))
+        #expect(drivers.last(0, b)?.message.contains("guest ended it") == true)
+    }
+
+    @Test func `disks begin with their image, are made once, and the ephemeral ones anew`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        Files.write(drivers.path + "/images/base.img", [UInt8](repeating: 7, count: 1 << 20))
+        let vm = drivers.vm { spec in
+            spec.disks = [
+                .init(name: "root", sizeMiB: 16, kind: .ephemeral, image: "base.img"),
+                .init(name: "data", sizeMiB: 8, kind: .local),
+                .init(name: "all", sizeMiB: 4, kind: .shared(domain: "fast")),
+            ]
+        }
+        let own = "\(drivers.settings[0].directory)/\(vm.id)"
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        #expect(Files.size("\(own)/local-data.raw") == 8 << 20)
+        #expect(Files.size("\(drivers.path)/storage/fast/vm-\(vm.id)-all.raw") == 4 << 20)
+        #expect(Files.read("\(own)/ephemeral-root.qcow2").prefix(4).elementsEqual([0x51, 0x46, 0x49, 0xFB]))
+        drivers.order(0, .stop(vm.id, epoch: 1, grace: .zero))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        #expect(Files.size("\(own)/local-data.raw") == 8 << 20)
+        drivers.order(0, .discard(vm.id, epoch: 1, forGood: true))
+        #expect(access(own, F_OK) != 0)
+        #expect(
+            access("\(drivers.path)/storage/fast/vm-\(vm.id)-all.raw", F_OK) == 0, "shared disks are not the host's")
+    }
+
+    @Test(arguments: [false, true])
+    func `a guest that counts goes on counting where it moved`(isDirtying: Bool) throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let words = "console=ttyS0 quiet panic=-1" + (isDirtying ? " dirty" : "")
+        let vm = drivers.vm { $0.annotations[0] = Named("qemu.append", words) }
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait { String(decoding: Files.read(drivers.serial(0, vm)), as: UTF8.self).contains("tick 2") })
+        var epoch: UInt64 = 1
+        var gaps: [Int64] = []
+        for round in 0..<4 {
+            let (from, to) = (round % 2, 1 - round % 2)
+            let arrived = Files.size(drivers.serial(to, vm))
+            var (lastSize, lastTick) = (Files.size(drivers.serial(from, vm)), drivers.now)
+            func watch() {
+                let size = Files.size(drivers.serial(from, vm))
+                if size != lastSize { (lastSize, lastTick) = (size, drivers.now) }
+            }
+            let began = drivers.now
+            drivers.order(to, .receive(vm, epoch: epoch + 1, from: HostID(rawValue: UInt64(from + 1))))
+            drivers.order(
+                from, .send(vm.id, epoch: epoch, target: epoch + 1, to: HostID(rawValue: UInt64(to + 1))))
+            #expect(
+                drivers.wait(atMost: 60) {
+                    watch()
+                    return drivers.last(from, vm)?.state == .copied
+                })
+            drivers.order(to, .finishArrival(vm.id, epoch: epoch + 1))
+            #expect(drivers.wait(atMost: 10) { Files.size(drivers.serial(to, vm)) > arrived })
+            gaps.append((drivers.now - lastTick).milliseconds)
+            print("moved in \((drivers.now - began).milliseconds) ms, ticks apart \(gaps.last ?? -1) ms")
+            drivers.order(from, .discard(vm.id, epoch: epoch, forGood: true))
+            #expect(drivers.wait(from, vm, .stopped, atMost: 5))
+            epoch += 1
+        }
+        let text = String(decoding: Files.read(drivers.serial(0, vm)), as: UTF8.self)
+        let ticks = text.split(whereSeparator: \.isNewline).compactMap { line in
+            line.hasPrefix("tick ") ? Int(line.dropFirst(5)) : nil
+        }
+        #expect(zip(ticks, ticks.dropFirst()).allSatisfy { $0 < $1 }, "it never goes back")
+        #expect(gaps.allSatisfy { $0 < 5_000 }, "\(gaps)")
+    }
+
+    @Test func `a move to nobody fails, and the guest runs on`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        drivers.order(0, .send(vm.id, epoch: 1, target: 2, to: HostID(rawValue: 2)))
+        #expect(drivers.wait(atMost: 15) { drivers.states(0).contains(.copyFailed) })
+        #expect(drivers.wait(0, vm, .running, atMost: 2))
+    }
+
+    @Test func `whether KVM runs guests is tried, and said`() throws {
+        let drivers = try QEMUDrivers(triesKVM: true)
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        let text = (drivers.hosts[0] as? QEMUHypervisor)?.accelerationText ?? ""
+        print(text)
+        #expect(text.hasPrefix("guests run under"))
+    }
+}
+
+@Suite struct QEMUMachineTests {
+    struct Bad: CustomTestStringConvertible {
+        var field: String
+        var change: @Sendable (inout VMDescription) -> Void
+        var testDescription: String { field }
+    }
+
+    static let bad: [Bad] = [
+        Bad(field: "annotations.qemu.extra") { $0.annotations = [Named("qemu.extra", "-device foo")] },
+        Bad(field: "annotations.qemu.kernel") { $0.annotations = [Named("qemu.kernel", "../../etc/shadow")] },
+        Bad(field: "annotations.qemu.kernel") { $0.annotations = [Named("qemu.kernel", "/etc/shadow")] },
+        Bad(field: "annotations.qemu.kernel") { $0.annotations = [Named("qemu.kernel", "link")] },
+        Bad(field: "annotations.qemu.kernel") { $0.annotations = [Named("qemu.kernel", "-s")] },
+        Bad(field: "annotations.qemu.kernel") { $0.annotations = [Named("qemu.append", "quiet")] },
+        Bad(field: "annotations.qemu.append") {
+            $0.annotations = [Named("qemu.kernel", "good"), Named("qemu.append", "a\n-S")]
+        },
+        Bad(field: "disks") { $0.disks = [.init(name: "a,readonly=off", sizeMiB: 1, kind: .local)] },
+        Bad(field: "disks") { $0.disks = [.init(name: "../a", sizeMiB: 1, kind: .local)] },
+        Bad(field: "disks.a") { $0.disks = [.init(name: "a", sizeMiB: 1, kind: .shared(domain: ".."))] },
+        Bad(field: "disks.a") { $0.disks = [.init(name: "a", sizeMiB: 1, kind: .shared(domain: "absent"))] },
+        Bad(field: "disks.a.image") { $0.disks = [.init(name: "a", sizeMiB: 1, kind: .local, image: "nbd:x:1")] },
+        Bad(field: "disks.a.image") { $0.disks = [.init(name: "a", sizeMiB: 1, kind: .local, image: "chained")] },
+        Bad(field: "networks") { $0.networks = ["user,hostfwd=tcp::22-:22"] },
+        Bad(field: "resources.memoryMiB") { $0.resources.memoryMiB = 1 },
+        Bad(field: "resources.cpuMillis") { $0.resources.cpuMillis = 1_000_000 },
+    ]
+
+    @Test(arguments: bad)
+    func `a specification that would break out is refused by name`(_ bad: Bad) throws {
+        let path = try Files.makeTemporary()
+        defer { Files.remove(path) }
+        for name in ["images", "storage", "vms"] { mkdir("\(path)/\(name)", 0o700) }
+        Files.write(path + "/images/good", [1])
+        symlink("/etc/hostname", path + "/images/link")
+        var chained = [UInt8](repeating: 0, count: 512)
+        chained.replaceSubrange(0..<8, with: [0x51, 0x46, 0x49, 0xFB, 0, 0, 0, 3])
+        chained[15] = 200
+        Files.write(path + "/images/chained", chained)
+        let settings = QEMUSettings(directory: path + "/vms", images: path + "/images", storage: path + "/storage")
+        var spec = VMDescription(resources: Resources(cpuMillis: 1_000, memoryMiB: 128))
+        bad.change(&spec)
+        let vm = CellVM(
+            id: VMID(rawValue: 7), name: "vm", tenant: "default", spec: spec, at: LogTime(rawValue: 0), by: "test")
+        #expect {
+            _ = try QEMUMachine(vm, settings, directory: path + "/vms/7")
+        } throws: { error in
+            (error as? QEMURefusal)?.field == bad.field
+        }
+    }
+
+    @Test func `what a guest is told stays one argument`() throws {
+        let path = try Files.makeTemporary()
+        defer { Files.remove(path) }
+        for name in ["images", "storage", "vms"] { mkdir("\(path)/\(name)", 0o700) }
+        Files.write(path + "/images/good", [1])
+        let settings = QEMUSettings(directory: path + "/vms", images: path + "/images", storage: path + "/storage")
+        var spec = VMDescription(resources: Resources(cpuMillis: 1_500, memoryMiB: 128))
+        let words = "quiet $(reboot) ; -S ,file=/etc/shadow \"x\""
+        spec.annotations = [Named("qemu.kernel", "good"), Named("qemu.append", words)]
+        let vm = CellVM(
+            id: VMID(rawValue: 7), name: "a,b=c", tenant: "default", spec: spec, at: LogTime(rawValue: 0), by: "test")
+        let list = try QEMUMachine(vm, settings, directory: path + "/vms/7").arguments(
+            .tcg, isPaused: false, isArriving: false)
+        #expect(list.count { $0 == words } == 1)
+        #expect(list.allSatisfy { !$0.contains("a,b=c") })
+        #expect(!list.contains("-S"))
+        #expect(zip(list, list.dropFirst()).contains { $0 == "-smp" && $1 == "2" })
+    }
+}
