@@ -69,7 +69,7 @@ let samples: [AdminRequest] =
         .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
         .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
         .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backupPlan,
-        .copyGroup(1 << 56), .backupSchedules,
+        .copyGroup(1 << 56), .settings, .changeSetting("replace-after", SettingChange(value: 1)), .backupSchedules,
         .setBackupSchedule("s", BackupSchedule(everySeconds: 60, keep: 3, directory: "/b", keyFile: "/k")),
         .removeBackupSchedule("s"),
         .recover(Recovery(group: 2, reason: "burnt", acceptsLoss: true)),
@@ -376,18 +376,18 @@ let samples: [AdminRequest] =
         .manageNodes, .manageTokens, .manageCertificates, .renewOwnCertificate, .transferLeadership, .upgrade,
         .copyState, .backup,
         .recover, .readTenant("s"), .readTenant("t"), .readTenant(nil), .writeTenant("s"), .writeTenant("t"),
-        .writeTenant(nil), .manageHosts, .manageTenants, .manageCells,
+        .writeTenant(nil), .manageHosts, .manageTenants, .manageCells, .changeSettings,
     ]
 
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++.++++++++++++++"), (.operator, "++++++++++...++++.+++++++.+"),
-            (.viewer, "++++..............+++......"), (.node, "++++........+..+..........."),
-            (.space("s", mayWrite: false), "+.+.+......................"),
-            (.space("s", mayWrite: true), "+.+.+.+...................."),
-            (.tenant("s", mayWrite: false), "+.+...............+.+......"),
-            (.tenant("s", mayWrite: true), "+.+...............+.++.+..."),
+            (.admin, "++++++++++++.+++++++++++++++"), (.operator, "++++++++++...++++.+++++++.++"),
+            (.viewer, "++++..............+++......."), (.node, "++++........+..+............"),
+            (.space("s", mayWrite: false), "+.+.+......................."),
+            (.space("s", mayWrite: true), "+.+.+.+....................."),
+            (.tenant("s", mayWrite: false), "+.+...............+.+......."),
+            (.tenant("s", mayWrite: true), "+.+...............+.++.+...."),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {

@@ -46,6 +46,8 @@ final class LocalCluster {
         ]
     }
 
+    func address(_ node: Int) -> String { "127.0.0.1:\(ports[node + 2])" }
+
     func start(_ node: Int) throws {
         let process = Process()
         process.executableURL = try MusterRun.binary()
@@ -77,7 +79,9 @@ final class LocalCluster {
 
     func log(_ node: Int) -> String { (try? String(contentsOf: folder.file("n\(node).log"), encoding: .utf8)) ?? "" }
 
-    func ask(_ node: Int, _ words: String...) throws -> MusterRun {
+    func ask(_ node: Int, _ words: String...) throws -> MusterRun { try run(words, at: node) }
+
+    func run(_ words: [String], at node: Int) throws -> MusterRun {
         try run(
             words + [
                 "--identity", folder.file("n1/operator").path, "--address", "127.0.0.1:\(ports[node + 2])", "--timeout",

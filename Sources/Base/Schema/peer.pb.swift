@@ -488,6 +488,7 @@ public struct NodeRequest: WireMessage {
         case 1: "version"
         case 2: "sign"
         case 3: "authority_key"
+        case 4: "admin"
         default: nil
         }
     }
@@ -502,6 +503,8 @@ public struct NodeRequest: WireMessage {
             writer.message(18, value)
         case .authorityKey(let value):
             writer.message(26, value)
+        case .admin(let value):
+            writer.message(34, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -523,6 +526,11 @@ public struct NodeRequest: WireMessage {
                 if case .authorityKey(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .authorityKey(value)
+            case 34:
+                var value = NodeRequest.AdminQuestion()
+                if case .admin(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .admin(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -533,6 +541,62 @@ public struct NodeRequest: WireMessage {
         case sign(NodeRequest.Sign)
         /// Of a root voter, by another one.
         case authorityKey(NodeRequest.AuthorityKey)
+        /// Of the node that leads a cell.
+        case admin(NodeRequest.AdminQuestion)
+    }
+
+    /// A request to the admin port that the asking node has authorized.
+    public struct AdminQuestion: WireMessage {
+        /// HTTP/1.1.
+        public var request: [UInt8] = []
+        /// Who asked, and from where.
+        public var by: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            request: [UInt8] = [],
+            by: String = ""
+        ) {
+            self.request = request
+            self.by = by
+        }
+
+        public static var messageName: String { "NodeRequest.AdminQuestion" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "request"
+            case 2: "by"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.request.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.request)
+            }
+            if !self.by.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.by)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.request = try reader.bytes()
+                case 18:
+                    self.by = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
     }
 
     public struct AuthorityKey: WireMessage {
@@ -641,6 +705,9 @@ public struct NodeAnswer: WireMessage {
     public var authorityKey: [UInt8] = []
     /// One sentence for people; nothing was done.
     public var refusal: String = ""
+    /// Of an AdminQuestion: the status and the JSON of its answer; 0 from a node that does not lead the cell.
+    public var status: UInt32 = 0
+    public var body: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -649,12 +716,16 @@ public struct NodeAnswer: WireMessage {
         version: UInt32 = 0,
         certificate: [UInt8] = [],
         authorityKey: [UInt8] = [],
-        refusal: String = ""
+        refusal: String = "",
+        status: UInt32 = 0,
+        body: [UInt8] = []
     ) {
         self.version = version
         self.certificate = certificate
         self.authorityKey = authorityKey
         self.refusal = refusal
+        self.status = status
+        self.body = body
     }
 
     public static var messageName: String { "NodeAnswer" }
@@ -665,6 +736,8 @@ public struct NodeAnswer: WireMessage {
         case 2: "certificate"
         case 3: "authority_key"
         case 4: "refusal"
+        case 5: "status"
+        case 6: "body"
         default: nil
         }
     }
@@ -686,6 +759,14 @@ public struct NodeAnswer: WireMessage {
             writer.tag(34)
             writer.lengthDelimited(self.refusal)
         }
+        if self.status != 0 {
+            writer.tag(40)
+            writer.varint(UInt64(self.status))
+        }
+        if !self.body.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.body)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -701,6 +782,10 @@ public struct NodeAnswer: WireMessage {
                 self.authorityKey = try reader.bytes()
             case 34:
                 self.refusal = try reader.string()
+            case 40:
+                self.status = try reader.uint32()
+            case 50:
+                self.body = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

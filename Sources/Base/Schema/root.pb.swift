@@ -124,6 +124,11 @@ public enum WireOperatorRole: Hashable, Sendable {
     case reader
     case writer
     case administrator
+    /// Of what the scope names and nothing else.
+    case tenantReader
+    case tenantWriter
+    case spaceReader
+    case spaceWriter
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -133,6 +138,10 @@ public enum WireOperatorRole: Hashable, Sendable {
         case 1: self = .reader
         case 2: self = .writer
         case 3: self = .administrator
+        case 4: self = .tenantReader
+        case 5: self = .tenantWriter
+        case 6: self = .spaceReader
+        case 7: self = .spaceWriter
         default: self = .unrecognized(rawValue)
         }
     }
@@ -143,6 +152,10 @@ public enum WireOperatorRole: Hashable, Sendable {
         case .reader: 1
         case .writer: 2
         case .administrator: 3
+        case .tenantReader: 4
+        case .tenantWriter: 5
+        case .spaceReader: 6
+        case .spaceWriter: 7
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1107,6 +1120,8 @@ public struct WireOperator: WireMessage {
     /// 0: never.
     public var expiresAt: UInt64 = 0
     public var createdAt: UInt64 = 0
+    /// The tenant or the space of a role that has one.
+    public var scope: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1117,7 +1132,8 @@ public struct WireOperator: WireMessage {
         kind: WireCredentialKind = .unspecified,
         credential: [UInt8] = [],
         expiresAt: UInt64 = 0,
-        createdAt: UInt64 = 0
+        createdAt: UInt64 = 0,
+        scope: String = ""
     ) {
         self.name = name
         self.role = role
@@ -1125,6 +1141,7 @@ public struct WireOperator: WireMessage {
         self.credential = credential
         self.expiresAt = expiresAt
         self.createdAt = createdAt
+        self.scope = scope
     }
 
     public static var messageName: String { "Operator" }
@@ -1137,6 +1154,7 @@ public struct WireOperator: WireMessage {
         case 4: "credential"
         case 5: "expires_at"
         case 6: "created_at"
+        case 7: "scope"
         default: nil
         }
     }
@@ -1166,6 +1184,10 @@ public struct WireOperator: WireMessage {
             writer.tag(48)
             writer.varint(self.createdAt)
         }
+        if !self.scope.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.scope)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1185,6 +1207,8 @@ public struct WireOperator: WireMessage {
                 self.expiresAt = try reader.uint64()
             case 48:
                 self.createdAt = try reader.uint64()
+            case 58:
+                self.scope = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -161,13 +161,10 @@ extension CellKeeper {
     mutating func planGarbage(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
         if now < garbageAt { return }
         let through = view.through ?? .zero
-        let isQuiet = through.rawValue <= garbageThrough.rawValue + 1
-        if isQuiet && now < garbageAt + (CellKeeper.garbageIntervalIdle - CellKeeper.garbageInterval) {
-            garbageAt += CellKeeper.garbageInterval
-            if garbageAt <= now { garbageAt = now + CellKeeper.garbageInterval }
-            return
-        }
         garbageAt = now + CellKeeper.garbageInterval
+        let isQuiet = through.rawValue <= garbageThrough.rawValue + 1
+        if isQuiet && now - garbageDoneAt < CellKeeper.garbageIntervalIdle { return }
+        garbageDoneAt = now
         garbageThrough = through
         ledger.asked(.garbage, now)
         operations.append(.collectGarbage)

@@ -8,7 +8,7 @@ extension CellKeeper {
     // MARK: Placing
 
     mutating func planPlacings(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
-        queue.review(now)
+        queue.review(now, victimsFrom: victimPriorities.keys.min())
         var placings: [Placing] = []
         var tries = 0
         var preemptions = index.hostCount <= 1_000 ? 4 : 1
@@ -30,10 +30,10 @@ extension CellKeeper {
                 continue
             }
             counts.refusals += 1
-            if mayPreempt(spec), queue.kinds[kind].soughtAt.map({ now - $0 >= CellKeeper.seekInterval }) ?? true {
+            if mayPreempt(spec), !queue.kinds[kind].isSought {
                 preemptions -= 1
                 if nominate(vm, spec, now, &operations) { continue }
-                queue.sought(kind, now)
+                queue.sought(kind)
             }
             queue.refused(kind, now)
         }
@@ -124,7 +124,7 @@ extension CellKeeper {
 
     // MARK: Reasons
 
-    /// Tells waiting VMs why they wait: a text for each kind, found anew only after events, and told only where it is another.
+    /// Tells waiting VMs why they wait: a text for each kind, found anew only after changes, and told only where it is another.
     mutating func planReasons(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
         var reasons: [WaitingReason] = []
         var explains = 0
@@ -157,8 +157,9 @@ extension CellKeeper {
         guard let explained = kind.explainedAt else {
             return (kind.closedSince ?? .origin) + CellKeeper.reasonFirst
         }
-        if explained.event == kind.refusedAt { return nil }
-        return explained.time + CellKeeper.reasonInterval + Nanoseconds.milliseconds(Int64(kind.count) * 10)
+        if explained.version == queue.version { return nil }
+        return explained.time + CellKeeper.reasonInterval
+            + Nanoseconds.milliseconds(Int64(kind.count) * 10 + Int64(index.hostCount))
     }
 
     private mutating func tell(
@@ -188,9 +189,9 @@ extension CellKeeper {
     }
 
     private mutating func reason(_ number: Int) -> String {
-        let spec = queue.kinds[number].spec
-        let found = index.explain(spec, policy: policy, bestMax: 0)
-        return waitingText(found)
+        let key = queue.kinds[number].key
+        if let bound = key.boundTo { return boundText(key.spec, bound) }
+        return waitingText(index.explain(key.spec, policy: policy, bestMax: 0))
     }
 
     static let reasonFirst = Nanoseconds.milliseconds(200)
@@ -226,6 +227,20 @@ extension CellKeeper {
         case .collectGarbage: settle(.garbage, result(outcome, 0), now)
         case .noteTime: settle(.time, result(outcome, 0), now)
         default: break
+        }
+        wakeAt = min(wakeAt, isRefused(outcome) ? now : nextDeadline(now))
+    }
+
+    private func isRefused(_ outcome: CellOutcome) -> Bool {
+        switch outcome {
+        case .unknown: false
+        case .notTaken: true
+        case .applied(let result):
+            switch result.outcome {
+            case .done: false
+            case .refused: true
+            case .items(let items): items.contains { if case .refused = $0 { true } else { false } }
+            }
         }
     }
 
@@ -303,8 +318,6 @@ extension CellKeeper {
         if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
     }
 
-    /// Between two searches for what could be stopped for VMs of one kind.
-    static let seekInterval = Nanoseconds.seconds(10)
     static let sweepInterval = Nanoseconds.seconds(5)
     static let brakeInterval = Nanoseconds.seconds(10)
     static let healthPause = Nanoseconds.milliseconds(100)

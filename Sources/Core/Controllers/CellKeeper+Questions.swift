@@ -55,6 +55,7 @@ extension CellKeeper {
         result.asked = found.asked.map { candidate($0) }
         result.nearest = found.nearest.map { text($0) }
         result.invalid = found.invalid
+        if vm.place == nil, let bound = vm.boundTo { result.nearest = boundText(spec, bound) }
         return result
     }
 
@@ -91,6 +92,18 @@ extension CellKeeper {
         let counts = found.counts.map { "\($0.hosts) by \(ruleName($0.rule))" }.joined(separator: ", ")
         let nearest = found.nearest.map { "; " + text($0) } ?? ""
         return "no host fits: \(counts)\(nearest)"
+    }
+
+    /// Of a VM whose local disks are on one host: what keeps it from there.
+    mutating func boundText(_ spec: VMSpec, _ host: HostID) -> String {
+        let name = hostName(host)
+        let found = index.explain(spec, policy: policy, hosts: [host], bestMax: 0)
+        if let invalid = found.invalid { return invalid }
+        guard let report = found.asked.first else { return "its local disk is on \(name), which is not in this cell" }
+        if report.excludedBy.isEmpty { return "waits for its turn" }
+        if !report.shortages.isEmpty { return "its local disk is on \(name); " + text(.free(host, report.shortages)) }
+        return
+            "its local disk is on \(name), which is excluded by \(report.excludedBy.map { ruleName($0) }.joined(separator: ", "))"
     }
 
     func text(_ change: NearestChange) -> String {
@@ -147,11 +160,7 @@ extension CellKeeper {
         }
         if isAtomic && specs.count < creations.count { specs = [] }
         let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic)
-        var room: [Int: String] = [:]
-        for (position, decision) in batch.decisions.enumerated() where decision.assignment == nil {
-            guard room.count < CellKeeper.plansExplainedMax else { break }
-            room[position] = waitingText(index.explain(specs[position], policy: policy, bestMax: 0))
-        }
+        let room = texts(specs, batch)
         for (position, decision) in batch.decisions.enumerated() {
             let i = items[position]
             let creation = creations[i]
@@ -188,6 +197,24 @@ extension CellKeeper {
             return "tenant \(creation.tenant) has a quota of \(most) MiB of disk"
         }
         return nil
+    }
+
+    /// Why some of a batch have no place, as it is when the others have theirs.
+    private mutating func texts(_ specs: [VMSpec], _ batch: BatchDecision) -> [Int: String] {
+        // hash order: looked up only
+        var texts: [Int: String] = [:]
+        do throws(IndexError) { try index.placeBatch(specs, batch) } catch { return [:] }
+        for (position, decision) in batch.decisions.enumerated() where decision.assignment == nil {
+            guard texts.count < CellKeeper.plansExplainedMax else { break }
+            if decision.refusal?.invalid != nil { continue }
+            let found = index.explain(specs[position], policy: policy, bestMax: 0)
+            texts[position] =
+                found.candidates > 0 ? "it fits alone, and not together with the others" : waitingText(found)
+        }
+        for (position, decision) in batch.decisions.enumerated() where decision.assignment != nil {
+            take(specs[position].id)
+        }
+        return texts
     }
 
     private func refusalText(_ decision: Decision) -> String {
@@ -270,7 +297,9 @@ extension CellKeeper {
         var moved: [(spec: VMSpec, from: Assignment)] = []
         var explained = 0
         for vm in leaving {
-            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else { continue }
+            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else {
+                continue
+            }
             take(own.id)
             guard let target = index.decide(own, policy: policy).assignment else {
                 var text = "no other host fits"

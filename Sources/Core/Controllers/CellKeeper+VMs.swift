@@ -38,7 +38,13 @@ extension CellKeeper {
 
     // MARK: Crashes
 
+    private func isLooping(_ vm: CellVM) -> Bool {
+        vm.restarts >= vm.spec.restartsMax
+            && view.time.rawValue < vm.restartsSince.advanced(by: CellKeeper.restartsWindowMilliseconds).rawValue
+    }
+
     private func backoff(_ vm: CellVM) -> Nanoseconds {
+        if isLooping(vm) { return .zero }
         let first = min(view[.backoffFirst], 1 << 32)
         let most = min(view[.backoffMax], 1 << 32)
         return Nanoseconds.milliseconds(Int64(min(first << min(UInt64(vm.restarts), 20), most)))
@@ -56,9 +62,7 @@ extension CellKeeper {
                 isCutShort = true
                 break
             }
-            let isLooping =
-                vm.restarts >= vm.spec.restartsMax
-                && view.time.rawValue < vm.restartsSince.advanced(by: CellKeeper.restartsWindowMilliseconds).rawValue
+            let isLooping = isLooping(vm)
             let key = isLooping ? CellLedger.Key.giveUp(id, place.epoch) : .retry(id, place.epoch)
             guard ledger.mayAsk(key, through, now) else {
                 crashed[id]?.dueAt = now + CellKeeper.healthPause

@@ -78,10 +78,11 @@ public struct CellKeeper: Sendable {
     var rebalanceNext: VMID = VMID(rawValue: 0)
     var garbageAt: Instant
     var garbageThrough = LogIndex.zero
+    var garbageDoneAt: Instant
     var sweepAt: Instant
     /// Work was left over by a bound.
     var isCutShort = false
-    private var wakeAt: Instant
+    var wakeAt: Instant
 
     /// `seed` decides among hosts that are equally good; one cell has one.
     public init(seed: UInt64, leadsSince: Instant) {
@@ -92,6 +93,7 @@ public struct CellKeeper: Sendable {
         drainAt = leadsSince
         rebalanceAt = leadsSince
         garbageAt = leadsSince + CellKeeper.garbageInterval
+        garbageDoneAt = leadsSince
         sweepAt = leadsSince
         wakeAt = leadsSince
     }
@@ -158,8 +160,8 @@ public struct CellKeeper: Sendable {
             wakeAt = now + CellKeeper.idleInterval
             return []
         }
-        workOff(now)
         if !backlog.isEmpty {
+            workOff(now)
             wakeAt = now
             return []
         }
@@ -182,7 +184,7 @@ public struct CellKeeper: Sendable {
         return operations
     }
 
-    private func nextDeadline(_ now: Instant) -> Instant {
+    func nextDeadline(_ now: Instant) -> Instant {
         var next = min(healthAt, garbageAt, now + CellKeeper.idleInterval)
         if !pending.isEmpty || ledger.count > 0 { next = min(next, sweepAt) }
         if !draining.isEmpty { next = min(next, drainAt) }

@@ -53,6 +53,8 @@ public struct HostKeeper: Sendable {
         public var refusal = Nanoseconds.seconds(5)
         /// What a guest gets to end by itself, unless its annotation `stop-grace-ms` says otherwise.
         public var grace = Nanoseconds.seconds(10)
+        /// What the last reports get before the process ends without them.
+        public var endMax = Nanoseconds.seconds(1)
         public static let graceMax = Nanoseconds.seconds(600)
         public init() {}
     }
@@ -83,7 +85,8 @@ public struct HostKeeper: Sendable {
         case registered
     }
     var standing = Standing.absent
-    public private(set) var isEnding = false
+    private var endingSince: Instant?
+    var isEnding: Bool { endingSince != nil }
     private var endsVMs = false
     /// Why the cell does not take this host, for people.
     public private(set) var problem: String?
@@ -192,9 +195,13 @@ public struct HostKeeper: Sendable {
     public var isRegistered: Bool { standing == .registered }
     /// Until when this host may run VMs that may start elsewhere; nil before the first answer.
     public var lease: Instant? { leaseUntil }
-    /// True when `ending` is done: no VM is left that would end with this process, or no word of it gets through.
-    public var isEnded: Bool {
-        isEnding && (!endsVMs || (command == nil && records.values.allSatisfy { $0.copy == nil } && !owesReports))
+    /// True when `ending` is done: no VM is left that would end with this process, and the cell knows or can't be told.
+    public func isEnded(_ now: Instant) -> Bool {
+        guard let endingSince else { return false }
+        if !endsVMs { return true }
+        if case .reports = command?.what { return now >= endingSince + timing.endMax }
+        let isDone = !owesReports && records.values.allSatisfy { $0.copy == nil }
+        return isDone || now >= endingSince + timing.endMax
     }
     /// What it knows of a VM, for people who look for a fault.
     public func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
@@ -246,7 +253,7 @@ public struct HostKeeper: Sendable {
         case .news(.state(let report)): hear(report)
         case .stirred: isStirred = true
         case .ending(let vmsStay):
-            isEnding = true
+            endingSince = endingSince ?? now
             endsVMs = !vmsStay
         }
     }

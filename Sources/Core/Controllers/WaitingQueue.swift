@@ -35,12 +35,12 @@ struct WaitingQueue: Sendable {
         var refusedAt: Int?
         /// It was refused by the cell, or must not be tried for another reason, until then.
         var restsUntil: Instant?
-        /// Why no host takes it, and when and at which event that was found out.
+        /// Why no host takes it, and when and of which version that was found out.
         var text = ""
-        var explainedAt: (time: Instant, event: Int)?
+        var explainedAt: (time: Instant, version: Int)?
         var closedSince: Instant?
-        /// When nothing was found that could be stopped for it.
-        var soughtAt: Instant?
+        /// Nothing was found that could be stopped for it.
+        var isSought = false
         /// VMs whose rows may not have the text yet, from this position on.
         var toldUpTo = 0
 
@@ -72,6 +72,8 @@ struct WaitingQueue: Sendable {
 
     /// The number of the last event.
     private(set) var event = 0
+    /// Higher with every event, and with every VM that came somewhere: texts of an older one may be untrue.
+    private(set) var version = 0
     /// Hosts where room may have appeared, and the events' numbers, ascending.
     private var freed: [(event: Int, host: HostID)] = []
     /// Events up to this one are no longer in `freed`.
@@ -84,11 +86,22 @@ struct WaitingQueue: Sendable {
     private var reviewedAt = 0
     /// When a kind that rests may be tried again.
     private var resting = Instant(nanoseconds: .max)
+    /// After changes it is looked again, now and then and for a few kinds at a time, for what could be stopped for them.
+    private var seekAt = Instant.origin
+    private var seekNext = 0
+    /// The version from which all kinds were looked at, and that from which they are now.
+    private var soughtVersion = 0
+    private var seekingVersion = 0
+    private static let seekInterval = Nanoseconds.seconds(10)
+    private static let soughtAtOnceMax = 8
     /// When the next text is due.
     var explainAt = Instant(nanoseconds: .max)
 
     var count: Int { places.count }
-    var deadline: Instant { min(resting, explainAt) }
+    var deadline: Instant {
+        let seek = closedCount > 0 && soughtVersion != version ? seekAt : Instant(nanoseconds: .max)
+        return min(resting, explainAt, seek)
+    }
     func isWaiting(_ vm: VMID) -> Bool { places[vm] != nil }
     func kind(of vm: VMID) -> Int? { places[vm]?.kind }
 
@@ -254,13 +267,14 @@ struct WaitingQueue: Sendable {
         if let rests = kinds[number].restsUntil { resting = min(resting, rests) }
     }
 
-    mutating func sought(_ number: Int, _ now: Instant) { kinds[number].soughtAt = now }
+    mutating func sought(_ number: Int) { kinds[number].isSought = true }
 
     /// A VM of it found a place.
     mutating func found(_ number: Int) { kinds[number].closedSince = nil }
 
     /// Opens the closed kinds for which room may have appeared. O(kinds) when there were events, else nothing.
-    mutating func review(_ now: Instant) {
+    mutating func review(_ now: Instant, victimsFrom lowest: Int32?) {
+        if soughtVersion != version && now >= seekAt { seek(now, lowest) }
         if reviewedAt == event && now < resting { return }
         reviewedAt = event
         resting = Instant(nanoseconds: .max)
@@ -277,9 +291,7 @@ struct WaitingQueue: Sendable {
                 {
                     continue
                 }
-                kinds[number].isOpen = true
-                closedCount -= 1
-                push(number)
+                open(number)
             }
         }
         if freed.count > WaitingQueue.freedMax {
@@ -289,22 +301,50 @@ struct WaitingQueue: Sendable {
         }
     }
 
+    private mutating func open(_ number: Int) {
+        kinds[number].isOpen = true
+        closedCount -= 1
+        push(number)
+    }
+
+    private mutating func seek(_ now: Instant, _ lowest: Int32?) {
+        seekAt = now + WaitingQueue.seekInterval
+        if seekNext == 0 { seekingVersion = version }
+        var opened = 0
+        while seekNext < kinds.count, opened < WaitingQueue.soughtAtOnceMax {
+            let number = seekNext
+            seekNext += 1
+            guard !kinds[number].isOpen, let lowest, lowest < kinds[number].spec.priority else { continue }
+            kinds[number].isSought = false
+            opened += 1
+            open(number)
+        }
+        if seekNext < kinds.count { return }
+        seekNext = 0
+        soughtVersion = seekingVersion
+    }
+
     // MARK: Events
 
     mutating func roomAppeared(on host: HostID) {
         event += 1
+        version += 1
         freed.append((event, host))
     }
 
     mutating func roomAppearedAnywhere() {
         event += 1
+        version += 1
         anywhereAt = event
     }
 
     mutating func groupTouched(_ id: PlacementGroupID) {
         event += 1
+        version += 1
         groupsAt[id] = event
     }
+
+    mutating func roomTaken() { version += 1 }
 
     mutating func forget(_ id: PlacementGroupID) { groupsAt[id] = nil }
 
@@ -313,7 +353,7 @@ struct WaitingQueue: Sendable {
             kinds[number].text = text
             kinds[number].toldUpTo = 0
         }
-        kinds[number].explainedAt = (now, kinds[number].refusedAt ?? event)
+        kinds[number].explainedAt = (now, version)
     }
 
     mutating func told(_ number: Int, upTo position: Int) { kinds[number].toldUpTo = position }

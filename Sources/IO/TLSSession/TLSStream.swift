@@ -35,8 +35,10 @@ package final class TLSStream {
 
     nonisolated(unsafe) private static let pipes = copenssl_pipe_method()  // Made once, never changed.
 
-    /// - Parameter serverName: for clients: the DNS name or IP address that the server's certificate must carry. Nil
-    ///   checks the chain only, as between nodes, where the identity in the certificate counts and not where it runs.
+    /// - Parameters:
+    ///   - context: what all sessions of the port share.
+    ///   - serverName: for clients: the DNS name or IP address that the server's certificate must carry. Nil checks the
+    ///     chain only, as between nodes, where the identity in the certificate counts and not where it runs.
     package init(_ context: TLSContext, serverName: String? = nil) throws(TLSFailure) {
         guard let session = SSL_new(context.pointer) else { throw ErrorQueue.failure("make a session") }
         self.context = context

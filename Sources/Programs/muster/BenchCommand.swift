@@ -14,6 +14,7 @@ enum BenchCommand {
             try admin(&options)
             return 0
         }
+        if name == "chaos" { return try chaos(&options) }
         if name == "etcd" {
             try etcd(&options)
             return 0
@@ -25,7 +26,7 @@ enum BenchCommand {
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
         default:
-            throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance, admin or etcd")
+            throw UsageError("name a bench; `muster bench --help` lists them")
         }
         return 0
     }

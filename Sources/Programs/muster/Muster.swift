@@ -9,8 +9,13 @@ enum Muster {
     static func main() async {
         let words = Array(CommandLine.arguments.dropFirst())
         let rest = Array(words.dropFirst())
+        // Their options are in the table for the help alone.
+        let wantsHelp =
+            ["simulate", "bench", "mutants"].contains(words.first)
+            && !["placement", "replay", "rebalance"].contains(rest.first)
+            && rest.contains { $0 == "--help" || $0 == "-h" }
         do {
-            switch words.first {
+            switch wantsHelp ? "help" : words.first {
             case "simulate": exit(try await SimulateCommand.run(rest))
             case "bench": exit(try BenchCommand.run(rest))
             case "mutants": exit(try MutantsCommand.run(rest))

@@ -4,23 +4,6 @@ import Simulator
 
 /// `muster simulate`: many seeds, some at a time, with a summary at the end.
 enum SimulateCommand {
-    static let help = """
-        usage: muster simulate [options]
-
-          --seeds A..B          seeds to run, one after the other (default 1..20)
-          --nodes N or N..M     size of the clusters, drawn per seed (default 3..7)
-          --seconds S           simulated seconds of faults per seed, before its recovery (default 60)
-          --minutes M           the same in minutes
-          --jobs J              seeds at once (default: the number of cores)
-          --cpu-seconds T       stop after T seconds of CPU time
-          --trace FILE          write one line per event to FILE; seeds then run one at a time
-          --mutant NAME         switch a built-in bug on (only in a build with -DMUTANTS)
-          --quiet               no progress bar
-
-        A failing run prints its seed and the first promise it broke; the same seed and options replay it exactly.
-        Exit code 1 means that a promise was broken.
-        """
-
     struct Plan {
         var seeds = 1...20
         var nodes = 3...7
@@ -34,10 +17,6 @@ enum SimulateCommand {
 
     static func run(_ arguments: [String]) async throws -> Int32 {
         var options = Options(arguments)
-        if options.flag("--help") {
-            print(help)
-            return 0
-        }
         var plan = Plan()
         plan.jobs = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         plan.seeds = try options.range("--seeds", 0...Int.max) ?? plan.seeds

@@ -81,6 +81,7 @@ package enum Action: Hashable, Sendable {
     case renewOwnCertificate
     case transferLeadership
     case upgrade
+    case changeSettings
     /// Read every group's state whole, as a backup does.
     case copyState
     case backup
@@ -110,6 +111,7 @@ package enum Action: Hashable, Sendable {
         case .renewOwnCertificate: "renew a node's certificate"
         case .transferLeadership: "transfer leadership"
         case .upgrade: "finalize an upgrade"
+        case .changeSettings: "change settings of the cluster"
         case .copyState: "copy the state of groups"
         case .backup: "schedule backups"
         case .recover: "recover a group by force"
@@ -152,7 +154,8 @@ package enum Access {
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
-                .transferLeadership, .upgrade, .copyState, .backup, .readTenant, .writeTenant, .manageHosts,
+                .transferLeadership, .upgrade, .changeSettings, .copyState, .backup, .readTenant, .writeTenant,
+                .manageHosts,
                 .manageCells:
                 return true
             case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover, .manageTenants: return false

@@ -41,6 +41,8 @@ package enum AdminRequest: Hashable, Sendable {
     case tokens
     indirect case createToken(TokenCreation)
     case revokeToken(String)
+    case settings
+    case changeSetting(String, SettingChange)
 
     indirect case transferLeadership(LeaderTransfer)
     case certificates
@@ -84,6 +86,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
+        case .settings: .listSettings
+        case .changeSetting: .changeSetting
         case .transferLeadership: .transferLeadership
         case .certificates: .listCertificates
         case .rotateCertificates: .rotateCertificates
@@ -115,6 +119,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .transferLeadership: .transferLeadership
         case .rotateCertificates: .manageCertificates
         case .renewCertificate: .renewOwnCertificate
+        case .settings: .observe
+        case .changeSetting: .changeSettings
         case .finalizeUpgrade: .upgrade
         case .backupPlan, .copyGroup: .copyState
         case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
@@ -149,6 +155,9 @@ package struct AdminCall: Hashable, Sendable {
 }
 
 extension Revision {
+    /// `index.slot`, or an index for its entry's end.
+    package init?(_ text: String) { self.init(text: Array(text.utf8)[...], indexMeansEnd: true) }
+
     /// `index.slot`, as answers write it. With `indexMeansEnd` an index alone is its entry's end.
     init?(text: ArraySlice<UInt8>, indexMeansEnd: Bool = false) {
         let bytes = Array(text)

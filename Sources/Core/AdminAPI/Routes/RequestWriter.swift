@@ -30,7 +30,7 @@ package struct RequestWriter: Sendable {
         }
         if case .fleet(let request) = call.request {
             if let generation = request.generation { out.append(text: "\r\nif-match: \"\(generation)\"") }
-            if case .list(let list) = request, list.watch?.asEvents == true {
+            if request.asksForEvents {
                 out.append(text: "\r\naccept: \(MediaType.events.name)")
             }
         }
@@ -111,6 +111,7 @@ package struct RequestWriter: Sendable {
         case .renewCertificate(let body): body.members
         case .finalizeUpgrade(let body): body.members
         case .setBackupSchedule(_, let body): body.members
+        case .changeSetting(_, let body): body.members
         case .recover(let body): body.members
         case .fleet(let request): request.members
         default: nil
@@ -188,6 +189,7 @@ package struct RequestWriter: Sendable {
         case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node): name = node
         case .revokeToken(let token): name = token
+        case .changeSetting(let setting, _): name = setting
         case .copyGroup(let group): name = "\(group)"
         case .setBackupSchedule(let schedule, _), .removeBackupSchedule(let schedule): name = schedule
         case .fleet(let request): name = request.pathName

@@ -6,6 +6,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, join
     case listTokens, createToken, revokeToken
+    case listSettings, changeSetting
     case transferLeadership
     case listCertificates, rotateCertificates, renewCertificate
     case getUpgrade, finalizeUpgrade
@@ -179,6 +180,12 @@ extension Route {
         Route(
             .createToken, .post, "/v1/tokens", "Makes a token to join or to ask with.",
             body: .json(TokenCreation.shape), status: 201, .json(CreatedToken.shape)),
+        Route(
+            .listSettings, .get, "/v1/settings", "Lists what is set for the whole cluster.",
+            .json(Listing<SettingInfo>.shape)),
+        Route(
+            .changeSetting, .put, "/v1/settings/{setting}", "Changes a setting of the cluster.",
+            body: .json(SettingChange.shape), accepted),
         Route(.revokeToken, .delete, "/v1/tokens/{token}", "Revokes a token.", accepted),
         Route(
             .transferLeadership, .post, "/v1/leader/transfer", "Hands a group's leadership over.",

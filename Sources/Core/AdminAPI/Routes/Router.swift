@@ -314,6 +314,8 @@ package struct Router: Sendable {
         case .createToken: return .createToken(try TokenCreation(body))
         case .revokeToken: return .revokeToken(try name(match, "token"))
         case .transferLeadership: return .transferLeadership(try LeaderTransfer(body))
+        case .listSettings: return .settings
+        case .changeSetting: return .changeSetting(try name(match, "setting"), try SettingChange(body))
         case .listCertificates: return .certificates
         case .rotateCertificates: return .rotateCertificates(try CertificateRotation(body))
         case .renewCertificate: return .renewCertificate(try CertificateRenewal(body))

@@ -238,14 +238,14 @@ extension Operator: RootRecord, RootMapped {
             return nil
         }
         self.init(
-            name: wire.name, role: role, kind: kind, credential: wire.credential,
+            name: wire.name, role: role, scope: wire.scope, kind: kind, credential: wire.credential,
             expiresAt: wire.expiresAt == 0 ? nil : LogTime(wire.expiresAt), createdAt: LogTime(wire.createdAt))
     }
     var wire: WireOperator {
         WireOperator(
             name: name, role: WireOperatorRole(rawValue: role.rawValue),
             kind: WireCredentialKind(rawValue: kind.rawValue),
-            credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue)
+            credential: credential, expiresAt: expiresAt?.rawValue ?? 0, createdAt: createdAt.rawValue, scope: scope)
     }
 }
 

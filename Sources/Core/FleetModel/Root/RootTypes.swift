@@ -281,12 +281,21 @@ public struct GroupPlacement: Hashable, Sendable {
 
 /// Who may use the admin port, and how they prove it.
 public struct Operator: Hashable, Sendable {
-    /// Each role may do what the ones before it may.
-    public enum Role: Int32, Hashable, Sendable { case reader = 1, writer, administrator }
+    public enum Role: Int32, Hashable, Sendable {
+        /// Each may do what the ones before it may.
+        case reader = 1
+        case writer, administrator
+        /// Of one tenant or one space, and nothing else.
+        case tenantReader, tenantWriter, spaceReader, spaceWriter
+
+        public var hasScope: Bool { rawValue > Role.administrator.rawValue }
+    }
     public enum Kind: Int32, Hashable, Sendable { case certificate = 1, bearer }
 
     public var name: String
     public var role: Role
+    /// The name of the tenant or the space, for a role that has one.
+    public var scope: String
     public var kind: Kind
     /// SHA-256 of the client certificate or of the bearer token.
     public var credential: [UInt8]
@@ -294,10 +303,12 @@ public struct Operator: Hashable, Sendable {
     public var expiresAt: LogTime?
     public var createdAt: LogTime
     public init(
-        name: String, role: Role, kind: Kind, credential: [UInt8], expiresAt: LogTime? = nil, createdAt: LogTime = .zero
+        name: String, role: Role, scope: String = "", kind: Kind, credential: [UInt8], expiresAt: LogTime? = nil,
+        createdAt: LogTime = .zero
     ) {
         self.name = name
         self.role = role
+        self.scope = scope
         self.kind = kind
         self.credential = credential
         self.expiresAt = expiresAt
@@ -469,6 +480,15 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .freeBytesMin: "free-bytes-min"
         case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
+        }
+    }
+
+    /// `ms`, `bytes`, or empty for a count.
+    public var unit: String {
+        switch self {
+        case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
+        case .freeBytesMin, .bulkRate: "bytes"
+        default: ""
         }
     }
 

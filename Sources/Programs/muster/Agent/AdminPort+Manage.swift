@@ -25,7 +25,13 @@ extension AdminPort {
         case .createSpace(let wanted): create(wanted, asker)
         case .deleteSpace(let name): change(.deleteSpace(name: name), asker, "the space \(name) is deleted")
         case .moveSpace(let name, let move): self.move(name, move, asker)
-        case .status: refresh(ticket) { [self] in AdminResponse(agent.status) }
+        case .status: status(ticket)
+        case .settings: refresh(ticket) { [self] in AdminResponse(Listing(settings)) }
+        case .changeSetting(let name, let wanted):
+            guard let setting = RootSetting.named(name) else {
+                return fail(ticket, .notFound, "there is no setting \(name); see `muster setting list`")
+            }
+            change(.changeSetting(setting, UInt64(clamping: wanted.value)), asker, "\(name) is set")
         case .nodes:
             refresh(ticket) { [self] in
                 AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
@@ -61,7 +67,7 @@ extension AdminPort {
                 asker, "backups are made by the schedule \(name)")
         case .removeBackupSchedule(let name):
             change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
-        case .fleet: answer(ticket, AdminResponse(Problem(.notImplemented, "this version runs no VMs yet")))
+        case .fleet(let request): fleet(request, call.idempotencyKey, principal, ticket)
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
@@ -83,6 +89,27 @@ extension AdminPort {
 
     func fail(_ ticket: Ticket, _ kind: Problem.Kind, _ detail: String) {
         answer(ticket, AdminResponse(Problem(kind, detail)))
+    }
+
+    /// Without a root that answers, a status is wanted most.
+    private func status(_ ticket: Ticket) {
+        agent.refreshView { [self] problem in
+            var status = agent.status
+            if let problem {
+                status.isReady = false
+                status.alarms.insert(
+                    "the root group does not answer, and what is shown may be old: \(problem.detail)", at: 0)
+            }
+            answer(ticket, AdminResponse(status))
+        }
+    }
+
+    private var settings: [SettingInfo] {
+        RootSetting.allCases.map { setting in
+            SettingInfo(
+                name: setting.name, value: Int64(clamping: agent.view.settings[setting]),
+                standard: Int64(clamping: setting.standard), unit: setting.unit)
+        }
     }
 
     /// Answers from the root's state as it is now, and not as this node happened to know it.
@@ -185,7 +212,7 @@ extension AdminPort {
             }
             items += agent.view.operators.filter { $0.kind == .bearer }.map { known in
                 TokenInfo(
-                    id: known.name, kind: "api", role: "\(known.role)", usesLeft: -1,
+                    id: known.name, kind: "api", role: AdminPort.role(of: known).text, usesLeft: -1,
                     expires: known.expiresAt.map { Int64($0.rawValue / 1_000) } ?? 0, note: "")
             }
             answer(ticket, AdminResponse(Listing(items)))
@@ -219,18 +246,13 @@ extension AdminPort {
 
     private func createBearer(_ wanted: TokenCreation, _ secret: [UInt8], _ seconds: UInt64?, _ asker: Asker) {
         let text = "mst_" + secret.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        let role: Operator.Role
-        switch wanted.role {
-        case .admin: role = .administrator
-        case .operator: role = .writer
-        case .viewer: role = .reader
-        default:
-            return fail(asker.ticket, .malformed, "an API token's role is admin, operator or viewer; name one of them")
+        guard let (role, scope) = wanted.role.flatMap(AdminPort.kept) else {
+            return fail(asker.ticket, .malformed, "an API token needs a role; name one")
         }
         let hash = Crypto.sha256(Array(text.utf8))
         let name = "token-" + Fingerprints.short(hash)
         let expires = seconds.map { agent.wallTime.advanced(by: $0 * 1_000) }
-        let made = Operator(name: name, role: role, kind: .bearer, credential: hash, expiresAt: expires)
+        let made = Operator(name: name, role: role, scope: scope, kind: .bearer, credential: hash, expiresAt: expires)
         agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
             if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
             let ends = expires.map { Int64($0.rawValue / 1_000) } ?? 0

@@ -18,9 +18,13 @@ final class AdminPort: AdminHandler, AdminAuthority {
     var watches: [Watch] = []
     /// Streams of groups' states, for backups.
     var copies: [Copy] = []
+    /// For requests that other nodes hand on.
+    let router = Router()
+    /// The same of a cell.
+    var fleetWatches: [FleetWatch] = []
     private var isDrained = false
     /// By group: when the last linearizable read that this node's own copy answered was asked.
-    private var confirmed: [(group: GroupID, at: Instant)] = []
+    var confirmed: [(group: GroupID, at: Instant)] = []
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]
@@ -105,11 +109,31 @@ final class AdminPort: AdminHandler, AdminAuthority {
             return Grant(roles: agent.view.node(node).map { $0.state != .removed } ?? false ? [.node] : [])
         case .operator(let name), .token(let name):
             guard let known = agent.view.operators.first(where: { $0.name == name }) else { return Grant(roles: []) }
-            switch known.role {
-            case .reader: return Grant(roles: [.viewer], expiresAt: known.expiresAt)
-            case .writer: return Grant(roles: [.operator], expiresAt: known.expiresAt)
-            case .administrator: return Grant(roles: [.admin], expiresAt: known.expiresAt)
-            }
+            return Grant(roles: [AdminPort.role(of: known)], expiresAt: known.expiresAt)
+        }
+    }
+
+    static func role(of known: Operator) -> AdminAPI.Role {
+        switch known.role {
+        case .reader: .viewer
+        case .writer: .operator
+        case .administrator: .admin
+        case .tenantReader: .tenant(known.scope, mayWrite: false)
+        case .tenantWriter: .tenant(known.scope, mayWrite: true)
+        case .spaceReader: .space(known.scope, mayWrite: false)
+        case .spaceWriter: .space(known.scope, mayWrite: true)
+        }
+    }
+
+    /// The other way round: a role as the root keeps it. Nobody is given a node's.
+    static func kept(_ role: AdminAPI.Role) -> (Operator.Role, scope: String)? {
+        switch role {
+        case .viewer: (.reader, "")
+        case .operator: (.writer, "")
+        case .admin: (.administrator, "")
+        case .tenant(let name, let mayWrite): (mayWrite ? .tenantWriter : .tenantReader, name)
+        case .space(let name, let mayWrite): (mayWrite ? .spaceWriter : .spaceReader, name)
+        case .node: nil
         }
     }
 
@@ -192,7 +216,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
     }
 
-    private func confirm(_ group: GroupID, _ at: Instant) {
+    func confirm(_ group: GroupID, _ at: Instant) {
         if let i = confirmed.firstIndex(where: { $0.group == group }) {
             confirmed[i].at = max(confirmed[i].at, at)
         } else {
@@ -217,9 +241,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
         var toldAt: Instant
     }
 
-    private static let watchPoll = Nanoseconds.milliseconds(100)
+    static let watchPoll = Nanoseconds.milliseconds(100)
     /// A stream that nothing happens on says how far it is, so that its client can tell a quiet space from a dead node.
-    private static let progressEvery = Nanoseconds.seconds(5)
+    static let progressEvery = Nanoseconds.seconds(5)
 
     private func beginWatch(_ space: String, _ prefix: [UInt8], _ from: Revision?, _ ticket: Ticket) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
@@ -230,7 +254,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     var watchDeadline: Instant {
         if copies.contains(where: { !$0.isFull }) { return agent.loop.now }
-        return watches.reduce(agent.loop.now + .seconds(3_600)) { earliest, watch in
+        return watches.reduce(fleetWatchDeadline) { earliest, watch in
             watch.isAsking || watch.isFull ? earliest : min(earliest, watch.askAt)
         }
     }
@@ -238,6 +262,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// Goes on with every watch whose space may have changed.
     func tendWatches() {
         tendCopies()
+        tendFleetWatches()
         for i in watches.indices where !watches[i].isAsking && !watches[i].isFull {
             let here = agent.engine.inspect(watches[i].group) { _, applied in applied.index }
             guard agent.loop.now >= watches[i].askAt || (here ?? .zero) > watches[i].seen else { continue }
@@ -302,10 +327,12 @@ final class AdminPort: AdminHandler, AdminAuthority {
             watches[i].isFull = false
             watches[i].askAt = agent.loop.now
         }
+        fleetWatchHasRoom(ticket)
     }
 
     func cancelled(_ ticket: Ticket) {
         watches.removeAll { $0.ticket == ticket }
         copies.removeAll { $0.ticket == ticket }
+        fleetWatches.removeAll { $0.ticket == ticket }
     }
 }

@@ -69,7 +69,8 @@ extension Agent {
     private func begin(_ schedule: FleetModel.BackupSchedule) {
         let folder = schedule.destination
         let time = AgentLog.text(wallNanoseconds: SystemClock.wallNanoseconds).filter { $0.isNumber || $0 == "T" }
-        for name in names(in: folder) where name.hasPrefix(prefix(schedule.name)) && name.hasSuffix(".partial") {
+        for name in NodeFiles.names(in: folder)
+        where name.hasPrefix(prefix(schedule.name)) && name.hasSuffix(".partial") {
             unlink(folder + "/" + name)
         }
         let words = [
@@ -123,7 +124,7 @@ extension Agent {
     private func ended(_ run: BackupRun, _ status: CInt) {
         backupRun = nil
         var bytes = [UInt8](repeating: 0, count: 4_096)
-        let count = max(0, read(run.complaints, &bytes, bytes.count))
+        let count = max(0, Glibc.read(run.complaints, &bytes, bytes.count))
         close(run.complaints)
         let complaint = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").last ?? ""
         if status == 0 {
@@ -139,27 +140,18 @@ extension Agent {
 
     /// The newest stay, as many as the schedule keeps; names sort by time.
     private func removeOld(_ run: BackupRun) {
-        let made = names(in: run.folder).filter { $0.hasPrefix(prefix(run.schedule)) && $0.hasSuffix(".backup") }.sorted()
+        let made = NodeFiles.names(in: run.folder).filter {
+            $0.hasPrefix(prefix(run.schedule)) && $0.hasSuffix(".backup")
+        }.sorted()
         for name in made.dropLast(run.keep) { unlink(run.folder + "/" + name) }
-    }
-
-    private func names(in folder: String) -> [String] {
-        guard let stream = opendir(folder) else { return [] }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            names.append(
-                withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                    pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-                })
-        }
-        return names
     }
 
     private func note(_ schedule: String, _ succeeded: Bool, _ outcome: String) {
         isNotingBackup = true
-        let plain = String(outcome.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) }.prefix(200))
-        change(.noteBackup(name: schedule, succeeded: succeeded, outcome: plain), by: settings.nodeName) { [self] result in
+        let plain = String(
+            outcome.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) }.prefix(200))
+        change(.noteBackup(name: schedule, succeeded: succeeded, outcome: plain), by: settings.nodeName) {
+            [self] result in
             isNotingBackup = false
             if case .failure(let problem) = result {
                 log.warning("what became of a backup could not be noted: \(problem.detail)", ["schedule": schedule])

@@ -2,6 +2,7 @@ import AdminAPI
 import AdminHTTP
 import AgentConfig
 import ClusterBase
+import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
@@ -140,9 +141,13 @@ extension Agent {
             "muster_suspicions_total", .counter, "Times that a node was held for dead.", UInt64(suspicions.suspicions))
         metrics.add(
             "muster_own_pauses_total", .counter, "Times that this process stood still.", UInt64(suspicions.ownPauses))
+        metrics.add("muster_host_vms", .gauge, "VMs that this host's driver has.", UInt64(host.keeper.vms.count))
+        let lease = host.keeper.lease.map { max(0, Double(($0 - loop.now).count) / 1e9) } ?? 0
+        metrics.add("muster_host_lease_seconds", .gauge, "What is left of this host's lease.", lease)
         metrics.add(
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)
+        addFleet(&metrics)
         return metrics
     }
 }

@@ -41,7 +41,7 @@ final class AgentHost {
     }
 
     var deadline: Instant {
-        if keeper.isEnded { return .init(nanoseconds: .max) }
+        if keeper.isEnded(steppedAt) { return Instant(nanoseconds: .max) }
         var next = keeper.deadline
         if let due = driver.deadline { next = min(next, due) }
         if !inputs.isEmpty { next = .origin }

@@ -86,6 +86,7 @@ extension Agent: PeerNetworkDelegate {
                 case .failure(let failure): reply(request, refusal: failure.description)
                 }
             }
+        case .admin(let question): admin.handedOn(question) { [self] in network.answer(request, $0.serialized()) }
         case .authorityKey:
             // Only root voters hold it, and only they get it.
             let isVoter =

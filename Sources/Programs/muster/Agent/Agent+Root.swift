@@ -112,6 +112,7 @@ extension Agent {
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
         tendBackups()
+        finalizeWhenDue()
         handOverAuthority()
     }
 
@@ -140,6 +141,27 @@ extension Agent {
             guard case .failure(let problem) = outcome else { return }
             log.warning("the root did not take what this node says of itself: \(problem.detail)")
             reported = nil
+        }
+    }
+
+    /// Opens the next feature level by itself when every node has understood it for as long as the cluster is set to wait.
+    private func finalizeWhenDue() {
+        let wait = view.settings[.finalizeAfter]
+        guard wait > 0, leads(.root), let level = view.cluster?.level, level < Agent.level,
+            view.nodes.allSatisfy({ $0.state == .removed || $0.about.level > level })
+        else {
+            levelReadySince = nil
+            return
+        }
+        let since = levelReadySince ?? loop.now
+        levelReadySince = since
+        guard loop.now - since >= .milliseconds(Int64(clamping: wait)) else { return }
+        levelReadySince = nil
+        change(.finalizeLevel(level + 1), by: settings.nodeName) { [self] result in
+            switch result {
+            case .success: log.info("a feature level is open", ["level": "\(level + 1)"])
+            case .failure(let problem): log.warning("a feature level was not opened: \(problem.detail)")
+            }
         }
     }
 

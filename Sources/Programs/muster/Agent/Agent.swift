@@ -71,6 +71,8 @@ final class Agent: TurnOwner {
     var isRenewing = false
 
     var backupRun: BackupRun?
+    /// Since when this node, leading the root, has seen every node understand the next feature level.
+    var levelReadySince: Instant?
     var isNotingBackup = false
 
     // Requests under way.
@@ -269,7 +271,7 @@ final class Agent: TurnOwner {
     private func checkDrained() {
         guard let drainUntil else { return }
         let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
-        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded) || loop.now >= drainUntil {
+        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded(loop.now)) || loop.now >= drainUntil {
             stop(.asked)
         }
     }

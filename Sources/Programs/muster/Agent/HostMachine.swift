@@ -2,6 +2,7 @@ import AgentConfig
 import ClusterBase
 import FleetModel
 import Glibc
+import NodeStorage
 import Reactor
 
 /// What this host's machine has, as Linux tells it, and what its settings make of that.
@@ -17,7 +18,7 @@ struct HostMachine {
         cpuMillis = Int64(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))) * 1_000
         memoryMiB = HostMachine.kibibytes(in: "/proc/meminfo", of: "MemTotal:").map { $0 >> 10 } ?? 1_024
         // A file system that can't be asked has no room.
-        diskMiB = (try? DiskSpace(at: directory)).map { Int64(clamping: $0.totalBytes >> 20) } ?? 0
+        diskMiB = DiskSpace(at: directory).map { Int64(clamping: $0.totalBytes >> 20) } ?? 0
         networkMbps = HostMachine.interfaceSpeed ?? 1_000
         numaNodes = HostMachine.nodes
         // One node says nothing that the whole does not.

@@ -23,7 +23,7 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "operator", "joining.key", "vms",
+        "authority.secret", "operator", "joining.key", "set-up", "vms",
     ]
     static let bytesMax = 1 << 20
 
@@ -89,6 +89,34 @@ struct NodeFiles {
     func remove(_ name: String) {
         unlink(path + "/" + name)
         NodeFiles.syncFolder(of: path + "/" + name)
+    }
+
+    /// Removes the stores of a node that never was one.
+    func removeStores() throws(AgentFailure) {
+        for name in ["raft", "state", "incoming", "FORMAT", "horizon", "reserve", "LOCK"] {
+            try NodeFiles.removeAll(path + "/" + name)
+        }
+        NodeFiles.syncFolder(of: path + "/FORMAT")
+    }
+
+    private static func removeAll(_ path: String) throws(AgentFailure) {
+        if unlink(path) == 0 || errno == ENOENT { return }
+        for name in names(in: path) where name != "." && name != ".." { try removeAll(path + "/" + name) }
+        guard rmdir(path) == 0 else { throw failure("remove \(path)") }
+    }
+
+    /// What is in a folder; nothing when it can't be read.
+    static func names(in folder: String) -> [String] {
+        guard let stream = opendir(folder) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            names.append(
+                withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                    pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                })
+        }
+        return names
     }
 
     private static func syncFolder(of path: String) {

@@ -4,6 +4,7 @@ import ClusterBase
 import CommandSyntax
 import FleetModel
 import Glibc
+import RaftCore
 import Schema
 import TLSSession
 
@@ -40,7 +41,9 @@ enum BackupFile {
                     + "--passphrase-file FILE.")
         }
         do throws(TLSFailure) {
-            if let keyFile { return .key(try SecretKey(text: String(decoding: try Muster.read(keyFile), as: UTF8.self))) }
+            if let keyFile {
+                return .key(try SecretKey(text: String(decoding: try Muster.read(keyFile), as: UTF8.self)))
+            }
             let text = String(decoding: try Muster.read(wordFile ?? ""), as: UTF8.self)
             return .passphrase(text.hasSuffix("\n") ? String(text.dropLast()) : text)
         } catch {
@@ -72,7 +75,7 @@ enum BackupFile {
                 let count = read(file, &sealed, sealed.count)
                 if count < 0 { throw NodeFiles.failure("read \(path)") }
                 if count == 0 { break }
-                try sealed[..<count].withUnsafeBytes { bytes throws(TLSFailure) in
+                try sealed[..<count].withUnsafeBytes { bytes in
                     try opener.append(bytes, into: &plain)
                 }
                 try takeRecords()
@@ -81,7 +84,7 @@ enum BackupFile {
             try takeRecords()
             try scan.requireComplete()
         } catch let failure as TLSFailure {
-            throw AgentFailure("\(path) can't be opened: \(sentence(failure, isEmpty: scan.head == nil))")
+            throw AgentFailure("\(path) can't be opened. \(sentence(failure, isEmpty: scan.head == nil))")
         } catch let failure as BackupFailure {
             throw AgentFailure("\(path) can't be used. \(failure)")
         }
@@ -91,8 +94,8 @@ enum BackupFile {
     private static func sentence(_ failure: TLSFailure, isEmpty: Bool) -> String {
         guard failure.code == .notAuthentic else { return failure.message }
         return isEmpty
-            ? "the key is another one than the one that sealed it, or the file is damaged."
-            : "it is damaged or was cut off; what comes before is good, and a backup is used as a whole or not at all."
+            ? "The key is another one than the one that sealed it, or the file is damaged or was cut off."
+            : "It is damaged or was cut off; a backup is used as a whole or not at all, so use another one."
     }
 
     private static func inspect(_ invocation: Invocation) throws -> ExitCode {
@@ -103,7 +106,9 @@ enum BackupFile {
     /// What a backup holds, as it is printed.
     static func summary(_ scan: BackupScan) -> JSONValue {
         let head = scan.head ?? BackupRecord.Head()
-        func number(_ name: String, _ value: UInt64) -> JSONMember { JSONMember(name, .integer(Int64(clamping: value))) }
+        func number(_ name: String, _ value: UInt64) -> JSONMember {
+            JSONMember(name, .integer(Int64(clamping: value)))
+        }
         func text(_ name: String, _ value: String) -> JSONMember { JSONMember(name, .string(value)) }
         let groups = scan.groups.map { group in
             JSONValue.object([
@@ -144,7 +149,7 @@ enum BackupFile {
         }
 
         func append(_ bytes: [UInt8]) throws {
-            try bytes.withUnsafeBytes { buffer throws(TLSFailure) in try sealer?.append(buffer, into: &pending) }
+            _ = try bytes.withUnsafeBytes { buffer in try sealer?.append(buffer, into: &pending) }
             if pending.count >= BackupFile.readBytes { try flush() }
         }
 

@@ -171,14 +171,17 @@ struct ClientCommands {
         case "cert rotate":
             return try show(
                 .rotateCertificates(CertificateRotation(subject: invocation.has("authority") ? .ca : .node)))
+        case "setting list": return try show(.settings)
+        case "setting set": return try changeSetting()
         case "backup save": return try saveBackup()
         case "backup schedule": return try scheduleBackups()
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
-            guard let group = Int64(word("GROUP")) else {
-                Console.complain("muster: '\(word("GROUP"))' is no group's number; see `muster status`")
-                return .usage
+            guard let group = try group(word("GROUP")) else {
+                Console.complain(
+                    "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")
+                return .notFound
             }
             return try show(
                 .recover(
@@ -210,6 +213,39 @@ struct ClientCommands {
                 ? "Run `muster join TOKEN` on the new host. The token is not shown again."
                 : "Send it as `Authorization: Bearer TOKEN`, or pass it with --token. It is not shown again.")
         return .success
+    }
+
+    /// A group by its number, or as the status of the node that is asked calls it.
+    private func group(_ word: String) throws -> Int64? {
+        if let number = Int64(word) { return number }
+        let answer = try ask(.status)
+        guard answer.isSuccess else { return nil }
+        return try ClusterStatus(body: answer.body[...]).groups.first { $0.name == word }.map {
+            Int64(clamping: $0.group)
+        }
+    }
+
+    private func changeSetting() throws -> ExitCode {
+        let text = word("VALUE")
+        guard let setting = RootSetting.named(word("SETTING")) else {
+            let hint = NearestWord.hint(word("SETTING"), in: RootSetting.allCases.map(\.name))
+            Console.complain("muster: There is no setting '\(word("SETTING"))'\(hint); see `muster setting list`.")
+            return .notFound
+        }
+        let value: Int64?
+        switch setting.unit {
+        case "ms": value = Quantity.duration(text).map { $0.count / 1_000_000 }
+        case "bytes": value = Quantity.size(text).map(Int64.init)
+        default: value = Quantity.integer(text).map(Int64.init)
+        }
+        guard let value, value >= 0 else {
+            let wanted =
+                setting.unit == "ms"
+                ? "a time such as 90s" : setting.unit == "bytes" ? "a size such as 1GiB" : "a number"
+            Console.complain("muster: \(setting.name) wants \(wanted), not '\(text)'.")
+            return .usage
+        }
+        return try show(.changeSetting(setting.name, SettingChange(value: value)))
     }
 
     // MARK: Keys
@@ -321,7 +357,7 @@ struct ClientCommands {
     /// Any answer as people read it: a list as a table, one thing as a record, a message as itself.
     static func table(_ json: JSONValue) -> String {
         let rows = json["items"]?.elements ?? json["keys"]?.elements
-        if let rows { return rows.isEmpty ? "None.\n" : list(rows).table() }
+        if let rows { return rows.isEmpty ? "None.\n" : list(rows.map(readable)).table() }
         if case .object(let members) = json {
             if members.count == 1, let message = json["message"]?.text { return message + "\n" }
             let plain = members.filter { $0.value.elements?.first?.members == nil }
@@ -343,6 +379,20 @@ struct ClientCommands {
             })
         for row in rows { listing.add(names.map { cell($0, row[$0]) }) }
         return listing
+    }
+
+    /// Values of keys are base64 in JSON; in a table people want to read them, as far as they are text.
+    private static func readable(_ row: JSONValue) -> JSONValue {
+        guard row["key"] != nil, let members = row.members else { return row }
+        return .object(
+            members.map { member in
+                guard member.name == "value", let text = member.value.text,
+                    let bytes = AdminAPI.Base64.decode(text.utf8),
+                    // What is no text stays as it is.
+                    let plain = String(validating: bytes, as: UTF8.self)
+                else { return member }
+                return JSONMember("value", .string(plain))
+            })
     }
 
     private static func isTime(_ name: String) -> Bool {

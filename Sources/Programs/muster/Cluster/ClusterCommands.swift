@@ -29,7 +29,7 @@ enum ClusterCommands {
                 "timeout", .duration(.milliseconds(100)...(.seconds(600))),
                 help: "how long to wait for an answer (default 10s)"),
         ],
-        commands: FleetTable.commands + node + cluster + backups + spaces + keys + tools)
+        commands: FleetTable.commands + node + cluster + settings + backups + spaces + keys + tools)
 
     private static let node: [Command] = [
         Command(
@@ -115,11 +115,22 @@ enum ClusterCommands {
                 For the day when a majority of a group's voters is gone for good. The node that is asked goes on alone with what
                 it has: what only the lost voters held is lost. The group's old members are fenced, and the cluster remembers.
                 """,
-            arguments: [Argument("GROUP", help: "its number, from `muster status`")],
+            arguments: [Argument("GROUP", help: "root, a space's name, or the number that `muster status` shows")],
             options: [
                 Option("reason", .text("TEXT"), isRequired: true, help: "for the record"),
                 Option("accept-loss", help: "say that acknowledged writes may be lost"),
             ]),
+    ]
+
+    private static let settings: [Command] = [
+        Command("setting list", summary: "list what is set for the whole cluster"),
+        Command(
+            "setting set", summary: "change a setting of the cluster",
+            arguments: [
+                Argument("SETTING", help: "its name, from `muster setting list`"),
+                Argument("VALUE", help: "a number, a time such as 90s, or a size such as 1GiB"),
+            ],
+            examples: [.init("muster setting set replace-after 2m", "a dead voter's place is taken after two minutes")]),
     ]
 
     private static let sealing = [
@@ -240,10 +251,51 @@ enum ClusterCommands {
             options: [Option("from", .text("REV"), help: "after this revision, without a gap")]),
     ]
 
-    /// Run by their own options; here for the help.
+    /// They read their options themselves; here they are for the help.
     private static let tools: [Command] = [
-        Command("simulate", summary: "run whole clusters under faults, each from one seed"),
+        Command(
+            "simulate", summary: "run whole clusters under faults, each from one seed",
+            details: """
+                A failing run prints its seed and the first promise it broke; the same seed and options replay it exactly. Exit
+                code 1 means that a promise was broken.
+                """,
+            options: [
+                Option("seeds", .range(0...Int.max), help: "seeds to run, one after the other (default 1..20)"),
+                Option("nodes", .range(1...15), help: "size of the clusters, drawn per seed (default 3..7)"),
+                Option("seconds", .integer(1...100_000), help: "simulated seconds of faults per seed (default 60)"),
+                Option("minutes", .integer(1...10_000), help: "the same in minutes"),
+                Option("jobs", .integer(1...256), help: "seeds at once (default: the number of cores)"),
+                Option("cpu-seconds", .integer(1...10_000_000), help: "stop after so much CPU time"),
+                Option("trace", .text("FILE"), help: "write one line per event; seeds then run one at a time"),
+                Option("mutant", .text("NAME"), help: "switch a built-in bug on, in a build with -DMUTANTS"),
+                Option("quiet", help: "no progress bar"),
+            ],
+            examples: [.init("muster simulate --seeds 1..100 --nodes 3..5", "")]),
         Command("mutants", summary: "list the bugs that a mutant build can switch on"),
-        Command("bench", summary: "measure core, history, simulate, or a running cluster's admin port"),
+        Command(
+            "bench", summary: "measure parts of the program, or a running cluster",
+            details: """
+                core, history and simulate need nothing, and take --quick. placement, replay and rebalance explain themselves with --help.
+                admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
+                gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
+                """,
+            arguments: [
+                Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")
+            ],
+            options: [
+                Option("quick", help: "small inputs"),
+                Option("space", .text("NAME"), help: "admin, chaos: the space to write to (default bench)"),
+                Option("clients", .integer(1...10_000), help: "admin, chaos, etcd: connections (default 64)"),
+                Option("seconds", .integer(1...86_400), help: "admin, chaos, etcd: how long (default 5)"),
+                Option("bytes", .integer(0...(1 << 20)), help: "admin, etcd: bytes of a value (default 128)"),
+                Option("reads", help: "admin, etcd: linearizable reads instead of writes"),
+                Option("keys", .integer(1...10_000), help: "chaos: how many keys (default 12)"),
+                Option("settle", .integer(1...600), help: "chaos: seconds for the last reads (default 60)"),
+            ],
+            examples: [
+                .init(
+                    "muster bench admin --identity DIR --address 10.0.0.1:7470,10.0.0.2:7470 --space bench --clients 64",
+                    "addresses in digits, separated by commas")
+            ]),
     ]
 }

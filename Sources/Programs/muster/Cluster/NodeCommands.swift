@@ -98,6 +98,8 @@ struct NodeCommands {
     }
 
     func checkEmpty() throws {
+        // A set-up leaves its mark until the node's key is there; stores beside the mark never held a node.
+        if !files.has("node.key") && files.has("set-up") { try files.removeStores() }
         for name in ["node.key", "FORMAT"] where files.has(name) {
             throw AgentFailure(
                 "\(settings.dataDirectory) is in use by a node already; name an empty directory with --node-data, or run "
@@ -149,6 +151,7 @@ struct NodeCommands {
 
     func createDirectory(_ identity: NodeIdentity) throws -> NodeDirectory {
         try NodeFiles.makeFolder(settings.dataDirectory)
+        try files.write("set-up", "A node is being set up here; the same command may be repeated.\n")
         do throws(DataDirectoryRefusal) {
             return try NodeDirectory.create(
                 settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
@@ -162,6 +165,7 @@ struct NodeCommands {
         try files.write("authorities.pem", authorities.map(\.pem).joined())
         try files.write("node.pem", certificate.pem)
         try files.write("node.key", key.pem(), isSecret: true)
+        files.remove("set-up")
     }
 
     // MARK: join

@@ -1,0 +1,299 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import Reactor
+import StoreLayout
+
+// Hosts, VMs and all that is asked of a cell.
+
+/// Who asks something of a cell, and with what.
+struct FleetAsker {
+    var principal: Principal
+    /// Who, and from where; for the audit.
+    var by: String
+    var key: IdempotencyKey?
+    var ticket: Ticket
+    /// The tenants that the asker reaches with this request; nil for all.
+    var tenants: [String]?
+
+    func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
+
+    /// What makes a repetition of the request's command harmless; of its `part`, where it is several.
+    func request(_ part: Int = 0) -> [UInt8]? {
+        guard let key else { return nil }
+        var bytes: [UInt8] = []
+        let client = key.client.rawValue
+        bytes.appendBigEndian(part == 0 ? client : mix64(client ^ mix64(UInt64(part))))
+        bytes.appendBigEndian(key.sequence)
+        return bytes
+    }
+}
+
+extension AdminPort {
+    /// The one cell that all hosts are in for now.
+    var cell: GroupID? { agent.view.cells.first?.group }
+
+    func hostName(_ host: HostID) -> String { agent.name(of: NodeID(host.rawValue)) }
+
+    func fleet(_ request: FleetRequest, _ key: IdempotencyKey?, _ principal: Principal, _ ticket: Ticket) {
+        let isWrite: Bool
+        if case .writeTenant = request.action { isWrite = true } else { isWrite = false }
+        let address = server.clientAddress(ticket)
+        let asker = FleetAsker(
+            principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
+            ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite))
+        guard let cell else {
+            return answer(
+                ticket,
+                AdminResponse(Problem(.unavailable, "the cluster's first cell is being made; ask again in a moment")))
+        }
+        switch request {
+        case .list(let list), .audit(let list):
+            var isAudit = false
+            if case .audit = request { isAudit = true }
+            beginList(list, isAudit: isAudit, cell, asker)
+        case .host(let name, let mode): showHost(name, mode, cell, asker)
+        case .vm(let vm, let mode): showVM(vm, mode, cell, asker)
+        case .history(let vm, let after, let limit): showHistory(vm, after, limit, cell, asker)
+        case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
+        case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
+        case .settings(let mode): showSettings(mode, cell, asker)
+        case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
+        default: changeFleet(request, cell, asker)
+        }
+    }
+
+    func fail(_ asker: FleetAsker, _ problem: Problem, _ index: LogIndex? = nil) {
+        var response = AdminResponse(problem)
+        response.index = index
+        answer(asker.ticket, response)
+    }
+
+    // MARK: Reading
+
+    typealias CellRead = (answer: CellAnswer, age: Nanoseconds?)
+
+    /// Asks the cell: this node's copy where the mode allows that, else its leader.
+    func read(
+        _ query: CellQuery, _ mode: ReadMode, _ cell: GroupID, _ done: @escaping (Result<CellRead, Problem>) -> Void
+    ) {
+        let began = agent.loop.now
+        switch mode {
+        case .stale(let within):
+            if let at = confirmed.first(where: { $0.group == cell })?.at, began - at <= within,
+                case .cell(let found)? = agent.engine.readHere(cell, .cell(query))
+            {
+                return done(.success((found, began - at)))
+            }
+        case .atLeast(let index):
+            if case .cell(let found)? = agent.engine.readHere(cell, .cell(query)), found.index >= index {
+                return done(.success((found, nil)))
+            }
+        case .linearizable: break
+        }
+        agent.request(.query(cell, .cell(query))) { [self] outcome in
+            guard case .read(.cell(let found)) = outcome else { return done(.failure(Problem(outcome))) }
+            if agent.engine.inspect(cell, { _, applied in applied.index >= found.index }) ?? false {
+                confirm(cell, began)
+            }
+            if case .refused(let refusal) = found.body { return done(.failure(Problem(refusal))) }
+            done(.success((found, nil)))
+        }
+    }
+
+    /// The rows of an answer; empty where it is of another kind.
+    static func rows(_ answer: CellAnswer) -> (rows: [CellRowContent], resumeAfter: [UInt8]?) {
+        guard case .rows(let rows, let resumeAfter) = answer.body else { return ([], nil) }
+        return (rows.compactMap(\.content), resumeAfter)
+    }
+
+    private func show(
+        _ query: CellQuery, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker,
+        _ make: @escaping (CellAnswer) -> Result<JSONValue, Problem>
+    ) {
+        read(query, mode, cell) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let found):
+                switch make(found.answer) {
+                case .failure(let problem): fail(asker, problem, found.answer.index)
+                case .success(let json):
+                    var response = AdminResponse(json: json, index: found.answer.index)
+                    response.age = found.age
+                    answer(asker.ticket, response)
+                }
+            }
+        }
+    }
+
+    private func showHost(_ name: String, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
+        let query = hostID(name).map { CellQuery.host($0) } ?? .hostNamed(name)
+        show(query, mode, cell, asker) { found in
+            for row in AdminPort.rows(found).rows {
+                if case .host(_, let host?) = row { return .success(HostInfo(host).json) }
+            }
+            return .failure(AdminPort.noHost(name))
+        }
+    }
+
+    /// A host's number is its node's; a path may have the number too.
+    func hostID(_ name: String) -> HostID? {
+        if let node = agent.view.node(named: name) { return HostID(node.id.rawValue) }
+        return UInt64(name).map { HostID($0) }
+    }
+
+    static func noHost(_ name: String) -> Problem {
+        Problem(.notFound, "there is no host \(name) in the cell; see `muster host list`")
+    }
+    static func noVM(_ vm: VMReference, _ tombstone: CellTombstone? = nil) -> Problem {
+        guard let tombstone else { return Problem(.notFound, "there is no VM \(vm); see `muster vm list`") }
+        return Problem(
+            .notFound, "the VM \(vm) was deleted by \(tombstone.deletedBy); its history is in `muster vm history`",
+            members: [JSONMember("deleted", .integer(tombstone.deletedAt.seconds))])
+    }
+
+    static func query(_ vm: VMReference) -> CellQuery {
+        switch vm {
+        case .id(let id): .vm(id)
+        case .named(let name, let tenant): .vmNamed(tenant: tenant, name: name)
+        }
+    }
+
+    /// The VM in an answer, if the asker may know of it.
+    static func vm(
+        _ reference: VMReference, in answer: CellAnswer, _ asker: FleetAsker
+    ) -> Result<CellVM, Problem> {
+        var tombstone: CellTombstone?
+        for row in rows(answer).rows {
+            switch row {
+            case .vm(_, let vm?):
+                guard asker.reaches(vm.tenant) else {
+                    return .failure(
+                        Problem(.forbidden, "VM \(reference) is another tenant's; ask its owner or an administrator"))
+                }
+                return .success(vm)
+            case .tombstone(_, let gone?): if asker.reaches(gone.tenant) { tombstone = gone }
+            default: break
+            }
+        }
+        return .failure(noVM(reference, tombstone))
+    }
+
+    private func showVM(_ vm: VMReference, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
+        show(AdminPort.query(vm), mode, cell, asker) { [self] found in
+            AdminPort.vm(vm, in: found, asker).map { VMInfo($0, hostName: hostName).json }
+        }
+    }
+
+    private func showGroup(
+        _ name: String, _ tenant: String, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        show(.groupNamed(tenant: tenant, name: name), mode, cell, asker) { found in
+            for row in AdminPort.rows(found).rows {
+                if case .group(_, let group?) = row { return .success(group.json) }
+            }
+            return .failure(
+                Problem(.notFound, "the tenant \(tenant) has no placement group \(name); see `muster group list`"))
+        }
+    }
+
+    private func showSettings(_ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
+        show(.all(.settings), mode, cell, asker) { found in
+            var values = CellSetting.allCases.map { ($0, $0.standard) }
+            for row in AdminPort.rows(found).rows {
+                guard case .setting(let setting, let value?) = row else { continue }
+                for i in values.indices where values[i].0 == setting { values[i].1 = value }
+            }
+            return .success(CellSettingsBody(values).json)
+        }
+    }
+
+    private func showTenant(_ name: String, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
+        refreshed(mode, asker) { [self] in
+            let known = agent.view.tenant(name)
+            show(.slice(name), mode, cell, asker) { found in
+                var slice: TenantSlice?
+                for row in AdminPort.rows(found).rows {
+                    if case .slice(_, let held?) = row { slice = held }
+                }
+                guard known != nil || slice != nil else {
+                    return .failure(Problem(.notFound, "there is no tenant \(name); see `muster tenant list`"))
+                }
+                return .success(TenantInfo(name, known, slice).json)
+            }
+        }
+    }
+
+    /// Goes on with a view of the root that is as fresh as asked for.
+    func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping () -> Void) {
+        guard mode == .linearizable else { return body() }
+        agent.refreshView { [self] problem in
+            if let problem { return fail(asker, problem) }
+            body()
+        }
+    }
+
+    private func showHistory(
+        _ vm: VMReference, _ after: Revision, _ limit: Int, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        // A VM that is gone has a history as well.
+        read(AdminPort.query(vm), .linearizable, cell) { [self] result in
+            guard case .success(let found) = result else {
+                if case .failure(let problem) = result { fail(asker, problem) }
+                return
+            }
+            var id: VMID?
+            var tenant = ""
+            for row in AdminPort.rows(found.answer).rows {
+                switch row {
+                case .vm(let known, let vm?): (id, tenant) = (known, vm.tenant)
+                case .tombstone(let known, let gone?) where id == nil: (id, tenant) = (known, gone.tenant)
+                default: break
+                }
+            }
+            if id == nil, case .id(let number) = vm {
+                return read(.one(.tombstones, key: AdminPort.bytes(number.rawValue)), .linearizable, cell) {
+                    [self] result in
+                    guard case .success(let found) = result,
+                        case .tombstone(_, let gone?)? = AdminPort.rows(found.answer).rows.first,
+                        asker.reaches(gone.tenant)
+                    else { return fail(asker, AdminPort.noVM(vm)) }
+                    showEvents(of: number, after, limit, cell, asker)
+                }
+            }
+            guard let id, asker.reaches(tenant) else { return fail(asker, AdminPort.noVM(vm), found.answer.index) }
+            showEvents(of: id, after, limit, cell, asker)
+        }
+    }
+
+    private func showEvents(
+        of vm: VMID, _ after: Revision, _ limit: Int, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        show(.events(after: after, vm: vm, host: nil, limit: limit), .linearizable, cell, asker) { found in
+            guard case .events(let events, let next) = found.body else {
+                return .failure(Problem(.compacted, "the history up to there is gone; begin without after"))
+            }
+            return .success(FleetPage(events.map(EventInfo.init), next: next?.description).json)
+        }
+    }
+
+    static func bytes(_ number: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendBigEndian(number)
+        return bytes
+    }
+}
+
+extension TenantInfo {
+    /// What the root allows, and what the cell has of it and uses.
+    init(_ name: String, _ known: RootTenant?, _ slice: TenantSlice?) {
+        let wanted = known?.quota ?? slice?.quota ?? .unlimited
+        self.init(
+            name: name, tier: known?.tier ?? "", quota: wanted, usedCount: slice?.usedCount ?? 0,
+            used: slice?.used ?? .zero, isPending: known != nil && slice?.quota != wanted)
+    }
+}

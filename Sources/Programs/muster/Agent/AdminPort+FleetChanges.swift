@@ -1,0 +1,362 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import TLSSession
+
+// Changes of a cell that operators ask for.
+
+extension AdminPort {
+    func changeFleet(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+        if agent.isSpaceLow {
+            return fail(
+                asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
+        }
+        switch request {
+        case .createVM(let creation): createVM(creation, cell, asker)
+        case .createVMs(let batch): createVMs(batch, cell, asker)
+        case .updateVM(let vm, let spec, let generation):
+            changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
+        case .deleteVM(let vm, let generation):
+            changeVM(vm, cell, asker, "the VM is stopped and goes then") { .deleteVM($0.id, generation: generation) }
+        case .startVM(let vm, let generation):
+            changeVM(vm, cell, asker, "the VM starts") { .setPower($0.id, .running, generation: generation) }
+        case .resumeVM(let vm, let generation):
+            changeVM(vm, cell, asker, "the VM goes on") { .setPower($0.id, .running, generation: generation) }
+        case .stopVM(let vm, let generation):
+            changeVM(vm, cell, asker, "the VM stops") { .setPower($0.id, .stopped, generation: generation) }
+        case .pauseVM(let vm, let generation):
+            changeVM(vm, cell, asker, "the VM pauses") { .setPower($0.id, .paused, generation: generation) }
+        case .restartVM(let vm): changeVM(vm, cell, asker, "the VM restarts") { .restartVM($0.id) }
+        case .cancelMigration(let vm):
+            changeVM(vm, cell, asker, "the migration is given up") { vm in
+                .cancelMigration(vm.id, target: vm.migration?.target.epoch ?? 0)
+            }
+        case .createGroup(let group):
+            change(.putGroup(group), cell, asker, "the placement group \(group.name) is set", status: 201)
+        case .deleteGroup(let name, let tenant):
+            change(
+                .deleteGroup(tenant: tenant, name: name), cell, asker, "the placement group \(name) is deleted",
+                status: 200)
+        case .setDuty(let name, let duty):
+            let done =
+                switch duty {
+                case .inService: "VMs may come again"
+                case .cordoned: "no more VMs come"
+                case .draining: "its VMs go elsewhere; see `muster host show`"
+                case .maintenance: "it is in maintenance"
+                }
+            changeHost(name, cell, asker, "host \(name): \(done)", status: 202) { .setHostDuty($0, duty) }
+        case .setHostPolicy(let name, let policy, let generation):
+            changeHost(name, cell, asker, "host \(name) is changed", status: 200) {
+                .setHostPolicy($0, policy, generation: generation)
+            }
+        case .removeHost(let name, let isForced):
+            changeHost(name, cell, asker, "host \(name) is removed", status: 202) {
+                .removeHost($0, isForced: isForced)
+            }
+        case .setTenant(let name, let settings): setTenant(name, settings, asker)
+        case .deleteTenant(let name): deleteTenant(name, cell, asker)
+        case .changeSettings(let settings): changeSettings(settings.values[...], cell, asker)
+        default: preconditionFailure("\(request.operation) is no change")
+        }
+    }
+
+    /// Has the cell apply a command, wherever it is led. Without an idempotency key the command has an id of its own, so
+    /// that what is sent on twice takes effect once.
+    func command(
+        _ operation: CellCommand.Operation, part: Int = 0, _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Result<CellResult, Problem>) -> Void
+    ) {
+        let command = CellCommand(
+            request: asker.request(part) ?? Crypto.randomBytes(CellLimits.requestBytes), by: asker.by, operation)
+        let bytes = command.encoded()
+        if bytes.count > CellLimits.commandBytesMax {
+            return done(
+                .failure(
+                    Problem(
+                        .bodyTooLarge,
+                        "the command has \(bytes.count) bytes and may have \(CellLimits.commandBytesMax); send less at once"
+                    )))
+        }
+        agent.request(.command(cell, bytes)) { outcome in
+            guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
+            done(.success(result))
+        }
+    }
+
+    private func change(
+        _ operation: CellCommand.Operation, _ cell: GroupID, _ asker: FleetAsker, _ words: String, status: Int
+    ) {
+        command(operation, cell, asker) { [self] in finish($0, asker, words, status: status) }
+    }
+
+    private func finish(
+        _ result: Result<CellResult, Problem>, _ asker: FleetAsker, _ words: String, status: Int
+    ) {
+        switch result {
+        case .failure(let problem): fail(asker, problem)
+        case .success(let result):
+            if case .refused(let refusal) = result.outcome {
+                return fail(asker, Problem(refusal), result.revision.index)
+            }
+            var response = AdminResponse(Acceptance(words), status: status)
+            response.index = result.revision.index
+            answer(asker.ticket, response)
+        }
+    }
+
+    private func changeHost(
+        _ name: String, _ cell: GroupID, _ asker: FleetAsker, _ words: String, status: Int,
+        _ make: (HostID) -> CellCommand.Operation
+    ) {
+        guard let host = hostID(name) else { return fail(asker, AdminPort.noHost(name)) }
+        change(make(host), cell, asker, words, status: status)
+    }
+
+    // MARK: VMs
+
+    /// Changes a VM that this node's copy knows, or else the leader. The copy may be behind; then the cell refuses, and the
+    /// leader is asked which VM it is.
+    private func changeVM(
+        _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ words: String,
+        _ make: @escaping (CellVM) -> CellCommand.Operation
+    ) {
+        let query = AdminPort.query(reference)
+        if case .cell(let found)? = agent.engine.readHere(cell, .cell(query)),
+            case .success(let vm) = AdminPort.vm(reference, in: found, asker)
+        {
+            return command(make(vm), cell, asker) { [self] result in
+                if case .success(let done) = result, case .refused(let refusal) = done.outcome,
+                    AdminPort.mayBeStale(refusal)
+                {
+                    return changeFresh(reference, cell, asker, words, make)
+                }
+                finish(result, asker, words, status: 202)
+            }
+        }
+        changeFresh(reference, cell, asker, words, make)
+    }
+
+    private static func mayBeStale(_ refusal: CellRefusal) -> Bool {
+        switch refusal {
+        case .unknownVM, .noMigration, .epochOutdated: true
+        default: false
+        }
+    }
+
+    private func changeFresh(
+        _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ words: String,
+        _ make: @escaping (CellVM) -> CellCommand.Operation
+    ) {
+        withVM(reference, cell, asker) { [self] vm in
+            // Another command than the one that was refused, so under another id.
+            command(make(vm), part: 1, cell, asker) { [self] in finish($0, asker, words, status: 202) }
+        }
+    }
+
+    /// The VM as it is now.
+    func withVM(
+        _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ body: @escaping (CellVM) -> Void
+    ) {
+        read(AdminPort.query(reference), .linearizable, cell) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let found):
+                switch AdminPort.vm(reference, in: found.answer, asker) {
+                case .failure(let problem): fail(asker, problem, found.answer.index)
+                case .success(let vm): body(vm)
+                }
+            }
+        }
+    }
+
+    private func createVM(_ creation: VMCreation, _ cell: GroupID, _ asker: FleetAsker) {
+        command(.createVMs([creation], isAtomic: false), cell, asker) { [self] result in
+            guard case .success(let done) = result else {
+                return finish(result, asker, "", status: 201)
+            }
+            switch done.outcome {
+            case .items(let items):
+                switch items.first {
+                case .vm(let id)?:
+                    let made = CreatedVM(id: id, name: creation.name, tenant: creation.tenant)
+                    answer(asker.ticket, AdminResponse(json: made.json, status: 201, index: done.revision.index))
+                case .refused(let refusal)?: fail(asker, Problem(refusal), done.revision.index)
+                case nil: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
+                }
+            case .refused(let refusal): fail(asker, Problem(refusal), done.revision.index)
+            case .done: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
+            }
+        }
+    }
+
+    /// VMs of a batch that go into one command; smaller than what a command may have, so that others get their turn.
+    private static let batchItemsMax = 512
+    /// Commands of one batch that are under way at once.
+    private static let batchWidth = 4
+
+    /// What is known of a batch's items so far.
+    private final class BatchJob {
+        let creations: [VMCreation?]
+        var results: [VMBatchResult.Item?]
+        /// Places of items that go into one command, in the order of the items.
+        let parts: [[Int]]
+        var next = 0
+        var underWay = 0
+        var index = LogIndex.zero
+
+        init(_ items: [VMBatch.Item], _ asker: FleetAsker, _ partMax: Int) {
+            var creations: [VMCreation?] = []
+            var results: [VMBatchResult.Item?] = []
+            var parts: [[Int]] = []
+            var part: [Int] = []
+            for (place, item) in items.enumerated() {
+                switch item {
+                case .failure(let problem):
+                    creations.append(nil)
+                    results.append(VMBatchResult.Item(name: "", problem))
+                case .success(let creation):
+                    creations.append(creation)
+                    if asker.reaches(creation.tenant) {
+                        results.append(nil)
+                        part.append(place)
+                    } else {
+                        results.append(
+                            VMBatchResult.Item(
+                                name: creation.name,
+                                Problem(.forbidden, "the tenant \(creation.tenant) is not yours; ask an administrator"))
+                        )
+                    }
+                }
+                if part.count == partMax {
+                    parts.append(part)
+                    part = []
+                }
+            }
+            if !part.isEmpty { parts.append(part) }
+            self.creations = creations
+            self.results = results
+            self.parts = parts
+        }
+    }
+
+    private func createVMs(_ batch: VMBatch, _ cell: GroupID, _ asker: FleetAsker) {
+        if batch.isAtomic && batch.items.count > CellLimits.itemsMax {
+            return fail(
+                asker,
+                Problem(
+                    .bodyTooLarge,
+                    "an all-or-nothing batch has at most \(CellLimits.itemsMax) items; send fewer, or leave atomic out",
+                    field: "items"))
+        }
+        let job = BatchJob(batch.items, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
+        if batch.isAtomic && job.results.contains(where: { $0 != nil }) {
+            return fail(
+                asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
+        }
+        goOn(job, batch.isAtomic, cell, asker)
+    }
+
+    private func goOn(_ job: BatchJob, _ isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker) {
+        while job.next < job.parts.count && job.underWay < AdminPort.batchWidth {
+            let part = job.next
+            let places = job.parts[part]
+            job.next += 1
+            job.underWay += 1
+            command(
+                .createVMs(places.compactMap { job.creations[$0] }, isAtomic: isAtomic), part: part, cell, asker
+            ) { [self] result in
+                job.underWay -= 1
+                take(result, job, places)
+                goOn(job, isAtomic, cell, asker)
+            }
+        }
+        guard job.underWay == 0 && job.next == job.parts.count else { return }
+        job.next += 1
+        let items = job.results.compactMap { $0 }
+        answer(
+            asker.ticket,
+            AdminResponse(json: VMBatchResult(items).json, index: job.index == .zero ? nil : job.index))
+    }
+
+    private func take(_ result: Result<CellResult, Problem>, _ job: BatchJob, _ places: [Int]) {
+        var made: [CellResult.Item] = []
+        var problem: Problem?
+        switch result {
+        case .failure(let failure): problem = failure
+        case .success(let result):
+            job.index = max(job.index, result.revision.index)
+            switch result.outcome {
+            case .items(let items): made = items
+            case .refused(let refusal): problem = Problem(refusal)
+            case .done: break
+            }
+        }
+        for (i, place) in places.enumerated() {
+            let name = job.creations[place]?.name ?? ""
+            guard problem == nil, i < made.count else {
+                job.results[place] = VMBatchResult.Item(
+                    name: name, problem ?? Problem(.internal, "the cell gave no result; report this"))
+                continue
+            }
+            switch made[i] {
+            case .vm(let id): job.results[place] = VMBatchResult.Item(name: name, id: id)
+            case .refused(let refusal): job.results[place] = VMBatchResult.Item(name: name, Problem(refusal))
+            }
+        }
+    }
+
+    // MARK: Tenants and settings
+
+    private func setTenant(_ name: String, _ settings: TenantSettings, _ asker: FleetAsker) {
+        agent.refreshView { [self] problem in
+            if let problem { return fail(asker, problem) }
+            let operation: RootCommand.Operation =
+                agent.view.tenant(name) == nil
+                ? .createTenant(name: name, settings.quota, tier: settings.tier)
+                : .setTenant(name: name, settings.quota, tier: settings.tier)
+            changeRoot(operation, asker, "the tenant \(name) is set; the cell takes it over in a moment")
+        }
+    }
+
+    private func changeRoot(_ operation: RootCommand.Operation, _ asker: FleetAsker, _ words: String) {
+        agent.change(operation, request: asker.request(), by: asker.by) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success: answer(asker.ticket, AdminResponse(Acceptance(words)))
+            }
+        }
+    }
+
+    private func deleteTenant(_ name: String, _ cell: GroupID, _ asker: FleetAsker) {
+        read(.slice(name), .linearizable, cell) { [self] result in
+            guard case .success(let found) = result else {
+                if case .failure(let problem) = result { fail(asker, problem) }
+                return
+            }
+            for row in AdminPort.rows(found.answer).rows {
+                guard case .slice(_, let slice?) = row, slice.usedCount > 0 else { continue }
+                return fail(
+                    asker, Problem(.notPossible, "the tenant \(name) has \(slice.usedCount) VMs; delete them first"))
+            }
+            changeRoot(.deleteTenant(name: name), asker, "the tenant \(name) is deleted")
+        }
+    }
+
+    /// One after the other; the first that is refused ends it.
+    private func changeSettings(
+        _ values: ArraySlice<(CellSetting, UInt64)>, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        guard let (setting, value) = values.first else { return }
+        command(.setSetting(setting, value), part: values.startIndex, cell, asker) { [self] result in
+            if values.count > 1, case .success(let done) = result, case .done = done.outcome {
+                return changeSettings(values.dropFirst(), cell, asker)
+            }
+            finish(result, asker, "the cell's settings are changed", status: 200)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import PeerTransport
+import RaftCore
+import Schema
+
+// Questions that only the cell's leader answers, since its controller has the index. Another node hands them on, once it
+// has authorized them.
+
+extension AdminPort {
+    /// Answers as the leader, or has the leader answer.
+    func askLeader(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+        guard let vm = request.vm else { return hand(request, cell, asker) }
+        // Whose VM it is, is judged here; the leader is told its id.
+        withVM(vm, cell, asker) { [self] known in
+            switch request {
+            case .explain(_, let hosts): hand(.explain(.id(known.id), hosts: hosts), cell, asker)
+            case .migrateVM(_, let wish): hand(.migrateVM(.id(known.id), wish), cell, asker)
+            default: preconditionFailure("\(request.operation) is no question for a leader")
+            }
+        }
+    }
+
+    private func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+        if lead(request, cell, asker, { [self] in answer(asker.ticket, $0) }) { return }
+        let leader = agent.engine.inspect(cell) { raft, _ in raft.leader?.node } ?? nil
+        var nodes = agent.view.placement(cell)?.replicas.filter { !$0.isLeaving }.map(\.node) ?? []
+        if let leader { nodes = [leader] + nodes.filter { $0 != leader } }
+        relay(request, to: nodes.filter { $0 != agent.node && agent.network.isLinked($0) }[...], asker)
+    }
+
+    private func relay(_ request: FleetRequest, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker) {
+        guard let node = nodes.first else {
+            return fail(
+                asker, Problem(.unavailable, "the cell has no leader that this node reaches; ask again in a moment"))
+        }
+        var bytes: [UInt8] = []
+        RequestWriter(host: "cell").write(AdminCall(.fleet(request), idempotencyKey: asker.key), into: &bytes)
+        agent.ask(node, .admin(NodeRequest.AdminQuestion(request: bytes, by: asker.by))) { [self] said in
+            guard let said, said.status > 0 else {
+                // What changes something may have been done by one that did not get to say so.
+                if said == nil, case .migrateVM = request { return fail(asker, AdminPort.outcomeUnknown) }
+                if said == nil, case .startRebalance = request { return fail(asker, AdminPort.outcomeUnknown) }
+                return relay(request, to: nodes.dropFirst(), asker)
+            }
+            let status = Int(said.status)
+            var response = AdminResponse(status: status, status < 400 ? .json : .problem, .bytes(said.body))
+            response.leader = agent.name(of: node)
+            answer(asker.ticket, response)
+        }
+    }
+
+    private static let outcomeUnknown = Problem(
+        .outcomeUnknown, "the leader did not answer, and may have begun or not; look with GET /v1/migrations")
+
+    /// Another node's question. It is answered with status 0 where the cell is not led here.
+    func handedOn(_ question: NodeRequest.AdminQuestion, _ done: @escaping (NodeAnswer) -> Void) {
+        var parser = RequestParser()
+        parser.append(contentsOf: question.request)
+        let none = NodeAnswer(version: 1, refusal: "the cell is not led here, or the question is not understood")
+        // A question that this version does not know is none for it.
+        guard case .request(let head) = parser.next(), let call = try? router.call(parser, head),
+            case .fleet(let request) = call.request, let cell
+        else { return done(none) }
+        let asker = FleetAsker(
+            principal: .anonymous, by: question.by, key: call.idempotencyKey, ticket: Ticket(rawValue: 0), tenants: nil)
+        let isLed = lead(request, cell, asker) { response in
+            var body: [UInt8] = []
+            if case .bytes(let bytes) = response.body { body = bytes }
+            done(NodeAnswer(version: 1, status: UInt32(response.status), body: body))
+        }
+        if !isLed { done(none) }
+    }
+
+    /// False where the cell is not led here; nothing was done then.
+    private func lead(
+        _ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
+    ) -> Bool {
+        let question: CellQuestion
+        switch request {
+        case .explain(.id(let vm), let names):
+            switch hosts(names) {
+            case .failure(let problem): return said(AdminResponse(problem), done)
+            case .success(let hosts): question = .explain(vm, hosts: hosts)
+            }
+        case .migrateVM(.id(let vm), let wish):
+            switch hosts(wish.host.map { [$0] } ?? []) {
+            case .failure(let problem): return said(AdminResponse(problem), done)
+            case .success(let hosts): question = .explain(vm, hosts: hosts)
+            }
+        case .plan(.create(let items)): question = .create(items, isAtomic: false)
+        case .plan(.drain(let name)):
+            guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
+            question = .drain(host)
+        case .plan(.loss(let names)):
+            switch hosts(names) {
+            case .failure(let problem): return said(AdminResponse(problem), done)
+            case .success(let hosts): question = .loss(hosts)
+            }
+        case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
+        default: return false
+        }
+        guard let reply = agent.engine.ask(cell, question) else { return false }
+        switch (reply, request) {
+        case (.notReady, _):
+            done(AdminResponse(Problem(.unavailable, "the cell's leader is new and still reads the state; ask again")))
+        case (.refused(let refusal), _): done(AdminResponse(Problem(refusal)))
+        case (.explanation(let found), .migrateVM(.id(let vm), let wish)):
+            migrate(vm, found, wish, cell, asker, done)
+        case (.explanation(let found), _):
+            done(
+                AdminResponse(
+                    json: ExplainInfo(found, hostName: hostName).json, index: found.through))
+        case (.plan(let plan), .startRebalance(let start)): begin(plan, start, cell, asker, done)
+        case (.plan(let plan), _): done(AdminResponse(json: PlanInfo(plan).json, index: plan.through))
+        case (.losses, _): done(AdminResponse(Problem(.internal, "the answer is of another kind; report this")))
+        }
+        return true
+    }
+
+    private func said(_ response: AdminResponse, _ done: (AdminResponse) -> Void) -> Bool {
+        done(response)
+        return true
+    }
+
+    private func hosts(_ names: [String]) -> Result<[HostID], Problem> {
+        var hosts: [HostID] = []
+        for name in names {
+            guard let host = hostID(name) else { return .failure(AdminPort.noHost(name)) }
+            hosts.append(host)
+        }
+        return .success(hosts)
+    }
+
+    /// Carries a plan out if it is the one that was shown.
+    private func begin(
+        _ plan: CellPlan, _ start: RebalanceStart, _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (AdminResponse) -> Void
+    ) {
+        let info = PlanInfo(plan)
+        if let digest = start.digest, digest != info.digest {
+            return done(
+                AdminResponse(
+                    Problem(
+                        .conflict, "the plan is another one now; look at it and decide again",
+                        members: [JSONMember("digest", .string(info.digest))])))
+        }
+        // Each move is judged by the cell again; what does not hold any more is left out there.
+        for (part, operation) in plan.operations().enumerated() { command(operation, part: part, cell, asker) { _ in } }
+        done(AdminResponse(json: info.json, status: 202, index: plan.through))
+    }
+
+    private func migrate(
+        _ vm: VMID, _ found: CellExplanation, _ wish: MigrationWish, _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (AdminResponse) -> Void
+    ) {
+        guard case .placed(let home) = found.standing else {
+            return done(
+                AdminResponse(Problem(.notPossible, "the VM has no place that it could leave; see its explain")))
+        }
+        if let name = wish.host, hostID(name) == home {
+            return done(AdminResponse(Problem(.notPossible, "the VM is on host \(name) already; name another one")))
+        }
+        let candidate =
+            wish.host == nil ? found.best.first { $0.host != home } : found.asked.first { $0.assignment != nil }
+        guard let target = candidate?.assignment else {
+            let why = found.asked.first.map { $0.excludedBy.joined(separator: ", ") } ?? ""
+            return done(
+                AdminResponse(
+                    Problem(
+                        .notPossible,
+                        why.isEmpty
+                            ? "no other host can take the VM; see its explain"
+                            : "that host can't take the VM: \(why); see its explain with hosts=")))
+        }
+        guard case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(vm))),
+            case .vm(_, let known?)? = AdminPort.rows(state).rows.first, let place = known.place
+        else { return done(AdminResponse(AdminPort.noVM(.id(vm)))) }
+        command(.beginMigration(vm, from: place.epoch, to: target, cause: .asked), cell, asker) { [self] result in
+            switch result {
+            case .failure(let problem): done(AdminResponse(problem))
+            case .success(let result):
+                if case .refused(let refusal) = result.outcome { return done(AdminResponse(Problem(refusal))) }
+                var response = AdminResponse(
+                    Acceptance("the VM moves to host \(hostName(target.host))"), status: 202)
+                response.index = result.revision.index
+                done(response)
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+import ClusterBase
+import FleetModel
+
+/// What must hold of a cell's rows after every entry.
+struct CellChecker {
+    private var hosts: [HostID: CellHost] = [:]
+    private var vms: [VMID: CellVM] = [:]
+    private var slices: [String: TenantSlice] = [:]
+    /// Permissions ever given: VM, epoch, host.
+    private var given: [[UInt64]: HostID] = [:]
+
+    static func claims(_ vm: CellVM) -> [Assignment] {
+        var claims: [Assignment] = []
+        if let place = vm.place { claims.append(place.assignment) }
+        if let migration = vm.migration {
+            claims.append(migration.phase == .leaving ? migration.source.assignment : migration.target.assignment)
+        }
+        return claims
+    }
+
+    mutating func check(_ view: CellView, _ state: NaiveState, _ commands: [CellCommand]) throws {
+        let isOne = commands.count == 1
+        try checkHosts(view, isOne)
+        try checkSlices(view, isOne)
+        for id in view.vms.keys.sorted() {
+            guard let vm = view.vms[id] else { continue }
+            try checkEpochs(vm)
+            guard isOne, vm != vms[id] else { continue }
+            let before = vms[id].map(CellChecker.claims) ?? []
+            for claim in CellChecker.claims(vm) where !before.contains(claim) { try checkRules(vm, claim, view) }
+        }
+        try checkIndexes(view, state)
+        hosts = view.hosts
+        vms = view.vms
+        slices = view.slices
+    }
+
+    // MARK: Room
+
+    private func checkHosts(_ view: CellView, _ isOne: Bool) throws {
+        var used: [HostID: Resources] = [:]
+        var counts: [HostID: UInt64] = [:]
+        var nodes: [HostID: [NUMANode]] = [:]
+        var devices: [HostID: [Int32]] = [:]
+        for vm in view.vms.values {
+            for claim in CellChecker.claims(vm) {
+                used[claim.host, default: .zero] += vm.demand
+                counts[claim.host, default: 0] += 1
+                let n = Int64(max(1, claim.numaNodes.count))
+                for node in claim.numaNodes {
+                    var known = nodes[claim.host] ?? []
+                    while known.count <= Int(node) { known.append(NUMANode(cpuMillis: 0, memoryMiB: 0)) }
+                    known[Int(node)].cpuMillis += (vm.demand.cpuMillis + n - 1) / n
+                    known[Int(node)].memoryMiB += (vm.demand.memoryMiB + n - 1) / n
+                    nodes[claim.host] = known
+                }
+                for use in claim.devices {
+                    var known = devices[claim.host] ?? []
+                    while known.count <= Int(use.device) { known.append(0) }
+                    known[Int(use.device)] += use.millis
+                    devices[claim.host] = known
+                }
+            }
+        }
+        for (id, host) in view.hosts {
+            if host.used != used[id] ?? .zero || host.vmCount != counts[id] ?? 0 || host.numaUsed != nodes[id] ?? []
+                || host.devicesUsed != devices[id] ?? []
+            {
+                throw CellFailure("host \(id) counts \(host.used), its VMs are \(used[id] ?? .zero)")
+            }
+            guard isOne, let before = hosts[id] else { continue }
+            let free = host.offered - host.used
+            for i in 0..<4 where free.vector[i] < 0 && host.used.vector[i] > before.used.vector[i] {
+                throw CellFailure("host \(id) is over what it offers, and more was let in")
+            }
+            for (n, use) in host.numaUsed.enumerated() {
+                let known = n < before.numaUsed.count ? before.numaUsed[n] : NUMANode(cpuMillis: 0, memoryMiB: 0)
+                let most = host.about.numaNodes[n].cpuMillis * host.policy.overcommit.cpuMilli / 1_000
+                if (use.cpuMillis > most && use.cpuMillis > known.cpuMillis)
+                    || (use.memoryMiB > host.about.numaNodes[n].memoryMiB && use.memoryMiB > known.memoryMiB)
+                {
+                    throw CellFailure("NUMA node \(n) of host \(id) is over what it has, and more was let in")
+                }
+            }
+            for use in host.devicesUsed where use > 1_000 {
+                throw CellFailure("a device of host \(id) is promised twice")
+            }
+        }
+    }
+
+    private func checkSlices(_ view: CellView, _ isOne: Bool) throws {
+        var used: [String: Resources] = [:]
+        var counts: [String: UInt64] = [:]
+        for vm in view.vms.values {
+            var charge = vm.spec.resources
+            for disk in vm.spec.disks { charge.diskMiB += disk.sizeMiB }
+            used[vm.tenant, default: .zero] += charge
+            counts[vm.tenant, default: 0] += 1
+        }
+        for (tenant, slice) in view.slices {
+            if slice.used != used[tenant] ?? .zero || slice.usedCount != counts[tenant] ?? 0 {
+                throw CellFailure("tenant \(tenant) counts \(slice.used), its VMs are \(used[tenant] ?? .zero)")
+            }
+            guard isOne, let before = slices[tenant] else { continue }
+            let isOver = slice.usedCount > slice.quota.vmCount ?? .max && slice.usedCount > before.usedCount
+            let isOverCPU =
+                slice.used.cpuMillis > slice.quota.cpuMillis ?? .max && slice.used.cpuMillis > before.used.cpuMillis
+            if isOver || isOverCPU { throw CellFailure("tenant \(tenant) is over its quota, and more was let in") }
+        }
+    }
+
+    // MARK: Epochs
+
+    private mutating func checkEpochs(_ vm: CellVM) throws {
+        for place in [vm.place, vm.migration?.target, vm.migration?.source].compactMap({ $0 }) {
+            if place.epoch == 0 || place.epoch > vm.epochHighest {
+                throw CellFailure("VM \(vm.id) has epoch \(place.epoch)")
+            }
+            let key = [vm.id.rawValue, place.epoch]
+            if let host = given[key], host != place.assignment.host {
+                throw CellFailure(
+                    "epoch \(place.epoch) of VM \(vm.id) was given to \(host) and \(place.assignment.host)")
+            }
+            given[key] = place.assignment.host
+        }
+        if let known = vms[vm.id], known.epochHighest > vm.epochHighest { throw CellFailure("epochs go back") }
+        if let migration = vm.migration, let place = vm.place {
+            let end = migration.phase == .leaving ? migration.source : migration.target
+            if end.assignment.host == place.assignment.host {
+                throw CellFailure("VM \(vm.id) counts twice on one host")
+            }
+        }
+    }
+
+    // MARK: Rules for whoever comes
+
+    private func checkRules(_ vm: CellVM, _ claim: Assignment, _ view: CellView) throws {
+        guard let host = view.hosts[claim.host] else { throw CellFailure("VM \(vm.id) was let onto no host") }
+        func fail(_ text: String) -> CellFailure { CellFailure("VM \(vm.id) was let onto host \(host.id): \(text)") }
+        if host.state != .ready { throw fail("\(host.state)") }
+        if !vm.spec.zones.isEmpty && !vm.spec.zones.contains(host.about.locality.zone) { throw fail("zone") }
+        for selector in vm.spec.required {
+            guard case .oneOf(let values) = selector.match else { continue }
+            if !host.labels.contains(where: { $0.key == selector.key && values.contains($0.value) }) {
+                throw fail("label")
+            }
+        }
+        if !host.policy.taints.isEmpty && vm.spec.tolerations.isEmpty { throw fail("taint") }
+        for disk in vm.spec.disks
+        where disk.kind == .shared(domain: "ceph") && !host.about.storageDomains.contains("ceph") {
+            throw fail("storage")
+        }
+        if let bound = vm.boundTo, bound != host.id { throw fail("its disk is on \(bound)") }
+        for name in vm.spec.groups {
+            guard let group = view.groups.values.first(where: { $0.name == name && $0.tenant == vm.tenant }) else {
+                continue
+            }
+            try checkGroup(vm, host, group, view)
+        }
+    }
+
+    private func domain(_ host: CellHost, _ scope: PlacementGroup.Scope) -> String {
+        switch scope {
+        case .host: "\(host.id)"
+        case .rack: host.about.locality.zone + "/" + host.about.locality.rack
+        case .zone: host.about.locality.zone
+        }
+    }
+
+    private func checkGroup(_ vm: CellVM, _ host: CellHost, _ group: CellGroup, _ view: CellView) throws {
+        var counts: [String: Int] = [:]
+        for other in view.vms.values where other.id != vm.id && other.spec.groups.contains(group.name) {
+            let own = Set(CellChecker.claims(other).compactMap { view.hosts[$0.host] }.map { domain($0, group.scope) })
+            for domain in own { counts[domain, default: 0] += 1 }
+        }
+        let here = domain(host, group.scope)
+        let others = counts[here] ?? 0
+        switch group.rule {
+        case .antiAffinity(let most):
+            if others + 1 > most { throw CellFailure("group \(group.name) has \(others + 1) members in \(here)") }
+        case .spread(let skew):
+            let taking = Set(view.hosts.values.filter { $0.state == .ready }.map { domain($0, group.scope) })
+            let least = taking.map { counts[$0] ?? 0 }.min() ?? 0
+            if others + 1 - least > skew { throw CellFailure("group \(group.name) is skewed to \(here)") }
+        case .pack, .affinity:
+            if others == 0 && !counts.isEmpty { throw CellFailure("group \(group.name) is torn apart by \(here)") }
+        }
+    }
+
+    // MARK: Indexes
+
+    private func number(_ kind: UInt8, _ numbers: UInt64...) -> [UInt8] {
+        var key = [kind]
+        for number in numbers { key.appendBigEndian(number) }
+        return key
+    }
+
+    /// The rows that other rows are found by, as they must be.
+    private func checkIndexes(_ view: CellView, _ state: NaiveState) throws {
+        var expected: Set<[UInt8]> = []
+        for (id, vm) in view.vms {
+            expected.insert([0x74] + Array(vm.tenant.utf8) + number(0, id.rawValue))
+            for claim in CellChecker.claims(vm) { expected.insert(number(0x73, claim.host.rawValue, id.rawValue)) }
+            if vm.place == nil && vm.power != .stopped && !vm.isDeleting {
+                var key: [UInt8] = [0x75]
+                key.appendBigEndian(UInt32(bitPattern: ~(vm.spec.priority ^ Int32.min)))
+                key.appendBigEndian(vm.queuedAt.rawValue)
+                key.appendBigEndian(id.rawValue)
+                expected.insert(key)
+            }
+            for name in vm.spec.groups {
+                guard let group = view.groups.values.first(where: { $0.name == name }) else { continue }
+                for claim in CellChecker.claims(vm) {
+                    guard let host = view.hosts[claim.host] else { continue }
+                    let place = host.about.locality
+                    let domain: [UInt8] =
+                        switch group.scope {
+                        case .host: Array(number(0, host.id.rawValue).dropFirst())
+                        case .rack: Array(place.zone.utf8) + [0] + Array(place.rack.utf8)
+                        case .zone: Array(place.zone.utf8)
+                        }
+                    expected.insert(number(0x76, group.id.rawValue) + domain)
+                }
+            }
+        }
+        for host in view.hosts.values where host.state == .ready {
+            let place = host.about.locality
+            expected.insert([0x77, 1] + Array(place.zone.utf8) + [0] + Array(place.rack.utf8))
+            expected.insert([0x77, 2] + Array(place.zone.utf8))
+        }
+        let found = Set(state.rows.map(\.key).filter { (0x73...0x77).contains($0.first ?? 0) })
+        if found != expected {
+            throw CellFailure(
+                "indexes: missing \(expected.subtracting(found).sorted { $0.precedes($1) }.prefix(3)), "
+                    + "too many \(found.subtracting(expected).sorted { $0.precedes($1) }.prefix(3))")
+        }
+        for (id, vm) in view.vms {
+            let row = try state.value(for: [0x70] + Array(vm.tenant.utf8) + [0] + Array(vm.name.utf8))
+            if row != Array(number(0, id.rawValue).dropFirst()) {
+                throw CellFailure("the name of VM \(id) is not found")
+            }
+        }
+        let rows = state.place([0x66]).at - state.place([0x61]).at
+        let kept = view.hosts.values.count + view.vms.count + view.groups.values.count + view.slices.count
+        if rows != kept + view.settings.values.count {
+            throw CellFailure("the view has \(kept) rows and \(view.settings.count) settings of \(rows)")
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import Foundation
+import Testing
+
+/// Backups as an operator makes and needs them.
+@Suite(.serialized) struct BackupTests {
+    @Test func `a cluster that was saved and destroyed comes back with the same keys under another id`() throws {
+        let cluster = try LocalCluster()
+        let (key, file) = (cluster.folder.file("backup.key").path, cluster.folder.file("monday.backup").path)
+        #expect(try cluster.ask(1, "space", "create", "box").status == 0)
+        try cluster.wait("the space is ready") { try cluster.ask(1, "kv", "put", "box", "first", "one").status == 0 }
+        let text = String(repeating: "muster ", count: 2_000)
+        for i in 0..<40 { #expect(try cluster.ask(1, "kv", "put", "box", "key-\(i)", "\(i) \(text)").status == 0) }
+        let listed = try cluster.ask(1, "kv", "list", "box", "--output", "json").output
+        #expect(try cluster.ask(1, "setting", "set", "replace-after", "2m").status == 0)
+
+        #expect(try MusterRun("backup", "key", key).status == 0)
+        #expect(try MusterRun("backup", "key", key).complaint.contains("there already"))
+        #expect(try cluster.ask(1, "backup", "save", file).complaint.contains("--key-file"))
+        let saved = try cluster.ask(1, "backup", "save", file, "--key-file", key)
+        #expect(saved.status == 0, "\(saved.complaint)")
+        #expect(try cluster.ask(1, "kv", "put", "box", "late", "not in it").status == 0)
+        cluster.kill9(1)
+        try FileManager.default.removeItem(at: cluster.folder.file("n1"))
+
+        let seen = try MusterRun("backup", "inspect", file, "--key-file", key, "--output", "json")
+        #expect(seen.output.contains("\"name\":\"box\"") && seen.output.contains("\"name\":\"root\""), "\(seen.output)")
+        try expectRefusals(cluster, file, key)
+
+        let restored = try MusterRun(["backup", "restore", file, "--key-file", key] + cluster.options(2))
+        #expect(restored.status == 0, "\(restored.complaint)")
+        try cluster.start(2)
+        func ask(_ words: String...) throws -> MusterRun {
+            try MusterRun(
+                words + [
+                    "--identity", cluster.folder.file("n2/operator").path, "--address", cluster.address(2), "--timeout",
+                    "5s",
+                ])
+        }
+        try cluster.wait("the restored cluster answers") { try ask("kv", "get", "box", "first").output == "one" }
+        // Keys, values, revisions and versions.
+        #expect(try ask("kv", "list", "box", "--output", "json").output == listed)
+        #expect(try ask("kv", "get", "box", "key-7").output == "7 \(text)")
+        #expect(try ask("kv", "get", "box", "late").status == 3)
+        #expect(try ask("kv", "put", "box", "after", "restore").status == 0)
+        #expect(try ask("setting", "list").output.contains("120000"))
+        let nodes = try ask("node", "list").output
+        #expect(nodes.contains("n2") && !nodes.contains("n1 "), "\(nodes)")
+        #expect(!saved.output.isEmpty && !(try ask("status").output).contains(clusterID(saved.output)))
+        // A host joins it as any other.
+        let token = try ask("token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let joined = try MusterRun(["join", token] + cluster.options(3))
+        #expect(joined.status == 0, "\(joined.complaint)")
+    }
+
+    private func clusterID(_ output: String) -> String {
+        output.split(separator: "\n").first.map { String($0.split(separator: " ").last ?? "?") } ?? "?"
+    }
+
+    /// Each of these is one sentence, and leaves nothing behind.
+    private func expectRefusals(_ cluster: LocalCluster, _ file: String, _ key: String) throws {
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+        let other = cluster.folder.file("other.key").path
+        #expect(try MusterRun("backup", "key", other).status == 0)
+        func refusal(_ data: Data, _ key: String) throws -> String {
+            let path = cluster.folder.file("bad.backup")
+            try data.write(to: path)
+            let run = try MusterRun(["backup", "restore", path.path, "--key-file", key] + cluster.options(2))
+            #expect(run.status == 1)
+            #expect(run.complaint.split(separator: "\n").count == 1, "\(run.complaint)")
+            #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2/FORMAT").path))
+            return run.complaint
+        }
+        #expect(try refusal(bytes, other).contains("The key is another one"))
+        var damaged = bytes
+        damaged[bytes.count - 100] ^= 1
+        #expect(try refusal(damaged, key).contains("damaged"))
+        #expect(try refusal(bytes.prefix(bytes.count - 1), key).contains("cut off"))
+        #expect(try refusal(bytes.prefix(20), key).contains("cut"))
+        #expect(
+            try refusal(Data("no backup at all, but some words of enough length".utf8), key).contains("not sealed data")
+        )
+    }
+
+    @Test func `a schedule takes backups by itself, keeps the newest, and says when it can't`() throws {
+        let cluster = try LocalCluster()
+        let (key, folder) = (cluster.folder.file("backup.key").path, cluster.folder.file("kept"))
+        #expect(try MusterRun("backup", "key", key).status == 0)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        func set(_ keyFile: String) throws -> MusterRun {
+            try cluster.ask(
+                1, "backup", "schedule", "hourly", "--every", "1h", "--keep", "2", "--to", folder.path, "--key-file",
+                keyFile)
+        }
+        #expect(try cluster.ask(1, "backup", "schedule", "hourly", "--every", "1h").status == 2)
+        #expect(try set("relative").status == 2)
+        #expect(try set(key + ".missing").status == 0)
+        try cluster.wait("the failure is told") {
+            try cluster.ask(1, "backup", "schedule").output.contains("backup.key.missing")
+                && cluster.ask(1, "status").output.contains("the backup hourly failed")
+        }
+        #expect(try cluster.ask(1, "backup", "schedule", "hourly", "--remove").status == 0)
+        #expect(try set(key).status == 0)
+        func names() -> [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
+        }
+        try cluster.wait("a backup is there") { names().contains { $0.hasSuffix(".backup") } }
+        let made = try #require(names().first { $0.hasSuffix(".backup") })
+        let seen = try MusterRun("backup", "inspect", folder.appendingPathComponent(made).path, "--key-file", key)
+        #expect(seen.status == 0, "\(seen.complaint)")
+        try cluster.wait("the schedule says so") {
+            try cluster.ask(1, "backup", "schedule").output.contains("made by n1")
+        }
+    }
+}
