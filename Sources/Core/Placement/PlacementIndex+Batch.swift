@@ -28,6 +28,8 @@ extension PlacementIndex {
 
     /// Decisions that are spent on finding places for more of a batch, after the first orders left some without.
     static let batchStepsMax = 8192
+    /// Orders in which a batch is tried.
+    static let batchOrdersMax = 48
 
     /// Decides for many VMs as if they were placed together; the index is unchanged afterwards.
     ///
@@ -48,7 +50,7 @@ extension PlacementIndex {
         if first.isComplete { return first.withoutSteps }
         var result = first
         var steps = PlacementIndex.batchStepsMax
-        for number in 1... {
+        for number in 1..<PlacementIndex.batchOrdersMax {
             var attempt = BatchAttempt(order: largestFirst, policy: policy, stopsEarly: allOrNothing)
             switch number {
             case 1: attempt.order = Array(specs.indices)

@@ -4,10 +4,10 @@ public import FleetModel
 /// The free room of a cell's hosts, kept up to date change by change, and the one place where decisions are made.
 ///
 /// Hosts that no rule can tell apart, having the same labels, taints, storage, networks, zone and rack, share blocks
-/// of up to 32. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best host
-/// of each block and of each bunch of up to 64 blocks, and repairs that from a log of changed hosts. So a decision looks at
-/// hosts / 2048 summaries and the few blocks that can win; a change costs a constant for each remembered shape, paid
-/// when that shape is next asked for. Only the first decision for a shape looks at every host.
+/// of up to 32. Rules are judged per block. For each shape of VM that is asked for, the index remembers the best
+/// host of each block and of each bunch of up to 64 blocks, and repairs that from a log of changed hosts. So a
+/// decision looks at hosts / 2048 summaries and the few blocks that can win; a change costs a constant for each
+/// remembered shape, paid when that shape is next asked for. Only the first decision for a shape looks at every host.
 ///
 /// A decision is a function of hosts, VMs, groups, mix, and seed. What is remembered, and the order of changes that
 /// led to the state, never alter it. The type is a value: a copy is a fork on which a plan can be tried.

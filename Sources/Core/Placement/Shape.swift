@@ -56,8 +56,8 @@ public struct Shape: Hashable, Sendable {
 ///
 /// A mix is an explicit part of the state on which a decision rests: the index changes it only in `setMix`.
 public struct ShapeMix: Hashable, Sendable {
-    /// The most shapes of a mix. Of more, those alike within half a power of two are one, that with the most volume; and
-    /// of more still, the ones with the least volume don't count.
+    /// The most shapes of a mix. Of more, those alike within half a power of two are one, the one with the most
+    /// volume; of more still, the ones with the least volume don't count.
     public static let shapesMax = 32
 
     public struct Part: Hashable, Sendable {

@@ -116,7 +116,11 @@ struct ReplayBench {
             }
             for count in counts { try report(policy, fewest, count) }
             if counts.isEmpty {
-                print("\(policy.name): no number of servers takes all VMs; some fit on no server of this kind")
+                let most = "up to --servers-max, or some VM fits on no server of this kind"
+                print(
+                    isJSON
+                        ? "{\"policy\":\"\(policy.name)\",\"bound\":\(bound.map { "\($0)" } ?? "null"),\"fewest\":null}"
+                        : "\(policy.name): no number of servers takes all VMs \(most)")
             }
         }
     }
