@@ -236,4 +236,16 @@ import Testing
         #expect(duty.orphans == [forgotten] && duty.destructions == [])
         #expect(world.nodes[0].held.contains(HeldReplica(group, ReplicaID(1 << 32 + 1))))
     }
+
+    @Test func `the first cell is made as soon as there is a node, once, and grows with the cluster`() throws {
+        let world = try World()
+        try world.run(seconds: 30)
+        let cell = try #require(world.view.cell(RoleKeeper.firstCell))
+        #expect(world.view.cells.count == 1 && cell.group == GroupID(.cell, number: 1))
+        #expect(world.nodes(of: cell.group, .voter) == [1])
+        for _ in 0..<2 { try world.join() }
+        try world.run(seconds: 90)
+        #expect(world.nodes(of: cell.group, .voter) == [1, 2, 3])
+        #expect(world.view.cells.count == 1)
+    }
 }

@@ -136,7 +136,7 @@ import Testing
         #expect(try ask(cluster, .arrangeNode(NodeID(1), voting: .automatic, isDraining: true)) == .node(NodeID(1)))
         let isDrained = try cluster.run(
             until: { members(cluster, .root, .voter) == [2, 3, 4] && cluster.nodes[0].engine?.groups == [] },
-            limit: .seconds(60))
+            limit: .seconds(120))
         #expect(isDrained, "\(members(cluster, .root, .voter))")
         #expect(try ask(cluster, .removeNode(NodeID(1), isForced: false), at: 1) == .node(NodeID(1)))
     }
@@ -144,6 +144,8 @@ import Testing
     @Test func `a settled cluster writes nothing`() throws {
         let cluster = try cluster(of: 3)
         #expect(try cluster.run(until: { members(cluster, .root, .voter).count == 3 }, limit: .seconds(60)))
+        let cell = GroupID(.cell, number: 1)
+        #expect(try cluster.run(until: { members(cluster, cell, .voter).count == 3 }, limit: .seconds(60)))
         try cluster.run(for: .seconds(10))
         for node in cluster.nodes { node.notes.removeAll() }
         try cluster.run(for: .seconds(20))

@@ -163,6 +163,7 @@ extension Cell {
         var last = after
         let range = KeyRange(from: CellKey.events(after.index), to: successor(ofPrefix: [CellKey.Kind.events]))
         try access.scan(range) { key, value in
+            // The key says which record it is; how it is malformed helps nobody.
             guard let index = key.bigEndian64(at: 1), let row = try? WireCellEvents(serialized: value) else {
                 bad = key
                 return false
@@ -200,6 +201,7 @@ extension Cell {
             let key = CellKey.events(index)
             // The oldest ones may be gone.
             guard let value = try access.value(for: key) else { continue }
+            // As above.
             guard let row = try? WireCellEvents(serialized: value) else { throw CellKey.corrupt(key) }
             let events = row.events.filter { $0.vmID == id.rawValue && Revision($0.revision) > after }
             if !found.isEmpty && found.count + events.count > limit {

@@ -57,11 +57,15 @@ struct CellStep<Access: StateAccess> {
 
     // hash order: looked up, and written by sorted keys
     var hosts: [HostID: Cached<CellHost>] = [:]
+    // hash order: looked up, and written by sorted keys
     var slices: [String: Cached<TenantSlice>] = [:]
+    // hash order: looked up, and written by sorted keys
     var groups: [PlacementGroupID: Cached<CellGroup>] = [:]
     /// Ids of groups by tenant and name, as far as they were looked up.
+    // hash order: looked up only
     var groupIDs: [[UInt8]: PlacementGroupID] = [:]
     /// Domains with members of groups whose rule needs them all, as far as they were looked up.
+    // hash order: looked up, or read by sorted keys
     var domains: [PlacementGroupID: [[UInt8]: UInt64]] = [:]
 
     var changedVMs: [UInt64] = []

@@ -71,6 +71,7 @@ extension CellStep {
     }
 
     /// All domains with members of a group: looked up once per entry, and kept up to date in it.
+    // hash order: looked up, or read by sorted keys
     mutating func allDomains(_ group: PlacementGroupID) throws(StoreError) -> [[UInt8]: UInt64] {
         if let known = domains[group] { return known }
         // hash order: looked up only

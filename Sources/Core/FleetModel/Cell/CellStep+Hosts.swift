@@ -224,7 +224,13 @@ extension CellStep {
         var vm = old
         if let migration = old.migration {
             let end = migration.phase == .leaving ? migration.source : migration.target
-            if end.assignment.host == host { vm.migration = nil }
+            if end.assignment.host == host {
+                vm.migration = nil
+                if migration.phase == .copying {
+                    vm.message = "its move failed: the destination was lost"
+                    try note("vm.migration-failed", &vm, host: host, "the destination was lost")
+                }
+            }
         }
         if let place = old.place, place.assignment.host == host {
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }

@@ -117,7 +117,8 @@ extension CellStep {
             case .spread(let skew):
                 let most = UInt64(max(1, skew))
                 let least = others + 1 > most ? others + 1 - most : 0
-                if try !everyDomain(of: group, has: least, ignoring: own) {
+                let isEven = try everyDomain(of: group, has: least, ignoring: own)
+                if !isEven {
                     return "group \(name) allows \(most) more in one \(group.scope) than in another"
                 }
             case .pack, .affinity:
