@@ -194,13 +194,13 @@ import Testing
         ),
         ("[hypervisor]\ndriver = \"qemu\"", ["muster.toml:2: hypervisor.driver wants simulated, not 'qemu'."]),
         (
-            "[liveness]\nbeat-interval = \"20ms\"",
-            ["liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 20ms."]
+            "[liveness]\nbeat-interval = \"30ms\"",
+            ["liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 30ms."]
         ),
         (
             "[liveness]\nsuspicion-floor = \"40ms\"",
             [
-                "muster.toml:2: liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 15ms."
+                "muster.toml:2: liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 25ms."
             ]
         ),
         (

@@ -82,7 +82,9 @@ struct CellChecker {
                     throw CellFailure("NUMA node \(n) of host \(id) is over what it has, and more was let in")
                 }
             }
-            for use in host.devicesUsed where use > 1_000 { throw CellFailure("a device of host \(id) is promised twice") }
+            for use in host.devicesUsed where use > 1_000 {
+                throw CellFailure("a device of host \(id) is promised twice")
+            }
         }
     }
 
@@ -111,17 +113,22 @@ struct CellChecker {
 
     private mutating func checkEpochs(_ vm: CellVM) throws {
         for place in [vm.place, vm.migration?.target, vm.migration?.source].compactMap({ $0 }) {
-            if place.epoch == 0 || place.epoch > vm.epochHighest { throw CellFailure("VM \(vm.id) has epoch \(place.epoch)") }
+            if place.epoch == 0 || place.epoch > vm.epochHighest {
+                throw CellFailure("VM \(vm.id) has epoch \(place.epoch)")
+            }
             let key = [vm.id.rawValue, place.epoch]
             if let host = given[key], host != place.assignment.host {
-                throw CellFailure("epoch \(place.epoch) of VM \(vm.id) was given to \(host) and \(place.assignment.host)")
+                throw CellFailure(
+                    "epoch \(place.epoch) of VM \(vm.id) was given to \(host) and \(place.assignment.host)")
             }
             given[key] = place.assignment.host
         }
         if let known = vms[vm.id], known.epochHighest > vm.epochHighest { throw CellFailure("epochs go back") }
         if let migration = vm.migration, let place = vm.place {
             let end = migration.phase == .leaving ? migration.source : migration.target
-            if end.assignment.host == place.assignment.host { throw CellFailure("VM \(vm.id) counts twice on one host") }
+            if end.assignment.host == place.assignment.host {
+                throw CellFailure("VM \(vm.id) counts twice on one host")
+            }
         }
     }
 
@@ -134,15 +141,20 @@ struct CellChecker {
         if !vm.spec.zones.isEmpty && !vm.spec.zones.contains(host.about.locality.zone) { throw fail("zone") }
         for selector in vm.spec.required {
             guard case .oneOf(let values) = selector.match else { continue }
-            if !host.labels.contains(where: { $0.key == selector.key && values.contains($0.value) }) { throw fail("label") }
+            if !host.labels.contains(where: { $0.key == selector.key && values.contains($0.value) }) {
+                throw fail("label")
+            }
         }
         if !host.policy.taints.isEmpty && vm.spec.tolerations.isEmpty { throw fail("taint") }
-        for disk in vm.spec.disks where disk.kind == .shared(domain: "ceph") && !host.about.storageDomains.contains("ceph") {
+        for disk in vm.spec.disks
+        where disk.kind == .shared(domain: "ceph") && !host.about.storageDomains.contains("ceph") {
             throw fail("storage")
         }
         if let bound = vm.boundTo, bound != host.id { throw fail("its disk is on \(bound)") }
         for name in vm.spec.groups {
-            guard let group = view.groups.values.first(where: { $0.name == name && $0.tenant == vm.tenant }) else { continue }
+            guard let group = view.groups.values.first(where: { $0.name == name && $0.tenant == vm.tenant }) else {
+                continue
+            }
             try checkGroup(vm, host, group, view)
         }
     }
@@ -224,7 +236,9 @@ struct CellChecker {
         }
         for (id, vm) in view.vms {
             let row = try state.value(for: [0x70] + Array(vm.tenant.utf8) + [0] + Array(vm.name.utf8))
-            if row != Array(number(0, id.rawValue).dropFirst()) { throw CellFailure("the name of VM \(id) is not found") }
+            if row != Array(number(0, id.rawValue).dropFirst()) {
+                throw CellFailure("the name of VM \(id) is not found")
+            }
         }
         let rows = state.place([0x66]).at - state.place([0x61]).at
         let kept = view.hosts.values.count + view.vms.count + view.groups.values.count + view.slices.count

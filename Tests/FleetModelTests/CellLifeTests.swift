@@ -79,8 +79,9 @@ import Testing
         try cell.must(.deleteVM(id, generation: nil))
         #expect(try cell.vm(id).isDeleting && cell.host(1).vmCount == 1)
         #expect(try cell.refusal(.setPower(id, .running, generation: nil)) == .isDeleting(id))
-        #expect(try cell.apply(.createVMs([VMCreation(name: "v", tenant: "t", spec: CellBench.spec())], isAtomic: false))
-            == .items([.refused(.vmNameTaken("v"))]))
+        #expect(
+            try cell.apply(.createVMs([VMCreation(name: "v", tenant: "t", spec: CellBench.spec())], isAtomic: false))
+                == .items([.refused(.vmNameTaken("v"))]))
         try cell.report(id, .stopped)
         #expect(try cell.find(id) == nil && cell.host(1).used == .zero)
         guard case .tombstone(id, let stone?)? = try cell.rows(.vmNamed(tenant: "t", name: "v")).first else {
@@ -127,12 +128,15 @@ import Testing
         var cell = try CellBench(hosts: 1)
         let id = try cell.create("v")
         try cell.must(.updateVM(id, CellBench.spec(2), generation: 1))
-        #expect(try cell.apply(.placeVMs([Placing(id, generation: 1, Assignment(host: HostID(1)))], isAtomic: false))
-            == .items([.refused(.generationChanged(2))]))
+        #expect(
+            try cell.apply(.placeVMs([Placing(id, generation: 1, Assignment(host: HostID(1)))], isAtomic: false))
+                == .items([.refused(.generationChanged(2))]))
         #expect(try cell.refusal(.updateVM(id, CellBench.spec(3), generation: 1)) == .generationChanged(2))
     }
 
-    @Test func `a running VM grows where there is room, and what it gives back is free only when its host has done it`() throws {
+    @Test func `a running VM grows where there is room, and what it gives back is free only when its host has done it`()
+        throws
+    {
         var cell = try CellBench(hosts: 1)
         let id = try cell.running("v", on: 1, CellBench.spec(4))
         try cell.running("w", on: 1, CellBench.spec(2))
@@ -145,7 +149,8 @@ import Testing
         try cell.report(id, .running)
         #expect(try cell.host(1).used.cpuMillis == 3_000)
         let changed = spec { $0.numa = .nodes(1) }
-        #expect(try cell.refusal(.updateVM(id, changed, generation: nil)) != nil, "inside it changes only while it stands")
+        #expect(
+            try cell.refusal(.updateVM(id, changed, generation: nil)) != nil, "inside it changes only while it stands")
         try cell.must(.setPower(id, .stopped, generation: nil))
         try cell.report(id, .stopped)
         try cell.must(.updateVM(id, changed, generation: nil))
@@ -223,15 +228,19 @@ import Testing
 
     // MARK: Hosts
 
-    @Test func `an agent that begins anew adopts what runs, and what it does not find starts again by its policy`() throws {
+    @Test func `an agent that begins anew adopts what runs, and what it does not find starts again by its policy`()
+        throws
+    {
         var cell = try CellBench(hosts: 1)
         let kept = try cell.running("kept", on: 1)
         let lost = try cell.running("lost", on: 1)
         let never = try cell.running("never", on: 1, spec { $0.restart = .never })
         let gone = try cell.running("gone", on: 1)
         try cell.must(.deleteVM(gone, generation: nil))
-        #expect(try cell.refusal(.registerHost(HostID(1), Incarnation(0), CellBench.about(1), running: [])) == .incarnationOutdated(HostID(1)))
-        try cell.host(1, incarnation: 2, running: [RunningVM(kept, epoch: 1)])
+        #expect(
+            try cell.refusal(.registerHost(HostID(1), Incarnation(0), CellBench.about(1), running: []))
+                == .incarnationOutdated(HostID(1)))
+        try cell.register(1, incarnation: 2, running: [RunningVM(kept, epoch: 1)])
         #expect(try cell.vm(kept).phase == .running && cell.vm(kept).place?.epoch == 1)
         #expect(try cell.vm(lost).phase == .starting && cell.vm(lost).place?.epoch == 2)
         #expect(try cell.vm(never).phase == .crashed && cell.vm(never).place?.epoch == 1)
@@ -251,9 +260,11 @@ import Testing
         #expect(try cell.vm(moves).phase == .waiting)
         #expect(try cell.vm(keeps).phase == .unknown && cell.vm(never).phase == .unknown)
         #expect(try cell.find(deleted) == nil)
-        #expect(try cell.read(.hostWork(HostID(1), since: .zero)).body == .work([], workIndex: cell.host(1).workIndex, lease: 0))
+        #expect(
+            try cell.read(.hostWork(HostID(1), since: .zero)).body
+                == .work([], workIndex: cell.host(1).workIndex, lease: 0))
         #expect(try cell.refusal(.reportVMs(HostID(1), Incarnation(1), [])) == .incarnationOutdated(HostID(1)))
-        try cell.host(1, incarnation: 2, running: [RunningVM(keeps, epoch: 1), RunningVM(moves, epoch: 1)])
+        try cell.register(1, incarnation: 2, running: [RunningVM(keeps, epoch: 1), RunningVM(moves, epoch: 1)])
         #expect(try cell.vm(keeps).phase == .running && cell.vm(keeps).place?.epoch == 1)
         #expect(try cell.vm(moves).phase == .waiting, "its permission is gone")
         #expect(try cell.work(1)?.map(\.id) == [keeps, never])
@@ -263,7 +274,7 @@ import Testing
         var cell = try CellBench(hosts: 4)
         for host in [1, 2] as [UInt64] { try cell.must(.declareDown(HostID(host), Incarnation(1))) }
         #expect(try cell.refusal(.declareDown(HostID(3), Incarnation(1))) == .brakeHolds)
-        try cell.host(1, incarnation: 2)
+        try cell.register(1, incarnation: 2)
         try cell.must(.declareDown(HostID(3), Incarnation(1)))
         #expect(try cell.refusal(.declareDown(HostID(4), Incarnation(1))) == .brakeHolds)
         cell.time = cell.time.advanced(by: CellLimits.brakeWindow + 1)
@@ -294,9 +305,13 @@ import Testing
         #expect(try cell.refusal(.removeHost(HostID(1), isForced: false)) == .hostInUse(HostID(1)))
         try cell.must(.removeHost(HostID(1), isForced: true))
         #expect(try cell.vm(keeps).phase == .waiting && cell.host(1).health == .removed)
-        #expect(try cell.refusal(.registerHost(HostID(1), Incarnation(9), CellBench.about(1), running: [])) == .hostRemoved(HostID(1)))
-        try cell.host(7, CellBench.about(1), incarnation: 1)
-        #expect(try cell.refusal(.registerHost(HostID(8), Incarnation(1), CellBench.about(1), running: [])) == .hostNameTaken("h1"))
+        #expect(
+            try cell.refusal(.registerHost(HostID(1), Incarnation(9), CellBench.about(1), running: []))
+                == .hostRemoved(HostID(1)))
+        try cell.register(7, CellBench.about(1), incarnation: 1)
+        #expect(
+            try cell.refusal(.registerHost(HostID(8), Incarnation(1), CellBench.about(1), running: []))
+                == .hostNameTaken("h1"))
         #expect(try cell.rows(.hostNamed("h1")) == [.host(HostID(7), cell.host(7))])
     }
 

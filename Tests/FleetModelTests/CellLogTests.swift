@@ -20,7 +20,8 @@ import Testing
         cell.time = cell.time.advanced(by: CellLimits.requestLifetime + 1)
         try cell.must(.collectGarbage)
         #expect(try cell.slice("t")?.requestCount == 0)
-        #expect(try cell.apply([command])[0].outcome == .items([.refused(.vmNameTaken("a")), .refused(.vmNameTaken("b"))]))
+        #expect(
+            try cell.apply([command])[0].outcome == .items([.refused(.vmNameTaken("a")), .refused(.vmNameTaken("b"))]))
     }
 
     @Test func `all or nothing leaves nothing of what came before the refused item`() throws {
@@ -50,7 +51,10 @@ import Testing
         #expect(results.prefix(3).allSatisfy { $0.outcome == .refused(.malformed) })
         #expect(results[3].outcome == .items([.vm(VMID(1 << 40 | 1))]))
         cell.index = cell.index.next
-        #expect(try Cell.apply(pack: [1, 2], index: cell.index, access: &cell.state).map(\.outcome) == [.refused(.malformed)])
+        #expect(
+            try Cell.apply(pack: [1, 2], index: cell.index, access: &cell.state).map(\.outcome) == [
+                .refused(.malformed)
+            ])
     }
 
     @Test func `ids begin with the number of the cell`() throws {
@@ -78,7 +82,9 @@ import Testing
         try cell.report(id, .stopped)
         changes = try cell.follow(&view)
         #expect(view.vms.isEmpty && changes.vms == [id] && view[.policy] == 1)
-        #expect(try cell.read(.changes(since: LogIndex(cell.index.rawValue + 9), limit: 0)).body == .changes([], through: cell.index))
+        #expect(
+            try cell.read(.changes(since: LogIndex(cell.index.rawValue + 9), limit: 0)).body
+                == .changes([], through: cell.index))
     }
 
     @Test func `lists come in pages that miss and repeat nothing`() throws {
@@ -118,7 +124,9 @@ import Testing
         var made: UInt64 = 0
         while made <= CellLimits.eventsMax {
             var commands: [CellCommand] = []
-            for i in 0..<250 as Range<UInt64> { commands.append(CellCommand(by: "a", .setSetting(.moveCooldown, made + i))) }
+            for i in 0..<250 as Range<UInt64> {
+                commands.append(CellCommand(by: "a", .setSetting(.moveCooldown, made + i)))
+            }
             _ = try cell.apply(commands)
             made += 250
         }
@@ -137,16 +145,19 @@ import Testing
     }
 
     @Test func `every refusal says something, and is read back as it was`() {
-        let all: [CellRefusal] = [
-            .malformed, .unknownVersion(7), .invalid(field: "name", "x"), .requestReused, .anotherItem,
-            .unknownHost(HostID(1)), .hostRemoved(HostID(1)), .unknownVM(VMID(2)), .unknownGroup("g"),
-            .hostNameTaken("h"), .vmNameTaken("v"), .groupInUse("g"), .generationChanged(3),
-            .incarnationOutdated(HostID(1)), .hostInUse(HostID(1)), .hostIsUp(HostID(1)),
-            .quotaExceeded(tenant: "t", resource: "cpu", limit: 1, used: 2, asked: 3), .doesNotFit(HostID(1), "rule"),
-            .hostTakesNone(HostID(1), .draining), .notWaiting(VMID(1)), .epochOutdated(VMID(1)), .isDeleting(VMID(1)),
-            .migrationUnderWay(VMID(1)), .noMigration(VMID(1)), .notRunning(VMID(1)), .boundToHost(VMID(1)),
-            .settingOutOfRange(.policy), .brakeHolds,
-        ] + (1...10).compactMap { CellRefusal.Bound(rawValue: $0).map { .tooMany($0) } }
+        let all: [CellRefusal] =
+            [
+                .malformed, .unknownVersion(7), .invalid(field: "name", "x"), .requestReused, .anotherItem,
+                .unknownHost(HostID(1)), .hostRemoved(HostID(1)), .unknownVM(VMID(2)), .unknownGroup("g"),
+                .hostNameTaken("h"), .vmNameTaken("v"), .groupInUse("g"), .generationChanged(3),
+                .incarnationOutdated(HostID(1)), .hostInUse(HostID(1)), .hostIsUp(HostID(1)),
+                .quotaExceeded(tenant: "t", resource: "cpu", limit: 1, used: 2, asked: 3),
+                .doesNotFit(HostID(1), "rule"),
+                .hostTakesNone(HostID(1), .draining), .notWaiting(VMID(1)), .epochOutdated(VMID(1)),
+                .isDeleting(VMID(1)),
+                .migrationUnderWay(VMID(1)), .noMigration(VMID(1)), .notRunning(VMID(1)), .boundToHost(VMID(1)),
+                .settingOutOfRange(.policy), .brakeHolds,
+            ] + (1...10).compactMap { CellRefusal.Bound(rawValue: $0).map { .tooMany($0) } }
         for refusal in all {
             let result = CellResult(revision: Revision(300), outcome: .items([.refused(refusal), .vm(VMID(4))]))
             #expect(CellResult.decode(result.encoded()) == result)

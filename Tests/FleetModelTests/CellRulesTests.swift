@@ -58,15 +58,27 @@ import Testing
         var cell = CellBench()
         var about = CellBench.about(1)
         about.numaNodes = [NUMANode(cpuMillis: 4_000, memoryMiB: 8_192), NUMANode(cpuMillis: 4_000, memoryMiB: 8_192)]
-        try cell.host(1, about)
+        try cell.register(1, about)
         func on(_ nodes: [UInt8]) -> Assignment { Assignment(host: HostID(1), numaNodes: nodes) }
-        let one = try cell.create("one", spec { $0.resources.cpuMillis = 3_000; $0.numa = .nodes(1) })
+        let one = try cell.create(
+            "one",
+            spec {
+                $0.resources.cpuMillis = 3_000; $0.numa = .nodes(1)
+            })
         #expect(isMisfit(try cell.refusal(one, on: on([])), "asks for 1"))
         #expect(isMisfit(try cell.refusal(one, on: on([2])), "no NUMA node 2"))
         #expect(try cell.place(one, on: on([0])) == .items([.vm(one)]))
-        let wide = try cell.create("wide", spec { $0.resources.cpuMillis = 3_000; $0.numa = .nodes(2) })
+        let wide = try cell.create(
+            "wide",
+            spec {
+                $0.resources.cpuMillis = 3_000; $0.numa = .nodes(2)
+            })
         #expect(isMisfit(try cell.refusal(wide, on: on([0, 1])), "node 0"))
-        let other = try cell.create("other", spec { $0.resources.cpuMillis = 3_000; $0.numa = .fewest(max: 2) })
+        let other = try cell.create(
+            "other",
+            spec {
+                $0.resources.cpuMillis = 3_000; $0.numa = .fewest(max: 2)
+            })
         #expect(isMisfit(try cell.refusal(other, on: on([0])), "node 0"))
         #expect(try cell.place(other, on: on([1])) == .items([.vm(other)]))
         #expect(try cell.host(1).numaUsed.map(\.cpuMillis) == [3_000, 3_000])
@@ -78,9 +90,10 @@ import Testing
         var about = CellBench.about(1)
         about.numaNodes = [NUMANode(cpuMillis: 4_000, memoryMiB: 8_192), NUMANode(cpuMillis: 4_000, memoryMiB: 8_192)]
         about.devices = [
-            NamedDevice(kind: "a100", numaNode: 0), NamedDevice(kind: "t4", numaNode: 1), NamedDevice(kind: "t4", numaNode: 1),
+            NamedDevice(kind: "a100", numaNode: 0), NamedDevice(kind: "t4", numaNode: 1),
+            NamedDevice(kind: "t4", numaNode: 1),
         ]
-        try cell.host(1, about)
+        try cell.register(1, about)
         func on(_ uses: [(UInt8, Int32)], nodes: [UInt8] = []) -> Assignment {
             Assignment(host: HostID(1), numaNodes: nodes, devices: uses.map { DeviceUse(device: $0.0, millis: $0.1) })
         }
@@ -93,7 +106,10 @@ import Testing
         let two = try cell.create("two", spec { $0.devices = [.init(kinds: ["t4"], count: 2, millis: 500)] })
         #expect(isMisfit(try cell.refusal(two, on: on([(1, 500), (2, 500)])), "device 1"))
         let mixed = try cell.create(
-            "mixed", spec { $0.devices = [.init(kinds: [], count: 1, millis: 300), .init(kinds: ["t4"], count: 1, millis: 300)] })
+            "mixed",
+            spec {
+                $0.devices = [.init(kinds: [], count: 1, millis: 300), .init(kinds: ["t4"], count: 1, millis: 300)]
+            })
         #expect(isMisfit(try cell.refusal(mixed, on: on([(0, 300), (0, 300)])), "not those"))
         #expect(try cell.place(mixed, on: on([(1, 300), (2, 300)])) == .items([.vm(mixed)]))
         let near = try cell.create(
@@ -112,20 +128,32 @@ import Testing
         var cell = try CellBench(hosts: 2)
         try cell.must(
             .setHostPolicy(
-                HostID(1), HostPolicy(labels: [Named("disk", "ssd")], taints: [NamedTaint("gpu", "yes")]), generation: nil))
+                HostID(1), HostPolicy(labels: [Named("disk", "ssd")], taints: [NamedTaint("gpu", "yes")]),
+                generation: nil))
         let tolerant = VMDescription.NamedToleration("gpu")
         let cases: [(String, VMDescription, UInt64, UInt64)] = [
-            ("label", spec { $0.required = [.init("disk", .oneOf(["ssd"]))]; $0.tolerations = [tolerant] }, 2, 1),
+            (
+                "label",
+                spec {
+                    $0.required = [.init("disk", .oneOf(["ssd"]))]; $0.tolerations = [tolerant]
+                }, 2, 1
+            ),
             ("taint", spec { $0.tolerations = [.init("gpu", value: "no")] }, 1, 2),
             ("zone", spec { $0.zones = ["b"] }, 1, 2),
-            ("label", spec { $0.required = [.init("disk", .absent)]; $0.tolerations = [tolerant] }, 1, 2),
+            (
+                "label",
+                spec {
+                    $0.required = [.init("disk", .absent)]; $0.tolerations = [tolerant]
+                }, 1, 2
+            ),
         ]
         for (i, (word, spec, bad, good)) in cases.enumerated() {
             let id = try cell.create("v\(i)", spec)
             #expect(isMisfit(try cell.refusal(id, on: bad), word), "\(word)")
             try cell.place(id, on: good)
         }
-        let stored = try cell.create("s", spec { $0.disks = [.init(name: "d", sizeMiB: 9, kind: .shared(domain: "nfs"))] })
+        let stored = try cell.create(
+            "s", spec { $0.disks = [.init(name: "d", sizeMiB: 9, kind: .shared(domain: "nfs"))] })
         #expect(isMisfit(try cell.refusal(stored, on: 2), "nfs"))
         let net = try cell.create("n", spec { $0.networks = ["dmz"] })
         #expect(isMisfit(try cell.refusal(net, on: 2), "dmz"))
@@ -148,13 +176,14 @@ import Testing
         var cell = try CellBench(hosts: 2)
         let id = try cell.running("db", on: 1, spec { $0.disks = [.init(name: "d", sizeMiB: 10, kind: .local)] })
         let epoch = try #require(try cell.vm(id).place?.epoch)
-        #expect(try cell.refusal(.releaseVMs([Release(id, epoch: epoch, reason: "")], cause: .drain)) == .boundToHost(id))
+        #expect(
+            try cell.refusal(.releaseVMs([Release(id, epoch: epoch, reason: "")], cause: .drain)) == .boundToHost(id))
         #expect(
             try cell.refusal(.beginMigration(id, from: epoch, to: Assignment(host: HostID(2)), cause: .asked))
                 == .boundToHost(id))
         try cell.must(.declareDown(HostID(1), Incarnation(1)))
         #expect(try cell.vm(id).phase == .unknown && cell.vm(id).place?.assignment.host == HostID(1))
-        try cell.host(1, incarnation: 2)
+        try cell.register(1, incarnation: 2)
         #expect(try cell.vm(id).phase == .starting && cell.vm(id).place?.epoch == epoch + 1)
     }
 
@@ -177,7 +206,9 @@ import Testing
         try cell.place(b, on: 2)
         try cell.place(cell.create("c", spec { $0.groups = ["soft"] }), on: 1)
         // h1 and h3 are rack r0 of zone a.
-        for (i, host) in [1, 3].enumerated() { try cell.running("r\(i)", on: UInt64(host), spec { $0.groups = ["racks"] }) }
+        for (i, host) in [1, 3].enumerated() {
+            try cell.running("r\(i)", on: UInt64(host), spec { $0.groups = ["racks"] })
+        }
         let r = try cell.create("r", spec { $0.groups = ["racks"] })
         #expect(isMisfit(try cell.refusal(r, on: 1), "group racks"))
         try cell.place(r, on: 2)
@@ -190,7 +221,9 @@ import Testing
         var cell = try CellBench(hosts: 4)
         try cell.must(group("even", .spread(skewMax: 1), .zone))
         try cell.must(group("flat", .spread(skewMax: 1), .host))
-        func create(_ name: String, _ group: String) throws -> VMID { try cell.create(name, spec { $0.groups = [group] }) }
+        func create(_ name: String, _ group: String) throws -> VMID {
+            try cell.create(name, spec { $0.groups = [group] })
+        }
         try cell.place(create("a", "even"), on: 1)
         let b = try create("b", "even")
         #expect(isMisfit(try cell.refusal(b, on: 3), "group even"))
@@ -220,7 +253,8 @@ import Testing
     @Test func `a group with members is not deleted, and its scope stays`() throws {
         var cell = try CellBench(hosts: 1)
         #expect(
-            try cell.refusal(.createVMs([VMCreation(name: "v", tenant: "t", spec: spec { $0.groups = ["g"] })], isAtomic: false))
+            try cell.refusal(
+                .createVMs([VMCreation(name: "v", tenant: "t", spec: spec { $0.groups = ["g"] })], isAtomic: false))
                 == .unknownGroup("g"))
         try cell.must(group("g", .antiAffinity(perDomainMax: 1), .host))
         try cell.create("v", spec { $0.groups = ["g"] })
@@ -251,7 +285,9 @@ import Testing
         try cell.create("e", CellBench.spec(1))
         try cell.create("f", CellBench.spec(4), tenant: "other")
         try cell.must(.setSlice(tenant: "t", revision: Revision(19), .unlimited))
-        #expect(try cell.refusal(.createVMs([VMCreation(name: "g", tenant: "t", spec: CellBench.spec())], isAtomic: false)) != nil)
+        #expect(
+            try cell.refusal(.createVMs([VMCreation(name: "g", tenant: "t", spec: CellBench.spec())], isAtomic: false))
+                != nil)
         try cell.must(.setSlice(tenant: "t", revision: Revision(21), Quota(vmCount: 1)))
         #expect(try cell.slice("t")?.usedCount == 3 && cell.events().last?.kind == "tenant.exceeded")
         try cell.must(.deleteVM(a, generation: nil))
@@ -260,10 +296,14 @@ import Testing
 
     @Test func `what an outside change makes exceed stays, is told, and lets nothing more in`() throws {
         var cell = try CellBench(hosts: 1)
-        let id = try cell.running("v", on: 1, spec { $0.resources.cpuMillis = 4_000; $0.required = [.init("a", .absent)] })
+        let id = try cell.running(
+            "v", on: 1,
+            spec {
+                $0.resources.cpuMillis = 4_000; $0.required = [.init("a", .absent)]
+            })
         var about = CellBench.about(1, cores: 2)
         about.labels = [Named("a", "b")]
-        try cell.host(1, about, incarnation: 2, running: [RunningVM(id, epoch: 1)])
+        try cell.register(1, about, incarnation: 2, running: [RunningVM(id, epoch: 1)])
         #expect(try cell.vm(id).phase == .running && cell.vm(id).place?.epoch == 1)
         let kinds = try cell.events(host: 1).map(\.kind)
         #expect(kinds.contains("host.exceeded") && kinds.contains("vm.misplaced"))
@@ -298,7 +338,9 @@ import Testing
             ("resources", spec { $0.resources.memoryMiB = Resources.amountMax + 1 }),
         ]
         for (field, spec) in bad {
-            guard case .invalid(field, _)? = try cell.refusal(.createVMs([VMCreation(name: "v", tenant: "t", spec: spec)], isAtomic: false))
+            guard
+                case .invalid(field, _)? = try cell.refusal(
+                    .createVMs([VMCreation(name: "v", tenant: "t", spec: spec)], isAtomic: false))
             else {
                 Issue.record("not refused for \(field)")
                 continue

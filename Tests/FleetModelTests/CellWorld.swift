@@ -61,10 +61,16 @@ final class CellWorld {
         HostDescription(
             name: "h\(i)", locality: Locality(zone: "z\(i % 3)", rack: "r\(i % 2)"),
             capacity: Resources(cpuMillis: 8_000, memoryMiB: 16_384, diskMiB: 50_000, networkMbps: 1_000),
-            numaNodes: i % 2 == 0 ? [] : [NUMANode(cpuMillis: 4_000, memoryMiB: 8_192), NUMANode(cpuMillis: 4_000, memoryMiB: 8_192)],
+            numaNodes: i % 2 == 0
+                ? [] : [NUMANode(cpuMillis: 4_000, memoryMiB: 8_192), NUMANode(cpuMillis: 4_000, memoryMiB: 8_192)],
             devices: i % 3 == 0
-                ? [] : [NamedDevice(kind: "gpu", numaNode: i % 2 == 0 ? nil : 0), NamedDevice(kind: "gpu"), NamedDevice(kind: "fpga")],
-            labels: [Named("kind", i % 2 == 0 ? "even" : "odd")], storageDomains: i < 5 ? ["ceph"] : [], networks: ["lan"])
+                ? []
+                : [
+                    NamedDevice(kind: "gpu", numaNode: i % 2 == 0 ? nil : 0), NamedDevice(kind: "gpu"),
+                    NamedDevice(kind: "fpga"),
+                ],
+            labels: [Named("kind", i % 2 == 0 ? "even" : "odd")], storageDomains: i < 5 ? ["ceph"] : [],
+            networks: ["lan"])
     }
 
     // MARK: Asking
@@ -84,7 +90,9 @@ final class CellWorld {
         log.append(pack)
         let results = try Cell.apply(pack: pack, index: index, access: &state)
         for result in results {
-            if CellResult.decode(result.encoded()) != result { throw CellFailure("\(result) is read back as something else") }
+            if CellResult.decode(result.encoded()) != result {
+                throw CellFailure("\(result) is read back as something else")
+            }
         }
         for _ in 0..<100 {
             let isFollowing = view.through != nil
@@ -103,7 +111,9 @@ final class CellWorld {
         switch outcome {
         case .done: done[name, default: 0] += 1
         case .items(let items):
-            for item in items { if case .vm = item { done[name, default: 0] += 1 } else { done["refused " + name, default: 0] += 1 } }
+            for item in items {
+                if case .vm = item { done[name, default: 0] += 1 } else { done["refused " + name, default: 0] += 1 }
+            }
         case .refused: done["refused " + name, default: 0] += 1
         }
     }
@@ -220,7 +230,9 @@ final class CellWorld {
         case 0:
             // It is cut off: what must stops, the rest runs on.
             agents[i].isThere = false
-            for id in agents[i].copies.keys.sorted() where agents[i].copies[id]?.keepsRunning == false { end(i, id, .stopped) }
+            for id in agents[i].copies.keys.sorted() where agents[i].copies[id]?.keepsRunning == false {
+                end(i, id, .stopped)
+            }
         case 1:
             agents[i].isThere = false
             agents[i].copies.removeAll()
@@ -262,13 +274,16 @@ final class CellWorld {
 
     private func spec() -> VMDescription {
         var spec = VMDescription(
-            resources: Resources(cpuMillis: Int64(500 + random.below(6) * 500), memoryMiB: Int64(512 << random.below(4))))
+            resources: Resources(
+                cpuMillis: Int64(500 + random.below(6) * 500), memoryMiB: Int64(512 << random.below(4))))
         func sometimes(_ chance: Int, _ change: (inout VMDescription) -> Void) {
             if random.chance(1, in: UInt64(chance)) { change(&spec) }
         }
         sometimes(4) { $0.numa = random.chance(1, in: 2) ? .nodes(1 + random.below(2)) : .fewest(max: 2) }
         sometimes(4) {
-            $0.devices = [VMDescription.NamedDeviceWish(kinds: ["gpu"], count: 1, millis: random.chance(1, in: 2) ? 1_000 : 400)]
+            $0.devices = [
+                VMDescription.NamedDeviceWish(kinds: ["gpu"], count: 1, millis: random.chance(1, in: 2) ? 1_000 : 400)
+            ]
         }
         sometimes(2) { $0.groups = [["anti", "racks", "even", "flat", "close"][random.below(5)]] }
         sometimes(8) { $0.disks = [VMDescription.NamedDisk(name: "d", sizeMiB: 1_000, kind: .local)] }
@@ -291,7 +306,9 @@ final class CellWorld {
                 return VMCreation(
                     name: "v\(names)", tenant: "t", spec: spec(), power: random.chance(1, in: 8) ? .stopped : .running)
             }
-            guard case .items(let results) = try ask(.createVMs(items, isAtomic: random.chance(1, in: 3))) else { return }
+            guard case .items(let results) = try ask(.createVMs(items, isAtomic: random.chance(1, in: 3))) else {
+                return
+            }
             for case .vm(let id) in results { wanted.insert(id) }
         case 4, 5:
             guard let vm else { return }

@@ -62,7 +62,9 @@ private let group = GroupID(1)
         }
     }
 
-    @Test func `a leader without space refuses what clients write wherever they ask, and takes it again by itself`() throws {
+    @Test func `a leader without space refuses what clients write wherever they ask, and takes it again by itself`()
+        throws
+    {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())
         #expect(version(try answer(cluster, leader, put("k"))) == 1)

@@ -217,10 +217,11 @@ import Testing
                 ["host_state", "0", "0"], ["zone", "0", "0"], ["required_labels", "2", "1"], ["free_cpu", "2", "1"],
                 ["free_memory", "0", "0"],
             ])
-        var waiting = spec
-        waiting.resources.cpuMillis = 5000
-        let change = index.explain(waiting).nearest ?? index.explain(spec).nearest ?? .rule(.zone, host: HostID(rawValue: 1))
-        #expect(change.text(host: { "h\($0)" }, group: { "g\($0)" }).contains("h\(change.host)"))
+        let other = VMSpec(id: VMID(rawValue: 2), resources: Resources(cpuMillis: 2000))
+        try index.place(other, Assignment(host: HostID(rawValue: 4)))
+        let change = try #require(index.explain(spec).nearest)
+        #expect(change.code == "free_room")
+        #expect(change.text(host: { "h\($0)" }, group: { "g\($0)" }) == "fits on h4 if 1000m CPU more were free")
     }
 
     @Test func `the smallest go first where that places more`() throws {

@@ -70,7 +70,7 @@ import Testing
             #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2/FORMAT").path))
             return run.complaint
         }
-        #expect(try refusal(bytes, other).contains("the key is another one"))
+        #expect(try refusal(bytes, other).contains("The key is another one"))
         var damaged = bytes
         damaged[bytes.count - 100] ^= 1
         #expect(try refusal(damaged, key).contains("damaged"))

@@ -58,7 +58,7 @@ typedef struct clinux_event {
     uint32_t events;
 } clinux_event;
 
-#define CLINUX_EVENTS_MAX 1024
+#define CLINUX_EVENTS_MAX 256
 
 /// Waits for at most `nanoseconds`, without end when negative. An interrupted wait found nothing.
 static inline int clinux_epoll_wait(int epoll, clinux_event *found, int max, int64_t nanoseconds) {

@@ -98,8 +98,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var snapshotsOutgoingMax = 2
     package var promotionStability = Nanoseconds.seconds(10)
 
-    package var beatInterval = Nanoseconds.milliseconds(15)
-    package var suspicionFloor = Nanoseconds.milliseconds(50)
+    package var beatInterval = Nanoseconds.milliseconds(25)
+    package var suspicionFloor = Nanoseconds.milliseconds(75)
     package var suspicionMax = Nanoseconds.seconds(2)
     package var closedLinkGrace = Nanoseconds.milliseconds(15)
     package var storageStallMax = Nanoseconds.seconds(1)

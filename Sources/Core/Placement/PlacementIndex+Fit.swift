@@ -228,8 +228,10 @@ extension PlacementIndex {
         case .pack:
             return PlacementIndex.packScore(seat.worth - worthAfter, free, seat.inverse)
         case .balance:
-            let used = SIMD4<Double>(repeating: 1) - seat.shares(free)
-            return seat.fullness(free) << 20 | PlacementIndex.squares(used)
+            // How much the sum of squared shares in use grows: away from full hosts, and from what is their fullest.
+            let used = SIMD4<Double>(repeating: 1) - seat.shares(seat.free)
+            let more = seat.shares(shape.demand)
+            return Int64(min(max(0, (more * (2 * used + more)).sum()), 16) * 0x1p38)
         case .spread:
             return min(Int64(seat.vmCount), 1 << 22) << 21 | seat.fullness(free)
         case .firstFit:

@@ -49,6 +49,19 @@ public struct RebalanceBudget: Hashable, Sendable {
     }
 }
 
+/// A VM and the gain per cost of its best move: the best first.
+private struct MoveCandidate: Comparable {
+    var vm: VMID
+    var worth: Double
+
+    init(_ move: Move) {
+        vm = move.vm
+        worth = Double(move.gain) / Double(move.cost)
+    }
+
+    static func < (a: Self, b: Self) -> Bool { a.worth == b.worth ? a.vm < b.vm : a.worth > b.worth }
+}
+
 /// Moves in the order in which they must be made, and what they change.
 public struct RebalancePlan: Hashable, Sendable {
     public var moves: [Move]
@@ -109,33 +122,29 @@ extension PlacementIndex {
         var isComplete = true
         // hash order: looked up only
         var moved: Set<VMID> = []
-        passes: while true {
-            // Candidates by what they gain now; each is judged again when its turn comes, as earlier moves change it.
-            var candidates: [Move] = []
+        search: while true {
+            var candidates = Heap<MoveCandidate>()
             var examined = 0
             for id in vmIDs {
-                if PlacementIndex.has(frozen, id) { continue }
+                if PlacementIndex.has(frozen, id) || moved.contains(id) { continue }
                 examined += 1
                 if examined > budget.vmsExaminedMax {
                     isComplete = false
                     break
                 }
-                if let move = bestMove(id, policy, budget.gainMin) { candidates.append(move) }
-            }
-            if candidates.isEmpty { break }
-            candidates.sort { a, b in
-                let left = Double(a.gain) / Double(a.cost)
-                let right = Double(b.gain) / Double(b.cost)
-                return left == right ? a.vm < b.vm : left > right
+                if let move = bestMove(id, policy, budget.gainMin) { candidates.insert(MoveCandidate(move)) }
             }
             var progress = false
-            for candidate in candidates {
+            while let candidate = candidates.popFirst() {
                 if moves.count >= budget.movesMax {
                     isComplete = false
-                    break passes
+                    break search
                 }
-                // One move per VM in a plan: its second would undo or lengthen its first.
-                guard !moved.contains(candidate.vm), let move = bestMove(candidate.vm, policy, budget.gainMin) else {
+                // Earlier moves have changed what this one gains; where others may gain more now, it waits.
+                guard let move = bestMove(candidate.vm, policy, budget.gainMin) else { continue }
+                let current = MoveCandidate(move)
+                if let next = candidates.first, next < current {
+                    candidates.insert(current)
                     continue
                 }
                 if movesOf[move.from.host, default: 0] >= budget.movesPerHostMax
@@ -151,7 +160,12 @@ extension PlacementIndex {
                 moved.insert(move.vm)
                 progress = true
             }
-            if !progress {
+            if !progress { break }
+        }
+        // What has moved once stays in this plan: a second move would undo or lengthen its first. The next may move it.
+        if isComplete {
+            for id in moved.sorted()
+            where !PlacementIndex.has(frozen, id) && bestMove(id, policy, budget.gainMin) != nil {
                 isComplete = false
                 break
             }

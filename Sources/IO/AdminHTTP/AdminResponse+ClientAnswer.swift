@@ -38,7 +38,9 @@ extension Problem {
         case .storageStalled:
             self.init(.storageLow, "the disk of the leader takes too long to write; ask again, or look at that host")
         case .spaceLow:
-            self.init(.storageLow, "the disk of the node that leads the group is nearly full; free space there, then ask again")
+            self.init(
+                .storageLow,
+                "the disk of the node that leads the group is nearly full; free space there, then ask again")
         case .unavailable:
             self.init(.unavailable, "no node of the group answered in time; see that a majority of its voters is up")
         case .malformed:

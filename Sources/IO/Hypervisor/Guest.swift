@@ -35,6 +35,8 @@ final class Guest {
     var arrivalPath: String?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
+    /// Children that were killed and still have to be waited for.
+    private var orphans: [HostProcess.Child] = []
     var pids: [pid_t] = []
     private var line: QMPConnection?
     private var isPaused = false
@@ -72,7 +74,11 @@ final class Guest {
                 if now - since > QEMUHypervisor.launchMax { return fail("QEMU was not ready in time", now) }
                 return poll(now)
             }
-            guard status == 0 else { return fail("QEMU did not start: \(child.complaint)", now) }
+            guard status == 0 else {
+                // It has been waited for.
+                phase = .connecting(until: now)
+                return fail("QEMU did not start: \(child.complaint)", now)
+            }
             pids = HostProcess.living(with: directory.mark)
             phase = .connecting(until: now + .seconds(5))
             connect(now)
@@ -89,7 +95,10 @@ final class Guest {
         }
     }
 
-    private var isEnded: Bool { pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) } }
+    private var isEnded: Bool {
+        orphans.removeAll { $0.status() != nil }
+        return orphans.isEmpty && pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
+    }
 
     // MARK: Starting
 
@@ -278,12 +287,13 @@ final class Guest {
     private func kill(_ now: Instant) {
         line?.close()
         line = nil
-        if case .launching(let child, _) = phase { HostProcess.kill(child.pid) }
-        if let imageChild { HostProcess.kill(imageChild.pid) }
+        if case .launching(let child, _) = phase { orphans.append(child) }
+        if let imageChild { orphans.append(imageChild) }
+        imageChild = nil
+        for child in orphans { HostProcess.kill(child.pid) }
         // A process that was being started may have a child already.
         pids = HostProcess.living(with: directory.mark)
         for pid in pids { HostProcess.kill(pid) }
-        if case .launching(let child, _) = phase { _ = child.status() }
         phase = .killed
         wakeAt = now
     }

@@ -69,6 +69,19 @@ enum HostProcess {
         return found.sorted()
     }
 
+    /// The same for all VMs in a directory, by VM's directory.
+    static func living(below directory: String) -> [String: [pid_t]] {
+        var found: [String: [pid_t]] = [:]
+        for pid in VMDirectory.names(in: "/proc").compactMap({ pid_t($0) }).sorted() {
+            for word in VMDirectory.bytes("/proc/\(pid)/cmdline").split(separator: 0) {
+                let text = String(decoding: word, as: UTF8.self)
+                guard text.hasPrefix(directory + "/"), text.hasSuffix("/pid") else { continue }
+                found[String(text.dropLast(4)), default: []].append(pid)
+            }
+        }
+        return found
+    }
+
     static func isAlive(_ pid: pid_t, with argument: String) -> Bool {
         // A process that has ended, reaped or not, has no arguments.
         let bytes = VMDirectory.bytes("/proc/\(pid)/cmdline")

@@ -38,9 +38,10 @@ package final class QEMUHypervisor: Hypervisor {
         self.loop = loop
         var found: [FoundVM] = []
         var adopted: [(VMDirectory.Record, VMDirectory, [pid_t])] = []
+        let processes = HostProcess.living(below: settings.directory)
         for vm in VMDirectory.all(in: settings.directory) {
             let directory = VMDirectory(vm, in: settings.directory)
-            let living = HostProcess.living(with: directory.mark)
+            let living = processes[directory.path] ?? []
             guard let record = directory.record, record.vm == vm else {
                 for pid in living { HostProcess.kill(pid) }
                 continue

@@ -85,9 +85,9 @@ package struct LoopCounters: Hashable, Sendable {
 /// Waits for sockets, timers and mail from other threads, and hands each to its handler. Owned by the thread that runs
 /// it; only `Mailbox` and `EventLoop.Waker` are for others.
 ///
-///     wait ─▶ ready sockets ─▶ mailboxes ─▶ due timers ─▶ owner.turnEnded ─▶ flush ─┐
-///       ▲                                                                           │
-///       └───────────────────────────────────────────────────────────────────────────┘
+///     wait ─▶ ready sockets ─▶ some of the crowd ─▶ mailboxes ─▶ due timers ─▶ owner.turnEnded ─▶ flush ─┐
+///       ▲                                                                                                │
+///       └────────────────────────────────────────────────────────────────────────────────────────────────┘
 ///
 /// Timers come after sockets, so that no verdict about a peer is reached while its message lies unread; output comes
 /// last, so that everything a turn says to one peer leaves in one write.
@@ -101,6 +101,8 @@ package final class EventLoop {
     /// Bytes of `scratch`.
     package static let scratchBytes = 1 << 16
 
+    /// Events of the crowd that one turn handles, so that a flood of clients delays neither the peers nor its own first.
+    package static let crowdPerTurnMax = 128
     /// Looks at the sockets this often in a turn before timers run, when each look is filled.
     static let looksMax = 4
     /// No wait is longer, so that a jump of a clock has a bound.
@@ -112,9 +114,12 @@ package final class EventLoop {
         var generation: UInt32 = 1
         var fd: Int32 = -1
         var handler: (any ReadinessHandler)?
+        var isCrowd = false
     }
 
     let epoll: Int32
+    /// Watched by `epoll` as one descriptor.
+    private let crowd: Int32
     private var slots: [Slot] = []
     private var free: [UInt32] = []
     private let found: UnsafeMutablePointer<clinux_event>
@@ -123,6 +128,7 @@ package final class EventLoop {
     private var flushLast: [any FlushHandler] = []
     private var isStopped = false
     private var waitedAt: Instant
+    private var isCrowdReady = false
     private var laboursLeft = EventLoop.laboursPerTurnMax
     private var labours = RingBuffer<any LabourHandler>()
     var inboxes: [any Inbox] = []
@@ -132,9 +138,16 @@ package final class EventLoop {
     package init() throws(SystemError) {
         epoll = try SystemError.check(clinux_epoll_create(), "make the event loop")
         do throws(SystemError) {
+            crowd = try SystemError.check(clinux_epoll_create(), "make the event loop")
+        } catch {
+            _ = clinux_close(epoll)
+            throw error
+        }
+        do throws(SystemError) {
             waker = try Waker()
         } catch {
             _ = clinux_close(epoll)
+            _ = clinux_close(crowd)
             throw error
         }
         now = SystemClock.now
@@ -142,18 +155,24 @@ package final class EventLoop {
         scratch = .allocate(byteCount: EventLoop.scratchBytes, alignment: 64)
         found = .allocate(capacity: Int(CLINUX_EVENTS_MAX))
         // Edge-triggered: its counter is never read, each write to it is one edge.
-        let result = clinux_epoll_control(
-            epoll, Int32(EPOLL_CTL_ADD), waker.fd, EPOLLIN.rawValue | EPOLLET.rawValue, EventLoop.wakerTag)
-        precondition(result == 0, "the waker could not be watched: errno \(-result)")
+        for (fd, events, tag) in [
+            (waker.fd, EPOLLIN.rawValue | EPOLLET.rawValue, EventLoop.wakerTag),
+            (crowd, EPOLLIN.rawValue, EventLoop.crowdTag),
+        ] {
+            let result = clinux_epoll_control(epoll, Int32(EPOLL_CTL_ADD), fd, events, tag)
+            precondition(result == 0, "the loop's own descriptors could not be watched: errno \(-result)")
+        }
     }
 
     deinit {
         _ = clinux_close(epoll)
+        _ = clinux_close(crowd)
         scratch.deallocate()
         found.deallocate()
     }
 
     static let wakerTag = UInt64.max
+    static let crowdTag = UInt64.max - 1
 
     // MARK: Running
 
@@ -217,6 +236,10 @@ package final class EventLoop {
             dispatch(count)
             looks += 1
         }
+        if isCrowdReady {
+            isCrowdReady = false
+            dispatch(look(at: crowd, .zero, atMost: EventLoop.crowdPerTurnMax))
+        }
         for inbox in inboxes { inbox.drain() }
         fireTimers()
         now = SystemClock.now
@@ -227,8 +250,10 @@ package final class EventLoop {
         flush()
     }
 
-    private func wait(_ time: Nanoseconds) -> Int {
-        let count = clinux_epoll_wait(epoll, found, CLINUX_EVENTS_MAX, time.count)
+    private func wait(_ time: Nanoseconds) -> Int { look(at: epoll, time, atMost: Int(CLINUX_EVENTS_MAX)) }
+
+    private func look(at epoll: Int32, _ time: Nanoseconds, atMost max: Int) -> Int {
+        let count = clinux_epoll_wait(epoll, found, Int32(max), time.count)
         precondition(count >= 0, "epoll failed: errno \(-count)")
         counters.events += UInt64(count)
         return Int(count)
@@ -238,6 +263,10 @@ package final class EventLoop {
         for i in 0..<count {
             let event = found[i]
             if event.tag == EventLoop.wakerTag { continue }
+            if event.tag == EventLoop.crowdTag {
+                isCrowdReady = true
+                continue
+            }
             let slot = Int(event.tag & 0xFFFF_FFFF)
             // A handler earlier in this batch may have given the slot back, and another may have it now.
             guard slots[slot].generation == UInt32(event.tag >> 32), let handler = slots[slot].handler else { continue }
@@ -315,7 +344,10 @@ package final class EventLoop {
 
     // MARK: Descriptors
 
-    func watch(fd: Int32, _ interest: Readiness, _ handler: any ReadinessHandler) throws(SystemError) -> Watch {
+    /// One of a crowd comes after all others in a turn, and at most `crowdPerTurnMax` of them do.
+    func watch(
+        fd: Int32, _ interest: Readiness, _ handler: any ReadinessHandler, isCrowd: Bool = false
+    ) throws(SystemError) -> Watch {
         let slot: UInt32
         if let last = free.popLast() {
             slot = last
@@ -324,13 +356,15 @@ package final class EventLoop {
             slots.append(Slot())
         }
         let watch = Watch(slot: slot, generation: slots[Int(slot)].generation)
-        let result = clinux_epoll_control(epoll, Int32(EPOLL_CTL_ADD), fd, interest.epoll, watch.tag)
+        let result = clinux_epoll_control(
+            isCrowd ? crowd : epoll, Int32(EPOLL_CTL_ADD), fd, interest.epoll, watch.tag)
         if result < 0 {
             free.append(slot)
             throw SystemError("watch a descriptor", "\(fd)", code: -result)
         }
         slots[Int(slot)].fd = fd
         slots[Int(slot)].handler = handler
+        slots[Int(slot)].isCrowd = isCrowd
         return watch
     }
 
@@ -338,7 +372,8 @@ package final class EventLoop {
     package func change(_ watch: Watch, to interest: Readiness) {
         let slot = slots[Int(watch.slot)]
         precondition(slot.generation == watch.generation, "watch \(watch) was given back")
-        let result = clinux_epoll_control(epoll, Int32(EPOLL_CTL_MOD), slot.fd, interest.epoll, watch.tag)
+        let result = clinux_epoll_control(
+            slot.isCrowd ? crowd : epoll, Int32(EPOLL_CTL_MOD), slot.fd, interest.epoll, watch.tag)
         precondition(result == 0, "descriptor \(slot.fd) could not be watched for \(interest): errno \(-result)")
     }
 
@@ -346,7 +381,8 @@ package final class EventLoop {
     package func unwatch(_ watch: Watch) {
         let slot = Int(watch.slot)
         guard slots[slot].generation == watch.generation else { return }
-        _ = clinux_epoll_control(epoll, Int32(EPOLL_CTL_DEL), slots[slot].fd, 0, 0)
+        _ = clinux_epoll_control(
+            slots[slot].isCrowd ? crowd : epoll, Int32(EPOLL_CTL_DEL), slots[slot].fd, 0, 0)
         slots[slot] = Slot(generation: watch.generation &+ 1 == .max ? 1 : watch.generation &+ 1)
         free.append(watch.slot)
     }

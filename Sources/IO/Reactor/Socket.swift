@@ -124,9 +124,10 @@ package struct Socket: ~Copyable {
 
     /// Has the loop watch it; `unwatch` comes before the socket ends.
     package func watched(
-        by loop: EventLoop, for interest: Readiness = .readable, _ handler: any ReadinessHandler
+        by loop: EventLoop, for interest: Readiness = .readable, isCrowd: Bool = false,
+        _ handler: any ReadinessHandler
     ) throws(SystemError) -> Watch {
-        try loop.watch(fd: fd, interest, handler)
+        try loop.watch(fd: fd, interest, handler, isCrowd: isCrowd)
     }
 
     /// The address of this end, with the port that the system chose.

@@ -69,8 +69,9 @@ package struct SecureConnectionSettings: Hashable, Sendable {
     package var bytesPerTurnMax = 1 << 20
     /// Leaves after everything else of a turn.
     package var isBulk = false
-    /// Its handshake takes turns with others': a thousand of them at once are no reason for a long turn of the loop.
-    package var sharesHandshakes = false
+    /// One of many clients: it is read after all others in a turn, and its handshake takes turns with others'. A thousand at
+    /// once are no reason for a long turn of the loop.
+    package var isCrowd = false
     package var socket = SocketSettings()
     package init() {}
 }
@@ -146,7 +147,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         stream = try TLSStream(context, serverName: serverName)
         try socket.configure(settings.socket)
         self.socket = consume socket
-        watch = try self.socket?.watched(by: loop, self)
+        watch = try self.socket?.watched(by: loop, isCrowd: settings.isCrowd, self)
         handshakeTimer = loop.setTimer(after: settings.handshakeTimeout, self, tag: SecureConnection.handshakeTag)
         if stream.hasOutput { queueFlush() }
     }
@@ -269,7 +270,7 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
 
     package func ready(_ readiness: Readiness) {
         guard isOpen, failure == nil else { return }
-        if settings.sharesHandshakes, !stream.isEstablished, readiness.contains(.readable) {
+        if settings.isCrowd, !stream.isEstablished, readiness.contains(.readable) {
             guard loop.mayLabour(self) else { return setInterest(interest.subtracting(.readable)) }
         }
         if readiness.contains(.writable) {

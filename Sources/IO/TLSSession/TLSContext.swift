@@ -63,10 +63,11 @@ package final class TLSContext: @unchecked Sendable {  // Never changes; OpenSSL
     ///   - clientCertificate: for servers only; a client always checks the server's.
     ///   - names: protocols for ALPN. A server refuses a client that offers only others.
     ///   - recordsPerKeyMax: a session changes its key after so many records.
+    ///   - allowsTLS12: for clients that measure another system, whose server knows nothing newer. Nothing else sets it.
     ///   - isFrugal: sessions give their record buffers back whenever they are empty: for thousands of idle ones.
     package init(
         side: Side, identity: TLSIdentity?, trust: TLSTrust, clientCertificate: ClientCertificate = .required,
-        protocols names: [String] = [], isFrugal: Bool = false,
+        protocols names: [String] = [], allowsTLS12: Bool = false, isFrugal: Bool = false,
         recordsPerKeyMax: Int = TLSLimits.recordsPerKeyMax
     ) throws(TLSFailure) {
         precondition(side == .client || identity != nil, "a server without a certificate has nothing to show")
@@ -87,6 +88,7 @@ package final class TLSContext: @unchecked Sendable {  // Never changes; OpenSSL
         protocols.initialize(to: copenssl_protocols(bytes: protocolBytes.baseAddress, count: UInt32(wire.count)))
         // From here on `deinit` frees everything when one of these throws.
         try prepare()
+        if allowsTLS12, copenssl_allow_tls12(pointer) != 1 { throw ErrorQueue.failure("allow TLS 1.2") }
         if let identity { try show(identity) }
         try believe(trust)
         if side == .server {

@@ -84,13 +84,21 @@ extension NodeEngine {
                     answerAll(tickets, .refused(.malformed))
                     continue
                 }
-                proposePack(group, Machine.pack(kind, pack, time: wallTime(now)), tickets, now)
+                let refusal = proposePack(group, Machine.pack(kind, pack, time: wallTime(now)), tickets, now)
+                if let refusal { refuse(group, pack, tickets, refusal) }
             }
         }
     }
 
-    private func proposePack(_ group: GroupID, _ payload: [UInt8], _ tickets: [UInt64], _ now: Instant) {
-        guard let i = position(of: group) else { return answerAll(tickets, .refused(.noSuchGroup)) }
+    /// Gives back why the core does not take the pack.
+    private func proposePack(
+        _ group: GroupID, _ payload: [UInt8], _ tickets: [UInt64], _ now: Instant
+    ) -> ProposalRefusal? {
+        guard let i = position(of: group) else {
+            answerAll(tickets, .refused(.noSuchGroup))
+            return nil
+        }
+        var refused: ProposalRefusal?
         replicas[i].raft.step(.propose([payload]), now: now, into: &effects)
         let outcome = effects.proposals.first
         switch outcome {
@@ -98,10 +106,25 @@ extension NodeEngine {
             replicas[i].underWay.append(.init(index: index, term: term, tickets: tickets))
             replicas[i].commandsUnderWay += tickets.count
         case .forwarded: answerAll(tickets, .unknown)
-        case .refused(let refusal): answerAll(tickets, .refused(translated(refusal)))
+        case .refused(let refusal): refused = refusal
         case nil: answerAll(tickets, .refused(.overloaded))
         }
         finishStep(i, now)
+        return refused
+    }
+
+    /// While leadership is handed over, what may be forwarded waits for the next leader: it is a matter of milliseconds.
+    private func refuse(_ group: GroupID, _ pack: [[UInt8]], _ tickets: [UInt64], _ refusal: ProposalRefusal) {
+        guard refusal == .transferringLeadership, settings.forwardsRequests else {
+            return answerAll(tickets, .refused(translated(refusal)))
+        }
+        for (command, ticket) in zip(pack, tickets) {
+            if mayForward(ticket) {
+                forward(.command(group, command), ticket, lastNow, atOnce: false)
+            } else {
+                answer(ticket, .refused(.notLeader(hint: nil)))
+            }
+        }
     }
 
     private func answerAll(_ tickets: [UInt64], _ answer: ClientAnswer) {

@@ -166,7 +166,10 @@ extension NodeEngine {
         for event in events {
             switch event {
             case .nodeAlive(let node), .nodeRecovered(let node): tellAll(.nodeAlive(node), now)
-            case .nodeSuspected(let node, _), .nodeStalled(let node): tellAll(.nodeSuspected(node), now)
+            case .nodeSuspected(let node, _), .nodeStalled(let node):
+                tellAll(.nodeSuspected(node), now)
+                // A client need not wait for what a frozen node was asked.
+                forwardsLost(at: node, now)
             case .nodeRestarted(let node, _): tellAll(.nodeRestarted(node), now)
             case .leadershipLost(let node, let group, let term):
                 if let i = position(of: group) { step(i, .leadershipDenied(node, term: term), now) }

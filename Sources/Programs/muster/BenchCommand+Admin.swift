@@ -16,7 +16,7 @@ extension BenchCommand {
         let bytes: Int
         let reads: Bool
 
-        init(_ options: inout Options, protocols: [String]) throws {
+        init(_ options: inout Options, protocols: [String], allowsTLS12: Bool = false) throws {
             guard let identity = try options.value("--identity") else {
                 throw UsageError(
                     "name the folder with cert.pem, key.pem and ca.pem by --identity; see `muster bench --help`")
@@ -29,7 +29,8 @@ extension BenchCommand {
             let files = NodeFiles(path: identity)
             context = try TLSContext(
                 side: .client, identity: TLSIdentity(chain: files.text("cert.pem"), key: files.text("key.pem")),
-                trust: .authorities(Certificate.list(pem: files.text("ca.pem"))), protocols: protocols)
+                trust: .authorities(Certificate.list(pem: files.text("ca.pem"))), protocols: protocols,
+                allowsTLS12: allowsTLS12)
             places = try addresses.map { text -> SocketAddress in
                 guard let place = try Address(parsing: text).resolved else {
                     throw UsageError("name addresses in digits")
@@ -42,11 +43,16 @@ extension BenchCommand {
     /// Clients of a running cluster's admin port, each with one request in flight: rate, latency, and the longest time
     /// without any answer, which is what a failover costs.
     static func admin(_ options: inout Options) throws {
-        let space = try options.value("--space") ?? "bench"
+        let spaces = (try options.value("--space") ?? "bench").split(separator: ",").map(String.init)
+        guard !spaces.isEmpty else { throw UsageError("--space wants a name, or several with commas between them") }
         let told = try LoadOptions(&options, protocols: AdminSettings.protocols)
         try options.end()
+        var made = 0
         let load = Load(try EventLoop(), told) { loop, place, done in
-            AdminLoadClient(loop, place, told.context, space: space, done)
+            made += 1
+            // One space more per round of addresses, so that every node is asked for every space.
+            let space = spaces[(made - 1) / told.places.count % spaces.count]
+            return AdminLoadClient(loop, place, told.context, space: space, done)
         }
         load.run()
         print(load.report)

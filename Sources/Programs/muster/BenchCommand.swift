@@ -26,7 +26,7 @@ enum BenchCommand {
         case "history": history(isQuick: isQuick)
         case "simulate": simulate(isQuick: isQuick)
         default:
-            throw UsageError("name a bench: core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")
+            throw UsageError("name a bench; `muster bench --help` lists them")
         }
         return 0
     }

@@ -84,6 +84,7 @@ final class Load {
         loop.run(until: began + told.time)
         phase = .over
         ended = SystemClock.now
+        gapLongest = max(gapLongest, ended - lastSuccess)
         cpu = SystemClock.processCPU - cpuBefore
         for client in clients { client.close() }
     }

@@ -11,7 +11,8 @@ enum Muster {
         let rest = Array(words.dropFirst())
         // Their options are in the table for the help alone.
         let wantsHelp =
-            ["simulate", "bench", "mutants"].contains(words.first) && !["placement", "replay", "rebalance"].contains(rest.first)
+            ["simulate", "bench", "mutants"].contains(words.first)
+            && !["placement", "replay", "rebalance"].contains(rest.first)
             && rest.contains { $0 == "--help" || $0 == "-h" }
         do {
             switch wantsHelp ? "help" : words.first {

@@ -41,8 +41,13 @@ public struct CellView: Sendable {
         case rows(CellView, since: LogIndex, after: [UInt8]?)
     }
     private var load = Load.none
+    /// VMs by the number of their phase.
+    private var phaseCounts = [Int](repeating: 0, count: CellVM.Phase.allCases.count + 1)
 
     public init() {}
+
+    /// How many VMs are in a phase. Counted as they change, not when asked.
+    public func count(of phase: CellVM.Phase) -> Int { phaseCounts[Int(phase.rawValue)] }
 
     public subscript(setting: CellSetting) -> UInt64 { settings[setting] ?? setting.standard }
 
@@ -106,6 +111,8 @@ public struct CellView: Sendable {
             hosts[id] = host
             changes.hosts.append(id)
         case .vm(let id, let vm):
+            if let old = vms[id] { phaseCounts[Int(old.phase.rawValue)] -= 1 }
+            if let vm { phaseCounts[Int(vm.phase.rawValue)] += 1 }
             vms[id] = vm
             changes.vms.append(id)
         case .group(let id, let group):

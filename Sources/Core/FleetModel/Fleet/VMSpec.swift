@@ -156,7 +156,7 @@ public struct VMSpec: Hashable, Sendable {
 public enum PlacementPolicy: String, Hashable, Sendable, CaseIterable {
     /// Leaves the most room for the kinds of VMs that the fleet runs.
     case pack
-    /// The host whose fullest resource will be the least full.
+    /// The host where the sum of squared shares in use grows the least.
     case balance
     /// The host with the fewest VMs.
     case spread

@@ -44,7 +44,9 @@ extension RootStep {
 
     mutating func add(_ added: Operator) throws(StoreError) -> RootResult.Outcome {
         if !RootCheck.isName(added.name) { return .refused(.invalid(.name)) }
-        if added.role.hasScope ? !RootCheck.isName(added.scope) : !added.scope.isEmpty { return .refused(.invalid(.name)) }
+        if added.role.hasScope ? !RootCheck.isName(added.scope) : !added.scope.isEmpty {
+            return .refused(.invalid(.name))
+        }
         if !RootCheck.isHash(added.credential) { return .refused(.invalid(.hash)) }
         if let end = added.expiresAt, end <= time || end > time.advanced(by: RootLimits.lifetimeMax) {
             return .refused(.invalid(.expiry))

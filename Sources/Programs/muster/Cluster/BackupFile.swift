@@ -84,7 +84,7 @@ enum BackupFile {
             try takeRecords()
             try scan.requireComplete()
         } catch let failure as TLSFailure {
-            throw AgentFailure("\(path) can't be opened: \(sentence(failure, isEmpty: scan.head == nil))")
+            throw AgentFailure("\(path) can't be opened. \(sentence(failure, isEmpty: scan.head == nil))")
         } catch let failure as BackupFailure {
             throw AgentFailure("\(path) can't be used. \(failure)")
         }
@@ -94,8 +94,8 @@ enum BackupFile {
     private static func sentence(_ failure: TLSFailure, isEmpty: Bool) -> String {
         guard failure.code == .notAuthentic else { return failure.message }
         return isEmpty
-            ? "the key is another one than the one that sealed it, or the file is damaged."
-            : "it is damaged or was cut off; what comes before is good, and a backup is used as a whole or not at all."
+            ? "The key is another one than the one that sealed it, or the file is damaged or was cut off."
+            : "It is damaged or was cut off; a backup is used as a whole or not at all, so use another one."
     }
 
     private static func inspect(_ invocation: Invocation) throws -> ExitCode {

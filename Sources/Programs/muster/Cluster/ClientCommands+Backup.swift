@@ -92,7 +92,7 @@ final class BackupSave {
             let group = placement.group.rawValue
             if saved.contains(group) { continue }
             guard try !plan().groups.contains(where: { $0.group == group }) else {
-                throw AgentFailure("Nobody gave group \(group), which the cluster has; see `muster status`, and try again.")
+                throw AgentFailure("Nobody gave group \(group), which the cluster has; see `muster status`.")
             }
             try emit(.group(BackupRecord.Group(group: group, isGone: true)))
         }

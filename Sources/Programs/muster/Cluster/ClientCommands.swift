@@ -357,7 +357,7 @@ struct ClientCommands {
     /// Any answer as people read it: a list as a table, one thing as a record, a message as itself.
     static func table(_ json: JSONValue) -> String {
         let rows = json["items"]?.elements ?? json["keys"]?.elements
-        if let rows { return rows.isEmpty ? "None.\n" : list(rows).table() }
+        if let rows { return rows.isEmpty ? "None.\n" : list(rows.map(readable)).table() }
         if case .object(let members) = json {
             if members.count == 1, let message = json["message"]?.text { return message + "\n" }
             let plain = members.filter { $0.value.elements?.first?.members == nil }
@@ -379,6 +379,20 @@ struct ClientCommands {
             })
         for row in rows { listing.add(names.map { cell($0, row[$0]) }) }
         return listing
+    }
+
+    /// Values of keys are base64 in JSON; in a table people want to read them, as far as they are text.
+    private static func readable(_ row: JSONValue) -> JSONValue {
+        guard row["key"] != nil, let members = row.members else { return row }
+        return .object(
+            members.map { member in
+                guard member.name == "value", let text = member.value.text,
+                    let bytes = AdminAPI.Base64.decode(text.utf8),
+                    // What is no text stays as it is.
+                    let plain = String(validating: bytes, as: UTF8.self)
+                else { return member }
+                return JSONMember("value", .string(plain))
+            })
     }
 
     private static func isTime(_ name: String) -> Bool {

@@ -265,7 +265,7 @@ enum ClusterCommands {
                 Option("seconds", .integer(1...100_000), help: "simulated seconds of faults per seed (default 60)"),
                 Option("minutes", .integer(1...10_000), help: "the same in minutes"),
                 Option("jobs", .integer(1...256), help: "seeds at once (default: the number of cores)"),
-                Option("budget-seconds", .integer(1...10_000_000), help: "stop after so much wall time"),
+                Option("cpu-seconds", .integer(1...10_000_000), help: "stop after so much CPU time"),
                 Option("trace", .text("FILE"), help: "write one line per event; seeds then run one at a time"),
                 Option("mutant", .text("NAME"), help: "switch a built-in bug on, in a build with -DMUTANTS"),
                 Option("quiet", help: "no progress bar"),
@@ -279,7 +279,9 @@ enum ClusterCommands {
                 admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
                 gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
                 """,
-            arguments: [Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")],
+            arguments: [
+                Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")
+            ],
             options: [
                 Option("quick", help: "small inputs"),
                 Option("space", .text("NAME"), help: "admin, chaos: the space to write to (default bench)"),
