@@ -10,8 +10,9 @@ struct Cells {
         var group: GroupID
         var term: Term
         var keeper: CellKeeper
-        /// The keeper knows everything up to this entry.
+        /// The keeper knows everything up to this entry, and asks for more from then on.
         var followed = LogIndex.zero
+        var followAt = Instant.origin
         /// The root's state from which it knows tenants.
         var tenantsThrough: LogIndex?
         /// Commands without an outcome, ascending by number.
@@ -20,6 +21,8 @@ struct Cells {
 
     /// Pages of a state's changes that one turn takes in.
     static let pagesMax = 4
+    /// After an answer that helps nobody.
+    static let retryInterval = Nanoseconds.milliseconds(100)
     /// A keeper with so many commands without an outcome does not plan.
     static let askedMax = 16
 

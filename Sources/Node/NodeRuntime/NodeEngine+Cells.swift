@@ -28,7 +28,7 @@ extension NodeEngine {
         var next = Instant(nanoseconds: .max)
         for kept in cells.kept {
             guard let i = position(of: kept.group) else { return lastNow }
-            if replicas[i].applied.index > kept.followed { return lastNow }
+            if replicas[i].applied.index > kept.followed { next = min(next, kept.followAt) }
             if kept.asked.count < Cells.askedMax { next = min(next, kept.keeper.deadline) }
         }
         return next
@@ -81,13 +81,25 @@ extension NodeEngine {
     private func followCell(_ k: Int, _ now: Instant) {
         let group = cells.kept[k].group
         guard let i = position(of: group) else { return }
+        // Not every entry is the state machine's: it is followed when it has no more to tell, whatever its own index is.
         let applied = replicas[i].applied.index
-        var pages = 0
-        while cells.kept[k].followed < applied, pages < Cells.pagesMax {
-            pages += 1
-            guard case .cell(let answer)? = readHere(group, .cell(cells.kept[k].keeper.nextQuery)) else { break }
-            cells.kept[k].keeper.take(answer, now: now)
-            cells.kept[k].followed = cells.kept[k].keeper.view.through ?? .zero
+        if cells.kept[k].followed < applied && now >= cells.kept[k].followAt {
+            var pages = 0
+            var isMoving = true
+            while isMoving, cells.kept[k].followed < applied, pages < Cells.pagesMax {
+                pages += 1
+                guard case .cell(let answer)? = readHere(group, .cell(cells.kept[k].keeper.nextQuery)) else {
+                    isMoving = false
+                    break
+                }
+                cells.kept[k].keeper.take(answer, now: now)
+                switch answer.body {
+                case .changes(_, let through): if through >= answer.index { cells.kept[k].followed = applied }
+                case .rows: break
+                case .compacted, .work, .events, .refused: isMoving = false
+                }
+            }
+            cells.kept[k].followAt = isMoving ? now : now + Cells.retryInterval
         }
         let through = steward.view.through
         if through != nil, cells.kept[k].tenantsThrough != through {
