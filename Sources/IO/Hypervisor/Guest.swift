@@ -56,6 +56,9 @@ final class Guest {
         wakeAt = .origin
     }
 
+    // The loop holds a connection that it watches.
+    deinit { line?.close() }
+
     private func poll(_ now: Instant) { wakeAt = now + QEMUHypervisor.pollInterval }
 
     /// It can't run, or runs no more; its process, if there is one, is killed.
