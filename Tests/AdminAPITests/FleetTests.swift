@@ -313,3 +313,72 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         for field in FleetKind.tenants.fields { #expect(tenant.field(field.name) != .none, "\(field.name)") }
     }
 }
+
+private func call(_ text: String) -> Result<AdminCall, Router.Refusal>? {
+    var parser = RequestParser()
+    parser.append(contentsOf: Array(text.utf8))
+    guard case .request(let head) = parser.next() else { return nil }
+    do throws(Router.Refusal) { return .success(try Router().call(parser, head)) } catch { return .failure(error) }
+}
+
+@Suite struct FleetRoutingTests {
+    @Test func `only a batch may have a body that is larger than a value`() {
+        let size = AdminLimits.standard.bodyBytesMax + 1
+        for (path, isTaken) in [("/v1/vms/batch", true), ("/v1/vms", false), ("/v1/kv/s/a", false)] {
+            var parser = RequestParser()
+            parser.append(contentsOf: Array("POST \(path) HTTP/1.1\r\nHost: a\r\nContent-Length: \(size)\r\n\r\n".utf8))
+            #expect(parser.next() == (isTaken ? .needsMore : .fault(.bodyTooLarge)), "\(path)")
+        }
+        var parser = RequestParser()
+        let most = AdminLimits.standard.batchBodyBytesMax
+        parser.append(
+            contentsOf: Array("POST /v1/vms/batch HTTP/1.1\r\nHost: a\r\nContent-Length: \(most + 1)\r\n\r\n".utf8))
+        #expect(parser.next() == .fault(.bodyTooLarge))
+    }
+
+    @Test(arguments: [("\"7\"", 7), ("7", 7), ("*", nil)] as [(String, UInt64?)])
+    func `If-Match is a generation`(_ field: String, _ generation: UInt64?) throws {
+        let answer = try #require(call("POST /v1/vms/a/stop HTTP/1.1\r\nHost: a\r\nIf-Match: \(field)\r\n\r\n"))
+        #expect(try answer.get().request == .fleet(.stopVM(plain, generation: generation)))
+    }
+
+    @Test func `If-Match with anything else is refused and names itself`() throws {
+        for field in ["x", "\"\"", "\"7", "W/\"7\"", "7, 8"] {
+            let answer = try #require(call("POST /v1/vms/a/stop HTTP/1.1\r\nHost: a\r\nIf-Match: \(field)\r\n\r\n"))
+            guard case .failure(let refusal) = answer else {
+                Issue.record("\(field) is taken")
+                continue
+            }
+            #expect(refusal.problem.members == [JSONMember("field", .string("If-Match"))])
+        }
+    }
+
+    @Test func `a browser's stream goes on behind its last event`() throws {
+        let fields = "Accept: text/event-stream\r\nLast-Event-ID: 9.255\r\n"
+        let answer = try #require(call("GET /v1/events?watch=1 HTTP/1.1\r\nHost: a\r\n\(fields)\r\n"))
+        let wanted = FleetList(.events, watch: .init(from: .end(of: LogIndex(9)), asEvents: true))
+        #expect(try answer.get().request == .fleet(.list(wanted)))
+    }
+
+    @Test(arguments: [
+        "/v1/vms?sort=colour", "/v1/vms?sort=group", "/v1/vms?fields=colour", "/v1/vms?fields=", "/v1/vms?limit=0",
+        "/v1/vms?limit=1001", "/v1/vms?filter=", "/v1/vms?index=x", "/v1/vms?index=1&stale=1s", "/v1/vms?from=3",
+        "/v1/vms?watch=1&limit=3", "/v1/vms?watch=1&sort=name", "/v1/vms?tenant=-", "/v1/events?after=x",
+        "/v1/vms/a?tenant=", "/v1/vms/99999999999999999999", "/v1/vms/a/explain?hosts=a,,b", "/v1/tenants?tenant=a",
+    ])
+    func `a wrong parameter of a list is refused`(_ target: String) throws {
+        let answer = try #require(call("GET \(target) HTTP/1.1\r\nHost: a\r\n\r\n"))
+        guard case .failure(let refusal) = answer else {
+            Issue.record("\(target) is taken")
+            return
+        }
+        #expect(refusal.problem.kind == .malformed)
+    }
+
+    @Test func `roles say whose things are reached`() {
+        let own: [Role] = [.tenant("a", mayWrite: true), .tenant("b", mayWrite: false)]
+        #expect(Access.tenants(own, toWrite: false) == ["a", "b"] && Access.tenants(own, toWrite: true) == ["a"])
+        #expect(Access.tenants([.viewer], toWrite: false) == nil && Access.tenants([.viewer], toWrite: true) == [])
+        #expect(Access.tenants([.operator] + own, toWrite: true) == nil)
+    }
+}

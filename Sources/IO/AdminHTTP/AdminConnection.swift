@@ -37,10 +37,9 @@ final class AdminConnection: SecureConnectionDelegate {
     let slot: Int
     let generation: UInt32
     let isSurplus: Bool
+    let budget: ClientBudget
     private let server: AdminServer
     private var channel: SecureConnection?
-    /// The client's address.
-    private(set) var from: SocketAddress?
     private var parser: RequestParser
     private var principal = Principal.anonymous
     /// When the certificate that proved it ends; seconds since 1970.
@@ -66,11 +65,12 @@ final class AdminConnection: SecureConnectionDelegate {
     private var sentBytes: UInt64 = 0
     private var sentAt: Instant
 
-    init(_ server: AdminServer, slot: Int, generation: UInt32, isSurplus: Bool) {
+    init(_ server: AdminServer, slot: Int, generation: UInt32, isSurplus: Bool, budget: ClientBudget) {
         self.server = server
         self.slot = slot
         self.generation = generation
         self.isSurplus = isSurplus
+        self.budget = budget
         lastActive = server.loop.now
         sentAt = server.loop.now
         parser = RequestParser(limits: server.settings.limits)
@@ -80,7 +80,6 @@ final class AdminConnection: SecureConnectionDelegate {
         _ loop: EventLoop, _ socket: consuming Socket, _ from: SocketAddress, _ context: TLSContext,
         _ settings: SecureConnectionSettings
     ) throws {
-        self.from = from
         channel = try SecureConnection(loop, socket, from, context: context, settings: settings, delegate: self)
     }
 
@@ -255,6 +254,16 @@ final class AdminConnection: SecureConnectionDelegate {
             Pending(
                 number: number, frame: frame, state: .waiting, began: server.loop.now,
                 isWrite: head.method != .get && head.method != .head, closes: frame.closes))
+        if !budget.take(server.loop.now) {
+            server.counters.refused += 1
+            return answer(
+                number,
+                AdminResponse(
+                    Problem(
+                        .tooManyRequests,
+                        "this client asks more than \(server.settings.requestRateMax) times a second, which is the bound; ask "
+                            + "less often")))
+        }
         do throws(Router.Refusal) {
             let call = try server.router.call(parser, head)
             if let refusal = judge(call.request.action, head) {

@@ -32,6 +32,8 @@ package final class AdminServer {
     private var free: [Int] = []
     private var turnedAway = 0
     var heldBytes = 0
+    /// By address, of clients that have connections.
+    private var budgets: [String: ClientBudget] = [:]
     private(set) var isDraining = false
     private var drained: (() -> Void)?
     private var drainEnds: Instant?
@@ -99,18 +101,29 @@ package final class AdminServer {
             slots.append(nil)
             generations.append(0)
         }
-        let connection = AdminConnection(self, slot: slot, generation: generations[slot], isSurplus: isSurplus)
+        let connection = AdminConnection(
+            self, slot: slot, generation: generations[slot], isSurplus: isSurplus, budget: budget(from))
         do {
             try connection.begin(loop, socket, from, context, settings.connection)
         } catch {
             // The socket is gone before anything was said, as it is when a port scan connects.
             counters.insecure += 1
             free.append(slot)
+            if connection.budget.users == 0 { budgets[connection.budget.address] = nil }
             return
         }
         slots[slot] = connection
+        connection.budget.users += 1
         if isSurplus { turnedAway += 1 }
         if sweep == nil { sweep = loop.setTimer(after: sweepInterval, clock, tag: 0) }
+    }
+
+    private func budget(_ from: SocketAddress) -> ClientBudget {
+        let address = from.host
+        if let known = budgets[address] { return known }
+        let made = ClientBudget(address, perSecond: settings.requestRateMax, now: loop.now)
+        budgets[address] = made
+        return made
     }
 
     func forget(_ connection: AdminConnection) {
@@ -120,6 +133,8 @@ package final class AdminServer {
         generations[slot] = (generations[slot] + 1) & Ticket.numberMask
         free.append(slot)
         if connection.isSurplus { turnedAway -= 1 }
+        connection.budget.users -= 1
+        if connection.budget.users == 0 { budgets[connection.budget.address] = nil }
         finishDrainIfDone()
     }
 
@@ -141,7 +156,7 @@ package final class AdminServer {
     }
 
     /// Where the request came from; empty when nobody waits for it any more.
-    package func clientAddress(_ ticket: Ticket) -> String { connection(ticket)?.from?.host ?? "" }
+    package func clientAddress(_ ticket: Ticket) -> String { connection(ticket)?.budget.address ?? "" }
 
     /// Ends a stream. One that is not `isWhole` breaks off with its connection, so that the client can tell.
     package func endStream(_ ticket: Ticket, isWhole: Bool = true) {

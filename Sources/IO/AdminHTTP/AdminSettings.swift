@@ -14,6 +14,9 @@ package struct AdminSettings: Hashable, Sendable {
     package var heldBytesFree = 32 << 10
     /// Connections beyond the bound that are told so at once; more are just closed.
     package var turnAwayMax = 64
+    /// Requests per second of one client's address on all its connections together; what was not used of one second may
+    /// be used in the next. More are told 429.
+    package var requestRateMax = 100_000
     /// What OpenAPI calls the version.
     package var version = "0"
 

@@ -144,6 +144,14 @@ package enum FleetRequest: Hashable, Sendable {
         }
     }
 
+    /// Its answer is a stream of server-sent events.
+    var asksForEvents: Bool {
+        switch self {
+        case .list(let list), .audit(let list): list.watch?.asEvents ?? false
+        default: false
+        }
+    }
+
     /// What `If-Match` says.
     package var generation: UInt64? {
         switch self {

@@ -30,7 +30,7 @@ package struct RequestWriter: Sendable {
         }
         if case .fleet(let request) = call.request {
             if let generation = request.generation { out.append(text: "\r\nif-match: \"\(generation)\"") }
-            if case .list(let list) = request, list.watch?.asEvents == true {
+            if request.asksForEvents {
                 out.append(text: "\r\naccept: \(MediaType.events.name)")
             }
         }

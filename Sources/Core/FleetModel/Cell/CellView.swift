@@ -35,13 +35,19 @@ public struct CellView: Sendable {
     /// Everything up to this entry is in here; nil while rows are loaded for the first time.
     public private(set) var through: LogIndex?
 
-    private enum Load: Sendable {
+    private indirect enum Load: Sendable {
         case none
-        case rows([CellRow], since: LogIndex, after: [UInt8]?)
+        /// What came so far, the state of the first page, and where the list goes on.
+        case rows(CellView, since: LogIndex, after: [UInt8]?)
     }
     private var load = Load.none
+    /// VMs by the number of their phase.
+    private var phaseCounts = [Int](repeating: 0, count: CellVM.Phase.allCases.count + 1)
 
     public init() {}
+
+    /// How many VMs are in a phase. Counted as they change, not when asked.
+    public func count(of phase: CellVM.Phase) -> Int { phaseCounts[Int(phase.rawValue)] }
 
     public subscript(setting: CellSetting) -> UInt64 { settings[setting] ?? setting.standard }
 
@@ -57,17 +63,19 @@ public struct CellView: Sendable {
     public mutating func take(_ answer: CellAnswer) -> CellChanges {
         switch answer.body {
         case .rows(let rows, let resumeAfter):
-            var all: [CellRow] = []
+            // Each page is taken in as it comes, so that no step does the work of all.
+            var fresh = CellView()
             var since = answer.index
-            if case .rows(let known, let first, _) = load { (all, since) = (known, first) }
-            all += rows
+            if case .rows(let known, let first, _) = load {
+                load = .none
+                (fresh, since) = (known, first)
+            }
+            var changes = CellChanges()
+            for row in rows where !fresh.set(row, &changes) { return beginAgain() }
             guard resumeAfter == nil else {
-                load = .rows(all, since: since, after: resumeAfter)
+                load = .rows(fresh, since: since, after: resumeAfter)
                 return CellChanges()
             }
-            var fresh = CellView()
-            var changes = CellChanges()
-            for row in all where !fresh.set(row, &changes) { return beginAgain() }
             fresh.through = since
             fresh.time = max(time, answer.time)
             self = fresh
@@ -103,6 +111,8 @@ public struct CellView: Sendable {
             hosts[id] = host
             changes.hosts.append(id)
         case .vm(let id, let vm):
+            if let old = vms[id] { phaseCounts[Int(old.phase.rawValue)] -= 1 }
+            if let vm { phaseCounts[Int(vm.phase.rawValue)] += 1 }
             vms[id] = vm
             changes.vms.append(id)
         case .group(let id, let group):

@@ -147,6 +147,7 @@ extension Agent {
         metrics.add(
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)
+        addFleet(&metrics)
         return metrics
     }
 }

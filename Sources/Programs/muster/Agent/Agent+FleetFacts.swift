@@ -1,0 +1,74 @@
+import AdminAPI
+import ClusterBase
+import Controllers
+import FleetModel
+import NodeRuntime
+
+// The fleet's numbers, on the node that leads the cell: its controller has counted them.
+
+extension Agent {
+    private struct CellFacts {
+        var cell: Metrics.Label
+        var phases: [(CellVM.Phase, Int)]
+        var hosts: [(HostState, Int)]
+        var counts: CellKeeperCounts
+    }
+
+    func addFleet(_ metrics: inout Metrics) {
+        let cells = engine.ledCells.compactMap { group -> CellFacts? in
+            let name = view.cells.first { $0.group == group }?.name ?? "\(group)"
+            return engine.withCellKeeper(group) { keeper in
+                var hosts = HostState.allCases.map { ($0, 0) }
+                // hash order: summed up
+                for host in keeper.view.hosts.values where host.health != .removed {
+                    hosts[Int(host.state.rawValue)].1 += 1
+                }
+                return CellFacts(
+                    cell: Metrics.Label("cell", name),
+                    phases: CellVM.Phase.allCases.map { ($0, keeper.view.count(of: $0)) }, hosts: hosts,
+                    counts: keeper.counts)
+            }
+        }
+        if cells.isEmpty { return }
+        for cell in cells {
+            for (phase, count) in cell.phases {
+                metrics.add(
+                    "muster_cell_vms", .gauge, "VMs by phase.", UInt64(count),
+                    [cell.cell, Metrics.Label("phase", FleetWords.word(phase))])
+            }
+        }
+        for cell in cells {
+            for (state, count) in cell.hosts {
+                metrics.add(
+                    "muster_cell_hosts", .gauge, "Hosts by state.", UInt64(count),
+                    [cell.cell, Metrics.Label("state", FleetWords.word(state))])
+            }
+        }
+        func gauge(_ name: String, _ help: String, _ value: (CellKeeperCounts) -> Int) {
+            for cell in cells {
+                metrics.add("muster_cell_\(name)", .gauge, help, UInt64(max(0, value(cell.counts))), [cell.cell])
+            }
+        }
+        gauge("queue_length", "VMs that wait for a place.", \.waiting)
+        gauge("queue_stuck_kinds", "Kinds of waiting VMs that no host takes now.", \.refusedClasses)
+        gauge("migrations", "Migrations under way.", \.migrating)
+        gauge("draining_hosts", "Hosts that are being drained.", \.draining)
+        gauge("commands_under_way", "Commands of the controller without an outcome yet.", \.underWay)
+        func counter(_ name: String, _ help: String, _ value: (CellKeeperCounts) -> UInt64) {
+            for cell in cells {
+                metrics.add("muster_cell_\(name)_total", .counter, help, value(cell.counts), [cell.cell])
+            }
+        }
+        counter("plans", "Times that the controller planned.", \.plans)
+        counter("decisions", "Placement decisions.", \.decisions)
+        counter("refusals", "Decisions that found no host.", \.refusals)
+        counter("placed", "VMs placed.", \.placed)
+        counter("races_lost", "Placings that the state machine refused.", \.takenBack)
+        counter("preemptions", "VMs stopped to make room.", \.preemptions)
+        counter("migrations_begun", "Migrations begun.", \.migrationsBegun)
+        counter("migrations_cancelled", "Migrations given up.", \.migrationsCancelled)
+        counter("restarts", "Restarts after crashes.", \.restarts)
+        counter("hosts_declared_down", "Hosts declared down.", \.hostsDeclaredDown)
+        counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
+    }
+}
