@@ -69,6 +69,7 @@ public struct HostKeeper: Sendable {
     let timing: Timing
     var about: HostDescription
 
+    // hash order: looked up, read by sorted keys, or asked whether all of it is so
     var records: [VMID: Record] = [:]
     /// The newest answer's rows, ascending.
     var work: [CellVM] = []

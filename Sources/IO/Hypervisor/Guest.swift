@@ -35,8 +35,9 @@ final class Guest {
     var arrivalPath: String?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
-    /// Children that were killed and still have to be waited for.
-    private var orphans: [HostProcess.Child] = []
+    /// QEMU, if this process started it.
+    private var child: HostProcess.Child?
+    private var isReaped = false
     var pids: [pid_t] = []
     private var line: QMPConnection?
     private var isPaused = false
@@ -55,6 +56,9 @@ final class Guest {
         wakeAt = .origin
     }
 
+    // The loop holds a connection that it watches.
+    deinit { line?.close() }
+
     private func poll(_ now: Instant) { wakeAt = now + QEMUHypervisor.pollInterval }
 
     /// It can't run, or runs no more; its process, if there is one, is killed.
@@ -70,18 +74,18 @@ final class Guest {
         switch phase {
         case .images: makeImages(now)
         case .launching(let child, let since):
-            guard let status = child.status() else {
-                if now - since > QEMUHypervisor.launchMax { return fail("QEMU was not ready in time", now) }
-                return poll(now)
+            // It listens when its machine is nearly made, and speaks when it is.
+            if access(directory.path + "/qmp", F_OK) == 0 {
+                phase = .connecting(until: now + QEMUHypervisor.launchMax)
+                connect(now)
+            } else if child.status() != nil {
+                isReaped = true
+                fail("QEMU did not start: \(child.complaint)", now)
+            } else if now - since > QEMUHypervisor.launchMax {
+                fail("QEMU was not ready in time", now)
+            } else {
+                poll(now)
             }
-            guard status == 0 else {
-                // It has been waited for.
-                phase = .connecting(until: now)
-                return fail("QEMU did not start: \(child.complaint)", now)
-            }
-            pids = HostProcess.living(with: directory.mark)
-            phase = .connecting(until: now + .seconds(5))
-            connect(now)
         case .connecting: connect(now)
         case .up: tend(now)
         case .ending(let killAt):
@@ -96,8 +100,12 @@ final class Guest {
     }
 
     private var isEnded: Bool {
-        orphans.removeAll { $0.status() != nil }
-        return orphans.isEmpty && pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
+        if let child, !isReaped {
+            guard let status = child.status() else { return false }
+            isReaped = true
+            if status != 0, !isToldToStop { endText = endText ?? "QEMU ended: \(child.complaint)" }
+        }
+        return pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
     }
 
     // MARK: Starting
@@ -138,9 +146,11 @@ final class Guest {
 
     private func launch(_ machine: QEMUMachine, _ now: Instant) {
         let words = machine.arguments(accelerator, isPaused: isStartedPaused, isArriving: arrivalPath != nil)
-        switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/start.log") {
+        switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/qemu.log") {
         case .failure(let failure): fail(failure.message, now)
         case .success(let child):
+            self.child = child
+            pids = [child.pid]
             phase = .launching(child, since: now)
             poll(now)
         }
@@ -194,6 +204,8 @@ final class Guest {
         case "running":
             runningSince = runningSince ?? driver.loop.now
             isPaused = false
+            // An agent before may have ended between the commit and its note of it.
+            if record.isArriving { settleHere() }
             askMigration()
         case "postmigrate", "finish-migrate":
             isPaused = true
@@ -287,12 +299,11 @@ final class Guest {
     private func kill(_ now: Instant) {
         line?.close()
         line = nil
-        if case .launching(let child, _) = phase { orphans.append(child) }
-        if let imageChild { orphans.append(imageChild) }
+        if let imageChild {
+            child = imageChild
+            HostProcess.kill(imageChild.pid)
+        }
         imageChild = nil
-        for child in orphans { HostProcess.kill(child.pid) }
-        // A process that was being started may have a child already.
-        pids = HostProcess.living(with: directory.mark)
         for pid in pids { HostProcess.kill(pid) }
         phase = .killed
         wakeAt = now

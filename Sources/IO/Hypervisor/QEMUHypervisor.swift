@@ -6,7 +6,7 @@ package import Reactor
 
 /// Runs each VM as a QEMU process of its own, which outlives this one. Belongs to the loop's thread.
 ///
-///     start ─▶ images (qemu-img) ─▶ launching (qemu -daemonize) ─▶ connecting (QMP) ─▶ up ─▶ ending ─▶ gone
+///     start ─▶ images (qemu-img) ─▶ launching (qemu) ─▶ connecting (QMP) ─▶ up ─▶ ending ─▶ gone
 ///     found in a directory ─────────────────────────────────────────────▲
 ///
 /// A VM's process is known by an argument that only it has. It is gone when no process with that argument lives: not when

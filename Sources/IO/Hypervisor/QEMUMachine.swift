@@ -193,7 +193,7 @@ package struct QEMUMachine: Hashable, Sendable {
         let tail = String(repeating: "0", count: 12 - min(12, hex.count)) + hex.suffix(12)
         var list = [
             "-name", "guest=vm-\(id),process=muster-vm-\(id)", "-uuid", "6d757374-6572-4000-8000-\(tail)",
-            "-nodefaults", "-no-user-config", "-display", "none", "-daemonize", "-pidfile", directory + "/pid",
+            "-nodefaults", "-no-user-config", "-display", "none", "-pidfile", directory + "/pid",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35", "-accel", accelerator.rawValue,
             // What every host of a cell with this accelerator has.

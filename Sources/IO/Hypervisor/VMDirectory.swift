@@ -5,7 +5,7 @@ internal import Glibc
 ///
 ///     <vms>/<id>/record            which epoch runs here, written before its process starts
 ///               /pid, qmp, console sockets and process number of QEMU
-///               /serial.log        what the guest wrote
+///               /serial.log, qemu.log   what the guest and QEMU wrote
 ///               /local-*, ephemeral-*   its disks on this host
 struct VMDirectory {
     struct Record: Hashable {
@@ -73,7 +73,7 @@ struct VMDirectory {
     }
 
     /// Takes away what a process that ended left behind.
-    func clear() { for name in ["pid", "qmp", "console", "start.log", "image.log"] { unlink("\(path)/\(name)") } }
+    func clear() { for name in ["pid", "qmp", "console", "qemu.log", "image.log"] { unlink("\(path)/\(name)") } }
 
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {
