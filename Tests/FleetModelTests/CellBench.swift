@@ -14,7 +14,7 @@ struct CellBench {
 
     /// Hosts 1 … `count` of 8 cores and 16 GiB, alternating between zones a and b, two in a rack.
     init(hosts count: Int) throws {
-        for i in 1...count { _ = try host(UInt64(i)) }
+        for i in 1...count { try register(UInt64(i)) }
     }
 
     static func about(
@@ -68,7 +68,7 @@ struct CellBench {
         return nil
     }
 
-    mutating func host(
+    mutating func register(
         _ id: UInt64, _ about: HostDescription? = nil, incarnation: UInt64 = 1, running: [RunningVM] = []
     ) throws {
         try must(

@@ -240,7 +240,7 @@ import Testing
         #expect(
             try cell.refusal(.registerHost(HostID(1), Incarnation(0), CellBench.about(1), running: []))
                 == .incarnationOutdated(HostID(1)))
-        try cell.host(1, incarnation: 2, running: [RunningVM(kept, epoch: 1)])
+        try cell.register(1, incarnation: 2, running: [RunningVM(kept, epoch: 1)])
         #expect(try cell.vm(kept).phase == .running && cell.vm(kept).place?.epoch == 1)
         #expect(try cell.vm(lost).phase == .starting && cell.vm(lost).place?.epoch == 2)
         #expect(try cell.vm(never).phase == .crashed && cell.vm(never).place?.epoch == 1)
@@ -264,7 +264,7 @@ import Testing
             try cell.read(.hostWork(HostID(1), since: .zero)).body
                 == .work([], workIndex: cell.host(1).workIndex, lease: 0))
         #expect(try cell.refusal(.reportVMs(HostID(1), Incarnation(1), [])) == .incarnationOutdated(HostID(1)))
-        try cell.host(1, incarnation: 2, running: [RunningVM(keeps, epoch: 1), RunningVM(moves, epoch: 1)])
+        try cell.register(1, incarnation: 2, running: [RunningVM(keeps, epoch: 1), RunningVM(moves, epoch: 1)])
         #expect(try cell.vm(keeps).phase == .running && cell.vm(keeps).place?.epoch == 1)
         #expect(try cell.vm(moves).phase == .waiting, "its permission is gone")
         #expect(try cell.work(1)?.map(\.id) == [keeps, never])
@@ -274,7 +274,7 @@ import Testing
         var cell = try CellBench(hosts: 4)
         for host in [1, 2] as [UInt64] { try cell.must(.declareDown(HostID(host), Incarnation(1))) }
         #expect(try cell.refusal(.declareDown(HostID(3), Incarnation(1))) == .brakeHolds)
-        try cell.host(1, incarnation: 2)
+        try cell.register(1, incarnation: 2)
         try cell.must(.declareDown(HostID(3), Incarnation(1)))
         #expect(try cell.refusal(.declareDown(HostID(4), Incarnation(1))) == .brakeHolds)
         cell.time = cell.time.advanced(by: CellLimits.brakeWindow + 1)
@@ -308,7 +308,7 @@ import Testing
         #expect(
             try cell.refusal(.registerHost(HostID(1), Incarnation(9), CellBench.about(1), running: []))
                 == .hostRemoved(HostID(1)))
-        try cell.host(7, CellBench.about(1), incarnation: 1)
+        try cell.register(7, CellBench.about(1), incarnation: 1)
         #expect(
             try cell.refusal(.registerHost(HostID(8), Incarnation(1), CellBench.about(1), running: []))
                 == .hostNameTaken("h1"))

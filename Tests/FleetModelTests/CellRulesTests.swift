@@ -58,7 +58,7 @@ import Testing
         var cell = CellBench()
         var about = CellBench.about(1)
         about.numaNodes = [NUMANode(cpuMillis: 4_000, memoryMiB: 8_192), NUMANode(cpuMillis: 4_000, memoryMiB: 8_192)]
-        try cell.host(1, about)
+        try cell.register(1, about)
         func on(_ nodes: [UInt8]) -> Assignment { Assignment(host: HostID(1), numaNodes: nodes) }
         let one = try cell.create(
             "one",
@@ -93,7 +93,7 @@ import Testing
             NamedDevice(kind: "a100", numaNode: 0), NamedDevice(kind: "t4", numaNode: 1),
             NamedDevice(kind: "t4", numaNode: 1),
         ]
-        try cell.host(1, about)
+        try cell.register(1, about)
         func on(_ uses: [(UInt8, Int32)], nodes: [UInt8] = []) -> Assignment {
             Assignment(host: HostID(1), numaNodes: nodes, devices: uses.map { DeviceUse(device: $0.0, millis: $0.1) })
         }
@@ -183,7 +183,7 @@ import Testing
                 == .boundToHost(id))
         try cell.must(.declareDown(HostID(1), Incarnation(1)))
         #expect(try cell.vm(id).phase == .unknown && cell.vm(id).place?.assignment.host == HostID(1))
-        try cell.host(1, incarnation: 2)
+        try cell.register(1, incarnation: 2)
         #expect(try cell.vm(id).phase == .starting && cell.vm(id).place?.epoch == epoch + 1)
     }
 
@@ -303,7 +303,7 @@ import Testing
             })
         var about = CellBench.about(1, cores: 2)
         about.labels = [Named("a", "b")]
-        try cell.host(1, about, incarnation: 2, running: [RunningVM(id, epoch: 1)])
+        try cell.register(1, about, incarnation: 2, running: [RunningVM(id, epoch: 1)])
         #expect(try cell.vm(id).phase == .running && cell.vm(id).place?.epoch == 1)
         let kinds = try cell.events(host: 1).map(\.kind)
         #expect(kinds.contains("host.exceeded") && kinds.contains("vm.misplaced"))

@@ -15,7 +15,7 @@ import Testing
             adminAddress: "n\(number):2", key: hash(UInt8(number)), programVersion: "1", level: 1)
     }
 
-    private func cluster(of count: UInt64) throws -> TestCluster {
+    func cluster(of count: UInt64) throws -> TestCluster {
         var settings = NodeSettings()
         settings.forwardsRequests = true
         settings.runsControllers = true

@@ -186,7 +186,9 @@ extension CellKeeper {
         } else if let pending {
             main = pending.assignment
         }
-        let isPinned = pending != nil || !CellKeeper.isDisplaceable(vm)
+        // What is about to be placed counts as it will then, so that its confirmation changes nothing.
+        let isAboutToBe = pending.map { !$0.isNomination && vm.place == nil } ?? false
+        let isPinned = isAboutToBe ? !CellKeeper.mayMakeRoom(vm) : pending != nil || !CellKeeper.isDisplaceable(vm)
         setCopy(id, vm, main, isPinned: isPinned)
         setCopy(CellKeeper.copyID(id), vm, second, isPinned: true, besides: main)
         if CellKeeper.isWaiting(vm) && pending == nil {
@@ -209,8 +211,11 @@ extension CellKeeper {
     /// Whether it may be stopped for one of a higher priority.
     static func isDisplaceable(_ vm: CellVM) -> Bool {
         guard let place = vm.place else { return false }
-        return !place.isReleasing && !vm.isDeleting && vm.migration == nil && vm.boundTo == nil
-            && vm.spec.restart != .never && vm.phase != .unknown
+        return !place.isReleasing && !vm.isDeleting && vm.migration == nil && vm.phase != .unknown && mayMakeRoom(vm)
+    }
+
+    private static func mayMakeRoom(_ vm: CellVM) -> Bool {
+        vm.boundTo == nil && !vm.spec.isBoundToHost && vm.spec.restart != .never
     }
 
     private mutating func forget(_ id: VMID, _ now: Instant) {

@@ -178,32 +178,53 @@ extension CellStep {
 
     /// The host's agent has something new to look at.
     mutating func touch(_ id: HostID) throws(StoreError) {
-        guard var host = try host(id) else { return }
-        host.workIndex = index
-        put(host)
+        let index = index
+        try change(id) { $0.workIndex = index }
+    }
+
+    /// Changes a host in its place in the entry's table: a copy would cost more than the change.
+    private mutating func change(_ id: HostID, _ body: (inout CellHost) -> Void) throws(StoreError) {
+        if hosts[id] == nil { _ = try host(id) }
+        hosts[id]?.change(body)
     }
 
     private mutating func count(_ claim: Assignment, _ demand: Resources, _ sign: Int64) throws(StoreError) {
-        guard var host = try host(claim.host) else { return }
-        host.used.vector &+= demand.vector &* sign
-        if sign > 0 { host.vmCount += 1 } else { host.vmCount -= 1 }
+        try change(claim.host) { $0.count(claim, demand, sign) }
+    }
+}
+
+extension Cached {
+    fileprivate mutating func change(_ body: (inout Record) -> Void) {
+        guard var changed = record else { return }
+        // Given away first, so that its arrays are changed in place.
+        record = nil
+        isChanged = true
+        body(&changed)
+        record = changed
+    }
+}
+
+extension CellHost {
+    /// Counts a VM in, or out.
+    fileprivate mutating func count(_ claim: Assignment, _ demand: Resources, _ sign: Int64) {
+        used.vector &+= demand.vector &* sign
+        if sign > 0 { vmCount += 1 } else { vmCount -= 1 }
         if !claim.numaNodes.isEmpty {
             let share = demand.share(of: claim.numaNodes.count)
             for node in claim.numaNodes {
-                while host.numaUsed.count <= Int(node) { host.numaUsed.append(NUMANode(cpuMillis: 0, memoryMiB: 0)) }
-                host.numaUsed[Int(node)].cpuMillis += share.cpuMillis * sign
-                host.numaUsed[Int(node)].memoryMiB += share.memoryMiB * sign
+                while numaUsed.count <= Int(node) { numaUsed.append(NUMANode(cpuMillis: 0, memoryMiB: 0)) }
+                numaUsed[Int(node)].cpuMillis += share.cpuMillis * sign
+                numaUsed[Int(node)].memoryMiB += share.memoryMiB * sign
             }
-            while host.numaUsed.last == NUMANode(cpuMillis: 0, memoryMiB: 0) { host.numaUsed.removeLast() }
+            while numaUsed.last == NUMANode(cpuMillis: 0, memoryMiB: 0) { numaUsed.removeLast() }
         }
         if !claim.devices.isEmpty {
             for use in claim.devices {
-                while host.devicesUsed.count <= Int(use.device) { host.devicesUsed.append(0) }
-                host.devicesUsed[Int(use.device)] += use.millis * Int32(sign)
+                while devicesUsed.count <= Int(use.device) { devicesUsed.append(0) }
+                devicesUsed[Int(use.device)] += use.millis * Int32(sign)
             }
-            while host.devicesUsed.last == 0 { host.devicesUsed.removeLast() }
+            while devicesUsed.last == 0 { devicesUsed.removeLast() }
         }
-        put(host)
     }
 }
 

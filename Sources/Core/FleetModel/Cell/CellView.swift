@@ -35,9 +35,10 @@ public struct CellView: Sendable {
     /// Everything up to this entry is in here; nil while rows are loaded for the first time.
     public private(set) var through: LogIndex?
 
-    private enum Load: Sendable {
+    private indirect enum Load: Sendable {
         case none
-        case rows([CellRow], since: LogIndex, after: [UInt8]?)
+        /// What came so far, the state of the first page, and where the list goes on.
+        case rows(CellView, since: LogIndex, after: [UInt8]?)
     }
     private var load = Load.none
     /// VMs by the number of their phase.
@@ -62,17 +63,19 @@ public struct CellView: Sendable {
     public mutating func take(_ answer: CellAnswer) -> CellChanges {
         switch answer.body {
         case .rows(let rows, let resumeAfter):
-            var all: [CellRow] = []
+            // Each page is taken in as it comes, so that no step does the work of all.
+            var fresh = CellView()
             var since = answer.index
-            if case .rows(let known, let first, _) = load { (all, since) = (known, first) }
-            all += rows
+            if case .rows(let known, let first, _) = load {
+                load = .none
+                (fresh, since) = (known, first)
+            }
+            var changes = CellChanges()
+            for row in rows where !fresh.set(row, &changes) { return beginAgain() }
             guard resumeAfter == nil else {
-                load = .rows(all, since: since, after: resumeAfter)
+                load = .rows(fresh, since: since, after: resumeAfter)
                 return CellChanges()
             }
-            var fresh = CellView()
-            var changes = CellChanges()
-            for row in all where !fresh.set(row, &changes) { return beginAgain() }
             fresh.through = since
             fresh.time = max(time, answer.time)
             self = fresh
