@@ -88,8 +88,8 @@ package enum WatchLine {
         into out: inout [UInt8]
     ) {
         if asEvents {
-            // Only what completes a revision may be resumed from.
-            if kind == .progress || kind == .event { out.append(text: "id: \(revision)\n") }
+            // Several events of one entry may have one revision: only where all were sent may be resumed from.
+            if kind == .progress { out.append(text: "id: \(revision)\n") }
             out.append(text: "event: \(kind.rawValue)\ndata: ")
         }
         var members = [
