@@ -62,7 +62,7 @@ struct BackupBench {
         let before = applied.first { $0.group == group }?.state ?? .nothing
         view.begin(group, generation: 1, applied: before, store)
         let index = before.index.next
-        _ = try Machine.apply(group.kind ?? .space, pack: pack, index: index, access: &view)
+        _ = try Machine.apply(group.kind ?? .space, group, pack: pack, index: index, access: &view)
         let (batch, after) = view.finish(index: index, term: Term(3), chain: index.rawValue * 7)
         try store.write(batch, isSynced: false)
         applied.removeAll { $0.group == group }
