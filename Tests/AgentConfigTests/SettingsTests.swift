@@ -192,7 +192,7 @@ import Testing
             "[storage]\nflush-entries = 5",
             ["muster.toml:2: storage.flush-entries wants a number from 100 to 10000000, not 5."]
         ),
-        ("[hypervisor]\ndriver = \"qemu\"", ["muster.toml:2: hypervisor.driver wants simulated, not 'qemu'."]),
+        ("[hypervisor]\ndriver = \"xen\"", ["muster.toml:2: hypervisor.driver wants simulated or qemu, not 'xen'."]),
         (
             "[liveness]\nbeat-interval = \"30ms\"",
             ["liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 30ms."]

@@ -33,7 +33,7 @@ import Testing
         #expect(try cluster.ask(1, "tenant", "set", "small", "--vms", "1").status == 0)
         try cluster.wait("the quota is in force") {
             let tenant = try cluster.ask(1, "tenant", "show", "small", "-o", "json").output
-            return tenant.contains("\"vms\":1")
+            return tenant.contains("\"vmCount\":1") && tenant.contains("\"isPending\":false")
         }
         let first = try cluster.ask(1, "vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--tenant", "small")
         #expect(first.status == 0, "\(first.complaint)")

@@ -26,6 +26,7 @@ extension CellKeeper {
         draining = []
         stuckSince = [:]
         victimPriorities = [:]
+        // hash order: looked up, or read by sorted keys
         slicesDue = Set(tenants.keys)
         healthAt = min(healthAt, now)
         for id in view.groups.keys.sorted() { groupChanged(id) }

@@ -200,6 +200,7 @@ extension CellKeeper {
     }
 
     /// Why some of a batch have no place, as it is when the others have theirs.
+    // hash order: looked up, or read by sorted keys
     private mutating func texts(_ specs: [VMSpec], _ batch: BatchDecision) -> [Int: String] {
         // hash order: looked up only
         var texts: [Int: String] = [:]

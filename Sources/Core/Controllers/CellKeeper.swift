@@ -120,10 +120,12 @@ public struct CellKeeper: Sendable {
 
     /// Tells what the root says of tenants: all of them, each time that they changed.
     public mutating func take(tenants wishes: [TenantWish], now: Instant) {
+        // hash order: looked up, or read by sorted keys
         var next: [String: TenantWish] = [:]
         for wish in wishes { next[wish.name] = wish }
         if next == tenants { return }
         tenants = next
+        // hash order: looked up, or read by sorted keys
         slicesDue = Set(next.keys)
         wakeAt = min(wakeAt, now)
     }

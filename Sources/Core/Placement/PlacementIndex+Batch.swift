@@ -57,7 +57,7 @@ extension PlacementIndex {
             case 2: attempt.order = largestFirst.reversed()
             default:
                 // All or nothing is a matter of the large ones, the most VMs one of the small ones.
-                attempt.order = BatchAttempt.shuffled(sizes, number, largestFirst: allOrNothing)
+                attempt.order = BatchAttempt.mixedOrder(sizes, number, largestFirst: allOrNothing)
                 if number % 2 == 1 { attempt.policy = .pack }
                 attempt.steps = steps
             }
@@ -133,6 +133,7 @@ extension PlacementIndex {
 
     /// Lets a VM in by moving one of `movable` elsewhere; both are then placed.
     private mutating func rearrange(
+        // hash order: looked up, or read by sorted keys
         _ spec: VMSpec, _ policy: PlacementPolicy, _ movable: [VMID: Int], _ steps: inout Int, _ stepsMax: Int
     ) -> (vm: VMID, to: Assignment, place: Assignment)? {
         if steps >= stepsMax { return nil }
@@ -176,7 +177,7 @@ private struct BatchAttempt {
     }
 
     /// By size, where each size counts as up to a third more or less than it is.
-    static func shuffled(_ sizes: [Double], _ number: Int, largestFirst: Bool) -> [Int] {
+    static func mixedOrder(_ sizes: [Double], _ number: Int, largestFirst: Bool) -> [Int] {
         var random = PRNG(seed: UInt64(number))
         // The first of these orders is by size as it is: what it changes is that VMs are moved.
         let spread = number == 3 ? 0 : 667

@@ -434,10 +434,18 @@ package struct RebalanceStart: Shaped {
 
 /// `GET` and `PUT /v1/cell/settings`. A change has only what changes.
 package struct CellSettingsBody: Shaped {
-    package var values: [(CellSetting, UInt64)]
-    package init(_ values: [(CellSetting, UInt64)]) { self.values = values }
-    package static func == (a: Self, b: Self) -> Bool { a.json == b.json }
-    package func hash(into hasher: inout Hasher) { hasher.combine(json) }
+    private struct Value: Hashable, Sendable {
+        var setting: CellSetting
+        var number: UInt64
+    }
+    private var kept: [Value]
+    package var values: [(CellSetting, UInt64)] {
+        get { kept.map { ($0.setting, $0.number) } }
+        set { kept = newValue.map { Value(setting: $0.0, number: $0.1) } }
+    }
+    package init(_ values: [(CellSetting, UInt64)]) {
+        kept = values.map { Value(setting: $0.0, number: $0.1) }
+    }
 
     private static let policies = Words<UInt64>([("pack", 1), ("balance", 2), ("spread", 3)])
     private static let modes = Words<UInt64>([("off", 0), ("advice", 1), ("auto", 2)])
@@ -482,7 +490,7 @@ package struct CellSettingsBody: Shaped {
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
-        values = []
+        kept = []
         for (setting, name, _) in CellSettingsBody.names where object.has(name) {
             let value: UInt64?
             switch setting {
@@ -490,7 +498,7 @@ package struct CellSettingsBody: Shaped {
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
             default: value = object.unsigned(name)
             }
-            if let value { values.append((setting, value)) }
+            if let value { kept.append(Value(setting: setting, number: value)) }
         }
     }
 }

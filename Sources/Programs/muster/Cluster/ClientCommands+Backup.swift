@@ -91,7 +91,7 @@ final class BackupSave {
         for placement in scan.placements where placement.replicaHighest > ReplicaID(0) {
             let group = placement.group.rawValue
             if saved.contains(group) { continue }
-            guard try !plan().groups.contains(where: { $0.group == group }) else {
+            guard try plan().groups.contains(where: { $0.group == group }) == false else {
                 throw AgentFailure("Nobody gave group \(group), which the cluster has; see `muster status`.")
             }
             try emit(.group(BackupRecord.Group(group: group, isGone: true)))

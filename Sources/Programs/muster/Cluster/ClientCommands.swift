@@ -337,8 +337,8 @@ struct ClientCommands {
 
     /// Prints JSON as `--output` says.
     static func present(_ body: [UInt8], _ invocation: Invocation) -> ExitCode {
-        // What is no JSON is printed as it is.
         if let format = invocation.text("output").flatMap(OutputFormat.init), format == .yaml || format == .name,
+            // What is no JSON is printed as it is.
             let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
         {
             let rows = json["items"]?.elements ?? json["keys"]?.elements

@@ -92,8 +92,8 @@ enum LocalCommands {
                 case .spaces: ["v1", "spaces"]
                 case .nodes: ["v1", "nodes"]
                 }
-            // Who waits for a completion wants no complaints.
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
+                // Who waits for a completion wants no complaints.
                 let client = try? FleetClient(line), let rows = try? client.get(path)["items"]?.elements
             else { return }
             Console.write(rows.compactMap { $0["name"]?.text }.map { $0 + "\n" }.joined(), to: 1)
