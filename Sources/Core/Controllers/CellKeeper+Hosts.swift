@@ -1,5 +1,5 @@
 import ClusterBase
-import FleetModel
+public import FleetModel
 import Placement
 
 // Hosts that fall silent, hosts that drain, and the cell's housekeeping.
@@ -38,6 +38,12 @@ extension CellKeeper {
             operations.append(.declareDown(id, host.incarnation))
         }
         healthAt = max(next, now + CellKeeper.pause)
+    }
+
+    /// Whether a lease may be granted to a host: not while its being declared down may come to be.
+    public func mayGrant(to host: HostID) -> Bool {
+        guard let known = view.hosts[host] else { return true }
+        return !ledger.isUnderWay(.down(host, known.incarnation))
     }
 
     static func silenceMax(_ lease: UInt64) -> Nanoseconds {

@@ -14,7 +14,8 @@ public import NodePorts
 /// * Nothing starts, arrives or goes on after a migration without a lease, and only what the newest answer names. A lease
 ///   counts from when its question was sent.
 /// * An epoch starts once. Of a VM there is one copy: an older epoch's is gone before another begins.
-/// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left.
+/// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left: by this, or by
+///   the guard that runs them, which is handed every grant.
 /// * Registering names every copy that is not known to be gone; what it names stays in force.
 public struct HostKeeper: Sendable {
     public enum Input: Sendable {
@@ -37,8 +38,19 @@ public struct HostKeeper: Sendable {
         public var orders: [HypervisorOrder] = []
         public var questions: [(number: UInt64, query: CellQuery)] = []
         public var command: (number: UInt64, command: CellCommand)?
+        /// The newest of the lease's grants, for a guard.
+        public var grant: Grant?
         public init() {}
         public var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
+    }
+
+    /// For how long this host may run what.
+    public struct Grant: Hashable, Sendable {
+        public var sentAt: Instant
+        /// Zero when nothing is promised.
+        public var length: Nanoseconds
+        public var generation: LogIndex
+        public var permits: [RunPermit]
     }
 
     public struct Timing: Hashable, Sendable {
@@ -67,6 +79,9 @@ public struct HostKeeper: Sendable {
     public let host: HostID
     public let incarnation: Incarnation
     let timing: Timing
+    /// A guard stops what must not outlive the lease, and may hold a newer one than this process knows.
+    private let isGuarded: Bool
+    private var grant: Grant?
     var about: HostDescription
 
     // hash order: looked up, read by sorted keys, or asked whether all of it is so
@@ -158,7 +173,7 @@ public struct HostKeeper: Sendable {
     /// `leaseUntil` is what is left of the lease of this agent's process before.
     public init(
         host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [],
-        leaseUntil: Instant? = nil,
+        leaseUntil: Instant? = nil, isGuarded: Bool = false,
         timing: Timing = Timing()
     ) {
         self.host = host
@@ -166,6 +181,7 @@ public struct HostKeeper: Sendable {
         self.about = about
         self.timing = timing
         self.leaseUntil = leaseUntil
+        self.isGuarded = isGuarded
         for vm in found {
             var record = Record()
             record.highest = vm.epoch
@@ -216,15 +232,13 @@ public struct HostKeeper: Sendable {
         let mayStart = holdsLease(now) && standing == .registered && knowsWork && !isEnding
         isBusy = false
         if isEnding && endsVMs { endAll(&output) }
-        if let leaseUntil, now >= leaseUntil - leaseLength / 5 {
-            stopForLease(&output)
-        } else if leaseUntil == nil {
-            // Found without a lease that anybody remembers.
-            stopForLease(&output)
-        }
+        // Found without a lease that anybody remembers is as good as without one.
+        if !isGuarded, !holdsLease(now) { stopForLease(&output) }
         if mayStart { tendAll(&output) }
         sendCommand(now, &output)
         ask(now, &output)
+        output.grant = grant
+        grant = nil
         return output
     }
 
@@ -268,6 +282,7 @@ public struct HostKeeper: Sendable {
             if standing == .registered, question.sentAt >= reportedAt {
                 leaveCell()
                 leaseUntil = nil
+                grant = Grant(sentAt: question.sentAt, length: .zero, generation: answer.index, permits: [])
             }
             return
         }
@@ -284,6 +299,10 @@ public struct HostKeeper: Sendable {
         } else if knowsWork, question.since == workIndex {
             workAnswer = answer.index
         }
+        guard isGuarded, knowsWork, workAnswer == answer.index else { return }
+        grant = Grant(
+            sentAt: question.sentAt, length: leaseLength, generation: answer.index,
+            permits: RunPermit.permits(work, on: host))
     }
 
     var registeredAt: Instant { registrationAnsweredAt }

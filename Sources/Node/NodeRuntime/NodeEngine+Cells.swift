@@ -112,9 +112,7 @@ extension NodeEngine {
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         let operations = cells.kept[k].keeper.plan(now: now) {
-            NodeWatch(
-                own: node, watchingSince: .origin,
-                facts: contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) })
+            NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }
         let group = cells.kept[k].group
         for operation in operations {
@@ -122,6 +120,26 @@ extension NodeEngine {
             let ticket = forwards.ticket(for: .steward(.cell(group, number: number)))
             take(.command(group, CellCommand(by: "controller", operation).encoded()), ticket, now)
         }
+    }
+
+    /// Nodes, and hosts whose guards spoke for them.
+    private var hostFacts: [NodeWatch.Fact] {
+        var facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
+        for spoke in cells.spoke {
+            if let at = facts.firstIndex(where: { $0.node == spoke.node }) {
+                facts[at].heardAt = max(facts[at].heardAt, spoke.at)
+            } else {
+                facts.append(NodeWatch.Fact(node: spoke.node, since: spoke.at, heardAt: spoke.at))
+            }
+        }
+        return facts
+    }
+
+    /// A host's guard asks for its lease, whatever became of its agent: it counts as heard. False where nothing may be granted:
+    /// that it is down was asked for, and may come to be.
+    public func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
+        if let k = cells.position(of: group), !cells.kept[k].keeper.mayGrant(to: host) { return false }
+        return cells.noteSpoke(NodeID(rawValue: host.rawValue), now)
     }
 
     /// May be in the midst of a replica's step: it only notes.

@@ -62,6 +62,7 @@ extension AdminPort {
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
+        case .renewLease(let wish): renewLease(wish, cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, cell, asker)
         }
