@@ -194,6 +194,7 @@ let package = Package(
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
         tests("GuardCoreTests", ["ClusterBase", "FleetModel", "GuardCore"]),
+        tests("GuardTests", ["ClusterBase", "FleetModel", "Reactor", "Guard", "muster"]),
         tests(
             "HypervisorTests",
             ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),

@@ -14,8 +14,8 @@ struct GuardWorld {
         case noKernelTimer
         /// A new guard has forgotten which epochs ran.
         case forgetsEpochs
-        /// Killing is ordered and never done.
-        case killsNothing
+        /// The timer is armed for later than it should be.
+        case armsLate
     }
 
     struct Process {
@@ -120,7 +120,7 @@ struct GuardWorld {
 
     mutating func carryOut(_ effect: GuardRules.Effect) {
         switch effect {
-        case .arm(let at): timer = at.map { $0.nanoseconds / 1_000_000 }
+        case .arm(let at): timer = at.map { $0.nanoseconds / 1_000_000 + (fault == .armsLate ? 600 : 0) }
         case .start(let vm, let epoch, _):
             let id = vm.rawValue
             if processes[id] != nil { violation = "a second copy of VM \(id) at \(now)" }
@@ -132,7 +132,7 @@ struct GuardWorld {
             starts += 1
             queued.append(.started(vm, epoch: epoch))
         case .kill(let vm, let epoch, _):
-            guard fault != .killsNothing, processes[vm.rawValue]?.epoch == epoch else { return }
+            guard processes[vm.rawValue]?.epoch == epoch else { return }
             // A big guest takes its time.
             processes[vm.rawValue]?.endsAt = now + Int64(random.below(300))
         case .refuse, .confirm, .renew: break
@@ -151,7 +151,7 @@ struct GuardWorld {
 @Suite struct GuardWorldTests {
     @Test func `no guest that may start elsewhere runs after the end of the last lease, whatever stalls, dies or is late`() {
         var (starts, kernelKills) = (0, 0)
-        for seed in 1...300 as ClosedRange<UInt64> {
+        for seed in 1...60 as ClosedRange<UInt64> {
             var world = GuardWorld(seed: seed, fault: .none)
             world.run()
             #expect(world.violation == nil, "seed \(seed): \(world.violation ?? "")")
@@ -159,8 +159,8 @@ struct GuardWorld {
             kernelKills += world.kernelKills
         }
         // The world is one in which something happens.
-        #expect(starts > 3_000, "\(starts)")
-        #expect(kernelKills > 100, "\(kernelKills)")
+        #expect(starts > 600, "\(starts)")
+        #expect(kernelKills > 20, "\(kernelKills)")
     }
 
     @Test(arguments: GuardWorld.Fault.allCases.filter { $0 != .none })

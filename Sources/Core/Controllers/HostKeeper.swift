@@ -51,6 +51,12 @@ public struct HostKeeper: Sendable {
         public var length: Nanoseconds
         public var generation: LogIndex
         public var permits: [RunPermit]
+        public init(sentAt: Instant, length: Nanoseconds, generation: LogIndex, permits: [RunPermit]) {
+            self.sentAt = sentAt
+            self.length = length
+            self.generation = generation
+            self.permits = permits
+        }
     }
 
     public struct Timing: Hashable, Sendable {

@@ -1,6 +1,6 @@
 internal import CGuard
 internal import ClusterBase
-package import FleetModel
+internal import FleetModel
 internal import Glibc
 
 /// The guard's files in a node's directory.

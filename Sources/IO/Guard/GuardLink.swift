@@ -45,6 +45,7 @@ package final class GuardLink: TimerHandler {
 
     private let loop: EventLoop
     private let directory: GuardDirectory
+    private let program: String
     private let words: [String]
     private let onEvent: (Event) -> Void
     private let agentIncarnation: UInt64
@@ -62,16 +63,18 @@ package final class GuardLink: TimerHandler {
     private var nodes: [String] = []
     private var isClosed = false
 
-    /// `words` start this very program as a guard of the node's directory.
+    /// The guard is started as `program`, which is this very program where nothing else is said, with its name and
+    /// `guard` and the directory for arguments.
     package init(
-        _ loop: EventLoop, nodeDirectory: String, words: [String], incarnation: UInt64,
+        _ loop: EventLoop, nodeDirectory: String, program: String = "/proc/self/exe", incarnation: UInt64,
         onEvent: @escaping (Event) -> Void
     ) throws(GuardFailure) {
         self.loop = loop
         directory = GuardDirectory(of: nodeDirectory)
         if let problem = directory.problem { throw GuardFailure(problem) }
         try directory.make()
-        self.words = words
+        self.program = program
+        words = ["muster-guard", "guard", nodeDirectory]
         agentIncarnation = incarnation
         self.onEvent = onEvent
         downSince = loop.now
@@ -182,7 +185,7 @@ package final class GuardLink: TimerHandler {
         words.append(nil)
         var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
         defer { for word in words + environment { free(word) } }
-        let result = cguard_detach("/proc/self/exe", &words, &environment, log)
+        let result = cguard_detach(program, &words, &environment, log)
         environment.removeAll(keepingCapacity: true)
         if result != 0, !hasComplained {
             hasComplained = true

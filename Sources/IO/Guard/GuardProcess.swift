@@ -96,7 +96,10 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         unlink(directory.socketPath)
     }
 
-    private func log(_ line: String) { _ = disk?.put(.log("\(SystemClock.now) \(line)")) }
+    private func log(_ line: String) {
+        let milliseconds = SystemClock.now.nanoseconds / 1_000_000
+        _ = disk?.put(.log("boot+\(milliseconds / 1_000).\(String(1_000 + milliseconds % 1_000).dropFirst())s \(line)"))
+    }
 
     // MARK: Turns
 

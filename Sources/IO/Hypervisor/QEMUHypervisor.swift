@@ -1,6 +1,6 @@
 package import ClusterBase
 package import FleetModel
-internal import Glibc
+package import Glibc
 package import NodePorts
 package import Reactor
 

@@ -31,21 +31,6 @@ struct Cells {
     /// Outcomes that the keepers have not heard yet.
     var outcomes: [(group: GroupID, number: UInt64, outcome: CellOutcome)] = []
     private var number: UInt64 = 0
-    /// Hosts whose guards asked for their leases here, and when last.
-    private(set) var spoke: [(node: NodeID, at: Instant)] = []
-
-    /// False when there are too many.
-    mutating func noteSpoke(_ node: NodeID, _ now: Instant) -> Bool {
-        if let at = spoke.firstIndex(where: { $0.node == node }) {
-            spoke[at].at = now
-            return true
-        }
-        // Who was silent for a minute has no lease from here.
-        if spoke.count >= Contacts.countMax { spoke.removeAll { now - $0.at > .seconds(120) } }
-        guard spoke.count < Contacts.countMax else { return false }
-        spoke.append((node, now))
-        return true
-    }
 
     func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }
 
@@ -66,5 +51,23 @@ struct Cells {
             kept[k].keeper.take(outcome, of: operation, now: now)
         }
         outcomes.removeAll(keepingCapacity: true)
+    }
+}
+
+/// Hosts whose guards asked for their leases here, and when last.
+struct HostSigns {
+    private(set) var all: [(node: NodeID, at: Instant)] = []
+
+    /// False when there are too many.
+    mutating func note(_ node: NodeID, _ now: Instant) -> Bool {
+        if let at = all.firstIndex(where: { $0.node == node }) {
+            all[at].at = now
+            return true
+        }
+        // Who was silent for so long has no lease from here.
+        if all.count >= Contacts.countMax { all.removeAll { now - $0.at > .seconds(120) } }
+        guard all.count < Contacts.countMax else { return false }
+        all.append((node, now))
+        return true
     }
 }

@@ -125,7 +125,7 @@ extension NodeEngine {
     /// Nodes, and hosts whose guards spoke for them.
     private var hostFacts: [NodeWatch.Fact] {
         var facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
-        for spoke in cells.spoke {
+        for spoke in hostSigns.all {
             if let at = facts.firstIndex(where: { $0.node == spoke.node }) {
                 facts[at].heardAt = max(facts[at].heardAt, spoke.at)
             } else {
@@ -139,7 +139,7 @@ extension NodeEngine {
     /// that it is down was asked for, and may come to be.
     public func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
         if let k = cells.position(of: group), !cells.kept[k].keeper.mayGrant(to: host) { return false }
-        return cells.noteSpoke(NodeID(rawValue: host.rawValue), now)
+        return hostSigns.note(NodeID(rawValue: host.rawValue), now)
     }
 
     /// May be in the midst of a replica's step: it only notes.

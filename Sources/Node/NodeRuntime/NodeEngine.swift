@@ -82,6 +82,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var steward: Steward
     /// The cells that it leads.
     var cells = Cells()
+    var hostSigns = HostSigns()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.

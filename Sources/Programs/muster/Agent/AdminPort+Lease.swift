@@ -1,9 +1,13 @@
 import AdminAPI
+import AdminHTTP
 import ClusterBase
 import Controllers
 import FleetModel
+import NodePorts
 import NodeRuntime
 import RaftCore
+import Reactor
+import StoreLayout
 
 // The lease of a host whose guard asks for it by itself, through any node.
 
@@ -32,7 +36,7 @@ extension AdminPort {
         }
         agent.request(.query(cell, .cell(.hostWork(wish.host, since: .zero)))) { [self] outcome in
             guard ledTerm(cell) == term, case .read(.cell(let answer)) = outcome,
-                case .work(let rows?, _, let lease) = answer.body
+                case .work(.some(let rows), _, let lease) = answer.body
             else {
                 _ = refuse("the cell has no leader that can read its state now; ask again, or ask another node")
                 return

@@ -21,8 +21,7 @@ final class HostGuard: GuestParent {
         self.loop = loop
         do throws(GuardFailure) {
             linkMade = try GuardLink(
-                loop, nodeDirectory: dataDirectory, words: ["muster-guard", "guard", dataDirectory],
-                incarnation: incarnation.rawValue
+                loop, nodeDirectory: dataDirectory, incarnation: incarnation.rawValue
             ) { [unowned self] in heard($0, log) }
         } catch {
             throw AgentFailure(error.description)
