@@ -113,9 +113,20 @@ struct Bench {
         _ = bench.grant(0, sentAt: 0, [1: 7, 2: 4], isolation: .keep)
         _ = bench.ask(1, 1, epoch: 7)
         _ = bench.ask(2, 2, epoch: 4)
-        let effects = bench.grant(10, sentAt: 5, [1: 8], isolation: .keep)
-        #expect(effects == [.kill(one, epoch: 7, .notGranted), .kill(VMID(2), epoch: 4, .notGranted)])
-        #expect(bench.ask(11, 1, epoch: 8) == [.refuse(ticket: 3, .stillHere(epoch: 7))])
+        #expect(
+            bench.grant(10, sentAt: 5, [2: 3], isolation: .keep) == [
+                .kill(one, epoch: 7, .notGranted), .kill(VMID(2), epoch: 4, .notGranted),
+            ])
+    }
+
+    @Test func `a VM that is to start again here is left to its agent until its old copy has ended`() {
+        var bench = Bench()
+        _ = bench.grant(0, sentAt: 0, [1: 7])
+        _ = bench.ask(1, 1, epoch: 7)
+        #expect(bench.grant(10, sentAt: 5, [1: 8]) == [.arm(Bench.at(2_755))])
+        #expect(bench.ask(11, 1, epoch: 8) == [.refuse(ticket: 2, .stillHere(epoch: 7))])
+        _ = bench.step(12, .reaped(one, epoch: 7))
+        #expect(bench.ask(13, 1, epoch: 8).contains(.start(one, epoch: 8, ticket: 3)))
     }
 
     @Test func `an answer from an older state changes nothing while the lease is in force`() {

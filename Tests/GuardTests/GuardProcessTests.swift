@@ -92,7 +92,7 @@ import Testing
         defer { ward.end() }
         ward.grant([1: 7])
         let process = try ward.run(1, epoch: 7)
-        ward.grant([1: 8])
+        ward.grant([2: 1])
         #expect(ward.wait(atMost: .seconds(1)) { !Ward.lives(process) })
         #expect(ward.wait { ward.log.contains("does not name it") })
     }

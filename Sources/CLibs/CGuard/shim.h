@@ -71,6 +71,15 @@ static inline void cguard_begin_child(int error_file, int keep) {
     syscall(SYS_close_range, keep < 3 ? 3 : keep + 1, ~0U, 0);
 }
 
+/// How willing the system is to end this process when memory runs out, from -1000 to 1000.
+static inline int cguard_spare(const char *text) {
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (file < 0) return -errno;
+    int result = cguard_result(write(file, text, strlen(text)));
+    close(file);
+    return result;
+}
+
 /// What `exec` failed with, negated; 0 when the pipe closed because it succeeded.
 static inline int cguard_await_exec(int from) {
     int code = 0;
@@ -96,6 +105,8 @@ static inline int cguard_start(const char *program, char *const *words, char *co
         // A parent that ended before this line is not there any more to die.
         if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent) {
             cguard_begin_child(error_file, ends[1]);
+            // A guest is no better than another program.
+            cguard_spare("0");
             execve(program, words, environment);
         }
         int code = errno ? errno : EPERM;

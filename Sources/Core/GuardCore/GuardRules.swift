@@ -35,7 +35,7 @@ package struct GuardRules: Sendable {
         /// The epoch is written down durably, then the process starts; `started` or `startFailed` follows.
         case start(VMID, epoch: UInt64, ticket: UInt64)
         case refuse(ticket: UInt64, Refusal)
-        /// Killed at once, and again until it is reaped.
+        /// Killed at once.
         case kill(VMID, epoch: UInt64, Cause)
         /// This copy, and no other, is gone.
         case confirm(VMID, epoch: UInt64, Cause?)
@@ -222,7 +222,8 @@ package struct GuardRules: Sendable {
         isWithdrawn = false
         for vm in guests.keys.sorted() {
             guard let guest = guests[vm] else { continue }
-            if let permit = permits[vm], permit.epoch == guest.epoch {
+            // Named under a later epoch it is this host's to start again, and no other's: its agent lets it end by itself.
+            if let permit = permits[vm], permit.epoch >= guest.epoch {
                 guests[vm]?.isolation = permit.isolation
             } else {
                 kill(vm, .notGranted, &effects)

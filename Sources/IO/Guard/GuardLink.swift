@@ -153,6 +153,8 @@ package final class GuardLink: TimerHandler {
         for ticket in asks.keys.sorted() {
             guard let ask = asks[ticket], loop.now >= ask.until else { continue }
             asks[ticket] = nil
+            // It may come to it later.
+            send(.stop(GuardStop(vm: ask.order.vm, epoch: ask.order.epoch)))
             ask.done(.failure(GuardFailure("the host's guard does not answer; see \(directory.logPath)")))
         }
     }

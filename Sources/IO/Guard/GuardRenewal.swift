@@ -16,7 +16,8 @@ final class GuardRenewal {
     static let patience = Nanoseconds.milliseconds(700)
     /// From one request to the next, to another node, while no answer has come.
     static let retry = Nanoseconds.milliseconds(250)
-    static let answerMax = Nanoseconds.seconds(1)
+    /// A node that is silent for so long is asked again over another connection when its turn comes.
+    static let answerMax = Nanoseconds.milliseconds(600)
     /// Requests without an answer.
     static let underWayMax = 4
     /// Between looks at whether its own way works.
