@@ -149,7 +149,7 @@ struct GuardWorld {
 }
 
 @Suite struct GuardWorldTests {
-    @Test func `no guest that may start elsewhere runs after the end of the last lease, whatever stalls, dies or is late`() {
+    @Test func `no guest that may start elsewhere outlives the last lease, whatever stalls, dies or is late`() {
         var (starts, kernelKills) = (0, 0)
         for seed in 1...60 as ClosedRange<UInt64> {
             var world = GuardWorld(seed: seed, fault: .none)

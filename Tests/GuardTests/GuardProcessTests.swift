@@ -52,7 +52,12 @@ import Testing
         print("without grants: last sign of life \((end - last).milliseconds) ms before the lease's end")
         // Stopping begins a third before the end of so short a lease, not much earlier.
         #expect(last > end - .milliseconds(900))
-        #expect(ward.wait { ward.events.contains { if case .ended(_, 7, _, let why?) = $0 { why.contains("lease") } else { false } } })
+        #expect(
+            ward.wait {
+                ward.events.contains { event in
+                    if case .ended(_, 7, _, let why?) = event { why.contains("lease") } else { false }
+                }
+            })
         // And the guard is there for the next one.
         ward.grant([1: 8])
         _ = try ward.run(1, epoch: 8)
@@ -115,10 +120,11 @@ import Testing
             let stranger = try Socket.connected(toPath: ward.path + "/guard/socket")
             #expect(bytes.withUnsafeBytes { stranger.write($0) } == .bytes(bytes.count))
             var hasEnded = false
-            #expect(ward.wait {
-                if case .ended = stranger.read(into: ward.loop.scratch) { hasEnded = true }
-                return hasEnded
-            })
+            #expect(
+                ward.wait {
+                    if case .ended = stranger.read(into: ward.loop.scratch) { hasEnded = true }
+                    return hasEnded
+                })
         }
         #expect(ward.link?.isUp == true)
         #expect(ward.goesOn(1))
@@ -133,7 +139,7 @@ import Testing
         let threads = ward.names("/proc/\(process)/task").compactMap { id in
             String(decoding: Ward.bytes("/proc/\(process)/task/\(id)/comm"), as: UTF8.self).split(separator: "\n").first
         }
-        #expect(threads.sorted() == ["guard-disk", "muster"])
+        #expect(threads.sorted() == ["guard-disk", "muster-guard"])
     }
 
     @Test func `mistakes are one sentence`() throws {

@@ -10,9 +10,7 @@ struct GuardedHostTests {
     }
 
     @Test
-    func `a guest outlives its killed and its stopped agent, not its guard, and is gone with the lease when nobody answers`()
-        throws
-    {
+    func `a guest outlives its killed and its stopped agent, not its guard and not the lease`() throws {
         let cluster = try LocalCluster { folder in
             [
                 "--hypervisor-driver", "qemu", "--hypervisor-images", folder.url.path, "--hypervisor-storage",

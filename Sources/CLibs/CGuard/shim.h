@@ -32,6 +32,8 @@ static inline int cguard_lock_memory(void) {
     return cguard_result(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT));
 }
 
+static inline void cguard_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
 /// A timer of the kernel's that ends this process with SIGKILL, stopped or not. `handle` names it.
 static inline int cguard_timer_make(int *handle) {
     struct sigevent event;

@@ -204,7 +204,8 @@ package final class GuardLink: TimerHandler {
         hasComplained = false
         // What it was asked and had not answered runs nowhere: its guests went with it.
         for ticket in asks.keys.sorted() where wasUp {
-            asks.removeValue(forKey: ticket)?.done(.failure(GuardFailure("the host's guard ended; it is started again")))
+            let failure = GuardFailure("the host's guard ended; it is started again")
+            asks.removeValue(forKey: ticket)?.done(.failure(failure))
         }
         schedule(after: .zero)
         if wasUp { onEvent(.down) }

@@ -56,6 +56,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         let (highest, lines) = try directory.epochs()
         if lines > highest.count + GuardDirectory.staleLinesMax { try directory.keep(highest) }
         rules = GuardRules(highest: highest)
+        cguard_name("muster-guard")
         let isLocked = cguard_lock_memory()
         // Where the system allows it: with this process all guests go.
         _ = cguard_spare("-900")

@@ -23,7 +23,8 @@ package struct LeaseWish: Shaped {
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
-            host: HostID(object.unsigned("host")), digest: object.optionalText("digest").flatMap { UInt64($0, radix: 16) })
+            host: HostID(object.unsigned("host")),
+            digest: object.optionalText("digest").flatMap { UInt64($0, radix: 16) })
     }
 }
 

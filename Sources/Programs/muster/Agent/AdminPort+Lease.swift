@@ -16,7 +16,9 @@ extension AdminPort {
         guard asker.principal == .node(NodeID(wish.host.rawValue)) else {
             return fail(
                 asker,
-                Problem(.forbidden, "\(asker.principal) may not renew the lease of host \(wish.host); only its own guard does"))
+                Problem(
+                    .forbidden,
+                    "\(asker.principal) may not renew the lease of host \(wish.host); only its own guard does"))
         }
         hand(.renewLease(wish), cell, asker)
     }
