@@ -25,7 +25,7 @@ final class GuardFrames<Incoming: WireMessage>: ReadinessHandler {
 
     func send(_ message: some WireMessage) {
         let bytes = message.serialized()
-        precondition(bytes.count <= GuardFrames.messageBytesMax, "a message of \(bytes.count) bytes for the guard's line")
+        precondition(bytes.count <= GuardFrames.messageBytesMax, "a message of \(bytes.count) bytes")
         let count = UInt32(bytes.count)
         for shift in [0, 8, 16, 24] as [UInt32] { unsent.append(UInt8(truncatingIfNeeded: count >> shift)) }
         unsent += bytes
