@@ -5,7 +5,8 @@
 #     admin N, all       the admin address of N; options that name all of them
 #     until_good WORDS   repeats a command until it succeeds, for at most a minute
 #
-# `host N` and `inside N` may be replaced before: the address of agent N, and the words that run a command where it lives.
+# These may be replaced before: `host N`, the address of agent N; `inside N`, the words that run a command where it lives;
+# `more_options`, for every agent; `finish_more`, what else has to end.
 muster=${MUSTER:-.build/release/muster}
 port=${PORT:-17570}
 [[ -x $muster ]] || { printf 'There is no %s; build it with: Tools/check build\n' "$muster" >&2; exit 1; }
@@ -23,13 +24,14 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 inside() { :; }
+more_options() { :; }
 host() { printf 127.0.0.1; }
 admin() { printf '%s:%d' "$(host "$1")" $((port + 2 * $1 + 1)); }
 options() { printf -- '--node-data %s/n%d --node-name n%d --node-zone zone-%d --peer-listen %s:%d --admin-listen %s' \
     "$folder" "$1" "$1" "$1" "$(host "$1")" $((port + 2 * $1)) "$(admin "$1")"; }
 start() {
     # shellcheck disable=SC2046 # The options are words.
-    $(inside "$1") "$muster" agent $(options "$1") >>"$folder/n$1.log" 2>&1 &
+    $(inside "$1") "$muster" agent $(options "$1") $(more_options) >>"$folder/n$1.log" 2>&1 &
     pids[$1]=$!
     # The shell need not remark on its end.
     disown
