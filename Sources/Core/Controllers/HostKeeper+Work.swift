@@ -210,7 +210,9 @@ extension HostKeeper {
     /// A guest is paused and copied, and the cell has not been told.
     var owesCopied: Bool {
         work.contains { row in
-            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else { return false }
+            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else {
+                return false
+            }
             return record.taken?.report.state != .copied || record.taken?.report.epoch != record.copy?.epoch
         }
     }
