@@ -1,6 +1,7 @@
 package import ClusterBase
 package import KeyValueStore
 internal import NodePorts
+internal import StoreLayout
 internal import Synchronization
 
 /// The applied state of a node: a flushed store, with its newest rows in memory before it, into which snapshots come as
