@@ -3366,6 +3366,7 @@ public struct WireCellCommand: WireMessage {
         case 33: "set_slice"
         case 34: "collect_garbage"
         case 35: "note_time"
+        case 36: "return_slice"
         default: nil
         }
     }
@@ -3434,6 +3435,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(274, value)
         case .noteTime(let value):
             writer.message(282, value)
+        case .returnSlice(let value):
+            writer.message(290, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3571,6 +3574,11 @@ public struct WireCellCommand: WireMessage {
                 if case .noteTime(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteTime(value)
+            case 290:
+                var value = WireCellCommand.ReturnSlice()
+                if case .returnSlice(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .returnSlice(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3603,6 +3611,7 @@ public struct WireCellCommand: WireMessage {
         case setSlice(WireCellCommand.SetSlice)
         case collectGarbage(WireCellCommand.CollectGarbage)
         case noteTime(WireCellCommand.CellNoteTime)
+        case returnSlice(WireCellCommand.ReturnSlice)
     }
 
     public enum ReportState: Hashable, Sendable {
@@ -4926,6 +4935,58 @@ public struct WireCellCommand: WireMessage {
                     var value = self.quota.take() ?? WireTenantQuota()
                     try reader.message(&value)
                     self.quota = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// The root has deleted the tenant, as of this revision of the root.
+    public struct ReturnSlice: WireMessage {
+        public var tenant: String = ""
+        public var revision: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            revision: UInt64 = 0
+        ) {
+            self.tenant = tenant
+            self.revision = revision
+        }
+
+        public static var messageName: String { "CellCommand.ReturnSlice" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "revision"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if self.revision != 0 {
+                writer.tag(16)
+                writer.varint(self.revision)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 16:
+                    self.revision = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
