@@ -2846,6 +2846,8 @@ public struct WireCellSummary: WireMessage {
     public var events: UInt64 = 0
     public var eventBytes: UInt64 = 0
     public var cellRequests: UInt64 = 0
+    /// Events up to this entry may be gone.
+    public var eventsThrough: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2868,7 +2870,8 @@ public struct WireCellSummary: WireMessage {
         tombstones: UInt64 = 0,
         events: UInt64 = 0,
         eventBytes: UInt64 = 0,
-        cellRequests: UInt64 = 0
+        cellRequests: UInt64 = 0,
+        eventsThrough: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -2888,6 +2891,7 @@ public struct WireCellSummary: WireMessage {
         self.events = events
         self.eventBytes = eventBytes
         self.cellRequests = cellRequests
+        self.eventsThrough = eventsThrough
     }
 
     public static var messageName: String { "CellSummary" }
@@ -2912,6 +2916,7 @@ public struct WireCellSummary: WireMessage {
         case 16: "events"
         case 17: "event_bytes"
         case 18: "cell_requests"
+        case 19: "events_through"
         default: nil
         }
     }
@@ -2989,6 +2994,10 @@ public struct WireCellSummary: WireMessage {
             writer.tag(144)
             writer.varint(self.cellRequests)
         }
+        if self.eventsThrough != 0 {
+            writer.tag(152)
+            writer.varint(self.eventsThrough)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3032,6 +3041,8 @@ public struct WireCellSummary: WireMessage {
                 self.eventBytes = try reader.uint64()
             case 144:
                 self.cellRequests = try reader.uint64()
+            case 152:
+                self.eventsThrough = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

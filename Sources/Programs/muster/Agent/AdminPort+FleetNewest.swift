@@ -79,6 +79,11 @@ extension AdminPort {
             switch result {
             case .failure(let problem): fail(job.asker, problem)
             case .success(let found):
+                if case .compacted = found.answer.body, after > .zero {
+                    // Before the window nothing is kept.
+                    job.low = .zero
+                    return readOn(job, after: .zero)
+                }
                 guard case .events(let events, let next) = found.answer.body else {
                     return fail(job.asker, Problem(.internal, "the cell's answer was of another kind; report this"))
                 }
