@@ -147,7 +147,9 @@ let package = Package(
         // corpus.
         .executableTarget(
             name: "fuzz",
-            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            dependencies: [
+                "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "FleetModel", "Schema", "TLSSession",
+            ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),

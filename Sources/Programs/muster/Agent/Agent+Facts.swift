@@ -180,7 +180,8 @@ extension Problem {
     init(_ refusal: RootRefusal) {
         let kind: Kind
         switch refusal {
-        case .malformed, .unknownVersion, .invalid, .settingOutOfRange: kind = .malformed
+        case .malformed, .unknownVersion: kind = .malformed
+        case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
             .unknownAuthority, .unknownTenant:
             kind = .notFound
