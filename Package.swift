@@ -97,7 +97,7 @@ let rooms: [Room] = [
         name: "Simulator", layer: .simulation,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-            "StoreLayout", "NodeRuntime", "HistoryChecker",
+            "StoreLayout", "Controllers", "NodeRuntime", "HistoryChecker",
         ]),
     Room(
         name: "muster", layer: .programs,
@@ -156,7 +156,9 @@ let package = Package(
         // corpus.
         .executableTarget(
             name: "fuzz",
-            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            dependencies: [
+                "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "FleetModel", "Schema", "TLSSession",
+            ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),

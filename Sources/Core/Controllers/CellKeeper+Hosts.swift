@@ -152,14 +152,21 @@ extension CellKeeper {
         let through = view.through ?? .zero
         var asked = 0
         for tenant in slicesDue.sorted() {
-            guard let wish = tenants[tenant], view.slices[tenant].map({ $0.revision < wish.revision }) ?? true else {
+            let operation: CellCommand.Operation
+            let held = view.slices[tenant]?.revision ?? .zero
+            if let wish = tenants[tenant], held < wish.revision {
+                operation = .setSlice(tenant: tenant, revision: wish.revision, wish.quota)
+            } else if tenants[tenant] == nil, held > .zero, held.index <= tenantsThrough {
+                // Lent before the root's state in which there is no such tenant.
+                operation = .returnSlice(tenant: tenant, revision: .end(of: tenantsThrough))
+            } else {
                 slicesDue.remove(tenant)
                 continue
             }
             guard asked < CellKeeper.declaredAtOnceMax, ledger.mayAsk(.slice(tenant), through, now) else { continue }
             asked += 1
             ledger.asked(.slice(tenant), now)
-            operations.append(.setSlice(tenant: tenant, revision: wish.revision, wish.quota))
+            operations.append(operation)
         }
     }
 

@@ -102,10 +102,10 @@ extension NodeEngine {
             cells.kept[k].followAt = isMoving ? now : now + Cells.retryInterval
         }
         let through = steward.view.through
-        if through != nil, cells.kept[k].tenantsThrough != through {
+        if let through, cells.kept[k].tenantsThrough != through {
             cells.kept[k].tenantsThrough = through
             let wishes = steward.view.tenants.map { TenantWish(name: $0.name, revision: $0.revision, quota: $0.quota) }
-            cells.kept[k].keeper.take(tenants: wishes, now: now)
+            cells.kept[k].keeper.take(tenants: wishes, through: through, now: now)
         }
     }
 

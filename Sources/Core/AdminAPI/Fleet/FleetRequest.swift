@@ -40,6 +40,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// With the names of hosts to be told about.
     case explain(VMReference, hosts: [String])
     case history(VMReference, after: Revision, limit: Int)
+    case logs(VMReference, bytes: Int)
 
     case group(String, tenant: String, ReadMode)
     indirect case createGroup(CellGroup)
@@ -93,6 +94,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .cancelMigration: .cancelMigration
         case .explain: .explainVM
         case .history: .getVMHistory
+        case .logs: .getVMLogs
         case .group: .getGroup
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
@@ -121,7 +123,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .setDuty, .setHostPolicy, .removeHost, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
         case .renewLease: .renewOwnLease
-        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _): .readTenant(vm.tenant)
+        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _): .readTenant(vm.tenant)
         case .createVM(let creation): .writeTenant(creation.tenant)
         // Each item is judged by its tenant.
         case .createVMs: .writeTenant(nil)
@@ -200,7 +202,7 @@ package enum FleetRequest: Hashable, Sendable {
         switch self {
         case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
-            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _):
+            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
             vm
         default: nil
         }
@@ -238,6 +240,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .history(_, let after, let limit):
             if after > .zero { query.append(("after", after.description)) }
             if limit != FleetList.limitMax { query.append(("limit", "\(limit)")) }
+        case .logs(_, let bytes) where bytes != VMLogs.bytesStandard: query.append(("bytes", "\(bytes)"))
         case .group(_, let tenant, let mode):
             if tenant != defaultTenant { query.append(("tenant", tenant)) }
             add(mode)

@@ -59,6 +59,19 @@ struct NodeFiles {
         }
     }
 
+    /// The last `count` bytes of a file of any length.
+    static func readEnd(_ path: String, _ count: Int) throws(AgentFailure) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw failure("read \(path)") }
+        defer { close(file) }
+        let size = Int(lseek(file, 0, SEEK_END))
+        var bytes = [UInt8](repeating: 0, count: min(size, count))
+        // Shorter where the file was cut meanwhile.
+        let read = pread(file, &bytes, bytes.count, size - bytes.count)
+        if read < 0 { throw failure("read \(path)") }
+        return Array(bytes.prefix(read))
+    }
+
     func write(_ name: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {
         try NodeFiles.write(path + "/" + name, bytes, isSecret: isSecret)
     }
