@@ -135,11 +135,15 @@ extension NodeEngine {
         return facts
     }
 
+    /// False while it was asked for that the host is down: a lease that is granted meanwhile could outlive its VMs' place.
+    func mayGrant(to host: HostID, in group: GroupID) -> Bool {
+        cells.position(of: group).map { cells.kept[$0].keeper.mayGrant(to: host) } ?? true
+    }
+
     /// A host's guard asks for its lease, whatever became of its agent: it counts as heard. False where nothing may be granted:
     /// that it is down was asked for, and may come to be.
     public func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
-        if let k = cells.position(of: group), !cells.kept[k].keeper.mayGrant(to: host) { return false }
-        return hostSigns.note(NodeID(rawValue: host.rawValue), now)
+        mayGrant(to: host, in: group) && hostSigns.note(NodeID(rawValue: host.rawValue), now)
     }
 
     /// May be in the midst of a replica's step: it only notes.

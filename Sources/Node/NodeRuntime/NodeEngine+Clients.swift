@@ -18,7 +18,10 @@ extension NodeEngine {
         guard let i = position(of: request.group) else { return answer(ticket, .refused(.noSuchGroup)) }
         switch request {
         case .command(_, let command): queueCommand(i, command, ticket)
-        case .query(_, let query):
+        case .query(let group, let query):
+            if case .cell(.hostWork(let host, _)) = query, replicas[i].isLeader, !mayGrant(to: host, in: group) {
+                return answer(ticket, .refused(.unavailable))
+            }
             if replicas[i].reading.count >= settings.raft.readsMax {
                 return answer(ticket, .refused(.overloaded))
             }

@@ -30,6 +30,8 @@ extension NodeEngine {
         guard let i = position(of: request.group) else { return false }
         switch request {
         case .command, .transferLeadership: return replicas[i].isLeader
+        // Only whom the leader answers has it heard, and only it knows whom it is about to declare down.
+        case .query(_, .cell(.hostWork)): return replicas[i].isLeader
         // A follower asks its leader for the index to read at; without one the read waits for one.
         case .query: return replicas[i].leader != nil
         case .changeMembership, .forceRecovery: return true
