@@ -36,7 +36,8 @@ final class LocalCluster {
         return all.compactMap { Int32($0) }.sorted().filter { id in
             guard let data = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
             let words = String(decoding: data, as: UTF8.self).split(separator: "\0")
-            return words.first?.contains(program) ?? false && words.contains { $0.hasPrefix(beginning) }
+            let isMeant = program.isEmpty || words.first?.contains(program) ?? false
+            return isMeant && words.contains { $0.hasPrefix(beginning) }
         }
     }
 

@@ -16,6 +16,11 @@ package final class GuardLink: TimerHandler {
         package var vm: VMID
         package var epoch: UInt64
         package var process: Int32
+        package init(vm: VMID, epoch: UInt64, process: Int32) {
+            self.vm = vm
+            self.epoch = epoch
+            self.process = process
+        }
     }
 
     package enum Event: Sendable {
