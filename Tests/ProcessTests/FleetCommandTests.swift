@@ -52,7 +52,8 @@ import Testing
             try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
         }
         #expect(
-            try cluster.ask(1, "vm", "create", "web-{1..3}", "--cpu", "1", "--memory", "64MiB", "--wait").status == 0)
+            try cluster.ask(1, "vm", "create", "web-{1..3}", "--cpu", "100m", "--memory", "64MiB", "--wait").status == 0
+        )
         let drained = try cluster.ask(1, "host", "drain", "n1", "--wait", "--wait-timeout", "60s")
         #expect(drained.status == 1, "\(drained.complaint)")
         for name in ["web-1", "web-2", "web-3"] {
