@@ -89,7 +89,7 @@ let rooms: [Room] = [
         name: "Simulator", layer: .simulation,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "WireFormat", "NodePorts",
-            "StoreLayout", "NodeRuntime", "HistoryChecker",
+            "StoreLayout", "Controllers", "NodeRuntime", "HistoryChecker",
         ]),
     Room(
         name: "muster", layer: .programs,

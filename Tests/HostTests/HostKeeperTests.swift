@@ -71,8 +71,10 @@ import Testing
             }
         }
 
-        mutating func say(_ vm: CellVM, _ epoch: UInt64, _ state: VMReport.State) {
-            step([.news(.state(VMReport(vm.id, epoch: epoch, state, generation: vm.generation)))])
+        mutating func say(_ vm: CellVM, _ epoch: UInt64, _ state: VMReport.State, progressMillis: UInt32 = 0) {
+            let report = VMReport(
+                vm.id, epoch: epoch, state, generation: vm.generation, progressMillis: progressMillis)
+            step([.news(.state(report))])
         }
     }
 
@@ -254,6 +256,37 @@ import Testing
         arrival.pass(.milliseconds(300))
         arrival.answer([here])
         #expect(arrival.orders.last == .finishArrival(coming.id, epoch: 2))
+    }
+
+    @Test func `while a guest stands still for its migration nobody waits for the next question`() {
+        var pair = Pair()
+        pair.step()
+        var vm = Self.vm()
+        (vm.phase, vm.runningGeneration) = (.running, vm.generation)
+        pair.answer([Self.vm()])
+        pair.say(vm, 1, .running)
+        vm.migration = Migration(
+            phase: .copying, cause: .asked, target: VMPlace(Assignment(host: Self.other), epoch: 2),
+            source: VMPlace(Assignment(host: Self.host), epoch: 1), since: LogTime(rawValue: 0))
+        pair.pass(.milliseconds(500))
+        pair.answer([vm])
+        pair.say(vm, 1, .copying, progressMillis: 400)
+        #expect(pair.reports.last?.state == .copying)
+        pair.pass(.milliseconds(2))
+        pair.say(vm, 1, .copied)
+        #expect(pair.reports.last?.state == .copied, "without rows that are newer than the report before")
+
+        var arrival = Pair()
+        arrival.step()
+        var coming = Self.vm(9, epoch: 1, .running)
+        coming.place = VMPlace(Assignment(host: Self.other), epoch: 1)
+        coming.migration = Migration(
+            phase: .copying, cause: .asked, target: VMPlace(Assignment(host: Self.host), epoch: 2),
+            source: VMPlace(Assignment(host: Self.other), epoch: 1), since: LogTime(rawValue: 0))
+        arrival.answer([coming])
+        while !arrival.questions.isEmpty { arrival.answer(nil) }
+        arrival.pass(.milliseconds(40))
+        #expect(arrival.questions.count >= 2)
     }
 
     @Test func `an agent that ends takes its VMs with it, says so, and does not wait for ever`() {

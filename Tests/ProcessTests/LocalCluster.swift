@@ -42,7 +42,7 @@ final class LocalCluster {
         [
             "--node-data", folder.file("n\(node)").path, "--node-name", "n\(node)", "--node-zone", "zone-\(node)",
             "--peer-listen", "127.0.0.1:\(ports[node - 1])", "--admin-listen", "127.0.0.1:\(ports[node + 2])",
-            "--storage-low-space", "1MiB",
+            "--storage-low-space", "1MiB", "--host-cpu-millis", "8000", "--host-memory", "16GiB",
         ]
     }
 

@@ -46,6 +46,8 @@ public struct HostKeeper: Sendable {
         public var calm = Nanoseconds.milliseconds(500)
         /// The same while something is.
         public var busy = Nanoseconds.milliseconds(75)
+        /// The same while a guest arrives, which stands still until its commit is heard.
+        public var arriving = Nanoseconds.milliseconds(15)
         /// After a command that failed, and between reports that don't show in the cell's answers.
         public var retry = Nanoseconds.milliseconds(300)
         public var repetition = Nanoseconds.seconds(2)
@@ -364,8 +366,8 @@ public struct HostKeeper: Sendable {
             }
             (operation, what) = (.registerHost(host, incarnation, about, running: running), .registration)
         } else {
-            // Judged by rows that were read after the last reports took effect.
-            guard knowsWork, newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
+            // Judged by rows that were read after the last reports took effect, unless a guest stands still meanwhile.
+            guard knowsWork, owesCopied || newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
             let reports = Array(reports(now).prefix(HostKeeper.reportsMax))
             guard !reports.isEmpty else { return }
             (operation, what) = (.reportVMs(host, incarnation, reports), .reports(reports))
@@ -380,10 +382,14 @@ public struct HostKeeper: Sendable {
             wakeAt = max(commandNotBefore, now + timing.busy)
             return noteLease(now)
         }
-        let pause = isBusy || isStirred || command != nil || !knowsWork ? timing.busy : timing.calm
+        let isArriving = records.values.contains { $0.copy?.state == .arriving }
+        let busy = isArriving ? timing.arriving : timing.busy
+        let pause = isBusy || isStirred || command != nil || !knowsWork ? busy : timing.calm
         // A question is under way already, or one was asked a moment ago.
         let isFirst = askedAt.map { $0 < registeredAt } ?? true
-        let next = isFirst ? now : (askedAt ?? now) + (questions.isEmpty ? pause : max(pause, timing.calm))
+        // Answers that take long are waited for: a question that is given up renews no lease.
+        let mayHurry = questions.isEmpty || (isArriving && questions.count < HostKeeper.questionsMax - 1)
+        let next = isFirst ? now : (askedAt ?? now) + (mayHurry ? pause : max(pause, timing.calm))
         if now >= next {
             if questions.count == HostKeeper.questionsMax { questions.removeFirst() }
             numberLast += 1
@@ -392,7 +398,7 @@ public struct HostKeeper: Sendable {
             output.questions.append((numberLast, .hostWork(host, since: since)))
             askedAt = now
             isStirred = false
-            wakeAt = now + (isBusy || !knowsWork ? timing.busy : timing.calm)
+            wakeAt = now + (isBusy || !knowsWork ? busy : timing.calm)
         } else {
             wakeAt = next
         }

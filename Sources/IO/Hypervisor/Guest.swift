@@ -374,15 +374,29 @@ final class Guest {
             if case .copied = sending { return }
             // An old one that was called off afterwards: it runs on.
             if case .none = sending, !isPaused { return sayState() }
-            sending = .copied
-            downtimeMilliseconds = migration["downtime"]?.integer
-            copyingMilliseconds = migration["total-time"]?.integer
-            driver.say(self, .copied, progressMillis: 1_000)
+            line?.execute("query-status") { [unowned self] in finishCopying(migration, $0) }
         case "failed", "cancelled":
             if case .copying = sending { return sendFailed(migration["error-desc"]?.text ?? "copying was \(status)") }
             sayState()
         default: if case .none = sending { sayState() }
         }
+    }
+    /// QEMU says that a migration is completed a moment before it is able to let the guest go on here.
+    private func finishCopying(_ migration: JSONValue, _ answer: Result<JSONValue, QMPFailure>) {
+        guard case .up = phase, case .success(let status) = answer else { return }
+        switch sending {
+        case .copied, .reaching: return
+        case .none where !isPaused: return sayState()
+        case .none, .copying: break
+        }
+        guard status["status"]?.text == "postmigrate" else {
+            sending = .copying
+            return poll(driver.loop.now)
+        }
+        sending = .copied
+        downtimeMilliseconds = migration["downtime"]?.integer
+        copyingMilliseconds = migration["total-time"]?.integer
+        driver.say(self, .copied, progressMillis: 1_000)
     }
     /// As QEMU measured its last migration out.
     private(set) var downtimeMilliseconds: Int64?

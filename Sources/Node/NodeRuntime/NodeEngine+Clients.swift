@@ -65,6 +65,11 @@ extension NodeEngine {
         ready.removeAll(keepingCapacity: true)
         for group in groups {
             guard let i = position(of: group) else { continue }
+            if replicas[i].underWay.count >= settings.packsUnderWayMax && !replicas[i].queue.isEmpty {
+                // Looked at again when one of them has been applied, at the latest.
+                ready.append(group)
+                continue
+            }
             replicas[i].isReady = false
             let queue = replicas[i].queue
             replicas[i].queue.removeAll(keepingCapacity: true)
@@ -210,6 +215,7 @@ extension NodeEngine {
         }
         let (batch, applied) = view.finish(index: entry.index, term: entry.term, chain: entry.chain)
         try write(batch)
+        view.reuse(batch)
         replicas[i].applied = applied
         appliedSinceFlush += 1
         while let first = replicas[i].underWay.first, first.index <= entry.index {

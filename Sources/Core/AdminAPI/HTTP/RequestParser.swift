@@ -90,6 +90,12 @@ package struct RequestParser: Sendable {
         storage.append(contentsOf: bytes)
     }
 
+    /// The same for what a connection reads. Not generic: that would be compiled for no collection in particular.
+    package mutating func append(contentsOf bytes: ArraySlice<UInt8>) {
+        if start > 0 { closeUp() }
+        storage.append(contentsOf: bytes)
+    }
+
     @usableFromInline mutating func closeUp() {
         if start == storage.count {
             // One large value must not hold its megabyte for the life of an idle connection.

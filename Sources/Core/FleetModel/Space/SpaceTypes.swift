@@ -231,7 +231,7 @@ public enum SpaceChange: Hashable, Sendable {
 ///
 /// The first byte of every key is the machine's own kind byte, and not 0.
 public protocol StateAccess: OrderedReader {
-    mutating func put(_ key: [UInt8], _ value: [UInt8])
+    mutating func put(_ key: [UInt8], _ value: consuming [UInt8])
     mutating func delete(_ key: [UInt8])
     mutating func delete(_ range: KeyRange)
 }

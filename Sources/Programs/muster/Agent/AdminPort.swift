@@ -210,7 +210,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
         agent.request(.query(group, .space(query))) { [self] outcome in
             if case .read(.space(let found)) = outcome,
-                agent.engine.inspect(group, { _, applied in applied.index >= found.revision.index }) ?? false
+                let standing = agent.engine.standing(of: group), standing.applied >= found.revision.index
             {
                 confirm(group, began)
             }
@@ -266,7 +266,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         tendCopies()
         tendFleetWatches()
         for i in watches.indices where !watches[i].isAsking && !watches[i].isFull {
-            let here = agent.engine.inspect(watches[i].group) { _, applied in applied.index }
+            let here = agent.engine.standing(of: watches[i].group)?.applied
             guard agent.loop.now >= watches[i].askAt || (here ?? .zero) > watches[i].seen else { continue }
             watches[i].seen = here ?? .zero
             watches[i].isAsking = true

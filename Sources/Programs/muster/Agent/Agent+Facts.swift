@@ -69,11 +69,23 @@ extension Agent {
     var status: ClusterStatus {
         let groups = groupInfos
         var alarms: [String] = groups.filter(\.leader.isEmpty).map { "group \($0.group) \($0.name) has no leader here" }
+        alarms += groups.compactMap(thinness)
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
         alarms += directory.findings + backupAlarms
         return ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms)
+    }
+
+    /// A group that one lost node would stop, though there are nodes enough and more voters are wished for.
+    private func thinness(_ group: GroupInfo) -> String? {
+        let wished =
+            view.spaces.first { $0.group.rawValue == group.group }?.replicas
+            ?? view.cells.first { $0.group.rawValue == group.group }?.replicas ?? 3
+        let canVote = view.nodes.count { $0.state == .active && !$0.isDraining }
+        guard group.voters.count < 3, canVote >= 3, wished == 0 || wished >= 3 else { return nil }
+        return "group \(group.group) \(group.name) has \(group.voters.count) of 3 voters, "
+            + "\(group.voters.joined(separator: " and ")): until more have caught up, the loss of one stops it"
     }
 
     var certificates: [CertificateInfo] {

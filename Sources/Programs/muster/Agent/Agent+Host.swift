@@ -112,7 +112,7 @@ extension Agent {
     /// Once per turn: takes in what the driver and the cell said, and acts on it.
     func tendHost() {
         let host = self.host
-        let applied = engine.inspect(AgentHost.cell) { _, applied in applied.index } ?? .zero
+        let applied = engine.standing(of: AgentHost.cell)?.applied ?? .zero
         if applied != host.applied {
             host.applied = applied
             host.inputs.append(.stirred)
