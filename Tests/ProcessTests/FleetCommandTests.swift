@@ -52,7 +52,8 @@ import Testing
             try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
         }
         #expect(
-            try cluster.ask(1, "vm", "create", "web-{1..3}", "--cpu", "1", "--memory", "64MiB", "--wait").status == 0)
+            try cluster.ask(1, "vm", "create", "web-{1..3}", "--cpu", "100m", "--memory", "64MiB", "--wait").status == 0
+        )
         let drained = try cluster.ask(1, "host", "drain", "n1", "--wait", "--wait-timeout", "60s")
         #expect(drained.status == 1, "\(drained.complaint)")
         for name in ["web-1", "web-2", "web-3"] {
@@ -86,6 +87,47 @@ import Testing
         #expect(recovery.status == 2 && recovery.complaint.contains("--accept-loss"))
         let logs = try cluster.ask(1, "vm", "logs", "web-1")
         #expect(logs.status == 4 && logs.complaint.contains("simulated"), "\(logs.complaint)")
+    }
+
+    @Test func `what is secret is in no log and no data directory, but for the files that are there to hold it`() throws
+    {
+        let cluster = try LocalCluster()
+        let api = try cluster.ask(1, "token", "create", "--role", "viewer").output
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+        let join = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        #expect(api.hasPrefix("mst_") && api.count > 60 && join.hasPrefix("mst1_"))
+        // It is good, and so it went through the agent; a wrong one goes through the log of what is refused.
+        #expect(try cluster.ask(1, "node", "list", "--token", api).status == 0)
+        #expect(try cluster.ask(1, "node", "list", "--token", api + "0").status == 4)
+        let folder = cluster.folder.file("n1")
+        let keys = try ["node.key", "operator/key.pem"].map { name in
+            try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8).split(separator: "\n")[1]
+        }
+        #expect(cluster.terminate(1) == 0)
+
+        var planted: [(what: String, bytes: Data, holder: String)] = [
+            ("an API token", Data(api.utf8), ""), ("a join token", Data(join.utf8), ""),
+            ("the node's key", Data(keys[0].utf8), "node.key"),
+            ("the operator's key", Data(keys[1].utf8), "operator/key.pem"),
+        ]
+        let digits = Array(api.dropFirst(4))
+        let secret = stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+            UInt8(String(digits[$0...$0 + 1]), radix: 16)
+        }
+        #expect(secret.count == 32)
+        planted.append(("an API token's bytes", Data(secret), ""))
+        var looked = 0
+        let files = try #require(FileManager.default.enumerator(atPath: cluster.folder.url.path)).compactMap {
+            $0 as? String
+        }
+        for file in files {
+            guard let bytes = try? Data(contentsOf: cluster.folder.file(file)) else { continue }
+            looked += bytes.count
+            for plant in planted where plant.holder.isEmpty || file != "n1/" + plant.holder {
+                #expect(bytes.range(of: plant.bytes) == nil, "\(plant.what) is in \(file)")
+            }
+        }
+        #expect(looked > 10_000)
     }
 }
 

@@ -276,8 +276,8 @@ private final class Lister {
         switch event {
         case .answer(let answer):
             times.append((SystemClock.now - sentAt).count)
-            // A body that is no page ends the list.
             guard answer.isSuccess,
+                // A body that is no page ends the list, whatever it is.
                 let page = try? JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 22)
             else {
                 failure = answer.problem?.detail ?? "a page can't be read"
