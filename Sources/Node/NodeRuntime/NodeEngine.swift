@@ -163,8 +163,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     public var deadline: Instant {
         var earliest = liveness.deadline
         if let next = deadlines.first { earliest = min(earliest, next.at) }
-        if !outgoing.isEmpty { for transfer in outgoing { earliest = min(earliest, transfer.deadline) } }
-        if !incoming.isEmpty { for transfer in incoming { earliest = min(earliest, transfer.deadline) } }
+        // `isEmpty` of a generic element is looked up at every call; this is asked after every event.
+        if outgoing.count > 0 { for transfer in outgoing { earliest = min(earliest, transfer.deadline) } }
+        if incoming.count > 0 { for transfer in incoming { earliest = min(earliest, transfer.deadline) } }
         if let oldest = logTickets.first, !isStalled, watchesStorage {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
