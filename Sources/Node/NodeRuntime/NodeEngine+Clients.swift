@@ -68,11 +68,6 @@ extension NodeEngine {
         ready.removeAll(keepingCapacity: true)
         for group in groups {
             guard let i = position(of: group) else { continue }
-            if replicas[i].underWay.count >= settings.packsUnderWayMax && !replicas[i].queue.isEmpty {
-                // Looked at again when one of them has been applied, at the latest.
-                ready.append(group)
-                continue
-            }
             replicas[i].isReady = false
             let queue = replicas[i].queue
             replicas[i].queue.removeAll(keepingCapacity: true)

@@ -150,11 +150,11 @@ public final class NodeEngine<Ports: WorldPorts> {
         tendCells(now)
         packCommands(now)
         if hasFailed { return }
-        for frame in outbox.indices {
-            ports.send(outbox[frame], to: outboxNodes[frame])
+        if !outbox.isEmpty {
+            for frame in outbox.indices { ports.send(outbox[frame], to: outboxNodes[frame]) }
+            outbox.removeAll(keepingCapacity: true)
+            outboxNodes.removeAll(keepingCapacity: true)
         }
-        outbox.removeAll(keepingCapacity: true)
-        outboxNodes.removeAll(keepingCapacity: true)
         sendForwards()
         if !writes.isEmpty || isPulseDue(now) { submitWrites(now) }
         flushIfDue(now)

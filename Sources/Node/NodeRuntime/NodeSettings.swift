@@ -10,9 +10,6 @@ public struct NodeSettings: Sendable {
     /// One entry packs at most this many commands, or this many bytes of them, and at least one.
     public var packCommandsMax = 256
     public var packBytesMax = 64 << 10
-    /// Packs of a group under way at once; while there are as many, commands queue up for the next one. Few make large
-    /// packs of many clients' commands, which cost the group less each.
-    public var packsUnderWayMax = Int.max
     /// Commands appended here whose entry is not applied yet; more are answered `overloaded`.
     public var commandsUnderWayMax = 65_536
     /// Entries read at once when the state machine catches up from the disk.

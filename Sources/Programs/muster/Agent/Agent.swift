@@ -197,7 +197,6 @@ final class Agent: TurnOwner {
         node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
         node.storageStallMax = settings.storageStallMax
         node.storagePulseInterval = settings.storageStallMax
-        if let text = getenv("MUSTER_PACKS"), let n = Int(String(cString: text)) { node.packsUnderWayMax = n }
         node.forwardsRequests = true
         node.runsControllers = true
         node.rootFollowInterval = .milliseconds(200)
