@@ -59,6 +59,9 @@ extension NodeEngine {
             } else {
                 let keeper = CellKeeper(seed: mix64(group.rawValue), leadsSince: now)
                 next.append(Cells.Kept(group: group, term: term, keeper: keeper))
+                #if MUTANTS
+                next[next.count - 1].keeper.mutant = settings.fleetMutant
+                #endif
             }
         }
         cells.kept = next
@@ -133,6 +136,30 @@ extension NodeEngine {
             case .applied, .read, .accepted, .unknown: .unknown
             }
         cells.outcomes.append((group, number, outcome))
+    }
+
+    // MARK: Leases
+
+    func isLease(_ query: Query) -> Bool { host(of: query) != nil }
+
+    /// The host whose lease an answer renews.
+    func host(of query: Query) -> HostID? {
+        if case .cell(.hostWork(let host, _)) = query { host } else { nil }
+    }
+
+    /// Whether an answer may renew a host's lease: only the leader's, which counts it as a sign of life, and not while it
+    /// has asked the cell to give that host up. Read before that takes effect, the answer would say that all is well, and
+    /// the host would run what starts elsewhere a moment later.
+    func mayGrant(_ group: GroupID, _ host: HostID) -> Bool {
+        guard let i = position(of: group), replicas[i].isLeader else { return false }
+        #if MUTANTS
+        if settings.fleetMutant == .leaseWhileGivenUp { return true }
+        #endif
+        guard settings.runsControllers else { return true }
+        guard let k = cells.position(of: group) else { return false }
+        return !cells.kept[k].asked.contains { asked in
+            if case .declareDown(let lost, _) = asked.operation { lost == host } else { false }
+        }
     }
 
     // MARK: Looking in

@@ -35,7 +35,11 @@ extension Fleet {
         }
         for id in view.vms.keys.sorted() {
             guard let vm = view.vms[id] else { continue }
-            if let found = unrest(of: vm, view) { return "VM \(id) \(found): \(vm)" }
+            if let found = unrest(of: vm, view) {
+                let place = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
+                let there = place.map { "; its host has \($0.keeper?.describe(id) ?? "no agent"), \($0.driver.describe(id))" }
+                return "VM \(id) \(found): \(vm)\(there ?? "")"
+            }
         }
         return findStray(view)
     }
