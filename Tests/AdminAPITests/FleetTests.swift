@@ -164,7 +164,7 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                 steps: [PlanStep(action: "migrate", vm: "a", tenant: "t", from: "h1", to: "h2", cost: 3, gain: 4)],
                 left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
                 isComplete: false))
-        try holds(CellSettingsBody(CellSetting.allCases.map { ($0, $0.standard) }))
+        try holds(CellSettingsBody(CellSetting.shown.map { ($0, $0.standard) }))
     }
 
     @Test func `a batch judges each item for itself, and an atomic one all together`() throws {

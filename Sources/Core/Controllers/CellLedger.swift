@@ -19,6 +19,7 @@ struct CellLedger: Sendable {
         case reason(VMID)
         case garbage
         case time
+        case leaseBefore(UInt64)
     }
 
     private enum Wait: Hashable, Sendable {

@@ -135,6 +135,8 @@ public struct HostKeeper: Sendable {
     private var commandNotBefore = Instant.origin
     private var reportedAt = Instant.origin
     var isBusy = false
+    /// A mutant's: a question failed while a copied VM waits for its commit.
+    var doubtsCommit = false
     private var wakeAt: Instant?
 
     /// One VM as this host knows it.
@@ -176,6 +178,18 @@ public struct HostKeeper: Sendable {
             default: false
             }
         }
+    }
+
+    #if MUTANTS
+    public var mutant: FleetMutant?
+    #endif
+
+    func mutated(_ mutant: FleetMutant) -> Bool {
+        #if MUTANTS
+        self.mutant == mutant
+        #else
+        false
+        #endif
     }
 
     /// `leaseUntil` is what is left of the lease of this agent's process before.
@@ -237,7 +251,7 @@ public struct HostKeeper: Sendable {
     public mutating func step(_ inputs: [Input], now: Instant) -> Output {
         var output = Output()
         for input in inputs { take(input, now) }
-        let mayStart = holdsLease(now) && standing == .registered && knowsWork && !isEnding
+        let mayStart = (holdsLease(now) || mutated(.startsWithoutLease)) && standing == .registered && knowsWork && !isEnding
         isBusy = false
         if isEnding && endsVMs { endAll(&output) }
         // Found without a lease that anybody remembers is as good as without one.
@@ -264,7 +278,9 @@ public struct HostKeeper: Sendable {
             about = description
             leaveCell()
         case .answered(let number, let answer): hear(number, answer, now)
-        case .questionFailed(let number): questions.removeAll { $0.number == number }
+        case .questionFailed(let number):
+            questions.removeAll { $0.number == number }
+            if mutated(.sourceResumesUnknown) { doubtsCommit = true }
         case .commandDone(let number, let result):
             guard let sent = command, sent.number == number else { return }
             command = nil
@@ -298,7 +314,7 @@ public struct HostKeeper: Sendable {
         leaseLength = .milliseconds(Int64(clamping: min(lease, 3_600_000)))
         if newestSentAt.map({ question.sentAt >= $0 }) ?? true {
             newestSentAt = question.sentAt
-            leaseUntil = question.sentAt + leaseLength
+            leaseUntil = (mutated(.leaseFromReceipt) ? now : question.sentAt) + leaseLength
         }
         guard answer.index >= workAnswer else { return }
         if let rows {
@@ -318,7 +334,7 @@ public struct HostKeeper: Sendable {
 
     private mutating func leaveCell() {
         standing = .absent
-        knowsWork = false
+        if !mutated(.startsUnnamed) { knowsWork = false }
         asksAll = true
         commandNotBefore = .origin
     }
@@ -332,7 +348,9 @@ public struct HostKeeper: Sendable {
             problem = nil
             standing = .registered
             registrationAnsweredAt = now
-            (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
+            if !mutated(.startsUnnamed) {
+                (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
+            }
             isStirred = true
         case (.reports, .refused):
             // Another process of this agent registered, or the host is no member any more.
@@ -387,7 +405,7 @@ public struct HostKeeper: Sendable {
         if standing == .absent {
             guard !isEnding else { return }
             let running = records.keys.sorted().compactMap { vm in
-                records[vm]?.copy.map { RunningVM(vm, epoch: $0.epoch) }
+                mutated(.registrationForgetsCopies) ? nil : records[vm]?.copy.map { RunningVM(vm, epoch: $0.epoch) }
             }
             (operation, what) = (.registerHost(host, incarnation, about, running: running), .registration)
         } else {

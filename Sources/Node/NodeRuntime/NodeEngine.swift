@@ -97,6 +97,9 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.suspicionReviewAt = now
         self.lastNow = now
         self.steward = Steward(now: now)
+        #if MUTANTS
+        view.mutant = settings.fleetMutant
+        #endif
         self.liveness = NodeLiveness(node: node, incarnation: opened.incarnation, settings: settings.liveness, now: now)
         self.retired = opened.tombstones
         for lost in opened.damaged {
