@@ -1,15 +1,15 @@
 import Foundation
 import Testing
 
-enum HostTools {
-    static let hasQEMU = ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"].allSatisfy {
+enum MachineOfQEMU {
+    static let isHere = ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"].allSatisfy {
         FileManager.default.isExecutableFile(atPath: $0)
     }
 }
 
 /// Three real agents with the QEMU driver and their guards. The guest is a machine without a disk, which sits in its firmware:
 /// what counts here is whether its process lives.
-@Suite(.serialized, .enabled(if: HostTools.hasQEMU, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
+@Suite(.serialized, .enabled(if: MachineOfQEMU.isHere, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
 struct GuardedHostTests {
     @Test
     func `a guest outlives its killed and its stopped agent, not its guard and not the lease`() throws {

@@ -109,7 +109,7 @@ package struct GuardRules: Sendable {
     package private(set) var guests: [VMID: Guest] = [:]
     // hash order: looked up, and read by sorted keys
     package private(set) var highest: [VMID: UInt64]
-    // hash order: looked up, and read by sorted keys
+    // hash order: looked up only
     private var permits: [VMID: RunPermit] = [:]
     package private(set) var digest = RunPermit.digest([])
     package private(set) var generation = LogIndex.zero
@@ -123,7 +123,7 @@ package struct GuardRules: Sendable {
     /// A grant was withdrawn: the lease counts no more.
     private var isWithdrawn = false
 
-    // hash order: looked up only
+    // hash order: looked up, and read by sorted keys
     package init(highest: [VMID: UInt64] = [:], timing: LeaseTiming = LeaseTiming()) {
         self.highest = highest
         self.timing = timing
