@@ -31,9 +31,12 @@ import Testing
         var reports: [VMReport] = []
         var registered: [[RunningVM]] = []
 
-        init(found: [FoundVM] = [], leaseUntil: Instant? = nil) {
+        var grants: [HostKeeper.Grant] = []
+
+        init(found: [FoundVM] = [], leaseUntil: Instant? = nil, isGuarded: Bool = false) {
             keeper = HostKeeper(
-                host: host, incarnation: Incarnation(rawValue: 1), about: about, found: found, leaseUntil: leaseUntil)
+                host: host, incarnation: Incarnation(rawValue: 1), about: about, found: found, leaseUntil: leaseUntil,
+                isGuarded: isGuarded)
         }
 
         /// One step; commands are answered at once, questions wait in `questions`.
@@ -41,6 +44,7 @@ import Testing
             var output = keeper.step(inputs, now: now)
             while true {
                 orders += output.orders
+                if let grant = output.grant { grants.append(grant) }
                 for question in output.questions { questions.append((question.number, now)) }
                 guard let (number, command) = output.command else { return }
                 switch command.operation {
@@ -197,6 +201,28 @@ import Testing
         forgetful.step()
         #expect(forgetful.orders == [.stop(vm.id, epoch: 1, grace: .zero)])
         #expect(forgetful.registered == [[RunningVM(vm.id, epoch: 1)]], "it may still run")
+    }
+
+    @Test func `under a guard it stops nothing for the lease, and hands on every grant as of when it asked`() {
+        let vm = Self.vm()
+        let found = FoundVM(vm.id, epoch: 1, state: .running, generation: 1, isolation: .stop)
+        var pair = Pair(found: [found], isGuarded: true)
+        pair.step()
+        #expect(pair.orders.isEmpty)
+        let askedAt = pair.questions[0].at
+        pair.now += .milliseconds(40)
+        pair.answer([vm])
+        #expect(
+            pair.grants == [
+                HostKeeper.Grant(
+                    sentAt: askedAt, length: .seconds(3), generation: LogIndex(rawValue: 11),
+                    permits: [RunPermit(vm.id, epoch: 1, isolation: .stop)])
+            ])
+        pair.pass(.seconds(20))
+        #expect(pair.orders.isEmpty, "nobody answered, and that is the guard's affair")
+        pair.questions.removeFirst(pair.questions.count - 1)
+        pair.answer([], lease: 0)
+        #expect(pair.grants.last?.length == .zero)
     }
 
     @Test func `a host that the cell gave up stops its VMs and registers again`() {

@@ -68,29 +68,6 @@ private let group = GroupID(1)
         #expect(tickets.map { leader.answers(to: $0).count } == [1, 1, 1, 1, 1, 1])
     }
 
-    @Test func `while as many packs are under way as may be, what comes is one pack, and goes when one is done`() throws {
-        var settings = NodeSettings()
-        settings.packsUnderWayMax = 2
-        let cluster = try TestCluster(settings)
-        let leader = try #require(try cluster.leader())
-        for node in cluster.nodes { node.holdsWrites = true }
-        let tickets = (0..<20).map { _ in cluster.nextTicket() }
-        for ticket in tickets { leader.turn(TestCluster.put("k\(ticket)", ticket: ticket)) }
-        for node in cluster.nodes { try node.release() }
-        try cluster.run(for: .seconds(1))
-        var revisions: [Revision] = []
-        for ticket in tickets {
-            guard case .applied(.space(let result))? = leader.answers(to: ticket).first else {
-                Issue.record("ticket \(ticket) was answered by \(leader.answers(to: ticket))")
-                continue
-            }
-            revisions.append(result.revision)
-        }
-        let first = try #require(revisions.first).index
-        #expect(revisions[1] == Revision(index: first.next, slot: 0))
-        #expect(revisions[2...].map { $0 } == (0..<18).map { Revision(index: first.advanced(by: 2), slot: $0) })
-    }
-
     @Test func `a follower refuses commands with the leader's name, and unknown groups are refused`() throws {
         let cluster = try TestCluster()
         let leader = try #require(try cluster.leader())

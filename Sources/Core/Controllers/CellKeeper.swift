@@ -74,6 +74,8 @@ public struct CellKeeper: Sendable {
     var slicesDue: Set<String> = []
 
     var leaseLongest: (milliseconds: UInt64, until: Instant) = (0, .origin)
+    /// What the cell says of longer leases of before, and since when this leader knows it.
+    var leaseBefore: (value: UInt64, since: Instant) = (0, .origin)
     var healthAt: Instant
     var drainAt: Instant
     var rebalanceAt: Instant
@@ -85,6 +87,18 @@ public struct CellKeeper: Sendable {
     /// Work was left over by a bound.
     var isCutShort = false
     var wakeAt: Instant
+
+    #if MUTANTS
+    public var mutant: FleetMutant?
+    #endif
+
+    func mutated(_ mutant: FleetMutant) -> Bool {
+        #if MUTANTS
+        self.mutant == mutant
+        #else
+        false
+        #endif
+    }
 
     /// `seed` decides among hosts that are equally good; one cell has one.
     public init(seed: UInt64, leadsSince: Instant) {

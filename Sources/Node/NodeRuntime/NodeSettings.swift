@@ -1,5 +1,8 @@
 public import ClusterBase
 public import RaftCore
+#if MUTANTS
+public import FleetModel
+#endif
 
 /// The bounds and times of a node. Each says what happens when it is reached.
 public struct NodeSettings: Sendable {
@@ -10,9 +13,6 @@ public struct NodeSettings: Sendable {
     /// One entry packs at most this many commands, or this many bytes of them, and at least one.
     public var packCommandsMax = 256
     public var packBytesMax = 64 << 10
-    /// Packs of a group under way at once; while there are as many, commands queue up for the next one. Few make large
-    /// packs of many clients' commands, which cost the group less each.
-    public var packsUnderWayMax = Int.max
     /// Commands appended here whose entry is not applied yet; more are answered `overloaded`.
     public var commandsUnderWayMax = 65_536
     /// Entries read at once when the state machine catches up from the disk.
@@ -69,6 +69,10 @@ public struct NodeSettings: Sendable {
     public var controllerIdleInterval = Nanoseconds.seconds(5)
     /// How often the root's time is noted while replicas are waited for.
     public var rootTimeInterval = Nanoseconds.seconds(30)
+
+    #if MUTANTS
+    public var fleetMutant: FleetMutant?
+    #endif
 
     public init() {}
 }

@@ -32,7 +32,7 @@ enum SimulateCommand {
         plan.isFleet = options.flag("--fleet")
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
         try options.end()
-        if let mutant = plan.mutant { try MutantsCommand.require(mutant) }
+        if let mutant = plan.mutant { try MutantsCommand.require(mutant, isFleet: plan.isFleet) }
         print(
             "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
                 + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))

@@ -126,6 +126,7 @@ extension Fleet {
         let inputs = news.map { HostKeeper.Input.news($0) } + host.inputs
         host.inputs = []
         guard let output = host.keeper?.step(inputs, now: now) else { return }
+        if let traceLine = world.traceLine { trace(news, output, host, traceLine) }
         for order in output.orders { checker.ordered(order, host, self) }
         if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: now) }
         tellGuard(host)
@@ -141,6 +142,27 @@ extension Fleet {
             world.turn(host.node, .request(.command(Fleet.cell, command.encoded()), ticket: ticket))
         }
         schedule(host)
+    }
+
+    private func trace(
+        _ news: [HypervisorNews], _ output: HostKeeper.Output, _ host: SimulatedHost, _ line: (String) -> Void
+    ) {
+        let head = "\(world.now) host \(host.id)"
+        for case .state(let report) in news { line("\(head) hears \(report.vm) \(report.epoch) \(report.state)") }
+        for order in output.orders {
+            switch order {
+            case .start(let vm, let epoch, _): line("\(head) orders start of \(vm.id) \(epoch)")
+            case .receive(let vm, let epoch, let from): line("\(head) orders receive of \(vm.id) \(epoch) from \(from)")
+            case .update(let vm, let epoch): line("\(head) orders update of \(vm.id) \(epoch)")
+            default: line("\(head) orders \(order)")
+            }
+        }
+        switch output.command?.command.operation {
+        case .registerHost(_, _, _, let running)?: line("\(head) registers with \(running)")
+        case .reportVMs(_, _, let reports)?:
+            for report in reports { line("\(head) reports \(report.vm) \(report.epoch) \(report.state)") }
+        default: break
+        }
     }
 
     func answered(_ ticket: UInt64, _ answer: ClientAnswer, at node: SimulatedNode) {

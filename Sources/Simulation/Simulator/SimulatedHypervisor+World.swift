@@ -35,6 +35,10 @@ extension SimulatedHypervisor {
         }
     }
 
+    func describe(_ id: VMID) -> String {
+        guests[id].map { "epoch \($0.epoch) \($0.state)" } ?? "no guest"
+    }
+
     /// All guests, ascending.
     var guestIDs: [VMID] { guests.keys.sorted() }
 

@@ -90,6 +90,7 @@ public final class Simulation {
         var profile = profile
         #if MUTANTS
         profile.settings.raft.mutant = mutant.flatMap { Mutant(rawValue: $0) }
+        profile.settings.fleetMutant = mutant.flatMap { FleetMutant(rawValue: $0) }
         #endif
         self.profile = profile
         chaosEnd = chaos.count
@@ -446,6 +447,10 @@ public final class Simulation {
             fleet?.turned(node)
             for other in nodes where other !== node && other.isRunning {
                 plan(.link, at: now + profile.latencyNear.count * 2, node: other, a: UInt64(node.number), b: 1)
+                // A host without a replica hears nothing by itself: it connects again after the refusal.
+                if fleet != nil {
+                    plan(.link, at: now + profile.latencyNear.count * 6, node: other, a: UInt64(node.number), b: 1)
+                }
             }
         } catch {
             node.logDisk.crash(&diskRandom)

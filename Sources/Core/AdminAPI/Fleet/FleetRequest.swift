@@ -56,6 +56,7 @@ package enum FleetRequest: Hashable, Sendable {
     case rebalance
     case startRebalance(RebalanceStart)
     case settings(ReadMode)
+    case renewLease(LeaseWish)
     indirect case changeSettings(CellSettingsBody)
 
     package var operation: Operation {
@@ -105,6 +106,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .rebalance: .getRebalance
         case .startRebalance: .startRebalance
         case .settings: .getCellSettings
+        case .renewLease: .renewLease
         case .changeSettings: .changeCellSettings
         }
     }
@@ -120,6 +122,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .host, .rebalance, .settings: .observe
         case .setDuty, .setHostPolicy, .removeHost, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
+        case .renewLease: .renewOwnLease
         case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _): .readTenant(vm.tenant)
         case .createVM(let creation): .writeTenant(creation.tenant)
         // Each item is judged by its tenant.
@@ -177,6 +180,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .setTenant(_, let settings): settings.members
         case .plan(let wish): wish.members
         case .startRebalance(let start): start.members
+        case .renewLease(let wish): wish.members
         case .changeSettings(let settings): settings.members
         default: nil
         }

@@ -195,6 +195,10 @@ extension Route {
             .startRebalance, .post, "/v1/rebalance", "Makes the moves of a plan.", body: .json(RebalanceStart.shape),
             status: 202, .json(PlanInfo.shape)),
         Route(
+            .renewLease, .post, "/v1/lease",
+            "Renews a host's lease: what it may run, and for how long. For the host's own certificate.",
+            body: .json(LeaseWish.shape), .json(LeaseInfo.shape)),
+        Route(
             .getCellSettings, .get, "/v1/cell/settings", "Shows the cell's settings.", query: [stale, index],
             .json(CellSettingsBody.shape)),
         Route(

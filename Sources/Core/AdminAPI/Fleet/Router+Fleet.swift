@@ -39,6 +39,7 @@ extension Router {
         case .plan: return .plan(try PlanWish(body))
         case .getRebalance: return .rebalance
         case .startRebalance: return .startRebalance(try RebalanceStart(body))
+        case .renewLease: return .renewLease(try LeaseWish(body))
         case .getCellSettings: return .settings(try fleetMode(query))
         case .changeCellSettings:
             let settings = try CellSettingsBody(body)

@@ -21,6 +21,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listEvents, getAudit
     case plan, getRebalance, startRebalance
     case getCellSettings, changeCellSettings
+    case renewLease
 }
 
 /// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI

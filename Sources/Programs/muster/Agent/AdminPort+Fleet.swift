@@ -64,6 +64,7 @@ extension AdminPort {
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
+        case .renewLease(let wish): renewLease(wish, cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, cell, asker)
         }
@@ -230,7 +231,7 @@ extension AdminPort {
 
     private func showSettings(_ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
         show(.all(.settings), mode, cell, asker) { found in
-            var values = CellSetting.allCases.map { ($0, $0.standard) }
+            var values = CellSetting.shown.map { ($0, $0.standard) }
             for row in AdminPort.rows(found).rows {
                 guard case .setting(let setting, let value?) = row else { continue }
                 for i in values.indices where values[i].0 == setting { values[i].1 = value }

@@ -26,7 +26,7 @@ extension AdminPort {
         }
     }
 
-    private func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+    func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
         if lead(request, cell, asker, { [self] in answer(asker, $0) }) { return }
         let leader = agent.engine.inspect(cell) { raft, _ in raft.leader?.node } ?? nil
         var nodes = agent.view.placement(cell)?.replicas.filter { !$0.isLeaving }.map(\.node) ?? []
@@ -144,6 +144,7 @@ extension AdminPort {
             case .success(let hosts): question = .loss(hosts)
             }
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
+        case .renewLease(let wish): return grant(wish, cell, done)
         default: return false
         }
         guard let reply = agent.engine.ask(cell, question) else { return false }

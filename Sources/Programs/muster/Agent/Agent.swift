@@ -197,7 +197,6 @@ final class Agent: TurnOwner {
         node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
         node.storageStallMax = settings.storageStallMax
         node.storagePulseInterval = settings.storageStallMax
-        if let text = getenv("MUSTER_PACKS"), let n = Int(String(cString: text)) { node.packsUnderWayMax = n }
         node.forwardsRequests = true
         node.runsControllers = true
         node.rootFollowInterval = .milliseconds(200)
@@ -246,6 +245,7 @@ final class Agent: TurnOwner {
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
         endBackups()
+        host.guardian?.close()
         admin.close()
         network.close()
         watch?.stop()

@@ -16,6 +16,7 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///     peers                     where the others were when this node last knew: `id host:port` per line
 ///     founding                  the cluster's first command, until it is applied
 ///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
+///     guard/                    the guard's lock, socket, log, and the highest epoch of each VM
 ///     vms/                      what the host's driver runs, unless its settings name another place
 ///     operator/                 the first operator's certificate, key, trust and address, for the command line
 struct NodeFiles {
@@ -23,7 +24,7 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "operator", "joining.key", "set-up", "vms",
+        "authority.secret", "operator", "joining.key", "set-up", "vms", "guard",
     ]
     static let bytesMax = 1 << 20
 
