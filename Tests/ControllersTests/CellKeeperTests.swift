@@ -294,6 +294,24 @@ import Testing
         #expect(world.asked == asked)
     }
 
+    @Test func `a host with as many VMs as one may have is passed over, however much room it has`() throws {
+        let world = CellWorld()
+        for _ in 0..<2 { try world.addHost(cpu: 10_000_000, memory: 10_000_000) }
+        try world.tick(1)
+        let most = Int(CellLimits.vmsPerHostMax)
+        var made = 0
+        while made < most + 100 {
+            let part = (made..<min(made + 512, most + 100)).map {
+                VMCreation(name: "v\($0)", tenant: "default", spec: CellWorld.spec(cpu: 1, memory: 1))
+            }
+            made += try world.create(part).count { $0 != nil }
+        }
+        // Packing fills one host to its bound, and the next one takes the rest.
+        try world.tick(40)
+        let counts = try world.view().hosts.values.map { Int($0.vmCount) }.sorted()
+        #expect(counts == [100, most])
+    }
+
     @Test func `rebalancing by itself makes the cell better, keeps to budgets and comes to an end`() throws {
         let world = CellWorld()
         try world.apply(.setSetting(.policy, 2))

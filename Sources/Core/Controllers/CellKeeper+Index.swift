@@ -89,7 +89,8 @@ extension CellKeeper {
         if let known {
             if known.health != host.health { healthAt = min(healthAt, now) }
             let isSame =
-                known.about == host.about && known.policy == host.policy && known.state == host.state
+                known.about == host.about && known.policy == host.policy
+                && known.stateForPlacement == host.stateForPlacement
             if isSame { return }
         } else {
             healthAt = min(healthAt, now)
@@ -338,7 +339,7 @@ extension CellKeeper {
             labels: host.labels.map { Label(word($0.key), word($0.value)) },
             taints: host.policy.taints.map { Taint(word($0.key), word($0.value), effect: $0.effect) },
             storageDomains: about.storageDomains.map { word($0) }, networks: about.networks.map { word($0) },
-            state: host.state)
+            state: host.stateForPlacement)
     }
 
     /// Nil while a group that it names is not known here.
@@ -388,5 +389,12 @@ extension CellKeeper {
         case 3: .spread
         default: .pack
         }
+    }
+}
+
+extension CellHost {
+    /// A host with as many VMs as one may have takes no more, however much room it has: the cell would refuse them.
+    var stateForPlacement: HostState {
+        state.takesVMs && vmCount >= CellLimits.vmsPerHostMax ? .cordoned : state
     }
 }

@@ -225,10 +225,11 @@ extension HostKeeper {
     /// A guest is paused and copied, and the cell has not been told.
     var owesCopied: Bool {
         work.contains { row in
-            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else {
-                return false
-            }
-            return record.taken?.report.state != .copied || record.taken?.report.epoch != record.copy?.epoch
+            guard row.migration != nil, let record = records[row.id], let copy = record.copy, copy.state == .copied
+            else { return false }
+            // Bound once: asked of the optional twice, Swift 6.3.1 can't compile it optimized.
+            guard let taken = record.taken?.report else { return true }
+            return taken.state != .copied || taken.epoch != copy.epoch
         }
     }
 

@@ -20,6 +20,7 @@ extension BenchCommand {
     /// Clients that create VMs one by one or in batches, and streams that see them come.
     private static func fleetCreate(_ options: inout Options) throws {
         let batch = try options.number("--batch", 1...VMBatch.itemsMax) ?? 1
+        let budget = Budget(try options.number("--count", 1...100_000_000) ?? .max)
         let streams = options.flag("--watch")
         let isStopped = options.flag("--stopped")
         let waits = !options.flag("--no-wait")
@@ -34,15 +35,19 @@ extension BenchCommand {
         let load = Load(loop, told) { loop, place, done in
             made += 1
             return CreatingClient(
-                loop, place, told.context, name: "bench-\(run)-\(made)", batch: batch, isStopped: isStopped, watch, done
+                loop, place, told.context, name: "bench-\(run)-\(made)", batch: batch, isStopped: isStopped, budget,
+                watch, done
             )
         }
+        load.isOver = { budget.left < batch && budget.underWay == 0 }
         load.run()
         let created = load.successes * batch
-        let seconds = load.seconds
+        // Until the last answer: what --count bounds is done before the time is over.
+        let seconds = load.secondsUntilLast
         print(
             "fleet create: \(created) VMs in \(batch == 1 ? "requests of one" : "batches of \(batch)"), "
-                + "\(Int(Double(created) / seconds))/s; \(load.report)")
+                + "\(Int(Double(created) / seconds))/s by \(told.clients) clients; a request takes \(load.percentiles), "
+                + "\(load.failures) failed")
         if streams {
             loop.run(until: SystemClock.now + .seconds(2))
             print(watch.report)
@@ -109,11 +114,19 @@ extension BenchCommand {
     }
 }
 
+/// How many VMs are still to be created.
+private final class Budget {
+    var left: Int
+    var underWay = 0
+    init(_ count: Int) { left = count }
+}
+
 /// One HTTPS connection that creates VMs.
 private final class CreatingClient: LoadClient {
     private let name: String
     private let batch: Int
     private let power: CellVM.Power
+    private let budget: Budget
     private let watch: WatchProbe
     private let done: (any LoadClient, LoadOutcome) -> Void
     private let client: AdminClient
@@ -123,11 +136,12 @@ private final class CreatingClient: LoadClient {
 
     init(
         _ loop: EventLoop, _ place: SocketAddress, _ context: TLSContext, name: String, batch: Int, isStopped: Bool,
-        _ watch: WatchProbe, _ done: @escaping (any LoadClient, LoadOutcome) -> Void
+        _ budget: Budget, _ watch: WatchProbe, _ done: @escaping (any LoadClient, LoadOutcome) -> Void
     ) {
         self.name = name
         self.batch = batch
         power = isStopped ? .stopped : .running
+        self.budget = budget
         self.watch = watch
         self.done = done
         var settings = AdminClientSettings()
@@ -144,6 +158,9 @@ private final class CreatingClient: LoadClient {
 
     func send(_ request: LoadRequest) {
         isCreating = true
+        if budget.left < batch { return }
+        budget.left -= batch
+        budget.underWay += 1
         let creations = (0..<batch).map { _ -> VMCreation in
             number += 1
             last = "\(name)-\(number)"
@@ -163,6 +180,7 @@ private final class CreatingClient: LoadClient {
     func close() { client.close() }
 
     private func answered(_ event: AdminClient.Event) {
+        if isCreating { budget.underWay -= 1 }
         switch event {
         case .answer(let answer) where answer.status < 300:
             if isCreating { watch.acknowledged(last) }

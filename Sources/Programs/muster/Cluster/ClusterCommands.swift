@@ -295,6 +295,7 @@ enum ClusterCommands {
                 Option("seconds", .integer(1...86_400), help: "admin, chaos, etcd: how long (default 5)"),
                 Option("bytes", .integer(0...(1 << 20)), help: "admin, etcd: bytes of a value (default 128)"),
                 Option("batch", .integer(1...10_000), help: "fleet create: VMs in a request (default 1)"),
+                Option("count", .integer(1...100_000_000), help: "fleet create: VMs at most"),
                 Option("watch", help: "fleet create: with a stream from each node"),
                 Option("stopped", help: "fleet create: don't start them"),
                 Option("no-wait", help: "fleet create: don't wait until all have a place"),
