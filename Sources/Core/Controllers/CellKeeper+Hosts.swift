@@ -1,5 +1,5 @@
 import ClusterBase
-import FleetModel
+public import FleetModel
 import Placement
 
 // Hosts that fall silent, hosts that drain, and the cell's housekeeping.
@@ -10,19 +10,25 @@ extension CellKeeper {
     /// A host is declared down when it was silent for so long that its lease has run out whatever its clock does: a tenth more
     /// than the lease and half a second, since it was heard last and since this node leads.
     mutating func planHealth(_ now: Instant, _ watch: () -> NodeWatch, _ operations: inout [CellCommand.Operation]) {
-        let lease = view[.leaseLength]
-        if lease >= leaseLongest.milliseconds || now >= leaseLongest.until {
+        let before = view[.leaseBefore]
+        let lease = mutated(.shorterLeaseCountsAtOnce) ? view[.leaseLength] : max(view[.leaseLength], before & 0xFFFF_FFFF)
+        if before != leaseBefore.value { leaseBefore = (before, now) }
+        if lease >= leaseLongest.milliseconds || now >= leaseLongest.until || mutated(.shorterLeaseCountsAtOnce) {
             leaseLongest = (lease, now + CellKeeper.silenceMax(lease))
         }
         if now < healthAt { return }
-        let silenceMax = CellKeeper.silenceMax(leaseLongest.milliseconds)
+        forgetLongerLease(now, &operations)
+        let silenceMax =
+            mutated(.givesUpTooEarly)
+            ? .milliseconds(Int64(clamping: lease / 2)) : CellKeeper.silenceMax(leaseLongest.milliseconds)
         let watch = watch()
         let through = view.through ?? .zero
         var next = now + CellKeeper.idleInterval
         var declared = 0
         for id in hostOrder {
             guard let host = view.hosts[id], host.health == .up else { continue }
-            let silence = min(watch.silence(of: NodeID(rawValue: id.rawValue), at: now), now - leadsSince)
+            var silence = watch.silence(of: NodeID(rawValue: id.rawValue), at: now)
+            if !mutated(.newLeaderDoesNotWait) { silence = min(silence, now - leadsSince) }
             if silence < silenceMax {
                 next = min(next, now + (silenceMax - silence))
                 continue
@@ -38,6 +44,23 @@ extension CellKeeper {
             operations.append(.declareDown(id, host.incarnation))
         }
         healthAt = max(next, now + CellKeeper.pause)
+    }
+
+    /// Whether a lease may be granted to a host: not while its being declared down may come to be.
+    public func mayGrant(to host: HostID) -> Bool {
+        guard let known = view.hosts[host] else { return true }
+        return !ledger.isUnderWay(.down(host, known.incarnation))
+    }
+
+    /// A longer lease of before has run out everywhere when it was in force nowhere for as long as a host is waited for.
+    private mutating func forgetLongerLease(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        let (value, since) = leaseBefore
+        let lease = value & 0xFFFF_FFFF
+        guard lease != 0, now >= since + CellKeeper.silenceMax(lease),
+            ledger.mayAsk(.leaseBefore(value), view.through ?? .zero, now)
+        else { return }
+        ledger.asked(.leaseBefore(value), now)
+        operations.append(.setSetting(.leaseBefore, value))
     }
 
     static func silenceMax(_ lease: UInt64) -> Nanoseconds {
@@ -146,14 +169,21 @@ extension CellKeeper {
         let through = view.through ?? .zero
         var asked = 0
         for tenant in slicesDue.sorted() {
-            guard let wish = tenants[tenant], view.slices[tenant].map({ $0.revision < wish.revision }) ?? true else {
+            let operation: CellCommand.Operation
+            let held = view.slices[tenant]?.revision ?? .zero
+            if let wish = tenants[tenant], held < wish.revision {
+                operation = .setSlice(tenant: tenant, revision: wish.revision, wish.quota)
+            } else if tenants[tenant] == nil, held > .zero, held.index <= tenantsThrough {
+                // Lent before the root's state in which there is no such tenant.
+                operation = .returnSlice(tenant: tenant, revision: .end(of: tenantsThrough))
+            } else {
                 slicesDue.remove(tenant)
                 continue
             }
             guard asked < CellKeeper.declaredAtOnceMax, ledger.mayAsk(.slice(tenant), through, now) else { continue }
             asked += 1
             ledger.asked(.slice(tenant), now)
-            operations.append(.setSlice(tenant: tenant, revision: wish.revision, wish.quota))
+            operations.append(operation)
         }
     }
 

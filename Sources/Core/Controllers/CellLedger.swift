@@ -19,6 +19,7 @@ struct CellLedger: Sendable {
         case reason(VMID)
         case garbage
         case time
+        case leaseBefore(UInt64)
     }
 
     private enum Wait: Hashable, Sendable {
@@ -49,6 +50,14 @@ struct CellLedger: Sendable {
         switch entry.wait {
         case .answer(let until), .time(let until): return now >= until
         case .view(let index, let until): return through >= index || now >= until
+        }
+    }
+
+    /// It was asked, and its outcome is not known or not seen yet.
+    func isUnderWay(_ key: Key) -> Bool {
+        switch entries[key]?.wait {
+        case .answer, .view: true
+        case .time, nil: false
         }
     }
 

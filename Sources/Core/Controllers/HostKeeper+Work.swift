@@ -85,9 +85,11 @@ extension HostKeeper {
         case .run(let epoch, let isPaused, let mayStart, let migration):
             guard let row else { return }
             if let copy = record.copy {
-                if copy.epoch < epoch { stop(vm, &record, copy.state == .arriving ? .zero : grace(row), &output) }
+                if copy.epoch < epoch, !mutated(.olderCopyReported) {
+                    stop(vm, &record, copy.state == .arriving ? .zero : grace(row), &output)
+                }
                 if copy.epoch == epoch { steer(row, &record, isPaused, migration, &output) }
-            } else if mayStart, record.highest < epoch {
+            } else if mayStart, record.highest < epoch || (record.highest == epoch && mutated(.epochStartsAgain)) {
                 begin(row, epoch, .starting, &record)
                 output.orders.append(.start(row, epoch: epoch, isPaused: isPaused))
             }
@@ -96,6 +98,12 @@ extension HostKeeper {
         case .arrive(let epoch, let source):
             guard let row else { return }
             isBusy = true
+            if mutated(.destinationBeforeCommit), row.migration?.isCopied == true, record.copy?.state == .arriving,
+                record.copy?.epoch == epoch, record.copy?.order == nil
+            {
+                record.copy?.order = .finish
+                output.orders.append(.finishArrival(vm, epoch: epoch))
+            }
             if let copy = record.copy {
                 if copy.epoch != epoch { discard(vm, &record, &output) }
             } else if record.highest < epoch {
@@ -109,7 +117,9 @@ extension HostKeeper {
 
     private func begin(_ row: CellVM, _ epoch: UInt64, _ state: Copy.State, _ record: inout Record) {
         precondition(record.copy == nil, "VM \(row.id) has a copy here, epoch \(epoch) must wait")
-        precondition(record.highest < epoch, "VM \(row.id) had epoch \(record.highest) here, \(epoch) is none later")
+        precondition(
+            record.highest < epoch || mutated(.epochStartsAgain),
+            "VM \(row.id) had epoch \(record.highest) here, \(epoch) is none later")
         record = Record()
         record.highest = epoch
         record.copy = Copy(
@@ -118,7 +128,7 @@ extension HostKeeper {
     }
 
     /// Of a copy whose epoch is in force.
-    private func steer(
+    private mutating func steer(
         _ row: CellVM, _ record: inout Record, _ isPaused: Bool, _ migration: Migration?, _ output: inout Output
     ) {
         guard var copy = record.copy, !copy.isLeaving else { return }
@@ -149,6 +159,11 @@ extension HostKeeper {
                 }
             }
         case .copying, .copied:
+            if doubtsCommit, copy.state == .copied {
+                doubtsCommit = false
+                give(.cancel, .cancelSend(vm, epoch: copy.epoch))
+                break
+            }
             // Found so, when this process did not give the order.
             if let migration {
                 if copy.order == nil { copy.order = .send(migration.target.epoch) }
@@ -207,6 +222,16 @@ extension HostKeeper {
 
     // MARK: Reports
 
+    /// A guest is paused and copied, and the cell has not been told.
+    var owesCopied: Bool {
+        work.contains { row in
+            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else {
+                return false
+            }
+            return record.taken?.report.state != .copied || record.taken?.report.epoch != record.copy?.epoch
+        }
+    }
+
     var owesReports: Bool { knowsWork && !work.allSatisfy { report($0) == nil } }
 
     /// What the rows do not show yet, ascending by VM. What the cell took, and its rows still don't show, comes again.
@@ -251,6 +276,9 @@ extension HostKeeper {
                 if mayStart, (record?.highest ?? 0) < epoch { return nil }
                 let message = (record?.highest == epoch ? record?.end?.message : nil) ?? "it does not run on its host"
                 return VMReport(row.id, epoch: epoch, .crashed, message: message)
+            }
+            if mutated(.olderCopyReported) {
+                return VMReport(row.id, epoch: epoch, .crashed, message: "it does not run on its host")
             }
             return copy.epoch == epoch ? report(row, copy, migration) : nil
         }

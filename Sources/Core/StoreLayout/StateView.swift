@@ -38,6 +38,10 @@ public struct StateView: StateAccess {
         var applied = AppliedState.nothing
     }
 
+    #if MUTANTS
+    public var mutant: FleetMutant?
+    #endif
+
     public init() {}
 
     /// Whether something would be lost by `abandon`.

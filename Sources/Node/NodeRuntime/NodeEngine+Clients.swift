@@ -19,6 +19,14 @@ extension NodeEngine {
         switch request {
         case .command(_, let command): queueCommand(i, command, ticket)
         case .query(_, let query):
+            if isLease(query) && !replicas[i].isLeader {
+                return answer(ticket, .refused(.notLeader(hint: replicas[i].leader)))
+            }
+            #if MUTANTS
+            if settings.fleetMutant == .leaseWithoutQuorum, isLease(query), let found = readHere(request.group, query) {
+                return answer(ticket, .read(found))
+            }
+            #endif
             if replicas[i].reading.count >= settings.raft.readsMax {
                 return answer(ticket, .refused(.overloaded))
             }
@@ -251,6 +259,9 @@ extension NodeEngine {
                 answer(reading.ticket, .refused(.notLeader(hint: hint)))
             }
         case .ready:
+            if let host = host(of: reading.query), !mayGrant(replicas[i].group, host) {
+                return answer(reading.ticket, .refused(.unavailable))
+            }
             view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
             defer { view.abandon() }
             do throws(StoreError) {

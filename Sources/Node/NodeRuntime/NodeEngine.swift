@@ -77,6 +77,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var steward: Steward
     /// The cells that it leads.
     var cells = Cells()
+    var hostSigns = HostSigns()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -96,6 +97,9 @@ public final class NodeEngine<Ports: WorldPorts> {
         self.suspicionReviewAt = now
         self.lastNow = now
         self.steward = Steward(now: now)
+        #if MUTANTS
+        view.mutant = settings.fleetMutant
+        #endif
         self.liveness = NodeLiveness(node: node, incarnation: opened.incarnation, settings: settings.liveness, now: now)
         self.retired = opened.tombstones
         for lost in opened.damaged {

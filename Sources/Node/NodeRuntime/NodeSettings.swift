@@ -1,5 +1,8 @@
 public import ClusterBase
 public import RaftCore
+#if MUTANTS
+public import FleetModel
+#endif
 
 /// The bounds and times of a node. Each says what happens when it is reached.
 public struct NodeSettings: Sendable {
@@ -66,6 +69,10 @@ public struct NodeSettings: Sendable {
     public var controllerIdleInterval = Nanoseconds.seconds(5)
     /// How often the root's time is noted while replicas are waited for.
     public var rootTimeInterval = Nanoseconds.seconds(30)
+
+    #if MUTANTS
+    public var fleetMutant: FleetMutant?
+    #endif
 
     public init() {}
 }

@@ -12,6 +12,8 @@ enum SimulateCommand {
         var budget: Double?
         var trace: String?
         var mutant: String?
+        /// Hosts and VMs on the nodes.
+        var isFleet = false
         var isQuiet = false
     }
 
@@ -27,9 +29,10 @@ enum SimulateCommand {
         plan.budget = try options.number("--cpu-seconds", 1...10_000_000).map(Double.init)
         plan.trace = try options.value("--trace")
         plan.mutant = try options.value("--mutant")
+        plan.isFleet = options.flag("--fleet")
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
         try options.end()
-        if let mutant = plan.mutant { try MutantsCommand.require(mutant) }
+        if let mutant = plan.mutant { try MutantsCommand.require(mutant, isFleet: plan.isFleet) }
         print(
             "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
                 + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))
@@ -39,7 +42,9 @@ enum SimulateCommand {
 
     static func simulation(_ seed: UInt64, _ plan: Plan) -> Simulation {
         var random = PRNG(seed: seed).child(0x5EED)
-        let profile = Profile.draw(&random, nodes: plan.nodes)
+        let profile =
+            plan.isFleet
+            ? Profile.drawFleet(&random, nodes: plan.nodes) : Profile.draw(&random, nodes: plan.nodes)
         return Simulation(seed: seed, profile: profile, chaos: plan.chaos, mutant: plan.mutant)
     }
 
@@ -105,6 +110,7 @@ struct Summary {
     var committed: UInt64 = 0
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
     var plots = [Int](repeating: 0, count: Plot.allCases.count)
+    var fleet: FleetCounts?
     var failures: [SimulationResult] = []
 
     func mustStop(_ plan: SimulateCommand.Plan) -> Bool {
@@ -126,13 +132,18 @@ struct Summary {
         committed += result.entriesCommitted
         for i in faults.indices { faults[i] += result.faults[i] }
         for i in plots.indices { plots[i] += result.plots[i] }
+        if let counts = result.fleet {
+            var sum = fleet ?? FleetCounts()
+            sum += counts
+            fleet = sum
+        }
         guard let violation = result.violation else { return }
         failures.append(result)
         let text = "\(violation)"
         Swift.print(
             "seed \(result.seed) broke a promise: \(text.count > 3_000 ? String(text.prefix(3_000)) + " …" : text)")
         Swift.print(
-            "  replay: muster simulate --seeds \(result.seed)..\(result.seed) --nodes "
+            "  replay: muster simulate \(plan.isFleet ? "--fleet " : "")--seeds \(result.seed)..\(result.seed) --nodes "
                 + "\(plan.nodes.lowerBound)..\(plan.nodes.upperBound) --seconds \(plan.chaos.count / 1_000_000_000)"
                 + (plan.mutant.map { " --mutant \($0)" } ?? ""))
         fflush(nil)
@@ -162,6 +173,15 @@ struct Summary {
             \(snapshots) snapshots installed
             \(operations) client operations judged, \(unknown) of unknown outcome
             """)
+        if let fleet {
+            Swift.print(
+                """
+                VMs: \(fleet.created) created, \(fleet.deleted) deleted, \(fleet.starts) starts, \(fleet.movesBegun) moves begun and \
+                \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
+                hosts: \(fleet.hostsDeclaredDown) declared down, \(fleet.leasesEnded) leases ended, \(fleet.mishaps) mishaps; \
+                \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused
+                """)
+        }
         var line = "faults:"
         for fault in Fault.allCases where faults[Int(fault.rawValue)] > 0 {
             line += " \(fault) \(faults[Int(fault.rawValue)])"

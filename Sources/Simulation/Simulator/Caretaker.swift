@@ -22,8 +22,9 @@ extension Simulation {
         }
         let known = runtime.inspect(checker.group) { raft, _ in (raft.configuration, raft.hasCommittedInTerm) }
         guard let (configuration, isEstablished) = known, isEstablished, !configuration.isJoint else { return }
-        for node in nodes where node.isRunning && node.pausedUntil <= now && !recovery.leftBehind.contains(node.number)
-        {
+        let keeping = profile.fleet.map { $0.voters } ?? nodes.count
+        for node in nodes.prefix(keeping)
+        where node.isRunning && node.pausedUntil <= now && !recovery.leftBehind.contains(node.number) {
             let held = node.runtime?.inspect(checker.group) { raft, _ in raft.peer.replica }
             if let member = configuration.peer(at: node.id) {
                 // The group believes in a replica that is lost for good.

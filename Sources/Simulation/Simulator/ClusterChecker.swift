@@ -32,7 +32,8 @@ final class ClusterChecker {
     let group: GroupID
     /// Index 1 is at 0.
     private(set) var committed: [Committed] = []
-    private var digests: [UInt64] = []
+    /// Zero where no replica was seen at that index.
+    private(set) var digests: [UInt64] = []
     private var leaders: [(epoch: Epoch, term: Term, replica: ReplicaID)] = []
     private var votes: [(term: Term, voter: ReplicaID, candidate: ReplicaID)] = []
     private var configurations: [(index: LogIndex, configuration: Configuration)]
@@ -47,10 +48,14 @@ final class ClusterChecker {
     /// The last round of reads that each node asked each other for.
     private var rounds: [(term: Term, round: UInt64)]
 
+    /// Nodes from this one on are hosts only.
+    private let holders: Int
+
     init(group: GroupID, nodes: Int, first: Configuration) {
         self.group = group
+        holders = first.members.count
         configurations = [(.zero, first)]
-        shadows = (0..<nodes).map { Shadow(replica: ReplicaID(UInt64($0 + 1))) }
+        shadows = (0..<nodes).map { first.peer(at: NodeID(UInt64($0 + 1))).map { Shadow(replica: $0.replica) } }
         seen = Array(repeating: Standing(), count: nodes)
         isTainted = Array(repeating: false, count: nodes)
         isLost = Array(repeating: false, count: nodes)
@@ -467,6 +472,8 @@ final class ClusterChecker {
     }
 
     func wiped(_ node: Int) {
+        // A host that never has a replica loses none.
+        if node >= holders { return }
         if let shadow = shadows[node] { lostReplicas.append(shadow.replica) }
         shadows[node] = nil
         isLost[node] = true

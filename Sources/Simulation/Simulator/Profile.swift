@@ -46,6 +46,8 @@ public struct Profile: Sendable {
     public var faultIntervalMax = Nanoseconds.seconds(4)
     public var faultLengthMax = Nanoseconds.seconds(5)
     public var plots: [Plot] = []
+    /// Hosts with VMs on the nodes; nil for none.
+    public var fleet: FleetProfile?
 
     public var settings = NodeSettings()
 

@@ -20,7 +20,7 @@ struct Recovery {
     }
 
     mutating func sawSuccess(_ group: GroupID, at time: Int64) {
-        let i = Int(group.rawValue) - 1
+        let i = Int(group.number) - 1
         if phase == .healing && i < successes.count && time > began { successes[i] = time }
     }
 
@@ -48,6 +48,7 @@ extension Simulation {
             if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
         }
         for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
+        fleet?.beginRecovery()
     }
 
     /// Nodes that stay broken: never so many that a group could not do without them.
@@ -104,7 +105,8 @@ extension Simulation {
         let elapsed = now - recovery.began
         switch recovery.phase {
         case .healing:
-            if recovery.successes.allSatisfy({ $0 > recovery.began + 1_000_000_000 }) || profile.clients == 0 {
+            let hasOwners = profile.clients > 0 || fleet != nil
+            if recovery.successes.allSatisfy({ $0 > recovery.began + 1_000_000_000 }) || !hasOwners {
                 recovery.phase = .settling
                 recovery.began = now
             } else if elapsed > Recovery.answersWithin {
@@ -113,6 +115,7 @@ extension Simulation {
                     "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
             }
         case .settling:
+            if let fleet { return checkRest(fleet) }
             if now % 50 == 0 || elapsed > Recovery.settlesWithin {
                 if isSettled {
                     recovery.phase = .done
@@ -127,7 +130,7 @@ extension Simulation {
         return false
     }
 
-    private var isSettled: Bool {
+    var isSettled: Bool {
         for checker in checkers {
             guard let leader = leader(of: checker.group), let runtime = leader.runtime else { return false }
             let state = runtime.inspect(checker.group) { raft, applied in

@@ -104,11 +104,16 @@ extension Simulation {
 
     /// A node answers; the answer travels.
     func answer(_ ticket: UInt64, _ answer: ClientAnswer, from node: SimulatedNode) {
+        if Fleet.isHost(ticket) { fleet?.answered(ticket, answer, at: node) } else { sendAnswer(ticket, answer, node) }
+    }
+
+    private func sendAnswer(_ ticket: UInt64, _ answer: ClientAnswer, _ node: SimulatedNode) {
         plan(.answer, at: now + clientLatency(), a: answers.put((ticket, answer, node.number)))
     }
 
     func takeAnswer(_ ticket: UInt64, _ answer: ClientAnswer, from node: Int) {
         if ticket == Caretaker.ticket { return }
+        if let fleet { return fleet.takeAnswer(ticket, answer, from: node) }
         let number = Int(ticket >> 40)
         guard let operation = clients[number].operation, operation.number == ticket & (1 << 40 - 1) else { return }
         switch answer {

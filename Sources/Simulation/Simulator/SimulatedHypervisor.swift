@@ -3,7 +3,7 @@ public import FleetModel
 public import NodePorts
 
 /// A driver without guests: boots, stops and migrations take their time, memory fills, VMs crash on request. For trying
-/// Muster out, and for the Simulator. What it runs ends with its process.
+/// Muster out, and for the Simulator. What it runs ends with its process, unless its settings say otherwise.
 ///
 ///     start ─▶ booting ─▶ running ◀─▶ paused            receive ─▶ arriving ─(finishArrival)─▶ running
 ///                │          │  ▲
@@ -28,6 +28,10 @@ public final class SimulatedHypervisor: Hypervisor {
         /// The pause that is accepted for the last copying.
         public var pauseMax = Nanoseconds.milliseconds(50)
         public var progressInterval = Nanoseconds.milliseconds(200)
+        /// A source that finds nobody at the other end gives up after this long.
+        public var linkPatience = Nanoseconds.seconds(2)
+        /// The Simulator's: guests go on when their agent ends, and the next one finds them.
+        public var outlivesAgent = false
         public init() {}
     }
 
@@ -35,11 +39,12 @@ public final class SimulatedHypervisor: Hypervisor {
     public static let roundsMax = 30
 
     public let name = "simulated"
-    public let outlivesAgent = false
-    public let found: [FoundVM] = []
+    public var outlivesAgent: Bool { settings.outlivesAgent }
     private let settings: Settings
+    /// Whether the other end of a migration is there and receives the VM under the target's epoch; without it, it always is.
+    var link: ((_ vm: VMID, _ target: UInt64, _ to: HostID) -> Bool)?
 
-    private enum State: Hashable {
+    enum State: Hashable {
         case booting(until: Instant)
         case running
         case paused
@@ -48,12 +53,14 @@ public final class SimulatedHypervisor: Hypervisor {
         case copying(Copying)
         case copied
     }
-    private struct Copying: Hashable {
+    struct Copying: Hashable {
         var begin: Instant
         var end: Instant
         var tick: Instant
+        var target: UInt64
+        var to: HostID
     }
-    private struct Guest {
+    struct Guest {
         var vm: CellVM
         var epoch: UInt64
         var state: State
@@ -73,10 +80,10 @@ public final class SimulatedHypervisor: Hypervisor {
     }
 
     // hash order: looked up, or read by sorted keys
-    private var guests: [VMID: Guest] = [:]
+    var guests: [VMID: Guest] = [:]
     private var due = Heap<Due>()
     private var stampLast: UInt64 = 0
-    private var news: [HypervisorNews] = []
+    var news: [HypervisorNews] = []
 
     public init(_ settings: Settings = Settings()) { self.settings = settings }
 
@@ -156,8 +163,8 @@ public final class SimulatedHypervisor: Hypervisor {
                 (guest.vm, guest.generation) = (vm, vm.generation)
             }
             sayState(vm.id, epoch)
-        case .send(let vm, let epoch, _, _):
-            change(vm, epoch) { guest in beginCopying(&guest, now) }
+        case .send(let vm, let epoch, let target, let to):
+            change(vm, epoch) { guest in beginCopying(&guest, target, to, now) }
             sayState(vm, epoch)
         case .finishArrival(let vm, let epoch):
             change(vm, epoch) { guest in
@@ -216,7 +223,7 @@ public final class SimulatedHypervisor: Hypervisor {
         if let crashAt = guest.crashAt { guest.crashAt = max(crashAt, now) }
     }
 
-    private func goOn(_ guest: inout Guest, _ now: Instant) {
+    func goOn(_ guest: inout Guest, _ now: Instant) {
         switch guest.state {
         case .copying, .copied: if guest.wasPaused { guest.state = .paused } else { resume(&guest, now) }
         case .booting, .running, .paused, .stopping, .arriving: break
@@ -225,7 +232,7 @@ public final class SimulatedHypervisor: Hypervisor {
 
     /// Pre-copy in rounds: each sends what the guest changed during the one before. A guest that changes more than the
     /// network takes is slowed down from the third round on.
-    private func beginCopying(_ guest: inout Guest, _ now: Instant) {
+    private func beginCopying(_ guest: inout Guest, _ target: UInt64, _ to: HostID, _ now: Instant) {
         guard guest.state == .running || guest.state == .paused else { return }
         guest.wasPaused = guest.state == .paused
         let all = memory(of: guest, now)
@@ -242,12 +249,13 @@ public final class SimulatedHypervisor: Hypervisor {
         }
         microseconds += left * 1_000_000 / 1_024 / bandwidth
         let end = now + .microseconds(max(1, microseconds))
-        guest.state = .copying(Copying(begin: now, end: end, tick: now + settings.progressInterval))
+        guest.state = .copying(
+            Copying(begin: now, end: end, tick: now + settings.progressInterval, target: target, to: to))
     }
 
     // MARK: Time
 
-    private func schedule(_ vm: VMID) {
+    func schedule(_ vm: VMID) {
         guard let guest = guests[vm] else { return }
         var at: Instant?
         func consider(_ moment: Instant?) { if let moment { at = at.map { min($0, moment) } ?? moment } }
@@ -265,7 +273,7 @@ public final class SimulatedHypervisor: Hypervisor {
         due.insert(Due(at: at, vm: vm, stamp: stampLast))
     }
 
-    private func advance(to now: Instant) {
+    func advance(to now: Instant) {
         while let next = due.first, next.at <= now {
             _ = due.popFirst()
             guard let guest = guests[next.vm], guest.stamp == next.stamp else { continue }
@@ -287,15 +295,20 @@ public final class SimulatedHypervisor: Hypervisor {
         case .running: return crash(vm, guest)
         case .copying(var copying):
             if let crashAt = guest.crashAt, crashAt <= now { return crash(vm, guest) }
-            let why = guest.vm.spec.annotation("sim.migration-fails")
-            if let why, now - copying.begin >= (copying.end - copying.begin) / 2 {
+            let isLinked = link?(vm, copying.target, copying.to) ?? true
+            var why = guest.vm.spec.annotation("sim.migration-fails")
+            if why != nil, now - copying.begin < (copying.end - copying.begin) / 2 { why = nil }
+            if !isLinked, now - copying.begin >= settings.linkPatience { why = "nobody receives it" }
+            if let why {
                 goOn(&guest, now)
                 guests[vm] = guest
                 say(vm, guest.epoch, .copyFailed, message: "copying failed: \(why)")
-            } else if now >= copying.end {
+            } else if now >= copying.end, isLinked {
                 guest.state = .copied
             } else {
                 copying.tick = now + settings.progressInterval
+                // All is sent, and the other end does not say that it has it.
+                if now >= copying.end { copying.end = copying.tick }
                 guest.state = .copying(copying)
                 guests[vm] = guest
                 let millis = (now - copying.begin).count * 1_000 / max(1, (copying.end - copying.begin).count)
@@ -314,7 +327,7 @@ public final class SimulatedHypervisor: Hypervisor {
 
     // MARK: News
 
-    private func say(
+    func say(
         _ vm: VMID, _ epoch: UInt64, _ state: VMReport.State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
         message: String = ""
     ) {

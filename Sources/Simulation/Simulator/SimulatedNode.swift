@@ -76,6 +76,7 @@ final class SimulatedNode: WorldPorts {
     func install(group: GroupID, _ configuration: Configuration) {
         do {
             if logDisk.count == 0 { try StoredLog.format(identity, in: &logDisk) }
+            // A host without a replica has nothing more on its disk.
             guard let peer = configuration.peer(at: id) else { return }
             try StoredLog.createReplica(group, peer.replica, RestoredLog(firstMembers: configuration), in: &logDisk)
         } catch {
@@ -105,6 +106,7 @@ final class SimulatedNode: WorldPorts {
     func send(_ frame: PeerFrame, to node: NodeID) { world.send(frame, from: self, to: node) }
 
     func submit(_ writes: [GroupWrite], ticket: UInt64) {
+        world.fleet?.checker.written(writes)
         let batch = StoredLog.batch(for: writes)
         let started = max(world.now, pendingLog.last?.endsAt ?? 0, diskStalledUntil)
         let endsAt = started + world.diskDelay()

@@ -34,6 +34,8 @@ public struct SimulationResult: Sendable {
     public var snapshotsInstalled = 0
     public var membershipChanges = 0
     public var entriesCommitted: UInt64 = 0
+    /// What a fleet did, if there was one.
+    public var fleet: FleetCounts?
 }
 
 /// A whole cluster in one value of time: real nodes (`NodeEngine` over `RaftCore`, `StoreLayout` and the key space),
@@ -48,6 +50,8 @@ public final class Simulation {
     let chaosEnd: Int64
 
     private(set) var now: Int64 = 0
+    /// Hosts, VMs and their owners, in a run that has them.
+    var fleet: Fleet?
     private var order: UInt64 = 0
     private var events = Heap<WorldEvent>()
     var frames = Slab<PeerFrame>()
@@ -86,6 +90,7 @@ public final class Simulation {
         var profile = profile
         #if MUTANTS
         profile.settings.raft.mutant = mutant.flatMap { Mutant(rawValue: $0) }
+        profile.settings.fleetMutant = mutant.flatMap { FleetMutant(rawValue: $0) }
         #endif
         self.profile = profile
         chaosEnd = chaos.count
@@ -103,6 +108,7 @@ public final class Simulation {
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
         result = SimulationResult(seed: seed)
         build(random.child(6))
+        if let fleet = profile.fleet { populate(fleet, random.child(8), mutant) }
     }
 
     private func build(_ source: PRNG) {
@@ -113,13 +119,15 @@ public final class Simulation {
                 SimulatedNode(
                     world: self, number: number, driftPPM: drift, clockOffset: random.within(0...1_000_000_000_000)))
         }
-        for group in 1...profile.groups {
-            let configuration = Configuration.voters(1...UInt64(profile.nodes))
-            checkers.append(ClusterChecker(group: GroupID(UInt64(group)), nodes: profile.nodes, first: configuration))
-            for node in nodes { node.install(group: GroupID(UInt64(group)), configuration) }
+        for number in 1...profile.groups {
+            let voters = profile.fleet.map { min($0.voters, profile.nodes) } ?? profile.nodes
+            let group = profile.fleet == nil ? GroupID(UInt64(number)) : Fleet.cell
+            let configuration = Configuration.voters(1...UInt64(voters))
+            checkers.append(ClusterChecker(group: group, nodes: profile.nodes, first: configuration))
+            for node in nodes { node.install(group: group, configuration) }
         }
         for number in 0..<profile.clients { clients.append(SimulatedClient(number: number, groups: profile.groups)) }
-        for node in nodes { start(node) }
+        if profile.fleet == nil { for node in nodes { start(node) } }
         for client in clients {
             plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number))
         }
@@ -153,6 +161,7 @@ public final class Simulation {
         result.traceHash = trace.value
         if result.violation == nil { judgeHistory() }
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
+        result.fleet = fleet?.counts
         // A node's engine and its ports hold each other.
         for node in nodes { node.runtime = nil }
         return result
@@ -197,7 +206,7 @@ public final class Simulation {
         }
         let node = event.node >= 0 ? nodes[Int(event.node)] : nil
         if let node, node.pausedUntil > now,
-            [.deliver, .wake, .logDone, .flushDone, .link, .request].contains(event.kind)
+            [.deliver, .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest].contains(event.kind)
         {
             // A stopped process sees it when it goes on; its disk and its sockets keep it meanwhile.
             if event.kind == .deliver || event.life == node.life {
@@ -221,7 +230,10 @@ public final class Simulation {
         case .operatorTurn: operatorTurn()
         case .plot: if node.map({ $0.life == event.life }) ?? true { plotTurn(event, node) }
         case .restart: if let node, event.life == node.life { start(node) }
-        case .wake, .logDone, .flushDone, .link, .request:
+        case .leaseEnd: if let node { fleet?.leaseEnded(at: node.number, stamp: event.a) }
+        case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
+        case .fleetFault: fleet?.faultTurn()
+        case .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest:
             guard let node, event.life == node.life, node.isRunning else { return }
             processAtNode(event, node)
         }
@@ -249,6 +261,8 @@ public final class Simulation {
                 event.b == 0
                     ? .linkBroken(other, .closed) : event.b == 1 ? .linkUp(other) : .linkBroken(other, .refused))
         case .request: deliverRequest(client: Int(event.a), operation: event.b, to: node)
+        case .hostStep: fleet?.hostStep(node.number, stamp: event.a)
+        case .fleetRequest: fleet?.deliverRequest(client: Int(event.a), attempt: event.b, to: node)
         default: break
         }
     }
@@ -261,6 +275,7 @@ public final class Simulation {
         runtime.endTurn(now: local)
         check(node)
         scheduleWake(node)
+        fleet?.turned(node)
     }
 
     private func scheduleWake(_ node: SimulatedNode) {
@@ -400,6 +415,7 @@ public final class Simulation {
         node.failsNextWrite = false
         node.logDisk.crash(&diskRandom)
         node.state.crash(&diskRandom)
+        fleet?.agentEnded(at: node)
         for checker in checkers { checker.crashed(node.number) }
         plots.forget(to: node.number)
         if profile.resetsConnections {
@@ -424,11 +440,17 @@ public final class Simulation {
                 node: node.id, opened: opened, settings: profile.settings, ports: node,
                 seed: mix64(seed ^ mix64(UInt64(node.number) << 32 | opened.incarnation.rawValue)), now: local)
             node.runtime = runtime
+            fleet?.agentBegins(at: node, opened.incarnation)
             runtime.endTurn(now: local)
             check(node)
             scheduleWake(node)
+            fleet?.turned(node)
             for other in nodes where other !== node && other.isRunning {
                 plan(.link, at: now + profile.latencyNear.count * 2, node: other, a: UInt64(node.number), b: 1)
+                // A host without a replica hears nothing by itself: it connects again after the refusal.
+                if fleet != nil {
+                    plan(.link, at: now + profile.latencyNear.count * 6, node: other, a: UInt64(node.number), b: 1)
+                }
             }
         } catch {
             node.logDisk.crash(&diskRandom)
@@ -467,13 +489,14 @@ public final class Simulation {
     }
 
     func checker(_ group: GroupID) -> ClusterChecker? {
-        let i = Int(group.rawValue) - 1
-        return i >= 0 && i < checkers.count ? checkers[i] : nil
+        let i = Int(group.number) - 1
+        return i >= 0 && i < checkers.count && checkers[i].group == group ? checkers[i] : nil
     }
 
     private func check(_ node: SimulatedNode) {
         guard let runtime = node.runtime else { return }
         for checker in checkers { checker.check(runtime, at: node.number, world: self) }
+        if let fleet { fleet.checker.follow(checkers[0], fleet) }
     }
 
     private func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {

@@ -31,6 +31,16 @@ struct WorldEvent: Comparable {
         case restart
         /// A leader is deposed; with a node, the former leader of the group `b` is brought back.
         case plot
+        /// The step of a node's host keeper: `a` is the stamp it must still have.
+        case hostStep
+        /// The end of a host's lease by its own clock, whatever became of its agent: `a` is the stamp it must still have.
+        case leaseEnd
+        /// A turn of a fleet client: `a` is the client, `b` the stamp it must still have.
+        case fleetClient
+        /// A fleet client's request reaches a node: `a` is the client, `b` the attempt.
+        case fleetRequest
+        /// Harm to guests, hosts and clocks of the wall.
+        case fleetFault
     }
 
     var at: Int64

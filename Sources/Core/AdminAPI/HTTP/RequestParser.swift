@@ -294,6 +294,8 @@ package struct RequestParser: Sendable {
         case 0x474554: .get
         case 0x505554: .put
         case 0x4845_4144: .head
+        // OPTIONS, TRACE, PATCH, CONNECT and QUERY.
+        case 0x4F_5054_494F_4E53, 0x54_5241_4345, 0x50_4154_4348, 0x43_4F4E_4E45_4354, 0x51_5545_5259: .other
         case 0x504F_5354: .post
         case 0x4445_4C45_5445: .delete
         default: nil

@@ -79,6 +79,12 @@ struct CellStep<Access: StateAccess> {
         summary = try CellSummary.read(access)
     }
 
+    #if MUTANTS
+    func mutated(_ mutant: FleetMutant) -> Bool { access.mutant == mutant }
+    #else
+    @inline(__always) func mutated(_: FleetMutant) -> Bool { false }
+    #endif
+
     var time: LogTime { summary.time }
 
     mutating func advance(to time: LogTime) { summary.time = max(summary.time, time) }
@@ -108,7 +114,9 @@ struct CellStep<Access: StateAccess> {
         var crc = CRC32C()
         crc.add(encoded)
         let digest = UInt64(crc.value) << 32 | UInt64(encoded.count)
-        if let kept = try access.record(KeptCellRequest.self, CellKey.request(request)) {
+        if let kept = try access.record(KeptCellRequest.self, CellKey.request(request)),
+            !mutated(.repetitionTakesEffect)
+        {
             return kept.digest == digest ? kept.result : refused(.requestReused)
         }
         let tenant = try self.tenant(of: command.operation)
@@ -204,6 +212,7 @@ struct CellStep<Access: StateAccess> {
         case .declareDown(let host, let incarnation): return try declareDown(host, incarnation)
         case .finishDrain(let host): return try finishDrain(host)
         case .setSlice(let tenant, let revision, let quota): return try setSlice(tenant, revision, quota)
+        case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
         }
@@ -321,8 +330,9 @@ extension CellCommand.Operation {
     var isAsked: Bool {
         switch self {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup, .setSetting:
+            .putGroup, .deleteGroup:
             true
+        case .setSetting(let setting, _): setting != .leaseBefore
         case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
         case .cancelMigration: true

@@ -51,6 +51,8 @@ public struct CellCommand: Hashable, Sendable {
         /// A host that drains is empty.
         case finishDrain(HostID)
         case setSlice(tenant: String, revision: Revision, Quota)
+        /// The root knows no such tenant any more, as of this revision of the root.
+        case returnSlice(tenant: String, revision: Revision)
         case collectGarbage
         /// Nothing but the time.
         case noteTime
@@ -179,6 +181,13 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case tombstoneLifetime
     /// Restart backoff of crashed VMs, first and longest, in milliseconds.
     case backoffFirst, backoffMax
+    /// The cell's own, and nobody else's to set: the longest lease that hosts may still hold though `leaseLength` is shorter
+    /// by now, in the lower 32 bits, and how often that changed in the upper ones. A leader that has waited that lease out
+    /// sets the value that it saw, and the cell forgets the lease if it is still that one.
+    case leaseBefore
+
+    /// Those that people see and set.
+    public static let shown = allCases.filter { $0 != .leaseBefore }
 
     public var standard: UInt64 {
         switch self {
@@ -192,6 +201,7 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
+        case .leaseBefore: 0
         }
     }
 
@@ -207,6 +217,7 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: "tombstone-lifetime"
         case .backoffFirst: "restart-backoff"
         case .backoffMax: "restart-backoff-max"
+        case .leaseBefore: "lease-before"
         }
     }
 }

@@ -66,8 +66,9 @@ extension CellSetting {
         case .tombstoneLifetime: value <= 365 * 24 * 3_600_000
         case .backoffFirst: (10...600_000).contains(value)
         case .backoffMax: (10...24 * 3_600_000).contains(value)
+        case .leaseBefore: true
         }
     }
 
-    public static func named(_ name: String) -> CellSetting? { allCases.first { $0.name == name } }
+    public static func named(_ name: String) -> CellSetting? { shown.first { $0.name == name } }
 }

@@ -202,10 +202,34 @@ extension CellStep {
         return .done
     }
 
+    /// What was lent goes back, and the row with it unless something of the tenant is still here.
+    mutating func returnSlice(_ tenant: String, _ revision: Revision) throws(StoreError) -> CellResult.Outcome {
+        var slice = try slice(tenant)
+        // The tenant was made again meanwhile.
+        if slice.revision == .zero || revision < slice.revision { return .done }
+        slice.revision = .zero
+        slice.quota = .unlimited
+        put(slice)
+        return .done
+    }
+
     mutating func set(_ setting: CellSetting, _ value: UInt64) throws(StoreError) -> CellResult.Outcome {
         if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
         let old = try self.setting(setting)
+        if setting == .leaseBefore {
+            // Of another value the leader has not waited the lease out.
+            if value != old { return .refused(.settingOutOfRange(setting)) }
+            if old & 0xFFFF_FFFF != 0 { put(setting, (old >> 32 + 1) << 32) }
+            return .done
+        }
         if old == value { return .done }
+        put(setting, value)
+        if setting == .leaseLength { try remember(lease: old) }
+        note("setting.changed", "\(setting.name) from \(old) to \(value)")
+        return .done
+    }
+
+    private mutating func put(_ setting: CellSetting, _ value: UInt64) {
         let key = CellTable.settings.key(UInt64(setting.rawValue))
         if value == setting.standard {
             access.delete(key)
@@ -213,8 +237,12 @@ extension CellStep {
             access.put(key, CellSettingValue(setting, value).encoded())
         }
         if !changedSettings.contains(setting.rawValue) { changedSettings.append(setting.rawValue) }
-        note("setting.changed", "\(setting.name) from \(old) to \(value)")
-        return .done
+    }
+
+    /// Hosts may hold a lease of this length though another is set. The next leader must know that, too.
+    private mutating func remember(lease: UInt64) throws(StoreError) {
+        let before = try setting(.leaseBefore)
+        put(.leaseBefore, (before >> 32 + 1) << 32 | max(before & 0xFFFF_FFFF, lease))
     }
 
     // MARK: Garbage

@@ -234,7 +234,7 @@ extension CellStep {
         }
         if let place = old.place, place.assignment.host == host {
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
-            if isForced || old.spec.isolation == .stop {
+            if isForced || old.spec.isolation == .stop || mutated(.keepStartsElsewhere) {
                 try loseCopy(&vm, host, isForced: isForced)
             } else {
                 vm.message = "its host is down, and it may run on there"

@@ -10,7 +10,7 @@ extension CellStep {
         if let bound = vm.boundTo, bound != host.id { return .boundToHost(vm.id) }
         if host.vmCount >= CellLimits.vmsPerHostMax { return .tooMany(.vmsOnHost) }
         if let rule = Self.brokenRule(vm.spec, host) { return .doesNotFit(host.id, rule) }
-        if let lack = Self.lack(vm.demand, on: host) { return .doesNotFit(host.id, lack) }
+        if let lack = Self.lack(vm.demand, on: host), !mutated(.roomNotJudged) { return .doesNotFit(host.id, lack) }
         if let lack = Self.lackInside(vm.spec, vm.demand, target, host) { return .doesNotFit(host.id, lack) }
         if let rule = try brokenGroup(vm, host) { return .doesNotFit(host.id, rule) }
         return nil

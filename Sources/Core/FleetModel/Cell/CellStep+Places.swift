@@ -134,7 +134,7 @@ extension CellStep {
         }
         // A commit that was made already.
         if migration.phase == .leaving { return .done }
-        guard migration.phase == .copying, migration.isCopied else { return .refused(.noMigration(id)) }
+        guard migration.phase == .copying, migration.isCopied || mutated(.commitBeforeCopied) else { return .refused(.noMigration(id)) }
         var vm = old
         migration.phase = .leaving
         migration.source = place
@@ -154,6 +154,7 @@ extension CellStep {
         if migration.phase == .undoing { return .done }
         var vm = old
         vm.migration?.phase = .undoing
+        if mutated(.undoNotConfirmed) { vm.migration = nil }
         try note("vm.migration-cancelled", &vm, host: migration.target.assignment.host)
         try put(vm, was: old)
         return .done

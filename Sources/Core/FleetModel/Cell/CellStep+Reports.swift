@@ -24,7 +24,9 @@ extension CellStep {
     private mutating func take(_ report: VMReport, from host: HostID) throws(StoreError) {
         guard let old = try vm(report.vm) else { return }
         var vm = old
-        if let place = old.place, place.assignment.host == host, place.epoch == report.epoch {
+        if let place = old.place, place.assignment.host == host,
+            place.epoch == report.epoch || mutated(.otherEpochConfirms)
+        {
             try takeOfPlace(report, host, &vm)
         } else if let migration = old.migration {
             let end = migration.phase == .leaving ? migration.source : migration.target

@@ -158,6 +158,8 @@ extension CellStep {
         let demandAfter = new?.demand ?? .zero
         if before != after || demandBefore != demandAfter {
             for claim in before {
+                let leaks = mutated(.reservationLeaks) && old?.migration != nil && new?.migration == nil
+                if leaks && claim != new?.place?.assignment { continue }
                 try count(claim, demandBefore, -1)
                 if !after.contains(where: { $0.host == claim.host }) {
                     access.delete(CellKey.hostVM(claim.host, id))

@@ -67,7 +67,9 @@ extension CellStep {
         if let refusal = try refusal(ofGroups: spec.groups, besides: old.spec.groups, old.tenant) {
             return .refused(refusal)
         }
-        if let refusal = try slice(old.tenant).refusal(of: spec.charge - old.spec.charge, count: 0) {
+        if let refusal = try slice(old.tenant).refusal(of: spec.charge - old.spec.charge, count: 0),
+            !mutated(.growthBeyondQuota)
+        {
             return .refused(refusal)
         }
         var vm = old
@@ -94,6 +96,11 @@ extension CellStep {
         if changesInside && !isStill {
             return .invalid(
                 field: "spec", "NUMA nodes, devices and disks change only while the VM is stopped; stop it first")
+        }
+        // Its host may be cut off, and run it on by what it knew last.
+        if before.isolation == .keep && spec.isolation == .stop && !isStill {
+            return .invalid(
+                field: "isolation", "it changes from keep to stop only while the VM is stopped; stop it first")
         }
         if spec.isBoundToHost && vm.boundTo == nil { vm.boundTo = vm.place?.assignment.host }
         if !spec.isBoundToHost { vm.boundTo = nil }

@@ -231,7 +231,16 @@ public enum SpaceChange: Hashable, Sendable {
 ///
 /// The first byte of every key is the machine's own kind byte, and not 0.
 public protocol StateAccess: OrderedReader {
+    #if MUTANTS
+    var mutant: FleetMutant? { get }
+    #endif
     mutating func put(_ key: [UInt8], _ value: consuming [UInt8])
     mutating func delete(_ key: [UInt8])
     mutating func delete(_ range: KeyRange)
 }
+
+#if MUTANTS
+extension StateAccess {
+    public var mutant: FleetMutant? { nil }
+}
+#endif

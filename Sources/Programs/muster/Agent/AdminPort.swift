@@ -36,6 +36,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
     /// Principals that are remembered; all are forgotten beyond it.
     private static let grantsMax = 1_024
+    var leaderNamed: (node: NodeID, name: String)?
 
     init(_ agent: Agent) throws(AgentFailure) {
         self.agent = agent
@@ -86,6 +87,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     func viewChanged() {
         groupsOfSpaces = [:]
         grants = [:]
+        leaderNamed = nil
         isMetricsOpen = agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0
     }
 
@@ -154,7 +156,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         case .list(let space, let prefix, let after, let limit, let mode):
             read(space, .list(prefix: prefix, after: after, limit: limit), mode, ticket)
         case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, ticket)
-        case .health: answer(ticket, AdminResponse(Acceptance("the agent runs")))
+        case .health: answer(ticket, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
         case .ready: answer(ticket, readiness)
         case .metrics:
             let metrics = agent.metrics(self)
@@ -177,7 +179,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         guard leaderless.isEmpty else {
             return AdminResponse(Problem(.unavailable, "groups without a leader here: \(leaderless.count)"))
         }
-        return AdminResponse(Acceptance("ready"))
+        return AdminResponse(.text, .bytes(Array("ready\n".utf8)))
     }
 
     private func group(of space: String) -> GroupID? {

@@ -34,6 +34,15 @@ extension Agent {
         return Array(([own] + all.filter { $0 != own }).prefix(AgentConfig.JoinToken.addressesMax))
     }
 
+    /// Where this host's lease can be renewed: first with those that may lead its cell, last here.
+    var leaseAddresses: [Endpoint] {
+        let holders = view.placement(AgentHost.cell)?.replicas.map(\.node) ?? []
+        let others = view.nodes.filter { $0.state == .active && $0.id != node }
+        let ordered = others.filter { holders.contains($0.id) } + others.filter { !holders.contains($0.id) }
+        let own = settings.adminAdvertise ?? settings.adminListen
+        return ordered.prefix(63).compactMap { Endpoint($0.about.adminAddress) } + [own]
+    }
+
     func name(of node: NodeID) -> String { view.node(node)?.name ?? "node-\(node)" }
 
     func info(_ node: RootNode) -> NodeInfo {
@@ -180,7 +189,8 @@ extension Problem {
     init(_ refusal: RootRefusal) {
         let kind: Kind
         switch refusal {
-        case .malformed, .unknownVersion, .invalid, .settingOutOfRange: kind = .malformed
+        case .malformed, .unknownVersion: kind = .malformed
+        case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
             .unknownAuthority, .unknownTenant:
             kind = .notFound

@@ -50,6 +50,7 @@ extension Agent {
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
         admin.viewChanged()
+        host.guardian?.setNodes(leaseAddresses)
         rememberPeers()
         trustAuthorities()
         if view.node(node)?.state == .removed {

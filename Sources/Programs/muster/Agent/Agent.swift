@@ -245,6 +245,7 @@ final class Agent: TurnOwner {
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
         endBackups()
+        host.guardian?.close()
         admin.close()
         network.close()
         watch?.stop()

@@ -1,0 +1,119 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import NodePorts
+import RaftCore
+
+// What a fleet must be like when nothing disturbs it any more.
+
+extension Fleet {
+    /// Whether nothing is under way, and everything is as it was asked for. What is not goes into `unrest`.
+    var isAtRest: Bool {
+        if let found = findUnrest() {
+            unrest = found
+            return false
+        }
+        return true
+    }
+
+    /// Whether a host takes part, as far as the faults that stay let it.
+    private func isThere(_ host: SimulatedHost) -> Bool {
+        !world.recovery.leftBehind.contains(host.node.number)
+    }
+
+    private func findUnrest() -> String? {
+        if !chores.isEmpty { return "operators still have to do \(chores[0])" }
+        let view = checker.view
+        for host in hosts where isThere(host) {
+            guard host.node.isRunning, host.keeper?.isRegistered == true else {
+                return "host \(host.id) is not registered: \(host.keeper?.problem ?? "its agent does not run")"
+            }
+            if view.hosts[host.id]?.health != .up { return "host \(host.id) is not up" }
+        }
+        for host in hosts where !isThere(host) && !(host.keeper?.isRegistered ?? false) {
+            if view.hosts[host.id]?.health == .up && !host.node.isRunning {
+                return "host \(host.id) is lost and counts as up"
+            }
+        }
+        for id in view.vms.keys.sorted() {
+            guard let vm = view.vms[id] else { continue }
+            if let found = unrest(of: vm, view) {
+                let place = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
+                let there = place.map {
+                    "; its host has \($0.keeper?.describe(id) ?? "no agent"), \($0.driver.describe(id))"
+                }
+                return "VM \(id) \(found): \(vm)\(there ?? "")"
+            }
+        }
+        return findStray(view)
+    }
+
+    /// What runs is what the cell says.
+    private func findStray(_ view: CellView) -> String? {
+        for host in hosts where isThere(host) {
+            host.driver.settle(host.node.local(world.now))
+            for copy in host.driver.running {
+                guard let place = view.vms[copy.vm]?.place, place.assignment.host == host.id, place.epoch == copy.epoch
+                else {
+                    return
+                        "host \(host.id) runs VM \(copy.vm) under epoch \(copy.epoch), and the cell knows nothing of it"
+                }
+            }
+        }
+        return nil
+    }
+
+    private func unrest(of vm: CellVM, _ view: CellView) -> String? {
+        let isHostLost = vm.place.map { view.hosts[$0.assignment.host]?.health != .up } ?? false
+        // Left behind, and not down: it may be cut off in a way that its agent still reaches the cell, or about to be lost.
+        let host = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
+        let isDoubtful = host.map { !isThere($0) } ?? false
+        if let migration = vm.migration {
+            let ends = [migration.source, migration.target].map { hosts[Int($0.assignment.host.rawValue) - 1] }
+            if ends.allSatisfy({ isThere($0) }) { return "still moves" }
+        }
+        if isHostLost || isDoubtful {
+            if isHostLost && vm.phase != .unknown && vm.phase != .stopped {
+                return "is on a host that is down, as \(vm.phase)"
+            }
+            if isHostLost && vm.spec.isolation == .stop && vm.boundTo == nil && vm.spec.restart != .never
+                && vm.power != .stopped
+            {
+                return "could start elsewhere"
+            }
+            return nil
+        }
+        if vm.isDeleting { return "is still being deleted" }
+        guard let place = vm.place else {
+            if vm.power == .stopped { return vm.phase == .stopped ? nil : "has no place and is \(vm.phase)" }
+            return waitsRightly(vm, view)
+        }
+        if place.isReleasing { return "still leaves its place" }
+        switch vm.power {
+        case .stopped: return vm.phase == .stopped ? nil : "is \(vm.phase), and should be stopped"
+        case .running, .paused:
+            if vm.phase == .looping { return nil }
+            if vm.phase == .crashed && vm.spec.restart == .never { return nil }
+            let wanted: CellVM.Phase = vm.power == .running ? .running : .paused
+            if vm.phase != wanted { return "is \(vm.phase), and should be \(wanted)" }
+            let runs = host?.driver.running.contains(RunningVM(vm.id, epoch: place.epoch)) ?? false
+            return runs ? nil : "does not run on its host"
+        }
+    }
+
+    /// A waiting VM has a true reason: no host takes it, by rules that are worked out anew.
+    private func waitsRightly(_ vm: CellVM, _ view: CellView) -> String? {
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id] else { continue }
+            if FleetRules.refusal(vm, host, view) == nil { return "waits, and host \(id) takes it" }
+        }
+        return vm.message.isEmpty ? "waits without a reason" : nil
+    }
+
+    func checkEnd() {
+        counts.vmsAtEnd = checker.view.vms.count
+        counts.waitingAtEnd = checker.view.vms.keys.count { id in
+            checker.view.vms[id].map { $0.place == nil && $0.power != .stopped } ?? false
+        }
+    }
+}

@@ -1,0 +1,188 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+
+/// The hosts of a simulated cluster, the VMs on them, and those who own and operate them.
+///
+///     FleetClient ─▶ commands of owners and operators ─▶ any node ─▶ cell ─▶ FleetChecker: every index
+///     SimulatedHost = HostKeeper over SimulatedHypervisor, and a guard that ends guests with the lease
+///     mishaps: guests that crash, moves that fail or hang, hosts that become others, clocks of the wall that jump
+///
+/// What a run promises of VMs is checked when it can break: what runs at every order and every event of a guest, the cell
+/// at every index, and after the faults that everything comes to rest as it was asked for.
+final class Fleet {
+    static let cell = GroupID(.cell, number: 1)
+
+    unowned let world: Simulation
+    let profile: FleetProfile
+    var hosts: [SimulatedHost] = []
+    var clients: [FleetClient] = []
+    let checker: FleetChecker
+    var counts = FleetCounts()
+    var random: PRNG
+    var faultRandom: PRNG
+    /// What to add to true time for the calendar, per node, in milliseconds.
+    var wallOffsets: [Int64] = []
+    /// What operators still have to do before the fleet can come to rest.
+    var chores: [CellCommand.Operation] = []
+    var restCheckedAt: Int64 = 0
+    /// What it is that does not rest.
+    var unrest = "nothing was looked at yet"
+    #if MUTANTS
+    var mutant: FleetMutant?
+    #endif
+
+    init(world: Simulation, profile: FleetProfile, random: PRNG) {
+        self.world = world
+        self.profile = profile
+        self.random = random.child(1)
+        faultRandom = random.child(2)
+        checker = FleetChecker()
+    }
+
+    var zones: [String] { ["a", "b", "c"] }
+
+    func describe(_ number: Int) -> HostDescription {
+        let capacity = Resources(
+            cpuMillis: random.within(4...16) * 1_000, memoryMiB: random.within(8...32) * 1_024, diskMiB: 200_000,
+            networkMbps: 10_000)
+        var about = HostDescription(
+            name: "h\(number + 1)",
+            locality: Locality(region: "r", zone: zones[number % zones.count], rack: "r\(random.below(2))"),
+            capacity: capacity, storageDomains: random.chance(3, in: 4) ? ["ssd"] : [],
+            networks: random.chance(4, in: 5) ? ["lan"] : [], driver: "simulated")
+        if random.chance(1, in: 2) { about.labels = [Named("disk", "fast")] }
+        return about
+    }
+
+    func tellWallClock(_ node: SimulatedNode) {
+        let time = 1_700_000_000_000 + world.now / 1_000_000 + wallOffsets[node.number]
+        node.runtime?.handle(.wallClock(LogTime(UInt64(clamping: time))), now: node.local(world.now))
+    }
+}
+
+extension Simulation {
+    /// Gives every node its host, and the hosts their owners.
+    func populate(_ profile: FleetProfile, _ random: PRNG, _ mutant: String?) {
+        let fleet = Fleet(world: self, profile: profile, random: random)
+        #if MUTANTS
+        fleet.mutant = mutant.flatMap { FleetMutant(rawValue: $0) }
+        fleet.checker.mutant = fleet.mutant
+        #endif
+        for node in nodes {
+            var settings = SimulatedHypervisor.Settings()
+            settings.outlivesAgent = profile.outlivesAgent
+            settings.bandwidthMiBps = fleet.random.within(200...4_000)
+            let driver = SimulatedHypervisor(settings)
+            let number = node.number
+            driver.link = { [unowned fleet] vm, target, to in fleet.isLinked(number, vm, target, to) }
+            fleet.hosts.append(SimulatedHost(node: node, about: fleet.describe(number), driver: driver))
+            fleet.wallOffsets.append(fleet.random.within(-300...300))
+        }
+        self.fleet = fleet
+        for node in nodes { start(node) }
+        fleet.begin()
+    }
+
+    /// Returns true when the run has ended: nothing is under way any more, and all is as it should be.
+    func checkRest(_ fleet: Fleet) -> Bool {
+        let elapsed = now - recovery.began
+        if now - fleet.restCheckedAt < 250_000_000 { return false }
+        fleet.restCheckedAt = now
+        let isSettled = isSettled
+        if isSettled && fleet.isAtRest {
+            fleet.checkEnd()
+            recovery.phase = .done
+            return true
+        }
+        if elapsed > Fleet.restsWithin {
+            fail(
+                isSettled ? "the fleet comes to rest" : "46 replicas become equal",
+                "not within \(Fleet.restsWithin / 1_000_000_000) s: \(isSettled ? fleet.unrest : summary)")
+        }
+        return false
+    }
+}
+
+extension Fleet {
+    /// Crashed VMs wait up to a minute for their restarts, and a move that stands still is given up after five.
+    static let restsWithin: Int64 = 240_000_000_000
+
+    func begin() {
+        for number in 0..<profile.clients {
+            clients.append(FleetClient(number: number, target: random.below(hosts.count)))
+            world.plan(.fleetClient, at: 600_000_000 + Int64(number) * 10_000_000, a: UInt64(number))
+        }
+        chores = [.setSetting(.leaseLength, profile.leaseMilliseconds)]
+        if random.chance(1, in: 2) { chores.append(.setSetting(.brakeMillis, 1_000)) }
+        chores.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
+        world.plan(.fleetFault, at: 2_000_000_000)
+    }
+
+    /// Whether a source reaches the copy that receives its VM.
+    func isLinked(_ from: Int, _ vm: VMID, _ target: UInt64, _ to: HostID) -> Bool {
+        let number = Int(to.rawValue) - 1
+        guard number >= 0, number < hosts.count, number != from else { return false }
+        if world.network.isBlocked(from, number) || world.network.isBlocked(number, from) { return false }
+        return hosts[number].driver.receives(vm, target)
+    }
+
+    // MARK: Mishaps
+
+    func faultTurn() {
+        guard world.recovery.phase == .chaos else { return }
+        guard let most = profile.mishapIntervalMax else { return }
+        world.plan(.fleetFault, at: world.now + faultRandom.within(Nanoseconds.milliseconds(20)...most).count)
+        if profile.wallJumps && faultRandom.chance(1, in: 8) {
+            let node = world.nodes[faultRandom.below(world.nodes.count)]
+            wallOffsets[node.number] += faultRandom.within(-600_000...3_600_000)
+            if node.isRunning { tellWallClock(node) }
+            return
+        }
+        let host = hosts[faultRandom.below(hosts.count)]
+        if faultRandom.chance(1, in: 10) { return changeMachine(host) }
+        strikeGuest(host)
+    }
+
+    private func changeMachine(_ host: SimulatedHost) {
+        guard profile.hasOperators, host.keeper != nil else { return }
+        counts.mishaps += 1
+        var about = host.about
+        switch faultRandom.below(UInt64(4)) {
+        case 0: about.capacity.memoryMiB = faultRandom.within(4...32) * 1_024
+        case 1: about.capacity.cpuMillis = faultRandom.within(2...16) * 1_000
+        case 2: about.labels = about.labels.isEmpty ? [Named("disk", "fast")] : []
+        default: about.locality.rack = "r\(faultRandom.below(2))"
+        }
+        host.about = about
+        host.inputs.append(.described(about))
+        schedule(host)
+    }
+
+    private func strikeGuest(_ host: SimulatedHost) {
+        let now = host.node.local(world.now)
+        host.driver.settle(now)
+        let mishap = SimulatedHypervisor.Mishap.allCases[
+            faultRandom.below(SimulatedHypervisor.Mishap.allCases.count)]
+        let open = host.driver.guestIDs.filter { host.driver.isOpen(to: mishap, $0) }
+        guard !open.isEmpty else { return }
+        counts.mishaps += 1
+        host.driver.strike(mishap, open[faultRandom.below(open.count)], now)
+        look(host)
+        schedule(host)
+    }
+
+    // MARK: The end
+
+    func beginRecovery() {
+        for host in hosts {
+            host.driver.release(host.node.local(world.now))
+            chores.append(.setHostDuty(host.id, .inService))
+        }
+        chores.append(.setSetting(.brakeMillis, 1_000))
+        for client in clients { world.plan(.fleetClient, at: world.now, a: UInt64(client.number), b: client.stamp) }
+    }
+}

@@ -1,0 +1,243 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+import RaftCore
+import StoreLayout
+
+/// The shadow of the fleet: replays the committed log with a state machine of its own, and holds against it what every
+/// replica has, what hosts are told and what owners were answered.
+final class FleetChecker {
+    private struct Written {
+        var term: Term
+        var content: EntryContent
+    }
+
+    /// Entries by index as anybody wrote them; one of them is committed.
+    // hash order: looked up only
+    private var entries: [LogIndex: [Written]] = [:]
+    private var writtenThrough = LogIndex.zero
+
+    // The replay.
+    private var store = MemoryStore()
+    private var state = StateView()
+    private(set) var applied = AppliedState.nothing
+    private(set) var digests: [UInt64] = [0]
+    private var comparedThrough = 0
+    /// The cell after the last entry that was replayed.
+    private(set) var view = CellView()
+
+    /// Where each epoch of each VM was given permission to run, and whether it began there.
+    struct Permission {
+        var host: HostID
+        var isMove: Bool
+        var begun = false
+    }
+    // hash order: looked up only
+    private var permissions: [VMEpoch: Permission] = [:]
+    /// Moves of which all memory is at the destination.
+    // hash order: looked up only
+    private var committedMoves: Set<VMEpoch> = []
+    /// VMs by their names, which are never given twice.
+    // hash order: looked up only
+    private var named: [String: VMID] = [:]
+    // hash order: looked up only
+    private var everSeen: Set<VMID> = []
+    /// Somebody asked for their deletion.
+    // hash order: looked up only
+    private var deletions: Set<VMID> = []
+    private var failure: (promise: String, detail: String)?
+    #if MUTANTS
+    var mutant: FleetMutant? {
+        didSet { state.mutant = mutant }
+    }
+    #endif
+
+    struct VMEpoch: Hashable {
+        var vm: VMID
+        var epoch: UInt64
+    }
+
+    func described(_ vm: VMID) -> String { view.vms[vm].map { "\($0)" } ?? "no such VM" }
+
+    // MARK: The log
+
+    func written(_ writes: [GroupWrite]) {
+        for write in writes where write.group == Fleet.cell {
+            for entry in write.write.entries where entry.index > applied.index {
+                let known = entries[entry.index] ?? []
+                if known.contains(where: { $0.term == entry.term }) { continue }
+                entries[entry.index, default: []].append(Written(term: entry.term, content: entry.content))
+            }
+        }
+    }
+
+    /// Replays what became committed, and compares with what the replicas made of it.
+    func follow(_ cluster: ClusterChecker, _ fleet: Fleet) {
+        let world = fleet.world
+        while applied.index < cluster.lastCommitted {
+            let index = applied.index.next
+            let term = cluster.committed[Int(index.rawValue) - 1].term
+            guard let entry = entries[index]?.first(where: { $0.term == term }) else { break }
+            replay(index, term, entry.content, fleet)
+            entries[index] = nil
+            if let failure { return world.fail(failure.promise, "\(failure.detail), at entry \(index)") }
+        }
+        let end = min(digests.count, cluster.digests.count + 1)
+        while comparedThrough < end {
+            let seen = comparedThrough == 0 ? 0 : cluster.digests[comparedThrough - 1]
+            if seen != 0 && seen != digests[comparedThrough] {
+                world.fail("the log replays to the same state", "another state at entry \(comparedThrough)")
+            }
+            comparedThrough += 1
+        }
+    }
+
+    private func replay(_ index: LogIndex, _ term: Term, _ content: EntryContent, _ fleet: Fleet) {
+        do throws(StoreError) {
+            state.begin(Fleet.cell, generation: 1, applied: applied, store)
+            var results: [CellResult] = []
+            if case .command(let pack) = content {
+                results = try Cell.apply(pack: pack, index: index, group: Fleet.cell, access: &state)
+            }
+            let (batch, now) = state.finish(index: index, term: term, chain: 0)
+            try store.write(batch, isSynced: true)
+            applied = now
+            digests.append(now.digest)
+            if results.isEmpty { return }
+            try followView(fleet)
+        } catch {
+            broken("simulation", "the replay can't read its state: \(error.message)")
+        }
+    }
+
+    private func followView(_ fleet: Fleet) throws(StoreError) {
+        let before = view
+        let reader = StateReader(Fleet.cell, generation: 1, store)
+        for _ in 0..<1_000 {
+            let answer = try Cell.read(view.nextQuery, reader)
+            _ = view.take(answer)
+            if let through = view.through, through >= answer.index { break }
+        }
+        compare(before, fleet)
+    }
+
+    private func broken(_ promise: String, _ detail: String) {
+        if failure == nil { failure = (promise, detail) }
+    }
+
+    // MARK: Every index
+
+    private func compare(_ before: CellView, _ fleet: Fleet) {
+        for id in before.vms.keys.sorted() where view.vms[id] == nil {
+            fleet.counts.deleted += 1
+            if !deletions.contains(id) {
+                broken("an acknowledged VM exists", "VM \(id) is gone, and nobody asked for that")
+            }
+        }
+        for id in view.vms.keys.sorted() {
+            guard let vm = view.vms[id] else { continue }
+            let old = before.vms[id]
+            if vm == old { continue }
+            compare(vm, old, fleet)
+        }
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id] else { continue }
+            if before.hosts[id]?.health == .up && host.health == .down { fleet.counts.hostsDeclaredDown += 1 }
+        }
+        if let broken = FleetRules.broken(before: before, after: view) { self.broken(broken.promise, broken.detail) }
+    }
+
+    private func compare(_ vm: CellVM, _ old: CellVM?, _ fleet: Fleet) {
+        if old == nil {
+            fleet.counts.created += 1
+            if let known = named[vm.name], known != vm.id {
+                broken("a retry takes effect once", "\(vm.name) was created as \(known) and as \(vm.id)")
+            }
+            if !everSeen.insert(vm.id).inserted { broken("ids are given once", "VM \(vm.id) came back") }
+            named[vm.name] = vm.id
+        }
+        if vm.epochHighest < old?.epochHighest ?? 0 { broken("epochs only rise", "\(vm)") }
+        if let place = vm.place { permit(vm, place, isMove: false) }
+        if let migration = vm.migration {
+            if migration.phase == .copying { permit(vm, migration.target, isMove: true) }
+            if old?.migration == nil { fleet.counts.movesBegun += 1 }
+            if migration.phase == .leaving && old?.migration?.phase != .leaving {
+                fleet.counts.movesCommitted += 1
+                committedMoves.insert(VMEpoch(vm: vm.id, epoch: migration.target.epoch))
+            }
+        }
+    }
+
+    private func permit(_ vm: CellVM, _ place: VMPlace, isMove: Bool) {
+        let key = VMEpoch(vm: vm.id, epoch: place.epoch)
+        if place.epoch > vm.epochHighest || place.epoch == 0 {
+            broken("epochs only rise", "VM \(vm.id) has epoch \(place.epoch) above \(vm.epochHighest)")
+        }
+        if let known = permissions[key] {
+            if known.host != place.assignment.host {
+                broken("an epoch is one host's", "VM \(vm.id): epoch \(place.epoch) is for \(known.host) and \(place)")
+            }
+            return
+        }
+        permissions[key] = Permission(host: place.assignment.host, isMove: isMove)
+    }
+
+    // MARK: What hosts do
+
+    /// What a host orders of its driver was permitted by the cell, to this host, and never before.
+    func ordered(_ order: HypervisorOrder, _ host: SimulatedHost, _ fleet: Fleet) {
+        let key: VMEpoch
+        switch order {
+        case .start(let vm, let epoch, _): key = VMEpoch(vm: vm.id, epoch: epoch)
+        case .finishArrival(let vm, let epoch): key = VMEpoch(vm: vm, epoch: epoch)
+        default: return
+        }
+        fleet.counts.starts += 1
+        guard let permission = permissions[key], permission.host == host.id else {
+            return fleet.world.fail(
+                "what starts was permitted",
+                "host \(host.id) starts VM \(key.vm) under epoch \(key.epoch), which "
+                    + (permissions[key].map { "is host \($0.host)'s" } ?? "the cell never gave out"))
+        }
+        if permission.isMove {
+            guard committedMoves.contains(key) else {
+                return fleet.world.fail(
+                    "a move has one commit point",
+                    "host \(host.id) lets VM \(key.vm) go on under epoch \(key.epoch) before that is committed")
+            }
+            if case .start = order {
+                return fleet.world.fail(
+                    "an epoch starts once",
+                    "host \(host.id) starts VM \(key.vm) anew under epoch \(key.epoch) of a move")
+            }
+        } else if permission.begun {
+            fleet.world.fail(
+                "an epoch starts once", "host \(host.id) starts VM \(key.vm) again under epoch \(key.epoch)")
+        }
+        permissions[key]?.begun = true
+    }
+
+    // MARK: What owners are told
+
+    func asked(_ operation: CellCommand.Operation) {
+        if case .deleteVM(let vm, _) = operation { deletions.insert(vm) }
+    }
+
+    /// What was acknowledged is in the log: the entry that it names has been replayed.
+    func acknowledged(_ operation: CellCommand.Operation, _ result: CellResult, _ fleet: Fleet) {
+        if result.revision.index > applied.index {
+            fleet.world.fail(
+                "an acknowledged write is committed",
+                "\(operation) was answered at entry \(result.revision.index), and \(applied.index) is the last one committed"
+            )
+        }
+        guard case .createVMs(let items, _) = operation, case .items(let made) = result.outcome else { return }
+        for (item, made) in zip(items, made) {
+            guard case .vm(let id) = made else { continue }
+            if !everSeen.contains(id) || named[item.name] != id {
+                fleet.world.fail(
+                    "an acknowledged VM exists", "\(item.name) was acknowledged as VM \(id), which never was")
+            }
+        }
+    }
+}

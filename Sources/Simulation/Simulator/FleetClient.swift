@@ -1,0 +1,252 @@
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+
+/// One owner and operator: one command at a time, repeated under the same request id until it is answered or given up.
+struct FleetClient {
+    struct Operation {
+        var command: CellCommand
+        var bytes: [UInt8]
+        var givesUpAt: Int64
+        var isChore = false
+    }
+
+    let number: Int
+    var target: Int
+    var operation: Operation?
+    /// Counts the tries: an answer to an earlier one is as good, one to an earlier operation is none.
+    var attempt: UInt64 = 0
+    var firstAttempt: UInt64 = 0
+    var stamp: UInt64 = 0
+    var named: UInt64 = 0
+
+    init(number: Int, target: Int) {
+        self.number = number
+        self.target = target
+    }
+}
+
+extension Fleet {
+    func clientTurn(_ number: Int, stamp: UInt64) {
+        guard stamp == clients[number].stamp else { return }
+        if clients[number].operation == nil {
+            guard let (operation, isChore) = nextOperation(number) else {
+                return again(number, after: 200_000_000)
+            }
+            begin(number, operation, isChore)
+        }
+        guard let operation = clients[number].operation else { return }
+        if world.now >= operation.givesUpAt && !operation.isChore { return giveUp(number) }
+        try_(number)
+    }
+
+    private func nextOperation(_ number: Int) -> (CellCommand.Operation, Bool)? {
+        if number == 0, let chore = chores.first { return (chore, true) }
+        switch world.recovery.phase {
+        case .chaos: return drawOperation(number).map { ($0, false) }
+        // Somebody must be answered, or nobody knows that the cell is back.
+        case .healing: return (.noteTime, false)
+        case .settling, .done: return nil
+        }
+    }
+
+    private func begin(_ number: Int, _ operation: CellCommand.Operation, _ isChore: Bool) {
+        var request: [UInt8] = []
+        request.appendBigEndian(random.next())
+        request.appendBigEndian(random.next())
+        let command = CellCommand(request: request, by: "client \(number)", operation)
+        clients[number].firstAttempt = clients[number].attempt + 1
+        clients[number].operation = FleetClient.Operation(
+            command: command, bytes: command.encoded(), givesUpAt: world.now + profile.operationTimeout.count,
+            isChore: isChore)
+        world.result.operations += 1
+        checker.asked(operation)
+    }
+
+    private func try_(_ number: Int) {
+        clients[number].attempt += 1
+        let node = world.nodes[clients[number].target % world.nodes.count]
+        world.plan(
+            .fleetRequest, at: world.now + latency(), node: node, a: UInt64(number), b: clients[number].attempt)
+        clients[number].target = random.below(hosts.count)
+        again(number, after: profile.attemptTimeout.count)
+    }
+
+    private func again(_ number: Int, after delay: Int64) {
+        clients[number].stamp += 1
+        world.plan(.fleetClient, at: world.now + delay, a: UInt64(number), b: clients[number].stamp)
+    }
+
+    private func latency() -> Int64 {
+        world.profile.latencyNear.count + random.within(0...world.profile.latencyNear.count)
+    }
+
+    func deliverRequest(client: Int, attempt: UInt64, to node: SimulatedNode) {
+        guard let operation = clients[client].operation, attempt >= clients[client].firstAttempt else { return }
+        world.turn(
+            node, .request(.command(Fleet.cell, operation.bytes), ticket: UInt64(client) << 40 | attempt))
+    }
+
+    func takeAnswer(_ ticket: UInt64, _ answer: ClientAnswer, from node: Int) {
+        let number = Int(ticket >> 40)
+        guard number < clients.count, let operation = clients[number].operation,
+            ticket & (1 << 40 - 1) >= clients[number].firstAttempt
+        else { return }
+        switch answer {
+        case .applied(.cell(let result)):
+            clients[number].operation = nil
+            clients[number].target = node
+            if operation.isChore && !chores.isEmpty { chores.removeFirst() }
+            if case .refused = result.outcome { counts.refused += 1 }
+            checker.acknowledged(operation.command.operation, result, self)
+            world.recovery.sawSuccess(Fleet.cell, at: world.now)
+            again(number, after: operation.isChore ? 1_000_000 : random.within(0...profile.thinkTimeMax.count))
+        case .refused(.notLeader(let hint)):
+            if let hint { clients[number].target = Int(hint.node.rawValue) - 1 }
+            again(number, after: hint == nil ? 20_000_000 + random.within(0...30_000_000) : 1_000_000)
+        case .unknown: again(number, after: 1_000_000)
+        case .applied, .read, .refused, .accepted: again(number, after: 20_000_000 + random.within(0...60_000_000))
+        }
+    }
+
+    private func giveUp(_ number: Int) {
+        world.result.operationsUnknown += 1
+        clients[number].operation = nil
+        again(number, after: random.within(0...profile.thinkTimeMax.count))
+    }
+
+    // MARK: What is asked
+
+    private func drawOperation(_ number: Int) -> CellCommand.Operation? {
+        let view = checker.view
+        let ids = view.vms.keys.sorted()
+        if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
+        if ids.count < 3 || random.chance(1, in: 4) {
+            if ids.count < profile.vmsMax { return drawCreation(number) }
+        }
+        guard !ids.isEmpty, let vm = view.vms[ids[random.below(ids.count)]] else { return drawCreation(number) }
+        if random.below(UInt64(10)) < profile.movesShare { return drawMove(view, vm) }
+        // Now and then somebody has seen an older generation.
+        let seen: UInt64? = random.chance(1, in: 3) ? vm.generation : nil
+        switch random.below(UInt64(12)) {
+        case 0..<3: return .deleteVM(vm.id, generation: seen)
+        case 3..<5: return .setPower(vm.id, .stopped, generation: seen)
+        case 5..<8: return .setPower(vm.id, .running, generation: seen)
+        case 8: return .setPower(vm.id, .paused, generation: seen)
+        case 9: return .restartVM(vm.id)
+        case 10:
+            guard let place = vm.place else { return .restartVM(vm.id) }
+            return .releaseVMs([Release(vm.id, epoch: place.epoch, reason: "asked")], cause: .asked)
+        default:
+            var spec = vm.spec
+            switch random.below(UInt64(4)) {
+            case 0: spec.resources.memoryMiB = random.within(1...8) * 512
+            case 1: spec.isolation = spec.isolation == .keep ? .stop : .keep
+            case 2: spec.priority = Int32(random.below(UInt64(3))) * 10
+            default: spec.groups = drawGroups(vm.tenant)
+            }
+            return .updateVM(vm.id, spec, generation: seen)
+        }
+    }
+
+    private func drawMove(_ view: CellView, _ vm: CellVM) -> CellCommand.Operation? {
+        if let migration = vm.migration {
+            if random.chance(1, in: 3) { return .cancelMigration(vm.id, target: migration.target.epoch) }
+            return random.chance(1, in: 8) ? .commitMigration(vm.id, target: migration.target.epoch) : nil
+        }
+        guard let place = vm.place else { return nil }
+        let target = HostID(UInt64(1 + random.below(hosts.count)))
+        return .beginMigration(vm.id, from: place.epoch, to: Assignment(host: target), cause: .asked)
+    }
+
+    private func drawCreation(_ number: Int) -> CellCommand.Operation {
+        let count = random.chance(1, in: 5) ? 1 + random.below(4) : 1
+        var items: [VMCreation] = []
+        let tenant = "t\(random.below(profile.tenants) + 1)"
+        for _ in 0..<count {
+            clients[number].named += 1
+            items.append(
+                VMCreation(
+                    name: "c\(number)-\(clients[number].named)", tenant: tenant, spec: drawSpec(tenant),
+                    power: random.chance(1, in: 10) ? .stopped : .running))
+        }
+        return .createVMs(items, isAtomic: random.chance(1, in: 3))
+    }
+
+    private func drawSpec(_ tenant: String) -> VMDescription {
+        var spec = VMDescription(
+            resources: Resources(
+                cpuMillis: random.within(1...8) * 500, memoryMiB: random.within(1...12) * 512, networkMbps: 10))
+        spec.annotations = [
+            Named("sim.boot-ms", "\(random.within(20...3_000))"), Named("sim.stop-ms", "\(random.within(0...800))"),
+            Named("stop-grace-ms", "\(random.within(0...3_000))"),
+            Named("sim.dirty-mibps", "\(random.within(0...600))"),
+        ]
+        if random.chance(1, in: 16) { spec.annotations.append(Named("sim.migration-fails", "as it was told to")) }
+        if random.chance(1, in: 24) { spec.annotations.append(Named("sim.start-fails", "as it was told to")) }
+        if random.chance(1, in: 6) { spec.isolation = .keep }
+        if random.chance(1, in: 12) { spec.restart = .never }
+        guard profile.hasRules else { return spec }
+        spec.priority = Int32(random.below(UInt64(3))) * 10
+        if random.chance(1, in: 10) { spec.disks = [.init(name: "d", sizeMiB: 1_024, kind: .local)] }
+        if random.chance(1, in: 6) { spec.disks.append(.init(name: "s", sizeMiB: 512, kind: .shared(domain: "ssd"))) }
+        if random.chance(1, in: 8) { spec.networks = ["lan"] }
+        if random.chance(1, in: 10) { spec.zones = [zones[random.below(zones.count)]] }
+        if random.chance(1, in: 10) { spec.required = [.init("disk", .oneOf(["fast"]))] }
+        if random.chance(1, in: 6) { spec.tolerations = [.init("gpu")] }
+        spec.groups = drawGroups(tenant)
+        return spec
+    }
+
+    private func drawGroups(_ tenant: String) -> [String] {
+        guard profile.hasRules, random.chance(1, in: 3) else { return [] }
+        let known = checker.view.groups.keys.sorted().compactMap { checker.view.groups[$0] }.filter {
+            $0.tenant == tenant
+        }
+        if known.isEmpty { return [] }
+        return [known[random.below(known.count)].name]
+    }
+
+    private func drawOperator(_ view: CellView) -> CellCommand.Operation? {
+        let host = HostID(UInt64(1 + random.below(hosts.count)))
+        switch random.below(UInt64(12)) {
+        case 0..<3: return .setHostDuty(host, .inService)
+        case 3: return .setHostDuty(host, .cordoned)
+        case 4, 5: return .setHostDuty(host, .draining)
+        case 6:
+            var policy = HostPolicy()
+            if random.chance(1, in: 2) { policy.reserved.memoryMiB = random.within(0...4) * 1_024 }
+            if random.chance(1, in: 3) { policy.taints = [NamedTaint("gpu")] }
+            if random.chance(1, in: 4) { policy.overcommit.cpuMilli = 1_500 }
+            return .setHostPolicy(host, policy, generation: nil)
+        case 7, 8:
+            let tenant = "t\(random.below(profile.tenants) + 1)"
+            let quota = Quota(
+                vmCount: random.chance(1, in: 2) ? UInt64(random.below(12)) : nil,
+                memoryMiB: random.chance(1, in: 2) ? random.within(1...40) * 1_024 : nil)
+            let seen = view.slices[tenant]?.revision.index ?? .zero
+            return .setSlice(tenant: tenant, revision: Revision(index: seen.next, slot: 0), quota)
+        case 9:
+            guard profile.hasRules else { return nil }
+            let rules: [PlacementGroup.Rule] = [
+                .antiAffinity(perDomainMax: 1), .antiAffinity(perDomainMax: 2), .affinity,
+            ]
+            let scopes = PlacementGroup.Scope.allCases
+            return .putGroup(
+                CellGroup(
+                    name: "g\(random.below(4))", tenant: "t\(random.below(profile.tenants) + 1)",
+                    rule: rules[random.below(rules.count)], scope: scopes[random.below(scopes.count)],
+                    isHard: random.chance(2, in: 3)))
+        case 10: return .setSetting(.leaseLength, UInt64(random.within(1_000...6_000)))
+        default:
+            let other: [CellCommand.Operation] = [
+                .setSetting(.policy, 1 + random.below(UInt64(3))),
+                .setSetting(.migrationsMax, 1 + random.below(UInt64(8))),
+                .setSetting(.migrationsPerHostMax, 1 + random.below(UInt64(3))), .noteTime,
+            ]
+            return other[random.below(other.count)]
+        }
+    }
+}

@@ -1,0 +1,97 @@
+public import ClusterBase
+import NodeRuntime
+import RaftCore
+
+/// What a run with hosts and VMs draws beside its cluster's profile.
+public struct FleetProfile: Sendable {
+    /// Nodes with a replica of the cell, from the first on; the others are hosts only.
+    public var voters = 3
+    public var clients = 3
+    public var vmsMax = 24
+    public var tenants = 2
+    public var thinkTimeMax = Nanoseconds.milliseconds(400)
+    public var operationTimeout = Nanoseconds.seconds(8)
+    public var attemptTimeout = Nanoseconds.milliseconds(1_500)
+    /// Guests go on when their agent ends.
+    public var outlivesAgent = true
+    public var leaseMilliseconds: UInt64 = 3_000
+    /// Between harm to guests and hosts; nil for none.
+    public var mishapIntervalMax: Nanoseconds?
+    /// Operators change hosts, quotas, rules and settings.
+    public var hasOperators = true
+    /// VMs ask for more than their room and their owner.
+    public var hasRules = true
+    /// Of all that clients ask, in tenths, moves.
+    public var movesShare: UInt64 = 2
+    /// Clocks of the wall jump.
+    public var wallJumps = false
+
+    public init() {}
+}
+
+extension Profile {
+    /// Draws a cluster with hosts and VMs. Clients of the key space, plots and jumps of the clocks that leases count by are
+    /// not part of it: a lease rests on clocks that drift within a bound.
+    public static func drawFleet(_ random: inout PRNG, nodes: ClosedRange<Int>) -> Profile {
+        var p = draw(&random, nodes: nodes, hasPlots: false)
+        p.groups = 1
+        p.keys = 1
+        p.clients = 0
+        p.wanderMax = .milliseconds(500)
+        var fleet = FleetProfile()
+        fleet.wallJumps = p.faults.contains(.clockJump)
+        p.faults.removeAll { $0 == .clockJump }
+        fleet.voters = p.nodes < 3 ? p.nodes : min(p.nodes, 3 + 2 * random.below(2))
+        fleet.clients = 1 + random.below(5)
+        fleet.vmsMax = 4 + random.below(40)
+        fleet.tenants = 1 + random.below(3)
+        fleet.thinkTimeMax = .milliseconds(random.within(30...1_500))
+        fleet.outlivesAgent = random.chance(3, in: 4)
+        fleet.leaseMilliseconds = UInt64(random.within(1_000...6_000))
+        if random.chance(3, in: 4) && !p.faults.isEmpty {
+            fleet.mishapIntervalMax = .milliseconds(random.within(300...6_000))
+        }
+        fleet.hasOperators = random.chance(3, in: 4)
+        fleet.hasRules = random.chance(2, in: 3)
+        fleet.movesShare = random.chance(1, in: 2) ? 2 : 5
+        p.fleet = fleet
+        p.settings.forwardsRequests = true
+        p.settings.runsControllers = true
+        // A registration names all guests of a host, in one command.
+        p.settings.raft.uncommittedBytesMax = max(p.settings.raft.uncommittedBytesMax, 16_000)
+        return p
+    }
+}
+
+/// What the fleet of a run did.
+public struct FleetCounts: Sendable {
+    public var created = 0
+    public var deleted = 0
+    public var starts = 0
+    public var movesBegun = 0
+    public var movesCommitted = 0
+    public var leasesEnded = 0
+    public var hostsDeclaredDown = 0
+    public var mishaps = 0
+    public var commands = 0
+    public var refused = 0
+    public var waitingAtEnd = 0
+    public var vmsAtEnd = 0
+
+    public init() {}
+
+    public static func += (a: inout FleetCounts, b: FleetCounts) {
+        a.created += b.created
+        a.deleted += b.deleted
+        a.starts += b.starts
+        a.movesBegun += b.movesBegun
+        a.movesCommitted += b.movesCommitted
+        a.leasesEnded += b.leasesEnded
+        a.hostsDeclaredDown += b.hostsDeclaredDown
+        a.mishaps += b.mishaps
+        a.commands += b.commands
+        a.refused += b.refused
+        a.waitingAtEnd += b.waitingAtEnd
+        a.vmsAtEnd += b.vmsAtEnd
+    }
+}

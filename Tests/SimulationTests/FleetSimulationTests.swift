@@ -1,0 +1,92 @@
+import ClusterBase
+import FleetModel
+import Simulator
+import Testing
+
+/// A run as `muster simulate --fleet` draws it.
+private func fleet(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64) -> Simulation {
+    var random = PRNG(seed: seed).child(0x5EED)
+    let profile = Profile.drawFleet(&random, nodes: nodes)
+    return Simulation(seed: seed, profile: profile, chaos: .seconds(seconds))
+}
+
+/// Hosts and VMs, without any fault, mishap or operator.
+private func calm() -> Profile {
+    var profile = Profile()
+    profile.nodes = 4
+    profile.clients = 0
+    profile.keys = 1
+    profile.settings.forwardsRequests = true
+    profile.settings.runsControllers = true
+    var fleet = FleetProfile()
+    fleet.hasOperators = false
+    profile.fleet = fleet
+    return profile
+}
+
+@Suite struct FleetSimulationTests {
+    @Test func `the same seed gives the same fleet, event by event`() {
+        var traces: [[String]] = [[], []]
+        for i in traces.indices {
+            let run = fleet(4_712, nodes: 3...5, seconds: 3)
+            run.traceLine = { traces[i].append($0) }
+            #expect(run.run().violation == nil)
+        }
+        #expect(traces[0].count > 1_000)
+        #expect(traces[0] == traces[1])
+    }
+
+    @Test(arguments: 1...6 as ClosedRange<UInt64>)
+    func `six seeds with hosts and VMs keep every promise`(seed: UInt64) {
+        let result = fleet(seed, seconds: RunLength.seconds).run()
+        #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+        #expect((result.fleet?.created ?? 0) > 0)
+        #expect((result.fleet?.starts ?? 0) > 0)
+    }
+
+    @Test(arguments: FleetRegression.all)
+    func `what a seed with VMs once found is not there any more`(regression: FleetRegression) {
+        let result = fleet(regression.seed, nodes: regression.nodes, seconds: regression.seconds).run()
+        #expect(result.violation == nil, "\(regression): \(result.violation.map { "\($0)" } ?? "")")
+    }
+
+    /// Nothing excuses a lease that runs out, a host that is given up or a move that does not end.
+    @Test func `without faults no lease ends and no host is given up`() {
+        let result = Simulation(seed: 51, profile: calm(), chaos: .seconds(8)).run()
+        #expect(result.violation == nil, "\(result.violation.map { "\($0)" } ?? "")")
+        #expect(result.fleet?.hostsDeclaredDown == 0)
+        #expect(result.fleet?.leasesEnded == 0)
+        #expect((result.fleet?.movesCommitted ?? 0) > 0)
+        #expect(result.operationsUnknown == 0)
+    }
+
+    /// The machine and its guests are gone; the others run its VMs when its lease has surely run out.
+    @Test func `a host that dies is declared down, and its VMs run elsewhere`() {
+        var profile = calm()
+        profile.faults = [.crash]
+        profile.faultIntervalMax = .seconds(3)
+        profile.faultLengthMax = .seconds(20)
+        profile.fleet?.outlivesAgent = false
+        let result = Simulation(seed: 52, profile: profile, chaos: .seconds(20)).run()
+        #expect(result.violation == nil, "\(result.violation.map { "\($0)" } ?? "")")
+        #expect((result.fleet?.hostsDeclaredDown ?? 0) > 0)
+    }
+}
+
+/// A run with VMs that once found something.
+struct FleetRegression: Sendable, CustomStringConvertible {
+    var seed: UInt64
+    var nodes = 3...7
+    /// Simulated seconds of faults.
+    var seconds: Int64
+    /// What the run found.
+    var found: String
+
+    var description: String { "seed \(seed), \(nodes.lowerBound)..\(nodes.upperBound) nodes, \(seconds) s: \(found)" }
+
+    static let all: [FleetRegression] = [
+        FleetRegression(
+            seed: 3, nodes: 3...5, seconds: 10,
+            found: "a question that the own replica refused, doubting its leader, was asked again at once, for ever")
+    ]
+}
