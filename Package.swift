@@ -44,6 +44,7 @@ let rooms: [Room] = [
     Room(
         name: "Controllers", layer: .core,
         imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
+    Room(name: "GuardCore", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "NodeRuntime", layer: .node,
         imports: [
@@ -66,6 +67,7 @@ let rooms: [Room] = [
     Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
     Room(name: "COpenSSL", layer: .clibs, imports: []),
+    Room(name: "CGuard", layer: .clibs, imports: []),
     Room(name: "Reactor", layer: .io, imports: ["CLinux", "ClusterBase"]),
     Room(name: "TLSSession", layer: .io, imports: ["ClusterBase", "COpenSSL"]),
     Room(name: "SecureChannel", layer: .io, imports: ["ClusterBase", "Reactor", "TLSSession"]),
@@ -84,6 +86,12 @@ let rooms: [Room] = [
     Room(
         name: "Hypervisor", layer: .io,
         imports: ["ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "Reactor"]),
+    Room(
+        name: "Guard", layer: .io,
+        imports: [
+            "CGuard", "ClusterBase", "BinaryCoding", "Schema", "FleetModel", "AdminAPI", "GuardCore", "Reactor",
+            "TLSSession", "AdminHTTP",
+        ]),
     Room(name: "HistoryChecker", layer: .simulation, imports: ["ClusterBase"]),
     Room(
         name: "Simulator", layer: .simulation,
@@ -98,6 +106,7 @@ let rooms: [Room] = [
             "Controllers", "NodeRuntime",
             "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
             "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
+            "Guard",
             "HistoryChecker", "Simulator", "Placement",
         ]),
 ]
@@ -147,7 +156,9 @@ let package = Package(
         // corpus.
         .executableTarget(
             name: "fuzz",
-            dependencies: ["AdminAPI", "AgentConfig", "BinaryCoding", "FleetModel", "Schema", "TLSSession"],
+            dependencies: [
+                "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "FleetModel", "Schema", "TLSSession",
+            ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
@@ -185,6 +196,8 @@ let package = Package(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
+        tests("GuardCoreTests", ["ClusterBase", "FleetModel", "GuardCore"]),
+        tests("GuardTests", ["ClusterBase", "FleetModel", "Reactor", "Guard", "muster"]),
         tests(
             "HypervisorTests",
             ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),

@@ -114,7 +114,7 @@ private let get = "GET /v1/status HTTP/1.1\r\nHost: a\r\n"
             ("GET / HTTP/2.0\r\n", .versionUnsupported), ("GET / HTTP/1.2\r\n", .versionUnsupported),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", .versionUnsupported),
             ("BREW / HTTP/1.1\r\n", .methodUnknown), ("get / HTTP/1.1\r\n", .methodUnknown),
-            ("OPTIONS * HTTP/1.1\r\n", .methodUnknown), ("CONNECT a:1 HTTP/1.1\r\n", .methodUnknown),
+            ("OPTIONS * HTTP/1.1\r\n", .targetMalformed), ("CONNECT a:1 HTTP/1.1\r\n", .targetMalformed),
             ("GET * HTTP/1.1\r\n", .targetMalformed), ("GET a HTTP/1.1\r\n", .targetMalformed),
             ("GET /#f HTTP/1.1\r\n", .targetMalformed), ("GET /\u{7F} HTTP/1.1\r\n", .targetMalformed),
             ("GET /é HTTP/1.1\r\n", .targetMalformed), ("GET https:///x HTTP/1.1\r\n", .targetMalformed),

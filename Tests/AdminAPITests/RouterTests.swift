@@ -160,18 +160,65 @@ let samples: [AdminRequest] =
     }
 
     @Test(arguments: [
-        "GET /v1/kv/s/a?stale=5", "GET /v1/kv/s/a?stale=-1ms", "GET /v1/kv/s/a?stale=2h", "GET /v1/kv/s/a?stale=3601s",
+        "GET /v1/kv/s/a?stale=5", "GET /v1/kv/s/a?stale=-1ms", "GET /v1/kv/s/a?stale=2h", "GET /v1/kv/s/a?stale=s",
         "GET /v1/kv/s/a?x=1", "GET /v1/kv/s/a?stale=1s&stale=1s", "GET /v1/kv/s?limit=0", "GET /v1/kv/s?limit=1001",
-        "GET /v1/kv/s?limit=", "GET /v1/kv/s?from=1", "GET /v1/kv/s?watch=2", "GET /v1/kv/s?watch=1&limit=1",
+        "GET /v1/kv/s?limit=", "GET /v1/kv/s?watch=2",
         "GET /v1/kv/s?watch=1&from=a", "GET /v1/kv/s?watch=1&from=1.256", "GET /v1/kv/s?prefix=%z",
         "PUT /v1/kv/s/a?prev-revision=", "PUT /v1/kv/s/a?prev-revision=12", "PUT /v1/kv/s/a?prev-revision=1.2.3",
-        "PUT /v1/kv/s/a?prev-revision=0&prev-value=", "PUT /v1/kv/s/a?prev-value=a",
+        "PUT /v1/kv/s/a?prev-value=a",
         "DELETE /v1/kv/s/a?prev-revision=0",
         "DELETE /v1/kv/s/a?prev-value=AA", "GET /v1/status?x=1", "DELETE /v1/nodes/n?force=yes", "GET /v1/nodes/%2F",
         "PUT /v1/kv/s/a?a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1",
     ])
     func `a wrong parameter is refused`(_ line: String) {
         #expect(kind(line) == .malformed)
+    }
+
+    @Test(arguments: [
+        "GET /v1/kv/s/a?stale=3601s", "GET /v1/kv/s?from=1", "GET /v1/kv/s?watch=1&limit=1",
+        "PUT /v1/kv/s/a?prev-revision=0&prev-value=", "GET /v1/vms?stale=1s&index=4", "GET /v1/vms?filter=",
+        "GET /v1/vms?filter=colour%3Dred", "GET /v1/vms?watch=1&sort=name", "GET /v1/hosts?from=1",
+    ])
+    func `what fits the document and makes no sense is told apart from what does not fit`(_ line: String) {
+        #expect(kind(line) == .invalid)
+        #expect(Problem.Kind.invalid.status == 422)
+    }
+
+    @Test func `a number that is too large for an id is no VM's, and no fault`() {
+        #expect(
+            request("GET /v1/vms/99999999999999999999")
+                == .fleet(.vm(.named("99999999999999999999", tenant: "default"), .linearizable)))
+        #expect(request("GET /v1/vms/99") == .fleet(.vm(.id(VMID(99)), .linearizable)))
+    }
+
+    @Test func `what the writer writes fits the patterns of the document`() throws {
+        for sample in samples {
+            var bytes: [UInt8] = []
+            RequestWriter(host: "h").write(
+                AdminCall(sample, idempotencyKey: .once(high: 1, low: 2, born: LogIndex(3))), into: &bytes)
+            var parser = RequestParser()
+            parser.append(contentsOf: bytes)
+            guard case .request(let head) = parser.next(),
+                let route = Route.all.first(where: { $0.operation == sample.operation })
+            else { continue }
+            let key = parser.text(head.idempotencyKey)
+            #expect(head.idempotencyKey.isThere == false || fits(key, Pattern.idempotencyKey), "\(key)")
+            for pair in parser.bytes(head.query).split(separator: UInt8(ascii: "&")) {
+                let parts = pair.split(separator: UInt8(ascii: "="), omittingEmptySubsequences: false)
+                let name = String(decoding: parts[0], as: UTF8.self)
+                guard case .text(let pattern)? = route.query.first(where: { $0.name == name })?.kind,
+                    let value = PercentCoding.decode(parts[1], plusIsSpace: true)
+                else { continue }
+                let text = String(decoding: value, as: UTF8.self)
+                #expect(fits(text, pattern), "\(route.path) \(name)=\(text) does not fit \(pattern)")
+            }
+        }
+        #expect(!fits("5.256", Pattern.place) && !fits("2h", Pattern.duration) && !fits("0:1", Pattern.idempotencyKey))
+    }
+
+    private func fits(_ text: String, _ pattern: String) -> Bool {
+        guard let expression = try? Regex(pattern) else { return false }
+        return text.firstMatch(of: expression) != nil
     }
 
     @Test(
@@ -182,14 +229,14 @@ let samples: [AdminRequest] =
             ("POST /v1/spaces", json, "{\"name\":\"s\",\"x\":1}", .malformed),
             ("POST /v1/spaces", json, "{\"name\":\"s\",\"replicas\":2}", .malformed),
             ("POST /v1/spaces", json, "{\"name\":\"a/b\"}", .malformed),
-            ("POST /v1/spaces/s/move", json, "{\"nodes\":[]}", .malformed),
+            ("POST /v1/spaces/s/move", json, "{\"nodes\":[]}", .invalid),
             ("POST /v1/spaces/s/move", json, "{\"nodes\":[1]}", .malformed),
-            ("POST /v1/tokens", json, "{\"kind\":\"api\"}", .malformed),
-            ("POST /v1/tokens", json, "{\"kind\":\"join\",\"role\":\"admin\"}", .malformed),
+            ("POST /v1/tokens", json, "{\"kind\":\"api\"}", .invalid),
+            ("POST /v1/tokens", json, "{\"kind\":\"join\",\"role\":\"admin\"}", .invalid),
             ("POST /v1/tokens", json, "{\"kind\":\"api\",\"role\":\"king\"}", .malformed),
             ("POST /v1/tokens", json, "{\"kind\":\"join\",\"uses\":0}", .malformed),
-            ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .malformed),
-            ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .malformed),
+            ("POST /v1/leader/transfer", json, "{\"group\":1,\"space\":\"s\"}", .invalid),
+            ("POST /v1/recover", json, "{\"group\":1,\"reason\":\"x\",\"acceptsLoss\":false}", .invalid),
             ("POST /v1/certs/renew", json, "{\"certificateRequest\":\"!\"}", .malformed),
             ("PUT /v1/backup-schedules/s", json, "{\"everySeconds\":1,\"keep\":0,\"directory\":\"\"}", .malformed),
             ("GET /v1/status", "", "x", .malformed), ("DELETE /v1/kv/s/a", "", "x", .malformed),
@@ -197,6 +244,11 @@ let samples: [AdminRequest] =
         ] as [(String, String, String, Problem.Kind)])
     func `a wrong body is refused`(_ line: String, _ fields: String, _ body: String, _ expected: Problem.Kind) {
         #expect(kind(line, fields, body: body) == expected)
+    }
+
+    @Test func `a command whose answer has come, as its own key says, is in conflict with itself`() {
+        #expect(kind("PUT /v1/kv/s/a", "Idempotency-Key: 1:1;ack=1\r\n") == .retryUnknown)
+        #expect(kind("PUT /v1/kv/s/a", "Idempotency-Key: 1:2;ack=7\r\n") == .retryUnknown)
     }
 
     @Test func `media types are compared as they should be`() {
@@ -221,7 +273,12 @@ let samples: [AdminRequest] =
                 "00112233-4455-6677-8899-aabbccddeeff;born=5",
                 .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: LogIndex(5))
             ),
-            ("0:1", nil), ("1:0", nil), ("1", nil), ("1:1:1", nil), ("", nil), ("a:1", nil), ("1:1;ack=1", nil),
+            (
+                "00112233445566778899aabbccddeeff;born=5",
+                .once(high: 0x0011_2233_4455_6677, low: 0x8899_AABB_CCDD_EEFF, born: LogIndex(5))
+            ),
+            ("00112233445566778899aabbccddeeff0", nil), ("0:1", nil), ("1:0", nil), ("1", nil), ("1:1:1", nil),
+            ("", nil), ("a:1", nil),
             ("1:2;x=1", nil),
             ("1:2;ack=1;ack=1", nil), ("18446744073709551616:1", nil), ("00112233-4455-6677-8899-aabbccddeefg", nil),
             ("00112233-4455-6677-8899-aabbccddeeff;ack=1", nil), ("1:1 ;ack=0", nil),

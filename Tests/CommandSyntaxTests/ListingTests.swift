@@ -37,6 +37,13 @@ import Testing
         #expect(Listing([.init("a")]).table() == "A\n")
     }
 
+    @Test(arguments: [
+        ("isReady", "READY"), ("adminAddress", "ADMIN ADDRESS"), ("log_index", "LOG INDEX"), ("issued", "ISSUED"),
+    ])
+    func `a title is the words of its key`(key: String, title: String) {
+        #expect(Listing.Column(key).title == title)
+    }
+
     @Test func `a record has its titles down the side`() {
         #expect(Self.listing.record() == "NAME:       alpha\nLOG INDEX:  7\nVOTER:      yes\nLABELS:     a=1,b\n")
         #expect(

@@ -270,6 +270,30 @@ import Testing
         #expect(world.asked == asked)
     }
 
+    @Test func `the slice of a tenant that the root has deleted goes back, and not on what the root said before`()
+        throws
+    {
+        let world = CellWorld()
+        try world.addHost()
+        try world.tick(1)
+        let wish = TenantWish(name: "acme", revision: Revision(index: LogIndex(9), slot: 0), quota: Quota(vmCount: 2))
+        world.keeper.take(tenants: [wish], through: LogIndex(9), now: world.now)
+        try world.tick(3)
+        #expect(try world.view().slices["acme"] != nil)
+        // A new leader whose copy of the root is behind knows no such tenant yet.
+        world.changeLeader()
+        world.keeper.take(tenants: [], through: LogIndex(8), now: world.now)
+        try world.tick(20)
+        #expect(try world.view().slices["acme"]?.quota == Quota(vmCount: 2))
+        world.keeper.take(tenants: [wish], through: LogIndex(9), now: world.now)
+        world.keeper.take(tenants: [], through: LogIndex(12), now: world.now)
+        try world.tick(3)
+        #expect(try world.view().slices["acme"] == nil)
+        let asked = world.asked
+        try world.tick(20)
+        #expect(world.asked == asked)
+    }
+
     @Test func `rebalancing by itself makes the cell better, keeps to budgets and comes to an end`() throws {
         let world = CellWorld()
         try world.apply(.setSetting(.policy, 2))

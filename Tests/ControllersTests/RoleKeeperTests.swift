@@ -19,6 +19,14 @@ import Testing
         #expect(world.nodes(of: .root, .learner) == [])
     }
 
+    @Test func `three nodes that have just come bear a loss within seconds`() throws {
+        let world = try World()
+        for _ in 0..<2 { try world.join() }
+        try world.run(seconds: 5)
+        #expect(world.nodes(of: .root, .voter) == [1, 2, 3])
+        #expect(world.groups.allSatisfy { $0.members.count { $0.role == .voter } == 3 })
+    }
+
     @Test func `the next nodes stand by, and five vote when the operator wants five`() throws {
         let world = try World()
         for _ in 0..<6 { try world.join() }

@@ -134,6 +134,21 @@ import Testing
         #expect(events.count <= Int(CellLimits.eventsMax) && events.count > Int(CellLimits.eventsMax) - 500)
         #expect(zip(events, events.dropFirst()).allSatisfy { $0.revision < $1.revision })
         #expect(events.last?.text == "move-cooldown from \(made - 2) to \(made - 1)")
+
+        // Who goes on from before what is left is told so; what is left begins behind what it is told.
+        func after(_ revision: Revision) throws -> CellAnswer.Body {
+            try Cell.read(.events(after: revision, vm: nil, host: nil, limit: 1), cell.state).body
+        }
+        guard case .compacted(let through) = try after(Revision(index: LogIndex(1), slot: 3)) else {
+            Issue.record("a gap is passed over in silence")
+            return
+        }
+        #expect(through.next == events.first?.revision.index)
+        guard case .events(let rest, _) = try after(.end(of: through)) else {
+            Issue.record("what is left is refused")
+            return
+        }
+        #expect(rest.first == events.first)
     }
 
     @Test func `every setting has a range and a name of its own`() throws {

@@ -294,6 +294,25 @@ import Testing
         #expect(try cell.slice("t")?.used.cpuMillis == 3_000)
     }
 
+    @Test func `a deleted tenant gives its slice back, and a later one of that name keeps its own`() throws {
+        var cell = try CellBench(hosts: 1)
+        try cell.must(.setSlice(tenant: "t", revision: Revision(20), Quota(vmCount: 1)))
+        let id = try cell.create("a", CellBench.spec(1))
+        // What the root said before the slice was lent takes nothing back.
+        try cell.must(.returnSlice(tenant: "t", revision: Revision(19)))
+        #expect(try cell.slice("t")?.quota == Quota(vmCount: 1))
+        // With VMs of it the row stays, since it counts them.
+        try cell.must(.returnSlice(tenant: "t", revision: Revision(21)))
+        #expect(try cell.slice("t")?.quota == .unlimited && cell.slice("t")?.usedCount == 1)
+        try cell.must(.deleteVM(id, generation: nil))
+        #expect(try cell.slice("t") == nil)
+        try cell.must(.setSlice(tenant: "t", revision: Revision(30), Quota(vmCount: 2)))
+        try cell.must(.returnSlice(tenant: "t", revision: Revision(29)))
+        #expect(try cell.slice("t")?.quota == Quota(vmCount: 2))
+        try cell.must(.returnSlice(tenant: "t", revision: Revision(31)))
+        #expect(try cell.slice("t") == nil)
+    }
+
     @Test func `what an outside change makes exceed stays, is told, and lets nothing more in`() throws {
         var cell = try CellBench(hosts: 1)
         let id = try cell.running(

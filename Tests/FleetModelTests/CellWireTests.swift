@@ -62,6 +62,7 @@ import Testing
         .commitMigration(vm, target: 3), .cancelMigration(vm, target: 3), .declareDown(HostID(7), Incarnation(2)),
         .finishDrain(HostID(7)),
         .setSlice(tenant: "t", revision: Revision(513), Quota(vmCount: 9, cpuMillis: 0, diskMiB: 7)), .collectGarbage,
+        .returnSlice(tenant: "t", revision: Revision(514)),
         .noteTime,
     ]
 

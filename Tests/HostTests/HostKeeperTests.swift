@@ -31,9 +31,12 @@ import Testing
         var reports: [VMReport] = []
         var registered: [[RunningVM]] = []
 
-        init(found: [FoundVM] = [], leaseUntil: Instant? = nil) {
+        var grants: [HostKeeper.Grant] = []
+
+        init(found: [FoundVM] = [], leaseUntil: Instant? = nil, isGuarded: Bool = false) {
             keeper = HostKeeper(
-                host: host, incarnation: Incarnation(rawValue: 1), about: about, found: found, leaseUntil: leaseUntil)
+                host: host, incarnation: Incarnation(rawValue: 1), about: about, found: found, leaseUntil: leaseUntil,
+                isGuarded: isGuarded)
         }
 
         /// One step; commands are answered at once, questions wait in `questions`.
@@ -41,6 +44,7 @@ import Testing
             var output = keeper.step(inputs, now: now)
             while true {
                 orders += output.orders
+                if let grant = output.grant { grants.append(grant) }
                 for question in output.questions { questions.append((question.number, now)) }
                 guard let (number, command) = output.command else { return }
                 switch command.operation {
@@ -71,8 +75,10 @@ import Testing
             }
         }
 
-        mutating func say(_ vm: CellVM, _ epoch: UInt64, _ state: VMReport.State) {
-            step([.news(.state(VMReport(vm.id, epoch: epoch, state, generation: vm.generation)))])
+        mutating func say(_ vm: CellVM, _ epoch: UInt64, _ state: VMReport.State, progressMillis: UInt32 = 0) {
+            let report = VMReport(
+                vm.id, epoch: epoch, state, generation: vm.generation, progressMillis: progressMillis)
+            step([.news(.state(report))])
         }
     }
 
@@ -197,6 +203,28 @@ import Testing
         #expect(forgetful.registered == [[RunningVM(vm.id, epoch: 1)]], "it may still run")
     }
 
+    @Test func `under a guard it stops nothing for the lease, and hands on every grant as of when it asked`() {
+        let vm = Self.vm()
+        let found = FoundVM(vm.id, epoch: 1, state: .running, generation: 1, isolation: .stop)
+        var pair = Pair(found: [found], isGuarded: true)
+        pair.step()
+        #expect(pair.orders.isEmpty)
+        let askedAt = pair.questions[0].at
+        pair.now += .milliseconds(40)
+        pair.answer([vm])
+        #expect(
+            pair.grants == [
+                HostKeeper.Grant(
+                    sentAt: askedAt, length: .seconds(3), generation: LogIndex(rawValue: 11),
+                    permits: [RunPermit(vm.id, epoch: 1, isolation: .stop)])
+            ])
+        pair.pass(.seconds(20))
+        #expect(pair.orders.isEmpty, "nobody answered, and that is the guard's affair")
+        pair.questions.removeFirst(pair.questions.count - 1)
+        pair.answer([], lease: 0)
+        #expect(pair.grants.last?.length == .zero)
+    }
+
     @Test func `a host that the cell gave up stops its VMs and registers again`() {
         var pair = Pair()
         pair.step()
@@ -254,6 +282,37 @@ import Testing
         arrival.pass(.milliseconds(300))
         arrival.answer([here])
         #expect(arrival.orders.last == .finishArrival(coming.id, epoch: 2))
+    }
+
+    @Test func `while a guest stands still for its migration nobody waits for the next question`() {
+        var pair = Pair()
+        pair.step()
+        var vm = Self.vm()
+        (vm.phase, vm.runningGeneration) = (.running, vm.generation)
+        pair.answer([Self.vm()])
+        pair.say(vm, 1, .running)
+        vm.migration = Migration(
+            phase: .copying, cause: .asked, target: VMPlace(Assignment(host: Self.other), epoch: 2),
+            source: VMPlace(Assignment(host: Self.host), epoch: 1), since: LogTime(rawValue: 0))
+        pair.pass(.milliseconds(500))
+        pair.answer([vm])
+        pair.say(vm, 1, .copying, progressMillis: 400)
+        #expect(pair.reports.last?.state == .copying)
+        pair.pass(.milliseconds(2))
+        pair.say(vm, 1, .copied)
+        #expect(pair.reports.last?.state == .copied, "without rows that are newer than the report before")
+
+        var arrival = Pair()
+        arrival.step()
+        var coming = Self.vm(9, epoch: 1, .running)
+        coming.place = VMPlace(Assignment(host: Self.other), epoch: 1)
+        coming.migration = Migration(
+            phase: .copying, cause: .asked, target: VMPlace(Assignment(host: Self.host), epoch: 2),
+            source: VMPlace(Assignment(host: Self.other), epoch: 1), since: LogTime(rawValue: 0))
+        arrival.answer([coming])
+        while !arrival.questions.isEmpty { arrival.answer(nil) }
+        arrival.pass(.milliseconds(40))
+        #expect(arrival.questions.count >= 2)
     }
 
     @Test func `an agent that ends takes its VMs with it, says so, and does not wait for ever`() {

@@ -1,4 +1,5 @@
 import ClusterBase
+import Foundation
 import Glibc
 import KeyValueStore
 import NodePorts
@@ -93,6 +94,19 @@ import Testing
         #expect(third == .foreign(path: foreign, name: "letter.txt"))
         #expect(Folder.names(foreign) == ["letter.txt"])
         _ = try NodeDirectory.create(foreign, identity, smallSettings(), besides: ["letter.txt"])
+    }
+
+    @Test func `a lock is given up even while a child that is about to begin has its file open`() throws {
+        var directory: NodeDirectory? = try NodeDirectory.create(path, identity, smallSettings())
+        #expect(directory?.findings.isEmpty == true)
+        let file = URL(fileURLWithPath: path + "/LOCK").resolvingSymlinksInPath().path
+        let held = (3..<1_024).first { number in
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(number)")) == file
+        }
+        let childs = dup(CInt(try #require(held)))
+        defer { close(childs) }
+        directory = nil
+        #expect(try NodeDirectory.open(path, identity, smallSettings()).findings.isEmpty)
     }
 
     @Test func `making a directory can be repeated from wherever it was cut short`() throws {

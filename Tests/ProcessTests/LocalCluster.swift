@@ -5,13 +5,16 @@ final class LocalCluster {
     let folder: TemporaryFolder
     private var processes: [Int: Process] = [:]
     private let ports: [Int]
+    /// Settings of every node beside those that all tests want.
+    private let more: (TemporaryFolder) -> [String]
 
     struct Failure: Error, CustomStringConvertible {
         let description: String
     }
 
     /// Founds a cluster of one and runs it.
-    init() throws {
+    init(_ more: @escaping (TemporaryFolder) -> [String] = { _ in [] }) throws {
+        self.more = more
         folder = try TemporaryFolder()
         ports = try (0..<6).map { _ in try LocalCluster.freePort() }
         let made = try run(["init", "--no-start"] + options(1))
@@ -23,6 +26,24 @@ final class LocalCluster {
     deinit {
         for process in processes.values where process.isRunning { kill(process.processIdentifier, SIGKILL) }
         for process in processes.values { process.waitUntilExit() }
+        // Guards outlive their agents, and their guests end with them.
+        for id in others(with: folder.url.path + "/") { kill(id, SIGKILL) }
+    }
+
+    /// Processes of this machine with an argument that begins so, ascending; of no more than this program where that is said.
+    func others(with beginning: String, program: String = "") -> [Int32] {
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return all.compactMap { Int32($0) }.sorted().filter { id in
+            guard let data = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+            let words = String(decoding: data, as: UTF8.self).split(separator: "\0")
+            let isMeant = program.isEmpty || words.first?.contains(program) ?? false
+            return isMeant && words.contains { $0.hasPrefix(beginning) }
+        }
+    }
+
+    /// Stops a node's process as it stands, or lets it go on.
+    func signal(_ node: Int, _ signal: Int32) {
+        if let process = processes[node] { kill(process.processIdentifier, signal) }
     }
 
     /// Joins two more.
@@ -42,8 +63,8 @@ final class LocalCluster {
         [
             "--node-data", folder.file("n\(node)").path, "--node-name", "n\(node)", "--node-zone", "zone-\(node)",
             "--peer-listen", "127.0.0.1:\(ports[node - 1])", "--admin-listen", "127.0.0.1:\(ports[node + 2])",
-            "--storage-low-space", "1MiB",
-        ]
+            "--storage-low-space", "1MiB", "--host-cpu-millis", "8000", "--host-memory", "16GiB",
+        ] + more(folder)
     }
 
     func address(_ node: Int) -> String { "127.0.0.1:\(ports[node + 2])" }

@@ -155,6 +155,22 @@ private let forwards = PeerFrame(
             PeerHelloAnswer(
                 version: 1, node: 12, incarnation: 8, frames: 1, featureLevel: 5, sequence: 301, refusal: .identity,
                 reason: "node 11 was removed", codecs: 1))
+        try expectGolden(
+            "guard-order-v1",
+            GuardOrder(
+                version: 1,
+                body: .grant(
+                    GuardGrant(
+                        sentAt: 1 << 50, lengthMilliseconds: 3_000, generation: 812,
+                        permits: [
+                            GuardPermit(vm: (1 << 40) + 1, epoch: 7, isolation: 1),
+                            GuardPermit(vm: (1 << 40) + 2, epoch: 300, isolation: 2),
+                        ]))))
+        try expectGolden(
+            "guard-word-v1",
+            GuardWord(
+                version: 1,
+                body: .ended(GuardEnded(vm: (1 << 40) + 1, epoch: 7, incarnation: 3, status: 137, cause: 2))))
         try expectGolden("peer-request-v1", PeerRequest(id: (1 << 40) + 1, bytes: [UInt8](0..<200)))
         try expectGolden("peer-answer-v1", PeerAnswer(id: (1 << 40) + 1, bytes: Array("ok".utf8)))
         try expectGolden("peer-answer-overloaded-v1", PeerAnswer(id: 7, isOverloaded: true))

@@ -1,5 +1,6 @@
 import AdminAPI
 import AgentConfig
+import BackupFormat
 import BinaryCoding
 import FleetModel
 import Schema
@@ -36,6 +37,17 @@ enum Readers {
         httpRequest,
         httpResponse,
         json,
+        rootCommand,
+        rootRecord,
+        cellCommand,
+        cellRecord,
+        cellRow,
+        watchLine,
+        filter,
+        message(BackupRecord.self),
+        message(NodeRequest.self),
+        message(NodeAnswer.self),
+        backupFrames,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -100,6 +112,93 @@ enum Readers {
         check(RootResult.self)
         check(RootQuery.self)
         check(RootAnswer.self)
+    }
+
+    private static func cellCommand(_ bytes: [UInt8]) {
+        guard case .success(let command) = CellCommand.decode(bytes) else { return }
+        let encoded = command.encoded()
+        guard case .success(let again) = CellCommand.decode(encoded) else {
+            fatalError("a command is refused after it was encoded: \(command)")
+        }
+        precondition(again == command, "a command reads back as another: \(command)")
+        precondition(again.encoded() == encoded, "a command has two encodings: \(encoded)")
+    }
+
+    private static func cellRecord(_ bytes: [UInt8]) {
+        func check<Record: CellCoded>(_ type: Record.Type) {
+            guard let record = Record.decode(bytes) else { return }
+            precondition(Record.decode(record.encoded()) == record, "a row reads back as another one: \(record)")
+        }
+        check(CellHost.self)
+        check(CellVM.self)
+        check(CellGroup.self)
+        check(TenantSlice.self)
+        check(CellTombstone.self)
+        check(CellResult.self)
+        check(CellQuery.self)
+        check(CellAnswer.self)
+    }
+
+    /// A row of a snapshot or of an answer, whatever its key and value are.
+    private static func cellRow(_ bytes: [UInt8]) {
+        guard let split = bytes.first.map({ Int($0) % 32 }), bytes.count > split else { return }
+        let row = CellRow(key: Array(bytes[1..<split + 1]), value: Array(bytes[(split + 1)...]))
+        _ = row.content
+    }
+
+    private static func watchLine(_ bytes: [UInt8]) {
+        // What is no line is refused.
+        guard let line = try? WatchLine.parse(bytes[...]) else { return }
+        var written: [UInt8] = []
+        guard let revision = Revision(line.revision) else { return }
+        WatchLine.write(line.kind, revision: revision, id: line.id, item: line.item, asEvents: false, into: &written)
+        guard let again = try? WatchLine.parse(written[...]) else { fatalError("a line is refused: \(written)") }
+        precondition(again.kind == line.kind && again.item == line.item, "a line reads back as another: \(written)")
+    }
+
+    private static func filter(_ bytes: [UInt8]) {
+        let text = String(decoding: bytes, as: UTF8.self)
+        for kind in FleetKind.allCases {
+            // What is no filter is refused.
+            guard let filter = try? FilterExpression(text, fields: kind.fields) else { continue }
+            _ = filter.matches { _ in .text("a") }
+            _ = filter.matches { _ in .number(7) }
+            _ = filter.matches { _ in .none }
+        }
+    }
+
+    /// Records, each behind a byte with its length: framed with their checksums, they must be found again however the stream is
+    /// cut, and whatever they say is taken or refused.
+    private static func backupFrames(_ bytes: [UInt8]) {
+        var stream: [UInt8] = []
+        var count = 0
+        var rest = bytes[...]
+        while let length = rest.popFirst() {
+            let part = Array(rest.prefix(Int(length)))
+            rest = rest.dropFirst(Int(length))
+            guard let record = try? BackupRecord(serialized: part), let body = record.body else { continue }
+            BackupFrame.append(body, to: &stream)
+            count += 1
+        }
+        precondition(records(in: stream, pieceBytes: max(1, stream.count)) == count, "records are lost")
+        precondition(records(in: stream, pieceBytes: 1) == count, "records are lost, cut into bytes")
+        // As it came, without good checksums.
+        _ = records(in: bytes, pieceBytes: max(1, bytes.count))
+    }
+
+    private static func records(in stream: [UInt8], pieceBytes: Int) -> Int {
+        var frames = BackupFrames()
+        var scan: BackupScan? = BackupScan()
+        var found = 0
+        for from in stride(from: 0, to: stream.count, by: pieceBytes) {
+            frames.append(stream[from..<min(from + pieceBytes, stream.count)])
+            // A stream ends where it is damaged, and a scan where the record has no place.
+            while let next = try? frames.next() {
+                found += 1
+                do throws(BackupFailure) { _ = try scan?.take(next.body) } catch { scan = nil }
+            }
+        }
+        return found
     }
 
     private static func spaceResult(_ bytes: [UInt8]) {

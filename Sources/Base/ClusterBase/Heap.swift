@@ -10,34 +10,31 @@ public struct Heap<Element: Comparable> {
     @inlinable public mutating func insert(_ element: Element) {
         items.append(element)
         var child = items.count - 1
+        // The others make room, and it is put down once.
         while child > 0 {
             let parent = (child - 1) / 2
-            if items[child] < items[parent] {
-                items.swapAt(child, parent)
-                child = parent
-            } else {
-                return
-            }
+            guard element < items[parent] else { break }
+            items[child] = items[parent]
+            child = parent
         }
+        items[child] = element
     }
 
     @inlinable public mutating func popFirst() -> Element? {
-        if items.isEmpty { return nil }
-        items.swapAt(0, items.count - 1)
-        let least = items.removeLast()
+        guard let last = items.popLast() else { return nil }
+        guard let least = items.first else { return last }
+        let count = items.count
         var parent = 0
         while true {
             let left = 2 * parent + 1
-            if left >= items.count { break }
+            if left >= count { break }
             let right = left + 1
-            let least = right < items.count && items[right] < items[left] ? right : left
-            if items[least] < items[parent] {
-                items.swapAt(least, parent)
-                parent = least
-            } else {
-                break
-            }
+            let child = right < count && items[right] < items[left] ? right : left
+            guard items[child] < last else { break }
+            items[parent] = items[child]
+            parent = child
         }
+        items[parent] = last
         return least
     }
 

@@ -47,28 +47,39 @@ extension [UInt8] {
     }
 
     /// Appends eight bytes, most significant first, so that byte order is numeric order.
-    public mutating func appendBigEndian(_ value: UInt64) {
-        var shift: UInt64 = 64
-        while shift > 0 {
-            shift -= 8
-            append(UInt8(truncatingIfNeeded: value >> shift))
+    @inlinable public mutating func appendBigEndian(_ value: UInt64) {
+        append(addingCapacity: 8) { bytes in
+            bytes.append(UInt8(truncatingIfNeeded: value >> 56))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 48))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 40))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 32))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 24))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 16))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 8))
+            bytes.append(UInt8(truncatingIfNeeded: value))
         }
     }
 
-    public mutating func appendBigEndian(_ value: UInt32) {
-        var shift: UInt32 = 32
-        while shift > 0 {
-            shift -= 8
-            append(UInt8(truncatingIfNeeded: value >> shift))
+    @inlinable public mutating func appendBigEndian(_ value: UInt32) {
+        append(addingCapacity: 4) { bytes in
+            bytes.append(UInt8(truncatingIfNeeded: value >> 24))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 16))
+            bytes.append(UInt8(truncatingIfNeeded: value >> 8))
+            bytes.append(UInt8(truncatingIfNeeded: value))
         }
     }
 
     /// Reads eight bytes, most significant first; nil when they are not all there.
-    public func bigEndian64(at offset: Int) -> UInt64? {
-        guard offset >= 0, offset + 8 <= count else { return nil }
-        var value: UInt64 = 0
-        for i in offset..<offset + 8 { value = value << 8 | UInt64(self[i]) }
-        return value
+    @inlinable public func bigEndian64(at offset: Int) -> UInt64? {
+        let bytes = self.span
+        guard offset >= 0, bytes.count >= 8, offset <= bytes.count - 8 else { return nil }
+        let high =
+            UInt64(bytes[offset]) << 56 | UInt64(bytes[offset + 1]) << 48 | UInt64(bytes[offset + 2]) << 40
+            | UInt64(bytes[offset + 3]) << 32
+        let low =
+            UInt64(bytes[offset + 4]) << 24 | UInt64(bytes[offset + 5]) << 16 | UInt64(bytes[offset + 6]) << 8
+            | UInt64(bytes[offset + 7])
+        return high | low
     }
 }
 
@@ -134,6 +145,34 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
 /// Reading an ordered store, or one of its snapshots.
 public protocol OrderedReader {
     func value(for key: [UInt8]) throws(StoreError) -> [UInt8]?
+    /// The same for whoever looks at part of the value: no copy of it is made.
+    func row(for key: [UInt8]) throws(StoreError) -> StoredRow?
     /// Calls `body` for the keys of `range` in ascending order until it returns false.
     func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError)
+}
+
+extension OrderedReader {
+    public func row(for key: [UInt8]) throws(StoreError) -> StoredRow? {
+        try value(for: key).map { StoredRow($0, valueCount: $0.count) }
+    }
+}
+
+/// A value where it lies: the first `count` bytes of `bytes`. What follows belongs to the store.
+public struct StoredRow: Sendable {
+    public let bytes: [UInt8]
+    public let count: Int
+
+    public init(_ bytes: [UInt8], valueCount: Int) {
+        precondition(valueCount >= 0 && valueCount <= bytes.count, "\(valueCount) of \(bytes.count) bytes are a value")
+        self.bytes = bytes
+        count = valueCount
+    }
+
+    /// A copy of the value, from the byte `start` on.
+    public func value(from start: Int = 0) -> [UInt8] { start < count ? Array(bytes[start..<count]) : [] }
+
+    /// Eight bytes of the value, most significant first; nil when they are not all there.
+    public func bigEndian64(at offset: Int) -> UInt64? {
+        offset <= count - 8 ? bytes.bigEndian64(at: offset) : nil
+    }
 }

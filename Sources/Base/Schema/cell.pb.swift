@@ -2846,6 +2846,8 @@ public struct WireCellSummary: WireMessage {
     public var events: UInt64 = 0
     public var eventBytes: UInt64 = 0
     public var cellRequests: UInt64 = 0
+    /// Events up to this entry may be gone.
+    public var eventsThrough: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2868,7 +2870,8 @@ public struct WireCellSummary: WireMessage {
         tombstones: UInt64 = 0,
         events: UInt64 = 0,
         eventBytes: UInt64 = 0,
-        cellRequests: UInt64 = 0
+        cellRequests: UInt64 = 0,
+        eventsThrough: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -2888,6 +2891,7 @@ public struct WireCellSummary: WireMessage {
         self.events = events
         self.eventBytes = eventBytes
         self.cellRequests = cellRequests
+        self.eventsThrough = eventsThrough
     }
 
     public static var messageName: String { "CellSummary" }
@@ -2912,6 +2916,7 @@ public struct WireCellSummary: WireMessage {
         case 16: "events"
         case 17: "event_bytes"
         case 18: "cell_requests"
+        case 19: "events_through"
         default: nil
         }
     }
@@ -2989,6 +2994,10 @@ public struct WireCellSummary: WireMessage {
             writer.tag(144)
             writer.varint(self.cellRequests)
         }
+        if self.eventsThrough != 0 {
+            writer.tag(152)
+            writer.varint(self.eventsThrough)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3032,6 +3041,8 @@ public struct WireCellSummary: WireMessage {
                 self.eventBytes = try reader.uint64()
             case 144:
                 self.cellRequests = try reader.uint64()
+            case 152:
+                self.eventsThrough = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3366,6 +3377,7 @@ public struct WireCellCommand: WireMessage {
         case 33: "set_slice"
         case 34: "collect_garbage"
         case 35: "note_time"
+        case 36: "return_slice"
         default: nil
         }
     }
@@ -3434,6 +3446,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(274, value)
         case .noteTime(let value):
             writer.message(282, value)
+        case .returnSlice(let value):
+            writer.message(290, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3571,6 +3585,11 @@ public struct WireCellCommand: WireMessage {
                 if case .noteTime(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteTime(value)
+            case 290:
+                var value = WireCellCommand.ReturnSlice()
+                if case .returnSlice(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .returnSlice(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3603,6 +3622,7 @@ public struct WireCellCommand: WireMessage {
         case setSlice(WireCellCommand.SetSlice)
         case collectGarbage(WireCellCommand.CollectGarbage)
         case noteTime(WireCellCommand.CellNoteTime)
+        case returnSlice(WireCellCommand.ReturnSlice)
     }
 
     public enum ReportState: Hashable, Sendable {
@@ -4926,6 +4946,58 @@ public struct WireCellCommand: WireMessage {
                     var value = self.quota.take() ?? WireTenantQuota()
                     try reader.message(&value)
                     self.quota = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// The root has deleted the tenant, as of this revision of the root.
+    public struct ReturnSlice: WireMessage {
+        public var tenant: String = ""
+        public var revision: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            revision: UInt64 = 0
+        ) {
+            self.tenant = tenant
+            self.revision = revision
+        }
+
+        public static var messageName: String { "CellCommand.ReturnSlice" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "revision"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if self.revision != 0 {
+                writer.tag(16)
+                writer.varint(self.revision)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 16:
+                    self.revision = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

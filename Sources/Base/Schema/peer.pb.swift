@@ -708,6 +708,8 @@ public struct NodeAnswer: WireMessage {
     /// Of an AdminQuestion: the status and the JSON of its answer; 0 from a node that does not lead the cell.
     public var status: UInt32 = 0
     public var body: [UInt8] = []
+    /// Of the cell's state that answered; 0 where none did.
+    public var index: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -718,7 +720,8 @@ public struct NodeAnswer: WireMessage {
         authorityKey: [UInt8] = [],
         refusal: String = "",
         status: UInt32 = 0,
-        body: [UInt8] = []
+        body: [UInt8] = [],
+        index: UInt64 = 0
     ) {
         self.version = version
         self.certificate = certificate
@@ -726,6 +729,7 @@ public struct NodeAnswer: WireMessage {
         self.refusal = refusal
         self.status = status
         self.body = body
+        self.index = index
     }
 
     public static var messageName: String { "NodeAnswer" }
@@ -738,6 +742,7 @@ public struct NodeAnswer: WireMessage {
         case 4: "refusal"
         case 5: "status"
         case 6: "body"
+        case 7: "index"
         default: nil
         }
     }
@@ -767,6 +772,10 @@ public struct NodeAnswer: WireMessage {
             writer.tag(50)
             writer.lengthDelimited(self.body)
         }
+        if self.index != 0 {
+            writer.tag(56)
+            writer.varint(self.index)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -786,6 +795,8 @@ public struct NodeAnswer: WireMessage {
                 self.status = try reader.uint32()
             case 50:
                 self.body = try reader.bytes()
+            case 56:
+                self.index = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -247,6 +248,23 @@ static inline int clinux_connect_path(const char *path) {
     int fd = clinux_result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (fd < 0) return fd;
     int result = clinux_result(connect(fd, (struct sockaddr *)&address, sizeof address));
+    if (result == 0) return fd;
+    close(fd);
+    return result;
+}
+/// A socket that listens at a path of this machine, which only its owner may use.
+static inline int clinux_listen_path(const char *path) {
+    struct sockaddr_un address;
+    memset(&address, 0, sizeof address);
+    if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path);
+    int fd = clinux_result(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (fd < 0) return fd;
+    unlink(path);
+    int result = clinux_result(bind(fd, (struct sockaddr *)&address, sizeof address));
+    if (result == 0) result = clinux_result(chmod(path, 0600));
+    if (result == 0) result = clinux_result(listen(fd, 16));
     if (result == 0) return fd;
     close(fd);
     return result;

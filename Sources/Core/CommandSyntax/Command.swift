@@ -157,6 +157,24 @@ package struct Argument: Hashable, Sendable {
     }
 }
 
+/// Something that concerns many commands, explained: `help NAME` shows it.
+package struct Topic: Hashable, Sendable {
+    /// One word, which is no command's.
+    package let name: String
+    /// One line, without a full stop.
+    package let summary: String
+    package let text: String
+    /// Lines that follow each other: each works after those before it.
+    package let examples: [Command.Example]
+
+    package init(_ name: String, summary: String, text: String, examples: [Command.Example] = []) {
+        self.name = name
+        self.summary = summary
+        self.text = text
+        self.examples = examples
+    }
+}
+
 /// One thing that a program can do: `status`, or a noun and a verb such as `token create`.
 package struct Command: Hashable, Sendable {
     /// A line to type, and what it does.

@@ -11,7 +11,11 @@ extension CommandTable {
         text += "\nexit codes:\n"
         let codes: [ExitCode] = [.success, .failure, .usage, .notFound, .refused, .unavailable]
         text += Self.columns(codes.map { ("\($0.rawValue)", $0.meaning) })
-        return text + "\n`\(program) help COMMAND` explains one command.\n"
+        if !topics.isEmpty {
+            text += "\ntopics:\n" + Self.columns(topics.map { ($0.name, $0.summary) })
+        }
+        return text + "\n`\(program) help COMMAND` explains one command"
+            + (topics.isEmpty ? ".\n" : ", `\(program) help TOPIC` what concerns many.\n")
     }
 
     /// The help of one command.
@@ -27,11 +31,20 @@ extension CommandTable {
         }
         text += Self.section("options", command.options)
         text += Self.section("options everywhere", options)
-        if !command.examples.isEmpty {
-            text += "\nexamples:\n"
-            for example in command.examples { text += "  \(example.line)\n      \(example.explanation)\n" }
-        }
-        return text
+        return text + Self.section(command.examples)
+    }
+
+    /// A topic's text and its examples.
+    func help(_ topic: Topic) -> String {
+        "\(program) help \(topic.name): \(topic.summary)\n\n\(topic.text)\n" + Self.section(topic.examples)
+    }
+
+    private static func section(_ examples: [Command.Example]) -> String {
+        if examples.isEmpty { return "" }
+        return "\nexamples:\n"
+            + examples.map { example in
+                "  \(example.line)\n" + (example.explanation.isEmpty ? "" : "      \(example.explanation)\n")
+            }.joined()
     }
 
     /// The help of a noun: its verbs.
@@ -49,10 +62,12 @@ extension CommandTable {
             return .help(help(command))
         }
         if !family.isEmpty, words.count == 1 { return .help(help(noun: first)) }
-        let all = commands.filter { !$0.isHidden }.map(\.path) + nouns
+        if words.count == 1, let topic = topics.first(where: { $0.name == first }) { return .help(help(topic)) }
+        let all = commands.filter { !$0.isHidden }.map(\.path) + nouns + topics.map(\.name)
         let path = words.joined(separator: " ")
         return .refused(
-            "There is no command '\(path)'\(NearestWord.hint(path, in: all)); `\(program) help` lists them.")
+            "There is no command\(topics.isEmpty ? "" : " and no topic") '\(path)'\(NearestWord.hint(path, in: all)); `\(program) help` lists them."
+        )
     }
 
     private static func section(_ title: String, _ options: [Option]) -> String {

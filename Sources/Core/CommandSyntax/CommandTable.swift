@@ -13,15 +13,24 @@ package struct CommandTable: Sendable {
     /// Understood before and after every command.
     package let options: [Option]
     package let commands: [Command]
+    package let topics: [Topic]
 
     /// The most words that are looked at.
     package static let wordsMax = 4_096
 
-    package init(program: String, about: String, options: [Option] = [], commands: [Command]) {
+    package init(
+        program: String, about: String, options: [Option] = [], commands: [Command], topics: [Topic] = []
+    ) {
+        self.topics = topics
         self.program = program
         self.about = about
         self.options = options
         self.commands = commands
+        for topic in topics {
+            precondition(
+                commands.allSatisfy { $0.words[0] != topic.name },
+                "'\(topic.name)' is a topic and a command's first word")
+        }
         for command in commands {
             let names = (options + command.options).map(\.name)
             precondition(

@@ -70,11 +70,22 @@ package struct Listing: Sendable {
         /// Numbers line up at their last digit.
         package let isRightAligned: Bool
 
-        /// The title is the key in capitals unless another one is given.
+        /// Unless another title is given, it is the key's words in capitals: of `adminAddress` it is ADMIN ADDRESS, of `isReady`
+        /// it is READY.
         package init(_ key: String, title: String? = nil, isRightAligned: Bool = false) {
             self.key = key
-            self.title = title ?? key.uppercased().replacing("_", with: " ")
+            self.title = title ?? Column.title(key)
             self.isRightAligned = isRightAligned
+        }
+
+        private static func title(_ key: String) -> String {
+            let isQuestion = key.hasPrefix("is") && key.dropFirst(2).first?.isUppercase == true
+            var title = ""
+            for character in isQuestion ? key.dropFirst(2) : key[...] {
+                if character == "_" || (character.isUppercase && !title.isEmpty) { title += " " }
+                if character != "_" { title += character.uppercased() }
+            }
+            return title
         }
     }
 

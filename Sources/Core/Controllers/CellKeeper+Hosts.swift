@@ -1,5 +1,5 @@
 import ClusterBase
-import FleetModel
+public import FleetModel
 import Placement
 
 // Hosts that fall silent, hosts that drain, and the cell's housekeeping.
@@ -44,6 +44,12 @@ extension CellKeeper {
             operations.append(.declareDown(id, host.incarnation))
         }
         healthAt = max(next, now + CellKeeper.pause)
+    }
+
+    /// Whether a lease may be granted to a host: not while its being declared down may come to be.
+    public func mayGrant(to host: HostID) -> Bool {
+        guard let known = view.hosts[host] else { return true }
+        return !ledger.isUnderWay(.down(host, known.incarnation))
     }
 
     /// A longer lease of before has run out everywhere when it was in force nowhere for as long as a host is waited for.
@@ -163,14 +169,21 @@ extension CellKeeper {
         let through = view.through ?? .zero
         var asked = 0
         for tenant in slicesDue.sorted() {
-            guard let wish = tenants[tenant], view.slices[tenant].map({ $0.revision < wish.revision }) ?? true else {
+            let operation: CellCommand.Operation
+            let held = view.slices[tenant]?.revision ?? .zero
+            if let wish = tenants[tenant], held < wish.revision {
+                operation = .setSlice(tenant: tenant, revision: wish.revision, wish.quota)
+            } else if tenants[tenant] == nil, held > .zero, held.index <= tenantsThrough {
+                // Lent before the root's state in which there is no such tenant.
+                operation = .returnSlice(tenant: tenant, revision: .end(of: tenantsThrough))
+            } else {
                 slicesDue.remove(tenant)
                 continue
             }
             guard asked < CellKeeper.declaredAtOnceMax, ledger.mayAsk(.slice(tenant), through, now) else { continue }
             asked += 1
             ledger.asked(.slice(tenant), now)
-            operations.append(.setSlice(tenant: tenant, revision: wish.revision, wish.quota))
+            operations.append(operation)
         }
     }
 

@@ -26,8 +26,7 @@ extension CellKeeper {
         draining = []
         stuckSince = [:]
         victimPriorities = [:]
-        // hash order: looked up, or read by sorted keys
-        slicesDue = Set(tenants.keys)
+        slicesDue = slicesOfAll
         healthAt = min(healthAt, now)
         for id in view.groups.keys.sorted() { groupChanged(id) }
         for id in view.hosts.keys.sorted() { hostChanged(id, now) }

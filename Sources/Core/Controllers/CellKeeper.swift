@@ -68,6 +68,8 @@ public struct CellKeeper: Sendable {
     /// Tenants whose slices are older than what the root says.
     // hash order: read sorted
     var tenants: [String: TenantWish] = [:]
+    /// The root's index that `tenants` is true at; zero before they are known.
+    var tenantsThrough = LogIndex.zero
     // hash order: read sorted
     var slicesDue: Set<String> = []
 
@@ -132,17 +134,24 @@ public struct CellKeeper: Sendable {
         wakeAt = min(wakeAt, now)
     }
 
-    /// Tells what the root says of tenants: all of them, each time that they changed.
-    public mutating func take(tenants wishes: [TenantWish], now: Instant) {
+    /// Tells what the root says of tenants at its index `through`: all of them, each time that they changed.
+    public mutating func take(tenants wishes: [TenantWish], through: LogIndex = .zero, now: Instant) {
+        tenantsThrough = max(tenantsThrough, through)
         // hash order: looked up, or read by sorted keys
         var next: [String: TenantWish] = [:]
         for wish in wishes { next[wish.name] = wish }
         if next == tenants { return }
         tenants = next
-        // hash order: looked up, or read by sorted keys
-        slicesDue = Set(next.keys)
+        slicesDue = slicesOfAll
         wakeAt = min(wakeAt, now)
     }
+
+    /// The VMs that migrate, by id.
+    public var migratingVMs: [VMID] { migrating.keys.sorted() }
+
+    /// Every tenant that the root or this cell knows.
+    // hash order: read sorted
+    var slicesOfAll: Set<String> { Set(tenants.keys).union(view.slices.keys) }
 
     private mutating func take(_ changes: CellChanges, _ now: Instant) {
         if changes.settingsChanged { settingsChanged(now) }
@@ -150,7 +159,7 @@ public struct CellKeeper: Sendable {
         for id in changes.hosts { hostChanged(id, now) }
         for id in changes.vms { vmChanged(id, now) }
         for id in changes.groups where view.groups[id] == nil { groupChanged(id) }
-        for tenant in changes.slices where tenants[tenant] != nil { slicesDue.insert(tenant) }
+        for tenant in changes.slices { slicesDue.insert(tenant) }
         if !unresolved.isEmpty && !(changes.hosts.isEmpty && changes.groups.isEmpty) {
             for id in unresolved.sorted() { vmChanged(id, now) }
         }

@@ -53,6 +53,14 @@ struct CellLedger: Sendable {
         }
     }
 
+    /// It was asked, and its outcome is not known or not seen yet.
+    func isUnderWay(_ key: Key) -> Bool {
+        switch entries[key]?.wait {
+        case .answer, .view: true
+        case .time, nil: false
+        }
+    }
+
     mutating func asked(_ key: Key, _ now: Instant) {
         var entry = entries[key] ?? Entry(wait: .time(now))
         if case .answer = entry.wait { underWay -= 1 }

@@ -80,7 +80,9 @@ public struct GroupKeeper: Sendable {
         if !gone.isEmpty || standing.epoch > placement.epoch {
             actions.append(.report(.reportGroup(placement.group, standing.epoch, gone: gone)))
         }
-        let stableFor = Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))
+        // What bears no loss gains by every voter that has caught up, however new it is.
+        let isAlone = members.members.count { $0.role == .voter } == 1
+        let stableFor = isAlone ? .zero : Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))
         if let action = change(placement, standing, view, stableFor, now) { actions.append(action) }
         return actions
     }

@@ -222,6 +222,16 @@ extension HostKeeper {
 
     // MARK: Reports
 
+    /// A guest is paused and copied, and the cell has not been told.
+    var owesCopied: Bool {
+        work.contains { row in
+            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else {
+                return false
+            }
+            return record.taken?.report.state != .copied || record.taken?.report.epoch != record.copy?.epoch
+        }
+    }
+
     var owesReports: Bool { knowsWork && !work.allSatisfy { report($0) == nil } }
 
     /// What the rows do not show yet, ascending by VM. What the cell took, and its rows still don't show, comes again.

@@ -14,7 +14,8 @@ public import NodePorts
 /// * Nothing starts, arrives or goes on after a migration without a lease, and only what the newest answer names. A lease
 ///   counts from when its question was sent.
 /// * An epoch starts once. Of a VM there is one copy: an older epoch's is gone before another begins.
-/// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left.
+/// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left: by this, or by
+///   the guard that runs them, which is handed every grant.
 /// * Registering names every copy that is not known to be gone; what it names stays in force.
 public struct HostKeeper: Sendable {
     public enum Input: Sendable {
@@ -37,8 +38,25 @@ public struct HostKeeper: Sendable {
         public var orders: [HypervisorOrder] = []
         public var questions: [(number: UInt64, query: CellQuery)] = []
         public var command: (number: UInt64, command: CellCommand)?
+        /// The newest of the lease's grants, for a guard.
+        public var grant: Grant?
         public init() {}
         public var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
+    }
+
+    /// For how long this host may run what.
+    public struct Grant: Hashable, Sendable {
+        public var sentAt: Instant
+        /// Zero when nothing is promised.
+        public var length: Nanoseconds
+        public var generation: LogIndex
+        public var permits: [RunPermit]
+        public init(sentAt: Instant, length: Nanoseconds, generation: LogIndex, permits: [RunPermit]) {
+            self.sentAt = sentAt
+            self.length = length
+            self.generation = generation
+            self.permits = permits
+        }
     }
 
     public struct Timing: Hashable, Sendable {
@@ -46,6 +64,8 @@ public struct HostKeeper: Sendable {
         public var calm = Nanoseconds.milliseconds(500)
         /// The same while something is.
         public var busy = Nanoseconds.milliseconds(75)
+        /// The same while a guest arrives, which stands still until its commit is heard.
+        public var arriving = Nanoseconds.milliseconds(15)
         /// After a command that failed, and between reports that don't show in the cell's answers.
         public var retry = Nanoseconds.milliseconds(300)
         public var repetition = Nanoseconds.seconds(2)
@@ -67,6 +87,9 @@ public struct HostKeeper: Sendable {
     public let host: HostID
     public let incarnation: Incarnation
     let timing: Timing
+    /// A guard stops what must not outlive the lease, and may hold a newer one than this process knows.
+    private let isGuarded: Bool
+    private var grant: Grant?
     var about: HostDescription
 
     // hash order: looked up, read by sorted keys, or asked whether all of it is so
@@ -172,7 +195,7 @@ public struct HostKeeper: Sendable {
     /// `leaseUntil` is what is left of the lease of this agent's process before.
     public init(
         host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [],
-        leaseUntil: Instant? = nil,
+        leaseUntil: Instant? = nil, isGuarded: Bool = false,
         timing: Timing = Timing()
     ) {
         self.host = host
@@ -180,6 +203,7 @@ public struct HostKeeper: Sendable {
         self.about = about
         self.timing = timing
         self.leaseUntil = leaseUntil
+        self.isGuarded = isGuarded
         for vm in found {
             var record = Record()
             record.highest = vm.epoch
@@ -230,15 +254,13 @@ public struct HostKeeper: Sendable {
         let mayStart = (holdsLease(now) || mutated(.startsWithoutLease)) && standing == .registered && knowsWork && !isEnding
         isBusy = false
         if isEnding && endsVMs { endAll(&output) }
-        if let leaseUntil, now >= leaseUntil - leaseLength / 5 {
-            stopForLease(&output)
-        } else if leaseUntil == nil {
-            // Found without a lease that anybody remembers.
-            stopForLease(&output)
-        }
+        // Found without a lease that anybody remembers is as good as without one.
+        if !isGuarded, !holdsLease(now) { stopForLease(&output) }
         if mayStart { tendAll(&output) }
         sendCommand(now, &output)
         ask(now, &output)
+        output.grant = grant
+        grant = nil
         return output
     }
 
@@ -284,6 +306,7 @@ public struct HostKeeper: Sendable {
             if standing == .registered, question.sentAt >= reportedAt {
                 leaveCell()
                 leaseUntil = nil
+                grant = Grant(sentAt: question.sentAt, length: .zero, generation: answer.index, permits: [])
             }
             return
         }
@@ -300,6 +323,10 @@ public struct HostKeeper: Sendable {
         } else if knowsWork, question.since == workIndex {
             workAnswer = answer.index
         }
+        guard isGuarded, knowsWork, workAnswer == answer.index else { return }
+        grant = Grant(
+            sentAt: question.sentAt, length: leaseLength, generation: answer.index,
+            permits: RunPermit.permits(work, on: host))
     }
 
     var registeredAt: Instant { registrationAnsweredAt }
@@ -382,8 +409,8 @@ public struct HostKeeper: Sendable {
             }
             (operation, what) = (.registerHost(host, incarnation, about, running: running), .registration)
         } else {
-            // Judged by rows that were read after the last reports took effect.
-            guard knowsWork, newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
+            // Judged by rows that were read after the last reports took effect, unless a guest stands still meanwhile.
+            guard knowsWork, owesCopied || newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
             let reports = Array(reports(now).prefix(HostKeeper.reportsMax))
             guard !reports.isEmpty else { return }
             (operation, what) = (.reportVMs(host, incarnation, reports), .reports(reports))
@@ -398,10 +425,14 @@ public struct HostKeeper: Sendable {
             wakeAt = max(commandNotBefore, now + timing.busy)
             return noteLease(now)
         }
-        let pause = isBusy || isStirred || command != nil || !knowsWork ? timing.busy : timing.calm
+        let isArriving = records.values.contains { $0.copy?.state == .arriving }
+        let busy = isArriving ? timing.arriving : timing.busy
+        let pause = isBusy || isStirred || command != nil || !knowsWork ? busy : timing.calm
         // A question is under way already, or one was asked a moment ago.
         let isFirst = askedAt.map { $0 < registeredAt } ?? true
-        let next = isFirst ? now : (askedAt ?? now) + (questions.isEmpty ? pause : max(pause, timing.calm))
+        // Answers that take long are waited for: a question that is given up renews no lease.
+        let mayHurry = questions.isEmpty || (isArriving && questions.count < HostKeeper.questionsMax - 1)
+        let next = isFirst ? now : (askedAt ?? now) + (mayHurry ? pause : max(pause, timing.calm))
         if now >= next {
             if questions.count == HostKeeper.questionsMax { questions.removeFirst() }
             numberLast += 1
@@ -410,7 +441,7 @@ public struct HostKeeper: Sendable {
             output.questions.append((numberLast, .hostWork(host, since: since)))
             askedAt = now
             isStirred = false
-            wakeAt = now + (isBusy || !knowsWork ? timing.busy : timing.calm)
+            wakeAt = now + (isBusy || !knowsWork ? busy : timing.calm)
         } else {
             wakeAt = next
         }

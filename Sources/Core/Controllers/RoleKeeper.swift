@@ -8,6 +8,7 @@ public import FleetModel
 /// The first cell is made as soon as there is a node. Rules, for the root group, every space and every cell alike:
 /// * as many voters as wanted, an odd number where nodes allow it, spread over zones, then regions, racks and load;
 /// * the root's next nodes stand by as learners;
+/// * a group with one voter bears no loss, so it takes nodes that are there without waiting whether they stay;
 /// * a voter whose log is lost, or whose node is removed, draining or silent for the set time, is replaced, one at a time, by
 ///   a standby if there is one; a node that comes and goes loses nothing and gets nothing;
 /// * nothing new is begun in a group while something is under way in it.
@@ -193,6 +194,7 @@ struct GroupPlanner {
     private let pool: NodePool
     private let mayMove: Bool
     private var taken: [NodeID]
+    private let isAlone: Bool
     private var changes: [PlacementChange] = []
     /// Whether the change is only for a better place.
     private(set) var isMove = false
@@ -203,6 +205,7 @@ struct GroupPlanner {
         self.pool = pool
         self.mayMove = mayMove
         taken = placement.replicas.map(\.node)
+        isAlone = placement.voterCount <= 1
     }
 
     mutating func plan() -> [PlacementChange] {
@@ -230,6 +233,8 @@ struct GroupPlanner {
 
     private func mayVote(_ entry: NodePool.Entry) -> Bool { !wanted.isRoot || entry.node.voting != .never }
 
+    private func mayCome(_ entry: NodePool.Entry) -> Bool { isAlone ? entry.isPresent : entry.isStable }
+
     private func entries(_ replicas: [PlacedReplica]) -> [NodePool.Entry] { replicas.compactMap { pool[$0.node] } }
 
     /// Those that may become voters: standbys that are there, then nodes without a replica; the wished-for before others.
@@ -242,13 +247,13 @@ struct GroupPlanner {
                 mayVote(entry) && (!isPreferred || (wanted.isRoot && entry.node.voting == .preferred))
             }
             let ready = standbys.filter { $0.phase == .made && !taken(asVoter: $0) && !isDoomed($0) }
-            if let best = spread.best(entries(ready).filter { fits($0) && $0.isStable }),
+            if let best = spread.best(entries(ready).filter { fits($0) && mayCome($0) }),
                 let standby = ready.first(where: { $0.node == best.node.id })
             {
                 return (.setPart(standby.replica, .voter), best)
             }
             let free = pool.entries.filter {
-                $0.isWanted && $0.isStable && fits($0) && !taken.contains($0.node.id)
+                $0.isWanted && mayCome($0) && fits($0) && !taken.contains($0.node.id)
             }
             return spread.best(free).map { (.add($0.node.id, .voter), $0) }
         }

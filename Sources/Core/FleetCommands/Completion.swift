@@ -65,12 +65,9 @@ package enum Completion {
             return kind(option.value).map { .names($0) } ?? .words([])
         }
         guard let command else {
+            if before == ["help"] { return .words(table.topics.map(\.name) + nouns(of: table)) }
             if before.isEmpty {
-                var nouns: [String] = []
-                for known in table.commands where !known.isHidden && !nouns.contains(known.words[0]) {
-                    nouns.append(known.words[0])
-                }
-                return .words(nouns + ["help"])
+                return .words(nouns(of: table) + ["help"])
             }
             return .words(family.filter { $0.words.count == 2 }.map { $0.words[1] })
         }
@@ -85,6 +82,14 @@ package enum Completion {
         case "NODE": return .names(.nodes)
         default: return .words([])
         }
+    }
+
+    private static func nouns(of table: CommandTable) -> [String] {
+        var nouns: [String] = []
+        for known in table.commands where !known.isHidden && !nouns.contains(known.words[0]) {
+            nouns.append(known.words[0])
+        }
+        return nouns
     }
 
     private static func kind(_ value: OptionValue) -> Kind? {

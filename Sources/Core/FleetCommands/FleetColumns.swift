@@ -47,6 +47,9 @@ package enum FleetColumns {
     ]
     package static let steps = [
         Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
-        Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("WHY", "reason"),
+        Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("TENANT", "tenant", isWide: true),
+    ]
+    package static let left = [
+        Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("CAUSE", "cause"), Column("WHY", "text"),
     ]
 }

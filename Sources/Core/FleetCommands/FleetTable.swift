@@ -3,7 +3,7 @@ package import CommandSyntax
 
 /// The commands about hosts, VMs and what belongs to them.
 package enum FleetTable {
-    package static let commands: [Command] = vms + hosts + groups + tenants + plans + events + shell
+    package static let commands: [Command] = vms + hosts + groups + tenants + quotas + plans + events + shell
 
     private static let vm = Argument("VM", help: "its name or number")
     private static let vmList = Argument("VM", isRepeated: true, help: "names or numbers")
@@ -113,6 +113,15 @@ package enum FleetTable {
             examples: [.init("muster vm explain big --host h3", "why it is not on h3")]),
         Command("vm history", summary: "show what happened to a VM", arguments: [vm], options: [tenant]),
         Command(
+            "vm logs", summary: "print what a VM wrote to its serial console",
+            details: "Kept by the host that it is on. The simulated driver runs no guests and has none.",
+            arguments: [vm],
+            options: [tenant, Option("bytes", .integer(1...1_000_000), help: "the last so many (default 65536)")]),
+        Command(
+            "vm console", summary: "say where a VM's console is",
+            details: "A console is a socket on the VM's host; this program does not carry it to you yet.",
+            arguments: [vm], options: [tenant]),
+        Command(
             "vm wait", summary: "wait until VMs are in a phase", arguments: [vmList],
             options: [
                 tenant,
@@ -183,22 +192,49 @@ package enum FleetTable {
             "tenant set", summary: "make a tenant, or change its quota",
             details: "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away.",
             arguments: [Argument("TENANT", help: "its name")],
-            options: [
-                Option("vms", .text("N|none"), help: "VMs at most"),
-                Option("cpu", .text("CORES|none"), help: "cores at most"),
-                Option("memory", .text("SIZE|none"), help: "memory at most"),
-                Option("disk", .text("SIZE|none"), help: "local disk at most"),
-                Option("tier", .text("WORD"), help: "its class of service"),
-            ],
+            options: bounds + [Option("tier", .text("WORD"), help: "its class of service")],
             examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
         Command(
             "tenant delete", summary: "delete a tenant that has no VMs",
             arguments: [Argument("TENANT", help: "its name")]),
     ]
 
+    private static let bounds = [
+        Option("vms", .text("N|none"), help: "VMs at most"),
+        Option("cpu", .text("CORES|none"), help: "cores at most"),
+        Option("memory", .text("SIZE|none"), help: "memory at most"),
+        Option("disk", .text("SIZE|none"), help: "local disk at most"),
+    ]
+
+    private static let quotas: [Command] = [
+        Command("quota list", summary: "list what tenants may have and what they use"),
+        Command("quota show", summary: "show a tenant's quota", arguments: [Argument("TENANT", help: "its name")]),
+        Command(
+            "quota set", summary: "change a tenant's quota",
+            details:
+                "What is not said stays as it is; `none` takes a bound away. What runs beyond a new bound runs on.",
+            arguments: [Argument("TENANT", help: "its name")], options: bounds,
+            examples: [.init("muster quota set shop --vms 100 --cpu none", "")]),
+    ]
+
     private static let plans: [Command] = [
+        Command(
+            "plan create", summary: "say where VMs would go, and change nothing",
+            arguments: [Argument("NAME", isOptional: true, help: "such as web, or web-{1..20}")],
+            options: spec + [tenant, Option("file", .text("FILE"), help: "as for `vm create`")],
+            examples: [.init("muster plan create 'web-{1..20}' --cpu 2 --memory 4GiB", "how many of them have room")]),
+        Command(
+            "plan drain", summary: "say what would leave a host, where to, and what can't", arguments: [host]),
+        Command(
+            "plan loss", summary: "say what would become of VMs if hosts were lost at once",
+            arguments: [Argument("HOST", isRepeated: true, help: "names or numbers")],
+            examples: [.init("muster plan loss h1 h2", "what would run elsewhere, and what would not")]),
+        Command("plan rebalance", summary: "say what moves would make the cell better"),
         Command("rebalance show", summary: "say what moves would make the cell better"),
-        Command("rebalance run", summary: "carry out one round of those moves", options: [dryRun]),
+        Command(
+            "rebalance run", summary: "carry out one round of those moves",
+            details: "The plan is made, shown, and carried out if it still is the plan; else it is made again.",
+            options: [dryRun]),
         Command(
             "cell show", summary: "show the cell's settings"),
         Command(
@@ -208,17 +244,27 @@ package enum FleetTable {
         Command("migration list", summary: "list migrations under way", options: listing),
     ]
 
+    private static let happened = [
+        Option("follow", letter: "F", help: "go on as things happen"),
+        Option("after", .text("REV"), help: "only what came after this revision, the oldest first"),
+        Option("limit", .integer(1...100_000), help: "at most so many, the newest (default 100; 10 with --follow)"),
+        Option(
+            "filter", .text("EXPRESSION"), letter: "f", help: "such as 'kind~vm.'; fields kind, tenant, vm, host, by"),
+        Option("vm", .text("VM"), help: "only about this VM"),
+        Option("host", .text("HOST"), help: "only about this host"), tenant,
+    ]
+
     private static let events: [Command] = [
         Command(
-            "events", summary: "show what happened",
-            options: [
-                Option("follow", letter: "F", help: "go on as things happen"),
-                Option("after", .text("REV"), help: "after this revision"),
-                Option("limit", .integer(1...100_000), help: "at most so many, the newest (default 100)"),
+            "events", summary: "show what happened, the newest last",
+            options: happened,
+            examples: [
+                .init("muster events --limit 20 --vm web", "the last twenty about one VM"),
+                .init("muster events --follow --filter 'kind~host'", "what happens to hosts from now on"),
             ]),
         Command(
-            "audit", summary: "show who changed what",
-            options: [Option("limit", .integer(1...100_000), help: "at most so many, the newest (default 100)")]),
+            "audit", summary: "show who changed what, the newest last", options: happened,
+            examples: [.init("muster audit --limit 20", "who, what, from where, and when")]),
         Command(
             "top", summary: "show how full the hosts are",
             options: [Option("watch", letter: "w", help: "again and again, every two seconds")]),

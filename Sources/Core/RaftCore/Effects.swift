@@ -174,14 +174,15 @@ public struct Effects: Sendable {
     }
 
     public mutating func removeAll() {
-        messages.removeAll(keepingCapacity: true)
-        writes.removeAll(keepingCapacity: true)
+        // A step has few of them, and emptying what is empty costs as much as any.
+        if !messages.isEmpty { messages.removeAll(keepingCapacity: true) }
+        if !writes.isEmpty { writes.removeAll(keepingCapacity: true) }
         commit = nil
-        reads.removeAll(keepingCapacity: true)
-        proposals.removeAll(keepingCapacity: true)
-        fetches.removeAll(keepingCapacity: true)
-        snapshots.removeAll(keepingCapacity: true)
-        events.removeAll(keepingCapacity: true)
+        if !reads.isEmpty { reads.removeAll(keepingCapacity: true) }
+        if !proposals.isEmpty { proposals.removeAll(keepingCapacity: true) }
+        if !fetches.isEmpty { fetches.removeAll(keepingCapacity: true) }
+        if !snapshots.isEmpty { snapshots.removeAll(keepingCapacity: true) }
+        if !events.isEmpty { events.removeAll(keepingCapacity: true) }
     }
 }
 

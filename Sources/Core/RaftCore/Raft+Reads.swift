@@ -106,7 +106,7 @@ extension Raft {
     }
 
     private mutating func finishRound(_ now: Instant, _ effects: inout Effects) {
-        guard !reads.confirming.isEmpty, quorumValue({ progress[$0].readRound }) >= reads.roundNeeded else { return }
+        guard !reads.confirming.isEmpty, quorumValue({ $0.readRound }) >= reads.roundNeeded else { return }
         for asker in reads.confirming {
             switch asker {
             case .local(let ticket): reads.waiting.append(.init(index: reads.index, ticket: ticket))

@@ -115,14 +115,11 @@ extension Raft {
         // Never above what this message makes the follower match, and never below the configuration entry before
         // one that it carries: both lie at or below `lastSent`.
         let sentCommit = min(commit, lastSent)
-        effects.messages.append(
-            message(
-                to: progress[i].member.peer,
-                .append(
-                    Append(
-                        previousIndex: previous, previousTerm: previousTerm,
-                        previousChain: log.chain(at: previous) ?? 0,
-                        commit: sentCommit, entries: entries))))
+        let append = Append(
+            previousIndex: previous, previousTerm: previousTerm, previousChain: log.chain(at: previous) ?? 0,
+            commit: sentCommit, entries: entries)
+        let to = progress[i].member.peer
+        effects.messages.append(message(to: to, .append(append)))
         progress[i].commitSent = sentCommit
         if progress[i].state == .probe {
             progress[i].isProbeOutstanding = true
@@ -290,18 +287,19 @@ extension Raft {
     }
 
     /// The highest index that a majority holds, of each half of a joint configuration. Computed naively every time: the
-    /// clever trackers of others were release bugs (openraft #1802).
-    func quorumValue(_ value: (_ i: Int) -> UInt64) -> UInt64 {
+    /// clever trackers of others were release bugs (openraft #1802). The value is of the progress alone: a closure that
+    /// looks at the replica costs a copy of all of it.
+    func quorumValue(_ value: (borrowing Progress) -> UInt64) -> UInt64 {
         if mutated(.quorumTrackerUnsorted) {
             let voters = progress.indices.filter { progress[$0].member.role.isVoting }
-            return voters.isEmpty ? 0 : value(voters[voters.count / 2])
+            return voters.isEmpty ? 0 : value(progress[voters[voters.count / 2]])
         }
         let new = majorityValue(ofNewHalf: true, value)
         if mutated(.jointCommitByNewHalfOnly) { return new }
         return min(new, majorityValue(ofNewHalf: false, value))
     }
 
-    private func majorityValue(ofNewHalf isNew: Bool, _ value: (_ i: Int) -> UInt64) -> UInt64 {
+    private func majorityValue(ofNewHalf isNew: Bool, _ value: (borrowing Progress) -> UInt64) -> UInt64 {
         func counts(_ i: Int) -> Bool {
             isNew ? progress[i].member.role.votesInNewHalf : progress[i].member.role.votesInOldHalf
         }
@@ -310,10 +308,10 @@ extension Raft {
         let needed = mutated(.quorumOffByOne) ? max(1, voters / 2) : voters / 2 + 1
         var best: UInt64 = 0
         for i in 0..<progress.count where counts(i) {
-            let bound = value(i)
+            let bound = value(progress[i])
             if bound <= best { continue }
             var holders = 0
-            for k in 0..<progress.count where counts(k) && value(k) >= bound { holders += 1 }
+            for k in 0..<progress.count where counts(k) && value(progress[k]) >= bound { holders += 1 }
             if holders >= needed { best = bound }
         }
         return best
@@ -321,7 +319,7 @@ extension Raft {
 
     mutating func advanceLeaderCommit(_ now: Instant, _ effects: inout Effects) {
         while phase == .leader {
-            var index = LogIndex(quorumValue { progress[$0].match.rawValue })
+            var index = LogIndex(quorumValue { $0.match.rawValue })
             if mutated(.removedLeaderCountsItself), configuration.position(of: peer.replica) == nil { index = log.last }
             // Only entries of the own term are committed by counting (Raft §5.4.2, figure 8).
             guard index > commit, log.term(at: index) == term || mutated(.oldTermCommittedByCounting) else { break }

@@ -25,6 +25,8 @@ public struct SortedTable: Sendable {
     /// The words of each chunk's first key.
     private var firsts: [KeyWords] = []
     private var chunks: [Chunk] = []
+    /// An empty chunk with memory, for the first row.
+    private var spare: Chunk?
     public private(set) var count = 0
     /// Bytes of all keys and values.
     public private(set) var byteCount = 0
@@ -52,15 +54,14 @@ public struct SortedTable: Sendable {
     /// Puts a row without a value in the key's place.
     mutating func mark(_ key: [UInt8]) { set(key, nil) }
 
-    @discardableResult private mutating func set(_ key: [UInt8], _ value: [UInt8]?) -> [UInt8]? {
+    @discardableResult private mutating func set(_ key: [UInt8], _ value: consuming [UInt8]?) -> [UInt8]? {
         let words = KeyWords(key)
         let (place, isFound) = find(key, words)
         byteCount += value?.count ?? 0
         if isFound {
-            var swapped = value
-            swap(&swapped, &chunks[place.chunk].values[place.row])
-            byteCount -= swapped?.count ?? 0
-            return swapped
+            swap(&value, &chunks[place.chunk].values[place.row])
+            byteCount -= value?.count ?? 0
+            return value
         }
         count += 1
         byteCount += key.count
@@ -124,9 +125,16 @@ public struct SortedTable: Sendable {
         if rows.lowerBound == 0 { firsts[chunk] = chunks[chunk].words[0] }
     }
 
+    /// Keeps the memory of one chunk for the next rows.
     public mutating func removeAll() {
+        if let first = chunks.first, spare == nil {
+            spare = first
+            chunks.removeAll(keepingCapacity: true)
+            spare?.removeAll()
+        } else {
+            chunks.removeAll(keepingCapacity: true)
+        }
         firsts.removeAll(keepingCapacity: true)
-        chunks.removeAll(keepingCapacity: true)
         count = 0
         byteCount = 0
     }
@@ -145,6 +153,11 @@ public struct SortedTable: Sendable {
             }
             place = Place(chunk: place.chunk + 1, row: 0)
         }
+    }
+
+    /// All rows, ascending; a mark has no value.
+    func forEachRow(_ body: (_ key: [UInt8], _ value: [UInt8]?) -> Void) {
+        for chunk in chunks { for row in chunk.keys.indices { body(chunk.keys[row], chunk.values[row]) } }
     }
 
     /// The first row at or after `key`, or with `isAfter` after it; a mark has no value.
@@ -192,7 +205,12 @@ public struct SortedTable: Sendable {
 
     private mutating func insert(_ words: KeyWords, _ key: [UInt8], _ value: [UInt8]?, at place: Place) {
         if chunks.isEmpty {
-            chunks.append(Chunk(words: [words], keys: [key], values: [value]))
+            var chunk = spare ?? Chunk(words: [], keys: [], values: [])
+            spare = nil
+            chunk.words.append(words)
+            chunk.keys.append(key)
+            chunk.values.append(value)
+            chunks.append(chunk)
             firsts.append(words)
             return
         }
@@ -232,6 +250,12 @@ extension SortedTable.Chunk {
             if order > 0 { low = middle + 1 } else { high = middle }
         }
         return (low, false)
+    }
+
+    fileprivate mutating func removeAll() {
+        words.removeAll(keepingCapacity: true)
+        keys.removeAll(keepingCapacity: true)
+        values.removeAll(keepingCapacity: true)
     }
 
     /// Takes the rows from `row` on out.

@@ -17,9 +17,11 @@ public struct StateView: StateAccess {
     private var group = GroupID(0)
     private var generation: UInt32 = 0
     private var prefix: [UInt8] = []
+    /// Where the position lies in the store.
+    private var appliedKey: [UInt8] = []
     private var applied = AppliedState.nothing
     private var digest: UInt64 = 0
-    /// Changes by the machine's keys: a value, or a mark for a deletion.
+    /// Changes by the machine's keys: a sealed value, or a mark for a deletion.
     private var changes = SortedTable()
     /// Ranges deleted since `begin`. A change in such a range was made after it.
     private var deletedRanges: [KeyRange] = []
@@ -29,7 +31,9 @@ public struct StateView: StateAccess {
     /// The first row that was read at a position, kept for the next one who begins there: every entry and every query
     /// begins with the machine's summary.
     private final class Memo {
-        var row: (key: [UInt8], value: [UInt8]?)?
+        var key: [UInt8]?
+        /// Sealed; nil when there is none.
+        var row: [UInt8]?
         /// Says what the state holds: its digest is over all changes.
         var applied = AppliedState.nothing
     }
@@ -51,6 +55,7 @@ public struct StateView: StateAccess {
         precondition(self.store == nil, "a view of group \(self.group) was not finished")
         if self.group != group || self.generation != generation || prefix.isEmpty {
             prefix = StateKey.prefix(group, generation)
+            appliedKey = prefix + StateKey.applied
             memo = Memo()
         }
         self.store = store
@@ -59,52 +64,67 @@ public struct StateView: StateAccess {
         self.applied = applied
         digest = applied.digest
         if memo.applied != applied {
-            memo.row = nil
+            memo.key = nil
             memo.applied = applied
         }
     }
 
-    /// Ends with the batch that makes the effects and the new position durable together, and with that position.
+    /// Ends with the batch that makes the effects and the new position durable together, and with that position. Once
+    /// it is written, `reuse` takes the batch back, so that the next one need not allocate.
     public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (
         batch: WriteBatch, applied: AppliedState
     ) {
         precondition(index >= applied.index, "applied goes back from \(applied.index) to \(index)")
         let now = AppliedState(index: index, term: term, chain: chain, digest: digest)
-        let key = prefix + StateKey.applied
-        batch.put(key, now.sealed(group))
-        let finished = batch
+        batch.put(appliedKey, now.sealed(group))
+        var finished = WriteBatch()
+        swap(&finished, &batch)
         memo.applied = now
-        if let known = memo.row {
-            if let change = changes.row(of: known.key) {
-                memo.row = (known.key, change)
-            } else if deletedRanges.contains(where: { $0.contains(known.key) }) {
-                memo.row = nil
+        if let known = memo.key {
+            if let change = changes.row(of: known) {
+                memo.row = change
+            } else if deletedRanges.contains(where: { $0.contains(known) }) {
+                memo.key = nil
             }
         }
         clear()
         return (finished, now)
     }
 
+    /// Takes back a batch that `finish` gave, for its memory.
+    public mutating func reuse(_ finished: consuming WriteBatch) {
+        if !batch.isEmpty { return }
+        batch = finished
+        batch.removeAll()
+    }
+
     /// Ends without any effect.
-    public mutating func abandon() { clear() }
+    public mutating func abandon() {
+        if !batch.isEmpty { batch.removeAll() }
+        clear()
+    }
 
     private mutating func clear() {
         store = nil
-        batch = WriteBatch()
-        changes.removeAll()
-        deletedRanges.removeAll(keepingCapacity: true)
+        if !changes.isEmpty { changes.removeAll() }
+        if !deletedRanges.isEmpty { deletedRanges.removeAll(keepingCapacity: true) }
     }
 
     // MARK: Reading
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
-        if let change = changes.row(of: key) { return change }
+    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try row(for: key)?.value() }
+
+    public func row(for key: [UInt8]) throws(StoreError) -> StoredRow? {
+        if let change = changes.row(of: key) { return change.map { StateRecord.row($0) } }
         for range in deletedRanges where range.contains(key) { return nil }
-        if let known = memo.row, known.key == key { return known.value }
-        var value: [UInt8]?
-        if let sealed = try reader.value(for: prefix + key) { value = try StateRecord.open(sealed, key, group) }
-        if memo.row == nil { memo.row = (key, value) }
-        return value
+        if let known = memo.key, known == key { return memo.row.map { StateRecord.row($0) } }
+        let sealed = try reader.value(for: prefix + key)
+        if let sealed, !StateRecord.isIntact(sealed, key, group) { throw StateRecord.damage(key, group) }
+        if memo.key == nil {
+            memo.key = key
+            memo.row = sealed
+        }
+        return sealed.map { StateRecord.row($0) }
     }
 
     public func scan(
@@ -116,7 +136,7 @@ public struct StateView: StateAccess {
             guard let change = pending, range.contains(change.key) else { return nil }
             if let key, !change.key.precedes(key) { return nil }
             pending = changes.first(from: change.key, isAfter: true)
-            return change
+            return (change.key, change.value.map { StateRecord.row($0).value() })
         }
         var isDone = false
         var failure: StoreError?
@@ -130,7 +150,7 @@ public struct StateView: StateAccess {
             }
             if let change = pending, change.key == key {
                 pending = changes.first(from: key, isAfter: true)
-                if let value = change.value { isDone = !body(key, value) }
+                if let sealed = change.value { isDone = !body(key, StateRecord.row(sealed).value()) }
                 return !isDone
             }
             for range in deletedRanges where range.contains(key) { return true }
@@ -155,11 +175,12 @@ public struct StateView: StateAccess {
 
     // MARK: Changing
 
-    public mutating func put(_ key: [UInt8], _ value: [UInt8]) {
+    public mutating func put(_ key: [UInt8], _ value: consuming [UInt8]) {
         check(key)
         mark(1, key, value)
-        changes.put(key, value)
-        batch.put(prefix + key, StateRecord.seal(value, key, group))
+        let sealed = StateRecord.seal(value, key, group)
+        changes.put(key, sealed)
+        batch.put(prefix + key, sealed)
     }
 
     public mutating func delete(_ key: [UInt8]) {
@@ -263,13 +284,15 @@ enum StateKey {
 enum StateRecord {
     static let overheadBytes = 4
 
-    static func seal(_ value: [UInt8], _ key: [UInt8], _ group: GroupID) -> [UInt8] {
-        var sealed: [UInt8] = []
-        sealed.reserveCapacity(value.count + overheadBytes)
-        sealed.append(contentsOf: value)
-        sealed.appendBigEndian(checksum(value.span, key, group))
-        return sealed
+    /// In place of the value, which the caller gives up: no copy of it is made where there is room for four bytes more.
+    static func seal(_ value: consuming [UInt8], _ key: [UInt8], _ group: GroupID) -> [UInt8] {
+        let sum = checksum(value.span, key, group)
+        value.appendBigEndian(sum)
+        return value
     }
+
+    /// The value in a record that is known to be intact.
+    static func row(_ sealed: [UInt8]) -> StoredRow { StoredRow(sealed, valueCount: sealed.count - overheadBytes) }
 
     static func isIntact(_ sealed: [UInt8], _ key: [UInt8], _ group: GroupID) -> Bool {
         let count = sealed.count - overheadBytes

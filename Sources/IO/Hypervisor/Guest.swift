@@ -9,7 +9,9 @@ import Reactor
 final class Guest {
     enum Phase {
         case images
-        case launching(HostProcess.Child, since: Instant)
+        /// The parent was asked to start it.
+        case asking
+        case launching(since: Instant)
         case connecting(until: Instant)
         case up
         /// Asked to end; killed at the moment.
@@ -35,9 +37,12 @@ final class Guest {
     var arrivalPath: String?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
-    /// QEMU, if this process started it.
+    /// QEMU, if this process is its parent.
     private var child: HostProcess.Child?
-    private var isReaped = false
+    /// The parent has not answered yet.
+    private var isAsking = false
+    /// Its parent's word that nothing of it is left.
+    private var exitStatus: Int32?
     var pids: [pid_t] = []
     private var line: QMPConnection?
     private var isPaused = false
@@ -73,14 +78,14 @@ final class Guest {
         wakeAt = nil
         switch phase {
         case .images: makeImages(now)
-        case .launching(let child, let since):
+        case .asking: break
+        case .launching(let since):
             // It listens when its machine is nearly made, and speaks when it is.
             if access(directory.path + "/qmp", F_OK) == 0 {
                 phase = .connecting(until: now + QEMUHypervisor.launchMax)
                 connect(now)
-            } else if child.status() != nil {
-                isReaped = true
-                fail("QEMU did not start: \(child.complaint)", now)
+            } else if isReaped {
+                fail("QEMU did not start: \(complaint)", now)
             } else if now - since > QEMUHypervisor.launchMax {
                 fail("QEMU was not ready in time", now)
             } else {
@@ -94,18 +99,34 @@ final class Guest {
             wakeAt = min(killAt, now + QEMUHypervisor.pollInterval)
         case .killed:
             if isEnded { return driver.isGone(self) }
-            for pid in pids { HostProcess.kill(pid) }
+            for pid in pids where exitStatus == nil { HostProcess.kill(pid) }
             poll(now)
         }
     }
 
+    private var isReaped: Bool {
+        if exitStatus == nil { exitStatus = child?.status() }
+        return exitStatus != nil
+    }
+
+    private var complaint: String { HostProcess.complaint(in: directory.path + "/qemu.log") }
+
     private var isEnded: Bool {
-        if let child, !isReaped {
-            guard let status = child.status() else { return false }
-            isReaped = true
-            if status != 0, !isToldToStop { endText = endText ?? "QEMU ended: \(child.complaint)" }
+        if isAsking { return false }
+        let hasParent = child != nil || (driver.parent?.isUp ?? false && !pids.isEmpty)
+        if hasParent {
+            guard isReaped else { return false }
+            if let exitStatus, exitStatus > 0, !isToldToStop { endText = endText ?? "QEMU ended: \(complaint)" }
         }
         return pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
+    }
+
+    /// Its parent says that it is gone, and why if the parent did it.
+    func ended(_ status: Int32, _ cause: String?, _ now: Instant) {
+        exitStatus = status
+        endText = endText ?? cause
+        // What it still said on its line is heard first: the line ends with it.
+        poll(now)
     }
 
     // MARK: Starting
@@ -146,12 +167,35 @@ final class Guest {
 
     private func launch(_ machine: QEMUMachine, _ now: Instant) {
         let words = machine.arguments(accelerator, isPaused: isStartedPaused, isArriving: arrivalPath != nil)
+        if let parent = driver.parent {
+            phase = .asking
+            isAsking = true
+            wakeAt = nil
+            // This guest stays until it was answered.
+            return parent.start(
+                record.vm, epoch: record.epoch, program: driver.settings.program, words,
+                errorPath: directory.path + "/qemu.log"
+            ) { [self] in answered($0) }
+        }
         switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/qemu.log") {
         case .failure(let failure): fail(failure.message, now)
         case .success(let child):
             self.child = child
             pids = [child.pid]
-            phase = .launching(child, since: now)
+            phase = .launching(since: now)
+            poll(now)
+        }
+    }
+
+    private func answered(_ answer: Result<pid_t, GuestRefusal>) {
+        let now = driver.loop.now
+        isAsking = false
+        switch answer {
+        case .failure(let refusal): fail(refusal.message, now)
+        case .success(let pid):
+            pids = [pid]
+            guard case .asking = phase else { return kill(now) }
+            phase = .launching(since: now)
             poll(now)
         }
     }
@@ -283,7 +327,7 @@ final class Guest {
     func stop(_ grace: Nanoseconds, _ now: Instant) {
         isToldToStop = true
         switch phase {
-        case .images, .launching, .connecting: kill(now)
+        case .images, .asking, .launching, .connecting: kill(now)
         case .up:
             if grace == .zero || isPaused || record.isArriving { return kill(now) }
             line?.execute("system_powerdown")
@@ -301,10 +345,12 @@ final class Guest {
         line = nil
         if let imageChild {
             child = imageChild
+            exitStatus = nil
             HostProcess.kill(imageChild.pid)
         }
         imageChild = nil
-        for pid in pids { HostProcess.kill(pid) }
+        if isAsking { driver.parent?.stop(record.vm, epoch: record.epoch) }
+        for pid in pids where exitStatus == nil { HostProcess.kill(pid) }
         phase = .killed
         wakeAt = now
     }
@@ -374,15 +420,29 @@ final class Guest {
             if case .copied = sending { return }
             // An old one that was called off afterwards: it runs on.
             if case .none = sending, !isPaused { return sayState() }
-            sending = .copied
-            downtimeMilliseconds = migration["downtime"]?.integer
-            copyingMilliseconds = migration["total-time"]?.integer
-            driver.say(self, .copied, progressMillis: 1_000)
+            line?.execute("query-status") { [unowned self] in finishCopying(migration, $0) }
         case "failed", "cancelled":
             if case .copying = sending { return sendFailed(migration["error-desc"]?.text ?? "copying was \(status)") }
             sayState()
         default: if case .none = sending { sayState() }
         }
+    }
+    /// QEMU says that a migration is completed a moment before it is able to let the guest go on here.
+    private func finishCopying(_ migration: JSONValue, _ answer: Result<JSONValue, QMPFailure>) {
+        guard case .up = phase, case .success(let status) = answer else { return }
+        switch sending {
+        case .copied, .reaching: return
+        case .none where !isPaused: return sayState()
+        case .none, .copying: break
+        }
+        guard status["status"]?.text == "postmigrate" else {
+            sending = .copying
+            return poll(driver.loop.now)
+        }
+        sending = .copied
+        downtimeMilliseconds = migration["downtime"]?.integer
+        copyingMilliseconds = migration["total-time"]?.integer
+        driver.say(self, .copied, progressMillis: 1_000)
     }
     /// As QEMU measured its last migration out.
     private(set) var downtimeMilliseconds: Int64?

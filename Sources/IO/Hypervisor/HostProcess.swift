@@ -17,11 +17,14 @@ enum HostProcess {
         }
 
         /// The last of what it complained of.
-        var complaint: String {
-            let lines = VMDirectory.text(errorPath).split(separator: "\n").map { String($0) }
-            let last = lines.last { !$0.contains(": warning:") } ?? lines.last ?? "it said nothing"
-            return String(last.suffix(300))
-        }
+        var complaint: String { HostProcess.complaint(in: errorPath) }
+    }
+
+    /// The last line of a file that is no warning.
+    static func complaint(in path: String) -> String {
+        let lines = VMDirectory.text(path).split(separator: "\n").map { String($0) }
+        let last = lines.last { !$0.contains(": warning:") } ?? lines.last ?? "it said nothing"
+        return String(last.suffix(300))
     }
 
     /// Starts a program with no shell in between, no open files, and all signals as they are by default.

@@ -1,6 +1,6 @@
 package import ClusterBase
 package import FleetModel
-internal import Glibc
+package import Glibc
 package import NodePorts
 package import Reactor
 
@@ -21,6 +21,8 @@ package final class QEMUHypervisor: Hypervisor {
     package let name = "qemu"
     package let outlivesAgent = true
     package let found: [FoundVM]
+    /// Nil makes guests this process's own children, for tests of the driver alone.
+    let parent: (any GuestParent)?
     let settings: QEMUSettings
     let loop: EventLoop
     private var guests: [VMID: Guest] = [:]
@@ -33,9 +35,10 @@ package final class QEMUHypervisor: Hypervisor {
     /// Starts that wait for it.
     private var held: [HypervisorOrder] = []
 
-    package init(_ settings: QEMUSettings, loop: EventLoop) {
+    package init(_ settings: QEMUSettings, loop: EventLoop, parent: (any GuestParent)? = nil) {
         self.settings = settings
         self.loop = loop
+        self.parent = parent
         var found: [FoundVM] = []
         var adopted: [(VMDirectory.Record, VMDirectory, [pid_t])] = []
         let processes = HostProcess.living(below: settings.directory)
@@ -70,6 +73,31 @@ package final class QEMUHypervisor: Hypervisor {
         let orders = held
         held = []
         carryOut(orders, now: loop.now)
+    }
+
+    // MARK: The parent
+
+    /// The parent says what it has; `processes` are by VM. Whatever else runs here dies: nobody stops it in time.
+    package func parentCame(_ processes: [(vm: VMID, epoch: UInt64, pid: pid_t)]) {
+        for (vm, epoch, pid) in processes {
+            guard let guest = guests[vm], guest.record.epoch == epoch else {
+                parent?.stop(vm, epoch: epoch)
+                continue
+            }
+            if !guest.pids.contains(pid) { guest.pids.append(pid) }
+        }
+        for vm in guests.keys.sorted() {
+            guard let guest = guests[vm], !guest.pids.isEmpty else { continue }
+            if processes.contains(where: { $0.vm == vm && $0.epoch == guest.record.epoch }) { continue }
+            for pid in guest.pids { HostProcess.kill(pid) }
+            guest.ended(0, "it ended with the guard that it ran under", loop.now)
+        }
+    }
+
+    /// This VM's copy of this epoch is gone; `cause` where the parent stopped it by itself.
+    package func guestEnded(_ vm: VMID, epoch: UInt64, status: Int32, cause: String?) {
+        guard let guest = guests[vm], guest.record.epoch == epoch else { return }
+        guest.ended(status, cause, loop.now)
     }
 
     package var deadline: Instant? {

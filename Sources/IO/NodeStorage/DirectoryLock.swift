@@ -20,7 +20,12 @@ final class DirectoryLock: Sendable {
         _ = name.withUnsafeBytes { pwrite(fd, $0.baseAddress, $0.count, 0) }
     }
 
-    deinit { close(fd) }
+    /// A child of this process that has not begun its program yet has the file open too: closing alone would leave the lock
+    /// with it.
+    deinit {
+        flock(fd, LOCK_UN)
+        close(fd)
+    }
 
     /// Only for the sentence: the lock itself does not depend on it.
     private static func process(in path: String) -> Int {

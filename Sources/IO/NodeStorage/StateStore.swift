@@ -1,39 +1,74 @@
 package import ClusterBase
 package import KeyValueStore
 internal import NodePorts
+internal import StoreLayout
 internal import Synchronization
 
-/// The applied state of a node: a flushed store, into which snapshots come as files of their own.
+/// The applied state of a node: a flushed store, with its newest rows in memory before it, into which snapshots come as
+/// files of their own.
 ///
-///     write ───────────────────────────────────────────────────▶ write buffers ─ flush ─▶ files
+///     write ─▶ rows in memory ─(many, or flush)─▶ one batch ───▶ write buffer ─ flush ─▶ files
 ///     load ─▶ queue ─▶ ┌ thread, while there is something: rows ─▶ a file in incoming/ ┐
 ///                      └ file full, or flush: the store takes it, then the last put ───┘
 ///
-/// The rows of a snapshot so go to the disk once, and past the buffers that others' state is in. A thread of its own does
-/// it, so that the one that applies commands never waits for it, except when the queue is full, or to end a sequence.
+/// A command that is applied so reads and writes what was written lately without the store; a row that is written again
+/// and again goes to it once. All that is in memory goes to the store in one batch, so that a crash leaves a prefix of
+/// the writes, as before.
+///
+/// The rows of a snapshot go to the disk once, and past the buffers that others' state is in. A thread of its own does
+/// both, so that the one that applies commands never waits for it, except when the queue or the memory is full, to end a
+/// sequence, and to delete a range.
 package final class StateStore: OrderedStore, Sendable {
     /// A file is given to the store at this size.
     static let fileBytes = 64 << 20
     /// Beyond this `load` works off the queue itself.
     static let queuedBytesMax = 32 << 20
+    /// Rows in memory go to the store beyond this; the writer waits for it beyond twice of it. As much again is kept for
+    /// reading, and the rows' places take about as much as the rows.
+    package static let freshBytesMax = 16 << 20
 
     private let shared: Shared
 
-    init(_ rocks: RocksStore, incoming: String) { shared = Shared(rocks, incoming) }
+    package init(_ rocks: RocksStore, incoming: String, freshBytesMax: Int = StateStore.freshBytesMax) {
+        shared = Shared(rocks, incoming, freshBytesMax)
+    }
 
     deinit { shared.endLoader() }
 
     // MARK: Reading and writing
 
-    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try shared.rocks.value(for: key) }
-    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
-        try shared.rocks.scan(range, body)
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
+        if let row = shared.rows.withLock({ $0.rows.row(of: key) }) { return row }
+        return try shared.rocks.value(for: key)
     }
-    package func view() -> RocksView { shared.rocks.view() }
+
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+        try shared.rows.withLock({ $0.rows }).scan(range, over: shared.rocks, body)
+    }
+
+    package func view() -> View {
+        // Both of one moment: what leaves the memory is in one of them at least.
+        shared.rows.withLock { View(rows: $0.rows, store: shared.rocks.view()) }
+    }
+
+    /// The state as it was at one moment.
+    package struct View: OrderedReader, Sendable {
+        fileprivate let rows: WriteBack
+        fileprivate let store: RocksView
+
+        package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
+            if let row = rows.row(of: key) { return row }
+            return try store.value(for: key)
+        }
+
+        package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+            try rows.scan(range, over: store, body)
+        }
+    }
 
     package func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
         if shared.isLoading.load(ordering: .relaxed) { shared.endSequences(in: batch) }
-        try shared.rocks.write(batch, isSynced: false)
+        try shared.write(batch)
         if isSynced { try flush() }
     }
 
@@ -41,22 +76,27 @@ package final class StateStore: OrderedStore, Sendable {
         if shared.enqueue(batch) > Self.queuedBytesMax { try shared.workOff() }
     }
 
-    /// Works off all loads first.
+    /// Works off all rows and loads first.
     package func flush() throws(StoreError) {
+        try shared.drain()
         if shared.isLoading.load(ordering: .relaxed) { try shared.finish() }
         try shared.rocks.flush()
     }
 
-    /// Ends what goes on in the background. Loads that were not flushed are lost, as in a crash.
+    /// Ends what goes on in the background, and makes what was written durable if it can. Loads that were not flushed are
+    /// lost, as in a crash.
     func stop() {
         shared.endLoader()
+        try? shared.drain()  // What is lost is applied again from the log.
         shared.rocks.stop()
     }
 
     /// One of RocksDB's properties, such as `rocksdb.stats`.
     package func property(_ name: String) -> String? { shared.rocks.property(name) }
     /// Bytes of memory held now, without the shared block cache.
-    package var memoryByteCount: Int { shared.rocks.memoryByteCount }
+    package var memoryByteCount: Int {
+        shared.rocks.memoryByteCount + shared.rows.withLock { $0.rows.byteCount }
+    }
 }
 
 /// What the owner of the store and the loader's thread share.
@@ -86,7 +126,20 @@ private final class Shared: Sendable {
         var failure: StoreError?
     }
 
+    struct Rows: Sendable {
+        var rows = WriteBack()
+        /// Why rows could not be put into the store; then nothing more is written.
+        var failure: StoreError?
+        /// The thread has been asked to put them there.
+        var isDrainAsked = false
+    }
+
     let rocks: RocksStore
+    /// Taken last, and never held for long.
+    let rows = Mutex(Rows())
+    /// Held while rows go from memory to the store. Taken before `rows`.
+    private let draining = Mutex(())
+    private let freshBytesMax: Int
     /// Whether there is anything in `queue` or `loads`. Set by the owner of the store only, or with both locks held.
     let isLoading = Atomic<Bool>(false)
     private let incoming: String
@@ -96,9 +149,59 @@ private final class Shared: Sendable {
     /// Held while rows go to files.
     private let loads = Mutex(Loads())
 
-    init(_ rocks: RocksStore, _ incoming: String) {
+    init(_ rocks: RocksStore, _ incoming: String, _ freshBytesMax: Int) {
         self.rocks = rocks
         self.incoming = incoming
+        self.freshBytesMax = freshBytesMax
+    }
+
+    // MARK: Rows in memory
+
+    func write(_ batch: WriteBatch) throws(StoreError) {
+        if batch.deletesRange {
+            try draining.withLock { _ throws(StoreError) in
+                try drainNow()
+                try rocks.write(batch, isSynced: false)
+                _ = rows.withLock { $0.rows.forgetKept() }
+            }
+            return
+        }
+        let (failure, waits, asks) = rows.withLock { rows -> (StoreError?, Bool, Bool) in
+            if rows.failure == nil { rows.rows.add(batch) }
+            let byteCount = rows.rows.freshByteCount
+            let asks = byteCount > freshBytesMax && !rows.isDrainAsked
+            if asks { rows.isDrainAsked = true }
+            return (rows.failure, byteCount > 2 * freshBytesMax, asks)
+        }
+        if let failure { throw failure }
+        if waits {
+            try drain()
+        } else if asks {
+            queue.withLock { startLoader(&$0) }
+            work.signal()
+        }
+    }
+
+    /// Puts all rows that are in memory now into the store.
+    func drain() throws(StoreError) {
+        try draining.withLock { _ throws(StoreError) in try drainNow() }
+    }
+
+    private func drainNow() throws(StoreError) {
+        let (leaving, failure) = rows.withLock { rows -> (SortedTable?, StoreError?) in
+            rows.isDrainAsked = false
+            return rows.failure == nil ? (rows.rows.beginDraining(), nil) : (nil, rows.failure)
+        }
+        if let failure { throw failure }
+        guard let leaving else { return }
+        do throws(StoreError) {
+            try rocks.write(leaving.batch, isSynced: false)
+        } catch {
+            rows.withLock { $0.failure = error }
+            throw error
+        }
+        // What is forgotten is let go here, outside of the lock.
+        _ = rows.withLock { $0.rows.endDraining() }
     }
 
     // MARK: The queue
@@ -109,13 +212,17 @@ private final class Shared: Sendable {
             queue.batches.append(batch)
             queue.byteCount += batch.byteCount
             isLoading.store(true, ordering: .relaxed)
-            if queue.loader == nil && !queue.isStopping {
-                queue.loader = WorkThread("state-loader") { [self] in runLoader() }
-            }
+            startLoader(&queue)
             return queue.byteCount
         }
         work.signal()
         return byteCount
+    }
+
+    private func startLoader(_ queue: inout Queue) {
+        if queue.loader == nil && !queue.isStopping {
+            queue.loader = WorkThread("state-loader") { [self] in runLoader() }
+        }
     }
 
     private func pop() -> WriteBatch? {
@@ -137,6 +244,8 @@ private final class Shared: Sendable {
 
     private func runLoader() {
         while !queue.withLock({ $0.isStopping }) {
+            // A failure stays in `rows`, and the next write tells it.
+            if rows.withLock({ $0.isDrainAsked && $0.failure == nil }) { try? drain() }
             let isMore = loads.withLock { loads in
                 // A failure stays in `loads` until a flush asks.
                 loads.failure == nil && (try? workOne(&loads)) == true
@@ -206,8 +315,17 @@ private final class Shared: Sendable {
         if (loads.sequences[i].file?.byteCount ?? 0) >= StateStore.fileBytes { try take(i, &loads) }
     }
 
-    /// The rows first, then what tells of them.
+    /// The rows first, then what tells of them. What was written before them goes before them.
     private func take(_ i: Int, _ loads: inout Loads) throws(StoreError) {
+        try draining.withLock { _ throws(StoreError) in
+            try drainNow()
+            try takeNow(i, &loads)
+            // It may be other than what is kept for reading.
+            _ = rows.withLock { $0.rows.forgetKept() }
+        }
+    }
+
+    private func takeNow(_ i: Int, _ loads: inout Loads) throws(StoreError) {
         if let file = loads.sequences[i].file {
             loads.sequences[i].file = nil
             try rocks.take(file)

@@ -53,3 +53,21 @@ struct Cells {
         outcomes.removeAll(keepingCapacity: true)
     }
 }
+
+/// Hosts whose guards asked for their leases here, and when last.
+struct HostSigns {
+    private(set) var all: [(node: NodeID, at: Instant)] = []
+
+    /// False when there are too many.
+    mutating func note(_ node: NodeID, _ now: Instant) -> Bool {
+        if let at = all.firstIndex(where: { $0.node == node }) {
+            all[at].at = now
+            return true
+        }
+        // Who was silent for so long has no lease from here.
+        if all.count >= Contacts.countMax { all.removeAll { now - $0.at > .seconds(120) } }
+        guard all.count < Contacts.countMax else { return false }
+        all.append((node, now))
+        return true
+    }
+}

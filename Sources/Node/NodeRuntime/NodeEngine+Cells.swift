@@ -105,19 +105,17 @@ extension NodeEngine {
             cells.kept[k].followAt = isMoving ? now : now + Cells.retryInterval
         }
         let through = steward.view.through
-        if through != nil, cells.kept[k].tenantsThrough != through {
+        if let through, cells.kept[k].tenantsThrough != through {
             cells.kept[k].tenantsThrough = through
             let wishes = steward.view.tenants.map { TenantWish(name: $0.name, revision: $0.revision, quota: $0.quota) }
-            cells.kept[k].keeper.take(tenants: wishes, now: now)
+            cells.kept[k].keeper.take(tenants: wishes, through: through, now: now)
         }
     }
 
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         let operations = cells.kept[k].keeper.plan(now: now) {
-            NodeWatch(
-                own: node, watchingSince: .origin,
-                facts: contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) })
+            NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }
         let group = cells.kept[k].group
         for operation in operations {
@@ -125,6 +123,25 @@ extension NodeEngine {
             let ticket = forwards.ticket(for: .steward(.cell(group, number: number)))
             take(.command(group, CellCommand(by: "controller", operation).encoded()), ticket, now)
         }
+    }
+
+    /// Nodes, and hosts whose guards spoke for them.
+    private var hostFacts: [NodeWatch.Fact] {
+        var facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
+        for spoke in hostSigns.all {
+            if let at = facts.firstIndex(where: { $0.node == spoke.node }) {
+                facts[at].heardAt = max(facts[at].heardAt, spoke.at)
+            } else {
+                facts.append(NodeWatch.Fact(node: spoke.node, since: spoke.at, heardAt: spoke.at))
+            }
+        }
+        return facts
+    }
+
+    /// A host's guard asks for its lease, whatever became of its agent: it counts as heard. False where nothing may be granted:
+    /// that it is down was asked for, and may come to be.
+    public func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
+        mayGrant(group, host) && hostSigns.note(NodeID(rawValue: host.rawValue), now)
     }
 
     /// May be in the midst of a replica's step: it only notes.
@@ -157,6 +174,7 @@ extension NodeEngine {
         #endif
         guard settings.runsControllers else { return true }
         guard let k = cells.position(of: group) else { return false }
+        guard cells.kept[k].keeper.mayGrant(to: host) else { return false }
         return !cells.kept[k].asked.contains { asked in
             if case .declareDown(let lost, _) = asked.operation { lost == host } else { false }
         }

@@ -218,6 +218,7 @@ extension NodeEngine {
         }
         let (batch, applied) = view.finish(index: entry.index, term: entry.term, chain: entry.chain)
         try write(batch)
+        view.reuse(batch)
         replicas[i].applied = applied
         appliedSinceFlush += 1
         while let first = replicas[i].underWay.first, first.index <= entry.index {

@@ -30,6 +30,7 @@ extension NodeEngine {
         guard let i = position(of: request.group) else { return false }
         switch request {
         case .command, .transferLeadership: return replicas[i].isLeader
+        // Only whom the leader answers has it heard, and only it knows whom it is about to declare down.
         case .query(_, .cell(.hostWork)): return replicas[i].isLeader
         // A follower asks its leader for the index to read at; without one, or with one that may be gone, the read waits.
         case .query: return replicas[i].leader.map { $0.node == node || !replicas[i].doubts($0.node) } ?? false

@@ -37,11 +37,6 @@ public final class NodeEngine<Ports: WorldPorts> {
     var results: [ClientAnswer] = []
 
     // The log store: tickets under way, oldest first.
-    struct LogTicket {
-        var ticket: UInt64
-        var submittedAt: Instant
-        var sequences: [(group: GroupID, sequence: UInt64)]
-    }
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
     var isStalled = false
@@ -82,6 +77,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var steward: Steward
     /// The cells that it leads.
     var cells = Cells()
+    var hostSigns = HostSigns()
     /// The nodes whose frames came here, ascending by node.
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
@@ -116,11 +112,11 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     // MARK: Events
 
-    public func handle(_ event: NodeEvent, now: Instant) {
+    public func handle(_ event: consuming NodeEvent, now: Instant) {
         if hasFailed { return }
         lastNow = now
         defer { dropUnreadable() }
-        switch event {
+        switch consume event {
         case .frame(let frame): receive(frame, now)
         case .tick: tick(at: now)
         case .logWritten(let ticket): logWritten(ticket, now)
@@ -157,11 +153,11 @@ public final class NodeEngine<Ports: WorldPorts> {
         tendCells(now)
         packCommands(now)
         if hasFailed { return }
-        for frame in outbox.indices {
-            ports.send(outbox[frame], to: outboxNodes[frame])
+        if !outbox.isEmpty {
+            for frame in outbox.indices { ports.send(outbox[frame], to: outboxNodes[frame]) }
+            outbox.removeAll(keepingCapacity: true)
+            outboxNodes.removeAll(keepingCapacity: true)
         }
-        outbox.removeAll(keepingCapacity: true)
-        outboxNodes.removeAll(keepingCapacity: true)
         sendForwards()
         if !writes.isEmpty || isPulseDue(now) { submitWrites(now) }
         flushIfDue(now)
@@ -171,8 +167,9 @@ public final class NodeEngine<Ports: WorldPorts> {
     public var deadline: Instant {
         var earliest = liveness.deadline
         if let next = deadlines.first { earliest = min(earliest, next.at) }
-        for transfer in outgoing { earliest = min(earliest, transfer.deadline) }
-        for transfer in incoming { earliest = min(earliest, transfer.deadline) }
+        // `isEmpty` of a generic element is looked up at every call; this is asked after every event.
+        if outgoing.count > 0 { for transfer in outgoing { earliest = min(earliest, transfer.deadline) } }
+        if incoming.count > 0 { for transfer in incoming { earliest = min(earliest, transfer.deadline) } }
         if let oldest = logTickets.first, !isStalled, watchesStorage {
             earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
         }
@@ -385,6 +382,11 @@ public final class NodeEngine<Ports: WorldPorts> {
     // MARK: Looking in
 
     public var groups: [GroupID] { replicas.map(\.group) }
+
+    /// Where a replica stands, in a few numbers; nil when it is not here. Costs nothing, unlike a look at all of it.
+    public func standing(of group: GroupID) -> Standing? {
+        position(of: group).map { replicas[$0].standing }
+    }
 
     /// Lets the caller look at one replica without copying it.
     public func inspect<Result>(_ group: GroupID, _ body: (borrowing Raft, AppliedState) -> Result) -> Result? {

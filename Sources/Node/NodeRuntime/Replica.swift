@@ -1,7 +1,7 @@
-import ClusterBase
+public import ClusterBase
 import FleetModel
 import NodePorts
-import RaftCore
+public import RaftCore
 import StoreLayout
 
 /// One group's copy on this node: its core, its applied state, and the clients that wait for either.
@@ -67,8 +67,36 @@ extension Replica {
     mutating func chain(at index: LogIndex) -> UInt64? { raft.chain(at: index) }
     mutating func doubts(_ node: NodeID) -> Bool { raft.doubts(node) }
     var isLeader: Bool { mutating get { raft.isLeader } }
+    var standing: Standing {
+        mutating get {
+            Standing(
+                replica: raft.peer.replica, phase: raft.phase, term: raft.term, commit: raft.commit,
+                durable: raft.durable, applied: applied.index)
+        }
+    }
     var leader: Peer? { mutating get { raft.leader } }
     var members: [Member] { mutating get { raft.configuration.members } }
+}
+
+/// Where a replica stands. Whatever its group promises to anyone shows in these.
+public struct Standing: Hashable, Sendable {
+    public var replica: ReplicaID
+    public var phase: Raft.Phase
+    public var term: Term
+    public var commit: LogIndex
+    public var durable: LogIndex
+    public var applied: LogIndex
+    public init(
+        replica: ReplicaID = ReplicaID(0), phase: Raft.Phase = .follower, term: Term = .zero, commit: LogIndex = .zero,
+        durable: LogIndex = .zero, applied: LogIndex = .zero
+    ) {
+        self.replica = replica
+        self.phase = phase
+        self.term = term
+        self.commit = commit
+        self.durable = durable
+        self.applied = applied
+    }
 }
 
 /// A replica that waits until the state store holds nothing of its group.
@@ -78,6 +106,13 @@ struct Creation {
     var replica: ReplicaID
     /// Empty for one that its group is about to add.
     var members: Configuration
+}
+
+/// A log write under way. Not inside of the engine, which is generic: each use would look its type up.
+struct LogTicket {
+    var ticket: UInt64
+    var submittedAt: Instant
+    var sequences: [(group: GroupID, sequence: UInt64)]
 }
 
 /// What decides how groups judge a peer.

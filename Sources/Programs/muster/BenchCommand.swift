@@ -14,6 +14,10 @@ enum BenchCommand {
             try admin(&options)
             return 0
         }
+        if name == "fleet" {
+            try fleet(&options)
+            return 0
+        }
         if name == "chaos" { return try chaos(&options) }
         if name == "etcd" {
             try etcd(&options)

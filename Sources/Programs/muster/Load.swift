@@ -142,6 +142,10 @@ final class Load {
         func timerFired(_ tag: Int) { body() }
     }
 
+    /// What was measured: requests that were done, in so many seconds.
+    var successes: Int { latencies.count }
+    var seconds: Double { Double((ended - began).count) / 1e9 }
+
     /// One line, for people and for `Tools/bench-etcd`.
     var report: String {
         latencies.sort()

@@ -18,6 +18,7 @@ enum Muster {
             switch wantsHelp ? "help" : words.first {
             case "simulate": exit(try await SimulateCommand.run(rest))
             case "bench": exit(try BenchCommand.run(rest))
+            case "guard": exit(GuardCommand.run(rest))
             case "mutants": exit(try MutantsCommand.run(rest))
             case Completion.command?:
                 LocalCommands.complete(rest, in: ClusterCommands.table)

@@ -29,15 +29,6 @@ final class ClusterChecker {
         }
     }
 
-    struct Seen {
-        var phase = Raft.Phase.follower
-        var term = Term.zero
-        var commit = LogIndex.zero
-        var applied = LogIndex.zero
-        var durable = LogIndex.zero
-        var replica = ReplicaID(0)
-    }
-
     let group: GroupID
     /// Index 1 is at 0.
     private(set) var committed: [Committed] = []
@@ -47,7 +38,7 @@ final class ClusterChecker {
     private var votes: [(term: Term, voter: ReplicaID, candidate: ReplicaID)] = []
     private var configurations: [(index: LogIndex, configuration: Configuration)]
     var shadows: [Shadow?]
-    private var seen: [Seen]
+    private var seen: [Standing]
     /// Nodes whose stored bytes the nemesis has changed.
     var isTainted: [Bool]
     /// Replicas that have lost what they promised, for good.
@@ -65,7 +56,7 @@ final class ClusterChecker {
         holders = first.members.count
         configurations = [(.zero, first)]
         shadows = (0..<nodes).map { first.peer(at: NodeID(UInt64($0 + 1))).map { Shadow(replica: $0.replica) } }
-        seen = Array(repeating: Seen(), count: nodes)
+        seen = Array(repeating: Standing(), count: nodes)
         isTainted = Array(repeating: false, count: nodes)
         isLost = Array(repeating: false, count: nodes)
         rounds = Array(repeating: (.zero, 0), count: nodes * nodes)
@@ -78,26 +69,25 @@ final class ClusterChecker {
     // MARK: After every event
 
     func check(_ runtime: NodeEngine<SimulatedNode>, at node: Int, world: Simulation) {
+        guard let now = runtime.standing(of: group) else { return }
+        let checksMatches = now.phase == .leader && !world.profile.plots.isEmpty
+        #if !MUTANTS
+        if now == seen[node] && !checksMatches { return }
+        #endif
         runtime.inspect(group) { raft, applied in
             #if MUTANTS
             if let violation = raft.violation { world.fail("local invariant", "node \(node + 1): \(violation)") }
             #endif
             let before = seen[node]
-            if raft.isLeader && !world.profile.plots.isEmpty { checkMatches(raft, node, world) }
-            if before.replica == raft.peer.replica && before.phase == raft.phase && before.term == raft.term
-                && before.commit == raft.commit && before.applied == applied.index && before.durable == raft.durable
-            {
-                return
-            }
+            if checksMatches { checkMatches(raft, node, world) }
+            if before == now { return }
             checkChange(raft, applied, before, node, world)
-            seen[node] = Seen(
-                phase: raft.phase, term: raft.term, commit: raft.commit, applied: applied.index,
-                durable: raft.durable, replica: raft.peer.replica)
+            seen[node] = now
         }
     }
 
     private func checkChange(
-        _ raft: borrowing Raft, _ applied: AppliedState, _ before: Seen, _ node: Int, _ world: Simulation
+        _ raft: borrowing Raft, _ applied: AppliedState, _ before: Standing, _ node: Int, _ world: Simulation
     ) {
         let isSame = before.replica == raft.peer.replica
         if isSame && raft.term < before.term {
@@ -418,14 +408,14 @@ final class ClusterChecker {
         guard write.group == group else { return }
         if write.act == .destroy {
             if shadows[node]?.replica == write.replica { shadows[node] = nil }
-            seen[node] = Seen()
+            seen[node] = Standing()
             return
         }
         if write.act == .create {
             shadows[node] = Shadow(replica: write.replica)
             isTainted[node] = false
             isLost[node] = false
-            seen[node] = Seen()
+            seen[node] = Standing()
             return
         }
         guard var shadow = shadows[node], shadow.replica == write.replica else { return }
@@ -478,7 +468,7 @@ final class ClusterChecker {
 
     func crashed(_ node: Int) {
         // What was only in memory may be forgotten: term, commit and applied start again from the disk.
-        seen[node] = Seen()
+        seen[node] = Standing()
     }
 
     func wiped(_ node: Int) {
@@ -488,7 +478,7 @@ final class ClusterChecker {
         shadows[node] = nil
         isLost[node] = true
         isTainted[node] = false
-        seen[node] = Seen()
+        seen[node] = Standing()
     }
 
     /// A start finds exactly what the disk held, or says that it is damaged.

@@ -31,13 +31,17 @@ extension Fleet {
             if view.hosts[host.id]?.health != .up { return "host \(host.id) is not up" }
         }
         for host in hosts where !isThere(host) && !(host.keeper?.isRegistered ?? false) {
-            if view.hosts[host.id]?.health == .up && !host.node.isRunning { return "host \(host.id) is lost and counts as up" }
+            if view.hosts[host.id]?.health == .up && !host.node.isRunning {
+                return "host \(host.id) is lost and counts as up"
+            }
         }
         for id in view.vms.keys.sorted() {
             guard let vm = view.vms[id] else { continue }
             if let found = unrest(of: vm, view) {
                 let place = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
-                let there = place.map { "; its host has \($0.keeper?.describe(id) ?? "no agent"), \($0.driver.describe(id))" }
+                let there = place.map {
+                    "; its host has \($0.keeper?.describe(id) ?? "no agent"), \($0.driver.describe(id))"
+                }
                 return "VM \(id) \(found): \(vm)\(there ?? "")"
             }
         }
@@ -50,7 +54,10 @@ extension Fleet {
             host.driver.settle(host.node.local(world.now))
             for copy in host.driver.running {
                 guard let place = view.vms[copy.vm]?.place, place.assignment.host == host.id, place.epoch == copy.epoch
-                else { return "host \(host.id) runs VM \(copy.vm) under epoch \(copy.epoch), and the cell knows nothing of it" }
+                else {
+                    return
+                        "host \(host.id) runs VM \(copy.vm) under epoch \(copy.epoch), and the cell knows nothing of it"
+                }
             }
         }
         return nil

@@ -210,7 +210,8 @@ final class FleetChecker {
             }
             if case .start = order {
                 return fleet.world.fail(
-                    "an epoch starts once", "host \(host.id) starts VM \(key.vm) anew under epoch \(key.epoch) of a move")
+                    "an epoch starts once",
+                    "host \(host.id) starts VM \(key.vm) anew under epoch \(key.epoch) of a move")
             }
         } else if permission.begun {
             fleet.world.fail(
@@ -230,7 +231,8 @@ final class FleetChecker {
         if result.revision.index > applied.index {
             fleet.world.fail(
                 "an acknowledged write is committed",
-                "\(operation) was answered at entry \(result.revision.index), and \(applied.index) is the last one committed")
+                "\(operation) was answered at entry \(result.revision.index), and \(applied.index) is the last one committed"
+            )
         }
         guard case .createVMs(let items, _) = operation, case .items(let made) = result.outcome else { return }
         for (item, made) in zip(items, made) {

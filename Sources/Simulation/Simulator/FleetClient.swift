@@ -206,7 +206,9 @@ extension Fleet {
 
     private func drawGroups(_ tenant: String) -> [String] {
         guard profile.hasRules, random.chance(1, in: 3) else { return [] }
-        let known = checker.view.groups.keys.sorted().compactMap { checker.view.groups[$0] }.filter { $0.tenant == tenant }
+        let known = checker.view.groups.keys.sorted().compactMap { checker.view.groups[$0] }.filter {
+            $0.tenant == tenant
+        }
         if known.isEmpty { return [] }
         return [known[random.below(known.count)].name]
     }
@@ -232,7 +234,9 @@ extension Fleet {
             return .setSlice(tenant: tenant, revision: Revision(index: seen.next, slot: 0), quota)
         case 9:
             guard profile.hasRules else { return nil }
-            let rules: [PlacementGroup.Rule] = [.antiAffinity(perDomainMax: 1), .antiAffinity(perDomainMax: 2), .affinity]
+            let rules: [PlacementGroup.Rule] = [
+                .antiAffinity(perDomainMax: 1), .antiAffinity(perDomainMax: 2), .affinity,
+            ]
             let scopes = PlacementGroup.Scope.allCases
             return .putGroup(
                 CellGroup(
@@ -242,7 +246,8 @@ extension Fleet {
         case 10: return .setSetting(.leaseLength, UInt64(random.within(1_000...6_000)))
         default:
             let other: [CellCommand.Operation] = [
-                .setSetting(.policy, 1 + random.below(UInt64(3))), .setSetting(.migrationsMax, 1 + random.below(UInt64(8))),
+                .setSetting(.policy, 1 + random.below(UInt64(3))),
+                .setSetting(.migrationsMax, 1 + random.below(UInt64(8))),
                 .setSetting(.migrationsPerHostMax, 1 + random.below(UInt64(3))), .noteTime,
             ]
             return other[random.below(other.count)]

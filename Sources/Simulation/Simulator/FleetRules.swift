@@ -63,7 +63,8 @@ enum FleetRules {
 
     private static func broken(_ host: CellHost, _ used: Resources, was: CellHost?) -> Broken? {
         if used != host.used {
-            return Broken(promise: "no reservation leaks", detail: "host \(host.id) counts \(host.used), its VMs \(used)")
+            return Broken(
+                promise: "no reservation leaks", detail: "host \(host.id) counts \(host.used), its VMs \(used)")
         }
         guard let was, was.offered == host.offered else { return nil }
         for kind in ResourceKind.allCases {
@@ -71,7 +72,8 @@ enum FleetRules {
             if now > before && now > host.offered.vector[kind.rawValue] {
                 return Broken(
                     promise: "no host is exceeded",
-                    detail: "host \(host.id) offers \(host.offered.vector[kind.rawValue]) of \(kind), and \(now) are given")
+                    detail:
+                        "host \(host.id) offers \(host.offered.vector[kind.rawValue]) of \(kind), and \(now) are given")
             }
         }
         return nil
@@ -83,7 +85,9 @@ enum FleetRules {
         if slice.usedCount != count || slice.used != sum {
             return Broken(
                 promise: "quotas are counted right",
-                detail: "\(slice.tenant) counts \(slice.usedCount) VMs with \(slice.used), its VMs are \(count) with \(sum)")
+                detail:
+                    "\(slice.tenant) counts \(slice.usedCount) VMs with \(slice.used), its VMs are \(count) with \(sum)"
+            )
         }
         guard let was, was.quota == slice.quota else { return nil }
         let quota = slice.quota
@@ -116,7 +120,9 @@ enum FleetRules {
             if there > max(1, most) && there > wereThere {
                 return Broken(
                     promise: "hard rules hold",
-                    detail: "group \(name) allows \(most) in one \(group.scope), and has \(there) with VM \(vm.id) on \(id)")
+                    detail:
+                        "group \(name) allows \(most) in one \(group.scope), and has \(there) with VM \(vm.id) on \(id)"
+                )
             }
         }
         return nil
@@ -133,7 +139,9 @@ enum FleetRules {
     static func members(of group: CellGroup, in domain: String, _ view: CellView, besides: VMID? = nil) -> Int {
         var count = 0
         for id in view.vms.keys.sorted() where id != besides {
-            guard let vm = view.vms[id], vm.tenant == group.tenant, vm.spec.groups.contains(group.name) else { continue }
+            guard let vm = view.vms[id], vm.tenant == group.tenant, vm.spec.groups.contains(group.name) else {
+                continue
+            }
             let isThere = claims(vm).contains { view.hosts[$0].map { self.domain(group.scope, $0) == domain } ?? false }
             if isThere { count += 1 }
         }

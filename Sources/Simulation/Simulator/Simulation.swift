@@ -268,7 +268,7 @@ public final class Simulation {
     }
 
     /// One turn of a node's engine, and the checks after it.
-    func turn(_ node: SimulatedNode, _ event: NodeEvent) {
+    func turn(_ node: SimulatedNode, _ event: consuming NodeEvent) {
         guard let runtime = node.runtime else { return }
         let local = node.local(now)
         runtime.handle(event, now: local)
@@ -341,7 +341,7 @@ public final class Simulation {
     /// In place of a sender: the copy was in the network before the link was cut.
     static let wasUnderWay: UInt64 = 0
 
-    private func deliver(_ frame: PeerFrame, to node: SimulatedNode?, wasUnderWay: Bool) {
+    private func deliver(_ frame: consuming PeerFrame, to node: SimulatedNode?, wasUnderWay: Bool) {
         guard let node, node.isRunning else { return }
         // A connection dies with the process at its other end: what an earlier life of the sender sent may still come,
         // but not after its successor has been heard, which the receiver sees to by incarnation.
@@ -486,6 +486,7 @@ public final class Simulation {
 
     /// A node whose storage failed ends, and is started again by its supervisor.
     private func drainFailures() {
+        if failedNodes.isEmpty { return }
         while let number = failedNodes.popLast() {
             crash(nodes[number], restartAfter: 200_000_000 + nemesisRandom.within(0...1_000_000_000))
         }

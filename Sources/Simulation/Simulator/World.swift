@@ -60,7 +60,7 @@ struct Slab<Element> {
     private var items: [Element?] = []
     private var free: [Int] = []
 
-    mutating func put(_ element: Element) -> UInt64 {
+    mutating func put(_ element: consuming Element) -> UInt64 {
         if let slot = free.popLast() {
             items[slot] = element
             return UInt64(slot)
@@ -70,8 +70,9 @@ struct Slab<Element> {
     }
 
     mutating func take(_ slot: UInt64) -> Element {
-        guard let element = items[Int(slot)] else { preconditionFailure("slot \(slot) is empty") }
-        items[Int(slot)] = nil
+        var taken: Element?
+        swap(&taken, &items[Int(slot)])
+        guard let element = taken else { preconditionFailure("slot \(slot) is empty") }
         free.append(Int(slot))
         return element
     }

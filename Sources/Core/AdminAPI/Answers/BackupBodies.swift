@@ -86,10 +86,14 @@ package struct BackupSchedule: Shaped {
     package static let shape = Shape(
         "BackupSchedule",
         [
-            Field("everySeconds", .integer, "from one to the next, at least 60"),
-            Field("keep", .integer, "how many backups are kept"),
-            Field("directory", .string, "where they go: an absolute path on the node that leads the root group"),
-            Field("keyFile", .string, "the key that seals them: an absolute path on the same node"),
+            Field("everySeconds", .range(60, 1 << 40), "from one to the next"),
+            Field("keep", .range(1, 1 << 31), "how many backups are kept"),
+            Field(
+                "directory", .text(pattern: Pattern.absolutePath),
+                "where they go: an absolute path on the node that leads the root group"),
+            Field(
+                "keyFile", .text(pattern: Pattern.absolutePath),
+                "the key that seals them: an absolute path on the same node"),
         ])
 
     package var members: [JSONMember] {
@@ -103,9 +107,6 @@ package struct BackupSchedule: Shaped {
         self.init(
             everySeconds: object.integer("everySeconds"), keep: object.integer("keep"),
             directory: object.text("directory"), keyFile: object.text("keyFile"))
-        if everySeconds < 60 || keep < 1 {
-            throw Problem(.malformed, "\"everySeconds\" is 60 or more and \"keep\" at least 1; correct them")
-        }
         if !directory.hasPrefix("/") || !keyFile.hasPrefix("/") {
             throw Problem(.malformed, "\"directory\" and \"keyFile\" are absolute paths; begin them with a slash")
         }

@@ -5,7 +5,7 @@ package enum IdempotencyKey: Hashable, Sendable {
     /// `client:sequence[;ack=N][;born=INDEX]`: a client's commands, counted from 1. `ack`: it has the answers of all up to
     /// N. `born`: a log index it had heard of when it drew its id.
     case session(ClientID, sequence: UInt64, acknowledged: UInt64, born: LogIndex)
-    /// A UUID for one call, with the same `born`.
+    /// A UUID for one call, with or without its dashes, and with the same `born`.
     case once(high: UInt64, low: UInt64, born: LogIndex)
 
     /// The session that a space keeps the result in.
@@ -39,7 +39,10 @@ package enum IdempotencyKey: Hashable, Sendable {
         var uuid: (high: UInt64, low: UInt64)?
         var client: UInt64 = 0
         var sequence: UInt64 = 0
-        if upper - lower >= 36 && bytes[lower + 8] == UInt8(ascii: "-") {
+        if let found = Self.plainUUID(bytes, lower, upper) {
+            uuid = found
+            at += 32
+        } else if upper - lower >= 36 && bytes[lower + 8] == UInt8(ascii: "-") {
             guard let found = Self.uuid(bytes, lower) else { return nil }
             uuid = found
             at += 36
@@ -74,7 +77,7 @@ package enum IdempotencyKey: Hashable, Sendable {
             self = .once(high: uuid.high, low: uuid.low, born: LogIndex(born ?? 0))
             return
         }
-        if client == 0 || sequence == 0 || (acknowledged ?? 0) >= sequence { return nil }
+        if client == 0 || sequence == 0 { return nil }
         self = .session(
             ClientID(client), sequence: sequence, acknowledged: acknowledged ?? 0, born: LogIndex(born ?? 0))
     }
@@ -122,6 +125,19 @@ package enum IdempotencyKey: Hashable, Sendable {
             at += 1
         }
         return at == begin || at - begin > 20 ? nil : value
+    }
+
+    /// 32 hex digits, to the end or a semicolon.
+    private static func plainUUID(_ bytes: Span<UInt8>, _ lower: Int, _ upper: Int) -> (high: UInt64, low: UInt64)? {
+        if upper - lower < 32 || (upper - lower > 32 && bytes[lower + 32] != UInt8(ascii: ";")) { return nil }
+        var high: UInt64 = 0
+        var low: UInt64 = 0
+        for at in lower..<lower + 32 {
+            guard let digit = HTTPSyntax.hexDigit(bytes[at]) else { return nil }
+            high = high << 4 | low >> 60
+            low = low << 4 | UInt64(digit)
+        }
+        return (high, low)
     }
 
     /// 8-4-4-4-12 hex digits.

@@ -1,7 +1,10 @@
 /// An answer that says what is wrong and what to do (RFC 9457).
 package struct Problem: Error, Hashable, Sendable {
     package enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// It does not fit what the OpenAPI document says.
         case malformed
+        /// It fits, and makes no sense: parts of it contradict each other, or a bound is met that no schema can say.
+        case invalid
         case unauthenticated
         case forbidden
         case routeUnknown = "route-unknown"
@@ -53,6 +56,7 @@ package struct Problem: Error, Hashable, Sendable {
             case .mediaTypeUnknown: 415
             case .expectationFailed: 417
             case .misdirected: 421
+            case .invalid: 422
             case .tooManyRequests: 429
             case .headTooLarge: 431
             case .internal: 500
@@ -67,6 +71,7 @@ package struct Problem: Error, Hashable, Sendable {
         package var title: String {
             switch self {
             case .malformed: "The request is malformed"
+            case .invalid: "The request makes no sense"
             case .unauthenticated: "Nobody knows who asks"
             case .forbidden: "This is not allowed"
             case .routeUnknown: "There is no such route"

@@ -17,9 +17,9 @@ package struct SpaceCreation: Shaped {
     package static let shape = Shape(
         "SpaceCreation",
         [
-            Field("name", .string, "1 to 63 letters, digits, dots, dashes and underscores"),
-            Field("replicas", .integer, isRequired: false, "how many nodes hold it: 1, 3, 5 or 7"),
-            Field("nodes", .strings, isRequired: false, "the nodes that hold it"),
+            Field("name", .name, "1 to 63 letters, digits, dots, dashes and underscores"),
+            Field("replicas", .oneOf([1, 3, 5, 7]), isRequired: false, "how many nodes hold it"),
+            Field("nodes", .names, isRequired: false, "the nodes that hold it"),
         ])
 
     package var members: [JSONMember] {
@@ -32,10 +32,6 @@ package struct SpaceCreation: Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), replicas: object.optionalInteger("replicas"), nodes: object.strings("nodes"))
-        if !ObjectName.isValid(name.utf8) { throw Router.badName("space") }
-        if let replicas, ![1, 3, 5, 7].contains(replicas) {
-            throw Problem(.malformed, "a space has 1, 3, 5 or 7 replicas; choose one of them")
-        }
     }
 }
 
@@ -43,11 +39,11 @@ package struct SpaceCreation: Shaped {
 package struct SpaceMove: Shaped {
     package var nodes: [String]
     package init(nodes: [String]) { self.nodes = nodes }
-    package static let shape = Shape("SpaceMove", [Field("nodes", .strings, "the nodes that are to hold it")])
+    package static let shape = Shape("SpaceMove", [Field("nodes", .names, "the nodes that are to hold it")])
     package var members: [JSONMember] { [JSONMember("nodes", nodes)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(nodes: object.strings("nodes"))
-        if nodes.isEmpty { throw Problem(.malformed, "\"nodes\" is empty; name the nodes that are to hold the space") }
+        if nodes.isEmpty { throw Problem(.invalid, "\"nodes\" is empty; name the nodes that are to hold the space") }
     }
 }
 
@@ -78,12 +74,12 @@ package struct TokenCreation: Shaped {
     package static let shape = Shape(
         "TokenCreation",
         [
-            Field("kind", .string, "join or api"),
+            Field("kind", .choice(Kind.allCases.map(\.rawValue)), "what it is for"),
             Field(
-                "role", .string, isRequired: false,
-                "for api: admin, operator, viewer, space:NAME:read or space:NAME:write"),
-            Field("uses", .integer, isRequired: false, "how often it may be used"),
-            Field("ttlSeconds", .integer, isRequired: false, "how long it is good for"),
+                "role", .text(pattern: Pattern.role), isRequired: false,
+                "for api: admin, operator, viewer, or space or tenant with :NAME:read or :NAME:write"),
+            Field("uses", .range(1, 1 << 31), isRequired: false, "how often it may be used"),
+            Field("ttlSeconds", .range(1, 1 << 40), isRequired: false, "how long it is good for"),
             Field("note", .string, isRequired: false, "what it is for"),
         ])
 
@@ -112,10 +108,7 @@ package struct TokenCreation: Shaped {
             self.role = role
         }
         if (kind == .api) != (role != nil) {
-            throw Problem(.malformed, "an api token needs a role and a join token has none; set \"role\" accordingly")
-        }
-        if (uses ?? 1) < 1 || (ttlSeconds ?? 1) < 1 {
-            throw Problem(.malformed, "\"uses\" and \"ttlSeconds\" begin at 1; leave them out for the default")
+            throw Problem(.invalid, "an api token needs a role and a join token has none; set \"role\" accordingly")
         }
     }
 }
@@ -200,7 +193,7 @@ package struct LeaderTransfer: Shaped {
     package static let shape = Shape(
         "LeaderTransfer",
         [
-            Field("group", .integer, isRequired: false, "the group's number; the root group by default"),
+            Field("group", .range(1, .max), isRequired: false, "the group's number; the root group by default"),
             Field("space", .string, isRequired: false, "a space, instead of its group's number"),
             Field("to", .string, isRequired: false, "the node that is to lead; the best follower by default"),
         ])
@@ -217,8 +210,7 @@ package struct LeaderTransfer: Shaped {
         self.init(
             group: object.optionalInteger("group"), space: object.optionalText("space"),
             to: object.optionalText("to"))
-        if group != nil && space != nil { throw Problem(.malformed, "both group and space are given; name one") }
-        if (group ?? 1) < 1 { throw Problem(.malformed, "groups are counted from 1; name one of GET /v1/status") }
+        if group != nil && space != nil { throw Problem(.invalid, "both group and space are given; name one") }
     }
 }
 
@@ -240,7 +232,9 @@ package struct CertificateRotation: Shaped {
     package static let shape = Shape(
         "CertificateRotation",
         [
-            Field("subject", .string, "node or ca; each call for ca takes the next step of its rotation"),
+            Field(
+                "subject", .choice(Subject.allCases.map(\.rawValue)),
+                "each call for ca takes the next step of its rotation"),
             Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
         ])
 
@@ -302,7 +296,7 @@ package struct Recovery: Shaped {
     package static let shape = Shape(
         "Recovery",
         [
-            Field("group", .integer, "the group without a quorum"),
+            Field("group", .range(1, .max), "the group without a quorum"),
             Field("reason", .string, "why, for the record"),
             Field("acceptsLoss", .boolean, "true: acknowledged writes that only the lost nodes hold may be gone"),
         ])
@@ -314,11 +308,10 @@ package struct Recovery: Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             group: object.integer("group"), reason: object.text("reason"), acceptsLoss: object.bool("acceptsLoss"))
-        if group < 1 { throw Problem(.malformed, "groups are counted from 1; name one of GET /v1/status") }
-        if reason.isEmpty { throw Problem(.malformed, "\"reason\" is empty; say why the quorum will not come back") }
+        if reason.isEmpty { throw Problem(.invalid, "\"reason\" is empty; say why the quorum will not come back") }
         if !acceptsLoss {
             throw Problem(
-                .malformed,
+                .invalid,
                 "a recovery by force may lose acknowledged writes; set \"acceptsLoss\" to true when that is understood")
         }
     }

@@ -43,10 +43,9 @@ package struct SettingChange: Shaped {
     package var value: Int64
     package init(value: Int64) { self.value = value }
     package static let shape = Shape(
-        "SettingChange", [Field("value", .integer, "what it is from now on, in the setting's unit")])
+        "SettingChange", [Field("value", .range(0, .max), "what it is from now on, in the setting's unit")])
     package var members: [JSONMember] { [JSONMember("value", value)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(value: object.integer("value"))
-        if value < 0 { throw Problem(.malformed, "\"value\" is below 0; send a number of the setting's unit") }
     }
 }

@@ -63,7 +63,7 @@ package struct FilterExpression: Hashable, Sendable {
         root = try parser.whole()
     }
 
-    static func wrong(_ detail: String) -> Problem { Problem(.malformed, "the filter \(detail)", field: "filter") }
+    static func wrong(_ detail: String) -> Problem { Problem(.invalid, "the filter \(detail)", field: "filter") }
 
     /// Judges a thing by its fields.
     package func matches(_ value: (String) -> FilterValue) -> Bool { FilterExpression.judge(root, value) }

@@ -107,6 +107,12 @@ package struct FleetList: Hashable, Sendable {
         }
     }
 
+    /// The cell's controller knows which VMs migrate; without it all of them are looked at.
+    package var asksController: Bool {
+        if case .stale = mode { return false }
+        return kind == .migrations && watch == nil
+    }
+
     package init(
         _ kind: FleetKind, filter: FilterExpression? = nil, fields: [String] = [], sort: Sort? = nil,
         limit: Int = FleetList.limitMax, after: String? = nil, tenant: String? = nil, vm: String? = nil,

@@ -40,6 +40,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// With the names of hosts to be told about.
     case explain(VMReference, hosts: [String])
     case history(VMReference, after: Revision, limit: Int)
+    case logs(VMReference, bytes: Int)
 
     case group(String, tenant: String, ReadMode)
     indirect case createGroup(CellGroup)
@@ -55,6 +56,7 @@ package enum FleetRequest: Hashable, Sendable {
     case rebalance
     case startRebalance(RebalanceStart)
     case settings(ReadMode)
+    case renewLease(LeaseWish)
     indirect case changeSettings(CellSettingsBody)
 
     package var operation: Operation {
@@ -92,6 +94,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .cancelMigration: .cancelMigration
         case .explain: .explainVM
         case .history: .getVMHistory
+        case .logs: .getVMLogs
         case .group: .getGroup
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
@@ -103,6 +106,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .rebalance: .getRebalance
         case .startRebalance: .startRebalance
         case .settings: .getCellSettings
+        case .renewLease: .renewLease
         case .changeSettings: .changeCellSettings
         }
     }
@@ -118,7 +122,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .host, .rebalance, .settings: .observe
         case .setDuty, .setHostPolicy, .removeHost, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
-        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _): .readTenant(vm.tenant)
+        case .renewLease: .renewOwnLease
+        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _): .readTenant(vm.tenant)
         case .createVM(let creation): .writeTenant(creation.tenant)
         // Each item is judged by its tenant.
         case .createVMs: .writeTenant(nil)
@@ -175,6 +180,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .setTenant(_, let settings): settings.members
         case .plan(let wish): wish.members
         case .startRebalance(let start): start.members
+        case .renewLease(let wish): wish.members
         case .changeSettings(let settings): settings.members
         default: nil
         }
@@ -196,7 +202,7 @@ package enum FleetRequest: Hashable, Sendable {
         switch self {
         case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
-            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _):
+            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
             vm
         default: nil
         }
@@ -234,6 +240,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .history(_, let after, let limit):
             if after > .zero { query.append(("after", after.description)) }
             if limit != FleetList.limitMax { query.append(("limit", "\(limit)")) }
+        case .logs(_, let bytes) where bytes != VMLogs.bytesStandard: query.append(("bytes", "\(bytes)"))
         case .group(_, let tenant, let mode):
             if tenant != defaultTenant { query.append(("tenant", tenant)) }
             add(mode)

@@ -233,7 +233,7 @@ package enum PlanWish: Shaped {
         let given = ["create", "drain", "rebalance", "loss"].filter { object.has($0) }
         guard given.count == 1 else {
             throw Problem(
-                .malformed, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one"
+                .invalid, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one"
             )
         }
         switch given[0] {

@@ -6,8 +6,9 @@ extension Problem {
     package init(_ refusal: CellRefusal) {
         let detail = "\(refusal)"
         switch refusal {
-        case .malformed, .unknownVersion, .settingOutOfRange: self.init(.malformed, detail)
-        case .invalid(let field, _): self.init(.malformed, detail, field: field)
+        case .malformed, .unknownVersion: self.init(.malformed, detail)
+        case .settingOutOfRange: self.init(.invalid, detail)
+        case .invalid(let field, _): self.init(.invalid, detail, field: field)
         case .tooMany(.commandBytes), .tooMany(.specBytes), .tooMany(.items): self.init(.bodyTooLarge, detail)
         case .tooMany: self.init(.notPossible, detail)
         case .requestReused: self.init(.retryUnknown, detail)

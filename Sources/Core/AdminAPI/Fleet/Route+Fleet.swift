@@ -5,24 +5,28 @@ internal import FleetModel
 extension Route {
     private static let accepted = Answer.json(Acceptance.shape)
     private static let stale = Parameter(
-        "stale", .string, "answer from this node's replica if it misses no more than this: 500ms, 2s")
+        "stale", .text(pattern: Pattern.duration),
+        "answer from this node's replica if it misses no more than this: 500ms, 2s")
     private static let index = Parameter(
-        "index", .range(0, .max),
+        "index", .range(0, 999_999_999_999_999),
         "answer from a state that holds this index, as Muster-Index said it; cheaper than the newest")
     private static let tenant = Parameter("tenant", .name, "whose; \(defaultTenant) when left out")
     private static let ofTenant = Parameter("tenant", .name, "only this tenant's")
 
     private static func listing(_ kind: FleetKind, isWatched: Bool = false) -> [Parameter] {
         let known = kind.fields.map { $0.kind == .map ? "\($0.name).KEY" : $0.name }
+        // Refused with 422 and not as malformed: what a filter may say, no schema can.
         let sorted = kind.fields.filter { $0.kind == .text || $0.kind == .number }.map(\.name)
         var parameters = [
             Parameter(
                 "filter", .string,
                 "a condition, as in name~web and label.env in (a,b); = != ~ !~ < <= > >= in, and or not; fields: "
                     + known.joined(separator: ", ")),
-            Parameter("fields", .string, "only these members, separated by commas; spec.labels leads into an object"),
             Parameter(
-                "sort", .string,
+                "fields", .text(pattern: Pattern.members(of: kind.shape)),
+                "only these members, separated by commas; spec.labels leads into an object"),
+            Parameter(
+                "sort", .text(pattern: Pattern.order(kind.fields)),
                 "the field to sort by, with - before it from the highest down: \(sorted.joined(separator: ", ")). Then a "
                     + "thing whose value changes between two pages may be missed or come twice; without it never"),
             Parameter("limit", .range(1, Int64(FleetList.limitMax)), "things in a page, at most \(FleetList.limitMax)"),
@@ -34,7 +38,8 @@ extension Route {
                 Parameter(
                     "watch", .range(0, 1), "1: stream changes; JSON lines, or server-sent events where Accept says so"),
                 Parameter(
-                    "from", .string, "watch what comes after this revision, or after this index; now by default"),
+                    "from", .text(pattern: Pattern.place),
+                    "watch what comes after this revision, or after this index; now by default"),
             ]
         }
         return parameters
@@ -42,13 +47,18 @@ extension Route {
 
     private static let eventList = [
         Parameter("filter", .string, "a condition; fields: kind, tenant, vm, host, by"),
-        Parameter("fields", .string, "only these members, separated by commas"),
+        Parameter(
+            "fields", .text(pattern: Pattern.members(of: EventInfo.shape)), "only these members, separated by commas"),
+        Parameter(
+            "sort", .choice(["revision", "-revision"]), "-revision: the newest first, and pages go back in time"),
         Parameter("limit", .range(1, Int64(FleetList.limitMax)), "events in a page, at most \(FleetList.limitMax)"),
-        Parameter("after", .string, "a page's next, or a revision"), ofTenant,
-        Parameter("vm", .string, "only of this VM, by name in the tenant or by id"),
+        Parameter("after", .text(pattern: Pattern.place), "a page's next, or a revision"), ofTenant,
+        Parameter("vm", .name, "only of this VM, by name in the tenant or by id"),
         Parameter("host", .name, "only of this host"), stale, index,
         Parameter("watch", .range(0, 1), "1: stream events; JSON lines, or server-sent events where Accept says so"),
-        Parameter("from", .string, "watch what comes after this revision, or after this index; now by default"),
+        Parameter(
+            "from", .text(pattern: Pattern.place),
+            "watch what comes after this revision, or after this index; now by default"),
     ]
 
     static let fleet = hosts + vms + groups + tenants + placement
@@ -117,14 +127,23 @@ extension Route {
             query: [tenant], status: 202, accepted),
         Route(
             .explainVM, .get, "/v1/vms/{vm}/explain", "Says why a VM is where it is, or why it waits.",
-            query: [tenant, Parameter("hosts", .string, "names of hosts to be told about, separated by commas")],
+            query: [
+                tenant,
+                Parameter(
+                    "hosts", .text(pattern: Pattern.names), "names of hosts to be told about, separated by commas"),
+            ],
             .json(ExplainInfo.shape)),
         Route(
             .getVMHistory, .get, "/v1/vms/{vm}/history", "Lists what happened to a VM.",
             query: [
-                tenant, Parameter("after", .string, "a page's next"),
+                tenant, Parameter("after", .text(pattern: Pattern.place), "a page's next"),
                 Parameter("limit", .range(1, Int64(FleetList.limitMax)), "events in a page"),
             ], page(.events)),
+        Route(
+            .getVMLogs, .get, "/v1/vms/{vm}/logs", "Gives the end of what a VM wrote to its serial console.",
+            query: [
+                tenant, Parameter("bytes", .range(1, Int64(VMLogs.bytesMax)), "at most so many; 65536 when left out"),
+            ], .json(VMLogs.shape)),
         Route(
             .listMigrations, .get, "/v1/migrations", "Lists migrations under way.", query: listing(.migrations),
             page(.migrations)),
@@ -175,6 +194,10 @@ extension Route {
         Route(
             .startRebalance, .post, "/v1/rebalance", "Makes the moves of a plan.", body: .json(RebalanceStart.shape),
             status: 202, .json(PlanInfo.shape)),
+        Route(
+            .renewLease, .post, "/v1/lease",
+            "Renews a host's lease: what it may run, and for how long. For the host's own certificate.",
+            body: .json(LeaseWish.shape), .json(LeaseInfo.shape)),
         Route(
             .getCellSettings, .get, "/v1/cell/settings", "Shows the cell's settings.", query: [stale, index],
             .json(CellSettingsBody.shape)),

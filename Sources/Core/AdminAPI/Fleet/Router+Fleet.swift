@@ -39,11 +39,12 @@ extension Router {
         case .plan: return .plan(try PlanWish(body))
         case .getRebalance: return .rebalance
         case .startRebalance: return .startRebalance(try RebalanceStart(body))
+        case .renewLease: return .renewLease(try LeaseWish(body))
         case .getCellSettings: return .settings(try fleetMode(query))
         case .changeCellSettings:
             let settings = try CellSettingsBody(body)
             if settings.values.isEmpty {
-                throw Problem(.malformed, "the body names no setting; send those that are to change")
+                throw Problem(.invalid, "the body names no setting; send those that are to change")
             }
             return .changeSettings(settings)
         default: preconditionFailure("\(operation) is no request about a cell")
@@ -71,6 +72,14 @@ extension Router {
         case .getVMHistory:
             return .history(
                 try vm(parts), after: try revision(parts.query, "after") ?? .zero, limit: try limit(parts.query))
+        case .getVMLogs:
+            guard let text = parts.query["bytes"] else {
+                return .logs(try vm(parts), bytes: VMLogs.bytesStandard)
+            }
+            guard let bytes = HTTPSyntax.decimal(text.span, 0, text.count), bytes >= 1, bytes <= VMLogs.bytesMax else {
+                throw Problem(.malformed, "bytes is out of range; send 1 to \(VMLogs.bytesMax)", field: "bytes")
+            }
+            return .logs(try vm(parts), bytes: bytes)
         default: return nil
         }
     }
@@ -98,7 +107,9 @@ extension Router {
                     field: "fields")
             }
         }
-        if let text = try text(query, "sort") { list.sort = try sort(text, kind) }
+        if let text = try text(query, "sort") {
+            list.sort = kind == .events ? try eventOrder(text) : try sort(text, kind)
+        }
         list.limit = try limit(query)
         list.after = try text(query, "after")
         if kind == .events, let after = list.after, Revision(text: Array(after.utf8)[...], indexMeansEnd: true) == nil {
@@ -109,14 +120,24 @@ extension Router {
         list.vm = try query["vm"].map { bytes throws(Problem) in try name(bytes[...], "VM") }
         if try query.flag("watch") {
             if list.after != nil || query["limit"] != nil || list.sort != nil || list.mode != .linearizable {
-                throw Problem(.malformed, "a watch has no pages and no order; send filter, fields and from only")
+                throw Problem(.invalid, "a watch has no pages and no order; send filter, fields and from only")
             }
             list.watch = FleetList.Watch(
                 from: try revision(query, "from") ?? parts.lastEvent, asEvents: parts.asEvents)
         } else if query["from"] != nil {
-            throw Problem(.malformed, "from belongs to a watch; add watch=1 or leave it out", field: "from")
+            throw Problem(.invalid, "from belongs to a watch; add watch=1 or leave it out", field: "from")
         }
         return operation == .getAudit ? .audit(list) : .list(list)
+    }
+
+    /// Events are in the order of their revisions; nil where that is ascending.
+    private func eventOrder(_ text: String) throws(Problem) -> FleetList.Sort? {
+        switch text {
+        case "revision": return nil
+        case "-revision": return FleetList.Sort("revision", isDescending: true)
+        default:
+            throw Problem(.malformed, "events have one order; send revision or -revision", field: "sort")
+        }
     }
 
     private func sort(_ text: String, _ kind: FleetKind) throws(Problem) -> FleetList.Sort {
@@ -138,10 +159,8 @@ extension Router {
         let name = try name(parts.name, "VM")
         let tenant = try tenant(parts.query)
         if name.utf8.allSatisfy({ $0 &- 48 <= 9 }) {
-            guard let number = UInt64(name) else {
-                throw Problem(.malformed, "the VM's id is too large; see GET /v1/vms", field: "vm")
-            }
-            return .id(VMID(number))
+            // A number that is none of an id is a name; there is no such VM either way.
+            if let number = UInt64(name) { return .id(VMID(number)) }
         }
         return .named(name, tenant: tenant)
     }
@@ -193,10 +212,11 @@ extension Router {
     private func fleetMode(_ query: Query) throws(Problem) -> ReadMode {
         let mode = try readMode(query)
         guard let text = query["index"] else { return mode }
-        guard mode == .linearizable, let index = HTTPSyntax.decimal(text.span, 0, text.count) else {
-            throw Problem(
-                .malformed, "index is no log index, or stands beside stale; send one of them, as Muster-Index said it",
-                field: "index")
+        guard let index = HTTPSyntax.decimal(text.span, 0, text.count) else {
+            throw Problem(.malformed, "index is no log index; send it as Muster-Index said it", field: "index")
+        }
+        if mode != .linearizable {
+            throw Problem(.invalid, "index stands beside stale; send one of them", field: "index")
         }
         return .atLeast(LogIndex(UInt64(index)))
     }

@@ -92,7 +92,8 @@ package struct VMBatch: Shaped {
     package static let shape = Shape(
         "VMBatch",
         [
-            Field("items", .objects(VMCreation.shape), "at most \(itemsMax); each is judged for itself"),
+            // Not as the shape of a creation: what is wrong with one item is that item's result.
+            Field("items", .anyObjects, "bodies of POST /v1/vms; at most \(itemsMax); each is judged for itself"),
             Field("atomic", .boolean, isRequired: false, "all or none; then no more than one log entry holds"),
         ])
 

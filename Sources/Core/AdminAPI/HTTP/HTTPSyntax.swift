@@ -1,6 +1,8 @@
 /// The methods that some route knows.
 package enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
     case get, head, put, post, delete
+    /// One that HTTP knows and no route here: who sends it is told which ones there are.
+    case other
 
     package var name: String {
         switch self {
@@ -9,6 +11,7 @@ package enum HTTPMethod: UInt8, Hashable, Sendable, CaseIterable {
         case .put: "PUT"
         case .post: "POST"
         case .delete: "DELETE"
+        case .other: "OPTIONS"
         }
     }
 }
@@ -156,6 +159,7 @@ enum HTTPSyntax {
         case 415: "Unsupported Media Type"
         case 417: "Expectation Failed"
         case 421: "Misdirected Request"
+        case 422: "Unprocessable Content"
         case 429: "Too Many Requests"
         case 431: "Request Header Fields Too Large"
         case 500: "Internal Server Error"

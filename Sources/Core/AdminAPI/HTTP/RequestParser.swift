@@ -90,6 +90,12 @@ package struct RequestParser: Sendable {
         storage.append(contentsOf: bytes)
     }
 
+    /// The same for what a connection reads. Not generic: that would be compiled for no collection in particular.
+    package mutating func append(contentsOf bytes: ArraySlice<UInt8>) {
+        if start > 0 { closeUp() }
+        storage.append(contentsOf: bytes)
+    }
+
     @usableFromInline mutating func closeUp() {
         if start == storage.count {
             // One large value must not hold its megabyte for the life of an idle connection.
@@ -288,6 +294,8 @@ package struct RequestParser: Sendable {
         case 0x474554: .get
         case 0x505554: .put
         case 0x4845_4144: .head
+        // OPTIONS, TRACE, PATCH, CONNECT and QUERY.
+        case 0x4F_5054_494F_4E53, 0x54_5241_4345, 0x50_4154_4348, 0x43_4F4E_4E45_4354, 0x51_5545_5259: .other
         case 0x504F_5354: .post
         case 0x4445_4C45_5445: .delete
         default: nil

@@ -73,6 +73,12 @@ package struct ResponseParser: Sendable {
         storage.append(contentsOf: bytes)
     }
 
+    /// The same for what a connection reads. Not generic: that would be compiled for no collection in particular.
+    package mutating func append(contentsOf bytes: ArraySlice<UInt8>) {
+        if start > 0 { closeUp() }
+        storage.append(contentsOf: bytes)
+    }
+
     @usableFromInline mutating func closeUp() {
         if start == storage.count {
             storage.removeAll(keepingCapacity: storage.capacity <= 256 << 10)

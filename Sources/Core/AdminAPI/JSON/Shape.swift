@@ -19,6 +19,7 @@ package struct Field: Hashable, Sendable {
         case object(Shape)
         /// An object of whatever members.
         case anyObject
+        case anyObjects
         /// An object whose members are all strings: labels.
         case map
         case integers
@@ -29,6 +30,10 @@ package struct Field: Hashable, Sendable {
         /// A string that `ObjectName` allows.
         case name
         case names
+        /// A string that this regular expression of JSON Schema describes. Who reads it checks it.
+        case text(pattern: String)
+        /// One of these numbers.
+        case oneOf([Int64])
     }
 
     package var name: String
@@ -51,7 +56,7 @@ package struct Field: Hashable, Sendable {
         case .boolean: "true or false"
         case .strings: "an array of strings"
         case .bytes: "a string of base64"
-        case .objects: "an array of objects"
+        case .objects, .anyObjects: "an array of objects"
         case .object, .anyObject: "an object"
         case .map: "an object of strings"
         case .integers: "an array of integers"
@@ -59,6 +64,8 @@ package struct Field: Hashable, Sendable {
         case .choice(let words): words.map { "\"\($0)\"" }.joined(separator: " or ")
         case .name: "\(ObjectName.rule)"
         case .names: "an array of strings, each of \(ObjectName.rule)"
+        case .text(let pattern): "a string such as \(pattern)"
+        case .oneOf(let numbers): numbers.map { "\($0)" }.joined(separator: " or ")
         }
     }
 
@@ -72,12 +79,15 @@ package struct Field: Hashable, Sendable {
         case (.name, .string(let text)): ObjectName.isValid(text.utf8)
         case (.names, .array(let elements)):
             elements.allSatisfy { $0.text.map { ObjectName.isValid($0.utf8) } ?? false }
+        case (.oneOf(let numbers), _): value.whole.map { numbers.contains($0) } ?? false
+        case (.text, .string): true
         case (.integer, .number): value.whole != nil
         case (.string, .string), (.integer, .integer), (.number, .integer), (.number, .number), (.boolean, .bool):
             true
         case (.bytes, .string(let text)): Base64.decode(text.utf8) != nil
         case (.strings, .array(let elements)): elements.allSatisfy { $0.text != nil }
-        case (.objects, .array(let elements)): elements.allSatisfy { $0.members != nil }
+        case (.objects, .array(let elements)), (.anyObjects, .array(let elements)):
+            elements.allSatisfy { $0.members != nil }
         default: false
         }
     }
@@ -155,7 +165,7 @@ package struct ShapedObject: Hashable, Sendable {
 
     /// A refusal of a member's value; `detail` goes on behind the name and says what to do.
     func wrong(_ name: String, _ detail: String) -> Problem {
-        Problem(.malformed, "the member \"\(path)\(name)\" \(detail)", field: path + name)
+        Problem(.invalid, "the member \"\(path)\(name)\" \(detail)", field: path + name)
     }
 }
 

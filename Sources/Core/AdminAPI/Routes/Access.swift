@@ -94,6 +94,8 @@ package enum Action: Hashable, Sendable {
     case manageTenants
     /// Change what all of a cell goes by.
     case manageCells
+    /// Whose lease it is, is judged where it is renewed.
+    case renewOwnLease
 
     /// What it is called in a refusal.
     package var name: String {
@@ -120,6 +122,7 @@ package enum Action: Hashable, Sendable {
         case .manageHosts: "manage hosts"
         case .manageTenants: "manage tenants and quotas"
         case .manageCells: "change a cell's settings"
+        case .renewOwnLease: "renew a host's lease"
         }
     }
 }
@@ -150,7 +153,7 @@ package enum Access {
     /// what keys hold.
     static func allows(_ role: Role, _ action: Action) -> Bool {
         switch role {
-        case .admin: return action != .renewOwnCertificate
+        case .admin: return action != .renewOwnCertificate && action != .renewOwnLease
         case .operator:
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
@@ -158,7 +161,8 @@ package enum Access {
                 .manageHosts,
                 .manageCells:
                 return true
-            case .manageTokens, .manageCertificates, .renewOwnCertificate, .recover, .manageTenants: return false
+            case .manageTokens, .manageCertificates, .renewOwnCertificate, .renewOwnLease, .recover, .manageTenants:
+                return false
             }
         case .viewer:
             switch action {
@@ -166,7 +170,8 @@ package enum Access {
             default: return false
             }
         // Which nodes may copy state is judged where it is: those that hold the authority's key.
-        case .node: return [.ask, .measure, .join, .observe, .renewOwnCertificate, .copyState].contains(action)
+        case .node:
+            return [.ask, .measure, .join, .observe, .renewOwnCertificate, .renewOwnLease, .copyState].contains(action)
         case .space(let name, let mayWrite):
             switch action {
             case .ask, .join: return true

@@ -56,19 +56,19 @@ package enum OpenAPIDocument {
         writer.name("parameters")
         writer.beginArray()
         for name in route.parameters {
-            writer.value(parameter(name, "path", .object([JSONMember("type", "string")]), nil))
+            writer.value(parameter(name, "path", pathSchema(name, route), nil))
         }
         for query in route.query { writer.value(parameter(query.name, "query", schema(query.kind), query.summary)) }
         if route.method != .get {
             writer.value(
                 parameter(
-                    "Idempotency-Key", "header", .object([JSONMember("type", "string")]),
-                    "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID"))
+                    "Idempotency-Key", "header", schema(.text(pattern: Pattern.idempotencyKey)),
+                    "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID with or without dashes"))
         }
         if route.hasGeneration {
             writer.value(
                 parameter(
-                    "If-Match", "header", .object([JSONMember("type", "string")]),
+                    "If-Match", "header", schema(.text(pattern: Pattern.generation)),
                     "the generation that is changed; 412 when it is another one now"))
         }
         writer.endArray()
@@ -97,6 +97,15 @@ package enum OpenAPIDocument {
                     ? []
                     : ["certificate", "token"].map { .object([JSONMember($0, .array([]))]) }))
         writer.endObject()
+    }
+
+    private static func pathSchema(_ name: String, _ route: Route) -> JSONValue {
+        if name == "key" {
+            return .object([
+                JSONMember("type", "string"), JSONMember("minLength", Int64(1)), JSONMember("maxLength", Int64(1_024)),
+            ])
+        }
+        return schema(route.operation == .copyGroup ? .text(pattern: Pattern.number) : .name)
     }
 
     private static func parameter(_ name: String, _ place: String, _ schema: JSONValue, _ summary: String?) -> JSONValue
@@ -222,11 +231,14 @@ package enum OpenAPIDocument {
         case .objects(let shape): return typed("array", JSONMember("items", reference(shape.name)))
         case .object(let shape): return reference(shape.name)
         case .anyObject: return typed("object")
+        case .anyObjects: return typed("array", JSONMember("items", typed("object")))
         case .map: return typed("object", JSONMember("additionalProperties", typed("string")))
         case .range(let least, let most):
             return typed("integer", JSONMember("minimum", least), JSONMember("maximum", most))
         case .choice(let words): return typed("string", JSONMember("enum", words))
         case .name: return typed("string", JSONMember("pattern", ObjectName.pattern))
+        case .text(let pattern): return typed("string", JSONMember("pattern", pattern))
+        case .oneOf(let numbers): return typed("integer", JSONMember("enum", .array(numbers.map { .integer($0) })))
         case .names:
             return typed("array", JSONMember("items", typed("string", JSONMember("pattern", ObjectName.pattern))))
         }

@@ -14,13 +14,14 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case recover
     case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
-    case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory
+    case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory, getVMLogs
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
     case plan, getRebalance, startRebalance
     case getCellSettings, changeCellSettings
+    case renewLease
 }
 
 /// One row of the table of routes. Requests are routed by it, their queries and bodies are checked by it, and the OpenAPI
@@ -98,13 +99,20 @@ package struct Route: Hashable, Sendable {
 
 extension Route {
     private static let stale = Parameter(
-        "stale", .string, "answer from this node's replica if it misses no more than this: 500ms, 2s")
+        "stale", .text(pattern: Pattern.duration),
+        "answer from this node's replica if it misses no more than this: 500ms, 2s")
     private static let previous = Parameter(
-        "prev-revision", .string, "only if this is the key's last change, index.slot; 0: only if the key is not there")
+        "prev-revision", .text(pattern: Pattern.revisionOrZero),
+        "only if this is the key's last change, index.slot; 0: only if the key is not there")
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
     package static let all: [Route] = fixed + keys + spaces + nodes + cluster + fleet
+
+    /// The status of each operation's answer that says yes.
+    // hash order: looked up only
+    package static let status: [Operation: Int] = Dictionary(
+        uniqueKeysWithValues: all.map { ($0.operation, $0.status) })
 
     private static let fixed = [
         Route(
@@ -122,12 +130,16 @@ extension Route {
             .putKey, .put, "/v1/kv/{space}/{key}", "Writes a key.",
             query: [
                 previous,
-                Parameter("prev-value", .bytes, "only if the key holds this value; base64url"),
+                Parameter(
+                    "prev-value", .text(pattern: Pattern.base64URL), "only if the key holds this value; base64url"),
             ],
             body: .bytes, .json(SpaceJSON.written)),
         Route(.getKey, .get, "/v1/kv/{space}/{key}", "Reads a key.", query: [stale], .raw(.bytes)),
         Route(
-            .deleteKey, .delete, "/v1/kv/{space}/{key}", "Deletes a key.", query: [previous],
+            .deleteKey, .delete, "/v1/kv/{space}/{key}", "Deletes a key.",
+            query: [
+                Parameter("prev-revision", .text(pattern: Pattern.revision), "only if this is the key's last change")
+            ],
             .json(SpaceJSON.deleted)),
         Route(
             .listKeys, .get, "/v1/kv/{space}",
@@ -135,10 +147,11 @@ extension Route {
             query: [
                 Parameter("prefix", .string, "only keys that begin with this"),
                 Parameter("after", .string, "only keys after this one: a page's next"),
-                Parameter("limit", .integer, "keys in a page, at most 1000"), stale,
-                Parameter("watch", .integer, "1: stream changes until the connection ends"),
+                Parameter("limit", .range(1, 1_000), "keys in a page, at most 1000"), stale,
+                Parameter("watch", .range(0, 1), "1: stream changes until the connection ends"),
                 Parameter(
-                    "from", .string, "watch what comes after this revision, or after this index; now by default"),
+                    "from", .text(pattern: Pattern.place),
+                    "watch what comes after this revision, or after this index; now by default"),
             ],
             .json(SpaceJSON.page)),
     ]
@@ -161,7 +174,7 @@ extension Route {
         Route(.getNode, .get, "/v1/nodes/{node}", "Shows a node.", .json(NodeInfo.shape)),
         Route(
             .removeNode, .delete, "/v1/nodes/{node}", "Removes a node; its certificate is refused from then on.",
-            query: [Parameter("force", .integer, "1: even if a group loses a voter that it can't replace")],
+            query: [Parameter("force", .range(0, 1), "1: even if a group loses a voter that it can't replace")],
             status: 202, accepted),
         Route(
             .promoteNode, .post, "/v1/nodes/{node}/promote", "Lets a node vote in the root group.", status: 202,

@@ -40,6 +40,11 @@ package struct Router: Sendable {
                     parser.storage.span, parser.start + head.idempotencyKey.start,
                     parser.start + head.idempotencyKey.end)
                 if key == nil { throw Router.badIdempotencyKey }
+                if let key, key.acknowledged >= key.sequence {
+                    throw Problem(
+                        .retryUnknown,
+                        "the Idempotency-Key says that the answer to this very command has come; send none twice")
+                }
             }
             let request: AdminRequest
             if Router.isKeyPath(parser, head) {
@@ -157,7 +162,7 @@ package struct Router: Sendable {
             try refuseBody(head)
             if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }
             return .read(space: space, key: key, try readMode(try Query(parser, head.query, .getKey, limits)))
-        case .post: throw problem(noMethod: .post, path)
+        case .post, .other: throw problem(noMethod: head.method, path)
         }
     }
 
@@ -178,7 +183,7 @@ package struct Router: Sendable {
             }
             return .value(bytes)
         }
-        if value != nil { throw Problem(.malformed, "both prev-revision and prev-value are given; send one") }
+        if value != nil { throw Problem(.invalid, "both prev-revision and prev-value are given; send one") }
         if text.elementsEqual("0".utf8) { return .absent }
         guard let revision = Revision(text: text[...]) else {
             throw Problem(
@@ -191,9 +196,13 @@ package struct Router: Sendable {
 
     func readMode(_ query: Query) throws(Problem) -> ReadMode {
         guard let text = query["stale"] else { return .linearizable }
-        guard let within = Nanoseconds(text: text[...]), within <= limits.staleMax else {
+        guard let within = Nanoseconds(text: text[...]) else {
             throw Problem(
-                .malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms")
+                .malformed, "stale is no bound; send milliseconds or seconds up to an hour, as in stale=500ms",
+                field: "stale")
+        }
+        if within > limits.staleMax {
+            throw Problem(.invalid, "stale is more than an hour; send less", field: "stale")
         }
         return .stale(within: within)
     }
@@ -206,7 +215,7 @@ package struct Router: Sendable {
         if prefix.count > SpaceLimits.keyBytesMax { throw Router.badKey(prefix) }
         if try query.flag("watch") {
             if query["after"] != nil || query["limit"] != nil || query["stale"] != nil {
-                throw Problem(.malformed, "a watch has no pages; send prefix and from only")
+                throw Problem(.invalid, "a watch has no pages; send prefix and from only")
             }
             var from: Revision?
             if let text = query["from"] {
@@ -217,7 +226,7 @@ package struct Router: Sendable {
             }
             return .watch(space: space, prefix: prefix, from: from)
         }
-        if query["from"] != nil { throw Problem(.malformed, "from belongs to a watch; add watch=1 or leave it out") }
+        if query["from"] != nil { throw Problem(.invalid, "from belongs to a watch; add watch=1 or leave it out") }
         let after = query["after"]
         if let after, after.count > SpaceLimits.keyBytesMax { throw Router.badKey(after) }
         var limit = SpaceLimits.answerCountMax

@@ -41,6 +41,9 @@ extension Cell {
             return try page(all, after: after, bounded(limit), 0, access)
         case .events(let after, let vm, let host, let limit):
             if let vm { return try events(of: vm, after, bounded(limit), access) }
+            // Who goes on from somewhere is told what it missed; who begins takes what there is.
+            let gone = summary.eventsThrough
+            if gone > .zero && after > .zero && after < .end(of: gone) { return .compacted(gone) }
             return try events(after, host, bounded(limit), access)
         }
     }

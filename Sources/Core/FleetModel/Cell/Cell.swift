@@ -212,6 +212,7 @@ struct CellStep<Access: StateAccess> {
         case .declareDown(let host, let incarnation): return try declareDown(host, incarnation)
         case .finishDrain(let host): return try finishDrain(host)
         case .setSlice(let tenant, let revision, let quota): return try setSlice(tenant, revision, quota)
+        case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
         }

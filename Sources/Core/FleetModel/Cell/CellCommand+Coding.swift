@@ -103,6 +103,7 @@ extension CellCommand.Operation {
         case .setSlice(let wire):
             self = .setSlice(
                 tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited)
+        case .returnSlice(let wire): self = .returnSlice(tenant: wire.tenant, revision: Revision(wire.revision))
         case .collectGarbage: self = .collectGarbage
         case .noteTime: self = .noteTime
         }
@@ -168,6 +169,8 @@ extension CellCommand.Operation {
         case .finishDrain(let host): .finishDrain(host.rawValue)
         case .setSlice(let tenant, let revision, let quota):
             .setSlice(Wire.SetSlice(tenant: tenant, revision: revision.rawValue, quota: quota.sparse))
+        case .returnSlice(let tenant, let revision):
+            .returnSlice(Wire.ReturnSlice(tenant: tenant, revision: revision.rawValue))
         case .collectGarbage: .collectGarbage(Wire.CollectGarbage())
         default: .noteTime(Wire.CellNoteTime())
         }

@@ -51,6 +51,8 @@ public struct CellCommand: Hashable, Sendable {
         /// A host that drains is empty.
         case finishDrain(HostID)
         case setSlice(tenant: String, revision: Revision, Quota)
+        /// The root knows no such tenant any more, as of this revision of the root.
+        case returnSlice(tenant: String, revision: Revision)
         case collectGarbage
         /// Nothing but the time.
         case noteTime

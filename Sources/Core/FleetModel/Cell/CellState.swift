@@ -180,6 +180,8 @@ struct CellSummary: CellMapped {
     var tombstones: UInt64 = 0
     var events: UInt64 = 0
     var eventBytes: UInt64 = 0
+    /// Events up to this entry may be gone.
+    var eventsThrough = LogIndex.zero
     var groups: UInt64 = 0
 
     var historyIsTooLong: Bool {
@@ -211,6 +213,7 @@ struct CellSummary: CellMapped {
         tombstones = wire.tombstones
         events = wire.events
         eventBytes = wire.eventBytes
+        eventsThrough = LogIndex(wire.eventsThrough)
         groups = wire.groups
     }
 
@@ -220,7 +223,7 @@ struct CellSummary: CellMapped {
             historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, hosts: hosts,
             hostsRemoved: hostsRemoved, hostsTaking: hostsTaking, vms: vms, vmHighest: vmHighest, groups: groups,
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
-            eventBytes: eventBytes, cellRequests: cellRequests)
+            eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue)
     }
 }
 

@@ -74,6 +74,7 @@ extension CellStep {
             gone.append(key)
             left.events -= min(left.events, UInt64(old.events.count))
             left.eventBytes -= min(left.eventBytes, UInt64(value.count))
+            left.eventsThrough = LogIndex(index)
             return true
         }
         if let bad { throw CellKey.corrupt(bad) }

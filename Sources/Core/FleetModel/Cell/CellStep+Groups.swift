@@ -202,6 +202,17 @@ extension CellStep {
         return .done
     }
 
+    /// What was lent goes back, and the row with it unless something of the tenant is still here.
+    mutating func returnSlice(_ tenant: String, _ revision: Revision) throws(StoreError) -> CellResult.Outcome {
+        var slice = try slice(tenant)
+        // The tenant was made again meanwhile.
+        if slice.revision == .zero || revision < slice.revision { return .done }
+        slice.revision = .zero
+        slice.quota = .unlimited
+        put(slice)
+        return .done
+    }
+
     mutating func set(_ setting: CellSetting, _ value: UInt64) throws(StoreError) -> CellResult.Outcome {
         if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
         let old = try self.setting(setting)

@@ -37,15 +37,15 @@ extension Space {
     }
 
     private static func get(_ key: [UInt8], _ access: some OrderedReader) throws(StoreError) -> SpaceRecord? {
-        guard let stored = try access.value(for: SpaceKey.user(key)) else { return nil }
-        guard let record = record(key, stored) else { throw Head.corrupt(key, stored) }
+        guard let stored = try access.row(for: SpaceKey.user(key)) else { return nil }
+        guard let record = record(key, stored) else { throw Head.corrupt(key.count, stored.count) }
         return record
     }
 
-    private static func record(_ key: [UInt8], _ stored: [UInt8]) -> SpaceRecord? {
+    private static func record(_ key: [UInt8], _ stored: StoredRow) -> SpaceRecord? {
         guard let head = Head(stored) else { return nil }
         return SpaceRecord(
-            key: key, value: Array(Head.value(of: stored)), created: head.created, modified: head.modified,
+            key: key, value: stored.value(from: Head.byteCount), created: head.created, modified: head.modified,
             version: head.version)
     }
 
@@ -68,8 +68,8 @@ extension Space {
                 return false
             }
             let userKey = Array(key.dropFirst())
-            guard let record = record(userKey, stored) else {
-                failure = Head.corrupt(userKey, stored)
+            guard let record = record(userKey, StoredRow(stored, valueCount: stored.count)) else {
+                failure = Head.corrupt(userKey.count, stored.count)
                 return false
             }
             bytes += key.count + stored.count

@@ -95,7 +95,7 @@ struct Step {
         let result = SpaceResult(revision: revision, outcome: try execute(command.operation, revision, &access))
         session.keep(result, sequence: command.sequence, acknowledged: command.acknowledged)
         use(&session, of: command.client, &access)
-        access.put(SpaceKey.session(command.client), session.encoded())
+        access.put(SpaceKey.session(command.client), session.encoded)
         if summary.sessionCount > SpaceLimits.sessionsMax { try expireOldestSession(&access) }
         return result
     }
@@ -120,38 +120,39 @@ struct Step {
     ) throws(StoreError) -> SpaceResult.Outcome {
         switch operation {
         case .put(let key, let value):
-            let old = try Head.read(key, access)
-            return write(key, value, old, revision, &access)
+            let stateKey = SpaceKey.user(key)
+            let old = try Head.read(stateKey, access.row(for: stateKey))
+            return write(key, stateKey, value, old, revision, &access)
         case .compareAndSet(let key, let expected, let value):
-            let stored = try access.value(for: SpaceKey.user(key))
-            let old = try Head.read(key, stored)
+            let stateKey = SpaceKey.user(key)
+            let stored = try access.row(for: stateKey)
+            let old = try Head.read(stateKey, stored)
             let holds =
                 switch expected {
                 case .absent: old == nil
                 case .revision(let modified): old?.modified == modified
                 case .value(let expected): stored.map { Head.value(of: $0).elementsEqual(expected) } ?? false
                 }
-            return holds ? write(key, value, old, revision, &access) : .conflict(modified: old?.modified)
+            return holds ? write(key, stateKey, value, old, revision, &access) : .conflict(modified: old?.modified)
         case .delete(let key, let expected):
-            guard let old = try Head.read(key, access) else {
+            let stateKey = SpaceKey.user(key)
+            guard let old = try Head.read(stateKey, access.row(for: stateKey)) else {
                 return expected == nil ? .notFound : .conflict(modified: nil)
             }
             if let expected, old.modified != expected { return .conflict(modified: old.modified) }
-            access.delete(SpaceKey.user(key))
-            history.add(.deleted(key: key, revision))
+            access.delete(stateKey)
+            history.add(deleted: key, revision)
             return .deleted
         }
     }
 
     private mutating func write(
-        _ key: [UInt8], _ value: [UInt8], _ old: Head?, _ revision: Revision, _ access: inout some StateAccess
+        _ key: [UInt8], _ stateKey: [UInt8], _ value: [UInt8], _ old: Head?, _ revision: Revision,
+        _ access: inout some StateAccess
     ) -> SpaceResult.Outcome {
         let head = Head(created: old?.created ?? revision, modified: revision, version: (old?.version ?? 0) + 1)
-        access.put(SpaceKey.user(key), head.encoded(with: value))
-        history.add(
-            .written(
-                SpaceRecord(
-                    key: key, value: value, created: head.created, modified: revision, version: head.version)))
+        access.put(stateKey, head.encoded(with: value))
+        history.add(written: key, value, head)
         return .written(version: head.version)
     }
 
@@ -221,7 +222,7 @@ struct Step {
         }
         for i in met.indices where i != oldest && met[i].session.place < met[i].session.lastUsed {
             move(&met[i].session, of: met[i].client, to: met[i].session.lastUsed, &access)
-            access.put(SpaceKey.session(met[i].client), met[i].session.encoded())
+            access.put(SpaceKey.session(met[i].client), met[i].session.encoded)
         }
         let (client, session) = met[oldest]
         summary.expiredThrough = max(summary.expiredThrough, session.lastUsed)
@@ -233,29 +234,45 @@ struct Step {
     // MARK: History
 
     private mutating func trimHistory(_ access: inout some StateAccess) throws(StoreError) {
-        var gone: [(index: LogIndex, changes: Int, bytes: Int)] = []
+        var gone: [LogIndex] = []
         var left = summary
+        let index = index
         var isBad = false
-        let range = KeyRange(
-            from: SpaceKey.history(summary.compactedThrough.next), to: successor(ofPrefix: [SpaceKey.Kind.history]))
-        try access.scan(range) { key, value in
-            guard left.historyIsTooLong else { return false }
-            guard let index = key.bigEndian64(at: 1), let changes = HistoryRecord.count(in: value),
-                left.historyChanges >= UInt64(changes), left.historyBytes >= UInt64(value.count)
+        /// Whether to look at the record after this one.
+        func drop(_ found: LogIndex, _ record: StoredRow) -> Bool {
+            guard let changes = HistoryRecord.count(in: record), left.historyChanges >= UInt64(changes),
+                left.historyBytes >= UInt64(record.count)
             else {
                 isBad = true
                 return false
             }
             // The newest entry stays whatever its size: a watcher that keeps up must never find a gap.
-            if index == self.index.rawValue { return false }
-            gone.append((LogIndex(index), changes, value.count))
+            if found == index { return false }
+            gone.append(found)
             left.historyChanges -= UInt64(changes)
-            left.historyBytes -= UInt64(value.count)
-            left.compactedThrough = LogIndex(index)
-            return true
+            left.historyBytes -= UInt64(record.count)
+            left.compactedThrough = found
+            return left.historyIsTooLong
+        }
+        // Most entries have a record, so that the next one is found by its key; a search costs many times that.
+        var next = left.compactedThrough.next
+        var isEnough = false
+        while !isEnough, next < index, let record = try access.row(for: SpaceKey.history(next)) {
+            isEnough = !drop(next, record)
+            next = next.next
+        }
+        if !isEnough {
+            let range = KeyRange(from: SpaceKey.history(next), to: successor(ofPrefix: [SpaceKey.Kind.history]))
+            try access.scan(range) { key, value in
+                guard let found = key.bigEndian64(at: 1) else {
+                    isBad = true
+                    return false
+                }
+                return drop(LogIndex(found), StoredRow(value, valueCount: value.count))
+            }
         }
         if isBad { throw StoreError(.corrupt, "a history record after index \(left.compactedThrough) is malformed") }
-        for record in gone { access.delete(SpaceKey.history(record.index)) }
+        for record in gone { access.delete(SpaceKey.history(record)) }
         summary = left
     }
 }

@@ -61,7 +61,7 @@ struct SpaceSummary {
     }
 
     static func read(_ access: some OrderedReader) throws(StoreError) -> SpaceSummary {
-        guard let bytes = try access.value(for: SpaceKey.summary) else { return SpaceSummary() }
+        guard let bytes = try access.row(for: SpaceKey.summary) else { return SpaceSummary() }
         guard bytes.count == 48, let applied = bytes.bigEndian64(at: 0), let sessions = bytes.bigEndian64(at: 8),
             let expired = bytes.bigEndian64(at: 16), let changes = bytes.bigEndian64(at: 24),
             let historyBytes = bytes.bigEndian64(at: 32), let compacted = bytes.bigEndian64(at: 40)
@@ -103,32 +103,29 @@ struct Head {
         self.version = version
     }
 
-    init?(_ stored: [UInt8]) {
+    init?(_ stored: StoredRow) {
         guard let created = stored.bigEndian64(at: 0), let modified = stored.bigEndian64(at: 8),
             let version = stored.bigEndian64(at: 16)
         else { return nil }
         self.init(created: Revision(created), modified: Revision(modified), version: version)
     }
 
-    static func read(_ key: [UInt8], _ access: some OrderedReader) throws(StoreError) -> Head? {
-        try read(key, access.value(for: SpaceKey.user(key)))
-    }
-
-    static func read(_ key: [UInt8], _ stored: [UInt8]?) throws(StoreError) -> Head? {
+    static func read(_ stateKey: [UInt8], _ stored: StoredRow?) throws(StoreError) -> Head? {
         guard let stored else { return nil }
-        guard let head = Head(stored) else { throw corrupt(key, stored) }
+        guard let head = Head(stored) else { throw corrupt(stateKey.count - 1, stored.count) }
         return head
     }
 
-    static func corrupt(_ key: [UInt8], _ stored: [UInt8]) -> StoreError {
-        StoreError(.corrupt, "the record of a key of \(key.count) bytes has \(stored.count) bytes, fewer than its head")
+    static func corrupt(_ keyBytes: Int, _ storedBytes: Int) -> StoreError {
+        StoreError(.corrupt, "the record of a key of \(keyBytes) bytes has \(storedBytes) bytes, fewer than its head")
     }
 
-    static func value(of stored: [UInt8]) -> ArraySlice<UInt8> { stored.dropFirst(byteCount) }
+    static func value(of stored: StoredRow) -> ArraySlice<UInt8> { stored.bytes[byteCount..<stored.count] }
 
     func encoded(with value: [UInt8]) -> [UInt8] {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(Head.byteCount + value.count)
+        // With room for the store's checksum.
+        bytes.reserveCapacity(Head.byteCount + value.count + 4)
         bytes.appendBigEndian(created.rawValue)
         bytes.appendBigEndian(modified.rawValue)
         bytes.appendBigEndian(version)
@@ -137,60 +134,56 @@ struct Head {
     }
 }
 
-/// What the space remembers of one client: the results of its last commands.
+/// What the space remembers of one client: the results of its last commands. It is the stored bytes, changed in place:
+/// last use, place, highest sequence, closed through, then the results, each `resultBytes` long, in the order in which
+/// the commands ran.
 struct SpaceSession {
     /// How far a session's place in the order of use may lag behind its last use.
     static let placeSlack = 256
     private static let headBytes = 32
     private static let resultBytes = 25
 
-    var lastUsed = LogIndex.zero
-    /// Where it stands in the order of use; zero before it stands anywhere.
-    var place = LogIndex.zero
-    private(set) var highest: UInt64 = 0
-    /// Commands up to here are settled: no result is kept, and none is executed any more.
-    private(set) var closedThrough: UInt64 = 0
-    /// Kept results, each `resultBytes` long, in the order in which the commands ran.
-    private var results: [UInt8] = []
+    private(set) var encoded: [UInt8]
 
-    init() {}
+    init() { encoded = [UInt8](repeating: 0, count: SpaceSession.headBytes) }
+
+    var lastUsed: LogIndex {
+        get { LogIndex(word(at: 0)) }
+        set { set(newValue.rawValue, at: 0) }
+    }
+    /// Where it stands in the order of use; zero before it stands anywhere.
+    var place: LogIndex {
+        get { LogIndex(word(at: 8)) }
+        set { set(newValue.rawValue, at: 8) }
+    }
+    private(set) var highest: UInt64 {
+        get { word(at: 16) }
+        set { set(newValue, at: 16) }
+    }
+    /// Commands up to here are settled: no result is kept, and none is executed any more.
+    private(set) var closedThrough: UInt64 {
+        get { word(at: 24) }
+        set { set(newValue, at: 24) }
+    }
 
     static func read(_ client: ClientID, _ access: some OrderedReader) throws(StoreError) -> SpaceSession? {
         guard let bytes = try access.value(for: SpaceKey.session(client)) else { return nil }
-        guard bytes.count >= headBytes, (bytes.count - headBytes).isMultiple(of: resultBytes),
-            let used = bytes.bigEndian64(at: 0), let place = bytes.bigEndian64(at: 8),
-            let highest = bytes.bigEndian64(at: 16), let closed = bytes.bigEndian64(at: 24)
-        else {
+        guard bytes.count >= headBytes, (bytes.count - headBytes).isMultiple(of: resultBytes) else {
             throw StoreError(.corrupt, "the session of client \(client) has an impossible length of \(bytes.count)")
         }
         var session = SpaceSession()
-        session.lastUsed = LogIndex(used)
-        session.place = LogIndex(place)
-        session.highest = highest
-        session.closedThrough = closed
-        session.results = Array(bytes[headBytes...])
+        session.encoded = bytes
         return session
     }
 
-    func encoded() -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(SpaceSession.headBytes + results.count)
-        bytes.appendBigEndian(lastUsed.rawValue)
-        bytes.appendBigEndian(place.rawValue)
-        bytes.appendBigEndian(highest)
-        bytes.appendBigEndian(closedThrough)
-        bytes.append(contentsOf: results)
-        return bytes
-    }
-
     func result(of sequence: UInt64) -> SpaceResult? {
-        var at = 0
-        while at < results.count {
-            if results.bigEndian64(at: at) == sequence {
-                guard let revision = results.bigEndian64(at: at + 9), let detail = results.bigEndian64(at: at + 17),
-                    let outcome = SpaceResult.Outcome(code: UInt64(results[at + 8]), detail: detail)
-                else { return nil }
-                return SpaceResult(revision: Revision(revision), outcome: outcome)
+        var at = SpaceSession.headBytes
+        while at < encoded.count {
+            if word(at: at) == sequence {
+                guard let outcome = SpaceResult.Outcome(code: UInt64(encoded[at + 8]), detail: word(at: at + 17)) else {
+                    return nil
+                }
+                return SpaceResult(revision: Revision(word(at: at + 9)), outcome: outcome)
             }
             at += SpaceSession.resultBytes
         }
@@ -198,36 +191,43 @@ struct SpaceSession {
     }
 
     mutating func keep(_ result: SpaceResult, sequence: UInt64, acknowledged: UInt64) {
-        highest = max(highest, sequence)
+        let top = max(highest, sequence)
+        highest = top
         let window = UInt64(SpaceLimits.sessionWindow)
-        closedThrough = max(closedThrough, acknowledged, highest > window ? highest - window : 0)
-        drop(through: closedThrough)
-        precondition(
-            sequence > closedThrough, "command \(sequence) ran though all through \(closedThrough) are settled")
+        let closed = max(closedThrough, acknowledged, top > window ? top - window : 0)
+        closedThrough = closed
+        drop(through: closed)
+        precondition(sequence > closed, "command \(sequence) ran though all through \(closed) are settled")
         let (code, detail) = result.outcome.stored
-        results.appendBigEndian(sequence)
-        results.append(UInt8(code))
-        results.appendBigEndian(result.revision.rawValue)
-        results.appendBigEndian(detail)
+        encoded.appendBigEndian(sequence)
+        encoded.append(UInt8(code))
+        encoded.appendBigEndian(result.revision.rawValue)
+        encoded.appendBigEndian(detail)
     }
 
+    /// Closes the gaps that settled results leave, without moving what stands before the first of them.
     private mutating func drop(through sequence: UInt64) {
-        var isNeeded = false
-        var at = 0
-        while at < results.count {
-            if let kept = results.bigEndian64(at: at), kept <= sequence { isNeeded = true }
-            at += SpaceSession.resultBytes
-        }
-        if !isNeeded { return }
-        var left: [UInt8] = []
-        at = 0
-        while at < results.count {
-            if let kept = results.bigEndian64(at: at), kept > sequence {
-                left.append(contentsOf: results[at..<at + SpaceSession.resultBytes])
+        var to = SpaceSession.headBytes
+        var at = to
+        while at < encoded.count {
+            if word(at: at) > sequence {
+                if to < at { for i in 0..<SpaceSession.resultBytes { encoded[to + i] = encoded[at + i] } }
+                to += SpaceSession.resultBytes
             }
             at += SpaceSession.resultBytes
         }
-        results = left
+        if to < encoded.count { encoded.removeLast(encoded.count - to) }
+    }
+
+    private func word(at offset: Int) -> UInt64 {
+        guard let word = encoded.bigEndian64(at: offset) else {
+            preconditionFailure("a session of \(encoded.count) bytes has no number at \(offset)")
+        }
+        return word
+    }
+
+    private mutating func set(_ value: UInt64, at offset: Int) {
+        for i in 0..<8 { encoded[offset + i] = UInt8(truncatingIfNeeded: value >> UInt64(56 - 8 * i)) }
     }
 }
 
@@ -293,27 +293,30 @@ extension SpaceRefusal {
 struct HistoryRecord {
     private(set) var bytes: [UInt8] = [0, 0, 0, 0]
     private(set) var count = 0
-    private static let headBytes = 32
+    static let headBytes = 32
 
-    mutating func add(_ change: SpaceChange) {
+    mutating func add(written key: [UInt8], _ value: [UInt8], _ head: Head) {
+        begin(head.modified, created: head.created, version: head.version, key, valueBytes: value.count)
+        bytes.append(contentsOf: value)
+    }
+
+    mutating func add(deleted key: [UInt8], _ revision: Revision) {
+        begin(revision, created: .zero, version: 0, key, valueBytes: 0)
+    }
+
+    private mutating func begin(
+        _ revision: Revision, created: Revision, version: UInt64, _ key: [UInt8], valueBytes: Int
+    ) {
+        // Room for this one alone would be made anew for each of a pack.
+        if count == 0 { bytes.reserveCapacity(bytes.count + HistoryRecord.headBytes + key.count + valueBytes + 16) }
         count += 1
         setCount()
-        let key = change.key
-        var value: [UInt8] = []
-        var created = Revision.zero
-        var version: UInt64 = 0
-        if case .written(let record) = change {
-            value = record.value
-            created = record.created
-            version = record.version
-        }
-        bytes.appendBigEndian(change.revision.rawValue)
+        bytes.appendBigEndian(revision.rawValue)
         bytes.appendBigEndian(created.rawValue)
         bytes.appendBigEndian(version)
         bytes.appendBigEndian(UInt32(key.count))
-        bytes.appendBigEndian(UInt32(value.count))
+        bytes.appendBigEndian(UInt32(valueBytes))
         bytes.append(contentsOf: key)
-        bytes.append(contentsOf: value)
     }
 
     private mutating func setCount() {
@@ -321,8 +324,12 @@ struct HistoryRecord {
         bytes[3] = UInt8(truncatingIfNeeded: count)
     }
 
-    static func count(in record: [UInt8]) -> Int? {
-        record.count < 4 ? nil : Int(record[0]) << 24 | Int(record[1]) << 16 | Int(record[2]) << 8 | Int(record[3])
+    static func count(in record: [UInt8]) -> Int? { count(in: StoredRow(record, valueCount: record.count)) }
+
+    static func count(in record: StoredRow) -> Int? {
+        let bytes = record.bytes
+        return record.count < 4
+            ? nil : Int(bytes[0]) << 24 | Int(bytes[1]) << 16 | Int(bytes[2]) << 8 | Int(bytes[3])
     }
 
     /// Calls `body` for every change until it returns false. Returns false when the record is malformed.

@@ -234,7 +234,7 @@ public protocol StateAccess: OrderedReader {
     #if MUTANTS
     var mutant: FleetMutant? { get }
     #endif
-    mutating func put(_ key: [UInt8], _ value: [UInt8])
+    mutating func put(_ key: [UInt8], _ value: consuming [UInt8])
     mutating func delete(_ key: [UInt8])
     mutating func delete(_ range: KeyRange)
 }

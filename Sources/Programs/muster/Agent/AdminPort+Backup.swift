@@ -3,9 +3,9 @@ import AdminHTTP
 import BackupFormat
 import ClusterBase
 import FleetModel
-import KeyValueStore
 import NodePorts
 import NodeRuntime
+import NodeStorage
 import RaftCore
 import StoreLayout
 
@@ -16,7 +16,7 @@ extension AdminPort {
     struct Copy {
         let ticket: Ticket
         let group: GroupID
-        var source: BackupGroupSource<RocksView>
+        var source: BackupGroupSource<StateStore.View>
         var isFull = false
     }
 
@@ -61,7 +61,7 @@ extension AdminPort {
         agent.request(.query(group, .probe(kind))) { [self] outcome in
             guard case .read(let read) = outcome else { return answer(ticket, AdminResponse(Problem(outcome))) }
             do throws(StoreError) {
-                let size = BackupGroupSource<RocksView>.pieceBytesMax
+                let size = BackupGroupSource<StateStore.View>.pieceBytesMax
                 guard let (base, source) = try agent.engine.copy(of: group, bytesMax: size), base.index >= read.index
                 else { return fail(ticket, .unavailable, "this node's copy is behind; ask again, or ask another node") }
                 copies.append(

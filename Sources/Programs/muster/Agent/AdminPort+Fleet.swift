@@ -52,6 +52,7 @@ extension AdminPort {
                 AdminResponse(Problem(.unavailable, "the cluster's first cell is being made; ask again in a moment")))
         }
         switch request {
+        case .list(let list) where list.asksController && asker.tenants == nil: askLeader(request, cell, asker)
         case .list(let list), .audit(let list):
             var isAudit = false
             if case .audit = request { isAudit = true }
@@ -59,18 +60,37 @@ extension AdminPort {
         case .host(let name, let mode): showHost(name, mode, cell, asker)
         case .vm(let vm, let mode): showVM(vm, mode, cell, asker)
         case .history(let vm, let after, let limit): showHistory(vm, after, limit, cell, asker)
+        case .logs(let vm, let bytes): showLogs(vm, bytes, cell, asker)
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
+        case .renewLease(let wish): renewLease(wish, cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, cell, asker)
         }
     }
 
+    /// Answers, and names the node that leads the cell: who asks it next saves a hop.
+    func answer(_ asker: FleetAsker, _ response: AdminResponse) {
+        var response = response
+        if response.leader.isEmpty, let leader = cellLeader { response.leader = leader }
+        answer(asker.ticket, response)
+    }
+
+    private var cellLeader: String? {
+        guard let cell, let leader = agent.engine.inspect(cell, { raft, _ in raft.leader?.node }) ?? nil else {
+            return nil
+        }
+        if let known = leaderNamed, known.node == leader { return known.name }
+        let name = agent.name(of: leader)
+        leaderNamed = (leader, name)
+        return name
+    }
+
     func fail(_ asker: FleetAsker, _ problem: Problem, _ index: LogIndex? = nil) {
         var response = AdminResponse(problem)
         response.index = index
-        answer(asker.ticket, response)
+        answer(asker, response)
     }
 
     // MARK: Reading
@@ -101,6 +121,14 @@ extension AdminPort {
                 confirm(cell, began)
             }
             if case .refused(let refusal) = found.body { return done(.failure(Problem(refusal))) }
+            if case .atLeast(let index) = mode, found.index < index {
+                return done(
+                    .failure(
+                        Problem(
+                            .notPossible,
+                            "the cell is at index \(found.index), and \(index) is yet to come; send one that Muster-Index said",
+                            field: "index")))
+            }
             done(.success((found, nil)))
         }
     }
@@ -124,7 +152,7 @@ extension AdminPort {
                 case .success(let json):
                     var response = AdminResponse(json: json, index: found.answer.index)
                     response.age = found.age
-                    answer(asker.ticket, response)
+                    answer(asker, response)
                 }
             }
         }
@@ -218,7 +246,7 @@ extension AdminPort {
             show(.slice(name), mode, cell, asker) { found in
                 var slice: TenantSlice?
                 for row in AdminPort.rows(found).rows {
-                    if case .slice(_, let held?) = row { slice = held }
+                    if case .slice(_, let held?) = row, held.isInUse { slice = held }
                 }
                 guard known != nil || slice != nil else {
                     return .failure(Problem(.notFound, "there is no tenant \(name); see `muster tenant list`"))
@@ -286,6 +314,11 @@ extension AdminPort {
         bytes.appendBigEndian(number)
         return bytes
     }
+}
+
+extension TenantSlice {
+    /// More than answers that are kept for retries.
+    var isInUse: Bool { revision > .zero || usedCount > 0 || groupCount > 0 }
 }
 
 extension TenantInfo {

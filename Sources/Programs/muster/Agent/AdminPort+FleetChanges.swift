@@ -105,7 +105,7 @@ extension AdminPort {
             }
             var response = AdminResponse(Acceptance(words), status: status)
             response.index = result.revision.index
-            answer(asker.ticket, response)
+            answer(asker, response)
         }
     }
 
@@ -184,7 +184,7 @@ extension AdminPort {
                 switch items.first {
                 case .vm(let id)?:
                     let made = CreatedVM(id: id, name: creation.name, tenant: creation.tenant)
-                    answer(asker.ticket, AdminResponse(json: made.json, status: 201, index: done.revision.index))
+                    answer(asker, AdminResponse(json: made.json, status: 201, index: done.revision.index))
                 case .refused(let refusal)?: fail(asker, Problem(refusal), done.revision.index)
                 case nil: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
                 }
@@ -279,7 +279,7 @@ extension AdminPort {
         job.next += 1
         let items = job.results.compactMap { $0 }
         answer(
-            asker.ticket,
+            asker,
             AdminResponse(json: VMBatchResult(items).json, index: job.index == .zero ? nil : job.index))
     }
 
@@ -327,7 +327,7 @@ extension AdminPort {
         agent.change(operation, request: asker.request(), by: asker.by) { [self] result in
             switch result {
             case .failure(let problem): fail(asker, problem)
-            case .success: answer(asker.ticket, AdminResponse(Acceptance(words)))
+            case .success: answer(asker, AdminResponse(Acceptance(words)))
             }
         }
     }
@@ -339,9 +339,12 @@ extension AdminPort {
                 return
             }
             for row in AdminPort.rows(found.answer).rows {
-                guard case .slice(_, let slice?) = row, slice.usedCount > 0 else { continue }
-                return fail(
-                    asker, Problem(.notPossible, "the tenant \(name) has \(slice.usedCount) VMs; delete them first"))
+                guard case .slice(_, let slice?) = row else { continue }
+                for (count, what) in [(slice.usedCount, "VMs"), (slice.groupCount, "placement groups")] where count > 0
+                {
+                    return fail(
+                        asker, Problem(.notPossible, "the tenant \(name) has \(count) \(what); delete them first"))
+                }
             }
             changeRoot(.deleteTenant(name: name), asker, "the tenant \(name) is deleted")
         }

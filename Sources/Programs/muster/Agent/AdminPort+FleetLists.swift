@@ -1,6 +1,7 @@
 import AdminAPI
 import AdminHTTP
 import ClusterBase
+import Controllers
 import FleetModel
 import NodeRuntime
 import RaftCore
@@ -26,6 +27,8 @@ final class FleetListJob {
     var kept: [Found] = []
     var index = LogIndex.zero
     var age: Nanoseconds?
+    /// Takes the answer, where it goes to another node.
+    var done: ((AdminResponse) -> Void)?
 
     /// One thing of the list.
     struct Found {
@@ -84,7 +87,7 @@ extension AdminPort {
         var after: [UInt8]?
         if let text = list.after, list.sort == nil {
             guard let number = UInt64(text) else {
-                return fail(asker, Problem(.malformed, "after is none; send a page's next", field: "after"))
+                return fail(asker, Problem(.invalid, "after is none; send a page's next", field: "after"))
             }
             after = AdminPort.bytes(number)
         }
@@ -173,10 +176,11 @@ extension AdminPort {
     }
 
     private func finish(_ job: FleetListJob, next: String?) {
-        answer(job.asker.ticket, AdminPort.page(job.kept.map(\.json), next: next, job.index, job.age))
+        let page = AdminPort.page(job.kept.map(\.json), next: next, job.index, job.age)
+        if let done = job.done { done(page) } else { answer(job.asker, page) }
     }
 
-    private static func page(
+    static func page(
         _ items: [JSONValue], next: String?, _ index: LogIndex, _ age: Nanoseconds?
     ) -> AdminResponse {
         var members = [JSONMember("items", .array(items))]
@@ -216,6 +220,52 @@ extension AdminPort {
             key: key, value: list.sort.map { field($0.field) } ?? .none, json: json().only(list.fields))
     }
 
+    // MARK: Migrations
+
+    /// On the cell's leader, whose controller knows which VMs migrate: what it has not followed yet is looked at besides.
+    func listMigrations(
+        _ list: FleetList, _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
+    ) {
+        let retry = AdminResponse(
+            Problem(.unavailable, "the cell's leader is new and still reads the state; ask again"))
+        read(.list(.settings, after: nil, limit: 1), list.mode, cell) { [self] result in
+            switch result {
+            case .failure(let problem): done(AdminResponse(problem))
+            case .success(let now):
+                let known = agent.engine.withCellKeeper(cell) { keeper in
+                    keeper.isReady ? (ids: keeper.migratingVMs, through: keeper.view.through) : nil
+                }
+                guard let known = known ?? nil, let through = known.through,
+                    case .cell(let later)? = agent.engine.readHere(cell, .cell(.changes(since: through, limit: 0))),
+                    case .changes(let rows, let followed) = later.body, followed >= now.answer.index
+                else { return done(retry) }
+                let changed = rows.compactMap(\.content).compactMap { row -> VMID? in
+                    if case .vm(let id, let vm?) = row, vm.migration != nil { id } else { nil }
+                }
+                let after = list.sort == nil ? list.after.flatMap(UInt64.init) ?? 0 : 0
+                let job = FleetListJob(list, isAudit: false, cell, asker, after: nil) { _, _ in .all(.settings) }
+                job.index = later.index
+                job.done = done
+                // hash order: sorted
+                for id in Set(known.ids + changed).sorted() where id.rawValue > after {
+                    guard case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(id))),
+                        let row = AdminPort.rows(state).rows.first, let found = listed(row, job)
+                    else { continue }
+                    if list.sort == nil && job.kept.count == list.limit {
+                        return finish(job, next: job.kept.last.map { "\($0.key)" })
+                    }
+                    if let cursor = job.cursor, list.sort != nil,
+                        !job.precedes((cursor.value, cursor.key), (found.value, found.key))
+                    {
+                        continue
+                    }
+                    job.kept.append(found)
+                }
+                list.sort == nil ? finish(job, next: nil) : finishSorted(job)
+            }
+        }
+    }
+
     // MARK: Tenants
 
     /// All of them at once: there are at most 10,000.
@@ -232,7 +282,11 @@ extension AdminPort {
                 return
             }
             let (rows, resumeAfter) = AdminPort.rows(found.answer)
-            let all = held + rows.compactMap { row in if case .slice(_, let slice?) = row { slice } else { nil } }
+            let all =
+                held
+                + rows.compactMap { row in
+                    if case .slice(_, let slice?) = row, slice.isInUse { slice } else { nil }
+                }
             if let resumeAfter { return slices(all, after: resumeAfter, list, cell, asker) }
             var infos: [TenantInfo] = []
             var slices = all[...]
@@ -269,7 +323,7 @@ extension AdminPort {
         }
         let shown = infos.prefix(list.limit)
         answer(
-            asker.ticket,
+            asker,
             AdminPort.page(
                 shown.map { $0.json.only(list.fields) }, next: infos.count > shown.count ? shown.last?.name : nil,
                 read.answer.index, read.age))
@@ -280,6 +334,9 @@ extension AdminPort {
     private func listEvents(_ list: FleetList, isAudit: Bool, _ cell: GroupID, _ asker: FleetAsker) {
         let after = list.after.flatMap { Revision($0) } ?? .zero
         withSubject(list, cell, asker) { [self] vm, host in
+            if list.sort?.isDescending == true {
+                return begin(NewestEvents(list, isAudit: isAudit, vm: vm, host: host, cell, asker))
+            }
             events(list, isAudit, after, vm, host, [], 0, cell, asker)
         }
     }
@@ -327,7 +384,7 @@ extension AdminPort {
                     return self.events(list, isAudit, next, vm, host, all, count, cell, asker)
                 }
                 answer(
-                    asker.ticket, AdminPort.page(all, next: next?.description, found.answer.index, found.age))
+                    asker, AdminPort.page(all, next: next?.description, found.answer.index, found.age))
             case .compacted(let index): fail(asker, AdminPort.compacted(index), found.answer.index)
             default: fail(asker, Problem(.internal, "the cell's answer was of another kind; report this"))
             }

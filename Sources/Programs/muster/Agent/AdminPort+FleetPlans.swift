@@ -1,5 +1,6 @@
 import AdminAPI
 import AdminHTTP
+import AgentConfig
 import ClusterBase
 import FleetModel
 import NodePorts
@@ -25,18 +26,49 @@ extension AdminPort {
         }
     }
 
-    private func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
-        if lead(request, cell, asker, { [self] in answer(asker.ticket, $0) }) { return }
+    func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+        if lead(request, cell, asker, { [self] in answer(asker, $0) }) { return }
         let leader = agent.engine.inspect(cell) { raft, _ in raft.leader?.node } ?? nil
         var nodes = agent.view.placement(cell)?.replicas.filter { !$0.isLeaving }.map(\.node) ?? []
         if let leader { nodes = [leader] + nodes.filter { $0 != leader } }
         relay(request, to: nodes.filter { $0 != agent.node && agent.network.isLinked($0) }[...], asker)
     }
 
+    // MARK: Logs
+
+    /// What a VM wrote is on its host, which is asked for it.
+    func showLogs(_ reference: VMReference, _ bytes: Int, _ cell: GroupID, _ asker: FleetAsker) {
+        withVM(reference, cell, asker) { [self] vm in
+            guard let place = vm.place else {
+                return fail(
+                    asker, Problem(.notPossible, "the VM has no place, and so no console; see `muster vm explain`"))
+            }
+            let node = NodeID(place.assignment.host.rawValue)
+            if node == agent.node { return answer(asker, logs(of: vm.id, bytes)) }
+            relay(.logs(.id(vm.id), bytes: bytes), to: [node], asker)
+        }
+    }
+
+    private func logs(of vm: VMID, _ bytes: Int) -> AdminResponse {
+        guard agent.settings.hypervisor == .qemu else {
+            return AdminResponse(
+                Problem(
+                    .notPossible,
+                    "the host's driver is the simulated one, which runs no guests and has no consoles; hosts with "
+                        + "hypervisor.driver = qemu have"))
+        }
+        let folder = "\(Agent.vmDirectory(agent.settings))/\(vm.rawValue)"
+        // A VM that has written nothing yet has no file.
+        let text = (try? NodeFiles.readEnd(folder + "/serial.log", bytes)) ?? []
+        return AdminResponse(VMLogs(host: agent.settings.nodeName, console: folder + "/console", text: text))
+    }
+
     private func relay(_ request: FleetRequest, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker) {
         guard let node = nodes.first else {
-            return fail(
-                asker, Problem(.unavailable, "the cell has no leader that this node reaches; ask again in a moment"))
+            let who =
+                request.operation == .getVMLogs
+                ? "the VM's host does not answer" : "the cell has no leader that this node reaches"
+            return fail(asker, Problem(.unavailable, "\(who); ask again in a moment"))
         }
         var bytes: [UInt8] = []
         RequestWriter(host: "cell").write(AdminCall(.fleet(request), idempotencyKey: asker.key), into: &bytes)
@@ -49,6 +81,7 @@ extension AdminPort {
             }
             let status = Int(said.status)
             var response = AdminResponse(status: status, status < 400 ? .json : .problem, .bytes(said.body))
+            if said.index > 0 { response.index = LogIndex(said.index) }
             response.leader = agent.name(of: node)
             answer(asker.ticket, response)
         }
@@ -66,20 +99,29 @@ extension AdminPort {
         guard case .request(let head) = parser.next(), let call = try? router.call(parser, head),
             case .fleet(let request) = call.request, let cell
         else { return done(none) }
+        if case .logs(.id(let vm), let bytes) = request { return done(handedOut(logs(of: vm, bytes))) }
         let asker = FleetAsker(
             principal: .anonymous, by: question.by, key: call.idempotencyKey, ticket: Ticket(rawValue: 0), tenants: nil)
-        let isLed = lead(request, cell, asker) { response in
-            var body: [UInt8] = []
-            if case .bytes(let bytes) = response.body { body = bytes }
-            done(NodeAnswer(version: 1, status: UInt32(response.status), body: body))
-        }
+        let isLed = lead(request, cell, asker) { [self] response in done(handedOut(response)) }
         if !isLed { done(none) }
+    }
+
+    private func handedOut(_ response: AdminResponse) -> NodeAnswer {
+        var body: [UInt8] = []
+        if case .bytes(let bytes) = response.body { body = bytes }
+        return NodeAnswer(
+            version: 1, status: UInt32(response.status), body: body, index: response.index?.rawValue ?? 0)
     }
 
     /// False where the cell is not led here; nothing was done then.
     private func lead(
         _ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
     ) -> Bool {
+        if case .list(let list) = request, list.asksController {
+            guard agent.engine.ledCells.contains(cell) else { return false }
+            listMigrations(list, cell, asker, done)
+            return true
+        }
         let question: CellQuestion
         switch request {
         case .explain(.id(let vm), let names):
@@ -102,6 +144,7 @@ extension AdminPort {
             case .success(let hosts): question = .loss(hosts)
             }
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
+        case .renewLease(let wish): return grant(wish, cell, done)
         default: return false
         }
         guard let reply = agent.engine.ask(cell, question) else { return false }

@@ -15,7 +15,8 @@ import TLSSession
 extension AdminPort {
     func manage(_ call: AdminCall, _ principal: Principal, _ ticket: Ticket) {
         let asker = Asker(
-            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket)
+            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
+            status: Route.status[call.request.operation] ?? 200)
         switch call.request {
         case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
         case .space(let name):
@@ -78,6 +79,8 @@ extension AdminPort {
         var name: String
         var request: [UInt8]?
         var ticket: Ticket
+        /// Of an answer that says yes.
+        var status: Int
     }
 
     private static func requestID(_ key: IdempotencyKey) -> [UInt8] {
@@ -120,7 +123,7 @@ extension AdminPort {
     private func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {
         agent.change(operation, request: asker.request, by: asker.name) { [self] result in
             switch result {
-            case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done)) }
+            case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
         }
@@ -190,7 +193,10 @@ extension AdminPort {
             for placed in placement.replicas where !placed.isLeaving && !wanted.contains(placed.node) {
                 changes.append(.leave(placed.replica))
             }
-            if changes.isEmpty { return answer(asker.ticket, AdminResponse(Acceptance("the space is there already"))) }
+            if changes.isEmpty {
+                return answer(
+                    asker.ticket, AdminResponse(Acceptance("the space is there already"), status: asker.status))
+            }
             change(
                 .changePlacement(space.group, revision: placement.revision, changes), asker,
                 "the space moves; see `muster space list`")
@@ -368,7 +374,7 @@ extension AdminPort {
             }
             let leader = agent.engine.inspect(group) { raft, _ in raft.leader } ?? nil
             if let target, leader?.replica == target {
-                return answer(ticket, AdminResponse(Acceptance("it leads already")))
+                return answer(ticket, AdminResponse(Acceptance("it leads already"), status: 202))
             }
             agent.request(.transferLeadership(group, to: target)) { [self] outcome in
                 answer(ticket, AdminResponse(outcome))
@@ -384,7 +390,7 @@ extension AdminPort {
             }
             agent.renewNow { [self] failure in
                 if let failure { return fail(asker.ticket, .unavailable, failure.description) }
-                answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed")))
+                answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed"), status: asker.status))
             }
         case .ca: rotateAuthority(asker)
         }

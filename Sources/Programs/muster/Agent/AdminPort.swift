@@ -36,6 +36,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
     /// Principals that are remembered; all are forgotten beyond it.
     private static let grantsMax = 1_024
+    var leaderNamed: (node: NodeID, name: String)?
 
     init(_ agent: Agent) throws(AgentFailure) {
         self.agent = agent
@@ -86,6 +87,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     func viewChanged() {
         groupsOfSpaces = [:]
         grants = [:]
+        leaderNamed = nil
         isMetricsOpen = agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0
     }
 
@@ -154,7 +156,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         case .list(let space, let prefix, let after, let limit, let mode):
             read(space, .list(prefix: prefix, after: after, limit: limit), mode, ticket)
         case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, ticket)
-        case .health: answer(ticket, AdminResponse(Acceptance("the agent runs")))
+        case .health: answer(ticket, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
         case .ready: answer(ticket, readiness)
         case .metrics:
             let metrics = agent.metrics(self)
@@ -177,7 +179,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         guard leaderless.isEmpty else {
             return AdminResponse(Problem(.unavailable, "groups without a leader here: \(leaderless.count)"))
         }
-        return AdminResponse(Acceptance("ready"))
+        return AdminResponse(.text, .bytes(Array("ready\n".utf8)))
     }
 
     private func group(of space: String) -> GroupID? {
@@ -208,7 +210,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
         agent.request(.query(group, .space(query))) { [self] outcome in
             if case .read(.space(let found)) = outcome,
-                agent.engine.inspect(group, { _, applied in applied.index >= found.revision.index }) ?? false
+                let standing = agent.engine.standing(of: group), standing.applied >= found.revision.index
             {
                 confirm(group, began)
             }
@@ -264,7 +266,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         tendCopies()
         tendFleetWatches()
         for i in watches.indices where !watches[i].isAsking && !watches[i].isFull {
-            let here = agent.engine.inspect(watches[i].group) { _, applied in applied.index }
+            let here = agent.engine.standing(of: watches[i].group)?.applied
             guard agent.loop.now >= watches[i].askAt || (here ?? .zero) > watches[i].seen else { continue }
             watches[i].seen = here ?? .zero
             watches[i].isAsking = true

@@ -34,6 +34,15 @@ extension Agent {
         return Array(([own] + all.filter { $0 != own }).prefix(AgentConfig.JoinToken.addressesMax))
     }
 
+    /// Where this host's lease can be renewed: first with those that may lead its cell, last here.
+    var leaseAddresses: [Endpoint] {
+        let holders = view.placement(AgentHost.cell)?.replicas.map(\.node) ?? []
+        let others = view.nodes.filter { $0.state == .active && $0.id != node }
+        let ordered = others.filter { holders.contains($0.id) } + others.filter { !holders.contains($0.id) }
+        let own = settings.adminAdvertise ?? settings.adminListen
+        return ordered.prefix(63).compactMap { Endpoint($0.about.adminAddress) } + [own]
+    }
+
     func name(of node: NodeID) -> String { view.node(node)?.name ?? "node-\(node)" }
 
     func info(_ node: RootNode) -> NodeInfo {
@@ -69,11 +78,23 @@ extension Agent {
     var status: ClusterStatus {
         let groups = groupInfos
         var alarms: [String] = groups.filter(\.leader.isEmpty).map { "group \($0.group) \($0.name) has no leader here" }
+        alarms += groups.compactMap(thinness)
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
         alarms += directory.findings + backupAlarms
         return ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms)
+    }
+
+    /// A group that one lost node would stop, though there are nodes enough and more voters are wished for.
+    private func thinness(_ group: GroupInfo) -> String? {
+        let wished =
+            view.spaces.first { $0.group.rawValue == group.group }?.replicas
+            ?? view.cells.first { $0.group.rawValue == group.group }?.replicas ?? 3
+        let canVote = view.nodes.count { $0.state == .active && !$0.isDraining }
+        guard group.voters.count < 3, canVote >= 3, wished == 0 || wished >= 3 else { return nil }
+        return "group \(group.group) \(group.name) has \(group.voters.count) of 3 voters, "
+            + "\(group.voters.joined(separator: " and ")): until more have caught up, the loss of one stops it"
     }
 
     var certificates: [CertificateInfo] {
@@ -168,7 +189,8 @@ extension Problem {
     init(_ refusal: RootRefusal) {
         let kind: Kind
         switch refusal {
-        case .malformed, .unknownVersion, .invalid, .settingOutOfRange: kind = .malformed
+        case .malformed, .unknownVersion: kind = .malformed
+        case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
             .unknownAuthority, .unknownTenant:
             kind = .notFound

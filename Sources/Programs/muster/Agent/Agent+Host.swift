@@ -25,19 +25,19 @@ final class AgentHost {
     /// Of the cell's replica here.
     var applied = LogIndex.zero
     var problem: String?
-    private let leasePath: String
-    private var leaseWritten: Instant?
+    /// Where VMs run under one.
+    let guardian: HostGuard?
 
     init(
-        _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, driver: any Hypervisor, directory: String
+        _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, driver: any Hypervisor,
+        guardian: HostGuard?, directory: String
     ) {
         self.driver = driver
-        leasePath = directory + "/lease"
+        self.guardian = guardian
         let about = HostMachine(diskAt: directory).description(settings, driver: driver.name)
-        let found = driver.found
         keeper = HostKeeper(
-            host: HostID(rawValue: node.rawValue), incarnation: incarnation, about: about, found: found,
-            leaseUntil: found.isEmpty ? nil : AgentHost.lease(at: leasePath))
+            host: HostID(rawValue: node.rawValue), incarnation: incarnation, about: about, found: driver.found,
+            isGuarded: guardian != nil)
     }
 
     var deadline: Instant {
@@ -46,36 +46,6 @@ final class AgentHost {
         if let due = driver.deadline { next = min(next, due) }
         if !inputs.isEmpty { next = .origin }
         return max(next, steppedAt + AgentHost.stepInterval)
-    }
-
-    // MARK: The lease, for the next process of this agent
-
-    /// What is left of the lease is a fact about this machine since it booted, so the next process can go on with it.
-    func keepLease() {
-        guard driver.outlivesAgent, let lease = keeper.lease, lease != leaseWritten, !keeper.vms.isEmpty else { return }
-        leaseWritten = lease
-        let text = "\(AgentHost.bootID) \(lease.nanoseconds)\n"
-        let next = leasePath + ".next"
-        // Not synced: who loses it has lost its guests too. Not written, guests end when the next agent begins.
-        let file = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard file >= 0 else { return }
-        let count = Array(text.utf8).withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
-        close(file)
-        if count == text.utf8.count { rename(next, leasePath) }
-    }
-
-    private static func lease(at path: String) -> Instant? {
-        // Without the file there was none.
-        guard let bytes = try? NodeFiles.read(path) else { return nil }
-        let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
-        guard words.count == 2, words[0] == bootID, let nanoseconds = Int64(words[1]) else { return nil }
-        return Instant(nanoseconds: nanoseconds)
-    }
-
-    private static var bootID: String {
-        // Without it no lease of before is believed.
-        guard let bytes = try? NodeFiles.read("/proc/sys/kernel/random/boot_id") else { return "unknown" }
-        return String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
     }
 }
 
@@ -92,6 +62,7 @@ extension Agent {
         let directory = vmDirectory(settings)
         try NodeFiles.makeFolder(directory)
         let driver: any Hypervisor
+        var guardian: HostGuard?
         switch settings.hypervisor {
         case .simulated: driver = SimulatedHypervisor()
         case .qemu:
@@ -104,15 +75,19 @@ extension Agent {
                         + "hypervisor.driver to simulated.")
             }
             try NodeFiles.makeFolder(settings.storageDirectory)
-            driver = QEMUHypervisor(qemu, loop: loop)
+            let made = try HostGuard(loop, settings.dataDirectory, incarnation, log)
+            let machines = QEMUHypervisor(qemu, loop: loop, parent: made)
+            made.driver = machines
+            (driver, guardian) = (machines, made)
         }
-        return AgentHost(settings, node: node, incarnation: incarnation, driver: driver, directory: directory)
+        return AgentHost(
+            settings, node: node, incarnation: incarnation, driver: driver, guardian: guardian, directory: directory)
     }
 
     /// Once per turn: takes in what the driver and the cell said, and acts on it.
     func tendHost() {
         let host = self.host
-        let applied = engine.inspect(AgentHost.cell) { _, applied in applied.index } ?? .zero
+        let applied = engine.standing(of: AgentHost.cell)?.applied ?? .zero
         if applied != host.applied {
             host.applied = applied
             host.inputs.append(.stirred)
@@ -135,7 +110,7 @@ extension Agent {
         let output = host.keeper.step(inputs, now: loop.now)
         for order in output.orders { log.debug("\(order)", ["vm": "\(order.vm)"]) }
         if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: loop.now) }
-        host.keepLease()
+        if let grant = output.grant { host.guardian?.give(grant) }
         noteProblem(host)
         for question in output.questions { ask(question.number, question.query) }
         if let (number, command) = output.command { tell(number, command) }

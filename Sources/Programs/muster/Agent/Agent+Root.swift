@@ -50,6 +50,7 @@ extension Agent {
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
         admin.viewChanged()
+        host.guardian?.setNodes(leaseAddresses)
         rememberPeers()
         trustAuthorities()
         if view.node(node)?.state == .removed {
@@ -206,13 +207,21 @@ extension Agent {
         guard !isRenewing, loop.now >= renewAt, view.through != nil, let own = identity.chain.first else { return }
         let now = Int64(wallTime.rawValue / 1_000)
         let life = own.notAfter - own.notBefore
-        // Judged as if nobody signed.
-        let signer = view.authorities.first { $0.signs }.flatMap { try? Certificate(der: $0.certificate) }
         let isOld = own.notAfter - now < life / 3
-        guard isOld || signer.map({ !own.isSigned(by: $0) }) ?? false else { return }
+        guard isOld || !isSigned(own, by: view.authorities.first { $0.signs }?.certificate) else { return }
         renewNow { [self] failure in
             if let failure { log.warning("the certificate could not be renewed and is tried again: \(failure)") }
         }
+    }
+
+    /// Asked several times a second, and a signature is work: the last answer is kept for as long as it is about the same.
+    private func isSigned(_ own: Certificate, by authority: [UInt8]?) -> Bool {
+        if let known = signedBy, known.own == own.fingerprint, known.authority == authority { return known.isSigned }
+        // Judged as if nobody signed.
+        let signer = authority.flatMap { try? Certificate(der: $0) }
+        let isSigned = signer.map { own.isSigned(by: $0) } ?? true
+        signedBy = (own.fingerprint, authority, isSigned)
+        return isSigned
     }
 
     func renewNow(_ done: @escaping (AgentFailure?) -> Void) {

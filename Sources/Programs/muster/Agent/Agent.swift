@@ -69,6 +69,8 @@ final class Agent: TurnOwner {
     var isFounding = false
     var renewAt: Instant
     var isRenewing = false
+    /// Whether the authority that signs now signed this node's certificate, as found when last looked at.
+    var signedBy: (own: Fingerprint, authority: [UInt8]?, isSigned: Bool)?
 
     var backupRun: BackupRun?
     /// Since when this node, leading the root, has seen every node understand the next feature level.
@@ -243,6 +245,7 @@ final class Agent: TurnOwner {
         for finding in directory.findings { log.error(finding) }
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
         endBackups()
+        host.guardian?.close()
         admin.close()
         network.close()
         watch?.stop()
@@ -279,7 +282,7 @@ final class Agent: TurnOwner {
     var isShuttingDown: Bool { drainUntil != nil }
     var writerStatistics: LogWriter.Statistics { writer.statistics }
 
-    func leads(_ group: GroupID) -> Bool { engine.inspect(group) { raft, _ in raft.isLeader } ?? false }
+    func leads(_ group: GroupID) -> Bool { engine.standing(of: group)?.phase == .leader }
     private func hasOthers(_ group: GroupID) -> Bool {
         engine.inspect(group) { raft, _ in raft.configuration.members.count { $0.role.isVoting } > 1 } ?? false
     }

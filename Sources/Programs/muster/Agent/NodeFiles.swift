@@ -16,6 +16,7 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///     peers                     where the others were when this node last knew: `id host:port` per line
 ///     founding                  the cluster's first command, until it is applied
 ///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
+///     guard/                    the guard's lock, socket, log, and the highest epoch of each VM
 ///     vms/                      what the host's driver runs, unless its settings name another place
 ///     operator/                 the first operator's certificate, key, trust and address, for the command line
 struct NodeFiles {
@@ -23,7 +24,7 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "operator", "joining.key", "set-up", "vms",
+        "authority.secret", "operator", "joining.key", "set-up", "vms", "guard",
     ]
     static let bytesMax = 1 << 20
 
@@ -56,6 +57,19 @@ struct NodeFiles {
                 throw AgentFailure("\(path) is longer than \(bytesMax) bytes and can't be what it should be.")
             }
         }
+    }
+
+    /// The last `count` bytes of a file of any length.
+    static func readEnd(_ path: String, _ count: Int) throws(AgentFailure) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw failure("read \(path)") }
+        defer { close(file) }
+        let size = Int(lseek(file, 0, SEEK_END))
+        var bytes = [UInt8](repeating: 0, count: min(size, count))
+        // Shorter where the file was cut meanwhile.
+        let read = pread(file, &bytes, bytes.count, size - bytes.count)
+        if read < 0 { throw failure("read \(path)") }
+        return Array(bytes.prefix(read))
     }
 
     func write(_ name: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {

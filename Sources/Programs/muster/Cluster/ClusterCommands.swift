@@ -29,7 +29,8 @@ enum ClusterCommands {
                 "timeout", .duration(.milliseconds(100)...(.seconds(600))),
                 help: "how long to wait for an answer (default 10s)"),
         ],
-        commands: FleetTable.commands + node + cluster + settings + backups + spaces + keys + tools)
+        commands: FleetTable.commands + node + cluster + settings + backups + spaces + keys + tools,
+        topics: HelpTopics.all)
 
     private static let node: [Command] = [
         Command(
@@ -277,10 +278,13 @@ enum ClusterCommands {
             details: """
                 core, history and simulate need nothing, and take --quick. placement, replay and rebalance explain themselves
                 with --help. admin has clients, each with one request in flight, ask a running cluster; etcd asks an etcd 3 in the same way, by
-                gRPC. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
+                gRPC. fleet create has clients create VMs, one by one or with --batch, with streams that see them come with --watch;
+                fleet list reads all VMs page by page. chaos asks while somebody torments the cluster (Tools/chaos), and judges what its clients saw.
                 """,
             arguments: [
-                Argument("NAME", help: "core, history, simulate, placement, replay, rebalance, admin, chaos or etcd")
+                Argument(
+                    "NAME", help: "core, history, simulate, placement, replay, rebalance, admin, fleet, chaos or etcd"),
+                Argument("WHAT", isOptional: true, help: "of fleet: create or list"),
             ],
             options: [
                 Option("quick", help: "small inputs"),
@@ -290,6 +294,11 @@ enum ClusterCommands {
                 Option("clients", .integer(1...10_000), help: "admin, chaos, etcd: connections (default 64)"),
                 Option("seconds", .integer(1...86_400), help: "admin, chaos, etcd: how long (default 5)"),
                 Option("bytes", .integer(0...(1 << 20)), help: "admin, etcd: bytes of a value (default 128)"),
+                Option("batch", .integer(1...10_000), help: "fleet create: VMs in a request (default 1)"),
+                Option("watch", help: "fleet create: with a stream from each node"),
+                Option("stopped", help: "fleet create: don't start them"),
+                Option("no-wait", help: "fleet create: don't wait until all have a place"),
+                Option("limit", .integer(1...1_000), help: "fleet list: VMs on a page (default 1000)"),
                 Option("reads", help: "admin, etcd: linearizable reads instead of writes"),
                 Option("keys", .integer(1...10_000), help: "chaos: how many keys (default 12)"),
                 Option("settle", .integer(1...600), help: "chaos: seconds for the last reads (default 60)"),

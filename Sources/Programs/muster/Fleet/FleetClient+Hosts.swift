@@ -10,41 +10,92 @@ import Reactor
 extension FleetClient {
     func duty() throws -> ExitCode { show(try post(["v1", "hosts", word("HOST"), line.command.words[1]])) }
 
+    /// Asks what would happen; nothing does.
+    func plan(_ what: String, _ about: JSONValue) throws -> JSONValue {
+        try post(["v1", "plan"], [], .object([JSONMember(what, about)]))
+    }
+
     func drain() throws -> ExitCode {
         let name = word("HOST")
-        if line.has("dry-run") {
-            return showPlan(try post(["v1", "plan"], [], .object([JSONMember("drain", .string(name))])))
-        }
+        if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
         let asked = try post(["v1", "hosts", name, "drain"])
-        guard line.has("wait") else { return show(asked) }
+        return line.has("wait") ? try watchDrain(of: name) : show(asked)
+    }
+
+    /// Looks until the host is empty. What can't leave it is named as soon as nothing else moves any more.
+    private func watchDrain(of name: String) throws -> ExitCode {
         let limit = line.duration("wait-timeout") ?? .seconds(300)
         let deadline = SystemClock.now + limit
-        var told = Int64(-1)
-        while SystemClock.now < deadline {
+        var most = Int64(0)
+        var looks = 0
+        var stuck: (left: Int64, looks: Int) = (-1, 0)
+        var progress: Progress?
+        while true {
             let host = try get(["v1", "hosts", name])
             let left = host["vmCount"]?.integer ?? 0
-            if left != told { Console.complain("\(left) VMs left on \(name)") }
-            told = left
-            if host["state"]?.text == "maintenance" { return .success }
-            if host["state"]?.text != "draining" {
-                throw FleetMistake("\(name) drains no more: it is \(host["state"]?.text ?? "gone").")
+            if left > most || progress == nil {
+                most = max(most, left)
+                progress = Progress(Int(most), "moved off \(name)", isTerminal: Console.isTerminal)
+            }
+            let moving = try get(["v1", "migrations"], [("filter", "from=\(name)")])["items"]?.elements ?? []
+            let note = moving.first.map { move in
+                "\(move["vm"]?.text ?? "") goes to \(move["to"]?.text ?? ""), "
+                    + "\((move["progressMillis"]?.integer ?? 0) / 10) %"
+            }
+            if let text = progress?.text(done: Int(most - left), note: note ?? "") { Console.write(text, to: 2) }
+            switch host["state"]?.text {
+            case "maintenance": return .success
+            case "draining": break
+            case let other: throw Undone("\(name) drains no more: it is \(other ?? "gone")")
+            }
+            looks += 1
+            // The controller looks for new places once a second.
+            if moving.isEmpty && left > 0 && looks % 4 == 0 {
+                let plan = try plan("drain", .string(name))
+                let staying = plan["left"]?.elements ?? []
+                let isStuck = !staying.isEmpty && (plan["steps"]?.elements ?? []).isEmpty
+                stuck = isStuck && stuck.left == left ? (left, stuck.looks + 1) : (left, isStuck ? 1 : 0)
+                if stuck.looks == 2 { return giveUp(name, staying, progress) }
+            }
+            if SystemClock.now >= deadline {
+                let plan = try plan("drain", .string(name))
+                Console.complain((progress?.leave ?? "") + "muster: \(Quantity.text(limit)) are over.")
+                return giveUp(name, (plan["left"]?.elements ?? []) + (plan["steps"]?.elements ?? []), nil)
             }
             usleep(500_000)
         }
-        Console.complain(
-            "muster: after \(Quantity.text(limit)) \(told) VMs are still on \(name); ask `muster host drain \(name) --dry-run` why"
-        )
-        return .unavailable
     }
 
-    /// A plan: its moves as a table, and what can't be done below.
+    private func giveUp(_ name: String, _ staying: [JSONValue], _ progress: Progress?) -> ExitCode {
+        Console.write(progress?.leave ?? "", to: 2)
+        for vm in staying {
+            let to = vm["to"]?.text ?? ""
+            Console.complain(
+                "muster: \(vm["vm"]?.text ?? "") is still on \(name): "
+                    + (vm["text"]?.text ?? (to.isEmpty ? "it has not left yet" : "it is to go to \(to)")))
+        }
+        Console.complain(
+            "muster: \(name) stays draining: what can leave it goes by itself as soon as there is room; "
+                + "`muster host resume \(name)` takes it back into service.")
+        return .failure
+    }
+
+    /// A plan: its moves as a table, and below what can't be done.
     func showPlan(_ plan: JSONValue) -> ExitCode {
         guard printer.format == .table || printer.format == .wide, case .object(let members) = plan else {
             return show(plan)
         }
-        let rest = members.filter { $0.name != "steps" }
-        if let steps = plan["steps"]?.elements { print(printer.list(steps, FleetColumns.steps)) }
-        if !rest.isEmpty { print(printer.record(.object(rest))) }
+        guard let steps = plan["steps"]?.elements, let left = plan["left"]?.elements else {
+            print(printer.record(.object(members)))
+            return .success
+        }
+        print(steps.isEmpty ? "Nothing would move.\n" : printer.list(steps, FleetColumns.steps))
+        if !left.isEmpty { print("\nWithout a way:\n" + printer.list(left, FleetColumns.left)) }
+        var end = "\nPlan \(plan["digest"]?.text ?? "") on the state at index \(plan["index"]?.integer ?? 0)"
+        if let before = plan["scoreBefore"]?.integer, let after = plan["scoreAfter"]?.integer, before != after {
+            end += ", score \(before) to \(after)"
+        }
+        print(end + (plan["isComplete"]?.bool == false ? "; a bound ended the search.\n" : ".\n"))
         return .success
     }
 
@@ -149,37 +200,81 @@ extension FleetClient {
             put(member, Quantity.size(text).map { .integer(Int64($0 >> 20)) })
         }
         var members = [JSONMember("quota", .object(quota))]
-        if let tier = line.text("tier") ?? known?["tier"]?.text, !tier.isEmpty {
+        let wanted = line.path == "tenant set" ? line.text("tier") : nil
+        if line.path == "quota set" && known == nil {
+            throw FleetMistake("There is no tenant '\(name)'; make it with `muster tenant set \(name)`.")
+        }
+        if let tier = wanted ?? known?["tier"]?.text, !tier.isEmpty {
             members.append(JSONMember("tier", .string(tier)))
         }
         return show(try ask(RawRequest(.put, ["v1", "tenants", name], body: .object(members))))
     }
 
+    /// Shows the plan, then has exactly that one carried out; another one that came of it meanwhile is shown again.
     func rebalance(isDryRun: Bool) throws -> ExitCode {
-        showPlan(
-            isDryRun
-                ? try post(["v1", "plan"], [], .object([JSONMember("rebalance", .object([]))]))
-                : try post(["v1", "rebalance"], [], .object([])))
-    }
-
-    func events() throws -> ExitCode {
-        var query: [(name: String, value: String)] = [("limit", "\(line.integer("limit") ?? 100)")]
-        if let after = line.text("after") { query.append(("after", after)) }
-        if line.has("follow") {
-            return try connection.stream(
-                RawRequest(.get, ["v1", "events"], query: query + [("watch", "1")], isStream: true)
-            ) { text in
-                if printer.format == .json { return print(text + "\n") }
-                // A line that is no event says how far the stream is.
-                guard let event = try? JSONParser.parse(Array(text.utf8)[...], depthMax: 8, valuesMax: 1_024),
-                    event["kind"] != nil
-                else { return }
-                print(
-                    FleetColumns.events.filter { !$0.isWide }.map { $0.text(in: event, now: printer.now) }.joined(
-                        separator: "  ") + "\n")
+        for attempt in 1...3 {
+            let plan = try plan("rebalance", .object([]))
+            if isDryRun || (plan["steps"]?.elements ?? []).isEmpty { return showPlan(plan) }
+            _ = showPlan(plan)
+            do {
+                let begun = try post(
+                    ["v1", "rebalance"], [], .object([JSONMember("digest", plan["digest"] ?? .string(""))]))
+                Console.complain("\(begun["steps"]?.elements?.count ?? 0) moves begin; see `muster migration list`.")
+                return .success
+            } catch let refusal as Refused where refusal.problem.kind == .conflict && attempt < 3 {
+                Console.complain("The state changed meanwhile; the plan is made again.")
             }
         }
-        return show(try get(["v1", "events"], query)["items"]?.elements ?? [], FleetColumns.events)
+        return .refused
+    }
+
+    // MARK: What happened
+
+    /// The newest events in the order in which they happened, and, with --follow, those that come.
+    func happened(_ route: String, _ columns: [Column]) throws -> ExitCode {
+        var query = tenantQuery
+        for name in ["filter", "vm", "host"] { if let text = line.text(name) { query.append((name, text)) } }
+        let follows = line.has("follow")
+        let limit = line.integer("limit") ?? (follows ? 10 : 100)
+        let rows: [JSONValue]
+        if let after = line.text("after") {
+            rows = follows ? [] : try pages(["v1", route], query, limit: limit, after: after)
+            if follows { return try follow(route, columns, query, from: after) }
+        } else {
+            rows = try pages(["v1", route], query + [("sort", "-revision")], limit: limit).reversed()
+        }
+        guard follows else { return show(rows, columns) }
+        for row in rows { print(row, columns) }
+        return try follow(route, columns, query, from: rows.last?["revision"]?.text ?? "0")
+    }
+
+    private func print(_ event: JSONValue, _ columns: [Column]) {
+        switch printer.format {
+        case .json: print(String(decoding: event.bytes, as: UTF8.self) + "\n")
+        case .yaml: print(printer.list([event], columns))
+        case .table, .wide, .name:
+            let shown = columns.filter { printer.format == .wide || !$0.isWide }
+            print(shown.map { $0.text(in: event, now: printer.now) }.joined(separator: "  ") + "\n")
+        }
+    }
+
+    private func follow(
+        _ route: String, _ columns: [Column], _ query: [(name: String, value: String)], from: String
+    ) throws -> ExitCode {
+        var lost: String?
+        let code = try connection.stream(
+            RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true)
+        ) { text in
+            // What is no line of a watch is none of an event.
+            guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }
+            if line.kind == .compacted { lost = line.revision }
+            if line.kind == .event, let event = line.item { print(event, columns) }
+        }
+        if let lost {
+            throw Undone(
+                "what happened up to \(lost) is kept no longer, and was not shown; follow from --after \(lost)")
+        }
+        return code
     }
 
     func top() throws -> ExitCode {

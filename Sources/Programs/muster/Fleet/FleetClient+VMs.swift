@@ -20,6 +20,9 @@ extension FleetClient {
         }
     }
 
+    /// `plan create` has no such option.
+    private var isStopped: Bool { line.options.contains { $0.name == "stopped" } && line.has("stopped") }
+
     /// A VM as it is created: its name, its tenant and its specification, which options change.
     private func creations() throws -> [JSONValue] {
         let given = try SpecOptions.members(line)
@@ -40,7 +43,7 @@ extension FleetClient {
                 if let tenant = line.text("tenant") ?? base["tenant"]?.text {
                     members.append(JSONMember("tenant", .string(tenant)))
                 }
-                if line.has("stopped") {
+                if isStopped {
                     members.append(JSONMember("power", .string("stopped")))
                 } else if let power = base["power"] {
                     members.append(JSONMember("power", power))
@@ -59,21 +62,32 @@ extension FleetClient {
         return .object(all)
     }
 
-    func createVMs() throws -> ExitCode {
+    /// The VMs that are described, each with what it can't be without.
+    private func wholeCreations() throws -> [JSONValue] {
         let items = try creations()
         for item in items where (item["spec"]?["cpuMillis"]) == nil || (item["spec"]?["memoryMiB"]) == nil {
             throw FleetMistake("'\(item["name"]?.text ?? "")' needs --cpu and --memory.")
         }
-        if line.has("dry-run") {
-            return show(
-                try post(["v1", "plan"], [], .object([JSONMember("create", .array(items))])))
+        return items
+    }
+
+    func planCreation() throws -> ExitCode {
+        let items = try wholeCreations()
+        if items.count > PlanWish.itemsMax {
+            throw FleetMistake("A plan is about at most \(PlanWish.itemsMax) VMs; ask about fewer.")
         }
+        return showPlan(try plan("create", .array(items)))
+    }
+
+    func createVMs() throws -> ExitCode {
+        if line.has("dry-run") { return try planCreation() }
+        let items = try wholeCreations()
         if items.count == 1 {
             let made = try post(["v1", "vms"], [], items[0])
             let name = made["name"]?.text ?? word("NAME")
             guard line.has("wait") else { return show(made) }
-            let code = try wait([name], for: line.has("stopped") ? "placed" : "running")
-            return code == .success ? show(try get(["v1", "vms", name], tenantQuery)) : code
+            let code = try wait([name], for: isStopped ? "placed" : "running")
+            return code == .success ? show(try vm(name)) : code
         }
         var refused = 0
         var names: [String] = []
@@ -94,7 +108,7 @@ extension FleetClient {
         }
         print("\(names.count) created" + (refused > 0 ? ", \(refused) refused" : "") + "\n")
         if line.has("wait"), !names.isEmpty {
-            let code = try wait(names, for: line.has("stopped") ? "placed" : "running")
+            let code = try wait(names, for: isStopped ? "placed" : "running")
             if code != .success { return code }
         }
         return refused == 0 ? .success : .refused
@@ -102,7 +116,7 @@ extension FleetClient {
 
     func updateVM() throws -> ExitCode {
         let name = word("VM")
-        let known = try get(["v1", "vms", name], tenantQuery)
+        let known = try vm(name)
         let base = try file
         let spec = FleetClient.merged(
             base?["spec"] ?? base ?? known["spec"] ?? .object([]), try SpecOptions.members(line))
@@ -130,7 +144,18 @@ extension FleetClient {
 
     func power() throws -> ExitCode {
         let verb = line.command.words[1]
+        // hash order: looked up only
+        var epochs: [String: Int64] = [:]
+        if verb == "restart" && line.has("wait") {
+            _ = try each { name in epochs[name] = try vm(name)["epoch"]?.integer ?? 0 }
+        }
         let code = try each { name in _ = try post(["v1", "vms", name, verb], tenantQuery) }
+        if verb == "restart", line.has("wait"), code == .success {
+            return try follow(line.arguments, "restarted") { name, vm in
+                try refuseEnded(vm)
+                return vm["phase"]?.text == "running" && vm["epoch"]?.integer ?? 0 > epochs[name] ?? 0
+            }
+        }
         if line.has("wait"), code == .success {
             return try wait(line.arguments, for: verb == "stop" ? "stopped" : verb == "pause" ? "paused" : "running")
         }
@@ -160,70 +185,124 @@ extension FleetClient {
     func migrate() throws -> ExitCode {
         let name = word("VM")
         if line.has("cancel") { return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery)) }
-        let began = (try get(["v1", "vms", name], tenantQuery))["host"]?.text
+        let began = try vm(name)["host"]?.text
         let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
         let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
         guard line.has("wait") else { return show(asked) }
         let target = line.text("to")
-        return try follow([name], "moved") { vm in
+        return try follow([name], "moved") { _, vm in
             if vm["migration"] != nil && vm["migration"] != .null { return false }
             let host = vm["host"]?.text
             if host != nil, host == target || (target == nil && host != began) { return true }
-            throw FleetMistake("\(name) did not move; see `muster vm history \(name)`.")
+            throw Undone("\(name) did not move; see `muster vm history \(name)`")
         }
+    }
+
+    // MARK: What a VM says
+
+    func logs() throws -> ExitCode {
+        let answer = try ask(
+            RawRequest(
+                .get, ["v1", "vms", word("VM"), "logs"],
+                query: tenantQuery + [("bytes", "\(line.integer("bytes") ?? 65_536)")]))
+        guard let text = answer["base64"]?.text, let bytes = Base64.decode(text.utf8) else { return .failure }
+        Console.write(bytes: bytes, to: 1)
+        return .success
+    }
+
+    func console() throws -> ExitCode {
+        let place = try get(["v1", "vms", word("VM"), "logs"], tenantQuery + [("bytes", "1")])
+        let (host, socket) = (place["host"]?.text ?? "", place["console"]?.text ?? "")
+        throw Undone(
+            "consoles are not carried over the admin port yet; on host \(host), connect to the socket \(socket), "
+                + "as with `socat -,raw,echo=0 UNIX-CONNECT:\(socket)`")
     }
 
     // MARK: Waiting
 
-    func wait(_ names: [String], for phase: String) throws -> ExitCode {
-        try follow(names, phase) { vm in
-            if phase == "gone" { return false }
-            if phase == "placed" { return vm["host"]?.text != "" }
-            let known = vm["phase"]?.text
-            if known == "looping" || (known == "crashed" && vm["spec"]?["restart"]?.text == "never") {
-                throw FleetMistake(
-                    "\(vm["name"]?.text ?? "a VM") is \(known ?? ""): \(vm["message"]?.text ?? "see its history").")
-            }
-            return known == phase
+    private func refuseEnded(_ vm: JSONValue) throws {
+        let known = vm["phase"]?.text
+        if known == "looping" || (known == "crashed" && vm["spec"]?["restart"]?.text == "never") {
+            throw Undone("\(vm["name"]?.text ?? "a VM") is \(known ?? ""): \(vm["message"]?.text ?? "see its history")")
         }
     }
 
+    func wait(_ names: [String], for phase: String) throws -> ExitCode {
+        try follow(names, phase) { _, vm in
+            if phase == "gone" { return false }
+            if phase == "placed" { return vm["host"]?.text != "" }
+            try refuseEnded(vm)
+            return vm["phase"]?.text == phase
+        }
+    }
+
+    /// What a VM that is waited for does now.
+    private static func note(_ vm: JSONValue) -> String {
+        var text = "\(vm["name"]?.text ?? "") is \(vm["phase"]?.text ?? "")"
+        if let move = vm["migration"], move != .null {
+            text += ", moving to \(move["to"]?.text ?? ""), \((move["progressMillis"]?.integer ?? 0) / 10) %"
+        }
+        let message = vm["message"]?.text ?? ""
+        return message.isEmpty ? text : text + ": " + message
+    }
+
+    /// Those that are not as wanted, and what the first of them does.
+    private func open(
+        _ names: [String], _ what: String, _ isDone: (String, JSONValue) throws -> Bool
+    ) throws -> (names: [String], note: String) {
+        var open: [String] = []
+        var note = ""
+        func look(_ name: String, _ vm: JSONValue) throws {
+            if try isDone(name, vm) { return }
+            if open.isEmpty { note = FleetClient.note(vm) }
+            open.append(name)
+        }
+        guard names.count > 50 else {
+            for name in names {
+                do {
+                    try look(name, try vm(name))
+                } catch let refusal as Refused where refusal.problem.kind.status == 404 {
+                    if what != "gone" { throw Undone("\(name) is gone") }
+                }
+            }
+            return (open, note)
+        }
+        // hash order: looked up only
+        var byName: [String: JSONValue] = [:]
+        for vm in try pages(["v1", "vms"], tenantQuery, limit: .max) {
+            byName[vm["name"]?.text ?? ""] = vm
+            byName["\(vm["id"]?.integer ?? 0)"] = vm
+        }
+        for name in names {
+            if let vm = byName[name] { try look(name, vm) } else if what != "gone" { throw Undone("\(name) is gone") }
+        }
+        return (open, note)
+    }
+
     /// Looks again and again, with a bar on a terminal and plain lines elsewhere, until all VMs are as wanted.
-    private func follow(_ names: [String], _ what: String, _ isDone: (JSONValue) throws -> Bool) throws -> ExitCode {
+    private func follow(
+        _ names: [String], _ what: String, _ isDone: (String, JSONValue) throws -> Bool
+    ) throws -> ExitCode {
         let limit = line.duration("wait-timeout") ?? .seconds(300)
         let deadline = SystemClock.now + limit
         var left = names
-        var told = 0
+        var progress = Progress(names.count, what, isTerminal: Console.isTerminal)
         var pause: UInt32 = 50_000
         while true {
-            var open: [String] = []
-            if left.count > 50 {
-                var byName: [String: JSONValue] = [:]
-                for vm in try pages(["v1", "vms"], tenantQuery, limit: .max) { byName[vm["name"]?.text ?? ""] = vm }
-                for name in left {
-                    if let vm = byName[name] {
-                        if try isDone(vm) == false { open.append(name) }
-                    } else if what != "gone" {
-                        throw FleetMistake("\(name) is gone.")
-                    }
-                }
-            } else {
-                for name in left {
-                    do {
-                        if try isDone(try get(["v1", "vms", name], tenantQuery)) == false { open.append(name) }
-                    } catch let refusal as Refused where refusal.problem.kind.status == 404 && what == "gone" {}
-                }
+            let found: (names: [String], note: String)
+            do {
+                found = try open(left, what, isDone)
+            } catch {
+                Console.write(progress.leave, to: 2)
+                throw error
             }
-            left = open
-            let done = names.count - left.count
-            if names.count > 1 && (done != told || left.isEmpty) {
-                progress(done, names.count, what, isLast: left.isEmpty)
-            }
-            told = done
+            left = found.names
+            if let text = progress.text(done: names.count - left.count, note: found.note) { Console.write(text, to: 2) }
             if left.isEmpty { return .success }
             if SystemClock.now >= deadline {
                 Console.complain(
-                    "muster: after \(Quantity.text(limit)) not \(what): \(left.prefix(10).joined(separator: ", "))"
+                    progress.leave
+                        + "muster: after \(Quantity.text(limit)) not \(what): \(left.prefix(10).joined(separator: ", "))"
                         + (left.count > 10 ? " and \(left.count - 10) more" : "")
                         + "; ask `muster vm explain \(left[0])`")
                 return .unavailable
@@ -231,12 +310,5 @@ extension FleetClient {
             usleep(pause)
             pause = min(pause * 2, 1_000_000)
         }
-    }
-
-    private func progress(_ done: Int, _ count: Int, _ what: String, isLast: Bool) {
-        guard isatty(2) == 1 else { return Console.complain("\(done) of \(count) \(what)") }
-        let filled = done * 30 / count
-        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled)
-        Console.write("\r[\(bar)] \(done) of \(count) \(what)" + (isLast ? "\n" : ""), to: 2)
     }
 }

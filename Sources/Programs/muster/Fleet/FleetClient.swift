@@ -27,6 +27,9 @@ struct FleetClient {
         } catch let refusal as Refused {
             Console.complain("muster: \(refusal.problem.detail)")
             return ClientCommands.code(of: refusal.problem)
+        } catch let undone as Undone {
+            Console.complain("muster: \(undone.description)")
+            return .failure
         } catch {
             return ClientCommands.code(ofFailure: error)
         }
@@ -34,6 +37,12 @@ struct FleetClient {
 
     /// The cluster said no.
     struct Refused: Error { let problem: Problem }
+
+    /// What was waited for can't come any more: a sentence that says why.
+    struct Undone: Error {
+        let description: String
+        init(_ description: String) { self.description = description }
+    }
 
     init(_ line: Invocation) throws {
         self.line = line
@@ -43,7 +52,8 @@ struct FleetClient {
             ? (line.text("columns") ?? "").split(separator: ",").map { String($0).trimmed } : []
         printer = Printer(
             line.text("output").flatMap(OutputFormat.init) ?? .table, wanted: columns,
-            isColoured: isatty(1) == 1 && Muster.variable("NO_COLOR") == nil && Muster.variable("TERM") != "dumb",
+            isColoured: isatty(1) == 1 && (Muster.variable("NO_COLOR") ?? "").isEmpty
+                && Muster.variable("TERM") != "dumb",
             now: SystemClock.wallNanoseconds / 1_000_000_000)
     }
 
@@ -69,9 +79,11 @@ struct FleetClient {
     }
 
     /// Pages of a list until its end or `limit`.
-    func pages(_ path: [String], _ query: [(name: String, value: String)], limit: Int) throws -> [JSONValue] {
+    func pages(
+        _ path: [String], _ query: [(name: String, value: String)], limit: Int, after: String? = nil
+    ) throws -> [JSONValue] {
         var rows: [JSONValue] = []
-        var after: String?
+        var after = after
         while rows.count < limit {
             var query = query
             query.append(("limit", "\(min(1_000, limit - rows.count))"))
@@ -103,6 +115,8 @@ struct FleetClient {
         print(printer.list(rows, columns))
         return .success
     }
+
+    func vm(_ name: String) throws -> JSONValue { try get(["v1", "vms", name], tenantQuery) }
 
     var tenantQuery: [(name: String, value: String)] {
         line.text("tenant").map { [("tenant", $0)] } ?? []
@@ -136,12 +150,13 @@ struct FleetClient {
         case "vm list": return try list(["v1", "vms"], FleetColumns.vms, tenantQuery)
         case "host list": return try list(["v1", "hosts"], FleetColumns.hosts)
         case "group list": return show(try pages(["v1", "groups"], tenantQuery, limit: .max), FleetColumns.groups)
-        case "tenant list": return show(try pages(["v1", "tenants"], [], limit: .max), FleetColumns.tenants)
+        case "tenant list", "quota list":
+            return show(try pages(["v1", "tenants"], [], limit: .max), FleetColumns.tenants)
         case "migration list": return try list(["v1", "migrations"], FleetColumns.migrations)
-        case "vm show": return show(try get(["v1", "vms", word("VM")], tenantQuery))
+        case "vm show": return show(try vm(word("VM")))
         case "host show": return show(try get(["v1", "hosts", word("HOST")]))
         case "group show": return show(try get(["v1", "groups", word("GROUP")], tenantQuery))
-        case "tenant show": return show(try get(["v1", "tenants", word("TENANT")]))
+        case "tenant show", "quota show": return show(try get(["v1", "tenants", word("TENANT")]))
         case "vm create": return try createVMs()
         case "vm update": return try updateVM()
         case "vm start", "vm stop", "vm restart", "vm pause", "vm resume": return try power()
@@ -159,6 +174,8 @@ struct FleetClient {
             )
         case "vm wait":
             return try wait(line.arguments, for: line.text("for") ?? "running")
+        case "vm logs": return try logs()
+        case "vm console": return try console()
         case "host cordon", "host resume", "host maintenance": return try duty()
         case "host drain": return try drain()
         case "host set": return try setHost()
@@ -170,9 +187,12 @@ struct FleetClient {
         case "group create": return try createGroup()
         case "group delete":
             return show(try ask(RawRequest(.delete, ["v1", "groups", word("GROUP")], query: tenantQuery)))
-        case "tenant set": return try setTenant()
+        case "tenant set", "quota set": return try setTenant()
         case "tenant delete": return show(try ask(RawRequest(.delete, ["v1", "tenants", word("TENANT")])))
-        case "rebalance show": return try rebalance(isDryRun: true)
+        case "plan create": return try planCreation()
+        case "plan drain": return showPlan(try plan("drain", .string(word("HOST"))))
+        case "plan loss": return showPlan(try plan("loss", .array(line.arguments.map { .string($0) })))
+        case "plan rebalance", "rebalance show": return showPlan(try plan("rebalance", .object([])))
         case "rebalance run": return try rebalance(isDryRun: line.has("dry-run"))
         case "cell show":
             return show(try get(["v1", "cell", "settings"]))
@@ -185,11 +205,8 @@ struct FleetClient {
                         body: .object([
                             JSONMember(word("SETTING"), Int64(value).map { .integer($0) } ?? .string(value))
                         ]))))
-        case "events": return try events()
-        case "audit":
-            return show(
-                try get(["v1", "audit"], [("limit", "\(line.integer("limit") ?? 100)")])["items"]?.elements ?? [],
-                FleetColumns.audit)
+        case "events": return try happened("events", FleetColumns.events)
+        case "audit": return try happened("audit", FleetColumns.audit)
         case "top": return try top()
         default: preconditionFailure("'\(line.path)' is in the table and nobody runs it")
         }

@@ -1,0 +1,167 @@
+// Linux as the guard uses it: processes that die with their parent, a timer of the kernel's that ends the caller, locked
+// memory. Every call gives its result or the negated errno.
+#ifndef CGUARD_SHIM_H
+#define CGUARD_SHIM_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
+#ifndef CLOCK_BOOTTIME
+#define CLOCK_BOOTTIME 7
+#endif
+
+static inline int cguard_result(long result) { return result < 0 ? -errno : (int)result; }
+
+/// Keeps what the process touches in memory, now and later.
+static inline int cguard_lock_memory(void) {
+    return cguard_result(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT));
+}
+
+static inline void cguard_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+/// A timer of the kernel's that ends this process with SIGKILL, stopped or not. `handle` names it.
+static inline int cguard_timer_make(int *handle) {
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGKILL;
+    return cguard_result(syscall(SYS_timer_create, CLOCK_BOOTTIME, &event, handle));
+}
+
+/// Arms it for a moment of CLOCK_BOOTTIME; 0 disarms it. A moment that is over is now.
+static inline int cguard_timer_set(int handle, int64_t nanoseconds) {
+    struct itimerspec when;
+    memset(&when, 0, sizeof when);
+    if (nanoseconds > 0) {
+        when.it_value.tv_sec = nanoseconds / 1000000000;
+        when.it_value.tv_nsec = nanoseconds % 1000000000;
+    }
+    return cguard_result(syscall(SYS_timer_settime, handle, TIMER_ABSTIME, &when, NULL));
+}
+
+// Between fork and exec only what is safe after a fork of a program with threads: the agent has some.
+static inline void cguard_begin_child(int error_file, int keep) {
+    setsid();
+    sigset_t none;
+    sigemptyset(&none);
+    for (int number = 1; number < 65; number++)
+        if (number != SIGKILL && number != SIGSTOP) signal(number, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    int null = open("/dev/null", O_RDWR);
+    if (null >= 0) {
+        dup2(null, 0);
+        dup2(null, 1);
+        dup2(error_file >= 0 ? error_file : null, 2);
+    }
+    // All but the pipe that tells of a failed exec.
+    if (keep > 3) syscall(SYS_close_range, 3, keep - 1, 0);
+    syscall(SYS_close_range, keep < 3 ? 3 : keep + 1, ~0U, 0);
+}
+
+/// How willing the system is to end this process when memory runs out, from -1000 to 1000.
+static inline int cguard_spare(const char *text) {
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (file < 0) return -errno;
+    int result = cguard_result(write(file, text, strlen(text)));
+    close(file);
+    return result;
+}
+
+/// What `exec` failed with, negated; 0 when the pipe closed because it succeeded.
+static inline int cguard_await_exec(int from) {
+    int code = 0;
+    ssize_t count;
+    do { count = read(from, &code, sizeof code); } while (count < 0 && errno == EINTR);
+    close(from);
+    return count == (ssize_t)sizeof code ? -code : 0;
+}
+
+/// Starts a program that is killed when the calling thread ends, in a session of its own. Gives its process number.
+static inline int cguard_start(const char *program, char *const *words, char *const *environment, int error_file) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
+    pid_t parent = getpid();
+    pid_t child = fork();
+    if (child < 0) {
+        int code = errno;
+        close(ends[0]);
+        close(ends[1]);
+        return -code;
+    }
+    if (child == 0) {
+        // A parent that ended before this line is not there any more to die.
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent) {
+            cguard_begin_child(error_file, ends[1]);
+            // A guest is no better than another program.
+            cguard_spare("0");
+            execve(program, words, environment);
+        }
+        int code = errno ? errno : EPERM;
+        ssize_t ignored = write(ends[1], &code, sizeof code);
+        (void)ignored;
+        _exit(127);
+    }
+    close(ends[1]);
+    int code = cguard_await_exec(ends[0]);
+    if (code == 0) return child;
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    return code;
+}
+
+/// Starts a program that is nobody's child and nobody's terminal's. Gives 0.
+static inline int cguard_detach(const char *program, char *const *words, char *const *environment, int error_file) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
+    pid_t child = fork();
+    if (child < 0) {
+        int code = errno;
+        close(ends[0]);
+        close(ends[1]);
+        return -code;
+    }
+    if (child == 0) {
+        cguard_begin_child(error_file, ends[1]);
+        pid_t grandchild = fork();
+        if (grandchild > 0) _exit(0);
+        if (grandchild == 0) execve(program, words, environment);
+        int code = errno;
+        ssize_t ignored = write(ends[1], &code, sizeof code);
+        (void)ignored;
+        _exit(127);
+    }
+    close(ends[1]);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    return cguard_await_exec(ends[0]);
+}
+
+/// The next child that has ended: its number and its status, 128 and more for a signal; 0 when none has.
+static inline int cguard_reap(int *status) {
+    int raw = 0;
+    pid_t child;
+    do { child = waitpid(-1, &raw, WNOHANG); } while (child < 0 && errno == EINTR);
+    if (child < 0) return errno == ECHILD ? 0 : -errno;
+    *status = WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
+    return child;
+}
+
+static inline int cguard_kill(int process) { return cguard_result(kill(process, SIGKILL)); }
+
+/// Locks a file for this process, or gives -EWOULDBLOCK.
+static inline int cguard_lock(int file) { return cguard_result(flock(file, LOCK_EX | LOCK_NB)); }
+
+#endif

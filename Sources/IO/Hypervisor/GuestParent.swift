@@ -1,0 +1,20 @@
+package import FleetModel
+package import Glibc
+
+/// Why a guest's process does not run.
+package struct GuestRefusal: Error, Hashable, Sendable {
+    package var message: String
+    package init(_ message: String) { self.message = message }
+}
+
+/// Who starts guests' processes and is their parent: the host's guard. Belongs to the loop's thread, and answers on it.
+package protocol GuestParent: AnyObject {
+    /// False while it is not known what it has; then nothing that ran under it does any more, or nobody can tell.
+    var isUp: Bool { get }
+    /// Starts a program with no shell in between; answers once, and never before it returns.
+    func start(
+        _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
+        _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void)
+    /// Ends at once what it has of the VM up to this epoch, started or about to be.
+    func stop(_ vm: VMID, epoch: UInt64)
+}

@@ -1,0 +1,94 @@
+import AgentConfig
+import ClusterBase
+import Controllers
+import FleetModel
+import Glibc
+import Guard
+import Hypervisor
+import Reactor
+
+/// The host's guard, as its agent's driver and keeper use it.
+final class HostGuard: GuestParent {
+    private var linkMade: GuardLink?
+    weak var driver: QEMUHypervisor?
+    private let loop: EventLoop
+    private lazy var resolver = Resolver(loop)
+    private var endpoints: [Endpoint] = []
+    /// In the order of `endpoints`; nil until it is resolved.
+    private var addresses: [String?] = []
+
+    init(_ loop: EventLoop, _ dataDirectory: String, _ incarnation: Incarnation, _ log: AgentLog) throws(AgentFailure) {
+        self.loop = loop
+        do throws(GuardFailure) {
+            linkMade = try GuardLink(
+                loop, nodeDirectory: dataDirectory, incarnation: incarnation.rawValue
+            ) { [unowned self] in heard($0, log) }
+        } catch {
+            throw AgentFailure(error.description)
+        }
+    }
+
+    private var link: GuardLink {
+        guard let linkMade else { preconditionFailure("the line to the guard is not made yet") }
+        return linkMade
+    }
+
+    private func heard(_ event: GuardLink.Event, _ log: AgentLog) {
+        switch event {
+        case .up(let incarnation, let guests):
+            log.info("the host's guard is there", ["guard": "\(incarnation)", "guests": "\(guests.count)"])
+            driver?.parentCame(guests.map { (vm: $0.vm, epoch: $0.epoch, pid: $0.process) })
+        case .down: log.warning("the host's guard ended, and its guests with it; it is started again")
+        case .problem(let text): log.error(text)
+        case .ended(let vm, let epoch, let status, let cause):
+            if let cause { log.warning("the guard ended a VM", ["vm": "\(vm)", "epoch": "\(epoch)", "reason": cause]) }
+            driver?.guestEnded(vm, epoch: epoch, status: status, cause: cause)
+        }
+    }
+
+    // MARK: The keeper's side
+
+    func give(_ grant: HostKeeper.Grant) {
+        link.give(sentAt: grant.sentAt, length: grant.length, generation: grant.generation, grant.permits)
+    }
+
+    /// Where the guard can renew the lease without this agent, best first.
+    func setNodes(_ wanted: [Endpoint]) {
+        if wanted == endpoints { return }
+        endpoints = wanted
+        addresses = wanted.map { SocketAddress(digits: $0.host, port: $0.port)?.description }
+        tellNodes()
+        for endpoint in wanted where SocketAddress(digits: endpoint.host, port: endpoint.port) == nil {
+            resolver.resolve(Address(host: endpoint.host, port: endpoint.port)) { [weak self] outcome in
+                guard let self, case .found(let places) = outcome, let at = endpoints.firstIndex(of: endpoint) else {
+                    return
+                }
+                addresses[at] = places.first?.description
+                tellNodes()
+            }
+        }
+    }
+
+    private func tellNodes() { link.setNodes(addresses.compactMap { $0 }) }
+
+    /// The guard and its guests stay.
+    func close() {
+        link.close()
+        if addresses.contains(nil) { resolver.close() }
+    }
+
+    // MARK: The driver's side
+
+    var isUp: Bool { link.isUp }
+
+    func start(
+        _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
+        _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
+    ) {
+        link.start(vm, epoch: epoch, program: program, arguments, errorPath: errorPath) { answer in
+            done(answer.mapError { GuestRefusal($0.description) })
+        }
+    }
+
+    func stop(_ vm: VMID, epoch: UInt64) { link.stop(vm, epoch: epoch) }
+}

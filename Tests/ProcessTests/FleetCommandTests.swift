@@ -1,0 +1,154 @@
+import Foundation
+import Testing
+
+/// The command line of the fleet against real agents: what the help shows works, and what can't be done is said.
+@Suite(.serialized) struct FleetCommandTests {
+    @Test func `every example of every help topic works on a cluster of three, and any node names the leader`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        let help = try MusterRun("help").output
+        let section = try #require(help.components(separatedBy: "\ntopics:\n").last)
+        let topics = section.components(separatedBy: "\n\n")[0].split(separator: "\n").compactMap { line in
+            line.split(separator: " ").first.map(String.init)
+        }
+        #expect(topics.count >= 9, "\(topics)")
+        var count = 0
+        for topic in topics {
+            let text = try MusterRun("help", topic)
+            #expect(text.status == 0)
+            let examples = try #require(text.output.components(separatedBy: "\nexamples:\n").last)
+            for line in examples.split(separator: "\n") where line.hasPrefix("  ") && !line.hasPrefix("   ") {
+                count += 1
+                let done = try cluster.shell(String(line), at: count % 3 + 1)
+                #expect(done.status == 0, "\(topic):\(line)\n\(done.output)")
+            }
+        }
+        #expect(count > 40)
+
+        // Nodes that do not lead hand such questions on; the answer says at which index it is true, and who gave it.
+        #expect(try cluster.ask(1, "vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--wait").status == 0)
+        var leaders: [String] = []
+        for node in 1...3 {
+            for path in ["vms/a/explain", "migrations", "rebalance", "vms"] {
+                let head = try cluster.shell(
+                    "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -D - -o /dev/null "
+                        + "https://$MUSTER_ADDRESS/v1/\(path)", at: node
+                ).output.lowercased()
+                let fields = head.split(whereSeparator: \.isNewline)
+                let index = fields.first { $0.hasPrefix("muster-index: ") }?.dropFirst(14)
+                #expect(index.flatMap { Int($0) } ?? 0 > 0, "\(path) at node \(node): \(head)")
+                leaders += fields.filter { $0.hasPrefix("muster-leader: ") }.map(String.init)
+            }
+        }
+        #expect(leaders.count == 12 && Set(leaders).count == 1, "\(leaders)")
+    }
+
+    @Test func `what can't leave a drained host is named, and the newest events come first`() throws {
+        let cluster = try LocalCluster()
+        try cluster.wait("the host has reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
+        }
+        #expect(
+            try cluster.ask(1, "vm", "create", "web-{1..3}", "--cpu", "100m", "--memory", "64MiB", "--wait").status == 0
+        )
+        let drained = try cluster.ask(1, "host", "drain", "n1", "--wait", "--wait-timeout", "60s")
+        #expect(drained.status == 1, "\(drained.complaint)")
+        for name in ["web-1", "web-2", "web-3"] {
+            #expect(drained.complaint.contains("\(name) is still on n1: no host fits"), "\(drained.complaint)")
+        }
+        #expect(drained.complaint.contains("0 of 3 moved off n1"))
+        #expect(drained.complaint.contains("muster host resume n1"))
+        #expect(try cluster.ask(1, "host", "resume", "n1").status == 0)
+
+        let all = try cluster.ask(1, "events", "-o", "json").output.split(separator: "\n")
+        #expect(all.count > 8)
+        let newest = try cluster.ask(1, "events", "--limit", "2", "-o", "json").output.split(separator: "\n")
+        #expect(newest.suffix(3) == all.suffix(3) && newest.count == 4, "\(newest)")
+        #expect(newest[2].contains("host.resumed"))
+        let oldest = try cluster.ask(1, "events", "--after", "1", "--limit", "1", "-o", "json").output
+        #expect(oldest.contains("host.registered"))
+
+        // A tenant that is deleted leaves nothing behind.
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "1").status == 0)
+        try cluster.wait("the quota is in force") {
+            try cluster.ask(1, "quota", "show", "shop", "-o", "json").output.contains("\"isPending\":false")
+        }
+        #expect(try cluster.ask(1, "tenant", "delete", "shop").status == 0)
+        try cluster.wait("the slice is given back") {
+            try !cluster.names(1, "tenant", "list").contains("shop")
+        }
+        #expect(try cluster.ask(1, "quota", "show", "shop").status == 3)
+        #expect(try cluster.ask(1, "quota", "set", "shop", "--vms", "1").status == 2)
+
+        let recovery = try cluster.ask(1, "recover", "root", "--reason", "test")
+        #expect(recovery.status == 2 && recovery.complaint.contains("--accept-loss"))
+        let logs = try cluster.ask(1, "vm", "logs", "web-1")
+        #expect(logs.status == 4 && logs.complaint.contains("simulated"), "\(logs.complaint)")
+    }
+
+    @Test func `what is secret is in no log and no data directory, but for the files that are there to hold it`() throws
+    {
+        let cluster = try LocalCluster()
+        let api = try cluster.ask(1, "token", "create", "--role", "viewer").output
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+        let join = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        #expect(api.hasPrefix("mst_") && api.count > 60 && join.hasPrefix("mst1_"))
+        // It is good, and so it went through the agent; a wrong one goes through the log of what is refused.
+        #expect(try cluster.ask(1, "node", "list", "--token", api).status == 0)
+        #expect(try cluster.ask(1, "node", "list", "--token", api + "0").status == 4)
+        let folder = cluster.folder.file("n1")
+        let keys = try ["node.key", "operator/key.pem"].map { name in
+            try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8).split(separator: "\n")[1]
+        }
+        #expect(cluster.terminate(1) == 0)
+
+        var planted: [(what: String, bytes: Data, holder: String)] = [
+            ("an API token", Data(api.utf8), ""), ("a join token", Data(join.utf8), ""),
+            ("the node's key", Data(keys[0].utf8), "node.key"),
+            ("the operator's key", Data(keys[1].utf8), "operator/key.pem"),
+        ]
+        let digits = Array(api.dropFirst(4))
+        let secret = stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+            UInt8(String(digits[$0...$0 + 1]), radix: 16)
+        }
+        #expect(secret.count == 32)
+        planted.append(("an API token's bytes", Data(secret), ""))
+        var looked = 0
+        let files = try #require(FileManager.default.enumerator(atPath: cluster.folder.url.path)).compactMap {
+            $0 as? String
+        }
+        for file in files {
+            guard let bytes = try? Data(contentsOf: cluster.folder.file(file)) else { continue }
+            looked += bytes.count
+            for plant in planted where plant.holder.isEmpty || file != "n1/" + plant.holder {
+                #expect(bytes.range(of: plant.bytes) == nil, "\(plant.what) is in \(file)")
+            }
+        }
+        #expect(looked > 10_000)
+    }
+}
+
+extension LocalCluster {
+    /// Runs a line as a user's shell does who has set the cluster up in variables.
+    func shell(_ line: String, at node: Int) throws -> (status: Int32, output: String) {
+        let file = folder.file("shell-out")
+        try Data().write(to: file)
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", line]
+        var variables = ProcessInfo.processInfo.environment
+        variables["PATH"] = try MusterRun.binary().deletingLastPathComponent().path + ":" + (variables["PATH"] ?? "")
+        variables["MUSTER_IDENTITY"] = folder.file("n1/operator").path
+        variables["MUSTER_ADDRESS"] = address(node)
+        process.environment = variables
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = try FileHandle(forWritingTo: file)
+        process.standardError = process.standardOutput
+        try process.run()
+        process.waitUntilExit()
+        return (process.terminationStatus, try String(contentsOf: file, encoding: .utf8))
+    }
+}
