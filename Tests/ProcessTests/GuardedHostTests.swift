@@ -1,14 +1,16 @@
 import Foundation
 import Testing
 
-/// Three real agents with the QEMU driver and their guards. The guest is a machine without a disk, which sits in its firmware:
-/// what counts here is whether its process lives.
-@Suite(.serialized, .enabled(if: GuardedHostTests.hasQEMU, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
-struct GuardedHostTests {
+enum HostTools {
     static let hasQEMU = ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"].allSatisfy {
         FileManager.default.isExecutableFile(atPath: $0)
     }
+}
 
+/// Three real agents with the QEMU driver and their guards. The guest is a machine without a disk, which sits in its firmware:
+/// what counts here is whether its process lives.
+@Suite(.serialized, .enabled(if: HostTools.hasQEMU, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
+struct GuardedHostTests {
     @Test
     func `a guest outlives its killed and its stopped agent, not its guard and not the lease`() throws {
         let cluster = try LocalCluster { folder in
