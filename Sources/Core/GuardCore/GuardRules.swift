@@ -107,7 +107,9 @@ package struct GuardRules: Sendable {
     let timing: LeaseTiming
     // hash order: looked up, and read by sorted keys
     package private(set) var guests: [VMID: Guest] = [:]
+    // hash order: looked up, and read by sorted keys
     package private(set) var highest: [VMID: UInt64]
+    // hash order: looked up, and read by sorted keys
     private var permits: [VMID: RunPermit] = [:]
     package private(set) var digest = RunPermit.digest([])
     package private(set) var generation = LogIndex.zero
@@ -121,6 +123,7 @@ package struct GuardRules: Sendable {
     /// A grant was withdrawn: the lease counts no more.
     private var isWithdrawn = false
 
+    // hash order: looked up only
     package init(highest: [VMID: UInt64] = [:], timing: LeaseTiming = LeaseTiming()) {
         self.highest = highest
         self.timing = timing

@@ -26,7 +26,12 @@ final class KVMProbe {
             "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "kvm", "-m", "size=16M",
             "-chardev", "file,id=log,path=\(logPath)", "-device", "isa-debugcon,iobase=0x402,chardev=log",
         ]
-        switch HostProcess.start(settings.program, words, errorPath: settings.directory + "/kvm-probe.err") {
+        // The test guest may get stuck, and an agent that is killed meanwhile can't end it: the kernel does.
+        let leash = "/usr/bin/setpriv"
+        let isLeashed = access(leash, X_OK) == 0
+        let program = isLeashed ? leash : settings.program
+        let arguments = isLeashed ? ["--pdeathsig", "KILL", "--", settings.program] + words : words
+        switch HostProcess.start(program, arguments, errorPath: settings.directory + "/kvm-probe.err") {
         case .success(let child): self.child = child
         case .failure(let failure):
             child = nil
