@@ -401,6 +401,21 @@ import Testing
         #expect(other.rules == [.init(rule: "free cpu", hosts: 2)])
         #expect(other.nearest == "fits on h1 if 3000m CPU more were free")
     }
+
+    @Test func `a new leader waits for a lease that was made shorter before its time`() throws {
+        let world = CellWorld()
+        let host = try world.addHost()
+        try world.apply(.setSetting(.leaseLength, 10_000))
+        try world.tick(2)
+        try world.apply(.setSetting(.leaseLength, 1_000))
+        world.changeLeader()
+        world.crash(host)
+        try world.tick(110)
+        #expect(try world.view().hosts[host]?.health == .up)
+        try world.tick(20)
+        #expect(try world.view().hosts[host]?.health == .down)
+        #expect(try world.view()[.leaseBefore] & 0xFFFF_FFFF == 0)
+    }
 }
 
 extension CellVM {

@@ -270,6 +270,37 @@ import Testing
         #expect(try cell.work(1)?.map(\.id) == [keeps, never])
     }
 
+    @Test func `a shorter lease leaves the longer one on record until a leader has waited it out`() throws {
+        var cell = try CellBench(hosts: 1)
+        func before(_ cell: CellBench) throws -> UInt64 {
+            for case .setting(.leaseBefore, let value?) in try cell.rows(.all(.settings)) { return value }
+            return 0
+        }
+        try cell.must(.setSetting(.leaseLength, 10_000))
+        try cell.must(.setSetting(.leaseLength, 1_000))
+        let seen = try before(cell)
+        #expect(seen & 0xFFFF_FFFF == 10_000)
+        try cell.must(.setSetting(.leaseLength, 2_000))
+        #expect(try cell.refusal(.setSetting(.leaseBefore, seen)) == .settingOutOfRange(.leaseBefore))
+        let now = try before(cell)
+        #expect(now & 0xFFFF_FFFF == 10_000)
+        try cell.must(.setSetting(.leaseBefore, now))
+        #expect(try before(cell) & 0xFFFF_FFFF == 0)
+    }
+
+    @Test func `a VM that runs on when cut off becomes one that stops only while it is stopped`() throws {
+        var cell = try CellBench(hosts: 2)
+        let id = try cell.running("v", on: 1, spec { $0.isolation = .keep })
+        let stops = spec { $0.isolation = .stop }
+        guard case .invalid(field: "isolation", _)? = try cell.refusal(.updateVM(id, stops, generation: nil)) else {
+            Issue.record("its host may be cut off and run it on, while the cell starts it elsewhere")
+            return
+        }
+        try cell.must(.setPower(id, .stopped, generation: nil))
+        try cell.report(id, .stopped)
+        try cell.must(.updateVM(id, stops, generation: nil))
+    }
+
     @Test func `too many lost hosts stop failover until an operator has looked`() throws {
         var cell = try CellBench(hosts: 4)
         for host in [1, 2] as [UInt64] { try cell.must(.declareDown(HostID(host), Incarnation(1))) }

@@ -117,6 +117,24 @@ private let group = GroupID(1)
         #expect(version(try answer(cluster, next, put("k"))) == 2, "the lost one never took effect")
     }
 
+    @Test func `a node without a replica asks past a leader that fell silent`() throws {
+        let cluster = try cluster()
+        let leader = try #require(try cluster.leader())
+        let asked = cluster.nodes[3]
+        #expect(version(try answer(cluster, asked, put("k"))) == 1)
+        leader.isCut = true
+        // Each one that nobody answers is one node of the group less to begin with.
+        var answers: [ClientAnswer] = []
+        for _ in 0..<4 where !answers.contains(where: { version($0) != nil }) {
+            let ticket = cluster.nextTicket()
+            asked.turn(.request(put("k"), ticket: ticket))
+            _ = try cluster.run(until: { !asked.answers(to: ticket).isEmpty }, limit: .seconds(6))
+            answers += asked.answers(to: ticket)
+        }
+        #expect(answers.first == .unknown)
+        #expect(answers.contains { version($0) == 2 }, "\(answers)")
+    }
+
     @Test func `a broken connection answers at once, and a query is asked elsewhere`() throws {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())

@@ -11,7 +11,8 @@ extension CellKeeper {
     /// than the lease and half a second, since it was heard last and since this node leads.
     mutating func planHealth(_ now: Instant, _ watch: () -> NodeWatch, _ operations: inout [CellCommand.Operation]) {
         let before = view[.leaseBefore]
-        let lease = mutated(.shorterLeaseCountsAtOnce) ? view[.leaseLength] : max(view[.leaseLength], before & 0xFFFF_FFFF)
+        let lease =
+            mutated(.shorterLeaseCountsAtOnce) ? view[.leaseLength] : max(view[.leaseLength], before & 0xFFFF_FFFF)
         if before != leaseBefore.value { leaseBefore = (before, now) }
         if lease >= leaseLongest.milliseconds || now >= leaseLongest.until || mutated(.shorterLeaseCountsAtOnce) {
             leaseLongest = (lease, now + CellKeeper.silenceMax(lease))

@@ -251,7 +251,8 @@ public struct HostKeeper: Sendable {
     public mutating func step(_ inputs: [Input], now: Instant) -> Output {
         var output = Output()
         for input in inputs { take(input, now) }
-        let mayStart = (holdsLease(now) || mutated(.startsWithoutLease)) && standing == .registered && knowsWork && !isEnding
+        let mayStart =
+            (holdsLease(now) || mutated(.startsWithoutLease)) && standing == .registered && knowsWork && !isEnding
         isBusy = false
         if isEnding && endsVMs { endAll(&output) }
         // Found without a lease that anybody remembers is as good as without one.

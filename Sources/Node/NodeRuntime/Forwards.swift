@@ -116,6 +116,15 @@ struct Forwards {
         leaders[group] = leader
     }
 
+    /// How often a node did not answer: where nobody is known to lead, the search begins with another one each time.
+    private(set) var passedOver = 0
+
+    /// The node did not answer: the next request does not begin with it.
+    mutating func passOver(_ node: NodeID, _ group: GroupID) {
+        if leaders[group] == node { leaders[group] = nil }
+        passedOver = (passedOver + 1) & 0xFFFF
+    }
+
     mutating func ticket(for waiter: Waiter) -> UInt64 {
         ticketNumber += 1
         let slot = waiters.insert((0, waiter))

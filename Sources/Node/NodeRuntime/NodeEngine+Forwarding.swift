@@ -118,7 +118,7 @@ extension NodeEngine {
             return leader
         }
         let others = forwards.directory.nodes(of: group).filter { $0 != node && !forwards.isCutOff($0) }
-        return others.isEmpty ? nil : others[Int(own.hops) % others.count]
+        return others.isEmpty ? nil : others[(Int(own.hops) + forwards.passedOver) % others.count]
     }
 
     /// An answer for a request that looked for its leader, from here or from elsewhere.
@@ -170,9 +170,11 @@ extension NodeEngine {
                 }
             case .asked(let key, let at):
                 if now >= own.givesUpAt {
+                    forwards.passOver(key.node, own.request.group)
                     end(slot, own.isQuery ? .refused(.unavailable) : .unknown)
                 } else if own.isQuery {
                     if now >= at + settings.forwardQueryRetry {
+                        forwards.passOver(key.node, own.request.group)
                         forwards.slotOfKey[key] = nil
                         forwards.own[slot]?.stage = .waiting(until: now)
                         route(slot, now)

@@ -1,5 +1,6 @@
 public import ClusterBase
 public import RaftCore
+
 #if MUTANTS
 public import FleetModel
 #endif

@@ -18,7 +18,8 @@ enum MutantsCommand {
     static func require(_ name: String, isFleet: Bool) throws {
         let isKnown = isFleet ? FleetMutant(rawValue: name) != nil : Mutant(rawValue: name) != nil
         guard isKnown else {
-            throw UsageError("there is no mutant '\(name)'; `muster mutants list\(isFleet ? " --fleet" : "")` names them")
+            throw UsageError(
+                "there is no mutant '\(name)'; `muster mutants list\(isFleet ? " --fleet" : "")` names them")
         }
         #if !MUTANTS
         throw UsageError("this build has no mutants in it; build with -Xswiftc -DMUTANTS, or use Tools/check mutants")

@@ -180,6 +180,8 @@ struct Summary {
                 \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
                 hosts: \(fleet.hostsDeclaredDown) declared down, \(fleet.leasesEnded) leases ended, \(fleet.mishaps) mishaps; \
                 \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused
+                moves were struck \(fleet.movesStruck.reduce(0, +)) times at an end, in \(fleet.movesStruck.count { $0 > 0 }) of \
+                \(fleet.movesStruck.count) pairs of a step and a fault
                 """)
         }
         var line = "faults:"

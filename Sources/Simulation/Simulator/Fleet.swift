@@ -170,9 +170,28 @@ extension Fleet {
         let open = host.driver.guestIDs.filter { host.driver.isOpen(to: mishap, $0) }
         guard !open.isEmpty else { return }
         counts.mishaps += 1
-        host.driver.strike(mishap, open[faultRandom.below(open.count)], now)
+        let vm = open[faultRandom.below(open.count)]
+        struck(host.node.number, Fault.allCases.count + Int(mishap.rawValue), only: vm)
+        host.driver.strike(mishap, vm, now)
         look(host)
         schedule(host)
+    }
+
+    /// Counts the moves that have an end at a node that is struck.
+    func struck(_ node: Int, _ strike: Int, only vm: VMID? = nil) {
+        let id = hosts[node].id
+        for vm in vm.map({ [$0] }) ?? checker.moving {
+            guard let migration = checker.view.vms[vm]?.migration,
+                migration.source.assignment.host == id || migration.target.assignment.host == id
+            else { continue }
+            let step =
+                switch migration.phase {
+                case .copying: migration.isCopied ? 1 : 0
+                case .leaving: 2
+                case .undoing: 3
+                }
+            counts.movesStruck[step * FleetCounts.strikeCount + strike] += 1
+        }
     }
 
     // MARK: The end

@@ -57,6 +57,9 @@ final class FleetChecker {
         var epoch: UInt64
     }
 
+    /// VMs that move, ascending.
+    var moving: [VMID] { view.vms.keys.sorted().filter { view.vms[$0]?.migration != nil } }
+
     func described(_ vm: VMID) -> String { view.vms[vm].map { "\($0)" } ?? "no such VM" }
 
     // MARK: The log

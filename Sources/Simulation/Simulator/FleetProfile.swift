@@ -53,7 +53,8 @@ extension Profile {
         }
         fleet.hasOperators = random.chance(3, in: 4)
         fleet.hasRules = random.chance(2, in: 3)
-        fleet.movesShare = random.chance(1, in: 2) ? 2 : 5
+        fleet.movesShare = random.chance(1, in: 2) ? 2 : 6
+        p.faultIntervalMax = .milliseconds(random.within(300...4_000))
         p.fleet = fleet
         p.settings.forwardsRequests = true
         p.settings.runsControllers = true
@@ -77,6 +78,12 @@ public struct FleetCounts: Sendable {
     public var refused = 0
     public var waitingAtEnd = 0
     public var vmsAtEnd = 0
+    /// How often a move was struck at one of its ends: by step (copying, copied, leaving, undoing), and in each by fault and
+    /// then by mishap.
+    public var movesStruck = [Int](repeating: 0, count: stepCount * strikeCount)
+
+    public static let stepCount = 4
+    public static let strikeCount = Fault.allCases.count + SimulatedHypervisor.Mishap.allCases.count
 
     public init() {}
 
@@ -93,5 +100,6 @@ public struct FleetCounts: Sendable {
         a.refused += b.refused
         a.waitingAtEnd += b.waitingAtEnd
         a.vmsAtEnd += b.vmsAtEnd
+        for i in a.movesStruck.indices { a.movesStruck[i] += b.movesStruck[i] }
     }
 }

@@ -29,6 +29,7 @@ extension Simulation {
     private func strike(_ fault: Fault) {
         let length = nemesisRandom.within(Nanoseconds.milliseconds(10)...profile.faultLengthMax).count
         let node = nodes[nemesisRandom.below(nodes.count)]
+        fleet?.struck(node.number, Int(fault.rawValue))
         switch fault {
         case .crash: crash(node, restartAfter: length)
         case .restartStorm:
@@ -101,6 +102,10 @@ extension Simulation {
         guard let key else { return }
         for checker in checkers where key.bigEndian64(at: 0) == checker.group.rawValue {
             checker.isTainted[node.number] = true
+        }
+        // A record of the node's own: its start refuses, and all of it goes.
+        if let fleet, key.bigEndian64(at: 0) != Fleet.cell.rawValue, node.number < fleet.profile.voters {
+            for checker in checkers { checker.isTainted[node.number] = true }
         }
     }
 

@@ -454,7 +454,11 @@ public final class Simulation {
             }
         } catch {
             node.logDisk.crash(&diskRandom)
-            if case .damaged = error {
+            var isLost = false
+            if case .damaged = error { isLost = true }
+            // Of a host's few records any may be the one that is gone.
+            if case .notFormatted = error, fleet != nil { isLost = true }
+            if isLost {
                 // The operator does what the refusal says: the node comes back with an empty disk.
                 node.wipe()
                 for checker in checkers { checker.wiped(node.number) }

@@ -134,7 +134,9 @@ extension CellStep {
         }
         // A commit that was made already.
         if migration.phase == .leaving { return .done }
-        guard migration.phase == .copying, migration.isCopied || mutated(.commitBeforeCopied) else { return .refused(.noMigration(id)) }
+        guard migration.phase == .copying, migration.isCopied || mutated(.commitBeforeCopied) else {
+            return .refused(.noMigration(id))
+        }
         var vm = old
         migration.phase = .leaving
         migration.source = place
