@@ -102,6 +102,10 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         world.known[.token("t1")] = []
         client.say(put("a", "v", good))
         #expect(client.wait(for: 6) && client.responses[5].status == 403)
+        // A node that has just started has not heard yet who may do what: another may know.
+        world.knowsRoles = false
+        client.say(put("a", "v", good))
+        #expect(client.wait(for: 7) && client.responses[6].status == 503)
     }
 
     @Test func `who is removed is refused with the next request on the same connection`() throws {

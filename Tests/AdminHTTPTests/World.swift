@@ -20,6 +20,7 @@ final class World: AdminHandler, AdminAuthority {
 
     let cluster = "test"
     var metricsAreOpen = false
+    var knowsRoles = true
     var known: [Principal: [Role]] = [
         .operator("ann"): [.admin], .operator("vic"): [.viewer], .token("t1"): [.space("s", mayWrite: true)],
     ]

@@ -311,6 +311,10 @@ final class AdminConnection: SecureConnectionDelegate {
         }
         let roles = asking == .anonymous ? [] : server.authority.roles(of: asking)
         let verdict = Access.judge(action, asking, roles: roles, metricsAreOpen: server.authority.metricsAreOpen)
+        if verdict == .forbidden && !server.authority.knowsRoles {
+            return Problem(
+                .unavailable, "this node does not know the cluster's state yet; ask again in a moment, or ask another node")
+        }
         return Access.problem(verdict, action, asking)
     }
 

@@ -40,6 +40,8 @@ package protocol AdminAuthority: AnyObject {
     /// The cluster whose certificates count.
     var cluster: String { get }
     var metricsAreOpen: Bool { get }
+    /// False until it has learned from the cluster who may do what.
+    var knowsRoles: Bool { get }
     /// Nothing for somebody who was removed or is unknown.
     func roles(of principal: Principal) -> [Role]
     /// Whom a bearer token stands for; nil when it is unknown, has expired or was revoked.

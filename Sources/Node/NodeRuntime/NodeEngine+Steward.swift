@@ -13,12 +13,15 @@ extension NodeEngine {
 
     func tendCluster(_ now: Instant) {
         guard settings.runsControllers else { return }
+        if steward.isAsking && now >= steward.givesUpAt { steward.isAsking = false }
         if now >= steward.followAt && !steward.isAsking {
             steward.followAt = now + settings.rootFollowInterval
             if !hasHeardAll(now) {
                 steward.isAsking = true
+                steward.asked += 1
+                steward.givesUpAt = now + settings.forwardTimeout + settings.forwardTimeout
                 steward.askedWith = position(of: .root).map { replicas[$0].applied.index }
-                ask(.query(.root, .root(steward.view.nextQuery)), .follow, now)
+                ask(.query(.root, .root(steward.view.nextQuery)), .follow(steward.asked), now)
             }
         }
         if now >= steward.planAt {
@@ -41,7 +44,7 @@ extension NodeEngine {
     /// When `tendCluster` has something to do.
     var stewardDeadline: Instant {
         guard settings.runsControllers else { return Instant(nanoseconds: .max) }
-        return steward.isAsking ? steward.planAt : min(steward.planAt, steward.followAt)
+        return min(steward.planAt, steward.isAsking ? steward.givesUpAt : steward.followAt)
     }
 
     private func again(_ now: Instant) {
@@ -75,7 +78,8 @@ extension NodeEngine {
             steward.followAt = min(steward.followAt, now)
             again(now)
         case .cell(let group, let number): tended(group, number: number, answer)
-        case .follow:
+        case .follow(let number):
+            guard number == steward.asked else { return }
             steward.isAsking = false
             guard case .read(.root(let news)) = answer else { return }
             let isNew = steward.view.take(news)

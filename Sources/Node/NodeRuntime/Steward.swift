@@ -22,6 +22,9 @@ struct Steward {
     /// Ascending by group.
     private(set) var kept: [Kept] = []
     var isAsking = false
+    /// The newest question about the root, and when it is given up for another: nothing else ends the wait for its answer.
+    var asked: UInt64 = 0
+    var givesUpAt = Instant.origin
     /// How far this node's own replica of the root was when the root last answered, and when that was.
     var heard: (applied: LogIndex, at: Instant)?
     /// The same of the question under way.
@@ -68,7 +71,7 @@ struct Steward {
 
 /// What a ticket of the steward's is for.
 enum StewardTask {
-    case follow
+    case follow(UInt64)
     case command
     /// A command of a cell's keeper.
     case cell(GroupID, number: UInt64)

@@ -82,6 +82,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     var cluster: String { agent.cluster }
     var metricsAreOpen: Bool { isMetricsOpen }
+    var knowsRoles: Bool { agent.view.through != nil }
 
     /// Forgets what it knows of the view, which has changed.
     func viewChanged() {
