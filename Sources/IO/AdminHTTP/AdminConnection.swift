@@ -313,7 +313,8 @@ final class AdminConnection: SecureConnectionDelegate {
         let verdict = Access.judge(action, asking, roles: roles, metricsAreOpen: server.authority.metricsAreOpen)
         if verdict == .forbidden && !server.authority.knowsRoles {
             return Problem(
-                .unavailable, "this node does not know the cluster's state yet; ask again in a moment, or ask another node")
+                .unavailable,
+                "this node does not know the cluster's state yet; ask again in a moment, or ask another node")
         }
         return Access.problem(verdict, action, asking)
     }
