@@ -225,10 +225,10 @@ extension HostKeeper {
     /// A guest is paused and copied, and the cell has not been told.
     var owesCopied: Bool {
         work.contains { row in
-            guard row.migration != nil, let record = records[row.id], record.copy?.state == .copied else {
-                return false
-            }
-            return record.taken?.report.state != .copied || record.taken?.report.epoch != record.copy?.epoch
+            guard row.migration != nil, let copy = records[row.id]?.copy, copy.state == .copied else { return false }
+            // In two steps: Swift 6.3.1 crashes when it optimizes both reads through one record.
+            guard let told = records[row.id]?.taken?.report else { return true }
+            return told.state != .copied || told.epoch != copy.epoch
         }
     }
 
