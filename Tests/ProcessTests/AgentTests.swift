@@ -148,6 +148,8 @@ import Testing
         for node in 1...3 { #expect(try cluster.ask(node, "kv", "get", "box", "k").output == "1") }
         // The colleague slept through the last steps: the certificate of the old authority is worth nothing any more.
         #expect(try colleague("node", "list").status != 0)
-        try cluster.wait("nodes still reach each other") { try cluster.ask(3, "kv", "put", "box", "k", "2").status == 0 }
+        try cluster.wait("nodes still reach each other") {
+            try cluster.ask(3, "kv", "put", "box", "k", "2").status == 0
+        }
     }
 }

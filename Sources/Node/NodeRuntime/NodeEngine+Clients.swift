@@ -92,7 +92,8 @@ extension NodeEngine {
                     answerAll(tickets, .refused(.malformed))
                     continue
                 }
-                let refusal = proposePack(group, Machine.pack(kind, pack, level: packLevel, time: wallTime(now)), tickets, now)
+                let refusal = proposePack(
+                    group, Machine.pack(kind, pack, level: packLevel, time: wallTime(now)), tickets, now)
                 if let refusal { refuse(group, pack, tickets, refusal) }
             }
         }

@@ -34,10 +34,14 @@ enum SimulateCommand {
         plan.mutant = try options.value("--mutant")
         plan.isFleet = options.flag("--fleet")
         plan.isMixed = options.flag("--mixed")
-        if plan.isFleet && plan.isMixed { throw UsageError("--fleet and --mixed are runs of their own; give one of them") }
+        if plan.isFleet && plan.isMixed {
+            throw UsageError("--fleet and --mixed are runs of their own; give one of them")
+        }
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
         try options.end()
-        if let mutant = plan.mutant { try MutantsCommand.require(mutant, plan.isFleet ? .fleet : plan.isMixed ? .mixed : .consensus) }
+        if let mutant = plan.mutant {
+            try MutantsCommand.require(mutant, plan.isFleet ? .fleet : plan.isMixed ? .mixed : .consensus)
+        }
         print(
             "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
                 + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))

@@ -275,7 +275,8 @@ package struct CertificateRenewal: Shaped {
     package var certificateRequest: [UInt8]
     package init(certificateRequest: [UInt8]) { self.certificateRequest = certificateRequest }
     package static let shape = Shape(
-        "CertificateRenewal", [Field("certificateRequest", .bytes, "a PKCS #10 request, DER; empty: only tell the authorities")])
+        "CertificateRenewal",
+        [Field("certificateRequest", .bytes, "a PKCS #10 request, DER; empty: only tell the authorities")])
     package var members: [JSONMember] { [JSONMember("certificateRequest", base64: certificateRequest)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(certificateRequest: object.bytes("certificateRequest"))

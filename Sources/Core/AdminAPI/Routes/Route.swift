@@ -208,7 +208,8 @@ extension Route {
             "Renews a node's certificate, or takes the next step of the CA's rotation.",
             body: .json(CertificateRotation.shape), status: 202, accepted),
         Route(
-            .renewCertificate, .post, "/v1/certs/renew", "Renews the certificate of whoever asks, a node or an operator, and names the authorities.",
+            .renewCertificate, .post, "/v1/certs/renew",
+            "Renews the certificate of whoever asks, a node or an operator, and names the authorities.",
             body: .json(CertificateRenewal.shape), .json(RenewedCertificate.shape)),
         Route(.getUpgrade, .get, "/v1/upgrade", "Lists feature gates.", .json(Listing<GateInfo>.shape)),
         Route(

@@ -489,7 +489,8 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tokenUses: "how many hosts may join with one"
         case .certificateLifetime: "how long a node's certificate is good; it is renewed when a third is left"
         case .certificateOverlap: "how long a node's previous certificate is still good"
-        case .finalizeAfter: "when a feature level that all nodes know opens by itself; 0: only by `muster upgrade finalize`"
+        case .finalizeAfter:
+            "when a feature level that all nodes know opens by itself; 0: only by `muster upgrade finalize`"
         case .metricsAuthorized: "whether /metrics asks for authorization"
         }
     }

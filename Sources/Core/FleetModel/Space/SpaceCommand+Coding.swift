@@ -41,7 +41,9 @@ extension Space {
         } catch {
             return .failure(.malformed)
         }
-        guard let level = try FeatureLevel.check(version, knows: knows) else { return .failure(.unknownVersion(version)) }
+        guard let level = try FeatureLevel.check(version, knows: knows) else {
+            return .failure(.unknownVersion(version))
+        }
         do throws(DecodeError) {
             while true {
                 switch try reader.nextTag() {

@@ -25,7 +25,7 @@ public import ClusterBase
     public var description: String { "\(index).\(slot)" }
 }
 
-/// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new pack version.
+/// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new feature level.
 public enum SpaceLimits {
     public static let keyBytesMax = 1_024
     public static let valueBytesMax = 1 << 20

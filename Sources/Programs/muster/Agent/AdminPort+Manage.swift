@@ -143,8 +143,10 @@ extension AdminPort {
             }
             change(
                 .finalizeLevel(wanted.gate == "level-\(open)" ? open : next), asker,
-                next == open ? "feature level \(open) is open, the newest that this node knows"
-                    : "feature level \(next) is open: \(FeatureLevel.summary(next)); older programs are refused from now on")
+                next == open
+                    ? "feature level \(open) is open, the newest that this node knows"
+                    : "feature level \(next) is open: \(FeatureLevel.summary(next)); older programs are refused from now on"
+            )
         }
     }
 
@@ -466,7 +468,8 @@ extension AdminPort {
                 let signer = agent.view.authorities.first(where: { $0.signs })
             else {
                 return isAbandoned
-                    ? fail(asker.ticket, .notPossible, "no rotation is under way; nothing was changed") : makeAuthority(asker)
+                    ? fail(asker.ticket, .notPossible, "no rotation is under way; nothing was changed")
+                    : makeAuthority(asker)
             }
             // Whose turn it was last to begin signing, or to end it, tells the steps apart.
             if other.since <= signer.since {
@@ -561,7 +564,8 @@ extension AdminPort {
             }
         case .operator(let name):
             guard let authority = agent.authority else {
-                return fail(ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
+                return fail(
+                    ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
             }
             do throws(TLSFailure) {
                 tell(

@@ -217,7 +217,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
                     AdminResponse(
                         Problem(
                             .unavailable,
-                            "the group's leader has not heard yet that feature level \(command.level) is open; send it again")))
+                            "the group's leader has not heard yet that feature level \(command.level) is open; send it again"
+                        )))
             }
             answer(ticket, AdminResponse(outcome))
         }

@@ -26,7 +26,8 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator", "joining.key", "set-up", "vms", "guard", "level",
+        "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator",
+        "joining.key", "set-up", "vms", "guard", "level",
     ]
     static let bytesMax = 1 << 20
 

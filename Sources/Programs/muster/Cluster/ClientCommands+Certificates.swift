@@ -35,7 +35,8 @@ extension ClientCommands {
         if token == nil, files.has("key.pem"), files.has("cert.pem") {
             let own = try Certificate(pem: files.text("cert.pem"))
             request = try CertificateRequest(
-                key: PrivateKey(pem: files.text("key.pem")), commonName: own.commonName).der
+                key: PrivateKey(pem: files.text("key.pem")), commonName: own.commonName
+            ).der
         }
         let answer = try ask(.renewCertificate(CertificateRenewal(certificateRequest: request)))
         guard answer.isSuccess else { return try show(answer) }

@@ -118,7 +118,8 @@ enum ClusterCommands {
             ],
             examples: [.init("muster cert rotate --authority", "the next step")]),
         Command(
-            "cert renew", summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
+            "cert renew",
+            summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
             examples: [.init("muster cert renew --identity ~/.muster", "good for another year")]),
         Command("upgrade status", summary: "show which feature levels are open"),
         Command(
@@ -294,7 +295,8 @@ enum ClusterCommands {
                 Option("cpu-seconds", .integer(1...10_000_000), help: "stop after so much CPU time"),
                 Option("trace", .text("FILE"), help: "write one line per event; seeds then run one at a time"),
                 Option("fleet", help: "hosts with VMs on the nodes, their owners and operators"),
-                Option("mixed", help: "programs of two versions: nodes are upgraded and go back, the feature level opens"),
+                Option(
+                    "mixed", help: "programs of two versions: nodes are upgraded and go back, the feature level opens"),
                 Option("mutant", .text("NAME"), help: "switch a built-in bug on, in a build with -DMUTANTS"),
                 Option("quiet", help: "no progress bar"),
             ],

@@ -228,7 +228,8 @@ struct NodeCommands {
     /// not become a member.
     private func listenForCheck() throws -> ListeningSockets {
         try ListeningSockets(
-            peers: listen(settings.peerListen, for: "peers"), admin: listen(settings.adminListen, for: "the admin port"))
+            peers: listen(settings.peerListen, for: "peers"), admin: listen(settings.adminListen, for: "the admin port")
+        )
     }
 
     private func listen(_ endpoint: Endpoint, for whom: String) throws -> Socket {
@@ -250,7 +251,8 @@ struct NodeCommands {
         try refuse(answer)
         let peers = try JoinAnswer(body: answer.body[...]).peers.compactMap { line -> (String, Address)? in
             let words = line.split(separator: " ")
-            guard words.count == 2, let address = try? Address(parsing: String(words[1])) else { return nil }  // Only a hint.
+            // An address that can't be read is not dialled.
+            guard words.count == 2, let address = try? Address(parsing: String(words[1])) else { return nil }
             return ("node \(words[0])", address)
         }
         let loop = try EventLoop()
