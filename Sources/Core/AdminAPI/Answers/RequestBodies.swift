@@ -256,7 +256,7 @@ package struct CertificateRotation: Shaped {
     package var members: [JSONMember] {
         var members = [JSONMember("subject", subject.rawValue)]
         members.add("node", node)
-        if isAbandoned { members.append(JSONMember("isAbandoned", isAbandoned)) }
+        members.append(JSONMember("isAbandoned", isAbandoned))
         return members
     }
 

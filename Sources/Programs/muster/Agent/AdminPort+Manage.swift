@@ -523,11 +523,10 @@ extension AdminPort {
         agent.change(.signWithAuthority(fingerprint: next.fingerprint), request: asker.request, by: asker.name) {
             [self] result in
             if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
-            agent.keep { () throws(AgentFailure) in try agent.files.keep(made) }
-            agent.authority = made
-            agent.files.forgetAuthority(NodeFiles.nextAuthority)
-            refresh(asker.ticket) {
-                AdminResponse(
+            refresh(asker.ticket) { [self] in
+                // With what signs now, before anybody asks for a certificate by it.
+                agent.control()
+                return AdminResponse(
                     Acceptance(
                         "the new authority signs now; let every operator run `muster cert renew`, and ask again when `muster cert "
                             + "list` shows that it signed every node's certificate"), status: asker.status)

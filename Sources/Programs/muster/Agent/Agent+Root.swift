@@ -191,9 +191,30 @@ extension Agent {
         let placed = view.placement(.root)?.replica(on: node)
         let isVoter = placed.map { $0.part == .voter && !$0.isLeaving } ?? false
         let signer = view.authorities.first { $0.signs }?.fingerprint
-        if isVoter, let signer, authority?.certificate.fingerprint.bytes != signer {
+        guard let signer, authority?.certificate.fingerprint.bytes != signer else { return }
+        if takeNextAuthority(signer) { return }
+        if isVoter {
             let others = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
             for other in others { askForAuthority(other, signer) }
+        }
+    }
+
+    /// The authority that was made here signs now. Only what the view says counts: before it does, the others still give out
+    /// the old one's key, and the new one's is nowhere but here.
+    private func takeNextAuthority(_ signer: [UInt8]) -> Bool {
+        guard files.has(NodeFiles.nextAuthority + ".sealed") else { return false }
+        do throws(AgentFailure) {
+            guard let next = try files.authority(NodeFiles.nextAuthority),
+                next.certificate.fingerprint.bytes == signer
+            else { return false }
+            try files.keep(next)
+            authority = next
+            files.forgetAuthority(NodeFiles.nextAuthority)
+            log.info("the authority that was made here signs now")
+            return true
+        } catch {
+            log.error(error.description)
+            return false
         }
     }
 
@@ -206,7 +227,9 @@ extension Agent {
                 let made = try CertificateAuthority(
                     certificate: Certificate(der: answer.certificate),
                     key: PrivateKey(pem: String(decoding: answer.authorityKey, as: UTF8.self)))
-                guard made.certificate.fingerprint.bytes == signer else { return }
+                guard made.certificate.fingerprint.bytes == signer,
+                    view.authorities.first(where: { $0.signs })?.fingerprint == signer
+                else { return }
                 authority = made
                 keep { () throws(AgentFailure) in try files.keep(made) }
                 log.info("holds the authority's key now")

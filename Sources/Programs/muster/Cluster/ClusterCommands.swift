@@ -71,19 +71,27 @@ enum ClusterCommands {
         + AgentSettings.options
 
     private static let cluster: [Command] = [
-        Command("status", summary: "show the groups of a node, who leads them, and alarms"),
-        Command("node list", summary: "list the nodes"),
-        Command("node show", summary: "show a node", arguments: [Argument("NODE", help: "its name or number")]),
+        Command(
+            "status", summary: "show the groups of a node, who leads them, and alarms",
+            examples: [.init("muster status --address 10.0.0.2:7470", "as that node sees it")]),
+        Command(
+            "node list", summary: "list the nodes", examples: [.init("muster node list -o json", "for a script")]),
+        Command(
+            "node show", summary: "show a node", arguments: [Argument("NODE", help: "its name or number")],
+            examples: [.init("muster node show n2", "")]),
         Command(
             "node remove", summary: "take a node out of the cluster for good",
             arguments: [Argument("NODE", help: "its name or number")],
-            options: [Option("force", help: "even if it holds the only copy of something")]),
+            options: [Option("force", help: "even if it holds the only copy of something")],
+            examples: [.init("muster node remove n3", "its certificate is refused from then on")]),
         Command(
             "node promote", summary: "let a node vote in the root group when it can",
-            arguments: [Argument("NODE", help: "its name or number")]),
+            arguments: [Argument("NODE", help: "its name or number")],
+            examples: [.init("muster node promote n4", "it votes rather than others")]),
         Command(
             "node demote", summary: "let a node vote no more when another can",
-            arguments: [Argument("NODE", help: "its name or number")]),
+            arguments: [Argument("NODE", help: "its name or number")],
+            examples: [.init("muster node demote n1", "before its host is taken away for a while")]),
         Command(
             "token create", summary: "make a token to join with, or an API token",
             options: [
@@ -95,16 +103,24 @@ enum ClusterCommands {
                 Option("note", .text("TEXT"), help: "what it is for"),
             ],
             examples: [.init("muster token create --uses 2", "two hosts may join with it")]),
-        Command("token list", summary: "list tokens, without their secrets"),
         Command(
-            "token revoke", summary: "make a token void", arguments: [Argument("ID", help: "from `muster token list`")]),
+            "token list", summary: "list tokens, without their secrets", examples: [.init("muster token list", "")]),
+        Command(
+            "token revoke", summary: "make a token void", arguments: [Argument("ID", help: "from `muster token list`")],
+            examples: [.init("muster token revoke 082048c099ff", "who joined with it stays")]),
         Command(
             "leader transfer", summary: "hand leadership of a group to another node",
             options: [
                 Option("space", .text("NAME"), help: "of a space's group instead of the root"),
                 Option("to", .text("NODE"), help: "the node that is to lead"),
+            ],
+            examples: [
+                .init("muster leader transfer --to n2", "of the root group"),
+                .init("muster leader transfer --space config", "to whoever is the fittest"),
             ]),
-        Command("cert list", summary: "list the authorities and the nodes' certificates"),
+        Command(
+            "cert list", summary: "list the authorities and the nodes' certificates",
+            examples: [.init("muster cert list", "")]),
         Command(
             "cert rotate", summary: "renew a node's certificate, or take a step of the authority's rotation",
             details: """
@@ -121,7 +137,9 @@ enum ClusterCommands {
             "cert renew",
             summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
             examples: [.init("muster cert renew --identity ~/.muster", "good for another year")]),
-        Command("upgrade status", summary: "show which feature levels are open"),
+        Command(
+            "upgrade status", summary: "show which feature levels are open",
+            examples: [.init("muster upgrade status", "and which nodes still run an older program")]),
         Command(
             "upgrade finalize", summary: "open the next feature level for good",
             details: """
@@ -138,11 +156,16 @@ enum ClusterCommands {
             options: [
                 Option("reason", .text("TEXT"), isRequired: true, help: "for the record"),
                 Option("accept-loss", help: "say that acknowledged writes may be lost"),
+            ],
+            examples: [
+                .init("muster recover root --reason 'rack 7 burnt' --accept-loss --address 10.0.0.2:7470", "with what n2 has")
             ]),
     ]
 
     private static let settings: [Command] = [
-        Command("setting list", summary: "list what is set for the whole cluster"),
+        Command(
+            "setting list", summary: "list what is set for the whole cluster",
+            examples: [.init("muster setting list", "with what each decides")]),
         Command(
             "setting set", summary: "change a setting of the cluster",
             arguments: [
@@ -218,15 +241,16 @@ enum ClusterCommands {
             "space create", summary: "make a key space", arguments: [Argument("SPACE", help: "its name")],
             options: [
                 Option("replicas", .integer(1...15), help: "how many nodes vote in it (default 3, as nodes allow)")
-            ]),
-        Command("space list", summary: "list the key spaces"),
+            ], examples: [.init("muster space create config", "")]),
+        Command("space list", summary: "list the key spaces", examples: [.init("muster space list", "")]),
         Command(
             "space move", summary: "move a space to other nodes", arguments: [Argument("SPACE", help: "its name")],
             options: [
                 Option("to", .text("NODE"), isRepeated: true, isRequired: true, help: "a node that is to hold it")
-            ]),
+            ], examples: [.init("muster space move config --to n2 --to n3 --to n4", "while it works")]),
         Command(
-            "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")]),
+            "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")],
+            examples: [.init("muster space delete config", "")]),
     ]
 
     private static let keys: [Command] = [
@@ -253,6 +277,10 @@ enum ClusterCommands {
                 Option(
                     "stale", .duration(.milliseconds(1)...(.seconds(3_600))),
                     help: "a value that was current this long ago is good enough")
+            ],
+            examples: [
+                .init("muster kv get config greeting", ""),
+                .init("muster kv get config greeting --stale 2s", "without asking the leader, when this node may know"),
             ]),
         Command(
             "kv delete", summary: "delete a key",
@@ -268,14 +296,16 @@ enum ClusterCommands {
                 Argument("SPACE", help: "the space"),
                 Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
             ],
-            options: [Option("limit", .integer(1...1_000), help: "at most so many (default 1000)")]),
+            options: [Option("limit", .integer(1...1_000), help: "at most so many (default 1000)")],
+            examples: [.init("muster kv list config services/", "")]),
         Command(
             "kv watch", summary: "print changes as they happen",
             arguments: [
                 Argument("SPACE", help: "the space"),
                 Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
             ],
-            options: [Option("from", .text("REV"), help: "after this revision, without a gap")]),
+            options: [Option("from", .text("REV"), help: "after this revision, without a gap")],
+            examples: [.init("muster kv watch config --from 812.255", "goes on after what was seen before")]),
     ]
 
     /// They read their options themselves; here they are for the help.
