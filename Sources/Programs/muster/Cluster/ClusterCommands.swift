@@ -158,7 +158,9 @@ enum ClusterCommands {
                 Option("accept-loss", help: "say that acknowledged writes may be lost"),
             ],
             examples: [
-                .init("muster recover root --reason 'rack 7 burnt' --accept-loss --address 10.0.0.2:7470", "with what n2 has")
+                .init(
+                    "muster recover root --reason 'rack 7 burnt' --accept-loss --address 10.0.0.2:7470",
+                    "with what n2 has")
             ]),
     ]
 
