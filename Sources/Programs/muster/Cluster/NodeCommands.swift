@@ -10,6 +10,7 @@ import RaftCore
 import Reactor
 import StoreLayout
 import TLSSession
+import Terminal
 
 /// Commands about this host's own node: making it, adding it to a cluster, running it.
 struct NodeCommands {

@@ -1,9 +1,10 @@
 import FleetModel
 import RaftCore
+import Terminal
 
 /// `muster mutants`: which bugs can be switched on.
-enum MutantsCommand {
-    static func run(_ arguments: [String]) throws -> Int32 {
+package enum MutantsCommand {
+    package static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         guard options.word() == "list" else {
             throw UsageError("`muster mutants list [--fleet]` is the one thing to do with mutants here")
