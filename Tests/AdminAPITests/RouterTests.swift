@@ -43,6 +43,8 @@ let samples: [AdminRequest] =
         .write(space: "s", SpaceCommand(.compareAndSet(key: [97], expected: .value([]), value: [1]))),
         .write(space: "s", SpaceCommand(.delete(key: [97], revision: nil))),
         .write(space: "s", SpaceCommand(.delete(key: [97], revision: revision))),
+        .write(space: "s", SpaceCommand(.compareAndDelete(key: [97], expected: [251, 255, 0]))),
+        .write(space: "s", SpaceCommand(.compareAndDelete(key: [97], expected: []))),
         .write(
             space: "s",
             SpaceCommand(
@@ -60,12 +62,14 @@ let samples: [AdminRequest] =
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
-                certificateRequest: [1, 2, 3], version: "1", isCheck: true)),
+                certificateRequest: [1, 2, 3], version: "1", level: 2, clock: 1, isCheck: true)),
         .tokens, .createToken(TokenCreation(kind: .join, uses: 2, ttlSeconds: 60)),
         .createToken(TokenCreation(kind: .api, role: .space("s", mayWrite: true), note: "ci")), .revokeToken("t1"),
         .transferLeadership(LeaderTransfer()), .transferLeadership(LeaderTransfer(group: 4, to: "n")),
         .transferLeadership(LeaderTransfer(space: "s")), .certificates,
         .rotateCertificates(CertificateRotation(subject: .ca)),
+        .rotateCertificates(CertificateRotation(subject: .ca, isAbandoned: true)),
+        .renewCertificate(CertificateRenewal(certificateRequest: [])),
         .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
         .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
         .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backupPlan,
@@ -167,7 +171,7 @@ let samples: [AdminRequest] =
         "PUT /v1/kv/s/a?prev-revision=", "PUT /v1/kv/s/a?prev-revision=12", "PUT /v1/kv/s/a?prev-revision=1.2.3",
         "PUT /v1/kv/s/a?prev-value=a",
         "DELETE /v1/kv/s/a?prev-revision=0",
-        "DELETE /v1/kv/s/a?prev-value=AA", "GET /v1/status?x=1", "DELETE /v1/nodes/n?force=yes", "GET /v1/nodes/%2F",
+        "DELETE /v1/kv/s/a?prev-value=a", "GET /v1/status?x=1", "DELETE /v1/nodes/n?force=yes", "GET /v1/nodes/%2F",
         "PUT /v1/kv/s/a?a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1",
     ])
     func `a wrong parameter is refused`(_ line: String) {
@@ -370,7 +374,7 @@ let samples: [AdminRequest] =
         try holds(JoinAnswer(cluster: "c", node: 3, certificate: [1, 2], authorities: ["pem"], peers: ["a:1"]))
         try holds(certificate)
         try holds(RenewedCertificate(certificate: [7], authorities: ["pem"]))
-        try holds(GateInfo(name: "g", isOpen: false, missing: ["n"]))
+        try holds(GateInfo(name: "g", summary: "s", isOpen: false, missing: ["n"]))
         try holds(Acceptance("soon"))
         try holds(BackupSchedule(everySeconds: 60, keep: 1, directory: "/b", keyFile: "/k"))
         try holds(SpaceCreation(name: "s", replicas: 3, nodes: ["a"]))
@@ -383,7 +387,7 @@ let samples: [AdminRequest] =
         try holds(
             JoinRequest(
                 secret: "s", name: "n", region: "r", zone: "z", rack: "k", address: "a", adminAddress: "b",
-                certificateRequest: [1], version: "1", isCheck: true))
+                certificateRequest: [1], version: "1", level: 2, clock: 1, isCheck: true))
     }
 
     @Test func `a newer server's members are passed over`() throws {
@@ -439,12 +443,12 @@ let samples: [AdminRequest] =
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++.+++++++++++++++"), (.operator, "++++++++++...++++.+++++++.++"),
-            (.viewer, "++++..............+++......."), (.node, "++++........+..+............"),
-            (.space("s", mayWrite: false), "+.+.+......................."),
-            (.space("s", mayWrite: true), "+.+.+.+....................."),
-            (.tenant("s", mayWrite: false), "+.+...............+.+......."),
-            (.tenant("s", mayWrite: true), "+.+...............+.++.+...."),
+            (.admin, "++++++++++++++++++++++++++++"), (.operator, "++++++++++..+++++.+++++++.++"),
+            (.viewer, "++++........+.....+++......."), (.node, "++++........+..+............"),
+            (.space("s", mayWrite: false), "+.+.+.......+..............."),
+            (.space("s", mayWrite: true), "+.+.+.+.....+..............."),
+            (.tenant("s", mayWrite: false), "+.+.........+.....+.+......."),
+            (.tenant("s", mayWrite: true), "+.+.........+.....+.++.+...."),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {

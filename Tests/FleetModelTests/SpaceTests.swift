@@ -253,8 +253,12 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
             var bad = pack
             for _ in 0..<1 + random.below(3) { bad[random.below(bad.count)] = UInt8(random.below(256)) }
             var bench = Bench()
-            let results = try Space.apply(pack: bad, index: LogIndex(1), access: &bench.state)
-            #expect(!results.isEmpty)
+            do throws(StoreError) {
+                let results = try Space.apply(pack: bad, index: LogIndex(1), access: &bench.state)
+                #expect(!results.isEmpty)
+            } catch {
+                #expect(error.code == .outdated && bench.state.rows.isEmpty)
+            }
         }
         var bench = Bench()
         let results = try Space.apply(
@@ -263,7 +267,51 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         #expect(results.map(\.outcome) == [.written(version: 1), .refused(.malformed), .written(version: 1)])
     }
 
-    @Test func `a pack of a newer version or above a bound is refused as a whole`() throws {
+    @Test func `a key is deleted only while it holds the expected value`() throws {
+        var bench = Bench()
+        func result(_ operation: SpaceCommand.Operation, _ index: UInt64) throws -> SpaceResult.Outcome? {
+            let pack = Space.pack([SpaceCommand(operation)], level: FeatureLevel.conditionalDeletes)
+            return try Space.apply(pack: pack, index: LogIndex(index), access: &bench.state).first?.outcome
+        }
+        let key = Array("lock".utf8)
+        #expect(try result(.compareAndDelete(key: key, expected: Array("me".utf8)), 1) == .conflict(modified: nil))
+        #expect(try result(.put(key: key, value: Array("me".utf8)), 2) == .written(version: 1))
+        let written = Revision(index: LogIndex(2), slot: 0)
+        #expect(try result(.compareAndDelete(key: key, expected: Array("you".utf8)), 3) == .conflict(modified: written))
+        #expect(try result(.compareAndDelete(key: key, expected: []), 4) == .conflict(modified: written))
+        #expect(try result(.compareAndDelete(key: key, expected: Array("me".utf8)), 5) == .deleted)
+        #expect(try result(.delete(key: key, revision: nil), 6) == .notFound)
+        #expect(try result(.compareAndDelete(key: [], expected: []), 7) == .refused(.keyEmpty))
+    }
+
+    @Test func `an entry means what its level says, and above what a program knows it stops`() throws {
+        let commands = [
+            SpaceCommand(.put(key: Array("a".utf8), value: Array("1".utf8))),
+            SpaceCommand(.compareAndDelete(key: Array("a".utf8), expected: Array("1".utf8))),
+            SpaceCommand(.put(key: Array("b".utf8), value: Array("2".utf8))),
+        ]
+        #expect(commands.map(\.level) == [1, 2, 1])
+        var states: [NaiveState] = []
+        for knows: UInt32 in [1, 2] {
+            var bench = Bench()
+            // Packed while the level was closed: programs of both ages refuse the one command that came with it.
+            let results = try Space.apply(
+                pack: Space.pack(commands, level: 1), index: LogIndex(1), knows: knows, access: &bench.state)
+            #expect(results.map(\.outcome) == [.written(version: 1), .refused(.malformed), .written(version: 1)])
+            states.append(bench.state)
+        }
+        #expect(states[0].rows == states[1].rows)
+        var (older, newer) = (Bench(), Bench())
+        let pack = Space.pack(commands, level: 2)
+        #expect(throws: StoreError.self) {
+            _ = try Space.apply(pack: pack, index: LogIndex(1), knows: 1, access: &older.state)
+        }
+        #expect(older.state.rows.isEmpty)
+        let results = try Space.apply(pack: pack, index: LogIndex(1), knows: 2, access: &newer.state)
+        #expect(results.map(\.outcome) == [.written(version: 1), .deleted, .written(version: 1)])
+    }
+
+    @Test func `a pack of a newer version stops the program, and one above a bound is refused as a whole`() throws {
         var bench = Bench()
         func refused(_ pack: [UInt8]) throws -> SpaceRefusal? {
             let results = try Space.apply(pack: pack, index: LogIndex(1), access: &bench.state)
@@ -271,7 +319,12 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
             return refusal
         }
         #expect(try refused([]) == .unknownVersion(0))
-        #expect(try refused([8, 2]) == .unknownVersion(2))
+        do throws(StoreError) {
+            _ = try Space.apply(pack: [8, 3], index: LogIndex(1), access: &bench.state)
+            Issue.record("a pack of level 3 was applied")
+        } catch {
+            #expect(error.code == .outdated)
+        }
         #expect(try refused([8, 1]) == .malformed)
         let small = SpaceCommand(put("a", "1")).encoded()
         #expect(try refused(Space.pack([[UInt8]](repeating: small, count: 257))) == .packTooLarge(257))

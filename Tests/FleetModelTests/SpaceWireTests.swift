@@ -35,6 +35,19 @@ import Testing
         #expect(try wire.commands.map { try SpaceCommand.decode($0).get() } == commands)
     }
 
+    @Test func `a pack of level 2 is as another implementation of protobuf has it`() throws {
+        let bytes = try golden("space-pack-v2")
+        let later = [
+            SpaceCommand(.compareAndDelete(key: Array("k".utf8), expected: [])),
+            SpaceCommand(
+                client: ClientID(.max - 1), sequence: 300, acknowledged: 299, born: LogIndex(12),
+                .compareAndDelete(key: Array("key".utf8), expected: [UInt8](repeating: 0x76, count: 300))),
+        ]
+        #expect(Space.pack(commands + later, level: 2) == bytes)
+        let wire = try SpaceWireCommandPack(serialized: bytes)
+        #expect(try wire.commands.map { try SpaceCommand.decode($0).get() } == commands + later)
+    }
+
     @Test func `a result is as another implementation of protobuf has it`() throws {
         let result = SpaceResult(revision: Revision(230_600), outcome: .conflict(modified: Revision(77)))
         #expect(try result.encoded() == golden("space-result-v1"))
@@ -46,11 +59,12 @@ import Testing
         func text() -> [UInt8] { (0..<random.below(200)).map { _ in UInt8(random.below(256)) } }
         for _ in 0..<300 {
             let operation: SpaceCommand.Operation =
-                switch random.below(5) {
+                switch random.below(6) {
                 case 0: .put(key: text(), value: text())
                 case 1: .compareAndSet(key: text(), expected: .absent, value: text())
                 case 2: .compareAndSet(key: text(), expected: .revision(Revision(random.next())), value: text())
                 case 3: .compareAndSet(key: text(), expected: .value(text()), value: text())
+                case 4: .compareAndDelete(key: text(), expected: text())
                 default: .delete(key: text(), revision: random.chance(1, in: 2) ? Revision(random.next()) : nil)
                 }
             let command = SpaceCommand(

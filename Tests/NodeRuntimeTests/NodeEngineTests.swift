@@ -234,4 +234,55 @@ private let group = GroupID(1)
             })
         #expect(try cluster.run { node.applied(group) == leader.applied(group) })
     }
+
+    @Test func `a log of large entries is cut by its size, long before their number would cut it`() throws {
+        var settings = NodeSettings()
+        settings.flushBytes = 1 << 20
+        settings.trailingBytesMax = 6 << 20
+        settings.cutBytesMin = 1
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(300, at: leader, bytes: 60_000))
+        try cluster.run(for: .seconds(1))
+        for node in cluster.nodes {
+            let kept = try #require(node.inspect(group) { raft, _ in raft.lastIndex - raft.base.index })
+            // At most what may trail, a step between marks, and what came since the last flush.
+            #expect(kept > 100 && kept < 250, "node \(node.id) keeps \(kept) entries of 60,000 bytes")
+        }
+    }
+
+    // MARK: Feature levels
+
+    @Test func `a leader packs at the level that is open, and an older program stops where it must`() throws {
+        let cluster = try TestCluster()
+        let older = cluster.nodes[2]
+        older.crash()
+        var settings = NodeSettings()
+        settings.level = FeatureLevel.oldest
+        try older.start(settings)
+        let leader = try #require(try cluster.leader(except: older))
+        func delete(expecting value: String) throws -> ClientAnswer? {
+            let ticket = cluster.nextTicket()
+            let command = SpaceCommand(.compareAndDelete(key: Array("key 0".utf8), expected: Array(value.utf8)))
+            leader.turn(.request(.command(group, command.encoded()), ticket: ticket))
+            _ = try cluster.run(until: { !leader.answers(to: ticket).isEmpty })
+            return leader.answers(to: ticket).first
+        }
+        #expect(try cluster.put(1, at: leader, bytes: 1))
+        guard case .applied(.space(let closed))? = try delete(expecting: "x") else { throw Unanswered() }
+        #expect(closed.outcome == .refused(.malformed))
+        try cluster.run(for: .seconds(1))
+        #expect(older.applied(group) == leader.applied(group))
+        #expect(Set(cluster.nodes.map { $0.inspect(group) { _, applied in applied.digest } }).count == 1)
+
+        for node in cluster.nodes { node.engine?.open(level: FeatureLevel.conditionalDeletes) }
+        guard case .applied(.space(let open))? = try delete(expecting: "x") else { throw Unanswered() }
+        #expect(open.outcome == .deleted)
+        try cluster.run(for: .seconds(1))
+        let said = older.reports.filter { if case .outdated = $0 { true } else { false } }
+        #expect(said.count == 1 && older.engine?.hasFailed == true)
+        #expect(older.applied(group) < leader.applied(group))
+    }
+
+    private struct Unanswered: Error {}
 }

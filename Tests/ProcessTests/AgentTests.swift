@@ -58,4 +58,98 @@ import Testing
         let wrong = try MusterRun(["agent", "--check-config", "--liveness-beat-interval", "3 parsecs"])
         #expect(wrong.status == 2)
     }
+
+    @Test func `a join that can't be completed changes nothing and spends no token`() throws {
+        let cluster = try LocalCluster()
+        let token = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        func join(_ more: String...) throws -> MusterRun { try MusterRun(["join", token] + cluster.options(2) + more) }
+        let folder = cluster.folder.file("n2")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try Data("x".utf8).write(to: folder.appendingPathComponent("holiday.jpg"))
+        let occupied = try join()
+        #expect(occupied.status == 1 && occupied.complaint.contains("holiday.jpg"))
+        try FileManager.default.removeItem(at: folder)
+        let unreachable = try join("--peer-advertise", "127.0.0.1:1")
+        #expect(unreachable.status == 1 && unreachable.complaint.contains("--peer-advertise"))
+        #expect(try cluster.ask(1, "node", "list", "-o", "name").output.split(separator: "\n").count == 1)
+        let joined = try join()
+        #expect(joined.status == 0, "\(joined.complaint)")
+        let late = try MusterRun(["join", token] + cluster.options(3))
+        #expect(late.status == 1 && late.complaint.contains("used up"))
+    }
+
+    @Test func `nodes are upgraded one by one and may go back until the level opens, and never after it`() throws {
+        var level = "1"
+        let cluster = try LocalCluster { _ in ["--node-feature-level", level] }
+        try cluster.grow()
+        func restart(_ node: Int, as newLevel: String) throws {
+            level = newLevel
+            #expect(cluster.terminate(node) == 0)
+            try cluster.start(node)
+            try cluster.wait("node \(node) answers as a program of level \(newLevel)") {
+                try cluster.ask(node, "kv", "get", "box", "lock").output == "me"
+            }
+        }
+        #expect(try cluster.ask(2, "space", "create", "box").status == 0)
+        try cluster.wait("the space is ready") { try cluster.ask(3, "kv", "put", "box", "lock", "me").status == 0 }
+        let early = try cluster.ask(1, "kv", "delete", "box", "lock", "--if-value", "me")
+        #expect(early.status == 4 && early.complaint.contains("muster upgrade finalize"), "\(early.complaint)")
+
+        try restart(1, as: "0")
+        try restart(2, as: "0")
+        let refused = try cluster.ask(1, "upgrade", "finalize")
+        #expect(refused.status == 4 && refused.complaint.contains("node 3 does not understand"), "\(refused.complaint)")
+        #expect(try cluster.ask(1, "upgrade", "status").output.contains("n3"))
+        // Nothing of the newer program is in the way of the older one.
+        try restart(2, as: "1")
+        try restart(2, as: "0")
+        try restart(3, as: "0")
+        try cluster.wait("the level opens") { try cluster.ask(1, "upgrade", "finalize").status == 0 }
+        try cluster.wait("all have heard of it") {
+            (1...3).allSatisfy {
+                (try? String(contentsOf: cluster.folder.file("n\($0)/level"), encoding: .utf8)) == "2\n"
+            }
+        }
+        #expect(try cluster.ask(2, "kv", "delete", "box", "lock", "--if-value", "you").status == 4)
+        #expect(try cluster.ask(2, "kv", "delete", "box", "lock", "--if-value", "me").status == 0)
+        #expect(try cluster.ask(3, "kv", "get", "box", "lock").status == 3)
+        level = "1"
+        #expect(cluster.terminate(3) == 0)
+        let late = try MusterRun(["agent"] + cluster.options(3))
+        #expect(late.status == 4 && late.complaint.contains("has opened feature level 2"), "\(late.complaint)")
+    }
+
+    @Test func `the authority is replaced in three steps, and who learned it in time is never locked out`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        #expect(try cluster.ask(2, "space", "create", "box").status == 0)
+        try cluster.wait("the space is ready") { try cluster.ask(3, "kv", "put", "box", "k", "1").status == 0 }
+        let own = cluster.folder.file("n1/operator")
+        let other = cluster.folder.file("colleague")
+        try FileManager.default.copyItem(at: own, to: other)
+        func trusted(_ folder: URL) throws -> [String] {
+            try String(contentsOf: folder.appendingPathComponent("ca.pem"), encoding: .utf8)
+                .components(separatedBy: "-----BEGIN").dropFirst().map { $0 }
+        }
+        func colleague(_ words: String...) throws -> MusterRun {
+            try MusterRun(words + ["--identity", other.path, "--address", cluster.address(1)])
+        }
+        let before = try trusted(own)
+        #expect(try cluster.ask(1, "cert", "rotate", "--authority").status == 0)
+        #expect(try trusted(own).count == 2)
+        #expect(try colleague("node", "list").status == 0)
+        #expect(try colleague("cert", "renew").status == 0)
+        #expect(try cluster.ask(1, "cert", "rotate", "--authority").status == 0)
+        try cluster.wait("every node has renewed its certificate, and the old authority is dropped") {
+            try cluster.ask(1, "cert", "rotate", "--authority").status == 0
+        }
+        let after = try trusted(own)
+        #expect(after.count == 1 && after != before)
+        for node in 1...3 { #expect(try cluster.ask(node, "kv", "get", "box", "k").output == "1") }
+        // The colleague slept through the last steps: the certificate of the old authority is worth nothing any more.
+        #expect(try colleague("node", "list").status != 0)
+        try cluster.wait("nodes still reach each other") {
+            try cluster.ask(3, "kv", "put", "box", "k", "2").status == 0
+        }
+    }
 }

@@ -132,6 +132,8 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         case readFailed
         /// Stored bytes are not what was written.
         case corrupt
+        /// A newer program wrote them, and this one must not guess what they mean.
+        case outdated
     }
     public var code: Code
     public var message: String

@@ -6,7 +6,7 @@ public import BinaryCoding
 /// Commands that lie in one log entry, in the order in which they take effect. Each is an encoded Command, kept as bytes
 /// so that a malformed one is refused alone and packing copies nothing apart.
 public struct SpaceWireCommandPack: WireMessage {
-    /// The format of the pack and its commands; this text describes 1.
+    /// The feature level at which the leader packed it: what its commands mean. Comes first.
     public var version: UInt32 = 0
     public var commands: [[UInt8]] = []
     public var unknownFields: [UInt8] = []
@@ -97,6 +97,7 @@ public struct SpaceWireCommand: WireMessage {
         case 5: "put"
         case 6: "compare_and_set"
         case 7: "delete"
+        case 8: "compare_and_delete"
         default: nil
         }
     }
@@ -125,6 +126,8 @@ public struct SpaceWireCommand: WireMessage {
             writer.message(50, value)
         case .delete(let value):
             writer.message(58, value)
+        case .compareAndDelete(let value):
+            writer.message(66, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -157,6 +160,11 @@ public struct SpaceWireCommand: WireMessage {
                 if case .delete(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .delete(value)
+            case 66:
+                var value = SpaceWireCompareAndDelete()
+                if case .compareAndDelete(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .compareAndDelete(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -166,6 +174,8 @@ public struct SpaceWireCommand: WireMessage {
         case put(SpaceWirePut)
         case compareAndSet(SpaceWireCompareAndSet)
         case delete(SpaceWireDelete)
+        /// From level 2 on.
+        case compareAndDelete(SpaceWireCompareAndDelete)
     }
 }
 
@@ -349,6 +359,58 @@ public struct SpaceWireDelete: WireMessage {
                 self.key = try reader.bytes()
             case 16:
                 self.revision = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct SpaceWireCompareAndDelete: WireMessage {
+    public var key: [UInt8] = []
+    /// The key is deleted only if it holds this.
+    public var storedValue: [UInt8] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        key: [UInt8] = [],
+        storedValue: [UInt8] = []
+    ) {
+        self.key = key
+        self.storedValue = storedValue
+    }
+
+    public static var messageName: String { "CompareAndDelete" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "key"
+        case 2: "stored_value"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.key.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.key)
+        }
+        if !self.storedValue.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.storedValue)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.key = try reader.bytes()
+            case 18:
+                self.storedValue = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

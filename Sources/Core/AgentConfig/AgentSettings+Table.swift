@@ -11,6 +11,9 @@ extension AgentSettings {
         Setting("node.zone", .name(\.zone, isOptional: true), "the zone within the region: what fails together"),
         Setting("node.rack", .name(\.rack, isOptional: true), "the rack within the zone"),
         Setting("node.labels", .labels(\.labels), "what placement rules may ask for"),
+        Setting(
+            "node.feature-level", .integer(\.featureLevel, 0...1_000),
+            "act like a program that knows feature levels up to this, to rehearse an upgrade; 0 is all that it knows"),
         Setting("peer.listen", .endpoint(\.peerListen), "where other nodes connect"),
         Setting(
             "peer.advertise", .optionalEndpoint(\.peerAdvertise),

@@ -72,6 +72,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var zone = ""
     package var rack = ""
     package var labels: [NodeLabel] = []
+    /// The feature level up to which the program acts; 0 is all that it knows.
+    package var featureLevel = 0
 
     package var peerListen = AgentSettings.anywhere(7471)
     /// What other nodes are told; nil is the listening address, or the host's name when that is a wildcard.

@@ -239,6 +239,8 @@ public enum NodeReport: Hashable, Sendable {
     case damaged(GroupID, ReplicaID, String)
     /// The node must end: what it has in memory may differ from its disk.
     case storageFailed(String)
+    /// The node must end: its group goes on in a way that only a newer program knows.
+    case outdated(String)
     case replicaRemoved(GroupID, ReplicaID)
     /// The node's view of the root goes up to this entry now, and is another one than before.
     case rootChanged(LogIndex)

@@ -49,6 +49,11 @@ package final class NodeDirectory: Sendable {
         return directory
     }
 
+    /// Whether `create` would find the directory fit, before anything is made.
+    package static func checkVacant(_ path: String, besides others: [String]) throws(DataDirectoryRefusal) {
+        try Opening(path, DirectorySettings()).checkVacant(besides: others)
+    }
+
     /// Opens a node's directory. Without `identity`, whose it is is taken from it.
     package static func open(
         _ path: String, _ identity: NodeIdentity? = nil, _ settings: DirectorySettings = DirectorySettings()

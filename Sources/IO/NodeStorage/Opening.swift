@@ -29,7 +29,7 @@ struct Opening {
     private var markerPath: String { path + "/DAMAGED" }
     private static let formatWord = "muster data directory, format "
     /// What a directory may hold before a node is made in it: an earlier try, and what a new file system holds.
-    private static let expectedNames = [
+    static let expectedNames = [
         "FORMAT", "FORMAT.new", "LOCK", "horizon", "horizon.new", "incoming", "lost+found", "raft", "reserve", "state",
     ]
 
@@ -37,13 +37,8 @@ struct Opening {
 
     /// Makes what has to be there before the stores; the node's record comes last.
     func prepare(besides others: [String]) throws(DataDirectoryRefusal) -> DirectoryLock {
-        let names = try storing { () throws(StoreError) in
-            try Files.makeFolder(path)
-            return try Files.names(in: path)
-        }
-        for name in names where !Self.expectedNames.contains(name) && !others.contains(name) {
-            throw .foreign(path: path, name: name)
-        }
+        try storing { () throws(StoreError) in try Files.makeFolder(path) }
+        try checkVacant(besides: others)
         let lock = try DirectoryLock(path)
         if Files.exists(formatPath) {
             try checkFormat()
@@ -55,6 +50,14 @@ struct Opening {
             try storing { () throws(StoreError) in try HorizonFile.make(horizonPath, in: path, number: 0) }
         }
         return lock
+    }
+
+    /// Whether a node may be made here: nothing lies about that is no part of one.
+    func checkVacant(besides others: [String]) throws(DataDirectoryRefusal) {
+        let names = try storing { () throws(StoreError) in try Files.exists(path) ? Files.names(in: path) : [] }
+        for name in names where !Self.expectedNames.contains(name) && !others.contains(name) {
+            throw .foreign(path: path, name: name)
+        }
     }
 
     func checkFormat() throws(DataDirectoryRefusal) {

@@ -174,6 +174,14 @@ extension PeerNetwork {
             return (.address, "this is node \(settings.node); correct the address of node \(hello.to)")
         }
         if let why = objection(to: node, connection) { return (.identity, why) }
+        guard hello.featureLevel >= featureLevelNeeded else {
+            counters.refusedVersion += 1
+            return (
+                .version,
+                "the cluster has opened feature level \(featureLevelNeeded), and the program of node \(node) knows levels up "
+                    + "to \(hello.featureLevel); install the newer program there"
+            )
+        }
         guard hello.lane == .control || hello.lane == .bulk else {
             counters.refusedVersion += 1
             return (.version, "connections of kind \(hello.lane.rawValue) are not known to this program")

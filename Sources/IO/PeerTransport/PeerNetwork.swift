@@ -114,6 +114,9 @@ package final class PeerNetwork {
         dropEmptyRecords()
     }
 
+    /// Peers whose program does not know this feature level are refused from now on.
+    package var featureLevelNeeded: UInt32 = 0
+
     /// Judges by something else from now on, and what stands at once: a removed node's connections end in this turn.
     package func setJudge(_ judge: @escaping (NodeID, Certificate) -> Judgement) {
         self.judge = judge

@@ -92,7 +92,8 @@ extension NodeEngine {
                     answerAll(tickets, .refused(.malformed))
                     continue
                 }
-                let refusal = proposePack(group, Machine.pack(kind, pack, time: wallTime(now)), tickets, now)
+                let refusal = proposePack(
+                    group, Machine.pack(kind, pack, level: packLevel, time: wallTime(now)), tickets, now)
                 if let refusal { refuse(group, pack, tickets, refusal) }
             }
         }
@@ -191,7 +192,7 @@ extension NodeEngine {
             if error.code == .corrupt || error.code == .readFailed {
                 damaged(i, error.message)
             } else {
-                fail(error.message)
+                fail(error.message, isOutdated: error.code == .outdated)
             }
             return
         }
@@ -204,13 +205,14 @@ extension NodeEngine {
         var results = MachineResults.none
         guard let kind = replicas[i].group.kind else {
             throw StoreError(
-                .writeFailed, "group \(replicas[i].group) is of a kind that this program does not know; upgrade it")
+                .outdated, "group \(replicas[i].group) is of a kind that this program does not know; upgrade it")
         }
         view.begin(replicas[i].group, generation: replicas[i].generation, applied: replicas[i].applied, ports.state)
         if case .command(let pack) = entry.content {
             do throws(StoreError) {
                 results = try Machine.apply(
-                    kind, replicas[i].group, pack: pack, index: entry.index, access: &view)
+                    kind, replicas[i].group, pack: understood(pack), index: entry.index, knows: settings.level,
+                    access: &view)
             } catch {
                 view.abandon()
                 throw error
@@ -221,6 +223,8 @@ extension NodeEngine {
         view.reuse(batch)
         replicas[i].applied = applied
         appliedSinceFlush += 1
+        bytesSinceFlush += entry.byteCount
+        replicas[i].logSize.applied(entry)
         while let first = replicas[i].underWay.first, first.index <= entry.index {
             _ = replicas[i].underWay.popFirst()
             replicas[i].commandsUnderWay -= first.tickets.count

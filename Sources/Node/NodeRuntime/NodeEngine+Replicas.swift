@@ -251,7 +251,10 @@ extension NodeEngine {
 
     func flushIfDue(_ now: Instant) {
         guard flush == nil, appliedSinceFlush > 0 else { return }
-        guard appliedSinceFlush >= settings.flushEntries || now - flushedAt >= settings.flushInterval else { return }
+        guard
+            appliedSinceFlush >= settings.flushEntries || bytesSinceFlush >= settings.flushBytes
+                || now - flushedAt >= settings.flushInterval
+        else { return }
         startFlush(now)
     }
 
@@ -261,6 +264,7 @@ extension NodeEngine {
         flush = (ticketNumber, replicas.map { ($0.group, $0.applied.index) })
         flushedAt = now
         appliedSinceFlush = 0
+        bytesSinceFlush = 0
         ports.flushState(ticket: ticketNumber)
     }
 
@@ -282,9 +286,15 @@ extension NodeEngine {
         let base = replicas[i].raft.base.index
         var bound = min(replicas[i].durableApplied, replicas[i].raft.compactionBound)
         for transfer in outgoing where transfer.group == replicas[i].group { bound = min(bound, transfer.base.index) }
-        guard bound.rawValue > settings.trailingEntries, replicas[i].installing == nil else { return }
-        let cut = LogIndex(bound.rawValue - settings.trailingEntries)
-        guard cut > base, cut.rawValue - base.rawValue >= settings.cutEntriesMin else { return }
+        guard replicas[i].installing == nil else { return }
+        replicas[i].logSize.wasCut(at: base)
+        let byCount = LogIndex(bound.rawValue - min(bound.rawValue, settings.trailingEntries))
+        let bySize = replicas[i].logSize.cut(
+            through: bound, keeping: settings.trailingBytesMax, freeing: settings.cutBytesMin)
+        let isWorthIt = byCount > base && byCount.rawValue - base.rawValue >= settings.cutEntriesMin
+        guard isWorthIt || bySize != nil else { return }
+        let cut = max(isWorthIt ? byCount : base, bySize ?? base)
+        guard cut > base else { return }
         if let chain = replicas[i].chain(at: cut) {
             return step(i, .compact(through: cut, chain: chain), now)
         }

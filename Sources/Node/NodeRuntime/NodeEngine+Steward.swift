@@ -88,6 +88,7 @@ extension NodeEngine {
                 let directory = steward.view.directory
                 if !directory.nodes(of: .root).isEmpty { forwards.directory = directory }
                 steward.planAt = now
+                if let level = steward.view.cluster?.level { open(level: level) }
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
             let isBehind = (steward.view.through ?? .zero) < news.index

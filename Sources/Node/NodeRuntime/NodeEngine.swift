@@ -49,6 +49,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var flush: (ticket: UInt64, applied: [(group: GroupID, index: LogIndex)])?
     var flushedAt: Instant
     var appliedSinceFlush: UInt64 = 0
+    var bytesSinceFlush = 0
 
     // Snapshots, and replicas that wait for their place to be cleared.
     var creations: [Creation] = []
@@ -82,6 +83,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     public internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
     var wallOffset: Int64?
+    /// The feature level that is open in the cluster, as far as this node has heard.
+    public internal(set) var levelOpen = FeatureLevel.oldest
 
     /// Takes up the node with the replicas that its disk holds. Damaged ones stay out: they have no vote and no voice.
     public init(
@@ -179,10 +182,10 @@ public final class NodeEngine<Ports: WorldPorts> {
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.
-    func fail(_ reason: String) {
+    func fail(_ reason: String, isOutdated: Bool = false) {
         if hasFailed { return }
         hasFailed = true
-        ports.report(.storageFailed(reason))
+        ports.report(isOutdated ? .outdated(reason) : .storageFailed(reason))
     }
 
     private func receive(_ frame: PeerFrame, _ now: Instant) {

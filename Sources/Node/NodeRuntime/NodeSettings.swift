@@ -3,6 +3,8 @@ public import RaftCore
 
 #if MUTANTS
 public import FleetModel
+#else
+import FleetModel
 #endif
 
 /// The bounds and times of a node. Each says what happens when it is reached.
@@ -18,13 +20,17 @@ public struct NodeSettings: Sendable {
     public var commandsUnderWayMax = 65_536
     /// Entries read at once when the state machine catches up from the disk.
     public var replayBytesMax = 1 << 20
-    /// The applied state is made durable after this many entries, or this long, so that the log can be cut.
+    /// The applied state is made durable after this many entries, this many bytes of them, or this long, so that the log can
+    /// be cut.
     public var flushEntries: UInt64 = 10_000
+    public var flushBytes = 64 << 20
     public var flushInterval = Nanoseconds.seconds(30)
-    /// Entries kept below the durable state for followers that were away for a while.
+    /// Entries kept below the durable state for followers that were away for a while, and the bytes that they may take.
     public var trailingEntries: UInt64 = 10_000
-    /// The log is cut only when it saves this much.
+    public var trailingBytesMax = 128 << 20
+    /// The log is cut only when it saves this much of either.
     public var cutEntriesMin: UInt64 = 10_000
+    public var cutBytesMin = 16 << 20
     /// A log write under way for this long means that the disk stalls: the node leads nothing until it ends.
     public var storageStallMax = Nanoseconds.seconds(1)
     /// A node that leads and has written nothing for this long writes an empty batch, so that a frozen disk shows before a
@@ -71,8 +77,12 @@ public struct NodeSettings: Sendable {
     /// How often the root's time is noted while replicas are waited for.
     public var rootTimeInterval = Nanoseconds.seconds(30)
 
+    /// The feature level that this node's program knows. One below `FeatureLevel.newest` makes it act like an older program.
+    public var level: UInt32 = FeatureLevel.newest
+
     #if MUTANTS
     public var fleetMutant: FleetMutant?
+    public var upgradeMutant: UpgradeMutant?
     #endif
 
     public init() {}

@@ -30,6 +30,8 @@ struct Replica {
     var applied: AppliedState
     /// What the state store will hold for certain after a crash.
     var durableApplied: LogIndex
+    /// What the applied part of its log takes on the disk.
+    var logSize = LogSize()
     /// A snapshot that the core has taken: the state switches over to it when this write is durable.
     struct Installing {
         var snapshot: SnapshotID

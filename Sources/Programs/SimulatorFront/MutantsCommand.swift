@@ -4,23 +4,35 @@ import Terminal
 
 /// `muster mutants`: which bugs can be switched on.
 package enum MutantsCommand {
+    /// Which runs are to find a mutant.
+    enum Family: String {
+        case consensus = ""
+        case fleet = " --fleet"
+        case mixed = " --mixed"
+
+        var names: [String] {
+            switch self {
+            case .consensus: Mutant.allCases.map(\.rawValue)
+            case .fleet: FleetMutant.allCases.map(\.rawValue)
+            case .mixed: UpgradeMutant.allCases.map(\.rawValue)
+            }
+        }
+    }
+
     package static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         guard options.word() == "list" else {
-            throw UsageError("`muster mutants list [--fleet]` is the one thing to do with mutants here")
+            throw UsageError("`muster mutants list [--fleet | --mixed]` is the one thing to do with mutants here")
         }
-        let isFleet = options.flag("--fleet")
+        let family: Family = options.flag("--fleet") ? .fleet : options.flag("--mixed") ? .mixed : .consensus
         try options.end()
-        let names = isFleet ? FleetMutant.allCases.map(\.rawValue) : Mutant.allCases.map(\.rawValue)
-        for name in names { print(name) }
+        for name in family.names { print(name) }
         return 0
     }
 
-    static func require(_ name: String, isFleet: Bool) throws {
-        let isKnown = isFleet ? FleetMutant(rawValue: name) != nil : Mutant(rawValue: name) != nil
-        guard isKnown else {
-            throw UsageError(
-                "there is no mutant '\(name)'; `muster mutants list\(isFleet ? " --fleet" : "")` names them")
+    static func require(_ name: String, _ family: Family) throws {
+        guard family.names.contains(name) else {
+            throw UsageError("there is no mutant '\(name)'; `muster mutants list\(family.rawValue)` names them")
         }
         #if !MUTANTS
         throw UsageError("this build has no mutants in it; build with -Xswiftc -DMUTANTS, or use Tools/check mutants")

@@ -15,6 +15,9 @@ package enum SimulateCommand {
         var mutant: String?
         /// Hosts and VMs on the nodes.
         var isFleet = false
+        /// Programs of two versions.
+        var isMixed = false
+        var mode: String { isFleet ? "--fleet " : isMixed ? "--mixed " : "" }
         var isQuiet = false
     }
 
@@ -31,9 +34,15 @@ package enum SimulateCommand {
         plan.trace = try options.value("--trace")
         plan.mutant = try options.value("--mutant")
         plan.isFleet = options.flag("--fleet")
+        plan.isMixed = options.flag("--mixed")
+        if plan.isFleet && plan.isMixed {
+            throw UsageError("--fleet and --mixed are runs of their own; give one of them")
+        }
         plan.isQuiet = options.flag("--quiet") || !Console.isTerminal
         try options.end()
-        if let mutant = plan.mutant { try MutantsCommand.require(mutant, isFleet: plan.isFleet) }
+        if let mutant = plan.mutant {
+            try MutantsCommand.require(mutant, plan.isFleet ? .fleet : plan.isMixed ? .mixed : .consensus)
+        }
         print(
             "seeds \(plan.seeds.lowerBound)..\(plan.seeds.upperBound), \(plan.nodes.lowerBound)..\(plan.nodes.upperBound) nodes, "
                 + "\(plan.chaos) of faults each" + (plan.mutant.map { ", mutant \($0)" } ?? ""))
@@ -43,9 +52,10 @@ package enum SimulateCommand {
 
     static func simulation(_ seed: UInt64, _ plan: Plan) -> Simulation {
         var random = PRNG(seed: seed).child(0x5EED)
-        let profile =
+        var profile =
             plan.isFleet
             ? Profile.drawFleet(&random, nodes: plan.nodes) : Profile.draw(&random, nodes: plan.nodes)
+        profile.isMixed = plan.isMixed
         return Simulation(seed: seed, profile: profile, chaos: plan.chaos, mutant: plan.mutant)
     }
 
@@ -112,6 +122,7 @@ struct Summary {
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
     var plots = [Int](repeating: 0, count: Plot.allCases.count)
     var fleet: FleetCounts?
+    var upgrade: UpgradeCounts?
     var failures: [SimulationResult] = []
 
     func mustStop(_ plan: SimulateCommand.Plan) -> Bool {
@@ -138,13 +149,18 @@ struct Summary {
             sum += counts
             fleet = sum
         }
+        if let counts = result.upgrade {
+            var sum = upgrade ?? UpgradeCounts()
+            sum += counts
+            upgrade = sum
+        }
         guard let violation = result.violation else { return }
         failures.append(result)
         let text = "\(violation)"
         Swift.print(
             "seed \(result.seed) broke a promise: \(text.count > 3_000 ? String(text.prefix(3_000)) + " …" : text)")
         Swift.print(
-            "  replay: muster simulate \(plan.isFleet ? "--fleet " : "")--seeds \(result.seed)..\(result.seed) --nodes "
+            "  replay: muster simulate \(plan.mode)--seeds \(result.seed)..\(result.seed) --nodes "
                 + "\(plan.nodes.lowerBound)..\(plan.nodes.upperBound) --seconds \(plan.chaos.count / 1_000_000_000)"
                 + (plan.mutant.map { " --mutant \($0)" } ?? ""))
         fflush(nil)
@@ -183,6 +199,15 @@ struct Summary {
                 \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused
                 moves were struck \(fleet.movesStruck.reduce(0, +)) times at an end, in \(fleet.movesStruck.count { $0 > 0 }) of \
                 \(fleet.movesStruck.count) pairs of a step and a fault
+                """)
+        }
+        if let upgrade {
+            Swift.print(
+                """
+                programs: \(upgrade.forward) starts with a newer one, \(upgrade.back) back to the older; the level opened in \
+                \(upgrade.opened) runs, in \(upgrade.strays) of them a node went back too late, and stopped \(upgrade.stops) times
+                states of both programs at one index: \(upgrade.compared), all equal unless said otherwise; \
+                conditional deletes: \(upgrade.conditional) done, \(upgrade.refused) refused while the level was closed
                 """)
         }
         var line = "faults:"

@@ -276,6 +276,7 @@ final class ClusterChecker {
         if committed[position].chain != applied.chain {
             return world.fail("13 state-machine safety", "node \(node + 1) applied another entry \(applied.index)")
         }
+        world.upgrade?.applied(group, at: position, by: node)
         while digests.count <= position { digests.append(0) }
         if digests[position] == 0 {
             digests[position] = applied.digest

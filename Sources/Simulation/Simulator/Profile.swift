@@ -48,6 +48,8 @@ public struct Profile: Sendable {
     public var plots: [Plot] = []
     /// Hosts with VMs on the nodes; nil for none.
     public var fleet: FleetProfile?
+    /// Programs of two versions, which take turns on the nodes.
+    public var isMixed = false
 
     public var settings = NodeSettings()
 

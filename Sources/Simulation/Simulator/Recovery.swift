@@ -49,6 +49,7 @@ extension Simulation {
         }
         for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
         fleet?.beginRecovery()
+        settleUpgrade()
     }
 
     /// Nodes that stay broken: never so many that a group could not do without them.

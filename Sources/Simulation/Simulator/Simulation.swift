@@ -36,6 +36,8 @@ public struct SimulationResult: Sendable {
     public var entriesCommitted: UInt64 = 0
     /// What a fleet did, if there was one.
     public var fleet: FleetCounts?
+    /// What the upgrade did, in a run of mixed versions.
+    public var upgrade: UpgradeCounts?
 }
 
 /// A whole cluster in one value of time: real nodes (`NodeEngine` over `RaftCore`, `StoreLayout` and the key space),
@@ -52,6 +54,8 @@ public final class Simulation {
     private(set) var now: Int64 = 0
     /// Hosts, VMs and their owners, in a run that has them.
     var fleet: Fleet?
+    /// Programs of two versions, in a run that has them.
+    var upgrade: Upgrade?
     private var order: UInt64 = 0
     private var events = Heap<WorldEvent>()
     var frames = Slab<PeerFrame>()
@@ -91,6 +95,7 @@ public final class Simulation {
         #if MUTANTS
         profile.settings.raft.mutant = mutant.flatMap { Mutant(rawValue: $0) }
         profile.settings.fleetMutant = mutant.flatMap { FleetMutant(rawValue: $0) }
+        profile.settings.upgradeMutant = mutant.flatMap { UpgradeMutant(rawValue: $0) }
         #endif
         self.profile = profile
         chaosEnd = chaos.count
@@ -107,6 +112,10 @@ public final class Simulation {
         caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
         result = SimulationResult(seed: seed)
+        if profile.isMixed {
+            upgrade = Upgrade(random: random.child(9), nodes: profile.nodes)
+            plan(.upgrade, at: 1_000_000_000)
+        }
         build(random.child(6))
         if let fleet = profile.fleet { populate(fleet, random.child(8), mutant) }
     }
@@ -162,6 +171,7 @@ public final class Simulation {
         if result.violation == nil { judgeHistory() }
         for checker in checkers { result.entriesCommitted += UInt64(checker.committed.count) }
         result.fleet = fleet?.counts
+        result.upgrade = upgrade?.counts
         // A node's engine and its ports hold each other.
         for node in nodes { node.runtime = nil }
         return result
@@ -233,6 +243,7 @@ public final class Simulation {
         case .leaseEnd: if let node { fleet?.leaseEnded(at: node.number, stamp: event.a) }
         case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
         case .fleetFault: fleet?.faultTurn()
+        case .upgrade: if node.map({ $0.life == event.life }) ?? true { upgradeTurn(node) }
         case .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest:
             guard let node, event.life == node.life, node.isRunning else { return }
             processAtNode(event, node)
@@ -436,11 +447,14 @@ public final class Simulation {
             for checker in checkers { checker.restarted(node.number, opened.replicas, opened.damaged, world: self) }
             let local = node.local(now)
             node.life += 1
+            var settings = profile.settings
+            if let upgrade { settings.level = upgrade.levels[node.number] }
             let runtime = NodeEngine(
-                node: node.id, opened: opened, settings: profile.settings, ports: node,
+                node: node.id, opened: opened, settings: settings, ports: node,
                 seed: mix64(seed ^ mix64(UInt64(node.number) << 32 | opened.incarnation.rawValue)), now: local)
             node.runtime = runtime
             fleet?.agentBegins(at: node, opened.incarnation)
+            tellLevel(node)
             runtime.endTurn(now: local)
             check(node)
             scheduleWake(node)
@@ -472,6 +486,9 @@ public final class Simulation {
         traceLine?("\(now) n\(node.number + 1) reports \(report)")
         switch report {
         case .storageFailed: failedNodes.append(node.number)
+        case .outdated(let reason):
+            stoppedAsOutdated(node, reason)
+            failedNodes.append(node.number)
         case .damaged(let group, let replica, let reason):
             checker(group)?.foundDamaged(node.number, replica, reason, world: self)
         case .event(let group, let event):

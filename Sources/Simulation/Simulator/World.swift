@@ -41,6 +41,8 @@ struct WorldEvent: Comparable {
         case fleetRequest
         /// Harm to guests, hosts and clocks of the wall.
         case fleetFault
+        /// The operator of an upgrade acts; with a node, that node hears of the open level.
+        case upgrade
     }
 
     var at: Int64

@@ -397,12 +397,15 @@ package struct RenewedCertificate: Shaped {
 /// A feature gate.
 package struct GateInfo: Shaped {
     package var name: String
+    /// What opens with it, for people.
+    package var summary: String
     package var isOpen: Bool
     /// Nodes that run a version that does not know it.
     package var missing: [String]
 
-    package init(name: String, isOpen: Bool, missing: [String]) {
+    package init(name: String, summary: String, isOpen: Bool, missing: [String]) {
         self.name = name
+        self.summary = summary
         self.isOpen = isOpen
         self.missing = missing
     }
@@ -410,16 +413,22 @@ package struct GateInfo: Shaped {
     package static let shape = Shape(
         "Gate",
         [
-            Field("name", .string, "its name"), Field("isOpen", .boolean, "it is in use, and going back ends here"),
+            Field("name", .string, "its name"), Field("summary", .string, "what opens with it, for people"),
+            Field("isOpen", .boolean, "it is in use, and going back ends here"),
             Field("missing", .strings, "nodes that do not understand it"),
         ])
 
     package var members: [JSONMember] {
-        [JSONMember("name", name), JSONMember("isOpen", isOpen), JSONMember("missing", missing)]
+        [
+            JSONMember("name", name), JSONMember("summary", summary), JSONMember("isOpen", isOpen),
+            JSONMember("missing", missing),
+        ]
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(name: object.text("name"), isOpen: object.bool("isOpen"), missing: object.strings("missing"))
+        self.init(
+            name: object.text("name"), summary: object.text("summary"), isOpen: object.bool("isOpen"),
+            missing: object.strings("missing"))
     }
 }
 

@@ -126,12 +126,17 @@ package struct JoinRequest: Shaped {
     /// The certificate request, DER.
     package var certificateRequest: [UInt8]
     package var version: String
+    /// The highest feature level that its program knows.
+    package var level: Int64
+    /// Milliseconds since 1970 by its clock; 0 is not judged.
+    package var clock: Int64
     /// Judge everything, change nothing.
     package var isCheck: Bool
 
     package init(
         secret: String, name: String, region: String, zone: String, rack: String, address: String,
-        adminAddress: String, certificateRequest: [UInt8], version: String, isCheck: Bool = false
+        adminAddress: String, certificateRequest: [UInt8], version: String, level: Int64, clock: Int64,
+        isCheck: Bool = false
     ) {
         self.secret = secret
         self.name = name
@@ -142,6 +147,8 @@ package struct JoinRequest: Shaped {
         self.adminAddress = adminAddress
         self.certificateRequest = certificateRequest
         self.version = version
+        self.level = level
+        self.clock = clock
         self.isCheck = isCheck
     }
 
@@ -154,6 +161,8 @@ package struct JoinRequest: Shaped {
             Field("adminAddress", .string, "where clients reach it, host:port"),
             Field("certificateRequest", .bytes, "its PKCS #10 request, DER"),
             Field("version", .string, "the version it runs"),
+            Field("level", .integer, "the highest feature level that its program knows"),
+            Field("clock", .integer, isRequired: false, "milliseconds since 1970 by its clock"),
             Field("isCheck", .boolean, isRequired: false, "judge everything and change nothing"),
         ])
 
@@ -163,7 +172,7 @@ package struct JoinRequest: Shaped {
             JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
             JSONMember("adminAddress", adminAddress),
             JSONMember("certificateRequest", base64: certificateRequest), JSONMember("version", version),
-            JSONMember("isCheck", isCheck),
+            JSONMember("level", level), JSONMember("clock", clock), JSONMember("isCheck", isCheck),
         ]
     }
 
@@ -172,7 +181,8 @@ package struct JoinRequest: Shaped {
             secret: object.text("secret"), name: object.text("name"), region: object.text("region"),
             zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
             adminAddress: object.text("adminAddress"), certificateRequest: object.bytes("certificateRequest"),
-            version: object.text("version"), isCheck: object.bool("isCheck"))
+            version: object.text("version"), level: object.integer("level"), clock: object.integer("clock"),
+            isCheck: object.bool("isCheck"))
         if !ObjectName.isValid(name.utf8) { throw Router.badName("node") }
     }
 }
@@ -223,10 +233,13 @@ package struct CertificateRotation: Shaped {
     package var subject: Subject
     /// For `node`: its name; nil for the node that is asked.
     package var node: String?
+    /// For `ca`: give up the new authority, which signs nothing yet.
+    package var isAbandoned: Bool
 
-    package init(subject: Subject, node: String? = nil) {
+    package init(subject: Subject, node: String? = nil, isAbandoned: Bool = false) {
         self.subject = subject
         self.node = node
+        self.isAbandoned = isAbandoned
     }
 
     package static let shape = Shape(
@@ -236,11 +249,14 @@ package struct CertificateRotation: Shaped {
                 "subject", .choice(Subject.allCases.map(\.rawValue)),
                 "each call for ca takes the next step of its rotation"),
             Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
+            Field(
+                "isAbandoned", .boolean, isRequired: false, "give up a new ca that signs nothing yet instead"),
         ])
 
     package var members: [JSONMember] {
         var members = [JSONMember("subject", subject.rawValue)]
         members.add("node", node)
+        if isAbandoned { members.append(JSONMember("isAbandoned", isAbandoned)) }
         return members
     }
 
@@ -248,17 +264,19 @@ package struct CertificateRotation: Shaped {
         guard let subject = Subject(rawValue: object.text("subject")) else {
             throw Problem(.malformed, "\"subject\" is neither node nor ca; choose one")
         }
-        self.init(subject: subject, node: object.optionalText("node"))
+        self.init(
+            subject: subject, node: object.optionalText("node"), isAbandoned: object.bool("isAbandoned"))
     }
 }
 
-/// `POST /v1/certs/renew`, by the node itself.
+/// `POST /v1/certs/renew`, by the node or the operator whose certificate it is.
 package struct CertificateRenewal: Shaped {
-    /// The certificate request, DER.
+    /// The certificate request, DER; empty to hear of the authorities only.
     package var certificateRequest: [UInt8]
     package init(certificateRequest: [UInt8]) { self.certificateRequest = certificateRequest }
     package static let shape = Shape(
-        "CertificateRenewal", [Field("certificateRequest", .bytes, "a PKCS #10 request, DER")])
+        "CertificateRenewal",
+        [Field("certificateRequest", .bytes, "a PKCS #10 request, DER; empty: only tell the authorities")])
     package var members: [JSONMember] { [JSONMember("certificateRequest", base64: certificateRequest)] }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(certificateRequest: object.bytes("certificateRequest"))

@@ -6,14 +6,17 @@ package struct SettingInfo: Shaped {
     package var value: Int64
     /// What it is when nobody changes it.
     package var standard: Int64
-    /// `ms`, `bytes`, or empty for a count.
+    /// `ms`, or empty for a count.
     package var unit: String
+    /// What it decides, for people.
+    package var summary: String
 
-    package init(name: String, value: Int64, standard: Int64, unit: String) {
+    package init(name: String, value: Int64, standard: Int64, unit: String, summary: String) {
         self.name = name
         self.value = value
         self.standard = standard
         self.unit = unit
+        self.summary = summary
     }
 
     package static let shape = Shape(
@@ -21,20 +24,20 @@ package struct SettingInfo: Shaped {
         [
             Field("name", .string, "its name"), Field("value", .integer, "what it is"),
             Field("standard", .integer, "what it is when nobody changes it"),
-            Field("unit", .string, "ms, bytes, or empty for a count"),
+            Field("unit", .string, "ms, or empty for a count"), Field("summary", .string, "what it decides"),
         ])
 
     package var members: [JSONMember] {
         [
             JSONMember("name", name), JSONMember("value", value), JSONMember("standard", standard),
-            JSONMember("unit", unit),
+            JSONMember("unit", unit), JSONMember("summary", summary),
         ]
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), value: object.integer("value"), standard: object.integer("standard"),
-            unit: object.text("unit"))
+            unit: object.text("unit"), summary: object.text("summary"))
     }
 }
 

@@ -68,7 +68,10 @@ package enum AdminRequest: Hashable, Sendable {
         case .metrics: .metrics
         case .document: .document
         case .write(_, let command):
-            if case .delete = command.operation { .deleteKey } else { .putKey }
+            switch command.operation {
+            case .put, .compareAndSet: .putKey
+            case .delete, .compareAndDelete: .deleteKey
+            }
         case .read: .getKey
         case .list, .watch: .listKeys
         case .spaces: .listSpaces

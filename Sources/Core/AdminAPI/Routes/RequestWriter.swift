@@ -77,7 +77,7 @@ package struct RequestWriter: Sendable {
         if case .write(_, let command) = request {
             switch command.operation {
             case .put(_, let value), .compareAndSet(_, _, let value): body = value
-            case .delete: break
+            case .delete, .compareAndDelete: break
             }
         } else if let members = Self.members(of: request) {
             out.append(text: "\r\ncontent-type: application/json")
@@ -141,6 +141,10 @@ package struct RequestWriter: Sendable {
                     out.append(text: "?prev-revision=")
                     ResponseWriter.append(revision, &out)
                 }
+            case .compareAndDelete(let key, let expected):
+                writeKey(space, key, &out)
+                out.append(text: "?prev-value=")
+                Base64.encodeForURL(expected, into: &out)
             }
         case .read(let space, let key, let mode):
             writeKey(space, key, &out)

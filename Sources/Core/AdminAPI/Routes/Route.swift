@@ -104,6 +104,8 @@ extension Route {
     private static let previous = Parameter(
         "prev-revision", .text(pattern: Pattern.revisionOrZero),
         "only if this is the key's last change, index.slot; 0: only if the key is not there")
+    private static let previousValue = Parameter(
+        "prev-value", .text(pattern: Pattern.base64URL), "only if the key holds this value; base64url")
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
@@ -128,17 +130,14 @@ extension Route {
     private static let keys = [
         Route(
             .putKey, .put, "/v1/kv/{space}/{key}", "Writes a key.",
-            query: [
-                previous,
-                Parameter(
-                    "prev-value", .text(pattern: Pattern.base64URL), "only if the key holds this value; base64url"),
-            ],
+            query: [previous, previousValue],
             body: .bytes, .json(SpaceJSON.written)),
         Route(.getKey, .get, "/v1/kv/{space}/{key}", "Reads a key.", query: [stale], .raw(.bytes)),
         Route(
             .deleteKey, .delete, "/v1/kv/{space}/{key}", "Deletes a key.",
             query: [
-                Parameter("prev-revision", .text(pattern: Pattern.revision), "only if this is the key's last change")
+                Parameter("prev-revision", .text(pattern: Pattern.revision), "only if this is the key's last change"),
+                previousValue,
             ],
             .json(SpaceJSON.deleted)),
         Route(
@@ -209,7 +208,8 @@ extension Route {
             "Renews a node's certificate, or takes the next step of the CA's rotation.",
             body: .json(CertificateRotation.shape), status: 202, accepted),
         Route(
-            .renewCertificate, .post, "/v1/certs/renew", "Renews the certificate of the node that asks.",
+            .renewCertificate, .post, "/v1/certs/renew",
+            "Renews the certificate of whoever asks, a node or an operator, and names the authorities.",
             body: .json(CertificateRenewal.shape), .json(RenewedCertificate.shape)),
         Route(.getUpgrade, .get, "/v1/upgrade", "Lists feature gates.", .json(Listing<GateInfo>.shape)),
         Route(

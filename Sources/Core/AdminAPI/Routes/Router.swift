@@ -150,14 +150,13 @@ package struct Router: Sendable {
         case .delete:
             try refuseBody(head)
             let query = try Query(parser, head.query, .deleteKey, limits)
-            var revision: Revision?
-            if let expected = try expectation(query) {
-                guard case .revision(let last) = expected else {
-                    throw Problem(.malformed, "a key that must not be there can't be deleted; leave prev-revision out")
-                }
-                revision = last
+            switch try expectation(query) {
+            case nil: return try write(space, .delete(key: key, revision: nil), idempotency)
+            case .revision(let last): return try write(space, .delete(key: key, revision: last), idempotency)
+            case .value(let value): return try write(space, .compareAndDelete(key: key, expected: value), idempotency)
+            case .absent:
+                throw Problem(.malformed, "a key that must not be there can't be deleted; leave prev-revision out")
             }
-            return try write(space, .delete(key: key, revision: revision), idempotency)
         case .get, .head:
             try refuseBody(head)
             if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }

@@ -18,13 +18,15 @@ public enum Cell {
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     /// The access must be a value: a command that is all or nothing works on a copy.
     ///
-    /// Throws only when the state can't be read; then nothing of the pack may become durable.
+    /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
+    /// pack may become durable.
     public static func apply<Access: StateAccess>(
-        pack: [UInt8], index: LogIndex, group: GroupID = GroupID(.cell, number: 1), access: inout Access
+        pack: [UInt8], index: LogIndex, group: GroupID = GroupID(.cell, number: 1),
+        knows: UInt32 = FeatureLevel.newest, access: inout Access
     ) throws(StoreError) -> [CellResult] {
         var step = try CellStep(index, group.number, access)
         var results: [CellResult] = []
-        switch unpack(pack) {
+        switch try unpack(pack, knows: knows) {
         case .failure(let refusal):
             results.append(CellResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
         case .success(let (commands, time)):

@@ -5,18 +5,21 @@ internal import Schema
 // A cell's commands, results and packs as bytes, as Proto/cell.proto describes them.
 
 extension Cell {
-    /// The newest format of packs and commands that this code understands.
-    public static let packVersion: UInt64 = 1
-
     /// Joins encoded commands to one entry's payload, under the leader's clock; nil when it has none.
-    public static func pack(_ commands: [[UInt8]], time: LogTime?) -> [UInt8] {
-        WireCellPack(version: UInt32(packVersion), commands: commands, time: time?.rawValue ?? 0).serialized()
+    public static func pack(
+        _ commands: [[UInt8]], level: UInt32 = FeatureLevel.oldest, time: LogTime?
+    ) -> [UInt8] {
+        WireCellPack(version: level, commands: commands, time: time?.rawValue ?? 0).serialized()
     }
 
-    static func unpack(_ bytes: [UInt8]) -> Result<(commands: [[UInt8]], time: LogTime), CellRefusal> {
+    static func unpack(
+        _ bytes: [UInt8], knows: UInt32
+    ) throws(StoreError) -> Result<(commands: [[UInt8]], time: LogTime), CellRefusal> {
         // All replicas answer the same to what can't be read, and nobody sees more of it.
         guard let pack = try? WireCellPack(serialized: bytes) else { return .failure(.malformed) }
-        if pack.version != UInt32(packVersion) { return .failure(.unknownVersion(UInt64(pack.version))) }
+        guard try FeatureLevel.check(UInt64(pack.version), knows: knows) != nil else {
+            return .failure(.unknownVersion(UInt64(pack.version)))
+        }
         // A field that this version doesn't know could change what the commands mean.
         if pack.commands.isEmpty || !pack.unknownFields.isEmpty { return .failure(.malformed) }
         return .success((pack.commands, LogTime(pack.time)))

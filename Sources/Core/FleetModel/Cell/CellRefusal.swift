@@ -53,8 +53,8 @@ extension CellRefusal: CustomStringConvertible {
         switch self {
         case .malformed: "the bytes are no command; send one encoded as cell.proto describes"
         case .unknownVersion(let version):
-            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
-                + "\(Cell.packVersion)"
+            "version \(version) of the command format is unknown here; send a version from \(FeatureLevel.oldest) to "
+                + "\(FeatureLevel.newest)"
         case .invalid(let field, let text): "\(field): \(text)"
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"

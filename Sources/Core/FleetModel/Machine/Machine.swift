@@ -56,24 +56,26 @@ public enum MachineResults: Sendable {
 
 /// The state machines, chosen by the kind of a group.
 public enum Machine {
-    /// Joins encoded commands to one entry's payload. `time` is the leader's clock, for the machines that have one.
-    public static func pack(_ kind: GroupKind, _ commands: [[UInt8]], time: LogTime?) -> [UInt8] {
+    /// Joins encoded commands to one entry's payload, at the feature level that is open. `time` is the leader's clock, for
+    /// the machines that have one.
+    public static func pack(_ kind: GroupKind, _ commands: [[UInt8]], level: UInt32, time: LogTime?) -> [UInt8] {
         switch kind {
-        case .space: Space.pack(commands)
-        case .root: Root.pack(commands, time: time)
-        case .cell: Cell.pack(commands, time: time)
+        case .space: Space.pack(commands, level: level)
+        case .root: Root.pack(commands, level: level, time: time)
+        case .cell: Cell.pack(commands, level: level, time: time)
         }
     }
 
-    /// Applies one entry's pack and returns one result per command. Throws only when the state can't be read; then
-    /// nothing of the pack may become durable.
+    /// Applies one entry's pack and returns one result per command. Throws when the state can't be read, and when the
+    /// entry is above the feature level that the program `knows`; then nothing of the pack may become durable.
     public static func apply(
-        _ kind: GroupKind, _ group: GroupID, pack: [UInt8], index: LogIndex, access: inout some StateAccess
+        _ kind: GroupKind, _ group: GroupID, pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest,
+        access: inout some StateAccess
     ) throws(StoreError) -> MachineResults {
         switch kind {
-        case .space: .space(try Space.apply(pack: pack, index: index, access: &access))
-        case .root: .root(try Root.apply(pack: pack, index: index, access: &access))
-        case .cell: .cell(try Cell.apply(pack: pack, index: index, group: group, access: &access))
+        case .space: .space(try Space.apply(pack: pack, index: index, knows: knows, access: &access))
+        case .root: .root(try Root.apply(pack: pack, index: index, knows: knows, access: &access))
+        case .cell: .cell(try Cell.apply(pack: pack, index: index, group: group, knows: knows, access: &access))
         }
     }
 

@@ -17,13 +17,14 @@ internal import Schema
 public enum Root {
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     ///
-    /// Throws only when the state can't be read; then nothing of the pack may become durable.
+    /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
+    /// pack may become durable.
     public static func apply<Access: StateAccess>(
-        pack: [UInt8], index: LogIndex, access: inout Access
+        pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest, access: inout Access
     ) throws(StoreError) -> [RootResult] {
         var step = try RootStep(index, access)
         var results: [RootResult] = []
-        switch unpack(pack) {
+        switch try unpack(pack, knows: knows) {
         case .failure(let refusal):
             results.append(RootResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
         case .success(let (commands, time)):

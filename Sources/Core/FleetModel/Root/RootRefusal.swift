@@ -73,8 +73,8 @@ extension RootRefusal: CustomStringConvertible {
         switch self {
         case .malformed: "the bytes are no command; send one encoded as root.proto describes"
         case .unknownVersion(let version):
-            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
-                + "\(Root.packVersion)"
+            "version \(version) of the command format is unknown here; send a version from \(FeatureLevel.oldest) to "
+                + "\(FeatureLevel.newest)"
         case .notFounded: "there is no cluster here yet; run `muster init` on its first node"
         case .alreadyFounded: "this cluster is founded already; use `muster join` to add a node to it"
         case .invalid(let field): field.sentence
@@ -115,7 +115,7 @@ extension RootRefusal: CustomStringConvertible {
         case .noVoterLeft: "the group would be left without a voter; add one first"
         case .epochOutdated(let epoch): "the group has gone on under epoch \(epoch)"
         case .settingOutOfRange(let setting):
-            "\(setting.name) can't have this value; its standard is \(setting.standard)"
+            "\(setting.name) may be \(setting.range)"
         case .unknownOperator(let name): "there is no operator \(name)"
         case .operatorExists(let name): "an operator named \(name) is there already; choose another name"
         case .credentialTaken(let name): "this credential is \(name)'s; make a new one"

@@ -458,10 +458,6 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case certificateOverlap = 9
     /// Milliseconds after which a feature level that all understand is finalized by itself; 0: only by an operator.
     case finalizeAfter = 10
-    /// Bytes that stay free on every node: with less, proposals of clients stop.
-    case freeBytesMin = 11
-    /// Bytes per second of one node's bulk transfers; 0: as much as there is.
-    case bulkRate = 12
     /// Whether `/metrics` asks for authorization: 1 or 0.
     case metricsAuthorized = 13
 
@@ -477,17 +473,48 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateLifetime: "certificate-lifetime"
         case .certificateOverlap: "certificate-overlap"
         case .finalizeAfter: "finalize-after"
-        case .freeBytesMin: "free-bytes-min"
-        case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
         }
     }
 
-    /// `ms`, `bytes`, or empty for a count.
+    /// What it decides, for people.
+    public var summary: String {
+        switch self {
+        case .rootVoters: "how many nodes vote in the root group"
+        case .rootStandbys: "how many more follow it, to take a lost voter's place"
+        case .spaceReplicas: "how many nodes vote in a new space, and in a cell"
+        case .replaceAfter: "how long a voter is silent before another takes its place"
+        case .stableFor: "how long a node must have kept up before it gets replicas or votes"
+        case .tokenLifetime: "how long a join token is good"
+        case .tokenUses: "how many hosts may join with one"
+        case .certificateLifetime: "how long a node's certificate is good; it is renewed when a third is left"
+        case .certificateOverlap: "how long a node's previous certificate is still good"
+        case .finalizeAfter:
+            "when a feature level that all nodes know opens by itself; 0: only by `muster upgrade finalize`"
+        case .metricsAuthorized: "whether /metrics asks for authorization"
+        }
+    }
+
+    /// What it may be, in words.
+    public var range: String {
+        switch self {
+        case .rootVoters, .spaceReplicas: "1, 3 or 5"
+        case .rootStandbys: "0 to 5"
+        case .replaceAfter: "1s to 3650d"
+        case .stableFor: "100ms to 1h"
+        case .tokenLifetime: "1m to 3650d"
+        case .tokenUses: "1 to 10000"
+        case .certificateLifetime: "10m to 3650d"
+        case .certificateOverlap: "0s to 24h"
+        case .finalizeAfter: "0s to 3650d"
+        case .metricsAuthorized: "1 or 0"
+        }
+    }
+
+    /// `ms`, or empty for a count.
     public var unit: String {
         switch self {
         case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
-        case .freeBytesMin, .bulkRate: "bytes"
         default: ""
         }
     }
@@ -502,8 +529,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tokenUses: 1
         case .certificateLifetime: 24 * 3_600_000
         case .certificateOverlap: 3_600_000
-        case .finalizeAfter, .bulkRate: 0
-        case .freeBytesMin: 512 << 20
+        case .finalizeAfter: 0
         case .metricsAuthorized: 1
         }
     }
@@ -519,7 +545,6 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateLifetime: (10 * 60_000...RootLimits.lifetimeMax).contains(value)
         case .certificateOverlap: value <= 24 * 3_600_000
         case .finalizeAfter: value <= RootLimits.lifetimeMax
-        case .freeBytesMin, .bulkRate: value <= 1 << 50
         case .metricsAuthorized: value <= 1
         }
     }

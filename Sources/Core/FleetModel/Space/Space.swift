@@ -12,25 +12,23 @@ public import ClusterBase
 ///
 /// Everything follows from the state and the log alone, so all replicas agree; time does not occur.
 public enum Space {
-    /// The newest format of packs and commands that this code understands.
-    public static let packVersion: UInt64 = 1
-
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     ///
-    /// Throws only when the state can't be read; then nothing of the pack may become durable.
+    /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
+    /// pack may become durable.
     public static func apply(
-        pack: [UInt8], index: LogIndex, access: inout some StateAccess
+        pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest, access: inout some StateAccess
     ) throws(StoreError) -> [SpaceResult] {
-        switch commands(in: pack) {
+        switch try commands(in: pack, knows: knows) {
         case .failure(let refusal):
             return [SpaceResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal))]
-        case .success(let encoded):
+        case .success(let (level, encoded)):
             var results: [SpaceResult] = []
             results.reserveCapacity(encoded.count)
             var step = try Step(index: index, access)
             for (slot, range) in encoded.enumerated() {
                 let revision = Revision(index: index, slot: slot)
-                switch SpaceCommand.decode(pack, range) {
+                switch SpaceCommand.decode(pack, range, level: level) {
                 case .failure(let refusal):
                     results.append(SpaceResult(revision: revision, outcome: .refused(refusal)))
                 case .success(let command):
@@ -50,6 +48,9 @@ public enum Space {
             if value.count > SpaceLimits.valueBytesMax { return .valueTooLong(UInt64(value.count)) }
         case .delete(let key, _):
             if let refusal = refusal(ofKey: key) { return refusal }
+        case .compareAndDelete(let key, let expected):
+            if let refusal = refusal(ofKey: key) { return refusal }
+            if expected.count > SpaceLimits.valueBytesMax { return .valueTooLong(UInt64(expected.count)) }
         }
         if (command.client.rawValue == 0) != (command.sequence == 0) { return .sequenceInvalid }
         if command.acknowledged > 0 && command.acknowledged >= command.sequence { return .sequenceInvalid }
@@ -140,6 +141,14 @@ struct Step {
                 return expected == nil ? .notFound : .conflict(modified: nil)
             }
             if let expected, old.modified != expected { return .conflict(modified: old.modified) }
+            access.delete(stateKey)
+            history.add(deleted: key, revision)
+            return .deleted
+        case .compareAndDelete(let key, let expected):
+            let stateKey = SpaceKey.user(key)
+            let stored = try access.row(for: stateKey)
+            guard let stored, let old = try Head.read(stateKey, stored) else { return .conflict(modified: nil) }
+            guard Head.value(of: stored).elementsEqual(expected) else { return .conflict(modified: old.modified) }
             access.delete(stateKey)
             history.add(deleted: key, revision)
             return .deleted

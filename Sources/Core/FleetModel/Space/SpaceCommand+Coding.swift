@@ -6,10 +6,10 @@ import ClusterBase
 
 extension Space {
     /// Joins encoded commands to one entry's payload. They must fit: see `fits`.
-    public static func pack(_ commands: [[UInt8]]) -> [UInt8] {
+    public static func pack(_ commands: [[UInt8]], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
         var writer = ByteWriter(capacity: commands.reduce(8) { $0 + $1.count + 4 })
         writer.tag(1 << 3)
-        writer.varint(packVersion)
+        writer.varint(UInt64(level))
         for command in commands {
             writer.tag(2 << 3 | 2)
             writer.lengthDelimited(command)
@@ -17,7 +17,9 @@ extension Space {
         return writer.finish()
     }
 
-    public static func pack(_ commands: [SpaceCommand]) -> [UInt8] { pack(commands.map { $0.encoded() }) }
+    public static func pack(_ commands: [SpaceCommand], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
+        pack(commands.map { $0.encoded() }, level: level)
+    }
 
     /// Whether one more command of this many bytes may join `count` commands of `bytes` bytes together.
     public static func fits(_ more: Int, count: Int, bytes: Int) -> Bool {
@@ -26,21 +28,30 @@ extension Space {
             && bytes + more + (count + 1) * 4 + 8 <= SpaceLimits.packBytesMax
     }
 
-    /// Where a pack's commands lie in it, or why none of them is carried out.
-    static func commands(in pack: [UInt8]) -> Result<[Range<Int>], SpaceRefusal> {
+    /// A pack's level, and where its commands lie in it; or why none of them is carried out.
+    static func commands(
+        in pack: [UInt8], knows: UInt32
+    ) throws(StoreError) -> Result<(level: UInt32, ranges: [Range<Int>]), SpaceRefusal> {
         var reader = ByteReader(pack)
         var version: UInt64 = 0
         var ranges: [Range<Int>] = []
         do throws(DecodeError) {
+            // Whatever else is in it may be of a form that this program doesn't know.
+            if try reader.nextTag() == 1 << 3 { version = try reader.varint() }
+        } catch {
+            return .failure(.malformed)
+        }
+        guard let level = try FeatureLevel.check(version, knows: knows) else {
+            return .failure(.unknownVersion(version))
+        }
+        do throws(DecodeError) {
             while true {
                 switch try reader.nextTag() {
                 case 0:
-                    if version != packVersion { return .failure(.unknownVersion(version)) }
                     if ranges.count > 1 && pack.count > SpaceLimits.packBytesMax {
                         return .failure(.packTooLarge(UInt64(pack.count)))
                     }
-                    return ranges.isEmpty ? .failure(.malformed) : .success(ranges)
-                case 1 << 3: version = try reader.varint()
+                    return ranges.isEmpty ? .failure(.malformed) : .success((level, ranges))
                 case 2 << 3 | 2:
                     if ranges.count == SpaceLimits.packCommandsMax {
                         return .failure(.packTooLarge(UInt64(ranges.count) + 1))
@@ -103,6 +114,12 @@ extension SpaceCommand {
             writer.field(1, key)
             writer.number(2, revision?.rawValue ?? 0)
             writer.end(mark)
+        case .compareAndDelete(let key, let expected):
+            writer.tag(8 << 3 | 2)
+            let mark = writer.begin(expecting: key.count + expected.count + 8)
+            writer.field(1, key)
+            writer.field(2, expected)
+            writer.end(mark)
         }
         return writer.finish()
     }
@@ -114,26 +131,29 @@ extension SpaceCommand {
             key.count + value.count + 72
         case .compareAndSet(let key, .value(let expected), let value): key.count + value.count + expected.count + 72
         case .delete(let key, _): key.count + 64
+        case .compareAndDelete(let key, let expected): key.count + expected.count + 64
         }
     }
 
     /// Reads one command. Fields that are not known are refused, not skipped: a replica that skipped what another one
     /// understands would end in another state.
     public static func decode(_ bytes: [UInt8]) -> Result<SpaceCommand, SpaceRefusal> {
-        decode(bytes, 0..<bytes.count)
+        decode(bytes, 0..<bytes.count, level: FeatureLevel.newest)
     }
 
-    static func decode(_ bytes: [UInt8], _ range: Range<Int>) -> Result<SpaceCommand, SpaceRefusal> {
+    /// What a command means at a level: what came later is as unknown as it was then.
+    static func decode(_ bytes: [UInt8], _ range: Range<Int>, level: UInt32) -> Result<SpaceCommand, SpaceRefusal> {
         var reader = ByteReader(bytes, from: range.lowerBound, to: range.upperBound)
         do throws(DecodeError) {
-            guard let command = try read(&reader) else { return .failure(.malformed) }
+            guard let command = try read(&reader, level) else { return .failure(.malformed) }
             return .success(command)
         } catch {
             return .failure(.malformed)
         }
     }
 
-    private static func read(_ reader: inout ByteReader) throws(DecodeError) -> SpaceCommand? {
+    private static func read(_ reader: inout ByteReader, _ level: UInt32) throws(DecodeError) -> SpaceCommand? {
+        let last: UInt32 = level >= FeatureLevel.conditionalDeletes ? 8 : 7
         var client: UInt64 = 0
         var sequence: UInt64 = 0
         var acknowledged: UInt64 = 0
@@ -150,7 +170,7 @@ extension SpaceCommand {
             case 2 << 3: sequence = try reader.varint()
             case 3 << 3: acknowledged = try reader.varint()
             case 4 << 3: born = try reader.varint()
-            case let tag where tag >= 5 << 3 | 2 && tag <= 7 << 3 | 2 && tag & 7 == 2:
+            case let tag where tag >= 5 << 3 | 2 && tag <= last << 3 | 2 && tag & 7 == 2:
                 if operation != nil { return nil }
                 let outer = try reader.enter()
                 guard let read = try Fields.read(&reader, isConditional: tag == 6 << 3 | 2) else { return nil }
@@ -162,7 +182,7 @@ extension SpaceCommand {
         }
     }
 
-    /// What the three operations have between them.
+    /// What the operations have between them.
     private struct Fields {
         var key: [UInt8] = []
         var value: [UInt8]?
@@ -196,9 +216,11 @@ extension SpaceCommand {
             case 6:
                 guard let expected, revision == nil else { return nil }
                 return .compareAndSet(key: key, expected: expected, value: value ?? [])
-            default:
+            case 7:
                 if value != nil { return nil }
                 return .delete(key: key, revision: revision)
+            default:
+                return revision == nil ? .compareAndDelete(key: key, expected: value ?? []) : nil
             }
         }
     }

@@ -25,7 +25,7 @@ public import ClusterBase
     public var description: String { "\(index).\(slot)" }
 }
 
-/// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new pack version.
+/// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new feature level.
 public enum SpaceLimits {
     public static let keyBytesMax = 1_024
     public static let valueBytesMax = 1 << 20
@@ -54,6 +54,8 @@ public struct SpaceCommand: Hashable, Sendable {
         case compareAndSet(key: [UInt8], expected: Expectation, value: [UInt8])
         /// With a revision: only if that is the key's last change.
         case delete(key: [UInt8], revision: Revision?)
+        /// Only if the key holds this value. Wants feature level `FeatureLevel.conditionalDeletes`.
+        case compareAndDelete(key: [UInt8], expected: [UInt8])
     }
 
     /// What a key must hold for a compare-and-set to take effect.
@@ -132,8 +134,8 @@ public enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .malformed:
             "the bytes are no command; send one encoded as space.proto describes"
         case .unknownVersion(let version):
-            "version \(version) of the command format is unknown here; upgrade this cluster or send version "
-                + "\(Space.packVersion)"
+            "version \(version) of the command format is unknown here; send a version from \(FeatureLevel.oldest) to "
+                + "\(FeatureLevel.newest)"
         case .packTooLarge(let count):
             "the pack is too large (\(count)); send at most \(SpaceLimits.packCommandsMax) commands and "
                 + "\(SpaceLimits.packBytesMax) bytes together, or one command alone"

@@ -5,6 +5,7 @@ import ClusterBase
 import FleetModel
 import NodePorts
 import NodeRuntime
+import PeerTransport
 import RaftCore
 import Reactor
 import StoreLayout
@@ -54,7 +55,7 @@ extension AdminPort {
         case .rotateCertificates(let wanted): rotate(wanted, asker)
         case .renewCertificate(let wanted): renew(wanted, principal, ticket)
         case .upgrade: refresh(ticket) { [self] in AdminResponse(Listing(agent.gates)) }
-        case .finalizeUpgrade: change(.finalizeLevel(Agent.level), asker, "feature level \(Agent.level) is open")
+        case .finalizeUpgrade(let wanted): finalizeUpgrade(wanted, asker)
         case .recover(let wanted): recover(wanted, asker)
         case .backupPlan: refresh(ticket) { [self] in AdminResponse(backupPlan) }
         case .copyGroup(let group): copy(GroupID(group), principal, ticket)
@@ -111,7 +112,7 @@ extension AdminPort {
         RootSetting.allCases.map { setting in
             SettingInfo(
                 name: setting.name, value: Int64(clamping: agent.view.settings[setting]),
-                standard: Int64(clamping: setting.standard), unit: setting.unit)
+                standard: Int64(clamping: setting.standard), unit: setting.unit, summary: setting.summary)
         }
     }
 
@@ -126,6 +127,26 @@ extension AdminPort {
             case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
+        }
+    }
+
+    /// Opens the next level, or as far as one that is named.
+    private func finalizeUpgrade(_ wanted: UpgradeFinalization, _ asker: Asker) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            let open = agent.view.cluster?.level ?? FeatureLevel.oldest
+            let next = min(open + 1, max(open, agent.level))
+            if let gate = wanted.gate, gate != "level-\(next)", gate != "level-\(open)" {
+                return fail(
+                    asker.ticket, .notPossible,
+                    "'\(gate)' is not what opens next, which is level-\(next); see `muster upgrade status`")
+            }
+            change(
+                .finalizeLevel(wanted.gate == "level-\(open)" ? open : next), asker,
+                next == open
+                    ? "feature level \(open) is open, the newest that this node knows"
+                    : "feature level \(next) is open: \(FeatureLevel.summary(next)); older programs are refused from now on"
+            )
         }
     }
 
@@ -301,8 +322,8 @@ extension AdminPort {
         let about = NodeDescription(
             name: wanted.name, locality: Locality(region: wanted.region, zone: wanted.zone, rack: wanted.rack),
             peerAddress: wanted.address, adminAddress: wanted.adminAddress, key: key, programVersion: wanted.version,
-            level: Agent.level)
-        if wanted.isCheck { return checkJoin(about, hash, ticket) }
+            level: UInt32(clamping: wanted.level))
+        if wanted.isCheck { return checkJoin(about, hash, clock: wanted.clock, ticket) }
         agent.change(.joinNode(token: hash, about)) { [self] result in
             switch result {
             case .failure(let problem): answer(ticket, AdminResponse(problem))
@@ -321,7 +342,10 @@ extension AdminPort {
     }
 
     /// What would stand in the way, without changing anything.
-    private func checkJoin(_ about: NodeDescription, _ token: [UInt8], _ ticket: Ticket) {
+    private func checkJoin(_ about: NodeDescription, _ token: [UInt8], clock: Int64, _ ticket: Ticket) {
+        if let open = agent.view.cluster?.level, about.level < open {
+            return fail(ticket, .notPossible, RootRefusal.levelTooLow(needed: open).description)
+        }
         agent.request(.query(.root, .root(.token(hash: token)))) { [self] outcome in
             guard case .read(.root(let read)) = outcome else { return answer(ticket, AdminResponse(Problem(outcome))) }
             let known = read.records(FleetModel.JoinToken.self)?.first
@@ -341,12 +365,48 @@ extension AdminPort {
                     ticket, .alreadyExists,
                     "a node named \(about.name) is in the cluster; choose another name, or remove that node first")
             }
+            let ahead = clock - Int64(clamping: agent.wallTime.rawValue)
+            if clock != 0, ahead.magnitude > AdminPort.clockSkewMax {
+                return fail(
+                    ticket, .notPossible,
+                    "the joining host's clock is \(ahead.magnitude / 1_000) s \(ahead > 0 ? "ahead of" : "behind") the "
+                        + "cluster's; set it, best by NTP, and join again")
+            }
+            checkReach(about, ticket)
+        }
+    }
+
+    /// Milliseconds. Certificates begin five minutes early, and what people read off two hosts should still agree.
+    private static let clockSkewMax: UInt64 = 30_000
+
+    /// Whoever joins listens while this is checked. Only for those whose token is good: it connects to where they say.
+    private func checkReach(_ about: NodeDescription, _ ticket: Ticket) {
+        var targets: [(what: String, address: Address)] = []
+        for (flag, text) in [("peer", about.peerAddress), ("admin", about.adminAddress)] {
+            guard let address = try? Address(parsing: text) else {
+                return fail(ticket, .malformed, "'\(text)' is no address; name one with --\(flag)-advertise")
+            }
+            targets.append((flag, address))
+        }
+        var probe: ReachabilityProbe?
+        probe = ReachabilityProbe(agent.loop, targets) { [self] failed in
+            probe?.close()
+            probe = nil
+            if let first = failed.first {
+                return fail(
+                    ticket, .notPossible,
+                    "node \(agent.settings.nodeName) can't connect to the joining host at \(first.address): \(first.reason); "
+                        + "open that port, or name another address with --\(first.what)-advertise")
+            }
             answerJoin(NodeID(0), nil, ticket)
         }
     }
 
+    /// Who is told of nodes before it is one is told of those that can be reached now.
     private func answerJoin(_ node: NodeID, _ certificate: Certificate?, _ ticket: Ticket) {
+        let isCheck = certificate == nil
         var peers = agent.view.nodes.filter { $0.state != .removed && $0.id != node }
+            .filter { !isCheck || $0.id == agent.node || agent.network.isLinked($0.id) }
             .map { "\($0.id) \($0.about.peerAddress)" }
         if peers.count > 64 { peers.removeSubrange(64...) }
         answer(
@@ -392,17 +452,39 @@ extension AdminPort {
                 if let failure { return fail(asker.ticket, .unavailable, failure.description) }
                 answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed"), status: asker.status))
             }
-        case .ca: rotateAuthority(asker)
+        case .ca: rotateAuthority(asker, isAbandoned: wanted.isAbandoned)
         }
     }
 
-    /// A step of the authority's rotation: the first call makes a new one that all nodes learn to trust and lets it sign;
-    /// once every certificate is signed by it, the next call drops the old one.
-    private func rotateAuthority(_ asker: Asker) {
-        if let old = agent.view.authorities.first(where: { !$0.signs }) {
-            return change(
-                .distrustAuthority(fingerprint: old.fingerprint), asker, "the old authority is trusted no more")
+    /// A step of the authority's rotation:
+    ///
+    ///     1  a new authority is made and trusted by everybody   operators and programs learn it, at their leisure
+    ///     2  it signs; nodes renew their certificates by it      operators renew theirs
+    ///     3  the old one is trusted no more                      refused while a node's certificate is still signed by it
+    private func rotateAuthority(_ asker: Asker, isAbandoned: Bool) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            guard let other = agent.view.authorities.first(where: { !$0.signs }),
+                let signer = agent.view.authorities.first(where: { $0.signs })
+            else {
+                return isAbandoned
+                    ? fail(asker.ticket, .notPossible, "no rotation is under way; nothing was changed")
+                    : makeAuthority(asker)
+            }
+            // Whose turn it was last to begin signing, or to end it, tells the steps apart.
+            if other.since <= signer.since {
+                if isAbandoned {
+                    return fail(asker.ticket, .notPossible, "the new authority signs already; go on with the rotation")
+                }
+                return change(
+                    .distrustAuthority(fingerprint: other.fingerprint), asker,
+                    "the old authority is trusted no more; the rotation is complete")
+            }
+            if isAbandoned { abandon(other, asker) } else { letSign(other, asker) }
         }
+    }
+
+    private func makeAuthority(_ asker: Asker) {
         guard agent.authority != nil else {
             return fail(
                 asker.ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
@@ -413,39 +495,88 @@ extension AdminPort {
         } catch {
             return fail(asker.ticket, .internal, error.message)
         }
-        let fingerprint = made.certificate.fingerprint.bytes
-        agent.change(
-            .trustAuthority(fingerprint: fingerprint, certificate: made.certificate.der), by: asker.name
-        ) { [self] result in
+        // Its key is kept before anybody trusts it.
+        do throws(AgentFailure) {
+            try agent.files.keep(made, as: NodeFiles.nextAuthority)
+        } catch {
+            return fail(asker.ticket, .internal, error.description)
+        }
+        change(
+            .trustAuthority(fingerprint: made.certificate.fingerprint.bytes, certificate: made.certificate.der), asker,
+            "a new authority is trusted and signs nothing yet; let every operator run `muster cert renew` and give programs the "
+                + "new ca.pem, then ask this node again")
+    }
+
+    private func letSign(_ next: Authority, _ asker: Asker) {
+        let made: CertificateAuthority?
+        do throws(AgentFailure) {
+            made = try agent.files.authority(NodeFiles.nextAuthority)
+        } catch {
+            return fail(asker.ticket, .internal, error.description)
+        }
+        guard let made, made.certificate.fingerprint.bytes == next.fingerprint else {
+            return fail(
+                asker.ticket, .misdirected,
+                "the key of the new authority is with the node where it was made; ask that one, or give the new authority up "
+                    + "with `muster cert rotate --authority --abandon`")
+        }
+        agent.change(.signWithAuthority(fingerprint: next.fingerprint), request: asker.request, by: asker.name) {
+            [self] result in
             if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
             agent.keep { () throws(AgentFailure) in try agent.files.keep(made) }
             agent.authority = made
-            change(
-                .signWithAuthority(fingerprint: fingerprint), asker,
-                "a new authority signs now; ask again when `muster cert list` shows that it signed every node's certificate"
-            )
+            agent.files.forgetAuthority(NodeFiles.nextAuthority)
+            refresh(asker.ticket) {
+                AdminResponse(
+                    Acceptance(
+                        "the new authority signs now; let every operator run `muster cert renew`, and ask again when `muster cert "
+                            + "list` shows that it signed every node's certificate"), status: asker.status)
+            }
         }
     }
 
+    private func abandon(_ next: Authority, _ asker: Asker) {
+        agent.files.forgetAuthority(NodeFiles.nextAuthority)
+        change(.distrustAuthority(fingerprint: next.fingerprint), asker, "the new authority is given up")
+    }
+
     private func renew(_ wanted: CertificateRenewal, _ principal: Principal, _ ticket: Ticket) {
-        guard case .node(let node) = principal else {
-            return fail(ticket, .forbidden, "only a node renews its certificate, with the one it has")
+        func tell(_ made: Certificate?) {
+            answer(
+                ticket,
+                AdminResponse(
+                    RenewedCertificate(certificate: made?.der ?? [], authorities: agent.authorities.map(\.pem))))
         }
+        if wanted.certificateRequest.isEmpty { return tell(nil) }
         let request: CertificateRequest
         do throws(TLSFailure) {
             request = try CertificateRequest(der: wanted.certificateRequest)
         } catch {
             return fail(ticket, .malformed, error.message)
         }
-        agent.obtainCertificate(request, for: node) { [self] result in
-            switch result {
-            case .failure(let failure): fail(ticket, .unavailable, failure.description)
-            case .success(let made):
-                answer(
-                    ticket,
-                    AdminResponse(
-                        RenewedCertificate(certificate: made.der, authorities: agent.authorities.map(\.pem))))
+        switch principal {
+        case .node(let node):
+            agent.obtainCertificate(request, for: node) { [self] result in
+                switch result {
+                case .failure(let failure): fail(ticket, .unavailable, failure.description)
+                case .success(let made): tell(made)
+                }
             }
+        case .operator(let name):
+            guard let authority = agent.authority else {
+                return fail(
+                    ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
+            }
+            do throws(TLSFailure) {
+                tell(
+                    try authority.issue(
+                        request, identity: .operator(cluster: cluster, name: name),
+                        now: Int64(agent.wallTime.rawValue / 1_000)))
+            } catch {
+                fail(ticket, .malformed, error.message)
+            }
+        case .token, .anonymous:
+            fail(ticket, .forbidden, "who asks with a token has no certificate; leave certificateRequest empty")
         }
     }
 

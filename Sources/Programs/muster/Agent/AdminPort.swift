@@ -198,7 +198,30 @@ final class AdminPort: AdminHandler, AdminAuthority {
                 AdminResponse(
                     Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
         }
-        agent.request(.command(group, command.encoded())) { [self] outcome in answer(ticket, AdminResponse(outcome)) }
+        let open = agent.view.cluster?.level ?? FeatureLevel.oldest
+        if command.level > open {
+            return answer(
+                ticket,
+                AdminResponse(
+                    Problem(
+                        .notPossible,
+                        "this wants feature level \(command.level), and level \(open) is open; when all nodes are upgraded, open "
+                            + "it with `muster upgrade finalize`")))
+        }
+        agent.request(.command(group, command.encoded())) { [self] outcome in
+            if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
+                command.level > FeatureLevel.oldest
+            {
+                return answer(
+                    ticket,
+                    AdminResponse(
+                        Problem(
+                            .unavailable,
+                            "the group's leader has not heard yet that feature level \(command.level) is open; send it again"
+                        )))
+            }
+            answer(ticket, AdminResponse(outcome))
+        }
     }
 
     private func read(_ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket) {

@@ -22,8 +22,16 @@ extension Agent {
             locality: Locality(region: settings.region, zone: settings.zone, rack: settings.rack),
             peerAddress: (settings.peerAdvertise ?? settings.peerListen).description,
             adminAddress: (settings.adminAdvertise ?? settings.adminListen).description, key: key,
-            programVersion: version, level: level)
+            programVersion: version, level: level(settings))
     }
+
+    /// The highest feature level that this node acts by.
+    static func level(_ settings: AgentSettings) -> UInt32 {
+        settings.featureLevel == 0
+            ? FeatureLevel.newest : min(FeatureLevel.newest, UInt32(clamping: settings.featureLevel))
+    }
+
+    var level: UInt32 { Agent.level(settings) }
 
     /// Certificates of authorities that signed this node's own, for clients that know one by its fingerprint.
     var signers: [Certificate] { authorities.filter { identity.chain[0].isSigned(by: $0) } }
@@ -120,9 +128,9 @@ extension Agent {
 
     var gates: [GateInfo] {
         let open = view.cluster?.level ?? 0
-        return (1...max(1, Agent.level)).map { level in
+        return (1...max(open, level)).map { level in
             GateInfo(
-                name: "level-\(level)", isOpen: level <= open,
+                name: "level-\(level)", summary: FeatureLevel.summary(level), isOpen: level <= open,
                 missing: view.nodes.filter { $0.state != .removed && $0.about.level < level }.map(\.name))
         }
     }

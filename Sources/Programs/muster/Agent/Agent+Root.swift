@@ -58,7 +58,23 @@ extension Agent {
                 "this node was removed from the cluster; to come back it joins again with an empty data directory")
             stop(.removed)
         }
+        followLevel()
         controlAt = loop.now
+    }
+
+    /// Going back to an older program ends where a level opens: with what this node writes down, with whom it talks to.
+    private func followLevel() {
+        guard let open = view.cluster?.level, open > network.featureLevelNeeded else { return }
+        network.featureLevelNeeded = open
+        if (try? files.openLevel()) ?? 0 < open {  // An unreadable file is written anew.
+            keep { () throws(AgentFailure) in try files.write("level", "\(open)\n") }
+        }
+        if open > level {
+            log.error(
+                "the cluster has opened a feature level that this program does not know: the agent ends; install the newer "
+                    + "program", ["open": "\(open)", "known": "\(level)"])
+            stop(.outdated)
+        }
     }
 
     private func rememberPeers() {
@@ -148,7 +164,7 @@ extension Agent {
     /// Opens the next feature level by itself when every node has understood it for as long as the cluster is set to wait.
     private func finalizeWhenDue() {
         let wait = view.settings[.finalizeAfter]
-        guard wait > 0, leads(.root), let level = view.cluster?.level, level < Agent.level,
+        guard wait > 0, leads(.root), let level = view.cluster?.level, level < self.level,
             view.nodes.allSatisfy({ $0.state == .removed || $0.about.level > level })
         else {
             levelReadySince = nil

@@ -31,14 +31,13 @@ enum AgentMail: Sendable {
 /// The root's state is followed by every node: who is a member, where groups are, what this node is to hold.
 final class Agent: TurnOwner {
     static let version = "0.3.0"
-    /// The highest feature level that this program understands.
-    static let level: UInt32 = 1
-
     enum End: Int32 {
         case asked = 0
         /// The supervisor starts it again; it waits for space then.
         case storage = 75
         case removed = 3
+        /// A newer program is needed here.
+        case outdated = 4
     }
 
     let settings: AgentSettings
@@ -156,7 +155,7 @@ final class Agent: TurnOwner {
 
     private func connect(_ incarnation: Incarnation, _ seed: UInt64) throws(AgentFailure) {
         var peers = PeerSettings(cluster: cluster, node: node, incarnation: incarnation)
-        peers.featureLevel = Agent.level
+        peers.featureLevel = level
         peers.bulkBytesPerSecond = settings.bulkBytesPerSecond
         let (server, client) = try peerContexts()
         let network = PeerNetwork(
@@ -191,6 +190,7 @@ final class Agent: TurnOwner {
 
     static func nodeSettings(_ settings: AgentSettings) -> NodeSettings {
         var node = NodeSettings()
+        node.level = Agent.level(settings)
         node.flushInterval = settings.flushInterval
         node.flushEntries = UInt64(settings.flushEntries)
         node.trailingEntries = UInt64(settings.trailingEntries)
@@ -365,6 +365,9 @@ final class Agent: TurnOwner {
         case .storageFailed(let reason):
             log.error("the storage failed, and nothing more can be promised: the agent ends", ["reason": reason])
             stop(.storage)
+        case .outdated(let reason):
+            log.error("the cluster is newer than this program: the agent ends", ["reason": reason])
+            stop(.outdated)
         case .damaged(let group, let replica, let reason):
             log.error(
                 "a replica is damaged: it neither votes nor answers, and is replaced under a new id",

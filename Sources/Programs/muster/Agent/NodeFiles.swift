@@ -14,8 +14,10 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///     node.key, node.pem        its private key, which never leaves this host, and its certificate
 ///     authorities.pem           who may have signed the others'
 ///     peers                     where the others were when this node last knew: `id host:port` per line
+///     level                     the feature level that is open in the cluster, as far as this node knows
 ///     founding                  the cluster's first command, until it is applied
 ///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
+///     next-authority.…          the same of one that does not sign yet, where it was made
 ///     guard/                    the guard's lock, socket, log, and the highest epoch of each VM
 ///     vms/                      what the host's driver runs, unless its settings name another place
 ///     operator/                 the first operator's certificate, key, trust and address, for the command line
@@ -24,7 +26,8 @@ struct NodeFiles {
 
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
-        "authority.secret", "operator", "joining.key", "set-up", "vms", "guard",
+        "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator",
+        "joining.key", "set-up", "vms", "guard", "level",
     ]
     static let bytesMax = 1 << 20
 
@@ -179,11 +182,14 @@ struct NodeFiles {
         }
     }
 
+    /// What the files of an authority that does not sign yet begin with, on the node where it was made.
+    static let nextAuthority = "next-authority"
+
     /// The signing authority, if this node holds its key.
-    func authority() throws(AgentFailure) -> CertificateAuthority? {
-        guard has("authority.sealed") else { return nil }
+    func authority(_ name: String = "authority") throws(AgentFailure) -> CertificateAuthority? {
+        guard has(name + ".sealed") else { return nil }
         let (pem, sealed, secret) = (
-            try text("authority.pem"), try read("authority.sealed"), try text("authority.secret")
+            try text(name + ".pem"), try read(name + ".sealed"), try text(name + ".secret")
         )
         do throws(TLSFailure) {
             return try CertificateAuthority(
@@ -193,7 +199,7 @@ struct NodeFiles {
         }
     }
 
-    func keep(_ authority: CertificateAuthority) throws(AgentFailure) {
+    func keep(_ authority: CertificateAuthority, as name: String = "authority") throws(AgentFailure) {
         let secret = SecretKey.make()
         let sealed: [UInt8]
         do throws(TLSFailure) {
@@ -201,14 +207,23 @@ struct NodeFiles {
         } catch {
             throw AgentFailure("The authority's key can't be sealed: \(error.message)")
         }
-        remove("authority.sealed")
-        try write("authority.secret", secret.text, isSecret: true)
-        try write("authority.pem", authority.certificate.pem)
-        try write("authority.sealed", sealed, isSecret: true)
+        remove(name + ".sealed")
+        try write(name + ".secret", secret.text, isSecret: true)
+        try write(name + ".pem", authority.certificate.pem)
+        try write(name + ".sealed", sealed, isSecret: true)
     }
 
-    func forgetAuthority() {
-        for name in ["authority.sealed", "authority.secret", "authority.pem"] { remove(name) }
+    /// The feature level that was open when this node last knew; 0 before it heard of one.
+    func openLevel() throws(AgentFailure) -> UInt32 {
+        guard has("level") else { return 0 }
+        guard let level = UInt32(try text("level").prefix { $0 != "\n" }) else {
+            throw AgentFailure("\(path)/level holds no number; remove it, and the agent writes it anew.")
+        }
+        return level
+    }
+
+    func forgetAuthority(_ name: String = "authority") {
+        for end in [".sealed", ".secret", ".pem"] where has(name + end) { remove(name + end) }
     }
 
     func peers() -> [(node: NodeID, address: String)] {

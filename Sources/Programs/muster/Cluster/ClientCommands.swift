@@ -16,6 +16,8 @@ struct ClientCommands {
     let context: TLSContext
     let addresses: [Address]
     let token: String?
+    /// Where the asker's certificate and its trust lie; nil for one who asks as a node.
+    let folder: String?
     private var isJSON: Bool { invocation.text("output") == "json" }
 
     static func run(_ invocation: Invocation) -> ExitCode {
@@ -54,8 +56,10 @@ struct ClientCommands {
         let files = NodeFiles(path: folder)
         if let own = ClientCommands.nodeData(invocation) {
             (context, addresses) = try ClientCommands.asNode(own, invocation)
+            self.folder = nil
             return
         }
+        self.folder = folder
         guard files.has("ca.pem") else {
             throw AgentFailure(
                 "There is no \(folder)/ca.pem; name the folder that `muster init` made with --identity or MUSTER_IDENTITY."
@@ -170,8 +174,8 @@ struct ClientCommands {
                 .transferLeadership(LeaderTransfer(space: invocation.text("space"), to: invocation.text("to"))))
         case "cert list": return try show(.certificates)
         case "cert rotate":
-            return try show(
-                .rotateCertificates(CertificateRotation(subject: invocation.has("authority") ? .ca : .node)))
+            return try rotateCertificates()
+        case "cert renew": return try renewIdentity(isQuiet: false)
         case "setting list": return try show(.settings)
         case "setting set": return try changeSetting()
         case "backup save": return try saveBackup()
@@ -242,14 +246,11 @@ struct ClientCommands {
         let value: Int64?
         switch setting.unit {
         case "ms": value = Quantity.duration(text).map { $0.count / 1_000_000 }
-        case "bytes": value = Quantity.size(text).map(Int64.init)
         default: value = Quantity.integer(text).map(Int64.init)
         }
         guard let value, value >= 0 else {
-            let wanted =
-                setting.unit == "ms"
-                ? "a time such as 90s" : setting.unit == "bytes" ? "a size such as 1GiB" : "a number"
-            Console.complain("muster: \(setting.name) wants \(wanted), not '\(text)'.")
+            let wanted = setting.unit == "ms" ? "a time such as 90s" : "a number"
+            Console.complain("muster: \(setting.name) wants \(wanted), not '\(text)'; it may be \(setting.range).")
             return .usage
         }
         return try show(.changeSetting(setting.name, SettingChange(value: value)))
@@ -263,8 +264,7 @@ struct ClientCommands {
         case "kv put":
             let value = try invocation.argument("VALUE").map { Array($0.utf8) } ?? Muster.readStandardInput()
             let key = Array(word("KEY").utf8)
-            if let text = invocation.text("revision") {
-                let expected = try expectation(text)
+            if let expected = try expectation() {
                 return try show(
                     .write(space: space, SpaceCommand(.compareAndSet(key: key, expected: expected, value: value))))
             }
@@ -277,12 +277,15 @@ struct ClientCommands {
             if isatty(1) == 1 { Console.write("\n", to: 1) }
             return .success
         case "kv delete":
-            var revision: Revision?
-            if let text = invocation.text("revision"), case .revision(let found) = try expectation(text) {
-                revision = found
+            let key = Array(word("KEY").utf8)
+            let operation: SpaceCommand.Operation
+            switch try expectation() {
+            case nil: operation = .delete(key: key, revision: nil)
+            case .revision(let revision): operation = .delete(key: key, revision: revision)
+            case .value(let value): operation = .compareAndDelete(key: key, expected: value)
+            case .absent: throw AgentFailure("A key that must not be there can't be deleted; leave --revision out.")
             }
-            return try show(
-                .write(space: space, SpaceCommand(.delete(key: Array(word("KEY").utf8), revision: revision))))
+            return try show(.write(space: space, SpaceCommand(operation)))
         case "kv list":
             return try show(
                 .list(
@@ -291,6 +294,14 @@ struct ClientCommands {
         case "kv watch": return try watch(space)
         default: preconditionFailure("'\(invocation.path)' is in the table and nobody runs it")
         }
+    }
+
+    /// What the key must hold, by `--revision` or `--if-value`.
+    private func expectation() throws -> SpaceCommand.Expectation? {
+        let value = invocation.text("if-value").map { SpaceCommand.Expectation.value(Array($0.utf8)) }
+        guard let text = invocation.text("revision") else { return value }
+        if value != nil { throw AgentFailure("--revision and --if-value say the same in two ways; give one of them.") }
+        return try expectation(text)
     }
 
     private func expectation(_ text: String) throws -> SpaceCommand.Expectation {
@@ -334,7 +345,7 @@ struct ClientCommands {
 
     func show(_ request: AdminRequest) throws -> ExitCode { try show(ask(request)) }
 
-    private func show(_ answer: AdminAnswer) throws -> ExitCode {
+    func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
             return ClientCommands.code(of: problem)

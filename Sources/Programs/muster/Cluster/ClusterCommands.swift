@@ -107,9 +107,27 @@ enum ClusterCommands {
         Command("cert list", summary: "list the authorities and the nodes' certificates"),
         Command(
             "cert rotate", summary: "renew a node's certificate, or take a step of the authority's rotation",
-            options: [Option("authority", help: "the cluster's authority; repeat until the old one is gone")]),
+            details: """
+                Without --authority, the node that is asked renews its certificate now instead of in time. With it, the cluster's
+                authority is replaced in three steps, one for each call: a new one is trusted; it signs; the old one is trusted no more.
+                Between the steps every operator runs `muster cert renew`, and programs get the new ca.pem.
+                """,
+            options: [
+                Option("authority", help: "the cluster's authority; repeat until the old one is gone"),
+                Option("abandon", help: "give up a new authority that signs nothing yet"),
+            ],
+            examples: [.init("muster cert rotate --authority", "the next step")]),
+        Command(
+            "cert renew",
+            summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
+            examples: [.init("muster cert renew --identity ~/.muster", "good for another year")]),
         Command("upgrade status", summary: "show which feature levels are open"),
-        Command("upgrade finalize", summary: "open the newest feature level for good"),
+        Command(
+            "upgrade finalize", summary: "open the next feature level for good",
+            details: """
+                Until then every node may go back to the program that it ran before. Refused while a node is there whose program
+                does not know the level; `muster upgrade status` names it.
+                """),
         Command(
             "recover", summary: "take a group out of a lost quorum by force",
             details: """
@@ -129,7 +147,7 @@ enum ClusterCommands {
             "setting set", summary: "change a setting of the cluster",
             arguments: [
                 Argument("SETTING", help: "its name, from `muster setting list`"),
-                Argument("VALUE", help: "a number, a time such as 90s, or a size such as 1GiB"),
+                Argument("VALUE", help: "a number, or a time such as 90s"),
             ],
             examples: [.init("muster setting set replace-after 2m", "a dead voter's place is taken after two minutes")]),
     ]
@@ -221,9 +239,13 @@ enum ClusterCommands {
             options: [
                 Option(
                     "revision", .text("REV"),
-                    help: "only if the key's last change is this one; 0: only if it is not there")
+                    help: "only if the key's last change is this one; 0: only if it is not there"),
+                Option("if-value", .text("VALUE"), help: "only if the key holds this value"),
             ],
-            examples: [.init("muster kv put config greeting hello", "")]),
+            examples: [
+                .init("muster kv put config greeting hello", ""),
+                .init("muster kv put config leader n1 --revision 0", "only one of many takes it"),
+            ]),
         Command(
             "kv get", summary: "print a key's value",
             arguments: [Argument("SPACE", help: "its space"), Argument("KEY", help: "the key")],
@@ -235,7 +257,11 @@ enum ClusterCommands {
         Command(
             "kv delete", summary: "delete a key",
             arguments: [Argument("SPACE", help: "its space"), Argument("KEY", help: "the key")],
-            options: [Option("revision", .text("REV"), help: "only if the key's last change is this one")]),
+            options: [
+                Option("revision", .text("REV"), help: "only if the key's last change is this one"),
+                Option("if-value", .text("VALUE"), help: "only if the key holds this value"),
+            ],
+            examples: [.init("muster kv delete config leader --if-value n1", "gives back what is still one's own")]),
         Command(
             "kv list", summary: "list keys",
             arguments: [
@@ -268,11 +294,20 @@ enum ClusterCommands {
                 Option("jobs", .integer(1...256), help: "seeds at once (default: the number of cores)"),
                 Option("cpu-seconds", .integer(1...10_000_000), help: "stop after so much CPU time"),
                 Option("trace", .text("FILE"), help: "write one line per event; seeds then run one at a time"),
+                Option("fleet", help: "hosts with VMs on the nodes, their owners and operators"),
+                Option(
+                    "mixed", help: "programs of two versions: nodes are upgraded and go back, the feature level opens"),
                 Option("mutant", .text("NAME"), help: "switch a built-in bug on, in a build with -DMUTANTS"),
                 Option("quiet", help: "no progress bar"),
             ],
             examples: [.init("muster simulate --seeds 1..100 --nodes 3..5", "")]),
-        Command("mutants", summary: "list the bugs that a mutant build can switch on"),
+        Command(
+            "mutants", summary: "list the bugs that a mutant build can switch on",
+            arguments: [Argument("list", help: "the word")],
+            options: [
+                Option("fleet", help: "those of leases, moves and the cell"),
+                Option("mixed", help: "those of programs of two versions"),
+            ]),
         Command(
             "bench", summary: "measure parts of the program, or a running cluster",
             details: """

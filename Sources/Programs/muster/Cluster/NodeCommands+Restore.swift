@@ -18,9 +18,9 @@ extension NodeCommands {
         let secret = try BackupFile.secret(invocation)
         let checked = try BackupFile.scan(path, secret) { _ in }
         let node = try BackupRestore.node(checked)
-        if let level = checked.cluster?.level, level > Agent.level {
+        if let level = checked.cluster?.level, level > Agent.level(settings) {
             throw AgentFailure(
-                "The backup is of feature level \(level), and this program knows levels up to \(Agent.level); use the program "
+                "The backup is of feature level \(level), and this program knows levels up to \(Agent.level(settings)); use the program "
                     + "that the cluster ran.")
         }
         let clusterID = Crypto.randomBytes(16)

@@ -181,7 +181,7 @@ struct NodeCommands {
         }
         try checkAddresses()
         try checkEmpty()
-        try checkPorts()
+        try checkNothingElse()
         guard let fingerprint = Fingerprint(bytes: token.fingerprint) else {
             throw AgentFailure("The token is damaged; copy it again.")
         }
@@ -196,9 +196,10 @@ struct NodeCommands {
         var wanted = JoinRequest(
             secret: Agent.text(of: token.secret), name: about.name, region: about.locality.region,
             zone: about.locality.zone, rack: about.locality.rack, address: about.peerAddress,
-            adminAddress: about.adminAddress, certificateRequest: request.der, version: Agent.version, isCheck: true)
+            adminAddress: about.adminAddress, certificateRequest: request.der, version: Agent.version,
+            level: Int64(about.level), clock: SystemClock.wallNanoseconds / 1_000_000, isCheck: true)
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
-        try refuse(try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context))
+        try check(wanted, addresses, context)
         wanted.isCheck = false
         let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
         try refuse(answer)
@@ -224,17 +225,56 @@ struct NodeCommands {
         return key
     }
 
-    /// A node that can't listen must not become a member.
-    private func checkPorts() throws {
-        for (name, endpoint) in [("peers", settings.peerListen), ("the admin port", settings.adminListen)] {
-            guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-                throw AgentFailure("Can't listen for \(name) on '\(endpoint)'; name an address of this host in digits.")
-            }
-            do throws(SystemError) {
-                _ = try Socket.listening(on: address)
-            } catch {
-                throw AgentFailure("Can't listen for \(name) on \(endpoint): \(error). Choose another address or port.")
-            }
+    /// Listens where the agent will, so that the cluster can see whether it reaches this host. A node that can't listen must
+    /// not become a member.
+    private func listenForCheck() throws -> ListeningSockets {
+        try ListeningSockets(
+            peers: listen(settings.peerListen, for: "peers"), admin: listen(settings.adminListen, for: "the admin port")
+        )
+    }
+
+    private func listen(_ endpoint: Endpoint, for whom: String) throws -> Socket {
+        guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
+            throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
+        }
+        do throws(SystemError) {
+            return try Socket.listening(on: address)
+        } catch {
+            throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
+        }
+    }
+
+    /// Everything that would stand in the way, judged by the cluster and from here, before anything is changed.
+    private func check(_ wanted: JoinRequest, _ addresses: [Address], _ context: TLSContext) throws {
+        let listening = try listenForCheck()
+        let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
+        listening.close()
+        try refuse(answer)
+        let peers = try JoinAnswer(body: answer.body[...]).peers.compactMap { line -> (String, Address)? in
+            let words = line.split(separator: " ")
+            // An address that can't be read is not dialled.
+            guard words.count == 2, let address = try? Address(parsing: String(words[1])) else { return nil }
+            return ("node \(words[0])", address)
+        }
+        let loop = try EventLoop()
+        defer { loop.removeMailboxes() }
+        var found: [Unreachable]?
+        let probe = ReachabilityProbe(loop, peers) { found = $0 }
+        _ = loop.run(atMost: ReachabilityProbe.timeout + .seconds(1)) { found != nil }
+        probe.close()
+        if let first = found?.first {
+            throw AgentFailure(
+                "This host can't connect to \(first.what) at \(first.address): \(first.reason). Open that port between the "
+                    + "hosts, or correct what that node advertises; nothing was changed.")
+        }
+    }
+
+    /// What is no part of a node would stop its making, and must do so before the cluster is asked.
+    private func checkNothingElse() throws {
+        do throws(DataDirectoryRefusal) {
+            try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.names)
+        } catch {
+            throw AgentFailure("\(error)")
         }
     }
 
@@ -259,6 +299,15 @@ struct NodeCommands {
                 "There is no node in \(settings.dataDirectory); run `muster init` or `muster join` on this host first, or name "
                     + "the right directory with --node-data.")
         }
+        let (open, known) = (try files.openLevel(), Agent.level(settings))
+        if open > known {
+            Console.complain(
+                "muster: The cluster of the node in \(settings.dataDirectory) has opened feature level \(open), and this program "
+                    + "\(settings.featureLevel == 0 ? "knows" : "is set to act by") levels up to \(known); "
+                    + (settings.featureLevel == 0
+                        ? "install the newer program." : "leave node.feature-level out."))
+            return .refused
+        }
         signal(SIGPIPE, SIG_IGN)
         let log = AgentLog(level: settings.logLevel, format: settings.logFormat)
         let loop = try EventLoop()
@@ -271,7 +320,7 @@ struct NodeCommands {
         let end = agent.run()
         running = nil
         if end == .storage { exit(Agent.End.storage.rawValue) }
-        return end == .removed ? .refused : .success
+        return end == .removed || end == .outdated ? .refused : .success
     }
 
     /// A full disk is waited for: the node comes back by itself when there is space.
@@ -356,6 +405,22 @@ struct Founded {
                 since: LogTime(UInt64(now) * 1_000)),
             administrator: Operator(
                 name: "admin", role: .administrator, kind: .certificate, credential: administrator.fingerprint.bytes))
+    }
+}
+
+/// The ports of an agent that is not there yet.
+private final class ListeningSockets {
+    private var peers: Socket?
+    private var admin: Socket?
+
+    init(peers: consuming Socket, admin: consuming Socket) {
+        self.peers = consume peers
+        self.admin = consume admin
+    }
+
+    func close() {
+        peers = nil
+        admin = nil
     }
 }
 

@@ -1,0 +1,43 @@
+import ClusterBase
+
+/// What programs of different ages agree on before they write anything that the older ones would not understand.
+///
+/// Every entry of every group says at which level its leader packed it, and means at every replica what it means at that
+/// level, however much newer the replica's program is. A leader packs at the level that is open in the cluster, which
+/// rises only when every node understands the next one. A program that meets an entry above what it knows stops, and
+/// never guesses.
+public enum FeatureLevel {
+    public static let oldest: UInt32 = 1
+    /// What this program knows.
+    public static let newest: UInt32 = 2
+    /// A key is deleted only while it holds the expected value.
+    public static let conditionalDeletes: UInt32 = 2
+
+    /// What opens with a level, for people.
+    public static func summary(_ level: UInt32) -> String {
+        switch level {
+        case oldest: "what the first program knew"
+        case conditionalDeletes: "deletes of keys that expect a value"
+        default: "what a newer program knows"
+        }
+    }
+
+    /// The level of a pack, when one can be read here. Throws when it is above what the program knows.
+    static func check(_ version: UInt64, knows: UInt32) throws(StoreError) -> UInt32? {
+        if version > UInt64(knows) {
+            throw StoreError(
+                .outdated,
+                "the log has an entry of feature level \(version), and this program knows levels up to \(knows); install the "
+                    + "newer program on this host and start it with the same data directory")
+        }
+        return version >= UInt64(oldest) ? UInt32(version) : nil
+    }
+}
+
+extension SpaceCommand {
+    /// The feature level that has to be open for it.
+    public var level: UInt32 {
+        if case .compareAndDelete = operation { return FeatureLevel.conditionalDeletes }
+        return FeatureLevel.oldest
+    }
+}
