@@ -52,6 +52,7 @@ let rooms: [Room] = [
             "StoreLayout", "Controllers",
         ]),
     Room(name: "Compression", layer: .io, imports: ["CLZ4"]),
+    Room(name: "Terminal", layer: .io, imports: []),
     Room(
         name: "BackupFormat", layer: .io,
         imports: [
@@ -100,6 +101,9 @@ let rooms: [Room] = [
             "StoreLayout", "Controllers", "NodeRuntime", "HistoryChecker",
         ]),
     Room(
+        name: "SimulatorFront", layer: .programs,
+        imports: ["ClusterBase", "RaftCore", "FleetModel", "Simulator", "Terminal"]),
+    Room(
         name: "muster", layer: .programs,
         imports: [
             "ClusterBase", "BinaryCoding", "Schema", "RaftCore", "FleetModel", "NodePorts", "StoreLayout",
@@ -107,7 +111,7 @@ let rooms: [Room] = [
             "AdminAPI", "AgentConfig", "BackupFormat", "CommandSyntax", "FleetCommands", "Compression", "KeyValueStore",
             "NodeStorage", "Reactor", "TLSSession", "SecureChannel", "PeerTransport", "AdminHTTP", "Hypervisor",
             "Guard",
-            "HistoryChecker", "Simulator", "Placement",
+            "HistoryChecker", "Simulator", "SimulatorFront", "Placement", "Terminal",
         ]),
 ]
 
@@ -131,7 +135,7 @@ func target(_ room: Room) -> Target {
     if room.layer == .clibs { return .systemLibrary(name: room.name, path: path) }
     let dependencies = room.imports.map { Target.Dependency.byName(name: $0) }
     let settings = strict + (room.layer.isPure ? [.strictMemorySafety()] : [])
-    return room.layer == .programs
+    return room.name == "muster"
         ? .executableTarget(
             name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
         : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
@@ -161,6 +165,10 @@ let package = Package(
             ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
+            swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
+        // The simulator's front end alone: `Tools/check mutants` builds it with the known bugs in it, and nothing else.
+        .executableTarget(
+            name: "mutants", dependencies: ["SimulatorFront", "Terminal"], path: "Tools/Mutants",
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),

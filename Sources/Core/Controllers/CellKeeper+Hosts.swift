@@ -25,6 +25,7 @@ extension CellKeeper {
         let watch = watch()
         let through = view.through ?? .zero
         var next = now + CellKeeper.idleInterval
+        if let end = longerLeaseEnd { next = min(next, max(end, now + CellKeeper.healthPause)) }
         var declared = 0
         for id in hostOrder {
             guard let host = view.hosts[id], host.health == .up else { continue }
@@ -54,10 +55,14 @@ extension CellKeeper {
     }
 
     /// A longer lease of before has run out everywhere when it was in force nowhere for as long as a host is waited for.
+    private var longerLeaseEnd: Instant? {
+        let lease = leaseBefore.value & 0xFFFF_FFFF
+        return lease == 0 ? nil : leaseBefore.since + CellKeeper.silenceMax(lease)
+    }
+
     private mutating func forgetLongerLease(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
-        let (value, since) = leaseBefore
-        let lease = value & 0xFFFF_FFFF
-        guard lease != 0, now >= since + CellKeeper.silenceMax(lease),
+        let value = leaseBefore.value
+        guard let end = longerLeaseEnd, now >= end,
             ledger.mayAsk(.leaseBefore(value), view.through ?? .zero, now)
         else { return }
         ledger.asked(.leaseBefore(value), now)

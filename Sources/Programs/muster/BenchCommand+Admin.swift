@@ -5,6 +5,7 @@ import CommandSyntax
 import FleetModel
 import Reactor
 import TLSSession
+import Terminal
 
 extension BenchCommand {
     /// What both loads are told.

@@ -6,6 +6,7 @@ import Glibc
 import HistoryChecker
 import Reactor
 import TLSSession
+import Terminal
 
 extension BenchCommand {
     /// Clients of a running cluster that write down what they asked and what they were told, while somebody else kills

@@ -1,6 +1,7 @@
 import ClusterBase
 import Glibc
 import RaftCore
+import Terminal
 
 extension BenchCommand {
     /// Three cores in one thread, messages and durability at once: what a proposal costs in the core alone.

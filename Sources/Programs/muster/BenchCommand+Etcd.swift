@@ -2,6 +2,7 @@ import ClusterBase
 import Reactor
 import SecureChannel
 import TLSSession
+import Terminal
 
 extension BenchCommand {
     /// The same load on etcd: unary gRPC over HTTP/2 and TLS, one request in flight per connection. TLS 1.2, since etcd

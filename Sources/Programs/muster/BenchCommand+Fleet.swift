@@ -4,6 +4,7 @@ import ClusterBase
 import FleetModel
 import Reactor
 import TLSSession
+import Terminal
 
 // The fleet as its users meet it: a running cluster is asked over its admin port, TLS and synced writes included.
 

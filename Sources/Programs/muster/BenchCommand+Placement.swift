@@ -2,6 +2,7 @@ import CommandSyntax
 import FleetModel
 import Glibc
 import Placement
+import Terminal
 
 /// `muster bench placement` and `muster bench replay`: the placement engine by itself.
 extension BenchCommand {

@@ -3,6 +3,7 @@ import Glibc
 import HistoryChecker
 import RaftCore
 import Simulator
+import Terminal
 
 /// `muster bench`: small programs with a hash of their result, so that nobody optimises the work away.
 enum BenchCommand {

@@ -1,5 +1,6 @@
 import Glibc
 import Guard
+import Terminal
 
 /// `muster guard DIRECTORY`: what an agent starts to be the parent of its host's VMs. Nobody else needs to.
 enum GuardCommand {

@@ -3,6 +3,7 @@ import CommandSyntax
 import FleetModel
 import Glibc
 import Placement
+import Terminal
 
 /// One run of `muster bench replay` or `muster bench rebalance`: servers, and VMs from a file.
 struct ReplayBench {

@@ -7,6 +7,7 @@ import Glibc
 import RaftCore
 import Schema
 import TLSSession
+import Terminal
 
 /// A sealed file of backup records, and the commands that need nothing else.
 enum BackupFile {

@@ -9,6 +9,7 @@ import Glibc
 import Reactor
 import Schema
 import TLSSession
+import Terminal
 
 // Saving a cluster: the root first, then every group that it names, each from a node that holds it.
 

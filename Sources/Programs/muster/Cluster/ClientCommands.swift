@@ -8,6 +8,7 @@ import FleetModel
 import Glibc
 import Reactor
 import TLSSession
+import Terminal
 
 /// Commands that ask a running node's admin port.
 struct ClientCommands {

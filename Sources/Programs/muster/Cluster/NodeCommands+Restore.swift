@@ -6,6 +6,7 @@ import FleetModel
 import NodeStorage
 import StoreLayout
 import TLSSession
+import Terminal
 
 extension NodeCommands {
     /// A new cluster's first node, with what a backup holds. The backup is read twice: it is known to be good to its end

@@ -10,6 +10,7 @@ import RaftCore
 import Reactor
 import StoreLayout
 import TLSSession
+import Terminal
 
 /// Commands about this host's own node: making it, adding it to a cluster, running it.
 struct NodeCommands {
@@ -339,7 +340,9 @@ struct NodeCommands {
     private func supervise() throws -> ExitCode {
         let words = CommandLine.arguments.filter { $0 != "--supervise" }
         signal(SIGPIPE, SIG_IGN)
+        var pause = RestartPause()
         while true {
+            let born = SystemClock.now
             var child: pid_t = 0
             var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
             arguments.append(nil)
@@ -360,7 +363,9 @@ struct NodeCommands {
             Console.complain(
                 "muster: the agent ended (\(signalNumber != 0 ? "signal \(signalNumber)" : "code \(code)")); it is started again"
             )
-            sleep(1)
+            let wait = pause.after(
+                life: SystemClock.now - born, storageFailed: signalNumber == 0 && code == Agent.End.storage.rawValue)
+            usleep(UInt32(wait.count / 1_000))
         }
     }
 }

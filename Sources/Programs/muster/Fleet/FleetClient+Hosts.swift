@@ -4,6 +4,7 @@ import CommandSyntax
 import FleetCommands
 import Glibc
 import Reactor
+import Terminal
 
 // What is done to hosts, groups, tenants and the cell.
 

@@ -6,6 +6,7 @@ import FleetCommands
 import Glibc
 import Reactor
 import TLSSession
+import Terminal
 
 /// Commands about VMs, hosts and what belongs to them: asks the admin port and prints its answers.
 struct FleetClient {

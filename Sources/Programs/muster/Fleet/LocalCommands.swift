@@ -3,6 +3,7 @@ import AgentConfig
 import CommandSyntax
 import FleetCommands
 import Glibc
+import Terminal
 
 /// Commands that ask no cluster: completion scripts, and the clusters that the user knows by name.
 enum LocalCommands {

@@ -1,9 +1,10 @@
 import ClusterBase
 import Glibc
 import Simulator
+import Terminal
 
 /// `muster simulate`: many seeds, some at a time, with a summary at the end.
-enum SimulateCommand {
+package enum SimulateCommand {
     struct Plan {
         var seeds = 1...20
         var nodes = 3...7
@@ -20,7 +21,7 @@ enum SimulateCommand {
         var isQuiet = false
     }
 
-    static func run(_ arguments: [String]) async throws -> Int32 {
+    package static func run(_ arguments: [String]) async throws -> Int32 {
         var options = Options(arguments)
         var plan = Plan()
         plan.jobs = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))

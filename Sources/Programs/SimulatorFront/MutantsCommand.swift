@@ -1,8 +1,9 @@
 import FleetModel
 import RaftCore
+import Terminal
 
 /// `muster mutants`: which bugs can be switched on.
-enum MutantsCommand {
+package enum MutantsCommand {
     /// Which runs are to find a mutant.
     enum Family: String {
         case consensus = ""
@@ -18,7 +19,7 @@ enum MutantsCommand {
         }
     }
 
-    static func run(_ arguments: [String]) throws -> Int32 {
+    package static func run(_ arguments: [String]) throws -> Int32 {
         var options = Options(arguments)
         guard options.word() == "list" else {
             throw UsageError("`muster mutants list [--fleet | --mixed]` is the one thing to do with mutants here")
