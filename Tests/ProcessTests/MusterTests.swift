@@ -32,6 +32,7 @@ import Testing
         (["simulate", "--seconds", "-1"], "--seconds"),
         (["simulate", "--sedes", "1"], "'--sedes'"),
         (["simulate", "--mutant", "nonesuch"], "'nonesuch'"),
+        (["simulate", "--mixed", "--mutant", "nonesuch"], "--mixed"), (["simulate", "--mixed", "--fleet"], "--fleet"),
         (["simulate", "--trace", "/nonesuch/trace", "--seeds", "1..1"], "'/nonesuch/trace'"),
         (["mutants", "breed"], "mutants"),
         (["bench", "nonesuch"], "name a bench"),
