@@ -11,7 +11,8 @@ private func upgrade(_ seed: UInt64, seconds: Int64) -> Simulation {
 }
 
 @Suite struct UpgradeSimulationTests {
-    @Test func `programs of two versions agree on every state, while nodes are upgraded, go back and the level opens`() {
+    @Test func `programs of two versions agree on every state, while nodes are upgraded, go back and the level opens`()
+    {
         var seen = UpgradeCounts()
         for seed: UInt64 in 1...6 {
             let result = upgrade(seed, seconds: 15).run()

@@ -458,6 +458,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case certificateOverlap = 9
     /// Milliseconds after which a feature level that all understand is finalized by itself; 0: only by an operator.
     case finalizeAfter = 10
+    // 11 and 12 are not given out again.
     /// Whether `/metrics` asks for authorization: 1 or 0.
     case metricsAuthorized = 13
 

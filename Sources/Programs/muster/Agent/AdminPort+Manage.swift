@@ -586,10 +586,15 @@ extension AdminPort {
                 asker.ticket, .notPossible,
                 "what only the lost voters held is gone for good after this; say that you accept it with --accept-loss")
         }
-        let last = agent.engine.inspect(group) { raft, _ in (raft.commit, raft.epoch) }
-        guard let (commit, epoch) = last else {
+        let last = agent.engine.inspect(group) { raft, _ in (raft.commit, raft.epoch, raft.leader?.node) }
+        guard let (commit, epoch, leader) = last else {
             return fail(
                 asker.ticket, .notFound, "this node has no replica of the group; ask one that has, the newest one")
+        }
+        if let leader {
+            return fail(
+                asker.ticket, .notPossible,
+                "the group is led by node \(leader) and has not lost its quorum; nothing was changed")
         }
         agent.request(.forceRecovery(group)) { [self] outcome in
             guard case .accepted = outcome else { return answer(asker.ticket, AdminResponse(outcome)) }

@@ -183,12 +183,7 @@ struct ClientCommands {
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
-            guard invocation.has("accept-loss") else {
-                Console.complain(
-                    "muster: What only the lost voters held is gone for good after this; say that you accept it with --accept-loss."
-                )
-                return .usage
-            }
+            guard invocation.has("accept-loss") else { return try explainRecovery() }
             guard let group = try number(ofGroup: word("GROUP")) else {
                 Console.complain(
                     "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")

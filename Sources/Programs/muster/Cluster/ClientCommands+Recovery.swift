@@ -1,0 +1,55 @@
+import AdminAPI
+import AdminHTTP
+import CommandSyntax
+import Reactor
+import Terminal
+
+// What a forced recovery would keep, before anybody asks for one.
+
+extension ClientCommands {
+    /// Shows what every address that can be reached holds of the group, the one to go on with first. Changes nothing.
+    func explainRecovery() throws -> ExitCode {
+        var found: [(address: Address, status: ClusterStatus, group: GroupInfo)] = []
+        for address in addresses {
+            do {
+                let answer = try AdminClient.ask(
+                    AdminCall(.status), at: [address], context: context, bearerToken: token, settings: settings)
+                guard answer.isSuccess else { continue }
+                let status = try ClusterStatus(body: answer.body[...])
+                let wanted = word("GROUP")
+                if let group = status.groups.first(where: { $0.name == wanted || "\($0.group)" == wanted }) {
+                    found.append((address, status, group))
+                }
+            } catch {
+                Console.complain("muster: \(address) says nothing: \(error)")
+            }
+        }
+        found.sort { ($0.group.term, $0.group.committed) > ($1.group.term, $1.group.committed) }
+        guard let best = found.first else {
+            Console.complain(
+                "muster: No node that was asked holds the group '\(word("GROUP"))'; name the nodes that are left with --address."
+            )
+            return .notFound
+        }
+        let rows = found.map { item in
+            JSONValue.object([
+                JSONMember("address", .string("\(item.address)")), JSONMember("node", .string(item.status.node)),
+                JSONMember("term", .integer(Int64(clamping: item.group.term))),
+                JSONMember("committed", .integer(Int64(clamping: item.group.committed))),
+                JSONMember("leader", .string(item.group.leader)),
+                JSONMember("voters", .string(item.group.voters.joined(separator: ","))),
+            ])
+        }
+        _ = ClientCommands.present(JSONValue.object([JSONMember("items", .array(rows))]).bytes, invocation)
+        if !best.group.leader.isEmpty {
+            Console.complain(
+                "muster: The group is led by \(best.group.leader): its quorum is not lost, and nothing is to be done.")
+            return .refused
+        }
+        Console.complain(
+            "muster: \(best.status.node) has the newest log of these. What was acknowledged after entry \(best.group.committed) and "
+                + "only the lost voters held is gone for good when the group goes on with it. If no other node that is left has more, "
+                + "say so with: --accept-loss --address \(best.address)")
+        return .usage
+    }
+}
