@@ -383,6 +383,7 @@ extension AdminPort {
     private func checkReach(_ about: NodeDescription, _ ticket: Ticket) {
         var targets: [(what: String, address: Address)] = []
         for (flag, text) in [("peer", about.peerAddress), ("admin", about.adminAddress)] {
+            // What is wrong with it is said by the whole of it.
             guard let address = try? Address(parsing: text) else {
                 return fail(ticket, .malformed, "'\(text)' is no address; name one with --\(flag)-advertise")
             }
