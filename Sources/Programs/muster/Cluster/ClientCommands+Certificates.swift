@@ -2,6 +2,7 @@ import AdminAPI
 import AdminHTTP
 import CommandSyntax
 import TLSSession
+import Terminal
 
 // An operator's own certificate, and whom it trusts.
 
