@@ -208,7 +208,10 @@ let package = Package(
         tests("GuardTests", ["ClusterBase", "FleetModel", "Reactor", "Guard", "muster"]),
         tests(
             "HypervisorTests",
-            ["ClusterBase", "FleetModel", "NodePorts", "Simulator", "Reactor", "Hypervisor"]),
+            [
+                "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Simulator", "Reactor", "TLSSession",
+                "PeerTransport", "Hypervisor",
+            ]),
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),

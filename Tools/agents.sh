@@ -4,21 +4,24 @@
 #     start N            runs agent N; its process is in pids[N]
 #     admin N, all       the admin address of N; options that name all of them
 #     until_good WORDS   repeats a command until it succeeds, for at most a minute
+#     separate_networks  before: gives each agent a network namespace, "$bridge-N", on one bridge; fails without the right
 #
 # These may be replaced before: `host N`, the address of agent N; `inside N`, the words that run a command where it lives;
-# `more_options`, for every agent; `finish_more`, what else has to end.
+# `more_options N`, for agent N; `finish_more`, what else has to end.
 muster=${MUSTER:-.build/release/muster}
 port=${PORT:-17570}
 [[ -x $muster ]] || { printf 'There is no %s; build it with: Tools/check build\n' "$muster" >&2; exit 1; }
 folder=$(mktemp -d)
 declare -A pids=()
 others=()
+bridge=
 finish_more() { :; }
 finish() {
     local pid
     for pid in "${pids[@]}" "${others[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     finish_more
+    [[ -z $bridge ]] || end_networks
     rm -rf "$folder"
 }
 trap finish EXIT
@@ -31,12 +34,35 @@ options() { printf -- '--node-data %s/n%d --node-name n%d --node-zone zone-%d --
     "$folder" "$1" "$1" "$1" "$(host "$1")" $((port + 2 * $1)) "$(admin "$1")"; }
 start() {
     # shellcheck disable=SC2046 # The options are words.
-    $(inside "$1") "$muster" agent $(options "$1") $(more_options) >>"$folder/n$1.log" 2>&1 &
+    $(inside "$1") "$muster" agent $(options "$1") $(more_options "$1") >>"$folder/n$1.log" 2>&1 &
     pids[$1]=$!
     # The shell need not remark on its end.
     disown
 }
 export MUSTER_IDENTITY=$folder/n1/operator
+separate_networks() {
+    local n
+    ip link add "mu$$" type bridge 2>/dev/null || return 1
+    bridge=mu$$
+    # A block of addresses that is meant for tests of networks.
+    host() { printf '198.18.77.%d' "$1"; }
+    inside() { printf "ip netns exec %s-%d" "$bridge" "$1"; }
+    ip address add 198.18.77.254/24 dev "$bridge"
+    ip link set "$bridge" up
+    for n in 1 2 3; do
+        ip netns add "$bridge-$n"
+        ip link add "$bridge-$n" type veth peer name eth0 netns "$bridge-$n"
+        ip link set "$bridge-$n" master "$bridge" up
+        $(inside "$n") ip link set lo up
+        $(inside "$n") ip address add "$(host "$n")/24" dev eth0
+        $(inside "$n") ip link set eth0 up
+    done
+}
+end_networks() {
+    local n
+    for n in 1 2 3; do ip netns delete "$bridge-$n" 2>/dev/null || true; done
+    ip link delete "$bridge" 2>/dev/null || true
+}
 until_good() { local i; for ((i = 0; i < 300; i++)); do "$@" >/dev/null 2>&1 && return; sleep 0.2; done; echo "Gave up on: $*" >&2; tail -n 5 "$folder"/*.log >&2; exit 1; }
 bears_loss() { "$muster" status -o json "${all[@]}" | tr -d ' \n' | grep -q '"alarms":\[\]'; }
 all_vote() { (($("$muster" node list "${all[@]}" | grep -c ' voter ') == 3)); }

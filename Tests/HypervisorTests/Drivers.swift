@@ -206,6 +206,7 @@ final class QEMUDrivers: Drivers, TurnOwner {
     let path: String
     let loop: EventLoop
     private(set) var settings: [QEMUSettings] = []
+    private(set) var carriers: [TestCarrier] = []
     override var now: Instant { SystemClock.now }
     var deadline: Instant { hosts.compactMap(\.deadline).min() ?? now + .seconds(1) }
     func turnEnded(_ turn: Turn) { for host in hosts.indices { take(host) } }
@@ -225,16 +226,29 @@ final class QEMUDrivers: Drivers, TurnOwner {
             var each = QEMUSettings(directory: "\(path)/\(name)", images: path + "/images", storage: path + "/storage")
             each.triesKVM = triesKVM
             settings.append(each)
-            add(QEMUHypervisor(each, loop: loop))
         }
+        carriers = try TestCarrier.two(loop)
+        for (each, carrier) in zip(settings, carriers) { add(QEMUHypervisor(each, loop: loop, carrier: carrier)) }
         loop.owner = self
     }
 
     override func pass() { loop.turn(waitingAtMost: .milliseconds(2)) }
 
     /// The same host under a new agent.
-    func restartAgent(_ host: Int) { hosts[host] = QEMUHypervisor(settings[host], loop: loop) }
+    func restartAgent(_ host: Int) {
+        hosts[host] = QEMUHypervisor(settings[host], loop: loop, carrier: carriers[host])
+    }
 
+    /// Where memory goes in and out, at both hosts.
+    var sockets: [String] {
+        settings.flatMap { each in
+            ((try? Files.names(in: each.directory)) ?? []).flatMap { vm in
+                ((try? Files.names(in: "\(each.directory)/\(vm)")) ?? []).filter {
+                    ["arrival", "departure"].contains($0)
+                }
+            }
+        }
+    }
     func serial(_ host: Int, _ vm: CellVM) -> String { "\(settings[host].directory)/\(vm.id)/serial.log" }
     func pids(_ host: Int) -> [Int32] {
         ((try? Files.names(in: "/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
@@ -244,6 +258,7 @@ final class QEMUDrivers: Drivers, TurnOwner {
 
     override func end() {
         loop.owner = nil
+        for carrier in carriers { carrier.network.close() }
         for host in settings.indices { for pid in pids(host) { kill(pid, SIGKILL) } }
         Files.remove(path)
     }

@@ -131,6 +131,106 @@ struct QEMUHypervisorTests {
         #expect(drivers.wait(0, vm, .running, atMost: 2))
     }
 
+    /// A guest that changes its memory faster than it is copied, some way into its move.
+    private func moving(_ drivers: QEMUDrivers) -> CellVM {
+        let vm = drivers.vm { $0.annotations[0] = Named("qemu.append", "console=ttyS0 quiet panic=-1 dirty") }
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait { String(decoding: Files.read(drivers.serial(0, vm)), as: UTF8.self).contains("tick 2") })
+        for carrier in drivers.carriers { carrier.network.setBulkRate(4 << 20) }
+        move(drivers, vm, 2)
+        #expect(drivers.wait(atMost: 20) { drivers.last(0, vm)?.progressMillis ?? 0 > 100 })
+        #expect(drivers.last(0, vm)?.state == .copying)
+        return vm
+    }
+
+    private func move(_ drivers: QEMUDrivers, _ vm: CellVM, _ epoch: UInt64) {
+        drivers.order(1, .receive(vm, epoch: epoch, from: HostID(rawValue: 1)))
+        drivers.order(0, .send(vm.id, epoch: 1, target: epoch, to: HostID(rawValue: 2)))
+    }
+
+    private func ticks(_ drivers: QEMUDrivers, _ host: Int, _ vm: CellVM) -> Bool {
+        let size = Files.size(drivers.serial(host, vm))
+        return drivers.wait(atMost: 5) { Files.size(drivers.serial(host, vm)) > size }
+    }
+
+    enum Trouble: CaseIterable { case cut, calledOff, destinationKilled, destinationDiscarded, sourcesAgentAnew }
+
+    @Test(arguments: Trouble.allCases)
+    func `a move that breaks on its way leaves the guest running, and the next one succeeds`(_ trouble: Trouble) throws
+    {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = moving(drivers)
+        switch trouble {
+        case .cut:
+            drivers.carriers[0].network.setJudge { _, _ in .refuse("its network is cut") }
+            drivers.carriers[0].network.setJudge { _, _ in .accept }
+        case .calledOff: drivers.order(0, .cancelSend(vm.id, epoch: 1))
+        case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
+        case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
+        case .sourcesAgentAnew: drivers.restartAgent(0)
+        }
+        #expect(drivers.wait(0, vm, .running, atMost: 10))
+        if trouble != .calledOff { #expect(drivers.states(0).contains(.copyFailed)) }
+        print(drivers.news[0].last { $0.state == .copyFailed }?.message ?? "")
+        #expect(ticks(drivers, 0, vm))
+        if trouble == .cut || trouble == .destinationKilled {
+            #expect(drivers.wait(1, vm, .crashed, atMost: 5))
+        } else {
+            drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
+            #expect(drivers.wait(1, vm, .stopped, atMost: 5))
+        }
+        #expect(drivers.pids(1).isEmpty)
+        #expect(drivers.sockets == [])
+        for carrier in drivers.carriers { carrier.network.setBulkRate(1 << 30) }
+        move(drivers, vm, 3)
+        #expect(drivers.wait(0, vm, .copied))
+        drivers.order(1, .finishArrival(vm.id, epoch: 3))
+        #expect(drivers.wait(1, vm, .running, atMost: 5))
+        #expect(ticks(drivers, 1, vm))
+    }
+
+    @Test func `a guest is copied only when the destination has said so, whatever its own QEMU says`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait { Files.size(drivers.serial(0, vm)) > 0 })
+        drivers.carriers[1].losesTaken = true
+        move(drivers, vm, 2)
+        // Its QEMU is done, and it stands still.
+        #expect(
+            drivers.wait(atMost: 20) {
+                drivers.last(0, vm)?.progressMillis ?? 0 > 0 && drivers.carriers[0].sent?.bytesCarried ?? 0 > 20 << 20
+            })
+        _ = drivers.wait(atMost: 2) { false }
+        #expect(!drivers.states(0).contains(.copied))
+        // A new agent knows that nobody can have committed.
+        drivers.restartAgent(0)
+        #expect(drivers.wait(0, vm, .running, atMost: 5))
+        #expect(ticks(drivers, 0, vm))
+        #expect(!drivers.states(0).contains(.copied))
+    }
+
+    @Test func `an agent that begins anew leaves a copied guest as it is, for the cell to judge`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait { Files.size(drivers.serial(0, vm)) > 0 })
+        move(drivers, vm, 2)
+        #expect(drivers.wait(0, vm, .copied))
+        let size = Files.size(drivers.serial(0, vm))
+        drivers.restartAgent(0)
+        let count = drivers.news[0].count
+        #expect(drivers.wait(atMost: 5) { drivers.news[0].count > count && drivers.last(0, vm)?.state == .copied })
+        _ = drivers.wait(atMost: 1) { false }
+        #expect(Files.size(drivers.serial(0, vm)) == size, "it stands still")
+        drivers.order(0, .cancelSend(vm.id, epoch: 1))
+        #expect(drivers.wait(0, vm, .running, atMost: 5))
+        #expect(ticks(drivers, 0, vm))
+    }
+
     @Test func `whether KVM runs guests is tried, and said`() throws {
         let drivers = try QEMUDrivers(triesKVM: true)
         defer { drivers.end() }

@@ -80,7 +80,7 @@ import Testing
 
     @Test func `nodes are upgraded one by one and may go back until the level opens, and never after it`() throws {
         var level = "1"
-        let cluster = try LocalCluster { _ in ["--node-feature-level", level] }
+        let cluster = try LocalCluster { _, _ in ["--node-feature-level", level] }
         try cluster.grow()
         func restart(_ node: Int, as newLevel: String) throws {
             level = newLevel

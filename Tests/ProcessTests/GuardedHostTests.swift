@@ -13,7 +13,7 @@ enum MachineOfQEMU {
 struct GuardedHostTests {
     @Test
     func `a guest outlives its killed and its stopped agent, not its guard and not the lease`() throws {
-        let cluster = try LocalCluster { folder in
+        let cluster = try LocalCluster { folder, _ in
             [
                 "--hypervisor-driver", "qemu", "--hypervisor-images", folder.url.path, "--hypervisor-storage",
                 folder.file("storage").path,

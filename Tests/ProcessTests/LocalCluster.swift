@@ -6,18 +6,23 @@ final class LocalCluster {
     private var processes: [Int: Process] = [:]
     private let ports: [Int]
     /// Settings of every node beside those that all tests want.
-    private let more: (TemporaryFolder) -> [String]
+    private let more: (TemporaryFolder, Int) -> [String]
+    private let network: ClusterNetwork
 
     struct Failure: Error, CustomStringConvertible {
         let description: String
     }
 
     /// Founds a cluster of one and runs it.
-    init(_ more: @escaping (TemporaryFolder) -> [String] = { _ in [] }) throws {
+    init(
+        on network: ClusterNetwork = ClusterNetwork(),
+        _ more: @escaping (TemporaryFolder, Int) -> [String] = { _, _ in [] }
+    ) throws {
         self.more = more
+        self.network = network
         folder = try TemporaryFolder()
         ports = try (0..<6).map { _ in try LocalCluster.freePort() }
-        let made = try run(["init", "--no-start"] + options(1))
+        let made = try MusterRun(["init", "--no-start"] + options(1), inside: network.inside(1))
         guard made.status == 0 else { throw Failure(description: "init: \(made.complaint)") }
         try start(1)
         try wait("the first node answers") { try self.ask(1, "token", "list").status == 0 }
@@ -50,7 +55,7 @@ final class LocalCluster {
     func grow() throws {
         let token = try ask(1, "token", "create", "--uses", "2").output.trimmingCharacters(in: .whitespacesAndNewlines)
         for node in [2, 3] {
-            let joined = try run(["join", token] + options(node))
+            let joined = try MusterRun(["join", token] + options(node), inside: network.inside(node))
             guard joined.status == 0 else { throw Failure(description: "join: \(joined.complaint)") }
             try start(node)
         }
@@ -62,17 +67,19 @@ final class LocalCluster {
     func options(_ node: Int) -> [String] {
         [
             "--node-data", folder.file("n\(node)").path, "--node-name", "n\(node)", "--node-zone", "zone-\(node)",
-            "--peer-listen", "127.0.0.1:\(ports[node - 1])", "--admin-listen", "127.0.0.1:\(ports[node + 2])",
+            "--peer-listen", "\(network.host(node)):\(ports[node - 1])", "--admin-listen", address(node),
             "--storage-low-space", "1MiB", "--host-cpu-millis", "8000", "--host-memory", "16GiB",
-        ] + more(folder)
+        ] + more(folder, node)
     }
 
-    func address(_ node: Int) -> String { "127.0.0.1:\(ports[node + 2])" }
+    func address(_ node: Int) -> String { "\(network.host(node)):\(ports[node + 2])" }
 
     func start(_ node: Int) throws {
         let process = Process()
-        process.executableURL = try MusterRun.binary()
-        process.arguments = ["agent"] + options(node)
+        let words = network.inside(node) + [try MusterRun.binary().path, "agent"] + options(node)
+        // Both `env` and `ip netns exec` become what they run, so that signals reach the agent.
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = words
         let log = folder.file("n\(node).log")
         if !FileManager.default.fileExists(atPath: log.path) { try Data().write(to: log) }
         let handle = try FileHandle(forWritingTo: log)
@@ -103,14 +110,11 @@ final class LocalCluster {
     func ask(_ node: Int, _ words: String...) throws -> MusterRun { try run(words, at: node) }
 
     func run(_ words: [String], at node: Int) throws -> MusterRun {
-        try run(
+        try MusterRun(
             words + [
-                "--identity", folder.file("n1/operator").path, "--address", "127.0.0.1:\(ports[node + 2])", "--timeout",
-                "5s",
+                "--identity", folder.file("n1/operator").path, "--address", address(node), "--timeout", "5s",
             ])
     }
-
-    private func run(_ arguments: [String]) throws -> MusterRun { try MusterRun(arguments) }
 
     func wait(_ what: String, _ isDone: () throws -> Bool) throws {
         let end = Date().addingTimeInterval(60)

@@ -9,13 +9,13 @@ struct MusterRun {
     /// Runs the binary that lies beside the tests' own bundle. Its output goes to files, so that none can block it.
     init(_ arguments: String...) throws { try self.init(arguments) }
 
-    init(_ arguments: [String]) throws {
+    init(_ arguments: [String], inside: [String] = []) throws {
         let folder = try TemporaryFolder()
         let (out, err) = (folder.file("out"), folder.file("err"))
         for file in [out, err] { try Data().write(to: file) }
         let process = Process()
-        process.executableURL = try MusterRun.binary()
-        process.arguments = arguments
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = inside + [try MusterRun.binary().path] + arguments
         process.standardOutput = try FileHandle(forWritingTo: out)
         process.standardError = try FileHandle(forWritingTo: err)
         process.standardInput = FileHandle.nullDevice

@@ -156,6 +156,13 @@ private let forwards = PeerFrame(
                 version: 1, node: 12, incarnation: 8, frames: 1, featureLevel: 5, sequence: 301, refusal: .identity,
                 reason: "node 11 was removed", codecs: 1))
         try expectGolden(
+            "peer-hello-stream-v1",
+            PeerHello(
+                version: 1, cluster: "main", node: 11, incarnation: 3, to: 12, lane: .stream, framesOldest: 1,
+                framesNewest: 1, featureLevel: 4, sequence: 302, stream: PeerStreamName(vm: 1 << 40 | 1, epoch: 300)))
+        try expectGolden(
+            "peer-stream-word-v1", PeerStreamWord(version: 1, kind: .failed, reason: "its QEMU ended"))
+        try expectGolden(
             "guard-order-v1",
             GuardOrder(
                 version: 1,

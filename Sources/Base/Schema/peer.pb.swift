@@ -10,6 +10,8 @@ public enum PeerLane: Hashable, Sendable {
     case control
     /// Pieces of snapshots; one connection per direction, opened when there is something to send.
     case bulk
+    /// The bytes of one stream, such as a guest's memory; one connection per stream.
+    case stream
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -18,6 +20,7 @@ public enum PeerLane: Hashable, Sendable {
         case 0: self = .unspecified
         case 1: self = .control
         case 2: self = .bulk
+        case 3: self = .stream
         default: self = .unrecognized(rawValue)
         }
     }
@@ -27,7 +30,60 @@ public enum PeerLane: Hashable, Sendable {
         case .unspecified: 0
         case .control: 1
         case .bulk: 2
+        case .stream: 3
         case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+/// What a stream carries: the memory of a VM on its way to where it has this epoch. No two moves have the same.
+public struct PeerStreamName: WireMessage {
+    public var vm: UInt64 = 0
+    public var epoch: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        vm: UInt64 = 0,
+        epoch: UInt64 = 0
+    ) {
+        self.vm = vm
+        self.epoch = epoch
+    }
+
+    public static var messageName: String { "PeerStreamName" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "vm"
+        case 2: "epoch"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.vm != 0 {
+            writer.tag(8)
+            writer.varint(self.vm)
+        }
+        if self.epoch != 0 {
+            writer.tag(16)
+            writer.varint(self.epoch)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.vm = try reader.uint64()
+            case 16:
+                self.epoch = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
         }
     }
 }
@@ -52,6 +108,8 @@ public struct PeerHello: WireMessage {
     public var sequence: UInt64 = 0
     /// What the speaker can expand, as bits: 1 is an LZ4 block.
     public var codecs: UInt32 = 0
+    /// Of a connection of the stream lane.
+    public var stream: PeerStreamName? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -67,7 +125,8 @@ public struct PeerHello: WireMessage {
         framesNewest: UInt32 = 0,
         featureLevel: UInt32 = 0,
         sequence: UInt64 = 0,
-        codecs: UInt32 = 0
+        codecs: UInt32 = 0,
+        stream: PeerStreamName? = nil
     ) {
         self.version = version
         self.cluster = cluster
@@ -80,6 +139,7 @@ public struct PeerHello: WireMessage {
         self.featureLevel = featureLevel
         self.sequence = sequence
         self.codecs = codecs
+        self.stream = stream
     }
 
     public static var messageName: String { "PeerHello" }
@@ -97,6 +157,7 @@ public struct PeerHello: WireMessage {
         case 9: "feature_level"
         case 10: "sequence"
         case 11: "codecs"
+        case 12: "stream"
         default: nil
         }
     }
@@ -146,6 +207,9 @@ public struct PeerHello: WireMessage {
             writer.tag(88)
             writer.varint(UInt64(self.codecs))
         }
+        if let value = self.stream {
+            writer.message(98, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -175,6 +239,10 @@ public struct PeerHello: WireMessage {
                 self.sequence = try reader.uint64()
             case 88:
                 self.codecs = try reader.uint32()
+            case 98:
+                var value = self.stream.take() ?? PeerStreamName()
+                try reader.message(&value)
+                self.stream = value
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -345,6 +413,100 @@ public struct PeerHelloAnswer: WireMessage {
             case .collision: 5
             case .superseded: 6
             case .full: 7
+            case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+}
+
+/// What the receiver says on a connection of the stream lane. After the first messages its sender says nothing but the
+/// stream's own bytes, and those from GO on.
+public struct PeerStreamWord: WireMessage {
+    public var version: UInt32 = 0
+    public var kind: PeerStreamWord.Kind = .unspecified
+    /// One sentence for people, with FAILED.
+    public var reason: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        version: UInt32 = 0,
+        kind: PeerStreamWord.Kind = .unspecified,
+        reason: String = ""
+    ) {
+        self.version = version
+        self.kind = kind
+        self.reason = reason
+    }
+
+    public static var messageName: String { "PeerStreamWord" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "version"
+        case 2: "kind"
+        case 3: "reason"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.version != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.version))
+        }
+        if self.kind.rawValue != 0 {
+            writer.tag(16)
+            writer.signed(Int64(self.kind.rawValue))
+        }
+        if !self.reason.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.reason)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.version = try reader.uint32()
+            case 16:
+                self.kind = PeerStreamWord.Kind(rawValue: try reader.int32())
+            case 26:
+                self.reason = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Kind: Hashable, Sendable {
+        case unspecified
+        case go
+        /// Whoever the stream is for has taken in all of it.
+        case taken
+        case failed
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .unspecified
+            case 1: self = .go
+            case 2: self = .taken
+            case 3: self = .failed
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .unspecified: 0
+            case .go: 1
+            case .taken: 2
+            case .failed: 3
             case .unrecognized(let rawValue): rawValue
             }
         }

@@ -12,6 +12,8 @@ package struct Column: Hashable, Sendable {
         case age
         /// Thousandths, shown as a percentage.
         case share
+        /// A time in seconds, 0 where it is not known.
+        case seconds
     }
 
     package let title: String
@@ -47,6 +49,7 @@ package struct Column: Hashable, Sendable {
         case .mebibytes: return Column.size(number)
         case .age: return number <= 0 ? "-" : Column.age(max(0, now - number))
         case .share: return Column.decimal(number, 10) + "%"
+        case .seconds: return number <= 0 ? "-" : Column.age(number)
         }
     }
 

@@ -34,7 +34,8 @@ package enum FleetColumns {
     ]
     package static let migrations = [
         Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("FROM", "from"), Column("TO", "to"),
-        Column("PHASE", "phase"), Column("DONE", "progressMillis", .share), Column("CAUSE", "cause"),
+        Column("PHASE", "phase"), Column("DONE", "progressMillis", .share), Column("COPIED", "copiedMiB", .mebibytes),
+        Column("LEFT", "secondsLeft", .seconds), Column("CAUSE", "cause"),
         Column("SINCE", "since", .age),
     ]
     package static let events = [

@@ -18,23 +18,17 @@ final class Guest {
         case ending(killAt: Instant)
         case killed
     }
-    enum Sending {
-        case none
-        /// The other side may not listen yet.
-        case reaching(path: String, until: Instant)
-        case copying
-        case copied
-    }
 
     var record: VMDirectory.Record
     let directory: VMDirectory
-    private unowned let driver: QEMUHypervisor
+    unowned let driver: QEMUHypervisor
     private(set) var phase: Phase
-    private(set) var wakeAt: Instant?
+    var wakeAt: Instant?
     var machine: QEMUMachine?
     var accelerator = QEMUMachine.Accelerator.tcg
     var isStartedPaused = false
-    var arrivalPath: String?
+    /// Where its memory comes from, if it is received.
+    var source: HostID?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
     /// QEMU, if this process is its parent.
@@ -44,9 +38,15 @@ final class Guest {
     /// Its parent's word that nothing of it is left.
     private var exitStatus: Int32?
     var pids: [pid_t] = []
-    private var line: QMPConnection?
-    private var isPaused = false
-    private var sending = Sending.none
+    private(set) var line: QMPConnection?
+    var isPaused = false
+    var sending = Sending.none
+    /// Its memory on its way, in either direction.
+    var stream: (any MemoryStream)?
+    /// All of its memory was taken in at the destination.
+    var isTaken = false
+    /// Its owner had paused it before it began to move.
+    var wasPaused = false
     private(set) var isToldToStop = false
     var isDiscarded = false
     private(set) var endText: String?
@@ -64,10 +64,10 @@ final class Guest {
     // The loop holds a connection that it watches.
     deinit { line?.close() }
 
-    private func poll(_ now: Instant) { wakeAt = now + QEMUHypervisor.pollInterval }
+    func poll(_ now: Instant) { wakeAt = now + QEMUHypervisor.pollInterval }
 
     /// It can't run, or runs no more; its process, if there is one, is killed.
-    private func fail(_ text: String, _ now: Instant) {
+    func fail(_ text: String, _ now: Instant) {
         endText = endText ?? text
         kill(now)
     }
@@ -166,7 +166,7 @@ final class Guest {
     }
 
     private func launch(_ machine: QEMUMachine, _ now: Instant) {
-        let words = machine.arguments(accelerator, isPaused: isStartedPaused, isArriving: arrivalPath != nil)
+        let words = machine.arguments(accelerator, isPaused: isStartedPaused, isArriving: source != nil)
         if let parent = driver.parent {
             phase = .asking
             isAsking = true
@@ -235,15 +235,7 @@ final class Guest {
         guard case .success(let status) = answer, let word = status["status"]?.text else { return }
         switch word {
         case "inmigrate":
-            if let arrivalPath {
-                // A path that an attempt before left.
-                unlink(arrivalPath)
-                line?.execute("migrate-incoming", [JSONMember("uri", .string("unix:" + arrivalPath))]) {
-                    [unowned self] answer in
-                    guard case .failure(let failure) = answer else { return }
-                    fail("it can't be received: \(failure.message)", driver.loop.now)
-                }
-            }
+            if let source { receive(from: source) }
             driver.say(self, .starting)
         case "running":
             runningSince = runningSince ?? driver.loop.now
@@ -253,7 +245,7 @@ final class Guest {
             askMigration()
         case "postmigrate", "finish-migrate":
             isPaused = true
-            askMigration()
+            findSent()
         case "paused", "prelaunch", "suspended":
             isPaused = true
             // Received, and not yet committed here.
@@ -265,7 +257,8 @@ final class Guest {
 
     func sayState() {
         switch (phase, sending) {
-        case (.up, .copying), (.up, .reaching): driver.say(self, .copying)
+        case (.up, .copying), (.up, .reaching), (.up, .returning): driver.say(self, .copying)
+        case (.up, .written): driver.say(self, .copying, progressMillis: 999)
         case (.up, .copied): driver.say(self, .copied, progressMillis: 1_000)
         case (.up, .none) where !record.isArriving: driver.say(self, isPaused ? .paused : .running)
         case (.ending, _), (.killed, _): break
@@ -289,7 +282,8 @@ final class Guest {
             let isGuests = data["guest"]?.bool ?? false
             endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
         case "GUEST_PANICKED": endText = "its guest's kernel panicked"
-        case "MIGRATION": askMigration()
+        case "MIGRATION":
+            if record.isArriving, data["status"]?.text == "completed" { arrived() } else { askMigration() }
         default: break
         }
     }
@@ -297,6 +291,7 @@ final class Guest {
     private func lineEnded() {
         line = nil
         let now = driver.loop.now
+        closeStream(endText ?? "its QEMU ended: \(complaint)")
         switch phase {
         case .killed, .ending: break
         default: phase = .killed
@@ -341,6 +336,7 @@ final class Guest {
     }
 
     private func kill(_ now: Instant) {
+        closeStream(endText ?? "its QEMU was ended")
         line?.close()
         line = nil
         if let imageChild {
@@ -353,132 +349,5 @@ final class Guest {
         for pid in pids where exitStatus == nil { HostProcess.kill(pid) }
         phase = .killed
         wakeAt = now
-    }
-
-    // MARK: Migration
-
-    /// The memory of a source goes to the destination as a whole, and the destination holds it paused: so after the commit
-    /// nothing is needed of the source, and before it the source can go on.
-    func send(to path: String, _ now: Instant) {
-        guard case .up = phase, case .none = sending else { return sayState() }
-        sending = .reaching(path: path, until: now + .seconds(10))
-        line?.execute(
-            "migrate-set-parameters",
-            [JSONMember("downtime-limit", .integer(50)), JSONMember("max-bandwidth", .integer(1 << 32))])
-        driver.say(self, .copying)
-        tend(now)
-    }
-
-    private func tend(_ now: Instant) {
-        switch sending {
-        case .reaching(let path, let until):
-            guard access(path, F_OK) == 0 else {
-                if now >= until { return sendFailed("the other host does not listen at \(path) on this machine") }
-                return poll(now)
-            }
-            sending = .copying
-            line?.execute("migrate", [JSONMember("uri", .string("unix:" + path))]) { [unowned self] answer in
-                if case .failure(let failure) = answer { sendFailed(failure.message) }
-            }
-            wakeAt = now + QEMUHypervisor.progressInterval
-        case .copying:
-            askMigration()
-            wakeAt = now + QEMUHypervisor.progressInterval
-        case .none, .copied: break
-        }
-    }
-
-    private func sendFailed(_ why: String) {
-        sending = .none
-        driver.say(self, .copyFailed, message: why)
-        sayState()
-    }
-
-    private func askMigration() {
-        line?.execute("query-migrate") { [unowned self] answer in
-            guard case .success(let migration) = answer else { return }
-            takeMigration(migration)
-        }
-    }
-
-    private func takeMigration(_ migration: JSONValue) {
-        guard case .up = phase else { return }
-        let status = migration["status"]?.text ?? "none"
-        if record.isArriving {
-            if status == "failed" { fail("its memory did not arrive", driver.loop.now) }
-            return
-        }
-        switch status {
-        case "setup", "active", "device", "wait-unplug", "pre-switchover":
-            if case .none = sending { sending = .copying }
-            if wakeAt == nil { wakeAt = driver.loop.now + QEMUHypervisor.progressInterval }
-            guard let ram = migration["ram"], let total = ram["total"]?.integer, let left = ram["remaining"]?.integer
-            else { return }
-            let copied = max(0, min(999, (total - left) * 1_000 / max(1, total)))
-            driver.say(self, .copying, progressMillis: UInt32(copied))
-        case "completed":
-            if case .copied = sending { return }
-            // An old one that was called off afterwards: it runs on.
-            if case .none = sending, !isPaused { return sayState() }
-            line?.execute("query-status") { [unowned self] in finishCopying(migration, $0) }
-        case "failed", "cancelled":
-            if case .copying = sending { return sendFailed(migration["error-desc"]?.text ?? "copying was \(status)") }
-            sayState()
-        default: if case .none = sending { sayState() }
-        }
-    }
-    /// QEMU says that a migration is completed a moment before it is able to let the guest go on here.
-    private func finishCopying(_ migration: JSONValue, _ answer: Result<JSONValue, QMPFailure>) {
-        guard case .up = phase, case .success(let status) = answer else { return }
-        switch sending {
-        case .copied, .reaching: return
-        case .none where !isPaused: return sayState()
-        case .none, .copying: break
-        }
-        guard status["status"]?.text == "postmigrate" else {
-            sending = .copying
-            return poll(driver.loop.now)
-        }
-        sending = .copied
-        downtimeMilliseconds = migration["downtime"]?.integer
-        copyingMilliseconds = migration["total-time"]?.integer
-        driver.say(self, .copied, progressMillis: 1_000)
-    }
-    /// As QEMU measured its last migration out.
-    private(set) var downtimeMilliseconds: Int64?
-    private(set) var copyingMilliseconds: Int64?
-
-    func cancelSend() {
-        switch sending {
-        case .none: sayState()
-        case .reaching:
-            sending = .none
-            sayState()
-        case .copying:
-            sending = .none
-            line?.execute("migrate_cancel") { [unowned self] _ in sayState() }
-        case .copied:
-            sending = .none
-            // Its event says that it runs; a guest that was paused before is paused again by its owner's wish.
-            line?.execute("cont")
-        }
-    }
-
-    /// From here on it is this host's.
-    func finishArrival() {
-        guard record.isArriving else { return sayState() }
-        // While the last of it is read in, this is remembered.
-        line?.execute("cont") { [unowned self] answer in
-            if case .failure(let failure) = answer {
-                fail("it arrived and can't go on: \(failure.message)", driver.loop.now)
-            }
-        }
-    }
-
-    private func settleHere() {
-        record.isArriving = false
-        _ = directory.write(record)
-        if let arrivalPath { unlink(arrivalPath) }
-        arrivalPath = nil
     }
 }

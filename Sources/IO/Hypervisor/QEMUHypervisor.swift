@@ -23,6 +23,7 @@ package final class QEMUHypervisor: Hypervisor {
     package let found: [FoundVM]
     /// Nil makes guests this process's own children, for tests of the driver alone.
     let parent: (any GuestParent)?
+    let carrier: any MemoryCarrier
     let settings: QEMUSettings
     let loop: EventLoop
     private var guests: [VMID: Guest] = [:]
@@ -35,10 +36,13 @@ package final class QEMUHypervisor: Hypervisor {
     /// Starts that wait for it.
     private var held: [HypervisorOrder] = []
 
-    package init(_ settings: QEMUSettings, loop: EventLoop, parent: (any GuestParent)? = nil) {
+    package init(
+        _ settings: QEMUSettings, loop: EventLoop, carrier: any MemoryCarrier, parent: (any GuestParent)? = nil
+    ) {
         self.settings = settings
         self.loop = loop
         self.parent = parent
+        self.carrier = carrier
         var found: [FoundVM] = []
         var adopted: [(VMDirectory.Record, VMDirectory, [pid_t])] = []
         let processes = HostProcess.living(below: settings.directory)
@@ -193,15 +197,12 @@ package final class QEMUHypervisor: Hypervisor {
         case .pause(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(true) }
         case .resume(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(false) }
         case .update(let vm, let epoch): if let guest, guest.record.epoch == epoch { guest.update(vm) }
-        case .send(_, let epoch, let target, _):
-            if let guest, guest.record.epoch == epoch { guest.send(to: migrationPath(order.vm, target), now) }
+        case .send(_, let epoch, let target, let host):
+            if let guest, guest.record.epoch == epoch { guest.send(target, to: host, now) }
         case .finishArrival(_, let epoch): if let guest, guest.record.epoch == epoch { guest.finishArrival() }
         case .cancelSend(_, let epoch): if let guest, guest.record.epoch == epoch { guest.cancelSend() }
         }
     }
-
-    /// Where a VM's memory comes in. Both hosts of a migration see it: for now they are on one machine.
-    func migrationPath(_ vm: VMID, _ target: UInt64) -> String { "\(settings.storage)/in-\(vm.rawValue)-\(target)" }
 
     /// True when the VM's start was still waiting.
     private func drop(_ vm: VMID, _ epoch: UInt64) -> Bool {
@@ -240,8 +241,12 @@ package final class QEMUHypervisor: Hypervisor {
             return say(vm.id, epoch, .crashed, message: "can't start: \(error)")
         }
         let isOwn: (QEMUMachine.Disk) -> Bool = { $0.path.hasPrefix(directory.path + "/") }
-        if source != nil, machine.disks.contains(where: isOwn) {
-            return say(vm.id, epoch, .crashed, message: "its disks on its host can't be moved by this driver so far")
+        if source != nil, let at = machine.disks.firstIndex(where: isOwn) {
+            return say(
+                vm.id, epoch, .crashed,
+                message:
+                    "its disk '\(vm.spec.disks[at].name)' lies on its host, and only memory is moved so far; give it "
+                    + "shared disks, or stop it and start it elsewhere")
         }
         let record = VMDirectory.Record(
             vm.id, epoch: epoch, generation: vm.generation, isolation: vm.spec.isolation, isArriving: source != nil)
@@ -251,7 +256,7 @@ package final class QEMUHypervisor: Hypervisor {
         guest.machine = machine
         guest.accelerator = accelerator
         guest.isStartedPaused = isPaused
-        guest.arrivalPath = source == nil ? nil : migrationPath(vm.id, epoch)
+        guest.source = source
         guests[vm.id] = guest
         say(guest, .starting)
         guest.wake(now)

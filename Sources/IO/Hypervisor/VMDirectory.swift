@@ -5,6 +5,7 @@ internal import Glibc
 ///
 ///     <vms>/<id>/record            which epoch runs here, written before its process starts
 ///               /pid, qmp, console sockets and process number of QEMU
+///               /arrival, departure, copied   while it moves
 ///               /serial.log, qemu.log   what the guest and QEMU wrote
 ///               /local-*, ephemeral-*   its disks on this host
 struct VMDirectory {
@@ -48,6 +49,22 @@ struct VMDirectory {
 
     init(_ vm: VMID, in directory: String) { path = "\(directory)/\(vm.rawValue)" }
 
+    /// Where QEMU reads its memory from, and where it writes it to.
+    var arrivalPath: String { path + "/arrival" }
+    var departurePath: String { path + "/departure" }
+
+    /// There while its host may have said that all of it is copied: the guest must not go on here by itself.
+    var isCopied: Bool {
+        get { access(path + "/copied", F_OK) == 0 }
+        nonmutating set {
+            if newValue {
+                close(open(path + "/copied", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
+            } else {
+                unlink(path + "/copied")
+            }
+        }
+    }
+
     /// What a VM's process is known by.
     var mark: String { path + "/pid" }
 
@@ -73,7 +90,11 @@ struct VMDirectory {
     }
 
     /// Takes away what a process that ended left behind.
-    func clear() { for name in ["pid", "qmp", "console", "qemu.log", "image.log"] { unlink("\(path)/\(name)") } }
+    func clear() {
+        for name in ["pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "copied"] {
+            unlink("\(path)/\(name)")
+        }
+    }
 
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {

@@ -10,6 +10,7 @@ enum FrameKind: UInt8 {
     case peerFrame = 3
     case request = 4
     case answer = 5
+    case streamWord = 6
 }
 
 /// Why a connection's bytes are no frames.

@@ -40,6 +40,8 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     var upSince = Instant.origin
     /// Requests of the peer that this node has not answered.
     var requestsOpen = 0
+    /// What it carries, on the stream lane.
+    var stream: PeerStream?
     /// What the peer said when it refused.
     var wasRefused: PeerHelloAnswer.Refusal?
     /// It sent what no correct node sends.
@@ -67,7 +69,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     func start(_ socket: consuming Socket, _ context: TLSContext) throws {
         secure = try SecureConnection(
             network.loop, socket, address, context: context,
-            settings: network.settings.connection(isBulk: isDialed && lane == .bulk), delegate: self)
+            settings: network.settings.connection(isBulk: isDialed && lane != .control), delegate: self)
     }
 
     var certificate: Certificate? { secure?.peerCertificate }
@@ -94,6 +96,14 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
             while state != .over {
                 // Whoever is told to go is not listened to any more.
                 if state == .leaving { return to - from }
+                if lane == .stream, state == .up, !isDialed {
+                    if at == to { break }
+                    guard let stream, stream.state == .carrying || stream.state == .taken else {
+                        throw .foreign("bytes of a stream that nobody asked for")
+                    }
+                    at += stream.take(bytes, from: at, to: to)
+                    break
+                }
                 let payloadMax = state == .up ? FrameCoder.payloadBytesMax : FrameCoder.helloBytesMax
                 guard let header = try FrameCoder.header(bytes, from: at, to: to, payloadMax: payloadMax),
                     to - at - FrameCoder.headerBytes >= header.count
@@ -112,6 +122,12 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         network.counters.bytesReceived += UInt64(header.count + FrameCoder.headerBytes)
         let codec = state == .up ? network.codec : nil
         switch (FrameKind(rawValue: header.kind), state) {
+        case (.streamWord, .up) where lane == .stream:
+            let word = try FrameCoder.open(bytes, from: at, header, codec: nil) {
+                reader throws(DecodeError) in try PeerStreamWord(from: &reader)
+            }
+            stream?.take(word)
+        case (_, .up) where lane == .stream: throw .foreign("a frame of kind \(header.kind) on a stream's connection")
         case (.peerFrame, .up):
             let frame = try FrameCoder.open(bytes, from: at, header, codec: codec) {
                 reader throws(DecodeError) in try PeerFrame(wire: RaftPeerFrame(from: &reader))

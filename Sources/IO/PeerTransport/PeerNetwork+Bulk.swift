@@ -60,7 +60,7 @@ extension PeerNetwork {
     func bulkUp(_ peer: PeerRecord) { pumpBulk() }
 
     func drained(_ connection: PeerConnection) {
-        if connection.lane == .bulk { pumpBulk() }
+        if connection.lane != .control { pumpBulk() }
     }
 
     /// What waits is lost: the transfer sends it again from where the receiver stands.
@@ -123,9 +123,19 @@ extension PeerNetwork {
                 }
             }
             bulkTurn = peers.isEmpty ? 0 : (bulkTurn + 1) % peers.count
+            for stream in streams {
+                guard budget > 0, bucket.isOpen, stream.wantsPump else { continue }
+                let count = stream.pump()
+                bucket.take(count)
+                budget -= count
+                counters.streamBytesSent += UInt64(count)
+                if count > 0 { isIdle = false }
+            }
         }
         // An idle round waits for a connection to be made or drained, which calls again.
-        guard !isIdle, bulkTimer == nil, peers.contains(where: { !$0.bulkQueue.isEmpty }) else { return }
+        guard !isIdle, bulkTimer == nil,
+            peers.contains(where: { !$0.bulkQueue.isEmpty }) || streams.contains(where: \.wantsPump)
+        else { return }
         bulkTimer = loop.setTimer(at: bucket.isOpen ? loop.now : bucket.opensAt, pump, tag: 0)
     }
 }

@@ -78,7 +78,7 @@ extension PeerNetwork {
             version: FrameCoder.helloVersion, cluster: settings.cluster, node: settings.node.rawValue,
             incarnation: settings.incarnation.rawValue, to: connection.node?.rawValue ?? 0, lane: connection.lane,
             framesOldest: 1, framesNewest: FrameCoder.frameVersion, featureLevel: settings.featureLevel,
-            sequence: sequenceLast, codecs: codec == nil ? 0 : 1)
+            sequence: sequenceLast, codecs: codec == nil ? 0 : 1, stream: connection.stream?.name.wire)
     }
 
     /// The other side's answer to this node's hello.
@@ -94,7 +94,6 @@ extension PeerNetwork {
             counters.garbageForeign += 1
             return connection.endSoon("its welcome is of node \(answer.node) with frames of version \(answer.frames)")
         }
-        let peer = record(of: node)
         connection.incarnation = Incarnation(answer.incarnation)
         connection.peerSequence = answer.sequence
         connection.isCompressing = answer.codecs & 1 != 0
@@ -102,6 +101,9 @@ extension PeerNetwork {
             incarnation: connection.incarnation, featureLevel: answer.featureLevel, frames: answer.frames,
             isDialed: true, address: connection.address)
         connection.raise()
+        // A stream's receiver says when it begins.
+        if connection.lane == .stream { return }
+        let peer = record(of: node)
         if connection.lane == .bulk {
             bulkUp(peer)
         } else {
@@ -135,6 +137,10 @@ extension PeerNetwork {
             address: connection.address)
         connection.say(.helloAnswer, answer(.unspecified, "", frames: frames))
         connection.raise()
+        if connection.lane == .stream {
+            connection.becomeBulk()
+            return takeStream(hello, node, connection)
+        }
         let peer = record(of: node)
         if connection.lane == .bulk {
             connection.becomeBulk()
@@ -182,6 +188,7 @@ extension PeerNetwork {
                     + "to \(hello.featureLevel); install the newer program there"
             )
         }
+        if hello.lane == .stream { return refusalOfStream(hello, node) }
         guard hello.lane == .control || hello.lane == .bulk else {
             counters.refusedVersion += 1
             return (.version, "connections of kind \(hello.lane.rawValue) are not known to this program")
@@ -255,6 +262,11 @@ extension PeerNetwork {
     func ended(_ connection: PeerConnection, _ was: PeerConnection.State, _ reason: CloseReason) {
         strangers.removeAll { $0 === connection }
         let why = connection.endReason ?? reason.description
+        if let stream = connection.stream {
+            if case .insecure = reason { counters.refusedTLS += 1 }
+            connection.stream = nil
+            return stream.connectionEnded(why)
+        }
         guard let node = connection.node, let peer = known(node) else {
             if case .insecure = reason { counters.refusedTLS += 1 }
             if was == .shaking, case .insecure(let failure) = reason {

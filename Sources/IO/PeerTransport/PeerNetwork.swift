@@ -11,6 +11,7 @@ internal import WireFormat
 ///
 ///     send ───────▶ control connection, one per pair ─────────▶ received(frame)
 ///       pieces ───▶ bulk connection, one per direction ───────▶
+///     sendStream ─▶ connection of its own ─▶ receiveStream
 ///     sendRequest ▶ control connection ─▶ received(request) ─▶ answer ─▶ answered
 ///
 /// One control connection carries both directions: a beat, the appends of a turn and the answers of the other side share
@@ -37,6 +38,8 @@ package final class PeerNetwork {
     var peers: [PeerRecord] = []
     /// Accepted, and not yet known by whom.
     var strangers: [PeerConnection] = []
+    /// In the order of their beginnings.
+    var streams: [PeerStream] = []
     var listeners: [Listener] = []
     var serialLast: UInt64 = 0
     /// Counts this node's words about its connections.
@@ -87,6 +90,7 @@ package final class PeerNetwork {
         for listener in listeners { listener.close() }
         for stranger in strangers { stranger.end() }
         for peer in peers { peer.end() }
+        for stream in streams { stream.tearDown() }
         listeners = []
         strangers = []
         peers = []
@@ -129,6 +133,20 @@ package final class PeerNetwork {
                 }
             }
         }
+        for stream in streams {
+            guard let connection = stream.connection, let certificate = connection.certificate,
+                case .refuse(let reason) = judge(stream.node, certificate)
+            else { continue }
+            counters.refusedMembership += 1
+            connection.endSoon(reason)
+        }
+    }
+
+    /// The rate of all bulk together, in bytes per second, from now on.
+    package func setBulkRate(_ bytesPerSecond: Int) {
+        if bytesPerSecond == bucket.bytesPerSecond { return }
+        bucket = TokenBucket(bytesPerSecond: bytesPerSecond, now: loop.now)
+        pumpBulk()
     }
 
     /// New connections use these. `refresh` lets every peer see the new certificate.

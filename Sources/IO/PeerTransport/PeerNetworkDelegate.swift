@@ -131,6 +131,11 @@ package struct PeerCounters: Hashable, Sendable {
     package var garbageOversize: UInt64 = 0
     package var garbageUndecodable: UInt64 = 0
     package var garbageForeign: UInt64 = 0
+    package var streamBytesSent: UInt64 = 0
+    /// Streams that no one waited for in time.
+    package var streamsUnclaimed: UInt64 = 0
+    /// Streams from a node that they don't come from, or that are being carried already.
+    package var streamsRefused: UInt64 = 0
     package var requestsSent: UInt64 = 0
     package var requestsReceived: UInt64 = 0
     package var requestsFailed: UInt64 = 0

@@ -30,10 +30,18 @@ package struct PeerSettings: Hashable, Sendable {
 
     /// All bulk connections of this node together.
     package var bulkBytesPerSecond = 64 << 20
+    package static let bulkBytesPerSecondMax = TokenBucket.bytesPerSecondMax
     /// Pieces that may wait for one peer; beyond it the newest is dropped, and the transfer repeats it.
     package var bulkQueuedBytesMax = 16 << 20
     /// A bulk connection without work is closed after so long.
     package var bulkIdleMax = Nanoseconds.seconds(30)
+
+    /// What a stream's sender waits for its receiver, and then for its own program.
+    package var streamReachMax = Nanoseconds.seconds(10)
+    /// A stream that nobody has claimed for so long is closed.
+    package var streamClaimMax = Nanoseconds.seconds(10)
+    /// Streams that nobody has claimed; one more is refused.
+    package var streamsUnclaimedMax = 16
 
     /// Requests to one peer, and from one peer, without an answer.
     package var requestsMax = 4_096

@@ -2,7 +2,7 @@ internal import ClusterBase
 
 /// Lets bytes through at a rate, with a burst of a twentieth of a second.
 struct TokenBucket {
-    private let bytesPerSecond: Int
+    let bytesPerSecond: Int
     private let burst: Int
     private var tokens: Int
     private var filledAt: Instant

@@ -227,8 +227,12 @@ package struct MigrationInfo: Shaped {
     package var since: Int64
     /// Thousandths of the memory that are copied.
     package var progressMillis: Int64
+    package var memoryMiB: Int64
+    package var copiedMiB: Int64
+    /// As it went so far; 0 while that says nothing.
+    package var secondsLeft: Int64
 
-    package init(_ migration: Migration, of vm: CellVM, hostName: (HostID) -> String) {
+    package init(_ migration: Migration, of vm: CellVM, now: LogTime?, hostName: (HostID) -> String) {
         self.vm = vm.name
         id = vm.id
         tenant = vm.tenant
@@ -238,6 +242,13 @@ package struct MigrationInfo: Shaped {
         to = hostName(migration.target.assignment.host)
         since = migration.since.seconds
         progressMillis = Int64(migration.progressMillis)
+        memoryMiB = vm.spec.resources.memoryMiB
+        copiedMiB = min(memoryMiB, Resources.amountMax) * progressMillis / 1_000
+        secondsLeft = 0
+        if let now, now > migration.since, progressMillis > 0, migration.phase == .copying {
+            let passed = min((now.rawValue - migration.since.rawValue) / 1_000, 1 << 30)
+            secondsLeft = Int64(passed) * (1_000 - progressMillis) / progressMillis
+        }
     }
 
     package static let shape = Shape(
@@ -250,12 +261,16 @@ package struct MigrationInfo: Shaped {
             Field("from", .string, "the host that it leaves"), Field("to", .string, "the host that it goes to"),
             Field("since", .integer, "seconds since 1970"),
             Field("progressMillis", .integer, "thousandths of its memory that are copied"),
+            Field("memoryMiB", .integer, "its memory"), Field("copiedMiB", .integer, "what is copied of it"),
+            Field("secondsLeft", .integer, "what the rest takes, as it went so far; 0 while that is not known"),
         ])
     package var members: [JSONMember] {
         [
             JSONMember("vm", vm), JSONMember("id", id.rawValue), JSONMember("tenant", tenant),
             JSONMember("phase", phase), JSONMember("cause", cause), JSONMember("from", from), JSONMember("to", to),
             JSONMember("since", since), JSONMember("progressMillis", progressMillis),
+            JSONMember("memoryMiB", memoryMiB), JSONMember("copiedMiB", copiedMiB),
+            JSONMember("secondsLeft", secondsLeft),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -268,6 +283,9 @@ package struct MigrationInfo: Shaped {
         to = object.text("to")
         since = object.integer("since")
         progressMillis = object.integer("progressMillis")
+        memoryMiB = object.integer("memoryMiB")
+        copiedMiB = object.integer("copiedMiB")
+        secondsLeft = object.integer("secondsLeft")
     }
 }
 
@@ -299,7 +317,7 @@ package struct VMInfo: Shaped {
     package var migration: MigrationInfo?
     package var spec: VMDescription
 
-    package init(_ vm: CellVM, hostName: (HostID) -> String) {
+    package init(_ vm: CellVM, now: LogTime? = nil, hostName: (HostID) -> String) {
         id = vm.id
         name = vm.name
         tenant = vm.tenant
@@ -322,7 +340,7 @@ package struct VMInfo: Shaped {
         created = vm.createdAt.seconds
         createdBy = vm.createdBy
         revision = vm.revision.description
-        migration = vm.migration.map { MigrationInfo($0, of: vm, hostName: hostName) }
+        migration = vm.migration.map { MigrationInfo($0, of: vm, now: now, hostName: hostName) }
         spec = vm.spec
     }
 

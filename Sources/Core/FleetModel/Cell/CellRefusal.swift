@@ -84,7 +84,8 @@ extension CellRefusal: CustomStringConvertible {
         case .notWaiting(let vm): "VM \(vm) waits for no place; see `muster vm show`"
         case .epochOutdated(let vm): "VM \(vm) is no longer as it was when this was decided; look again"
         case .isDeleting(let vm): "VM \(vm) is being deleted; create a new one"
-        case .migrationUnderWay(let vm): "VM \(vm) is being moved; wait, or cancel with `muster vm cancel-migration`"
+        case .migrationUnderWay(let vm):
+            "VM \(vm) is being moved; wait, or call that off with `muster vm migrate --cancel`"
         case .noMigration(let vm): "VM \(vm) is not being moved, or the move can't be taken back any more"
         case .notRunning(let vm): "VM \(vm) does not run; start it first"
         case .boundToHost(let vm):

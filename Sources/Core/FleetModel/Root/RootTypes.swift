@@ -458,7 +458,9 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case certificateOverlap = 9
     /// Milliseconds after which a feature level that all understand is finalized by itself; 0: only by an operator.
     case finalizeAfter = 10
-    // 11 and 12 are not given out again.
+    // 11 is not given out again.
+    /// Bytes per second of one node's bulk transfers; 0: as much as its own setting allows.
+    case bulkRate = 12
     /// Whether `/metrics` asks for authorization: 1 or 0.
     case metricsAuthorized = 13
 
@@ -474,6 +476,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateLifetime: "certificate-lifetime"
         case .certificateOverlap: "certificate-overlap"
         case .finalizeAfter: "finalize-after"
+        case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
         }
     }
@@ -492,6 +495,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateOverlap: "how long a node's previous certificate is still good"
         case .finalizeAfter:
             "when a feature level that all nodes know opens by itself; 0: only by `muster upgrade finalize`"
+        case .bulkRate: "bytes per second of a node's snapshots and moving VMs; 0: as much as the node allows"
         case .metricsAuthorized: "whether /metrics asks for authorization"
         }
     }
@@ -508,14 +512,16 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateLifetime: "10m to 3650d"
         case .certificateOverlap: "0s to 24h"
         case .finalizeAfter: "0s to 3650d"
+        case .bulkRate: "0 or a size up to 1PiB"
         case .metricsAuthorized: "1 or 0"
         }
     }
 
-    /// `ms`, or empty for a count.
+    /// `ms`, `bytes`, or empty for a count.
     public var unit: String {
         switch self {
         case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
+        case .bulkRate: "bytes"
         default: ""
         }
     }
@@ -530,7 +536,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tokenUses: 1
         case .certificateLifetime: 24 * 3_600_000
         case .certificateOverlap: 3_600_000
-        case .finalizeAfter: 0
+        case .finalizeAfter, .bulkRate: 0
         case .metricsAuthorized: 1
         }
     }
@@ -546,6 +552,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateLifetime: (10 * 60_000...RootLimits.lifetimeMax).contains(value)
         case .certificateOverlap: value <= 24 * 3_600_000
         case .finalizeAfter: value <= RootLimits.lifetimeMax
+        case .bulkRate: value <= 1 << 50
         case .metricsAuthorized: value <= 1
         }
     }

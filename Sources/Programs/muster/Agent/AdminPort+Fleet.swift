@@ -213,7 +213,7 @@ extension AdminPort {
 
     private func showVM(_ vm: VMReference, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
         show(AdminPort.query(vm), mode, cell, asker) { [self] found in
-            AdminPort.vm(vm, in: found, asker).map { VMInfo($0, hostName: hostName).json }
+            AdminPort.vm(vm, in: found, asker).map { VMInfo($0, now: agent.wallTime, hostName: hostName).json }
         }
     }
 

@@ -198,7 +198,7 @@ extension AdminPort {
             guard job.asker.reaches(vm.tenant), list.tenant.map({ $0 == vm.tenant }) ?? true else { return nil }
             if list.kind == .migrations {
                 guard let migration = vm.migration else { return nil }
-                let info = MigrationInfo(migration, of: vm, hostName: hostName)
+                let info = MigrationInfo(migration, of: vm, now: agent.wallTime, hostName: hostName)
                 return found(id.rawValue, list, { info.field($0) }, { info.json })
             }
             return found(

@@ -157,6 +157,9 @@ extension Agent {
             ("frames_received", "Frames received from peers.", peers.framesReceived),
             ("bytes_sent", "Bytes sent to peers.", peers.bytesSent),
             ("bytes_received", "Bytes received from peers.", peers.bytesReceived),
+            ("stream_bytes_sent", "Bytes of guests' memory sent to peers.", peers.streamBytesSent),
+            ("streams_unclaimed", "Streams closed because nobody waited for them.", peers.streamsUnclaimed),
+            ("streams_refused", "Streams refused because another node sends them.", peers.streamsRefused),
             ("links_ended", "Connections with peers that ended.", peers.linksEnded),
             ("garbage", "Connections that peers lost for what they sent.", peers.garbage),
         ] { metrics.add("muster_peer_\(name)_total", .counter, help, value) }

@@ -27,12 +27,15 @@ final class AgentHost {
     var problem: String?
     /// Where VMs run under one.
     let guardian: HostGuard?
+    /// How their memory moves.
+    let carrier: HostCarrier
 
     init(
         _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, driver: any Hypervisor,
-        guardian: HostGuard?, directory: String
+        guardian: HostGuard?, carrier: HostCarrier, directory: String
     ) {
         self.driver = driver
+        self.carrier = carrier
         self.guardian = guardian
         let about = HostMachine(diskAt: directory).description(settings, driver: driver.name)
         keeper = HostKeeper(
@@ -63,6 +66,7 @@ extension Agent {
         try NodeFiles.makeFolder(directory)
         let driver: any Hypervisor
         var guardian: HostGuard?
+        let carrier = HostCarrier(loop, log)
         switch settings.hypervisor {
         case .simulated: driver = SimulatedHypervisor()
         case .qemu:
@@ -76,12 +80,13 @@ extension Agent {
             }
             try NodeFiles.makeFolder(settings.storageDirectory)
             let made = try HostGuard(loop, settings.dataDirectory, incarnation, log)
-            let machines = QEMUHypervisor(qemu, loop: loop, parent: made)
+            let machines = QEMUHypervisor(qemu, loop: loop, carrier: carrier, parent: made)
             made.driver = machines
             (driver, guardian) = (machines, made)
         }
         return AgentHost(
-            settings, node: node, incarnation: incarnation, driver: driver, guardian: guardian, directory: directory)
+            settings, node: node, incarnation: incarnation, driver: driver, guardian: guardian, carrier: carrier,
+            directory: directory)
     }
 
     /// Once per turn: takes in what the driver and the cell said, and acts on it.

@@ -49,6 +49,7 @@ extension Agent {
                 return PeerAddresses(node: other.id, addresses: [address])
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
+        network.setBulkRate(bulkRate)
         admin.viewChanged()
         host.guardian?.setNodes(leaseAddresses)
         rememberPeers()
@@ -75,6 +76,14 @@ extension Agent {
                     + "program", ["open": "\(open)", "known": "\(level)"])
             stop(.outdated)
         }
+    }
+
+    /// What snapshots and moving VMs may take of this node's network, in bytes per second: its own setting, or the cluster's
+    /// where that is less.
+    var bulkRate: Int {
+        let all = view.settings[.bulkRate]
+        return min(
+            settings.bulkBytesPerSecond, all == 0 ? .max : Int(clamping: all), PeerSettings.bulkBytesPerSecondMax)
     }
 
     private func rememberPeers() {

@@ -156,7 +156,7 @@ final class Agent: TurnOwner {
     private func connect(_ incarnation: Incarnation, _ seed: UInt64) throws(AgentFailure) {
         var peers = PeerSettings(cluster: cluster, node: node, incarnation: incarnation)
         peers.featureLevel = level
-        peers.bulkBytesPerSecond = settings.bulkBytesPerSecond
+        peers.bulkBytesPerSecond = bulkRate
         let (server, client) = try peerContexts()
         let network = PeerNetwork(
             loop, settings: peers, server: server, client: client, seed: seed ^ 0x5EED, codec: LZ4FrameCodec(),
@@ -169,6 +169,7 @@ final class Agent: TurnOwner {
                 return PeerAddresses(node: known.node, addresses: [address])
             })
         ports.network = network
+        host.carrier.network = network
         _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
             try network.listen(on: address)
         }

@@ -241,10 +241,13 @@ struct ClientCommands {
         let value: Int64?
         switch setting.unit {
         case "ms": value = Quantity.duration(text).map { $0.count / 1_000_000 }
+        case "bytes": value = text == "0" ? 0 : Quantity.size(text).map(Int64.init)
         default: value = Quantity.integer(text).map(Int64.init)
         }
         guard let value, value >= 0 else {
-            let wanted = setting.unit == "ms" ? "a time such as 90s" : "a number"
+            let wanted =
+                setting.unit == "ms"
+                ? "a time such as 90s" : setting.unit == "bytes" ? "a size such as 64MiB" : "a number"
             Console.complain("muster: \(setting.name) wants \(wanted), not '\(text)'; it may be \(setting.range).")
             return .usage
         }

@@ -242,6 +242,7 @@ extension FleetClient {
         var text = "\(vm["name"]?.text ?? "") is \(vm["phase"]?.text ?? "")"
         if let move = vm["migration"], move != .null {
             text += ", moving to \(move["to"]?.text ?? ""), \((move["progressMillis"]?.integer ?? 0) / 10) %"
+            if let left = move["secondsLeft"]?.integer, left > 0 { text += ", about \(left) s left" }
         }
         let message = vm["message"]?.text ?? ""
         return message.isEmpty ? text : text + ": " + message

@@ -1,0 +1,252 @@
+internal import AdminAPI
+internal import ClusterBase
+internal import FleetModel
+internal import Glibc
+internal import Reactor
+
+// How a guest's memory leaves and arrives. The source says `copied` only when its QEMU has written everything and the
+// destination's has read in everything and holds it: so after the commit nothing is needed of the source, and before it the
+// source goes on whatever breaks.
+//
+//     none ── send ─▶ reaching ── open ─▶ copying ── QEMU is done ─▶ written ── taken ─▶ copied
+//       ▲                                    │                          │                  │
+//       └────────── returning ◀──────────────┴── a failure, called off ─┴── called off ────┘
+extension Guest {
+    enum Sending {
+        case none
+        /// The destination is not ready yet.
+        case reaching
+        case copying
+        /// The guest stands still, and the destination reads the rest.
+        case written(until: Instant)
+        case copied
+        /// Goes on here as soon as QEMU is able to let it. Then it is told why, unless the move was called off.
+        case returning(why: String?)
+    }
+
+    /// What the destination gets to read the rest in, while the guest stands still.
+    static let takingMax = Nanoseconds.seconds(10)
+    /// The longest stop that QEMU plans for, in milliseconds.
+    static let downtimeMax: Int64 = 50
+    /// In bytes per second, for QEMU. What the agents' connection takes is less.
+    static let bandwidthMax: Int64 = 1 << 32
+
+    // MARK: The source
+
+    func send(_ target: UInt64, to host: HostID, _ now: Instant) {
+        guard case .up = phase, case .none = sending, !record.isArriving else { return sayState() }
+        directory.isCopied = false
+        (sending, isTaken, wasPaused) = (.reaching, false, isPaused)
+        stream = driver.carrier.send(record.vm, epoch: target, to: host, path: directory.departurePath) {
+            [weak self] in self?.hear($0)
+        }
+        line?.execute(
+            "migrate-set-parameters",
+            [
+                JSONMember("downtime-limit", .integer(Guest.downtimeMax)),
+                JSONMember("max-bandwidth", .integer(Guest.bandwidthMax)),
+            ])
+        driver.say(self, .copying)
+    }
+
+    private func hear(_ news: MemoryNews) {
+        let now = driver.loop.now
+        if news != .open { stream = nil }
+        switch (news, sending) {
+        case (.open, .reaching):
+            sending = .copying
+            line?.execute("migrate", [JSONMember("uri", .string("unix:" + directory.departurePath))]) {
+                [unowned self] answer in
+                if case .failure(let failure) = answer { rollBack(failure.message) }
+            }
+            wakeAt = now + QEMUHypervisor.progressInterval
+        case (.taken, .copying):
+            isTaken = true
+            askMigration()
+        case (.taken, .written): sayCopied()
+        case (.ended(let why), .reaching): sendFailed(why)
+        case (.ended(let why), .copying), (.ended(let why), .written): rollBack(why)
+        default: break
+        }
+    }
+
+    func tend(_ now: Instant) {
+        switch sending {
+        case .copying:
+            askMigration()
+            wakeAt = now + QEMUHypervisor.progressInterval
+        case .written(let until):
+            if now >= until { return rollBack("the destination did not take all of its memory in time") }
+            wakeAt = until
+        case .returning: askReturned()
+        case .none, .reaching, .copied: break
+        }
+    }
+
+    private func sendFailed(_ why: String) {
+        closeStream(why)
+        sending = .none
+        driver.say(self, .copyFailed, message: why)
+        sayState()
+    }
+
+    func askMigration() {
+        line?.execute("query-migrate") { [unowned self] answer in
+            guard case .success(let migration) = answer, case .up = phase else { return }
+            if record.isArriving {
+                if migration["status"]?.text == "failed" { fail("its memory did not arrive", driver.loop.now) }
+            } else {
+                takeMigration(migration)
+            }
+        }
+    }
+
+    private func takeMigration(_ migration: JSONValue) {
+        switch (migration["status"]?.text ?? "none", sending) {
+        case ("setup", .copying), ("active", .copying), ("device", .copying), ("pre-switchover", .copying):
+            if wakeAt == nil { wakeAt = driver.loop.now + QEMUHypervisor.progressInterval }
+            guard let ram = migration["ram"], let total = ram["total"]?.integer, let left = ram["remaining"]?.integer
+            else { return }
+            let copied = max(0, min(999, (total - left) * 1_000 / max(1, total)))
+            driver.say(self, .copying, progressMillis: UInt32(copied))
+        case ("completed", .copying):
+            line?.execute("query-status") { [unowned self] in finishCopying($0) }
+        case ("failed", .copying), ("cancelled", .copying):
+            rollBack(migration["error-desc"]?.text ?? "QEMU gave up copying")
+        // An earlier agent's.
+        case ("setup", .none), ("active", .none), ("device", .none): rollBack("its agent began anew")
+        case (_, .none): sayState()
+        default: break
+        }
+    }
+
+    /// QEMU says that a migration is completed a moment before it is able to let the guest go on here.
+    private func finishCopying(_ answer: Result<JSONValue, QMPFailure>) {
+        guard case .up = phase, case .copying = sending, case .success(let status) = answer else { return }
+        let now = driver.loop.now
+        guard status["status"]?.text == "postmigrate" else { return poll(now) }
+        if isTaken { return sayCopied() }
+        if stream == nil { return rollBack("its agent began anew") }
+        sending = .written(until: now + Guest.takingMax)
+        wakeAt = now + Guest.takingMax
+    }
+
+    private func sayCopied() {
+        directory.isCopied = true
+        guard directory.isCopied else { return rollBack("its directory can't be written to") }
+        sending = .copied
+        driver.say(self, .copied, progressMillis: 1_000)
+    }
+
+    /// An agent before had its memory written. If it may have said so, the cell judges; otherwise nobody has committed.
+    func findSent() {
+        if directory.isCopied {
+            closeStream("its agent began anew")
+            sending = .copied
+            return driver.say(self, .copied, progressMillis: 1_000)
+        }
+        if case .none = sending { return rollBack(nil) }
+        rollBack("its agent began anew")
+    }
+
+    func cancelSend() {
+        switch sending {
+        case .none: sayState()
+        case .reaching:
+            closeStream("the move was called off")
+            sending = .none
+            sayState()
+        case .copying, .written, .copied: rollBack(nil)
+        case .returning: break
+        }
+    }
+
+    // MARK: Going on at the source
+
+    private func rollBack(_ why: String?) {
+        closeStream(why ?? "the move was called off")
+        directory.isCopied = false
+        isTaken = false
+        sending = .returning(why: why)
+        line?.execute("migrate_cancel")
+        askReturned()
+    }
+
+    private func askReturned() {
+        line?.execute("query-migrate") { [unowned self] answer in
+            guard case .success(let migration) = answer, case .returning = sending else { return }
+            switch migration["status"]?.text {
+            case "none", "completed", "failed", "cancelled", nil: break
+            // It is not done with it.
+            default: return poll(driver.loop.now)
+            }
+            line?.execute("query-status") { [unowned self] in takeReturned($0) }
+        }
+    }
+
+    private func takeReturned(_ answer: Result<JSONValue, QMPFailure>) {
+        guard case .up = phase, case .returning(let why) = sending, case .success(let status) = answer else { return }
+        switch status["status"]?.text {
+        case "postmigrate" where !wasPaused:
+            line?.execute("cont")
+            poll(driver.loop.now)
+        case "running", "postmigrate", "paused", "prelaunch", "suspended":
+            sending = .none
+            if let why { driver.say(self, .copyFailed, message: why) }
+            sayState()
+        default: poll(driver.loop.now)
+        }
+    }
+
+    func closeStream(_ why: String) {
+        stream?.close(why)
+        stream = nil
+    }
+
+    // MARK: The destination
+
+    /// QEMU listens for it first, then it may come.
+    func receive(from source: HostID) {
+        guard stream == nil else { return }
+        let path = directory.arrivalPath
+        line?.execute("migrate-incoming", [JSONMember("uri", .string("unix:" + path))]) { [unowned self] answer in
+            guard case .up = phase else { return }
+            if case .failure(let failure) = answer {
+                return fail("it can't be received: \(failure.message)", driver.loop.now)
+            }
+            stream = driver.carrier.receive(record.vm, epoch: record.epoch, from: source, path: path) { [weak self] in
+                self?.hearArriving($0)
+            }
+        }
+    }
+
+    private func hearArriving(_ news: MemoryNews) {
+        guard case .ended(let why) = news else { return }
+        stream = nil
+        if !isTaken { fail("its memory did not arrive: \(why)", driver.loop.now) }
+    }
+
+    /// All of its memory is read in, and it stands still.
+    func arrived() {
+        isTaken = true
+        stream?.tellTaken()
+    }
+
+    /// From here on it is this host's.
+    func finishArrival() {
+        guard record.isArriving else { return sayState() }
+        line?.execute("cont") { [unowned self] answer in
+            if case .failure(let failure) = answer {
+                fail("it arrived and can't go on: \(failure.message)", driver.loop.now)
+            }
+        }
+    }
+
+    func settleHere() {
+        record.isArriving = false
+        isTaken = false
+        closeStream("it arrived")
+        unlink(directory.arrivalPath)
+        _ = directory.write(record)
+    }
+}

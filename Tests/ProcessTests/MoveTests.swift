@@ -1,0 +1,143 @@
+import Foundation
+import Testing
+
+/// What a guest that boots needs of this machine.
+enum GuestMachine {
+    static let kernel: String? = {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/boot")) ?? []
+        return names.filter { $0.hasPrefix("vmlinuz-") }.sorted().last.map { "/boot/" + $0 }
+    }()
+    static let isHere =
+        MachineOfQEMU.isHere && kernel != nil && FileManager.default.isExecutableFile(atPath: "/usr/bin/busybox")
+        && FileManager.default.isExecutableFile(atPath: "/usr/bin/python3")
+}
+
+/// Three real agents that share nothing but a bridge, each in a network namespace with directories of its own, and a real
+/// guest that counts aloud.
+@Suite(
+    .serialized,
+    .enabled(if: GuestMachine.isHere, "no QEMU, kernel, busybox or Python 3 on this machine"),
+    .enabled(if: SeparateNetworks.isPossible, "network namespaces can't be made here: not root"))
+struct MoveTests {
+    private static func console(_ cluster: LocalCluster, _ node: Int) -> String? {
+        let vms = cluster.folder.file("n\(node)/vms").path
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: vms)) ?? []
+        return names.first { UInt64($0) != nil }.map { "\(vms)/\($0)/serial.log" }
+    }
+
+    private static func ticks(_ data: Data) -> [Int] {
+        String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline).compactMap {
+            $0.hasPrefix("tick ") ? Int($0.dropFirst(5)) : nil
+        }
+    }
+
+    /// What the guest said on a host, as its numbers.
+    private static func ticks(_ cluster: LocalCluster, _ node: Int) -> [Int] {
+        ticks(console(cluster, node).flatMap { FileManager.default.contents(atPath: $0) } ?? Data())
+    }
+
+    @Test
+    func `a guest moves between machines that share nothing, and one whose way is cut or is called off stays`() throws {
+        let network = try SeparateNetworks(3)
+        let cluster = try LocalCluster(on: network) { folder, node in
+            [
+                "--hypervisor-driver", "qemu", "--hypervisor-images", folder.file("images").path,
+                "--hypervisor-storage", folder.file("storage-\(node)").path, "--log-level", "debug",
+            ]
+        }
+        let images = cluster.folder.file("images")
+        try FileManager.default.createDirectory(at: images, withIntermediateDirectories: true)
+        try FileManager.default.copyItem(
+            atPath: try #require(GuestMachine.kernel), toPath: images.appendingPathComponent("kernel").path)
+        let tool = Process()
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        tool.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        tool.arguments = [
+            root.appendingPathComponent("Tools/make-initrd").path, images.appendingPathComponent("initrd").path,
+        ]
+        try tool.run()
+        tool.waitUntilExit()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        let made = try cluster.ask(
+            1, "vm", "create", "a", "--cpu", "1", "--memory", "128MiB", "--annotation", "qemu.kernel=kernel",
+            "--annotation", "qemu.initrd=initrd", "--annotation", "qemu.append=console=ttyS0 quiet panic=-1 dirty",
+            "--wait")
+        #expect(made.status == 0, "\(made.complaint)")
+        var host = try #require(Int(try cluster.hosts(ofVMs: "a")[0].dropFirst()))
+        try cluster.wait("the guest counts") { MoveTests.ticks(cluster, host).contains { $0 >= 50 } }
+        let guests = { (node: Int) in
+            cluster.others(with: cluster.folder.file("n\(node)/vms").path, program: "qemu")
+        }
+
+        // There and back.
+        for _ in 0..<2 {
+            let target = host % 3 + 1
+            // It is there until the copy that wrote it is thrown away, and after that for whoever has it open.
+            let left = try #require(MoveTests.console(cluster, host).flatMap { FileHandle(forReadingAtPath: $0) })
+            let began = Date()
+            let moved = try cluster.ask(target, "vm", "migrate", "a", "--to", "n\(target)", "--wait")
+            #expect(moved.status == 0, "\(moved.complaint)\n\(cluster.log(host).suffix(3_000))")
+            print("moved from n\(host) to n\(target) in \(Int(Date().timeIntervalSince(began) * 1_000)) ms")
+            #expect(cluster.log(host).contains("a VM's memory was sent"))
+            let before = try #require(MoveTests.ticks(try left.readToEnd() ?? Data()).last)
+            try cluster.wait("it counts on where it is now") {
+                (MoveTests.ticks(cluster, target).last ?? 0) > before
+            }
+            let first = try #require(MoveTests.ticks(cluster, target).first { $0 > before })
+            #expect(first - before <= 3, "it went on at \(first) after \(before)")
+            try cluster.wait("the other copy is gone") { guests(host).isEmpty && guests(target).count == 1 }
+            host = target
+        }
+
+        // So slow that it never gets there by itself.
+        #expect(try cluster.ask(1, "setting", "set", "bulk-rate", "2MiB").status == 0)
+        let target = host % 3 + 1
+        let third = target % 3 + 1
+        func begin() throws {
+            let begun = try cluster.ask(third, "vm", "migrate", "a", "--to", "n\(target)")
+            #expect(begun.status == 0, "\(begun.complaint)")
+            try cluster.wait("some of it is copied") {
+                let list = try cluster.ask(third, "migration", "list", "-o", "json").output
+                return list.contains("progressMillis") && !list.contains("\"progressMillis\":0")
+            }
+        }
+        func countsOn() throws {
+            let last = MoveTests.ticks(cluster, host).last ?? 0
+            try cluster.wait("it counts on where it was") { (MoveTests.ticks(cluster, host).last ?? 0) > last + 20 }
+        }
+        try begin()
+        #expect(try cluster.ask(third, "vm", "migrate", "a", "--cancel").status == 0)
+        try cluster.wait("nothing of it is left at the target") { guests(target).isEmpty }
+        try countsOn()
+
+        try begin()
+        let atCut = MoveTests.ticks(cluster, host).last ?? 0
+        try network.cut(target, true)
+        try cluster.wait("the move is given up") {
+            try !cluster.ask(third, "migration", "list", "-o", "json").output.contains("\"copying\"")
+        }
+        try countsOn()
+        #expect((MoveTests.ticks(cluster, host).last ?? 0) > atCut)
+        try cluster.wait("the guest at the target ended with its lease") { guests(target).isEmpty }
+        try network.cut(target, false)
+        #expect(try cluster.ask(third, "setting", "set", "bulk-rate", "1GiB").status == 0)
+        try cluster.wait("the target is back") {
+            try cluster.names(third, "host", "list", "--filter", "state=ready").count == 3
+        }
+        try cluster.wait("the broken move is over") {
+            try cluster.ask(third, "migration", "list", "-o", "name").output.isEmpty
+        }
+        let moved = try cluster.ask(third, "vm", "migrate", "a", "--to", "n\(target)", "--wait")
+        #expect(moved.status == 0, "\(moved.complaint)")
+        try cluster.wait("it counts at the target") { !guests(target).isEmpty && guests(host).isEmpty }
+        // It never went back, wherever it was.
+        for node in 1...3 {
+            let all = MoveTests.ticks(cluster, node)
+            #expect(zip(all, all.dropFirst()).allSatisfy { $0 < $1 })
+        }
+    }
+}
