@@ -6,7 +6,7 @@ package struct SettingInfo: Shaped {
     package var value: Int64
     /// What it is when nobody changes it.
     package var standard: Int64
-    /// `ms`, or empty for a count.
+    /// `ms`, `bytes`, or empty for a count.
     package var unit: String
     /// What it decides, for people.
     package var summary: String
@@ -24,7 +24,7 @@ package struct SettingInfo: Shaped {
         [
             Field("name", .string, "its name"), Field("value", .integer, "what it is"),
             Field("standard", .integer, "what it is when nobody changes it"),
-            Field("unit", .string, "ms, or empty for a count"), Field("summary", .string, "what it decides"),
+            Field("unit", .string, "ms, bytes, or empty for a count"), Field("summary", .string, "what it decides"),
         ])
 
     package var members: [JSONMember] {
