@@ -198,7 +198,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
                 AdminResponse(
                     Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
         }
-        let open = agent.view.cluster?.level ?? FeatureLevel.oldest
+        let open = agent.engine.levelOpen
         if command.level > open {
             return answer(
                 ticket,

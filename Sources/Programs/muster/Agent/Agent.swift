@@ -140,6 +140,8 @@ final class Agent: TurnOwner {
         let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
         engine = NodeEngine(
             node: directory.identity.node, opened: opened, settings: nodeSettings, ports: ports, seed: seed, now: now)
+        // What was open when it ended is open, whoever it hears first.
+        engine.open(level: try files.openLevel())
         host = try Agent.makeHost(
             settings, node: directory.identity.node, incarnation: opened.incarnation, loop: loop, log: self.log)
         settled = { [unowned self] item in self.take(item) }
