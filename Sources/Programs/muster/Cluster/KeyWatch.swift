@@ -80,7 +80,7 @@ final class KeyWatch {
             case .streamBegan(let answer):
                 began = true
                 heardAt = loop.now
-                if through == nil { through = answer.index.map { .end(of: $0) } }
+                if through == nil { through = answer.index.map { Revision.end(of: $0) } }
             case .streamEnded:
                 end = isCompacted ? .over(.success) : .lost("\(address) has ended the stream")
             case .answer(let answer):
