@@ -114,6 +114,23 @@ struct MoveTests {
         try cluster.wait("nothing of it is left at the target") { guests(target).isEmpty }
         try countsOn()
 
+        // An agent is killed at either end; the guest does not notice, and who comes back finds it.
+        for killed in [host, target] {
+            try begin()
+            cluster.kill9(killed)
+            try countsOn()
+            try cluster.start(killed)
+            try cluster.wait("the move is over") {
+                try cluster.ask(third, "migration", "list", "-o", "name").output.isEmpty
+            }
+            try cluster.wait("nothing of it is left at the target") { guests(target).isEmpty }
+            #expect(guests(host).count == 1)
+            try countsOn()
+            try cluster.wait("all hosts are ready") {
+                try cluster.names(third, "host", "list", "--filter", "state=ready").count == 3
+            }
+        }
+
         try begin()
         let atCut = MoveTests.ticks(cluster, host).last ?? 0
         try network.cut(target, true)

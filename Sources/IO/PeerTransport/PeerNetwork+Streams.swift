@@ -48,9 +48,9 @@ extension PeerNetwork {
                 counters.streamsRefused += 1
                 return (.superseded, "\(name) is being carried already")
             }
-        } else if streams.count(where: { $0.state == .unclaimed }) >= settings.streamsUnclaimedMax {
+        } else if streams.count(where: { $0.state == .unclaimed && $0.node == node }) >= settings.streamsUnclaimedMax {
             counters.refusedFull += 1
-            return (.full, "too many streams wait here that nobody has claimed")
+            return (.full, "too many streams of it wait here that nobody has claimed")
         }
         return nil
     }

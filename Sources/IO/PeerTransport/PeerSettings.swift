@@ -40,7 +40,7 @@ package struct PeerSettings: Hashable, Sendable {
     package var streamReachMax = Nanoseconds.seconds(10)
     /// A stream that nobody has claimed for so long is closed.
     package var streamClaimMax = Nanoseconds.seconds(10)
-    /// Streams that nobody has claimed; one more is refused.
+    /// Streams of one peer that nobody has claimed; one more is refused.
     package var streamsUnclaimedMax = 16
 
     /// Requests to one peer, and from one peer, without an answer.
