@@ -13,6 +13,9 @@ import Testing
         let row = try cluster.ask(1, "space", "list", "--output", "json").output
         let leader = try #require((1...3).first { row.contains("\"leader\":\"n\($0)\"") }, "\(row)")
         let other = leader % 3 + 1
+        let (watch, seen) = try watching(cluster, [leader, other])
+        defer { watch.terminate() }
+        try cluster.wait("the watch has begun") { try lines(seen).count >= 6 }
         cluster.kill9(leader)
         try cluster.wait("another node leads") {
             try cluster.ask(other, "kv", "put", "box", "after", "kill").status == 0
@@ -23,6 +26,11 @@ import Testing
         try cluster.wait("the killed node answers") {
             try cluster.ask(leader, "kv", "get", "box", "after").output == "kill"
         }
+        // The stream went on at the other node: everything is there, and once.
+        try cluster.wait("the watch has seen it all") { try lines(seen).contains { $0.contains("after") } }
+        let all = try lines(seen)
+        #expect(all.count == 7 && watch.isRunning, "\(all)")
+
         // A put on a condition that does not hold any more is refused, and says so by its exit code.
         let conflict = try cluster.ask(other, "kv", "put", "box", "after", "twice", "--revision", "0")
         #expect(conflict.status == 4)
@@ -34,6 +42,25 @@ import Testing
         #expect(try cluster.ask(1, "node", "remove", "n3").status == 0)
         try cluster.wait("the removed node ends") { cluster.log(3).contains("was removed from the cluster") }
         #expect(cluster.terminate(1) == 0)
+    }
+
+    private func watching(_ cluster: LocalCluster, _ nodes: [Int]) throws -> (Process, URL) {
+        let file = cluster.folder.file("watch")
+        try Data().write(to: file)
+        let process = Process()
+        process.executableURL = try MusterRun.binary()
+        process.arguments =
+            ["kv", "watch", "box", "--from", "0", "--identity", cluster.folder.file("n1/operator").path]
+            + nodes.flatMap { ["--address", cluster.address($0)] }
+        process.standardOutput = try FileHandle(forWritingTo: file)
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return (process, file)
+    }
+
+    private func lines(_ file: URL) throws -> [String] {
+        try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map(String.init)
+            .filter { $0.contains("\"put\"") }
     }
 
     @Test

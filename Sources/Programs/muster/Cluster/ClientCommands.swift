@@ -313,30 +313,17 @@ struct ClientCommands {
 
     private func watch(_ space: String) throws -> ExitCode {
         var from: Revision?
-        if let text = invocation.text("from"), case .revision(let found) = try expectation(text) { from = found }
-        let loop = try EventLoop()
-        guard let (address, place) = firstInDigits else {
-            throw AgentFailure("Watching wants an address in digits; name one with --address.")
-        }
-        var end: ExitCode?
-        let client = AdminClient(
-            loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
-        ) { _, event in
-            switch event {
-            case .piece(let bytes): Console.write(bytes: bytes, to: 1)
-            case .streamBegan: break
-            case .streamEnded: end = .success
-            // Showing is all that is left to do.
-            case .answer(let answer): end = (try? show(answer)) ?? .failure
-            case .failed(let failure):
-                Console.complain("muster: \(failure)")
-                end = .unavailable
+        if let text = invocation.text("from") {
+            switch try expectation(text) {
+            case .revision(let found): from = found
+            case .absent, .value: from = .zero
             }
         }
-        client.send(AdminCall(.watch(space: space, prefix: Array(word("PREFIX").utf8), from: from)))
-        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
-        client.close()
-        return end ?? .failure
+        let prefix = Array(word("PREFIX").utf8)
+        return try KeyWatch(addresses, context, token: token, space: space, prefix: prefix, from: from) { [self] in
+            // Showing is all that is left to do.
+            (try? show($0)) ?? .failure
+        }.run()
     }
 
     // MARK: Showing

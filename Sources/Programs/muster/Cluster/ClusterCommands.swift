@@ -307,7 +307,7 @@ enum ClusterCommands {
                 Argument("SPACE", help: "the space"),
                 Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
             ],
-            options: [Option("from", .text("REV"), help: "after this revision, without a gap")],
+            options: [Option("from", .text("REV"), help: "after this revision, without a gap; 0: from the beginning")],
             examples: [.init("muster kv watch config --from 812.255", "goes on after what was seen before")]),
     ]
 
