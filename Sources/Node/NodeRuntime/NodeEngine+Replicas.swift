@@ -198,14 +198,14 @@ extension NodeEngine {
 
     func pulses(_ now: Instant) -> Pulses {
         guard watchesStorage else { return Pulses(engineAge: .zero, storageAge: .zero) }
-        let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
+        let age = logTickets.isEmpty ? .zero : now - oldestWriteAt
         return Pulses(engineAge: .zero, storageAge: age)
     }
 
     /// Leadership depends on a disk that works: a leader that can't write stands in its group's way.
     func watchStorage(_ now: Instant) {
         guard watchesStorage else { return }
-        let age = logTickets.first.map { now - $0.submittedAt } ?? .zero
+        let age = logTickets.isEmpty ? .zero : now - oldestWriteAt
         let stalls = age >= settings.storageStallMax
         if stalls == isStalled { return }
         isStalled = stalls
@@ -229,15 +229,18 @@ extension NodeEngine {
         var sequences: [(group: GroupID, sequence: UInt64)] = []
         sequences.reserveCapacity(writes.count)
         for write in writes { sequences.append((write.group, write.write.sequence)) }
+        if logTickets.isEmpty { oldestWriteAt = now }
         logTickets.append(LogTicket(ticket: ticketNumber, submittedAt: now, sequences: sequences))
-        ports.submit(writes, ticket: ticketNumber)
-        writes.removeAll(keepingCapacity: true)
+        var given: [GroupWrite] = []
+        swap(&given, &writes)
+        ports.submit(given, ticket: ticketNumber)
     }
 
     func logWritten(_ ticket: UInt64, _ now: Instant) {
         precondition(ticket <= ticketNumber, "log write \(ticket) was never asked for")
         while let first = logTickets.first, first.ticket <= ticket {
             _ = logTickets.popFirst()
+            if let next = logTickets.first { oldestWriteAt = next.submittedAt }
             for done in first.sequences {
                 guard let i = position(of: done.group), done.sequence > 0 else { continue }
                 switchState(i, through: done.sequence)

@@ -39,6 +39,8 @@ public final class NodeEngine<Ports: WorldPorts> {
     // The log store: tickets under way, oldest first.
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
+    /// When the oldest of them was handed over; of no meaning while there is none.
+    var oldestWriteAt = Instant.origin
     var isStalled = false
     var isSpaceLow = false
     /// When a batch was last handed over, and how many groups say here that this node leads them.
@@ -178,10 +180,11 @@ public final class NodeEngine<Ports: WorldPorts> {
         // `isEmpty` of a generic element is looked up at every call; this is asked after every event.
         if outgoing.count > 0 { for transfer in outgoing { earliest = min(earliest, transfer.deadline) } }
         if incoming.count > 0 { for transfer in incoming { earliest = min(earliest, transfer.deadline) } }
-        if let oldest = logTickets.first, !isStalled, watchesStorage {
-            earliest = min(earliest, oldest.submittedAt + settings.storageStallMax)
+        if logTickets.isEmpty {
+            if let next = pulseAt { earliest = min(earliest, next) }
+        } else if !isStalled, watchesStorage {
+            earliest = min(earliest, oldestWriteAt + settings.storageStallMax)
         }
-        if let next = pulseAt { earliest = min(earliest, next) }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
         return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)
     }
@@ -311,10 +314,9 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     func frame(to node: NodeID, _ body: (inout PeerFrame) -> Void) {
         for i in outboxNodes.indices where outboxNodes[i] == node { return body(&outbox[i]) }
-        var frame = PeerFrame(from: self.node, incarnation: incarnation)
-        body(&frame)
-        outbox.append(frame)
+        outbox.append(PeerFrame(from: self.node, incarnation: incarnation))
         outboxNodes.append(node)
+        body(&outbox[outbox.count - 1])
     }
 
     func schedule(_ i: Int) {

@@ -63,12 +63,12 @@ public struct Profile: Sendable {
         p.clients = 2 + random.below(7)
         // Every group has a key, so that every group has somebody to answer.
         p.keys = UInt64(p.groups) + random.below(12)
-        p.thinkTimeMax = .milliseconds(random.within(10...150))
-        if random.chance(1, in: 12) {
+        p.thinkTimeMax = .milliseconds(random.within(30...300))
+        if random.chance(1, in: 20) {
             // Many readers and writers of few keys, one right after the other.
             p.clients = 8 + random.below(3)
             p.keys = UInt64(p.groups)
-            p.thinkTimeMax = .milliseconds(random.within(10...30))
+            p.thinkTimeMax = .milliseconds(random.within(10...40))
         }
         let beat = random.within(15...60)
         p.settings.liveness.beatInterval = .milliseconds(beat)
