@@ -254,7 +254,7 @@ public protocol WorldPorts: AnyObject {
     associatedtype State: OrderedStore
 
     /// Hands over a frame. It may arrive late, twice, out of order or never, and never damaged.
-    func send(_ frame: PeerFrame, to node: NodeID)
+    func send(_ frame: consuming PeerFrame, to node: NodeID)
     /// Makes all these writes durable together, after all earlier ones; answered by the event `logWritten(ticket)`.
     func submit(_ writes: [GroupWrite], ticket: UInt64)
     /// Durable entries `from ... through` of a group, at least one and at most `bytesMax` bytes of them.

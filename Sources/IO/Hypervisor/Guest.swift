@@ -25,7 +25,9 @@ final class Guest {
     private(set) var phase: Phase
     var wakeAt: Instant?
     var machine: QEMUMachine?
+    /// One that was adopted counts as emulated, which is right for both.
     var accelerator = QEMUMachine.Accelerator.tcg
+    var isEmulated: Bool { accelerator == .tcg }
     var isStartedPaused = false
     /// Where its memory comes from, if it is received.
     var source: HostID?
@@ -208,16 +210,11 @@ final class Guest {
             line.onEvent = { [unowned self] in heard($0, $1) }
             line.onClosed = { [unowned self] in lineEnded() }
             phase = .up
+            var capabilities = ["events", "auto-converge", "late-block-activate"]
+            if isEmulated { capabilities.append("pause-before-switchover") }
             line.execute(
                 "migrate-set-capabilities",
-                [
-                    JSONMember(
-                        "capabilities",
-                        .array([
-                            Guest.capability("events"), Guest.capability("auto-converge"),
-                            Guest.capability("late-block-activate"),
-                        ]))
-                ])
+                [JSONMember("capabilities", .array(capabilities.map { Guest.capability($0) }))])
             line.execute("query-status") { [unowned self] in began($0) }
         } catch {
             if isEnded { return fail("its QEMU process ended at its start", now) }
@@ -257,7 +254,7 @@ final class Guest {
 
     func sayState() {
         switch (phase, sending) {
-        case (.up, .copying), (.up, .reaching), (.up, .returning): driver.say(self, .copying)
+        case (.up, .marking), (.up, .copying), (.up, .reaching), (.up, .returning): driver.say(self, .copying)
         case (.up, .written): driver.say(self, .copying, progressMillis: 999)
         case (.up, .copied): driver.say(self, .copied, progressMillis: 1_000)
         case (.up, .none) where !record.isArriving: driver.say(self, isPaused ? .paused : .running)
@@ -283,7 +280,16 @@ final class Guest {
             endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
         case "GUEST_PANICKED": endText = "its guest's kernel panicked"
         case "MIGRATION":
-            if record.isArriving, data["status"]?.text == "completed" { arrived() } else { askMigration() }
+            let status = data["status"]?.text
+            if record.isArriving, status == "completed" { return arrived() }
+            // The guest stands still.
+            if status == "pre-switchover" {
+                switch sending {
+                case .marking, .copying: return finishWriting()
+                default: break
+                }
+            }
+            askMigration()
         default: break
         }
     }

@@ -31,6 +31,8 @@ package final class QEMUHypervisor: Hypervisor {
     private var probe: KVMProbe?
     /// Nil until it is known.
     private(set) var accelerator: QEMUMachine.Accelerator?
+    /// How often a QEMU took the list of written pages in one move, at most.
+    package internal(set) var looksAtWritesMax: Int64 = 0
     /// Which accelerator guests get, and why.
     package private(set) var accelerationText = "it is being found out whether KVM runs guests here"
     /// Starts that wait for it.

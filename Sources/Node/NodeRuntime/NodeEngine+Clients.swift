@@ -69,13 +69,14 @@ extension NodeEngine {
     /// Packs what has queued up into entries. Once per turn, so that a pack is as large as the load makes it.
     func packCommands(_ now: Instant) {
         if ready.isEmpty { return }
-        let groups = ready
-        ready.removeAll(keepingCapacity: true)
+        var groups: [GroupID] = []
+        swap(&groups, &ready)
         for group in groups {
             guard let i = position(of: group) else { continue }
             replicas[i].isReady = false
-            let queue = replicas[i].queue
-            replicas[i].queue.removeAll(keepingCapacity: true)
+            // A copy beside `removeAll` would make room for the queue anew, as much as it ever had.
+            var queue: [Replica.Waiting] = []
+            swap(&queue, &replicas[i].queue)
             var at = 0
             while at < queue.count {
                 var pack: [[UInt8]] = []

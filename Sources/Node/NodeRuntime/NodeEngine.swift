@@ -157,7 +157,12 @@ public final class NodeEngine<Ports: WorldPorts> {
         packCommands(now)
         if hasFailed { return }
         if !outbox.isEmpty {
-            for frame in outbox.indices { ports.send(outbox[frame], to: outboxNodes[frame]) }
+            for i in outbox.indices {
+                // Given away, not copied: most frames have one reader.
+                var frame = PeerFrame(from: node, incarnation: incarnation)
+                swap(&frame, &outbox[i])
+                ports.send(frame, to: outboxNodes[i])
+            }
             outbox.removeAll(keepingCapacity: true)
             outboxNodes.removeAll(keepingCapacity: true)
         }

@@ -103,7 +103,7 @@ final class SimulatedNode: WorldPorts {
 
     // MARK: Ports
 
-    func send(_ frame: PeerFrame, to node: NodeID) { world.send(frame, from: self, to: node) }
+    func send(_ frame: consuming PeerFrame, to node: NodeID) { world.send(frame, from: self, to: node) }
 
     func submit(_ writes: [GroupWrite], ticket: UInt64) {
         world.fleet?.checker.written(writes)

@@ -304,7 +304,7 @@ public final class Simulation {
 
     // MARK: Network
 
-    func send(_ frame: PeerFrame, from: SimulatedNode, to target: NodeID) {
+    func send(_ frame: consuming PeerFrame, from: SimulatedNode, to target: NodeID) {
         checkSent(frame, from)
         let to = Int(target.rawValue) - 1
         guard to >= 0, to < nodes.count, to != from.number else { return }
@@ -316,19 +316,26 @@ public final class Simulation {
         let bytes = frame.simulatedBytes
         if network.queue(from.number, to, now) > 2_000_000_000 { return }
         let sent = network.departure(from.number, to, bytes, now)
-        var copies = 1
-        if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille { copies = 2 }
-        for copy in 0..<copies {
-            var delay = latency(from.number, to, &random)
-            // Some copies wander about and come when everything has moved on.
-            if copy > 0 && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
-            if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
-                delay += random.within(0...(delay * 10 + 2_000_000))
-            }
-            plan(
-                .deliver, at: sent + delay, node: nodes[to], a: frames.put(throughBytes(frame)),
-                b: UInt64(from.number + 1))
+        if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille {
+            carry(copy frame, isSecond: false, from, to, at: sent, &random)
+            carry(frame, isSecond: true, from, to, at: sent, &random)
+        } else {
+            carry(frame, isSecond: false, from, to, at: sent, &random)
         }
+    }
+
+    private func carry(
+        _ frame: consuming PeerFrame, isSecond: Bool, _ from: SimulatedNode, _ to: Int, at sent: Int64,
+        _ random: inout PRNG
+    ) {
+        var delay = latency(from.number, to, &random)
+        // Some copies wander about and come when everything has moved on.
+        if isSecond && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
+        if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
+            delay += random.within(0...(delay * 10 + 2_000_000))
+        }
+        let slot = frames.put(throughBytes(frame))
+        plan(.deliver, at: sent + delay, node: nodes[to], a: slot, b: UInt64(from.number + 1))
     }
 
     private func latency(_ from: Int, _ to: Int, _ random: inout PRNG) -> Int64 {
@@ -338,8 +345,9 @@ public final class Simulation {
 
     func clientLatency() -> Int64 { profile.latencyNear.count + clientRandom.within(0...profile.latencyNear.count) }
 
-    func throughBytes(_ frame: PeerFrame) -> PeerFrame {
-        guard profile.encodesFrames else { return frame }
+    func throughBytes(_ frame: consuming PeerFrame) -> PeerFrame { profile.encodesFrames ? decoded(frame) : frame }
+
+    private func decoded(_ frame: PeerFrame) -> PeerFrame {
         do {
             let decoded = try PeerFrame(serialized: frame.serialized())
             if decoded != frame {

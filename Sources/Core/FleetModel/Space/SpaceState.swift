@@ -205,18 +205,16 @@ struct SpaceSession {
         encoded.appendBigEndian(detail)
     }
 
-    /// Closes the gaps that settled results leave, without moving what stands before the first of them.
+    /// Takes out settled results. They mostly stand together, at the front: each run of them goes in one move.
     private mutating func drop(through sequence: UInt64) {
-        var to = SpaceSession.headBytes
-        var at = to
+        var at = SpaceSession.headBytes
         while at < encoded.count {
-            if word(at: at) > sequence {
-                if to < at { for i in 0..<SpaceSession.resultBytes { encoded[to + i] = encoded[at + i] } }
-                to += SpaceSession.resultBytes
-            }
+            var end = at
+            while end < encoded.count, word(at: end) <= sequence { end += SpaceSession.resultBytes }
+            if end > at { encoded.removeSubrange(at..<end) }
+            // What stands here now is not settled.
             at += SpaceSession.resultBytes
         }
-        if to < encoded.count { encoded.removeLast(encoded.count - to) }
     }
 
     private func word(at offset: Int) -> UInt64 {
