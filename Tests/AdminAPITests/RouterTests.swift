@@ -364,7 +364,10 @@ let samples: [AdminRequest] =
         try holds(Listing([space]))
         try holds(space)
         try holds(group)
-        try holds(ClusterStatus(cluster: "c", node: "n", version: "1", isReady: true, groups: [group], alarms: ["x"]))
+        try holds(
+            ClusterStatus(
+                cluster: "c", node: "n", version: "1", isReady: true, groups: [group], alarms: ["x"], addresses: ["a:1"]
+            ))
         try holds(
             NodeInfo(
                 name: "n", node: 1, region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",

@@ -184,6 +184,33 @@ private let group = GroupID(1)
         #expect(other.inspect(group) { _, applied in applied } == before)
     }
 
+    // MARK: Other nodes
+
+    @Test
+    func `a silent cut of the leader's node has another leader soon, and is reported with what was known of the path`()
+        throws
+    {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        try cluster.run(for: .seconds(2))
+        for node in cluster.nodes { node.reports.removeAll() }
+        leader.isCut = true
+        let others = cluster.nodes.filter { $0 !== leader }
+        // The shortest timeout, a beat, and what an election takes.
+        #expect(try cluster.run(until: { others.contains { $0.leads(group) } }, limit: .milliseconds(90)))
+        for node in others {
+            let found = node.reports.compactMap { report -> PathFacts? in
+                if case .peerSuspected(leader.id, .silence, let path) = report { path } else { nil }
+            }
+            #expect(found.count == 1)
+            #expect((found.first?.silenceForgiven ?? .zero) >= cluster.settings.liveness.suspicionFloor)
+            #expect((found.first?.roundTrip ?? .zero) > .zero)
+        }
+        leader.isCut = false
+        try cluster.run(for: .seconds(1))
+        for node in others { #expect(node.reports.contains(.peerHeard(leader.id))) }
+    }
+
     // MARK: Replicas
 
     @Test func `a replica id that was held here is never held again`() throws {

@@ -30,6 +30,8 @@ private struct Pair {
     var pulses = [Pulses(), Pulses()]
     var flights: [Flight] = []
     var isCut = [false, false]
+    /// What a node sends arrives no earlier: a stream keeps what a cut holds back, and delivers all of it in order.
+    var heldUntil: [Instant?] = [nil, nil]
     var pausedUntil: [Instant?] = [nil, nil]
     var effects = LivenessEffects()
     var events: [(at: Instant, node: Int, event: LivenessEvent)] = []
@@ -117,7 +119,8 @@ private struct Pair {
                 if path.slowPerMille > 0 && random.chance(path.slowPerMille, in: 1_000) {
                     delay += random.within(.zero...path.slowMax)
                 }
-                flights.append(Flight(at: now + delay, to: 1 - i, beat: beat.beat))
+                let at = max(now + delay, heldUntil[i] ?? now)
+                flights.append(Flight(at: at, to: 1 - i, beat: beat.beat))
             }
         }
         effects.removeAll()
@@ -195,6 +198,23 @@ struct NodeLivenessPairTests {
         print("silent cut found after: p50 \(p50) us, p99 \(p99) us, max \(took[took.count - 1]) us")
         #expect(p50 <= 75_000)
         #expect(p99 <= 130_000)
+    }
+
+    /// Each direction of a stream repeats by a timer of its own, which the cut has doubled again and again.
+    @Test(arguments: [(3_000, 3_000), (2_100, 2_500), (2_500, 3_900)])
+    func `a cut of a stream that holds all beats back leaves the path as near as it was`(one: Int64, other: Int64) {
+        var pair = Pair(Pair.Path(), seed: UInt64(one))
+        pair.run(for: .seconds(10))
+        let timeout = pair.nodes[0].suspicionTimeout(NodeID(1)) ?? .zero
+        pair.heldUntil = [pair.now + .milliseconds(one), pair.now + .milliseconds(other)]
+        pair.run(for: .milliseconds(max(one, other) + 1_000))
+        #expect(pair.suspicions(of: 0).count == 1 && pair.suspicions(of: 1).count == 1)
+        for i in 0...1 {
+            let node = NodeID(UInt64(1 - i))
+            #expect((pair.nodes[i].roundTrip(node) ?? .zero) < .milliseconds(2))
+            #expect(pair.nodes[i].beatInterval(node) == .milliseconds(15))
+            #expect((pair.nodes[i].suspicionTimeout(node) ?? .zero) < timeout * 2)
+        }
     }
 
     @Test func `a pause of 500 ms makes nobody suspected by the one that paused`() {

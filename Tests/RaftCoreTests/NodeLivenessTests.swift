@@ -365,6 +365,23 @@ struct NodeLivenessTests {
         #expect(bench.node.suspicionTimeout(two) == ms(50))
     }
 
+    /// After three seconds of silence a stream brings what it held in bursts, as its sender's timers repeat it.
+    @Test func `nor do the bursts in which a stream recovers from one`() {
+        var bench = Bench()
+        bench.healthy(from: 0, to: 3_000)
+        bench.run(to: 6_000)
+        for now in [6_000, 6_001, 6_210, 6_211] as [Int64] {
+            bench.run(to: now)
+            bench.hear(now)
+        }
+        bench.healthy(from: 6_220, to: 8_000)
+        #expect(bench.node.suspicionTimeout(two) == ms(50))
+        // Later it is the path.
+        bench.run(to: 8_200)
+        bench.hear(8_200)
+        #expect((bench.node.suspicionTimeout(two) ?? .zero) > ms(300))
+    }
+
     @Test func `a clock of the peer that jumps changes nothing`() {
         var plain = Bench()
         var jumping = Bench()

@@ -242,6 +242,9 @@ public enum NodeReport: Hashable, Sendable {
     /// The node must end: its group goes on in a way that only a newer program knows.
     case outdated(String)
     case replicaRemoved(GroupID, ReplicaID)
+    /// Another node is held for gone; with what was known of the path to it.
+    case peerSuspected(NodeID, SuspicionCause, PathFacts)
+    case peerHeard(NodeID)
     /// The node's view of the root goes up to this entry now, and is another one than before.
     case rootChanged(LogIndex)
 }

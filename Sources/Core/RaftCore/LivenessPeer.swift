@@ -22,6 +22,8 @@ struct LivenessPeer: Sendable {
     var closedLinkDue = NodeLiveness.never
     /// The next beat's interval spans a broken connection and measures nothing.
     var isIntervalBroken = true
+    /// Until then intervals measure how a stream recovers from an outage, and not the path.
+    private var recoversUntil = Instant.origin
     private(set) var timing: BeatTiming
     private(set) var isStalled = false
 
@@ -67,7 +69,10 @@ struct LivenessPeer: Sendable {
     mutating func heard(_ beat: Beat, now: Instant, settings: LivenessSettings) {
         if isIntervalBroken {
             isIntervalBroken = false
-        } else {
+        } else if now - heardAt > settings.suspicionMax {
+            // A stream that an outage has held back comes in bursts, each after a timer of its sender's.
+            recoversUntil = now + settings.suspicionMax / 2
+        } else if now >= recoversUntil {
             timing.beatArrived(after: now - heardAt, lost: beat.sequence - sequence - 1, settings: settings)
         }
         sequence = beat.sequence
@@ -80,13 +85,17 @@ struct LivenessPeer: Sendable {
     /// False when the echo can't be one of ours, or gives no round trip.
     mutating func takeRoundTrip(_ echo: Beat.Echo, now: Instant, settings: LivenessSettings) -> Bool {
         guard echo.sequence <= sequenceSent, echo.heldFor >= .zero else { return false }
-        // A beat that is echoed twice was measured already.
+        // A beat that is echoed twice was measured already, and one that a cut held back says nothing about the path.
         guard echo.sequence > sequenceEchoed else { return true }
         let (elapsed, overflow) = now.nanoseconds.subtractingReportingOverflow(echo.sentAt.nanoseconds)
         guard !overflow, elapsed >= 0 else { return false }
         sequenceEchoed = echo.sequence
         return timing.measured(Nanoseconds(elapsed) - echo.heldFor, settings: settings)
     }
+
+    /// The peer is heard again after a silence. A stream delivers then what the cut held back, and echoes of beats from
+    /// before are as old as the cut was long: as round trips they would make the path a far one for seconds.
+    mutating func heardAgain() { sequenceEchoed = sequenceSent }
 
     /// Recovered only at half of the limit, so that a pulse close to it does not flap.
     mutating func takePulses(_ beat: Beat, settings: LivenessSettings) {

@@ -165,6 +165,7 @@ public struct NodeLiveness: Sendable {
 
     private mutating func take(_ beat: Beat, _ i: Int, _ now: Instant, _ effects: inout LivenessEffects) {
         peers[i].heard(beat, now: now, settings: settings)
+        if peers[i].state == .suspected { peers[i].heardAgain() }
         if let echo = beat.echo {
             if echo.incarnation == incarnation {
                 // What a peer acknowledges of an earlier process of ours would be taken for our own versions.
@@ -343,6 +344,15 @@ public struct NodeLiveness: Sendable {
     public func roundTrip(_ node: NodeID) -> Nanoseconds? {
         guard let i = index(of: node), peers[i].timing.roundTrip != .zero else { return nil }
         return peers[i].timing.roundTrip
+    }
+
+    /// What the beats of `node` say about the path to it; nil when it is not tracked.
+    public func path(to node: NodeID) -> PathFacts? {
+        guard let i = index(of: node) else { return nil }
+        let timing = peers[i].timing
+        return PathFacts(
+            silenceForgiven: timeout(i), interval: timing.interval, intervalLongest: timing.intervalLongest,
+            roundTrip: timing.roundTrip, roundTripHigh: timing.roundTripHigh, lostRun: Int(timing.lostRun))
     }
 
     /// How often this node beats to `node`; nil when it is not tracked.

@@ -90,6 +90,19 @@ public enum LivenessEvent: Hashable, Sendable {
     case leadershipLost(NodeID, GroupID, Term)
 }
 
+/// What a peer's beats say about the path to it, and how long a silence on it is therefore forgiven.
+public struct PathFacts: Hashable, Sendable {
+    public var silenceForgiven: Nanoseconds
+    /// Between two beats as they arrive: the mean, and the longest of late.
+    public var interval: Nanoseconds
+    public var intervalLongest: Nanoseconds
+    /// Smoothed, and what few exceed; zero before the first.
+    public var roundTrip: Nanoseconds
+    public var roundTripHigh: Nanoseconds
+    /// How many beats in a row this path loses by chance.
+    public var lostRun: Int
+}
+
 /// A beat and the node that it goes to.
 public struct AddressedBeat: Hashable, Sendable {
     public var to: NodeID

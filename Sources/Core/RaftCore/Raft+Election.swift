@@ -38,9 +38,26 @@ extension Raft {
         return settings.suspicion * steps / (4 * (campaignRounds + 1))
     }
 
-    /// Doubt of the leader starts a campaign after a short random wait: the others doubt it at about the same time.
-    private mutating func campaignSoon(_ now: Instant) {
-        electionDeadline = now + random.within(.zero...(settings.suspicion / 4)) + priorityDelay
+    /// Doubt of the leader starts a campaign soon. The others doubt it at about the same time, so each has its turn; whoever
+    /// asked in vain before is answered now, and goes first.
+    private mutating func campaignSoon(after old: NodeID?, _ now: Instant) {
+        let isAsked = grantLate(now)
+        let step = settings.suspicion / 8
+        let wait = step * (turn(after: old) + (isAsked ? 1 : 0))
+        electionDeadline = now + wait + random.within(.zero...(step / 2)) + priorityDelay
+    }
+
+    /// This replica's place among those that may follow the leader of node `old`. It goes round with the term: many groups
+    /// that lose one node are not all led by the same other one.
+    private func turn(after old: NodeID?) -> Int64 {
+        var place: UInt64 = 0
+        var count: UInt64 = 0
+        for member in configuration.members
+        where member.role.isVoting && member.peer.node != old && !isSuspected(member.peer.node) {
+            if member.peer == peer { place = count }
+            count += 1
+        }
+        return count > 1 ? Int64((place + term.rawValue) % count) : 0
     }
 
     mutating func campaign(_ now: Instant, _ effects: inout Effects) {
@@ -114,7 +131,10 @@ extension Raft {
     /// Takes in one answer and acts on the count. A majority of each half of a joint configuration is needed.
     mutating func tally(_ replica: ReplicaID, granted: Bool, _ now: Instant, _ effects: inout Effects) {
         guard phase == .candidate || phase == .preCandidate else { return }
-        if let i = configuration.position(of: replica), i < votes.count, votes[i] == 0 { votes[i] = granted ? 1 : -1 }
+        if let i = configuration.position(of: replica), i < votes.count {
+            // A pre-vote may be granted after it was refused, see `grantLate`.
+            if votes[i] == 0 || (granted && phase == .preCandidate) { votes[i] = granted ? 1 : -1 }
+        }
         guard hasMajority(votesGranted) else { return }
         if phase == .preCandidate {
             #if MUTANTS
@@ -177,9 +197,9 @@ extension Raft {
         return request.lastIndex >= log.last
     }
 
-    private func answer(_ message: Message, isGranted: Bool) -> VoteAnswer {
+    private func answer(_ campaignTerm: Term, isGranted: Bool) -> VoteAnswer {
         VoteAnswer(
-            isGranted: isGranted, campaignTerm: message.term,
+            isGranted: isGranted, campaignTerm: campaignTerm,
             leader: isGranted || (!isLeader && isLeaderDoubted) ? nil : leader, commit: commit,
             commitTerm: log.term(at: commit) ?? .zero)
     }
@@ -195,24 +215,55 @@ extension Raft {
         guard configurationIndex > known else { return }
         becomeFollower(term, leader: nil, now, &effects)
         electionDeadline = nil
-        if mayCampaign { campaignSoon(now) }
+        if mayCampaign { campaignSoon(after: nil, now) }
     }
 
     /// While the own leader is alive no other is wanted.
     private var wantsLeader: Bool { !isLeader && isLeaderDoubted }
 
-    /// A pre-vote changes nothing here: no term, no vote, no timer (Raft thesis §9.6).
-    mutating func receivePreVote(_ message: Message, _ request: VoteRequest, _ effects: inout Effects) {
+    /// A pre-vote changes nothing here: no term, no vote, no timer (Raft thesis §9.6). So its answer waits for no write.
+    mutating func receivePreVote(
+        _ message: Message, _ request: VoteRequest, _ now: Instant, _ effects: inout Effects
+    ) {
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
-        let isGranted = message.term > term && wantsLeader && isUpToDate(request) && isKnown
-        sendDurable(self.message(to: message.from, .preVoteAnswer(answer(message, isGranted: isGranted))))
+        let isGood = message.term > term && isUpToDate(request) && isKnown
+        // Its sender doubts the leader a little earlier than this replica may.
+        askedInVain =
+            isGood && !wantsLeader && !isLeader
+            ? AskedInVain(from: message.from, term: message.term, request: request, at: now) : nil
+        let isGranted = isGood && wantsLeader && !goesBefore(message, request)
+        effects.messages.append(
+            self.message(to: message.from, .preVoteAnswer(answer(message.term, isGranted: isGranted))))
+    }
+
+    /// Of two equal ones that ask each other at the same time only one is granted it, else both would vote for themselves.
+    /// While its own question is open, that is, and in a first round only: its words may be lost and the other's not.
+    private func goesBefore(_ message: Message, _ request: VoteRequest) -> Bool {
+        guard phase == .preCandidate, campaignRounds <= 1, message.term == term.next,
+            peer.replica < message.from.replica, request.lastIndex == log.last, request.lastTerm == log.lastTerm,
+            let i = configuration.position(of: message.from.replica)
+        else { return false }
+        return i < votes.count && votes[i] == 0
+    }
+
+    /// Grants now, that the leader is doubted here too, the pre-vote that was refused for the leader's sake. Whoever asked
+    /// would ask again only after a whole timeout, and this replica's own log may be too short to win.
+    private mutating func grantLate(_ now: Instant) -> Bool {
+        guard let asked = askedInVain else { return false }
+        askedInVain = nil
+        guard now - asked.at <= settings.suspicion, asked.term == term.next, wantsLeader, isUpToDate(asked.request)
+        else {
+            return false
+        }
+        sendDurable(message(to: asked.from, .preVoteAnswer(answer(asked.term, isGranted: true))))
+        return true
     }
 
     /// Judged by term and log alone, never by whether this replica's configuration knows the candidate (etcd #10998).
     mutating func receiveVote(_ message: Message, _ request: VoteRequest, _ now: Instant, _ effects: inout Effects) {
         // A transfer is the leader's own wish.
         if message.term > term && !wantsLeader && !request.isTransfer {
-            sendDurable(self.message(to: message.from, .voteAnswer(answer(message, isGranted: false))))
+            sendDurable(self.message(to: message.from, .voteAnswer(answer(message.term, isGranted: false))))
             return
         }
         if message.term > term { becomeFollower(message.term, leader: nil, now, &effects) }
@@ -226,7 +277,7 @@ extension Raft {
             }
             restartElectionTimer(now)
         }
-        let reply = self.message(to: message.from, .voteAnswer(answer(message, isGranted: isGranted)))
+        let reply = self.message(to: message.from, .voteAnswer(answer(message.term, isGranted: isGranted)))
         // The vote is durable before the answer leaves, else a restart could vote twice (Raft §5.2).
         if mutated(.voteAnsweredBeforeDurable) {
             effects.messages.append(reply)
@@ -248,7 +299,11 @@ extension Raft {
         guard phase == .preCandidate else { return }
         tally(message.from.replica, granted: false, now, &effects)
         guard let named = answer.leader, named != peer else { return }
-        if message.term == term && !isSuspected(named.node) {
+        if named == leaderForgotten && named != message.from && message.term == term && campaignRounds <= 1 {
+            // Its connection has just ended here, and there it will in a moment, or it was this connection alone.
+            let soon = now + settings.suspicion / 4
+            electionDeadline = min(electionDeadline ?? soon, soon)
+        } else if message.term == term && !isSuspected(named.node) {
             // The group has a leader that this replica did not know: follow it and stop campaigning.
             becomeFollower(term, leader: named, now, &effects)
         } else if message.term < term {
@@ -263,6 +318,19 @@ extension Raft {
         let isCurrent = answer.campaignTerm == term && message.term <= term
         guard phase == .candidate && (isCurrent || mutated(.lateVoteCounted)) else { return }
         tally(message.from.replica, granted: answer.isGranted, now, &effects)
+        if phase == .candidate && !answer.isGranted { hastenIfLost(now) }
+    }
+
+    /// A split vote is not waited out: once too few are left that could still grant theirs, the next round comes soon. The
+    /// first step is for whoever has won meanwhile, and after a few rounds the disks set the pace.
+    private mutating func hastenIfLost(_ now: Instant) {
+        guard campaignRounds <= 3, let deadline = electionDeadline else { return }
+        let canWin = hasMajority { i in
+            i < votes.count && (votes[i] > 0 || (votes[i] == 0 && !isSuspected(configuration.members[i].peer.node)))
+        }
+        if canWin { return }
+        let step = settings.suspicion / 8
+        electionDeadline = min(deadline, now + step * (1 + turn(after: nil)) + random.within(.zero...step))
     }
 
     // MARK: Doubt
@@ -276,7 +344,9 @@ extension Raft {
             }
             watchQuorum(now)
         } else if leader?.node == node {
-            campaignSoon(now)
+            campaignSoon(after: node, now)
+        } else if phase == .candidate {
+            hastenIfLost(now)
         }
     }
 
@@ -305,7 +375,9 @@ extension Raft {
     }
 
     mutating func linkBroken(_ node: NodeID, _ now: Instant, _ effects: inout Effects) {
-        if phase != .leader && leader?.node == node { forgetLeader(now, &effects) }
+        guard phase != .leader && leader?.node == node else { return }
+        leaderForgotten = leader
+        forgetLeader(now, &effects)
     }
 
     mutating func leadershipDenied(_ node: NodeID, _ deniedTerm: Term, _ now: Instant, _ effects: inout Effects) {
@@ -319,10 +391,11 @@ extension Raft {
 
     /// Safe at any time: a campaign still needs a majority that has lost the leader as well.
     private mutating func forgetLeader(_ now: Instant, _ effects: inout Effects) {
+        let old = leader?.node
         leader = nil
         failReads(&effects)
         effects.events.append(.becameFollower(term: term, leader: nil))
-        campaignSoon(now)
+        campaignSoon(after: old, now)
     }
 
     // MARK: Leading

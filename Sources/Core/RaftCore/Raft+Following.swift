@@ -31,7 +31,7 @@ extension Raft {
         switch message.body {
         case .preVote(let request):
             forgetCampaigningLeader(message, now, &effects)
-            return receivePreVote(message, request, &effects)
+            return receivePreVote(message, request, now, &effects)
         case .vote(let request):
             forgetCampaigningLeader(message, now, &effects)
             if message.term >= term { return receiveVote(message, request, now, &effects) }

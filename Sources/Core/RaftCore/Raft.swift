@@ -61,6 +61,14 @@ public enum Input: Sendable {
 public struct Raft: Sendable {
     public enum Phase: UInt8, Sendable { case follower, preCandidate, candidate, leader }
 
+    /// A pre-vote that was refused only because the leader was not doubted here yet.
+    struct AskedInVain: Sendable {
+        var from: Peer
+        var term: Term
+        var request: VoteRequest
+        var at: Instant
+    }
+
     struct PendingWrite: Sendable {
         var sequence: UInt64
         var last: LogIndex
@@ -118,6 +126,9 @@ public struct Raft: Sendable {
     var electionDeadline: Instant?
     var campaignRounds: Int64 = 0
     var isTransferCampaign = false
+    var askedInVain: AskedInVain?
+    /// The leader whose connection ended, until it is followed again.
+    var leaderForgotten: Peer?
     /// One per member: 0 no answer, 1 granted, -1 refused.
     var votes: [Int8] = []
 
@@ -461,6 +472,7 @@ public struct Raft: Sendable {
         }
         phase = .follower
         leader = newLeader
+        leaderForgotten = nil
         isTransferCampaign = false
         if wasLeading { leaveOffice() }
         // The target's campaign ends the leader's office, but only the next leader's name tells how it went.

@@ -165,8 +165,13 @@ extension NodeEngine {
         livenessEffects = LivenessEffects()
         for event in events {
             switch event {
-            case .nodeAlive(let node), .nodeRecovered(let node): tellAll(.nodeAlive(node), now)
+            case .nodeAlive(let node), .nodeRecovered(let node):
+                if case .nodeAlive = event { ports.report(.peerHeard(node)) }
+                tellAll(.nodeAlive(node), now)
             case .nodeSuspected(let node, _), .nodeStalled(let node):
+                if case .nodeSuspected(_, let cause) = event, let path = liveness.path(to: node) {
+                    ports.report(.peerSuspected(node, cause, path))
+                }
                 tellAll(.nodeSuspected(node), now)
                 // A client need not wait for what a frozen node was asked.
                 forwardsLost(at: node, now)

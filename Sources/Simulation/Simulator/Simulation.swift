@@ -508,7 +508,7 @@ public final class Simulation {
                 planMoment(node, group)
                 if has(.lateAnswers) && recovery.phase == .chaos { sendLateAnswers(to: node) }
             }
-        case .replicaRemoved, .rootChanged: break
+        case .replicaRemoved, .rootChanged, .peerSuspected, .peerHeard: break
         }
     }
 

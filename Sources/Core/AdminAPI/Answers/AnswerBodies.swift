@@ -116,9 +116,11 @@ package struct ClusterStatus: Shaped {
     package var isReady: Bool
     package var groups: [GroupInfo]
     package var alarms: [String]
+    package var addresses: [String]
 
     package init(
-        cluster: String, node: String, version: String, isReady: Bool, groups: [GroupInfo], alarms: [String]
+        cluster: String, node: String, version: String, isReady: Bool, groups: [GroupInfo], alarms: [String],
+        addresses: [String]
     ) {
         self.cluster = cluster
         self.node = node
@@ -126,6 +128,7 @@ package struct ClusterStatus: Shaped {
         self.isReady = isReady
         self.groups = groups
         self.alarms = alarms
+        self.addresses = addresses
     }
 
     package static let shape = Shape(
@@ -136,19 +139,22 @@ package struct ClusterStatus: Shaped {
             Field("isReady", .boolean, "it can serve reads and writes"),
             Field("groups", .objects(GroupInfo.shape), "the groups that it holds"),
             Field("alarms", .strings, "what needs a person"),
+            Field("addresses", .strings, "where the cluster's nodes can be asked, as far as this one knows"),
         ])
 
     package var members: [JSONMember] {
         [
             JSONMember("cluster", cluster), JSONMember("node", node), JSONMember("version", version),
             JSONMember("isReady", isReady), JSONMember("groups", objects: groups), JSONMember("alarms", alarms),
+            JSONMember("addresses", addresses),
         ]
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             cluster: object.text("cluster"), node: object.text("node"), version: object.text("version"),
-            isReady: object.bool("isReady"), groups: try object.objects("groups"), alarms: object.strings("alarms"))
+            isReady: object.bool("isReady"), groups: try object.objects("groups"), alarms: object.strings("alarms"),
+            addresses: object.strings("addresses"))
     }
 }
 

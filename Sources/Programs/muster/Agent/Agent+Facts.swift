@@ -91,7 +91,8 @@ extension Agent {
         alarms += directory.findings + backupAlarms
         return ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
-            isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms)
+            isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms,
+            addresses: adminAddresses.map(\.description))
     }
 
     /// A group that one lost node would stop, though there are nodes enough and more voters are wished for.

@@ -377,6 +377,16 @@ final class Agent: TurnOwner {
                 ["group": "\(group)", "replica": "\(replica)", "reason": reason])
         case .replicaRemoved(let group, let replica):
             log.info("a replica was removed", ["group": "\(group)", "replica": "\(replica)"])
+        case .peerSuspected(let node, let cause, let path):
+            log.info(
+                "another node is held for gone",
+                [
+                    "node": "\(node)", "why": "\(cause)", "forgiven": "\(path.silenceForgiven)",
+                    "interval": "\(path.interval)", "longest": "\(path.intervalLongest)",
+                    "roundTrip": "\(path.roundTrip)", "roundTripHigh": "\(path.roundTripHigh)",
+                    "lostRun": "\(path.lostRun)",
+                ])
+        case .peerHeard(let node): log.info("another node is there", ["node": "\(node)"])
         case .rootChanged: viewChanged()
         case .event(let group, let event): note(event, group)
         }

@@ -7,15 +7,27 @@ import Terminal
 // What a forced recovery would keep, before anybody asks for one.
 
 extension ClientCommands {
-    /// Shows what every address that can be reached holds of the group, the one to go on with first. Changes nothing.
+    /// More nodes than this are not asked what they hold.
+    private static var recoveryAskedMax: Int { 64 }
+
+    /// Shows what every node that can be reached holds of the group, the one to go on with first: those that are named, and
+    /// those that they know. Changes nothing.
     func explainRecovery() throws -> ExitCode {
         var found: [(address: Address, status: ClusterStatus, group: GroupInfo)] = []
-        for address in addresses {
+        var asked: [Address] = []
+        var waiting = addresses
+        while !waiting.isEmpty && asked.count < ClientCommands.recoveryAskedMax {
+            let address = waiting.removeFirst()
+            if asked.contains(address) { continue }
+            asked.append(address)
             do {
                 let answer = try AdminClient.ask(
                     AdminCall(.status), at: [address], context: context, bearerToken: token, settings: settings)
                 guard answer.isSuccess else { continue }
                 let status = try ClusterStatus(body: answer.body[...])
+                waiting += status.addresses.compactMap { try? Address(parsing: $0, defaultPort: 7470) }
+                // One node may have several addresses.
+                if found.contains(where: { $0.status.node == status.node }) { continue }
                 let wanted = word("GROUP")
                 if let group = status.groups.first(where: { $0.name == wanted || "\($0.group)" == wanted }) {
                     found.append((address, status, group))

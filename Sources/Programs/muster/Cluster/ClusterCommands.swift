@@ -151,7 +151,8 @@ enum ClusterCommands {
             details: """
                 For the day when a majority of a group's voters is gone for good. The node that is asked goes on alone with what
                 it has: what only the lost voters held is lost. The group's old members are fenced, and the cluster remembers.
-                Without --accept-loss it shows what each --address holds of the group, and changes nothing.
+                Without --accept-loss it shows what each --address, and each node that these know, holds of the group, and
+                changes nothing.
                 """,
             arguments: [Argument("GROUP", help: "root, a space's name, or the number that `muster status` shows")],
             options: [

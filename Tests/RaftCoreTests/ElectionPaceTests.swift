@@ -1,0 +1,149 @@
+import ClusterBase
+import Testing
+
+@testable import RaftCore
+
+/// How long a group is without a leader beyond what the network and the disks take.
+@Suite struct ElectionPaceTests {
+    private func led(_ voters: Int = 3, seed: UInt64 = 1) -> RaftTestCluster {
+        var cluster = RaftTestCluster(voters: voters, seed: seed)
+        cluster.elect(1)
+        cluster.deliver()
+        return cluster
+    }
+
+    private func step(_ cluster: RaftTestCluster) -> Nanoseconds { cluster.settings.suspicion / 8 }
+
+    @Test(arguments: 0..<20 as Range<UInt64>)
+    func `of two that ask each other at the same instant one wins in that round`(seed: UInt64) {
+        var cluster = led(seed: seed)
+        let term = cluster[1].raft.term
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] { cluster.step(id, .linkBroken(NodeID(1))) }
+        cluster.now += cluster.settings.suspicion
+        for id in [2, 3] as [UInt64] { cluster.step(id, .tick) }
+        #expect(cluster[2].raft.phase == .preCandidate && cluster[3].raft.phase == .preCandidate)
+        cluster.deliver()
+        #expect(cluster.leader == 2)
+        #expect(cluster[2].raft.term == term.next && cluster[3].raft.leader == cluster.peer(2))
+    }
+
+    @Test func `two that asked at once while one went unheard elect in the round after`() {
+        var cluster = led()
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] { cluster.step(id, .linkBroken(NodeID(1))) }
+        cluster.now += cluster.settings.suspicion
+        for id in [2, 3] as [UInt64] { cluster.step(id, .tick) }
+        cluster.take { $0.from.replica == ReplicaID(2) }
+        cluster.deliver()
+        #expect(cluster.leader == nil)
+        cluster.run(for: cluster.settings.suspicion * 3)
+        #expect(cluster.leader != nil)
+    }
+
+    @Test(arguments: [3, 5, 7]) func `those who lose a leader together campaign one after the other`(voters: Int) {
+        var firsts: Set<UInt64> = []
+        for term in 1...8 as ClosedRange<UInt64> {
+            var cluster = led(voters, seed: term)
+            for _ in 1..<term {
+                cluster.step(1, .stepDown)
+                cluster.take()
+                cluster.elect(1)
+            }
+            let others = Array(2...UInt64(voters))
+            for id in others { cluster.step(id, .linkBroken(NodeID(1))) }
+            let order = others.sorted { cluster[$0].raft.electionDeadline! < cluster[$1].raft.electionDeadline! }
+            let due = order.map { cluster[$0].raft.electionDeadline! }
+            #expect(due[0] - cluster.now <= step(cluster) / 2)
+            for (a, b) in zip(due, due.dropFirst()) { #expect(b - a >= step(cluster) / 2) }
+            firsts.insert(order[0])
+        }
+        // Which one goes first is another one in another term: not every group goes to the same node.
+        #expect(firsts.count > 1)
+    }
+
+    /// The leader's silence is noticed by one first, and by the other only when it is over for it too.
+    @Test(arguments: [true, false]) func `whoever doubts last grants what it refused before`(isShorter: Bool) {
+        var cluster = led()
+        if isShorter {
+            cluster.isolate(3)
+            cluster.propose(1, [1])
+            cluster.deliver()
+            cluster.heal()
+        }
+        cluster.crash(1)
+        cluster.take()
+        cluster.step(2, .nodeSuspected(NodeID(1)))
+        cluster.now += cluster.settings.suspicion / 2
+        cluster.step(2, .tick)
+        cluster.deliver()
+        #expect(cluster.leader == nil && cluster[2].raft.phase == .preCandidate)
+        cluster.now += cluster.settings.suspicion / 2
+        cluster.step(3, .nodeSuspected(NodeID(1)))
+        cluster.deliver()
+        #expect(cluster.leader == 2)
+    }
+
+    @Test func `a connection's end that one sees a moment earlier does not send it back to the dead leader`() {
+        var cluster = led()
+        cluster.crash(1)
+        cluster.step(2, .linkBroken(NodeID(1)))
+        cluster.now += cluster.settings.suspicion / 4
+        cluster.step(2, .tick)
+        cluster.deliver()
+        #expect(cluster[2].raft.leader == nil && cluster[2].raft.phase == .preCandidate)
+        cluster.step(3, .linkBroken(NodeID(1)))
+        cluster.deliver()
+        #expect(cluster.leader == 2)
+    }
+
+    @Test func `a connection that only one lost costs no election`() {
+        var cluster = led()
+        cluster.step(2, .linkBroken(NodeID(1)))
+        cluster.run(for: cluster.settings.suspicion)
+        #expect(cluster.leader == 1 && cluster[2].raft.leader == cluster.peer(1))
+        #expect(cluster[2].raft.term == Term(1) && cluster[3].raft.term == Term(1))
+    }
+
+    @Test func `a pre-vote refused long ago is not granted any more`() {
+        var cluster = led()
+        cluster.step(2, .linkBroken(NodeID(1)))
+        cluster.run(for: cluster.settings.suspicion * 4)
+        cluster.step(3, .nodeSuspected(NodeID(1)))
+        #expect(cluster.network.isEmpty)
+    }
+
+    /// The answer changes nothing and promises nothing.
+    @Test func `a pre-vote is answered while the disk is busy`() {
+        var cluster = led()
+        cluster.persistsAtOnce = false
+        cluster.propose(1, [1])
+        cluster.deliver()
+        #expect(cluster[3].writes.isEmpty == false)
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] { cluster.step(id, .linkBroken(NodeID(1))) }
+        cluster.now += cluster.settings.suspicion
+        cluster.step(2, .tick)
+        cluster.deliver()
+        #expect(cluster[2].raft.phase == .candidate)
+    }
+
+    @Test func `a split vote is not waited out`() {
+        var cluster = led()
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] { cluster.step(id, .linkBroken(NodeID(1))) }
+        cluster.now += cluster.settings.suspicion
+        cluster.step(2, .tick)
+        let granted = VoteAnswer(isGranted: true, campaignTerm: Term(2), leader: nil, commit: .zero, commitTerm: .zero)
+        cluster.step(2, .received(cluster.message(from: 3, to: 2, term: 1, .preVoteAnswer(granted))))
+        #expect(cluster[2].raft.phase == .candidate)
+        var refused = granted
+        refused.isGranted = false
+        cluster.step(2, .received(cluster.message(from: 3, to: 2, term: 2, .voteAnswer(refused))))
+        // The dead node's vote may still come, for all that is known.
+        #expect(cluster[2].raft.electionDeadline! - cluster.now >= cluster.settings.suspicion)
+        cluster.step(2, .nodeSuspected(NodeID(1)))
+        let wait = cluster[2].raft.electionDeadline! - cluster.now
+        #expect(wait >= step(cluster) && wait <= step(cluster) * 3)
+    }
+}
