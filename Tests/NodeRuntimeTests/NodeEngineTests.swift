@@ -236,6 +236,30 @@ private let group = GroupID(1)
         #expect(node.inspect(group) { raft, _ in raft.peer.replica } == ReplicaID(9))
     }
 
+    /// A crash may bring the log back as long as its end is not written down. It needs its state then.
+    @Test func `the state of a destroyed replica stays until its log is gone for good`() throws {
+        var settings = NodeSettings()
+        (settings.flushEntries, settings.trailingEntries, settings.cutEntriesMin) = (1, 0, 1)
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        let node = try #require(cluster.nodes.first { $0 !== leader })
+        for key in 1...5 { #expect(try cluster.put(key, at: leader)) }
+        #expect(try cluster.run { node.inspect(group) { raft, _ in raft.base.index > .zero } ?? false })
+        node.holdsWrites = true
+        node.turn(.destroyReplica(group))
+        node.turn(.createReplica(group, ReplicaID(9)))
+        try cluster.run(for: .milliseconds(500))
+        #expect(node.engine?.groups == [])
+        node.crash()
+        try node.start(cluster.settings)
+        #expect(node.engine?.groups == [group], "\(node.reports)")
+        node.turn(.destroyReplica(group))
+        node.turn(.createReplica(group, ReplicaID(9)))
+        node.holdsWrites = false
+        try cluster.run(for: .milliseconds(100))
+        #expect(node.inspect(group) { raft, _ in raft.peer.replica } == ReplicaID(9))
+    }
+
     @Test func `a new replica becomes a learner, catches up and is promoted`() throws {
         var settings = NodeSettings()
         settings.raft.promotionStability = .milliseconds(100)

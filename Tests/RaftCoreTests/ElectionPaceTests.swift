@@ -146,4 +146,25 @@ import Testing
         let wait = cluster[2].raft.electionDeadline! - cluster.now
         #expect(wait >= step(cluster) && wait <= step(cluster) * 3)
     }
+
+    /// With every vote needed a lost message would cost a whole timeout, and more with every round.
+    @Test(arguments: [true, false]) func `what was lost is asked for again within the round`(isPreVote: Bool) {
+        var cluster = led()
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] { cluster.step(id, .linkBroken(NodeID(1))) }
+        cluster.now += cluster.settings.suspicion
+        cluster.step(2, .tick)
+        if !isPreVote {
+            let granted = VoteAnswer(
+                isGranted: true, campaignTerm: Term(2), leader: nil, commit: .zero, commitTerm: .zero)
+            cluster.step(2, .received(cluster.message(from: 3, to: 2, term: 1, .preVoteAnswer(granted))))
+            #expect(cluster[2].raft.phase == .candidate)
+        }
+        cluster.take()
+        cluster.now += cluster.settings.suspicion / 2
+        #expect(cluster[2].raft.deadline! <= cluster.now)
+        cluster.step(2, .tick)
+        cluster.deliver()
+        #expect(cluster.leader == 2 && cluster[2].raft.term == Term(2))
+    }
 }

@@ -146,6 +146,25 @@ import Testing
         #expect(cluster[4].raft.deadline != nil)
     }
 
+    /// By the members before, the two would need the third, which is gone.
+    @Test func `a change that counts is not forgotten by a restart`() {
+        var settings = Settings()
+        settings.promotionStability = .seconds(1)
+        var cluster = led(2, settings: settings)
+        cluster.addEmpty(3)
+        cluster.step(1, .changeMembership([.addLearner(cluster.peer(3), promotesItself: true, priority: 0)]))
+        cluster.live(for: .seconds(5))
+        for id in [2, 3] as [UInt64] { #expect(roles(cluster[id].raft) == [1: .voter, 2: .voter, 3: .voter]) }
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] {
+            cluster.crash(id)
+            cluster[id].applied = .zero
+            cluster.restart(id)
+        }
+        cluster.live(for: .seconds(5))
+        #expect(cluster.leader != nil)
+    }
+
     @Test func `a learner that falls behind is not promoted`() {
         var settings = Settings()
         settings.promotionStability = .seconds(1)

@@ -75,18 +75,46 @@ extension Raft {
         failReads(&effects)
         resetVotes()
         restartElectionTimer(now)
+        askAgainAfter(settings.suspicion / 2, now)
         effects.events.append(.becamePreCandidate(term: term))
         if mutated(.voteClearedByPreCandidate) {
             votedFor = nil
             isHardStateDirty = true
         }
-        let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: false)
         for member in configuration.members where member.role.isVoting && member.peer != peer {
-            var message = message(to: member.peer, .preVote(request))
-            message.term = term.next
-            effects.messages.append(message)
+            effects.messages.append(preVote(to: member.peer))
         }
         tally(peer.replica, granted: true, now, &effects)
+    }
+
+    private func preVote(to other: Peer) -> Message {
+        let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: false)
+        var message = message(to: other, .preVote(request))
+        message.term = term.next
+        return message
+    }
+
+    private mutating func askAgainAfter(_ wait: Nanoseconds, _ now: Instant) {
+        askAgainWait = wait
+        askAgainAt = now + wait
+    }
+
+    /// Asks those again who are alive and have not answered, ever less often, until the round is over: where every vote is
+    /// needed, one lost message would cost a whole timeout.
+    mutating func askAgain(_ now: Instant, _ effects: inout Effects) {
+        askAgainAfter(askAgainWait * 2, now)
+        // The own vote is not durable yet, so the others have not been asked.
+        if phase == .candidate, let own = configuration.position(of: peer.replica), votes[own] == 0 { return }
+        let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: isTransferCampaign)
+        for i in configuration.members.indices where i < votes.count && votes[i] == 0 {
+            let member = configuration.members[i]
+            guard member.role.isVoting, member.peer != peer, !isSuspected(member.peer.node) else { continue }
+            if phase == .preCandidate {
+                effects.messages.append(preVote(to: member.peer))
+            } else {
+                sendDurable(message(to: member.peer, .vote(request)))
+            }
+        }
     }
 
     private mutating func resetVotes() {
@@ -120,6 +148,7 @@ extension Raft {
         failReads(&effects)
         resetVotes()
         restartElectionTimer(now)
+        askAgainAfter(settings.suspicion / 2, now)
         effects.events.append(.becameCandidate(term: term))
         // The requests, like the own vote, count on a term that is durable.
         let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: isTransfer)

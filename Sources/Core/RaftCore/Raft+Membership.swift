@@ -62,6 +62,9 @@ extension Raft {
         #endif
         configuration = next
         configurationIndex = index
+        // A change counts from its commit on, so the commit must not be forgotten: after a restart this replica would go by the
+        // members before, of whom one may be gone by then, and a group with nothing to write would never learn better.
+        isHardStateDirty = true
         effects.events.append(.configurationApplied(index: index, next))
         guard phase == .leader else { return }
         var kept: [Progress] = []

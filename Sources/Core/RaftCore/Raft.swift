@@ -125,6 +125,10 @@ public struct Raft: Sendable {
     var suspected: [NodeID] = []
     var electionDeadline: Instant?
     var campaignRounds: Int64 = 0
+    /// Of meaning while it campaigns.
+    var askAgainAt = Instant.origin
+    var askAgainWait = Nanoseconds.zero
+    var isCampaigning: Bool { phase == .preCandidate || phase == .candidate }
     var isTransferCampaign = false
     var askedInVain: AskedInVain?
     /// The leader whose connection ended, until it is followed again.
@@ -193,6 +197,7 @@ public struct Raft: Sendable {
     private func earliestDeadline() -> Instant? {
         var earliest = Raft.never
         if let at = electionDeadline { earliest = min(earliest, at) }
+        if isCampaigning { earliest = min(earliest, askAgainAt) }
         if phase == .leader {
             for i in 0..<progress.count {
                 if let at = progress[i].retryAt { earliest = min(earliest, at) }
@@ -323,6 +328,7 @@ public struct Raft: Sendable {
             electionDeadline = nil
             campaign(now, &effects)
         }
+        if isCampaigning && now >= askAgainAt { askAgain(now, &effects) }
         if let at = reads.retryAt, now >= at { retryReads(now, &effects) }
         if let deadline = transferDeadline, now >= deadline { endTransfer(succeeded: false, &effects) }
         guard phase == .leader else { return }

@@ -26,6 +26,10 @@ extension NodeEngine {
     func createReplica(_ group: GroupID, _ replica: ReplicaID, _ members: Configuration, _ now: Instant) {
         guard position(of: group) == nil, !creations.contains(where: { $0.group == group }) else { return }
         for old in retired where old.group == group && old.replica >= replica { return }
+        if isDestroying(group) {
+            creationsHeld.removeAll { $0.group == group }
+            return creationsHeld.append(Creation(ticket: 0, group: group, replica: replica, members: members))
+        }
         if let own = members.member(replica) ?? members.members.first {
             precondition(
                 own.peer == Peer(replica: replica, node: node),
@@ -44,6 +48,15 @@ extension NodeEngine {
         ticketNumber += 1
         creations.append(Creation(ticket: ticketNumber, group: group, replica: replica, members: members))
         ports.flushState(ticket: ticketNumber)
+    }
+
+    /// Whether the log of a replica that was here may come back after a crash. Its state must not be gone then.
+    private func isDestroying(_ group: GroupID) -> Bool {
+        if writes.contains(where: { $0.group == group }) { return true }
+        for i in 0..<logTickets.count where logTickets[i].sequences.contains(where: { $0.group == group }) {
+            return true
+        }
+        return false
     }
 
     func finishCreations(_ ticket: UInt64, _ now: Instant) {
@@ -251,6 +264,11 @@ extension NodeEngine {
                 switchState(i, through: done.sequence)
                 if let again = position(of: done.group) { step(again, .persisted(sequence: done.sequence), now) }
             }
+        }
+        if !creationsHeld.isEmpty {
+            let held = creationsHeld
+            creationsHeld = []
+            for made in held { createReplica(made.group, made.replica, made.members, now) }
         }
         watchStorage(now)
     }

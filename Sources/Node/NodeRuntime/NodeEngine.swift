@@ -55,6 +55,8 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     // Snapshots, and replicas that wait for their place to be cleared.
     var creations: [Creation] = []
+    /// Those that wait for the old replica's log to be gone. At most one a group.
+    var creationsHeld: [Creation] = []
     var outgoing: [SnapshotSending<Ports.State.View>] = []
     var outgoingWaiting: [(group: GroupID, peer: Peer)] = []
     var incoming: [SnapshotReceiving] = []

@@ -529,6 +529,12 @@ final class ClusterChecker {
     func mayLose(_ node: Int) -> Bool {
         if isTainted.contains(true) || isLost.contains(true) { return false }
         let latest = latestConfiguration
-        return !latest.isJoint && latest.members.count { $0.role == .voter } >= 3
+        // The others must know the configuration for good: by the one before it this replica may be needed.
+        let isKnown = latest.members.allSatisfy { member in
+            let other = Int(member.peer.node.rawValue) - 1
+            return member.role != .voter || other == node
+                || (shadows[other]?.hard.commit ?? .zero) >= latestConfigurationIndex
+        }
+        return isKnown && !latest.isJoint && latest.members.count { $0.role == .voter } >= 3
     }
 }
