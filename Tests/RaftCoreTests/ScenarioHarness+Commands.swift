@@ -100,7 +100,9 @@ extension ScenarioHarness {
             step(try arguments.id(0), .tick)
         case "campaign", "elect", "win":
             let id = try arguments.id(0)
-            guard let raft = replicas[id]?.raft, let deadline = raft.electionDeadline ?? raft.deadline else { return line("\(id) has no deadline") }
+            guard let raft = replicas[id]?.raft, let deadline = raft.electionDeadline ?? raft.deadline else {
+                return line("\(id) has no deadline")
+            }
             now = max(now, deadline)
             step(id, .tick)
             if verb == "elect" { stabilize(ids) }
