@@ -25,6 +25,7 @@ extension ClientCommands {
                     AdminCall(.status), at: [address], context: context, bearerToken: token, settings: settings)
                 guard answer.isSuccess else { continue }
                 let status = try ClusterStatus(body: answer.body[...])
+                // An address that can't be read is one that can't be asked, and the others are.
                 waiting += status.addresses.compactMap { try? Address(parsing: $0, defaultPort: 7470) }
                 // One node may have several addresses.
                 if found.contains(where: { $0.status.node == status.node }) { continue }
