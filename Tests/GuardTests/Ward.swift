@@ -50,8 +50,8 @@ final class Ward {
     var log: String { text("guard/log") }
     var incarnation: UInt64 { link?.incarnation ?? 0 }
 
-    /// Until it is so, or five seconds are over.
-    func wait(atMost time: Nanoseconds = .seconds(5), _ isSo: () -> Bool) -> Bool {
+    /// Until it is so. The time is for a hang: a guard that starts waits for the disk, and that can be slow.
+    func wait(atMost time: Nanoseconds = .seconds(30), _ isSo: () -> Bool) -> Bool {
         let until = SystemClock.now + time
         while !isSo() {
             if SystemClock.now >= until { return false }
