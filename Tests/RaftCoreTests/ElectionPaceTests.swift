@@ -167,4 +167,42 @@ import Testing
         cluster.deliver()
         #expect(cluster.leader == 2 && cluster[2].raft.term == Term(2))
     }
+
+    /// Its rounds grow rarer while nobody is there, and one that comes back may be the vote that was missing.
+    @Test(arguments: 0..<8 as Range<UInt64>)
+    func `after a long time without a majority there is a leader soon`(seed: UInt64) {
+        var cluster = led(seed: seed)
+        cluster.isolate(2)
+        cluster.propose(1, [1])
+        cluster.deliver()
+        cluster.heal()
+        for id in [2, 3] as [UInt64] {
+            cluster.crash(id)
+            cluster.step(1, .nodeSuspected(NodeID(id)))
+        }
+        let suspicion = cluster.settings.suspicion
+        cluster.run(for: suspicion * 80)
+        #expect(cluster.leader == nil && cluster[1].raft.campaignRounds > 8)
+        // Its log is too short to win.
+        cluster.restart(2)
+        cluster.step(1, .nodeAlive(NodeID(2)))
+        cluster.run(for: suspicion * 5)
+        #expect(cluster.leader == 1)
+    }
+
+    @Test func `a campaign for a transfer is not repeated when the leader has given it up`() {
+        var cluster = led()
+        cluster.step(1, .transferLeadership(to: ReplicaID(2)))
+        cluster.deliver { $0.to.replica == ReplicaID(2) && $0.from.replica == ReplicaID(1) }
+        #expect(cluster[2].raft.phase == .candidate)
+        #expect(cluster.take().isEmpty == false)
+        cluster.now += cluster.settings.suspicion / 2
+        cluster.step(2, .tick)
+        #expect(cluster.take().count == 2)
+        cluster.now += cluster.settings.suspicion
+        if cluster[2].raft.phase == .candidate, cluster[2].raft.electionDeadline! > cluster.now {
+            cluster.step(2, .tick)
+            #expect(cluster.take().isEmpty)
+        }
+    }
 }

@@ -1,5 +1,5 @@
-/// A run that once found something, kept so that it stays found. A seed means the same run only as long as the simulator
-/// draws in the same order; one that no longer reaches what it found is replaced.
+/// A run that once found something, and must stay clean. A seed means the same run only as long as nothing draws or acts
+/// otherwise, so what holds the bug itself is the test of the lowest layer that can show it.
 struct RegressionSeed: Sendable, CustomStringConvertible {
     var seed: UInt64
     var nodes: ClosedRange<Int>
@@ -23,5 +23,14 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
         RegressionSeed(
             seed: 100, nodes: 3...7, seconds: 60, hasPlots: false,
             found: "beats to a node that had been forgotten for a while began again at one, and it passed over them"),
+        RegressionSeed(
+            seed: 49, nodes: 3...7, seconds: 60,
+            found: "a destroyed replica's state was gone, and a crash brought its log back"),
+        RegressionSeed(
+            seed: 222, nodes: 3...7, seconds: 60,
+            found: "a new voter counted, a restart forgot it, and by the members before a lost one was needed"),
+        RegressionSeed(
+            seed: 459, nodes: 3...7, seconds: 60,
+            found: "every vote was needed, and each lost message cost a whole round"),
     ]
 }

@@ -102,7 +102,10 @@ extension Raft {
     /// Asks those again who are alive and have not answered, ever less often, until the round is over: where every vote is
     /// needed, one lost message would cost a whole timeout.
     mutating func askAgain(_ now: Instant, _ effects: inout Effects) {
-        askAgainAfter(askAgainWait * 2, now)
+        // A leader waits for its heir no longer than that, and a request that is a leader's wish must not outlive the wish.
+        let isLate = isTransferCampaign && askAgainWait >= settings.suspicion
+        askAgainAfter(max(askAgainWait * 2, settings.suspicion / 2), now)
+        if isLate { return }
         // The own vote is not durable yet, so the others have not been asked.
         if phase == .candidate, let own = configuration.position(of: peer.replica), votes[own] == 0 { return }
         let request = VoteRequest(lastIndex: log.last, lastTerm: log.lastTerm, isTransfer: isTransferCampaign)
@@ -257,9 +260,9 @@ extension Raft {
         let isKnown = !mutated(.refusesUnknownVoter) || configuration.member(message.from.replica) != nil
         let isGood = message.term > term && isUpToDate(request) && isKnown
         // Its sender doubts the leader a little earlier than this replica may.
-        askedInVain =
-            isGood && !wantsLeader && !isLeader
-            ? AskedInVain(from: message.from, term: message.term, request: request, at: now) : nil
+        if isGood && !wantsLeader && !isLeader {
+            askedInVain = AskedInVain(from: message.from, term: message.term, request: request, at: now)
+        }
         let isGranted = isGood && wantsLeader && !goesBefore(message, request)
         effects.messages.append(
             self.message(to: message.from, .preVoteAnswer(answer(message.term, isGranted: isGranted))))
@@ -280,7 +283,8 @@ extension Raft {
     private mutating func grantLate(_ now: Instant) -> Bool {
         guard let asked = askedInVain else { return false }
         askedInVain = nil
-        guard now - asked.at <= settings.suspicion, asked.term == term.next, wantsLeader, isUpToDate(asked.request)
+        guard now - asked.at <= settings.suspicion, asked.term == term.next, wantsLeader, !isFenced,
+            isUpToDate(asked.request)
         else {
             return false
         }
@@ -390,6 +394,11 @@ extension Raft {
         } else if leader?.node == node {
             electionDeadline = nil
             campaignRounds = 0
+        } else if isCampaigning {
+            // It may be the one that was missing: it is asked at once, and the round is no longer than a first one.
+            askAgainAfter(.zero, now)
+            let round = settings.suspicion + random.within(.zero...settings.suspicion) + priorityDelay
+            if let deadline = electionDeadline { electionDeadline = min(deadline, now + round) }
         }
     }
 

@@ -30,33 +30,42 @@ extension Simulation {
         let length = nemesisRandom.within(Nanoseconds.milliseconds(10)...profile.faultLengthMax).count
         let node = nodes[nemesisRandom.below(nodes.count)]
         fleet?.struck(node.number, Int(fault.rawValue))
+        // What struck nothing is not counted: a node that is down can't crash.
+        if inflict(fault, node, length) { result.faults[Int(fault.rawValue)] += 1 }
+    }
+
+    private func inflict(_ fault: Fault, _ node: SimulatedNode, _ length: Int64) -> Bool {
         switch fault {
-        case .crash: crash(node, restartAfter: length)
+        case .crash:
+            guard node.isRunning else { return false }
+            crash(node, restartAfter: length)
         case .restartStorm:
+            var struck = false
             for other in nodes where nemesisRandom.chance(1, in: 2) {
+                struck = struck || other.isRunning
                 crash(other, restartAfter: nemesisRandom.within(0...1_000_000_000))
             }
-        case .pause: pause(node, length)
-        case .wipe: wipe(node, length)
-        case .bitRot: rot(node, length)
+            return struck
+        case .pause: return pause(node, length)
+        case .wipe: return wipe(node, length)
+        case .bitRot: return rot(node, length)
         case .diskStall:
             node.diskStalledUntil = max(node.diskStalledUntil, now + length)
         case .diskFull:
-            if node.isDiskFull { return }
+            if node.isDiskFull { return false }
             node.isDiskFull = true
             remember(Nemesis.Damage(fault: fault, node: node.number), length)
         case .writeError: node.failsNextWrite = true
         case .clockJump: node.jumpClock(by: nemesisRandom.within(0...5_000_000_000))
         case .slowLink: slowLink(node, length)
-        case .brokenConnection: breakConnection(node)
-        case .partition, .isolateLeader, .oneWayPartition, .flappingPartition, .bridge: cut(fault, node, length)
-        case .membership: changeMembers()
-        case .transfer: transferLeadership()
+        case .brokenConnection: return breakConnection(node)
+        case .partition, .isolateLeader, .oneWayPartition, .flappingPartition, .bridge:
+            return cut(fault, node, length)
+        case .membership: return changeMembers()
+        case .transfer: return transferLeadership()
         }
-        count(fault)
+        return true
     }
-
-    private func count(_ fault: Fault) { result.faults[Int(fault.rawValue)] += 1 }
 
     private func remember(_ damage: Nemesis.Damage, _ length: Int64) {
         nemesis.damages.append(damage)
@@ -82,24 +91,27 @@ extension Simulation {
         }
     }
 
-    private func pause(_ node: SimulatedNode, _ length: Int64) {
-        if node.isRunning && node.pausedUntil <= now { node.pausedUntil = now + length }
+    private func pause(_ node: SimulatedNode, _ length: Int64) -> Bool {
+        guard node.isRunning, node.pausedUntil <= now else { return false }
+        node.pausedUntil = now + length
+        return true
     }
 
-    private func wipe(_ node: SimulatedNode, _ length: Int64) {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers else { return }
+    private func wipe(_ node: SimulatedNode, _ length: Int64) -> Bool {
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers else { return false }
         crash(node, restartAfter: length)
         node.wipe()
         for checker in checkers { checker.wiped(node.number) }
+        return true
     }
 
     /// Changes a bit of something stored, while the process is down, so that its next start must notice.
-    private func rot(_ node: SimulatedNode, _ length: Int64) {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers, node.isRunning else { return }
+    private func rot(_ node: SimulatedNode, _ length: Int64) -> Bool {
+        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers, node.isRunning else { return false }
         crash(node, restartAfter: length)
         let isLoss = nemesisRandom.chance(1, in: 4)
         let key = isLoss ? node.logDisk.loseRecord(&nemesisRandom) : node.logDisk.rot(&nemesisRandom)
-        guard let key else { return }
+        guard let key else { return false }
         for checker in checkers where key.bigEndian64(at: 0) == checker.group.rawValue {
             checker.isTainted[node.number] = true
         }
@@ -107,6 +119,7 @@ extension Simulation {
         if let fleet, key.bigEndian64(at: 0) != Fleet.cell.rawValue, node.number < fleet.profile.voters {
             for checker in checkers { checker.isTainted[node.number] = true }
         }
+        return true
     }
 
     private func slowLink(_ node: SimulatedNode, _ length: Int64) {
@@ -120,16 +133,17 @@ extension Simulation {
         remember(Nemesis.Damage(fault: .slowLink, node: node.number), length)
     }
 
-    private func breakConnection(_ node: SimulatedNode) {
+    private func breakConnection(_ node: SimulatedNode) -> Bool {
         let other = nodes[nemesisRandom.below(nodes.count)]
-        guard other !== node, other.isRunning, node.isRunning else { return }
+        guard other !== node, other.isRunning, node.isRunning else { return false }
         plan(.link, at: now, node: node, a: UInt64(other.number), b: 0)
         plan(.link, at: now, node: other, a: UInt64(node.number), b: 0)
         plan(.link, at: now + 3_000_000, node: node, a: UInt64(other.number), b: 1)
         plan(.link, at: now + 3_000_000, node: other, a: UInt64(node.number), b: 1)
+        return true
     }
 
-    private func cut(_ fault: Fault, _ node: SimulatedNode, _ length: Int64) {
+    private func cut(_ fault: Fault, _ node: SimulatedNode, _ length: Int64) -> Bool {
         var links: [(from: Int, to: Int)] = []
         let victim = fault == .isolateLeader ? (leader(of: checkers[0].group) ?? node) : node
         switch fault {
@@ -155,6 +169,7 @@ extension Simulation {
             }
         }
         cutLinks(links, fault, victim.number, length)
+        return !links.isEmpty
     }
 
     func cutLinks(_ links: [(from: Int, to: Int)], _ fault: Fault, _ node: Int, _ length: Int64) {
@@ -185,9 +200,9 @@ extension Simulation {
         return found
     }
 
-    private func transferLeadership() {
+    private func transferLeadership() -> Bool {
         let group = checkers[nemesisRandom.below(checkers.count)].group
-        guard let leader = leader(of: group), leader.pausedUntil <= now else { return }
+        guard let leader = leader(of: group), leader.pausedUntil <= now else { return false }
         let target: ReplicaID? =
             nemesisRandom.chance(1, in: 2)
             ? nil
@@ -195,6 +210,7 @@ extension Simulation {
                 raft.configuration.members[nemesisRandom.below(raft.configuration.members.count)].peer.replica
             }
         turn(leader, .request(.transferLeadership(group, to: target), ticket: Caretaker.ticket))
+        return true
     }
 
     /// A leader that has only just been elected is asked for something that it may not do yet.
@@ -212,22 +228,23 @@ extension Simulation {
         case 3: return crash(node, restartAfter: plots.random.within(0...3_000_000_000))
         default: break
         }
-        if let checker = checker(GroupID(event.b)), node.pausedUntil <= now { changeMembers(of: checker, by: node) }
+        if let checker = checker(GroupID(event.b)), node.pausedUntil <= now { _ = changeMembers(of: checker, by: node) }
     }
 
-    private func changeMembers() {
+    private func changeMembers() -> Bool {
         let checker = checkers[nemesisRandom.below(checkers.count)]
-        guard let leader = leader(of: checker.group), leader.pausedUntil <= now else { return }
-        changeMembers(of: checker, by: leader)
+        guard let leader = leader(of: checker.group), leader.pausedUntil <= now else { return false }
+        let isAsked = changeMembers(of: checker, by: leader)
         if profile.faults.contains(.crash) && nemesisRandom.chance(1, in: 3) {
             // What is under way then is in some logs, and committed in none or all of them.
             let length = (profile.latencyFar.count + profile.diskLatency.count) * 3
             plan(.moment, at: now + nemesisRandom.within(0...length), node: leader, a: 1)
         }
+        return isAsked
     }
 
-    private func changeMembers(of checker: ClusterChecker, by leader: SimulatedNode) {
-        guard !checker.isLost.contains(true), !checker.isTainted.contains(true) else { return }
+    private func changeMembers(of checker: ClusterChecker, by leader: SimulatedNode) -> Bool {
+        guard !checker.isLost.contains(true), !checker.isTainted.contains(true) else { return false }
         let members = checker.latestConfiguration.members
         let voters = members.filter { $0.role == .voter }
         var steps: [MembershipStep] = []
@@ -242,7 +259,8 @@ extension Simulation {
                     nemesisRandom.chance(1, in: 2) ? .remove(member.peer.replica) : .demote(member.peer.replica))
             }
         }
-        guard !steps.isEmpty else { return }
+        guard !steps.isEmpty else { return false }
         turn(leader, .request(.changeMembership(checker.group, steps), ticket: Caretaker.ticket))
+        return true
     }
 }
