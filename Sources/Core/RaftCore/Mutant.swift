@@ -37,4 +37,8 @@ public enum Mutant: String, CaseIterable, Sendable {
     case wipedReplicaRejoins
     case appliedIndexNotAtomic
     case beatsHideStall
+    case configurationCommitNotWritten
+    case newReplicaFencedByRecovery
+    case cutCommandNeverAnswered
+    case logKeptWhenIdle
 }

@@ -52,6 +52,8 @@ public struct MemoryStore: OrderedStore, Sendable {
     public var fault = DiskFault.none
     /// Synced writes and flushes that succeeded: what a disk's wear and a simulation's cost are counted by.
     public private(set) var syncCount = 0
+    /// How many unsynced batches the last crash left.
+    public private(set) var keptBatchCount = 0
 
     public init() {}
 
@@ -67,6 +69,9 @@ public struct MemoryStore: OrderedStore, Sendable {
     public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         table.scan(range, body)
     }
+
+    /// What is really there, whatever a reader would be told.
+    func held(_ key: [UInt8]) -> [UInt8]? { table.value(for: key) }
 
     public func view() -> View { View(table: table) }
 
@@ -162,6 +167,7 @@ public struct MemoryStore: OrderedStore, Sendable {
         batchStarts.removeAll(keepingCapacity: true)
         failedSyncBatches = nil
         limbo = nil
+        keptBatchCount = min(kept, unsynced)
         return keptInFlight
     }
 
