@@ -135,10 +135,13 @@ func target(_ room: Room) -> Target {
     if room.layer == .clibs { return .systemLibrary(name: room.name, path: path) }
     let dependencies = room.imports.map { Target.Dependency.byName(name: $0) }
     let settings = strict + (room.layer.isPure ? [.strictMemorySafety()] : [])
+    // Rounding is in the C library's mathematics, which only an import of that library would link.
+    let libraries: [LinkerSetting] = room.layer.isPure ? [.linkedLibrary("m")] : []
     return room.name == "muster"
         ? .executableTarget(
             name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
-        : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
+        : .target(
+            name: room.name, dependencies: dependencies, path: path, swiftSettings: settings, linkerSettings: libraries)
 }
 
 func tests(_ name: String, _ imports: [String], exclude: [String] = []) -> Target {
