@@ -135,10 +135,13 @@ func target(_ room: Room) -> Target {
     if room.layer == .clibs { return .systemLibrary(name: room.name, path: path) }
     let dependencies = room.imports.map { Target.Dependency.byName(name: $0) }
     let settings = strict + (room.layer.isPure ? [.strictMemorySafety()] : [])
+    // Rounding is in the C library's mathematics, which only an import of that library would link.
+    let libraries: [LinkerSetting] = room.layer.isPure ? [.linkedLibrary("m")] : []
     return room.name == "muster"
         ? .executableTarget(
             name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
-        : .target(name: room.name, dependencies: dependencies, path: path, swiftSettings: settings)
+        : .target(
+            name: room.name, dependencies: dependencies, path: path, swiftSettings: settings, linkerSettings: libraries)
 }
 
 func tests(_ name: String, _ imports: [String], exclude: [String] = []) -> Target {
@@ -166,16 +169,25 @@ let package = Package(
             path: "Tools/Fuzz",
             exclude: ["Corpus"],
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
-        // The simulator's front end alone: `Tools/check mutants` builds it with the known bugs in it, and nothing else.
+        // The simulator's front end alone, for `Tools/check mutants`, which builds it with the known bugs in it; and what
+        // holds the core itself to account: the bugs' own scripts and budgets of allocations.
         .executableTarget(
-            name: "mutants", dependencies: ["SimulatorFront", "Terminal"], path: "Tools/Mutants",
+            name: "mutants",
+            dependencies: [
+                "ClusterBase", "RaftCore", "SimulatorFront", "Terminal", "AllocationCounter", "RaftScripts",
+            ],
+            path: "Tools/Mutants",
             swiftSettings: [.treatAllWarnings(as: .error), .enableUpcomingFeature("ExistentialAny")]),
         tests("ClusterBaseTests", ["ClusterBase"]),
         tests("BinaryCodingTests", ["ClusterBase", "BinaryCoding", "Schema"]),
-        // Counts allocations of a thread, for the tests that hold the hot path to a number of them.
+        // Counts allocations of a thread, for what holds the hot path to a number of them.
         .target(
             name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: [.treatAllWarnings(as: .error)]),
-        tests("RaftCoreTests", ["ClusterBase", "RaftCore", "AllocationCounter"], exclude: ["scenarios"]),
+        // A group of replicas as values, and a scripted run for each bug that others shipped.
+        .target(
+            name: "RaftScripts", dependencies: ["ClusterBase", "RaftCore"], path: "Tests/RaftScripts",
+            swiftSettings: testSettings),
+        tests("RaftCoreTests", ["ClusterBase", "RaftCore", "RaftScripts"], exclude: ["scenarios"]),
         tests("FleetModelTests", ["ClusterBase", "BinaryCoding", "Schema", "FleetModel"]),
         tests("AdminAPITests", ["ClusterBase", "FleetModel", "AdminAPI", "AllocationCounter"]),
         tests("PlacementTests", ["ClusterBase", "FleetModel", "Placement"]),

@@ -1,4 +1,5 @@
 import ClusterBase
+import RaftScripts
 import Testing
 
 @testable import RaftCore

@@ -1,5 +1,6 @@
 import ClusterBase
 import Glibc
+import RaftScripts
 import Testing
 
 @testable import RaftCore

@@ -3,8 +3,10 @@
     @usableFromInline var state: UInt32 = 0xFFFF_FFFF
     @inlinable public init() {}
 
+    /// The checksum of all bytes added so far.
     public var value: UInt32 { state ^ 0xFFFF_FFFF }
 
+    /// Adds bytes; in pieces or at once they give the same checksum.
     public mutating func add(_ bytes: Span<UInt8>) {
         var crc = state
         let table = crcTables.span
@@ -28,8 +30,10 @@
         state = crc
     }
 
+    /// The same for an array.
     public mutating func add(_ bytes: [UInt8]) { add(bytes.span) }
 
+    /// The checksum of `bytes` alone.
     public static func of(_ bytes: [UInt8]) -> UInt32 {
         var crc = CRC32C()
         crc.add(bytes)
@@ -41,8 +45,10 @@
 @frozen public struct ChainHash: Sendable {
     @usableFromInline var state: UInt64
 
+    /// Hashes that begin with another seed have nothing in common.
     @inlinable public init(_ seed: UInt64 = 0) { state = seed ^ 0x9E37_79B9_7F4A_7C15 }
 
+    /// Adds eight bytes as one number; their order matters.
     @inlinable public mutating func add(_ word: UInt64) {
         // Multiply and fold: every input bit reaches every output bit.
         let product = (state ^ word).multipliedFullWidth(by: 0xA076_1D64_78BD_642F)
@@ -69,8 +75,10 @@
         }
     }
 
+    /// The same for an array.
     public mutating func add(_ bytes: [UInt8]) { add(bytes.span) }
 
+    /// The hash of all that was added so far; more may be added after it was asked for.
     @inlinable public var value: UInt64 { mix64(state) }
 }
 

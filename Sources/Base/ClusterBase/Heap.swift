@@ -3,10 +3,14 @@ public struct Heap<Element: Comparable> {
     @usableFromInline var items: [Element] = []
     @inlinable public init() {}
 
+    /// How many elements are in it.
+    /// The smallest element, which stays; nil when it is empty.
+    /// Whether nothing is in it.
     @inlinable public var count: Int { items.count }
     @inlinable public var isEmpty: Bool { items.isEmpty }
     @inlinable public var first: Element? { items.first }
 
+    /// Adds an element, in logarithmic time.
     @inlinable public mutating func insert(_ element: Element) {
         items.append(element)
         var child = items.count - 1
@@ -20,6 +24,7 @@ public struct Heap<Element: Comparable> {
         items[child] = element
     }
 
+    /// Takes the smallest element out, in logarithmic time; nil when it is empty.
     @inlinable public mutating func popFirst() -> Element? {
         guard let last = items.popLast() else { return nil }
         guard let least = items.first else { return last }
@@ -38,6 +43,7 @@ public struct Heap<Element: Comparable> {
         return least
     }
 
+    /// Takes everything out and keeps the memory.
     @inlinable public mutating func removeAll() { items.removeAll(keepingCapacity: true) }
 }
 

@@ -27,8 +27,11 @@ extension Identity {
 
 /// What state machine a group replicates; the top byte of its id.
 public enum GroupKind: UInt8, Sendable, CaseIterable {
+    /// Keys and values of clients.
     case space = 0
+    /// What is global: nodes, groups, tenants and settings. There is one such group.
     case root = 1
+    /// The hosts and VMs of one cell.
     case cell = 2
 }
 
@@ -62,16 +65,20 @@ extension GroupID {
 /// Raft's logical clock (Raft §5.1). Zero is before the first election.
 @frozen public struct Term: Identity {
     public let rawValue: UInt64
+    /// Before the first election.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static let zero = Term(rawValue: 0)
+    /// The term of the election after this one.
     @inlinable public var next: Term { Term(rawValue: rawValue + 1) }
 }
 
 /// A position in a group's log. The first entry has index 1; zero is before it.
 @frozen public struct LogIndex: Identity {
     public let rawValue: UInt64
+    /// Before the first entry.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static let zero = LogIndex(rawValue: 0)
+    /// The index of the entry after this one.
     @inlinable public var next: LogIndex { LogIndex(rawValue: rawValue + 1) }
     /// The index before this one; zero stays zero.
     @inlinable public var previous: LogIndex { LogIndex(rawValue: rawValue == 0 ? 0 : rawValue - 1) }
@@ -83,8 +90,10 @@ extension GroupID {
 /// A group's fence: one higher after every forced recovery. Messages of a lower epoch are refused.
 @frozen public struct Epoch: Identity {
     public let rawValue: UInt64
+    /// Before any forced recovery.
     @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static let zero = Epoch(rawValue: 0)
+    /// The epoch that one more forced recovery begins.
     @inlinable public var next: Epoch { Epoch(rawValue: rawValue + 1) }
 }
 

@@ -1,6 +1,8 @@
 /// The half-open range of byte strings `from ..< to` in byte order. Without `to` it is open at the end.
 public struct KeyRange: Hashable, Sendable {
+    /// The first key that may belong to it.
     public var from: [UInt8]
+    /// The first key that does not belong to it any more; nil when nothing ends it.
     public var to: [UInt8]?
 
     public init(from: [UInt8], to: [UInt8]?) {
@@ -13,6 +15,7 @@ public struct KeyRange: Hashable, Sendable {
         KeyRange(from: prefix, to: successor(ofPrefix: prefix))
     }
 
+    /// Whether `key` lies in the range.
     public func contains(_ key: [UInt8]) -> Bool {
         if key.precedes(from) { return false }
         guard let to else { return true }
@@ -60,6 +63,7 @@ extension [UInt8] {
         }
     }
 
+    /// The same for four bytes.
     @inlinable public mutating func appendBigEndian(_ value: UInt32) {
         append(addingCapacity: 4) { bytes in
             bytes.append(UInt8(truncatingIfNeeded: value >> 24))
@@ -85,38 +89,49 @@ extension [UInt8] {
 
 /// Changes that take effect together or not at all, in this order.
 public struct WriteBatch: Hashable, Sendable {
+    /// One change.
     public enum Operation: Hashable, Sendable {
+        /// The key has this value from now on, whatever it had.
         case put(key: [UInt8], value: [UInt8])
+        /// The key is gone; nothing changes where it was not there.
         case delete(key: [UInt8])
+        /// All keys of the range are gone.
         case deleteRange(KeyRange)
     }
+    /// In the order in which they take effect.
     public private(set) var operations: [Operation] = []
     /// Payload bytes of all operations, for bounds.
     public private(set) var byteCount = 0
 
     public init() {}
+    /// Whether it changes nothing.
     public var isEmpty: Bool { operations.isEmpty }
 
+    /// Adds a change: the key has this value from now on.
     public mutating func put(_ key: [UInt8], _ value: [UInt8]) {
         operations.append(.put(key: key, value: value))
         byteCount += key.count + value.count
     }
 
+    /// Adds a change: the key is gone.
     public mutating func delete(_ key: [UInt8]) {
         operations.append(.delete(key: key))
         byteCount += key.count
     }
 
+    /// Adds a change: all keys of the range are gone.
     public mutating func delete(_ range: KeyRange) {
         operations.append(.deleteRange(range))
         byteCount += range.from.count + (range.to?.count ?? 0)
     }
 
+    /// Adds the changes of another batch, after those that are here.
     public mutating func append(_ other: WriteBatch) {
         operations.append(contentsOf: other.operations)
         byteCount += other.byteCount
     }
 
+    /// Forgets all changes and keeps the memory.
     public mutating func removeAll() {
         operations.removeAll(keepingCapacity: true)
         byteCount = 0
@@ -126,16 +141,22 @@ public struct WriteBatch: Hashable, Sendable {
 /// Why an ordered store could not do what it was asked. After a failed write or flush the store is not used again:
 /// the process ends, since what it holds in memory may differ from what is on the disk.
 public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What went wrong, for programs.
     public enum Code: Hashable, Sendable {
+        /// The disk is full.
         case noSpace
+        /// A write or a flush failed; what of it is on the disk is not known.
         case writeFailed
+        /// A read failed; the data may still be there.
         case readFailed
         /// Stored bytes are not what was written.
         case corrupt
         /// A newer program wrote them, and this one must not guess what they mean.
         case outdated
     }
+    /// For programs.
     public var code: Code
+    /// One sentence for people, with the reason that the store gave.
     public var message: String
     public init(_ code: Code, _ message: String) {
         self.code = code
@@ -146,6 +167,7 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Reading an ordered store, or one of its snapshots.
 public protocol OrderedReader {
+    /// The value of a key, copied; nil where there is none.
     func value(for key: [UInt8]) throws(StoreError) -> [UInt8]?
     /// The same for whoever looks at part of the value: no copy of it is made.
     func row(for key: [UInt8]) throws(StoreError) -> StoredRow?
@@ -154,6 +176,7 @@ public protocol OrderedReader {
 }
 
 extension OrderedReader {
+    /// For readers that have no cheaper way: copies the value.
     public func row(for key: [UInt8]) throws(StoreError) -> StoredRow? {
         try value(for: key).map { StoredRow($0, valueCount: $0.count) }
     }
@@ -161,9 +184,12 @@ extension OrderedReader {
 
 /// A value where it lies: the first `count` bytes of `bytes`. What follows belongs to the store.
 public struct StoredRow: Sendable {
+    /// Begins with the value; longer than it where the store keeps more there.
     public let bytes: [UInt8]
+    /// How many bytes the value has.
     public let count: Int
 
+    /// `valueCount` is at most the number of bytes.
     public init(_ bytes: [UInt8], valueCount: Int) {
         precondition(valueCount >= 0 && valueCount <= bytes.count, "\(valueCount) of \(bytes.count) bytes are a value")
         self.bytes = bytes

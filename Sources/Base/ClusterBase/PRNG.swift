@@ -24,6 +24,7 @@
         PRNG(seed: mix64(s0 ^ mix64(purpose &+ 0x1234_5678_9ABC_DEF1)) ^ s2)
     }
 
+    /// The next 64 random bits.
     @inlinable public mutating func next() -> UInt64 {
         let result = rotl(s1 &* 5, 7) &* 9
         let t = s1 << 17
@@ -44,6 +45,7 @@
         return next().multipliedFullWidth(by: bound).high
     }
 
+    /// The same for `Int`.
     @inlinable public mutating func below(_ bound: Int) -> Int { Int(below(UInt64(bound))) }
 
     /// A number in the closed range.
@@ -51,6 +53,7 @@
         range.lowerBound + Int64(below(UInt64(range.upperBound - range.lowerBound) + 1))
     }
 
+    /// The same for a length of time.
     @inlinable public mutating func within(_ range: ClosedRange<Nanoseconds>) -> Nanoseconds {
         Nanoseconds(within(range.lowerBound.count...range.upperBound.count))
     }

@@ -1,9 +1,11 @@
 /// A queue in one growing circle: both ends in constant time, no allocation once it is as large as it gets.
 public struct RingBuffer<Element> {
+    /// How many elements are in it.
     @usableFromInline var slots: [Element?]
     @usableFromInline var head = 0
     public private(set) var count = 0
 
+    /// Room for `capacity` elements, rounded up to a power of two, is made at once.
     @inlinable public init(capacity: Int = 0) {
         slots = []
         if capacity > 0 { slots = Array(repeating: nil, count: RingBuffer.rounded(capacity)) }
@@ -15,11 +17,15 @@ public struct RingBuffer<Element> {
         return size
     }
 
+    /// Whether nothing is in it.
+    /// The element that was appended last.
+    /// The element that is longest in it.
     @inlinable public var isEmpty: Bool { count == 0 }
     @inlinable public var first: Element? { count == 0 ? nil : slots[head] }
     @inlinable public var last: Element? { count == 0 ? nil : slots[slot(count - 1)] }
     @inlinable func slot(_ i: Int) -> Int { (head &+ i) & (slots.count &- 1) }
 
+    /// The element at a position, 0 being the first; a position outside ends the process.
     public subscript(i: Int) -> Element {
         @inlinable get {
             precondition(i >= 0 && i < count, "index \(i) is outside a ring of \(count)")
@@ -32,12 +38,14 @@ public struct RingBuffer<Element> {
         }
     }
 
+    /// Adds an element at the end; doubles the room when it is full.
     @inlinable public mutating func append(_ element: Element) {
         if count == slots.count { grow() }
         slots[slot(count)] = element
         setCount(count + 1)
     }
 
+    /// Takes the first element out; nil when it is empty.
     @inlinable public mutating func popFirst() -> Element? {
         if count == 0 { return nil }
         let element = slots[head]
@@ -47,6 +55,7 @@ public struct RingBuffer<Element> {
         return element
     }
 
+    /// Takes the last element out; nil when it is empty.
     @inlinable public mutating func popLast() -> Element? {
         if count == 0 { return nil }
         let at = slot(count - 1)
@@ -56,6 +65,7 @@ public struct RingBuffer<Element> {
         return element
     }
 
+    /// Takes everything out and keeps the memory.
     public mutating func removeAll() {
         while popFirst() != nil {}
     }

@@ -3,7 +3,11 @@
     public var count: Int64
     @inlinable public init(_ count: Int64) { self.count = count }
 
+    /// No time at all.
     public static let zero = Nanoseconds(0)
+    /// A length given in microseconds.
+    /// A length given in seconds.
+    /// A length given in milliseconds.
     @inlinable public static func microseconds(_ n: Int64) -> Nanoseconds { Nanoseconds(n * 1_000) }
     @inlinable public static func milliseconds(_ n: Int64) -> Nanoseconds { Nanoseconds(n * 1_000_000) }
     @inlinable public static func seconds(_ n: Int64) -> Nanoseconds { Nanoseconds(n * 1_000_000_000) }
@@ -32,6 +36,7 @@
     public var nanoseconds: Int64
     @inlinable public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
+    /// The first point of a clock.
     public static let origin = Instant(nanoseconds: 0)
     @inlinable public static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
     @inlinable public static func + (a: Self, b: Nanoseconds) -> Self { Instant(nanoseconds: a.nanoseconds + b.count) }

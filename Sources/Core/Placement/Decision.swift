@@ -2,16 +2,27 @@ public import FleetModel
 
 /// A hard rule that kept hosts out. A host is counted under the first rule that excludes it, in this order.
 public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The host takes no new VMs.
     case hostState
+    /// The caller's filter leaves the host out.
     case excludedByCaller
+    /// The VM may not be in the host's zone.
     case zone
+    /// A required selector does not match the host's labels.
     case selector
+    /// The host has a hard taint that the VM does not tolerate.
     case taint
+    /// A shared disk lies where the host can't open it.
     case storageDomain
+    /// A network of the VM is not at the host.
     case network
+    /// This hard group allows no member there.
     case group(PlacementGroupID)
+    /// The host has too little of this free.
     case resource(ResourceKind)
+    /// No NUMA nodes of the host have what the VM wants from them.
     case numa
+    /// The devices that the VM wishes for are not free there.
     case devices
     /// In a refusal: resources, NUMA nodes or devices; `explain` tells which.
     case room
@@ -75,8 +86,11 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
 
 /// Why no host took a VM.
 public struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
+    /// How many hosts one rule kept out.
     public struct Count: Hashable, Sendable {
+        /// The first rule that excludes each of them.
         public var rule: Rule
+        /// How many they are.
         public var hosts: Int
         public init(rule: Rule, hosts: Int) {
             self.rule = rule
@@ -103,12 +117,15 @@ public struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
 public enum Decision: Hashable, Sendable {
     /// `score` is lower for better hosts and comparable only between decisions of one policy.
     case place(Assignment, score: Int64)
+    /// No host would do.
     case refuse(Refusal)
 
+    /// Where the VM goes; nil for a refusal.
     public var assignment: Assignment? {
         if case .place(let assignment, _) = self { return assignment }
         return nil
     }
+    /// Why no host would do; nil when there is a place.
     public var refusal: Refusal? {
         if case .refuse(let refusal) = self { return refusal }
         return nil
@@ -117,16 +134,25 @@ public enum Decision: Hashable, Sendable {
 
 /// Why a change of the index was refused. The index is unchanged.
 public enum IndexError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// No host of this id is in the index.
     case unknownHost(HostID)
+    /// A host of this id is in the index.
     case hostExists(HostID)
+    /// The host can't go while it has VMs.
     case hostHasVMs(HostID, count: Int)
+    /// No VM of this id is placed.
     case unknownVM(VMID)
+    /// A VM of this id is placed.
     case vmExists(VMID)
+    /// No group of this id is in the index.
     case unknownGroup(PlacementGroupID)
+    /// The group can't go while it has members.
     case groupHasMembers(PlacementGroupID, count: Int)
     /// The assignment names NUMA nodes or devices that the host does not have, or not as asked.
     case badAssignment(String)
+    /// The host breaks a bound or makes no sense; the sentence says how.
     case badHost(String)
+    /// The VM breaks a bound or makes no sense; the sentence says how.
     case badVM(String)
 
     public var description: String {

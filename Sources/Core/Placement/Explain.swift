@@ -12,29 +12,41 @@ public struct Explanation: Hashable, Sendable {
         public var groups: [GroupTerm]
         /// For `pack`: the worth of the host's free room before and after, in 65,536ths of 65,536ths of a host.
         public var worthBefore: Int64
+        /// The same with the VM on it.
         public var worthAfter: Int64
     }
+    /// What one soft group adds to a host's score.
     public struct GroupTerm: Hashable, Sendable {
+        /// The group whose rule the host breaks.
         public var group: PlacementGroupID
+        /// What that costs.
         public var weight: Int64
     }
     /// What one host lacks for the request.
     public struct Shortage: Hashable, Sendable {
+        /// What there is too little of.
         public var kind: ResourceKind
+        /// How much is missing, in the unit of `Resources`.
         public var amount: Int64
     }
+    /// How one host was judged.
     public struct HostReport: Hashable, Sendable {
+        /// The host that this is about.
         public var host: HostID
         /// All rules that exclude the host, ascending; empty for a candidate.
         public var excludedBy: [Rule]
+        /// What it lacks; empty where only other rules exclude it.
         public var shortages: [Shortage]
+        /// What VMs may still take from it; negative where it has promised too much.
         public var free: Resources
         /// Where in the host it would go, and its score; nil when a rule excludes it.
         public var assignment: Assignment?
+        /// What its score is made of; nil when a rule excludes it.
         public var terms: ScoreTerms?
     }
     /// How a rule judged all hosts.
     public struct RuleReport: Hashable, Sendable {
+        /// The rule that this is about.
         public var rule: Rule
         /// Hosts that it excludes, whatever other rules do.
         public var excluded: Int
@@ -45,13 +57,17 @@ public struct Explanation: Hashable, Sendable {
     public var counts: [Refusal.Count]
     /// Every rule that the request or any host brings up, ascending; also those that exclude no host.
     public var rules: [RuleReport] = []
+    /// How many hosts there are.
     public var hosts: Int
+    /// How many of them no rule excludes.
     public var candidates: Int
     /// Best first.
     public var best: [HostReport]
     /// One per host asked about that is known.
     public var asked: [HostReport]
+    /// The policy that the candidates were judged by.
     public var policy: PlacementPolicy
+    /// How one of equally good hosts is chosen, in words.
     public var tieBreak: String
     /// Hosts that share the best score, of which the tie-break chose one.
     public var tied: Int

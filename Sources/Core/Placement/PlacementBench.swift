@@ -18,18 +18,29 @@ public struct PlacementBench: Sendable {
         case mixed
     }
 
+    /// What was measured.
     public struct Result: Hashable, Sendable {
+        /// What was asked for.
         public var mix: Mix
+        /// What hosts were judged by.
         public var policy: PlacementPolicy
+        /// How many hosts there were.
         public var hosts: Int
+        /// How many VMs were placed at the end.
         public var vms: Int
         /// The mean share of CPU in use when measuring, in thousandths.
         public var fullMilli: Int64
+        /// How many decisions were measured.
         public var decisions: Int
+        /// How many requests found no host, those before the measuring counted.
         public var refused: Int
+        /// Of the time that decisions took, without the changes between them.
         public var decisionsPerSecond: Int64
+        /// Half of the decisions took no longer.
         public var nanosecondsMedian: Int64
+        /// 99 of 100 decisions took no longer.
         public var nanosecondsP99: Int64
+        /// The longest decision.
         public var nanosecondsMost: Int64
         /// What placing a VM and letting another go take together, on average.
         public var nanosecondsChanges: Int64
@@ -37,12 +48,17 @@ public struct PlacementBench: Sendable {
         public var hash: UInt64
     }
 
+    /// How many hosts are made.
     public var hosts: Int
+    /// What VMs ask for.
     public var mix: Mix
+    /// What hosts are judged by.
     public var policy: PlacementPolicy
     /// Thousandths of all CPU that are in use before measuring.
     public var fillMilli: Int64
+    /// How many decisions are measured.
     public var decisions: Int
+    /// The same seed makes the same hosts and VMs.
     public var seed: UInt64
 
     public init(

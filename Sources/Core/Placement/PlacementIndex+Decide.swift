@@ -5,11 +5,13 @@ public import FleetModel
 public struct HostFilter: Hashable, Sendable {
     /// Nil: all of them.
     public var only: [HostID]?
+    /// Hosts that are left out, also where `only` names them.
     public var except: [HostID]
     public init(only: [HostID]? = nil, except: [HostID] = []) {
         self.only = only
         self.except = except
     }
+    /// Leaves no host out.
     public static let all = HostFilter()
 }
 

@@ -22,6 +22,7 @@ public struct PlacementIndex: Sendable {
     public let seed: UInt64
     /// What `pack` keeps room for.
     public internal(set) var mix = ShapeMix()
+    /// What all hosts that are in the index offer together.
     public internal(set) var totals = FleetTotals()
 
     var seats: [Seat] = []
@@ -67,10 +68,15 @@ public struct PlacementIndex: Sendable {
 
     // MARK: Reading
 
+    /// How many hosts are in the index, in whatever state.
     public var hostCount: Int { slotOf.count }
+    /// How many VMs are placed.
     public var vmCount: Int { vms.count }
+    /// The host as it was added or changed last.
     public func host(_ id: HostID) -> Host? { slotOf[id].flatMap { hosts[Int($0)] } }
+    /// The spec that the VM was placed with.
     public func spec(_ id: VMID) -> VMSpec? { vms[id]?.spec }
+    /// The group as it was set last.
     public func group(_ id: PlacementGroupID) -> PlacementGroup? { groups[id]?.group }
     /// Where a VM is; nil when it isn't placed.
     public func assignment(_ id: VMID) -> Assignment? { vms[id]?.assignment }
@@ -78,6 +84,7 @@ public struct PlacementIndex: Sendable {
     public var hostIDs: [HostID] { slotOf.keys.sorted() }
     /// All placed VMs, ascending. O(VMs × log VMs).
     public var vmIDs: [VMID] { vms.keys.sorted() }
+    /// All groups, ascending.
     public var groupIDs: [PlacementGroupID] { groups.keys.sorted() }
     /// The VMs of one host, ascending.
     public func vms(on id: HostID) -> [VMID] { slotOf[id].map { vmsOn[Int($0)].sorted() } ?? [] }
@@ -182,6 +189,7 @@ public struct PlacementIndex: Sendable {
         }
     }
 
+    /// Takes a group out; it must have no members.
     public mutating func removeGroup(_ id: PlacementGroupID) throws(IndexError) {
         guard let state = groups[id] else { throw .unknownGroup(id) }
         if state.members > 0 { throw .groupHasMembers(id, count: state.members) }

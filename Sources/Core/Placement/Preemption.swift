@@ -6,6 +6,7 @@ public struct Preemption: Hashable, Sendable {
     public var assignment: Assignment
     /// Ascending. None can be left out.
     public var victims: [VMID]
+    /// What stopping them costs.
     public var cost: PreemptionCost
 }
 
@@ -13,6 +14,7 @@ public struct Preemption: Hashable, Sendable {
 public struct PreemptionCost: Hashable, Comparable, Sendable {
     /// The highest priority among the victims.
     public var priorityMost: Int32
+    /// How many victims there are.
     public var count: Int
     /// The sum of the victims' shares of an average host, in 65,536ths.
     public var size: Int64

@@ -3,8 +3,11 @@ public import FleetModel
 
 /// A VM's way from one place to another.
 public struct Move: Hashable, Sendable {
+    /// Who moves.
     public var vm: VMID
+    /// Where it is when its turn comes.
     public var from: Assignment
+    /// Where it goes.
     public var to: Assignment
     /// How much better the cell's score gets.
     public var gain: Int64
@@ -24,6 +27,7 @@ public struct RebalanceBudget: Hashable, Sendable {
     /// Added to every move's cost, in MiB: what a move takes beside copying memory.
     public static let costBase: Int64 = 256
 
+    /// Moves of one plan.
     public var movesMax: Int
     /// In and out of one host together.
     public var movesPerHostMax: Int
@@ -64,9 +68,11 @@ private struct MoveCandidate: Comparable {
 
 /// Moves in the order in which they must be made, and what they change.
 public struct RebalancePlan: Hashable, Sendable {
+    /// In the order in which they must be made.
     public var moves: [Move]
     /// Higher is better; comparable only under one policy and mix.
     public var scoreBefore: Int64
+    /// The score once all moves are made.
     public var scoreAfter: Int64
     /// False when a budget ended the search before it found nothing more to gain.
     public var isComplete: Bool

@@ -18,21 +18,27 @@ public struct TraceRow: Hashable, Sendable {
 
 /// What came of a replay.
 public struct ReplayResult: Hashable, Sendable {
+    /// VMs that came.
     public var arrivals = 0
+    /// VMs that no host took.
     public var rejections = 0
     /// VMs accepted before the first rejection.
     public var acceptedBeforeFirstRejection = 0
+    /// The most VMs that were placed at one time.
     public var vmsMost = 0
     /// The most hosts that had VMs at one time.
     public var hostsUsedMost = 0
     /// The largest share of all CPU, memory, disk and network, and of all devices, in use at one time, in thousandths.
     public var fullMostMilli = SIMD4<Int64>(repeating: 0)
+    /// The same for devices of all kinds together.
     public var devicesFullMostMilli: Int64 = 0
+    /// VMs that were moved to let another in.
     public var moves = 0
     /// Means over samples from the second half of the trace, taken only with a clock, in millionths of the fleet, for
     /// the resource that is used the most: what is in use, and what is free on hosts that a VM of the trace, drawn by
     /// how many of its shape are placed, doesn't fit on.
     public var densityPPM: Int64 = 0
+    /// What is free on hosts that such a VM doesn't fit on, in millionths of the fleet.
     public var fragmentationPPM: Int64 = 0
     /// Of all assignments, in order: the same decisions give the same number.
     public var hash: UInt64 = 0
@@ -43,12 +49,18 @@ public struct ReplayResult: Hashable, Sendable {
 
 /// How long decisions took, in nanoseconds.
 public struct DecisionTimes: Hashable, Sendable {
+    /// How many decisions there were.
     public var count = 0
+    /// All of them together.
     public var sum: Int64 = 0
+    /// Half of the decisions took no longer.
     public var median: Int64 = 0
+    /// 99 of 100 decisions took no longer.
     public var p99: Int64 = 0
+    /// The longest decision.
     public var most: Int64 = 0
     public init() {}
+    /// Sums up decisions that took this many nanoseconds each.
     public init(_ times: [Int64]) {
         let sorted = times.sorted()
         count = sorted.count
@@ -58,7 +70,9 @@ public struct DecisionTimes: Hashable, Sendable {
         p99 = sorted[count * 99 / 100]
         most = sorted[count - 1]
     }
+    /// The time of one decision on average; zero without any.
     public var mean: Int64 { count > 0 ? sum / Int64(count) : 0 }
+    /// Decisions that fit into a second of deciding alone; zero without any.
     public var perSecond: Int64 { sum > 0 ? Int64(Double(count) * 1e9 / Double(sum)) : 0 }
 }
 
@@ -66,13 +80,17 @@ public struct DecisionTimes: Hashable, Sendable {
 public struct Replay: Sendable {
     /// What `pack` learns from: the VMs that are placed, again after this many arrivals. Early on more often.
     public var arrivalsPerMix = 1000
+    /// What hosts are judged by.
     public var policy: PlacementPolicy
+    /// The servers, all empty at the start.
     public var hosts: [Host]
+    /// Groups that VMs of the trace may name.
     public var groups: [PlacementGroup] = []
     /// VMs may be moved, at every time at most once per this many arrivals so far; nil: VMs are never moved.
     public var arrivalsPerMove: Int?
     /// Stop at the first VM that no host takes.
     public var stopsAtRejection = false
+    /// Decides ties where the policy leaves them to a seed.
     public var seed: UInt64 = 0
 
     public init(hosts: [Host], policy: PlacementPolicy = .pack) {

@@ -8,6 +8,7 @@ public struct ServerList: Sendable {
 
     /// Kinds of servers, in order, with their numbers; nil: as many as are needed, which only a single kind can be.
     public private(set) var kinds: [(host: Host, count: Int?)] = []
+    /// The trace's words, and those that the servers added.
     public private(set) var words: WordTable
 
     public init(words: WordTable = WordTable()) { self.words = words }

@@ -2,14 +2,18 @@ public import FleetModel
 
 /// What a VM takes from a host, without its rules. Two VMs of one shape are the same to every score.
 public struct Shape: Hashable, Sendable {
+    /// Resources with the disks that lie on the host.
     public var demand: Resources
     /// The fewest and the most NUMA nodes it is split over; 0 and 0 when it does not care.
     public var nodesMin: Int
+    /// The most NUMA nodes it is split over.
     public var nodesMax: Int
     /// With their kinds in ascending order.
     public var devices: [DeviceWish]
+    /// Whether devices must hang on the NUMA nodes that the VM gets.
     public var devicesOnSameNodes: Bool
 
+    /// The shape of a VM.
     public init(_ spec: VMSpec) {
         demand = spec.demand
         switch spec.numa {
@@ -60,7 +64,9 @@ public struct ShapeMix: Hashable, Sendable {
     /// volume; of more still, the ones with the least volume don't count.
     public static let shapesMax = 32
 
+    /// One shape and how much it counts.
     public struct Part: Hashable, Sendable {
+        /// What VMs of this part ask for.
         public var shape: Shape
         /// In parts of 65,536.
         public var weight: Int64
@@ -68,6 +74,7 @@ public struct ShapeMix: Hashable, Sendable {
         public var size: Int64
     }
 
+    /// The shapes, at most `shapesMax`.
     public private(set) var parts: [Part] = []
     /// The volume, in parts of 65,536 of an average host, that the mix as a whole makes of one unit of each resource
     /// where that resource is the scarcest; zero for resources that no shape takes.
@@ -161,7 +168,9 @@ extension ShapeMix {
 
 /// What all hosts offer together.
 public struct FleetTotals: Hashable, Sendable {
+    /// How many hosts there are.
     public internal(set) var hosts = 0
+    /// What VMs may take from all of them.
     public internal(set) var offered = Resources.zero
     /// Devices per kind, ascending by kind.
     public internal(set) var devices: [(kind: Word, count: Int)] {

@@ -5,6 +5,7 @@ public import FleetModel
 public struct TraceError: Error, Hashable, Sendable, CustomStringConvertible {
     /// From 1, the header being line 1; 0 when no line is to blame.
     public var line: Int
+    /// One sentence that says what is wrong.
     public var text: String
     public init(line: Int, _ text: String) {
         self.line = line
@@ -15,8 +16,11 @@ public struct TraceError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// A column that a trace can have. Header names are compared without case, and with `-`, `.` and spaces as `_`.
 public enum TraceColumn: String, CaseIterable, Hashable, Sendable {
+    /// Who a row is about and when: `id` pairs the rows of a trace of events, `event` tells arrivals from departures.
     case id, arrival, departure, lifetime, stays, event
+    /// Amounts: cores or thousandths, GiB or MiB, Mbit/s.
     case cpu, cpuMilli = "cpu_milli", memory, memoryMiB = "memory_mib", disk, diskMiB = "disk_mib", network
+    /// GPUs and their parts, NUMA nodes, how many such VMs a row stands for, and the server that it was seen on.
     case gpus, gpuMilli = "gpu_milli", gpuModel = "gpu_model", numa, count, host
 
     /// The header names that mean this column, beside its own.
@@ -57,7 +61,9 @@ public struct TraceOptions: Sendable {
     /// VMs with more cores, or more GiB, than this are split evenly over `splitNodes` NUMA nodes; all others are put
     /// on one.
     public var splitAboveCores: Double?
+    /// The same for GiB of memory.
     public var splitAboveGiB: Double?
+    /// Over how many NUMA nodes such VMs are split.
     public var splitNodes = 2
     /// What a VM wishes for that neither the options above nor a column say anything about.
     public var numa = NUMAWish.none
@@ -73,9 +79,11 @@ public struct Trace: Sendable {
     /// The most VMs of one trace.
     public static let rowsMax = 1 << 26
 
+    /// In the order of the file; a row with a count is that many.
     public private(set) var rows: [TraceRow] = []
     /// Columns of the file that mean nothing here.
     public private(set) var ignored: [String] = []
+    /// The words given to the initialiser, and the GPU models of the file.
     public private(set) var words: WordTable
     /// By row, the number of the server that a VM is on, from 1, where the file has a column host; else empty.
     public private(set) var hosts: [Int] = []
@@ -207,11 +215,15 @@ extension Trace {
     /// The most of each resource that was asked for at one time, and the GPUs, in thousandths: what no fleet can do
     /// with less than. Resources are maximal at different times.
     public struct Peak: Hashable, Sendable {
+        /// VMs at one time.
         public var vms = 0
+        /// Of each resource by itself.
         public var resources = Resources.zero
+        /// Of GPUs, in thousandths of one.
         public var deviceMillis: Int64 = 0
     }
 
+    /// Found by going through all arrivals and departures once.
     public var peak: Peak {
         var peak = Peak()
         var now = Peak()

@@ -4,7 +4,7 @@ import ClusterBase
 
 extension Raft {
     /// Whether this replica may ask for votes.
-    var mayCampaign: Bool {
+    package var mayCampaign: Bool {
         guard !isStopped, !isFenced, !isStorageStalled, let member = configuration.member(peer.replica) else {
             return false
         }

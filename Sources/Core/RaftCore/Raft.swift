@@ -124,8 +124,8 @@ public struct Raft: Sendable {
 
     // Elections.
     var random: PRNG
-    var suspected: [NodeID] = []
-    var electionDeadline: Instant?
+    package internal(set) var suspected: [NodeID] = []
+    package internal(set) var electionDeadline: Instant?
     var campaignRounds: Int64 = 0
     /// Of meaning while it campaigns.
     var askAgainAt = Instant.origin
@@ -517,7 +517,7 @@ public struct Raft: Sendable {
     }
 
     /// Whether there is no leader, or one that seems dead: only then is another campaign welcome here.
-    var isLeaderDoubted: Bool {
+    package var isLeaderDoubted: Bool {
         guard let leader else { return true }
         return leader.replica != peer.replica && isSuspected(leader.node)
     }

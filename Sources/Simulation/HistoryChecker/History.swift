@@ -2,10 +2,12 @@ public import ClusterBase
 
 /// What clients asked of registers and what they were told, with the times at which they saw it.
 public struct History: Hashable, Sendable {
+    /// In the order in which they were appended, which means nothing.
     public private(set) var operations: [Operation] = []
 
     public init() {}
 
+    /// A history of these operations; each must keep what `append` asks for.
     public init(_ operations: [Operation]) {
         for operation in operations { append(operation) }
     }
@@ -17,6 +19,7 @@ public struct History: Hashable, Sendable {
         operations.append(operation)
     }
 
+    /// Makes room for `count` operations at once.
     public mutating func reserveCapacity(_ count: Int) { operations.reserveCapacity(count) }
 
     /// The shortest part of the history that has no explanation: what was invoked on the violation's key up to the
@@ -31,13 +34,17 @@ public struct History: Hashable, Sendable {
 extension History {
     /// One call of one client on one register.
     public struct Operation: Hashable, Sendable {
+        /// Who asked. A client may have several calls under way.
         public var client: ClientID
+        /// The register that it is about.
         public var key: UInt64
+        /// What was asked.
         public var kind: Kind
         /// When the client sent it, in nanoseconds of one clock for the whole history.
         public var invoked: Int64
         /// When the client had the answer; nil when it never came.
         public var returned: Int64?
+        /// What was answered.
         public var outcome: Outcome
 
         public init(
@@ -54,8 +61,11 @@ extension History {
 
     /// What a client asks. A value is an id that means the same everywhere in the history; nil is an absent register.
     public enum Kind: Hashable, Sendable {
+        /// Reads the register.
         case get
+        /// Sets the register to a value.
         case put(UInt64)
+        /// Makes the register absent.
         case delete
         /// Sets the register if it holds `expected`, in one step.
         case compareAndSet(expected: UInt64?, new: UInt64?)

@@ -3,8 +3,11 @@ import ClusterBase
 /// Makes histories that are linearizable by construction: it simulates registers that apply each operation at one
 /// moment, and clients that see this through delays, time-outs and refusals. The same seed gives the same history.
 public struct HistoryGenerator: Sendable {
+    /// How many clients there are, each with one operation under way at a time.
     public var clients = 8
+    /// How many registers the clients draw from.
     public var keys: UInt64 = 16
+    /// How many operations all clients invoke together.
     public var operations = 1000
     /// From invocation to return.
     public var latency: ClosedRange<Int64> = 1_000_000...20_000_000
@@ -18,14 +21,19 @@ public struct HistoryGenerator: Sendable {
     /// In a hundred: operations on the one key that all clients work on for `crowdOperations` operations, before the
     /// crowd moves to the next key.
     public var crowdPercent: UInt64 = 0
+    /// After how many operations of all clients the crowd moves on.
     public var crowdOperations = 1000
     /// How often each kind is drawn, relative to the others.
     public var gets: UInt64 = 50
+    /// How often a put is drawn, relative to the others.
     public var puts: UInt64 = 25
+    /// How often a delete is drawn, relative to the others.
     public var deletes: UInt64 = 5
+    /// How often a compare-and-set is drawn, relative to the others.
     public var compareAndSets: UInt64 = 20
     /// Every written value is new; else values are drawn from `1 ... valueCount`.
     public var valuesAreUnique = true
+    /// How many values there are where they are not unique.
     public var valueCount: UInt64 = 4
 
     public init() {}

@@ -13,6 +13,7 @@ public struct Violation: Hashable, Sendable {
     /// How many operations before the violation are kept for the explanation.
     public static let recentMax = 8
 
+    /// The register whose operations have no explanation.
     public var key: UInt64
     /// The operation whose return has no explanation. The history up to just before that return has one.
     public var operation: History.Operation

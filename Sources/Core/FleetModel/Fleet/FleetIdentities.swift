@@ -44,6 +44,7 @@ public struct WordTable: Hashable, Sendable {
     private var numbers: [String: UInt32] = ["": 0]
 
     public init() {}
+    /// How many names it holds, the empty one counted.
     public var count: Int { names.count }
 
     /// The word of `name`, which is added when it is new; nil when the table is full.

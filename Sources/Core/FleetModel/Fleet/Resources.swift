@@ -3,27 +3,33 @@
 @frozen public struct Resources: Hashable, Sendable, CustomStringConvertible {
     public var vector: SIMD4<Int64>
 
+    /// Amounts that are not given are zero.
     @inlinable public init(_ vector: SIMD4<Int64>) { self.vector = vector }
     @inlinable public init(cpuMillis: Int64 = 0, memoryMiB: Int64 = 0, diskMiB: Int64 = 0, networkMbps: Int64 = 0) {
         vector = SIMD4(cpuMillis, memoryMiB, diskMiB, networkMbps)
     }
 
+    /// Nothing of anything.
     public static let zero = Resources(SIMD4(repeating: 0))
     /// The largest amount of one resource; larger ones are refused before they get here.
     public static let amountMax: Int64 = 1 << 40
 
+    /// CPU in thousandths of a core.
     @inlinable public var cpuMillis: Int64 {
         get { vector[0] }
         set { vector[0] = newValue }
     }
+    /// Memory in MiB.
     @inlinable public var memoryMiB: Int64 {
         get { vector[1] }
         set { vector[1] = newValue }
     }
+    /// Disk in MiB.
     @inlinable public var diskMiB: Int64 {
         get { vector[2] }
         set { vector[2] = newValue }
     }
+    /// Network bandwidth in Mbit/s.
     @inlinable public var networkMbps: Int64 {
         get { vector[3] }
         set { vector[3] = newValue }
@@ -55,6 +61,7 @@
 
 /// The four kinds of amounts in `Resources`, in the order of its vector.
 public enum ResourceKind: Int, CaseIterable, Hashable, Sendable, CustomStringConvertible {
+    /// In the units of `Resources`.
     case cpu, memory, disk, network
     public var description: String {
         switch self {

@@ -1,19 +1,26 @@
 /// What a host's labels must be, or should be.
 public struct Selector: Hashable, Sendable {
+    /// What the value of a label must be.
     public enum Match: Hashable, Sendable {
+        /// One of these values; a host without the key does not match.
         case oneOf([Word])
         /// Also true where the key is missing.
         case noneOf([Word])
+        /// The key is there, with any value.
         case exists
+        /// The key is not there.
         case absent
     }
+    /// The label that is looked at.
     public var key: Word
+    /// What its value must be.
     public var match: Match
     public init(_ key: Word, _ match: Match) {
         self.key = key
         self.match = match
     }
 
+    /// Whether a host with these labels is one of those meant.
     public func matches(_ labels: [Label]) -> Bool {
         let label = labels.first { $0.key == key }
         switch match {
@@ -27,7 +34,9 @@ public struct Selector: Hashable, Sendable {
 
 /// A selector that adds to the score instead of refusing.
 public struct Preference: Hashable, Sendable {
+    /// The weight of the strongest preference.
     public static let weightMax = 100
+    /// What the VM likes.
     public var selector: Selector
     /// From 1 to `weightMax`: how bad a host is that does not match.
     public var weight: Int
@@ -39,12 +48,15 @@ public struct Preference: Hashable, Sendable {
 
 /// Lets a VM onto hosts with a taint of this key, and of this value unless that is nil.
 public struct Toleration: Hashable, Sendable {
+    /// The key of the taints that it tolerates.
     public var key: Word
+    /// The only value that it tolerates; nil for all of them.
     public var value: Word?
     public init(_ key: Word, value: Word? = nil) {
         self.key = key
         self.value = value
     }
+    /// Whether this taint does not keep the VM away.
     public func tolerates(_ taint: Taint) -> Bool { taint.key == key && (value == nil || value == taint.value) }
 }
 
@@ -62,6 +74,7 @@ public enum NUMAWish: Hashable, Sendable {
 public struct DeviceWish: Hashable, Sendable {
     /// Any of these kinds; empty means any kind.
     public var kinds: [Word]
+    /// How many such devices, at least one.
     public var count: Int
     /// Thousandths of each device: 1000 is the whole device, less is a part that others may share.
     public var millis: Int32
@@ -74,6 +87,7 @@ public struct DeviceWish: Hashable, Sendable {
 
 /// A disk of a VM.
 public struct Disk: Hashable, Sendable {
+    /// Where a disk lies.
     public enum Kind: Hashable, Sendable {
         /// In a storage domain that several hosts can open; takes no room on the host.
         case shared(domain: Word)
@@ -82,7 +96,9 @@ public struct Disk: Hashable, Sendable {
         /// On the host's own disk, and may be lost.
         case ephemeral
     }
+    /// Its size in MiB.
     public var sizeMiB: Int64
+    /// Whether it ties the VM to its host.
     public var kind: Kind
     public init(sizeMiB: Int64, kind: Kind) {
         self.sizeMiB = sizeMiB
@@ -92,27 +108,40 @@ public struct Disk: Hashable, Sendable {
 
 /// What a VM asks of a host. It doesn't say where the VM is.
 public struct VMSpec: Hashable, Sendable {
+    /// The most groups of one VM.
     public static let groupsMax = 16
+    /// The most selectors and the most preferences of one VM.
     public static let selectorsMax = 64
+    /// The most kinds of devices that one VM wishes for.
     public static let deviceWishesMax = 4
 
+    /// Unique within an index.
     public var id: VMID
     /// Without local disks, which are counted from `disks`.
     public var resources: Resources
+    /// How it must lie in the host's NUMA nodes.
     public var numa: NUMAWish
+    /// What it needs of devices; at most `deviceWishesMax`.
     public var devices: [DeviceWish]
     /// True when the devices must hang on the NUMA nodes that the VM gets.
     public var devicesOnSameNodes: Bool
+    /// Every one of these must match the host's labels.
     public var required: [Selector]
+    /// Those that don't match make a host a worse place by their weight.
     public var preferred: [Preference]
+    /// Which taints don't keep it away.
     public var tolerations: [Toleration]
+    /// Shared disks must be within reach of the host; the others take room on it.
     public var disks: [Disk]
+    /// All of these must be at the host.
     public var networks: [Word]
     /// The zones it may be in; empty means all.
     public var zones: [Word]
     /// Higher preempts lower.
     public var priority: Int32
+    /// Whose quota it counts against; placement itself knows no quotas.
     public var tenant: TenantID
+    /// Groups that it is a member of: at most `groupsMax`, each once and known to the index.
     public var groups: [PlacementGroupID]
     /// Takes the place of the cell's policy.
     public var policy: PlacementPolicy?

@@ -1,16 +1,15 @@
 import ClusterBase
-
-@testable import RaftCore
+import RaftCore
 
 /// What one replica's log store holds. Only whole writes get in, in order.
-struct TestDisk {
-    var hardState = HardState()
-    var base: LogBase
-    var entries: [Entry] = []
+package struct TestDisk {
+    package var hardState = HardState()
+    package var base: LogBase
+    package var entries: [Entry] = []
 
-    var last: LogIndex { entries.last?.index ?? base.index }
+    package var last: LogIndex { entries.last?.index ?? base.index }
 
-    mutating func take(_ write: LogWrite) {
+    package mutating func take(_ write: LogWrite) {
         hardState = write.hardState
         if let base = write.base {
             if write.snapshot != nil {
@@ -25,72 +24,76 @@ struct TestDisk {
         entries.removeAll { $0.index > write.last }
     }
 
-    func entry(at index: LogIndex) -> Entry? {
+    package func entry(at index: LogIndex) -> Entry? {
         guard index > base.index, index <= last else { return nil }
         return entries[index - base.index - 1]
     }
 
-    func chain(at index: LogIndex) -> UInt64? { index == base.index ? base.chain : entry(at: index)?.chain }
-    func term(at index: LogIndex) -> Term? { index == base.index ? base.term : entry(at: index)?.term }
+    package func chain(at index: LogIndex) -> UInt64? { index == base.index ? base.chain : entry(at: index)?.chain }
+    package func term(at index: LogIndex) -> Term? { index == base.index ? base.term : entry(at: index)?.term }
 }
 
-struct TestReplica {
-    var raft: Raft
-    var disk: TestDisk
-    var incarnation: UInt64 = 1
-    var isUp = true
+package struct TestReplica {
+    package var raft: Raft
+    package var disk: TestDisk
+    package var incarnation: UInt64 = 1
+    package var isUp = true
     /// Issued and not durable.
-    var writes: [LogWrite] = []
-    var handedOut: LogIndex
+    package var writes: [LogWrite] = []
+    package var handedOut: LogIndex
     /// What the state machine holds; as durable as the log.
-    var applied: LogIndex
-    var events: [Event] = []
-    var reads: [ReadOutcome] = []
-    var proposals: [ProposalOutcome] = []
-    var fetches: [Fetch] = []
-    var snapshots: [Peer] = []
+    package var applied: LogIndex
+    package var events: [Event] = []
+    package var reads: [ReadOutcome] = []
+    package var proposals: [ProposalOutcome] = []
+    package var fetches: [Fetch] = []
+    package var snapshots: [Peer] = []
 }
 
 /// Replicas of one group as values, one clock moved by hand, and a bag of messages on their way. Everything a shell
 /// would do can be held back: writes, applying, answers. After each step the properties of Raft figure 3 are checked;
 /// what breaks one is noted in `problems`.
-struct RaftTestCluster {
-    struct Cut: Hashable {
-        var from: UInt64
-        var to: UInt64
+package struct RaftTestCluster {
+    package struct Cut: Hashable {
+        package var from: UInt64
+        package var to: UInt64
+        package init(from: UInt64, to: UInt64) {
+            self.from = from
+            self.to = to
+        }
     }
-    struct Transfer {
-        var id: SnapshotID
-        var base: LogBase
-        var from: Peer
-        var to: Peer
+    package struct Transfer {
+        package var id: SnapshotID
+        package var base: LogBase
+        package var from: Peer
+        package var to: Peer
     }
 
-    var replicas: [UInt64: TestReplica] = [:]
-    var network: [Message] = []
-    var now = Instant(nanoseconds: 1_000_000_000)
-    var settings: Settings
-    var seed: UInt64
-    let firstMembers: Configuration
-    var cuts: Set<Cut> = []
-    var transfers: [Transfer] = []
+    package var replicas: [UInt64: TestReplica] = [:]
+    package var network: [Message] = []
+    package var now = Instant(nanoseconds: 1_000_000_000)
+    package var settings: Settings
+    package var seed: UInt64
+    package let firstMembers: Configuration
+    package var cuts: Set<Cut> = []
+    package var transfers: [Transfer] = []
 
-    var persistsAtOnce = true
-    var appliesAtOnce = true
-    var fetchesAtOnce = true
-    var snapshotsAtOnce = true
+    package var persistsAtOnce = true
+    package var appliesAtOnce = true
+    package var fetchesAtOnce = true
+    package var snapshotsAtOnce = true
 
     /// Everything that must not have happened.
-    var problems: [String] = []
+    package var problems: [String] = []
     /// The leader of each term, for ever.
-    var leaders: [UInt64: UInt64] = [:]
+    package var leaders: [UInt64: UInt64] = [:]
     /// Term and chain of every entry that some replica ever took for committed.
-    var committed: [UInt64: (term: Term, chain: UInt64?)] = [:]
-    var committedLast: UInt64 = 0
-    var snapshotNumber: UInt64 = 0
+    package var committed: [UInt64: (term: Term, chain: UInt64?)] = [:]
+    package var committedLast: UInt64 = 0
+    package var snapshotNumber: UInt64 = 0
     private var effects = Effects()
 
-    init(
+    package init(
         _ configuration: Configuration, up: [UInt64]? = nil, settings: Settings = Settings(), seed: UInt64 = 1
     ) {
         self.settings = settings
@@ -103,12 +106,12 @@ struct RaftTestCluster {
         }
     }
 
-    init(voters: Int, up: [UInt64]? = nil, settings: Settings = Settings(), seed: UInt64 = 1) {
+    package init(voters: Int, up: [UInt64]? = nil, settings: Settings = Settings(), seed: UInt64 = 1) {
         self.init(.voters(1...UInt64(voters)), up: up, settings: settings, seed: seed)
     }
 
     /// A replica with this log; one that joins later starts with an empty one.
-    mutating func add(_ id: UInt64, _ restored: RestoredLog, applied: LogIndex? = nil) {
+    package mutating func add(_ id: UInt64, _ restored: RestoredLog, applied: LogIndex? = nil) {
         let applied = applied ?? restored.base.index
         var disk = TestDisk(base: restored.base)
         disk.hardState = restored.hardState
@@ -120,14 +123,14 @@ struct RaftTestCluster {
         learnCommit(of: id, from: .zero)
     }
 
-    mutating func addEmpty(_ id: UInt64) { add(id, RestoredLog(firstMembers: Configuration(members: []))) }
+    package mutating func addEmpty(_ id: UInt64) { add(id, RestoredLog(firstMembers: Configuration(members: []))) }
 
-    func peer(_ id: UInt64) -> Peer { Peer(replica: ReplicaID(id), node: NodeID(id)) }
+    package func peer(_ id: UInt64) -> Peer { Peer(replica: ReplicaID(id), node: NodeID(id)) }
 
-    var ids: [UInt64] { replicas.keys.sorted() }
-    var upIDs: [UInt64] { ids.filter { replicas[$0]?.isUp == true } }
+    package var ids: [UInt64] { replicas.keys.sorted() }
+    package var upIDs: [UInt64] { ids.filter { replicas[$0]?.isUp == true } }
 
-    subscript(id: UInt64) -> TestReplica {
+    package subscript(id: UInt64) -> TestReplica {
         get {
             guard let replica = replicas[id] else { preconditionFailure("no replica \(id)") }
             return replica
@@ -136,13 +139,13 @@ struct RaftTestCluster {
     }
 
     /// The leader of the highest term among the replicas that run.
-    var leader: UInt64? {
+    package var leader: UInt64? {
         upIDs.filter { self[$0].raft.isLeader }.max { self[$0].raft.term < self[$1].raft.term }
     }
 
     // MARK: Stepping
 
-    mutating func step(_ id: UInt64, _ input: Input) {
+    package mutating func step(_ id: UInt64, _ input: Input) {
         guard var replica = replicas[id], replica.isUp else { return }
         let before = replica.raft.commit
         let configurationBefore = replica.raft.configuration
@@ -171,7 +174,7 @@ struct RaftTestCluster {
     }
 
     /// Makes the oldest `count` writes durable, all by default, and says so.
-    mutating func persist(_ id: UInt64, _ count: Int = .max) {
+    package mutating func persist(_ id: UInt64, _ count: Int = .max) {
         guard self[id].isUp, !self[id].writes.isEmpty else { return }
         let taken = min(count, self[id].writes.count)
         var sequence: UInt64 = 0
@@ -187,7 +190,7 @@ struct RaftTestCluster {
         step(id, .persisted(sequence: sequence))
     }
 
-    mutating func apply(_ id: UInt64) {
+    package mutating func apply(_ id: UInt64) {
         guard self[id].isUp, self[id].handedOut > self[id].applied else { return }
         let replica = self[id]
         // A snapshot that is on its way in stands for all before it.
@@ -205,14 +208,14 @@ struct RaftTestCluster {
         step(id, .applied(replica.handedOut))
     }
 
-    mutating func answerFetches(_ id: UInt64, fail: Bool = false) {
+    package mutating func answerFetches(_ id: UInt64, fail: Bool = false) {
         while self[id].isUp, !self[id].fetches.isEmpty {
             let fetch = self[id].fetches.removeFirst()
             answer(fetch, by: id, fail: fail)
         }
     }
 
-    mutating func answer(_ fetch: Fetch, by id: UInt64, fail: Bool) {
+    package mutating func answer(_ fetch: Fetch, by id: UInt64, fail: Bool) {
         let disk = self[id].disk
         var entries: [Entry] = []
         var bytes = 0
@@ -232,14 +235,14 @@ struct RaftTestCluster {
     }
 
     /// Starts the transfers that `id` asked for.
-    mutating func sendSnapshots(_ id: UInt64) {
+    package mutating func sendSnapshots(_ id: UInt64) {
         while self[id].isUp, !self[id].snapshots.isEmpty {
             let target = self[id].snapshots.removeFirst()
             transfers.append(makeSnapshot(of: id, to: target))
         }
     }
 
-    mutating func makeSnapshot(of id: UInt64, to target: Peer) -> Transfer {
+    package mutating func makeSnapshot(of id: UInt64, to target: Peer) -> Transfer {
         let replica = self[id]
         let index = replica.applied
         snapshotNumber += 1
@@ -261,7 +264,7 @@ struct RaftTestCluster {
     }
 
     /// Ends the oldest transfer.
-    mutating func finishTransfer(fail: Bool = false) {
+    package mutating func finishTransfer(fail: Bool = false) {
         guard !transfers.isEmpty else { return }
         let transfer = transfers.removeFirst()
         let target = transfer.to.replica.rawValue
@@ -275,27 +278,27 @@ struct RaftTestCluster {
 
     // MARK: The network
 
-    func isCut(_ from: UInt64, _ to: UInt64) -> Bool { cuts.contains(Cut(from: from, to: to)) }
+    package func isCut(_ from: UInt64, _ to: UInt64) -> Bool { cuts.contains(Cut(from: from, to: to)) }
 
-    mutating func cut(_ a: UInt64, _ b: UInt64) {
+    package mutating func cut(_ a: UInt64, _ b: UInt64) {
         cuts.insert(Cut(from: a, to: b))
         cuts.insert(Cut(from: b, to: a))
     }
 
-    mutating func isolate(_ id: UInt64) {
+    package mutating func isolate(_ id: UInt64) {
         for other in ids where other != id { cut(id, other) }
     }
 
-    mutating func heal() { cuts.removeAll() }
+    package mutating func heal() { cuts.removeAll() }
 
-    mutating func deliver(_ message: Message) {
+    package mutating func deliver(_ message: Message) {
         let to = message.to.replica.rawValue
         guard replicas[to]?.isUp == true, !isCut(message.from.replica.rawValue, to) else { return }
         step(to, .received(message))
     }
 
     /// Delivers, oldest first, the messages for which `isWanted` holds, and what they lead to.
-    mutating func deliver(where isWanted: (Message) -> Bool = { _ in true }) {
+    package mutating func deliver(where isWanted: (Message) -> Bool = { _ in true }) {
         var budget = 100_000
         while let i = network.firstIndex(where: isWanted) {
             let message = network.remove(at: i)
@@ -308,7 +311,7 @@ struct RaftTestCluster {
 
     /// Takes the messages for which `isWanted` holds off the network.
     @discardableResult
-    mutating func take(where isWanted: (Message) -> Bool = { _ in true }) -> [Message] {
+    package mutating func take(where isWanted: (Message) -> Bool = { _ in true }) -> [Message] {
         let taken = network.filter(isWanted)
         network.removeAll(where: isWanted)
         return taken
@@ -316,10 +319,10 @@ struct RaftTestCluster {
 
     // MARK: Time
 
-    var deadline: Instant? { upIDs.compactMap { self[$0].raft.deadline }.min() }
+    package var deadline: Instant? { upIDs.compactMap { self[$0].raft.deadline }.min() }
 
     /// Lets time pass: delivers everything, and ticks replicas as their deadlines come.
-    mutating func run(for length: Nanoseconds) {
+    package mutating func run(for length: Nanoseconds) {
         let end = now + length
         var budget = 20_000
         while true {
@@ -339,7 +342,7 @@ struct RaftTestCluster {
     }
 
     /// What the nodes' beats would tell: who is dead, who came back, and whose leader does not lead any more.
-    mutating func beat() {
+    package mutating func beat() {
         for id in upIDs {
             for other in ids where other != id {
                 let isReachable = self[other].isUp && !isCut(other, id)
@@ -358,7 +361,7 @@ struct RaftTestCluster {
     }
 
     /// Time with beats every 15 ms.
-    mutating func live(for length: Nanoseconds) {
+    package mutating func live(for length: Nanoseconds) {
         let end = now + length
         while now < end, problems.isEmpty {
             beat()
@@ -369,7 +372,7 @@ struct RaftTestCluster {
     // MARK: Crashing
 
     /// Ends a replica. Of its writes under way the oldest `durable` reach the disk.
-    mutating func crash(_ id: UInt64, durable: Int = 0) {
+    package mutating func crash(_ id: UInt64, durable: Int = 0) {
         for write in self[id].writes.prefix(durable) {
             self[id].disk.take(write)
             if write.snapshot != nil, let base = write.base { self[id].applied = max(self[id].applied, base.index) }
@@ -386,7 +389,7 @@ struct RaftTestCluster {
     }
 
     /// Starts it again from its disk and tells the others.
-    mutating func restart(_ id: UInt64, announced: Bool = true) {
+    package mutating func restart(_ id: UInt64, announced: Bool = true) {
         let old = self[id]
         let restored = RestoredLog(hardState: old.disk.hardState, base: old.disk.base, entries: old.disk.entries)
         let raft = Raft(
@@ -403,7 +406,7 @@ struct RaftTestCluster {
     // MARK: Shortcuts
 
     /// Makes `id` leader, by its timer and the answers of the others. Without `delivers` nobody hears of it yet.
-    mutating func elect(_ id: UInt64, delivers: Bool = true) {
+    package mutating func elect(_ id: UInt64, delivers: Bool = true) {
         for other in upIDs {
             if let leader = self[other].raft.leader, leader.replica.rawValue != id, !self[other].raft.isLeader {
                 step(other, .linkBroken(leader.node))
@@ -418,10 +421,10 @@ struct RaftTestCluster {
         if !self[id].raft.isLeader { problems.append("r\(id) was not elected") }
     }
 
-    mutating func propose(_ id: UInt64, _ payloads: [UInt8]...) { step(id, .propose(payloads)) }
+    package mutating func propose(_ id: UInt64, _ payloads: [UInt8]...) { step(id, .propose(payloads)) }
 
     /// An append as the leader of `term` would send it.
-    func append(
+    package func append(
         from: UInt64, to: UInt64, term: UInt64, after previous: Entry?, _ entries: [Entry], commit: UInt64
     ) -> Message {
         Message(
@@ -433,11 +436,11 @@ struct RaftTestCluster {
     }
 
     /// What `id` hands over as leader until the configuration in force there is joint; the rest stays on the network.
-    mutating func deliverUntilJoint(_ id: UInt64) {
+    package mutating func deliverUntilJoint(_ id: UInt64) {
         while !self[id].raft.configuration.isJoint, !network.isEmpty { deliver(network.removeFirst()) }
     }
 
-    func message(from: UInt64, to: UInt64, term: UInt64, _ body: Message.Body) -> Message {
+    package func message(from: UInt64, to: UInt64, term: UInt64, _ body: Message.Body) -> Message {
         Message(from: peer(from), to: peer(to), epoch: .zero, term: Term(term), body: body)
     }
 
@@ -493,7 +496,7 @@ struct RaftTestCluster {
         problems.append("r\(id) committed \(raft.commit), which is on the disks of \(holders.sorted()) only")
     }
 
-    func isQuorum(_ holders: Set<UInt64>, of configuration: Configuration) -> Bool {
+    package func isQuorum(_ holders: Set<UInt64>, of configuration: Configuration) -> Bool {
         for half in [\Role.votesInOldHalf, \Role.votesInNewHalf] {
             let voters = configuration.members.filter { $0.role[keyPath: half] }
             let held = voters.count { holders.contains($0.peer.replica.rawValue) }
@@ -526,7 +529,7 @@ struct RaftTestCluster {
     }
 
     /// Log matching: where two logs hold an entry of the same index and term, they are equal up to there.
-    mutating func auditLogs() {
+    package mutating func auditLogs() {
         for a in ids {
             for b in ids where b > a {
                 let one = self[a].raft
@@ -549,7 +552,7 @@ struct RaftTestCluster {
     }
 
     /// Whether all replicas of `members` that run hold and have applied the same log.
-    func isConverged(_ members: [UInt64]) -> Bool {
+    package func isConverged(_ members: [UInt64]) -> Bool {
         guard let first = members.first else { return true }
         let raft = self[first].raft
         return members.allSatisfy {
@@ -560,30 +563,30 @@ struct RaftTestCluster {
 }
 
 extension Event {
-    var isLeadershipStart: Bool { if case .becameLeader = self { true } else { false } }
+    package var isLeadershipStart: Bool { if case .becameLeader = self { true } else { false } }
 }
 
 extension Message {
-    func isTo(_ id: UInt64) -> Bool { to.replica.rawValue == id }
-    func isFrom(_ id: UInt64) -> Bool { from.replica.rawValue == id }
-    var append: Append? { if case .append(let append) = body { append } else { nil } }
-    var appendAnswer: AppendAnswer? { if case .appendAnswer(let answer) = body { answer } else { nil } }
-    var voteAnswer: VoteAnswer? { if case .voteAnswer(let answer) = body { answer } else { nil } }
-    var preVoteAnswer: VoteAnswer? { if case .preVoteAnswer(let answer) = body { answer } else { nil } }
-    var isVote: Bool { if case .vote = body { true } else { false } }
-    var isPreVote: Bool { if case .preVote = body { true } else { false } }
-    var isCampaignNow: Bool { if case .campaignNow = body { true } else { false } }
-    var isStale: Bool { if case .stale = body { true } else { false } }
+    package func isTo(_ id: UInt64) -> Bool { to.replica.rawValue == id }
+    package func isFrom(_ id: UInt64) -> Bool { from.replica.rawValue == id }
+    package var append: Append? { if case .append(let append) = body { append } else { nil } }
+    package var appendAnswer: AppendAnswer? { if case .appendAnswer(let answer) = body { answer } else { nil } }
+    package var voteAnswer: VoteAnswer? { if case .voteAnswer(let answer) = body { answer } else { nil } }
+    package var preVoteAnswer: VoteAnswer? { if case .preVoteAnswer(let answer) = body { answer } else { nil } }
+    package var isVote: Bool { if case .vote = body { true } else { false } }
+    package var isPreVote: Bool { if case .preVote = body { true } else { false } }
+    package var isCampaignNow: Bool { if case .campaignNow = body { true } else { false } }
+    package var isStale: Bool { if case .stale = body { true } else { false } }
 }
 
 extension AppendAnswer {
-    var match: LogIndex? { if case .accepted(let match) = verdict { match } else { nil } }
+    package var match: LogIndex? { if case .accepted(let match) = verdict { match } else { nil } }
 }
 
 /// A log of commands with these terms, from index 1 on.
-func entries(_ terms: [UInt64]) -> [Entry] { entries(terms, after: nil) }
+package func entries(_ terms: [UInt64]) -> [Entry] { entries(terms, after: nil) }
 
-func entries(_ terms: [UInt64], after previous: Entry?) -> [Entry] {
+package func entries(_ terms: [UInt64], after previous: Entry?) -> [Entry] {
     var list: [Entry] = []
     var last = previous
     for term in terms {
@@ -597,7 +600,7 @@ func entries(_ terms: [UInt64], after previous: Entry?) -> [Entry] {
 }
 
 /// A replica's disk after some history.
-func restored(
+package func restored(
     _ configuration: Configuration, term: UInt64, votedFor: UInt64? = nil, commit: UInt64 = 0, _ log: [Entry]
 ) -> RestoredLog {
     RestoredLog(
