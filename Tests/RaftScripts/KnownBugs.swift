@@ -71,7 +71,7 @@ extension RaftTestCluster {
 /// Mutants of the shell, which no script of a core can show: its storage, its beats, its start.
 package let mutantsOfTheShell: Set<Mutant> = [
     .installRacesWithApply, .corruptionTakenForTornTail, .failedSyncRetried, .wipedReplicaRejoins,
-    .appliedIndexNotAtomic, .beatsHideStall,
+    .appliedIndexNotAtomic, .beatsHideStall, .cutCommandNeverAnswered, .logKeptWhenIdle,
 ]
 
 package let knownBugs: [KnownBug] = [
@@ -417,6 +417,41 @@ package let knownBugs: [KnownBug] = [
         let id = SnapshotID(source: ReplicaID(2), incarnation: Incarnation(1), number: 1)
         cluster.step(1, .snapshotReceived(id, base: base, from: cluster.peer(2)))
         cluster.check(cluster[1].raft.lastIndex == LogIndex(4), "entries that do not follow the snapshot stay")
+        return cluster.problems
+    },
+    KnownBug(mutant: .configurationCommitNotWritten, reference: "apply-time configurations; seed 222 of the simulator")
+    {
+        settings in
+        var settings = settings
+        settings.promotionStability = .seconds(1)
+        var cluster = RaftTestCluster(voters: 2, settings: settings)
+        cluster.elect(1)
+        cluster.deliver()
+        cluster.addEmpty(3)
+        cluster.step(1, .changeMembership([.addLearner(cluster.peer(3), promotesItself: true, priority: 0)]))
+        cluster.live(for: .seconds(5))
+        cluster.crash(1)
+        for id in [2, 3] as [UInt64] {
+            cluster.crash(id)
+            cluster[id].applied = .zero
+            cluster.restart(id)
+        }
+        cluster.live(for: .seconds(5))
+        cluster.check(cluster.leader != nil, "a restart goes by the members before the last change")
+        return cluster.problems
+    },
+    KnownBug(mutant: .newReplicaFencedByRecovery, reference: "a forced recovery in the simulator, seed 27") {
+        settings in
+        var cluster = RaftTestCluster(three, settings: settings)
+        cluster.elect(1)
+        cluster.deliver()
+        for id in [2, 3] as [UInt64] { cluster.crash(id) }
+        cluster.step(1, .forceRecovery)
+        cluster.live(for: .seconds(1))
+        cluster.addEmpty(4)
+        cluster.step(1, .changeMembership([.addVoter(cluster.peer(4), priority: 0)]))
+        cluster.live(for: .seconds(1))
+        cluster.check(cluster.isConverged([1, 4]), "a recovered group takes in nobody")
         return cluster.problems
     },
 ]

@@ -104,7 +104,16 @@ extension Simulation {
     private func pause(_ node: SimulatedNode, _ length: Int64) -> Bool {
         guard node.isRunning, node.pausedUntil <= now else { return false }
         node.pausedUntil = now + length
+        node.pauses += 1
+        plan(.resume, at: node.pausedUntil, node: node, a: node.pauses)
         return true
+    }
+
+    /// A stopped process goes on, or ends.
+    func resume(_ node: SimulatedNode) {
+        node.pausedUntil = 0
+        for event in node.postponed { planAgain(event) }
+        node.postponed.removeAll(keepingCapacity: true)
     }
 
     /// Whether this node may lose what it holds. Where a rotten record waits for its reader, that is the next loss.

@@ -53,7 +53,7 @@ extension Simulation {
                 if !isDisaster { abandonNode(node) }
                 continue
             }
-            node.pausedUntil = 0
+            resume(node)
             mendDisk(of: node)
             if !node.isRunning { start(node) }
             if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }

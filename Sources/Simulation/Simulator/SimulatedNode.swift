@@ -36,6 +36,9 @@ final class SimulatedNode: WorldPorts {
     private var clockOffset: Int64
 
     var pausedUntil: Int64 = 0
+    var pauses: UInt64 = 0
+    /// What came while the process was stopped.
+    var postponed: [WorldEvent] = []
     var wakeAt: Int64 = .max
     var wakeStamp: UInt64 = 0
     /// Its process is not to be started again.

@@ -252,6 +252,15 @@ public final class Simulation {
                 a: a, b: b))
     }
 
+    /// What was put off happens now.
+    func planAgain(_ event: WorldEvent) {
+        order += 1
+        var later = event
+        later.at = now
+        later.order = order
+        events.insert(later)
+    }
+
     private func process(_ event: WorldEvent) {
         result.events += 1
         trace.add(UInt64(bitPattern: event.at))
@@ -264,13 +273,7 @@ public final class Simulation {
             [.deliver, .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest].contains(event.kind)
         {
             // A stopped process sees it when it goes on; its disk and its sockets keep it meanwhile.
-            if event.kind == .deliver || event.life == node.life {
-                order += 1
-                var later = event
-                later.at = node.pausedUntil
-                later.order = order
-                events.insert(later)
-            }
+            if event.kind == .deliver || event.life == node.life { node.postponed.append(event) }
             return
         }
         switch event.kind {
@@ -281,6 +284,7 @@ public final class Simulation {
             takeAnswer(arrived.ticket, arrived.answer, from: arrived.node)
         case .nemesis: nemesisTurn()
         case .mend: mend(event.a)
+        case .resume: if let node, event.a == node.pauses { resume(node) }
         case .release: release(Int(event.a), stamp: event.b)
         case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
@@ -401,7 +405,7 @@ public final class Simulation {
         node.runtime = nil
         node.life += 1
         node.wakeAt = .max
-        node.pausedUntil = 0
+        resume(node)
         let reached = diskRandom.below(node.pendingLog.count + 1)
         var done = 0
         while let write = node.pendingLog.popFirst() {

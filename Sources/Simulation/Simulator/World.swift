@@ -41,6 +41,8 @@ struct WorldEvent: Comparable {
         case fleetRequest
         /// Harm to guests, hosts and clocks of the wall.
         case fleetFault
+        /// A stopped process goes on: `a` is the number of the pause.
+        case resume
         /// A link brings what was held back while it was cut: `a` is the link, `b` the stamp it must still have.
         case release
         /// The operator of an upgrade acts; with a node, that node hears of the open level.
