@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 import FleetModel
 import NodePorts
-public import RaftCore
+package import RaftCore
 import StoreLayout
 
 /// One group's copy on this node: its core, its applied state, and the clients that wait for either.
@@ -81,14 +81,14 @@ extension Replica {
 }
 
 /// Where a replica stands. Whatever its group promises to anyone shows in these.
-public struct Standing: Hashable, Sendable {
-    public var replica: ReplicaID
-    public var phase: Raft.Phase
-    public var term: Term
-    public var commit: LogIndex
-    public var durable: LogIndex
-    public var applied: LogIndex
-    public init(
+package struct Standing: Hashable, Sendable {
+    package var replica: ReplicaID
+    package var phase: Raft.Phase
+    package var term: Term
+    package var commit: LogIndex
+    package var durable: LogIndex
+    package var applied: LogIndex
+    package init(
         replica: ReplicaID = ReplicaID(0), phase: Raft.Phase = .follower, term: Term = .zero, commit: LogIndex = .zero,
         durable: LogIndex = .zero, applied: LogIndex = .zero
     ) {
