@@ -101,6 +101,38 @@ private let group = GroupID(1)
         }
     }
 
+    @Test func `a command whose entry is cut from the log is answered, though nothing comes in its place`() throws {
+        let cluster = try TestCluster()
+        let old = try #require(try cluster.leader())
+        #expect(try cluster.put(1, at: old))
+        old.isCut = true
+        let tickets = (0..<5).map { _ in cluster.nextTicket() }
+        for ticket in tickets { old.turn(TestCluster.put("lost \(ticket)", ticket: ticket)) }
+        #expect(try cluster.leader(except: old) != nil)
+        // The new leader has written one entry only; of the old one's five four have no successor.
+        old.isCut = false
+        try cluster.run(for: .seconds(3))
+        #expect(tickets.map { old.answers(to: $0).count } == [1, 1, 1, 1, 1])
+        #expect(tickets.dropFirst().allSatisfy { old.answers(to: $0) == [.unknown] })
+        #expect(old.engine?.backlog(of: group)?.commands == 0)
+    }
+
+    @Test func `a log that a slow follower kept long is cut when it has caught up, without another write`() throws {
+        var settings = NodeSettings()
+        (settings.flushEntries, settings.flushInterval) = (1, .milliseconds(50))
+        (settings.trailingEntries, settings.cutEntriesMin) = (0, 1)
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        let slow = try #require(cluster.nodes.first { $0 !== leader })
+        slow.holdsWrites = true
+        #expect(try cluster.put(20, at: leader))
+        try cluster.run(for: .milliseconds(300))
+        #expect(try #require(leader.engine?.backlog(of: group)).logEntries >= 20)
+        try slow.release()
+        try cluster.run(for: .seconds(1))
+        #expect(cluster.nodes.map { $0.engine?.backlog(of: group)?.logEntries } == [0, 0, 0])
+    }
+
     // MARK: Storage that stalls or fails
 
     @Test func `a leader whose log write hangs gives up leadership and refuses commands`() throws {

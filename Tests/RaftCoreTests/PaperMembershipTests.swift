@@ -301,6 +301,32 @@ import Testing
         #expect(cluster[2].raft.isFenced && cluster[2].raft.deadline == nil)
     }
 
+    @Test func `a group that was recovered by force takes in new members, which read of older epochs on their way`() {
+        var cluster = led(3)
+        // A configuration of the old epoch in the log, which the new members apply before they reach the recovery.
+        cluster.addEmpty(4)
+        cluster.step(
+            1, .changeMembership([.addLearner(cluster.peer(4), promotesItself: false, priority: 0)]))
+        cluster.live(for: .seconds(1))
+        for id in [2, 3, 4] as [UInt64] { cluster.crash(id) }
+        cluster.step(1, .forceRecovery)
+        cluster.live(for: .seconds(1))
+        for id in [5, 6] as [UInt64] {
+            cluster.addEmpty(id)
+            cluster.step(1, .changeMembership([.addVoter(cluster.peer(id), priority: 0)]))
+            cluster.live(for: .seconds(1))
+        }
+        #expect(roles(cluster[6].raft) == [1: .voter, 5: .voter, 6: .voter])
+        // What it reads at a restart is of the old epoch up to the recovery, and it belongs to the new one nevertheless.
+        cluster.restart(6)
+        #expect(cluster[6].raft.epoch == Epoch(1))
+        cluster.crash(1)
+        cluster.live(for: .seconds(2))
+        #expect(cluster.leader.map { [5, 6].contains($0) } ?? false)
+        #expect(cluster.isConverged([5, 6]))
+        #expect(cluster.problems.isEmpty, "\(cluster.problems)")
+    }
+
     // MARK: quorums
 
     /// Thesis figure 4.3 and §4.3: majorities of a configuration and of the one that follows it always intersect.
@@ -351,8 +377,29 @@ import Testing
         #expect(checked > 50)
     }
 
+    @Test func `configurations whose majorities may miss each other are no neighbours`() {
+        func roles(_ roles: [Role]) -> Configuration {
+            Configuration(
+                members: roles.enumerated().map {
+                    Member(
+                        peer: Peer(replica: ReplicaID(UInt64($0 + 1)), node: NodeID(UInt64($0 + 1))), role: $1)
+                })
+        }
+        let before = roles([.voter, .voter, .voter, .learner, .learner])
+        #expect(!roles([.voter, .voter, .voter, .voter, .voter]).isNeighbour(of: before))
+        #expect(!roles([.voter, .voter, .learner, .voter, .learner]).isNeighbour(of: before))
+        let joint = roles([.voter, .voter, .leaving, .entering, .entering])
+        #expect(joint.isNeighbour(of: before))
+        #expect(!joint.isNeighbour(of: joint))
+        #expect(!before.isNeighbour(of: joint))
+        #expect(!joint.isNeighbour(of: roles([.voter, .voter, .voter, .voter, .learner])))
+        // A forced recovery begins another history.
+        #expect(Configuration(members: before.members, epoch: Epoch(1)).isNeighbour(of: joint))
+    }
+
     /// No set of replicas is a quorum of one while the rest is a quorum of the other.
     private func expectIntersection(_ a: Configuration, _ b: Configuration, _ steps: [MembershipStep]) {
+        #expect(b.isNeighbour(of: a), "\(a.members) → \(b.members) by \(steps)")
         let ids = (a.members + b.members).map { $0.peer.replica.rawValue }
         let all = Array(Set(ids)).sorted()
         for bits in 0..<(1 << all.count) {

@@ -37,4 +37,8 @@ package enum Mutant: String, CaseIterable, Sendable {
     case wipedReplicaRejoins
     case appliedIndexNotAtomic
     case beatsHideStall
+    case configurationCommitNotWritten
+    case newReplicaFencedByRecovery
+    case cutCommandNeverAnswered
+    case logKeptWhenIdle
 }

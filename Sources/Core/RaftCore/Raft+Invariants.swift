@@ -50,8 +50,10 @@ extension Raft {
         if commit > log.last { return (8, "commit \(commit) is above the last entry \(log.last)") }
         if commit < before.commit { return (9, "commit fell from \(before.commit) to \(commit)") }
         if durable > log.last { return (17, "durable \(durable) is above the last entry \(log.last)") }
-        if (phase == .candidate || phase == .preCandidate) && configuration.member(peer.replica)?.role.isVoting != true
-        {
+        if phase != .follower && isFenced {
+            return (31, "a replica of a group that was recovered without it is \(phase)")
+        }
+        if isCampaigning && configuration.member(peer.replica)?.role.isVoting != true {
             return (31, "a replica that may not vote campaigns")
         }
         if log.configurations.count > 1 {
@@ -59,6 +61,11 @@ extension Raft {
             if commit < previous {
                 return (28, "a configuration follows \(previous), which is not known to be committed")
             }
+        }
+        if configurationIndex > max(commitWritten, log.base.index) {
+            return (
+                28, "the configuration at \(configurationIndex) is in force, and a restart would not know of its commit"
+            )
         }
         if phase == .follower && isLeaderDoubted && mayCampaign && electionDeadline == nil {
             return (44, "a follower without a leader has no election timer")

@@ -60,11 +60,14 @@ extension Raft {
         #if MUTANTS
         previousConfiguration = configuration
         #endif
+        if !next.isNeighbour(of: configuration) {
+            fail(29, "\(next.described) at \(index) does not follow \(configuration.described)")
+        }
         configuration = next
         configurationIndex = index
         // A change counts from its commit on, so the commit must not be forgotten: after a restart this replica would go by the
         // members before, of whom one may be gone by then, and a group with nothing to write would never learn better.
-        isHardStateDirty = true
+        if !mutated(.configurationCommitNotWritten) { isHardStateDirty = true }
         effects.events.append(.configurationApplied(index: index, next))
         guard phase == .leader else { return }
         var kept: [Progress] = []
@@ -179,9 +182,12 @@ extension Raft {
         let mark = RecoveryMark(possibleLossAfter: commit, term: term)
         let own = configuration.member(peer.replica)
         let member = Member(peer: peer, role: .voter, priority: own?.priority ?? 0)
-        let next = Configuration(
-            members: [member], epoch: epoch.next, replicaHighest: configuration.replicaHighest,
-            recovery: mark)
+        // Ids of changes that this replica does not know to be committed are given out all the same.
+        var highest = configuration.replicaHighest
+        for entry in log.configurations {
+            if case .configuration(let known) = entry.content { highest = max(highest, known.replicaHighest) }
+        }
+        let next = Configuration(members: [member], epoch: epoch.next, replicaHighest: highest, recovery: mark)
         becomeFollower(term.next, leader: nil, now, &effects)
         votedFor = peer.replica
         isHardStateDirty = true
@@ -190,7 +196,8 @@ extension Raft {
         appendOwn(.configuration(next))
         advanceCommit(to: log.last, &effects)
         effects.events.append(.recoveryForced(mark))
-        restartElectionTimer(now)
+        // Nobody else votes, so there is nobody to wait for.
+        electionDeadline = now
     }
 }
 
@@ -243,6 +250,29 @@ extension Configuration {
         let changed = next.count { $0.role.rawValue >= Role.entering.rawValue }
         // Majorities of two configurations that differ by one voter intersect: no joint step is needed.
         return .success(changed <= 1 ? joint.leavingJoint() : joint)
+    }
+
+    /// Whether every majority of the one meets every majority of the other: they differ by one voter, or by entering or leaving
+    /// a joint configuration. A forced recovery and a replica that knew no members yet are outside of the rule.
+    func isNeighbour(of previous: Configuration) -> Bool {
+        if previous.members.isEmpty || epoch != previous.epoch { return true }
+        let before = previous.voters(\.votesInNewHalf)
+        if isJoint { return !previous.isJoint && voters(\.votesInOldHalf) == before }
+        let after = voters(\.votesInNewHalf)
+        if previous.isJoint { return after == before }
+        let joined = after.count { !before.contains($0) }
+        let left = before.count { !after.contains($0) }
+        return joined + left <= 1
+    }
+
+    private func voters(_ half: KeyPath<Role, Bool>) -> [ReplicaID] {
+        var found: [ReplicaID] = []
+        for member in members where member.role[keyPath: half] { found.append(member.peer.replica) }
+        return found
+    }
+
+    var described: String {
+        members.map { "\($0.peer.replica) \($0.role)" }.joined(separator: ", ")
     }
 
     /// The configuration that a joint one leads to.

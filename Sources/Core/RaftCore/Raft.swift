@@ -132,6 +132,8 @@ public struct Raft: Sendable {
     var pendingWrites = RingBuffer<PendingWrite>()
     var held = RingBuffer<HeldMessage>()
     var isHardStateDirty = false
+    /// The commit of the last write issued: what a restart knows once everything issued is durable.
+    var commitWritten: LogIndex
     var appendedFrom: LogIndex?
     var baseToWrite: LogBase?
     var snapshotToWrite: SnapshotID?
@@ -191,6 +193,7 @@ public struct Raft: Sendable {
         precondition(
             applied >= restored.base.index && applied <= restored.last,
             "applied \(applied) lies outside the log \(restored.base.index)...\(restored.last)")
+        self.commitWritten = commit
         self.durable = restored.last
         self.applied = applied
         self.handedOut = applied
@@ -274,6 +277,11 @@ public struct Raft: Sendable {
         guard phase == .leader, let i = configuration.position(of: replica), i < progress.count else { return nil }
         return progress[i].match
     }
+
+    /// What the entries in memory take.
+    public var cacheBytes: Int { log.cacheBytes }
+    /// Whether leadership is being handed over.
+    public var isTransferring: Bool { transferTarget != nil }
 
     /// The entry at `index` if it is in memory.
     public func cachedEntry(at index: LogIndex) -> Entry? { log.entry(at: index) }
@@ -402,6 +410,7 @@ public struct Raft: Sendable {
                     votedForSelf: phase == .candidate && votedFor == peer.replica,
                     installs: snapshotToWrite == nil ? nil : baseToWrite?.index))
             isHardStateDirty = isStillDirty
+            commitWritten = commit
             appendedFrom = nil
             baseToWrite = nil
             snapshotToWrite = nil

@@ -131,6 +131,9 @@ struct RaftLog: Sendable {
         }
     }
 
+    /// The group has left the epochs before this one behind, whatever configurations the log still holds.
+    mutating func adopt(_ epoch: Epoch) { base.configuration.epoch = max(base.configuration.epoch, epoch) }
+
     /// Starts the log behind `newBase`, one of its own entries.
     mutating func compact(to newBase: LogBase) {
         precondition(newBase.index > base.index && newBase.index <= last, "a log is cut at one of its own entries")

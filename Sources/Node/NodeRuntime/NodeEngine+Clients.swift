@@ -242,6 +242,19 @@ extension NodeEngine {
         }
     }
 
+    /// Commands whose entries were cut from this log, by a leader that never had them: some other replica may still bring
+    /// them about, and here nothing may ever come at their index, so nobody is to wait for it.
+    func forgetCut(_ i: Int) {
+        #if MUTANTS
+        if settings.raft.mutant == .cutCommandNeverAnswered { return }
+        #endif
+        while let last = replicas[i].underWay.last, last.index > replicas[i].lastIndex {
+            _ = replicas[i].underWay.popLast()
+            replicas[i].commandsUnderWay -= last.tickets.count
+            for ticket in last.tickets { answer(ticket, .unknown) }
+        }
+    }
+
     private func write(_ batch: WriteBatch) throws(StoreError) {
         #if MUTANTS
         if settings.raft.mutant == .appliedIndexNotAtomic, case .put(let key, let value)? = batch.operations.last {

@@ -307,11 +307,28 @@ extension NodeEngine {
         finishCreations(ticket, now)
     }
 
+    /// Logs that a follower, a transfer or a snapshot kept long are looked at again: without new entries nobody else would.
+    func cutOwedLogs(_ now: Instant) {
+        if cutsOwed.isEmpty { return }
+        let owed = cutsOwed
+        cutsOwed.removeAll(keepingCapacity: true)
+        #if MUTANTS
+        if settings.raft.mutant == .logKeptWhenIdle { return }
+        #endif
+        for group in owed {
+            if let i = position(of: group) { cutLog(i, now) }
+        }
+    }
+
     /// Cuts a log only below what a flush made durable, and leaves what followers still need.
     func cutLog(_ i: Int, _ now: Instant) {
         let base = replicas[i].raft.base.index
-        var bound = min(replicas[i].durableApplied, replicas[i].raft.compactionBound)
+        let durable = replicas[i].durableApplied
+        var bound = min(durable, replicas[i].raft.compactionBound)
         for transfer in outgoing where transfer.group == replicas[i].group { bound = min(bound, transfer.base.index) }
+        if bound < durable || replicas[i].installing != nil {
+            if !cutsOwed.contains(replicas[i].group) { cutsOwed.append(replicas[i].group) }
+        }
         guard replicas[i].installing == nil else { return }
         replicas[i].logSize.wasCut(at: base)
         let byCount = LogIndex(bound.rawValue - min(bound.rawValue, settings.trailingEntries))
@@ -347,6 +364,7 @@ extension NodeEngine {
         guard now >= suspicionReviewAt else { return }
         suspicionReviewAt = now + .milliseconds(250)
         if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
+        cutOwedLogs(now)
         let found = tracked.map { other in
             let timeout = max(settings.raft.suspicion, liveness.suspicionTimeout(other) ?? .zero)
             return PeerReview(node: other, suspicion: timeout, isFit: liveness.isFitToLead(other))

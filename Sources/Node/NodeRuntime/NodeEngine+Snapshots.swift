@@ -38,7 +38,7 @@ extension NodeEngine {
                 bytesMax: settings.snapshotPieceBytesMax, ports.state.view())
             outgoing.append(
                 SnapshotSending(
-                    group: replicas[i].group, to: peer, id: id, epoch: replicas[i].raft.configuration.epoch,
+                    group: replicas[i].group, to: peer, id: id, epoch: replicas[i].raft.epoch,
                     term: replicas[i].raft.term, base: base, source: source, settings: settings, now: now))
         } catch {
             unreadable.append((replicas[i].group, error.message))
@@ -112,7 +112,7 @@ extension NodeEngine {
 
     private func receive(_ piece: SnapshotPiece, _ message: SnapshotMessage, _ now: Instant) {
         guard let i = position(of: message.group), replicas[i].raft.peer == message.to else { return }
-        let epoch = replicas[i].raft.configuration.epoch
+        let epoch = replicas[i].raft.epoch
         // A replica that knows no members yet has no epoch of its own.
         guard message.epoch == epoch || replicas[i].raft.configuration.members.isEmpty,
             message.term >= replicas[i].raft.term

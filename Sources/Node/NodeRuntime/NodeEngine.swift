@@ -52,6 +52,8 @@ package final class NodeEngine<Ports: WorldPorts> {
     var flushedAt: Instant
     var appliedSinceFlush: UInt64 = 0
     var bytesSinceFlush = 0
+    /// Groups whose log something kept from being cut. Each at most once.
+    var cutsOwed: [GroupID] = []
 
     // Snapshots, and replicas that wait for their place to be cleared.
     var creations: [Creation] = []
@@ -276,6 +278,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         hasUnreviewed = true
         drainEffects(i, now)
         guard let at = position(of: group) else { return }
+        forgetCut(at)
         if let commit = replicas[at].pendingCommit {
             replicas[at].pendingCommit = nil
             apply(at, through: commit, now)
@@ -398,6 +401,19 @@ package final class NodeEngine<Ports: WorldPorts> {
     /// Where a replica stands, in a few numbers; nil when it is not here. Costs nothing, unlike a look at all of it.
     package func standing(of group: GroupID) -> Standing? {
         position(of: group).map { replicas[$0].standing }
+    }
+
+    /// What is under way at a replica; nil when it is not here.
+    package func backlog(of group: GroupID) -> Backlog? {
+        guard let i = position(of: group) else { return nil }
+        var sending: [NodeID] = []
+        for transfer in outgoing where transfer.group == group { sending.append(transfer.to.node) }
+        for waiting in outgoingWaiting where waiting.group == group { sending.append(waiting.peer.node) }
+        return Backlog(
+            commands: replicas[i].queue.count + replicas[i].commandsUnderWay, reads: replicas[i].reading.count,
+            isTransferring: replicas[i].isTransferring, snapshotsTo: sending,
+            snapshotsFrom: incoming.count { $0.group == group }, logEntries: replicas[i].logEntries,
+            cacheBytes: replicas[i].cacheBytes)
     }
 
     /// Lets the caller look at one replica without copying it.

@@ -77,6 +77,10 @@ extension Replica {
         }
     }
     var leader: Peer? { mutating get { raft.leader } }
+    var isTransferring: Bool { mutating get { raft.isTransferring } }
+    var lastIndex: LogIndex { mutating get { raft.lastIndex } }
+    var logEntries: Int { mutating get { raft.lastIndex - raft.base.index } }
+    var cacheBytes: Int { mutating get { raft.cacheBytes } }
     var members: [Member] { mutating get { raft.configuration.members } }
 }
 
@@ -99,6 +103,22 @@ package struct Standing: Hashable, Sendable {
         self.durable = durable
         self.applied = applied
     }
+}
+
+/// What is under way at one replica. Nothing of it lasts: it ends, or its bound is in the settings.
+package struct Backlog: Hashable, Sendable {
+    /// Commands that wait for an entry, or for theirs to be applied.
+    package var commands: Int
+    package var reads: Int
+    /// Whether leadership is being handed over.
+    package var isTransferring: Bool
+    /// The nodes that get a snapshot or wait for one.
+    package var snapshotsTo: [NodeID]
+    package var snapshotsFrom: Int
+    /// Entries that the log still holds.
+    package var logEntries: Int
+    /// What of them is in memory.
+    package var cacheBytes: Int
 }
 
 /// A replica that waits until the state store holds nothing of its group.

@@ -121,6 +121,8 @@ struct Summary {
     var committed: UInt64 = 0
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
     var plots = [Int](repeating: 0, count: Plot.allCases.count)
+    var harm = Harm()
+    var disasters = 0
     var fleet: FleetCounts?
     var upgrade: UpgradeCounts?
     var failures: [SimulationResult] = []
@@ -142,6 +144,8 @@ struct Summary {
         snapshots += result.snapshotsInstalled
         changes += result.membershipChanges
         committed += result.entriesCommitted
+        harm += result.harm
+        disasters += result.disasters
         for i in faults.indices { faults[i] += result.faults[i] }
         for i in plots.indices { plots[i] += result.plots[i] }
         if let counts = result.fleet {
@@ -189,6 +193,14 @@ struct Summary {
             \(events) events, \(elections) elections, \(committed) entries committed, \(changes) configurations applied, \
             \(snapshots) snapshots installed
             \(operations) client operations judged, \(unknown) of unknown outcome
+            """)
+        Swift.print(
+            """
+            \(harm.framesSent) frames sent, of which \(harm.framesLost) lost, \(harm.framesDoubled) doubled, \(harm.framesDelayed) \
+            delayed out of order, \(harm.framesHeldBack) held back by a cut; writes lost before they were durable: \
+            \(harm.logWritesLost) of logs, \(harm.stateBatchesLost) of states
+            \(disasters) runs ended with a majority gone and a forced recovery, which forgot \(harm.entriesForgotten) committed \
+            entries
             """)
         if let fleet {
             Swift.print(

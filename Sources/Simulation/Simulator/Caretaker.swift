@@ -14,6 +14,7 @@ extension Simulation {
     func operatorTurn() {
         plan(.operatorTurn, at: now + 100_000_000 + operatorRandom.within(0...300_000_000))
         for checker in checkers { care(for: checker) }
+        bringBackNext()
     }
 
     private func care(for checker: ClusterChecker) {

@@ -52,6 +52,8 @@ package struct MemoryStore: OrderedStore, Sendable {
     package var fault = DiskFault.none
     /// Synced writes and flushes that succeeded: what a disk's wear and a simulation's cost are counted by.
     package private(set) var syncCount = 0
+    /// How many unsynced batches the last crash left.
+    package private(set) var keptBatchCount = 0
 
     package init() {}
 
@@ -67,6 +69,9 @@ package struct MemoryStore: OrderedStore, Sendable {
     package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         table.scan(range, body)
     }
+
+    /// What is really there, whatever a reader would be told.
+    func held(_ key: [UInt8]) -> [UInt8]? { table.value(for: key) }
 
     package func view() -> View { View(table: table) }
 
@@ -162,6 +167,7 @@ package struct MemoryStore: OrderedStore, Sendable {
         batchStarts.removeAll(keepingCapacity: true)
         failedSyncBatches = nil
         limbo = nil
+        keptBatchCount = min(kept, unsynced)
         return keptInFlight
     }
 

@@ -54,8 +54,16 @@ extension Simulation {
         case .diskFull:
             if node.isDiskFull { return false }
             node.isDiskFull = true
+            node.setDiskFaults()
             remember(Nemesis.Damage(fault: fault, node: node.number), length)
-        case .writeError: node.failsNextWrite = true
+        case .writeError:
+            if stateDiskRandom.chance(1, in: 2) {
+                guard node.isRunning else { return false }
+                node.failsStateWrites = true
+                node.setDiskFaults()
+            } else {
+                node.failsNextWrite = true
+            }
         case .clockJump: node.jumpClock(by: nemesisRandom.within(0...5_000_000_000))
         case .slowLink: slowLink(node, length)
         case .brokenConnection: return breakConnection(node)
@@ -77,14 +85,16 @@ extension Simulation {
         // What a run leaves broken for its recovery stays so.
         if recovery.leftBehind.contains(damage.node) && recovery.phase != .chaos && damage.fault == .diskFull { return }
         nemesis.damages[Int(number)] = nil
-        for link in damage.links { network.block(link.from, link.to, by: -1) }
+        for link in damage.links { unblock(link.from, link.to) }
         switch damage.fault {
         case .slowLink:
             for other in nodes where other.number != damage.node {
                 network.slowness[damage.node * nodes.count + other.number] = 0
                 network.slowness[other.number * nodes.count + damage.node] = 0
             }
-        case .diskFull: nodes[damage.node].isDiskFull = false
+        case .diskFull:
+            nodes[damage.node].isDiskFull = false
+            nodes[damage.node].setDiskFaults()
         case .flappingPartition where recovery.phase == .chaos && nemesisRandom.chance(3, in: 4):
             cutLinks(damage.links, .flappingPartition, damage.node, nemesisRandom.within(5_000_000...400_000_000))
         default: break
@@ -97,8 +107,14 @@ extension Simulation {
         return true
     }
 
+    /// Whether this node may lose what it holds. Where a rotten record waits for its reader, that is the next loss.
+    private func mayLose(_ node: SimulatedNode) -> Bool {
+        checkers.allSatisfy { $0.mayLose(node.number) } && !isChangingMembers
+            && !nodes.contains { $0.hasRottenState }
+    }
+
     private func wipe(_ node: SimulatedNode, _ length: Int64) -> Bool {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers else { return false }
+        guard mayLose(node) else { return false }
         crash(node, restartAfter: length)
         node.wipe()
         for checker in checkers { checker.wiped(node.number) }
@@ -107,8 +123,10 @@ extension Simulation {
 
     /// Changes a bit of something stored, while the process is down, so that its next start must notice.
     private func rot(_ node: SimulatedNode, _ length: Int64) -> Bool {
-        guard checkers.allSatisfy({ $0.mayLose(node.number) }), !isChangingMembers, node.isRunning else { return false }
+        guard mayLose(node), node.isRunning else { return false }
         crash(node, restartAfter: length)
+        // Of a fleet's hosts most have no state, and what becomes of the one cell is the operator's to mend.
+        if fleet == nil && stateDiskRandom.chance(1, in: 3) { return node.rotState(&stateDiskRandom) }
         let isLoss = nemesisRandom.chance(1, in: 4)
         let key = isLoss ? node.logDisk.loseRecord(&nemesisRandom) : node.logDisk.rot(&nemesisRandom)
         guard let key else { return false }
@@ -173,7 +191,7 @@ extension Simulation {
     }
 
     func cutLinks(_ links: [(from: Int, to: Int)], _ fault: Fault, _ node: Int, _ length: Int64) {
-        for link in links { network.block(link.from, link.to, by: 1) }
+        for link in links { network.block(link.from, link.to, by: 1, at: now) }
         remember(Nemesis.Damage(fault: fault, node: node, links: links), length)
     }
 
@@ -244,7 +262,9 @@ extension Simulation {
     }
 
     private func changeMembers(of checker: ClusterChecker, by leader: SimulatedNode) -> Bool {
-        guard !checker.isLost.contains(true), !checker.isTainted.contains(true) else { return false }
+        guard !checker.isLost.contains(true), !checker.isTainted.contains(true),
+            !nodes.contains(where: { $0.hasRottenState })
+        else { return false }
         let members = checker.latestConfiguration.members
         let voters = members.filter { $0.role == .voter }
         var steps: [MembershipStep] = []

@@ -61,6 +61,8 @@ public struct Profile: Sendable {
     public var clockDriftPPMMax: Int64 = 50
     /// Whether a node that ends closes its connections, so that others learn of it at once.
     public var resetsConnections = true
+    /// A cut link keeps what is sent, and brings it afterwards, as connections do; else it is lost.
+    public var holdsBack = false
     /// Every frame goes through its bytes on the way.
     public var encodesFrames = false
 
@@ -72,6 +74,8 @@ public struct Profile: Sendable {
     public var faultLengthMax = Nanoseconds.seconds(5)
     /// Courses of events that may strike beside the faults.
     public var plots: [Plot] = []
+    /// In the end a majority is gone for good, as it seems, and the operator recovers the groups by force.
+    public var endsInDisaster = false
     /// Hosts with VMs on the nodes; nil for none.
     public var fleet: FleetProfile?
     /// Programs of two versions, which take turns on the nodes.
@@ -114,6 +118,10 @@ public struct Profile: Sendable {
         p.faultLengthMax = .milliseconds(random.within(200...12_000))
         p.drawBounds(&random)
         if hasPlots { p.drawPlots(&random) }
+        // From a stream of its own, so that it shifts nothing.
+        var other = random.child(0xC07)
+        p.holdsBack = other.chance(1, in: 3)
+        p.endsInDisaster = p.nodes >= 3 && !p.faults.isEmpty && other.chance(1, in: 12)
         return p
     }
 

@@ -12,11 +12,20 @@ struct Recovery {
     var began: Int64 = 0
     /// When each group last answered a client, since the recovery began. Index is the group's number less one.
     private(set) var successes: [Int64] = []
+    /// When the faults stopped.
+    private(set) var healedAt: Int64 = 0
+    /// Whether each group has had a leader since then.
+    var isLed: [Bool] = []
+    var lookAgainAt: Int64 = 0
+    /// The longest silence that a member now takes before it doubts another.
+    var suspicion: Int64 = 1
 
     mutating func begin(at time: Int64, groups: Int) {
         phase = .healing
         began = time
+        healedAt = time
         successes = Array(repeating: 0, count: groups)
+        isLed = Array(repeating: false, count: groups)
     }
 
     mutating func sawSuccess(_ group: GroupID, at time: Int64) {
@@ -24,6 +33,8 @@ struct Recovery {
         if phase == .healing && i < successes.count && time > began { successes[i] = time }
     }
 
+    /// Leaders are found within so many rounds of votes; nearly always it takes less than five.
+    static let roundsMax: Int64 = 10
     /// Faults have stopped; by then every group answers its clients again.
     static let answersWithin: Int64 = 30_000_000_000
     /// And by then all replicas of the core hold the same.
@@ -33,23 +44,32 @@ struct Recovery {
 extension Simulation {
     func beginRecovery() {
         recovery.begin(at: now, groups: profile.groups)
-        recovery.leftBehind = chooseLeftBehind()
+        let isDisaster = beginDisaster()
+        if !isDisaster { recovery.leftBehind = chooseLeftBehind() }
         mendEverything(except: recovery.leftBehind)
+        releaseAll()
         for node in nodes {
             if recovery.leftBehind.contains(node.number) {
-                abandonNode(node)
+                if !isDisaster { abandonNode(node) }
                 continue
             }
             node.pausedUntil = 0
-            node.diskStalledUntil = min(node.diskStalledUntil, now)
-            node.isDiskFull = false
-            node.failsNextWrite = false
+            mendDisk(of: node)
             if !node.isRunning { start(node) }
             if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
         }
+        if isDisaster { recoverByForce() }
         for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
         fleet?.beginRecovery()
         settleUpgrade()
+    }
+
+    func mendDisk(of node: SimulatedNode) {
+        node.diskStalledUntil = min(node.diskStalledUntil, now)
+        node.isDiskFull = false
+        node.failsNextWrite = false
+        node.failsStateWrites = false
+        node.setDiskFaults()
     }
 
     /// Nodes that stay broken: never so many that a group could not do without them.
@@ -81,6 +101,7 @@ extension Simulation {
         let intact = all[0].members.filter { member in
             let node = Int(member.peer.node.rawValue) - 1
             return member.role == .voter && !left.contains(node) && !checker.isLost[node] && !checker.isTainted[node]
+                && !nodes[node].hasRottenState
         }
         return intact.count > all[0].members.count { $0.role == .voter } / 2
     }
@@ -93,8 +114,8 @@ extension Simulation {
             crash(node, restartAfter: nil)
         case 1:
             for other in nodes where other !== node {
-                network.block(node.number, other.number, by: 1)
-                network.block(other.number, node.number, by: 1)
+                network.block(node.number, other.number, by: 1, at: now)
+                network.block(other.number, node.number, by: 1, at: now)
             }
         default:
             node.diskStalledUntil = .max / 4
@@ -104,6 +125,7 @@ extension Simulation {
     /// Returns true when the run has ended.
     func checkRecovery() -> Bool {
         let elapsed = now - recovery.began
+        lookForLeaders()
         switch recovery.phase {
         case .healing:
             let hasOwners = profile.clients > 0 || fleet != nil
@@ -119,8 +141,14 @@ extension Simulation {
             if let fleet { return checkRest(fleet) }
             if now % 50 == 0 || elapsed > Recovery.settlesWithin {
                 if isSettled {
-                    recovery.phase = .done
-                    return true
+                    if let unfinished = unmended ?? unfinished {
+                        if elapsed > restWithin.count {
+                            fail("47 all that was begun ends", "not within \(restWithin): \(unfinished); \(summary)")
+                        }
+                    } else {
+                        recovery.phase = .done
+                        return true
+                    }
                 }
             }
             if elapsed > Recovery.settlesWithin {
@@ -152,6 +180,80 @@ extension Simulation {
             }
         }
         return true
+    }
+
+    /// Every group has a leader whom a majority of its members follow, in time.
+    private func lookForLeaders() {
+        guard now >= recovery.lookAgainAt, recovery.isLed.contains(false) else { return }
+        recovery.lookAgainAt = now + 1_000_000
+        for node in nodes where !recovery.leftBehind.contains(node.number) {
+            for checker in checkers {
+                let known = node.runtime?.inspect(checker.group) { raft, _ in raft.settings.suspicion.count }
+                recovery.suspicion = max(recovery.suspicion, known ?? 0)
+            }
+        }
+        for (i, checker) in checkers.enumerated() where !recovery.isLed[i] && isLed(checker) {
+            recovery.isLed[i] = true
+        }
+        // A round of votes takes two writes, perhaps behind others, and two ways of a message.
+        let round = recovery.suspicion + 10 * profile.diskLatency.count + 4 * profile.latencyFar.count
+        if now - recovery.healedAt > Recovery.roundsMax * round && recovery.isLed.contains(false) {
+            fail(
+                "44 leaders are found",
+                "not within \(Recovery.roundsMax) rounds of \(round / 1_000_000) ms after the faults stopped: \(summary)"
+            )
+        }
+    }
+
+    private func isLed(_ checker: ClusterChecker) -> Bool {
+        guard let leader = leader(of: checker.group), !recovery.leftBehind.contains(leader.number) else { return false }
+        let known = leader.runtime?.inspect(checker.group) { raft, _ in
+            (raft.peer, raft.term, raft.configuration.members)
+        }
+        guard let (peer, term, members) = known else { return false }
+        var voters = 0
+        var following = 0
+        for member in members where member.role.isVoting {
+            voters += 1
+            let theirs = nodes[Int(member.peer.node.rawValue) - 1].runtime?.inspect(checker.group) { raft, _ in
+                raft.leader == peer && raft.term == term
+            }
+            if theirs == true { following += 1 }
+        }
+        return following > voters / 2
+    }
+
+    /// Time for what was begun to end: retries of transfers, a flush, and what waits for either.
+    private var restWithin: Nanoseconds {
+        profile.settings.flushInterval + profile.settings.snapshotTimeout + .seconds(10)
+            + .seconds(disaster == nil ? 0 : 30)
+    }
+
+    /// What a replica of the core still has under way though nobody asks for anything, or keeps beyond its bound.
+    private var unfinished: String? {
+        for node in nodes where node.isRunning && !recovery.leftBehind.contains(node.number) {
+            for checker in checkers {
+                if checker.isLost[node.number] || checker.isTainted[node.number] { continue }
+                guard let backlog = node.runtime?.backlog(of: checker.group) else { continue }
+                let place = "n\(node.number + 1)/g\(checker.group)"
+                if backlog.commands > 0 { return "\(place) has \(backlog.commands) commands under way" }
+                if backlog.reads > 0 { return "\(place) has \(backlog.reads) reads under way" }
+                if backlog.isTransferring { return "\(place) hands leadership over" }
+                if backlog.snapshotsTo.contains(where: { !recovery.leftBehind.contains(Int($0.rawValue) - 1) }) {
+                    return "\(place) sends snapshots to \(backlog.snapshotsTo)"
+                }
+                if backlog.snapshotsFrom > 0 { return "\(place) receives \(backlog.snapshotsFrom) snapshots" }
+                let entriesMax = Int(profile.settings.trailingEntries + profile.settings.cutEntriesMin)
+                if backlog.logEntries > entriesMax {
+                    return "\(place) keeps \(backlog.logEntries) entries of its log, over \(entriesMax)"
+                }
+                // The last entry stays, and is no larger than a few commands of these clients.
+                if backlog.cacheBytes > profile.settings.raft.cacheBytesMax + 8_192 {
+                    return "\(place) keeps \(backlog.cacheBytes) bytes of entries in memory"
+                }
+            }
+        }
+        return nil
     }
 
     /// Where everybody stands, for the report of a run that did not recover.

@@ -51,7 +51,7 @@ extension Simulation {
     }
 
     private func beginOperation(_ number: Int) {
-        let key = clientRandom.below(profile.keys)
+        let key = keysFrom + clientRandom.below(profile.keys)
         let group = GroupID(key % UInt64(profile.groups) + 1)
         let operationNumber = UInt64(result.operations + 1)
         result.operations += 1
@@ -62,7 +62,7 @@ extension Simulation {
         case 0..<4: kind = .get
         case 4..<7: kind = .put(value)
         case 7: kind = deletesConditionally(key).map { .compareAndSet(expected: $0, new: nil) } ?? .delete
-        default: kind = .compareAndSet(expected: lastSeen[Int(key)], new: value)
+        default: kind = .compareAndSet(expected: lastSeen[Int(key - keysFrom)], new: value)
         }
         let request: ClientRequest
         if kind == .get {
@@ -143,7 +143,7 @@ extension Simulation {
             return fail("client protocol", "operation \(operation.kind) was answered by \(said())")
         }
         history.end(operation.ticket, outcome, at: now)
-        if case .observed(let value) = outcome { lastSeen[Int(operation.key)] = value }
+        if case .observed(let value) = outcome { lastSeen[Int(operation.key - keysFrom)] = value }
         clients[number].operation = nil
         clients[number].target = node
         recovery.sawSuccess(operation.group, at: now)
@@ -157,6 +157,18 @@ extension Simulation {
         clients[number].operation = nil
         if operation.kind != .get { clients[number].renewSession() }
         again(number, after: clientRandom.within(0...profile.thinkTimeMax.count))
+    }
+
+    /// What was written before a forced recovery may be there or not. Clients go on under keys that nobody has used, and are held
+    /// to the same rules there.
+    func beginNewHistory() {
+        history = StreamingChecker()
+        keysFrom += profile.keys * UInt64(profile.groups)
+        lastSeen = lastSeen.map { _ in nil }
+        for i in clients.indices {
+            clients[i].operation = nil
+            clients[i].renewSession()
+        }
     }
 
     /// Operations that never ended may have taken effect or not.

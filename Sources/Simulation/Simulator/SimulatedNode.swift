@@ -26,6 +26,10 @@ final class SimulatedNode: WorldPorts {
     var diskStalledUntil: Int64 = 0
     var isDiskFull = false
     var failsNextWrite = false
+    /// Until its next start every write of applied state fails.
+    var failsStateWrites = false
+    /// The record of applied state that has rotted, and what it holds since.
+    private var rotten: (key: [UInt8], value: [UInt8])?
 
     // The clock: local = origin + elapsed × (1 + drift).
     let driftPPM: Int64
@@ -68,6 +72,25 @@ final class SimulatedNode: WorldPorts {
 
     // MARK: Disks
 
+    /// One disk holds both stores, so it is full for both; a broken sector is one store's.
+    func setDiskFaults() {
+        logDisk.fault = isDiskFull ? .noSpace : .none
+        state.fault = isDiskFull ? .noSpace : failsStateWrites ? .writeError : .none
+    }
+
+    /// Changes a bit of a record of the applied state, and says whether there was one.
+    func rotState(_ random: inout PRNG) -> Bool {
+        guard let key = state.rot(&random), let value = state.held(key) else { return false }
+        rotten = (key, value)
+        return true
+    }
+
+    /// Whether the record that has rotted is still there: whoever reads it finds the replica damaged.
+    var hasRottenState: Bool {
+        guard let rotten else { return false }
+        return state.held(rotten.key) == rotten.value
+    }
+
     private var identity: NodeIdentity {
         NodeIdentity(cluster: [UInt8](repeating: 7, count: 16), node: id)
     }
@@ -88,6 +111,7 @@ final class SimulatedNode: WorldPorts {
     func wipe() {
         logDisk = MemoryStore()
         state = MemoryStore()
+        rotten = nil
         do {
             // Milliseconds since the world began, as a real node takes those of the calendar.
             let started = Incarnation(UInt64(world.now / 1_000_000))

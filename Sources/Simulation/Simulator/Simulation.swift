@@ -44,12 +44,49 @@ public struct SimulationResult: Sendable {
     public var snapshotsInstalled = 0
     /// Configurations that took effect, counted at each replica.
     public var membershipChanges = 0
+    /// What network and disks did, and what that cost.
+    public var harm = Harm()
+    /// Whether its groups were recovered by force in the end: 1 or 0.
+    public var disasters = 0
     /// Entries that were committed, in all groups.
     public var entriesCommitted: UInt64 = 0
     /// What a fleet did, if there was one.
     public var fleet: FleetCounts?
     /// What the upgrade did, in a run of mixed versions.
     public var upgrade: UpgradeCounts?
+}
+
+/// What network and disks did to what nodes sent and wrote.
+public struct Harm: Sendable {
+    /// Copies of one frame count once.
+    public var framesSent: UInt64 = 0
+    /// Gone, because the link was cut, its queue full, or by chance.
+    public var framesLost: UInt64 = 0
+    /// Frames that came twice.
+    public var framesDoubled: UInt64 = 0
+    /// Frames that may have come later than one sent after them.
+    public var framesDelayed: UInt64 = 0
+    /// Kept while the link was cut, and brought all at once afterwards.
+    public var framesHeldBack: UInt64 = 0
+    /// Writes that a crash or a full or broken disk took away before they were durable: of logs, and of applied state.
+    public var logWritesLost: UInt64 = 0
+    /// Batches of applied state that were lost so; it is applied again from the log.
+    public var stateBatchesLost: UInt64 = 0
+    /// Committed entries that a forced recovery went on without.
+    public var entriesForgotten: UInt64 = 0
+
+    public init() {}
+
+    public static func += (sum: inout Harm, more: Harm) {
+        sum.framesSent += more.framesSent
+        sum.framesLost += more.framesLost
+        sum.framesDoubled += more.framesDoubled
+        sum.framesDelayed += more.framesDelayed
+        sum.framesHeldBack += more.framesHeldBack
+        sum.logWritesLost += more.logWritesLost
+        sum.stateBatchesLost += more.stateBatchesLost
+        sum.entriesForgotten += more.entriesForgotten
+    }
 }
 
 /// A whole cluster in one value of time: real nodes (`NodeEngine` over `RaftCore`, `StoreLayout` and the key space),
@@ -85,19 +122,26 @@ public final class Simulation {
     var history = StreamingChecker()
     /// The last value that any client saw of a key, which compare-and-sets expect.
     var lastSeen: [UInt64?]
+    /// The first of the keys that clients use now.
+    var keysFrom: UInt64 = 0
     var result: SimulationResult
 
     // A stream per purpose: a draw for one shifts no other.
-    private var networkRandom: PRNG
+    var networkRandom: PRNG
     private var diskRandom: PRNG
     var clientRandom: PRNG
     var nemesisRandom: PRNG
     var operatorRandom: PRNG
+    var heldRandom: PRNG
+    var stateDiskRandom: PRNG
+    var disasterRandom: PRNG
 
     private var trace: ChainHash
     /// Receives a line per event, if wanted.
     public var traceLine: ((String) -> Void)?
     var recovery = Recovery()
+    /// Of a run that ends in one.
+    var disaster: Disaster?
     private var failedNodes: [Int] = []
     private var electionsWhileSettling = 0
     /// Events since time last moved.
@@ -121,6 +165,9 @@ public final class Simulation {
         clientRandom = random.child(3)
         nemesisRandom = random.child(4)
         operatorRandom = random.child(5)
+        heldRandom = random.child(10)
+        stateDiskRandom = random.child(11)
+        disasterRandom = random.child(12)
         trace = ChainHash(seed)
         network = Network(count: profile.nodes)
         nemesis = Nemesis()
@@ -255,6 +302,7 @@ public final class Simulation {
             takeAnswer(arrived.ticket, arrived.answer, from: arrived.node)
         case .nemesis: nemesisTurn()
         case .mend: mend(event.a)
+        case .release: release(Int(event.a), stamp: event.b)
         case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
         case .plot: if node.map({ $0.life == event.life }) ?? true { plotTurn(event, node) }
@@ -318,75 +366,6 @@ public final class Simulation {
         }
     }
 
-    // MARK: Network
-
-    func send(_ frame: consuming PeerFrame, from: SimulatedNode, to target: NodeID) {
-        checkSent(frame, from)
-        let to = Int(target.rawValue) - 1
-        guard to >= 0, to < nodes.count, to != from.number else { return }
-        var random = networkRandom
-        defer { networkRandom = random }
-        if network.isBlocked(from.number, to) { return }
-        if has(.lateAnswers) { plots.remember(frame, of: from, to: to) }
-        if profile.lossPerMille > 0 && random.below(UInt64(1_000)) < profile.lossPerMille { return }
-        let bytes = frame.simulatedBytes
-        if network.queue(from.number, to, now) > 2_000_000_000 { return }
-        let sent = network.departure(from.number, to, bytes, now)
-        if profile.duplicatePerMille > 0 && random.below(UInt64(1_000)) < profile.duplicatePerMille {
-            carry(copy frame, isSecond: false, from, to, at: sent, &random)
-            carry(frame, isSecond: true, from, to, at: sent, &random)
-        } else {
-            carry(frame, isSecond: false, from, to, at: sent, &random)
-        }
-    }
-
-    private func carry(
-        _ frame: consuming PeerFrame, isSecond: Bool, _ from: SimulatedNode, _ to: Int, at sent: Int64,
-        _ random: inout PRNG
-    ) {
-        var delay = latency(from.number, to, &random)
-        // Some copies wander about and come when everything has moved on.
-        if isSecond && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
-        if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {
-            delay += random.within(0...(delay * 10 + 2_000_000))
-        }
-        let slot = frames.put(throughBytes(frame))
-        plan(.deliver, at: sent + delay, node: nodes[to], a: slot, b: UInt64(from.number + 1))
-    }
-
-    private func latency(_ from: Int, _ to: Int, _ random: inout PRNG) -> Int64 {
-        let base = (from % profile.regions == to % profile.regions ? profile.latencyNear : profile.latencyFar).count
-        return base + random.within(0...(base * profile.jitterPercent / 100))
-    }
-
-    func clientLatency() -> Int64 { profile.latencyNear.count + clientRandom.within(0...profile.latencyNear.count) }
-
-    func throughBytes(_ frame: consuming PeerFrame) -> PeerFrame { profile.encodesFrames ? decoded(frame) : frame }
-
-    private func decoded(_ frame: PeerFrame) -> PeerFrame {
-        do {
-            let decoded = try PeerFrame(serialized: frame.serialized())
-            if decoded != frame {
-                fail("wire format", "a frame came back changed from its bytes: \(frame) as \(decoded)")
-            }
-            return decoded
-        } catch {
-            fail("wire format", "a frame does not come back from its bytes: \(error)")
-            return frame
-        }
-    }
-
-    /// In place of a sender: the copy was in the network before the link was cut.
-    static let wasUnderWay: UInt64 = 0
-
-    private func deliver(_ frame: consuming PeerFrame, to node: SimulatedNode?, wasUnderWay: Bool) {
-        guard let node, node.isRunning else { return }
-        // A connection dies with the process at its other end: what an earlier life of the sender sent may still come,
-        // but not after its successor has been heard, which the receiver sees to by incarnation.
-        if !wasUnderWay && network.isBlocked(Int(frame.from.rawValue) - 1, node.number) { return }
-        turn(node, .frame(frame))
-    }
-
     // MARK: Disks
 
     func diskDelay() -> Int64 {
@@ -430,6 +409,7 @@ public final class Simulation {
         }
         #endif
         if isThere { write(pending, to: node) }
+        result.harm.logWritesLost += UInt64(node.pendingLog.count + (isThere ? 0 : 1))
         node.pendingLog.removeAll()
         turn(node, .storageFailed(reason))
     }
@@ -446,13 +426,20 @@ public final class Simulation {
         let reached = diskRandom.below(node.pendingLog.count + 1)
         var done = 0
         while let write = node.pendingLog.popFirst() {
-            guard done < reached, !node.isDiskFull, !node.failsNextWrite else { continue }
+            guard done < reached, !node.isDiskFull, !node.failsNextWrite else {
+                result.harm.logWritesLost += 1
+                continue
+            }
             done += 1
             self.write(write, to: node)
         }
         node.failsNextWrite = false
+        node.failsStateWrites = false
         node.logDisk.crash(&diskRandom)
+        let unsynced = node.state.unsyncedBatchCount
         node.state.crash(&diskRandom)
+        result.harm.stateBatchesLost += UInt64(unsynced - node.state.keptBatchCount)
+        dropHeld(of: node.number)
         fleet?.agentEnded(at: node)
         for checker in checkers { checker.crashed(node.number) }
         plots.forget(to: node.number)
@@ -468,7 +455,7 @@ public final class Simulation {
 
     func start(_ node: SimulatedNode) {
         guard !node.isRunning, !node.isDown else { return }
-        node.logDisk.fault = node.isDiskFull ? .noSpace : .none
+        node.setDiskFaults()
         do throws(DirectoryRefusal) {
             let opened = try node.open(profile.settings)
             for checker in checkers { checker.restarted(node.number, opened.replicas, opened.damaged, world: self) }
@@ -547,25 +534,7 @@ public final class Simulation {
         if let fleet { fleet.checker.follow(checkers[0], fleet) }
     }
 
-    private func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {
+    func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {
         for item in frame.messages { checker(item.group)?.sent(item.message, by: from.number, world: self) }
-    }
-}
-
-extension PeerFrame {
-    /// About what it takes on a wire, for slow links.
-    var simulatedBytes: Int {
-        var bytes = 80
-        for item in messages {
-            bytes += 64
-            if case .append(let append) = item.message.body {
-                for entry in append.entries { bytes += entry.byteCount }
-            }
-        }
-        for piece in snapshots {
-            bytes += 64
-            if case .piece(_, let payload, _, _) = piece.body { bytes += payload.count }
-        }
-        return bytes
     }
 }

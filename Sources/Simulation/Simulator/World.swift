@@ -41,6 +41,8 @@ struct WorldEvent: Comparable {
         case fleetRequest
         /// Harm to guests, hosts and clocks of the wall.
         case fleetFault
+        /// A link brings what was held back while it was cut: `a` is the link, `b` the stamp it must still have.
+        case release
         /// The operator of an upgrade acts; with a node, that node hears of the open level.
         case upgrade
     }
@@ -78,36 +80,4 @@ struct Slab<Element> {
         free.append(Int(slot))
         return element
     }
-}
-
-/// The links between all ordered pairs of nodes.
-struct Network {
-    let count: Int
-    private(set) var blocked: [Int32]
-    /// Extra delay of a slow link, and until when its queue is full.
-    var slowness: [Int64]
-    private var busyUntil: [Int64]
-
-    init(count: Int) {
-        self.count = count
-        blocked = Array(repeating: 0, count: count * count)
-        slowness = Array(repeating: 0, count: count * count)
-        busyUntil = Array(repeating: 0, count: count * count)
-    }
-
-    func isBlocked(_ from: Int, _ to: Int) -> Bool { blocked[from * count + to] > 0 }
-
-    /// Blocks nest: a link that two faults cut is whole again when both are mended.
-    mutating func block(_ from: Int, _ to: Int, by step: Int32) { blocked[from * count + to] += step }
-
-    /// When a frame of `bytes` that is sent at `now` has left a slow link: its bytes queue behind those before it.
-    mutating func departure(_ from: Int, _ to: Int, _ bytes: Int, _ now: Int64) -> Int64 {
-        let link = from * count + to
-        if slowness[link] == 0 { return now }
-        let start = max(now, busyUntil[link])
-        busyUntil[link] = start + Int64(bytes) * slowness[link]
-        return busyUntil[link]
-    }
-
-    func queue(_ from: Int, _ to: Int, _ now: Int64) -> Int64 { max(0, busyUntil[from * count + to] - now) }
 }
