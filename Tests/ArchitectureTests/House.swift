@@ -12,8 +12,8 @@ struct House: Sendable {
         var isExecutable = false
         var hasStrictMemorySafety = false
         var treatsWarningsAsErrors = false
-        /// A library product of the package leads here, directly or through other targets.
-        var isReachedByLibraries = false
+        /// The library products that vend it: other packages may import it.
+        var products: [String] = []
 
         var layer: String { path.hasPrefix("Sources/") ? String(path.split(separator: "/")[1]) : "" }
         /// Takes time, randomness, storage and network as arguments.

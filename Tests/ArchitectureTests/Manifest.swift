@@ -66,11 +66,7 @@ enum Manifest {
             uniqueKeysWithValues: package.targets.map { target in
                 (target.name, target.dependencies.compactMap { $0.values.first?.first?.text })
             })
-        var reached: Set<String> = []
-        var open = package.products.filter { $0.type.library != nil }.flatMap(\.targets)
-        while let name = open.popLast() {
-            if reached.insert(name).inserted { open += imports[name] ?? [] }
-        }
+        let libraries = package.products.filter { $0.type.library != nil }
         return package.targets.map { target in
             let settings = target.settings.map(\.kind)
             return House.Room(
@@ -81,7 +77,7 @@ enum Manifest {
                 isExecutable: target.type == "executable",
                 hasStrictMemorySafety: settings.contains { $0["strictMemorySafety"] != nil },
                 treatsWarningsAsErrors: settings.contains { $0["treatAllWarnings"]?["_0"]?.text == "error" },
-                isReachedByLibraries: reached.contains(target.name))
+                products: libraries.filter { $0.targets.contains(target.name) }.map(\.name))
         }
     }
 }

@@ -95,16 +95,6 @@ extension Tidy {
                 Finding($0, "it is listed as an exception and is none", instead: "delete its row in Tidy+Layout.swift")
             }
         },
-        Tidy(promise: "what nobody outside can reach is not public") { house in
-            eachLine(house.sources) { file, line, tokens in
-                guard let room = house.room(of: file.path), !room.isReachedByLibraries,
-                    tokens.contains("public") || tokens.contains("open class")
-                else { return nil }
-                return Finding(
-                    file.path, line: line, "no library product leads to \(room.name), so its public API has no reader",
-                    instead: room.isExecutable ? "leave it internal" : "use `package`")
-            }
-        },
     ]
 
     private static let typeKeywords: Set<Substring> = ["struct", "enum", "class", "protocol", "actor", "typealias"]

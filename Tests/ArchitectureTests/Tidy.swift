@@ -9,5 +9,5 @@ struct Tidy: CustomTestStringConvertible, Sendable {
 
     var testDescription: String { promise }
 
-    static let rules: [Tidy] = imports + purity + safety + layout + documents
+    static let rules: [Tidy] = imports + purity + safety + layout + products + documents
 }

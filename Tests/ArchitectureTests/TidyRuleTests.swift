@@ -8,15 +8,15 @@ import Testing
     private static let program = "Sources/Programs/muster/Command.swift"
 
     private func house(_ files: [String: String] = [:]) -> House {
-        func room(_ layer: String, _ name: String, _ imports: [String], library: Bool = false) -> House.Room {
+        func room(_ layer: String, _ name: String, _ imports: [String], in products: [String] = []) -> House.Room {
             House.Room(
                 name: name, path: "Sources/\(layer)/\(name)", imports: imports, isExecutable: layer == "Programs",
-                hasStrictMemorySafety: true, treatsWarningsAsErrors: true, isReachedByLibraries: library)
+                hasStrictMemorySafety: true, treatsWarningsAsErrors: true, products: products)
         }
         return House(
             rooms: [
-                room("Base", "ClusterBase", [], library: true),
-                room("Core", "RaftCore", ["ClusterBase"], library: true),
+                room("Base", "ClusterBase", [], in: ["RaftCore", "Placement"]),
+                room("Core", "RaftCore", ["ClusterBase"], in: ["RaftCore"]),
                 room("CLibs", "CRocksDB", []),
                 room("IO", "KeyValueStore", ["CRocksDB", "ClusterBase"]),
                 room("IO", "StateStore", ["KeyValueStore", "CRocksDB"]),
@@ -117,11 +117,41 @@ import Testing
             promise: "no type carries its module's name", bad: ["public struct RaftCore {", "enum RaftCore {}"],
             good: ["struct Raft {", "extension RaftCore.Raft {"]),
         Planting(
-            promise: "what nobody outside can reach is not public", path: program,
+            promise: "what no product vends is not public", path: program,
             bad: ["public struct A {", "public func f() {}"], good: ["struct A {", "// public\nlet a = \"public\""]),
         Planting(
-            promise: "what nobody outside can reach is not public", path: core, bad: [],
+            promise: "what no product vends is not public", path: core, bad: [],
             good: ["public struct A {", "public import ClusterBase"]),
+        Planting(
+            promise: "a product vends every room that its public API names", path: core,
+            bad: ["public import muster", "public import struct KeyValueStore"],
+            good: ["public import ClusterBase", "import KeyValueStore", "package import muster"]),
+        Planting(
+            promise: "a product vends every room that its public API names",
+            path: "Sources/Base/ClusterBase/Term.swift",
+            bad: ["public import RaftCore"], good: ["internal import RaftCore"]),
+        Planting(
+            promise: "what a product vends is documented, member by member", path: core,
+            bad: [
+                "public var term: Term", "@inlinable public static func f() {", "// No contract.\npublic func f() {",
+                "/// A kind.\npublic enum Kind: A,\n    B\n{\n    case one\n}", "public init(a: Int) { f(a) }",
+                "public init(\n  a: Int = { 1 }()\n) {\n  self.a = a + 1\n}", "public private(set) var n = 0",
+                "/// A seam.\npublic protocol Seam {\n    func f()\n}", "public subscript(i: Int) -> Int {",
+            ],
+            good: [
+                "/// Never falls.\npublic var term: Term", "var term: Term", "package func f() {", "public import A",
+                "/// Never falls.\n@inlinable\npublic func f() {",
+                "/// A name.\n// hash order: read only\npublic var n = 0",
+                "enum Kind {\n  case one\n}", "public var description: String {",
+                "public static func < (a: A, b: A) -> Bool {",
+                "public init(a: Int, b: Int) {\n  self.a = a\n  c = b\n}", "public init() {}",
+                "public let rawValue: UInt64",
+                "/// A kind.\npublic enum Kind {\n  /// It.\n  case one\n  func f() {\n    switch a {\n    case .b: g()\n    }\n  }\n}",
+                "/// A seam.\npublic protocol Seam {\n    /// Once.\n    func f(\n        a: Int,\n        var: Int)\n}",
+            ]),
+        Planting(
+            promise: "what a product vends is documented, member by member", path: store, bad: [],
+            good: ["public var term: Term"]),
         Planting(
             promise: "public types say what they are",
             bad: ["public struct A {", "@frozen public enum A {", "@frozen\npublic struct A {"],

@@ -10,7 +10,7 @@ import Testing
 
     @Test func `tidy read the whole house`() throws {
         let house = try House.mine.get()
-        #expect(house.rooms.contains { $0.name == "RaftCore" && $0.isPure && $0.isReachedByLibraries })
+        #expect(house.rooms.contains { $0.name == "RaftCore" && $0.isPure && $0.products == ["RaftCore"] })
         #expect(house.rooms.contains { $0.name == "muster" && $0.isExecutable && !$0.isPure })
         #expect(house.sources.count > 5)
         #expect(house.pureSources.contains { $0.0.path == "Sources/Base/ClusterBase/PRNG.swift" })

@@ -3,10 +3,12 @@
 /// What all integer identities have in common.
 public protocol Identity: RawRepresentable, Comparable, Hashable, Sendable, CustomStringConvertible
 where RawValue == UInt64 {
+    /// Every number is an identity.
     init(rawValue: UInt64)
 }
 
 extension Identity {
+    /// The same, without a label.
     @inlinable public init(_ value: UInt64) { self.init(rawValue: value) }
     @inlinable public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
     @inlinable public static func == (a: Self, b: Self) -> Bool { a.rawValue == b.rawValue }

@@ -1,33 +1,33 @@
-public import ClusterBase
-public import FleetModel
-public import RaftCore
+package import ClusterBase
+package import FleetModel
+package import RaftCore
 
 /// Turns the root's placements into what one node has to make, end and report; runs on every node.
-public enum Assignments {
+package enum Assignments {
     /// What a node has to do.
-    public struct Duty: Hashable, Sendable {
-        public struct Creation: Hashable, Sendable {
-            public var held: HeldReplica
+    package struct Duty: Hashable, Sendable {
+        package struct Creation: Hashable, Sendable {
+            package var held: HeldReplica
             /// The group's first members when the replica is one of them; nil for one that its group adds.
-            public var members: Configuration?
-            public init(_ held: HeldReplica, members: Configuration?) {
+            package var members: Configuration?
+            package init(_ held: HeldReplica, members: Configuration?) {
                 self.held = held
                 self.members = members
             }
         }
 
-        public var creations: [Creation] = []
-        public var destructions: [HeldReplica] = []
+        package var creations: [Creation] = []
+        package var destructions: [HeldReplica] = []
         /// Replicas here of groups that a recovered root does not know: kept, for an operator to look at.
-        public var orphans: [HeldReplica] = []
+        package var orphans: [HeldReplica] = []
         /// Commands for the root.
-        public var reports: [RootCommand.Operation] = []
-        public init() {}
+        package var reports: [RootCommand.Operation] = []
+        package init() {}
     }
 
     /// `held` is every replica that this node holds or is making. Old views are harmless: ids are never given out again,
     /// and nothing is ended that a newer view could still want.
-    public static func plan(_ view: RootView, node: NodeID, held: [HeldReplica]) -> Duty {
+    package static func plan(_ view: RootView, node: NodeID, held: [HeldReplica]) -> Duty {
         var duty = Duty()
         let held = held.sorted { ($0.group, $0.replica) < ($1.group, $1.replica) }
         guard let cluster = view.cluster, view.node(node)?.state == .active else { return duty }

@@ -1,5 +1,5 @@
 import ClusterBase
-public import FleetModel
+package import FleetModel
 import Placement
 
 // Hosts that fall silent, hosts that drain, and the cell's housekeeping.
@@ -49,7 +49,7 @@ extension CellKeeper {
     }
 
     /// Whether a lease may be granted to a host: not while its being declared down may come to be.
-    public func mayGrant(to host: HostID) -> Bool {
+    package func mayGrant(to host: HostID) -> Bool {
         guard let known = view.hosts[host] else { return true }
         return !ledger.isUnderWay(.down(host, known.incarnation))
     }

@@ -1,5 +1,5 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 import Placement
 
 // What waits gets a place, or room is made for it, or its row says why it waits.
@@ -200,7 +200,7 @@ extension CellKeeper {
     // MARK: Outcomes
 
     /// Takes in what became of a command of `plan`'s.
-    public mutating func take(_ outcome: CellOutcome, of operation: CellCommand.Operation, now: Instant) {
+    package mutating func take(_ outcome: CellOutcome, of operation: CellCommand.Operation, now: Instant) {
         switch operation {
         case .placeVMs(let placings, _):
             for (i, placing) in placings.enumerated() { placed(placing.vm, result(outcome, i), now) }

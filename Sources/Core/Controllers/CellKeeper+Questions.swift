@@ -1,5 +1,5 @@
 internal import ClusterBase
-public import FleetModel
+package import FleetModel
 import Placement
 
 // Questions: answered from the index, which is the same afterwards. `mutating` because deciding remembers winners.
@@ -7,7 +7,7 @@ import Placement
 extension CellKeeper {
     /// Answers any question. Explaining is O(hosts), planning a drain or a loss one decision per VM concerned, planning a
     /// rebalancing and `losses` one or more per VM of the cell.
-    public mutating func answer(_ question: CellQuestion) -> CellReply {
+    package mutating func answer(_ question: CellQuestion) -> CellReply {
         if !isReady { return .notReady }
         switch question {
         case .explain(let vm, let hosts):
@@ -27,7 +27,7 @@ extension CellKeeper {
     // MARK: Explain
 
     /// Nil for a VM that is not known.
-    public mutating func explain(_ id: VMID, hosts: [HostID] = []) -> CellExplanation? {
+    package mutating func explain(_ id: VMID, hosts: [HostID] = []) -> CellExplanation? {
         guard let vm = view.vms[id] else { return nil }
         let standing: CellExplanation.Standing =
             if let nomination = nominations[id] {
@@ -132,7 +132,7 @@ extension CellKeeper {
     // MARK: Plans
 
     /// Where VMs that don't exist yet would go. Names and quotas that are taken are named, too.
-    public mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
+    package mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
         var plan = CellPlan(.create, through: view.through ?? .zero)
         var specs: [VMSpec] = []
         var items: [Int] = []
@@ -229,7 +229,7 @@ extension CellKeeper {
 
     /// What leaves a host that is drained, in its order, and what can't. Budgets decide how fast, not whether. Nil for a host that
     /// is not known.
-    public mutating func planDrain(_ host: HostID) -> CellPlan? {
+    package mutating func planDrain(_ host: HostID) -> CellPlan? {
         guard hostsIndexed[host] != nil else { return nil }
         var plan = CellPlan(.drain(host), through: view.through ?? .zero)
         moveAway([host], &plan) { keeper, vm in
@@ -244,7 +244,7 @@ extension CellKeeper {
     }
 
     /// What becomes of the VMs of hosts that are lost at once.
-    public mutating func planLoss(_ hosts: [HostID]) -> CellPlan {
+    package mutating func planLoss(_ hosts: [HostID]) -> CellPlan {
         var plan = CellPlan(.loss(hosts), through: view.through ?? .zero)
         moveAway(hosts, &plan) { keeper, vm in
             if vm.isDeleting || vm.power == .stopped { return .gone }
@@ -354,7 +354,7 @@ extension CellKeeper {
     }
 
     /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now.
-    public mutating func planRebalance() -> CellPlan {
+    package mutating func planRebalance() -> CellPlan {
         var plan = CellPlan(.rebalance, through: view.through ?? .zero)
         let budget = MoveBudget(self)
         let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
@@ -378,7 +378,7 @@ extension CellKeeper {
     }
 
     /// Of each host, rack or zone: what its loss would leave down. Those that leave nothing down are counted, too.
-    public mutating func losses(_ scope: PlacementGroup.Scope) -> [LossReport] {
+    package mutating func losses(_ scope: PlacementGroup.Scope) -> [LossReport] {
         // hash order: read by sorted keys
         var domains: [String: [HostID]] = [:]
         for id in hostOrder {

@@ -1,5 +1,5 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 package import Placement
 
 /// The controllers of a cell, on the node that leads it: they place what waits, restart what crashed, move what must leave,
@@ -13,9 +13,9 @@ package import Placement
 /// It is an optimist: what it asks for is counted in its index at once, and taken back when the cell refuses. It looks at what
 /// changed and at nothing else, may begin anywhere with an empty memory, and does no harm when it runs twice or too late.
 /// A value with one owner; a copy is a fork that can be asked questions elsewhere.
-public struct CellKeeper: Sendable {
-    public internal(set) var view = CellView()
-    public internal(set) var counts = CellKeeperCounts()
+package struct CellKeeper: Sendable {
+    package internal(set) var view = CellView()
+    package internal(set) var counts = CellKeeperCounts()
     package var index: PlacementIndex
     var words = WordTable()
     let seed: UInt64
@@ -89,7 +89,7 @@ public struct CellKeeper: Sendable {
     var wakeAt: Instant
 
     #if MUTANTS
-    public var mutant: FleetMutant?
+    package var mutant: FleetMutant?
     #endif
 
     func mutated(_ mutant: FleetMutant) -> Bool {
@@ -101,7 +101,7 @@ public struct CellKeeper: Sendable {
     }
 
     /// `seed` decides among hosts that are equally good; one cell has one.
-    public init(seed: UInt64, leadsSince: Instant) {
+    package init(seed: UInt64, leadsSince: Instant) {
         self.seed = seed
         self.leadsSince = leadsSince
         index = PlacementIndex(seed: seed)
@@ -117,14 +117,14 @@ public struct CellKeeper: Sendable {
     // MARK: Following
 
     /// What to ask the cell's state next.
-    public var nextQuery: CellQuery { view.nextQuery }
+    package var nextQuery: CellQuery { view.nextQuery }
     /// False while the state is read for the first time, or again; nothing is planned then.
-    public var isReady: Bool { view.through != nil && backlog.isEmpty }
+    package var isReady: Bool { view.through != nil && backlog.isEmpty }
     /// When `plan` has something to do if nothing changes before.
-    public var deadline: Instant { wakeAt }
+    package var deadline: Instant { wakeAt }
 
     /// Takes in the answer to `nextQuery`. O(rows); after all was loaded anew, the index is built by `plan`, a part each time.
-    public mutating func take(_ answer: CellAnswer, now: Instant) {
+    package mutating func take(_ answer: CellAnswer, now: Instant) {
         let changes = view.take(answer)
         if changes.isWhole {
             beginAgain(now)
@@ -135,7 +135,7 @@ public struct CellKeeper: Sendable {
     }
 
     /// Tells what the root says of tenants at its index `through`: all of them, each time that they changed.
-    public mutating func take(tenants wishes: [TenantWish], through: LogIndex = .zero, now: Instant) {
+    package mutating func take(tenants wishes: [TenantWish], through: LogIndex = .zero, now: Instant) {
         tenantsThrough = max(tenantsThrough, through)
         // hash order: looked up, or read by sorted keys
         var next: [String: TenantWish] = [:]
@@ -147,7 +147,7 @@ public struct CellKeeper: Sendable {
     }
 
     /// The VMs that migrate, by id.
-    public var migratingVMs: [VMID] { migrating.keys.sorted() }
+    package var migratingVMs: [VMID] { migrating.keys.sorted() }
 
     /// Every tenant that the root or this cell knows.
     // hash order: read sorted
@@ -179,7 +179,7 @@ public struct CellKeeper: Sendable {
     /// decisions for what waits, 256 for what leaves, 4 preemptions, 2 explanations. When more is left, `deadline` is now.
     ///
     /// Whoever proposes them tells the outcome of each by `take(_:of:now:)`. `watch` is only asked when hosts are looked at.
-    public mutating func plan(now: Instant, watch: () -> NodeWatch) -> [CellCommand.Operation] {
+    package mutating func plan(now: Instant, watch: () -> NodeWatch) -> [CellCommand.Operation] {
         isCutShort = false
         guard view.through != nil else {
             wakeAt = now + CellKeeper.idleInterval
@@ -233,9 +233,9 @@ public struct CellKeeper: Sendable {
 
 extension CellKeeper {
     /// Placings of one command.
-    public static let placingsMax = 256
+    package static let placingsMax = 256
     /// Commands of one plan.
-    public static let commandsMax = 512
+    package static let commandsMax = 512
     static let triesMax = 512
     static let drainTriesMax = 256
     static let explainsMax = 2
@@ -261,11 +261,11 @@ extension CellKeeper {
 }
 
 /// What the root says of a tenant, for its slice in this cell.
-public struct TenantWish: Hashable, Sendable {
-    public var name: String
-    public var revision: Revision
-    public var quota: Quota
-    public init(name: String, revision: Revision, quota: Quota) {
+package struct TenantWish: Hashable, Sendable {
+    package var name: String
+    package var revision: Revision
+    package var quota: Quota
+    package init(name: String, revision: Revision, quota: Quota) {
         self.name = name
         self.revision = revision
         self.quota = quota
@@ -273,7 +273,7 @@ public struct TenantWish: Hashable, Sendable {
 }
 
 /// What became of a command that a keeper asked for.
-public enum CellOutcome: Hashable, Sendable {
+package enum CellOutcome: Hashable, Sendable {
     case applied(CellResult)
     /// It may take effect or not, now or later.
     case unknown

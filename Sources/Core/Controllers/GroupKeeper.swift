@@ -1,20 +1,20 @@
-public import ClusterBase
-public import FleetModel
-public import RaftCore
+package import ClusterBase
+package import FleetModel
+package import RaftCore
 
 /// What a group's leader knows of its group.
-public struct GroupStanding: Sendable {
-    public var own: ReplicaID
-    public var configuration: Configuration
-    public var epoch: Epoch
+package struct GroupStanding: Sendable {
+    package var own: ReplicaID
+    package var configuration: Configuration
+    package var epoch: Epoch
     /// It leads, has committed in its term, and no change of configuration is under way.
-    public var isSettled: Bool
+    package var isSettled: Bool
     /// Members whose nodes are doubted.
-    public var silent: [ReplicaID]
+    package var silent: [ReplicaID]
     /// Members whose log ends within `lagMax` of the leader's.
-    public var caughtUp: [ReplicaID]
+    package var caughtUp: [ReplicaID]
 
-    public init(
+    package init(
         own: ReplicaID, configuration: Configuration, epoch: Epoch, isSettled: Bool, silent: [ReplicaID],
         caughtUp: [ReplicaID]
     ) {
@@ -27,7 +27,7 @@ public struct GroupStanding: Sendable {
     }
 
     /// As the leader's core sees it. Members within `lagMax` entries count as caught up.
-    public init(_ raft: borrowing Raft, lagMax: Int = 1_000) {
+    package init(_ raft: borrowing Raft, lagMax: Int = 1_000) {
         let last = raft.lastIndex
         var silent: [ReplicaID] = []
         var caughtUp: [ReplicaID] = []
@@ -45,7 +45,7 @@ public struct GroupStanding: Sendable {
 }
 
 /// What a group's keeper wants done.
-public enum GroupAction: Hashable, Sendable {
+package enum GroupAction: Hashable, Sendable {
     case change([MembershipStep])
     case transferLeadership(to: ReplicaID)
     /// A command for the root.
@@ -59,13 +59,13 @@ public enum GroupAction: Hashable, Sendable {
 /// A voter that is alive leaves only together with its replacement's coming, so that there are never fewer. One that has
 /// lost its log, or whose node was removed, can't vote any more and leaves as soon as the others are a quorum. A leader that
 /// is to leave hands leadership over first.
-public struct GroupKeeper: Sendable {
+package struct GroupKeeper: Sendable {
     private var caughtUpSince: [(replica: ReplicaID, at: Instant)] = []
 
-    public init() {}
+    package init() {}
 
     /// What to do now; nothing while a change is under way. `placement` is the root's for this group.
-    public mutating func plan(
+    package mutating func plan(
         _ placement: GroupPlacement, _ standing: GroupStanding, _ view: RootView, now: Instant
     ) -> [GroupAction] {
         watch(standing, now)

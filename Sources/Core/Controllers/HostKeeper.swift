@@ -1,6 +1,6 @@
-public import ClusterBase
-public import FleetModel
-public import NodePorts
+package import ClusterBase
+package import FleetModel
+package import NodePorts
 
 /// Leads one host to what its cell wants of it: runs in the host's agent, over the driver.
 ///
@@ -17,8 +17,8 @@ public import NodePorts
 /// * When answers stay away, every VM that may start elsewhere is stopped while a fifth of the lease is left: by this, or by
 ///   the guard that runs them, which is handed every grant.
 /// * Registering names every copy that is not known to be gone; what it names stays in force.
-public struct HostKeeper: Sendable {
-    public enum Input: Sendable {
+package struct HostKeeper: Sendable {
+    package enum Input: Sendable {
         /// The host's machine or settings are others now.
         case described(HostDescription)
         case answered(question: UInt64, CellAnswer)
@@ -34,24 +34,24 @@ public struct HostKeeper: Sendable {
     }
 
     /// What the agent has to do now.
-    public struct Output: Sendable {
-        public var orders: [HypervisorOrder] = []
-        public var questions: [(number: UInt64, query: CellQuery)] = []
-        public var command: (number: UInt64, command: CellCommand)?
+    package struct Output: Sendable {
+        package var orders: [HypervisorOrder] = []
+        package var questions: [(number: UInt64, query: CellQuery)] = []
+        package var command: (number: UInt64, command: CellCommand)?
         /// The newest of the lease's grants, for a guard.
-        public var grant: Grant?
-        public init() {}
-        public var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
+        package var grant: Grant?
+        package init() {}
+        package var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
     }
 
     /// For how long this host may run what.
-    public struct Grant: Hashable, Sendable {
-        public var sentAt: Instant
+    package struct Grant: Hashable, Sendable {
+        package var sentAt: Instant
         /// Zero when nothing is promised.
-        public var length: Nanoseconds
-        public var generation: LogIndex
-        public var permits: [RunPermit]
-        public init(sentAt: Instant, length: Nanoseconds, generation: LogIndex, permits: [RunPermit]) {
+        package var length: Nanoseconds
+        package var generation: LogIndex
+        package var permits: [RunPermit]
+        package init(sentAt: Instant, length: Nanoseconds, generation: LogIndex, permits: [RunPermit]) {
             self.sentAt = sentAt
             self.length = length
             self.generation = generation
@@ -59,33 +59,33 @@ public struct HostKeeper: Sendable {
         }
     }
 
-    public struct Timing: Hashable, Sendable {
+    package struct Timing: Hashable, Sendable {
         /// Between questions when nothing is under way.
-        public var calm = Nanoseconds.milliseconds(500)
+        package var calm = Nanoseconds.milliseconds(500)
         /// The same while something is.
-        public var busy = Nanoseconds.milliseconds(75)
+        package var busy = Nanoseconds.milliseconds(75)
         /// The same while a guest arrives, which stands still until its commit is heard.
-        public var arriving = Nanoseconds.milliseconds(15)
+        package var arriving = Nanoseconds.milliseconds(15)
         /// After a command that failed, and between reports that don't show in the cell's answers.
-        public var retry = Nanoseconds.milliseconds(300)
-        public var repetition = Nanoseconds.seconds(2)
+        package var retry = Nanoseconds.milliseconds(300)
+        package var repetition = Nanoseconds.seconds(2)
         /// Between registrations that the cell refused.
-        public var refusal = Nanoseconds.seconds(5)
+        package var refusal = Nanoseconds.seconds(5)
         /// What a guest gets to end by itself, unless its annotation `stop-grace-ms` says otherwise.
-        public var grace = Nanoseconds.seconds(10)
+        package var grace = Nanoseconds.seconds(10)
         /// What the last reports get before the process ends without them.
-        public var endMax = Nanoseconds.seconds(1)
-        public static let graceMax = Nanoseconds.seconds(600)
-        public init() {}
+        package var endMax = Nanoseconds.seconds(1)
+        package static let graceMax = Nanoseconds.seconds(600)
+        package init() {}
     }
 
     /// Reports in one command.
-    public static let reportsMax = 256
+    package static let reportsMax = 256
     /// Questions without an answer; more are not asked, and the oldest is given up.
-    public static let questionsMax = 4
+    package static let questionsMax = 4
 
-    public let host: HostID
-    public let incarnation: Incarnation
+    package let host: HostID
+    package let incarnation: Incarnation
     let timing: Timing
     /// A guard stops what must not outlive the lease, and may hold a newer one than this process knows.
     private let isGuarded: Bool
@@ -113,7 +113,7 @@ public struct HostKeeper: Sendable {
     var isEnding: Bool { endingSince != nil }
     private var endsVMs = false
     /// Why the cell does not take this host, for people.
-    public private(set) var problem: String?
+    package private(set) var problem: String?
 
     private struct Question: Sendable {
         var number: UInt64
@@ -181,7 +181,7 @@ public struct HostKeeper: Sendable {
     }
 
     #if MUTANTS
-    public var mutant: FleetMutant?
+    package var mutant: FleetMutant?
     #endif
 
     func mutated(_ mutant: FleetMutant) -> Bool {
@@ -193,7 +193,7 @@ public struct HostKeeper: Sendable {
     }
 
     /// `leaseUntil` is what is left of the lease of this agent's process before.
-    public init(
+    package init(
         host: HostID, incarnation: Incarnation, about: HostDescription, found: [FoundVM] = [],
         leaseUntil: Instant? = nil, isGuarded: Bool = false,
         timing: Timing = Timing()
@@ -230,12 +230,12 @@ public struct HostKeeper: Sendable {
     // MARK: For the agent
 
     /// When it wants a step though nothing happened.
-    public var deadline: Instant { wakeAt ?? .origin }
-    public var isRegistered: Bool { standing == .registered }
+    package var deadline: Instant { wakeAt ?? .origin }
+    package var isRegistered: Bool { standing == .registered }
     /// Until when this host may run VMs that may start elsewhere; nil before the first answer.
-    public var lease: Instant? { leaseUntil }
+    package var lease: Instant? { leaseUntil }
     /// True when `ending` is done: no VM is left that would end with this process, and the cell knows or can't be told.
-    public func isEnded(_ now: Instant) -> Bool {
+    package func isEnded(_ now: Instant) -> Bool {
         guard let endingSince else { return false }
         if !endsVMs { return true }
         if case .reports = command?.what { return now >= endingSince + timing.endMax }
@@ -243,12 +243,12 @@ public struct HostKeeper: Sendable {
         return isDone || now >= endingSince + timing.endMax
     }
     /// What it knows of a VM, for people who look for a fault.
-    public func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
+    package func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
     /// VMs that the driver has, ascending.
-    public var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
+    package var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
 
     /// Takes in what happened and gives what is to be done. Costs a look at each of the host's VMs.
-    public mutating func step(_ inputs: [Input], now: Instant) -> Output {
+    package mutating func step(_ inputs: [Input], now: Instant) -> Output {
         var output = Output()
         for input in inputs { take(input, now) }
         let mayStart =

@@ -1,14 +1,14 @@
-public import ClusterBase
+package import ClusterBase
 
 /// What the node that leads a group has heard of the others: the only facts of the moment that a plan is made with.
-public struct NodeWatch: Sendable {
+package struct NodeWatch: Sendable {
     /// One node that was heard.
-    public struct Fact: Hashable, Sendable {
-        public var node: NodeID
+    package struct Fact: Hashable, Sendable {
+        package var node: NodeID
         /// The first sign after the last break.
-        public var since: Instant
-        public var heardAt: Instant
-        public init(node: NodeID, since: Instant, heardAt: Instant) {
+        package var since: Instant
+        package var heardAt: Instant
+        package init(node: NodeID, since: Instant, heardAt: Instant) {
             self.node = node
             self.since = since
             self.heardAt = heardAt
@@ -16,14 +16,14 @@ public struct NodeWatch: Sendable {
     }
 
     /// The node that watches: always there.
-    public var own: NodeID
+    package var own: NodeID
     /// Since when it has watched: silence before is nobody's fault.
-    public var watchingSince: Instant
+    package var watchingSince: Instant
     /// A node that is silent for longer is not there.
-    public var gap: Nanoseconds
+    package var gap: Nanoseconds
     private var facts: [Fact]
 
-    public init(own: NodeID, watchingSince: Instant, facts: [Fact], gap: Nanoseconds = .seconds(5)) {
+    package init(own: NodeID, watchingSince: Instant, facts: [Fact], gap: Nanoseconds = .seconds(5)) {
         self.own = own
         self.watchingSince = watchingSince
         self.gap = gap
@@ -41,13 +41,13 @@ public struct NodeWatch: Sendable {
     }
 
     /// How long nothing was heard of the node.
-    public func silence(of node: NodeID, at now: Instant) -> Nanoseconds {
+    package func silence(of node: NodeID, at now: Instant) -> Nanoseconds {
         if node == own { return .zero }
         return now - max(fact(node)?.heardAt ?? watchingSince, watchingSince)
     }
 
     /// How long the node has been there without a break; nil when it is not there.
-    public func presence(of node: NodeID, at now: Instant) -> Nanoseconds? {
+    package func presence(of node: NodeID, at now: Instant) -> Nanoseconds? {
         if node == own { return Nanoseconds(.max) }
         guard let fact = fact(node), now - fact.heardAt <= gap else { return nil }
         return now - fact.since

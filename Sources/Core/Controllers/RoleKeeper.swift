@@ -1,5 +1,5 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 
 /// Decides on which nodes every group's replicas are to be; runs where the root group is led.
 ///
@@ -14,16 +14,16 @@ public import FleetModel
 /// * nothing new is begun in a group while something is under way in it.
 ///
 /// A plan that comes late is refused by the root, since the placement has changed; executing it twice is harmless.
-public enum RoleKeeper {
+package enum RoleKeeper {
     /// Commands in one plan; the rest comes with the next one.
-    public static let commandsMax = 64
+    package static let commandsMax = 64
     /// The cell that every cluster has.
-    public static let firstCell = "default"
+    package static let firstCell = "default"
     /// Groups in which replicas move only for a better spread.
-    public static let movesMax = 8
+    package static let movesMax = 8
 
     /// What the root should be asked now. Costs a look at every placement and node.
-    public static func plan(_ view: RootView, _ watch: NodeWatch, now: Instant) -> [RootCommand.Operation] {
+    package static func plan(_ view: RootView, _ watch: NodeWatch, now: Instant) -> [RootCommand.Operation] {
         guard view.cluster != nil else { return [] }
         var pool = NodePool(view, watch, now)
         var commands: [RootCommand.Operation] = []

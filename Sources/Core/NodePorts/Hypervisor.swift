@@ -1,9 +1,9 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 
 /// What a host's driver is told. Each is about one VM under one epoch, and harmless when repeated; the driver answers by
 /// `HypervisorNews`, never at once. Of one VM the driver carries out orders in their order.
-public enum HypervisorOrder: Hashable, Sendable {
+package enum HypervisorOrder: Hashable, Sendable {
     /// Makes what it needs and starts it, paused where `isPaused`.
     case start(CellVM, epoch: UInt64, isPaused: Bool)
     /// Asks the guest to end, and ends it after the grace; at once with a grace of zero.
@@ -23,7 +23,7 @@ public enum HypervisorOrder: Hashable, Sendable {
     /// Whatever this host still has of the VM under this epoch or an older one goes, its own disks too when `forGood`.
     case discard(VMID, epoch: UInt64, forGood: Bool)
 
-    public var vm: VMID {
+    package var vm: VMID {
         switch self {
         case .start(let vm, _, _), .update(let vm, _), .receive(let vm, _, _): vm.id
         case .stop(let vm, _, _), .pause(let vm, _), .resume(let vm, _), .send(let vm, _, _, _),
@@ -34,22 +34,22 @@ public enum HypervisorOrder: Hashable, Sendable {
 }
 
 /// What a driver has to say.
-public enum HypervisorNews: Hashable, Sendable {
+package enum HypervisorNews: Hashable, Sendable {
     /// Of a receiving VM, `starting`; of a discarded one `stopped`, once nothing of it is left.
     case state(VMReport)
 }
 
 /// A VM that a driver's earlier process left behind.
-public struct FoundVM: Hashable, Sendable {
-    public var vm: VMID
-    public var epoch: UInt64
+package struct FoundVM: Hashable, Sendable {
+    package var vm: VMID
+    package var epoch: UInt64
     /// `stopped` and `crashed`: only what it had on disk is left.
-    public var state: VMReport.State
+    package var state: VMReport.State
     /// It is being received and has never run here.
-    public var isArriving: Bool
-    public var generation: UInt64
-    public var isolation: VMDescription.Isolation
-    public init(
+    package var isArriving: Bool
+    package var generation: UInt64
+    package var isolation: VMDescription.Isolation
+    package init(
         _ vm: VMID, epoch: UInt64, state: VMReport.State, isArriving: Bool = false, generation: UInt64,
         isolation: VMDescription.Isolation
     ) {
@@ -63,13 +63,13 @@ public struct FoundVM: Hashable, Sendable {
 }
 
 /// What a VM takes of its host at the moment.
-public struct VMStatistics: Hashable, Sendable {
+package struct VMStatistics: Hashable, Sendable {
     /// What its guest uses, or what it takes of the host where that is not known.
-    public var memoryMiB: Int64
-    public var cpuMillis: Int64
+    package var memoryMiB: Int64
+    package var cpuMillis: Int64
     /// Since it began to run, here or where it came from.
-    public var uptime: Nanoseconds
-    public init(memoryMiB: Int64, cpuMillis: Int64, uptime: Nanoseconds) {
+    package var uptime: Nanoseconds
+    package init(memoryMiB: Int64, cpuMillis: Int64, uptime: Nanoseconds) {
         self.memoryMiB = memoryMiB
         self.cpuMillis = cpuMillis
         self.uptime = uptime
@@ -77,7 +77,7 @@ public struct VMStatistics: Hashable, Sendable {
 }
 
 /// Runs VMs on one host. No call blocks, and none answers at once: what came of it is in the news.
-public protocol Hypervisor: AnyObject {
+package protocol Hypervisor: AnyObject {
     /// `simulated`, `qemu`.
     var name: String { get }
     /// True when VMs go on when this process ends, and the next one finds them.

@@ -1,12 +1,12 @@
-public import ClusterBase
-public import FleetModel
-public import RaftCore
+package import ClusterBase
+package import FleetModel
+package import RaftCore
 
 /// An ordered key-value store: RocksDB in production, memory with a simulated disk under it in the Simulator.
 ///
 /// One owner writes. A write is visible at once to `value` and `scan`; it is durable when `write(isSynced: true)` or a
 /// `flush` after it has returned. After a crash the store holds a prefix of its writes: all synced ones, and perhaps more.
-public protocol OrderedStore: OrderedReader {
+package protocol OrderedStore: OrderedReader {
     associatedtype View: OrderedReader
     mutating func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError)
     /// An unsynced write of rows that nobody reads before the next `flush`, as the pieces of a snapshot are: puts under
@@ -23,12 +23,12 @@ public protocol OrderedStore: OrderedReader {
 }
 
 extension OrderedStore {
-    public mutating func load(_ batch: WriteBatch) throws(StoreError) { try write(batch, isSynced: false) }
+    package mutating func load(_ batch: WriteBatch) throws(StoreError) { try write(batch, isSynced: false) }
 }
 
 /// One write of one group, on its way to the log store.
-public struct GroupWrite: Hashable, Sendable {
-    public enum Act: Hashable, Sendable {
+package struct GroupWrite: Hashable, Sendable {
+    package enum Act: Hashable, Sendable {
         /// Part of a replica's life.
         case write
         /// A new replica begins with `write.base`; whatever the store held of the group gives way.
@@ -36,11 +36,11 @@ public struct GroupWrite: Hashable, Sendable {
         /// The replica ends. Its id stays, so that none up to it is held here again.
         case destroy
     }
-    public var group: GroupID
-    public var replica: ReplicaID
-    public var act: Act
-    public var write: LogWrite
-    public init(group: GroupID, replica: ReplicaID, act: Act = .write, write: LogWrite) {
+    package var group: GroupID
+    package var replica: ReplicaID
+    package var act: Act
+    package var write: LogWrite
+    package init(group: GroupID, replica: ReplicaID, act: Act = .write, write: LogWrite) {
         self.group = group
         self.replica = replica
         self.act = act
@@ -49,27 +49,27 @@ public struct GroupWrite: Hashable, Sendable {
 }
 
 /// A Raft message of one group.
-public struct GroupMessage: Hashable, Sendable {
-    public var group: GroupID
-    public var message: Message
-    public init(group: GroupID, message: Message) {
+package struct GroupMessage: Hashable, Sendable {
+    package var group: GroupID
+    package var message: Message
+    package init(group: GroupID, message: Message) {
         self.group = group
         self.message = message
     }
 }
 
 /// All that one node sends another in one turn.
-public struct PeerFrame: Hashable, Sendable {
-    public var from: NodeID
-    public var incarnation: Incarnation
-    public var beat: Beat?
-    public var messages: [GroupMessage]
+package struct PeerFrame: Hashable, Sendable {
+    package var from: NodeID
+    package var incarnation: Incarnation
+    package var beat: Beat?
+    package var messages: [GroupMessage]
     /// Pieces of snapshots and their acknowledgements; on connections of their own in production.
-    public var snapshots: [SnapshotMessage]
+    package var snapshots: [SnapshotMessage]
     /// Of clients of the sender, and answers to those of the receiver.
-    public var requests: [ForwardedRequest]
-    public var answers: [ForwardedAnswer]
-    public init(
+    package var requests: [ForwardedRequest]
+    package var answers: [ForwardedAnswer]
+    package init(
         from: NodeID, incarnation: Incarnation, beat: Beat? = nil, messages: [GroupMessage] = [],
         snapshots: [SnapshotMessage] = [], requests: [ForwardedRequest] = [], answers: [ForwardedAnswer] = []
     ) {
@@ -85,8 +85,8 @@ public struct PeerFrame: Hashable, Sendable {
 
 /// What a client asked at a node that can't answer it alone. The receiver takes each number of a sender's process once,
 /// and answers it itself or not at all: it never passes it on.
-public struct ForwardedRequest: Hashable, Sendable {
-    public enum Body: Hashable, Sendable {
+package struct ForwardedRequest: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         /// An encoded command of the group's state machine.
         case command([UInt8])
         /// An encoded query of the group's state machine.
@@ -95,12 +95,12 @@ public struct ForwardedRequest: Hashable, Sendable {
     }
 
     /// One higher for every request of this sender's process to this receiver.
-    public var number: UInt64
-    public var group: GroupID
+    package var number: UInt64
+    package var group: GroupID
     /// How often it was sent before.
-    public var hops: UInt32
-    public var body: Body
-    public init(number: UInt64, group: GroupID, hops: UInt32, body: Body) {
+    package var hops: UInt32
+    package var body: Body
+    package init(number: UInt64, group: GroupID, hops: UInt32, body: Body) {
         self.number = number
         self.group = group
         self.hops = hops
@@ -109,8 +109,8 @@ public struct ForwardedRequest: Hashable, Sendable {
 }
 
 /// What became of a forwarded request.
-public struct ForwardedAnswer: Hashable, Sendable {
-    public enum Body: Hashable, Sendable {
+package struct ForwardedAnswer: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         /// The encoded result of the group's state machine.
         case applied([UInt8])
         /// The encoded answer of the group's state machine.
@@ -120,16 +120,16 @@ public struct ForwardedAnswer: Hashable, Sendable {
         case refused(Refusal, leader: Peer?)
     }
 
-    public enum Refusal: Int32, Hashable, Sendable, CaseIterable {
+    package enum Refusal: Int32, Hashable, Sendable, CaseIterable {
         case notLeader = 1, noSuchGroup, overloaded, tooLarge, storageStalled, transferNotPossible, unavailable,
             malformed, spaceLow
     }
 
-    public var number: UInt64
+    package var number: UInt64
     /// Of the process that asked.
-    public var incarnation: Incarnation
-    public var body: Body
-    public init(number: UInt64, incarnation: Incarnation, body: Body) {
+    package var incarnation: Incarnation
+    package var body: Body
+    package init(number: UInt64, incarnation: Incarnation, body: Body) {
         self.number = number
         self.incarnation = incarnation
         self.body = body
@@ -137,16 +137,16 @@ public struct ForwardedAnswer: Hashable, Sendable {
 }
 
 /// Moves one snapshot from one node to another, piece by piece, from wherever the receiver stands.
-public struct SnapshotMessage: Hashable, Sendable {
-    public var group: GroupID
-    public var from: Peer
-    public var to: Peer
-    public var epoch: Epoch
-    public var term: Term
-    public var snapshot: SnapshotID
-    public var body: Body
+package struct SnapshotMessage: Hashable, Sendable {
+    package var group: GroupID
+    package var from: Peer
+    package var to: Peer
+    package var epoch: Epoch
+    package var term: Term
+    package var snapshot: SnapshotID
+    package var body: Body
 
-    public enum Body: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         /// A piece. Piece 0 begins; `manifest` comes with the last one.
         case piece(number: UInt64, bytes: [UInt8], checksum: UInt32, manifest: SnapshotManifest?)
         /// The receiver holds every piece below `next`; the sender goes on there.
@@ -157,7 +157,7 @@ public struct SnapshotMessage: Hashable, Sendable {
         case abandoned
     }
 
-    public init(
+    package init(
         group: GroupID, from: Peer, to: Peer, epoch: Epoch, term: Term, snapshot: SnapshotID, body: Body
     ) {
         self.group = group
@@ -171,12 +171,12 @@ public struct SnapshotMessage: Hashable, Sendable {
 }
 
 /// What a snapshot holds, and how its receiver can tell that it has all of it.
-public struct SnapshotManifest: Hashable, Sendable {
-    public var base: LogBase
-    public var keyCount: UInt64
+package struct SnapshotManifest: Hashable, Sendable {
+    package var base: LogBase
+    package var keyCount: UInt64
     /// Digest over all keys and values in order.
-    public var digest: UInt64
-    public init(base: LogBase, keyCount: UInt64, digest: UInt64) {
+    package var digest: UInt64
+    package init(base: LogBase, keyCount: UInt64, digest: UInt64) {
         self.base = base
         self.keyCount = keyCount
         self.digest = digest
@@ -184,7 +184,7 @@ public struct SnapshotManifest: Hashable, Sendable {
 }
 
 /// What one of the node's own clients asks. Every request is answered once by its ticket.
-public enum ClientRequest: Hashable, Sendable {
+package enum ClientRequest: Hashable, Sendable {
     /// One serialized command for the group's state machine.
     case command(GroupID, [UInt8])
     /// A read, answered linearizably.
@@ -193,7 +193,7 @@ public enum ClientRequest: Hashable, Sendable {
     case transferLeadership(GroupID, to: ReplicaID?)
     case forceRecovery(GroupID)
 
-    public var group: GroupID {
+    package var group: GroupID {
         switch self {
         case .command(let group, _), .query(let group, _), .changeMembership(let group, _),
             .transferLeadership(let group, _), .forceRecovery(let group):
@@ -203,7 +203,7 @@ public enum ClientRequest: Hashable, Sendable {
 }
 
 /// What becomes of a request; exactly one for each ticket, unless the node ends before.
-public enum ClientAnswer: Hashable, Sendable {
+package enum ClientAnswer: Hashable, Sendable {
     /// What the state machine made of the command.
     case applied(MachineResult)
     case read(MachineAnswer)
@@ -214,7 +214,7 @@ public enum ClientAnswer: Hashable, Sendable {
     /// It may take effect or not: another leader took over before this node knew.
     case unknown
 
-    public enum Refusal: Hashable, Sendable {
+    package enum Refusal: Hashable, Sendable {
         case notLeader(hint: Peer?)
         case noSuchGroup
         /// A bound is reached; ask again later.
@@ -233,7 +233,7 @@ public enum ClientAnswer: Hashable, Sendable {
 }
 
 /// What a node has to say to whoever runs it.
-public enum NodeReport: Hashable, Sendable {
+package enum NodeReport: Hashable, Sendable {
     case event(GroupID, Event)
     /// A replica's stored record is not what was written. It neither votes nor answers, and must be replaced.
     case damaged(GroupID, ReplicaID, String)
@@ -250,7 +250,7 @@ public enum NodeReport: Hashable, Sendable {
 }
 
 /// What a node needs of the world. No call blocks; what takes time is answered by an event.
-public protocol WorldPorts: AnyObject {
+package protocol WorldPorts: AnyObject {
     associatedtype State: OrderedStore
 
     /// Hands over a frame. It may arrive late, twice, out of order or never, and never damaged.

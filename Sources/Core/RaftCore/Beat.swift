@@ -2,7 +2,9 @@ public import ClusterBase
 
 /// What one node tells another at every beat. One beat per ordered pair of nodes, whatever the number of groups.
 public struct Beat: Hashable, Sendable {
+    /// The sender's process.
     public var incarnation: Incarnation
+    /// One higher at every beat to this receiver; a lower one than the last is passed over.
     public var sequence: UInt64
     /// The sender's clock when it sent this; only ever echoed.
     public var sentAt: Instant
@@ -10,6 +12,7 @@ public struct Beat: Hashable, Sendable {
     public var echo: Echo?
     /// How long ago the sender's engine last finished a turn, and its log store a synced write it was asked for.
     public var enginePulseAge: Nanoseconds
+    /// How long ago the sender's log store finished the oldest write that it was asked for.
     public var storagePulseAge: Nanoseconds
     /// Digest over all (group, term) the sender leads and shares with the receiver, as of `leadershipVersion`.
     public var leadershipDigest: UInt64
@@ -29,10 +32,15 @@ public struct Beat: Hashable, Sendable {
     /// About 4 KB on the wire: small enough for a frame that must not wait, large enough to tell of 1,000 groups in four.
     public static let changesMax = 256
 
+    /// What comes back of a beat, so that its sender can measure the round trip.
     public struct Echo: Hashable, Sendable {
+        /// The process that sent the beat which is echoed.
         public var incarnation: Incarnation
+        /// That beat's number.
         public var sequence: UInt64
+        /// That beat's `sentAt`, on the clock of who now receives the echo.
         public var sentAt: Instant
+        /// How long the beat lay here before the echo left.
         public var heldFor: Nanoseconds
         public init(incarnation: Incarnation, sequence: UInt64, sentAt: Instant, heldFor: Nanoseconds) {
             self.incarnation = incarnation
@@ -42,7 +50,9 @@ public struct Beat: Hashable, Sendable {
         }
     }
 
+    /// One change of what a node leads.
     public struct LeadershipChange: Hashable, Sendable {
+        /// The group that the sender has begun or ceased to lead, or leads in a new term.
         public var group: GroupID
         /// The term the sender leads the group in, or nil when it leads it no more.
         public var term: Term?

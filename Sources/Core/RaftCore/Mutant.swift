@@ -1,6 +1,6 @@
 /// Bugs that other engines shipped, built in on purpose when the package is compiled with `-DMUTANTS`, to prove that
 /// the simulator finds them. An ordinary build holds none of this: `mutated` is then the constant `false`.
-public enum Mutant: String, CaseIterable, Sendable {
+package enum Mutant: String, CaseIterable, Sendable {
     case voteAnsweredBeforeDurable
     case termNotDurable
     case voteClearedOnSameTermStepDown

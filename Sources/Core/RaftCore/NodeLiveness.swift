@@ -23,9 +23,13 @@ public import ClusterBase
 /// Costs: a beat is constant work; a tick looks at every peer and comes once per `beatInterval`. Neither allocates
 /// unless leadership changes.
 public struct NodeLiveness: Sendable {
+    /// Whose view of the others this is.
     public let node: NodeID
+    /// Of this process; beats carry it.
     public let incarnation: Incarnation
+    /// The same on all nodes.
     public let settings: LivenessSettings
+    /// What was dropped or corrected since the process began.
     public private(set) var counters = LivenessCounters()
     /// When the next tick is due; far away when no peer is tracked. Any call may move it.
     public private(set) var deadline = NodeLiveness.never
@@ -305,6 +309,7 @@ public struct NodeLiveness: Sendable {
 
     // MARK: Questions
 
+    /// How many nodes are tracked.
     public var peerCount: Int { peers.count }
 
     /// Whether `node` was heard lately. False for nodes that are not tracked or were never heard; true for this node.

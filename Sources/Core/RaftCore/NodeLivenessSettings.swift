@@ -50,7 +50,9 @@ public struct LivenessSettings: Hashable, Sendable {
 
 /// How long ago this node's own engine finished a turn, and its log store the oldest write it was asked for.
 public struct Pulses: Hashable, Sendable {
+    /// Since the engine finished its last turn.
     public var engineAge: Nanoseconds
+    /// Since the log store was asked for the oldest write that it has not finished; zero when it has none.
     public var storageAge: Nanoseconds
     public init(engineAge: Nanoseconds = .zero, storageAge: Nanoseconds = .zero) {
         self.engineAge = engineAge
@@ -68,14 +70,19 @@ public enum LinkBreak: Hashable, Sendable {
 
 /// What made a node suspect.
 public enum SuspicionCause: Hashable, Sendable {
+    /// No beat came for as long as the path is forgiven.
     case silence
+    /// No beat came since the node is tracked.
     case neverHeard
+    /// Its connection closed, and neither it nor a beat came back in time.
     case linkClosed
+    /// Its machine answers that nobody listens.
     case linkRefused
 }
 
 /// What a node found out about its peers.
 public enum LivenessEvent: Hashable, Sendable {
+    /// It was heard for the first time, or again after a suspicion.
     case nodeAlive(NodeID)
     /// The node is not alive any more. What it claimed is kept, and counts again when it comes back.
     case nodeSuspected(NodeID, SuspicionCause)
@@ -83,6 +90,7 @@ public enum LivenessEvent: Hashable, Sendable {
     case nodeRestarted(NodeID, Incarnation)
     /// The node is alive and says itself that its engine or its log store does not move: it must not lead.
     case nodeStalled(NodeID)
+    /// It said that it stood, and says now that it moves again.
     case nodeRecovered(NodeID)
     /// The node leads the group in this term. It leads it in no other.
     case leadershipClaimed(NodeID, GroupID, Term)
@@ -92,12 +100,15 @@ public enum LivenessEvent: Hashable, Sendable {
 
 /// What a peer's beats say about the path to it, and how long a silence on it is therefore forgiven.
 public struct PathFacts: Hashable, Sendable {
+    /// A longer silence makes the node suspected.
     public var silenceForgiven: Nanoseconds
     /// Between two beats as they arrive: the mean, and the longest of late.
     public var interval: Nanoseconds
+    /// The longest between two beats of late.
     public var intervalLongest: Nanoseconds
     /// Smoothed, and what few exceed; zero before the first.
     public var roundTrip: Nanoseconds
+    /// What few round trips exceed; zero before the first.
     public var roundTripHigh: Nanoseconds
     /// How many beats in a row this path loses by chance.
     public var lostRun: Int
@@ -105,7 +116,9 @@ public struct PathFacts: Hashable, Sendable {
 
 /// A beat and the node that it goes to.
 public struct AddressedBeat: Hashable, Sendable {
+    /// A node that is tracked.
     public var to: NodeID
+    /// What to send.
     public var beat: Beat
     public init(to: NodeID, beat: Beat) {
         self.to = to
@@ -117,12 +130,15 @@ public struct AddressedBeat: Hashable, Sendable {
 public struct LivenessEffects: Sendable {
     /// To be sent at once: the ages and the echo in a beat are true now.
     public var beats: [AddressedBeat] = []
+    /// What was found out, in order.
     public var events: [LivenessEvent] = []
 
     public init() {}
 
+    /// Whether there is nothing to do.
     public var isEmpty: Bool { beats.isEmpty && events.isEmpty }
 
+    /// Empties both lists and keeps their memory.
     public mutating func removeAll() {
         beats.removeAll(keepingCapacity: true)
         events.removeAll(keepingCapacity: true)
@@ -143,7 +159,9 @@ public struct LivenessCounters: Hashable, Sendable {
     public var echoesIgnored = 0
     /// Claims that differed from their digest and were asked for again.
     public var digestMismatches = 0
+    /// Times that a node was suspected.
     public var suspicions = 0
+    /// Times that this node itself stood still, and its peers got the time back.
     public var ownPauses = 0
     public init() {}
 }

@@ -10,9 +10,11 @@ public enum Input: Sendable {
     case propose([[UInt8]])
     /// A linearizable read; answered in `reads` by its ticket.
     case read(ticket: UInt64)
+    /// Change who takes part, by one or more steps at once; only a leader takes it.
     case changeMembership([MembershipStep])
     /// Hand leadership to a voter; without a name, to the one that is furthest.
     case transferLeadership(to: ReplicaID?)
+    /// Lead no more, if it does; another may then.
     case stepDown
     /// The log store stalls or works again. While it stalls the replica neither leads nor campaigns.
     case storageStalled(Bool)
@@ -30,7 +32,9 @@ public enum Input: Sendable {
     case snapshotSent(ReplicaID, installed: LogIndex?)
     /// A verified snapshot lies ready here, brought by `from`.
     case snapshotReceived(SnapshotID, base: LogBase, from: Peer)
+    /// The node was not heard for too long: its replica is as good as dead.
     case nodeSuspected(NodeID)
+    /// The node is heard again.
     case nodeAlive(NodeID)
     /// The node came back under a new incarnation: what it had in memory is gone.
     case nodeRestarted(NodeID)
@@ -59,6 +63,7 @@ public enum Input: Sendable {
 /// * a configuration takes effect when its entry is known to be committed; the append rule keeps that safe;
 /// * an idle group has no timers: liveness is an input.
 public struct Raft: Sendable {
+    /// What part a replica plays in its term; `preCandidate` and `candidate` campaign.
     public enum Phase: UInt8, Sendable { case follower, preCandidate, candidate, leader }
 
     /// A pre-vote that was refused only because the leader was not doubted here yet.
@@ -83,21 +88,31 @@ public struct Raft: Sendable {
         var message: Message
     }
 
+    /// The replica that this is, and its node.
     public let peer: Peer
+    /// Of this process; read contexts and snapshots carry it.
     public let incarnation: Incarnation
+    /// Bounds and times; `suspicion` follows what the nodes measure.
     public internal(set) var settings: Settings
 
     // What survives a restart.
+    /// The latest term that it knows; durable before anything that depends on it leaves.
     public internal(set) var term: Term
+    /// Whom it voted for in `term`; nil for nobody.
     public internal(set) var votedFor: ReplicaID?
+    /// How far it knows entries to be committed.
     public internal(set) var commit: LogIndex
     var log: RaftLog
 
     // The configuration in force: the last one whose entry is known to be committed.
+    /// The last configuration whose entry it knows to be committed.
     public internal(set) var configuration: Configuration
+    /// The index of that entry.
     public internal(set) var configurationIndex: LogIndex
 
+    /// What it does in its term.
     public internal(set) var phase: Phase = .follower
+    /// Who leads `term`, as far as it knows; itself when it leads.
     public internal(set) var leader: Peer?
     /// Every entry up to here is on this replica's disk and equal to its log.
     public internal(set) var durable: LogIndex
@@ -107,7 +122,9 @@ public struct Raft: Sendable {
     var handedOut: LogIndex
     /// Set once this replica must not act any more: its log differs from its group's.
     public internal(set) var isStopped = false
+    /// Whether its epoch or id is out of date: then it must not campaign until it hears from its group again.
     public internal(set) var isFenced = false
+    /// Whether its log store stands: then it neither leads nor campaigns.
     public internal(set) var isStorageStalled = false
 
     // Durability: what was issued and what waits for it.
@@ -217,12 +234,17 @@ public struct Raft: Sendable {
 
     /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
     public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
+    /// The last index of its log, durable or not.
     public var lastIndex: LogIndex { log.last }
+    /// The term of its last entry.
     public var lastTerm: Term { log.lastTerm }
+    /// The chain of its last entry: equal chains mean equal logs.
     public var lastChain: UInt64 { log.lastChain }
+    /// What its log starts behind.
     public var base: LogBase { log.base }
     /// The index of the last configuration entry in the log, committed or not.
     public var lastConfigurationIndex: LogIndex { log.configurations.last?.index ?? log.base.index }
+    /// Whether it leads its term; another may lead a later one already.
     public var isLeader: Bool { phase == .leader }
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
@@ -263,7 +285,9 @@ public struct Raft: Sendable {
 
     /// The entry at `index` if it is in memory.
     public func cachedEntry(at index: LogIndex) -> Entry? { log.entry(at: index) }
+    /// The term of an entry, also of one that is not in memory; nil outside of the log.
     public func term(at index: LogIndex) -> Term? { log.term(at: index) }
+    /// The chain of an entry; nil when it is not in memory.
     public func chain(at index: LogIndex) -> UInt64? { log.chain(at: index) }
 
     /// The configuration that was in force at `index`, a committed index at or above the base.

@@ -2,7 +2,9 @@ public import ClusterBase
 
 /// What a replica finds on its disk when it starts: enough to go on without reading the log again.
 public struct RestoredLog: Sendable {
+    /// As the last durable write left it.
     public var hardState: HardState
+    /// What the log starts behind.
     public var base: LogBase
     /// Where each term begins, ascending, above the base.
     public var terms: [TermStart]
@@ -10,11 +12,16 @@ public struct RestoredLog: Sendable {
     public var configurations: [Entry]
     /// The newest entries, contiguous up to `last`; all of them, or as many as the cache may hold.
     public var tail: [Entry]
+    /// The last index of the log; the base's when nothing is above it.
     public var last: LogIndex
+    /// The chain of the last entry.
     public var lastChain: UInt64
 
+    /// Where a term begins.
     public struct TermStart: Hashable, Sendable {
+        /// The first entry of the term.
         public var index: LogIndex
+        /// The term of the entries from there on.
         public var term: Term
         public init(index: LogIndex, term: Term) {
             self.index = index

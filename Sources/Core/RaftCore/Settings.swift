@@ -6,9 +6,11 @@ public struct Settings: Sendable {
     public var suspicion = Nanoseconds.milliseconds(50)
     /// One append message carries at most this many bytes of entries, or one entry.
     public var appendBytesMax = 512 << 10
+    /// One append message carries at most this many entries.
     public var appendEntriesMax = 256
     /// Appends under way to one follower without an answer.
     public var inflightMessagesMax = 128
+    /// Bytes of entries under way to one follower without an answer.
     public var inflightBytesMax = 4 << 20
     /// Bytes appended and not committed; beyond it proposals are refused with a value.
     public var uncommittedBytesMax = 16 << 20
@@ -26,7 +28,7 @@ public struct Settings: Sendable {
     /// Whether a follower passes proposals on to its leader, instead of refusing them with a hint.
     public var forwardsProposals = false
     #if MUTANTS
-    public var mutant: Mutant?
+    package var mutant: Mutant?
     #endif
 
     public init() {}

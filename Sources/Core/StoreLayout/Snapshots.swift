@@ -1,20 +1,20 @@
 internal import BinaryCoding
-public import ClusterBase
-public import NodePorts
-public import RaftCore
+package import ClusterBase
+package import NodePorts
+package import RaftCore
 internal import Schema
 internal import WireFormat
 
 /// One piece of a snapshot: rows of `key length u16 ‖ value length u32 ‖ key ‖ sealed value`, ascending by key.
-public struct SnapshotPiece: Hashable, Sendable {
-    public var number: UInt64
-    public var bytes: [UInt8]
+package struct SnapshotPiece: Hashable, Sendable {
+    package var number: UInt64
+    package var bytes: [UInt8]
     /// CRC-32C of `bytes`.
-    public var checksum: UInt32
+    package var checksum: UInt32
     /// With the last piece: what the whole must be.
-    public var manifest: SnapshotManifest?
+    package var manifest: SnapshotManifest?
 
-    public init(number: UInt64, bytes: [UInt8], checksum: UInt32, manifest: SnapshotManifest?) {
+    package init(number: UInt64, bytes: [UInt8], checksum: UInt32, manifest: SnapshotManifest?) {
         self.number = number
         self.bytes = bytes
         self.checksum = checksum
@@ -51,7 +51,7 @@ enum SnapshotRow {
 ///
 /// The pieces of one source are always cut the same way, so that a receiver which holds some of them goes on with the
 /// next. Every record is checked before it leaves: a damaged state is never sent on.
-public struct SnapshotSource<View: OrderedReader> {
+package struct SnapshotSource<View: OrderedReader> {
     private let base: LogBase
     private let view: View
     private let group: GroupID
@@ -62,7 +62,7 @@ public struct SnapshotSource<View: OrderedReader> {
 
     /// `view` shows one moment of the store and stays until the source is gone; `base` is where its state is applied, as
     /// `StoredState.applied` tells, with the configuration there. A piece has at most `bytesMax` bytes, or one record.
-    public init(
+    package init(
         _ group: GroupID, generation: UInt32, base: LogBase, bytesMax: Int, _ view: View
     ) throws(StoreError) {
         precondition(bytesMax > 0, "pieces of \(bytesMax) bytes")
@@ -78,7 +78,7 @@ public struct SnapshotSource<View: OrderedReader> {
 
     /// The piece with this number; nil when there is none because the snapshot ends before it. Costs one search and the
     /// piece itself for every number up to one above the highest asked before.
-    public mutating func piece(_ number: UInt64) throws(StoreError) -> SnapshotPiece? {
+    package mutating func piece(_ number: UInt64) throws(StoreError) -> SnapshotPiece? {
         while UInt64(starts.count) <= number {
             // Asked for a piece farther on than reached: the ones before are read over.
             if try read(starts.count - 1).manifest != nil { return nil }
@@ -117,7 +117,7 @@ public struct SnapshotSource<View: OrderedReader> {
 }
 
 /// Why a piece was not taken. What had arrived before is as it was.
-public enum SnapshotRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+package enum SnapshotRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     /// Send this one next.
     case outOfOrder(expected: UInt64)
     case checksum(piece: UInt64)
@@ -127,7 +127,7 @@ public enum SnapshotRefusal: Error, Hashable, Sendable, CustomStringConvertible 
     /// The state in it is not the one that its manifest names. Start over.
     case position(expected: LogIndex, found: LogIndex)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .outOfOrder(let expected): "piece \(expected) is the next one"
         case .checksum(let piece): "piece \(piece) was damaged on its way; send it again"
@@ -148,19 +148,19 @@ public enum SnapshotRefusal: Error, Hashable, Sendable, CustomStringConvertible 
 ///                     ▲                                                   │ flush the state store, then the log write
 ///                     └── open again after a restart, or the sender's      ▼ that names the snapshot: the switch
 ///     discard at any time before the switch
-public struct SnapshotStaging: Sendable {
-    public let group: GroupID
-    public let snapshot: SnapshotID
-    public let generation: UInt32
+package struct SnapshotStaging: Sendable {
+    package let group: GroupID
+    package let snapshot: SnapshotID
+    package let generation: UInt32
     private var record: GenerationRecord
 
     /// The piece that comes next.
-    public var next: UInt64 { record.pieces }
-    public var isComplete: Bool { record.isComplete }
+    package var next: UInt64 { record.pieces }
+    package var isComplete: Bool { record.isComplete }
 
     /// Goes on with this snapshot where the store stands, or begins it: `batch` then prepares the store and is written
     /// before any piece; it also removes other generations than `current`, which is in use.
-    public static func open(
+    package static func open(
         _ group: GroupID, _ snapshot: SnapshotID, current: UInt32, in store: some OrderedReader
     ) throws(StoreError) -> (staging: SnapshotStaging, batch: WriteBatch) {
         let wire = snapshot.wire
@@ -193,7 +193,7 @@ public struct SnapshotStaging: Sendable {
     ///
     /// A caller that can't write the batch opens the staging anew. After a refusal for the digest or the position nothing
     /// is left to do but `discard`.
-    public mutating func receive(_ piece: SnapshotPiece) throws(SnapshotRefusal) -> WriteBatch {
+    package mutating func receive(_ piece: SnapshotPiece) throws(SnapshotRefusal) -> WriteBatch {
         if piece.number != next || isComplete { throw .outOfOrder(expected: next) }
         if CRC32C.of(piece.bytes) != piece.checksum { throw .checksum(piece: piece.number) }
         var batch = WriteBatch()
@@ -247,7 +247,7 @@ public struct SnapshotStaging: Sendable {
     }
 
     /// The batch that removes what has arrived.
-    public func discard() -> WriteBatch {
+    package func discard() -> WriteBatch {
         var batch = WriteBatch()
         batch.delete(.prefix(StateKey.prefix(group, generation)))
         return batch

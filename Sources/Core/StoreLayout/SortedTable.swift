@@ -1,10 +1,10 @@
-public import ClusterBase
+package import ClusterBase
 
 /// An ordered map from byte strings to byte strings, as chunks of sorted rows: a tree of depth two.
 ///
 /// A copy costs a few references; a write after it copies one chunk and the list of chunks. Finding a key takes two
 /// binary searches over words that lie beside each other, and touches key bytes only where the first 32 are equal.
-public struct SortedTable: Sendable {
+package struct SortedTable: Sendable {
     /// Rows as columns, so that a search reads nothing but words. Never empty, at most `rowsMax`.
     struct Chunk: Sendable {
         var words: [KeyWords]
@@ -27,15 +27,15 @@ public struct SortedTable: Sendable {
     private var chunks: [Chunk] = []
     /// An empty chunk with memory, for the first row.
     private var spare: Chunk?
-    public private(set) var count = 0
+    package private(set) var count = 0
     /// Bytes of all keys and values.
-    public private(set) var byteCount = 0
+    package private(set) var byteCount = 0
 
-    public init() {}
+    package init() {}
 
-    public var isEmpty: Bool { count == 0 }
+    package var isEmpty: Bool { count == 0 }
 
-    public func value(for key: [UInt8]) -> [UInt8]? {
+    package func value(for key: [UInt8]) -> [UInt8]? {
         if count == 0 { return nil }
         let (place, isFound) = find(key, KeyWords(key))
         return isFound ? chunks[place.chunk].values[place.row] : nil
@@ -49,7 +49,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Sets the value of a key and returns the one it had.
-    @discardableResult public mutating func put(_ key: [UInt8], _ value: [UInt8]) -> [UInt8]? { set(key, value) }
+    @discardableResult package mutating func put(_ key: [UInt8], _ value: [UInt8]) -> [UInt8]? { set(key, value) }
 
     /// Puts a row without a value in the key's place.
     mutating func mark(_ key: [UInt8]) { set(key, nil) }
@@ -70,7 +70,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Removes a key and returns the value it had.
-    @discardableResult public mutating func remove(_ key: [UInt8]) -> [UInt8]? {
+    @discardableResult package mutating func remove(_ key: [UInt8]) -> [UInt8]? {
         if count == 0 { return nil }
         let (place, isFound) = find(key, KeyWords(key))
         if !isFound { return nil }
@@ -82,7 +82,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Removes all keys of a range, ascending; `removed` is told each of them with its value.
-    public mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in })
+    package mutating func remove(_ range: KeyRange, _ removed: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in })
     {
         if count == 0 { return }
         let start = find(range.from, KeyWords(range.from)).place
@@ -126,7 +126,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Keeps the memory of one chunk for the next rows.
-    public mutating func removeAll() {
+    package mutating func removeAll() {
         if let first = chunks.first, spare == nil {
             spare = first
             chunks.removeAll(keepingCapacity: true)
@@ -140,7 +140,7 @@ public struct SortedTable: Sendable {
     }
 
     /// Calls `body` for the rows of a range, ascending, until it returns false.
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) {
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) {
         if count == 0 { return }
         var place = find(range.from, KeyWords(range.from)).place
         let end = range.to.map { find($0, KeyWords($0)).place } ?? Place(chunk: chunks.count, row: 0)
@@ -171,7 +171,7 @@ public struct SortedTable: Sendable {
     }
 
     /// The row with this many rows before it; `position` is below `count`. Costs one step a chunk.
-    public func row(at position: Int) -> (key: [UInt8], value: [UInt8]) {
+    package func row(at position: Int) -> (key: [UInt8], value: [UInt8]) {
         precondition(position >= 0 && position < count, "row \(position) is outside a table of \(count)")
         var left = position
         for chunk in chunks {

@@ -1,6 +1,11 @@
 internal import BinaryCoding
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+
+#if MUTANTS
+package import FleetModel
+#else
+internal import FleetModel
+#endif
 
 /// What a state machine works on: one generation of one group's state in a store, under the changes made since `begin`.
 ///
@@ -12,7 +17,7 @@ public import FleetModel
 ///
 /// The store is behind an existential: a generic view would be compiled unspecialized for callers that are themselves
 /// generic over their store, and copy the store at every read.
-public struct StateView: StateAccess {
+package struct StateView: StateAccess {
     private var store: (any OrderedReader)?
     private var group = GroupID(0)
     private var generation: UInt32 = 0
@@ -39,18 +44,18 @@ public struct StateView: StateAccess {
     }
 
     #if MUTANTS
-    public var mutant: FleetMutant?
+    package var mutant: FleetMutant?
     #endif
 
-    public init() {}
+    package init() {}
 
     /// Whether something would be lost by `abandon`.
-    public var isEmpty: Bool { batch.isEmpty }
+    package var isEmpty: Bool { batch.isEmpty }
     /// Bytes of changes so far: a caller that applies many entries ends a batch when it grows large.
-    public var byteCount: Int { batch.byteCount }
+    package var byteCount: Int { batch.byteCount }
 
     /// Starts on a group's state, which has been applied up to `applied`.
-    public mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader)
+    package mutating func begin(_ group: GroupID, generation: UInt32, applied: AppliedState, _ store: any OrderedReader)
     {
         precondition(self.store == nil, "a view of group \(self.group) was not finished")
         if self.group != group || self.generation != generation || prefix.isEmpty {
@@ -71,7 +76,7 @@ public struct StateView: StateAccess {
 
     /// Ends with the batch that makes the effects and the new position durable together, and with that position. Once
     /// it is written, `reuse` takes the batch back, so that the next one need not allocate.
-    public mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (
+    package mutating func finish(index: LogIndex, term: Term, chain: UInt64) -> (
         batch: WriteBatch, applied: AppliedState
     ) {
         precondition(index >= applied.index, "applied goes back from \(applied.index) to \(index)")
@@ -92,14 +97,14 @@ public struct StateView: StateAccess {
     }
 
     /// Takes back a batch that `finish` gave, for its memory.
-    public mutating func reuse(_ finished: consuming WriteBatch) {
+    package mutating func reuse(_ finished: consuming WriteBatch) {
         if !batch.isEmpty { return }
         batch = finished
         batch.removeAll()
     }
 
     /// Ends without any effect.
-    public mutating func abandon() {
+    package mutating func abandon() {
         if !batch.isEmpty { batch.removeAll() }
         clear()
     }
@@ -112,9 +117,9 @@ public struct StateView: StateAccess {
 
     // MARK: Reading
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try row(for: key)?.value() }
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try row(for: key)?.value() }
 
-    public func row(for key: [UInt8]) throws(StoreError) -> StoredRow? {
+    package func row(for key: [UInt8]) throws(StoreError) -> StoredRow? {
         if let change = changes.row(of: key) { return change.map { StateRecord.row($0) } }
         for range in deletedRanges where range.contains(key) { return nil }
         if let known = memo.key, known == key { return memo.row.map { StateRecord.row($0) } }
@@ -127,7 +132,7 @@ public struct StateView: StateAccess {
         return sealed.map { StateRecord.row($0) }
     }
 
-    public func scan(
+    package func scan(
         _ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool
     ) throws(StoreError) {
         var pending = changes.first(from: range.from)
@@ -175,7 +180,7 @@ public struct StateView: StateAccess {
 
     // MARK: Changing
 
-    public mutating func put(_ key: [UInt8], _ value: consuming [UInt8]) {
+    package mutating func put(_ key: [UInt8], _ value: consuming [UInt8]) {
         check(key)
         mark(1, key, value)
         let sealed = StateRecord.seal(value, key, group)
@@ -183,14 +188,14 @@ public struct StateView: StateAccess {
         batch.put(prefix + key, sealed)
     }
 
-    public mutating func delete(_ key: [UInt8]) {
+    package mutating func delete(_ key: [UInt8]) {
         check(key)
         mark(2, key, [])
         changes.mark(key)
         batch.delete(prefix + key)
     }
 
-    public mutating func delete(_ range: KeyRange) {
+    package mutating func delete(_ range: KeyRange) {
         check(range.from)
         mark(3, range.from, range.to ?? [])
         changes.remove(range)
@@ -215,23 +220,23 @@ public struct StateView: StateAccess {
 }
 
 /// A group's applied state as queries read it. Costs one reference beside the store's own.
-public struct StateReader<Store: OrderedReader>: OrderedReader {
+package struct StateReader<Store: OrderedReader>: OrderedReader {
     private let store: Store
     private let group: GroupID
     private let prefix: [UInt8]
 
-    public init(_ group: GroupID, generation: UInt32, _ store: Store) {
+    package init(_ group: GroupID, generation: UInt32, _ store: Store) {
         self.store = store
         self.group = group
         prefix = StateKey.prefix(group, generation)
     }
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
         guard let sealed = try store.value(for: prefix + key) else { return nil }
         return try StateRecord.open(sealed, key, group)
     }
 
-    public func scan(
+    package func scan(
         _ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool
     ) throws(StoreError) {
         var failure: StoreError?

@@ -1,22 +1,22 @@
 internal import BinaryCoding
-public import ClusterBase
-public import NodePorts
+package import ClusterBase
+package import NodePorts
 internal import Schema
 internal import WireFormat
 
 /// Whose data directory it is.
-public struct NodeIdentity: Hashable, Sendable {
+package struct NodeIdentity: Hashable, Sendable {
     /// The cluster's id, 16 bytes.
-    public var cluster: [UInt8]
-    public var node: NodeID
-    public init(cluster: [UInt8], node: NodeID) {
+    package var cluster: [UInt8]
+    package var node: NodeID
+    package init(cluster: [UInt8], node: NodeID) {
         self.cluster = cluster
         self.node = node
     }
 }
 
 /// Why a data directory can't be used. Nothing was written.
-public enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+package enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     case notFormatted
     /// Something is there already.
     case notEmpty
@@ -26,7 +26,7 @@ public enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertible
     case damaged(String)
     case store(StoreError)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .notFormatted:
             "the data directory was never set up; run init or join on this host, or name the right directory"
@@ -53,7 +53,7 @@ private func hex(_ bytes: [UInt8]) -> String {
 extension StoredLog {
     /// Sets up an empty store as this node's, synced. The first start gives the incarnation after `before`, which must
     /// not be below that of any earlier disk of this node: its peers pass over what an earlier incarnation says.
-    public static func format(
+    package static func format(
         _ identity: NodeIdentity, after before: Incarnation = Incarnation(0), in store: inout some OrderedStore
     ) throws(DirectoryRefusal) {
         precondition(
@@ -70,7 +70,7 @@ extension StoredLog {
     }
 
     /// Whose store it is and its newest incarnation, if this program can read it. Writes nothing.
-    public static func identity(
+    package static func identity(
         in store: some OrderedReader
     ) throws(DirectoryRefusal) -> (identity: NodeIdentity, incarnation: Incarnation) {
         let found: Result<NodeRecord, DecodeError>?
@@ -99,7 +99,7 @@ extension StoredLog {
     }
 
     /// Checks that the store is this node's and readable, and gives its newest incarnation. Writes nothing.
-    public static func check(
+    package static func check(
         _ identity: NodeIdentity, in store: some OrderedReader
     ) throws(DirectoryRefusal) -> Incarnation {
         let (found, incarnation) = try self.identity(in: store)
@@ -111,7 +111,7 @@ extension StoredLog {
     }
 
     /// Checks that the store is this node's and readable, and begins a new incarnation, which is synced before this returns.
-    public static func openNode(
+    package static func openNode(
         _ identity: NodeIdentity, in store: inout some OrderedStore
     ) throws(DirectoryRefusal) -> Incarnation {
         let incarnation = Incarnation(try check(identity, in: store).rawValue + 1)

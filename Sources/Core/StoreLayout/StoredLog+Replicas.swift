@@ -1,12 +1,12 @@
 internal import BinaryCoding
-public import ClusterBase
-public import NodePorts
-public import RaftCore
+package import ClusterBase
+package import NodePorts
+package import RaftCore
 internal import Schema
 internal import WireFormat
 
 /// What a node finds of its replica of a group when it starts.
-public enum RestoredReplica: Sendable {
+package enum RestoredReplica: Sendable {
     /// The group was never here.
     case none
     /// It was here and was removed; no replica up to this id may come back.
@@ -19,14 +19,14 @@ public enum RestoredReplica: Sendable {
 }
 
 /// Why a replica could not be made here. Nothing was written.
-public enum ReplicaRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+package enum ReplicaRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     case isHere(GroupID, ReplicaID)
     /// This id, or a higher one, was used on this node before.
     case idUsed(GroupID, ReplicaID, highest: ReplicaID)
     case damaged(GroupID, String)
     case store(StoreError)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .isHere(let group, let replica):
             "group \(group) has replica \(replica) on this node; remove it first"
@@ -42,7 +42,7 @@ public enum ReplicaRefusal: Error, Hashable, Sendable, CustomStringConvertible {
 
 extension StoredLog {
     /// All groups that have any record here, ascending. Costs one search a group.
-    public static func groups(in store: some OrderedReader) throws(StoreError) -> [GroupID] {
+    package static func groups(in store: some OrderedReader) throws(StoreError) -> [GroupID] {
         var groups: [GroupID] = []
         var from: [UInt8] = LogKey.node + [0]
         while true {
@@ -60,7 +60,7 @@ extension StoredLog {
 
     /// Makes a group's replica with this log, synced: the group's first members start with an empty log, a member that
     /// joins with the base it was given.
-    public static func createReplica(
+    package static func createReplica(
         _ group: GroupID, _ replica: ReplicaID, _ log: RestoredLog, snapshot: SnapshotID? = nil,
         in store: inout some OrderedStore
     ) throws(ReplicaRefusal) {
@@ -97,7 +97,7 @@ extension StoredLog {
 
     /// Removes a group's replica, synced, and leaves its id as the highest that was ever used here. Does not touch the
     /// group's applied state. A higher id that was already used here stays.
-    public static func destroyReplica(
+    package static func destroyReplica(
         _ group: GroupID, _ replica: ReplicaID, in store: inout some OrderedStore
     ) throws(StoreError) {
         var highest = replica
@@ -111,7 +111,7 @@ extension StoredLog {
     }
 
     /// Records that a replica is damaged, synced: it stays so over restarts, even if its records are readable then.
-    public static func markDamaged(
+    package static func markDamaged(
         _ group: GroupID, _ replica: ReplicaID, in store: inout some OrderedStore
     ) throws(StoreError) {
         var batch = WriteBatch()
@@ -122,7 +122,7 @@ extension StoredLog {
     /// Reads a group's log from its base to its end and checks all of it: seals, that no entry is missing, that terms never
     /// fall nor exceed the hard state's, that every chain follows from the one before. Keeps up to `cacheBytesMax` bytes of
     /// the newest entries in memory, and in any case those from the hard state's commit on.
-    public static func restore(
+    package static func restore(
         _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> RestoredReplica {
         try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: false, in: store)
@@ -130,7 +130,7 @@ extension StoredLog {
 
     #if MUTANTS
     /// What others did: the log ends where it can't be read.
-    public static func restoreUpToDamage(
+    package static func restoreUpToDamage(
         _ group: GroupID, cacheBytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> RestoredReplica {
         try restore(group, cacheBytesMax: cacheBytesMax, endsAtDamage: true, in: store)

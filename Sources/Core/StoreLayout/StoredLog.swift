@@ -1,7 +1,7 @@
 internal import BinaryCoding
-public import ClusterBase
-public import NodePorts
-public import RaftCore
+package import ClusterBase
+package import NodePorts
+package import RaftCore
 internal import Schema
 internal import WireFormat
 
@@ -17,23 +17,23 @@ internal import WireFormat
 /// Every record is sealed with a checksum over its key and value. A group's records change in one batch per write, so
 /// after a crash they fit together; where they don't, something was lost, and the replica must not go on as if it had
 /// not been: it may have voted or acknowledged what is gone. Nothing here ever shortens a log to make it fit.
-public enum StoredLog {
+package enum StoredLog {
     /// The layout of keys and records that this code writes.
-    public static let formatVersion: UInt32 = 1
+    package static let formatVersion: UInt32 = 1
     /// The tail that a restored log keeps in memory is cut back when it is this much over its bound.
     static let tailSlack = 2
 
     // MARK: Writing
 
     /// The changes that make these writes durable, in order, for one synced write. Needs no reading.
-    public static func batch(for writes: [GroupWrite]) -> WriteBatch {
+    package static func batch(for writes: [GroupWrite]) -> WriteBatch {
         var batch = WriteBatch()
         for write in writes { add(write, to: &batch) }
         return batch
     }
 
     /// Adds one write's changes to a batch.
-    public static func add(_ groupWrite: GroupWrite, to batch: inout WriteBatch) {
+    package static func add(_ groupWrite: GroupWrite, to batch: inout WriteBatch) {
         let group = groupWrite.group
         let write = groupWrite.write
         switch groupWrite.act {
@@ -88,7 +88,7 @@ public enum StoredLog {
     /// The entries `from ... through`, or fewer: at least one, and no more than `bytesMax` bytes of them beyond the first.
     ///
     /// Throws `corrupt` when the first of them is not there or any is not what was written.
-    public static func entries(
+    package static func entries(
         _ group: GroupID, from: LogIndex, through: LogIndex, bytesMax: Int, in store: some OrderedReader
     ) throws(StoreError) -> [Entry] {
         precondition(from <= through && from > .zero, "\(from) through \(through) of group \(group) is no range")
@@ -182,14 +182,14 @@ enum LogKey {
 }
 
 /// What is wrong with a replica's log, in one sentence that names the group, the record and the index.
-public struct LogDamage: Error, Hashable, Sendable, CustomStringConvertible {
-    public var group: GroupID
-    public var sentence: String
+package struct LogDamage: Error, Hashable, Sendable, CustomStringConvertible {
+    package var group: GroupID
+    package var sentence: String
 
     init(_ group: GroupID, _ finding: String) {
         self.group = group
         sentence = "the log of group \(group) is damaged: \(finding)"
     }
 
-    public var description: String { sentence }
+    package var description: String { sentence }
 }

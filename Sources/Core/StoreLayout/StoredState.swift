@@ -1,26 +1,26 @@
 internal import BinaryCoding
-public import ClusterBase
-public import RaftCore
+package import ClusterBase
+package import RaftCore
 internal import Schema
 internal import WireFormat
 
 /// How far a replica's state machine has applied its log.
-public struct AppliedState: Hashable, Sendable {
-    public var index: LogIndex
-    public var term: Term
+package struct AppliedState: Hashable, Sendable {
+    package var index: LogIndex
+    package var term: Term
     /// The log's chain at `index`.
-    public var chain: UInt64
+    package var chain: UInt64
     /// A hash over every change since the state was empty: equal at equal indices on all replicas of a group.
-    public var digest: UInt64
+    package var digest: UInt64
 
-    public init(index: LogIndex, term: Term, chain: UInt64, digest: UInt64) {
+    package init(index: LogIndex, term: Term, chain: UInt64, digest: UInt64) {
         self.index = index
         self.term = term
         self.chain = chain
         self.digest = digest
     }
 
-    public static let nothing = AppliedState(index: .zero, term: .zero, chain: 0, digest: 0)
+    package static let nothing = AppliedState(index: .zero, term: .zero, chain: 0, digest: 0)
 }
 
 /// How the applied states of all groups of a node lie in one ordered store that is not synced but flushed.
@@ -31,12 +31,12 @@ public struct AppliedState: Hashable, Sendable {
 ///
 /// A snapshot arrives under a generation of its own beside the one in use. The switch is a record of the log store that
 /// names the snapshot: the generation that began with that snapshot is the valid one, all others are left over.
-public enum StoredState {
+package enum StoredState {
     /// The generation of a state that began empty.
-    public static let firstGeneration: UInt32 = 1
+    package static let firstGeneration: UInt32 = 1
 
     /// How far a generation is applied; `nothing` when it has no position yet.
-    public static func applied(
+    package static func applied(
         _ group: GroupID, generation: UInt32, in store: some OrderedReader
     ) throws(StoreError) -> AppliedState {
         let key = StateKey.prefix(group, generation) + StateKey.applied
@@ -46,7 +46,7 @@ public enum StoredState {
 
     /// The generation whose state is the replica's: the first, or the one that began with the snapshot that the log store
     /// names. Nil when that one is not here or not complete, which is damage: the state is lost.
-    public static func generation(
+    package static func generation(
         of group: GroupID, snapshot: SnapshotID?, in store: some OrderedReader
     ) throws(StoreError) -> UInt32? {
         guard let snapshot else { return firstGeneration }
@@ -61,7 +61,7 @@ public enum StoredState {
     }
 
     /// All generations of a group that have any record, ascending.
-    public static func generations(
+    package static func generations(
         of group: GroupID, in store: some OrderedReader
     ) throws(StoreError) -> [UInt32] {
         var found: [UInt32] = []
@@ -80,7 +80,7 @@ public enum StoredState {
     }
 
     /// All groups that have any state here, ascending.
-    public static func groups(in store: some OrderedReader) throws(StoreError) -> [GroupID] {
+    package static func groups(in store: some OrderedReader) throws(StoreError) -> [GroupID] {
         var groups: [GroupID] = []
         var range = KeyRange(from: [], to: nil)
         while true {
@@ -97,7 +97,7 @@ public enum StoredState {
     }
 
     /// Deletes every generation of a group but this one; with nil all of them.
-    public static func deleteGenerations(
+    package static func deleteGenerations(
         of group: GroupID, except kept: UInt32?, in store: some OrderedReader
     ) throws(StoreError) -> WriteBatch {
         var batch = WriteBatch()
@@ -109,7 +109,7 @@ public enum StoredState {
 
     /// A hash over all keys and values of a generation, its position included, and how many there are. Reads and checks
     /// everything.
-    public static func contents(
+    package static func contents(
         _ group: GroupID, generation: UInt32, in store: some OrderedReader
     ) throws(StoreError) -> (keyCount: UInt64, digest: UInt64) {
         var total = RunningDigest()
@@ -129,7 +129,7 @@ public enum StoredState {
     }
 
     /// The machine's own key and value of a stored row; nil for the layout's own, and for one that is damaged.
-    public static func row(_ stored: [UInt8], _ sealed: [UInt8]) -> (key: [UInt8], value: [UInt8])? {
+    package static func row(_ stored: [UInt8], _ sealed: [UInt8]) -> (key: [UInt8], value: [UInt8])? {
         guard stored.count > StateKey.prefixBytes, let group = stored.bigEndian64(at: 0) else { return nil }
         let key = Array(stored[StateKey.prefixBytes...])
         guard key[0] > StateKey.ownKinds, StateRecord.isIntact(sealed, key, GroupID(group)) else { return nil }
@@ -173,7 +173,7 @@ struct RunningDigest: Hashable, Sendable {
 
 extension AppliedState {
     /// Whether this is the position of a log base.
-    public func isAt(_ base: LogBase) -> Bool { index == base.index && term == base.term && chain == base.chain }
+    package func isAt(_ base: LogBase) -> Bool { index == base.index && term == base.term && chain == base.chain }
 
     var record: AppliedRecord {
         var record = AppliedRecord()

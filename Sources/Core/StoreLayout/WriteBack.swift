@@ -1,4 +1,4 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Rows in memory over a store that is slower to read and to write: what is not in the store yet, and what was put there
 /// last.
@@ -8,20 +8,20 @@ public import ClusterBase
 ///
 /// All rows of a draining are one batch, so that the store holds a prefix of what was added whenever it ends: a crash
 /// loses the rows here, and nothing of what lies before them. A row without a value hides one in the store.
-public struct WriteBack: Sendable {
+package struct WriteBack: Sendable {
     private var fresh = SortedTable()
     private var leaving: SortedTable?
     private var kept = SortedTable()
 
-    public init() {}
+    package init() {}
 
     /// Bytes of keys and values that are not on their way to the store yet.
-    public var freshByteCount: Int { fresh.byteCount }
+    package var freshByteCount: Int { fresh.byteCount }
     /// Bytes of all keys and values in memory.
-    public var byteCount: Int { fresh.byteCount + (leaving?.byteCount ?? 0) + kept.byteCount }
+    package var byteCount: Int { fresh.byteCount + (leaving?.byteCount ?? 0) + kept.byteCount }
 
     /// Adds the changes of a batch without deletions of ranges, which are for a store to know.
-    public mutating func add(_ batch: WriteBatch) {
+    package mutating func add(_ batch: WriteBatch) {
         for operation in batch.operations {
             switch operation {
             case .put(let key, let value): fresh.put(key, value)
@@ -34,7 +34,7 @@ public struct WriteBack: Sendable {
 
     /// The rows to put into the store now, all or none of them; nil when there are none. After that comes `endDraining`,
     /// and no other draining before it.
-    public mutating func beginDraining() -> SortedTable? {
+    package mutating func beginDraining() -> SortedTable? {
         precondition(leaving == nil, "a draining began before the last one ended")
         if fresh.isEmpty { return nil }
         let table = fresh
@@ -44,7 +44,7 @@ public struct WriteBack: Sendable {
     }
 
     /// The store has the rows. Gives back those that are forgotten for them, to be let go where it delays nobody.
-    public mutating func endDraining() -> SortedTable {
+    package mutating func endDraining() -> SortedTable {
         guard let table = leaving else { preconditionFailure("a draining ended that never began") }
         leaving = nil
         let forgotten = kept
@@ -53,7 +53,7 @@ public struct WriteBack: Sendable {
     }
 
     /// Forgets what the store holds anyway: something else has changed it there. Not while rows are leaving.
-    public mutating func forgetKept() -> SortedTable {
+    package mutating func forgetKept() -> SortedTable {
         precondition(leaving == nil, "rows that may not be in the store yet would be forgotten")
         let forgotten = kept
         kept = SortedTable()
@@ -61,14 +61,14 @@ public struct WriteBack: Sendable {
     }
 
     /// What is known of a key: nil for nothing, a row without a value, or a value.
-    public func row(of key: [UInt8]) -> [UInt8]?? {
+    package func row(of key: [UInt8]) -> [UInt8]?? {
         if let row = fresh.row(of: key) { return row }
         if let row = leaving?.row(of: key) { return row }
         return kept.row(of: key)
     }
 
     /// Calls `body` for the rows of a range in the store under these, ascending, until it returns false.
-    public func scan(
+    package func scan(
         _ range: KeyRange, over store: some OrderedReader, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool
     ) throws(StoreError) {
         var pending = next(range, range.from, isAfter: false)
@@ -114,7 +114,7 @@ public struct WriteBack: Sendable {
 
 extension SortedTable {
     /// The rows as changes of a store: a put for a value, a deletion for a row without one.
-    public var batch: WriteBatch {
+    package var batch: WriteBatch {
         var batch = WriteBatch()
         forEachRow { key, value in
             if let value { batch.put(key, value) } else { batch.delete(key) }
@@ -125,7 +125,7 @@ extension SortedTable {
 
 extension WriteBatch {
     /// Whether it deletes a range.
-    public var deletesRange: Bool {
+    package var deletesRange: Bool {
         operations.contains { operation in
             if case .deleteRange = operation { true } else { false }
         }

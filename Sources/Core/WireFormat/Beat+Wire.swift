@@ -1,10 +1,10 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import RaftCore
-public import Schema
+package import RaftCore
+package import Schema
 
 extension Beat.Echo: WireMapped {
-    public init(wire: RaftBeat.Echo) throws(DecodeError) {
+    package init(wire: RaftBeat.Echo) throws(DecodeError) {
         self.init(
             incarnation: try identity(wire.incarnation, "Beat.Echo.incarnation"),
             sequence: try number(wire.sequence, "Beat.Echo.sequence"),
@@ -12,26 +12,26 @@ extension Beat.Echo: WireMapped {
             heldFor: try elapsed(wire.heldFor, "Beat.Echo.held_for"))
     }
 
-    public var wire: RaftBeat.Echo {
+    package var wire: RaftBeat.Echo {
         RaftBeat.Echo(
             incarnation: incarnation.rawValue, sequence: sequence, sentAt: sentAt.nanoseconds, heldFor: heldFor.count)
     }
 }
 
 extension Beat.LeadershipChange: WireMapped {
-    public init(wire: RaftBeat.LeadershipChange) throws(DecodeError) {
+    package init(wire: RaftBeat.LeadershipChange) throws(DecodeError) {
         var term: Term?
         if let value = wire.term { term = try identity(value, "Beat.LeadershipChange.term") }
         self.init(group: try identity(wire.group, "Beat.LeadershipChange.group"), term: term)
     }
 
-    public var wire: RaftBeat.LeadershipChange {
+    package var wire: RaftBeat.LeadershipChange {
         RaftBeat.LeadershipChange(group: group.rawValue, term: term?.rawValue)
     }
 }
 
 extension Beat: WireMapped {
-    public init(wire: RaftBeat) throws(DecodeError) {
+    package init(wire: RaftBeat) throws(DecodeError) {
         var echo: Echo?
         if let value = wire.echo { echo = try Echo(wire: value) }
         self.init(
@@ -46,7 +46,7 @@ extension Beat: WireMapped {
             acknowledgedVersion: try number(wire.acknowledgedVersion, "Beat.acknowledged_version"))
     }
 
-    public var wire: RaftBeat {
+    package var wire: RaftBeat {
         RaftBeat(
             incarnation: incarnation.rawValue, sequence: sequence, sentAt: sentAt.nanoseconds, echo: echo?.wire,
             enginePulseAge: enginePulseAge.count, storagePulseAge: storagePulseAge.count,

@@ -1,18 +1,18 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import RaftCore
-public import Schema
+package import RaftCore
+package import Schema
 
 extension Peer: WireMapped {
-    public init(wire: RaftPeer) throws(DecodeError) {
+    package init(wire: RaftPeer) throws(DecodeError) {
         self.init(
             replica: try identity(wire.replica, "Peer.replica"),
             node: try identity(wire.node, "Peer.node"))
     }
 
-    public var wire: RaftPeer { RaftPeer(replica: replica.rawValue, node: node.rawValue) }
+    package var wire: RaftPeer { RaftPeer(replica: replica.rawValue, node: node.rawValue) }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.number(1, replica.rawValue)
         writer.number(2, node.rawValue)
     }
@@ -43,7 +43,7 @@ extension Role {
 }
 
 extension Member: WireMapped {
-    public init(wire: RaftMember) throws(DecodeError) {
+    package init(wire: RaftMember) throws(DecodeError) {
         guard let priority = Int8(exactly: wire.priority) else {
             throw DecodeError(.valueOutOfRange, field: "Member.priority")
         }
@@ -52,25 +52,25 @@ extension Member: WireMapped {
             promotesItself: wire.promotesItself, priority: priority)
     }
 
-    public var wire: RaftMember {
+    package var wire: RaftMember {
         RaftMember(peer: peer.wire, role: role.wire, promotesItself: promotesItself, priority: Int32(priority))
     }
 }
 
 extension RecoveryMark: WireMapped {
-    public init(wire: RaftRecoveryMark) throws(DecodeError) {
+    package init(wire: RaftRecoveryMark) throws(DecodeError) {
         self.init(
             possibleLossAfter: try identity(wire.possibleLossAfter, "RecoveryMark.possible_loss_after"),
             term: try identity(wire.term, "RecoveryMark.term"))
     }
 
-    public var wire: RaftRecoveryMark {
+    package var wire: RaftRecoveryMark {
         RaftRecoveryMark(possibleLossAfter: possibleLossAfter.rawValue, term: term.rawValue)
     }
 }
 
 extension Configuration: WireMapped {
-    public init(wire: RaftConfiguration) throws(DecodeError) {
+    package init(wire: RaftConfiguration) throws(DecodeError) {
         let members: [Member] = try mapped(
             wire.members, max: Configuration.membersMax, "Configuration.members")
         for i in members.indices.dropFirst() {
@@ -94,7 +94,7 @@ extension Configuration: WireMapped {
             recovery: recovery)
     }
 
-    public var wire: RaftConfiguration {
+    package var wire: RaftConfiguration {
         RaftConfiguration(
             members: members.map(\.wire), epoch: epoch.rawValue, replicaHighest: replicaHighest.rawValue,
             recovery: recovery?.wire)
@@ -102,27 +102,27 @@ extension Configuration: WireMapped {
 }
 
 extension LogBase: WireMapped {
-    public init(wire: RaftLogBase) throws(DecodeError) {
+    package init(wire: RaftLogBase) throws(DecodeError) {
         self.init(
             index: try identity(wire.index, "LogBase.index"), term: try identity(wire.term, "LogBase.term"),
             chain: wire.chain, configuration: try mapped(wire.configuration, "LogBase.configuration"))
     }
 
-    public var wire: RaftLogBase {
+    package var wire: RaftLogBase {
         RaftLogBase(
             index: index.rawValue, term: term.rawValue, chain: chain, configuration: configuration.wire)
     }
 }
 
 extension SnapshotID: WireMapped {
-    public init(wire: RaftSnapshotID) throws(DecodeError) {
+    package init(wire: RaftSnapshotID) throws(DecodeError) {
         self.init(
             source: try identity(wire.source, "SnapshotID.source"),
             incarnation: try identity(wire.incarnation, "SnapshotID.incarnation"),
             number: try WireFormat.number(wire.number, "SnapshotID.number"))
     }
 
-    public var wire: RaftSnapshotID {
+    package var wire: RaftSnapshotID {
         RaftSnapshotID(source: source.rawValue, incarnation: incarnation.rawValue, number: number)
     }
 }

@@ -1,10 +1,10 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import RaftCore
-public import Schema
+package import RaftCore
+package import Schema
 
 extension Entry: WireMapped {
-    public init(wire: RaftEntry) throws(DecodeError) {
+    package init(wire: RaftEntry) throws(DecodeError) {
         let content: EntryContent
         switch wire.content {
         case .noop: content = .noop
@@ -17,7 +17,7 @@ extension Entry: WireMapped {
             chain: wire.chain, content: content)
     }
 
-    public var wire: RaftEntry {
+    package var wire: RaftEntry {
         let content: RaftEntry.Content =
             switch self.content {
             case .noop: .noop(RaftNothing())
@@ -27,7 +27,7 @@ extension Entry: WireMapped {
         return RaftEntry(index: index.rawValue, term: term.rawValue, chain: chain, content: content)
     }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.number(1, index.rawValue)
         writer.number(2, term.rawValue)
         writer.fixed(3, chain)
@@ -51,7 +51,7 @@ extension Entry: WireMapped {
 }
 
 extension Append: WireMapped {
-    public init(wire: RaftAppend) throws(DecodeError) {
+    package init(wire: RaftAppend) throws(DecodeError) {
         self.init(
             previousIndex: try identity(wire.previousIndex, "Append.previous_index"),
             previousTerm: try identity(wire.previousTerm, "Append.previous_term"),
@@ -59,13 +59,13 @@ extension Append: WireMapped {
             entries: try mapped(wire.entries, max: WireLimits.entriesMax, "Append.entries"))
     }
 
-    public var wire: RaftAppend {
+    package var wire: RaftAppend {
         RaftAppend(
             previousIndex: previousIndex.rawValue, previousTerm: previousTerm.rawValue, previousChain: previousChain,
             commit: commit.rawValue, entries: entries.map(\.wire))
     }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.number(1, previousIndex.rawValue)
         writer.number(2, previousTerm.rawValue)
         writer.fixed(3, previousChain)

@@ -1,13 +1,13 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import NodePorts
+package import NodePorts
 internal import RaftCore
-public import Schema
+package import Schema
 
 // Requests and answers that one node carries for another's clients.
 
 extension ForwardedRequest: WireMapped {
-    public init(wire: RaftForwardedRequest) throws(DecodeError) {
+    package init(wire: RaftForwardedRequest) throws(DecodeError) {
         let body: Body
         switch try required(wire.body, "ForwardedRequest.body") {
         case .command(let bytes):
@@ -24,7 +24,7 @@ extension ForwardedRequest: WireMapped {
             group: try identity(wire.group, "ForwardedRequest.group"), hops: wire.hops, body: body)
     }
 
-    public var wire: RaftForwardedRequest {
+    package var wire: RaftForwardedRequest {
         let body: RaftForwardedRequest.Body =
             switch self.body {
             case .command(let bytes): .command(bytes)
@@ -36,7 +36,7 @@ extension ForwardedRequest: WireMapped {
 }
 
 extension ForwardedAnswer: WireMapped {
-    public init(wire: RaftForwardedAnswer) throws(DecodeError) {
+    package init(wire: RaftForwardedAnswer) throws(DecodeError) {
         let body: Body
         switch try required(wire.body, "ForwardedAnswer.body") {
         case .applied(let bytes):
@@ -59,7 +59,7 @@ extension ForwardedAnswer: WireMapped {
             incarnation: try identity(wire.incarnation, "ForwardedAnswer.incarnation"), body: body)
     }
 
-    public var wire: RaftForwardedAnswer {
+    package var wire: RaftForwardedAnswer {
         let body: RaftForwardedAnswer.Body =
             switch self.body {
             case .applied(let bytes): .applied(bytes)

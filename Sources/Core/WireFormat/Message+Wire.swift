@@ -1,22 +1,22 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import RaftCore
-public import Schema
+package import RaftCore
+package import Schema
 
 extension VoteRequest: WireMapped {
-    public init(wire: RaftVoteRequest) throws(DecodeError) {
+    package init(wire: RaftVoteRequest) throws(DecodeError) {
         self.init(
             lastIndex: try identity(wire.lastIndex, "VoteRequest.last_index"),
             lastTerm: try identity(wire.lastTerm, "VoteRequest.last_term"), isTransfer: wire.isTransfer)
     }
 
-    public var wire: RaftVoteRequest {
+    package var wire: RaftVoteRequest {
         RaftVoteRequest(lastIndex: lastIndex.rawValue, lastTerm: lastTerm.rawValue, isTransfer: isTransfer)
     }
 }
 
 extension VoteAnswer: WireMapped {
-    public init(wire: RaftVoteAnswer) throws(DecodeError) {
+    package init(wire: RaftVoteAnswer) throws(DecodeError) {
         var leader: Peer?
         if let peer = wire.leader { leader = try Peer(wire: peer) }
         self.init(
@@ -25,7 +25,7 @@ extension VoteAnswer: WireMapped {
             commitTerm: try identity(wire.commitTerm, "VoteAnswer.commit_term"))
     }
 
-    public var wire: RaftVoteAnswer {
+    package var wire: RaftVoteAnswer {
         RaftVoteAnswer(
             isGranted: isGranted, campaignTerm: campaignTerm.rawValue, leader: leader?.wire, commit: commit.rawValue,
             commitTerm: commitTerm.rawValue)
@@ -33,7 +33,7 @@ extension VoteAnswer: WireMapped {
 }
 
 extension AppendAnswer: WireMapped {
-    public init(wire: RaftAppendAnswer) throws(DecodeError) {
+    package init(wire: RaftAppendAnswer) throws(DecodeError) {
         let verdict: Verdict
         switch wire.verdict {
         case .accepted(let match):
@@ -49,7 +49,7 @@ extension AppendAnswer: WireMapped {
         self.init(verdict: verdict, commit: try identity(wire.commit, "AppendAnswer.commit"))
     }
 
-    public var wire: RaftAppendAnswer {
+    package var wire: RaftAppendAnswer {
         let verdict: RaftAppendAnswer.Verdict =
             switch self.verdict {
             case .accepted(let match): .accepted(match.rawValue)
@@ -64,13 +64,13 @@ extension AppendAnswer: WireMapped {
 }
 
 extension ReadContext: WireMapped {
-    public init(wire: RaftReadContext) throws(DecodeError) {
+    package init(wire: RaftReadContext) throws(DecodeError) {
         self.init(
             incarnation: try identity(wire.incarnation, "ReadContext.incarnation"),
             number: try WireFormat.number(wire.number, "ReadContext.number"))
     }
 
-    public var wire: RaftReadContext { RaftReadContext(incarnation: incarnation.rawValue, number: number) }
+    package var wire: RaftReadContext { RaftReadContext(incarnation: incarnation.rawValue, number: number) }
 }
 
 extension Message.Body {
@@ -144,18 +144,18 @@ extension Message.Body {
 }
 
 extension Message: WireMapped {
-    public init(wire: RaftMessage) throws(DecodeError) {
+    package init(wire: RaftMessage) throws(DecodeError) {
         self.init(
             from: try mapped(wire.from, "Message.from"), to: try mapped(wire.to, "Message.to"),
             epoch: try identity(wire.epoch, "Message.epoch"), term: try identity(wire.term, "Message.term"),
             body: try Body(wire: required(wire.body, "Message.body")))
     }
 
-    public var wire: RaftMessage {
+    package var wire: RaftMessage {
         RaftMessage(from: from.wire, to: to.wire, epoch: epoch.rawValue, term: term.rawValue, body: body.wire)
     }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.nested(1, from)
         writer.nested(2, to)
         writer.number(3, epoch.rawValue)

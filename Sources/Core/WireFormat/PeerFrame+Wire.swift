@@ -1,32 +1,32 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
-public import NodePorts
+package import NodePorts
 internal import RaftCore
-public import Schema
+package import Schema
 
 extension GroupMessage: WireMapped {
-    public init(wire: RaftGroupMessage) throws(DecodeError) {
+    package init(wire: RaftGroupMessage) throws(DecodeError) {
         self.init(
             group: try identity(wire.group, "GroupMessage.group"),
             message: try mapped(wire.message, "GroupMessage.message"))
     }
 
-    public var wire: RaftGroupMessage { RaftGroupMessage(group: group.rawValue, message: message.wire) }
+    package var wire: RaftGroupMessage { RaftGroupMessage(group: group.rawValue, message: message.wire) }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.number(1, group.rawValue)
         writer.nested(2, message, expecting: message.encodedBytesExpected)
     }
 }
 
 extension SnapshotManifest: WireMapped {
-    public init(wire: RaftSnapshotManifest) throws(DecodeError) {
+    package init(wire: RaftSnapshotManifest) throws(DecodeError) {
         self.init(
             base: try mapped(wire.base, "SnapshotManifest.base"),
             keyCount: try number(wire.keyCount, "SnapshotManifest.key_count"), digest: wire.digest)
     }
 
-    public var wire: RaftSnapshotManifest {
+    package var wire: RaftSnapshotManifest {
         RaftSnapshotManifest(base: base.wire, keyCount: keyCount, digest: digest)
     }
 }
@@ -61,7 +61,7 @@ extension SnapshotMessage.Body {
 }
 
 extension SnapshotMessage: WireMapped {
-    public init(wire: RaftSnapshotMessage) throws(DecodeError) {
+    package init(wire: RaftSnapshotMessage) throws(DecodeError) {
         self.init(
             group: try identity(wire.group, "SnapshotMessage.group"),
             from: try mapped(wire.from, "SnapshotMessage.from"), to: try mapped(wire.to, "SnapshotMessage.to"),
@@ -71,7 +71,7 @@ extension SnapshotMessage: WireMapped {
             body: try Body(wire: required(wire.body, "SnapshotMessage.body")))
     }
 
-    public var wire: RaftSnapshotMessage {
+    package var wire: RaftSnapshotMessage {
         RaftSnapshotMessage(
             group: group.rawValue, from: from.wire, to: to.wire, epoch: epoch.rawValue, term: term.rawValue,
             snapshot: snapshot.wire, body: body.wire)
@@ -79,7 +79,7 @@ extension SnapshotMessage: WireMapped {
 }
 
 extension PeerFrame: WireMapped {
-    public init(wire: RaftPeerFrame) throws(DecodeError) {
+    package init(wire: RaftPeerFrame) throws(DecodeError) {
         try checkVersion(wire.version, current: WireVersions.peerFrame, "PeerFrame.version")
         var beat: Beat?
         if let value = wire.beat { beat = try Beat(wire: value) }
@@ -93,20 +93,20 @@ extension PeerFrame: WireMapped {
     }
 
     /// Reads a frame that a peer sent, of at most `WireLimits.frameBytesMax`.
-    public init(serialized bytes: [UInt8]) throws(DecodeError) {
+    package init(serialized bytes: [UInt8]) throws(DecodeError) {
         try checkCount(bytes.count, max: WireLimits.frameBytesMax, "PeerFrame")
         var reader = ByteReader(bytes, messagesMax: WireLimits.frameMessagesMax)
         try self.init(wire: RaftPeerFrame(from: &reader))
     }
 
-    public var wire: RaftPeerFrame {
+    package var wire: RaftPeerFrame {
         RaftPeerFrame(
             version: WireVersions.peerFrame, from: from.rawValue, incarnation: incarnation.rawValue, beat: beat?.wire,
             messages: messages.map(\.wire), snapshots: snapshots.map(\.wire),
             requests: requests.map(\.wire), answers: answers.map(\.wire))
     }
 
-    public func encode(into writer: inout ByteWriter) {
+    package func encode(into writer: inout ByteWriter) {
         writer.number(1, UInt64(WireVersions.peerFrame))
         writer.number(2, from.rawValue)
         writer.number(3, incarnation.rawValue)

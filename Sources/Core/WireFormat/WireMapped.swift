@@ -1,11 +1,11 @@
-public import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
 
 /// A type of the core that has a message in `Proto/`.
 ///
 /// `init(wire:)` checks everything that the core takes for granted of its own values, and throws with the field's name
 /// where a value can't be. `wire` and `encode` never fail, and say the same bytes.
-public protocol WireMapped {
+package protocol WireMapped {
     associatedtype Wire: WireMessage
     init(wire: Wire) throws(DecodeError)
     var wire: Wire { get }
@@ -14,13 +14,13 @@ public protocol WireMapped {
 }
 
 extension WireMapped {
-    public func encode(into writer: inout ByteWriter) { wire.encode(into: &writer) }
+    package func encode(into writer: inout ByteWriter) { wire.encode(into: &writer) }
 
-    public init(serialized bytes: [UInt8]) throws(DecodeError) {
+    package init(serialized bytes: [UInt8]) throws(DecodeError) {
         try self.init(wire: Wire(serialized: bytes))
     }
 
-    public func serialized() -> [UInt8] {
+    package func serialized() -> [UInt8] {
         var writer = ByteWriter(capacity: 128)
         encode(into: &writer)
         return writer.finish()

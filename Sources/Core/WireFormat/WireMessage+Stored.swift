@@ -1,18 +1,18 @@
-public import BinaryCoding
-public import ClusterBase
-public import RaftCore
-public import Schema
+package import BinaryCoding
+package import ClusterBase
+package import RaftCore
+package import Schema
 
 // What the log store keeps of a replica. Each record is sealed under its key: see `StoredRecord`.
 
 extension WireMessage {
     /// The message as it is stored under `key`.
-    public func sealed(under key: [UInt8]) -> [UInt8] {
+    package func sealed(under key: [UInt8]) -> [UInt8] {
         StoredRecord.seal(version: WireVersions.storedFrame, key: key) { self.encode(into: &$0) }
     }
 
     /// Reads what was stored under `key`; refuses what was changed, or stored under another key.
-    public init(sealed record: [UInt8], under key: [UInt8]) throws(DecodeError) {
+    package init(sealed record: [UInt8], under key: [UInt8]) throws(DecodeError) {
         var payload = try StoredRecord.open(record, key: key, versions: 1...WireVersions.storedFrame).payload
         try self.init(from: &payload)
     }
@@ -20,7 +20,7 @@ extension WireMessage {
 
 extension Entry {
     /// The entry's `LogEntryRecord`, sealed under `key`.
-    public func sealed(under key: [UInt8]) -> [UInt8] {
+    package func sealed(under key: [UInt8]) -> [UInt8] {
         let expected = encodedBytesExpected
         return StoredRecord.seal(version: WireVersions.storedFrame, key: key, expecting: expected + 6) { writer in
             writer.number(1, UInt64(WireVersions.logEntry))
@@ -28,7 +28,7 @@ extension Entry {
         }
     }
 
-    public init(sealed record: [UInt8], under key: [UInt8]) throws(DecodeError) {
+    package init(sealed record: [UInt8], under key: [UInt8]) throws(DecodeError) {
         let record = try LogEntryRecord(sealed: record, under: key)
         try checkVersion(record.version, current: WireVersions.logEntry, "LogEntryRecord.version")
         self = try mapped(record.entry, "LogEntryRecord.entry")
@@ -36,14 +36,14 @@ extension Entry {
 }
 
 extension HardStateRecord {
-    public init(_ state: HardState, last: LogIndex) {
+    package init(_ state: HardState, last: LogIndex) {
         self.init(
             version: WireVersions.hardState, term: state.term.rawValue, votedFor: state.votedFor?.rawValue,
             commit: state.commit.rawValue, last: last.rawValue)
     }
 
     /// The record's content, checked.
-    public func content() throws(DecodeError) -> (state: HardState, last: LogIndex) {
+    package func content() throws(DecodeError) -> (state: HardState, last: LogIndex) {
         try checkVersion(version, current: WireVersions.hardState, "HardStateRecord.version")
         var vote: ReplicaID?
         if let votedFor { vote = try identity(votedFor, "HardStateRecord.voted_for") }
@@ -59,36 +59,36 @@ extension HardStateRecord {
 }
 
 extension LogBaseRecord {
-    public init(_ base: LogBase) {
+    package init(_ base: LogBase) {
         self.init(version: WireVersions.logBase, base: base.wire)
     }
 
     /// The record's content, checked.
-    public func content() throws(DecodeError) -> LogBase {
+    package func content() throws(DecodeError) -> LogBase {
         try checkVersion(version, current: WireVersions.logBase, "LogBaseRecord.version")
         return try mapped(base, "LogBaseRecord.base")
     }
 }
 
 extension SnapshotRecord {
-    public init(_ snapshot: SnapshotID) {
+    package init(_ snapshot: SnapshotID) {
         self.init(version: WireVersions.snapshot, snapshot: snapshot.wire)
     }
 
     /// The record's content, checked.
-    public func content() throws(DecodeError) -> SnapshotID {
+    package func content() throws(DecodeError) -> SnapshotID {
         try checkVersion(version, current: WireVersions.snapshot, "SnapshotRecord.version")
         return try mapped(snapshot, "SnapshotRecord.snapshot")
     }
 }
 
 extension ReplicaRecord {
-    public init(replica: ReplicaID, standing: Standing) {
+    package init(replica: ReplicaID, standing: Standing) {
         self.init(version: WireVersions.replica, replica: replica.rawValue, standing: standing)
     }
 
     /// The record's content, checked: the standing is one that this program knows.
-    public func content() throws(DecodeError) -> (replica: ReplicaID, standing: Standing) {
+    package func content() throws(DecodeError) -> (replica: ReplicaID, standing: Standing) {
         try checkVersion(version, current: WireVersions.replica, "ReplicaRecord.version")
         switch standing {
         case .normal, .installing, .damaged, .tombstone: break
@@ -100,17 +100,17 @@ extension ReplicaRecord {
 }
 
 /// Whose directory this is, and how often its node started.
-public struct NodeMark: Hashable, Sendable, WireMapped {
+package struct NodeMark: Hashable, Sendable, WireMapped {
     /// Bytes of a cluster's id.
-    public static let clusterIDBytes = 16
+    package static let clusterIDBytes = 16
 
-    public var clusterID: [UInt8]
-    public var node: NodeID
-    public var incarnation: Incarnation
+    package var clusterID: [UInt8]
+    package var node: NodeID
+    package var incarnation: Incarnation
     /// The layout of keys and records that the directory was written in. The store decides whether it can read it.
-    public var formatVersion: UInt32
+    package var formatVersion: UInt32
 
-    public init(clusterID: [UInt8], node: NodeID, incarnation: Incarnation, formatVersion: UInt32) {
+    package init(clusterID: [UInt8], node: NodeID, incarnation: Incarnation, formatVersion: UInt32) {
         precondition(
             clusterID.count == Self.clusterIDBytes, "a cluster id of \(clusterID.count) bytes")
         self.clusterID = clusterID
@@ -119,7 +119,7 @@ public struct NodeMark: Hashable, Sendable, WireMapped {
         self.formatVersion = formatVersion
     }
 
-    public init(wire: NodeRecord) throws(DecodeError) {
+    package init(wire: NodeRecord) throws(DecodeError) {
         try checkVersion(wire.version, current: WireVersions.node, "NodeRecord.version")
         guard wire.clusterID.count == Self.clusterIDBytes else {
             throw DecodeError(.badValue(Int64(wire.clusterID.count)), field: "NodeRecord.cluster_id")
@@ -130,7 +130,7 @@ public struct NodeMark: Hashable, Sendable, WireMapped {
             incarnation: try identity(wire.incarnation, "NodeRecord.incarnation"), formatVersion: wire.formatVersion)
     }
 
-    public var wire: NodeRecord {
+    package var wire: NodeRecord {
         NodeRecord(
             version: WireVersions.node, clusterID: clusterID, nodeID: node.rawValue,
             incarnation: incarnation.rawValue, formatVersion: formatVersion)

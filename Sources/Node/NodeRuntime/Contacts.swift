@@ -1,21 +1,21 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Which nodes were heard, and since when without a break: any frame counts.
-public struct Contacts: Sendable {
+package struct Contacts: Sendable {
     /// One node that was heard.
-    public struct Contact: Hashable, Sendable {
-        public var node: NodeID
-        public var incarnation: Incarnation
+    package struct Contact: Hashable, Sendable {
+        package var node: NodeID
+        package var incarnation: Incarnation
         /// The first frame after the last break.
-        public var since: Instant
-        public var heardAt: Instant
+        package var since: Instant
+        package var heardAt: Instant
     }
 
     /// Nodes above this number are not noted.
     static let countMax = 16_384
 
     /// Ascending by node.
-    public private(set) var all: [Contact] = []
+    package private(set) var all: [Contact] = []
 
     /// Notes a frame. Returns whether it comes from a new process of a node that was heard before.
     mutating func heard(
@@ -35,7 +35,7 @@ public struct Contacts: Sendable {
         return isNew
     }
 
-    public func contact(_ node: NodeID) -> Contact? {
+    package func contact(_ node: NodeID) -> Contact? {
         let at = place(node)
         return at < all.count && all[at].node == node ? all[at] : nil
     }

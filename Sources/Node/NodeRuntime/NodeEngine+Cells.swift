@@ -1,6 +1,6 @@
-public import ClusterBase
-public import Controllers
-public import FleetModel
+package import ClusterBase
+package import Controllers
+package import FleetModel
 import NodePorts
 import RaftCore
 import StoreLayout
@@ -140,7 +140,7 @@ extension NodeEngine {
 
     /// A host's guard asks for its lease, whatever became of its agent: it counts as heard. False where nothing may be granted:
     /// that it is down was asked for, and may come to be.
-    public func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
+    package func hostSpoke(_ host: HostID, in group: GroupID, now: Instant) -> Bool {
         mayGrant(group, host) && hostSigns.note(NodeID(rawValue: host.rawValue), now)
     }
 
@@ -183,17 +183,17 @@ extension NodeEngine {
     // MARK: Looking in
 
     /// The cells that are led here and have a keeper.
-    public var ledCells: [GroupID] { cells.kept.map(\.group) }
+    package var ledCells: [GroupID] { cells.kept.map(\.group) }
 
     /// Lets the caller look at a cell's keeper, or ask it something, without copying it. Nil where it is not led.
-    public func withCellKeeper<Result>(_ group: GroupID, _ body: (inout CellKeeper) -> Result) -> Result? {
+    package func withCellKeeper<Result>(_ group: GroupID, _ body: (inout CellKeeper) -> Result) -> Result? {
         guard let k = cells.position(of: group) else { return nil }
         return body(&cells.kept[k].keeper)
     }
 
     /// Answers a question about a cell from its keeper's index; nil where the cell is not led. The index, and what the keeper
     /// does next, are as without the question.
-    public func ask(_ group: GroupID, _ question: CellQuestion) -> CellReply? {
+    package func ask(_ group: GroupID, _ question: CellQuestion) -> CellReply? {
         withCellKeeper(group) { $0.answer(question) }
     }
 }

@@ -1,5 +1,5 @@
-public import ClusterBase
-public import FleetModel
+package import ClusterBase
+package import FleetModel
 import NodePorts
 import RaftCore
 import StoreLayout
@@ -296,7 +296,7 @@ extension NodeEngine {
 extension NodeEngine {
     /// Answers from this node's own copy as it stands, which may be behind; nil when it holds none that can be read.
     /// The caller knows how old it may be.
-    public func readHere(_ group: GroupID, _ query: Query) -> MachineAnswer? {
+    package func readHere(_ group: GroupID, _ query: Query) -> MachineAnswer? {
         guard let i = position(of: group), group.kind == query.kind, replicas[i].applied.index > .zero else {
             return nil
         }

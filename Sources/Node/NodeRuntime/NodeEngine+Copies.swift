@@ -1,13 +1,13 @@
-public import ClusterBase
-public import NodePorts
-public import RaftCore
-public import StoreLayout
+package import ClusterBase
+package import NodePorts
+package import RaftCore
+package import StoreLayout
 
 extension NodeEngine {
     /// A consistent copy of a group's state as it stands here, to be read piece by piece while applying goes on; nil when
     /// no replica of the group is here, or when its state is just being replaced. It holds a view of the store until it
     /// is gone.
-    public func copy(
+    package func copy(
         of group: GroupID, bytesMax: Int
     ) throws(StoreError) -> (base: LogBase, source: SnapshotSource<Ports.State.View>)? {
         guard let i = position(of: group), replicas[i].installing == nil else { return nil }

@@ -4,7 +4,7 @@ import FleetModel
 
 extension NodeEngine {
     /// The cluster has opened a feature level. Levels never close.
-    public func open(level: UInt32) { levelOpen = max(levelOpen, level) }
+    package func open(level: UInt32) { levelOpen = max(levelOpen, level) }
 
     /// What this node packs as a leader: nothing that some node may not understand.
     var packLevel: UInt32 {

@@ -1,6 +1,6 @@
 import ClusterBase
 import Controllers
-public import FleetModel
+package import FleetModel
 import NodePorts
 import RaftCore
 import StoreLayout
@@ -9,7 +9,7 @@ import StoreLayout
 
 extension NodeEngine {
     /// The root's state as this node knows it; empty while it does not follow it.
-    public var root: RootView { steward.view }
+    package var root: RootView { steward.view }
 
     func tendCluster(_ now: Instant) {
         guard settings.runsControllers else { return }

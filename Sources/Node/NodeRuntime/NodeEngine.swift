@@ -1,8 +1,8 @@
-public import ClusterBase
+package import ClusterBase
 import FleetModel
-public import NodePorts
-public import RaftCore
-public import StoreLayout
+package import NodePorts
+package import RaftCore
+package import StoreLayout
 
 /// One node: all its replicas, driven over the ports. A synchronous object with one owner; nothing in it waits.
 ///
@@ -14,17 +14,17 @@ public import StoreLayout
 ///
 /// Frames leave before the writes of the same turn are handed over: a leader replicates while its own disk works, and
 /// what depends on a write is held by the core until `logWritten`.
-public final class NodeEngine<Ports: WorldPorts> {
-    public let node: NodeID
-    public let incarnation: Incarnation
-    public let settings: NodeSettings
+package final class NodeEngine<Ports: WorldPorts> {
+    package let node: NodeID
+    package let incarnation: Incarnation
+    package let settings: NodeSettings
     let ports: Ports
 
     /// Sorted by group.
     var replicas: [Replica] = []
     /// The highest replica id that this node held per group, so that none is held again. Sorted by group.
     var retired: [(group: GroupID, replica: ReplicaID)] = []
-    public internal(set) var liveness: NodeLiveness
+    package internal(set) var liveness: NodeLiveness
     var random: PRNG
     var view = StateView()
 
@@ -77,7 +77,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     var visitors: [(node: NodeID, until: Instant)] = []
     /// Groups whose state turned out damaged in this turn.
     var unreadable: [(group: GroupID, reason: String)] = []
-    public private(set) var hasFailed = false
+    package private(set) var hasFailed = false
     /// Requests that other nodes answer for this one's clients, and the reverse.
     var forwards = Forwards()
     /// What this node does for its cluster.
@@ -86,14 +86,14 @@ public final class NodeEngine<Ports: WorldPorts> {
     var cells = Cells()
     var hostSigns = HostSigns()
     /// The nodes whose frames came here, ascending by node.
-    public internal(set) var contacts = Contacts()
+    package internal(set) var contacts = Contacts()
     /// What to add to an instant of this node's clock for the wall clock, in milliseconds.
     var wallOffset: Int64?
     /// The feature level that is open in the cluster, as far as this node has heard.
-    public internal(set) var levelOpen = FeatureLevel.oldest
+    package internal(set) var levelOpen = FeatureLevel.oldest
 
     /// Takes up the node with the replicas that its disk holds. Damaged ones stay out: they have no vote and no voice.
-    public init(
+    package init(
         node: NodeID, opened: OpenedNode, settings: NodeSettings, ports: Ports, seed: UInt64, now: Instant
     ) {
         self.node = node
@@ -121,7 +121,7 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     // MARK: Events
 
-    public func handle(_ event: consuming NodeEvent, now: Instant) {
+    package func handle(_ event: consuming NodeEvent, now: Instant) {
         if hasFailed { return }
         lastNow = now
         defer { dropUnreadable() }
@@ -156,7 +156,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     }
 
     /// Ends a turn: everything that its events brought about leaves now. Wanted after each bounded batch of events.
-    public func endTurn(now: Instant) {
+    package func endTurn(now: Instant) {
         if hasFailed { return }
         sweepForwards(now)
         tendCells(now)
@@ -178,7 +178,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     }
 
     /// When the next `tick` is wanted.
-    public var deadline: Instant {
+    package var deadline: Instant {
         var earliest = liveness.deadline
         if let next = deadlines.first { earliest = min(earliest, next.at) }
         // `isEmpty` of a generic element is looked up at every call; this is asked after every event.
@@ -396,15 +396,15 @@ public final class NodeEngine<Ports: WorldPorts> {
 
     // MARK: Looking in
 
-    public var groups: [GroupID] { replicas.map(\.group) }
+    package var groups: [GroupID] { replicas.map(\.group) }
 
     /// Where a replica stands, in a few numbers; nil when it is not here. Costs nothing, unlike a look at all of it.
-    public func standing(of group: GroupID) -> Standing? {
+    package func standing(of group: GroupID) -> Standing? {
         position(of: group).map { replicas[$0].standing }
     }
 
     /// What is under way at a replica; nil when it is not here.
-    public func backlog(of group: GroupID) -> Backlog? {
+    package func backlog(of group: GroupID) -> Backlog? {
         guard let i = position(of: group) else { return nil }
         var sending: [NodeID] = []
         for transfer in outgoing where transfer.group == group { sending.append(transfer.to.node) }
@@ -417,7 +417,7 @@ public final class NodeEngine<Ports: WorldPorts> {
     }
 
     /// Lets the caller look at one replica without copying it.
-    public func inspect<Result>(_ group: GroupID, _ body: (borrowing Raft, AppliedState) -> Result) -> Result? {
+    package func inspect<Result>(_ group: GroupID, _ body: (borrowing Raft, AppliedState) -> Result) -> Result? {
         guard let i = position(of: group) else { return nil }
         return NodeEngine.look(at: &replicas[i], body)
     }

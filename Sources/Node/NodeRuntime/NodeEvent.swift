@@ -1,10 +1,10 @@
-public import ClusterBase
-public import FleetModel
-public import NodePorts
-public import RaftCore
+package import ClusterBase
+package import FleetModel
+package import NodePorts
+package import RaftCore
 
 /// Everything that can happen to a node.
-public enum NodeEvent: Sendable {
+package enum NodeEvent: Sendable {
     /// From the node that the connection's certificate names.
     case frame(PeerFrame)
     /// Wanted at `deadline`, harmless at any time.

@@ -1,89 +1,89 @@
-public import ClusterBase
-public import RaftCore
+package import ClusterBase
+package import RaftCore
 
 #if MUTANTS
-public import FleetModel
+package import FleetModel
 #else
 import FleetModel
 #endif
 
 /// The bounds and times of a node. Each says what happens when it is reached.
-public struct NodeSettings: Sendable {
-    public var raft = Settings()
-    public var liveness = LivenessSettings()
+package struct NodeSettings: Sendable {
+    package var raft = Settings()
+    package var liveness = LivenessSettings()
     /// Commands waiting per group for the next entry; more are answered `overloaded`.
-    public var commandsQueuedMax = 8_192
+    package var commandsQueuedMax = 8_192
     /// One entry packs at most this many commands, or this many bytes of them, and at least one.
-    public var packCommandsMax = 256
-    public var packBytesMax = 64 << 10
+    package var packCommandsMax = 256
+    package var packBytesMax = 64 << 10
     /// Commands appended here whose entry is not applied yet; more are answered `overloaded`.
-    public var commandsUnderWayMax = 65_536
+    package var commandsUnderWayMax = 65_536
     /// Entries read at once when the state machine catches up from the disk.
-    public var replayBytesMax = 1 << 20
+    package var replayBytesMax = 1 << 20
     /// The applied state is made durable after this many entries, this many bytes of them, or this long, so that the log can
     /// be cut.
-    public var flushEntries: UInt64 = 10_000
-    public var flushBytes = 64 << 20
-    public var flushInterval = Nanoseconds.seconds(30)
+    package var flushEntries: UInt64 = 10_000
+    package var flushBytes = 64 << 20
+    package var flushInterval = Nanoseconds.seconds(30)
     /// Entries kept below the durable state for followers that were away for a while, and the bytes that they may take.
-    public var trailingEntries: UInt64 = 10_000
-    public var trailingBytesMax = 128 << 20
+    package var trailingEntries: UInt64 = 10_000
+    package var trailingBytesMax = 128 << 20
     /// The log is cut only when it saves this much of either.
-    public var cutEntriesMin: UInt64 = 10_000
-    public var cutBytesMin = 16 << 20
+    package var cutEntriesMin: UInt64 = 10_000
+    package var cutBytesMin = 16 << 20
     /// A log write under way for this long means that the disk stalls: the node leads nothing until it ends.
-    public var storageStallMax = Nanoseconds.seconds(1)
+    package var storageStallMax = Nanoseconds.seconds(1)
     /// A node that leads and has written nothing for this long writes an empty batch, so that a frozen disk shows before a
     /// client waits for it; nil for never.
-    public var storagePulseInterval: Nanoseconds?
-    public var snapshotPieceBytesMax = 256 << 10
+    package var storagePulseInterval: Nanoseconds?
+    package var snapshotPieceBytesMax = 256 << 10
     /// Pieces of one snapshot under way without an answer.
-    public var snapshotWindow: UInt64 = 4
+    package var snapshotWindow: UInt64 = 4
     /// Snapshots sent by this node at once; more followers wait.
-    public var snapshotsOutgoingMax = 2
+    package var snapshotsOutgoingMax = 2
     /// No progress for this long ends a transfer on either side.
-    public var snapshotTimeout = Nanoseconds.seconds(10)
-    public var snapshotRetry = Nanoseconds.milliseconds(200)
+    package var snapshotTimeout = Nanoseconds.seconds(10)
+    package var snapshotRetry = Nanoseconds.milliseconds(200)
 
     /// Whether a request that this node can't answer alone goes to a node that can; otherwise it is refused with a hint.
-    public var forwardsRequests = false
+    package var forwardsRequests = false
     /// Own clients' requests at other nodes or waiting for one, and their bytes; more are answered `overloaded`.
-    public var forwardsMax = 4_096
-    public var forwardBytesMax = 16 << 20
+    package var forwardsMax = 4_096
+    package var forwardBytesMax = 16 << 20
     /// Requests answered for other nodes at once; more are answered `overloaded`.
-    public var servedMax = 16_384
+    package var servedMax = 16_384
     /// One frame carries about this many bytes of requests and answers.
-    public var forwardFrameBytesMax = 1 << 20
+    package var forwardFrameBytesMax = 1 << 20
     /// After this long a forwarded command is answered `unknown`, and what was never sent, or only read, `unavailable`.
-    public var forwardTimeout = Nanoseconds.seconds(5)
+    package var forwardTimeout = Nanoseconds.seconds(5)
     /// A query that gets no answer for this long is asked elsewhere.
-    public var forwardQueryRetry = Nanoseconds.milliseconds(500)
+    package var forwardQueryRetry = Nanoseconds.milliseconds(500)
     /// How long a request waits before it looks for a leader again.
-    public var forwardWait = Nanoseconds.milliseconds(10)
+    package var forwardWait = Nanoseconds.milliseconds(10)
     /// A request that was refused by this many nodes is `unavailable`.
-    public var forwardHopsMax: UInt32 = 64
+    package var forwardHopsMax: UInt32 = 64
     /// A node whose frames come further apart than this was away.
-    public var contactGap = Nanoseconds.seconds(5)
+    package var contactGap = Nanoseconds.seconds(5)
 
     /// Whether this node follows the root and runs the controllers that are its to run; wants `forwardsRequests`.
-    public var runsControllers = false
+    package var runsControllers = false
     /// How often the root is asked for changes when there were none.
-    public var rootFollowInterval = Nanoseconds.milliseconds(500)
+    package var rootFollowInterval = Nanoseconds.milliseconds(500)
     /// A node with a replica of the root asks when that has moved on, and anyway after this long.
-    public var rootFollowIdleMax = Nanoseconds.seconds(5)
+    package var rootFollowIdleMax = Nanoseconds.seconds(5)
     /// How often controllers plan while something is under way, and when nothing is.
-    public var controllerInterval = Nanoseconds.seconds(1)
-    public var controllerIdleInterval = Nanoseconds.seconds(5)
+    package var controllerInterval = Nanoseconds.seconds(1)
+    package var controllerIdleInterval = Nanoseconds.seconds(5)
     /// How often the root's time is noted while replicas are waited for.
-    public var rootTimeInterval = Nanoseconds.seconds(30)
+    package var rootTimeInterval = Nanoseconds.seconds(30)
 
     /// The feature level that this node's program knows. One below `FeatureLevel.newest` makes it act like an older program.
-    public var level: UInt32 = FeatureLevel.newest
+    package var level: UInt32 = FeatureLevel.newest
 
     #if MUTANTS
-    public var fleetMutant: FleetMutant?
-    public var upgradeMutant: UpgradeMutant?
+    package var fleetMutant: FleetMutant?
+    package var upgradeMutant: UpgradeMutant?
     #endif
 
-    public init() {}
+    package init() {}
 }

@@ -1,35 +1,35 @@
-public import ClusterBase
+package import ClusterBase
 import FleetModel
-public import NodePorts
-public import RaftCore
-public import StoreLayout
+package import NodePorts
+package import RaftCore
+package import StoreLayout
 
 /// What a node finds in its two stores when it starts.
-public struct OpenedNode: Sendable {
-    public struct Replica: Sendable {
-        public var group: GroupID
-        public var replica: ReplicaID
-        public var log: RestoredLog
-        public var generation: UInt32
-        public var applied: AppliedState
+package struct OpenedNode: Sendable {
+    package struct Replica: Sendable {
+        package var group: GroupID
+        package var replica: ReplicaID
+        package var log: RestoredLog
+        package var generation: UInt32
+        package var applied: AppliedState
     }
 
-    public struct Damage: Sendable {
-        public var group: GroupID
+    package struct Damage: Sendable {
+        package var group: GroupID
         /// Zero when not even the id is readable.
-        public var replica: ReplicaID
-        public var reason: String
+        package var replica: ReplicaID
+        package var reason: String
     }
 
-    public var incarnation: Incarnation
+    package var incarnation: Incarnation
     /// Sorted by group.
-    public var replicas: [Replica] = []
-    public var damaged: [Damage] = []
-    public var tombstones: [(group: GroupID, replica: ReplicaID)] = []
+    package var replicas: [Replica] = []
+    package var damaged: [Damage] = []
+    package var tombstones: [(group: GroupID, replica: ReplicaID)] = []
 
     /// Opens a node's stores: notes a new incarnation, checks every record of every log, and finds the state that each
     /// log belongs to. A replica with anything amiss is not opened; it is reported as damaged.
-    public init(
+    package init(
         _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore, settings: Settings
     ) throws(DirectoryRefusal) {
         incarnation = try StoredLog.openNode(identity, in: &log)

@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 import FleetModel
 import NodePorts
-public import RaftCore
+package import RaftCore
 import StoreLayout
 
 /// One group's copy on this node: its core, its applied state, and the clients that wait for either.
@@ -85,14 +85,14 @@ extension Replica {
 }
 
 /// Where a replica stands. Whatever its group promises to anyone shows in these.
-public struct Standing: Hashable, Sendable {
-    public var replica: ReplicaID
-    public var phase: Raft.Phase
-    public var term: Term
-    public var commit: LogIndex
-    public var durable: LogIndex
-    public var applied: LogIndex
-    public init(
+package struct Standing: Hashable, Sendable {
+    package var replica: ReplicaID
+    package var phase: Raft.Phase
+    package var term: Term
+    package var commit: LogIndex
+    package var durable: LogIndex
+    package var applied: LogIndex
+    package init(
         replica: ReplicaID = ReplicaID(0), phase: Raft.Phase = .follower, term: Term = .zero, commit: LogIndex = .zero,
         durable: LogIndex = .zero, applied: LogIndex = .zero
     ) {
@@ -106,19 +106,19 @@ public struct Standing: Hashable, Sendable {
 }
 
 /// What is under way at one replica. Nothing of it lasts: it ends, or its bound is in the settings.
-public struct Backlog: Hashable, Sendable {
+package struct Backlog: Hashable, Sendable {
     /// Commands that wait for an entry, or for theirs to be applied.
-    public var commands: Int
-    public var reads: Int
+    package var commands: Int
+    package var reads: Int
     /// Whether leadership is being handed over.
-    public var isTransferring: Bool
+    package var isTransferring: Bool
     /// The nodes that get a snapshot or wait for one.
-    public var snapshotsTo: [NodeID]
-    public var snapshotsFrom: Int
+    package var snapshotsTo: [NodeID]
+    package var snapshotsFrom: Int
     /// Entries that the log still holds.
-    public var logEntries: Int
+    package var logEntries: Int
     /// What of them is in memory.
-    public var cacheBytes: Int
+    package var cacheBytes: Int
 }
 
 /// A replica that waits until the state store holds nothing of its group.

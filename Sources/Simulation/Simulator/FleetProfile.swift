@@ -6,14 +6,21 @@ import RaftCore
 public struct FleetProfile: Sendable {
     /// Nodes with a replica of the cell, from the first on; the others are hosts only.
     public var voters = 3
+    /// Owners of VMs, each with one request under way at a time.
     public var clients = 3
+    /// Owners create no more while there are this many.
     public var vmsMax = 24
+    /// Whom VMs belong to.
     public var tenants = 2
+    /// The longest time from an answer to the owner's next request.
     public var thinkTimeMax = Nanoseconds.milliseconds(400)
+    /// After this an owner gives up and counts the outcome as unknown.
     public var operationTimeout = Nanoseconds.seconds(8)
+    /// After this an owner asks another node.
     public var attemptTimeout = Nanoseconds.milliseconds(1_500)
     /// Guests go on when their agent ends.
     public var outlivesAgent = true
+    /// How long a host's lease lasts.
     public var leaseMilliseconds: UInt64 = 3_000
     /// Between harm to guests and hosts; nil for none.
     public var mishapIntervalMax: Nanoseconds?
@@ -66,23 +73,37 @@ extension Profile {
 
 /// What the fleet of a run did.
 public struct FleetCounts: Sendable {
+    /// VMs that the cell took in.
     public var created = 0
+    /// VMs that the cell let go of.
     public var deleted = 0
+    /// Guests that hosts let their hypervisors start, or take over at the end of a move.
     public var starts = 0
+    /// Moves that a cell ordered.
     public var movesBegun = 0
+    /// Moves after which the VM's place was another.
     public var movesCommitted = 0
+    /// Leases that ran out at their hosts, which then ended the guests.
     public var leasesEnded = 0
+    /// Hosts that a cell declared down.
     public var hostsDeclaredDown = 0
+    /// Harm done to guests and hypervisors.
     public var mishaps = 0
+    /// Commands that hosts sent to the cell.
     public var commands = 0
+    /// Requests of owners that were refused.
     public var refused = 0
+    /// VMs at the end of the run that have no place.
     public var waitingAtEnd = 0
+    /// VMs at the end of the run.
     public var vmsAtEnd = 0
     /// How often a move was struck at one of its ends: by step (copying, copied, leaving, undoing), and in each by fault and
     /// then by mishap.
     public var movesStruck = [Int](repeating: 0, count: stepCount * strikeCount)
 
+    /// Steps of a move in `movesStruck`.
     public static let stepCount = 4
+    /// Kinds of strikes in `movesStruck`: faults, then mishaps.
     public static let strikeCount = Fault.allCases.count + SimulatedHypervisor.Mishap.allCases.count
 
     public init() {}

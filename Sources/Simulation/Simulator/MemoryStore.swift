@@ -1,5 +1,5 @@
-public import ClusterBase
-public import NodePorts
+package import ClusterBase
+import NodePorts
 import StoreLayout
 
 /// An ordered store in memory with a simulated disk under it: what RocksDB keeps over a crash, this keeps.
@@ -13,9 +13,9 @@ import StoreLayout
 ///
 /// After a sync that failed the disk never again promises anything: the operating system has marked the lost pages
 /// clean, later syncs report success, and nothing written since the last good sync is safe (the "fsyncgate" of 2018).
-public struct MemoryStore: OrderedStore, Sendable {
+package struct MemoryStore: OrderedStore, Sendable {
     /// What the disk under the store does to writes.
-    public enum DiskFault: Hashable, Sendable {
+    package enum DiskFault: Hashable, Sendable {
         case none
         /// Every write and flush throws `noSpace`.
         case noSpace
@@ -24,11 +24,11 @@ public struct MemoryStore: OrderedStore, Sendable {
     }
 
     /// A consistent picture of the store.
-    public struct View: OrderedReader, Sendable {
+    package struct View: OrderedReader, Sendable {
         let table: SortedTable
 
-        public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { table.value(for: key) }
-        public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+        package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { table.value(for: key) }
+        package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
             table.scan(range, body)
         }
     }
@@ -49,36 +49,36 @@ public struct MemoryStore: OrderedStore, Sendable {
     /// The batch of the write whose sync failed: not visible, and perhaps on the disk.
     private var limbo: WriteBatch?
 
-    public var fault = DiskFault.none
+    package var fault = DiskFault.none
     /// Synced writes and flushes that succeeded: what a disk's wear and a simulation's cost are counted by.
-    public private(set) var syncCount = 0
+    package private(set) var syncCount = 0
     /// How many unsynced batches the last crash left.
-    public private(set) var keptBatchCount = 0
+    package private(set) var keptBatchCount = 0
 
-    public init() {}
+    package init() {}
 
-    public var count: Int { table.count }
+    package var count: Int { table.count }
     /// Bytes of all keys and values.
-    public var byteCount: Int { table.byteCount }
-    public var unsyncedBatchCount: Int { batchStarts.count }
+    package var byteCount: Int { table.byteCount }
+    package var unsyncedBatchCount: Int { batchStarts.count }
 
     // MARK: Reading
 
-    public func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { table.value(for: key) }
+    package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { table.value(for: key) }
 
-    public func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
+    package func scan(_ range: KeyRange, _ body: (_ key: [UInt8], _ value: [UInt8]) -> Bool) throws(StoreError) {
         table.scan(range, body)
     }
 
     /// What is really there, whatever a reader would be told.
     func held(_ key: [UInt8]) -> [UInt8]? { table.value(for: key) }
 
-    public func view() -> View { View(table: table) }
+    package func view() -> View { View(table: table) }
 
     // MARK: Writing
 
     /// A write that throws has changed nothing that is visible; when it was synced, it may still be there after a crash.
-    public mutating func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
+    package mutating func write(_ batch: WriteBatch, isSynced: Bool) throws(StoreError) {
         if let error = faultError("write of \(batch.operations.count) operations") {
             if isSynced { syncFailed(limbo: batch) }
             throw error
@@ -89,7 +89,7 @@ public struct MemoryStore: OrderedStore, Sendable {
         if isSynced { syncSucceeded() }
     }
 
-    public mutating func flush() throws(StoreError) {
+    package mutating func flush() throws(StoreError) {
         if let error = faultError("flush of \(batchStarts.count) batches") {
             syncFailed(limbo: nil)
             throw error
@@ -140,7 +140,7 @@ public struct MemoryStore: OrderedStore, Sendable {
     /// Power loss: what is durable stays, of the rest a prefix that `random` chooses. `inFlight` are batches handed to
     /// the disk and not reported as written yet, in order; they follow the unsynced ones. Views made before stay as
     /// they were. Returns how many batches of `inFlight` survived.
-    @discardableResult public mutating func crash(_ random: inout PRNG, inFlight: [WriteBatch] = []) -> Int {
+    @discardableResult package mutating func crash(_ random: inout PRNG, inFlight: [WriteBatch] = []) -> Int {
         let unsynced = batchStarts.count
         var kept: Int
         var keptInFlight = 0
@@ -173,7 +173,7 @@ public struct MemoryStore: OrderedStore, Sendable {
 
     /// Flips one bit in the value of a record that `random` chooses, and returns the record's key; nil when there is
     /// none with a value. Views made before keep the good value, as a cache would.
-    public mutating func rot(_ random: inout PRNG) -> [UInt8]? {
+    package mutating func rot(_ random: inout PRNG) -> [UInt8]? {
         if table.isEmpty { return nil }
         let start = random.below(table.count)
         for i in 0..<table.count {
@@ -186,7 +186,7 @@ public struct MemoryStore: OrderedStore, Sendable {
     }
 
     /// Flips one bit in the value of this record, which must be there and not be empty.
-    public mutating func rot(_ key: [UInt8], bit: Int) {
+    package mutating func rot(_ key: [UInt8], bit: Int) {
         guard let value = table.value(for: key), bit >= 0, bit < value.count * 8 else {
             preconditionFailure("there is no bit \(bit) in the value of key \(key)")
         }
@@ -200,7 +200,7 @@ public struct MemoryStore: OrderedStore, Sendable {
     }
 
     /// Loses a record that `random` chooses, as a dropped block would, and returns its key.
-    public mutating func loseRecord(_ random: inout PRNG) -> [UInt8]? {
+    package mutating func loseRecord(_ random: inout PRNG) -> [UInt8]? {
         if table.isEmpty { return nil }
         let key = table.row(at: random.below(table.count)).key
         table.remove(key)
@@ -208,5 +208,5 @@ public struct MemoryStore: OrderedStore, Sendable {
     }
 
     /// Loses this record, and says whether it was there.
-    @discardableResult public mutating func lose(_ key: [UInt8]) -> Bool { table.remove(key) != nil }
+    @discardableResult package mutating func lose(_ key: [UInt8]) -> Bool { table.remove(key) != nil }
 }

@@ -1,13 +1,19 @@
 public import ClusterBase
-public import NodeRuntime
+package import NodeRuntime
 import RaftCore
 
 /// One kind of harm that a run may do to its cluster.
 public enum Fault: UInt8, CaseIterable, Sendable {
+    /// Of nodes: one ends and starts again, many do at once, one stands still, one loses its disk.
     case crash, restartStorm, pause, wipe
+    /// Of the network: halves, a leader alone, one way only, on and off, halves with one node in common, a slow link,
+    /// connections that close.
     case partition, isolateLeader, oneWayPartition, flappingPartition, bridge, slowLink, brokenConnection
+    /// Of disks: they stand, are full, fail to write, or return other bits than were written.
     case diskStall, diskFull, writeError, bitRot
+    /// A node's clock jumps.
     case clockJump
+    /// What operators do: members change, leadership is handed over.
     case membership, transfer
 
     /// Whether a replica may lose what it promised: at most one at a time, until it is replaced.
@@ -17,36 +23,56 @@ public enum Fault: UInt8, CaseIterable, Sendable {
 /// What one seed draws: which faults there are and how strong, how the network, the disks and the clocks behave, and
 /// how tight the bounds of the nodes are. Swarm style: a run has some of everything, and no run has all.
 public struct Profile: Sendable {
+    /// The size of the cluster.
     public var nodes = 5
+    /// Groups of the key space, beside those that hold the fleet.
     public var groups = 1
+    /// Clients of the key space, each with one operation under way at a time.
     public var clients = 6
+    /// Keys that clients draw from; fewer are fought over more.
     public var keys: UInt64 = 10
+    /// The longest time from an answer to the client's next operation.
     public var thinkTimeMax = Nanoseconds.milliseconds(80)
+    /// After this a client gives up and counts the outcome as unknown.
     public var operationTimeout = Nanoseconds.seconds(4)
+    /// After this a client asks another node.
     public var attemptTimeout = Nanoseconds.milliseconds(700)
 
     /// One way, between two nodes of a region and of two regions.
     public var latencyNear = Nanoseconds.microseconds(200)
+    /// One way, between two nodes of two regions.
     public var latencyFar = Nanoseconds.microseconds(200)
+    /// Nodes are dealt out to this many regions.
     public var regions = 1
+    /// By how much a latency may be longer, in hundredths of it.
     public var jitterPercent: Int64 = 30
+    /// Frames that are lost, of a thousand.
     public var lossPerMille: UInt64 = 0
+    /// Frames that come twice, of a thousand.
     public var duplicatePerMille: UInt64 = 0
+    /// Frames that come later than one sent after them, of a thousand.
     public var reorderPerMille: UInt64 = 0
     /// A frame's second copy may come this much later.
     public var wanderMax = Nanoseconds.seconds(3)
 
+    /// How long a synced write takes at least; it may take twice as long.
     public var diskLatency = Nanoseconds.microseconds(150)
+    /// How much faster or slower than time itself a clock may run, in millionths.
     public var clockDriftPPMMax: Int64 = 50
+    /// Whether a node that ends closes its connections, so that others learn of it at once.
     public var resetsConnections = true
     /// A cut link keeps what is sent, and brings it afterwards, as connections do; else it is lost.
     public var holdsBack = false
     /// Every frame goes through its bytes on the way.
     public var encodesFrames = false
 
+    /// What may strike; nothing does when it is empty.
     public var faults: [Fault] = []
+    /// The longest time between two strikes.
     public var faultIntervalMax = Nanoseconds.seconds(4)
+    /// The longest time that a strike lasts.
     public var faultLengthMax = Nanoseconds.seconds(5)
+    /// Courses of events that may strike beside the faults.
     public var plots: [Plot] = []
     /// In the end a majority is gone for good, as it seems, and the operator recovers the groups by force.
     public var endsInDisaster = false
@@ -55,7 +81,7 @@ public struct Profile: Sendable {
     /// Programs of two versions, which take turns on the nodes.
     public var isMixed = false
 
-    public var settings = NodeSettings()
+    package var settings = NodeSettings()
 
     public init() {}
 

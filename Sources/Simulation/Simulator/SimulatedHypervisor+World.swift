@@ -1,12 +1,12 @@
 import ClusterBase
 import FleetModel
-public import NodePorts
+package import NodePorts
 
 // What the simulated world does to guests without asking their agent.
 
 extension SimulatedHypervisor {
     /// Harm that comes from the guest, its process or the network.
-    public enum Mishap: UInt8, CaseIterable, Sendable {
+    package enum Mishap: UInt8, CaseIterable, Sendable {
         /// Its process ends, whatever it was doing.
         case crash
         /// The copying of its memory fails.
@@ -16,7 +16,7 @@ extension SimulatedHypervisor {
     }
 
     /// What is left of the guests for the next agent. Of what the last one was told but had not heard, nothing is known.
-    public var found: [FoundVM] {
+    package var found: [FoundVM] {
         guests.keys.sorted().compactMap { id in
             guard let guest = guests[id] else { return nil }
             var isArriving = false

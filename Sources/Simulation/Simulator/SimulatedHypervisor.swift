@@ -1,6 +1,6 @@
-public import ClusterBase
-public import FleetModel
-public import NodePorts
+package import ClusterBase
+package import FleetModel
+package import NodePorts
 
 /// A driver without guests: boots, stops and migrations take their time, memory fills, VMs crash on request. For trying
 /// Muster out, and for the Simulator. What it runs ends with its process, unless its settings say otherwise.
@@ -21,25 +21,25 @@ public import NodePorts
 /// | `sim.start-fails` | it can't start, and this is why | it can |
 /// | `sim.dirty-mibps` | memory that its guest changes per second | a 64th of its memory |
 /// | `sim.migration-fails` | copying fails half way, and this is why | it does not |
-public final class SimulatedHypervisor: Hypervisor {
-    public struct Settings: Hashable, Sendable {
+package final class SimulatedHypervisor: Hypervisor {
+    package struct Settings: Hashable, Sendable {
         /// What one migration gets of the network.
-        public var bandwidthMiBps: Int64 = 1_024
+        package var bandwidthMiBps: Int64 = 1_024
         /// The pause that is accepted for the last copying.
-        public var pauseMax = Nanoseconds.milliseconds(50)
-        public var progressInterval = Nanoseconds.milliseconds(200)
+        package var pauseMax = Nanoseconds.milliseconds(50)
+        package var progressInterval = Nanoseconds.milliseconds(200)
         /// A source that finds nobody at the other end gives up after this long.
-        public var linkPatience = Nanoseconds.seconds(2)
+        package var linkPatience = Nanoseconds.seconds(2)
         /// The Simulator's: guests go on when their agent ends, and the next one finds them.
-        public var outlivesAgent = false
-        public init() {}
+        package var outlivesAgent = false
+        package init() {}
     }
 
     /// Rounds of copying before the guest is paused, whatever it still changes.
-    public static let roundsMax = 30
+    package static let roundsMax = 30
 
-    public let name = "simulated"
-    public var outlivesAgent: Bool { settings.outlivesAgent }
+    package let name = "simulated"
+    package var outlivesAgent: Bool { settings.outlivesAgent }
     private let settings: Settings
     /// Whether the other end of a migration is there and receives the VM under the target's epoch; without it, it always is.
     var link: ((_ vm: VMID, _ target: UInt64, _ to: HostID) -> Bool)?
@@ -85,12 +85,12 @@ public final class SimulatedHypervisor: Hypervisor {
     private var stampLast: UInt64 = 0
     var news: [HypervisorNews] = []
 
-    public init(_ settings: Settings = Settings()) { self.settings = settings }
+    package init(_ settings: Settings = Settings()) { self.settings = settings }
 
-    public var deadline: Instant? { news.isEmpty ? due.first?.at : .origin }
+    package var deadline: Instant? { news.isEmpty ? due.first?.at : .origin }
 
     /// What has memory here and may run, for checkers, ascending. A copy that waits for its commit does not run.
-    public var running: [RunningVM] {
+    package var running: [RunningVM] {
         guests.keys.sorted().compactMap { vm in
             guard let guest = guests[vm] else { return nil }
             switch guest.state {
@@ -100,13 +100,13 @@ public final class SimulatedHypervisor: Hypervisor {
         }
     }
 
-    public func takeNews(now: Instant) -> [HypervisorNews] {
+    package func takeNews(now: Instant) -> [HypervisorNews] {
         advance(to: now)
         defer { news = [] }
         return news
     }
 
-    public func statistics(of vm: VMID, now: Instant) -> VMStatistics? {
+    package func statistics(of vm: VMID, now: Instant) -> VMStatistics? {
         guard let guest = guests[vm] else { return nil }
         let cpu = guest.vm.spec.resources.cpuMillis
         let isActive: Bool
@@ -128,7 +128,7 @@ public final class SimulatedHypervisor: Hypervisor {
 
     // MARK: Orders
 
-    public func carryOut(_ orders: [HypervisorOrder], now: Instant) {
+    package func carryOut(_ orders: [HypervisorOrder], now: Instant) {
         advance(to: now)
         for order in orders { carryOut(order, now) }
     }

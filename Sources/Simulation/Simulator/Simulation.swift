@@ -9,7 +9,9 @@ import WireFormat
 
 /// A promise that a run saw broken.
 public struct BrokenPromise: Sendable, CustomStringConvertible {
+    /// Which promise, by its number in the list of invariants where it has one.
     public var promise: String
+    /// What was seen instead.
     public var detail: String
     /// Simulated time since the start.
     public var at: Nanoseconds
@@ -18,24 +20,35 @@ public struct BrokenPromise: Sendable, CustomStringConvertible {
 
 /// What one run did and found.
 public struct SimulationResult: Sendable {
+    /// The seed that the run had.
     public var seed: UInt64
+    /// The first promise that was broken; nil when all were kept.
     public var violation: BrokenPromise?
+    /// Simulated time from the start to the end.
     public var simulated = Nanoseconds.zero
+    /// How many events the run was made of.
     public var events: UInt64 = 0
     /// A hash over every event in order: equal for equal seeds, on every machine.
     public var traceHash: UInt64 = 0
+    /// Replicas that began to lead.
     public var elections = 0
+    /// Operations that clients invoked, all of them judged.
     public var operations = 0
+    /// Of these, operations whose clients never had an answer.
     public var operationsUnknown = 0
     /// How often each fault struck, in the order of `Fault.allCases`.
     public var faults = [Int](repeating: 0, count: Fault.allCases.count)
     /// How often each plot struck, in the order of `Plot.allCases`.
     public var plots = [Int](repeating: 0, count: Plot.allCases.count)
+    /// Snapshots that replicas switched over to.
     public var snapshotsInstalled = 0
+    /// Configurations that took effect, counted at each replica.
     public var membershipChanges = 0
+    /// What network and disks did, and what that cost.
     public var harm = Harm()
     /// Whether its groups were recovered by force in the end: 1 or 0.
     public var disasters = 0
+    /// Entries that were committed, in all groups.
     public var entriesCommitted: UInt64 = 0
     /// What a fleet did, if there was one.
     public var fleet: FleetCounts?
@@ -45,15 +58,19 @@ public struct SimulationResult: Sendable {
 
 /// What network and disks did to what nodes sent and wrote.
 public struct Harm: Sendable {
+    /// Copies of one frame count once.
     public var framesSent: UInt64 = 0
     /// Gone, because the link was cut, its queue full, or by chance.
     public var framesLost: UInt64 = 0
+    /// Frames that came twice.
     public var framesDoubled: UInt64 = 0
+    /// Frames that may have come later than one sent after them.
     public var framesDelayed: UInt64 = 0
     /// Kept while the link was cut, and brought all at once afterwards.
     public var framesHeldBack: UInt64 = 0
     /// Writes that a crash or a full or broken disk took away before they were durable: of logs, and of applied state.
     public var logWritesLost: UInt64 = 0
+    /// Batches of applied state that were lost so; it is applied again from the log.
     public var stateBatchesLost: UInt64 = 0
     /// Committed entries that a forced recovery went on without.
     public var entriesForgotten: UInt64 = 0
@@ -79,7 +96,9 @@ public struct Harm: Sendable {
 ///
 /// Every step is checked against a shadow of what was promised; the clients' history is checked for linearizability.
 public final class Simulation {
+    /// Decides everything that the profile leaves open.
     public let seed: UInt64
+    /// What the run is made of.
     public let profile: Profile
     let chaosEnd: Int64
 
@@ -128,6 +147,8 @@ public final class Simulation {
     /// Events since time last moved.
     private var standing = 0
 
+    /// Makes the cluster; nothing runs yet. Faults strike for `chaos`. A mutant is named where the build has bugs in
+    /// it.
     public init(seed: UInt64, profile: Profile, chaos: Nanoseconds, mutant: String? = nil) {
         self.seed = seed
         var profile = profile

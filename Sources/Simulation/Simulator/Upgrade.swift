@@ -8,14 +8,17 @@ import RaftCore
 public struct UpgradeCounts: Sendable {
     /// Starts with a newer and with an older program than before.
     public var forward = 0
+    /// Starts with an older program than before.
     public var back = 0
     /// Runs in which the level was opened, and in which a node came back with the older program after that.
     public var opened = 0
+    /// Runs in which a node came back with the older program after the level was opened.
     public var strays = 0
     /// Times that a program stopped at an entry above its level.
     public var stops = 0
     /// Conditional deletes that were answered, and those that the closed gate refused.
     public var conditional = 0
+    /// Conditional deletes that the closed gate refused.
     public var refused = 0
     /// Entries whose applied state was seen at nodes of both programs, and was the same.
     public var compared = 0

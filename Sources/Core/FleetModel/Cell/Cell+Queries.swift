@@ -1,10 +1,10 @@
 internal import BinaryCoding
-public import ClusterBase
+package import ClusterBase
 internal import Schema
 
 extension Cell {
     /// Answers from the state as it stands. Throws only when the state can't be read.
-    public static func read(_ query: CellQuery, _ access: some OrderedReader) throws(StoreError) -> CellAnswer {
+    package static func read(_ query: CellQuery, _ access: some OrderedReader) throws(StoreError) -> CellAnswer {
         let summary = try CellSummary.read(access)
         return CellAnswer(index: summary.applied, time: summary.time, body: try body(of: query, summary, access))
     }

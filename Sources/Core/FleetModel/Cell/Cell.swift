@@ -1,5 +1,5 @@
 internal import BinaryCoding
-public import ClusterBase
+package import ClusterBase
 internal import Schema
 
 /// The replicated state machine of a cell: its hosts, the VMs with their places and permissions to run, placement groups,
@@ -14,13 +14,13 @@ internal import Schema
 ///              VM rows change, and with them hosts, indexes, slices; once per entry: host rows, events, history
 ///
 /// Everything follows from the state and the log alone, so all replicas agree; the only time is the one in the log.
-public enum Cell {
+package enum Cell {
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     /// The access must be a value: a command that is all or nothing works on a copy.
     ///
     /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
     /// pack may become durable.
-    public static func apply<Access: StateAccess>(
+    package static func apply<Access: StateAccess>(
         pack: [UInt8], index: LogIndex, group: GroupID = GroupID(.cell, number: 1),
         knows: UInt32 = FeatureLevel.newest, access: inout Access
     ) throws(StoreError) -> [CellResult] {

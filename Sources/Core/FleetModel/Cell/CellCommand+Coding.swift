@@ -6,7 +6,7 @@ internal import Schema
 
 extension Cell {
     /// Joins encoded commands to one entry's payload, under the leader's clock; nil when it has none.
-    public static func pack(
+    package static func pack(
         _ commands: [[UInt8]], level: UInt32 = FeatureLevel.oldest, time: LogTime?
     ) -> [UInt8] {
         WireCellPack(version: level, commands: commands, time: time?.rawValue ?? 0).serialized()
@@ -27,11 +27,11 @@ extension Cell {
 }
 
 extension CellCommand {
-    public func encoded() -> [UInt8] { wire.serialized() }
+    package func encoded() -> [UInt8] { wire.serialized() }
 
     /// Reads one command. What is not exactly how this version would have written it is refused: a replica that skipped
     /// what another one understands would end in another state.
-    public static func decode(_ bytes: [UInt8]) -> Result<CellCommand, CellRefusal> {
+    package static func decode(_ bytes: [UInt8]) -> Result<CellCommand, CellRefusal> {
         if bytes.count > CellLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireCellCommand(serialized: bytes), let command = CellCommand(wire),

@@ -1,8 +1,8 @@
-public import ClusterBase
+package import ClusterBase
 
 /// One change that someone asks of a cell.
-public struct CellCommand: Hashable, Sendable {
-    public enum Operation: Hashable, Sendable {
+package struct CellCommand: Hashable, Sendable {
+    package enum Operation: Hashable, Sendable {
         // By the hosts.
 
         /// The agent of a host began, or its machine changed. What a process before it ran and this one does not name is
@@ -59,11 +59,11 @@ public struct CellCommand: Hashable, Sendable {
     }
 
     /// 16 random bytes that make repetitions harmless for 24 h; nil for none.
-    public var request: [UInt8]?
+    package var request: [UInt8]?
     /// Who asked, and from where, for the audit.
-    public var by: String
-    public var operation: Operation
-    public init(request: [UInt8]? = nil, by: String, _ operation: Operation) {
+    package var by: String
+    package var operation: Operation
+    package init(request: [UInt8]? = nil, by: String, _ operation: Operation) {
         self.request = request
         self.by = by
         self.operation = operation
@@ -71,18 +71,18 @@ public struct CellCommand: Hashable, Sendable {
 }
 
 /// A VM that a host's driver runs, as a new agent found it.
-public struct RunningVM: Hashable, Sendable {
-    public var vm: VMID
-    public var epoch: UInt64
-    public init(_ vm: VMID, epoch: UInt64) {
+package struct RunningVM: Hashable, Sendable {
+    package var vm: VMID
+    package var epoch: UInt64
+    package init(_ vm: VMID, epoch: UInt64) {
         self.vm = vm
         self.epoch = epoch
     }
 }
 
 /// What a host says of one VM.
-public struct VMReport: Hashable, Sendable {
-    public enum State: Int32, Hashable, Sendable, CaseIterable {
+package struct VMReport: Hashable, Sendable {
+    package enum State: Int32, Hashable, Sendable, CaseIterable {
         case starting = 1, running, paused
         /// Its copy here is gone: it was told to stop.
         case stopped
@@ -95,14 +95,14 @@ public struct VMReport: Hashable, Sendable {
         /// As the source: the copying failed, it runs on.
         case copyFailed
     }
-    public var vm: VMID
-    public var epoch: UInt64
-    public var state: State
+    package var vm: VMID
+    package var epoch: UInt64
+    package var state: State
     /// Of the specification that it runs with.
-    public var generation: UInt64
-    public var progressMillis: UInt32
-    public var message: String
-    public init(
+    package var generation: UInt64
+    package var progressMillis: UInt32
+    package var message: String
+    package init(
         _ vm: VMID, epoch: UInt64, _ state: State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
         message: String = ""
     ) {
@@ -116,12 +116,12 @@ public struct VMReport: Hashable, Sendable {
 }
 
 /// A VM that somebody wants.
-public struct VMCreation: Hashable, Sendable {
-    public var name: String
-    public var tenant: String
-    public var spec: VMDescription
-    public var power: CellVM.Power
-    public init(name: String, tenant: String, spec: VMDescription, power: CellVM.Power = .running) {
+package struct VMCreation: Hashable, Sendable {
+    package var name: String
+    package var tenant: String
+    package var spec: VMDescription
+    package var power: CellVM.Power
+    package init(name: String, tenant: String, spec: VMDescription, power: CellVM.Power = .running) {
         self.name = name
         self.tenant = tenant
         self.spec = spec
@@ -130,11 +130,11 @@ public struct VMCreation: Hashable, Sendable {
 }
 
 /// Where a waiting VM is to go, planned for what it was at `generation`.
-public struct Placing: Hashable, Sendable {
-    public var vm: VMID
-    public var generation: UInt64
-    public var assignment: Assignment
-    public init(_ vm: VMID, generation: UInt64, _ assignment: Assignment) {
+package struct Placing: Hashable, Sendable {
+    package var vm: VMID
+    package var generation: UInt64
+    package var assignment: Assignment
+    package init(_ vm: VMID, generation: UInt64, _ assignment: Assignment) {
         self.vm = vm
         self.generation = generation
         self.assignment = assignment
@@ -142,21 +142,21 @@ public struct Placing: Hashable, Sendable {
 }
 
 /// Why a VM has no place, in words for people.
-public struct WaitingReason: Hashable, Sendable {
-    public var vm: VMID
-    public var text: String
-    public init(_ vm: VMID, _ text: String) {
+package struct WaitingReason: Hashable, Sendable {
+    package var vm: VMID
+    package var text: String
+    package init(_ vm: VMID, _ text: String) {
         self.vm = vm
         self.text = text
     }
 }
 
 /// A VM that is to leave its place, planned for the epoch that it has.
-public struct Release: Hashable, Sendable {
-    public var vm: VMID
-    public var epoch: UInt64
-    public var reason: String
-    public init(_ vm: VMID, epoch: UInt64, reason: String) {
+package struct Release: Hashable, Sendable {
+    package var vm: VMID
+    package var epoch: UInt64
+    package var reason: String
+    package init(_ vm: VMID, epoch: UInt64, reason: String) {
         self.vm = vm
         self.epoch = epoch
         self.reason = reason
@@ -164,7 +164,7 @@ public struct Release: Hashable, Sendable {
 }
 
 /// What an operator sets for a cell; the numbers are in its row.
-public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
+package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// 1 pack, 2 balance, 3 spread.
     case policy = 1
     /// Of hosts, in milliseconds.
@@ -187,9 +187,9 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case leaseBefore
 
     /// Those that people see and set.
-    public static let shown = allCases.filter { $0 != .leaseBefore }
+    package static let shown = allCases.filter { $0 != .leaseBefore }
 
-    public var standard: UInt64 {
+    package var standard: UInt64 {
         switch self {
         case .policy: 1
         case .leaseLength: 3_000
@@ -205,7 +205,7 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         }
     }
 
-    public var name: String {
+    package var name: String {
         switch self {
         case .policy: "policy"
         case .leaseLength: "lease"
@@ -223,20 +223,20 @@ public enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
 }
 
 /// What the cell made of one command.
-public struct CellResult: Hashable, Sendable {
-    public enum Item: Hashable, Sendable {
+package struct CellResult: Hashable, Sendable {
+    package enum Item: Hashable, Sendable {
         case vm(VMID)
         case refused(CellRefusal)
     }
-    public enum Outcome: Hashable, Sendable {
+    package enum Outcome: Hashable, Sendable {
         case done
         /// One for each of the command's items.
         case items([Item])
         case refused(CellRefusal)
     }
-    public var revision: Revision
-    public var outcome: Outcome
-    public init(revision: Revision, outcome: Outcome) {
+    package var revision: Revision
+    package var outcome: Outcome
+    package init(revision: Revision, outcome: Outcome) {
         self.revision = revision
         self.outcome = outcome
     }

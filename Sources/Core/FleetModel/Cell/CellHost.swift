@@ -1,22 +1,22 @@
-public import ClusterBase
+package import ClusterBase
 
 /// A name and a value, as people write them: a label, an annotation.
-public struct Named: Hashable, Comparable, Sendable {
-    public var key: String
-    public var value: String
-    public init(_ key: String, _ value: String) {
+package struct Named: Hashable, Comparable, Sendable {
+    package var key: String
+    package var value: String
+    package init(_ key: String, _ value: String) {
         self.key = key
         self.value = value
     }
-    public static func < (a: Named, b: Named) -> Bool { a.key == b.key ? a.value < b.value : a.key < b.key }
+    package static func < (a: Named, b: Named) -> Bool { a.key == b.key ? a.value < b.value : a.key < b.key }
 }
 
 /// A taint as people write it.
-public struct NamedTaint: Hashable, Sendable {
-    public var key: String
-    public var value: String
-    public var effect: Taint.Effect
-    public init(_ key: String, _ value: String = "", effect: Taint.Effect = .noPlacement) {
+package struct NamedTaint: Hashable, Sendable {
+    package var key: String
+    package var value: String
+    package var effect: Taint.Effect
+    package init(_ key: String, _ value: String = "", effect: Taint.Effect = .noPlacement) {
         self.key = key
         self.value = value
         self.effect = effect
@@ -24,29 +24,29 @@ public struct NamedTaint: Hashable, Sendable {
 }
 
 /// A device of a host by the name of its kind.
-public struct NamedDevice: Hashable, Sendable {
-    public var kind: String
-    public var numaNode: UInt8?
-    public init(kind: String, numaNode: UInt8? = nil) {
+package struct NamedDevice: Hashable, Sendable {
+    package var kind: String
+    package var numaNode: UInt8?
+    package init(kind: String, numaNode: UInt8? = nil) {
         self.kind = kind
         self.numaNode = numaNode
     }
 }
 
 /// What a host's agent found out about its machine, and what its settings say of it.
-public struct HostDescription: Hashable, Sendable {
-    public var name: String
-    public var locality: Locality
-    public var capacity: Resources
-    public var numaNodes: [NUMANode]
-    public var devices: [NamedDevice]
+package struct HostDescription: Hashable, Sendable {
+    package var name: String
+    package var locality: Locality
+    package var capacity: Resources
+    package var numaNodes: [NUMANode]
+    package var devices: [NamedDevice]
     /// From the agent's settings; an operator's labels come on top.
-    public var labels: [Named]
-    public var storageDomains: [String]
-    public var networks: [String]
+    package var labels: [Named]
+    package var storageDomains: [String]
+    package var networks: [String]
     /// The driver that runs VMs here: `simulated`, `qemu`.
-    public var driver: String
-    public init(
+    package var driver: String
+    package init(
         name: String, locality: Locality = Locality(), capacity: Resources, numaNodes: [NUMANode] = [],
         devices: [NamedDevice] = [], labels: [Named] = [], storageDomains: [String] = [], networks: [String] = [],
         driver: String = ""
@@ -64,13 +64,13 @@ public struct HostDescription: Hashable, Sendable {
 }
 
 /// What an operator says of a host.
-public struct HostPolicy: Hashable, Sendable {
+package struct HostPolicy: Hashable, Sendable {
     /// Kept for the host itself; taken off after overcommit.
-    public var reserved: Resources
-    public var overcommit: Overcommit
-    public var labels: [Named]
-    public var taints: [NamedTaint]
-    public init(
+    package var reserved: Resources
+    package var overcommit: Overcommit
+    package var labels: [Named]
+    package var taints: [NamedTaint]
+    package init(
         reserved: Resources = .zero, overcommit: Overcommit = .none, labels: [Named] = [], taints: [NamedTaint] = []
     ) {
         self.reserved = reserved
@@ -81,9 +81,9 @@ public struct HostPolicy: Hashable, Sendable {
 }
 
 /// A host of a cell. Its number is its node's.
-public struct CellHost: Hashable, Sendable {
+package struct CellHost: Hashable, Sendable {
     /// What an operator wants of it.
-    public enum Duty: Int32, Hashable, Sendable, CaseIterable {
+    package enum Duty: Int32, Hashable, Sendable, CaseIterable {
         case inService = 1
         /// What is here stays, nothing comes.
         case cordoned
@@ -93,7 +93,7 @@ public struct CellHost: Hashable, Sendable {
         case maintenance
     }
     /// What the cell's leader knows of it.
-    public enum Health: Int32, Hashable, Sendable, CaseIterable {
+    package enum Health: Int32, Hashable, Sendable, CaseIterable {
         case up = 1
         /// Its lease has run out: what it ran, it runs no more.
         case down
@@ -101,27 +101,27 @@ public struct CellHost: Hashable, Sendable {
         case removed
     }
 
-    public var id: HostID
-    public var about: HostDescription
-    public var policy = HostPolicy()
-    public var duty = Duty.inService
-    public var health = Health.up
+    package var id: HostID
+    package var about: HostDescription
+    package var policy = HostPolicy()
+    package var duty = Duty.inService
+    package var health = Health.up
     /// The agent's process that registered last.
-    public var incarnation: Incarnation
+    package var incarnation: Incarnation
     /// Of its last change by an operator; what `If-Match` compares.
-    public var generation: UInt64 = 1
-    public var since: LogTime
+    package var generation: UInt64 = 1
+    package var since: LogTime
     /// The last entry that changed what the host is to do.
-    public var workIndex = LogIndex.zero
+    package var workIndex = LogIndex.zero
     /// Of its VMs, its arriving ones and those that are still leaving.
-    public var used = Resources.zero
-    public var vmCount: UInt64 = 0
+    package var used = Resources.zero
+    package var vmCount: UInt64 = 0
     /// Of each of its NUMA nodes; shorter than the list of nodes where none is in use.
-    public var numaUsed: [NUMANode] = []
+    package var numaUsed: [NUMANode] = []
     /// Thousandths of each of its devices; shorter than the list of devices where none is in use.
-    public var devicesUsed: [Int32] = []
+    package var devicesUsed: [Int32] = []
 
-    public init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
+    package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id
         self.about = about
         self.incarnation = incarnation
@@ -129,7 +129,7 @@ public struct CellHost: Hashable, Sendable {
     }
 
     /// What placement sees.
-    public var state: HostState {
+    package var state: HostState {
         if health != .up { return .down }
         switch duty {
         case .inService: return .ready
@@ -139,9 +139,9 @@ public struct CellHost: Hashable, Sendable {
         }
     }
 
-    public var offered: Resources { policy.overcommit.applied(to: about.capacity) - policy.reserved }
+    package var offered: Resources { policy.overcommit.applied(to: about.capacity) - policy.reserved }
     /// The settings' labels and the operator's, of which the latter win.
-    public var labels: [Named] {
+    package var labels: [Named] {
         policy.labels + about.labels.filter { own in !policy.labels.contains { $0.key == own.key } }
     }
 }

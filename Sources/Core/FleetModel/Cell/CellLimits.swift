@@ -1,60 +1,60 @@
 /// The bounds of a cell's state, all of them part of its replicated behaviour: changing one needs a new pack version.
-public enum CellLimits {
+package enum CellLimits {
     /// Removed ones included.
-    public static let hostsMax: UInt64 = 100_000
-    public static let vmsMax: UInt64 = 4 << 20
-    public static let vmsPerHostMax: UInt64 = 2_048
-    public static let tenantsMax: UInt64 = 10_000
-    public static let groupsPerTenantMax: UInt64 = 10_000
-    public static let groupMembersMax: UInt64 = 65_536
+    package static let hostsMax: UInt64 = 100_000
+    package static let vmsMax: UInt64 = 4 << 20
+    package static let vmsPerHostMax: UInt64 = 2_048
+    package static let tenantsMax: UInt64 = 10_000
+    package static let groupsPerTenantMax: UInt64 = 10_000
+    package static let groupMembersMax: UInt64 = 65_536
     /// Items of one command.
-    public static let itemsMax = 1_024
-    public static let commandBytesMax = 1 << 20
+    package static let itemsMax = 1_024
+    package static let commandBytesMax = 1 << 20
     /// Results kept for repetitions of one tenant's commands, and of those that are no tenant's. Beyond it new request ids
     /// are refused, and kept ones are never dropped early.
-    public static let requestsPerTenantMax: UInt64 = 16_384
-    public static let requestsMax: UInt64 = 262_144
+    package static let requestsPerTenantMax: UInt64 = 16_384
+    package static let requestsMax: UInt64 = 262_144
     /// How long a result is kept, in milliseconds.
-    public static let requestLifetime: UInt64 = 24 * 3_600_000
+    package static let requestLifetime: UInt64 = 24 * 3_600_000
     /// Kept results that one command may drop because they are old.
-    public static let requestsDroppedMax = 64
-    public static let requestBytes = 16
+    package static let requestsDroppedMax = 64
+    package static let requestBytes = 16
     /// Rows whose changes followers can still ask for.
-    public static let historyChangesMax: UInt64 = 262_144
-    public static let historyBytesMax: UInt64 = 16 << 20
-    public static let eventsMax: UInt64 = 200_000
-    public static let eventBytesMax: UInt64 = 64 << 20
+    package static let historyChangesMax: UInt64 = 262_144
+    package static let historyBytesMax: UInt64 = 16 << 20
+    package static let eventsMax: UInt64 = 200_000
+    package static let eventBytesMax: UInt64 = 64 << 20
     /// Entries with events that a VM's row names.
-    public static let eventsPerVMMax = 32
+    package static let eventsPerVMMax = 32
     /// Entries that one answer about one host's events looks at.
-    public static let eventsScannedMax = 10_000
+    package static let eventsScannedMax = 10_000
     /// Old rows that one collection of garbage drops.
-    public static let garbageMax = 1_000
+    package static let garbageMax = 1_000
     /// What one command tells of VMs that break rules of their host.
-    public static let misplacedMax = 64
-    public static let answerCountMax = 1_000
+    package static let misplacedMax = 64
+    package static let answerCountMax = 1_000
     /// Bytes in one answer, which always holds at least one row if there is any.
-    public static let answerBytesMax = 1 << 20
+    package static let answerBytesMax = 1 << 20
 
-    public static let nameBytesMax = 63
+    package static let nameBytesMax = 63
     /// Of a label, a zone, a network and other words.
-    public static let textBytesMax = 255
-    public static let annotationBytesMax = 4_096
+    package static let textBytesMax = 255
+    package static let annotationBytesMax = 4_096
     /// Of all words of a VM's specification together.
-    public static let specBytesMax = 16 << 10
+    package static let specBytesMax = 16 << 10
     /// Of each list of a host or a VM that has no smaller bound.
-    public static let listMax = 64
-    public static let disksMax = 64
-    public static let diskMiBMax = Resources.amountMax / 64
-    public static let overcommitMax: Int64 = 100_000
+    package static let listMax = 64
+    package static let disksMax = 64
+    package static let diskMiBMax = Resources.amountMax / 64
+    package static let overcommitMax: Int64 = 100_000
     /// Of hosts declared down, in milliseconds, that the brake looks at.
-    public static let brakeWindow: UInt64 = 10 * 60_000
+    package static let brakeWindow: UInt64 = 10 * 60_000
     /// Of crashes, in milliseconds, that restarts are counted in.
-    public static let restartWindow: UInt64 = 10 * 60_000
+    package static let restartWindow: UInt64 = 10 * 60_000
 }
 
 extension CellSetting {
-    public func allows(_ value: UInt64) -> Bool {
+    package func allows(_ value: UInt64) -> Bool {
         switch self {
         case .policy: (1...3).contains(value)
         case .leaseLength: (1_000...60_000).contains(value)
@@ -70,5 +70,5 @@ extension CellSetting {
         }
     }
 
-    public static func named(_ name: String) -> CellSetting? { shown.first { $0.name == name } }
+    package static func named(_ name: String) -> CellSetting? { shown.first { $0.name == name } }
 }

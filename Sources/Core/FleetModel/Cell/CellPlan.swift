@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// What one may ask a cell's leader before anything is done. Asking changes nothing.
-public enum CellQuestion: Hashable, Sendable {
+package enum CellQuestion: Hashable, Sendable {
     /// Why a VM is where it is, or why it waits; with a report on each of the hosts named.
     case explain(VMID, hosts: [HostID])
     /// Where VMs that don't exist yet would go.
@@ -17,7 +17,7 @@ public enum CellQuestion: Hashable, Sendable {
 }
 
 /// The leader's answer to a `CellQuestion`.
-public enum CellReply: Hashable, Sendable {
+package enum CellReply: Hashable, Sendable {
     case explanation(CellExplanation)
     case plan(CellPlan)
     case losses([LossReport])
@@ -28,8 +28,8 @@ public enum CellReply: Hashable, Sendable {
 }
 
 /// Everything that moves something, before it is done: a create, a drain, a rebalancing, a loss.
-public struct CellPlan: Hashable, Sendable {
-    public enum Purpose: Hashable, Sendable {
+package struct CellPlan: Hashable, Sendable {
+    package enum Purpose: Hashable, Sendable {
         case create
         case drain(HostID)
         case rebalance
@@ -37,8 +37,8 @@ public struct CellPlan: Hashable, Sendable {
     }
 
     /// One VM's way.
-    public struct Step: Hashable, Sendable {
-        public enum Kind: String, Hashable, Sendable, CaseIterable {
+    package struct Step: Hashable, Sendable {
+        package enum Kind: String, Hashable, Sendable, CaseIterable {
             /// It has no place and gets one.
             case place
             /// It goes while it runs.
@@ -48,24 +48,24 @@ public struct CellPlan: Hashable, Sendable {
             /// It stops and waits, to make room for one of a higher priority.
             case preempt
         }
-        public var kind: Kind
+        package var kind: Kind
         /// Zero for a VM that does not exist yet; then `item` says which of those asked about it is.
-        public var vm: VMID
-        public var item: Int?
-        public var name: String
-        public var tenant: String
+        package var vm: VMID
+        package var item: Int?
+        package var name: String
+        package var tenant: String
         /// The epoch of the place that it leaves; zero when it has none.
-        public var epoch: UInt64
-        public var from: HostID?
-        public var fromName: String
+        package var epoch: UInt64
+        package var from: HostID?
+        package var fromName: String
         /// Nil for one that is only stopped.
-        public var to: Assignment?
-        public var toName: String
+        package var to: Assignment?
+        package var toName: String
         /// Of a rebalancing: how much better the cell's score gets.
-        public var gain: Int64
+        package var gain: Int64
         /// What moving it takes, in MiB of memory to copy.
-        public var cost: Int64
-        public init(
+        package var cost: Int64
+        package init(
             _ kind: Kind, vm: VMID, item: Int? = nil, name: String, tenant: String, epoch: UInt64 = 0,
             from: HostID? = nil, fromName: String = "", to: Assignment?, toName: String, gain: Int64 = 0,
             cost: Int64 = 0
@@ -86,8 +86,8 @@ public struct CellPlan: Hashable, Sendable {
     }
 
     /// A VM for which there is no way.
-    public struct Left: Hashable, Sendable {
-        public enum Cause: String, Hashable, Sendable, CaseIterable {
+    package struct Left: Hashable, Sendable {
+        package enum Cause: String, Hashable, Sendable, CaseIterable {
             /// No host has room for it, or every one that has is excluded by a rule.
             case noHostFits
             /// A local disk ties it to its host.
@@ -103,14 +103,14 @@ public struct CellPlan: Hashable, Sendable {
             /// Another one of an all-or-nothing batch.
             case anotherItem
         }
-        public var vm: VMID
-        public var item: Int?
-        public var name: String
-        public var tenant: String
-        public var cause: Cause
+        package var vm: VMID
+        package var item: Int?
+        package var name: String
+        package var tenant: String
+        package var cause: Cause
         /// One sentence, with the nearest change that would help where there is one.
-        public var text: String
-        public init(
+        package var text: String
+        package init(
             vm: VMID, item: Int? = nil, name: String, tenant: String, cause: Cause, text: String
         ) {
             self.vm = vm
@@ -122,25 +122,25 @@ public struct CellPlan: Hashable, Sendable {
         }
     }
 
-    public var purpose: Purpose
+    package var purpose: Purpose
     /// The state that it rests on.
-    public var through: LogIndex
+    package var through: LogIndex
     /// In the order in which they are made.
-    public var steps: [Step] = []
-    public var left: [Left] = []
+    package var steps: [Step] = []
+    package var left: [Left] = []
     /// Of a rebalancing: higher is better, comparable within one plan only.
-    public var scoreBefore: Int64?
-    public var scoreAfter: Int64?
+    package var scoreBefore: Int64?
+    package var scoreAfter: Int64?
     /// False when a bound ended the search; planning again after it is carried out finds more.
-    public var isComplete = true
+    package var isComplete = true
 
-    public init(_ purpose: Purpose, through: LogIndex) {
+    package init(_ purpose: Purpose, through: LogIndex) {
         self.purpose = purpose
         self.through = through
     }
 
     /// Equal for plans that do the same: who was shown a plan and names this number gets that plan or a refusal.
-    public var digest: UInt64 {
+    package var digest: UInt64 {
         var sum: UInt64 = 0
         func add(_ value: UInt64) { sum = mix64(sum ^ value) }
         switch purpose {
@@ -170,7 +170,7 @@ public struct CellPlan: Hashable, Sendable {
 
     /// The commands that carry it out. A drain's and a create's are one command, after which controllers do the rest; what a
     /// loss brings is done by itself.
-    public func operations(creations: [VMCreation] = [], isAtomic: Bool = false) -> [CellCommand.Operation] {
+    package func operations(creations: [VMCreation] = [], isAtomic: Bool = false) -> [CellCommand.Operation] {
         switch purpose {
         case .create: [.createVMs(creations, isAtomic: isAtomic)]
         case .drain(let host): [.setHostDuty(host, .draining)]
@@ -184,16 +184,16 @@ public struct CellPlan: Hashable, Sendable {
 }
 
 /// What the loss of a host, a rack or a zone would leave down.
-public struct LossReport: Hashable, Sendable {
-    public var scope: PlacementGroup.Scope
+package struct LossReport: Hashable, Sendable {
+    package var scope: PlacementGroup.Scope
     /// The host's name, `zone/rack`, or the zone.
-    public var name: String
-    public var hosts: [HostID]
+    package var name: String
+    package var hosts: [HostID]
     /// VMs that would start elsewhere.
-    public var restarted: Int
+    package var restarted: Int
     /// VMs that would be down until it is back, or until there is room.
-    public var down: [CellPlan.Left]
-    public init(
+    package var down: [CellPlan.Left]
+    package init(
         scope: PlacementGroup.Scope, name: String, hosts: [HostID], restarted: Int, down: [CellPlan.Left]
     ) {
         self.scope = scope
@@ -205,8 +205,8 @@ public struct LossReport: Hashable, Sendable {
 }
 
 /// Why a VM is, or is not, where it could be: every rule in counts, the best hosts, and the way out. In names, for people.
-public struct CellExplanation: Hashable, Sendable {
-    public enum Standing: Hashable, Sendable {
+package struct CellExplanation: Hashable, Sendable {
+    package enum Standing: Hashable, Sendable {
         case placed(HostID)
         /// So many wait before it, of its own kind and of others; `reason` as its state has it.
         case waiting(before: Int)
@@ -215,41 +215,41 @@ public struct CellExplanation: Hashable, Sendable {
         /// It is not meant to have a place now.
         case idle
     }
-    public struct RuleCount: Hashable, Sendable {
+    package struct RuleCount: Hashable, Sendable {
         /// `free cpu`, `taint`, `group web`, …
-        public var rule: String
-        public var hosts: Int
-        public init(rule: String, hosts: Int) {
+        package var rule: String
+        package var hosts: Int
+        package init(rule: String, hosts: Int) {
             self.rule = rule
             self.hosts = hosts
         }
     }
-    public struct Shortage: Hashable, Sendable {
-        public var resource: ResourceKind
-        public var amount: Int64
-        public init(resource: ResourceKind, amount: Int64) {
+    package struct Shortage: Hashable, Sendable {
+        package var resource: ResourceKind
+        package var amount: Int64
+        package init(resource: ResourceKind, amount: Int64) {
             self.resource = resource
             self.amount = amount
         }
     }
-    public struct GroupTerm: Hashable, Sendable {
-        public var group: String
-        public var weight: Int64
-        public init(group: String, weight: Int64) {
+    package struct GroupTerm: Hashable, Sendable {
+        package var group: String
+        package var weight: Int64
+        package init(group: String, weight: Int64) {
             self.group = group
             self.weight = weight
         }
     }
     /// The terms of a candidate's score; lower is better, and the first outweighs the second.
-    public struct Score: Hashable, Sendable {
-        public var softRules: Int64
-        public var policy: Int64
+    package struct Score: Hashable, Sendable {
+        package var softRules: Int64
+        package var policy: Int64
         /// Soft groups within `softRules`.
-        public var groups: [GroupTerm]
+        package var groups: [GroupTerm]
         /// For `pack`: the worth of the host's free room before and after.
-        public var worthBefore: Int64
-        public var worthAfter: Int64
-        public init(softRules: Int64, policy: Int64, groups: [GroupTerm], worthBefore: Int64, worthAfter: Int64) {
+        package var worthBefore: Int64
+        package var worthAfter: Int64
+        package init(softRules: Int64, policy: Int64, groups: [GroupTerm], worthBefore: Int64, worthAfter: Int64) {
             self.softRules = softRules
             self.policy = policy
             self.groups = groups
@@ -257,17 +257,17 @@ public struct CellExplanation: Hashable, Sendable {
             self.worthAfter = worthAfter
         }
     }
-    public struct Candidate: Hashable, Sendable {
-        public var host: HostID
-        public var name: String
+    package struct Candidate: Hashable, Sendable {
+        package var host: HostID
+        package var name: String
         /// Every rule that excludes it; empty for a candidate.
-        public var excludedBy: [String]
-        public var shortages: [Shortage]
-        public var free: Resources
+        package var excludedBy: [String]
+        package var shortages: [Shortage]
+        package var free: Resources
         /// Where on the host it would be, and its score; nil when a rule excludes the host.
-        public var assignment: Assignment?
-        public var score: Score?
-        public init(
+        package var assignment: Assignment?
+        package var score: Score?
+        package init(
             host: HostID, name: String, excludedBy: [String], shortages: [Shortage], free: Resources,
             assignment: Assignment?, score: Score?
         ) {
@@ -281,29 +281,29 @@ public struct CellExplanation: Hashable, Sendable {
         }
     }
 
-    public var vm: VMID
-    public var name: String
-    public var tenant: String
-    public var standing: Standing
+    package var vm: VMID
+    package var name: String
+    package var tenant: String
+    package var standing: Standing
     /// The state that it is true of.
-    public var through: LogIndex
-    public var policy: PlacementPolicy
-    public var tieBreak: String
+    package var through: LogIndex
+    package var policy: PlacementPolicy
+    package var tieBreak: String
     /// All hosts; together with the rules' counts the candidates are all of them.
-    public var hosts: Int
-    public var candidates: Int
+    package var hosts: Int
+    package var candidates: Int
     /// Hosts by the first rule that excludes them.
-    public var rules: [RuleCount] = []
+    package var rules: [RuleCount] = []
     /// Best first, at most five.
-    public var best: [Candidate] = []
-    public var asked: [Candidate] = []
+    package var best: [Candidate] = []
+    package var asked: [Candidate] = []
     /// Candidates that share the best score.
-    public var tied: Int
+    package var tied: Int
     /// The smallest single change that lets it in: `fits on h4 if 3072 MiB of memory more were free`.
-    public var nearest: String?
+    package var nearest: String?
     /// Why it can't be judged at all.
-    public var invalid: String?
-    public init(
+    package var invalid: String?
+    package init(
         vm: VMID, name: String, tenant: String, standing: Standing, through: LogIndex, policy: PlacementPolicy,
         tieBreak: String, hosts: Int, candidates: Int, tied: Int
     ) {
@@ -321,29 +321,29 @@ public struct CellExplanation: Hashable, Sendable {
 }
 
 /// What a cell's controllers did since this node leads it, and what is before them. Counts only; the shell adds times.
-public struct CellKeeperCounts: Hashable, Sendable {
+package struct CellKeeperCounts: Hashable, Sendable {
     /// VMs that wait, and how many kinds of them no host takes now.
-    public var waiting = 0
-    public var refusedClasses = 0
-    public var nominated = 0
-    public var migrating = 0
-    public var draining = 0
-    public var crashed = 0
+    package var waiting = 0
+    package var refusedClasses = 0
+    package var nominated = 0
+    package var migrating = 0
+    package var draining = 0
+    package var crashed = 0
     /// Commands whose outcome is not known yet.
-    public var underWay = 0
-    public var plans: UInt64 = 0
-    public var decisions: UInt64 = 0
-    public var refusals: UInt64 = 0
-    public var placed: UInt64 = 0
+    package var underWay = 0
+    package var plans: UInt64 = 0
+    package var decisions: UInt64 = 0
+    package var refusals: UInt64 = 0
+    package var placed: UInt64 = 0
     /// Placings that the state machine refused: lost races.
-    public var takenBack: UInt64 = 0
-    public var preemptions: UInt64 = 0
-    public var migrationsBegun: UInt64 = 0
-    public var migrationsCancelled: UInt64 = 0
-    public var restarts: UInt64 = 0
-    public var hostsDeclaredDown: UInt64 = 0
-    public var brakeHeld: UInt64 = 0
+    package var takenBack: UInt64 = 0
+    package var preemptions: UInt64 = 0
+    package var migrationsBegun: UInt64 = 0
+    package var migrationsCancelled: UInt64 = 0
+    package var restarts: UInt64 = 0
+    package var hostsDeclaredDown: UInt64 = 0
+    package var brakeHeld: UInt64 = 0
     /// Rows that could not be brought into the index as they are; zero in a healthy cell.
-    public var misfits: UInt64 = 0
-    public init() {}
+    package var misfits: UInt64 = 0
+    package init() {}
 }

@@ -1,7 +1,7 @@
-public import ClusterBase
+package import ClusterBase
 
 /// The rows of a cell's state. A row's key is a byte for its table, and then what identifies it.
-public enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
+package enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     /// By id, 8 bytes.
     case hosts = 1
     /// By id, 8 bytes.
@@ -16,25 +16,25 @@ public enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     case tombstones
 
     /// The first byte of its rows' keys.
-    public var kind: UInt8 { 0x60 + rawValue }
-    public init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
+    package var kind: UInt8 { 0x60 + rawValue }
+    package init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
     /// Whether followers of the cell keep a copy of its rows.
-    public var isFollowed: Bool { self != .tombstones }
+    package var isFollowed: Bool { self != .tombstones }
 
     /// The key of a row that is known by a number, the table's byte included.
-    public func key(_ number: UInt64) -> [UInt8] {
+    package func key(_ number: UInt64) -> [UInt8] {
         var key: [UInt8] = []
         key.reserveCapacity(9)
         key.append(kind)
         key.appendBigEndian(number)
         return key
     }
-    public func key(_ name: String) -> [UInt8] { [kind] + Array(name.utf8) }
+    package func key(_ name: String) -> [UInt8] { [kind] + Array(name.utf8) }
     func key(_ bytes: [UInt8]) -> [UInt8] { [kind] + bytes }
 }
 
 /// A question about a cell's state, answered from one state of it.
-public enum CellQuery: Hashable, Sendable {
+package enum CellQuery: Hashable, Sendable {
     /// Rows of a table in the order of their keys, after the row with the key `after`, which is without the table's byte.
     /// 0 or more than the bound means the bound.
     case list(CellTable, after: [UInt8]?, limit: Int)
@@ -61,10 +61,10 @@ public enum CellQuery: Hashable, Sendable {
     /// after zero there is what is kept.
     case events(after: Revision, vm: VMID?, host: HostID?, limit: Int)
 
-    public static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
-    public static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }
-    public static func slice(_ tenant: String) -> CellQuery { .one(.slices, key: Array(tenant.utf8)) }
-    public static func all(_ table: CellTable) -> CellQuery { .list(table, after: nil, limit: 0) }
+    package static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
+    package static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }
+    package static func slice(_ tenant: String) -> CellQuery { .one(.slices, key: Array(tenant.utf8)) }
+    package static func all(_ table: CellTable) -> CellQuery { .list(table, after: nil, limit: 0) }
 
     private static func bytes(_ number: UInt64) -> [UInt8] {
         var bytes: [UInt8] = []
@@ -74,20 +74,20 @@ public enum CellQuery: Hashable, Sendable {
 }
 
 /// A row by its key, the table's byte included; without a value it is gone.
-public struct CellRow: Hashable, Sendable {
-    public var key: [UInt8]
-    public var value: [UInt8]?
-    public init(key: [UInt8], value: [UInt8]?) {
+package struct CellRow: Hashable, Sendable {
+    package var key: [UInt8]
+    package var value: [UInt8]?
+    package init(key: [UInt8], value: [UInt8]?) {
         self.key = key
         self.value = value
     }
 
-    public var table: CellTable? { key.first.flatMap(CellTable.init(kind:)) }
+    package var table: CellTable? { key.first.flatMap(CellTable.init(kind:)) }
 }
 
 /// The answer to a query, and the state that it comes from.
-public struct CellAnswer: Hashable, Sendable {
-    public enum Body: Hashable, Sendable {
+package struct CellAnswer: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         /// Rows that are there; `resumeAfter` goes into the next query's `after` when there may be more.
         case rows([CellRow], resumeAfter: [UInt8]?)
         /// What the host is to do since `workIndex`; nil when nothing changed. `lease` is its length in milliseconds, and
@@ -102,10 +102,10 @@ public struct CellAnswer: Hashable, Sendable {
     }
 
     /// The last entry in the state that was read.
-    public var index: LogIndex
-    public var time: LogTime
-    public var body: Body
-    public init(index: LogIndex, time: LogTime, body: Body) {
+    package var index: LogIndex
+    package var time: LogTime
+    package var body: Body
+    package init(index: LogIndex, time: LogTime, body: Body) {
         self.index = index
         self.time = time
         self.body = body

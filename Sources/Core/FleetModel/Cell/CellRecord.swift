@@ -5,7 +5,7 @@ internal import Schema
 // The rows of a cell's state as Proto/cell.proto describes them.
 
 /// A value that has a message in Proto/cell.proto.
-public protocol CellCoded: Hashable, Sendable {
+package protocol CellCoded: Hashable, Sendable {
     /// Nil when the bytes are none that this version knows.
     static func decode(_ bytes: [UInt8]) -> Self?
     func encoded() -> [UInt8]
@@ -18,12 +18,12 @@ protocol CellMapped: CellCoded {
 }
 
 extension CellMapped {
-    public static func decode(_ bytes: [UInt8]) -> Self? {
+    package static func decode(_ bytes: [UInt8]) -> Self? {
         // Where in the bytes it went wrong matters to nobody: either they are of another version, or of no one's.
         guard let wire = try? Wire(serialized: bytes) else { return nil }
         return Self(wire)
     }
-    public func encoded() -> [UInt8] { wire.serialized() }
+    package func encoded() -> [UInt8] { wire.serialized() }
 
     static func all(_ wires: [Wire]) -> [Self]? {
         if wires.isEmpty { return [] }
@@ -39,7 +39,7 @@ extension CellMapped {
 
 extension CellRow {
     /// Nil when the bytes are none that this version can read.
-    public var content: CellRowContent? {
+    package var content: CellRowContent? {
         guard let table else { return .unknownTable }
         switch table {
         case .hosts: return part(CellHost.self, { $0.id }).map { .host($0, $1) }

@@ -2,9 +2,9 @@ import ClusterBase
 
 /// Why a cell did not carry out a command, an item of one, or a query. Nothing of it changed. `description` says which promise it would
 /// have broken, and what to do.
-public enum CellRefusal: Error, Hashable, Sendable {
+package enum CellRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
-    public enum Bound: UInt64, Hashable, Sendable {
+    package enum Bound: UInt64, Hashable, Sendable {
         case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost
     }
 
@@ -49,7 +49,7 @@ public enum CellRefusal: Error, Hashable, Sendable {
 }
 
 extension CellRefusal: CustomStringConvertible {
-    public var description: String {
+    package var description: String {
         switch self {
         case .malformed: "the bytes are no command; send one encoded as cell.proto describes"
         case .unknownVersion(let version):

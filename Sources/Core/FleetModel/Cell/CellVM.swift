@@ -1,69 +1,69 @@
-public import ClusterBase
+package import ClusterBase
 
 /// What a VM asks for, as people write it.
-public struct VMDescription: Hashable, Sendable {
-    public struct NamedSelector: Hashable, Sendable {
-        public enum Match: Hashable, Sendable {
+package struct VMDescription: Hashable, Sendable {
+    package struct NamedSelector: Hashable, Sendable {
+        package enum Match: Hashable, Sendable {
             case oneOf([String])
             case noneOf([String])
             case exists
             case absent
         }
-        public var key: String
-        public var match: Match
-        public init(_ key: String, _ match: Match) {
+        package var key: String
+        package var match: Match
+        package init(_ key: String, _ match: Match) {
             self.key = key
             self.match = match
         }
     }
-    public struct NamedPreference: Hashable, Sendable {
-        public var selector: NamedSelector
-        public var weight: Int
-        public init(_ selector: NamedSelector, weight: Int) {
+    package struct NamedPreference: Hashable, Sendable {
+        package var selector: NamedSelector
+        package var weight: Int
+        package init(_ selector: NamedSelector, weight: Int) {
             self.selector = selector
             self.weight = weight
         }
     }
-    public struct NamedToleration: Hashable, Sendable {
-        public var key: String
+    package struct NamedToleration: Hashable, Sendable {
+        package var key: String
         /// Nil: any value.
-        public var value: String?
-        public init(_ key: String, value: String? = nil) {
+        package var value: String?
+        package init(_ key: String, value: String? = nil) {
             self.key = key
             self.value = value
         }
     }
-    public struct NamedDeviceWish: Hashable, Sendable {
-        public var kinds: [String]
-        public var count: Int
-        public var millis: Int32
-        public init(kinds: [String], count: Int = 1, millis: Int32 = Device.wholeMillis) {
+    package struct NamedDeviceWish: Hashable, Sendable {
+        package var kinds: [String]
+        package var count: Int
+        package var millis: Int32
+        package init(kinds: [String], count: Int = 1, millis: Int32 = Device.wholeMillis) {
             self.kinds = kinds
             self.count = count
             self.millis = millis
         }
     }
-    public struct NamedDisk: Hashable, Sendable {
-        public enum Kind: Hashable, Sendable {
+    package struct NamedDisk: Hashable, Sendable {
+        package enum Kind: Hashable, Sendable {
             case shared(domain: String)
             case local
             case ephemeral
         }
-        public var name: String
-        public var sizeMiB: Int64
-        public var kind: Kind
+        package var name: String
+        package var sizeMiB: Int64
+        package var kind: Kind
         /// What it begins with; empty for nothing.
-        public var image: String
-        public init(name: String, sizeMiB: Int64, kind: Kind, image: String = "") {
+        package var image: String
+        package init(name: String, sizeMiB: Int64, kind: Kind, image: String = "") {
             self.name = name
             self.sizeMiB = sizeMiB
             self.kind = kind
             self.image = image
         }
     }
-    public enum Restart: Int32, Hashable, Sendable, CaseIterable { case always = 1, onFailure, never }
+    package enum Restart: Int32, Hashable, Sendable, CaseIterable { case always = 1, onFailure, never }
     /// What becomes of it when its host is cut off.
-    public enum Isolation: Int32, Hashable, Sendable, CaseIterable {
+    package enum Isolation: Int32, Hashable, Sendable, CaseIterable {
         /// It stops, and may start elsewhere after the lease.
         case stop = 1
         /// It runs on, and never starts elsewhere without the host's word or an operator's.
@@ -71,33 +71,33 @@ public struct VMDescription: Hashable, Sendable {
     }
 
     /// Without local disks, which are counted from `disks`.
-    public var resources: Resources
-    public var numa = NUMAWish.none
-    public var devices: [NamedDeviceWish] = []
-    public var devicesOnSameNodes = false
-    public var required: [NamedSelector] = []
-    public var preferred: [NamedPreference] = []
-    public var tolerations: [NamedToleration] = []
-    public var disks: [NamedDisk] = []
-    public var networks: [String] = []
+    package var resources: Resources
+    package var numa = NUMAWish.none
+    package var devices: [NamedDeviceWish] = []
+    package var devicesOnSameNodes = false
+    package var required: [NamedSelector] = []
+    package var preferred: [NamedPreference] = []
+    package var tolerations: [NamedToleration] = []
+    package var disks: [NamedDisk] = []
+    package var networks: [String] = []
     /// Empty: all.
-    public var zones: [String] = []
-    public var priority: Int32 = 0
+    package var zones: [String] = []
+    package var priority: Int32 = 0
     /// Placement groups by name.
-    public var groups: [String] = []
-    public var policy: PlacementPolicy?
-    public var restart = Restart.always
+    package var groups: [String] = []
+    package var policy: PlacementPolicy?
+    package var restart = Restart.always
     /// Restarts in place within ten minutes before it counts as looping.
-    public var restartsMax: UInt32 = 5
-    public var isolation = Isolation.stop
-    public var labels: [Named] = []
+    package var restartsMax: UInt32 = 5
+    package var isolation = Isolation.stop
+    package var labels: [Named] = []
     /// For drivers: `sim.boot-ms`, `qemu.kernel`, …
-    public var annotations: [Named] = []
+    package var annotations: [Named] = []
 
-    public init(resources: Resources) { self.resources = resources }
+    package init(resources: Resources) { self.resources = resources }
 
     /// All that it takes from its host: its resources and its local and ephemeral disks.
-    public var demand: Resources {
+    package var demand: Resources {
         var sum = resources
         for disk in disks {
             if case .shared = disk.kind { continue }
@@ -106,25 +106,25 @@ public struct VMDescription: Hashable, Sendable {
         return sum
     }
     /// True when a disk of its host can't be had elsewhere.
-    public var isBoundToHost: Bool { disks.contains { $0.kind == .local } }
+    package var isBoundToHost: Bool { disks.contains { $0.kind == .local } }
 }
 
 /// Where a VM is, and the permission to run there.
-public struct VMPlace: Hashable, Sendable {
-    public var assignment: Assignment
+package struct VMPlace: Hashable, Sendable {
+    package var assignment: Assignment
     /// One higher with every permission to start it, in place too; never the same twice for a VM.
-    public var epoch: UInt64
+    package var epoch: UInt64
     /// It is to stop, and leaves when its host has confirmed that.
-    public var isReleasing = false
-    public init(_ assignment: Assignment, epoch: UInt64) {
+    package var isReleasing = false
+    package init(_ assignment: Assignment, epoch: UInt64) {
         self.assignment = assignment
         self.epoch = epoch
     }
 }
 
 /// A live migration under way.
-public struct Migration: Hashable, Sendable {
-    public enum Phase: Int32, Hashable, Sendable, CaseIterable {
+package struct Migration: Hashable, Sendable {
+    package enum Phase: Int32, Hashable, Sendable, CaseIterable {
         /// Room is kept at the destination, memory is copied; everything can still go back.
         case copying = 1
         /// Committed: the VM is the destination's, and only forward exists. It ends when the source has confirmed that its
@@ -133,19 +133,19 @@ public struct Migration: Hashable, Sendable {
         /// Given up: it ends when the destination has confirmed that it holds nothing.
         case undoing
     }
-    public enum Cause: Int32, Hashable, Sendable, CaseIterable { case asked = 1, drain, rebalance, preemption }
-    public var phase: Phase
-    public var cause: Cause
+    package enum Cause: Int32, Hashable, Sendable, CaseIterable { case asked = 1, drain, rebalance, preemption }
+    package var phase: Phase
+    package var cause: Cause
     /// Where it goes: the place with its epoch that becomes the VM's by the commit.
-    public var target: VMPlace
+    package var target: VMPlace
     /// Where it came from, once `leaving`.
-    public var source: VMPlace
-    public var since: LogTime
+    package var source: VMPlace
+    package var since: LogTime
     /// What the source said of it last: thousandths of the memory copied. 1000 only when all is copied and the source has
     /// paused it: then the move can be committed.
-    public var progressMillis: UInt32 = 0
-    public var isCopied: Bool { progressMillis >= 1_000 }
-    public init(phase: Phase, cause: Cause, target: VMPlace, source: VMPlace, since: LogTime) {
+    package var progressMillis: UInt32 = 0
+    package var isCopied: Bool { progressMillis >= 1_000 }
+    package init(phase: Phase, cause: Cause, target: VMPlace, source: VMPlace, since: LogTime) {
         self.phase = phase
         self.cause = cause
         self.target = target
@@ -155,11 +155,11 @@ public struct Migration: Hashable, Sendable {
 }
 
 /// A VM of a cell.
-public struct CellVM: Hashable, Sendable {
+package struct CellVM: Hashable, Sendable {
     /// What its owner wants.
-    public enum Power: Int32, Hashable, Sendable, CaseIterable { case running = 1, paused, stopped }
+    package enum Power: Int32, Hashable, Sendable, CaseIterable { case running = 1, paused, stopped }
     /// What it is known to do.
-    public enum Phase: Int32, Hashable, Sendable, CaseIterable {
+    package enum Phase: Int32, Hashable, Sendable, CaseIterable {
         /// Waits for a place.
         case waiting = 1
         /// Has a place and permission to start there.
@@ -177,47 +177,47 @@ public struct CellVM: Hashable, Sendable {
         case unknown
     }
 
-    public var id: VMID
-    public var name: String
-    public var tenant: String
-    public var spec: VMDescription
+    package var id: VMID
+    package var name: String
+    package var tenant: String
+    package var spec: VMDescription
     /// Of its specification and wishes; what `If-Match` compares.
-    public var generation: UInt64 = 1
-    public var power = Power.running
+    package var generation: UInt64 = 1
+    package var power = Power.running
     /// It goes as soon as it is stopped.
-    public var isDeleting = false
-    public var place: VMPlace?
-    public var migration: Migration?
-    public var phase = Phase.waiting
+    package var isDeleting = false
+    package var place: VMPlace?
+    package var migration: Migration?
+    package var phase = Phase.waiting
     /// Since when it is in this phase.
-    public var since: LogTime
+    package var since: LogTime
     /// Why it waits or what went wrong, for people.
-    public var message = ""
+    package var message = ""
     /// The generation of the specification that runs.
-    public var runningGeneration: UInt64 = 0
+    package var runningGeneration: UInt64 = 0
     /// The highest epoch ever given out.
-    public var epochHighest: UInt64 = 0
+    package var epochHighest: UInt64 = 0
     /// Restarts after crashes since `restartsSince`.
-    public var restarts: UInt32 = 0
-    public var restartsSince = LogTime.zero
+    package var restarts: UInt32 = 0
+    package var restartsSince = LogTime.zero
     /// Where it waits among those without a place: priority first, then this.
-    public var queuedAt = LogTime.zero
-    public var createdAt: LogTime
-    public var createdBy: String
+    package var queuedAt = LogTime.zero
+    package var createdAt: LogTime
+    package var createdBy: String
     /// Of its last change, whatever it was.
-    public var revision = Revision.zero
+    package var revision = Revision.zero
     /// The host that has its local disks; it is placed nowhere else.
-    public var boundTo: HostID?
+    package var boundTo: HostID?
     /// What it may still take of its hosts where that is more than its specification says: until its host has reported
     /// that the smaller one is in force.
-    public var held: Resources?
+    package var held: Resources?
     /// The entries with its last events, ascending.
-    public var events: [LogIndex] = []
+    package var events: [LogIndex] = []
 
     /// What it counts for on each of its hosts.
-    public var demand: Resources { held ?? spec.demand }
+    package var demand: Resources { held ?? spec.demand }
 
-    public init(id: VMID, name: String, tenant: String, spec: VMDescription, at: LogTime, by: String) {
+    package init(id: VMID, name: String, tenant: String, spec: VMDescription, at: LogTime, by: String) {
         self.id = id
         self.name = name
         self.tenant = tenant
@@ -229,14 +229,14 @@ public struct CellVM: Hashable, Sendable {
 }
 
 /// What is remembered of a VM that is gone.
-public struct CellTombstone: Hashable, Sendable {
-    public var id: VMID
-    public var name: String
-    public var tenant: String
-    public var deletedAt: LogTime
-    public var deletedBy: String
-    public var events: [LogIndex]
-    public init(
+package struct CellTombstone: Hashable, Sendable {
+    package var id: VMID
+    package var name: String
+    package var tenant: String
+    package var deletedAt: LogTime
+    package var deletedBy: String
+    package var events: [LogIndex]
+    package init(
         id: VMID, name: String, tenant: String, deletedAt: LogTime, deletedBy: String, events: [LogIndex] = []
     ) {
         self.id = id
@@ -249,16 +249,16 @@ public struct CellTombstone: Hashable, Sendable {
 }
 
 /// A placement group by name, of one tenant.
-public struct CellGroup: Hashable, Sendable {
-    public var id: PlacementGroupID
-    public var name: String
-    public var tenant: String
-    public var rule: PlacementGroup.Rule
-    public var scope: PlacementGroup.Scope
-    public var isHard: Bool
-    public var weight: Int
-    public var memberCount: UInt64 = 0
-    public init(
+package struct CellGroup: Hashable, Sendable {
+    package var id: PlacementGroupID
+    package var name: String
+    package var tenant: String
+    package var rule: PlacementGroup.Rule
+    package var scope: PlacementGroup.Scope
+    package var isHard: Bool
+    package var weight: Int
+    package var memberCount: UInt64 = 0
+    package init(
         id: PlacementGroupID = PlacementGroupID(0), name: String, tenant: String, rule: PlacementGroup.Rule,
         scope: PlacementGroup.Scope = .host, isHard: Bool = true, weight: Int = 50
     ) {
@@ -273,33 +273,33 @@ public struct CellGroup: Hashable, Sendable {
 }
 
 /// What a tenant may have. Nil: no bound.
-public struct Quota: Hashable, Sendable {
-    public var vmCount: UInt64?
-    public var cpuMillis: Int64?
-    public var memoryMiB: Int64?
-    public var diskMiB: Int64?
-    public init(vmCount: UInt64? = nil, cpuMillis: Int64? = nil, memoryMiB: Int64? = nil, diskMiB: Int64? = nil) {
+package struct Quota: Hashable, Sendable {
+    package var vmCount: UInt64?
+    package var cpuMillis: Int64?
+    package var memoryMiB: Int64?
+    package var diskMiB: Int64?
+    package init(vmCount: UInt64? = nil, cpuMillis: Int64? = nil, memoryMiB: Int64? = nil, diskMiB: Int64? = nil) {
         self.vmCount = vmCount
         self.cpuMillis = cpuMillis
         self.memoryMiB = memoryMiB
         self.diskMiB = diskMiB
     }
-    public static let unlimited = Quota()
+    package static let unlimited = Quota()
 }
 
 /// What a cell was lent of a tenant's quota, and what of it is in use.
-public struct TenantSlice: Hashable, Sendable {
-    public var tenant: String
+package struct TenantSlice: Hashable, Sendable {
+    package var tenant: String
     /// Of the root's row that it was made from; older ones are refused.
-    public var revision: Revision
-    public var quota: Quota
+    package var revision: Revision
+    package var quota: Quota
     /// Of its VMs, placed or not; `used.diskMiB` counts all disks, shared ones too.
-    public var usedCount: UInt64 = 0
-    public var used = Resources.zero
+    package var usedCount: UInt64 = 0
+    package var used = Resources.zero
     /// Results kept for repetitions of its commands.
-    public var requestCount: UInt64 = 0
-    public var groupCount: UInt64 = 0
-    public init(tenant: String, revision: Revision = .zero, quota: Quota = .unlimited) {
+    package var requestCount: UInt64 = 0
+    package var groupCount: UInt64 = 0
+    package init(tenant: String, revision: Revision = .zero, quota: Quota = .unlimited) {
         self.tenant = tenant
         self.revision = revision
         self.quota = quota
@@ -307,22 +307,22 @@ public struct TenantSlice: Hashable, Sendable {
 }
 
 /// Something that happened, for people and for the audit.
-public struct CellEvent: Hashable, Sendable {
-    public var revision: Revision
-    public var time: LogTime
+package struct CellEvent: Hashable, Sendable {
+    package var revision: Revision
+    package var time: LogTime
     /// `vm.created`, `vm.placed`, `host.down`, … The list is in FleetModel's page.
-    public var kind: String
-    public var tenant: String
+    package var kind: String
+    package var tenant: String
     /// Names of what it is about; empty where there is none.
-    public var vm: String
-    public var host: String
-    public var by: String
-    public var text: String
+    package var vm: String
+    package var host: String
+    package var by: String
+    package var text: String
     /// An operator asked for it: it is part of the audit, and so are such commands that were refused.
-    public var isAudit = false
-    public var vmID: VMID?
-    public var hostID: HostID?
-    public init(
+    package var isAudit = false
+    package var vmID: VMID?
+    package var hostID: HostID?
+    package init(
         revision: Revision, time: LogTime, kind: String, tenant: String = "", vm: String = "", host: String = "",
         by: String, text: String
     ) {

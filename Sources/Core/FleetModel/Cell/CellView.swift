@@ -1,17 +1,17 @@
-public import ClusterBase
+package import ClusterBase
 
 /// What changed in a `CellView`, so that controllers look at nothing else.
-public struct CellChanges: Hashable, Sendable {
+package struct CellChanges: Hashable, Sendable {
     /// Everything may have changed: it was loaded anew.
-    public var isWhole = false
+    package var isWhole = false
     /// Ascending, each once.
-    public var hosts: [HostID] = []
-    public var vms: [VMID] = []
-    public var groups: [PlacementGroupID] = []
-    public var slices: [String] = []
-    public var settingsChanged = false
-    public init() {}
-    public var isEmpty: Bool {
+    package var hosts: [HostID] = []
+    package var vms: [VMID] = []
+    package var groups: [PlacementGroupID] = []
+    package var slices: [String] = []
+    package var settingsChanged = false
+    package init() {}
+    package var isEmpty: Bool {
         !isWhole && hosts.isEmpty && vms.isEmpty && groups.isEmpty && slices.isEmpty && !settingsChanged
     }
 }
@@ -19,21 +19,21 @@ public struct CellChanges: Hashable, Sendable {
 /// A follower's copy of a cell's state: what its controllers plan with.
 ///
 ///     empty ──(all rows, page by page)──▶ current ──(changes since `through`)──▶ current ──(compacted)──▶ empty, but readable
-public struct CellView: Sendable {
+package struct CellView: Sendable {
     // hash order: looked up, or read by sorted keys
-    public private(set) var hosts: [HostID: CellHost] = [:]
+    package private(set) var hosts: [HostID: CellHost] = [:]
     // hash order: looked up, or read by sorted keys
-    public private(set) var vms: [VMID: CellVM] = [:]
+    package private(set) var vms: [VMID: CellVM] = [:]
     // hash order: looked up, or read by sorted keys
-    public private(set) var groups: [PlacementGroupID: CellGroup] = [:]
+    package private(set) var groups: [PlacementGroupID: CellGroup] = [:]
     // hash order: looked up, or read by sorted keys
-    public private(set) var slices: [String: TenantSlice] = [:]
+    package private(set) var slices: [String: TenantSlice] = [:]
     // hash order: looked up only
-    public private(set) var settings: [CellSetting: UInt64] = [:]
+    package private(set) var settings: [CellSetting: UInt64] = [:]
     /// The cell's time when it was last heard.
-    public private(set) var time = LogTime.zero
+    package private(set) var time = LogTime.zero
     /// Everything up to this entry is in here; nil while rows are loaded for the first time.
-    public private(set) var through: LogIndex?
+    package private(set) var through: LogIndex?
 
     private indirect enum Load: Sendable {
         case none
@@ -44,15 +44,15 @@ public struct CellView: Sendable {
     /// VMs by the number of their phase.
     private var phaseCounts = [Int](repeating: 0, count: CellVM.Phase.allCases.count + 1)
 
-    public init() {}
+    package init() {}
 
     /// How many VMs are in a phase. Counted as they change, not when asked.
-    public func count(of phase: CellVM.Phase) -> Int { phaseCounts[Int(phase.rawValue)] }
+    package func count(of phase: CellVM.Phase) -> Int { phaseCounts[Int(phase.rawValue)] }
 
-    public subscript(setting: CellSetting) -> UInt64 { settings[setting] ?? setting.standard }
+    package subscript(setting: CellSetting) -> UInt64 { settings[setting] ?? setting.standard }
 
     /// What to ask next.
-    public var nextQuery: CellQuery {
+    package var nextQuery: CellQuery {
         if case .rows(_, _, let after) = load { return .rows(after: after, limit: 0) }
         if let through { return .changes(since: through, limit: 0) }
         return .rows(after: nil, limit: 0)
@@ -60,7 +60,7 @@ public struct CellView: Sendable {
 
     /// Takes in the answer to `nextQuery` and says what changed. After an answer that no correct cell gives, everything is
     /// loaded again.
-    public mutating func take(_ answer: CellAnswer) -> CellChanges {
+    package mutating func take(_ answer: CellAnswer) -> CellChanges {
         switch answer.body {
         case .rows(let rows, let resumeAfter):
             // Each page is taken in as it comes, so that no step does the work of all.
@@ -131,7 +131,7 @@ public struct CellView: Sendable {
 }
 
 /// A row as what it holds; without a value it is gone.
-public enum CellRowContent: Hashable, Sendable {
+package enum CellRowContent: Hashable, Sendable {
     case host(HostID, CellHost?)
     case vm(VMID, CellVM?)
     case group(PlacementGroupID, CellGroup?)

@@ -1,6 +1,6 @@
 /// Bugs in the rules that keep VMs from running twice, built in on purpose when the package is compiled with `-DMUTANTS`, to
 /// prove that the simulator finds them. An ordinary build holds none of this: `mutated` is then the constant `false`.
-public enum FleetMutant: String, CaseIterable, Sendable {
+package enum FleetMutant: String, CaseIterable, Sendable {
     // Of the lease, where it is granted.
 
     /// The leader answers hosts without asking its quorum.

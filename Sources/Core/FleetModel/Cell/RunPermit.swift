@@ -1,19 +1,19 @@
 import ClusterBase
 
 /// That a host may run a VM under an epoch: part of what a lease grants.
-public struct RunPermit: Hashable, Comparable, Sendable {
-    public var vm: VMID
-    public var epoch: UInt64
-    public var isolation: VMDescription.Isolation
-    public init(_ vm: VMID, epoch: UInt64, isolation: VMDescription.Isolation) {
+package struct RunPermit: Hashable, Comparable, Sendable {
+    package var vm: VMID
+    package var epoch: UInt64
+    package var isolation: VMDescription.Isolation
+    package init(_ vm: VMID, epoch: UInt64, isolation: VMDescription.Isolation) {
         self.vm = vm
         self.epoch = epoch
         self.isolation = isolation
     }
-    public static func < (a: RunPermit, b: RunPermit) -> Bool { (a.vm, a.epoch) < (b.vm, b.epoch) }
+    package static func < (a: RunPermit, b: RunPermit) -> Bool { (a.vm, a.epoch) < (b.vm, b.epoch) }
 
     /// What tells two sets of permits apart; both in ascending order.
-    public static func digest(_ permits: [RunPermit]) -> UInt64 {
+    package static func digest(_ permits: [RunPermit]) -> UInt64 {
         var hash = ChainHash(UInt64(permits.count))
         for permit in permits {
             hash.add(permit.vm.rawValue)
@@ -24,7 +24,7 @@ public struct RunPermit: Hashable, Comparable, Sendable {
     }
 
     /// What the rows of a host's work let it run, ascending.
-    public static func permits(_ rows: [CellVM], on host: HostID) -> [RunPermit] {
+    package static func permits(_ rows: [CellVM], on host: HostID) -> [RunPermit] {
         rows.compactMap { $0.permit(on: host) }.sorted()
     }
 }
@@ -32,7 +32,7 @@ public struct RunPermit: Hashable, Comparable, Sendable {
 extension CellVM {
     /// The copy that this host may have at most: the VM's own while it is placed there and has not ended, or the one that a
     /// migration brings. After a migration's commit the source has none.
-    public func permit(on host: HostID) -> RunPermit? {
+    package func permit(on host: HostID) -> RunPermit? {
         if let place, place.assignment.host == host {
             switch phase {
             // One that is to stop runs until it has.

@@ -6,15 +6,15 @@ import ClusterBase
 /// level, however much newer the replica's program is. A leader packs at the level that is open in the cluster, which
 /// rises only when every node understands the next one. A program that meets an entry above what it knows stops, and
 /// never guesses.
-public enum FeatureLevel {
-    public static let oldest: UInt32 = 1
+package enum FeatureLevel {
+    package static let oldest: UInt32 = 1
     /// What this program knows.
-    public static let newest: UInt32 = 2
+    package static let newest: UInt32 = 2
     /// A key is deleted only while it holds the expected value.
-    public static let conditionalDeletes: UInt32 = 2
+    package static let conditionalDeletes: UInt32 = 2
 
     /// What opens with a level, for people.
-    public static func summary(_ level: UInt32) -> String {
+    package static func summary(_ level: UInt32) -> String {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
@@ -36,7 +36,7 @@ public enum FeatureLevel {
 
 extension SpaceCommand {
     /// The feature level that has to be open for it.
-    public var level: UInt32 {
+    package var level: UInt32 {
         if case .compareAndDelete = operation { return FeatureLevel.conditionalDeletes }
         return FeatureLevel.oldest
     }

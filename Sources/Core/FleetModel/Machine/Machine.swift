@@ -1,12 +1,12 @@
-public import ClusterBase
+package import ClusterBase
 
 /// A question for the state machine of a group.
-public enum Query: Hashable, Sendable {
+package enum Query: Hashable, Sendable {
     case space(SpaceQuery)
     case root(RootQuery)
     case cell(CellQuery)
 
-    public var kind: GroupKind {
+    package var kind: GroupKind {
         switch self {
         case .space: .space
         case .root: .root
@@ -16,28 +16,28 @@ public enum Query: Hashable, Sendable {
 }
 
 /// What a group's state machine made of one command.
-public enum MachineResult: Hashable, Sendable {
+package enum MachineResult: Hashable, Sendable {
     case space(SpaceResult)
     case root(RootResult)
     case cell(CellResult)
 }
 
 /// What a group's state machine answered to a query.
-public enum MachineAnswer: Hashable, Sendable {
+package enum MachineAnswer: Hashable, Sendable {
     case space(SpaceAnswer)
     case root(RootAnswer)
     case cell(CellAnswer)
 }
 
 /// The results of one entry, by slot.
-public enum MachineResults: Sendable {
+package enum MachineResults: Sendable {
     case space([SpaceResult])
     case root([RootResult])
     case cell([CellResult])
 
-    public static var none: MachineResults { .space([]) }
+    package static var none: MachineResults { .space([]) }
 
-    public var count: Int {
+    package var count: Int {
         switch self {
         case .space(let results): results.count
         case .root(let results): results.count
@@ -45,7 +45,7 @@ public enum MachineResults: Sendable {
         }
     }
 
-    public subscript(slot: Int) -> MachineResult {
+    package subscript(slot: Int) -> MachineResult {
         switch self {
         case .space(let results): .space(results[slot])
         case .root(let results): .root(results[slot])
@@ -55,10 +55,10 @@ public enum MachineResults: Sendable {
 }
 
 /// The state machines, chosen by the kind of a group.
-public enum Machine {
+package enum Machine {
     /// Joins encoded commands to one entry's payload, at the feature level that is open. `time` is the leader's clock, for
     /// the machines that have one.
-    public static func pack(_ kind: GroupKind, _ commands: [[UInt8]], level: UInt32, time: LogTime?) -> [UInt8] {
+    package static func pack(_ kind: GroupKind, _ commands: [[UInt8]], level: UInt32, time: LogTime?) -> [UInt8] {
         switch kind {
         case .space: Space.pack(commands, level: level)
         case .root: Root.pack(commands, level: level, time: time)
@@ -68,7 +68,7 @@ public enum Machine {
 
     /// Applies one entry's pack and returns one result per command. Throws when the state can't be read, and when the
     /// entry is above the feature level that the program `knows`; then nothing of the pack may become durable.
-    public static func apply(
+    package static func apply(
         _ kind: GroupKind, _ group: GroupID, pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest,
         access: inout some StateAccess
     ) throws(StoreError) -> MachineResults {
@@ -80,7 +80,7 @@ public enum Machine {
     }
 
     /// Answers from the state as it stands. Throws only when the state can't be read.
-    public static func read(_ query: Query, _ access: some OrderedReader) throws(StoreError) -> MachineAnswer {
+    package static func read(_ query: Query, _ access: some OrderedReader) throws(StoreError) -> MachineAnswer {
         switch query {
         case .space(let query): .space(try Space.read(query, access))
         case .root(let query): .root(try Root.read(query, access))
@@ -90,7 +90,7 @@ public enum Machine {
 }
 
 extension Query {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         switch self {
         case .space(let query): query.encoded()
         case .root(let query): query.encoded()
@@ -99,7 +99,7 @@ extension Query {
     }
 
     /// Nil when the bytes are no query of this kind that this version knows.
-    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> Query? {
+    package static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> Query? {
         switch kind {
         case .space: SpaceQuery.decode(bytes).map { .space($0) }
         case .root: RootQuery.decode(bytes).map { .root($0) }
@@ -109,7 +109,7 @@ extension Query {
 }
 
 extension MachineResult {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         switch self {
         case .space(let result): result.encoded()
         case .root(let result): result.encoded()
@@ -117,7 +117,7 @@ extension MachineResult {
         }
     }
 
-    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineResult? {
+    package static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineResult? {
         switch kind {
         case .space: SpaceResult.decode(bytes).map { .space($0) }
         case .root: RootResult.decode(bytes).map { .root($0) }
@@ -127,7 +127,7 @@ extension MachineResult {
 }
 
 extension MachineAnswer {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         switch self {
         case .space(let answer): answer.encoded()
         case .root(let answer): answer.encoded()
@@ -135,7 +135,7 @@ extension MachineAnswer {
         }
     }
 
-    public static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineAnswer? {
+    package static func decode(_ kind: GroupKind, _ bytes: [UInt8]) -> MachineAnswer? {
         switch kind {
         case .space: SpaceAnswer.decode(bytes).map { .space($0) }
         case .root: RootAnswer.decode(bytes).map { .root($0) }

@@ -1,9 +1,9 @@
-public import ClusterBase
+package import ClusterBase
 
 extension Query {
     /// The cheapest question that a group of this kind answers: whoever has its answer knows an index up to which
     /// everything counts that was acknowledged before it was asked.
-    public static func probe(_ kind: GroupKind) -> Query {
+    package static func probe(_ kind: GroupKind) -> Query {
         switch kind {
         case .space: .space(.list(prefix: [], after: nil, limit: 1))
         case .root: .root(.cluster)
@@ -14,7 +14,7 @@ extension Query {
 
 extension MachineAnswer {
     /// The last entry in the state that was read.
-    public var index: LogIndex {
+    package var index: LogIndex {
         switch self {
         case .space(let answer): answer.revision.index
         case .root(let answer): answer.index

@@ -1,10 +1,10 @@
 internal import BinaryCoding
-public import ClusterBase
+package import ClusterBase
 internal import Schema
 
 extension Root {
     /// Answers from the state as it stands. Throws only when the state can't be read.
-    public static func read(_ query: RootQuery, _ access: some OrderedReader) throws(StoreError) -> RootAnswer {
+    package static func read(_ query: RootQuery, _ access: some OrderedReader) throws(StoreError) -> RootAnswer {
         let summary = try RootSummary.read(access)
         return RootAnswer(index: summary.applied, time: summary.time, body: try body(of: query, summary, access))
     }

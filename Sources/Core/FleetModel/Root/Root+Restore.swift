@@ -1,10 +1,10 @@
-public import ClusterBase
+package import ClusterBase
 
 // A saved root that becomes the root of a new cluster.
 
 extension RootCluster {
     /// The id that the next node gets.
-    public var nodeNext: NodeID { NodeID(floor(nodeHighest.rawValue) + 1) }
+    package var nodeNext: NodeID { NodeID(floor(nodeHighest.rawValue) + 1) }
 }
 
 extension Root {
@@ -14,7 +14,7 @@ extension Root {
     ///
     /// `saved` groups get one replica each, on that node; `gone` ones are deleted. Returns the placements of the saved ones.
     /// Not a command: nobody follows the state yet.
-    public static func restore<Access: StateAccess>(
+    package static func restore<Access: StateAccess>(
         as founding: RootCommand.Founding, saved: [GroupID], gone: [GroupID], access: inout Access
     ) throws(StoreError) -> Result<[GroupPlacement], RootRefusal> {
         let applied = try RootSummary.read(access).applied

@@ -1,5 +1,5 @@
 internal import BinaryCoding
-public import ClusterBase
+package import ClusterBase
 internal import Schema
 
 /// The replicated state machine of the root group: who belongs to the cluster, who may join and administrate, which
@@ -14,12 +14,12 @@ internal import Schema
 ///                       rows change ──▶ one history record per entry, for those who follow the root; the oldest go
 ///
 /// Everything follows from the state and the log alone, so all replicas agree; the only time is the one in the log.
-public enum Root {
+package enum Root {
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     ///
     /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
     /// pack may become durable.
-    public static func apply<Access: StateAccess>(
+    package static func apply<Access: StateAccess>(
         pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest, access: inout Access
     ) throws(StoreError) -> [RootResult] {
         var step = try RootStep(index, access)

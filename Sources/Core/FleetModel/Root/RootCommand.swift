@@ -1,8 +1,8 @@
-public import ClusterBase
+package import ClusterBase
 
 /// One change that someone asks of the root.
-public struct RootCommand: Hashable, Sendable {
-    public enum Operation: Hashable, Sendable {
+package struct RootCommand: Hashable, Sendable {
+    package enum Operation: Hashable, Sendable {
         /// The first command of a cluster: its id, its first node, which holds the root group's replica 1, who signs
         /// certificates, and who may administrate.
         case found(Founding)
@@ -62,14 +62,14 @@ public struct RootCommand: Hashable, Sendable {
         case deleteTenant(name: String)
     }
 
-    public struct Founding: Hashable, Sendable {
-        public var cluster: [UInt8]
-        public var name: String
-        public var node: NodeDescription
-        public var certificate: NodeCertificate
-        public var authority: Authority
-        public var administrator: Operator
-        public init(
+    package struct Founding: Hashable, Sendable {
+        package var cluster: [UInt8]
+        package var name: String
+        package var node: NodeDescription
+        package var certificate: NodeCertificate
+        package var authority: Authority
+        package var administrator: Operator
+        package init(
             cluster: [UInt8], name: String, node: NodeDescription, certificate: NodeCertificate, authority: Authority,
             administrator: Operator
         ) {
@@ -83,12 +83,12 @@ public struct RootCommand: Hashable, Sendable {
     }
 
     /// 16 random bytes that make repetitions harmless for 24 h; nil for none, and then a repetition takes effect again.
-    public var request: [UInt8]?
+    package var request: [UInt8]?
     /// Who asked, for the records.
-    public var by: String
-    public var operation: Operation
+    package var by: String
+    package var operation: Operation
 
-    public init(request: [UInt8]? = nil, by: String = "", _ operation: Operation) {
+    package init(request: [UInt8]? = nil, by: String = "", _ operation: Operation) {
         self.request = request
         self.by = by
         self.operation = operation
@@ -96,7 +96,7 @@ public struct RootCommand: Hashable, Sendable {
 }
 
 /// One step of a change of a placement.
-public enum PlacementChange: Hashable, Sendable {
+package enum PlacementChange: Hashable, Sendable {
     /// A new replica, under a new id.
     case add(NodeID, PlacedReplica.Part)
     case setPart(ReplicaID, PlacedReplica.Part)
@@ -104,18 +104,18 @@ public enum PlacementChange: Hashable, Sendable {
 }
 
 /// A replica as a node knows it.
-public struct HeldReplica: Hashable, Sendable {
-    public var group: GroupID
-    public var replica: ReplicaID
-    public init(_ group: GroupID, _ replica: ReplicaID) {
+package struct HeldReplica: Hashable, Sendable {
+    package var group: GroupID
+    package var replica: ReplicaID
+    package init(_ group: GroupID, _ replica: ReplicaID) {
         self.group = group
         self.replica = replica
     }
 }
 
 /// What became of one command.
-public struct RootResult: Hashable, Sendable {
-    public enum Outcome: Hashable, Sendable {
+package struct RootResult: Hashable, Sendable {
+    package enum Outcome: Hashable, Sendable {
         case done
         /// The node that was made, or found to be there already.
         case node(NodeID)
@@ -126,10 +126,10 @@ public struct RootResult: Hashable, Sendable {
     }
 
     /// Where in the log the command took effect; a repetition's answer tells the first time.
-    public var revision: Revision
-    public var outcome: Outcome
+    package var revision: Revision
+    package var outcome: Outcome
 
-    public init(revision: Revision, outcome: Outcome) {
+    package init(revision: Revision, outcome: Outcome) {
         self.revision = revision
         self.outcome = outcome
     }

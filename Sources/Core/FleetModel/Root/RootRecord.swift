@@ -5,26 +5,26 @@ internal import Schema
 // The rows of the root's state as Proto/root.proto describes them.
 
 /// A kind of row that can be asked for.
-public enum RootTable: Int32, Hashable, Sendable, CaseIterable {
+package enum RootTable: Int32, Hashable, Sendable, CaseIterable {
     case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
         tenants
 
     /// The first byte of its rows' keys.
-    public var kind: UInt8 { 0x20 + UInt8(rawValue) }
+    package var kind: UInt8 { 0x20 + UInt8(rawValue) }
     /// Whether followers of the root keep a copy of its rows.
-    public var isFollowed: Bool { self != .tokens }
-    public init?(kind: UInt8) { self.init(rawValue: Int32(kind) - 0x20) }
+    package var isFollowed: Bool { self != .tokens }
+    package init?(kind: UInt8) { self.init(rawValue: Int32(kind) - 0x20) }
 }
 
 /// A value that has a message in Proto/root.proto.
-public protocol RootCoded: Hashable, Sendable {
+package protocol RootCoded: Hashable, Sendable {
     /// Nil when the bytes are none that this version knows.
     static func decode(_ bytes: [UInt8]) -> Self?
     func encoded() -> [UInt8]
 }
 
 /// A value that is a row of one table.
-public protocol RootRecord: RootCoded {
+package protocol RootRecord: RootCoded {
     static var table: RootTable { get }
     /// The row's key, the table's byte included.
     var rowKey: [UInt8] { get }
@@ -37,12 +37,12 @@ protocol RootMapped: RootCoded {
 }
 
 extension RootMapped {
-    public static func decode(_ bytes: [UInt8]) -> Self? {
+    package static func decode(_ bytes: [UInt8]) -> Self? {
         // Where in the bytes it went wrong matters to nobody: either they are of another version, or of no one's.
         guard let wire = try? Wire(serialized: bytes) else { return nil }
         return Self(wire)
     }
-    public func encoded() -> [UInt8] { wire.serialized() }
+    package func encoded() -> [UInt8] { wire.serialized() }
 }
 
 extension RootTable {
@@ -95,8 +95,8 @@ extension NodeCertificate: RootMapped {
 }
 
 extension RootNode: RootRecord, RootMapped {
-    public static var table: RootTable { .nodes }
-    public var rowKey: [UInt8] { Self.table.key(id.rawValue) }
+    package static var table: RootTable { .nodes }
+    package var rowKey: [UInt8] { Self.table.key(id.rawValue) }
 
     init?(_ wire: WireRootNode) {
         guard let about = wire.about.flatMap(NodeDescription.init), let state = State(rawValue: wire.state.rawValue),
@@ -117,8 +117,8 @@ extension RootNode: RootRecord, RootMapped {
 }
 
 extension JoinToken: RootRecord, RootMapped {
-    public static var table: RootTable { .tokens }
-    public var rowKey: [UInt8] { Self.table.key(hash) }
+    package static var table: RootTable { .tokens }
+    package var rowKey: [UInt8] { Self.table.key(hash) }
 
     init?(_ wire: WireJoinToken) {
         self.init(
@@ -134,8 +134,8 @@ extension JoinToken: RootRecord, RootMapped {
 }
 
 extension Authority: RootRecord, RootMapped {
-    public static var table: RootTable { .authorities }
-    public var rowKey: [UInt8] { Self.table.key(fingerprint) }
+    package static var table: RootTable { .authorities }
+    package var rowKey: [UInt8] { Self.table.key(fingerprint) }
 
     init?(_ wire: WireAuthority) {
         self.init(
@@ -147,8 +147,8 @@ extension Authority: RootRecord, RootMapped {
 }
 
 extension RootSpace: RootRecord, RootMapped {
-    public static var table: RootTable { .spaces }
-    public var rowKey: [UInt8] { Self.table.key(name) }
+    package static var table: RootTable { .spaces }
+    package var rowKey: [UInt8] { Self.table.key(name) }
 
     init?(_ wire: WireRootSpace) {
         self.init(
@@ -162,8 +162,8 @@ extension RootSpace: RootRecord, RootMapped {
 }
 
 extension RootCell: RootRecord, RootMapped {
-    public static var table: RootTable { .cells }
-    public var rowKey: [UInt8] { Self.table.key(name) }
+    package static var table: RootTable { .cells }
+    package var rowKey: [UInt8] { Self.table.key(name) }
 
     init?(_ wire: WireRootCell) {
         self.init(
@@ -177,8 +177,8 @@ extension RootCell: RootRecord, RootMapped {
 }
 
 extension RootTenant: RootRecord, RootMapped {
-    public static var table: RootTable { .tenants }
-    public var rowKey: [UInt8] { Self.table.key(name) }
+    package static var table: RootTable { .tenants }
+    package var rowKey: [UInt8] { Self.table.key(name) }
 
     init?(_ wire: WireRootTenant) {
         self.init(
@@ -209,8 +209,8 @@ extension PlacedReplica: RootMapped {
 }
 
 extension GroupPlacement: RootRecord, RootMapped {
-    public static var table: RootTable { .placements }
-    public var rowKey: [UInt8] { Self.table.key(group.rawValue) }
+    package static var table: RootTable { .placements }
+    package var rowKey: [UInt8] { Self.table.key(group.rawValue) }
 
     init?(_ wire: WireGroupPlacement) {
         guard let replicas = PlacedReplica.all(wire.replicas) else { return nil }
@@ -230,8 +230,8 @@ extension GroupPlacement: RootRecord, RootMapped {
 }
 
 extension Operator: RootRecord, RootMapped {
-    public static var table: RootTable { .operators }
-    public var rowKey: [UInt8] { Self.table.key(name) }
+    package static var table: RootTable { .operators }
+    package var rowKey: [UInt8] { Self.table.key(name) }
 
     init?(_ wire: WireOperator) {
         guard let role = Role(rawValue: wire.role.rawValue), let kind = Kind(rawValue: wire.kind.rawValue) else {
@@ -250,8 +250,8 @@ extension Operator: RootRecord, RootMapped {
 }
 
 extension BackupSchedule: RootRecord, RootMapped {
-    public static var table: RootTable { .backups }
-    public var rowKey: [UInt8] { Self.table.key(name) }
+    package static var table: RootTable { .backups }
+    package var rowKey: [UInt8] { Self.table.key(name) }
 
     init?(_ wire: WireBackupSchedule) {
         self.init(
@@ -267,8 +267,8 @@ extension BackupSchedule: RootRecord, RootMapped {
 }
 
 extension RecoveryRecord: RootRecord, RootMapped {
-    public static var table: RootTable { .recoveries }
-    public var rowKey: [UInt8] { Self.table.key(number) }
+    package static var table: RootTable { .recoveries }
+    package var rowKey: [UInt8] { Self.table.key(number) }
 
     init?(_ wire: WireRecoveryRecord) {
         self.init(
@@ -283,8 +283,8 @@ extension RecoveryRecord: RootRecord, RootMapped {
 }
 
 extension RootSettingValue: RootRecord, RootMapped {
-    public static var table: RootTable { .settings }
-    public var rowKey: [UInt8] { Self.table.key(UInt64(setting.rawValue)) }
+    package static var table: RootTable { .settings }
+    package var rowKey: [UInt8] { Self.table.key(UInt64(setting.rawValue)) }
 
     init?(_ wire: WireRootSettingRow) {
         guard let setting = RootSetting(rawValue: wire.setting) else { return nil }
@@ -294,9 +294,9 @@ extension RootSettingValue: RootRecord, RootMapped {
 }
 
 extension RootCluster: RootRecord, RootMapped {
-    public static var table: RootTable { .cluster }
-    public static var onlyKey: [UInt8] { [table.kind] }
-    public var rowKey: [UInt8] { Self.onlyKey }
+    package static var table: RootTable { .cluster }
+    package static var onlyKey: [UInt8] { [table.kind] }
+    package var rowKey: [UInt8] { Self.onlyKey }
 
     init?(_ wire: WireRootCluster) {
         self.init(

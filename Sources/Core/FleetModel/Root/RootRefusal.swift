@@ -1,15 +1,15 @@
-public import ClusterBase
+package import ClusterBase
 
 /// Why the root did not carry out a command or a query. Nothing changed.
-public enum RootRefusal: Error, Hashable, Sendable {
+package enum RootRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
-    public enum Bound: UInt64, Hashable, Sendable {
+    package enum Bound: UInt64, Hashable, Sendable {
         case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
             cells, tenants
     }
 
     /// What an input is.
-    public enum Field: UInt64, Hashable, Sendable {
+    package enum Field: UInt64, Hashable, Sendable {
         case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
             certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
@@ -69,7 +69,7 @@ public enum RootRefusal: Error, Hashable, Sendable {
 }
 
 extension RootRefusal: CustomStringConvertible {
-    public var description: String {
+    package var description: String {
         switch self {
         case .malformed: "the bytes are no command; send one encoded as root.proto describes"
         case .unknownVersion(let version):

@@ -1,65 +1,65 @@
-public import ClusterBase
+package import ClusterBase
 
 /// A point in the root's time: milliseconds since 1970 by the clocks of its leaders. Never goes back.
-@frozen public struct LogTime: Identity {
-    public let rawValue: UInt64
-    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
-    public static let zero = LogTime(rawValue: 0)
+package struct LogTime: Identity {
+    package let rawValue: UInt64
+    @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
+    package static let zero = LogTime(rawValue: 0)
     /// The time so many milliseconds later; the end of time when there is none.
-    @inlinable public func advanced(by milliseconds: UInt64) -> LogTime {
+    @inlinable package func advanced(by milliseconds: UInt64) -> LogTime {
         let (sum, isOver) = rawValue.addingReportingOverflow(milliseconds)
         return LogTime(rawValue: isOver ? .max : sum)
     }
 }
 
 /// The bounds of the root's state, all of them part of its replicated behaviour: changing one needs a new pack version.
-public enum RootLimits {
-    public static let nodesMax: UInt64 = 10_000
+package enum RootLimits {
+    package static let nodesMax: UInt64 = 10_000
     /// Records of removed nodes that are kept; the oldest go.
-    public static let nodesRemovedMax: UInt64 = 1_000
-    public static let tokensMax: UInt64 = 1_000
-    public static let authoritiesMax = 4
-    public static let spacesMax: UInt64 = 10_000
-    public static let operatorsMax: UInt64 = 1_000
-    public static let backupsMax: UInt64 = 16
-    public static let cellsMax: UInt64 = 1_000
+    package static let nodesRemovedMax: UInt64 = 1_000
+    package static let tokensMax: UInt64 = 1_000
+    package static let authoritiesMax = 4
+    package static let spacesMax: UInt64 = 10_000
+    package static let operatorsMax: UInt64 = 1_000
+    package static let backupsMax: UInt64 = 16
+    package static let cellsMax: UInt64 = 1_000
     /// A cell's number is the upper part of its VMs' ids, and has 24 bits.
-    public static let cellNumberMax: UInt64 = 1 << 24 - 1
-    public static let tenantsMax: UInt64 = 10_000
+    package static let cellNumberMax: UInt64 = 1 << 24 - 1
+    package static let tenantsMax: UInt64 = 10_000
     /// Records of forced recoveries that are kept; the oldest go.
-    public static let recoveriesMax: UInt64 = 1_000
+    package static let recoveriesMax: UInt64 = 1_000
     /// Results kept for repetitions. Beyond it new request ids are refused, and kept ones are never dropped early.
-    public static let requestsMax: UInt64 = 65_536
+    package static let requestsMax: UInt64 = 65_536
     /// How long a result is kept, in milliseconds.
-    public static let requestLifetime: UInt64 = 24 * 3_600_000
+    package static let requestLifetime: UInt64 = 24 * 3_600_000
     /// Kept results that one command may drop because they are old.
-    public static let requestsDroppedMax = 64
-    public static let historyChangesMax: UInt64 = 20_000
-    public static let historyBytesMax: UInt64 = 32 << 20
-    public static let replicasPerGroupMax = 15
+    package static let requestsDroppedMax = 64
+    package static let historyChangesMax: UInt64 = 20_000
+    package static let historyBytesMax: UInt64 = 32 << 20
+    package static let replicasPerGroupMax = 15
     /// Replicas in one report of a node.
-    public static let reportMax = 256
-    public static let nameBytesMax = 63
-    public static let addressBytesMax = 255
-    public static let textBytesMax = 255
-    public static let certificateBytesMax = 8 << 10
-    public static let hashBytes = 32
-    public static let requestBytes = 16
-    public static let clusterBytes = 16
-    public static let commandBytesMax = 64 << 10
-    public static let answerCountMax = 1_000
+    package static let reportMax = 256
+    package static let nameBytesMax = 63
+    package static let addressBytesMax = 255
+    package static let textBytesMax = 255
+    package static let certificateBytesMax = 8 << 10
+    package static let hashBytes = 32
+    package static let requestBytes = 16
+    package static let clusterBytes = 16
+    package static let commandBytesMax = 64 << 10
+    package static let answerCountMax = 1_000
     /// Bytes in one answer, which always holds at least one row if there is any.
-    public static let answerBytesMax = 1 << 20
+    package static let answerBytesMax = 1 << 20
     /// The furthest in the future, in milliseconds, that anything may expire: ten years.
-    public static let lifetimeMax: UInt64 = 10 * 365 * 24 * 3_600_000
+    package static let lifetimeMax: UInt64 = 10 * 365 * 24 * 3_600_000
 }
 
 /// Where a host stands. Empty words are places that nobody named.
-public struct Locality: Hashable, Sendable {
-    public var region: String
-    public var zone: String
-    public var rack: String
-    public init(region: String = "", zone: String = "", rack: String = "") {
+package struct Locality: Hashable, Sendable {
+    package var region: String
+    package var zone: String
+    package var rack: String
+    package init(region: String = "", zone: String = "", rack: String = "") {
         self.region = region
         self.zone = zone
         self.rack = rack
@@ -67,19 +67,19 @@ public struct Locality: Hashable, Sendable {
 }
 
 /// What a node says of itself.
-public struct NodeDescription: Hashable, Sendable {
-    public var name: String
-    public var locality: Locality
+package struct NodeDescription: Hashable, Sendable {
+    package var name: String
+    package var locality: Locality
     /// Host and port, as other nodes reach it.
-    public var peerAddress: String
+    package var peerAddress: String
     /// Host and port, as clients reach it.
-    public var adminAddress: String
+    package var adminAddress: String
     /// SHA-256 of its public key, which outlives its certificates.
-    public var key: [UInt8]
-    public var programVersion: String
+    package var key: [UInt8]
+    package var programVersion: String
     /// The highest feature level that its program understands.
-    public var level: UInt32
-    public init(
+    package var level: UInt32
+    package init(
         name: String, locality: Locality = Locality(), peerAddress: String, adminAddress: String, key: [UInt8],
         programVersion: String, level: UInt32
     ) {
@@ -94,13 +94,13 @@ public struct NodeDescription: Hashable, Sendable {
 }
 
 /// What the root knows of a certificate that a node uses.
-public struct NodeCertificate: Hashable, Sendable {
+package struct NodeCertificate: Hashable, Sendable {
     /// SHA-256 of the certificate.
-    public var fingerprint: [UInt8]
+    package var fingerprint: [UInt8]
     /// The fingerprint of the authority that signed it.
-    public var issuer: [UInt8]
-    public var expiresAt: LogTime
-    public init(fingerprint: [UInt8], issuer: [UInt8], expiresAt: LogTime) {
+    package var issuer: [UInt8]
+    package var expiresAt: LogTime
+    package init(fingerprint: [UInt8], issuer: [UInt8], expiresAt: LogTime) {
         self.fingerprint = fingerprint
         self.issuer = issuer
         self.expiresAt = expiresAt
@@ -108,25 +108,25 @@ public struct NodeCertificate: Hashable, Sendable {
 }
 
 /// A node as the cluster knows it. Its id is never given to another one.
-public struct RootNode: Hashable, Sendable {
+package struct RootNode: Hashable, Sendable {
     /// `joining` until its agent has run once; `removed` for ever.
-    public enum State: Int32, Hashable, Sendable { case joining = 1, active, removed }
+    package enum State: Int32, Hashable, Sendable { case joining = 1, active, removed }
     /// What an operator wants of it in the root group.
-    public enum VotingWish: Int32, Hashable, Sendable { case automatic = 1, preferred, never }
+    package enum VotingWish: Int32, Hashable, Sendable { case automatic = 1, preferred, never }
 
-    public var id: NodeID
-    public var about: NodeDescription
-    public var state: State
-    public var since: LogTime
-    public var certificate: NodeCertificate?
+    package var id: NodeID
+    package var about: NodeDescription
+    package var state: State
+    package var since: LogTime
+    package var certificate: NodeCertificate?
     /// Good beside the current one until it expires.
-    public var previousCertificate: NodeCertificate?
-    public var voting: VotingWish
+    package var previousCertificate: NodeCertificate?
+    package var voting: VotingWish
     /// Its replicas go elsewhere, and no new ones come.
-    public var isDraining: Bool
+    package var isDraining: Bool
     /// The hash of the token that it joined with.
-    public var token: [UInt8]
-    public init(
+    package var token: [UInt8]
+    package init(
         id: NodeID, about: NodeDescription, state: State, since: LogTime, certificate: NodeCertificate? = nil,
         previousCertificate: NodeCertificate? = nil, voting: VotingWish = .automatic, isDraining: Bool = false,
         token: [UInt8] = []
@@ -142,10 +142,10 @@ public struct RootNode: Hashable, Sendable {
         self.token = token
     }
 
-    public var name: String { about.name }
+    package var name: String { about.name }
 
     /// Whether a peer that shows a certificate with this fingerprint may speak for the node.
-    public func accepts(_ fingerprint: [UInt8], at time: LogTime) -> Bool {
+    package func accepts(_ fingerprint: [UInt8], at time: LogTime) -> Bool {
         if state == .removed { return false }
         if certificate?.fingerprint == fingerprint { return true }
         guard let previousCertificate, previousCertificate.fingerprint == fingerprint else { return false }
@@ -154,16 +154,16 @@ public struct RootNode: Hashable, Sendable {
 }
 
 /// Permission to join, known by the hash of its secret.
-public struct JoinToken: Hashable, Sendable {
-    public var hash: [UInt8]
-    public var note: String
-    public var createdAt: LogTime
-    public var expiresAt: LogTime
-    public var usesLeft: UInt32
-    public var usesAllowed: UInt32
-    public var isRevoked: Bool
-    public var createdBy: String
-    public init(
+package struct JoinToken: Hashable, Sendable {
+    package var hash: [UInt8]
+    package var note: String
+    package var createdAt: LogTime
+    package var expiresAt: LogTime
+    package var usesLeft: UInt32
+    package var usesAllowed: UInt32
+    package var isRevoked: Bool
+    package var createdBy: String
+    package init(
         hash: [UInt8], note: String, createdAt: LogTime, expiresAt: LogTime, usesLeft: UInt32, usesAllowed: UInt32,
         isRevoked: Bool = false, createdBy: String
     ) {
@@ -179,15 +179,15 @@ public struct JoinToken: Hashable, Sendable {
 }
 
 /// A certificate that peers' certificates may be signed by.
-public struct Authority: Hashable, Sendable {
+package struct Authority: Hashable, Sendable {
     /// SHA-256 of the certificate.
-    public var fingerprint: [UInt8]
+    package var fingerprint: [UInt8]
     /// DER.
-    public var certificate: [UInt8]
+    package var certificate: [UInt8]
     /// New certificates are signed by this one. At most one does.
-    public var signs: Bool
-    public var since: LogTime
-    public init(fingerprint: [UInt8], certificate: [UInt8], signs: Bool, since: LogTime) {
+    package var signs: Bool
+    package var since: LogTime
+    package init(fingerprint: [UInt8], certificate: [UInt8], signs: Bool, since: LogTime) {
         self.fingerprint = fingerprint
         self.certificate = certificate
         self.signs = signs
@@ -196,14 +196,14 @@ public struct Authority: Hashable, Sendable {
 }
 
 /// A named key space and the group that owns it.
-public struct RootSpace: Hashable, Sendable {
-    public var name: String
-    public var group: GroupID
+package struct RootSpace: Hashable, Sendable {
+    package var name: String
+    package var group: GroupID
     /// How many voters its group is to have.
-    public var replicas: UInt32
-    public var createdAt: LogTime
-    public var createdBy: String
-    public init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime, createdBy: String) {
+    package var replicas: UInt32
+    package var createdAt: LogTime
+    package var createdBy: String
+    package init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime, createdBy: String) {
         self.name = name
         self.group = group
         self.replicas = replicas
@@ -216,19 +216,19 @@ public struct RootSpace: Hashable, Sendable {
 ///
 ///     wanted ──(its node made it)──▶ made ──(its node has it no more)──▶ lost
 ///        └──────────────┴── is leaving ──┴──▶ the group's leader says that it is out ──▶ (gone, the id never comes back)
-public struct PlacedReplica: Hashable, Sendable {
-    public enum Part: Int32, Hashable, Sendable { case voter = 1, standby }
-    public enum Phase: Int32, Hashable, Sendable { case wanted = 1, made, lost }
+package struct PlacedReplica: Hashable, Sendable {
+    package enum Part: Int32, Hashable, Sendable { case voter = 1, standby }
+    package enum Phase: Int32, Hashable, Sendable { case wanted = 1, made, lost }
 
-    public var replica: ReplicaID
-    public var node: NodeID
-    public var part: Part
-    public var phase: Phase
+    package var replica: ReplicaID
+    package var node: NodeID
+    package var part: Part
+    package var phase: Phase
     /// Never taken back.
-    public var isLeaving: Bool
+    package var isLeaving: Bool
     /// When it came into its phase.
-    public var since: LogTime
-    public init(
+    package var since: LogTime
+    package init(
         replica: ReplicaID, node: NodeID, part: Part, phase: Phase, isLeaving: Bool = false, since: LogTime
     ) {
         self.replica = replica
@@ -241,27 +241,27 @@ public struct PlacedReplica: Hashable, Sendable {
 }
 
 /// Which nodes hold, and are to hold, the replicas of one group.
-public struct GroupPlacement: Hashable, Sendable {
-    public struct Founder: Hashable, Sendable {
-        public var replica: ReplicaID
-        public var node: NodeID
-        public init(replica: ReplicaID, node: NodeID) {
+package struct GroupPlacement: Hashable, Sendable {
+    package struct Founder: Hashable, Sendable {
+        package var replica: ReplicaID
+        package var node: NodeID
+        package init(replica: ReplicaID, node: NodeID) {
             self.replica = replica
             self.node = node
         }
     }
 
-    public var group: GroupID
+    package var group: GroupID
     /// Ascending by replica.
-    public var replicas: [PlacedReplica]
+    package var replicas: [PlacedReplica]
     /// The highest replica id that was given out.
-    public var replicaHighest: ReplicaID
-    public var epoch: Epoch
+    package var replicaHighest: ReplicaID
+    package var epoch: Epoch
     /// Of its last change.
-    public var revision: Revision
+    package var revision: Revision
     /// The group's first members, until each of them is made or gone.
-    public var founders: [Founder]
-    public init(
+    package var founders: [Founder]
+    package init(
         group: GroupID, replicas: [PlacedReplica] = [], replicaHighest: ReplicaID = ReplicaID(0), epoch: Epoch = .zero,
         revision: Revision = .zero, founders: [Founder] = []
     ) {
@@ -273,36 +273,36 @@ public struct GroupPlacement: Hashable, Sendable {
         self.founders = founders
     }
 
-    public func position(of replica: ReplicaID) -> Int? { replicas.firstIndex { $0.replica == replica } }
-    public func replica(on node: NodeID) -> PlacedReplica? { replicas.first { $0.node == node } }
+    package func position(of replica: ReplicaID) -> Int? { replicas.firstIndex { $0.replica == replica } }
+    package func replica(on node: NodeID) -> PlacedReplica? { replicas.first { $0.node == node } }
     /// Voters that are to stay.
-    public var voterCount: Int { replicas.count { $0.part == .voter && !$0.isLeaving } }
+    package var voterCount: Int { replicas.count { $0.part == .voter && !$0.isLeaving } }
 }
 
 /// Who may use the admin port, and how they prove it.
-public struct Operator: Hashable, Sendable {
-    public enum Role: Int32, Hashable, Sendable {
+package struct Operator: Hashable, Sendable {
+    package enum Role: Int32, Hashable, Sendable {
         /// Each may do what the ones before it may.
         case reader = 1
         case writer, administrator
         /// Of one tenant or one space, and nothing else.
         case tenantReader, tenantWriter, spaceReader, spaceWriter
 
-        public var hasScope: Bool { rawValue > Role.administrator.rawValue }
+        package var hasScope: Bool { rawValue > Role.administrator.rawValue }
     }
-    public enum Kind: Int32, Hashable, Sendable { case certificate = 1, bearer }
+    package enum Kind: Int32, Hashable, Sendable { case certificate = 1, bearer }
 
-    public var name: String
-    public var role: Role
+    package var name: String
+    package var role: Role
     /// The name of the tenant or the space, for a role that has one.
-    public var scope: String
-    public var kind: Kind
+    package var scope: String
+    package var kind: Kind
     /// SHA-256 of the client certificate or of the bearer token.
-    public var credential: [UInt8]
+    package var credential: [UInt8]
     /// Nil: never.
-    public var expiresAt: LogTime?
-    public var createdAt: LogTime
-    public init(
+    package var expiresAt: LogTime?
+    package var createdAt: LogTime
+    package init(
         name: String, role: Role, scope: String = "", kind: Kind, credential: [UInt8], expiresAt: LogTime? = nil,
         createdAt: LogTime = .zero
     ) {
@@ -317,18 +317,18 @@ public struct Operator: Hashable, Sendable {
 }
 
 /// When the cluster is backed up by itself, and how the last one went.
-public struct BackupSchedule: Hashable, Sendable {
-    public var name: String
+package struct BackupSchedule: Hashable, Sendable {
+    package var name: String
     /// Milliseconds from one beginning to the next.
-    public var interval: UInt64
+    package var interval: UInt64
     /// Backups kept at the destination.
-    public var keep: UInt32
-    public var destination: String
-    public var keyName: String
-    public var finishedAt: LogTime
-    public var succeededAt: LogTime
-    public var outcome: String
-    public init(
+    package var keep: UInt32
+    package var destination: String
+    package var keyName: String
+    package var finishedAt: LogTime
+    package var succeededAt: LogTime
+    package var outcome: String
+    package init(
         name: String, interval: UInt64, keep: UInt32, destination: String, keyName: String,
         finishedAt: LogTime = .zero, succeededAt: LogTime = .zero, outcome: String = ""
     ) {
@@ -344,16 +344,16 @@ public struct BackupSchedule: Hashable, Sendable {
 }
 
 /// What is kept of a group that an operator took out of a lost quorum.
-public struct RecoveryRecord: Hashable, Sendable {
-    public var number: UInt64
-    public var group: GroupID
-    public var epoch: Epoch
+package struct RecoveryRecord: Hashable, Sendable {
+    package var number: UInt64
+    package var group: GroupID
+    package var epoch: Epoch
     /// Entries after this index may have been acknowledged and are lost.
-    public var possibleLossAfter: LogIndex
-    public var at: LogTime
-    public var by: String
-    public var reason: String
-    public init(
+    package var possibleLossAfter: LogIndex
+    package var at: LogTime
+    package var by: String
+    package var reason: String
+    package init(
         number: UInt64 = 0, group: GroupID, epoch: Epoch, possibleLossAfter: LogIndex, at: LogTime = .zero,
         by: String = "", reason: String
     ) {
@@ -368,14 +368,14 @@ public struct RecoveryRecord: Hashable, Sendable {
 }
 
 /// A group of hosts and their VMs, and where its replicas are to be.
-public struct RootCell: Hashable, Sendable {
-    public var name: String
-    public var group: GroupID
+package struct RootCell: Hashable, Sendable {
+    package var name: String
+    package var group: GroupID
     /// How many voters its group is to have.
-    public var replicas: UInt32
-    public var createdAt: LogTime
-    public var createdBy: String
-    public init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "") {
+    package var replicas: UInt32
+    package var createdAt: LogTime
+    package var createdBy: String
+    package init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "") {
         self.name = name
         self.group = group
         self.replicas = replicas
@@ -385,16 +385,16 @@ public struct RootCell: Hashable, Sendable {
 }
 
 /// Who owns VMs, and what they may have in all cells together.
-public struct RootTenant: Hashable, Sendable {
-    public var name: String
-    public var quota: Quota
+package struct RootTenant: Hashable, Sendable {
+    package var name: String
+    package var quota: Quota
     /// A word that operators sort tenants by; nothing follows from it.
-    public var tier: String
+    package var tier: String
     /// Of its last change; cells take slices of it in this order.
-    public var revision: Revision
-    public var createdAt: LogTime
-    public var createdBy: String
-    public init(
+    package var revision: Revision
+    package var createdAt: LogTime
+    package var createdBy: String
+    package init(
         name: String, quota: Quota = .unlimited, tier: String = "", revision: Revision = .zero,
         createdAt: LogTime = .zero, createdBy: String = ""
     ) {
@@ -408,21 +408,21 @@ public struct RootTenant: Hashable, Sendable {
 }
 
 /// What there is one of in a cluster.
-public struct RootCluster: Hashable, Sendable {
-    public var id: [UInt8]
-    public var name: String
+package struct RootCluster: Hashable, Sendable {
+    package var id: [UInt8]
+    package var name: String
     /// The feature level that is finalized: no program writes anything newer.
-    public var level: UInt32
-    public var nodeHighest: NodeID
-    public var groupHighest: UInt64
+    package var level: UInt32
+    package var nodeHighest: NodeID
+    package var groupHighest: UInt64
     /// Of cells, which are numbered apart.
-    public var cellHighest: UInt64 = 0
+    package var cellHighest: UInt64 = 0
     /// Of the root group: one higher after every forced recovery of it.
-    public var epoch: Epoch
+    package var epoch: Epoch
     /// How many forced recoveries there were.
-    public var recoveries: UInt64
-    public var foundedAt: LogTime
-    public init(
+    package var recoveries: UInt64
+    package var foundedAt: LogTime
+    package init(
         id: [UInt8], name: String, level: UInt32, nodeHighest: NodeID = NodeID(0), groupHighest: UInt64 = 0,
         epoch: Epoch = .zero, recoveries: UInt64 = 0, foundedAt: LogTime
     ) {
@@ -441,7 +441,7 @@ public struct RootCluster: Hashable, Sendable {
 }
 
 /// What an operator may set for the whole cluster. Numbers are for ever.
-public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
+package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case rootVoters = 1
     case rootStandbys = 2
     case spaceReplicas = 3
@@ -464,7 +464,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// Whether `/metrics` asks for authorization: 1 or 0.
     case metricsAuthorized = 13
 
-    public var name: String {
+    package var name: String {
         switch self {
         case .rootVoters: "root-voters"
         case .rootStandbys: "root-standbys"
@@ -482,7 +482,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     }
 
     /// What it decides, for people.
-    public var summary: String {
+    package var summary: String {
         switch self {
         case .rootVoters: "how many nodes vote in the root group"
         case .rootStandbys: "how many more follow it, to take a lost voter's place"
@@ -501,7 +501,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     }
 
     /// What it may be, in words.
-    public var range: String {
+    package var range: String {
         switch self {
         case .rootVoters, .spaceReplicas: "1, 3 or 5"
         case .rootStandbys: "0 to 5"
@@ -518,7 +518,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     }
 
     /// `ms`, `bytes`, or empty for a count.
-    public var unit: String {
+    package var unit: String {
         switch self {
         case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
         case .bulkRate: "bytes"
@@ -526,7 +526,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         }
     }
 
-    public var standard: UInt64 {
+    package var standard: UInt64 {
         switch self {
         case .rootVoters, .spaceReplicas: 3
         case .rootStandbys: 2
@@ -541,7 +541,7 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         }
     }
 
-    public func allows(_ value: UInt64) -> Bool {
+    package func allows(_ value: UInt64) -> Bool {
         switch self {
         case .rootVoters, .spaceReplicas: value == 1 || value == 3 || value == 5
         case .rootStandbys: value <= 5
@@ -557,25 +557,25 @@ public enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         }
     }
 
-    public static func named(_ name: String) -> RootSetting? { allCases.first { $0.name == name } }
+    package static func named(_ name: String) -> RootSetting? { allCases.first { $0.name == name } }
 }
 
 /// A setting that was changed.
-public struct RootSettingValue: Hashable, Sendable {
-    public var setting: RootSetting
-    public var value: UInt64
-    public init(_ setting: RootSetting, _ value: UInt64) {
+package struct RootSettingValue: Hashable, Sendable {
+    package var setting: RootSetting
+    package var value: UInt64
+    package init(_ setting: RootSetting, _ value: UInt64) {
         self.setting = setting
         self.value = value
     }
 }
 
 /// All settings, with their standard values where nobody changed them.
-public struct RootSettings: Hashable, Sendable {
+package struct RootSettings: Hashable, Sendable {
     private var changed: [RootSettingValue] = []
-    public init() {}
+    package init() {}
 
-    public subscript(setting: RootSetting) -> UInt64 {
+    package subscript(setting: RootSetting) -> UInt64 {
         get { changed.first { $0.setting == setting }?.value ?? setting.standard }
         set {
             changed.removeAll { $0.setting == setting }

@@ -1,31 +1,31 @@
-public import ClusterBase
+package import ClusterBase
 
 /// A follower's copy of the root's state: what every node knows of the cluster, and what controllers plan with.
 ///
 ///     empty ──(all rows, page by page)──▶ current ──(changes since `through`)──▶ current ──(compacted)──▶ empty, but readable
 ///
 /// Pages of one load may come from different states; the changes since the first page's state bring all rows up to date.
-public struct RootView: Sendable {
-    public private(set) var cluster: RootCluster?
+package struct RootView: Sendable {
+    package private(set) var cluster: RootCluster?
     /// Ascending by id; removed ones too, as long as the root remembers them.
-    public private(set) var nodes: [RootNode] = []
-    public private(set) var authorities: [Authority] = []
+    package private(set) var nodes: [RootNode] = []
+    package private(set) var authorities: [Authority] = []
     /// Ascending by name.
-    public private(set) var spaces: [RootSpace] = []
+    package private(set) var spaces: [RootSpace] = []
     /// Ascending by group.
-    public private(set) var placements: [GroupPlacement] = []
-    public private(set) var operators: [Operator] = []
-    public private(set) var backups: [BackupSchedule] = []
-    public private(set) var recoveries: [RecoveryRecord] = []
+    package private(set) var placements: [GroupPlacement] = []
+    package private(set) var operators: [Operator] = []
+    package private(set) var backups: [BackupSchedule] = []
+    package private(set) var recoveries: [RecoveryRecord] = []
     /// Ascending by name.
-    public private(set) var cells: [RootCell] = []
+    package private(set) var cells: [RootCell] = []
     /// Ascending by name.
-    public private(set) var tenants: [RootTenant] = []
-    public private(set) var settings = RootSettings()
+    package private(set) var tenants: [RootTenant] = []
+    package private(set) var settings = RootSettings()
     /// The root's time when it was last heard.
-    public private(set) var time = LogTime.zero
+    package private(set) var time = LogTime.zero
     /// Everything up to this entry is in here; nil while rows are loaded for the first time.
-    public private(set) var through: LogIndex?
+    package private(set) var through: LogIndex?
 
     private enum Load: Sendable {
         case none
@@ -34,10 +34,10 @@ public struct RootView: Sendable {
     }
     private var load = Load.none
 
-    public init() {}
+    package init() {}
 
     /// What to ask next.
-    public var nextQuery: RootQuery {
+    package var nextQuery: RootQuery {
         if case .rows(_, _, let after) = load { return .rows(after: after, limit: 0) }
         if let through { return .changes(since: through, limit: 0) }
         return .rows(after: nil, limit: 0)
@@ -45,7 +45,7 @@ public struct RootView: Sendable {
 
     /// Takes in the answer to `nextQuery`. Returns whether the view changed; false, too, for an answer that no correct root
     /// gives, after which everything is loaded again.
-    public mutating func take(_ answer: RootAnswer) -> Bool {
+    package mutating func take(_ answer: RootAnswer) -> Bool {
         switch answer.body {
         case .rows(let rows, let resumeAfter):
             var all: [RootRow] = []
@@ -156,23 +156,23 @@ public struct RootView: Sendable {
 
     // MARK: Looking up
 
-    public func node(_ id: NodeID) -> RootNode? { RootView.find(RootTable.nodes.key(id.rawValue), in: nodes) }
+    package func node(_ id: NodeID) -> RootNode? { RootView.find(RootTable.nodes.key(id.rawValue), in: nodes) }
     /// Not a removed one.
-    public func node(named name: String) -> RootNode? { nodes.first { $0.name == name && $0.state != .removed } }
-    public func space(_ name: String) -> RootSpace? { RootView.find(RootTable.spaces.key(name), in: spaces) }
-    public func cell(_ name: String) -> RootCell? { RootView.find(RootTable.cells.key(name), in: cells) }
-    public func tenant(_ name: String) -> RootTenant? { RootView.find(RootTable.tenants.key(name), in: tenants) }
-    public func placement(_ group: GroupID) -> GroupPlacement? {
+    package func node(named name: String) -> RootNode? { nodes.first { $0.name == name && $0.state != .removed } }
+    package func space(_ name: String) -> RootSpace? { RootView.find(RootTable.spaces.key(name), in: spaces) }
+    package func cell(_ name: String) -> RootCell? { RootView.find(RootTable.cells.key(name), in: cells) }
+    package func tenant(_ name: String) -> RootTenant? { RootView.find(RootTable.tenants.key(name), in: tenants) }
+    package func placement(_ group: GroupID) -> GroupPlacement? {
         RootView.find(RootTable.placements.key(group.rawValue), in: placements)
     }
 
     /// Whether a peer that shows a certificate with this fingerprint may speak for the node.
-    public func accepts(_ node: NodeID, fingerprint: [UInt8]) -> Bool {
+    package func accepts(_ node: NodeID, fingerprint: [UInt8]) -> Bool {
         self.node(node)?.accepts(fingerprint, at: time) ?? false
     }
 
     /// Where requests for each group may be sent.
-    public var directory: Directory {
+    package var directory: Directory {
         Directory(
             placements.map { placement in
                 Directory.Row(
@@ -183,11 +183,11 @@ public struct RootView: Sendable {
 }
 
 /// Which nodes hold which groups: a hint, which may be old.
-public struct Directory: Hashable, Sendable {
-    public struct Row: Hashable, Sendable {
-        public var group: GroupID
-        public var nodes: [NodeID]
-        public init(group: GroupID, nodes: [NodeID]) {
+package struct Directory: Hashable, Sendable {
+    package struct Row: Hashable, Sendable {
+        package var group: GroupID
+        package var nodes: [NodeID]
+        package init(group: GroupID, nodes: [NodeID]) {
             self.group = group
             self.nodes = nodes
         }
@@ -196,10 +196,10 @@ public struct Directory: Hashable, Sendable {
     /// Ascending by group.
     private var rows: [Row]
 
-    public init(_ rows: [Row] = []) { self.rows = rows.sorted { $0.group < $1.group } }
+    package init(_ rows: [Row] = []) { self.rows = rows.sorted { $0.group < $1.group } }
 
     /// Empty for a group that is not known.
-    public func nodes(of group: GroupID) -> [NodeID] {
+    package func nodes(of group: GroupID) -> [NodeID] {
         var low = 0
         var high = rows.count
         while low < high {

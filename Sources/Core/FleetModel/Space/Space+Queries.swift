@@ -1,8 +1,8 @@
-public import ClusterBase
+package import ClusterBase
 
 extension Space {
     /// Answers from the state as it stands. Throws only when the state can't be read.
-    public static func read(_ query: SpaceQuery, _ access: some OrderedReader) throws(StoreError) -> SpaceAnswer {
+    package static func read(_ query: SpaceQuery, _ access: some OrderedReader) throws(StoreError) -> SpaceAnswer {
         let summary = try SpaceSummary.read(access)
         let body: SpaceAnswer.Body
         switch query {

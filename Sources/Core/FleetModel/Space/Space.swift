@@ -1,4 +1,4 @@
-public import ClusterBase
+package import ClusterBase
 
 /// The replicated state machine of a space: keys with revisions, sessions, and a history to watch.
 ///
@@ -11,12 +11,12 @@ public import ClusterBase
 ///                                     changes of the entry ──▶ one history record; the oldest go
 ///
 /// Everything follows from the state and the log alone, so all replicas agree; time does not occur.
-public enum Space {
+package enum Space {
     /// Applies one entry's pack and returns one result per command, in order; a pack that can't be read has one, a refusal.
     ///
     /// Throws when the state can't be read, and for a pack of a level above what the program `knows`; then nothing of the
     /// pack may become durable.
-    public static func apply(
+    package static func apply(
         pack: [UInt8], index: LogIndex, knows: UInt32 = FeatureLevel.newest, access: inout some StateAccess
     ) throws(StoreError) -> [SpaceResult] {
         switch try commands(in: pack, knows: knows) {
@@ -41,7 +41,7 @@ public enum Space {
     }
 
     /// The checks of a command that need no state; a proposer makes them first, so that nothing hopeless is logged.
-    public static func refusal(of command: SpaceCommand) -> SpaceRefusal? {
+    package static func refusal(of command: SpaceCommand) -> SpaceRefusal? {
         switch command.operation {
         case .put(let key, let value), .compareAndSet(let key, _, let value):
             if let refusal = refusal(ofKey: key) { return refusal }

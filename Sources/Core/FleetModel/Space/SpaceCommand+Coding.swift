@@ -6,7 +6,7 @@ import ClusterBase
 
 extension Space {
     /// Joins encoded commands to one entry's payload. They must fit: see `fits`.
-    public static func pack(_ commands: [[UInt8]], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
+    package static func pack(_ commands: [[UInt8]], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
         var writer = ByteWriter(capacity: commands.reduce(8) { $0 + $1.count + 4 })
         writer.tag(1 << 3)
         writer.varint(UInt64(level))
@@ -17,12 +17,12 @@ extension Space {
         return writer.finish()
     }
 
-    public static func pack(_ commands: [SpaceCommand], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
+    package static func pack(_ commands: [SpaceCommand], level: UInt32 = FeatureLevel.oldest) -> [UInt8] {
         pack(commands.map { $0.encoded() }, level: level)
     }
 
     /// Whether one more command of this many bytes may join `count` commands of `bytes` bytes together.
-    public static func fits(_ more: Int, count: Int, bytes: Int) -> Bool {
+    package static func fits(_ more: Int, count: Int, bytes: Int) -> Bool {
         if count == 0 { return more <= SpaceLimits.commandBytesMax }
         return count < SpaceLimits.packCommandsMax
             && bytes + more + (count + 1) * 4 + 8 <= SpaceLimits.packBytesMax
@@ -75,7 +75,7 @@ extension ByteReader {
 }
 
 extension SpaceCommand {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: byteCountEstimate)
         if client.rawValue != 0 {
             writer.tag(1 << 3 | 1)
@@ -137,7 +137,7 @@ extension SpaceCommand {
 
     /// Reads one command. Fields that are not known are refused, not skipped: a replica that skipped what another one
     /// understands would end in another state.
-    public static func decode(_ bytes: [UInt8]) -> Result<SpaceCommand, SpaceRefusal> {
+    package static func decode(_ bytes: [UInt8]) -> Result<SpaceCommand, SpaceRefusal> {
         decode(bytes, 0..<bytes.count, level: FeatureLevel.newest)
     }
 
@@ -227,7 +227,7 @@ extension SpaceCommand {
 }
 
 extension SpaceResult {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 24)
         let (code, detail) = outcome.stored
         writer.number(1, revision.rawValue)
@@ -237,7 +237,7 @@ extension SpaceResult {
     }
 
     /// Nil when the bytes are no result that this version knows.
-    public static func decode(_ bytes: [UInt8]) -> SpaceResult? {
+    package static func decode(_ bytes: [UInt8]) -> SpaceResult? {
         var reader = ByteReader(bytes)
         var numbers: (UInt64, UInt64, UInt64) = (0, 0, 0)
         do throws(DecodeError) {

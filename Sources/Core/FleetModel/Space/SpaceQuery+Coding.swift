@@ -5,7 +5,7 @@ internal import Schema
 // Queries and answers as bytes, as Proto/space.proto describes them. Nil when the bytes are none that this version knows.
 
 extension SpaceQuery {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var wire = SpaceWireQuery()
         switch self {
         case .get(let key): wire.query = .get(SpaceWireGet(key: key))
@@ -18,7 +18,7 @@ extension SpaceQuery {
         return wire.serialized()
     }
 
-    public static func decode(_ bytes: [UInt8]) -> SpaceQuery? {
+    package static func decode(_ bytes: [UInt8]) -> SpaceQuery? {
         guard let wire = message(SpaceWireQuery.self, bytes), let query = wire.query else { return nil }
         switch query {
         case .get(let get): return .get(key: get.key)
@@ -30,7 +30,7 @@ extension SpaceQuery {
 }
 
 extension SpaceAnswer {
-    public func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var wire = SpaceWireAnswer()
         wire.revision = revision.rawValue
         switch body {
@@ -49,7 +49,7 @@ extension SpaceAnswer {
         return wire.serialized()
     }
 
-    public static func decode(_ bytes: [UInt8]) -> SpaceAnswer? {
+    package static func decode(_ bytes: [UInt8]) -> SpaceAnswer? {
         guard let wire = message(SpaceWireAnswer.self, bytes), let body = wire.body else { return nil }
         let revision = Revision(wire.revision)
         switch body {

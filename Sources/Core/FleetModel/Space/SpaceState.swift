@@ -231,7 +231,7 @@ struct SpaceSession {
 
 extension SpaceResult.Outcome {
     /// As two numbers, for sessions and the wire. Codes are never given a new meaning.
-    public var stored: (code: UInt64, detail: UInt64) {
+    package var stored: (code: UInt64, detail: UInt64) {
         switch self {
         case .written(let version): (1, version)
         case .deleted: (2, 0)
@@ -242,7 +242,7 @@ extension SpaceResult.Outcome {
         }
     }
 
-    public init?(code: UInt64, detail: UInt64) {
+    package init?(code: UInt64, detail: UInt64) {
         switch code {
         case 1: self = .written(version: detail)
         case 2: self = .deleted
@@ -256,7 +256,7 @@ extension SpaceResult.Outcome {
 }
 
 extension SpaceRefusal {
-    public var stored: (code: UInt64, detail: UInt64) {
+    package var stored: (code: UInt64, detail: UInt64) {
         switch self {
         case .malformed: (32, 0)
         case .unknownVersion(let version): (33, version)
@@ -270,7 +270,7 @@ extension SpaceRefusal {
         }
     }
 
-    public init?(code: UInt64, detail: UInt64) {
+    package init?(code: UInt64, detail: UInt64) {
         switch code {
         case 32: self = .malformed
         case 33: self = .unknownVersion(detail)

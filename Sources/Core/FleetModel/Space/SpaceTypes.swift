@@ -1,55 +1,55 @@
-public import ClusterBase
+package import ClusterBase
 
 /// A point in a space's history: the log index of a change and its slot in that entry's pack.
 ///
 /// The slot is part of it so that no two changes share a revision: two writers of one key whose commands lie in one
 /// entry must not both believe that the key still holds what they wrote.
-@frozen public struct Revision: Identity {
-    public let rawValue: UInt64
-    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+package struct Revision: Identity {
+    package let rawValue: UInt64
+    @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
 
     /// `index` is below 2^56, `slot` below 256.
-    @inlinable public init(index: LogIndex, slot: Int) {
+    @inlinable package init(index: LogIndex, slot: Int) {
         precondition(
             index.rawValue >> 56 == 0 && slot >= 0 && slot < 256, "slot \(slot) of entry \(index) has no revision")
         self.init(rawValue: index.rawValue << 8 | UInt64(slot))
     }
 
-    public static let zero = Revision(rawValue: 0)
+    package static let zero = Revision(rawValue: 0)
 
     /// The last revision that the entry at `index` can give out.
-    @inlinable public static func end(of index: LogIndex) -> Revision { Revision(index: index, slot: 255) }
+    @inlinable package static func end(of index: LogIndex) -> Revision { Revision(index: index, slot: 255) }
 
-    @inlinable public var index: LogIndex { LogIndex(rawValue >> 8) }
-    @inlinable public var slot: Int { Int(rawValue & 0xFF) }
-    public var description: String { "\(index).\(slot)" }
+    @inlinable package var index: LogIndex { LogIndex(rawValue >> 8) }
+    @inlinable package var slot: Int { Int(rawValue & 0xFF) }
+    package var description: String { "\(index).\(slot)" }
 }
 
 /// The bounds of a space, all of them part of its replicated behaviour: changing one needs a new feature level.
-public enum SpaceLimits {
-    public static let keyBytesMax = 1_024
-    public static let valueBytesMax = 1 << 20
+package enum SpaceLimits {
+    package static let keyBytesMax = 1_024
+    package static let valueBytesMax = 1 << 20
     /// A pack of several commands; one command alone may fill as much as its key and value allow.
-    public static let packBytesMax = 64 << 10
-    public static let packCommandsMax = 256
+    package static let packBytesMax = 64 << 10
+    package static let packCommandsMax = 256
     /// A command's key, two values (a compare-and-set on a value), and what surrounds them.
-    public static let commandBytesMax = keyBytesMax + 2 * valueBytesMax + 128
-    public static let sessionsMax = 4_096
+    package static let commandBytesMax = keyBytesMax + 2 * valueBytesMax + 128
+    package static let sessionsMax = 4_096
     /// Results kept for a client, and so how many commands it may have under way at once.
-    public static let sessionWindow = 32
-    public static let historyChangesMax = 10_000
-    public static let historyBytesMax = 64 << 20
+    package static let sessionWindow = 32
+    package static let historyChangesMax = 10_000
+    package static let historyBytesMax = 64 << 20
     /// Records or changes in one answer.
-    public static let answerCountMax = 1_000
+    package static let answerCountMax = 1_000
     /// Bytes in one answer, which always holds at least one record if there is any.
-    public static let answerBytesMax = 1 << 20
+    package static let answerBytesMax = 1 << 20
     /// Bytes of history that one query looks through before it answers with what it has.
-    public static let watchScanBytesMax = 4 << 20
+    package static let watchScanBytesMax = 4 << 20
 }
 
 /// One change that a client asks for.
-public struct SpaceCommand: Hashable, Sendable {
-    public enum Operation: Hashable, Sendable {
+package struct SpaceCommand: Hashable, Sendable {
+    package enum Operation: Hashable, Sendable {
         case put(key: [UInt8], value: [UInt8])
         case compareAndSet(key: [UInt8], expected: Expectation, value: [UInt8])
         /// With a revision: only if that is the key's last change.
@@ -59,24 +59,24 @@ public struct SpaceCommand: Hashable, Sendable {
     }
 
     /// What a key must hold for a compare-and-set to take effect.
-    public enum Expectation: Hashable, Sendable {
+    package enum Expectation: Hashable, Sendable {
         case absent
         case revision(Revision)
         case value([UInt8])
     }
 
     /// The session that makes retries harmless; 0 for none, and then a retry takes effect again.
-    public var client: ClientID
+    package var client: ClientID
     /// From 1 on, one higher for every new command of the client; a retry repeats it. 0 without a session.
-    public var sequence: UInt64
+    package var sequence: UInt64
     /// The client has the results of all its commands up to this one, which is below `sequence`.
-    public var acknowledged: UInt64
+    package var acknowledged: UInt64
     /// A log index the client had heard of when it drew its id; the larger, the longer a first command can be told from
     /// the retry of one whose session has expired.
-    public var born: LogIndex
-    public var operation: Operation
+    package var born: LogIndex
+    package var operation: Operation
 
-    public init(
+    package init(
         client: ClientID = ClientID(0), sequence: UInt64 = 0, acknowledged: UInt64 = 0, born: LogIndex = .zero,
         _ operation: Operation
     ) {
@@ -89,8 +89,8 @@ public struct SpaceCommand: Hashable, Sendable {
 }
 
 /// What became of one command.
-public struct SpaceResult: Hashable, Sendable {
-    public enum Outcome: Hashable, Sendable {
+package struct SpaceResult: Hashable, Sendable {
+    package enum Outcome: Hashable, Sendable {
         /// The key now holds the value; it was written `version` times since it was created.
         case written(version: UInt64)
         case deleted
@@ -104,17 +104,17 @@ public struct SpaceResult: Hashable, Sendable {
 
     /// Where in the log the command took effect; a retry's answer tells the first time. After `written` and `deleted` it
     /// is the revision of the change.
-    public var revision: Revision
-    public var outcome: Outcome
+    package var revision: Revision
+    package var outcome: Outcome
 
-    public init(revision: Revision, outcome: Outcome) {
+    package init(revision: Revision, outcome: Outcome) {
         self.revision = revision
         self.outcome = outcome
     }
 }
 
 /// Why a command or a query was not carried out.
-public enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+package enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     case malformed
     case unknownVersion(UInt64)
     case packTooLarge(UInt64)
@@ -129,7 +129,7 @@ public enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     /// The result is no longer kept: the client acknowledged it, or has gone on too far since.
     case sequenceTooOld(through: UInt64)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .malformed:
             "the bytes are no command; send one encoded as space.proto describes"
@@ -159,15 +159,15 @@ public enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A key as it stands.
-public struct SpaceRecord: Hashable, Sendable {
-    public var key: [UInt8]
-    public var value: [UInt8]
-    public var created: Revision
-    public var modified: Revision
+package struct SpaceRecord: Hashable, Sendable {
+    package var key: [UInt8]
+    package var value: [UInt8]
+    package var created: Revision
+    package var modified: Revision
     /// How often it was written since it was created; 1 at creation.
-    public var version: UInt64
+    package var version: UInt64
 
-    public init(key: [UInt8], value: [UInt8], created: Revision, modified: Revision, version: UInt64) {
+    package init(key: [UInt8], value: [UInt8], created: Revision, modified: Revision, version: UInt64) {
         self.key = key
         self.value = value
         self.created = created
@@ -177,7 +177,7 @@ public struct SpaceRecord: Hashable, Sendable {
 }
 
 /// A question about a space, answered from one state of it.
-public enum SpaceQuery: Hashable, Sendable {
+package enum SpaceQuery: Hashable, Sendable {
     case get(key: [UInt8])
     /// Keys with this prefix in byte order, after the key `after`. 0 or more than the bound means the bound.
     case list(prefix: [UInt8], after: [UInt8]?, limit: Int)
@@ -186,8 +186,8 @@ public enum SpaceQuery: Hashable, Sendable {
 }
 
 /// The answer to a query, and the state that it comes from.
-public struct SpaceAnswer: Hashable, Sendable {
-    public enum Body: Hashable, Sendable {
+package struct SpaceAnswer: Hashable, Sendable {
+    package enum Body: Hashable, Sendable {
         case record(SpaceRecord?)
         /// A page of a list; `resumeAfter` is set when there may be more.
         case page([SpaceRecord], resumeAfter: [UInt8]?)
@@ -200,28 +200,28 @@ public struct SpaceAnswer: Hashable, Sendable {
     }
 
     /// The revision of the state that was read: every change up to here is in it, and none after.
-    public var revision: Revision
-    public var body: Body
+    package var revision: Revision
+    package var body: Body
 
-    public init(revision: Revision, body: Body) {
+    package init(revision: Revision, body: Body) {
         self.revision = revision
         self.body = body
     }
 }
 
 /// One change of one key, as a watcher sees it.
-public enum SpaceChange: Hashable, Sendable {
+package enum SpaceChange: Hashable, Sendable {
     case written(SpaceRecord)
     case deleted(key: [UInt8], Revision)
 
-    public var revision: Revision {
+    package var revision: Revision {
         switch self {
         case .written(let record): record.modified
         case .deleted(_, let revision): revision
         }
     }
 
-    public var key: [UInt8] {
+    package var key: [UInt8] {
         switch self {
         case .written(let record): record.key
         case .deleted(let key, _): key
@@ -232,7 +232,7 @@ public enum SpaceChange: Hashable, Sendable {
 /// What a state machine may do to its state: read what it holds, its own changes included, and change it.
 ///
 /// The first byte of every key is the machine's own kind byte, and not 0.
-public protocol StateAccess: OrderedReader {
+package protocol StateAccess: OrderedReader {
     #if MUTANTS
     var mutant: FleetMutant? { get }
     #endif
@@ -243,6 +243,6 @@ public protocol StateAccess: OrderedReader {
 
 #if MUTANTS
 extension StateAccess {
-    public var mutant: FleetMutant? { nil }
+    package var mutant: FleetMutant? { nil }
 }
 #endif
