@@ -8,6 +8,8 @@ final class LocalCluster {
     /// Settings of every node beside those that all tests want.
     private let more: (TemporaryFolder, Int) -> [String]
     private let network: ClusterNetwork
+    /// How long a command waits for its answer.
+    var patience = "5s"
 
     struct Failure: Error, CustomStringConvertible {
         let description: String
@@ -112,7 +114,7 @@ final class LocalCluster {
     func run(_ words: [String], at node: Int) throws -> MusterRun {
         try MusterRun(
             words + [
-                "--identity", folder.file("n1/operator").path, "--address", address(node), "--timeout", "5s",
+                "--identity", folder.file("n1/operator").path, "--address", address(node), "--timeout", patience,
             ])
     }
 
