@@ -327,6 +327,20 @@ import Testing
         #expect(cluster.problems.isEmpty, "\(cluster.problems)")
     }
 
+    @Test func `a replica with anything of the old history is fenced off, though it knows no members yet`() {
+        var cluster = led(3)
+        cluster.addEmpty(4)
+        let append = cluster.append(from: 1, to: 4, term: 1, after: nil, entries([1]), commit: 0)
+        cluster.step(4, .received(append))
+        #expect(!cluster[4].raft.isBlank && cluster[4].raft.configuration.members.isEmpty)
+        cluster.step(
+            4,
+            .received(
+                Message(
+                    from: cluster.peer(2), to: cluster.peer(4), epoch: Epoch(1), term: Term(9), body: .stale)))
+        #expect(cluster[4].raft.isFenced && cluster[4].raft.epoch == .zero)
+    }
+
     // MARK: quorums
 
     /// Thesis figure 4.3 and §4.3: majorities of a configuration and of the one that follows it always intersect.

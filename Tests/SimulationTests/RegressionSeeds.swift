@@ -32,5 +32,17 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
         RegressionSeed(
             seed: 459, nodes: 3...7, seconds: 60,
             found: "every vote was needed, and each lost message cost a whole round"),
+        RegressionSeed(
+            seed: 27, nodes: 3...7, seconds: 60,
+            found: "a group that was recovered by force fenced off the new replicas that it asked in"),
+        RegressionSeed(
+            seed: 33, nodes: 3...7, seconds: 60,
+            found: "a new replica of a recovered group read of the epoch before, and was of that one then"),
+        RegressionSeed(
+            seed: 62, nodes: 3...7, seconds: 60,
+            found: "commands whose entries were cut from the log were never answered"),
+        RegressionSeed(
+            seed: 117, nodes: 3...7, seconds: 60,
+            found: "a log that a follower had kept long was never cut when nobody wrote any more"),
     ]
 }

@@ -73,13 +73,18 @@ package struct GroupKeeper: Sendable {
         let members = standing.configuration
         var actions: [GroupAction] = []
         var gone: [ReplicaID] = []
+        // What was placed before a forced recovery is of the group that was, whether this history knows of it or not.
+        let isRecovered = standing.epoch > placement.epoch
         for placed in placement.replicas where members.member(placed.replica) == nil {
             // An id is added once; a lower one than the highest was in, or was passed over, and never comes.
-            if placed.isLeaving || placed.replica <= members.replicaHighest { gone.append(placed.replica) }
+            if isRecovered || placed.isLeaving || placed.replica <= members.replicaHighest {
+                gone.append(placed.replica)
+            }
         }
-        if !gone.isEmpty || standing.epoch > placement.epoch {
+        if !gone.isEmpty || isRecovered {
             actions.append(.report(.reportGroup(placement.group, standing.epoch, gone: gone)))
         }
+        if isRecovered { return actions }
         // What bears no loss gains by every voter that has caught up, however new it is.
         let isAlone = members.members.count { $0.role == .voter } == 1
         let stableFor = isAlone ? .zero : Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))

@@ -16,9 +16,9 @@ extension Raft {
     // MARK: Receiving
 
     mutating func receive(_ message: Message, _ now: Instant, _ effects: inout Effects) {
-        if message.epoch > epoch && configuration.members.isEmpty && !mutated(.newReplicaFencedByRecovery) {
-            // A replica that knows no members yet has no epoch of its own: it is of the group that asks it in. What it gets to
-            // read there may be of older ones, so that it is of this one is written down with the log's base.
+        if message.epoch > epoch && isBlank && !mutated(.newReplicaFencedByRecovery) {
+            // It has no epoch of its own: it is of the group that asks it in. What it gets to read there may be of older ones,
+            // so that it is of this one is written down with the log's base.
             log.adopt(message.epoch)
             baseToWrite = log.base
         }

@@ -235,6 +235,8 @@ public struct Raft: Sendable {
     /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
     public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
     /// The last index of its log, durable or not.
+    /// Whether it was just made: it knows no members, and has nothing of any history.
+    package var isBlank: Bool { configuration.members.isEmpty && log.last == .zero }
     public var lastIndex: LogIndex { log.last }
     /// The term of its last entry.
     public var lastTerm: Term { log.lastTerm }
@@ -347,7 +349,7 @@ public struct Raft: Sendable {
         switch input {
         case .propose: effects.proposals.append(.refused(.notLeader(hint: nil)))
         case .read(let ticket): effects.reads.append(ReadOutcome(ticket: ticket, verdict: .refused(hint: nil)))
-        case .changeMembership: effects.events.append(.membershipRefused(.notLeader(hint: nil)))
+        case .changeMembership, .forceRecovery: effects.events.append(.membershipRefused(.notLeader(hint: nil)))
         case .transferLeadership: effects.events.append(.transferRefused)
         default: break
         }

@@ -113,8 +113,8 @@ extension NodeEngine {
     private func receive(_ piece: SnapshotPiece, _ message: SnapshotMessage, _ now: Instant) {
         guard let i = position(of: message.group), replicas[i].raft.peer == message.to else { return }
         let epoch = replicas[i].raft.epoch
-        // A replica that knows no members yet has no epoch of its own.
-        guard message.epoch == epoch || replicas[i].raft.configuration.members.isEmpty,
+        // A replica that was just made has no epoch of its own.
+        guard message.epoch == epoch || (message.epoch > epoch && replicas[i].isBlank),
             message.term >= replicas[i].raft.term
         else { return reply(to: message, .abandoned) }
         do throws(StoreError) {

@@ -78,6 +78,7 @@ extension Replica {
     }
     var leader: Peer? { mutating get { raft.leader } }
     var isTransferring: Bool { mutating get { raft.isTransferring } }
+    var isBlank: Bool { mutating get { raft.isBlank } }
     var lastIndex: LogIndex { mutating get { raft.lastIndex } }
     var logEntries: Int { mutating get { raft.lastIndex - raft.base.index } }
     var cacheBytes: Int { mutating get { raft.cacheBytes } }

@@ -26,6 +26,7 @@ extension Simulation {
         let keeping = profile.fleet.map { $0.voters } ?? nodes.count
         for node in nodes.prefix(keeping)
         where node.isRunning && node.pausedUntil <= now && !recovery.leftBehind.contains(node.number) {
+            if isOfBefore(node, checker) { return turn(node, .destroyReplica(checker.group)) }
             let held = node.runtime?.inspect(checker.group) { raft, _ in raft.peer.replica }
             if let member = configuration.peer(at: node.id) {
                 // The group believes in a replica that is lost for good.
@@ -43,6 +44,11 @@ extension Simulation {
                 return turn(node, .createReplica(checker.group, ReplicaID(caretaker.replicaGiven)))
             }
         }
+    }
+
+    /// A replica of before a forced recovery is not asked in again, not even where the group never heard of its id.
+    private func isOfBefore(_ node: SimulatedNode, _ checker: ClusterChecker) -> Bool {
+        node.runtime?.inspect(checker.group) { raft, _ in raft.epoch < checker.epoch && !raft.isBlank } ?? false
     }
 
     private func ask(_ leader: SimulatedNode, _ group: GroupID, _ steps: [MembershipStep]) {

@@ -84,7 +84,7 @@ final class ClusterChecker {
             if let violation = raft.violation { world.fail("local invariant", "node \(node + 1): \(violation)") }
             #endif
             let before = seen[node]
-            if raft.epoch < epoch { return checkLeftBehind(raft, node, world) }
+            if raft.epoch < epoch { return checkLeftBehind(raft, before, node, world) }
             if checksMatches { checkMatches(raft, node, world) }
             if before == now { return }
             checkChange(raft, applied, before, node, world)
@@ -116,13 +116,17 @@ final class ClusterChecker {
     }
 
     /// A replica of before a forced recovery may not know of it, but must not matter once nothing of then is under way.
-    private func checkLeftBehind(_ raft: borrowing Raft, _ node: Int, _ world: Simulation) {
-        if raft.phase == .leader && world.now > world.recovery.healedAt + ClusterChecker.epochEndsWithin {
+    private func checkLeftBehind(_ raft: borrowing Raft, _ before: Standing, _ node: Int, _ world: Simulation) {
+        let mayMatter = world.now <= world.recovery.healedAt + ClusterChecker.epochEndsWithin
+        let hasCommitted = before.replica == raft.peer.replica && raft.commit > before.commit
+        if !mayMatter && (raft.phase == .leader || hasCommitted) {
             world.fail(
                 "31 what is left behind counts no more",
-                "node \(node + 1) leads a group in epoch \(raft.epoch), which goes on in epoch \(epoch)")
+                "node \(node + 1) is \(raft.phase) with commit \(raft.commit) in epoch \(raft.epoch) of a group that goes on in "
+                    + "epoch \(epoch)")
         }
-        seen[node] = Standing()
+        seen[node] = Standing(
+            replica: raft.peer.replica, phase: raft.phase, term: raft.term, commit: raft.commit, durable: raft.durable)
     }
 
     /// Longer than anything is under way, and than a leader without a quorum stays.
@@ -139,9 +143,6 @@ final class ClusterChecker {
         }
         if digests.count > committed.count { digests.removeLast(digests.count - committed.count) }
         configurations.removeAll { $0.index > lastCommitted }
-        for shadow in shadows {
-            if let shadow, shadow.replica != survivor.peer.replica { lostReplicas.append(shadow.replica) }
-        }
         epoch = epoch.next
         return forgotten
     }
@@ -581,6 +582,7 @@ final class ClusterChecker {
         if !isTainted[node] && !world.nodes[node].hasRottenState {
             world.fail("21 stores are never damaged by a crash", "node \(node + 1): \(reason)")
         }
+        if world.nodes[node].hasRottenState { world.result.harm.rottenStatesFound += 1 }
         isLost[node] = true
         lostReplicas.append(shadow.replica)
     }

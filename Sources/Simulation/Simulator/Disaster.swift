@@ -9,7 +9,7 @@ import RaftCore
 ///         └─▶ the survivors' other replicas are replaced ─▶ the nodes that were gone come back, one by one, and theirs are too
 ///
 /// What was acknowledged may be lost here, by design, and the group says so for ever. What no run may show is a replica of before
-/// that leads, commits or counts once its group has gone on without it.
+/// that leads or commits once nothing of then is under way, and a group that counts one.
 struct Disaster {
     /// Nodes that are still gone, next one first.
     var gone: [Int]

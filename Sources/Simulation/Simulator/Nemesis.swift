@@ -143,7 +143,8 @@ extension Simulation {
             checker.isTainted[node.number] = true
         }
         // A record of the node's own: its start refuses, and all of it goes.
-        if let fleet, key.bigEndian64(at: 0) != Fleet.cell.rawValue, node.number < fleet.profile.voters {
+        let isOwn = !checkers.contains { $0.group.rawValue == key.bigEndian64(at: 0) }
+        if isOwn && node.number < fleet?.profile.voters ?? nodes.count {
             for checker in checkers { checker.isTainted[node.number] = true }
         }
         return true

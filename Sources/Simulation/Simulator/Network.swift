@@ -103,8 +103,12 @@ extension Simulation {
         plan(.deliver, at: sent + delay, node: nodes[to], a: slot, b: UInt64(from.number + 1))
     }
 
+    private func shortest(_ from: Int, _ to: Int) -> Int64 {
+        (from % profile.regions == to % profile.regions ? profile.latencyNear : profile.latencyFar).count
+    }
+
     private func latency(_ from: Int, _ to: Int, _ random: inout PRNG) -> Int64 {
-        let base = (from % profile.regions == to % profile.regions ? profile.latencyNear : profile.latencyFar).count
+        let base = shortest(from, to)
         return base + random.within(0...(base * profile.jitterPercent / 100))
     }
 
@@ -167,7 +171,7 @@ extension Simulation {
         let from = link / network.count
         let to = nodes[link % network.count]
         while let slot = network.takeHeld(link) {
-            plan(.deliver, at: now + profile.latencyNear.count, node: to, a: slot, b: UInt64(from + 1))
+            plan(.deliver, at: now + shortest(from, to.number), node: to, a: slot, b: UInt64(from + 1))
         }
     }
 

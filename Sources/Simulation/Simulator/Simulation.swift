@@ -72,6 +72,8 @@ public struct Harm: Sendable {
     public var logWritesLost: UInt64 = 0
     /// Batches of applied state that were lost so; it is applied again from the log.
     public var stateBatchesLost: UInt64 = 0
+    /// Records of applied state that had rotted and were found by whoever read them.
+    public var rottenStatesFound: UInt64 = 0
     /// Committed entries that a forced recovery went on without.
     public var entriesForgotten: UInt64 = 0
 
@@ -85,6 +87,7 @@ public struct Harm: Sendable {
         sum.framesHeldBack += more.framesHeldBack
         sum.logWritesLost += more.logWritesLost
         sum.stateBatchesLost += more.stateBatchesLost
+        sum.rottenStatesFound += more.rottenStatesFound
         sum.entriesForgotten += more.entriesForgotten
     }
 }
