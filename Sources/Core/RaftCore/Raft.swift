@@ -234,9 +234,9 @@ public struct Raft: Sendable {
 
     /// The epoch of this replica, which never falls: a log that is replayed may hold configurations of older epochs.
     public var epoch: Epoch { max(configuration.epoch, log.base.configuration.epoch) }
-    /// The last index of its log, durable or not.
     /// Whether it was just made: it knows no members, and has nothing of any history.
     package var isBlank: Bool { configuration.members.isEmpty && log.last == .zero }
+    /// The last index of its log, durable or not.
     public var lastIndex: LogIndex { log.last }
     /// The term of its last entry.
     public var lastTerm: Term { log.lastTerm }
