@@ -3,6 +3,7 @@ import FleetModel
 import NodePorts
 import NodeRuntime
 import RaftCore
+import Simulator
 import Testing
 
 private let group = GroupID(1)
@@ -131,6 +132,27 @@ private let group = GroupID(1)
         try slow.release()
         try cluster.run(for: .seconds(1))
         #expect(cluster.nodes.map { $0.engine?.backlog(of: group)?.logEntries } == [0, 0, 0])
+    }
+
+    /// What etcd's `TestRawNodeCommitPaginationAfterRestart` is about: a page that ended early was taken for the last.
+    @Test func `a node that starts again catches up in pages and misses nothing between them`() throws {
+        var settings = NodeSettings()
+        settings.replayBytesMax = 64
+        settings.raft.cacheBytesMax = 64
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(20, at: leader))
+        let other = try #require(cluster.nodes.first { $0 !== leader })
+        #expect(try cluster.run { other.applied(group) == leader.applied(group) })
+        let before = other.inspect(group) { _, applied in applied }
+        // Nothing of the state was flushed, so all of it is applied again.
+        other.crash()
+        other.state = MemoryStore()
+        other.entriesRead = 0
+        try other.start(cluster.settings)
+        #expect(try cluster.run { other.applied(group) == leader.applied(group) })
+        #expect(other.inspect(group) { _, applied in applied } == before)
+        #expect(other.entriesRead >= 10)
     }
 
     // MARK: Storage that stalls or fails

@@ -33,6 +33,8 @@ final class TestNode: WorldPorts {
     var answers: [(ticket: UInt64, answer: ClientAnswer)] = []
     var reports: [NodeReport] = []
     var frames = 0
+    /// How often entries were read back from the log store.
+    var entriesRead = 0
     var messages: [GroupMessage] = []
 
     init(cluster: TestCluster, id: NodeID) {
@@ -122,7 +124,8 @@ final class TestNode: WorldPorts {
     func entries(
         of group: GroupID, replica: ReplicaID, from: LogIndex, through: LogIndex, bytesMax: Int
     ) throws(StoreError) -> [Entry] {
-        try StoredLog.entries(group, from: from, through: through, bytesMax: bytesMax, in: log)
+        entriesRead += 1
+        return try StoredLog.entries(group, from: from, through: through, bytesMax: bytesMax, in: log)
     }
 
     func flushState(ticket: UInt64) {

@@ -477,6 +477,28 @@ import Testing
 
     // MARK: snapshots
 
+    /// etcd-io/raft #110: a follower that got what it needs another way was waited for all the same.
+    @Test func `an older snapshot that is enough ends the wait for the one under way`() {
+        var cluster = led()
+        cluster.isolate(3)
+        cluster.beat()
+        for i in 0..<5 { cluster.propose(1, [UInt8(i)]) }
+        cluster.deliver()
+        cluster.step(1, .compact(through: LogIndex(3), chain: cluster[1].disk.chain(at: LogIndex(3)) ?? 0))
+        cluster.heal()
+        cluster.beat()
+        cluster.deliver()
+        #expect(cluster.transfers.count == 1 && cluster[1].raft.progress[2].state == .snapshot)
+        let (id, _) = snapshot(4, 1, cluster.firstMembers)
+        let base = LogBase(
+            index: LogIndex(4), term: Term(1), chain: cluster[1].disk.chain(at: LogIndex(4)) ?? 0,
+            configuration: cluster.firstMembers)
+        cluster.step(3, .snapshotReceived(id, base: base, from: cluster.peer(1)))
+        cluster.deliver()
+        #expect(cluster[1].raft.progress[2].state == .replicate)
+        #expect(cluster.transfers.count == 1 && cluster.isConverged([1, 2, 3]))
+    }
+
     /// etcd #18055: two snapshots in short time.
     @Test func `of two snapshots under way the first counts only as far as it goes`() {
         var cluster = alone(.voters(1...3), term: 2)
