@@ -15,7 +15,7 @@ struct Network {
     private(set) var held: [RingBuffer<UInt64>]
     /// Counts the cuts of each link that ended; a release of an earlier one is void.
     private(set) var stamps: [UInt64]
-    /// When each link was cut for good reason to hold something back.
+    /// When the last cut of each link began.
     private(set) var cutAt: [Int64]
 
     init(count: Int) {
