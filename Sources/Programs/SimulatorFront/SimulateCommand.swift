@@ -174,9 +174,12 @@ struct Summary {
         fflush(nil)
     }
 
-    /// A kind of harm that stops striking would make every run green; a thousand seeds have something of each.
+    /// A kind of harm that stops striking would make every run green; a thousand seeds have something of each, unless their
+    /// clusters are too small or their time too short for some of it.
     func harmThatNeverStruck(_ plan: SimulateCommand.Plan) -> [String] {
-        guard runs >= 1_000, failures.isEmpty, plan.mutant == nil, !plan.isFleet, !plan.isMixed else { return [] }
+        guard runs >= 1_000, failures.isEmpty, plan.mutant == nil, !plan.isFleet, !plan.isMixed,
+            plan.nodes.lowerBound >= 3, plan.chaos >= .seconds(60)
+        else { return [] }
         var idle = Fault.allCases.filter { faults[Int($0.rawValue)] == 0 }.map { "\($0)" }
         idle += Plot.allCases.filter { plots[Int($0.rawValue)] == 0 }.map { "\($0)" }
         let counts = [
