@@ -45,12 +45,13 @@ extension Simulation {
     func beginRecovery() {
         recovery.begin(at: now, groups: profile.groups)
         let isDisaster = beginDisaster()
-        if !isDisaster { recovery.leftBehind = chooseLeftBehind() }
+        let drawn = isDisaster ? nil : endAsDrawn()
+        if !isDisaster { recovery.leftBehind = drawn ?? chooseLeftBehind() }
         mendEverything(except: recovery.leftBehind)
         releaseAll()
         for node in nodes {
             if recovery.leftBehind.contains(node.number) {
-                if !isDisaster { abandonNode(node) }
+                if !isDisaster && drawn == nil { abandonNode(node) }
                 continue
             }
             resume(node)
