@@ -44,6 +44,7 @@ let rooms: [Room] = [
     Room(
         name: "Controllers", layer: .core,
         imports: ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Placement"]),
+    Room(name: "SeedImage", layer: .core, imports: []),
     Room(name: "GuardCore", layer: .core, imports: ["ClusterBase", "FleetModel"]),
     Room(
         name: "NodeRuntime", layer: .node,
@@ -64,6 +65,7 @@ let rooms: [Room] = [
         name: "NodeStorage", layer: .io,
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
+    Room(name: "CTap", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
     Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
@@ -86,7 +88,7 @@ let rooms: [Room] = [
         ]),
     Room(
         name: "Hypervisor", layer: .io,
-        imports: ["ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "Reactor"]),
+        imports: ["CTap", "ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "SeedImage", "Reactor"]),
     Room(
         name: "Guard", layer: .io,
         imports: [
@@ -216,6 +218,7 @@ let package = Package(
             "NodeStorageTests",
             ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
+        tests("SeedImageTests", ["SeedImage"]),
         tests("GuardCoreTests", ["ClusterBase", "FleetModel", "GuardCore"]),
         tests("GuardTests", ["ClusterBase", "FleetModel", "Reactor", "Guard", "muster"]),
         tests(

@@ -17,7 +17,11 @@ final class Ward {
     private(set) var answers: [UInt64: Result<Int32, GuardFailure>] = [:]
     private var generation: UInt64 = 0
 
-    init() throws {
+    /// What guards are started from, and become.
+    private let program: String
+
+    init(program: String? = nil) throws {
+        self.program = try program ?? Ward.binary()
         var template = Array("/tmp/muster-g-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Failure(description: "no directory") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -25,8 +29,8 @@ final class Ward {
         try connect()
     }
 
-    func connect() throws {
-        link = try GuardLink(loop, nodeDirectory: path, program: try Ward.binary(), incarnation: 1) { [unowned self] in
+    func connect(as other: String? = nil) throws {
+        link = try GuardLink(loop, nodeDirectory: path, program: other ?? program, incarnation: 1) { [unowned self] in
             events.append($0)
         }
         guard wait({ self.link?.isUp ?? false }) else { throw Failure(description: "no guard: \(log)") }
@@ -76,7 +80,9 @@ final class Ward {
         return sentAt + length
     }
 
-    func start(_ vm: UInt64, epoch: UInt64, program: String = "/usr/bin/perl") {
+    func start(
+        _ vm: UInt64, epoch: UInt64, program: String = "/usr/bin/perl", cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0
+    ) {
         answers[vm] = nil
         let script = """
             $| = 1; open(my $f, '>>', $ARGV[0]); $f->autoflush(1);
@@ -84,13 +90,13 @@ final class Ward {
             """
         link?.start(
             VMID(vm), epoch: epoch, program: program, ["-MIO::Handle", "-e", script, ticks(vm)],
-            errorPath: path + "/error-\(vm)"
+            errorPath: path + "/error-\(vm)", cpuMillis: cpuMillis, memoryMiB: memoryMiB
         ) { [unowned self] in answers[vm] = $0 }
     }
 
     /// Starts it and waits until it ticks; gives its process.
-    func run(_ vm: UInt64, epoch: UInt64) throws -> Int32 {
-        start(vm, epoch: epoch)
+    func run(_ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0) throws -> Int32 {
+        start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB)
         _ = wait { self.answers[vm] != nil }
         let process = try answers[vm]?.get() ?? 0
         guard wait({ self.lastTick(vm) != nil }) else {
@@ -129,12 +135,29 @@ final class Ward {
     var guards: [Int32] {
         names("/proc").compactMap { Int32($0) }.filter { process in
             let words = Ward.bytes("/proc/\(process)/cmdline").split(separator: 0)
-            return words.count == 3 && words[1].elementsEqual("guard".utf8) && words[2].elementsEqual(path.utf8)
+            return words.count >= 3 && words[1].elementsEqual("guard".utf8) && words[2].elementsEqual(path.utf8)
         }
     }
 
+    /// The cgroup of version 2 that a process is in, below the file system's root.
+    static func group(of process: Int32) -> String {
+        String(decoding: bytes("/proc/\(process)/cgroup"), as: UTF8.self).split(separator: "\n")
+            .first { $0.hasPrefix("0::") }.map { String($0.dropFirst(3)) } ?? ""
+    }
+
+    /// Where cgroups of version 2 are, if this user may make some there.
+    static let groupsMount: String? = {
+        let lines = String(decoding: bytes("/proc/self/mountinfo"), as: UTF8.self).split(separator: "\n")
+        guard let line = lines.first(where: { $0.contains(" - cgroup2 ") }) else { return nil }
+        let mount = String(line.split(separator: " ")[4])
+        let own = group(of: getpid())
+        return access(mount + own, W_OK) == 0 ? mount : nil
+    }()
+
     var guardProcess: Int32 {
         get throws {
+            // One that finds the lock taken, and one that is about to become a guest, are there for a moment.
+            _ = wait(atMost: .seconds(5)) { self.guards.count == 1 }
             guard let first = guards.first, guards.count == 1 else {
                 throw Failure(description: "\(guards.count) guards run: \(log)")
             }

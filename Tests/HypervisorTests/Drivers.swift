@@ -211,20 +211,24 @@ final class QEMUDrivers: Drivers, TurnOwner {
     var deadline: Instant { hosts.compactMap(\.deadline).min() ?? now + .seconds(1) }
     func turnEnded(_ turn: Turn) { for host in hosts.indices { take(host) } }
 
-    init(triesKVM: Bool = false) throws {
+    init(
+        triesKVM: Bool = false, script: String = QEMUDrivers.script,
+        more: [(name: String, mode: UInt32, bytes: [UInt8])] = [], set: (inout QEMUSettings, Int) -> Void = { _, _ in }
+    ) throws {
         path = try Files.makeTemporary()
         loop = try EventLoop()
         super.init()
         for name in ["images", "storage", "storage/fast", "a", "b"] { mkdir("\(path)/\(name)", 0o700) }
         let files: [(name: String, mode: UInt32, bytes: [UInt8])] = [
             ("bin", 0o040755, []), ("dev", 0o040755, []), ("bin/busybox", 0o100755, Files.read(QEMU.busybox)),
-            ("init", 0o100755, Array(QEMUDrivers.script.utf8)),
+            ("init", 0o100755, Array(script.utf8)),
         ]
-        Files.write(path + "/images/initrd", Files.archive(files))
+        Files.write(path + "/images/initrd", Files.archive(files + more))
         if let kernel = QEMU.kernel { Files.write(path + "/images/kernel", Files.read(kernel)) }
         for name in ["a", "b"] {
             var each = QEMUSettings(directory: "\(path)/\(name)", images: path + "/images", storage: path + "/storage")
             each.triesKVM = triesKVM
+            set(&each, settings.count)
             settings.append(each)
         }
         carriers = try TestCarrier.two(loop)

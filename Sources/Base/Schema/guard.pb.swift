@@ -30,6 +30,7 @@ public struct GuardOrder: WireMessage {
         case 5: "stop"
         case 6: "nodes"
         case 7: "end"
+        case 8: "upgrade"
         default: nil
         }
     }
@@ -52,6 +53,8 @@ public struct GuardOrder: WireMessage {
             writer.message(50, value)
         case .end(let value):
             writer.message(58, value)
+        case .upgrade(let value):
+            writer.message(66, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -93,6 +96,11 @@ public struct GuardOrder: WireMessage {
                 if case .end(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .end(value)
+            case 66:
+                var value = GuardUpgrade()
+                if case .upgrade(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .upgrade(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -106,6 +114,8 @@ public struct GuardOrder: WireMessage {
         case nodes(GuardNodes)
         /// The guard ends, with all its guests.
         case end(GuardEnd)
+        /// The guard goes on as another program, with all its guests.
+        case upgrade(GuardUpgrade)
     }
 }
 
@@ -295,6 +305,9 @@ public struct GuardStart: WireMessage {
     public var words: [String] = []
     /// Where its standard error goes.
     public var errorPath: String = ""
+    /// What its cgroup lets it have, where the host has such limits; zero for no bound.
+    public var cpuMillis: UInt64 = 0
+    public var memoryMib: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -305,7 +318,9 @@ public struct GuardStart: WireMessage {
         epoch: UInt64 = 0,
         program: String = "",
         words: [String] = [],
-        errorPath: String = ""
+        errorPath: String = "",
+        cpuMillis: UInt64 = 0,
+        memoryMib: UInt64 = 0
     ) {
         self.ticket = ticket
         self.vm = vm
@@ -313,6 +328,8 @@ public struct GuardStart: WireMessage {
         self.program = program
         self.words = words
         self.errorPath = errorPath
+        self.cpuMillis = cpuMillis
+        self.memoryMib = memoryMib
     }
 
     public static var messageName: String { "GuardStart" }
@@ -325,6 +342,8 @@ public struct GuardStart: WireMessage {
         case 4: "program"
         case 5: "words"
         case 6: "error_path"
+        case 7: "cpu_millis"
+        case 8: "memory_mib"
         default: nil
         }
     }
@@ -354,6 +373,14 @@ public struct GuardStart: WireMessage {
             writer.tag(50)
             writer.lengthDelimited(self.errorPath)
         }
+        if self.cpuMillis != 0 {
+            writer.tag(56)
+            writer.varint(self.cpuMillis)
+        }
+        if self.memoryMib != 0 {
+            writer.tag(64)
+            writer.varint(self.memoryMib)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -373,6 +400,10 @@ public struct GuardStart: WireMessage {
                 self.words.append(try reader.string())
             case 50:
                 self.errorPath = try reader.string()
+            case 56:
+                self.cpuMillis = try reader.uint64()
+            case 64:
+                self.memoryMib = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -498,6 +529,48 @@ public struct GuardEnd: WireMessage {
     }
 }
 
+public struct GuardUpgrade: WireMessage {
+    /// A path of the host's.
+    public var program: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        program: String = ""
+    ) {
+        self.program = program
+    }
+
+    public static var messageName: String { "GuardUpgrade" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "program"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.program.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.program)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.program = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
 /// From the guard.
 public struct GuardWord: WireMessage {
     public var version: UInt32 = 0
@@ -591,6 +664,10 @@ public struct GuardWelcome: WireMessage {
     public var guests: [GuardGuest] = []
     /// On the machine's clock since boot, in nanoseconds; zero before the first grant.
     public var leaseUntil: UInt64 = 0
+    /// What its program is; empty when it can't go on as another one.
+    public var program: String = ""
+    /// What of cgroups is not to be had for guests, as a sentence; empty when all is.
+    public var groupsProblem: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -598,11 +675,15 @@ public struct GuardWelcome: WireMessage {
     public init(
         incarnation: UInt64 = 0,
         guests: [GuardGuest] = [],
-        leaseUntil: UInt64 = 0
+        leaseUntil: UInt64 = 0,
+        program: String = "",
+        groupsProblem: String = ""
     ) {
         self.incarnation = incarnation
         self.guests = guests
         self.leaseUntil = leaseUntil
+        self.program = program
+        self.groupsProblem = groupsProblem
     }
 
     public static var messageName: String { "GuardWelcome" }
@@ -612,6 +693,8 @@ public struct GuardWelcome: WireMessage {
         case 1: "incarnation"
         case 2: "guests"
         case 3: "lease_until"
+        case 4: "program"
+        case 5: "groups_problem"
         default: nil
         }
     }
@@ -628,6 +711,14 @@ public struct GuardWelcome: WireMessage {
             writer.tag(24)
             writer.varint(self.leaseUntil)
         }
+        if !self.program.isEmpty {
+            writer.tag(34)
+            writer.lengthDelimited(self.program)
+        }
+        if !self.groupsProblem.isEmpty {
+            writer.tag(42)
+            writer.lengthDelimited(self.groupsProblem)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -641,6 +732,10 @@ public struct GuardWelcome: WireMessage {
                 self.guests.append(try reader.message(GuardGuest.self))
             case 24:
                 self.leaseUntil = try reader.uint64()
+            case 34:
+                self.program = try reader.string()
+            case 42:
+                self.groupsProblem = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -888,6 +983,230 @@ public struct GuardEnded: WireMessage {
                 self.incarnation = try reader.uint64()
             case 32:
                 self.status = try reader.uint32()
+            case 40:
+                self.cause = try reader.uint32()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// What a guard hands to itself when it goes on as another program.
+public struct GuardHandover: WireMessage {
+    public var version: UInt32 = 0
+    public var incarnation: UInt64 = 0
+    /// On the machine's clock since boot, in nanoseconds; zero for none.
+    public var leaseUntil: UInt64 = 0
+    public var leaseLength: UInt64 = 0
+    public var newestSentAt: UInt64 = 0
+    public var generation: UInt64 = 0
+    public var isWithdrawn: Bool = false
+    public var permits: [GuardPermit] = []
+    public var guests: [GuardHanded] = []
+    public var nodes: [String] = []
+    /// The process that ends the guard with its lease until it has armed a timer of its own; zero for none.
+    public var watcher: UInt32 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        version: UInt32 = 0,
+        incarnation: UInt64 = 0,
+        leaseUntil: UInt64 = 0,
+        leaseLength: UInt64 = 0,
+        newestSentAt: UInt64 = 0,
+        generation: UInt64 = 0,
+        isWithdrawn: Bool = false,
+        permits: [GuardPermit] = [],
+        guests: [GuardHanded] = [],
+        nodes: [String] = [],
+        watcher: UInt32 = 0
+    ) {
+        self.version = version
+        self.incarnation = incarnation
+        self.leaseUntil = leaseUntil
+        self.leaseLength = leaseLength
+        self.newestSentAt = newestSentAt
+        self.generation = generation
+        self.isWithdrawn = isWithdrawn
+        self.permits = permits
+        self.guests = guests
+        self.nodes = nodes
+        self.watcher = watcher
+    }
+
+    public static var messageName: String { "GuardHandover" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "version"
+        case 2: "incarnation"
+        case 3: "lease_until"
+        case 4: "lease_length"
+        case 5: "newest_sent_at"
+        case 6: "generation"
+        case 7: "is_withdrawn"
+        case 8: "permits"
+        case 9: "guests"
+        case 10: "nodes"
+        case 11: "watcher"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.version != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.version))
+        }
+        if self.incarnation != 0 {
+            writer.tag(16)
+            writer.varint(self.incarnation)
+        }
+        if self.leaseUntil != 0 {
+            writer.tag(24)
+            writer.varint(self.leaseUntil)
+        }
+        if self.leaseLength != 0 {
+            writer.tag(32)
+            writer.varint(self.leaseLength)
+        }
+        if self.newestSentAt != 0 {
+            writer.tag(40)
+            writer.varint(self.newestSentAt)
+        }
+        if self.generation != 0 {
+            writer.tag(48)
+            writer.varint(self.generation)
+        }
+        if self.isWithdrawn {
+            writer.tag(56)
+            writer.byte(self.isWithdrawn ? 1 : 0)
+        }
+        for value in self.permits {
+            writer.message(66, value)
+        }
+        for value in self.guests {
+            writer.message(74, value)
+        }
+        for value in self.nodes {
+            writer.tag(82)
+            writer.lengthDelimited(value)
+        }
+        if self.watcher != 0 {
+            writer.tag(88)
+            writer.varint(UInt64(self.watcher))
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.version = try reader.uint32()
+            case 16:
+                self.incarnation = try reader.uint64()
+            case 24:
+                self.leaseUntil = try reader.uint64()
+            case 32:
+                self.leaseLength = try reader.uint64()
+            case 40:
+                self.newestSentAt = try reader.uint64()
+            case 48:
+                self.generation = try reader.uint64()
+            case 56:
+                self.isWithdrawn = try reader.bool()
+            case 66:
+                self.permits.append(try reader.message(GuardPermit.self))
+            case 74:
+                self.guests.append(try reader.message(GuardHanded.self))
+            case 82:
+                self.nodes.append(try reader.string())
+            case 88:
+                self.watcher = try reader.uint32()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct GuardHanded: WireMessage {
+    public var vm: UInt64 = 0
+    public var epoch: UInt64 = 0
+    public var isolation: Int32 = 0
+    public var process: UInt32 = 0
+    /// Why it is being stopped; zero when it is not.
+    public var cause: UInt32 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        vm: UInt64 = 0,
+        epoch: UInt64 = 0,
+        isolation: Int32 = 0,
+        process: UInt32 = 0,
+        cause: UInt32 = 0
+    ) {
+        self.vm = vm
+        self.epoch = epoch
+        self.isolation = isolation
+        self.process = process
+        self.cause = cause
+    }
+
+    public static var messageName: String { "GuardHanded" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "vm"
+        case 2: "epoch"
+        case 3: "isolation"
+        case 4: "process"
+        case 5: "cause"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.vm != 0 {
+            writer.tag(8)
+            writer.varint(self.vm)
+        }
+        if self.epoch != 0 {
+            writer.tag(16)
+            writer.varint(self.epoch)
+        }
+        if self.isolation != 0 {
+            writer.tag(24)
+            writer.signed(Int64(self.isolation))
+        }
+        if self.process != 0 {
+            writer.tag(32)
+            writer.varint(UInt64(self.process))
+        }
+        if self.cause != 0 {
+            writer.tag(40)
+            writer.varint(UInt64(self.cause))
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.vm = try reader.uint64()
+            case 16:
+                self.epoch = try reader.uint64()
+            case 24:
+                self.isolation = try reader.int32()
+            case 32:
+                self.process = try reader.uint32()
             case 40:
                 self.cause = try reader.uint32()
             default: try reader.keepUnknown(in: &self.unknownFields)

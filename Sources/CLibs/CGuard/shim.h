@@ -91,8 +91,10 @@ static inline int cguard_await_exec(int from) {
     return count == (ssize_t)sizeof code ? -code : 0;
 }
 
-/// Starts a program that is killed when the calling thread ends, in a session of its own. Gives its process number.
-static inline int cguard_start(const char *program, char *const *words, char *const *environment, int error_file) {
+/// Starts a program that is killed when the calling thread ends, in a session of its own, and in the cgroup whose list of
+/// processes `group` is open for; -1 for none. Gives its process number.
+static inline int cguard_start(const char *program, char *const *words, char *const *environment, int error_file,
+                               int group) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
     pid_t parent = getpid();
@@ -105,7 +107,8 @@ static inline int cguard_start(const char *program, char *const *words, char *co
     }
     if (child == 0) {
         // A parent that ended before this line is not there any more to die.
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent
+            && (group < 0 || write(group, "0", 1) == 1)) {
             cguard_begin_child(error_file, ends[1]);
             // A guest is no better than another program.
             cguard_spare("0");
@@ -160,6 +163,38 @@ static inline int cguard_reap(int *status) {
 }
 
 static inline int cguard_kill(int process) { return cguard_result(kill(process, SIGKILL)); }
+
+static inline int cguard_stop(int process) { return cguard_result(kill(process, SIGSTOP)); }
+
+// ---- going on as another program
+
+/// A file without a name that an exec keeps.
+static inline int cguard_unnamed_file(void) { return cguard_result(syscall(SYS_memfd_create, "muster-guard", 0)); }
+
+static inline int cguard_keep_open(int file, int is_kept) { return cguard_result(fcntl(file, F_SETFD, is_kept ? 0 : FD_CLOEXEC)); }
+
+/// A child that ends this process with SIGKILL at a moment of CLOCK_BOOTTIME, stopped or not, whatever program it is by then;
+/// the timer above does not outlive an exec. It ends with this process. Gives its process number.
+static inline int cguard_watch(int64_t nanoseconds) {
+    pid_t parent = getpid();
+    pid_t child = fork();
+    if (child < 0) return -errno;
+    if (child > 0) return child;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != parent) _exit(1);
+    syscall(SYS_close_range, 0, ~0U, 0);
+    struct timespec when;
+    when.tv_sec = nanoseconds / 1000000000;
+    when.tv_nsec = nanoseconds % 1000000000;
+    while (clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &when, NULL) == EINTR) {}
+    kill(parent, SIGKILL);
+    _exit(0);
+}
+
+/// Comes back only with what went wrong.
+static inline int cguard_become(const char *program, char *const *words, char *const *environment) {
+    execve(program, words, environment);
+    return -errno;
+}
 
 /// Locks a file for this process, or gives -EWOULDBLOCK.
 static inline int cguard_lock(int file) { return cguard_result(flock(file, LOCK_EX | LOCK_NB)); }

@@ -87,8 +87,11 @@ extension AgentSettings {
         Setting(
             "host.storage-domains", .names(\.storageDomains, areUnique: true),
             "storage whose shared disks this host can open"),
-        Setting("host.networks", .names(\.networks, areUnique: true), "networks that VMs can be on here"),
+        Setting(
+            "host.networks", .names(\.networks, areUnique: true),
+            "networks that VMs can be on here, beside those of hypervisor.bridges"),
         Setting("hypervisor.driver", .hypervisor, "what runs the VMs"),
+        Setting("hypervisor.bridges", .labels(\.bridges), "networks that are bridges of this host, as network=bridge"),
         Setting(
             "hypervisor.directory", .optionalDirectory(\.vmDirectory),
             "where running VMs and their local disks lie; empty is vms in node.data"),

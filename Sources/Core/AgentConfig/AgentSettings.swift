@@ -116,6 +116,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var hostDevices: [String] = []
     package var storageDomains: [String] = []
     package var networks: [String] = []
+    /// The bridge of this host that a network's guests are on: `lan=br0`.
+    package var bridges: [NodeLabel] = []
 
     package var hypervisor = HypervisorKind.simulated
     /// Empty: `vms` below the data directory.

@@ -118,9 +118,12 @@ package enum FleetTable {
             arguments: [vm],
             options: [tenant, Option("bytes", .integer(1...1_000_000), help: "the last so many (default 65536)")]),
         Command(
-            "vm console", summary: "say where a VM's console is",
-            details: "A console is a socket on the VM's host; this program does not carry it to you yet.",
-            arguments: [vm], options: [tenant]),
+            "vm console", summary: "type into a VM's serial console and see what it writes",
+            details:
+                "Through whatever node is asked, with the right to change the tenant's VMs. Ctrl-] leaves it; without a "
+                + "terminal, it ends a second after the guest's last words to what was typed.",
+            arguments: [vm],
+            options: [tenant, Option("from-start", help: "begin with all that the guest wrote since its host has it")]),
         Command(
             "vm wait", summary: "wait until VMs are in a phase", arguments: [vmList],
             options: [

@@ -89,6 +89,11 @@ package struct GuardRules: Sendable {
         package var epoch: UInt64
         package var isolation: VMDescription.Isolation
         package var state: State
+        package init(epoch: UInt64, isolation: VMDescription.Isolation, state: State) {
+            self.epoch = epoch
+            self.isolation = isolation
+            self.state = state
+        }
     }
 
     struct Ask: Sendable {
@@ -110,23 +115,37 @@ package struct GuardRules: Sendable {
     // hash order: looked up, and read by sorted keys
     package private(set) var highest: [VMID: UInt64]
     // hash order: looked up only
-    private var permits: [VMID: RunPermit] = [:]
+    private(set) var permits: [VMID: RunPermit] = [:]
     package private(set) var digest = RunPermit.digest([])
     package private(set) var generation = LogIndex.zero
     /// Nil before the first grant.
     package private(set) var leaseUntil: Instant?
     package private(set) var leaseLength = Nanoseconds.zero
     package private(set) var newestSentAt: Instant?
-    private var asks: [Ask] = []
+    private(set) var asks: [Ask] = []
     private var armed: Instant?
-    private var isEnding = false
+    private(set) var isEnding = false
     /// A grant was withdrawn: the lease counts no more.
-    private var isWithdrawn = false
+    private(set) var isWithdrawn = false
 
     // hash order: looked up, and read by sorted keys
     package init(highest: [VMID: UInt64] = [:], timing: LeaseTiming = LeaseTiming()) {
         self.highest = highest
         self.timing = timing
+    }
+
+    // hash order: looked up, and read by sorted keys
+    /// Goes on where a guard of before stopped. Its kernel timer is armed with the first step.
+    package init(highest: [VMID: UInt64], handed: GuardHandover, timing: LeaseTiming = LeaseTiming()) {
+        self.init(highest: highest, timing: timing)
+        for permit in handed.permits { permits[permit.vm] = permit }
+        digest = RunPermit.digest(handed.permits.sorted())
+        (generation, leaseUntil, leaseLength) = (handed.generation, handed.leaseUntil, handed.leaseLength)
+        (newestSentAt, isWithdrawn) = (handed.newestSentAt, handed.isWithdrawn)
+        for guest in handed.guests {
+            guests[guest.vm] = guest.guest
+            self.highest[guest.vm] = max(self.highest[guest.vm] ?? 0, guest.guest.epoch)
+        }
     }
 
     // MARK: Times
@@ -137,7 +156,7 @@ package struct GuardRules: Sendable {
         return isWithdrawn ? .origin : leaseUntil - timing.stopLead(of: leaseLength)
     }
 
-    private var lastMoment: Instant? { leaseUntil.map { $0 - timing.lastLead(of: leaseLength) } }
+    var lastMoment: Instant? { leaseUntil.map { $0 - timing.lastLead(of: leaseLength) } }
 
     /// When it wants a step though nothing happened.
     package var deadline: Instant? {
@@ -298,7 +317,7 @@ package struct GuardRules: Sendable {
     }
 
     private mutating func arm(_ effects: inout [Effect]) {
-        let wanted = guests.values.contains { $0.isolation == .stop } ? lastMoment : nil
+        let wanted = endsAt
         if wanted == armed { return }
         armed = wanted
         effects.append(.arm(wanted))

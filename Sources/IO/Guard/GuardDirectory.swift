@@ -20,7 +20,13 @@ package struct GuardDirectory: Sendable {
     /// A socket's path has a bound of the system's.
     static let socketPathBytesMax = 107
 
-    package init(of nodeDirectory: String) { path = nodeDirectory + "/guard" }
+    /// Of the node.
+    let nodePath: String
+
+    package init(of nodeDirectory: String) {
+        nodePath = nodeDirectory
+        path = nodeDirectory + "/guard"
+    }
 
     package var socketPath: String { path + "/socket" }
     package var logPath: String { path + "/log" }
@@ -43,14 +49,14 @@ package struct GuardDirectory: Sendable {
         GuardFailure("Can't \(act) \(what): \(String(cString: strerror(errno))).")
     }
 
-    /// Takes the lock, which goes with the process. False when another guard has it.
-    func lock() throws(GuardFailure) -> Bool {
+    /// Takes the lock, which goes with the process, as a descriptor. Nil when another guard has it.
+    func lock() throws(GuardFailure) -> Int32? {
         let file = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw failure("open", path + "/lock") }
         let result = cguard_lock(file)
-        if result == 0 { return true }
+        if result == 0 { return file }
         close(file)
-        if result == -EWOULDBLOCK { return false }
+        if result == -EWOULDBLOCK { return nil }
         throw GuardFailure("Can't lock \(path)/lock: \(String(cString: strerror(-result))).")
     }
 

@@ -61,6 +61,10 @@ package final class GuardLink: TimerHandler {
     private var hasComplained = false
     package private(set) var incarnation: UInt64?
     package private(set) var guests: [Guest] = []
+    /// What of cgroups is not to be had for guests, as a sentence; empty when all is.
+    package private(set) var groupsProblem = ""
+    /// The program that was asked to become this agent's.
+    private var askedFor: String?
     private var ticketLast: UInt64 = 0
     // hash order: looked up, and read by sorted keys
     private var asks: [UInt64: Ask] = [:]
@@ -111,12 +115,13 @@ package final class GuardLink: TimerHandler {
 
     /// Has the guard start a program as a guest; answers with its process number, or why it does not run.
     package func start(
-        _ vm: VMID, epoch: UInt64, program: String, _ words: [String], errorPath: String,
-        _ done: @escaping (Result<Int32, GuardFailure>) -> Void
+        _ vm: VMID, epoch: UInt64, program: String, _ words: [String], errorPath: String, cpuMillis: UInt64 = 0,
+        memoryMiB: UInt64 = 0, _ done: @escaping (Result<Int32, GuardFailure>) -> Void
     ) {
         ticketLast += 1
         let order = GuardStart(
-            ticket: ticketLast, vm: vm.rawValue, epoch: epoch, program: program, words: words, errorPath: errorPath)
+            ticket: ticketLast, vm: vm.rawValue, epoch: epoch, program: program, words: words, errorPath: errorPath,
+            cpuMillis: cpuMillis, memoryMib: memoryMiB)
         asks[ticketLast] = Ask(order: order, until: loop.now + GuardLink.askMax, done: done)
         send(.start(order))
         schedule(after: GuardLink.askMax)
@@ -200,6 +205,15 @@ package final class GuardLink: TimerHandler {
         }
     }
 
+    /// A guard that is another program than this agent's becomes it, with its guests; once, for one that stays what it is can't.
+    private func upgrade(_ its: String) {
+        let own = GuardInheritance.identity(of: program)
+        guard !its.isEmpty, !own.isEmpty, its != own, askedFor != its else { return }
+        askedFor = its
+        // What is at the program's path may be yet another one by then.
+        send(.upgrade(GuardUpgrade(program: program == "/proc/self/exe" ? "/proc/\(getpid())/exe" : program)))
+    }
+
     private func lost() {
         line = nil
         let wasUp = isUp
@@ -230,6 +244,8 @@ package final class GuardLink: TimerHandler {
             if !nodes.isEmpty { send(.nodes(GuardNodes(addresses: nodes))) }
             if let grant { send(.grant(grant)) }
             for ticket in asks.keys.sorted() { if let ask = asks[ticket] { send(.start(ask.order)) } }
+            groupsProblem = welcome.groupsProblem
+            upgrade(welcome.program)
             onEvent(.up(incarnation: welcome.incarnation, guests: guests))
         case .started(let started):
             asks.removeValue(forKey: started.ticket)?.done(.success(Int32(clamping: started.process)))

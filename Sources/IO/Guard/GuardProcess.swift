@@ -22,6 +22,8 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
 
     private let directory: GuardDirectory
     private let incarnation: UInt64
+    private let lockFile: Int32
+    private let groups: GuestGroups
     private let loop: EventLoop
     private let listener: Socket
     private let timer: Int32
@@ -42,20 +44,33 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
     private var orders: [UInt64: GuardStart] = [:]
     private var agent: GuardFrames<GuardOrder>?
     private var strangers: [GuardFrames<GuardOrder>] = []
+    /// Where it renews.
+    private var addresses: [String] = []
     private var idleSince: Instant?
     private var isEnding = false
     private var isOver = false
+    /// What it is to go on as, when nothing is half done.
+    private var successor: String?
 
     /// Takes the lock of the node's directory; nil when another guard has it. The process's standard error is its log.
-    package init?(nodeDirectory: String) throws(GuardFailure) {
+    /// `inherited` is what this process left for itself when it became this program.
+    package init?(nodeDirectory: String, inherited: GuardInheritance? = nil) throws(GuardFailure) {
         directory = GuardDirectory(of: nodeDirectory)
         if let problem = directory.problem { throw GuardFailure(problem) }
         try directory.make()
-        guard try directory.lock() else { return nil }
-        incarnation = try directory.nextIncarnation()
+        let handed = try inherited?.read()
+        if let handed, let inherited {
+            lockFile = inherited.lockFile
+            incarnation = handed.incarnation
+        } else {
+            guard let file = try directory.lock() else { return nil }
+            lockFile = file
+            incarnation = try directory.nextIncarnation()
+        }
         let (highest, lines) = try directory.epochs()
         if lines > highest.count + GuardDirectory.staleLinesMax { try directory.keep(highest) }
-        rules = GuardRules(highest: highest)
+        rules = handed.map { GuardRules(highest: highest, handed: $0.rules) } ?? GuardRules(highest: highest)
+        groups = GuestGroups(nodeDirectory: nodeDirectory)
         cguard_name("muster-guard")
         let isLocked = cguard_lock_memory()
         // Where the system allows it: with this process all guests go.
@@ -88,8 +103,11 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             loop, path: nodeDirectory, log: { [unowned self] in self.log($0) },
             onGrant: { [unowned self] in self.inputs.append(.granted($0)) })
         log(
-            "guard \(incarnation) begins, process \(getpid()), \(highest.count) VMs known"
-                + (isLocked == 0 ? "" : "; its memory can't be locked: \(String(cString: strerror(-isLocked)))"))
+            "guard \(incarnation) \(handed == nil ? "begins" : "goes on as another program"), process \(getpid()), "
+                + "\(highest.count) VMs known, \(processes.count) run"
+                + (isLocked == 0 ? "" : "; its memory can't be locked: \(String(cString: strerror(-isLocked)))")
+                + (groups.problem.isEmpty ? "" : "; \(groups.problem)"))
+        if let handed { goOn(handed) }
     }
 
     /// Runs until it is told to end and its guests are gone, or nobody needs it.
@@ -97,6 +115,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         loop.owner = self
         while !isOver { loop.turn(waitingAtMost: .seconds(1)) }
         unlink(directory.socketPath)
+        groups.close()
     }
 
     private func log(_ line: String) {
@@ -118,9 +137,14 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         while true {
             let taken = inputs
             inputs.removeAll(keepingCapacity: true)
-            for effect in rules.step(taken, now: SystemClock.now) { carryOut(effect) }
+            let effects = rules.step(taken, now: SystemClock.now)
+            // First all of them stand still, then one after the other ends.
+            for case .kill(let vm, let epoch, _) in effects { freeze(vm, epoch) }
+            for effect in effects { carryOut(effect) }
             if inputs.isEmpty { break }
         }
+        if groups.hasLeftovers { groups.removeLeftovers() }
+        if let successor { become(successor) }
         renewal?.tend(
             loop.now, newestSentAt: rules.newestSentAt, digest: rules.digest, isNeeded: !rules.isIdle)
         let isIdle = rules.isIdle && agent == nil
@@ -144,13 +168,22 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         case .kill(let vm, let epoch, let cause):
             if cause != .asked { log("VM \(vm) epoch \(epoch): \(cause.text)") }
             // One that is still being prepared is not started any more.
-            if let process = processes[vm] { _ = cguard_kill(process) }
+            if let process = processes[vm] {
+                groups.kill(vm, epoch)
+                _ = cguard_kill(process)
+            }
         case .confirm(let vm, let epoch, let cause): confirmed(vm, epoch, cause)
         case .renew(let isWhole): if isWhole { renewal?.wantWhole() }
         }
     }
 
     // MARK: Starting and ending
+
+    /// It writes nothing more, whatever its end takes.
+    private func freeze(_ vm: VMID, _ epoch: UInt64) {
+        guard let process = processes[vm] else { return }
+        if !groups.freeze(vm, epoch) { _ = cguard_stop(process) }
+    }
 
     private func failed(_ vm: VMID, _ epoch: UInt64, _ ticket: UInt64, _ reason: String) {
         inputs.append(.startFailed(vm, epoch: epoch))
@@ -180,9 +213,17 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         words.append(nil)
         var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
         defer { for word in words + environment { free(word) } }
-        let process = cguard_start(order.program, &words, &environment, file)
+        var group: Int32?
+        do throws(GuardFailure) {
+            group = try groups.make(job.vm, job.epoch, cpuMillis: order.cpuMillis, memoryMiB: order.memoryMib)
+        } catch {
+            return failed(job.vm, job.epoch, job.ticket, error.description)
+        }
+        defer { if let group { close(group) } }
+        let process = cguard_start(order.program, &words, &environment, file, group ?? -1)
         environment.removeAll(keepingCapacity: true)
         guard process > 0 else {
+            groups.remove(job.vm, job.epoch)
             return failed(
                 job.vm, job.epoch, job.ticket, "can't start \(order.program): \(String(cString: strerror(-process)))")
         }
@@ -204,6 +245,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             guard let child = children.removeValue(forKey: process) else { continue }
             if processes[child.vm] == process { processes[child.vm] = nil }
             statuses[child.vm] = UInt32(status)
+            groups.remove(child.vm, child.epoch)
             inputs.append(.reaped(child.vm, epoch: child.epoch))
         }
     }
@@ -273,8 +315,10 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             inputs.append(.startAsked(VMID(start.vm), epoch: start.epoch, ticket: start.ticket))
         case .stop(let stop): inputs.append(.stopAsked(VMID(stop.vm), epoch: stop.epoch))
         case .nodes(let nodes):
-            renewal?.setNodes(nodes.addresses.compactMap { GuardProcess.address($0) })
+            addresses = nodes.addresses
+            renewal?.setNodes(addresses.compactMap { GuardProcess.address($0) })
         case .end: end("its agent wants it")
+        case .upgrade(let upgrade): successor = upgrade.program
         }
     }
 
@@ -286,7 +330,8 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             .welcome(
                 GuardWelcome(
                     incarnation: incarnation, guests: guests,
-                    leaseUntil: UInt64(max(0, rules.leaseUntil?.nanoseconds ?? 0)))))
+                    leaseUntil: UInt64(max(0, rules.leaseUntil?.nanoseconds ?? 0)),
+                    program: GuardInheritance.identity(of: "/proc/self/exe"), groupsProblem: groups.problem)))
     }
 
     private func take(_ grant: GuardGrant) {
@@ -310,5 +355,51 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         }
         let host = text[..<colon].drop { $0 == "[" }
         return SocketAddress(digits: String(host.last == "]" ? host.dropLast() : host), port: port)
+    }
+}
+
+// Going on as another program: the process, its children and the lease stay.
+
+extension GuardProcess {
+    /// Becomes `program` as soon as nothing is half done. When that fails, everything goes on as it is.
+    private func become(_ program: String) {
+        guard orders.isEmpty, let handed = rules.handover else { return }
+        successor = nil
+        // The kernel's timer does not outlive this program; a child that waits for the same moment does.
+        let watcher = rules.endsAt.map { cguard_watch(max(1, $0.nanoseconds)) } ?? 0
+        guard watcher >= 0 else {
+            return log("the guard goes on as it is: no process is to be had: \(String(cString: strerror(-watcher)))")
+        }
+        defer { if watcher > 0 { _ = cguard_kill(watcher) } }
+        let state = GuardInheritance.State(
+            incarnation: incarnation, rules: handed, processes: processes, addresses: addresses, watcher: watcher)
+        do throws(GuardFailure) {
+            let inheritance = try GuardInheritance(state, lockFile: lockFile)
+            let problem = inheritance.become(program, directory.nodePath)
+            log("the guard goes on as it is: it can't become \(program): \(problem)")
+        } catch {
+            log("the guard goes on as it is: \(error)")
+        }
+    }
+
+    /// Takes over what a program of before had in this process.
+    private func goOn(_ handed: GuardInheritance.State) {
+        processes = handed.processes
+        for vm in processes.keys.sorted() {
+            guard let process = processes[vm], let guest = rules.guests[vm] else { continue }
+            children[process] = Child(vm: vm, epoch: guest.epoch)
+        }
+        addresses = handed.addresses
+        renewal?.setNodes(addresses.compactMap { GuardProcess.address($0) })
+        // Arms the kernel's timer, and then nobody else needs to wait for the lease's end.
+        for effect in rules.step([], now: SystemClock.now) { carryOut(effect) }
+        if handed.watcher > 0 { _ = cguard_kill(handed.watcher) }
+        for guest in handed.rules.guests where guest.guest.isDying {
+            freeze(guest.vm, guest.guest.epoch)
+            groups.kill(guest.vm, guest.guest.epoch)
+            if let process = processes[guest.vm] { _ = cguard_kill(process) }
+        }
+        // Who ended meanwhile told nobody.
+        signalled(SIGCHLD)
     }
 }

@@ -264,6 +264,8 @@ extension Guest {
     /// From here on it is this host's.
     func finishArrival() {
         guard record.isArriving else { return sayState() }
+        // There is no way back from here: it goes on without a network that can't be had, and says so.
+        if let problem = joinTaps() { driver.say(self, .starting, message: problem) }
         line?.execute("cont") { [unowned self] answer in
             if case .failure(let failure) = answer {
                 fail("it arrived and can't go on: \(failure.message)", driver.loop.now)
@@ -277,5 +279,18 @@ extension Guest {
         closeStream("it arrived")
         unlink(directory.arrivalPath)
         _ = directory.write(record)
+        announce()
+    }
+
+    /// Tells the bridges' switches where its address is now: they would send to the source until the guest speaks itself.
+    private func announce() {
+        if directory.taps.isEmpty { return }
+        line?.execute(
+            "announce-self",
+            [
+                JSONMember("initial", .integer(20)), JSONMember("max", .integer(500)),
+                JSONMember("rounds", .integer(5)),
+                JSONMember("step", .integer(100)),
+            ])
     }
 }

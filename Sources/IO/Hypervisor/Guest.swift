@@ -4,6 +4,7 @@ import FleetModel
 import Glibc
 import NodePorts
 import Reactor
+import SeedImage
 
 /// One VM's QEMU process, from its images to its end.
 final class Guest {
@@ -54,6 +55,8 @@ final class Guest {
     private(set) var endText: String?
     private(set) var runningSince: Instant?
     var usageLast: (Instant, Int64)?
+    private var tapTries = 0
+    private static let tapTriesMax = 100
 
     init(_ record: VMDirectory.Record, _ directory: VMDirectory, _ phase: Phase, _ driver: QEMUHypervisor) {
         self.record = record
@@ -96,14 +99,23 @@ final class Guest {
         case .connecting: connect(now)
         case .up: tend(now)
         case .ending(let killAt):
-            if isEnded { return driver.isGone(self) }
+            if isEnded { return leave(now) }
             if now >= killAt { return kill(now) }
             wakeAt = min(killAt, now + QEMUHypervisor.pollInterval)
         case .killed:
-            if isEnded { return driver.isGone(self) }
+            if isEnded { return leave(now) }
             for pid in pids where exitStatus == nil { HostProcess.kill(pid) }
             poll(now)
         }
+    }
+
+    /// The kernel lets go of a process's files a little after its memory.
+    private func leave(_ now: Instant) {
+        if !directory.removeTaps(), tapTries < Guest.tapTriesMax {
+            tapTries += 1
+            return poll(now)
+        }
+        driver.isGone(self)
     }
 
     private var isReaped: Bool {
@@ -164,7 +176,33 @@ final class Guest {
             }
             return poll(now)
         }
+        if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)
+    }
+
+    private func makeSeed(_ machine: QEMUMachine) -> String? {
+        guard let seed = machine.seed else { return nil }
+        do throws(ISOImage.Refusal) {
+            let isWritten = directory.replace(VMDirectory.seedName, try seed.image().bytes)
+            return isWritten ? nil : "its cloud-init disk could not be made: \(String(cString: strerror(errno)))"
+        } catch {
+            return "its cloud-init disk could not be made: \(error)"
+        }
+    }
+
+    /// Those of a guest that arrives let nothing through yet.
+    private func makeTaps(_ machine: QEMUMachine) -> String? {
+        let taps = machine.taps.compactMap { $0 }
+        if taps.isEmpty { return nil }
+        directory.taps = taps
+        for tap in taps { if let problem = tap.make() { return problem } }
+        return source == nil ? joinTaps() : nil
+    }
+
+    /// From now on the bridges have it. Says what went wrong.
+    func joinTaps() -> String? {
+        for tap in directory.taps { if let problem = tap.join() { return problem } }
+        return nil
     }
 
     private func launch(_ machine: QEMUMachine, _ now: Instant) {
@@ -176,7 +214,7 @@ final class Guest {
             // This guest stays until it was answered.
             return parent.start(
                 record.vm, epoch: record.epoch, program: driver.settings.program, words,
-                errorPath: directory.path + "/qemu.log"
+                errorPath: directory.path + "/qemu.log", limits: machine.limits(accelerator)
             ) { [self] in answered($0) }
         }
         switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/qemu.log") {

@@ -7,6 +7,16 @@ package struct GuestRefusal: Error, Hashable, Sendable {
     package init(_ message: String) { self.message = message }
 }
 
+/// What a guest's process may take of the host, where that can be limited.
+package struct GuestLimits: Hashable, Sendable {
+    package var cpuMillis: UInt64
+    package var memoryMiB: UInt64
+    package init(cpuMillis: UInt64, memoryMiB: UInt64) {
+        self.cpuMillis = cpuMillis
+        self.memoryMiB = memoryMiB
+    }
+}
+
 /// Who starts guests' processes and is their parent: the host's guard. Belongs to the loop's thread, and answers on it.
 package protocol GuestParent: AnyObject {
     /// False while it is not known what it has; then nothing that ran under it does any more, or nobody can tell.
@@ -14,7 +24,7 @@ package protocol GuestParent: AnyObject {
     /// Starts a program with no shell in between; answers once, and never before it returns.
     func start(
         _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
-        _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void)
+        limits: GuestLimits, _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void)
     /// Ends at once what it has of the VM up to this epoch, started or about to be.
     func stop(_ vm: VMID, epoch: UInt64)
 }

@@ -27,6 +27,8 @@ package final class QEMUHypervisor: Hypervisor {
     let settings: QEMUSettings
     let loop: EventLoop
     private var guests: [VMID: Guest] = [:]
+    // hash order: looked up, or read by sorted keys
+    var consoles: [VMID: ConsoleLine] = [:]
     private var news: [HypervisorNews] = []
     private var probe: KVMProbe?
     /// Nil until it is known.
@@ -148,6 +150,7 @@ package final class QEMUHypervisor: Hypervisor {
     /// Its process does not live any more.
     func isGone(_ guest: Guest) {
         guests[guest.record.vm] = nil
+        consoles.removeValue(forKey: guest.record.vm)?.close()
         guest.directory.clear()
         if guest.isDiscarded { guest.directory.remove() }
         // One that was never committed must not be taken for a VM that was stopped here.

@@ -1,6 +1,7 @@
 internal import AdminAPI
 package import FleetModel
 internal import Glibc
+internal import SeedImage
 
 /// A VM's specification that this driver does not run: the field, and what to do.
 package struct QEMURefusal: Error, Hashable, CustomStringConvertible {
@@ -30,7 +31,11 @@ package struct QEMUMachine: Hashable, Sendable {
         package func hash(into hasher: inout Hasher) { hasher.combine(path) }
     }
 
-    package static let annotations = ["qemu.append", "qemu.initrd", "qemu.kernel"]
+    package static let annotations = [
+        "cloud-init.network-config", "cloud-init.user-data", "qemu.append", "qemu.initrd", "qemu.kernel",
+    ]
+    /// What annotations of this driver begin with.
+    static let prefixes = ["qemu.", "cloud-init."]
     package static let appendBytesMax = 1_024
     package static let cpusMax = 255
     /// The network that needs nothing of the host: the guest reaches out through its QEMU process.
@@ -39,6 +44,10 @@ package struct QEMUMachine: Hashable, Sendable {
     package let vm: CellVM
     package let disks: [Disk]
     let directory: String
+    /// By network; nil where the guest reaches out through its QEMU process.
+    let taps: [Tap?]
+    /// What cloud-init finds.
+    let seed: CloudSeed?
     private let kernel: String?
     private let initrd: String?
     private let append: String?
@@ -47,7 +56,7 @@ package struct QEMUMachine: Hashable, Sendable {
         self.vm = vm
         self.directory = directory
         let spec = vm.spec
-        for annotation in spec.annotations where annotation.key.hasPrefix("qemu.") {
+        for annotation in spec.annotations where QEMUMachine.isOwn(annotation.key) {
             guard QEMUMachine.annotations.contains(annotation.key) else {
                 throw QEMURefusal("annotations.\(annotation.key)", "is none that the QEMU driver knows; leave it out")
             }
@@ -73,10 +82,19 @@ package struct QEMUMachine: Hashable, Sendable {
         guard QEMUMachine.cpus(spec) <= QEMUMachine.cpusMax else {
             throw QEMURefusal("resources.cpuMillis", "is more than \(QEMUMachine.cpusMax) CPUs of a QEMU machine")
         }
-        for network in spec.networks where network != QEMUMachine.userNetwork {
-            throw QEMURefusal(
-                "networks", "has '\(network)'; the QEMU driver has only '\(QEMUMachine.userNetwork)' so far")
+        if annotation("cloud-init.network-config") != nil, annotation("cloud-init.user-data") == nil {
+            throw QEMURefusal("annotations.cloud-init.user-data", "is missing; it may be empty")
         }
+        seed = annotation("cloud-init.user-data").map { userData in
+            CloudSeed(
+                instance: "muster-\(vm.id)", hostname: vm.name, userData: userData,
+                networkConfig: annotation("cloud-init.network-config"))
+        }
+        var taps: [Tap?] = []
+        for network in spec.networks {
+            taps.append(try QEMUMachine.tap(network, number: taps.count, vm.id, settings))
+        }
+        self.taps = taps
         if !spec.devices.isEmpty {
             throw QEMURefusal("devices", "are not given to guests by the QEMU driver so far; leave them out")
         }
@@ -87,14 +105,53 @@ package struct QEMUMachine: Hashable, Sendable {
         self.disks = disks
     }
 
+    /// What its process may take: the guest's share and what QEMU needs beside it, for devices and, emulating, for the code that
+    /// it makes.
+    func limits(_ accelerator: Accelerator) -> GuestLimits {
+        let memory = vm.spec.resources.memoryMiB
+        return GuestLimits(
+            cpuMillis: UInt64(max(0, vm.spec.resources.cpuMillis)) + QEMUMachine.overheadCPUMillis,
+            memoryMiB: UInt64(memory + memory / 32) + QEMUMachine.overheadMiB
+                + (accelerator == .tcg ? QEMUMachine.translationMiB : 0))
+    }
+
+    static let overheadCPUMillis: UInt64 = 250
+    static let overheadMiB: UInt64 = 256
+    static let translationMiB: UInt64 = 1_024
+
     /// At least one, and no part of one.
     static func cpus(_ spec: VMDescription) -> Int64 { max(1, (spec.resources.cpuMillis + 999) / 1_000) }
 
     /// True when both are the same machine, so that a running one can take the other's specification.
     static func isSameMachine(_ a: VMDescription, _ b: VMDescription) -> Bool {
-        func own(_ spec: VMDescription) -> [Named] { spec.annotations.filter { $0.key.hasPrefix("qemu.") } }
+        func own(_ spec: VMDescription) -> [Named] { spec.annotations.filter { isOwn($0.key) } }
         return a.resources == b.resources && a.disks == b.disks && a.networks == b.networks && a.devices == b.devices
             && own(a) == own(b)
+    }
+
+    private static func isOwn(_ key: String) -> Bool { prefixes.contains { key.hasPrefix($0) } }
+
+    // MARK: Networks
+
+    /// Ids that fit a tap's name.
+    private static let tapHexMax = 12
+    static let networksMax = 16
+
+    private static func tap(
+        _ network: String, number: Int, _ vm: VMID, _ settings: QEMUSettings
+    ) throws(QEMURefusal) -> Tap? {
+        if network == userNetwork { return nil }
+        guard let bridge = settings.bridges[network] else {
+            throw QEMURefusal(
+                "networks", "has '\(network)', for which hypervisor.bridges of this host names no bridge")
+        }
+        if let problem = Tap.problem(ofBridge: bridge) { throw QEMURefusal("networks", "has '\(network)': \(problem)") }
+        let hex = String(vm.rawValue, radix: 16)
+        guard hex.utf8.count <= tapHexMax, number < networksMax else {
+            throw QEMURefusal(
+                "networks", "are more than \(networksMax), or the VM's id has more than \(tapHexMax) digits")
+        }
+        return Tap(name: settings.tapPrefix + hex + String(number, radix: 16), bridge: bridge, mac: mac(vm, number))
     }
 
     // MARK: Files
@@ -207,21 +264,21 @@ package struct QEMUMachine: Hashable, Sendable {
         ]
         for (number, disk) in disks.enumerated() {
             let node = "disk\(number)"
-            let file = JSONValue.object([
-                JSONMember("driver", .string("file")), JSONMember("filename", .string(disk.path)),
-            ])
-            let members = [
-                JSONMember("driver", .string(disk.format)), JSONMember("node-name", .string(node)),
-                JSONMember("file", file),
-            ]
-            var writer = JSONWriter()
-            writer.value(.object(members))
-            list += ["-blockdev", String(decoding: writer.finish(), as: UTF8.self)]
+            list += ["-blockdev", QEMUMachine.drive(disk.format, node, disk.path)]
             list += ["-device", "virtio-blk-pci,drive=\(node),id=virtio-\(node)"]
         }
-        for number in vm.spec.networks.indices {
-            list += ["-netdev", "user,id=net\(number)"]
-            list += ["-device", "virtio-net-pci,netdev=net\(number),mac=\(mac(number))"]
+        if seed != nil {
+            list += [
+                "-blockdev", QEMUMachine.drive("raw", "seed", directory + "/" + VMDirectory.seedName, isReadOnly: true),
+            ]
+            list += ["-device", "virtio-blk-pci,drive=seed,id=virtio-seed"]
+        }
+        for (number, tap) in taps.enumerated() {
+            let network = tap.map { "tap,id=net\(number),ifname=\($0.name),script=no,downscript=no" }
+            list += ["-netdev", network ?? "user,id=net\(number)"]
+            list += [
+                "-device", "virtio-net-pci,netdev=net\(number),mac=\(QEMUMachine.text(QEMUMachine.mac(vm.id, number)))",
+            ]
         }
         if let kernel { list += ["-kernel", kernel] }
         if let initrd { list += ["-initrd", initrd] }
@@ -231,12 +288,27 @@ package struct QEMUMachine: Hashable, Sendable {
         return list
     }
 
+    private static func drive(_ format: String, _ node: String, _ path: String, isReadOnly: Bool = false) -> String {
+        let file = JSONValue.object([
+            JSONMember("driver", .string("file")), JSONMember("filename", .string(path)),
+        ])
+        var members = [
+            JSONMember("driver", .string(format)), JSONMember("node-name", .string(node)), JSONMember("file", file),
+        ]
+        if isReadOnly { members.append(JSONMember("read-only", .bool(true))) }
+        var writer = JSONWriter()
+        writer.value(.object(members))
+        return String(decoding: writer.finish(), as: UTF8.self)
+    }
+
     /// The same wherever the VM runs.
-    private func mac(_ number: Int) -> String {
-        let id = vm.id.rawValue
-        let bytes =
-            [0x52, 0x54, UInt8(truncatingIfNeeded: id >> 40) ^ UInt8(truncatingIfNeeded: number) << 4]
+    private static func mac(_ vm: VMID, _ number: Int) -> [UInt8] {
+        let id = vm.rawValue
+        return [0x52, 0x54, UInt8(truncatingIfNeeded: id >> 40) ^ UInt8(truncatingIfNeeded: number) << 4]
             + (0..<3).map { UInt8(truncatingIfNeeded: id >> (16 - 8 * $0)) }
-        return bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+    }
+
+    private static func text(_ mac: [UInt8]) -> String {
+        mac.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
 }

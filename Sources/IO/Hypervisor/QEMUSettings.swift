@@ -8,6 +8,11 @@ package struct QEMUSettings: Hashable, Sendable {
     package var images: String
     /// A directory per storage domain.
     package var storage: String
+    /// The bridge of this host that a network's guests are on.
+    // hash order: looked up, or read by sorted keys
+    package var bridges: [String: String] = [:]
+    /// What taps' names begin with: a letter.
+    package var tapPrefix = "m"
     /// False leaves KVM alone.
     package var triesKVM = true
 
@@ -18,6 +23,15 @@ package struct QEMUSettings: Hashable, Sendable {
         self.directory = directory
         self.images = images
         self.storage = storage
+    }
+
+    /// Networks whose bridges are not there yet, each as a sentence; their VMs can't start.
+    package var bridgeProblems: [String] {
+        bridges.keys.sorted().compactMap { network in
+            bridges[network].flatMap { Tap.problem(ofBridge: $0) }.map {
+                "VMs on the network '\(network)' can't start: \($0)"
+            }
+        }
     }
 
     /// What is wrong with the paths, as a sentence.

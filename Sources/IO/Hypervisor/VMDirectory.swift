@@ -7,7 +7,8 @@ internal import Glibc
 ///               /pid, qmp, console sockets and process number of QEMU
 ///               /arrival, departure, copied   while it moves
 ///               /serial.log, qemu.log   what the guest and QEMU wrote
-///               /local-*, ephemeral-*   its disks on this host
+///               /taps      its taps on this host's bridges
+///               /local-*, ephemeral-*, seed.iso   its disks on this host
 struct VMDirectory {
     struct Record: Hashable {
         var vm: VMID
@@ -65,6 +66,33 @@ struct VMDirectory {
         }
     }
 
+    /// The disk that cloud-init reads, made anew at every start.
+    static let seedName = "seed.iso"
+
+    /// The guest's taps, for whoever takes them away or lets them through later. Written before they are made.
+    var taps: [Tap] {
+        get { VMDirectory.text(path + "/taps").split(separator: "\n").compactMap { Tap(line: $0) } }
+        nonmutating set { _ = replace("taps", Array(newValue.map { $0.line + "\n" }.joined().utf8)) }
+    }
+
+    /// False while a process still holds one of them, as one that is about to end does.
+    func removeTaps() -> Bool { taps.count { !$0.remove() } == 0 }
+
+    /// Writes a small file; false when it can't be.
+    func replace(_ name: String, _ bytes: [UInt8]) -> Bool {
+        let file = open("\(path)/\(name)", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return false }
+        defer { close(file) }
+        var at = 0
+        while at < bytes.count {
+            let count = bytes[at...].withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            if count <= 0 { return false }
+            at += count
+        }
+        return true
+    }
+
     /// What a VM's process is known by.
     var mark: String { path + "/pid" }
 
@@ -91,13 +119,15 @@ struct VMDirectory {
 
     /// Takes away what a process that ended left behind.
     func clear() {
-        for name in ["pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "copied"] {
+        for tap in taps { tap.remove() }
+        for name in ["taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "copied"] {
             unlink("\(path)/\(name)")
         }
     }
 
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {
+        for tap in taps { tap.remove() }
         for name in VMDirectory.names(in: path, hidden: true) { unlink("\(path)/\(name)") }
         rmdir(path)
     }

@@ -41,6 +41,7 @@ package enum FleetRequest: Hashable, Sendable {
     case explain(VMReference, hosts: [String])
     case history(VMReference, after: Revision, limit: Int)
     case logs(VMReference, bytes: Int)
+    indirect case console(VMReference, ConsoleTurn)
 
     case group(String, tenant: String, ReadMode)
     indirect case createGroup(CellGroup)
@@ -95,6 +96,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .explain: .explainVM
         case .history: .getVMHistory
         case .logs: .getVMLogs
+        case .console: .useVMConsole
         case .group: .getGroup
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
@@ -128,7 +130,7 @@ package enum FleetRequest: Hashable, Sendable {
         // Each item is judged by its tenant.
         case .createVMs: .writeTenant(nil)
         case .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
-            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
+            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
             .cancelMigration(let vm):
             .writeTenant(vm.tenant)
         case .group(_, let tenant, _): .readTenant(tenant)
@@ -176,6 +178,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .createVMs(let batch): batch.members
         case .updateVM(_, let spec, _): VMUpdate(spec).members
         case .migrateVM(_, let wish): wish.members
+        case .console(_, let turn): turn.members
         case .createGroup(let group): group.creationMembers
         case .setTenant(_, let settings): settings.members
         case .plan(let wish): wish.members
@@ -201,7 +204,7 @@ package enum FleetRequest: Hashable, Sendable {
     package var vm: VMReference? {
         switch self {
         case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
-            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _),
+            .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
             .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
             vm
         default: nil

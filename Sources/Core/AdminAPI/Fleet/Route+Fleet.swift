@@ -145,6 +145,10 @@ extension Route {
                 tenant, Parameter("bytes", .range(1, Int64(VMLogs.bytesMax)), "at most so many; 65536 when left out"),
             ], .json(VMLogs.shape)),
         Route(
+            .useVMConsole, .post, "/v1/vms/{vm}/console",
+            "Types into a VM's serial console and gives what it wrote since.",
+            query: [tenant], body: .json(ConsoleTurn.shape), .json(ConsoleOutput.shape)),
+        Route(
             .listMigrations, .get, "/v1/migrations", "Lists migrations under way.", query: listing(.migrations),
             page(.migrations)),
     ]

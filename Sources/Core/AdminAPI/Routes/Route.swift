@@ -15,6 +15,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
     case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory, getVMLogs
+    case useVMConsole
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
     case listTenants, getTenant, setTenant, deleteTenant

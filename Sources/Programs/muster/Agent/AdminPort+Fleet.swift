@@ -61,6 +61,7 @@ extension AdminPort {
         case .vm(let vm, let mode): showVM(vm, mode, cell, asker)
         case .history(let vm, let after, let limit): showHistory(vm, after, limit, cell, asker)
         case .logs(let vm, let bytes): showLogs(vm, bytes, cell, asker)
+        case .console(let vm, let turn): useConsole(vm, turn, cell, asker)
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
         case .settings(let mode): showSettings(mode, cell, asker)

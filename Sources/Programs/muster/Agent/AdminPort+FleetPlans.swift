@@ -3,6 +3,7 @@ import AdminHTTP
 import AgentConfig
 import ClusterBase
 import FleetModel
+import Hypervisor
 import NodePorts
 import NodeRuntime
 import PeerTransport
@@ -38,25 +39,50 @@ extension AdminPort {
 
     /// What a VM wrote is on its host, which is asked for it.
     func showLogs(_ reference: VMReference, _ bytes: Int, _ cell: GroupID, _ asker: FleetAsker) {
+        withHost(reference, cell, asker) { [self] vm, node in
+            if node == agent.node { return answer(asker, logs(of: vm, bytes)) }
+            relay(.logs(.id(vm), bytes: bytes), to: [node], asker)
+        }
+    }
+
+    func useConsole(_ reference: VMReference, _ turn: ConsoleTurn, _ cell: GroupID, _ asker: FleetAsker) {
+        withHost(reference, cell, asker) { [self] vm, node in
+            if node == agent.node { return answer(asker, console(of: vm, turn)) }
+            relay(.console(.id(vm), turn), to: [node], asker)
+        }
+    }
+
+    private func withHost(
+        _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ body: @escaping (VMID, NodeID) -> Void
+    ) {
         withVM(reference, cell, asker) { [self] vm in
             guard let place = vm.place else {
                 return fail(
                     asker, Problem(.notPossible, "the VM has no place, and so no console; see `muster vm explain`"))
             }
-            let node = NodeID(place.assignment.host.rawValue)
-            if node == agent.node { return answer(asker, logs(of: vm.id, bytes)) }
-            relay(.logs(.id(vm.id), bytes: bytes), to: [node], asker)
+            body(vm.id, NodeID(place.assignment.host.rawValue))
         }
     }
 
-    private func logs(of vm: VMID, _ bytes: Int) -> AdminResponse {
-        guard agent.settings.hypervisor == .qemu else {
-            return AdminResponse(
-                Problem(
-                    .notPossible,
-                    "the host's driver is the simulated one, which runs no guests and has no consoles; hosts with "
-                        + "hypervisor.driver = qemu have"))
+    private static let noConsoles = Problem(
+        .notPossible,
+        "the host's driver is the simulated one, which runs no guests and has no consoles; hosts with "
+            + "hypervisor.driver = qemu have")
+
+    private func console(of vm: VMID, _ turn: ConsoleTurn) -> AdminResponse {
+        guard let driver = agent.host.driver as? QEMUHypervisor else { return AdminResponse(AdminPort.noConsoles) }
+        if !turn.typed.isEmpty,
+            let problem = driver.type(turn.typed, into: vm, session: turn.session, before: turn.typedBefore)
+        {
+            return AdminResponse(Problem(.unavailable, problem))
         }
+        let path = "\(Agent.vmDirectory(agent.settings))/\(vm.rawValue)/serial.log"
+        let (text, next) = NodeFiles.readOn(path, from: turn.from, ConsoleOutput.bytesMax)
+        return AdminResponse(ConsoleOutput(host: agent.settings.nodeName, text: text, next: next))
+    }
+
+    private func logs(of vm: VMID, _ bytes: Int) -> AdminResponse {
+        guard agent.settings.hypervisor == .qemu else { return AdminResponse(AdminPort.noConsoles) }
         let folder = "\(Agent.vmDirectory(agent.settings))/\(vm.rawValue)"
         // A VM that has written nothing yet has no file.
         let text = (try? NodeFiles.readEnd(folder + "/serial.log", bytes)) ?? []
@@ -66,7 +92,7 @@ extension AdminPort {
     private func relay(_ request: FleetRequest, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker) {
         guard let node = nodes.first else {
             let who =
-                request.operation == .getVMLogs
+                request.operation == .getVMLogs || request.operation == .useVMConsole
                 ? "the VM's host does not answer" : "the cell has no leader that this node reaches"
             return fail(asker, Problem(.unavailable, "\(who); ask again in a moment"))
         }
@@ -100,6 +126,7 @@ extension AdminPort {
             case .fleet(let request) = call.request, let cell
         else { return done(none) }
         if case .logs(.id(let vm), let bytes) = request { return done(handedOut(logs(of: vm, bytes))) }
+        if case .console(.id(let vm), let turn) = request { return done(handedOut(console(of: vm, turn))) }
         let asker = FleetAsker(
             principal: .anonymous, by: question.by, key: call.idempotencyKey, ticket: Ticket(rawValue: 0), tenants: nil)
         let isLed = lead(request, cell, asker) { [self] response in done(handedOut(response)) }

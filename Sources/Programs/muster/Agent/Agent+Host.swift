@@ -70,9 +70,11 @@ extension Agent {
         switch settings.hypervisor {
         case .simulated: driver = SimulatedHypervisor()
         case .qemu:
-            let qemu = QEMUSettings(
+            var qemu = QEMUSettings(
                 directory: directory, images: settings.imageDirectory, storage: settings.storageDirectory)
+            for bridge in settings.bridges { qemu.bridges[bridge.key] = bridge.value }
             if let problem = qemu.problem { throw AgentFailure(problem + ".") }
+            for problem in qemu.bridgeProblems { log.warning(problem) }
             guard access(qemu.program, X_OK) == 0 else {
                 throw AgentFailure(
                     "\(qemu.program) is not there; install QEMU (Debian: qemu-system-x86 and qemu-utils), or set "

@@ -5,6 +5,7 @@ import Compression
 import Controllers
 import FleetModel
 import Glibc
+import Hypervisor
 import NodePorts
 import NodeRuntime
 import NodeStorage
@@ -249,6 +250,7 @@ final class Agent: TurnOwner {
         while end == nil { loop.turn(waitingAtMost: .seconds(1)) }
         endBackups()
         host.guardian?.close()
+        (host.driver as? QEMUHypervisor)?.closeConsoles()
         admin.close()
         network.close()
         watch?.stop()

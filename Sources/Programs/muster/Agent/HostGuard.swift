@@ -11,6 +11,8 @@ import Reactor
 final class HostGuard: GuestParent {
     private var linkMade: GuardLink?
     weak var driver: QEMUHypervisor?
+    /// The guard that was there last.
+    private var last: UInt64?
     private let loop: EventLoop
     private lazy var resolver = Resolver(loop)
     private var endpoints: [Endpoint] = []
@@ -36,9 +38,17 @@ final class HostGuard: GuestParent {
     private func heard(_ event: GuardLink.Event, _ log: AgentLog) {
         switch event {
         case .up(let incarnation, let guests):
-            log.info("the host's guard is there", ["guard": "\(incarnation)", "guests": "\(guests.count)"])
+            let isSame = last == incarnation
+            last = incarnation
+            log.info(
+                isSame ? "the host's guard is there again, with its guests" : "the host's guard is there",
+                ["guard": "\(incarnation)", "guests": "\(guests.count)"])
+            if !link.groupsProblem.isEmpty && !isSame { log.warning(link.groupsProblem) }
             driver?.parentCame(guests.map { (vm: $0.vm, epoch: $0.epoch, pid: $0.process) })
-        case .down: log.warning("the host's guard ended, and its guests with it; it is started again")
+        case .down:
+            log.warning(
+                "the line to the host's guard ended: it becomes this agent's program, or it ended with its guests and another is "
+                    + "started")
         case .problem(let text): log.error(text)
         case .ended(let vm, let epoch, let status, let cause):
             if let cause { log.warning("the guard ended a VM", ["vm": "\(vm)", "epoch": "\(epoch)", "reason": cause]) }
@@ -83,9 +93,12 @@ final class HostGuard: GuestParent {
 
     func start(
         _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
-        _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
+        limits: GuestLimits, _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
     ) {
-        link.start(vm, epoch: epoch, program: program, arguments, errorPath: errorPath) { answer in
+        link.start(
+            vm, epoch: epoch, program: program, arguments, errorPath: errorPath, cpuMillis: limits.cpuMillis,
+            memoryMiB: limits.memoryMiB
+        ) { answer in
             done(answer.mapError { GuestRefusal($0.description) })
         }
     }

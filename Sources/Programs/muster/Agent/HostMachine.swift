@@ -43,7 +43,7 @@ struct HostMachine {
             locality: Locality(region: settings.region, zone: settings.zone, rack: settings.rack), capacity: capacity,
             numaNodes: nodes, devices: settings.hostDevices.map { NamedDevice(kind: $0) },
             labels: settings.labels.map { Named($0.key, $0.value) }, storageDomains: settings.storageDomains.sorted(),
-            networks: settings.networks.sorted(), driver: driver)
+            networks: Set(settings.networks + settings.bridges.map(\.key)).sorted(), driver: driver)
     }
 
     private static func lines(_ path: String) -> [Substring] {

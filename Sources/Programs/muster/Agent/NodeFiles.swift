@@ -75,6 +75,19 @@ struct NodeFiles {
         return Array(bytes.prefix(read))
     }
 
+    /// At most so many bytes of a file from a place on, or from its end, and the place after them. Nothing of one that is not
+    /// there; one that is shorter by now is read from its begin.
+    static func readOn(_ path: String, from: Int64?, _ count: Int) -> (bytes: [UInt8], next: Int64) {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return ([], 0) }
+        defer { close(file) }
+        let size = Int64(lseek(file, 0, SEEK_END))
+        let place = from.map { $0 > size ? 0 : $0 } ?? size
+        var bytes = [UInt8](repeating: 0, count: Int(min(size - place, Int64(count))))
+        let read = max(0, pread(file, &bytes, bytes.count, off_t(place)))
+        return (Array(bytes.prefix(read)), place + Int64(read))
+    }
+
     func write(_ name: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {
         try NodeFiles.write(path + "/" + name, bytes, isSecret: isSecret)
     }

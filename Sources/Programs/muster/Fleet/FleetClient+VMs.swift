@@ -211,14 +211,6 @@ extension FleetClient {
         return .success
     }
 
-    func console() throws -> ExitCode {
-        let place = try get(["v1", "vms", word("VM"), "logs"], tenantQuery + [("bytes", "1")])
-        let (host, socket) = (place["host"]?.text ?? "", place["console"]?.text ?? "")
-        throw Undone(
-            "consoles are not carried over the admin port yet; on host \(host), connect to the socket \(socket), "
-                + "as with `socat -,raw,echo=0 UNIX-CONNECT:\(socket)`")
-    }
-
     // MARK: Waiting
 
     private func refuseEnded(_ vm: JSONValue) throws {
