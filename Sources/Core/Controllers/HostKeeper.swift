@@ -335,7 +335,7 @@ package struct HostKeeper: Sendable {
 
     private mutating func leaveCell() {
         standing = .absent
-        if !mutated(.startsUnnamed) { knowsWork = false }
+        knowsWork = false
         asksAll = true
         commandNotBefore = .origin
     }
@@ -349,9 +349,7 @@ package struct HostKeeper: Sendable {
             problem = nil
             standing = .registered
             registrationAnsweredAt = now
-            if !mutated(.startsUnnamed) {
-                (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
-            }
+            (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
             isStirred = true
         case (.reports, .refused):
             // Another process of this agent registered, or the host is no member any more.

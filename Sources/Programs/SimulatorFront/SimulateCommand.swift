@@ -235,6 +235,7 @@ struct Summary {
                 \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused
                 moves were struck \(fleet.movesStruck.reduce(0, +)) times at an end, in \(fleet.movesStruck.count { $0 > 0 }) of \
                 \(fleet.movesStruck.count) pairs of a step and a fault
+                fleet plots: \(zip(FleetPlot.allCases, fleet.plots).map { "\($0) \($1)" }.joined(separator: " "))
                 """)
         }
         if let upgrade {

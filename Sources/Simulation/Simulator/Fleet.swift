@@ -28,6 +28,11 @@ final class Fleet {
     var wallOffsets: [Int64] = []
     /// What operators still have to do before the fleet can come to rest.
     var chores: [CellCommand.Operation] = []
+    var plots: FleetPlots
+    /// Of which VM's placing a plot waits for what comes next.
+    var awaited: VMID?
+    /// Of what is sent in this moment, beside its latency.
+    var delay: Int64 = 0
     var restCheckedAt: Int64 = 0
     /// What it is that does not rest.
     var unrest = "nothing was looked at yet"
@@ -40,6 +45,7 @@ final class Fleet {
         self.profile = profile
         self.random = random.child(1)
         faultRandom = random.child(2)
+        plots = FleetPlots(random: random.child(3), plots: profile.plots)
         checker = FleetChecker()
     }
 
@@ -120,6 +126,7 @@ extension Fleet {
         if random.chance(1, in: 2) { chores.append(.setSetting(.brakeMillis, 1_000)) }
         chores.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
         world.plan(.fleetFault, at: 2_000_000_000)
+        planPlots()
     }
 
     /// Whether a source reaches the copy that receives its VM.

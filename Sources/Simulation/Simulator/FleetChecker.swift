@@ -133,6 +133,7 @@ final class FleetChecker {
     private func compare(_ before: CellView, _ fleet: Fleet) {
         for id in before.vms.keys.sorted() where view.vms[id] == nil {
             fleet.counts.deleted += 1
+            if let old = before.vms[id] { checkEnds(old, nil, before, fleet) }
             if !deletions.contains(id) {
                 broken("an acknowledged VM exists", "VM \(id) is gone, and nobody asked for that")
             }
@@ -142,6 +143,7 @@ final class FleetChecker {
             let old = before.vms[id]
             if vm == old { continue }
             compare(vm, old, fleet)
+            if let old { checkEnds(old, vm, before, fleet) }
         }
         for id in view.hosts.keys.sorted() {
             guard let host = view.hosts[id] else { continue }
@@ -160,7 +162,10 @@ final class FleetChecker {
             named[vm.name] = vm.id
         }
         if vm.epochHighest < old?.epochHighest ?? 0 { broken("epochs only rise", "\(vm)") }
-        if let place = vm.place { permit(vm, place, isMove: false) }
+        if let place = vm.place {
+            permit(vm, place, isMove: false)
+            if old?.place?.assignment.host != place.assignment.host && vm.migration == nil { fleet.placed(vm, place) }
+        }
         if let migration = vm.migration {
             if migration.phase == .copying { permit(vm, migration.target, isMove: true) }
             if old?.migration == nil { fleet.counts.movesBegun += 1 }
@@ -185,17 +190,67 @@ final class FleetChecker {
         permissions[key] = Permission(host: place.assignment.host, isMove: isMove)
     }
 
+    // MARK: Ends
+
+    /// What the cell takes for ended has ended: a copy that lost its place, or that a phase says is over, and the other end of a
+    /// move that is forgotten. Of a host that is down nothing may run; elsewhere nothing may be left of it.
+    private func checkEnds(_ old: CellVM, _ new: CellVM?, _ before: CellView, _ fleet: Fleet) {
+        if let place = old.place {
+            if hasEnded(place, old, new, before) { requireEnd(of: old, place, fleet) }
+            if new?.place?.assignment.host != place.assignment.host { fleet.left(old.id, place.assignment.host) }
+        }
+        if let migration = old.migration, new?.migration?.target.epoch != migration.target.epoch {
+            let end = migration.phase == .leaving ? migration.source : migration.target
+            if new?.place?.epoch != end.epoch { requireEnd(of: old, end, fleet) }
+        }
+    }
+
+    private func hasEnded(_ place: VMPlace, _ old: CellVM, _ new: CellVM?, _ before: CellView) -> Bool {
+        guard let new else { return true }
+        let host = place.assignment.host
+        if let next = new.place, next.assignment.host == host {
+            // A host ends the older copy itself before it starts the next, but a new process of its agent has named what it found.
+            if next.epoch != place.epoch { return before.hosts[host]?.incarnation != view.hosts[host]?.incarnation }
+            return !old.phase.isOver && new.phase.isOver
+        }
+        // Its move is committed, and waits for the source.
+        return new.migration?.phase != .leaving || new.migration?.source.epoch != place.epoch
+    }
+
+    private func requireEnd(of vm: CellVM, _ place: VMPlace, _ fleet: Fleet) {
+        let host = fleet.hosts[Int(place.assignment.host.rawValue) - 1]
+        let now = host.node.local(fleet.world.now)
+        host.driver.settle(now)
+        let isDown = view.hosts[host.id]?.health != .up
+        let isThere =
+            isDown
+            ? host.driver.running.contains(RunningVM(vm.id, epoch: place.epoch)) : host.driver.holds(vm.id, place.epoch)
+        guard isThere else { return }
+        broken(
+            "what the cell takes for ended has ended",
+            "host \(host.id), \(isDown ? "which is down," : "") has VM \(vm.id) under epoch \(place.epoch): "
+                + "\(host.driver.describe(vm.id)), lease until \(host.lease.map { "\($0)" } ?? "-") at \(now); the cell had \(vm), "
+                + "and has \(described(vm.id))")
+    }
+
     // MARK: What hosts do
 
     /// What a host orders of its driver was permitted by the cell, to this host, and never before.
     func ordered(_ order: HypervisorOrder, _ host: SimulatedHost, _ fleet: Fleet) {
         let key: VMEpoch
         switch order {
+        case .receive(let vm, let epoch, _):
+            let ends = [view.vms[vm.id]?.migration?.target, view.vms[vm.id]?.place]
+            if !ends.contains(where: { $0?.assignment.host == host.id && $0?.epoch == epoch }) {
+                isOld(order, host, fleet)
+            }
+            return
         case .start(let vm, let epoch, _): key = VMEpoch(vm: vm.id, epoch: epoch)
         case .finishArrival(let vm, let epoch): key = VMEpoch(vm: vm, epoch: epoch)
         default: return
         }
         fleet.counts.starts += 1
+        if view.vms[key.vm]?.place?.assignment.host != host.id { isOld(order, host, fleet) }
         guard let permission = permissions[key], permission.host == host.id else {
             return fleet.world.fail(
                 "what starts was permitted",
@@ -220,6 +275,14 @@ final class FleetChecker {
         permissions[key]?.begun = true
     }
 
+    /// Until the host itself says so, and while its lease lasts, the cell takes nothing from it.
+    private func isOld(_ order: HypervisorOrder, _ host: SimulatedHost, _ fleet: Fleet) {
+        fleet.world.fail(
+            "what starts is permitted still",
+            "host \(host.id) is ordered \(order), and the cell has \(described(order.vm)); lease until "
+                + "\(host.lease.map { "\($0)" } ?? "-") at \(host.node.local(fleet.world.now))")
+    }
+
     // MARK: What owners are told
 
     func asked(_ operation: CellCommand.Operation) {
@@ -241,6 +304,16 @@ final class FleetChecker {
                 fleet.world.fail(
                     "an acknowledged VM exists", "\(item.name) was acknowledged as VM \(id), which never was")
             }
+        }
+    }
+}
+
+extension CellVM.Phase {
+    /// Under its epoch nothing of the VM runs, or will.
+    fileprivate var isOver: Bool {
+        switch self {
+        case .stopped, .crashed, .looping: true
+        case .waiting, .starting, .running, .paused, .stopping, .unknown: false
         }
     }
 }

@@ -32,6 +32,8 @@ public struct FleetProfile: Sendable {
     public var movesShare: UInt64 = 2
     /// Clocks of the wall jump.
     public var wallJumps = false
+    /// Courses of events that may strike beside the faults.
+    public var plots: [FleetPlot] = []
 
     public init() {}
 }
@@ -62,6 +64,11 @@ extension Profile {
         fleet.hasRules = random.chance(2, in: 3)
         fleet.movesShare = random.chance(1, in: 2) ? 2 : 6
         p.faultIntervalMax = .milliseconds(random.within(300...4_000))
+        // From a stream of its own, so that it shifts nothing.
+        var other = random.child(0xF107)
+        if !p.faults.isEmpty && other.chance(3, in: 4) {
+            fleet.plots = FleetPlot.allCases.filter { _ in other.chance(1, in: 3) }
+        }
         p.fleet = fleet
         p.settings.forwardsRequests = true
         p.settings.runsControllers = true
@@ -89,6 +96,8 @@ public struct FleetCounts: Sendable {
     public var hostsDeclaredDown = 0
     /// Harm done to guests and hypervisors.
     public var mishaps = 0
+    /// How often each plot got to its worst moment, in the order of `FleetPlot.allCases`.
+    public var plots = [Int](repeating: 0, count: FleetPlot.allCases.count)
     /// Commands that hosts sent to the cell.
     public var commands = 0
     /// Requests of owners that were refused.
@@ -117,6 +126,7 @@ public struct FleetCounts: Sendable {
         a.leasesEnded += b.leasesEnded
         a.hostsDeclaredDown += b.hostsDeclaredDown
         a.mishaps += b.mishaps
+        for i in a.plots.indices { a.plots[i] += b.plots[i] }
         a.commands += b.commands
         a.refused += b.refused
         a.waitingAtEnd += b.waitingAtEnd

@@ -101,7 +101,7 @@ extension Simulation {
         }
     }
 
-    private func pause(_ node: SimulatedNode, _ length: Int64) -> Bool {
+    func pause(_ node: SimulatedNode, _ length: Int64) -> Bool {
         guard node.isRunning, node.pausedUntil <= now else { return false }
         node.pausedUntil = now + length
         node.pauses += 1

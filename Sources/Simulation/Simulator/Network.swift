@@ -92,7 +92,7 @@ extension Simulation {
         _ frame: consuming PeerFrame, isSecond: Bool, _ from: SimulatedNode, _ to: Int, at sent: Int64,
         _ random: inout PRNG
     ) {
-        var delay = latency(from.number, to, &random)
+        var delay = latency(from.number, to, &random) + (fleet?.delay ?? 0)
         // Some copies wander about and come when everything has moved on.
         if isSecond && random.chance(1, in: 4) { delay += random.within(0...profile.wanderMax.count) }
         if profile.reorderPerMille > 0 && random.below(UInt64(1_000)) < profile.reorderPerMille {

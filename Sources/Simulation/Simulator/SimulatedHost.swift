@@ -84,7 +84,7 @@ extension Fleet {
         host.stepStamp += 1
         host.stepAt = .max
         // A machine may go down with its agent.
-        if host.driver.outlivesAgent && faultRandom.chance(2, in: 3) {
+        if host.driver.outlivesAgent && (plots.sparesGuests || faultRandom.chance(2, in: 3)) {
             host.driver.agentEnded(now)
         } else {
             host.driver.settle(now)
@@ -102,6 +102,7 @@ extension Fleet {
             host.applied = applied
             host.inputs.append(.stirred)
         }
+        mayGiveUp(node)
         schedule(host)
     }
 
@@ -131,6 +132,7 @@ extension Fleet {
         if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: now) }
         tellGuard(host)
         look(host)
+        if !output.questions.isEmpty { asks(host) }
         for question in output.questions {
             world.turn(
                 host.node,
@@ -139,7 +141,9 @@ extension Fleet {
         if let (number, command) = output.command {
             counts.commands += 1
             let ticket = Fleet.hostTickets | Fleet.commandTickets | number
+            if case .reportVMs(_, _, let reports) = command.operation { delay = delay(of: reports, by: host) }
             world.turn(host.node, .request(.command(Fleet.cell, command.encoded()), ticket: ticket))
+            delay = 0
         }
         schedule(host)
     }

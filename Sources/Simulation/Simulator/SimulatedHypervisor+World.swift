@@ -114,6 +114,9 @@ extension SimulatedHypervisor {
         }
     }
 
+    /// Whether it has a guest of this epoch, running or not.
+    func holds(_ id: VMID, _ epoch: UInt64) -> Bool { guests[id]?.epoch == epoch }
+
     /// Whether it receives this VM under this epoch.
     func receives(_ id: VMID, _ epoch: UInt64) -> Bool {
         guard let guest = guests[id], guest.epoch == epoch else { return false }

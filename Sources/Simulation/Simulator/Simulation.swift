@@ -324,6 +324,7 @@ public final class Simulation {
         case .leaseEnd: if let node { fleet?.leaseEnded(at: node.number, stamp: event.a) }
         case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
         case .fleetFault: fleet?.faultTurn()
+        case .fleetPlot: fleet?.plotCame(event)
         case .upgrade: if node.map({ $0.life == event.life }) ?? true { upgradeTurn(node) }
         case .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest:
             guard let node, event.life == node.life, node.isRunning else { return }

@@ -20,8 +20,6 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case leaseFromReceipt
     /// VMs start after the lease has run out.
     case startsWithoutLease
-    /// Rows from before a registration are started after it.
-    case startsUnnamed
     /// An epoch that ended here starts again.
     case epochStartsAgain
     /// A registration names nothing that runs.
