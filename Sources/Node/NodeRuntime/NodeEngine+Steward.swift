@@ -64,7 +64,7 @@ extension NodeEngine {
         }
     }
 
-    private func ask(_ operation: RootCommand.Operation, _ now: Instant) {
+    func ask(_ operation: RootCommand.Operation, _ now: Instant) {
         steward.commandsUnderWay += 1
         ask(.command(.root, RootCommand(by: "controller", operation).encoded()), .command, now)
     }
@@ -144,7 +144,9 @@ extension NodeEngine {
             if let settled = kept.settled, settled == (placement.revision, configuration) { continue }
             let standing = standing(i)
             let actions = steward.plan(k, placement, standing, now: now)
-            let isPlaced = standing.isSettled && actions.isEmpty && isAtHome(placement, standing.configuration)
+            let isLedWell = kept.keeper.heirsAtHome(kept.group, standing, steward.view) == nil
+            let isPlaced =
+                standing.isSettled && actions.isEmpty && isLedWell && isAtHome(placement, standing.configuration)
             steward.settle(k, placement.revision, configuration, isSettled: isPlaced)
             if !isPlaced { again(now) }
             for action in actions { carryOut(action, kept.group, now) }
