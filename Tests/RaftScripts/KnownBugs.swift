@@ -379,6 +379,35 @@ package let knownBugs: [KnownBug] = [
         cluster.check(cluster.ask(9, term: 2, last: 1, 1), "no vote for a member that is not known here yet")
         return cluster.problems
     },
+    KnownBug(mutant: .settlesBeforeOthersKnow, reference: "etcd #11284, second case") { settings in
+        // Whoever left is taken away once the leader calls the change settled, and the leader dies in the same moment. Entries
+        // that are under way then may have reached one of the others only.
+        var problems: [String] = []
+        for ahead in [UInt64(2), 3] {
+            var cluster = RaftTestCluster(Configuration.voters(1...4), settings: settings)
+            cluster.elect(1)
+            cluster.deliver()
+            cluster.step(1, .changeMembership([.remove(ReplicaID(4))]))
+            cluster.propose(1, [1])
+            let behind = 5 - ahead
+            while cluster[1].raft.configuration.members.count == 4 || !cluster[1].raft.isMembershipSettled {
+                guard let next = cluster.network.first else {
+                    problems.append("the change is never settled")
+                    break
+                }
+                cluster.network.removeFirst()
+                let isLost = next.to.replica == ReplicaID(behind) && next.append?.entries.last?.index == cluster[1].raft.lastIndex
+                if !isLost || cluster[1].raft.configuration.members.count == 3 { cluster.deliver(next) }
+            }
+            cluster.network.removeAll()
+            cluster.crash(4)
+            cluster.crash(1)
+            cluster.live(for: .seconds(3))
+            cluster.check(cluster.leader == 2 || cluster.leader == 3, "without \(behind)'s vote nobody leads")
+            problems += cluster.problems
+        }
+        return problems
+    },
     KnownBug(mutant: .fullWindowNeverProbes, reference: "etcd #14633") { settings in
         var settings = settings
         settings.inflightMessagesMax = 2

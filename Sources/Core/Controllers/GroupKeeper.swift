@@ -7,7 +7,7 @@ package struct GroupStanding: Sendable {
     package var own: ReplicaID
     package var configuration: Configuration
     package var epoch: Epoch
-    /// It leads, has committed in its term, and no change of configuration is under way.
+    /// It leads, no change of configuration is under way, and the group needs nobody who left any more.
     package var isSettled: Bool
     /// Members whose nodes are doubted.
     package var silent: [ReplicaID]
@@ -39,8 +39,7 @@ package struct GroupStanding: Sendable {
         }
         self.init(
             own: raft.peer.replica, configuration: raft.configuration, epoch: raft.epoch,
-            isSettled: raft.hasCommittedInTerm && raft.lastConfigurationIndex <= raft.commit
-                && !raft.configuration.isJoint, silent: silent, caughtUp: caughtUp)
+            isSettled: raft.isMembershipSettled, silent: silent, caughtUp: caughtUp)
     }
 }
 

@@ -41,4 +41,5 @@ package enum Mutant: String, CaseIterable, Sendable {
     case newReplicaFencedByRecovery
     case cutCommandNeverAnswered
     case logKeptWhenIdle
+    case settlesBeforeOthersKnow
 }

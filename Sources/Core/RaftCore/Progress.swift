@@ -21,7 +21,9 @@ struct Progress: Sendable {
     var member: Member
     var state: State = .probe
     /// Durable at the follower and equal to this log. Never falls within a term.
-    var match: LogIndex = .zero
+    var match: LogIndex = .zero {
+        didSet { precondition(match >= oldValue, "invariant 23: the match of \(member.peer) fell to \(match)") }
+    }
     var next: LogIndex
     var inflight = RingBuffer<Inflight>()
     var inflightBytes = 0

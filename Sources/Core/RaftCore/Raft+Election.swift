@@ -459,6 +459,7 @@ extension Raft {
         // An empty entry of the own term, so that older ones commit with it (Raft §5.4.2, §8).
         appendOwn(.noop)
         termStart = log.last
+        heardOfMembersAfter = termStart
         if mutated(.leavesUncommittedJoint), let entry = log.configurations.last, entry.index > commit,
             case .configuration(let pending) = entry.content, pending.isJoint
         {

@@ -92,6 +92,11 @@ extension Raft {
             if progress[i].inflight.count > settings.inflightMessagesMax {
                 return (24, "\(progress[i].inflight.count) appends are under way to \(progress[i].member.peer)")
             }
+            // Of the bytes the last append may be beyond the bound, since one must always fit.
+            let last = progress[i].inflight.last?.bytes ?? 0
+            if progress[i].inflight.count > 1 && progress[i].inflightBytes - last >= settings.inflightBytesMax {
+                return (24, "\(progress[i].inflightBytes) bytes are under way to \(progress[i].member.peer)")
+            }
             if progress[i].member.peer == peer && progress[i].match > durable {
                 return (17, "the leader counts \(progress[i].match), of which \(durable) is durable")
             }

@@ -70,6 +70,7 @@ extension Raft {
         if !mutated(.configurationCommitNotWritten) { isHardStateDirty = true }
         effects.events.append(.configurationApplied(index: index, next))
         guard phase == .leader else { return }
+        heardOfMembersAfter = log.last
         var kept: [Progress] = []
         kept.reserveCapacity(next.members.count)
         for member in next.members {

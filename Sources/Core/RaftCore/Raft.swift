@@ -158,6 +158,8 @@ public struct Raft: Sendable {
     // Leadership.
     var progress: [Progress] = []
     var termStart: LogIndex = .zero
+    /// Whoever holds a later entry was told with it that the configuration in force is committed.
+    var heardOfMembersAfter: LogIndex = .zero
     var uncommittedBytes = 0
     var quorumDeadline: Instant?
     var transferTarget: ReplicaID?
@@ -251,12 +253,23 @@ public struct Raft: Sendable {
     /// Whether this leader has committed an entry of its own term, and so may read and change members.
     public var hasCommittedInTerm: Bool { phase == .leader && commit >= termStart }
 
+    /// Whether no change of members is under way at this leader, and the group needs nobody who left, not even without this leader:
+    /// a majority goes by the last change, and whoever goes by the members before has no log that is longer than theirs.
+    public var isMembershipSettled: Bool {
+        guard hasCommittedInTerm, lastConfigurationIndex <= commit, !configuration.isJoint else { return false }
+        if mutated(.settlesBeforeOthersKnow) { return true }
+        return hasMajority { i in
+            progress[i].member.peer == peer
+                || progress[i].commitKnown >= configurationIndex && progress[i].match >= heardOfMembersAfter
+        }
+    }
+
     /// Whether this replica holds the node for dead or unfit to lead.
     public func doubts(_ node: NodeID) -> Bool { isSuspected(node) }
 
     /// Where each member stands, as this leader sees it; on others, whether it may lead and when it tries. For people.
     public var describedProgress: String {
-        var text = ""
+        var text = reads.count == 0 ? "" : "\(reads.described); "
         if phase != .leader {
             let role = configuration.member(peer.replica)?.role
             text += role.map { "\($0)" } ?? "no member"

@@ -126,7 +126,7 @@ struct Summary {
     var faults = [Int](repeating: 0, count: Fault.allCases.count)
     var plots = [Int](repeating: 0, count: Plot.allCases.count)
     var harm = Harm()
-    var disasters = 0
+    var endings = [Int](repeating: 0, count: Ending.allCases.count)
     var fleet: FleetCounts?
     var upgrade: UpgradeCounts?
     var failures: [SimulationResult] = []
@@ -149,7 +149,7 @@ struct Summary {
         changes += result.membershipChanges
         committed += result.entriesCommitted
         harm += result.harm
-        disasters += result.disasters
+        for i in endings.indices { endings[i] += result.endings[i] }
         for i in faults.indices { faults[i] += result.faults[i] }
         for i in plots.indices { plots[i] += result.plots[i] }
         if let counts = result.fleet {
@@ -182,8 +182,9 @@ struct Summary {
         else { return [] }
         var idle = Fault.allCases.filter { faults[Int($0.rawValue)] == 0 }.map { "\($0)" }
         idle += Plot.allCases.filter { plots[Int($0.rawValue)] == 0 }.map { "\($0)" }
+        idle += Ending.allCases.filter { endings[Int($0.rawValue)] == 0 }.map { "\($0)" }
         let counts = [
-            ("forced recovery", UInt64(disasters)), ("entries forgotten by one", harm.entriesForgotten),
+            ("entries forgotten by one", harm.entriesForgotten),
             ("frames lost", harm.framesLost), ("frames doubled", harm.framesDoubled),
             ("frames delayed", harm.framesDelayed), ("frames held back", harm.framesHeldBack),
             ("log writes lost", harm.logWritesLost), ("batches of state lost", harm.stateBatchesLost),
@@ -222,8 +223,8 @@ struct Summary {
             \(harm.framesSent) frames sent, of which \(harm.framesLost) lost, \(harm.framesDoubled) doubled, \(harm.framesDelayed) \
             delayed out of order, \(harm.framesHeldBack) held back by a cut; writes lost before they were durable: \
             \(harm.logWritesLost) of logs, \(harm.stateBatchesLost) of states
-            \(disasters) runs ended with a majority gone and a forced recovery, which forgot \(harm.entriesForgotten) committed \
-            entries
+            runs that ended with a majority gone and a forced recovery: \(endings[Int(Ending.disaster.rawValue)]), which forgot \
+            \(harm.entriesForgotten) committed entries
             """)
         if let fleet {
             Swift.print(
@@ -251,6 +252,9 @@ struct Summary {
         }
         for plot in Plot.allCases where plots[Int(plot.rawValue)] > 0 {
             line += " \(plot) \(plots[Int(plot.rawValue)])"
+        }
+        for ending in Ending.allCases where endings[Int(ending.rawValue)] > 0 {
+            line += " \(ending) \(endings[Int(ending.rawValue)])"
         }
         Swift.print(line)
         Swift.print(failures.isEmpty ? "no promise was broken" : "\(failures.count) runs broke a promise")

@@ -21,8 +21,8 @@ extension Simulation {
         guard let leader = leader(of: checker.group), leader.pausedUntil <= now, let runtime = leader.runtime else {
             return
         }
-        let known = runtime.inspect(checker.group) { raft, _ in (raft.configuration, raft.hasCommittedInTerm) }
-        guard let (configuration, isEstablished) = known, isEstablished, !configuration.isJoint else { return }
+        let known = runtime.inspect(checker.group) { raft, _ in (raft.configuration, raft.isMembershipSettled) }
+        guard let (configuration, isSettled) = known, isSettled else { return }
         let keeping = profile.fleet.map { $0.voters } ?? nodes.count
         for node in nodes.prefix(keeping)
         where node.isRunning && node.pausedUntil <= now && !recovery.leftBehind.contains(node.number) {

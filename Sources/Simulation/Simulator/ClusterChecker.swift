@@ -590,8 +590,11 @@ final class ClusterChecker {
     /// Whether some replica holds a configuration that is not known to be committed everywhere.
     func hasPendingConfiguration(in world: Simulation) -> Bool {
         for node in world.nodes {
-            let index = node.runtime?.inspect(group) { raft, _ in raft.lastConfigurationIndex }
-            if let index, index > latestConfigurationIndex { return true }
+            // What a log was cut at is committed.
+            let isPending = node.runtime?.inspect(group) { raft, _ in
+                raft.lastConfigurationIndex > max(latestConfigurationIndex, raft.base.index)
+            }
+            if isPending == true { return true }
         }
         return false
     }

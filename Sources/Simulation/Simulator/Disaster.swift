@@ -18,7 +18,7 @@ struct Disaster {
 extension Simulation {
     /// Returns false when this run is not to end so, or can't: then it recovers like the others.
     func beginDisaster() -> Bool {
-        guard profile.endsInDisaster, fleet == nil, upgrade == nil else { return false }
+        guard profile.ending == .disaster, fleet == nil, upgrade == nil else { return false }
         let intact = nodes.indices.filter { i in
             checkers.allSatisfy { checker in
                 !checker.isLost[i] && !checker.isTainted[i] && checker.shadows[i] != nil
@@ -66,7 +66,7 @@ extension Simulation {
             result.harm.entriesForgotten += forgotten ?? 0
             turn(best.node, .request(.forceRecovery(checker.group), ticket: Caretaker.ticket))
         }
-        result.disasters += 1
+        result.endings[Int(Ending.disaster.rawValue)] += 1
     }
 
     /// Whoever comes back meets no second one of before with whom it might outvote the group: the operator sees to that.

@@ -20,7 +20,7 @@ extension Simulation {
         guard recovery.phase == .chaos else { return }
         let wait = nemesisRandom.within(Nanoseconds.milliseconds(20)...profile.faultIntervalMax)
         plan(.nemesis, at: now + wait.count)
-        guard !profile.faults.isEmpty else { return }
+        guard !profile.faults.isEmpty, !course.isStaged else { return }
         // Changes of members are what the others must be mixed with.
         let changesMembers = profile.faults.contains(.membership) && nemesisRandom.chance(1, in: 4)
         strike(changesMembers ? .membership : profile.faults[nemesisRandom.below(profile.faults.count)])

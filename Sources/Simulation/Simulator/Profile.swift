@@ -74,8 +74,8 @@ public struct Profile: Sendable {
     public var faultLengthMax = Nanoseconds.seconds(5)
     /// Courses of events that may strike beside the faults.
     public var plots: [Plot] = []
-    /// In the end a majority is gone for good, as it seems, and the operator recovers the groups by force.
-    public var endsInDisaster = false
+    /// What the run ends with, beside what chance leaves broken.
+    public var ending: Ending?
     /// Hosts with VMs on the nodes; nil for none.
     public var fleet: FleetProfile?
     /// Programs of two versions, which take turns on the nodes.
@@ -116,12 +116,25 @@ public struct Profile: Sendable {
         }
         p.faultIntervalMax = .milliseconds(random.within(300...8_000))
         p.faultLengthMax = .milliseconds(random.within(200...12_000))
+        p.settings.storagePulseInterval = p.settings.storageStallMax
         p.drawBounds(&random)
         if hasPlots { p.drawPlots(&random) }
         // From a stream of its own, so that it shifts nothing.
         var other = random.child(0xC07)
         p.holdsBack = other.chance(1, in: 3)
-        p.endsInDisaster = p.nodes >= 3 && !p.faults.isEmpty && other.chance(1, in: 12)
+        if p.nodes >= 3 && !p.faults.isEmpty {
+            if other.chance(1, in: 12) {
+                p.ending = .disaster
+            } else if hasPlots && p.groups == 1 && other.chance(1, in: 8) {
+                // To replace all but one or two takes long where there are many.
+                let fitting: [Ending] =
+                    p.nodes == 3
+                    ? [.hungLeader]
+                    : p.nodes <= 5
+                        ? [.hungLeader, .strangers, .lossAfterChange, .strangers] : [.hungLeader, .lossAfterChange]
+                p.ending = fitting[other.below(fitting.count)]
+            }
+        }
         return p
     }
 

@@ -46,8 +46,8 @@ public struct SimulationResult: Sendable {
     public var membershipChanges = 0
     /// What network and disks did, and what that cost.
     public var harm = Harm()
-    /// Whether its groups were recovered by force in the end: 1 or 0.
-    public var disasters = 0
+    /// How often the run ended so, in the order of `Ending.allCases`: once, or not.
+    public var endings = [Int](repeating: 0, count: Ending.allCases.count)
     /// Entries that were committed, in all groups.
     public var entriesCommitted: UInt64 = 0
     /// What a fleet did, if there was one.
@@ -103,7 +103,7 @@ public final class Simulation {
     public let seed: UInt64
     /// What the run is made of.
     public let profile: Profile
-    let chaosEnd: Int64
+    private(set) var chaosEnd: Int64
 
     private(set) var now: Int64 = 0
     /// Hosts, VMs and their owners, in a run that has them.
@@ -122,6 +122,7 @@ public final class Simulation {
     var nemesis: Nemesis
     var caretaker: Caretaker
     var plots: Plots
+    var course: EndingCourse
     var history = StreamingChecker()
     /// The last value that any client saw of a key, which compare-and-sets expect.
     var lastSeen: [UInt64?]
@@ -175,6 +176,7 @@ public final class Simulation {
         network = Network(count: profile.nodes)
         nemesis = Nemesis()
         plots = Plots(random: random.child(7), nodes: profile.nodes)
+        course = EndingCourse(random: random.child(13))
         caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
         result = SimulationResult(seed: seed)
@@ -209,7 +211,11 @@ public final class Simulation {
         plan(.nemesis, at: 1_000_000_000)
         plan(.operatorTurn, at: 500_000_000)
         planPlots()
+        planEnding()
     }
+
+    /// The faults stop now, before their time.
+    func endChaos() { chaosEnd = now }
 
     // MARK: Running
 
@@ -313,6 +319,7 @@ public final class Simulation {
         case .moment: if let node, event.life == node.life { momentCame(node, event) }
         case .operatorTurn: operatorTurn()
         case .plot: if node.map({ $0.life == event.life }) ?? true { plotTurn(event, node) }
+        case .ending: endingTurn()
         case .restart: if let node, event.life == node.life { start(node) }
         case .leaseEnd: if let node { fleet?.leaseEnded(at: node.number, stamp: event.a) }
         case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
@@ -359,6 +366,7 @@ public final class Simulation {
         runtime.handle(event, now: local)
         runtime.endTurn(now: local)
         check(node)
+        if profile.ending == .lossAfterChange { lookForSettledChange(node) }
         scheduleWake(node)
         fleet?.turned(node)
     }

@@ -47,6 +47,8 @@ struct WorldEvent: Comparable {
         case release
         /// The operator of an upgrade acts; with a node, that node hears of the open level.
         case upgrade
+        /// The course of the run's ending goes on.
+        case ending
     }
 
     var at: Int64
