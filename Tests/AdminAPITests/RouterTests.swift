@@ -59,6 +59,8 @@ let samples: [AdminRequest] =
         .createSpace(SpaceCreation(name: "s", replicas: 3, nodes: ["a", "b"])), .deleteSpace("s"),
         .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes, .node("n-1.x"), .removeNode("n", isForced: false),
         .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
+        .assignHost("n", CellAssignment(cell: "c")), .cells, .cell("c"), .createCell(CellCreation(name: "c")),
+        .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
@@ -99,6 +101,25 @@ let samples: [AdminRequest] =
             #expect(parser.text(head.authorization) == "Bearer t")
             let row = Route.all.first { $0.operation == sample.operation }
             #expect(row?.method == head.method)
+        }
+    }
+
+    @Test func `a request about hosts and VMs names its cell, beside whatever else it says`() {
+        for sample in fleetSamples where ![.setTenant, .deleteTenant, .renewLease].contains(sample.operation) {
+            var bytes: [UInt8] = []
+            RequestWriter(host: "h:1").write(AdminCall(.fleet(sample), cell: "north-1"), into: &bytes)
+            var parser = RequestParser()
+            parser.append(contentsOf: bytes)
+            guard case .request(let head) = parser.next() else {
+                Issue.record("\(sample) is no request")
+                continue
+            }
+            do throws(Router.Refusal) {
+                let call = try router.call(parser, head)
+                #expect(call.request == .fleet(sample) && call.cell == "north-1")
+            } catch {
+                Issue.record("\(sample) is refused: \(error)")
+            }
         }
     }
 
@@ -371,7 +392,13 @@ let samples: [AdminRequest] =
         try holds(
             NodeInfo(
                 name: "n", node: 1, region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
-                role: "voter", state: "up", version: "1", certificateExpires: 5))
+                role: "voter", state: "up", version: "1", certificateExpires: 5, cell: "c", movesTo: "d"))
+        try holds(
+            CellInfo(
+                name: "c", group: 2, region: "r", survives: "zone", epoch: 3, hosts: 4, nodes: ["n"], leader: "n",
+                state: "ready"))
+        try holds(CellCreation(name: "c", region: "r", survives: "region", replicas: 3))
+        try holds(CellAssignment(cell: "c"))
         try holds(TokenInfo(id: "t", kind: "api", role: "viewer", usesLeft: -1, expires: 0, note: ""))
         try holds(CreatedToken(id: "t", token: "secret", expires: 9))
         try holds(JoinAnswer(cluster: "c", node: 3, certificate: [1, 2], authorities: ["pem"], peers: ["a:1"]))

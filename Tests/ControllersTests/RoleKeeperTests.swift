@@ -256,4 +256,50 @@ import Testing
         #expect(world.nodes(of: cell.group, .voter) == [1, 2, 3])
         #expect(world.view.cells.count == 1)
     }
+
+    @Test
+    func
+        `a cell that survives a zone has its voters over the zones of its region, and elsewhere only for want of nodes`()
+        throws
+    {
+        let world = try World()
+        for zone in ["a", "b"] { try world.join(zone, region: "north") }
+        try world.run(seconds: 30)
+        try world.ask(.createCell(name: "north", replicas: 3, region: "north", survives: .zone))
+        try world.run(seconds: 60)
+        let cell = try #require(world.view.cell("north")).group
+        #expect(
+            world.nodes(of: cell, .voter) == [1, 2, 3], "two are in its region, and one elsewhere is better than none")
+        try world.join("a", region: "north")
+        try world.run(seconds: 120)
+        #expect(world.nodes(of: cell, .voter) == [2, 3, 4])
+        try world.join("c", region: "north")
+        try world.run(seconds: 120)
+        let calm = world.planned
+        try world.run(seconds: 300)
+        #expect(world.planned == calm, "it comes to rest")
+    }
+
+    @Test func `a cell that survives a region has its voters in different regions, one of them at home`() throws {
+        let world = try World(zone: "z")
+        for zone in ["a", "b", "c"] { try world.join(zone, region: "north") }
+        try world.join("a", region: "south")
+        try world.run(seconds: 30)
+        try world.ask(.createCell(name: "wide", replicas: 3, region: "north", survives: .region))
+        try world.run(seconds: 60)
+        let cell = try #require(world.view.cell("wide")).group
+        let regions = world.nodes(of: cell, .voter).compactMap { world.view.node(NodeID($0))?.about.locality.region }
+        #expect(regions.sorted() == ["north", "r", "south"])
+        let home = try #require(world.nodes(of: cell, .voter).first { (2...4).contains($0) })
+        #expect(world.leadingNode(of: cell) == NodeID(home), "it is led at home")
+        world.set(NodeID(home), isUp: false)
+        try world.run(seconds: 30)
+        #expect(world.leadingNode(of: cell).map { $0 != NodeID(home) } == true, "and elsewhere while nobody is there")
+        world.set(NodeID(home), isUp: true)
+        try world.run(seconds: 60)
+        #expect(world.leadingNode(of: cell) == NodeID(home))
+        let calm = world.planned
+        try world.run(seconds: 300)
+        #expect(world.planned == calm, "it comes to rest")
+    }
 }

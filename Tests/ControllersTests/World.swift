@@ -88,16 +88,16 @@ final class World {
     static func voter(_ replica: UInt64, on node: UInt64) -> Member {
         Member(peer: Peer(replica: ReplicaID(replica), node: NodeID(node)), role: .voter)
     }
-    private static func about(_ number: UInt64, _ zone: String) -> NodeDescription {
+    private static func about(_ number: UInt64, _ zone: String, _ region: String = "r") -> NodeDescription {
         NodeDescription(
-            name: "n\(number)", locality: Locality(region: "r", zone: zone), peerAddress: "n\(number):1",
+            name: "n\(number)", locality: Locality(region: region, zone: zone), peerAddress: "n\(number):1",
             adminAddress: "n\(number):2", key: hash(UInt8(truncatingIfNeeded: number)), programVersion: "1", level: 1)
     }
 
     // MARK: What tests do
 
-    @discardableResult func join(_ zone: String = "a") throws -> NodeID {
-        let about = World.about(UInt64(nodes.count) + 1, zone)
+    @discardableResult func join(_ zone: String = "a", region: String = "r") throws -> NodeID {
+        let about = World.about(UInt64(nodes.count) + 1, zone, region)
         guard case .node(let id) = try ask(.joinNode(token: World.hash(9), about)) else {
             throw StoreError(.corrupt, "a node could not join")
         }
@@ -109,7 +109,7 @@ final class World {
 
     @discardableResult func ask(_ operation: RootCommand.Operation) throws -> RootResult.Outcome {
         index = index.next
-        let pack = Root.pack([RootCommand(operation).encoded()], time: time)
+        let pack = Root.pack([RootCommand(operation).encoded()], level: operation.level, time: time)
         return try Root.apply(pack: pack, index: index, access: &state)[0].outcome
     }
 
@@ -191,6 +191,8 @@ final class World {
         }
         for report in duty.reports { try ask(report) }
     }
+
+    func leadingNode(of group: GroupID) -> NodeID? { leader(of: group)?.node }
 
     private func isUp(_ peer: Peer, _ group: GroupID) -> Bool {
         nodes.contains { $0.id == peer.node && $0.isUp && $0.held.contains(HeldReplica(group, peer.replica)) }

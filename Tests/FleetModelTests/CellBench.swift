@@ -7,6 +7,8 @@ struct CellBench {
     var state = NaiveState()
     var index = LogIndex.zero
     var time = LogTime(1_000_000)
+    /// At which entries are packed.
+    var level = FeatureLevel.oldest
     /// Every pack that was applied, with its index, for replays.
     var log: [[UInt8]] = []
 
@@ -37,7 +39,7 @@ struct CellBench {
 
     mutating func apply(_ commands: [CellCommand]) throws -> [CellResult] {
         index = index.next
-        let pack = Cell.pack(commands.map { $0.encoded() }, time: time)
+        let pack = Cell.pack(commands.map { $0.encoded() }, level: level, time: time)
         log.append(pack)
         return try Cell.apply(pack: pack, index: index, access: &state)
     }

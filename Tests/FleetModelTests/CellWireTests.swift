@@ -74,6 +74,24 @@ import Testing
         #expect(try wire.commands.map { try CellCommand.decode($0).get() } == commands)
     }
 
+    @Test func `the commands of level 3 are as another implementation of protobuf has them`() throws {
+        let later: [CellCommand.Operation] = [
+            .registerHost(
+                HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),
+            .releaseHost(HostID(7), assignment: 300), .closeCell,
+            .holdName(tenant: "t", name: "x", cell: 2, request: [UInt8](0..<16), replaces: [UInt8](1..<17)),
+        ]
+        let commands =
+            CellWireTests.operations.map { CellCommand(request: [UInt8](0..<16), by: "admin", $0) }
+            + later.map { CellCommand(by: "admin", $0) }
+        let bytes = try golden("cell-pack-v3")
+        #expect(Cell.pack(commands.map { $0.encoded() }, level: 3, time: LogTime(1_700_000_000_000)) == bytes)
+        let wire = try WireCellPack(serialized: bytes)
+        #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
+        #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
+        #expect(wire.commands.suffix(4).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+    }
+
     private static var host: CellHost {
         var host = CellHost(id: HostID(7), about: about, incarnation: Incarnation(2), since: LogTime(4))
         host.policy = policy

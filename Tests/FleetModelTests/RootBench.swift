@@ -7,6 +7,8 @@ struct RootBench {
     var state = NaiveState()
     var index = LogIndex.zero
     var time = LogTime(1_000_000)
+    /// At which entries are packed.
+    var level = FeatureLevel.oldest
 
     /// A founded cluster of one node.
     init() throws {
@@ -23,9 +25,11 @@ struct RootBench {
         authority: Authority(fingerprint: hash(1), certificate: [1, 2, 3], signs: true, since: .zero),
         administrator: Operator(name: "admin", role: .administrator, kind: .certificate, credential: hash(50)))
 
-    static func about(_ name: String, key: UInt8? = nil, level: UInt32 = 1, zone: String = "") -> NodeDescription {
+    static func about(_ name: String, key: UInt8? = nil, level: UInt32 = 1, zone: String = "", region: String = "r")
+        -> NodeDescription
+    {
         NodeDescription(
-            name: name, locality: Locality(region: "r", zone: zone), peerAddress: "\(name).example:7001",
+            name: name, locality: Locality(region: region, zone: zone), peerAddress: "\(name).example:7001",
             adminAddress: "\(name).example:7002",
             key: hash(key ?? UInt8(truncatingIfNeeded: name.utf8.reduce(0) { $0 &* 31 &+ UInt64($1) })),
             programVersion: "1.0", level: level)
@@ -36,7 +40,7 @@ struct RootBench {
 
     mutating func apply(_ commands: [RootCommand]) throws -> [RootResult] {
         index = index.next
-        let pack = Root.pack(commands.map { $0.encoded() }, time: time)
+        let pack = Root.pack(commands.map { $0.encoded() }, level: level, time: time)
         return try Root.apply(pack: pack, index: index, access: &state)
     }
     mutating func apply(_ operation: RootCommand.Operation) throws -> RootResult.Outcome {
@@ -48,11 +52,13 @@ struct RootBench {
     }
 
     /// A node that has joined and runs.
-    @discardableResult mutating func node(_ name: String, level: UInt32 = 1, zone: String = "") throws -> NodeID {
+    @discardableResult mutating func node(
+        _ name: String, level: UInt32 = 1, zone: String = "", region: String = "r"
+    ) throws -> NodeID {
         if try Root.read(.token(hash: RootBench.hash(9)), state).records(JoinToken.self)?.isEmpty ?? true {
             try addToken()
         }
-        let about = RootBench.about(name, level: level, zone: zone)
+        let about = RootBench.about(name, level: level, zone: zone, region: region)
         guard case .node(let id) = try apply(.joinNode(token: RootBench.hash(9), about)) else {
             throw StoreError(.corrupt, "\(name) could not join")
         }

@@ -63,6 +63,31 @@ import Testing
         #expect(try wire.commands.map { try RootCommand.decode($0).get() } == commands)
     }
 
+    @Test func `the commands of level 3 are as another implementation of protobuf has them`() throws {
+        var report = CellReport(group: GroupID(.cell, number: 2))
+        report.hosts = 3
+        report.offered = Resources(cpuMillis: 1, memoryMiB: 2, diskMiB: 3, networkMbps: 4)
+        report.free = Resources(cpuMillis: 1)
+        report.waiting = 4
+        report.vms = 500
+        report.zones = ["a", "b"]
+        report.at = LogTime(7)
+        let later: [RootCommand.Operation] = [
+            .createCell(name: "north", replicas: 5, region: "north", survives: .region),
+            .moveHost(NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .finish), .retireCell(name: "north"),
+            .reportCell(report),
+        ]
+        let commands =
+            RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }
+            + later.map { RootCommand(by: "admin", $0) }
+        let bytes = try golden("root-pack-v3")
+        #expect(Root.pack(commands.map { $0.encoded() }, level: 3, time: LogTime(1_700_000_000_000)) == bytes)
+        let wire = try WireRootPack(serialized: bytes)
+        #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
+        #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
+        #expect(wire.commands.suffix(4).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+    }
+
     @Test func `every row is as another implementation of protobuf has it`() throws {
         let answer = try #require(RootAnswer.decode(try golden("root-answer-v1")))
         #expect(answer.encoded() == (try golden("root-answer-v1")))

@@ -320,8 +320,8 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         }
         #expect(try refused([]) == .unknownVersion(0))
         do throws(StoreError) {
-            _ = try Space.apply(pack: [8, 3], index: LogIndex(1), access: &bench.state)
-            Issue.record("a pack of level 3 was applied")
+            _ = try Space.apply(pack: [8, UInt8(FeatureLevel.newest + 1)], index: LogIndex(1), access: &bench.state)
+            Issue.record("a pack of a later level was applied")
         } catch {
             #expect(error.code == .outdated)
         }

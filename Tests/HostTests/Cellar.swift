@@ -71,7 +71,7 @@ struct Cellar {
     mutating func apply(_ command: CellCommand, at now: Instant) -> CellResult {
         let done = CellResult(revision: Revision.zero, outcome: .done)
         switch command.operation {
-        case .registerHost(let host, let incarnation, _, let running):
+        case .registerHost(let host, let incarnation, _, let running, _):
             if let member = hosts[host], incarnation < member.incarnation { return refused(.incarnationOutdated(host)) }
             hosts[host] = Member(incarnation: incarnation, isUp: true, heardAt: now, workIndex: .zero)
             changed(host)

@@ -30,6 +30,7 @@ import Testing
         var orders: [HypervisorOrder] = []
         var reports: [VMReport] = []
         var registered: [[RunningVM]] = []
+        var assignments: [UInt64] = []
 
         var grants: [HostKeeper.Grant] = []
 
@@ -48,7 +49,9 @@ import Testing
                 for question in output.questions { questions.append((question.number, now)) }
                 guard let (number, command) = output.command else { return }
                 switch command.operation {
-                case .registerHost(_, _, _, let running): registered.append(running)
+                case .registerHost(_, _, _, let running, let assignment):
+                    registered.append(running)
+                    assignments.append(assignment)
                 case .reportVMs(_, _, let all): reports += all
                 default: Issue.record("a host does not say \(command)")
                 }
@@ -111,6 +114,31 @@ import Testing
             pair.answer(nil)
         }
         #expect(pair.reports.count == count)
+    }
+
+    @Test func `a host that goes to another cell starts nothing of the old one, whatever is still answered`() {
+        var pair = Pair()
+        pair.step([.assigned(epoch: 0, isOtherCell: false)])
+        #expect(pair.assignments == [0])
+        pair.answer([])
+        pair.pass(.milliseconds(600))
+        let late = pair.questions
+        #expect(!late.isEmpty)
+        pair.step([.assigned(epoch: 4, isOtherCell: true)])
+        #expect(pair.assignments == [0, 4] && pair.keeper.lease == nil)
+        // The old cell answers what was asked of it before.
+        let body = CellAnswer.Body.work([Self.vm()], workIndex: LogIndex(rawValue: 90), lease: 3_000)
+        let answer = CellAnswer(index: LogIndex(rawValue: 90), time: LogTime(rawValue: 0), body: body)
+        pair.step(late.map { .answered(question: $0.number, answer) })
+        #expect(pair.orders.isEmpty && pair.keeper.lease == nil)
+        pair.questions.removeFirst(late.count)
+        pair.index = 1
+        pair.answer([Self.vm(2)])
+        #expect(pair.orders == [.start(Self.vm(2), epoch: 1, isPaused: false)], "an entry of this cell, however low")
+        pair.step([.assigned(epoch: 4, isOtherCell: false)])
+        #expect(pair.assignments == [0, 4], "what it knows already changes nothing")
+        pair.step([.assigned(epoch: 6, isOtherCell: false)])
+        #expect(pair.assignments == [0, 4, 6])
     }
 
     @Test func `a lease counts from when its question was sent, and VMs end before it does`() throws {

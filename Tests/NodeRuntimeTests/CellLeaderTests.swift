@@ -84,4 +84,69 @@ import Testing
         let isThere = try cluster.run(until: { vms(cluster).last?.place != nil }, limit: .seconds(5))
         #expect(isThere)
     }
+
+    /// Four hosts with six VMs, the same as a leader's keeper of the cell has seen for a while.
+    private func settled() throws -> TestCluster {
+        let cluster = try StewardTests().cluster(of: 4)
+        #expect(try cluster.run(until: { leader(cluster) != nil }, limit: .seconds(60)))
+        for number in 1...4 {
+            let about = HostDescription(
+                name: "h\(number)", capacity: Resources(cpuMillis: 4_000, memoryMiB: 16_384, diskMiB: 1, networkMbps: 1)
+            )
+            _ = try ask(
+                cluster, .registerHost(HostID(UInt64(number)), Incarnation(1), about, running: []),
+                at: cluster.nodes[number - 1])
+        }
+        #expect(try ask(cluster, creations((1...6).map { "v\($0)" }), at: cluster.nodes[3]) != nil)
+        #expect(
+            try cluster.run(
+                until: { vms(cluster).count == 6 && vms(cluster).allSatisfy { $0.place != nil } }, limit: .seconds(5)))
+        try cluster.run(for: .seconds(5))
+        return cluster
+    }
+
+    /// Runs on, and names hosts that are declared down meanwhile.
+    private func declaredDown(_ cluster: TestCluster, within length: Nanoseconds) throws -> Set<HostID> {
+        var down: Set<HostID> = []
+        let end = cluster.now + length
+        while cluster.now < end {
+            try cluster.run(for: .milliseconds(10))
+            leader(cluster)?.engine?.withCellKeeper(CellLeaderTests.cell) { keeper in
+                for (id, host) in keeper.view.hosts where host.health == .down { down.insert(id) }
+            }
+        }
+        return down
+    }
+
+    @Test(arguments: [true, false])
+    func `a leader that comes back from a hang declares nobody down whom it did not hear meanwhile`(ticksFirst: Bool)
+        throws
+    {
+        let cluster = try settled()
+        let hung = try #require(leader(cluster))
+        let own = HostID(hung.id.rawValue)
+        hung.isHung = true
+        // The others go on without it, and hear of its host no more.
+        #expect(try declaredDown(cluster, within: .seconds(20)) == [own])
+        let epochs = vms(cluster).map { $0.place?.epoch }
+        try cluster.goOn(hung, ticksFirst: ticksFirst)
+        #expect(try declaredDown(cluster, within: .seconds(10)).subtracting([own]) == [])
+        #expect(vms(cluster).map { $0.place?.epoch } == epochs)
+    }
+
+    @Test(arguments: [true, false])
+    func `when all of a cluster stood still nobody is declared down for it`(ticksFirst: Bool) throws {
+        let cluster = try settled()
+        let before = try #require(leader(cluster))
+        let epochs = vms(cluster).map { $0.place?.epoch }
+        for node in cluster.nodes { node.isHung = true }
+        try cluster.run(for: .seconds(20))
+        // The leader looks at its clock before it hears anybody, or it is the last to go on.
+        let others = cluster.nodes.filter { $0 !== before }
+        for node in ticksFirst ? [before] + others : others + [before] {
+            try cluster.goOn(node, ticksFirst: ticksFirst)
+        }
+        #expect(try declaredDown(cluster, within: .seconds(10)) == [])
+        #expect(vms(cluster).map { $0.place?.epoch } == epochs)
+    }
 }

@@ -26,6 +26,8 @@ final class TestNode: WorldPorts {
     var holdsFlushes = false
     var nextTick = Instant(nanoseconds: .max)
     var isCut = false
+    /// Its process is stopped: what comes for it waits.
+    var isHung = false
 
     private(set) var writes: [(ticket: UInt64, writes: [GroupWrite])] = []
     private(set) var flushes: [UInt64] = []
@@ -162,6 +164,7 @@ final class TestCluster {
     /// Every frame arrives twice.
     var repeatsFrames = false
     private var happenings = Heap<Happening>()
+    private var waiting: [Happening] = []
     private var order = 0
     private var ticket: UInt64 = 0
 
@@ -200,16 +203,25 @@ final class TestCluster {
         let end = now + length
         while true {
             var next = happenings.first?.at ?? end
-            for node in nodes where node.engine != nil { next = min(next, node.nextTick) }
+            for node in nodes where node.engine != nil && !node.isHung { next = min(next, node.nextTick) }
             if next >= end { break }
             now = max(now, next)
             if let first = happenings.first, first.at <= now {
                 _ = happenings.popFirst()
                 try take(first)
             }
-            for node in nodes where node.engine != nil && node.nextTick <= now { node.turn(.tick) }
+            for node in nodes where node.engine != nil && !node.isHung && node.nextTick <= now { node.turn(.tick) }
         }
         now = end
+    }
+
+    /// All that waited for a process that was stopped comes at once, and before the process looks at its clock or after.
+    func goOn(_ node: TestNode, ticksFirst: Bool) throws {
+        node.isHung = false
+        if ticksFirst { node.turn(.tick) }
+        let due = waiting.filter { $0.node == Int(node.id.rawValue) - 1 }
+        waiting.removeAll { $0.node == Int(node.id.rawValue) - 1 }
+        for happening in due { try take(happening) }
     }
 
     /// Runs until something holds, for at most `limit`.
@@ -222,6 +234,7 @@ final class TestCluster {
     private func take(_ happening: Happening) throws {
         let node = nodes[happening.node]
         guard node.engine != nil, happening.life == node.life else { return }
+        if node.isHung { return waiting.append(happening) }
         switch happening.kind {
         case .frame(let frame): if !node.isCut { node.turn(.frame(frame)) }
         case .write: try node.finishWrite()

@@ -8,6 +8,8 @@ final class LocalCluster {
     /// Settings of every node beside those that all tests want.
     private let more: (TemporaryFolder, Int) -> [String]
     private let network: ClusterNetwork
+    /// What is done before a node starts; gives back variables of its environment, as `NAME=VALUE`.
+    private let surroundings: (TemporaryFolder, Int) throws -> [String]
     /// How long a command waits for its answer.
     var patience = "5s"
 
@@ -18,10 +20,12 @@ final class LocalCluster {
     /// Founds a cluster of one and runs it.
     init(
         on network: ClusterNetwork = ClusterNetwork(),
+        surroundings: @escaping (TemporaryFolder, Int) throws -> [String] = { _, _ in [] },
         _ more: @escaping (TemporaryFolder, Int) -> [String] = { _, _ in [] }
     ) throws {
         self.more = more
         self.network = network
+        self.surroundings = surroundings
         folder = try TemporaryFolder()
         ports = try (0..<6).map { _ in try LocalCluster.freePort() }
         let made = try MusterRun(["init", "--no-start"] + options(1), inside: network.inside(1))
@@ -78,7 +82,7 @@ final class LocalCluster {
 
     func start(_ node: Int) throws {
         let process = Process()
-        let words = network.inside(node) + [try MusterRun.binary().path, "agent"] + options(node)
+        let words = try surroundings(folder, node) + network.inside(node) + [try MusterRun.binary().path, "agent"] + options(node)
         // Both `env` and `ip netns exec` become what they run, so that signals reach the agent.
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = words

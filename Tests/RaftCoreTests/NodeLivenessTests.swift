@@ -98,6 +98,27 @@ struct NodeLivenessTests {
         #expect(bench.events() == [.nodeAlive(two)])
     }
 
+    @Test func `what a peer sends ahead of its beats breaks its silence, if this process of it sends it`() {
+        var bench = Bench()
+        bench.healthy(from: 0, to: 3_000)
+        _ = bench.events()
+        // A long queue of appends on a slow link: for two seconds no beat comes to its turn.
+        for now in stride(from: Int64(3_040), to: 5_000, by: 40) {
+            bench.run(to: now)
+            bench.node.sawSign(of: two, bench.peerIncarnation, now: at(now))
+        }
+        #expect(bench.events() == [])
+        // What it measured is the beats' alone, and a sign of another process says nothing of this one.
+        #expect(bench.node.suspicionTimeout(two) == ms(50))
+        bench.run(to: 5_009)
+        bench.node.sawSign(of: two, Incarnation(6), now: at(5_009))
+        bench.run(to: 5_010)
+        #expect(bench.events() == [.nodeSuspected(two, .silence)])
+        // Nor does any make it alive again: only a beat says what it leads.
+        bench.node.sawSign(of: two, bench.peerIncarnation, now: at(5_011))
+        #expect(bench.events() == [] && !bench.node.isAlive(two))
+    }
+
     @Test func `a beat goes to every tracked peer every 15 ms and to no other`() {
         var bench = Bench(peers: [two, NodeID(5), NodeID(4)])
         #expect(bench.node.track(two, now: .origin) == true)

@@ -457,6 +457,29 @@ import Testing
         #expect(cluster[2].reads.count == 1)
     }
 
+    @Test func `the answer to an earlier asking is good for the reads that were asked for again`() {
+        var cluster = RaftTestCluster(voters: 3)
+        cluster.elect(1)
+        cluster.deliver()
+        cluster.step(2, .read(ticket: 1))
+        let first = cluster.take()
+        // On a slow or lossy path the answer comes when the follower has asked again already, time after time.
+        for _ in 0..<3 {
+            cluster.now = max(cluster.now, cluster[2].raft.deadline ?? cluster.now)
+            cluster.step(2, .tick)
+            #expect(cluster.take().count == 1)
+        }
+        cluster.step(2, .read(ticket: 2))
+        for message in first { cluster.deliver(message) }
+        let answers = cluster.take { $0.isTo(2) && $0.isReadAnswer }
+        cluster.deliver { !$0.isReadAnswer }
+        for answer in answers + cluster.take(where: \.isReadAnswer) { cluster.deliver(answer) }
+        // The second read came after that asking, and is not served by it.
+        #expect(cluster[2].reads == [ReadOutcome(ticket: 1, verdict: .ready(LogIndex(1)))])
+        cluster.run(for: .seconds(1))
+        #expect(cluster[2].reads.map(\.ticket) == [1, 2])
+    }
+
     // MARK: thesis §10.2.1
 
     /// §10.2.1: "the leader can write to its disk in parallel with replicating to the followers … it may even commit an
@@ -493,5 +516,11 @@ import Testing
         #expect(cluster[1].raft.commit == LogIndex(1))
         cluster.persist(1)
         #expect(cluster[1].raft.commit == LogIndex(2))
+    }
+}
+
+extension Message {
+    fileprivate var isReadAnswer: Bool {
+        if case .readAnswer = body { true } else { false }
     }
 }

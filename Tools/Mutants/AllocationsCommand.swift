@@ -19,6 +19,8 @@ enum AllocationsCommand {
         leadershipRounds(&ledger)
         beatRounds(&ledger)
         steps(&ledger)
+        followersSteps(&ledger)
+        campaigns(&ledger)
         committedEntries(&ledger)
         print("\(ledger.judged) budgets of the heap: \(ledger.exceeded) exceeded")
         return ledger.exceeded == 0 ? 0 : 1
@@ -126,6 +128,49 @@ extension AllocationsCommand {
         ledger.judge("taking in that entries are applied", applying, "allocations", within: 0...0)
     }
 
+    private static func followersSteps(_ ledger: inout Ledger) {
+        var pair = LeaderAndFollower()
+        let payloads = (0..<64).map { [UInt8](repeating: UInt8($0), count: 128) }
+        var most = (appending: 0, persisting: 0, hearing: 0, applying: 0)
+        for i in 0..<60 {
+            pair.lead(.propose(payloads))
+            let sequence = pair.out.writes[0].sequence
+            guard let append = pair.toFollower else { preconditionFailure("nothing is sent to the follower") }
+            let appending = allocations { pair.follow(.received(append)) }
+            let written = pair.back.writes[0].sequence
+            let persisting = allocations { pair.follow(.persisted(sequence: written)) }
+            for answer in pair.back.messages { pair.lead(.received(answer)) }
+            pair.lead(.persisted(sequence: sequence))
+            guard let news = pair.toFollower, let commit = pair.out.commit else {
+                preconditionFailure("the batch was not committed")
+            }
+            let hearing = allocations { pair.follow(.received(news)) }
+            precondition(pair.back.commit == commit, "the follower does not learn of the commit")
+            let applying = allocations { pair.follow(.applied(commit)) }
+            pair.lead(.applied(commit))
+            if i < 20 { continue }
+            most.appending = max(most.appending, appending)
+            most.persisting = max(most.persisting, persisting)
+            most.hearing = max(most.hearing, hearing)
+            most.applying = max(most.applying, applying)
+        }
+        ledger.judge("64 entries at a follower", most.appending, "allocations", within: 0...2)
+        ledger.judge("a follower's write is durable", most.persisting, "allocations", within: 0...0)
+        ledger.judge("a follower hears of a commit", most.hearing, "allocations", within: 0...0)
+        ledger.judge("a follower has applied entries", most.applying, "allocations", within: 0...0)
+    }
+
+    /// Elections are rare, and still bounded: from the broken link until the new leader's first entry is on its way.
+    private static func campaigns(_ ledger: inout Ledger) {
+        var most = 0
+        for _ in 0..<20 {
+            var pair = LeaderAndFollower()
+            most = max(most, allocations { pair.takeOver() })
+            precondition(pair.follower.isLeader, "the follower did not take over")
+        }
+        ledger.judge("a follower takes over, granted by one more", most, "allocations", within: 0...20)
+    }
+
     /// From the proposal until all three cores have applied it, compaction counted.
     private static func committedEntries(_ ledger: inout Ledger) {
         let batch = 64
@@ -217,6 +262,51 @@ private struct LeaderAndFollower {
     mutating func lead(_ input: Input) {
         out.removeAll()
         leader.step(input, now: now, into: &out)
+    }
+
+    mutating func follow(_ input: Input) {
+        back.removeAll()
+        follower.step(input, now: now, into: &back)
+    }
+
+    /// What the leader's last step sends to the follower.
+    var toFollower: Message? { out.messages.first { $0.to.replica == ReplicaID(2) } }
+
+    /// The follower loses its leader, asks, and is granted what it asks for.
+    mutating func takeOver() {
+        follow(.linkBroken(NodeID(1)))
+        for _ in 0..<8 where !follower.isLeader {
+            now = max(now, follower.deadline ?? now)
+            follow(.tick)
+            if let write = back.writes.last {
+                follower.step(.persisted(sequence: write.sequence), now: now, into: &back)
+            }
+            answers.removeAll(keepingCapacity: true)
+            for message in back.messages where message.to.replica == ReplicaID(3) { answers.append(message) }
+            grant()
+        }
+    }
+
+    private mutating func grant() {
+        while let asked = answers.popLast() {
+            let voter = Peer(replica: ReplicaID(3), node: NodeID(3))
+            let candidate = Peer(replica: ReplicaID(2), node: NodeID(2))
+            var body: Message.Body?
+            var term = asked.term
+            if case .preVote = asked.body {
+                body = .preVoteAnswer(VoteAnswer(isGranted: true, campaignTerm: asked.term, leader: nil))
+                term = follower.term
+            } else if case .vote = asked.body {
+                body = .voteAnswer(VoteAnswer(isGranted: true, campaignTerm: asked.term, leader: nil))
+            }
+            guard let body else { continue }
+            let answer = Message(from: voter, to: candidate, epoch: follower.epoch, term: term, body: body)
+            follow(.received(answer))
+            if let write = back.writes.last {
+                follower.step(.persisted(sequence: write.sequence), now: now, into: &back)
+            }
+            for message in back.messages where message.to.replica == ReplicaID(3) { answers.append(message) }
+        }
     }
 
     /// The leader's last messages to replica 2, and its answers taken in by the leader.

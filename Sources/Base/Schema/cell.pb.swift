@@ -1043,6 +1043,10 @@ public struct WireCellHost: WireMessage {
     public var numaUsed: [WireNumaNode] = []
     /// Thousandths of each of its devices; left out where none is in use.
     public var devicesUsed: [UInt32] = []
+    /// The epoch of the map under which it is here, or was.
+    public var assignment: UInt64 = 0
+    /// It went to another cell, and may come back under a later epoch.
+    public var isReleased: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1060,7 +1064,9 @@ public struct WireCellHost: WireMessage {
         used: WireResources? = nil,
         vmCount: UInt64 = 0,
         numaUsed: [WireNumaNode] = [],
-        devicesUsed: [UInt32] = []
+        devicesUsed: [UInt32] = [],
+        assignment: UInt64 = 0,
+        isReleased: Bool = false
     ) {
         self.id = id
         self.about = about
@@ -1075,6 +1081,8 @@ public struct WireCellHost: WireMessage {
         self.vmCount = vmCount
         self.numaUsed = numaUsed
         self.devicesUsed = devicesUsed
+        self.assignment = assignment
+        self.isReleased = isReleased
     }
 
     public static var messageName: String { "CellHost" }
@@ -1094,6 +1102,8 @@ public struct WireCellHost: WireMessage {
         case 11: "vm_count"
         case 12: "numa_used"
         case 13: "devices_used"
+        case 14: "assignment"
+        case 15: "is_released"
         default: nil
         }
     }
@@ -1149,6 +1159,14 @@ public struct WireCellHost: WireMessage {
             for value in self.devicesUsed { writer.varint(UInt64(value)) }
             writer.end(mark)
         }
+        if self.assignment != 0 {
+            writer.tag(112)
+            writer.varint(self.assignment)
+        }
+        if self.isReleased {
+            writer.tag(120)
+            writer.byte(self.isReleased ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1192,6 +1210,10 @@ public struct WireCellHost: WireMessage {
                 reader.leave(outer)
             case 104:
                 self.devicesUsed.append(try reader.uint32())
+            case 112:
+                self.assignment = try reader.uint64()
+            case 120:
+                self.isReleased = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2848,6 +2870,10 @@ public struct WireCellSummary: WireMessage {
     public var cellRequests: UInt64 = 0
     /// Events up to this entry may be gone.
     public var eventsThrough: UInt64 = 0
+    /// The cell is retired, and takes nothing any more.
+    public var isClosed: Bool = false
+    /// Names that are held here for VMs of this region's cells.
+    public var names: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2871,7 +2897,9 @@ public struct WireCellSummary: WireMessage {
         events: UInt64 = 0,
         eventBytes: UInt64 = 0,
         cellRequests: UInt64 = 0,
-        eventsThrough: UInt64 = 0
+        eventsThrough: UInt64 = 0,
+        isClosed: Bool = false,
+        names: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -2892,6 +2920,8 @@ public struct WireCellSummary: WireMessage {
         self.eventBytes = eventBytes
         self.cellRequests = cellRequests
         self.eventsThrough = eventsThrough
+        self.isClosed = isClosed
+        self.names = names
     }
 
     public static var messageName: String { "CellSummary" }
@@ -2917,6 +2947,8 @@ public struct WireCellSummary: WireMessage {
         case 17: "event_bytes"
         case 18: "cell_requests"
         case 19: "events_through"
+        case 20: "is_closed"
+        case 21: "names"
         default: nil
         }
     }
@@ -2998,6 +3030,14 @@ public struct WireCellSummary: WireMessage {
             writer.tag(152)
             writer.varint(self.eventsThrough)
         }
+        if self.isClosed {
+            writer.tag(160)
+            writer.byte(self.isClosed ? 1 : 0)
+        }
+        if self.names != 0 {
+            writer.tag(168)
+            writer.varint(self.names)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3043,6 +3083,72 @@ public struct WireCellSummary: WireMessage {
                 self.cellRequests = try reader.uint64()
             case 152:
                 self.eventsThrough = try reader.uint64()
+            case 160:
+                self.isClosed = try reader.bool()
+            case 168:
+                self.names = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A name in a region with several cells: the cell that may make the VM, and for which request.
+public struct WireNameHold: WireMessage {
+    public var cell: UInt64 = 0
+    public var request: [UInt8] = []
+    public var at: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        cell: UInt64 = 0,
+        request: [UInt8] = [],
+        at: UInt64 = 0
+    ) {
+        self.cell = cell
+        self.request = request
+        self.at = at
+    }
+
+    public static var messageName: String { "NameHold" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "cell"
+        case 2: "request"
+        case 3: "at"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.cell != 0 {
+            writer.tag(8)
+            writer.varint(self.cell)
+        }
+        if !self.request.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.request)
+        }
+        if self.at != 0 {
+            writer.tag(24)
+            writer.varint(self.at)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.cell = try reader.uint64()
+            case 18:
+                self.request = try reader.bytes()
+            case 24:
+                self.at = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3378,6 +3484,9 @@ public struct WireCellCommand: WireMessage {
         case 34: "collect_garbage"
         case 35: "note_time"
         case 36: "return_slice"
+        case 37: "release_host"
+        case 38: "close_cell"
+        case 39: "hold_name"
         default: nil
         }
     }
@@ -3448,6 +3557,12 @@ public struct WireCellCommand: WireMessage {
             writer.message(282, value)
         case .returnSlice(let value):
             writer.message(290, value)
+        case .releaseHost(let value):
+            writer.message(298, value)
+        case .closeCell(let value):
+            writer.message(306, value)
+        case .holdName(let value):
+            writer.message(314, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3590,6 +3705,21 @@ public struct WireCellCommand: WireMessage {
                 if case .returnSlice(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .returnSlice(value)
+            case 298:
+                var value = WireCellCommand.ReleaseHost()
+                if case .releaseHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .releaseHost(value)
+            case 306:
+                var value = WireCellCommand.CloseCell()
+                if case .closeCell(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .closeCell(value)
+            case 314:
+                var value = WireCellCommand.HoldName()
+                if case .holdName(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .holdName(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3623,6 +3753,10 @@ public struct WireCellCommand: WireMessage {
         case collectGarbage(WireCellCommand.CollectGarbage)
         case noteTime(WireCellCommand.CellNoteTime)
         case returnSlice(WireCellCommand.ReturnSlice)
+        /// From here on: feature level 3.
+        case releaseHost(WireCellCommand.ReleaseHost)
+        case closeCell(WireCellCommand.CloseCell)
+        case holdName(WireCellCommand.HoldName)
     }
 
     public enum ReportState: Hashable, Sendable {
@@ -3674,6 +3808,8 @@ public struct WireCellCommand: WireMessage {
         public var incarnation: UInt64 = 0
         public var about: WireHostDescription? = nil
         public var running: [WireCellCommand.VmEpoch] = []
+        /// The epoch of the map that puts it into this cell; other than 0: feature level 3.
+        public var assignment: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -3682,12 +3818,14 @@ public struct WireCellCommand: WireMessage {
             host: UInt64 = 0,
             incarnation: UInt64 = 0,
             about: WireHostDescription? = nil,
-            running: [WireCellCommand.VmEpoch] = []
+            running: [WireCellCommand.VmEpoch] = [],
+            assignment: UInt64 = 0
         ) {
             self.host = host
             self.incarnation = incarnation
             self.about = about
             self.running = running
+            self.assignment = assignment
         }
 
         public static var messageName: String { "CellCommand.RegisterHost" }
@@ -3698,6 +3836,7 @@ public struct WireCellCommand: WireMessage {
             case 2: "incarnation"
             case 3: "about"
             case 4: "running"
+            case 5: "assignment"
             default: nil
             }
         }
@@ -3717,6 +3856,10 @@ public struct WireCellCommand: WireMessage {
             for value in self.running {
                 writer.message(34, value)
             }
+            if self.assignment != 0 {
+                writer.tag(40)
+                writer.varint(self.assignment)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -3734,6 +3877,172 @@ public struct WireCellCommand: WireMessage {
                     self.about = value
                 case 34:
                     self.running.append(try reader.message(WireCellCommand.VmEpoch.self))
+                case 40:
+                    self.assignment = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Only without VMs: it goes to another cell.
+    public struct ReleaseHost: WireMessage {
+        public var host: UInt64 = 0
+        /// The epoch of the assignment that ends.
+        public var assignment: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            host: UInt64 = 0,
+            assignment: UInt64 = 0
+        ) {
+            self.host = host
+            self.assignment = assignment
+        }
+
+        public static var messageName: String { "CellCommand.ReleaseHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "host"
+            case 2: "assignment"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.host != 0 {
+                writer.tag(8)
+                writer.varint(self.host)
+            }
+            if self.assignment != 0 {
+                writer.tag(16)
+                writer.varint(self.assignment)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.host = try reader.uint64()
+                case 16:
+                    self.assignment = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Only when it is empty: nothing comes any more.
+    public struct CloseCell: WireMessage {
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public static var messageName: String { "CellCommand.CloseCell" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            nil
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// For a cell of the region, by the one that keeps its names.
+    public struct HoldName: WireMessage {
+        public var tenant: String = ""
+        public var name: String = ""
+        /// The number of the cell that is to make the VM.
+        public var cell: UInt64 = 0
+        /// Of the creation.
+        public var request: [UInt8] = []
+        /// The creation whose hold this one takes over; empty for none.
+        public var replaces: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            name: String = "",
+            cell: UInt64 = 0,
+            request: [UInt8] = [],
+            replaces: [UInt8] = []
+        ) {
+            self.tenant = tenant
+            self.name = name
+            self.cell = cell
+            self.request = request
+            self.replaces = replaces
+        }
+
+        public static var messageName: String { "CellCommand.HoldName" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "name"
+            case 3: "cell"
+            case 4: "request"
+            case 5: "replaces"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if !self.name.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.name)
+            }
+            if self.cell != 0 {
+                writer.tag(24)
+                writer.varint(self.cell)
+            }
+            if !self.request.isEmpty {
+                writer.tag(34)
+                writer.lengthDelimited(self.request)
+            }
+            if !self.replaces.isEmpty {
+                writer.tag(42)
+                writer.lengthDelimited(self.replaces)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 18:
+                    self.name = try reader.string()
+                case 24:
+                    self.cell = try reader.uint64()
+                case 34:
+                    self.request = try reader.bytes()
+                case 42:
+                    self.replaces = try reader.bytes()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

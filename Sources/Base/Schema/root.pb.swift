@@ -189,6 +189,35 @@ public enum WireCredentialKind: Hashable, Sendable {
     }
 }
 
+public enum WireCellSurvival: Hashable, Sendable {
+    /// Voters wherever they are spread best.
+    case unspecified
+    /// Voters over the zones of the cell's region.
+    case zone
+    /// Voters over regions.
+    case region
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .zone
+        case 2: self = .region
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .zone: 1
+        case .region: 2
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 /// The kinds of rows that can be asked for. A row's key is 0x20 plus this number, and then what identifies it.
 public enum WireRootTable: Hashable, Sendable {
     case unspecified
@@ -216,6 +245,8 @@ public enum WireRootTable: Hashable, Sendable {
     case cells
     /// By name.
     case tenants
+    /// By group.
+    case cellReports
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -234,6 +265,7 @@ public enum WireRootTable: Hashable, Sendable {
         case 10: self = .recoveries
         case 11: self = .cells
         case 12: self = .tenants
+        case 13: self = .cellReports
         default: self = .unrecognized(rawValue)
         }
     }
@@ -253,6 +285,7 @@ public enum WireRootTable: Hashable, Sendable {
         case .recoveries: 10
         case .cells: 11
         case .tenants: 12
+        case .cellReports: 13
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -498,6 +531,12 @@ public struct WireRootNode: WireMessage {
     public var isDraining: Bool = false
     /// The hash of the token that it joined with.
     public var token: [UInt8] = []
+    /// The group of the cell that its host belongs to; 0: the first cell.
+    public var cell: UInt64 = 0
+    /// Of the map that put it there.
+    public var cellEpoch: UInt64 = 0
+    /// The group of the cell that it is to go to; 0: none.
+    public var movesTo: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -511,7 +550,10 @@ public struct WireRootNode: WireMessage {
         previousCertificate: WireNodeCertificate? = nil,
         voting: WireVotingWish = .unspecified,
         isDraining: Bool = false,
-        token: [UInt8] = []
+        token: [UInt8] = [],
+        cell: UInt64 = 0,
+        cellEpoch: UInt64 = 0,
+        movesTo: UInt64 = 0
     ) {
         self.id = id
         self.about = about
@@ -522,6 +564,9 @@ public struct WireRootNode: WireMessage {
         self.voting = voting
         self.isDraining = isDraining
         self.token = token
+        self.cell = cell
+        self.cellEpoch = cellEpoch
+        self.movesTo = movesTo
     }
 
     public static var messageName: String { "RootNode" }
@@ -537,6 +582,9 @@ public struct WireRootNode: WireMessage {
         case 7: "voting"
         case 8: "is_draining"
         case 9: "token"
+        case 10: "cell"
+        case 11: "cell_epoch"
+        case 12: "moves_to"
         default: nil
         }
     }
@@ -575,6 +623,18 @@ public struct WireRootNode: WireMessage {
             writer.tag(74)
             writer.lengthDelimited(self.token)
         }
+        if self.cell != 0 {
+            writer.tag(80)
+            writer.varint(self.cell)
+        }
+        if self.cellEpoch != 0 {
+            writer.tag(88)
+            writer.varint(self.cellEpoch)
+        }
+        if self.movesTo != 0 {
+            writer.tag(96)
+            writer.varint(self.movesTo)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -606,6 +666,12 @@ public struct WireRootNode: WireMessage {
                 self.isDraining = try reader.bool()
             case 74:
                 self.token = try reader.bytes()
+            case 80:
+                self.cell = try reader.uint64()
+            case 88:
+                self.cellEpoch = try reader.uint64()
+            case 96:
+                self.movesTo = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1492,6 +1558,8 @@ public struct WireRootCluster: WireMessage {
     public var recoveries: UInt64 = 0
     public var foundedAt: UInt64 = 0
     public var cellHighest: UInt64 = 0
+    /// One higher after every change of which cells there are and which hosts are in them.
+    public var mapEpoch: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1505,7 +1573,8 @@ public struct WireRootCluster: WireMessage {
         epoch: UInt64 = 0,
         recoveries: UInt64 = 0,
         foundedAt: UInt64 = 0,
-        cellHighest: UInt64 = 0
+        cellHighest: UInt64 = 0,
+        mapEpoch: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -1516,6 +1585,7 @@ public struct WireRootCluster: WireMessage {
         self.recoveries = recoveries
         self.foundedAt = foundedAt
         self.cellHighest = cellHighest
+        self.mapEpoch = mapEpoch
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1531,6 +1601,7 @@ public struct WireRootCluster: WireMessage {
         case 7: "recoveries"
         case 8: "founded_at"
         case 9: "cell_highest"
+        case 10: "map_epoch"
         default: nil
         }
     }
@@ -1572,6 +1643,10 @@ public struct WireRootCluster: WireMessage {
             writer.tag(72)
             writer.varint(self.cellHighest)
         }
+        if self.mapEpoch != 0 {
+            writer.tag(80)
+            writer.varint(self.mapEpoch)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1597,6 +1672,8 @@ public struct WireRootCluster: WireMessage {
                 self.foundedAt = try reader.uint64()
             case 72:
                 self.cellHighest = try reader.uint64()
+            case 80:
+                self.mapEpoch = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1774,6 +1851,10 @@ public struct WireRootCell: WireMessage {
     public var replicas: UInt32 = 0
     public var createdAt: UInt64 = 0
     public var createdBy: String = ""
+    public var region: String = ""
+    public var survives: WireCellSurvival = .unspecified
+    /// Of the map that it came with.
+    public var epoch: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1783,13 +1864,19 @@ public struct WireRootCell: WireMessage {
         group: UInt64 = 0,
         replicas: UInt32 = 0,
         createdAt: UInt64 = 0,
-        createdBy: String = ""
+        createdBy: String = "",
+        region: String = "",
+        survives: WireCellSurvival = .unspecified,
+        epoch: UInt64 = 0
     ) {
         self.name = name
         self.group = group
         self.replicas = replicas
         self.createdAt = createdAt
         self.createdBy = createdBy
+        self.region = region
+        self.survives = survives
+        self.epoch = epoch
     }
 
     public static var messageName: String { "RootCell" }
@@ -1801,6 +1888,9 @@ public struct WireRootCell: WireMessage {
         case 3: "replicas"
         case 4: "created_at"
         case 5: "created_by"
+        case 6: "region"
+        case 7: "survives"
+        case 8: "epoch"
         default: nil
         }
     }
@@ -1826,6 +1916,18 @@ public struct WireRootCell: WireMessage {
             writer.tag(42)
             writer.lengthDelimited(self.createdBy)
         }
+        if !self.region.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.region)
+        }
+        if self.survives.rawValue != 0 {
+            writer.tag(56)
+            writer.signed(Int64(self.survives.rawValue))
+        }
+        if self.epoch != 0 {
+            writer.tag(64)
+            writer.varint(self.epoch)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1843,6 +1945,212 @@ public struct WireRootCell: WireMessage {
                 self.createdAt = try reader.uint64()
             case 42:
                 self.createdBy = try reader.string()
+            case 50:
+                self.region = try reader.string()
+            case 56:
+                self.survives = WireCellSurvival(rawValue: try reader.int32())
+            case 64:
+                self.epoch = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireCellAmounts: WireMessage {
+    public var cpuMillis: Int64 = 0
+    public var memoryMib: Int64 = 0
+    public var diskMib: Int64 = 0
+    public var networkMbps: Int64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        cpuMillis: Int64 = 0,
+        memoryMib: Int64 = 0,
+        diskMib: Int64 = 0,
+        networkMbps: Int64 = 0
+    ) {
+        self.cpuMillis = cpuMillis
+        self.memoryMib = memoryMib
+        self.diskMib = diskMib
+        self.networkMbps = networkMbps
+    }
+
+    public static var messageName: String { "CellAmounts" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "cpu_millis"
+        case 2: "memory_mib"
+        case 3: "disk_mib"
+        case 4: "network_mbps"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.cpuMillis != 0 {
+            writer.tag(8)
+            writer.signed(self.cpuMillis)
+        }
+        if self.memoryMib != 0 {
+            writer.tag(16)
+            writer.signed(self.memoryMib)
+        }
+        if self.diskMib != 0 {
+            writer.tag(24)
+            writer.signed(self.diskMib)
+        }
+        if self.networkMbps != 0 {
+            writer.tag(32)
+            writer.signed(self.networkMbps)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.cpuMillis = try reader.int64()
+            case 16:
+                self.memoryMib = try reader.int64()
+            case 24:
+                self.diskMib = try reader.int64()
+            case 32:
+                self.networkMbps = try reader.int64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// How much room a cell has, as its leader counted it.
+public struct WireCellReport: WireMessage {
+    public var group: UInt64 = 0
+    /// Hosts that take VMs, and what they have together.
+    public var hosts: UInt64 = 0
+    public var offered: WireCellAmounts? = nil
+    public var free: WireCellAmounts? = nil
+    /// The most of each that one of them has free.
+    public var largest: WireCellAmounts? = nil
+    /// VMs that wait for a place, and all VMs.
+    public var waiting: UInt64 = 0
+    public var vms: UInt64 = 0
+    /// Of those hosts.
+    public var zones: [String] = []
+    public var at: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        group: UInt64 = 0,
+        hosts: UInt64 = 0,
+        offered: WireCellAmounts? = nil,
+        free: WireCellAmounts? = nil,
+        largest: WireCellAmounts? = nil,
+        waiting: UInt64 = 0,
+        vms: UInt64 = 0,
+        zones: [String] = [],
+        at: UInt64 = 0
+    ) {
+        self.group = group
+        self.hosts = hosts
+        self.offered = offered
+        self.free = free
+        self.largest = largest
+        self.waiting = waiting
+        self.vms = vms
+        self.zones = zones
+        self.at = at
+    }
+
+    public static var messageName: String { "CellReport" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "group"
+        case 2: "hosts"
+        case 3: "offered"
+        case 4: "free"
+        case 5: "largest"
+        case 6: "waiting"
+        case 7: "vms"
+        case 8: "zones"
+        case 9: "at"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.group != 0 {
+            writer.tag(8)
+            writer.varint(self.group)
+        }
+        if self.hosts != 0 {
+            writer.tag(16)
+            writer.varint(self.hosts)
+        }
+        if let value = self.offered {
+            writer.message(26, value)
+        }
+        if let value = self.free {
+            writer.message(34, value)
+        }
+        if let value = self.largest {
+            writer.message(42, value)
+        }
+        if self.waiting != 0 {
+            writer.tag(48)
+            writer.varint(self.waiting)
+        }
+        if self.vms != 0 {
+            writer.tag(56)
+            writer.varint(self.vms)
+        }
+        for value in self.zones {
+            writer.tag(66)
+            writer.lengthDelimited(value)
+        }
+        if self.at != 0 {
+            writer.tag(72)
+            writer.varint(self.at)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.group = try reader.uint64()
+            case 16:
+                self.hosts = try reader.uint64()
+            case 26:
+                var value = self.offered.take() ?? WireCellAmounts()
+                try reader.message(&value)
+                self.offered = value
+            case 34:
+                var value = self.free.take() ?? WireCellAmounts()
+                try reader.message(&value)
+                self.free = value
+            case 42:
+                var value = self.largest.take() ?? WireCellAmounts()
+                try reader.message(&value)
+                self.largest = value
+            case 48:
+                self.waiting = try reader.uint64()
+            case 56:
+                self.vms = try reader.uint64()
+            case 66:
+                self.zones.append(try reader.string())
+            case 72:
+                self.at = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2307,6 +2615,9 @@ public struct WireRootCommand: WireMessage {
         case 37: "create_tenant"
         case 38: "set_tenant"
         case 39: "delete_tenant"
+        case 40: "move_host"
+        case 41: "retire_cell"
+        case 42: "report_cell"
         default: nil
         }
     }
@@ -2389,6 +2700,13 @@ public struct WireRootCommand: WireMessage {
         case .deleteTenant(let value):
             writer.tag(314)
             writer.lengthDelimited(value)
+        case .moveHost(let value):
+            writer.message(322, value)
+        case .retireCell(let value):
+            writer.tag(330)
+            writer.lengthDelimited(value)
+        case .reportCell(let value):
+            writer.message(338, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -2528,6 +2846,18 @@ public struct WireRootCommand: WireMessage {
                 self.operation = .setTenant(value)
             case 314:
                 self.operation = .deleteTenant(try reader.string())
+            case 322:
+                var value = WireRootCommand.MoveHost()
+                if case .moveHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .moveHost(value)
+            case 330:
+                self.operation = .retireCell(try reader.string())
+            case 338:
+                var value = WireCellReport()
+                if case .reportCell(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .reportCell(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2564,6 +2894,42 @@ public struct WireRootCommand: WireMessage {
         case createTenant(WireRootCommand.PutTenant)
         case setTenant(WireRootCommand.PutTenant)
         case deleteTenant(String)
+        /// From here on: feature level 3.
+        case moveHost(WireRootCommand.MoveHost)
+        case retireCell(String)
+        case reportCell(WireCellReport)
+    }
+
+    public enum MoveStep: Hashable, Sendable {
+        case unspecified
+        /// It is to go to the cell.
+        case begin
+        /// The cell where it was has let it go.
+        case finish
+        /// It stays.
+        case cancel
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .unspecified
+            case 1: self = .begin
+            case 2: self = .finish
+            case 3: self = .cancel
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .unspecified: 0
+            case .begin: 1
+            case .finish: 2
+            case .cancel: 3
+            case .unrecognized(let rawValue): rawValue
+            }
+        }
     }
 
     public struct Found: WireMessage {
@@ -3607,16 +3973,23 @@ public struct WireRootCommand: WireMessage {
         public var name: String = ""
         /// 0: what the settings say.
         public var replicas: UInt32 = 0
+        /// With a region or what it survives: feature level 3.
+        public var region: String = ""
+        public var survives: WireCellSurvival = .unspecified
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
             name: String = "",
-            replicas: UInt32 = 0
+            replicas: UInt32 = 0,
+            region: String = "",
+            survives: WireCellSurvival = .unspecified
         ) {
             self.name = name
             self.replicas = replicas
+            self.region = region
+            self.survives = survives
         }
 
         public static var messageName: String { "RootCommand.CreateCell" }
@@ -3625,6 +3998,8 @@ public struct WireRootCommand: WireMessage {
             switch number {
             case 1: "name"
             case 2: "replicas"
+            case 3: "region"
+            case 4: "survives"
             default: nil
             }
         }
@@ -3638,6 +4013,14 @@ public struct WireRootCommand: WireMessage {
                 writer.tag(16)
                 writer.varint(UInt64(self.replicas))
             }
+            if !self.region.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.region)
+            }
+            if self.survives.rawValue != 0 {
+                writer.tag(32)
+                writer.signed(Int64(self.survives.rawValue))
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -3649,6 +4032,82 @@ public struct WireRootCommand: WireMessage {
                     self.name = try reader.string()
                 case 16:
                     self.replicas = try reader.uint32()
+                case 26:
+                    self.region = try reader.string()
+                case 32:
+                    self.survives = WireCellSurvival(rawValue: try reader.int32())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct MoveHost: WireMessage {
+        public var node: UInt64 = 0
+        public var to: UInt64 = 0
+        /// Of the assignment that it moves from.
+        public var epoch: UInt64 = 0
+        public var step: WireRootCommand.MoveStep = .unspecified
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            node: UInt64 = 0,
+            to: UInt64 = 0,
+            epoch: UInt64 = 0,
+            step: WireRootCommand.MoveStep = .unspecified
+        ) {
+            self.node = node
+            self.to = to
+            self.epoch = epoch
+            self.step = step
+        }
+
+        public static var messageName: String { "RootCommand.MoveHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "node"
+            case 2: "to"
+            case 3: "epoch"
+            case 4: "step"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.node != 0 {
+                writer.tag(8)
+                writer.varint(self.node)
+            }
+            if self.to != 0 {
+                writer.tag(16)
+                writer.varint(self.to)
+            }
+            if self.epoch != 0 {
+                writer.tag(24)
+                writer.varint(self.epoch)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(32)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.node = try reader.uint64()
+                case 16:
+                    self.to = try reader.uint64()
+                case 24:
+                    self.epoch = try reader.uint64()
+                case 32:
+                    self.step = WireRootCommand.MoveStep(rawValue: try reader.int32())
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

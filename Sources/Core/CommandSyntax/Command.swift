@@ -194,7 +194,7 @@ package struct Command: Hashable, Sendable {
     /// More, for the command's own help.
     package let details: String
     package let arguments: [Argument]
-    package let options: [Option]
+    package var options: [Option]
     package let examples: [Example]
     /// Works, and stands in no list.
     package let isHidden: Bool

@@ -57,7 +57,7 @@ package enum GroupAction: Hashable, Sendable {
 ///
 /// A voter that is alive leaves only together with its replacement's coming, so that there are never fewer. One that has
 /// lost its log, or whose node was removed, can't vote any more and leaves as soon as the others are a quorum. A leader that
-/// is to leave hands leadership over first.
+/// is to leave hands leadership over first, and so does one away from the home of a cell that survives a region.
 package struct GroupKeeper: Sendable {
     private var caughtUpSince: [(replica: ReplicaID, at: Instant)] = []
 
@@ -87,8 +87,23 @@ package struct GroupKeeper: Sendable {
         // What bears no loss gains by every voter that has caught up, however new it is.
         let isAlone = members.members.count { $0.role == .voter } == 1
         let stableFor = isAlone ? .zero : Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))
-        if let action = change(placement, standing, view, stableFor, now) { actions.append(action) }
+        if let action = change(placement, standing, view, stableFor, now) {
+            actions.append(action)
+        } else if let heir = heirsAtHome(placement.group, standing, view)?.first(where: { isStable($0, stableFor, now) }
+        ) {
+            actions.append(.transferLeadership(to: heir))
+        }
         return actions
+    }
+
+    /// Voters in the region of the group's cell, where that survives the loss of a region and is led in another one, which
+    /// is worse only as long as they are there. Nil where nothing is better.
+    package func heirsAtHome(_ group: GroupID, _ standing: GroupStanding, _ view: RootView) -> [ReplicaID]? {
+        guard let cell = view.cell(group), cell.survives == .region else { return nil }
+        let voters = standing.configuration.members.filter { member in
+            member.role == .voter && view.node(member.peer.node)?.about.locality.region == cell.region
+        }.map(\.peer.replica)
+        return voters.isEmpty || voters.contains(standing.own) ? nil : voters.filter { !standing.silent.contains($0) }
     }
 
     private mutating func watch(_ standing: GroupStanding, _ now: Instant) {

@@ -21,6 +21,9 @@ package struct HostKeeper: Sendable {
     package enum Input: Sendable {
         /// The host's machine or settings are others now.
         case described(HostDescription)
+        /// The root's map puts it into its cell under this epoch. A cell that is another one has let nothing run here, and
+        /// answers of the one before count for nothing.
+        case assigned(epoch: UInt64, isOtherCell: Bool)
         case answered(question: UInt64, CellAnswer)
         case questionFailed(question: UInt64)
         case commandDone(number: UInt64, CellResult)
@@ -91,6 +94,7 @@ package struct HostKeeper: Sendable {
     private let isGuarded: Bool
     private var grant: Grant?
     var about: HostDescription
+    private var assignment: UInt64 = 0
 
     // hash order: looked up, read by sorted keys, or asked whether all of it is so
     var records: [VMID: Record] = [:]
@@ -278,6 +282,16 @@ package struct HostKeeper: Sendable {
             guard description != about else { return }
             about = description
             leaveCell()
+        case .assigned(let epoch, let isOtherCell):
+            if isOtherCell {
+                questions = []
+                command = nil
+                leaseUntil = nil
+            } else if epoch == assignment {
+                return
+            }
+            assignment = epoch
+            leaveCell()
         case .answered(let number, let answer): hear(number, answer, now)
         case .questionFailed(let number):
             questions.removeAll { $0.number == number }
@@ -406,7 +420,9 @@ package struct HostKeeper: Sendable {
             let running = records.keys.sorted().compactMap { vm in
                 mutated(.registrationForgetsCopies) ? nil : records[vm]?.copy.map { RunningVM(vm, epoch: $0.epoch) }
             }
-            (operation, what) = (.registerHost(host, incarnation, about, running: running), .registration)
+            (operation, what) = (
+                .registerHost(host, incarnation, about, running: running, assignment: assignment), .registration
+            )
         } else {
             // Judged by rows that were read after the last reports took effect, unless a guest stands still meanwhile.
             guard knowsWork, owesCopied || newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }

@@ -8,6 +8,8 @@ package import FleetModel
 /// The first cell is made as soon as there is a node. Rules, for the root group, every space and every cell alike:
 /// * as many voters as wanted, an odd number where nodes allow it, spread over zones, then regions, racks and load;
 /// * the root's next nodes stand by as learners;
+/// * a cell that survives a zone has its voters in its region where nodes allow it, one that survives a region in as many
+///   regions as there are;
 /// * a group with one voter bears no loss, so it takes nodes that are there without waiting whether they stay;
 /// * a voter whose log is lost, or whose node is removed, draining or silent for the set time, is replaced, one at a time, by
 ///   a standby if there is one; a node that comes and goes loses nothing and gets nothing;
@@ -30,15 +32,19 @@ package enum RoleKeeper {
         if view.cells.isEmpty && view.nodes.contains(where: { $0.state == .active }) {
             commands.append(.createCell(name: firstCell, replicas: 0))
         }
-        let spaces = view.spaces.map { (group: $0.group, voters: Int($0.replicas)) }
-        let cells = view.cells.map { (group: $0.group, voters: Int($0.replicas)) }
+        let spaces = view.spaces.map { Size(group: $0.group, voters: Int($0.replicas)) }
+        let cells = view.cells.map { cell in
+            Size(
+                group: cell.group, voters: Int(cell.replicas),
+                home: cell.survives.map { Spread.Home(region: cell.region, survives: $0) })
+        }
         let sizes = (spaces + cells).sorted { $0.group < $1.group }
         var moving = view.placements.count { $0.replicas.contains { $0.isLeaving } }
         for placement in view.placements {
             if commands.count >= commandsMax { break }
             guard let wanted = wanted(for: placement.group, view, sizes) else { continue }
             if placement.replicaHighest.rawValue == 0 {
-                let nodes = pool.founders(wanted.voters)
+                let nodes = pool.founders(wanted.voters, wanted.home)
                 if nodes.isEmpty { continue }
                 for node in nodes { pool.take(node) }
                 commands.append(.foundGroup(placement.group, nodes: nodes))
@@ -59,11 +65,17 @@ package enum RoleKeeper {
         var standbys: Int
         /// Whether operators' wishes about voting count.
         var isRoot: Bool
+        /// Of a cell that has one.
+        var home: Spread.Home?
     }
 
-    private static func wanted(
-        for group: GroupID, _ view: RootView, _ sizes: [(group: GroupID, voters: Int)]
-    ) -> Wanted? {
+    private struct Size {
+        var group: GroupID
+        var voters: Int
+        var home: Spread.Home?
+    }
+
+    private static func wanted(for group: GroupID, _ view: RootView, _ sizes: [Size]) -> Wanted? {
         if group == .root {
             return Wanted(
                 voters: Int(view.settings[.rootVoters]), standbys: Int(view.settings[.rootStandbys]), isRoot: true)
@@ -75,7 +87,7 @@ package enum RoleKeeper {
             if sizes[middle].group < group { low = middle + 1 } else { high = middle }
         }
         guard low < sizes.count, sizes[low].group == group else { return nil }
-        return Wanted(voters: sizes[low].voters, standbys: 0, isRoot: false)
+        return Wanted(voters: sizes[low].voters, standbys: 0, isRoot: false, home: sizes[low].home)
     }
 }
 
@@ -132,14 +144,14 @@ struct NodePool {
     }
 
     /// The first nodes of a new group: an odd number, at most `count`.
-    func founders(_ count: Int) -> [NodeID] {
+    func founders(_ count: Int, _ home: Spread.Home? = nil) -> [NodeID] {
         var free = entries.filter { $0.isWanted && $0.isStable }
         if free.count < count { free = entries.filter { $0.isWanted && $0.isPresent } }
         var wanted = min(count, free.count)
         if wanted > 1 && wanted.isMultiple(of: 2) { wanted -= 1 }
         var chosen: [Entry] = []
         while chosen.count < wanted {
-            guard let best = Spread(chosen).best(free) else { break }
+            guard let best = Spread(chosen, home).best(free) else { break }
             chosen.append(best)
             free.removeAll { $0.node.id == best.node.id }
         }
@@ -149,12 +161,26 @@ struct NodePool {
 
 /// How voters lie over zones, regions and racks.
 struct Spread {
-    private let voters: [NodePool.Entry]
+    /// What a cell's voters are spread for.
+    struct Home {
+        var region: String
+        var survives: RootCell.Survival
+    }
 
-    init(_ voters: [NodePool.Entry]) { self.voters = voters }
+    private let voters: [NodePool.Entry]
+    private let home: Home?
+
+    init(_ voters: [NodePool.Entry], _ home: Home?) {
+        self.voters = voters
+        self.home = home
+    }
+
+    private func isAway(_ entry: NodePool.Entry) -> Bool {
+        home.map { $0.region != entry.node.about.locality.region } ?? false
+    }
 
     /// Voters in the zone of `entry`, itself included if it is one.
-    func zoneCount(_ entry: NodePool.Entry) -> Int {
+    private func zoneCount(_ entry: NodePool.Entry) -> Int {
         let place = entry.node.about.locality
         return voters.count {
             $0.node.about.locality.region == place.region && $0.node.about.locality.zone == place.zone
@@ -171,10 +197,30 @@ struct Spread {
 
     /// The smaller, the better a place for one more voter.
     private func cost(_ entry: NodePool.Entry) -> [UInt64] {
-        [
-            UInt64(zoneCount(entry)), UInt64(regionCount(entry)), UInt64(rackCount(entry)), UInt64(entry.load),
-            entry.node.id.rawValue,
-        ]
+        let (zone, region, away) = (
+            UInt64(zoneCount(entry)), UInt64(regionCount(entry)), UInt64(isAway(entry) ? 1 : 0)
+        )
+        let first: [UInt64] =
+            switch home?.survives {
+            case nil: [zone, region]
+            case .zone: [away, zone, region]
+            case .region: [region, away, zone]
+            }
+        return first + [UInt64(rackCount(entry)), UInt64(entry.load), entry.node.id.rawValue]
+    }
+
+    /// Whether a voter moves from `worst`, which is one, to `entry`, which is none, only to be spread better. What it
+    /// betters no later move takes back.
+    func gains(from worst: NodePool.Entry, to entry: NodePool.Entry) -> Bool {
+        let zones = zoneCount(worst) - zoneCount(entry)
+        switch home?.survives {
+        case nil: return zones >= 2
+        case .zone: return isAway(worst) == isAway(entry) ? zones >= 2 : isAway(worst)
+        case .region:
+            let regions = regionCount(worst) - regionCount(entry)
+            let isSame = worst.node.about.locality.region == entry.node.about.locality.region
+            return regions >= 2 || (isSame && zones >= 2)
+        }
     }
 
     func best(_ entries: [NodePool.Entry]) -> NodePool.Entry? {
@@ -241,7 +287,7 @@ struct GroupPlanner {
     private func bestVoter(
         beside voters: [PlacedReplica], _ standbys: [PlacedReplica]
     ) -> (change: PlacementChange, entry: NodePool.Entry)? {
-        let spread = Spread(entries(voters))
+        let spread = Spread(entries(voters), wanted.home)
         func choice(_ isPreferred: Bool) -> (change: PlacementChange, entry: NodePool.Entry)? {
             func fits(_ entry: NodePool.Entry) -> Bool {
                 mayVote(entry) && (!isPreferred || (wanted.isRoot && entry.node.voting == .preferred))
@@ -294,7 +340,7 @@ struct GroupPlanner {
             if all.count.isMultiple(of: 2) && !chosen.isEmpty { changes.removeLast() }
         } else if voters.count > wanted.voters {
             var left = voters
-            while left.count > wanted.voters, let worst = Spread(entries(left)).worst(entries(left)),
+            while left.count > wanted.voters, let worst = Spread(entries(left), wanted.home).worst(entries(left)),
                 let i = left.firstIndex(where: { $0.node == worst.node.id })
             {
                 let gone = left.remove(at: i)
@@ -306,7 +352,7 @@ struct GroupPlanner {
     /// Better places for the voters there are: what operators wish, and fewer in one zone.
     private mutating func rearrange(_ voters: [PlacedReplica], _ standbys: [PlacedReplica]) {
         let all = entries(voters)
-        let spread = Spread(all)
+        let spread = Spread(all, wanted.home)
         func release(_ voter: PlacedReplica) -> PlacementChange {
             wanted.isRoot ? .setPart(voter.replica, .standby) : .leave(voter.replica)
         }
@@ -330,7 +376,7 @@ struct GroupPlanner {
         let movable = all.filter { !wanted.isRoot || $0.node.voting != .preferred }
         guard let worst = spread.worst(movable), let gone = voters.first(where: { $0.node == worst.node.id }),
             let (change, entry) = bestVoter(beside: voters.filter { $0 != gone }, standbys),
-            spread.zoneCount(worst) - spread.zoneCount(entry) >= 2
+            spread.gains(from: worst, to: entry)
         else { return }
         isMove = true
         changes = [change, release(gone)]
@@ -338,7 +384,7 @@ struct GroupPlanner {
 
     private mutating func adjustStandbys(_ voters: [PlacedReplica], _ standbys: [PlacedReplica]) {
         if standbys.count > wanted.standbys {
-            if let worst = Spread(entries(voters)).worst(entries(standbys)),
+            if let worst = Spread(entries(voters), wanted.home).worst(entries(standbys)),
                 let gone = standbys.first(where: { $0.node == worst.node.id })
             {
                 changes.append(.leave(gone.replica))
@@ -350,7 +396,7 @@ struct GroupPlanner {
             let free = pool.entries.filter {
                 $0.isWanted && $0.isStable && mayVote($0) && !taken.contains($0.node.id)
             }
-            guard let best = Spread(entries(voters)).best(free) else { return }
+            guard let best = Spread(entries(voters), wanted.home).best(free) else { return }
             changes.append(.add(best.node.id, .standby))
             taken.append(best.node.id)
             count += 1

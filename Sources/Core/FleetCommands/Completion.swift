@@ -44,7 +44,7 @@ package enum Completion {
         /// Names of what the cluster has.
         case names(Kind)
     }
-    package enum Kind: Hashable, Sendable { case vms, hosts, groups, tenants, spaces, nodes }
+    package enum Kind: Hashable, Sendable { case vms, hosts, groups, tenants, spaces, nodes, cells }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""
@@ -80,6 +80,7 @@ package enum Completion {
         case "TENANT": return .names(.tenants)
         case "SPACE": return .names(.spaces)
         case "NODE": return .names(.nodes)
+        case "CELL" where !command.path.hasSuffix("create"): return .names(.cells)
         default: return .words([])
         }
     }
@@ -99,6 +100,7 @@ package enum Completion {
         case .text("VM"): .vms
         case .text("TENANT"): .tenants
         case .text("GROUP"): .groups
+        case .text("CELL"): .cells
         default: nil
         }
     }

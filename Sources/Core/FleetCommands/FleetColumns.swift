@@ -46,6 +46,12 @@ package enum FleetColumns {
         Column("REVISION", "revision", isWide: true), Column("AGE", "time", .age), Column("BY", "by"),
         Column("KIND", "kind"), Column("VM", "vm"), Column("HOST", "host"), Column("TEXT", "text"),
     ]
+    package static let cells = [
+        Column("NAME", "name"), Column("REGION", "region"), Column("SURVIVES", "survives"),
+        Column("HOSTS", "hosts", .integer), Column("STATE", "state"), Column("LEADER", "leader"),
+        Column("NODES", "nodes", isWide: true), Column("GROUP", "group", .integer, isWide: true),
+        Column("EPOCH", "epoch", .integer, isWide: true),
+    ]
     package static let steps = [
         Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
         Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("TENANT", "tenant", isWide: true),

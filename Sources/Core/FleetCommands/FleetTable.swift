@@ -3,7 +3,18 @@ package import CommandSyntax
 
 /// The commands about hosts, VMs and what belongs to them.
 package enum FleetTable {
-    package static let commands: [Command] = vms + hosts + groups + tenants + quotas + plans + events + shell
+    package static let commands: [Command] =
+        (vms + hosts + groups + plans + events).map(ofCell) + cells + tenants + quotas + shell
+
+    private static let cell = Option(
+        "cell", .text("CELL"), help: "in this cell (default: where what is named is; lists: in all)")
+
+    /// The same command, for one cell where there are several.
+    private static func ofCell(_ command: Command) -> Command {
+        var command = command
+        command.options.append(cell)
+        return command
+    }
 
     private static let vm = Argument("VM", help: "its name or number")
     private static let vmList = Argument("VM", isRepeated: true, help: "names or numbers")
@@ -238,13 +249,45 @@ package enum FleetTable {
             "rebalance run", summary: "carry out one round of those moves",
             details: "The plan is made, shown, and carried out if it still is the plan; else it is made again.",
             options: [dryRun]),
-        Command(
-            "cell show", summary: "show the cell's settings"),
-        Command(
-            "cell set", summary: "change a setting of the cell",
-            arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
-            examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
         Command("migration list", summary: "list migrations under way", options: listing),
+    ]
+
+    private static let named = Argument("CELL", help: "its name")
+
+    private static let cells: [Command] = [
+        Command(
+            "cell list", summary: "list the cells", details: "A cell is a group of hosts with their VMs.",
+            examples: [.init("muster cell list -o wide", "and which nodes hold their groups")]),
+        Command(
+            "cell create", summary: "make a cell",
+            details: """
+                New nodes of its region come to it by themselves, each to the one with the fewest hosts; others go with `muster
+                cell assign`. What it survives says where the voters of its group are.
+                """,
+            arguments: [named],
+            options: [
+                Option("region", .text("REGION"), help: "where its hosts are"),
+                Option(
+                    "survives", .choice(["zone", "region"]),
+                    help: "voters over its region's zones, or over regions (default: wherever they are spread best)"),
+                Option("replicas", .integer(1...5), help: "how many nodes vote in its group: 1, 3 or 5 (default 3)"),
+            ],
+            examples: [.init("muster cell create north --region north --survives zone", "")]),
+        Command(
+            "cell show", summary: "show a cell and its settings",
+            arguments: [Argument("CELL", isOptional: true, help: "its name; may be left out where there is one")]),
+        Command(
+            "cell set", summary: "change a setting of a cell",
+            arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
+            options: [cell], examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
+        Command(
+            "cell assign", summary: "have a node's host go to another cell",
+            details: "A host with VMs is drained first. It belongs to one cell at any time.",
+            arguments: [Argument("NODE", help: "its name or number"), named],
+            examples: [.init("muster cell assign n4 north", "an empty host goes at once")]),
+        Command(
+            "cell retire", summary: "end an empty cell", details: "The cluster's first cell stays.",
+            arguments: [named]),
     ]
 
     private static let happened = [

@@ -3,7 +3,9 @@ package import CommandSyntax
 /// What `muster help TOPIC` explains. A test runs every example, in order, against a cluster of three: what is written here
 /// works.
 package enum HelpTopics {
-    package static let all = [start, placement, filters, output, waiting, maintenance, quotas, watching, scripts]
+    package static let all = [
+        start, placement, filters, output, waiting, maintenance, quotas, cells, watching, scripts,
+    ]
 
     private static let start = Topic(
         "start", summary: "the first VM",
@@ -99,6 +101,20 @@ package enum HelpTopics {
             .init("muster host resume n2", ""),
             .init("muster plan loss n3", "what would become of its VMs"),
             .init("muster vm delete app-1 app-2 app-3 --wait", ""),
+        ])
+
+    private static let cells = Topic(
+        "cells", summary: "dividing a fleet, and asking over all of it",
+        text: """
+            A cell is a group of hosts with their VMs, and decides for itself. A cluster begins with one. `cell create` makes another
+            for a region; new nodes of that region come to it, and `cell assign` sends an empty host from one to another. Lists are
+            over all cells and a name finds its VM wherever it is; --cell names one. A new VM goes where there is room.
+            """,
+        examples: [
+            .init("muster cell list", ""),
+            .init("muster cell show default", "with its settings"),
+            .init("muster host list --cell default", ""),
+            .init("muster events --cell default --limit 3", "events are of one cell"),
         ])
 
     private static let quotas = Topic(

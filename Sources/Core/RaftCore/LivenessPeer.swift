@@ -16,8 +16,10 @@ struct LivenessPeer: Sendable {
     private(set) var sequence: UInt64 = 0
     private(set) var receivedAt: Instant
     private(set) var peerSentAt = Instant.origin
-    /// The time that silence counts from: when the last beat came, moved by our own pauses since.
-    private(set) var heardAt: Instant
+    /// When the last beat came, moved by our own pauses since.
+    private var heardAt: Instant
+    /// When anything else came last, moved likewise.
+    private var signAt: Instant
     /// When a closed connection that did not come back is a verdict.
     var closedLinkDue = NodeLiveness.never
     /// The next beat's interval spans a broken connection and measures nothing.
@@ -41,6 +43,7 @@ struct LivenessPeer: Sendable {
         self.sequenceSent = sequenceSent
         receivedAt = now
         heardAt = now
+        signAt = now
         timing = BeatTiming(settings: settings)
     }
 
@@ -82,6 +85,13 @@ struct LivenessPeer: Sendable {
         closedLinkDue = NodeLiveness.never
     }
 
+    /// The time that silence counts from.
+    var silentSince: Instant { max(heardAt, signAt) }
+
+    mutating func gaveSign(_ incarnation: Incarnation, now: Instant) {
+        if state == .alive && incarnation == self.incarnation { signAt = now }
+    }
+
     /// False when the echo can't be one of ours, or gives no round trip.
     mutating func takeRoundTrip(_ echo: Beat.Echo, now: Instant, settings: LivenessSettings) -> Bool {
         guard echo.sequence <= sequenceSent, echo.heldFor >= .zero else { return false }
@@ -117,6 +127,7 @@ struct LivenessPeer: Sendable {
     /// This node stood still for `pause`: the peer could not be heard, and does not lose that time.
     mutating func takeOut(_ pause: Nanoseconds, now: Instant) {
         heardAt = min(heardAt + pause, now)
+        signAt = min(signAt + pause, now)
         if closedLinkDue != NodeLiveness.never { closedLinkDue += pause }
     }
 

@@ -167,6 +167,13 @@ public struct NodeLiveness: Sendable {
         }
     }
 
+    /// Anything else that `node` sent, by this process of it. It breaks a silence, for beats queue behind what is sent before
+    /// them; it says nothing of the path, and makes no suspected node alive.
+    public mutating func sawSign(of node: NodeID, _ incarnation: Incarnation, now: Instant) {
+        advance(to: now)
+        if let i = index(of: node) { peers[i].gaveSign(incarnation, now: now) }
+    }
+
     private mutating func take(_ beat: Beat, _ i: Int, _ now: Instant, _ effects: inout LivenessEffects) {
         peers[i].heard(beat, now: now, settings: settings)
         if peers[i].state == .suspected { peers[i].heardAgain() }
@@ -244,7 +251,7 @@ public struct NodeLiveness: Sendable {
                         beat: peers[i].nextBeat(incarnation, now: now, pulses: pulses, settings: settings)))
             }
             guard peers[i].state != .suspected else { continue }
-            let silenceDue = peers[i].heardAt + timeout(i)
+            let silenceDue = peers[i].silentSince + timeout(i)
             let due = min(silenceDue, peers[i].closedLinkDue)
             if due > now || !mayJudge {
                 verdictNext = min(verdictNext, due)

@@ -27,14 +27,20 @@ struct ReadQueue: Sendable {
     var roundNeeded: UInt64 = 0
     /// Confirmed; wait until the state machine is far enough. Ascending by index.
     var waiting: [Waiting] = []
-    /// Set on a follower: the batch that was passed on to the leader.
+    /// Set on a follower: under what the batch was passed on to the leader last.
     var context: ReadContext?
     var contextNumber: UInt64 = 0
+    /// The number under which it was passed on first: an answer to any since then is good for all of it.
+    var contextFirst: UInt64 = 0
     var retryAt: Instant?
     /// A mutant's memory: the commit when the open batch was begun.
     var openedAt: LogIndex = .zero
 
     var count: Int { open.count + confirming.count + waiting.count }
+    var described: String {
+        "reads: \(open.count) open, \(confirming.count) to be confirmed by round \(roundNeeded) of \(round), \(waiting.count) "
+            + "wait for \(waiting.last.map { "\($0.index)" } ?? "nothing"), asked again at \(retryAt.map { "\($0)" } ?? "no time")"
+    }
 
     mutating func beginTerm() {
         open.removeAll(keepingCapacity: true)
@@ -80,6 +86,7 @@ extension Raft {
             sendRound(isRepeated: false, now, &effects)
         } else if let leader {
             swap(&reads.open, &reads.confirming)
+            reads.contextFirst = reads.contextNumber + 1
             askLeader(leader, now, &effects)
         }
     }
@@ -134,8 +141,10 @@ extension Raft {
     mutating func receiveReadAnswer(
         _ context: ReadContext, _ index: LogIndex?, _ now: Instant, _ effects: inout Effects
     ) {
-        guard phase != .leader, reads.context == context else { return }
-        guard let index else { return failReads(&effects) }
+        guard phase != .leader, let last = reads.context, context.incarnation == last.incarnation,
+            context.number >= reads.contextFirst, context.number <= last.number
+        else { return }
+        guard let index else { return context == last ? failReads(&effects) : () }
         reads.context = nil
         reads.retryAt = nil
         for asker in reads.confirming {

@@ -269,7 +269,7 @@ public struct Raft: Sendable {
 
     /// Where each member stands, as this leader sees it; on others, whether it may lead and when it tries. For people.
     public var describedProgress: String {
-        var text = ""
+        var text = reads.count == 0 ? "" : "\(reads.described); "
         if phase != .leader {
             let role = configuration.member(peer.replica)?.role
             text += role.map { "\($0)" } ?? "no member"

@@ -15,6 +15,8 @@ struct Cells {
         var followAt = Instant.origin
         /// The root's state from which it knows tenants.
         var tenantsThrough: LogIndex?
+        /// When the root is told next how much room there is, if that has changed.
+        var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.
         var asked: [(number: UInt64, operation: CellCommand.Operation)] = []
     }

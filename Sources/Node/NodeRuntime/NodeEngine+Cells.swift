@@ -18,7 +18,23 @@ extension NodeEngine {
         }
         for k in cells.kept.indices { followCell(k, now) }
         cells.settle(now)
-        for k in cells.kept.indices { planCell(k, now) }
+        for k in cells.kept.indices {
+            planCell(k, now)
+            reportCell(k, now)
+        }
+    }
+
+    /// Where there are several cells, everyone is to know which of them has room.
+    private func reportCell(_ k: Int, _ now: Instant) {
+        guard now >= cells.kept[k].reportAt else { return }
+        cells.kept[k].reportAt = now + settings.cellReportInterval
+        let group = cells.kept[k].group
+        guard packLevel >= FeatureLevel.cells, steward.view.cells.count > 1, cells.kept[k].keeper.isReady,
+            steward.commandsUnderWay == 0
+        else { return }
+        let report = cells.kept[k].keeper.report(of: group)
+        if let known = steward.view.report(of: group), !report.isNews(to: known) { return }
+        ask(.reportCell(report), now)
     }
 
     /// When `tendCells` has something to do.
@@ -107,7 +123,12 @@ extension NodeEngine {
         let through = steward.view.through
         if let through, cells.kept[k].tenantsThrough != through {
             cells.kept[k].tenantsThrough = through
-            let wishes = steward.view.tenants.map { TenantWish(name: $0.name, revision: $0.revision, quota: $0.quota) }
+            // A quota is lent as a whole, and to the first cell.
+            let isLent = steward.view.firstCell.map { $0.group == group } ?? true
+            let wishes = steward.view.tenants.map { tenant in
+                TenantWish(
+                    name: tenant.name, revision: tenant.revision, quota: isLent ? tenant.quota : tenant.quota.emptied)
+            }
             cells.kept[k].keeper.take(tenants: wishes, through: through, now: now)
         }
     }
@@ -115,7 +136,7 @@ extension NodeEngine {
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         let operations = cells.kept[k].keeper.plan(now: now) {
-            NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
+            NodeWatch(own: node, watchingSince: stoodStillUntil, facts: hostFacts)
         }
         let group = cells.kept[k].group
         for operation in operations {

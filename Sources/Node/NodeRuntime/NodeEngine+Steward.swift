@@ -64,7 +64,7 @@ extension NodeEngine {
         }
     }
 
-    private func ask(_ operation: RootCommand.Operation, _ now: Instant) {
+    func ask(_ operation: RootCommand.Operation, _ now: Instant) {
         steward.commandsUnderWay += 1
         ask(.command(.root, RootCommand(by: "controller", operation).encoded()), .command, now)
     }
@@ -123,7 +123,7 @@ extension NodeEngine {
         steward.leadsRootSince = since
         if steward.commandsUnderWay > 0 { return again(now) }
         let facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
-        let watch = NodeWatch(own: node, watchingSince: since, facts: facts, gap: settings.contactGap)
+        let watch = NodeWatch(own: node, watchingSince: max(since, stoodStillUntil), facts: facts, gap: settings.contactGap)
         let commands = RoleKeeper.plan(steward.view, watch, now: now)
         for command in commands { ask(command, now) }
         let isMoving = steward.view.placements.contains { $0.replicas.contains { $0.isLeaving || $0.phase == .wanted } }
@@ -144,7 +144,9 @@ extension NodeEngine {
             if let settled = kept.settled, settled == (placement.revision, configuration) { continue }
             let standing = standing(i)
             let actions = steward.plan(k, placement, standing, now: now)
-            let isPlaced = standing.isSettled && actions.isEmpty && isAtHome(placement, standing.configuration)
+            let isLedWell = kept.keeper.heirsAtHome(kept.group, standing, steward.view) == nil
+            let isPlaced =
+                standing.isSettled && actions.isEmpty && isLedWell && isAtHome(placement, standing.configuration)
             steward.settle(k, placement.revision, configuration, isSettled: isPlaced)
             if !isPlaced { again(now) }
             for action in actions { carryOut(action, kept.group, now) }

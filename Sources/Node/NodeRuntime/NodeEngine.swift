@@ -71,6 +71,8 @@ package final class NodeEngine<Ports: WorldPorts> {
     var deadlines = Heap<GroupDeadline>()
     var ready: [GroupID] = []
     var lastNow: Instant
+    /// When this node went on after it had stood still: before that it could hear nobody.
+    var stoodStillUntil = Instant.origin
     /// Nodes that beats go to, sorted.
     var tracked: [NodeID] = []
     /// Nodes that send beats though this node knows of no group shared with them, and until when they get some back.
@@ -121,8 +123,12 @@ package final class NodeEngine<Ports: WorldPorts> {
 
     // MARK: Events
 
+    /// A turn that is later than this is one after a standstill: whoever was silent meanwhile may have spoken.
+    static var standstillMin: Nanoseconds { .seconds(1) }
+
     package func handle(_ event: consuming NodeEvent, now: Instant) {
         if hasFailed { return }
+        if now - lastNow > NodeEngine.standstillMin, now - deadline > NodeEngine.standstillMin { stoodStillUntil = now }
         lastNow = now
         defer { dropUnreadable() }
         switch consume event {
@@ -208,6 +214,8 @@ package final class NodeEngine<Ports: WorldPorts> {
             welcome(frame.from, now)
             liveness.received(beat, from: frame.from, now: now, into: &livenessEffects)
             drainLiveness(now)
+        } else {
+            liveness.sawSign(of: frame.from, frame.incarnation, now: now)
         }
         for item in frame.messages {
             guard let i = position(of: item.group), replicas[i].raft.peer.replica == item.message.to.replica else {

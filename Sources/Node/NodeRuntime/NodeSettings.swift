@@ -77,6 +77,8 @@ package struct NodeSettings: Sendable {
     /// How often the root's time is noted while replicas are waited for.
     package var rootTimeInterval = Nanoseconds.seconds(30)
 
+    /// Between reports of a cell's room to the root.
+    package var cellReportInterval = Nanoseconds.seconds(2)
     /// The feature level that this node's program knows. One below `FeatureLevel.newest` makes it act like an older program.
     package var level: UInt32 = FeatureLevel.newest
 

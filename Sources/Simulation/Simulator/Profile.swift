@@ -116,6 +116,7 @@ public struct Profile: Sendable {
         }
         p.faultIntervalMax = .milliseconds(random.within(300...8_000))
         p.faultLengthMax = .milliseconds(random.within(200...12_000))
+        p.settings.storagePulseInterval = p.settings.storageStallMax
         p.drawBounds(&random)
         if hasPlots { p.drawPlots(&random) }
         // From a stream of its own, so that it shifts nothing.

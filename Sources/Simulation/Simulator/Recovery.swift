@@ -198,11 +198,14 @@ extension Simulation {
         }
         // A round of votes takes two writes, perhaps behind others, and two ways of a message.
         let round = recovery.suspicion + 10 * profile.diskLatency.count + 4 * profile.latencyFar.count
-        if now - recovery.healedAt > Recovery.roundsMax * round && recovery.isLed.contains(false) {
+        // A leader's disk that hangs is noticed when the next pulse is not written in time.
+        let isHung = recovery.leftBehind.contains { nodes[$0].diskStalledUntil > now }
+        let noticed = isHung ? 2 * profile.settings.storageStallMax.count : 0
+        if now - recovery.healedAt > noticed + Recovery.roundsMax * round && recovery.isLed.contains(false) {
             fail(
                 "44 leaders are found",
-                "not within \(Recovery.roundsMax) rounds of \(round / 1_000_000) ms after the faults stopped: \(summary)"
-            )
+                "not within \(noticed / 1_000_000) ms and \(Recovery.roundsMax) rounds of \(round / 1_000_000) ms after the faults "
+                    + "stopped: \(summary)")
         }
     }
 

@@ -162,7 +162,7 @@ extension Fleet {
             }
         }
         switch output.command?.command.operation {
-        case .registerHost(_, _, _, let running)?: line("\(head) registers with \(running)")
+        case .registerHost(_, _, _, let running, _)?: line("\(head) registers with \(running)")
         case .reportVMs(_, _, let reports)?:
             for report in reports { line("\(head) reports \(report.vm) \(report.epoch) \(report.state)") }
         default: break

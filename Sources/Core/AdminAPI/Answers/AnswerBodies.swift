@@ -171,10 +171,13 @@ package struct NodeInfo: Shaped {
     package var state: String
     package var version: String
     package var certificateExpires: Int64
+    package var cell: String
+    package var movesTo: String?
 
     package init(
         name: String, node: UInt64, region: String, zone: String, rack: String, address: String,
-        adminAddress: String, role: String, state: String, version: String, certificateExpires: Int64
+        adminAddress: String, role: String, state: String, version: String, certificateExpires: Int64,
+        cell: String = "", movesTo: String? = nil
     ) {
         self.name = name
         self.node = node
@@ -187,6 +190,8 @@ package struct NodeInfo: Shaped {
         self.state = state
         self.version = version
         self.certificateExpires = certificateExpires
+        self.cell = cell
+        self.movesTo = movesTo
     }
 
     package static let shape = Shape(
@@ -199,15 +204,20 @@ package struct NodeInfo: Shaped {
             Field("role", .string, "voter, standby or none in the root group"),
             Field("state", .string, "up, suspect, down or leaving"), Field("version", .string, "what it runs"),
             Field("certificateExpires", .integer, "when its certificate ends; seconds since 1970"),
+            Field("cell", .string, isRequired: false, "the cell that its host belongs to; empty while there is none"),
+            Field("movesTo", .string, isRequired: false, "the cell that its host is to go to"),
         ])
 
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("name", name), JSONMember("node", node), JSONMember("region", region),
             JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
             JSONMember("adminAddress", adminAddress), JSONMember("role", role), JSONMember("state", state),
             JSONMember("version", version), JSONMember("certificateExpires", certificateExpires),
+            JSONMember("cell", cell),
         ]
+        members.add("movesTo", movesTo)
+        return members
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
@@ -215,7 +225,8 @@ package struct NodeInfo: Shaped {
             name: object.text("name"), node: object.unsigned("node"), region: object.text("region"),
             zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
             adminAddress: object.text("adminAddress"), role: object.text("role"), state: object.text("state"),
-            version: object.text("version"), certificateExpires: object.integer("certificateExpires"))
+            version: object.text("version"), certificateExpires: object.integer("certificateExpires"),
+            cell: object.optionalText("cell") ?? "", movesTo: object.optionalText("movesTo"))
     }
 }
 

@@ -163,6 +163,9 @@ extension Shape {
                 Field(
                     "next", .string, isRequired: false,
                     "there may be more: ask again with after= this, even where this page is short"),
+                Field(
+                    "indexes", .anyObject, isRequired: false,
+                    "where the cluster has several cells: the index of each cell's state that was read, by its name"),
             ])
     }
 }

@@ -61,7 +61,15 @@ extension Route {
             "watch what comes after this revision, or after this index; now by default"),
     ]
 
-    static let fleet = hosts + vms + groups + tenants + placement
+    static let fleet = (hosts + vms + groups + tenants + placement).map { route in
+        if [.setTenant, .deleteTenant, .renewLease].contains(route.operation) { return route }
+        var route = route
+        route.query.append(
+            Parameter(
+                "cell", .name,
+                "the cell that is meant; when left out, the one that has what is named, and for a list all of them"))
+        return route
+    }
 
     private static func page(_ kind: FleetKind) -> Answer { .json(Shape.page(of: kind.shape)) }
 

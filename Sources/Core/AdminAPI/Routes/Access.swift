@@ -92,7 +92,7 @@ package enum Action: Hashable, Sendable {
     case writeTenant(String?)
     case manageHosts
     case manageTenants
-    /// Change what all of a cell goes by.
+    /// Change which cells there are, who is in them, and what all of one goes by.
     case manageCells
     /// Whose lease it is, is judged where it is renewed.
     case renewOwnLease
@@ -121,7 +121,7 @@ package enum Action: Hashable, Sendable {
         case .writeTenant(let tenant): "change what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
         case .manageHosts: "manage hosts"
         case .manageTenants: "manage tenants and quotas"
-        case .manageCells: "change a cell's settings"
+        case .manageCells: "manage cells"
         case .renewOwnLease: "renew a host's lease"
         }
     }

@@ -37,6 +37,12 @@ package enum AdminRequest: Hashable, Sendable {
     case promoteNode(String)
     case demoteNode(String)
     indirect case join(JoinRequest)
+    case assignHost(String, CellAssignment)
+
+    case cells
+    case cell(String)
+    indirect case createCell(CellCreation)
+    case retireCell(String)
 
     case tokens
     indirect case createToken(TokenCreation)
@@ -86,6 +92,11 @@ package enum AdminRequest: Hashable, Sendable {
         case .promoteNode: .promoteNode
         case .demoteNode: .demoteNode
         case .join: .join
+        case .assignHost: .assignHost
+        case .cells: .listCells
+        case .cell: .getCell
+        case .createCell: .createCell
+        case .retireCell: .retireCell
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
@@ -115,7 +126,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .join: .join
         case .write(let space, _): .writeSpace(space)
         case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
-        case .spaces, .space, .status, .nodes, .node, .certificates, .upgrade: .observe
+        case .spaces, .space, .status, .nodes, .node, .cells, .cell, .certificates, .upgrade: .observe
+        case .createCell, .retireCell, .assignHost: .manageCells
         case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
         case .removeNode, .promoteNode, .demoteNode: .manageNodes
         case .tokens, .createToken, .revokeToken: .manageTokens
@@ -149,9 +161,14 @@ package struct AdminCall: Hashable, Sendable {
     package var idempotencyKey: IdempotencyKey?
     /// Answer with the header only.
     package var isHead: Bool
+    /// The name of the cell that a request about hosts and VMs is for; nil: whichever has what it names.
+    package var cell: String?
 
-    package init(_ request: AdminRequest, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false) {
+    package init(
+        _ request: AdminRequest, cell: String? = nil, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false
+    ) {
         self.request = request
+        self.cell = cell
         self.idempotencyKey = idempotencyKey
         self.isHead = isHead
     }

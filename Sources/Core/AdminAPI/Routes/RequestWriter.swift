@@ -18,6 +18,10 @@ package struct RequestWriter: Sendable {
         out.append(text: method.name)
         out.append(HTTPSyntax.space)
         Self.writeTarget(call.request, into: &out)
+        if let cell = call.cell, case .fleet(let request) = call.request {
+            var separator = UInt8(ascii: request.query.isEmpty ? "?" : "&")
+            Self.write("cell", Array(cell.utf8), &separator, &out)
+        }
         out.append(contentsOf: fixedFields)
         var key = call.idempotencyKey
         if case .write(_, let command) = call.request, key == nil, command.client.rawValue != 0 {
@@ -105,6 +109,8 @@ package struct RequestWriter: Sendable {
         case .createSpace(let body): body.members
         case .moveSpace(_, let body): body.members
         case .join(let body): body.members
+        case .assignHost(_, let body): body.members
+        case .createCell(let body): body.members
         case .createToken(let body): body.members
         case .transferLeadership(let body): body.members
         case .rotateCertificates(let body): body.members
@@ -191,7 +197,10 @@ package struct RequestWriter: Sendable {
         var name = ""
         switch request {
         case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
-        case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node): name = node
+        case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node),
+            .assignHost(let node, _):
+            name = node
+        case .cell(let cell), .retireCell(let cell): name = cell
         case .revokeToken(let token): name = token
         case .changeSetting(let setting, _): name = setting
         case .copyGroup(let group): name = "\(group)"

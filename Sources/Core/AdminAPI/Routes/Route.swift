@@ -4,7 +4,8 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case putKey, getKey, deleteKey, listKeys
     case listSpaces, createSpace, getSpace, deleteSpace, moveSpace
     case getStatus
-    case listNodes, getNode, removeNode, promoteNode, demoteNode, join
+    case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
+    case listCells, createCell, getCell, retireCell
     case listTokens, createToken, revokeToken
     case listSettings, changeSetting
     case transferLeadership
@@ -110,7 +111,7 @@ extension Route {
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
-    package static let all: [Route] = fixed + keys + spaces + nodes + cluster + fleet
+    package static let all: [Route] = fixed + keys + spaces + nodes + cells + cluster + fleet
 
     /// The status of each operation's answer that says yes.
     // hash order: looked up only
@@ -183,8 +184,21 @@ extension Route {
             .demoteNode, .post, "/v1/nodes/{node}/demote", "Takes a node's vote in the root group.", status: 202,
             accepted),
         Route(
+            .assignHost, .post, "/v1/nodes/{node}/assign",
+            "Has a node's host go to another cell; one with VMs is drained first.",
+            body: .json(CellAssignment.shape), accepted),
+        Route(
             .join, .post, "/v1/join", "Makes a node a member; the join token in the body is the proof.",
             security: .open, body: .json(JoinRequest.shape), .json(JoinAnswer.shape)),
+    ]
+
+    private static let cells = [
+        Route(.listCells, .get, "/v1/cells", "Lists cells.", .json(Listing<CellInfo>.shape)),
+        Route(
+            .createCell, .post, "/v1/cells", "Creates a cell; new nodes of its region come to it.",
+            body: .json(CellCreation.shape), status: 201, .json(CellInfo.shape)),
+        Route(.getCell, .get, "/v1/cells/{cell}", "Shows a cell.", .json(CellInfo.shape)),
+        Route(.retireCell, .delete, "/v1/cells/{cell}", "Retires an empty cell; its group ends.", accepted),
     ]
 
     private static let cluster = [

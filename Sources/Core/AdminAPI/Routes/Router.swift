@@ -47,16 +47,17 @@ package struct Router: Sendable {
                 }
             }
             let request: AdminRequest
+            var cell: String?
             if Router.isKeyPath(parser, head) {
                 if head.method == .put && !head.query.isThere { return try put(parser, head, key) }
                 request = try keyRequest(parser, head, parser.bytes(head.path), key)
             } else {
-                request = try tableRequest(parser, head, parser.bytes(head.path))
+                (request, cell) = try tableRequest(parser, head, parser.bytes(head.path))
             }
             if head.method == .head && request.isStream {
                 throw Problem(.methodNotAllowed, "a stream has no header alone; use GET")
             }
-            return AdminCall(request, idempotencyKey: key, isHead: head.method == .head)
+            return AdminCall(request, cell: cell, idempotencyKey: key, isHead: head.method == .head)
         } catch {
             var problem = error
             problem.instance = parser.text(head.path)
@@ -295,9 +296,17 @@ package struct Router: Sendable {
 
     private func tableRequest(
         _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>
-    ) throws(Problem) -> AdminRequest {
+    ) throws(Problem) -> (request: AdminRequest, cell: String?) {
         guard let match = match(path, head.method) else { throw problem(noRouteFor: path) }
         let query = try Query(parser, head.query, match.route, limits)
+        var cell: String?
+        if let bytes = query["cell"] { cell = try name(bytes[...], "cell") }
+        return (try request(parser, head, match, query), cell)
+    }
+
+    private func request(
+        _ parser: RequestParser, _ head: RequestHead, _ match: Match, _ query: Query
+    ) throws(Problem) -> AdminRequest {
         let body = try body(parser, head, match.route)
         switch match.route.operation {
         case .putKey, .getKey, .deleteKey, .listKeys:
@@ -317,7 +326,12 @@ package struct Router: Sendable {
         case .removeNode: return .removeNode(try name(match, "node"), isForced: try query.flag("force"))
         case .promoteNode: return .promoteNode(try name(match, "node"))
         case .demoteNode: return .demoteNode(try name(match, "node"))
+        case .assignHost: return .assignHost(try name(match, "node"), try CellAssignment(body))
         case .join: return .join(try JoinRequest(body))
+        case .listCells: return .cells
+        case .createCell: return .createCell(try CellCreation(body))
+        case .getCell: return .cell(try name(match, "cell"))
+        case .retireCell: return .retireCell(try name(match, "cell"))
         case .listTokens: return .tokens
         case .createToken: return .createToken(try TokenCreation(body))
         case .revokeToken: return .revokeToken(try name(match, "token"))

@@ -29,7 +29,8 @@ package enum Cell {
         switch try unpack(pack, knows: knows) {
         case .failure(let refusal):
             results.append(CellResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
-        case .success(let (commands, time)):
+        case .success(let (level, commands, time)):
+            step.level = level
             step.advance(to: time)
             if commands.count > SpaceLimits.packCommandsMax {
                 results.append(CellResult(revision: Revision(index: index, slot: 0), outcome: .refused(.malformed)))
@@ -56,6 +57,8 @@ struct CellStep<Access: StateAccess> {
     var by = ""
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
+    /// Of the entry: what came later means nothing in it.
+    var level = FeatureLevel.oldest
 
     // hash order: looked up, and written by sorted keys
     var hosts: [HostID: Cached<CellHost>] = [:]
@@ -93,7 +96,7 @@ struct CellStep<Access: StateAccess> {
 
     mutating func apply(_ bytes: [UInt8], _ revision: Revision) throws(StoreError) -> CellResult {
         self.revision = revision
-        switch CellCommand.decode(bytes) {
+        switch CellCommand.decode(bytes, level: level) {
         case .failure(let refusal): return CellResult(revision: revision, outcome: .refused(refusal))
         case .success(let command): return try apply(command)
         }
@@ -188,8 +191,8 @@ struct CellStep<Access: StateAccess> {
 
     private mutating func outcome(of operation: CellCommand.Operation) throws(StoreError) -> CellResult.Outcome {
         switch operation {
-        case .registerHost(let host, let incarnation, let about, let running):
-            return try register(host, incarnation, about, running)
+        case .registerHost(let host, let incarnation, let about, let running, let assignment):
+            return try register(host, incarnation, about, running, assignment)
         case .reportVMs(let host, let incarnation, let reports): return try report(host, incarnation, reports)
         case .setHostDuty(let host, let duty): return try setDuty(host, duty)
         case .setHostPolicy(let host, let policy, let generation): return try setPolicy(host, policy, generation)
@@ -217,6 +220,10 @@ struct CellStep<Access: StateAccess> {
         case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
+        case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
+        case .closeCell: return closeCell()
+        case .holdName(let tenant, let name, let cell, let request, let replaces):
+            return try holdName(tenant, name, NameHold(cell: cell, request: request, at: time), replaces: replaces)
         }
     }
 
@@ -332,7 +339,7 @@ extension CellCommand.Operation {
     var isAsked: Bool {
         switch self {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup:
+            .putGroup, .deleteGroup, .releaseHost, .closeCell:
             true
         case .setSetting(let setting, _): setting != .leaseBefore
         case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked

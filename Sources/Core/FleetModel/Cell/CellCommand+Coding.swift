@@ -14,15 +14,15 @@ extension Cell {
 
     static func unpack(
         _ bytes: [UInt8], knows: UInt32
-    ) throws(StoreError) -> Result<(commands: [[UInt8]], time: LogTime), CellRefusal> {
+    ) throws(StoreError) -> Result<(level: UInt32, commands: [[UInt8]], time: LogTime), CellRefusal> {
         // All replicas answer the same to what can't be read, and nobody sees more of it.
         guard let pack = try? WireCellPack(serialized: bytes) else { return .failure(.malformed) }
-        guard try FeatureLevel.check(UInt64(pack.version), knows: knows) != nil else {
+        guard let level = try FeatureLevel.check(UInt64(pack.version), knows: knows) else {
             return .failure(.unknownVersion(UInt64(pack.version)))
         }
         // A field that this version doesn't know could change what the commands mean.
         if pack.commands.isEmpty || !pack.unknownFields.isEmpty { return .failure(.malformed) }
-        return .success((pack.commands, LogTime(pack.time)))
+        return .success((level, pack.commands, LogTime(pack.time)))
     }
 }
 
@@ -30,12 +30,14 @@ extension CellCommand {
     package func encoded() -> [UInt8] { wire.serialized() }
 
     /// Reads one command. What is not exactly how this version would have written it is refused: a replica that skipped
-    /// what another one understands would end in another state.
-    package static func decode(_ bytes: [UInt8]) -> Result<CellCommand, CellRefusal> {
+    /// what another one understands would end in another state. What came after `level` is as unknown as it was then.
+    package static func decode(
+        _ bytes: [UInt8], level: UInt32 = FeatureLevel.newest
+    ) -> Result<CellCommand, CellRefusal> {
         if bytes.count > CellLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireCellCommand(serialized: bytes), let command = CellCommand(wire),
-            command.encoded() == bytes
+            command.encoded() == bytes, command.operation.level <= level
         else { return .failure(.malformed) }
         return .success(command)
     }
@@ -54,7 +56,7 @@ extension CellCommand.Operation {
             guard let about = wire.about.flatMap(HostDescription.init) else { return nil }
             self = .registerHost(
                 HostID(wire.host), Incarnation(wire.incarnation), about,
-                running: wire.running.map { RunningVM(VMID($0.vm), epoch: $0.epoch) })
+                running: wire.running.map { RunningVM(VMID($0.vm), epoch: $0.epoch) }, assignment: wire.assignment)
         case .reportVMs(let wire):
             guard let reports = VMReport.all(wire.reports) else { return nil }
             self = .reportVMs(HostID(wire.host), Incarnation(wire.incarnation), reports)
@@ -109,17 +111,23 @@ extension CellCommand.Operation {
         case .returnSlice(let wire): self = .returnSlice(tenant: wire.tenant, revision: Revision(wire.revision))
         case .collectGarbage: self = .collectGarbage
         case .noteTime: self = .noteTime
+        case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
+        case .closeCell: self = .closeCell
+        case .holdName(let wire):
+            self = .holdName(
+                tenant: wire.tenant, name: wire.name, cell: wire.cell, request: wire.request, replaces: wire.replaces)
         }
     }
 
     var wire: WireCellCommand.Operation {
         typealias Wire = WireCellCommand
         return switch self {
-        case .registerHost(let host, let incarnation, let about, let running):
+        case .registerHost(let host, let incarnation, let about, let running, let assignment):
             .registerHost(
                 Wire.RegisterHost(
                     host: host.rawValue, incarnation: incarnation.rawValue, about: about.wire,
-                    running: running.map { Wire.VmEpoch(vm: $0.vm.rawValue, epoch: $0.epoch) }))
+                    running: running.map { Wire.VmEpoch(vm: $0.vm.rawValue, epoch: $0.epoch) },
+                    assignment: assignment))
         case .reportVMs(let host, let incarnation, let reports):
             .reportVMs(
                 Wire.ReportVms(
@@ -175,6 +183,12 @@ extension CellCommand.Operation {
         case .returnSlice(let tenant, let revision):
             .returnSlice(Wire.ReturnSlice(tenant: tenant, revision: revision.rawValue))
         case .collectGarbage: .collectGarbage(Wire.CollectGarbage())
+        case .releaseHost(let host, let assignment):
+            .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
+        case .closeCell: .closeCell(Wire.CloseCell())
+        case .holdName(let tenant, let name, let cell, let request, let replaces):
+            .holdName(
+                Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))
         default: .noteTime(Wire.CellNoteTime())
         }
     }

@@ -6,8 +6,10 @@ package struct CellCommand: Hashable, Sendable {
         // By the hosts.
 
         /// The agent of a host began, or its machine changed. What a process before it ran and this one does not name is
-        /// over.
-        case registerHost(HostID, Incarnation, HostDescription, running: [RunningVM])
+        /// over. `assignment` is the epoch of the root's map that puts it into this cell; where it is not 0, it wants feature
+        /// level `FeatureLevel.cells`.
+        case registerHost(
+            HostID, Incarnation, HostDescription, running: [RunningVM], assignment: UInt64 = 0)
         /// What became of VMs on a host. Reports of another incarnation, and of epochs that are not in force, count for
         /// nothing.
         case reportVMs(HostID, Incarnation, [VMReport])
@@ -29,6 +31,13 @@ package struct CellCommand: Hashable, Sendable {
         case putGroup(CellGroup)
         case deleteGroup(tenant: String, name: String)
         case setSetting(CellSetting, UInt64)
+        /// It goes to another cell: refused while it has VMs, and from then on it is refused under this assignment.
+        case releaseHost(HostID, assignment: UInt64)
+        /// Before the cell is retired: refused while anything is in it, and from then on nothing comes.
+        case closeCell
+        /// Where the region has several cells, the first of them keeps its names: the VM of this name is the cell's to make
+        /// and no other's. Refused with who has it, unless that is the creation which this one `replaces`.
+        case holdName(tenant: String, name: String, cell: UInt64, request: [UInt8], replaces: [UInt8])
 
         // By controllers.
 

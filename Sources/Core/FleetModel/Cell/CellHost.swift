@@ -120,6 +120,10 @@ package struct CellHost: Hashable, Sendable {
     package var numaUsed: [NUMANode] = []
     /// Thousandths of each of its devices; shorter than the list of devices where none is in use.
     package var devicesUsed: [Int32] = []
+    /// The epoch of the root's map under which it is here, or was.
+    package var assignment: UInt64 = 0
+    /// It went to another cell: its health is `removed`, and it may come back under a later epoch.
+    package var isReleased = false
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id

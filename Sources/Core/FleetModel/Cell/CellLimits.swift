@@ -2,6 +2,8 @@
 package enum CellLimits {
     /// Removed ones included.
     package static let hostsMax: UInt64 = 100_000
+    /// Names held for VMs of a region; beyond it no new name is given out in a region with several cells.
+    package static let namesMax: UInt64 = 16_777_216
     package static let vmsMax: UInt64 = 4 << 20
     package static let vmsPerHostMax: UInt64 = 2_048
     package static let tenantsMax: UInt64 = 10_000

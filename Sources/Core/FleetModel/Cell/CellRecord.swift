@@ -187,6 +187,8 @@ extension CellHost: CellCoded, CellMapped {
         vmCount = wire.vmCount
         numaUsed = wire.numaUsed.map { NUMANode($0) }
         devicesUsed = wire.devicesUsed.map { Int32(clamping: $0) }
+        assignment = wire.assignment
+        isReleased = wire.isReleased
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -194,7 +196,7 @@ extension CellHost: CellCoded, CellMapped {
             duty: WireHostDuty(rawValue: duty.rawValue), health: WireHostHealth(rawValue: health.rawValue),
             incarnation: incarnation.rawValue, generation: generation, since: since.rawValue,
             workIndex: workIndex.rawValue, used: used.sparse, vmCount: vmCount, numaUsed: numaUsed.map(\.wire),
-            devicesUsed: devicesUsed.map { UInt32(clamping: $0) })
+            devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased)
     }
 }
 

@@ -5,7 +5,7 @@ import ClusterBase
 package enum CellRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     package enum Bound: UInt64, Hashable, Sendable {
-        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost
+        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost, names
     }
 
     case malformed
@@ -46,6 +46,15 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case settingOutOfRange(CellSetting)
     /// Too many hosts were lost at once; an operator must look.
     case brakeHolds
+    /// It went to another cell.
+    case hostReleased(HostID)
+    /// The host was assigned to the cell anew, under a later epoch of the map.
+    case assignmentOutdated(HostID)
+    case cellClosed
+    /// What is still in a cell that is to be closed.
+    case cellInUse(String)
+    /// By the creation with this request id, which the cell with this number may carry out or has carried out.
+    case nameHeld(cell: UInt64, request: [UInt8])
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -95,6 +104,13 @@ extension CellRefusal: CustomStringConvertible {
         case .brakeHolds:
             "too many hosts were lost within ten minutes, so no more are given up by themselves; look what happened, then "
                 + "raise failover-brake to let their VMs start elsewhere"
+        case .hostReleased(let host):
+            "host \(host) has left this cell for another one; it comes back when `muster cell assign` says so"
+        case .assignmentOutdated(let host):
+            "host \(host) was assigned to a cell anew since; its agent hears of that in a moment"
+        case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
+        case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
+        case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
         }
     }
 }
@@ -105,6 +121,7 @@ extension CellRefusal.Bound {
         case .hosts: "the cell has \(CellLimits.hostsMax) hosts, the most it may have; remove one first"
         case .vms: "the cell has \(CellLimits.vmsMax) VMs, the most it may have; delete some first"
         case .groups: "the tenant has \(CellLimits.groupsPerTenantMax) groups, the most it may have; delete one first"
+        case .names: "\(CellLimits.namesMax) names of VMs are kept for the region, the most there may be"
         case .tenants: "the cell knows \(CellLimits.tenantsMax) tenants, the most it may; delete one first"
         case .items: "a command has at most \(CellLimits.itemsMax) items; send several"
         case .requests:
@@ -163,6 +180,13 @@ extension CellRefusal {
         case .boundToHost(let vm): Stored(code: 39, number: vm.rawValue)
         case .settingOutOfRange(let setting): Stored(code: 40, number: UInt64(setting.rawValue))
         case .brakeHolds: Stored(code: 41)
+        case .hostReleased(let host): Stored(code: 50, number: host.rawValue)
+        case .assignmentOutdated(let host): Stored(code: 51, number: host.rawValue)
+        case .cellClosed: Stored(code: 52)
+        case .cellInUse(let what): Stored(code: 53, text: what)
+        case .nameHeld(let cell, let request):
+            Stored(
+                code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
         }
     }
 
@@ -207,6 +231,16 @@ extension CellRefusal {
             guard let setting = CellSetting(rawValue: UInt32(truncatingIfNeeded: number)) else { return nil }
             self = .settingOutOfRange(setting)
         case 41: self = .brakeHolds
+        case 50: self = .hostReleased(HostID(number))
+        case 51: self = .assignmentOutdated(HostID(number))
+        case 52: self = .cellClosed
+        case 53: self = .cellInUse(stored.text)
+        case 54:
+            let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
+            guard digits.count == 2 * CellLimits.requestBytes else { return nil }
+            self = .nameHeld(
+                cell: number,
+                request: (0..<CellLimits.requestBytes).map { UInt8(digits[2 * $0] * 16 + digits[2 * $0 + 1]) })
         default: return nil
         }
     }

@@ -36,11 +36,14 @@ enum CellKey {
         static let tombstoneTime: UInt8 = 0x7C
         /// ‖ time ‖ host → nothing; of hosts that were declared down and have not come back
         static let down: UInt8 = 0x7D
+        /// ‖ tenant ‖ 0 ‖ name → `NameHold`, where this cell keeps the names of its region
+        static let nameHold: UInt8 = 0x7E
     }
 
     static let summary: [UInt8] = [Kind.summary]
     static func vmName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.vmName, tenant, name) }
     static func groupName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.groupName, tenant, name) }
+    static func nameHold(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.nameHold, tenant, name) }
     static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
     static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
     static func hostVMs(_ host: HostID) -> [UInt8] { key(Kind.hostVM, host.rawValue) }
@@ -183,6 +186,10 @@ struct CellSummary: CellMapped {
     /// Events up to this entry may be gone.
     var eventsThrough = LogIndex.zero
     var groups: UInt64 = 0
+    /// The cell is to be retired, and takes nothing any more.
+    var isClosed = false
+    /// Names that are held here.
+    var names: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -215,6 +222,8 @@ struct CellSummary: CellMapped {
         eventBytes = wire.eventBytes
         eventsThrough = LogIndex(wire.eventsThrough)
         groups = wire.groups
+        isClosed = wire.isClosed
+        names = wire.names
     }
 
     var wire: WireCellSummary {
@@ -223,7 +232,8 @@ struct CellSummary: CellMapped {
             historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, hosts: hosts,
             hostsRemoved: hostsRemoved, hostsTaking: hostsTaking, vms: vms, vmHighest: vmHighest, groups: groups,
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
-            eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue)
+            eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
+            isClosed: isClosed, names: names)
     }
 }
 

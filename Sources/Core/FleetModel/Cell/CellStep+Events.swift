@@ -101,6 +101,8 @@ extension CellCommand.Operation {
         case .releaseVMs: "release VMs"
         case .beginMigration: "move a VM"
         case .cancelMigration: "cancel a move"
+        case .releaseHost: "let a host go to another cell"
+        case .closeCell: "close the cell"
         default: "change the cell"
         }
     }

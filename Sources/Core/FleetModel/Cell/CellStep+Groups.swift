@@ -135,6 +135,7 @@ extension CellStep {
 
     mutating func putGroup(_ wanted: CellGroup) throws(StoreError) -> CellResult.Outcome {
         if let refusal = CellCheck.refusal(of: wanted) { return .refused(refusal) }
+        if summary.isClosed { return .refused(.cellClosed) }
         var kept = wanted
         kept.memberCount = 0
         if let known = try group(wanted.tenant, wanted.name) {

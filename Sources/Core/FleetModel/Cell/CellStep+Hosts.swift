@@ -6,24 +6,37 @@ extension CellStep {
     // MARK: Coming
 
     mutating func register(
-        _ id: HostID, _ incarnation: Incarnation, _ about: HostDescription, _ running: [RunningVM]
+        _ id: HostID, _ incarnation: Incarnation, _ about: HostDescription, _ running: [RunningVM],
+        _ assignment: UInt64
     ) throws(StoreError) -> CellResult.Outcome {
         if id.rawValue == 0 { return .refused(.unknownHost(id)) }
         if let refusal = CellCheck.refusal(of: about) { return .refused(refusal) }
         if running.count > CellLimits.vmsPerHostMax { return .refused(.tooMany(.vmsOnHost)) }
+        if summary.isClosed { return .refused(.cellClosed) }
         let known = try host(id)
-        if known?.health == .removed { return .refused(.hostRemoved(id)) }
+        if let known, assignment < known.assignment { return .refused(.assignmentOutdated(id)) }
+        if let known, known.health == .removed {
+            if !known.isReleased { return .refused(.hostRemoved(id)) }
+            if assignment == known.assignment { return .refused(.hostReleased(id)) }
+        }
         if let known, incarnation < known.incarnation { return .refused(.incarnationOutdated(id)) }
-        if known?.about.name != about.name {
+        let isNew = known == nil || known?.health == .removed
+        if isNew || known?.about.name != about.name {
             if try access.value(for: CellKey.hostName(about.name)) != nil {
                 return .refused(.hostNameTaken(about.name))
             }
-            if let known { access.delete(CellKey.hostName(known.about.name)) }
+            if let known, !isNew { access.delete(CellKey.hostName(known.about.name)) }
             access.put(CellKey.hostName(about.name), id.rawValue.bigEndianBytes)
         }
-        guard let known else {
-            if summary.hosts + summary.hostsRemoved >= CellLimits.hostsMax { return .refused(.tooMany(.hosts)) }
+        guard let known, !isNew else {
+            if known != nil {
+                summary.hostsRemoved -= 1
+            } else if summary.hosts + summary.hostsRemoved >= CellLimits.hostsMax {
+                return .refused(.tooMany(.hosts))
+            }
             var host = CellHost(id: id, about: about, incarnation: incarnation, since: time)
+            host.generation = (known?.generation ?? 0) + 1
+            host.assignment = assignment
             host.workIndex = index
             summary.hosts += 1
             put(host)
@@ -36,6 +49,7 @@ extension CellStep {
         var host = known
         host.about = about
         host.incarnation = incarnation
+        host.assignment = assignment
         host.workIndex = index
         if known.health != .up {
             access.delete(CellKey.down(known.since, id))
@@ -283,6 +297,49 @@ extension CellStep {
         summary.hosts -= 1
         summary.hostsRemoved += 1
         note("host.removed", host, isForced ? "forced" : "")
+        return .done
+    }
+
+    // MARK: Going to another cell
+
+    /// What is left is the row that refuses the host under this assignment. Nothing of this cell runs there any more: a VM
+    /// counts on a host until its copy there is surely gone.
+    mutating func releaseHost(_ id: HostID, _ assignment: UInt64) throws(StoreError) -> CellResult.Outcome {
+        let known = try host(id)
+        if let known, assignment < known.assignment { return .refused(.assignmentOutdated(id)) }
+        var host =
+            known
+            ?? CellHost(
+                id: id, about: HostDescription(name: "", capacity: .zero), incarnation: Incarnation(0), since: time)
+        if host.vmCount > 0 { return .refused(.hostInUse(id)) }
+        if let known, known.health != .removed {
+            try countTaking(known, -1)
+            if known.health == .down { access.delete(CellKey.down(known.since, id)) }
+            access.delete(CellKey.hostName(known.about.name))
+            summary.hosts -= 1
+            summary.hostsRemoved += 1
+        } else if known == nil {
+            if summary.hosts + summary.hostsRemoved >= CellLimits.hostsMax { return .refused(.tooMany(.hosts)) }
+            summary.hostsRemoved += 1
+        }
+        let isNews = host.health != .removed
+        host.health = .removed
+        host.isReleased = true
+        host.assignment = assignment
+        host.since = time
+        host.workIndex = index
+        host.generation += 1
+        put(host)
+        if isNews && known != nil { note("host.released", host, "it goes to another cell") }
+        return .done
+    }
+
+    mutating func closeCell() -> CellResult.Outcome {
+        for (count, what) in [(summary.hosts, "hosts"), (summary.vms, "VMs"), (summary.groups, "placement groups")]
+        where count > 0 {
+            return .refused(.cellInUse("\(count) \(what)"))
+        }
+        summary.isClosed = true
         return .done
     }
 }

@@ -11,8 +11,12 @@ extension CellStep {
 
     private mutating func create(_ item: VMCreation) throws(StoreError) -> Result<VMID, CellRefusal> {
         if let refusal = CellCheck.refusal(of: item) { return .failure(refusal) }
+        if summary.isClosed { return .failure(.cellClosed) }
         let nameKey = CellKey.vmName(item.tenant, item.name)
         if let known = try access.number(nameKey), try access.value(for: CellTable.vms.key(known)) != nil {
+            return .failure(.vmNameTaken(item.name))
+        }
+        if let hold = try access.record(NameHold.self, CellKey.nameHold(item.tenant, item.name)), hold.cell != number {
             return .failure(.vmNameTaken(item.name))
         }
         if let refusal = try refusal(ofGroups: item.spec.groups, besides: [], item.tenant) { return .failure(refusal) }

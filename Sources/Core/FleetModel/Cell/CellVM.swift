@@ -285,6 +285,12 @@ package struct Quota: Hashable, Sendable {
         self.diskMiB = diskMiB
     }
     package static let unlimited = Quota()
+    /// Nothing of what is bounded.
+    package var emptied: Quota {
+        Quota(
+            vmCount: vmCount.map { _ in 0 }, cpuMillis: cpuMillis.map { _ in 0 }, memoryMiB: memoryMiB.map { _ in 0 },
+            diskMiB: diskMiB.map { _ in 0 })
+    }
 }
 
 /// What a cell was lent of a tenant's quota, and what of it is in use.
@@ -335,4 +341,9 @@ package struct CellEvent: Hashable, Sendable {
         self.by = by
         self.text = text
     }
+}
+
+extension VMID {
+    /// The number of the cell that the VM was made in.
+    package var cellNumber: UInt64 { rawValue >> 40 }
 }

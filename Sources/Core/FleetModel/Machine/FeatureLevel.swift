@@ -9,15 +9,18 @@ import ClusterBase
 package enum FeatureLevel {
     package static let oldest: UInt32 = 1
     /// What this program knows.
-    package static let newest: UInt32 = 2
+    package static let newest: UInt32 = 3
     /// A key is deleted only while it holds the expected value.
     package static let conditionalDeletes: UInt32 = 2
+    /// Several cells, and hosts that go from one to another.
+    package static let cells: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
+        case cells: "several cells in one cluster"
         default: "what a newer program knows"
         }
     }
@@ -39,5 +42,28 @@ extension SpaceCommand {
     package var level: UInt32 {
         if case .compareAndDelete = operation { return FeatureLevel.conditionalDeletes }
         return FeatureLevel.oldest
+    }
+}
+
+extension RootCommand.Operation {
+    /// The feature level that has to be open for it.
+    package var level: UInt32 {
+        switch self {
+        case .createCell(_, _, let region, let survives):
+            region.isEmpty && survives == nil ? FeatureLevel.oldest : FeatureLevel.cells
+        case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
+        default: FeatureLevel.oldest
+        }
+    }
+}
+
+extension CellCommand.Operation {
+    /// The feature level that has to be open for it.
+    package var level: UInt32 {
+        switch self {
+        case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
+        case .releaseHost, .closeCell, .holdName: FeatureLevel.cells
+        default: FeatureLevel.oldest
+        }
     }
 }

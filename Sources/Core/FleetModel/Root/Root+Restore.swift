@@ -64,6 +64,9 @@ extension RootStep {
         for cell in try all(RootCell.self) where gone.contains(cell.group) {
             delete(cell)
             summary.cells -= 1
+            if let report = try access.record(CellReport.self, RootTable.cellReports.key(cell.group.rawValue)) {
+                delete(report)
+            }
         }
         var placed: [GroupPlacement] = []
         for var placement in try all(GroupPlacement.self) {

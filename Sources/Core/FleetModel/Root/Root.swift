@@ -27,7 +27,8 @@ package enum Root {
         switch try unpack(pack, knows: knows) {
         case .failure(let refusal):
             results.append(RootResult(revision: Revision(index: index, slot: 0), outcome: .refused(refusal)))
-        case .success(let (commands, time)):
+        case .success(let (level, commands, time)):
+            step.level = level
             step.advance(to: time)
             if commands.count > SpaceLimits.packCommandsMax {
                 results.append(RootResult(revision: Revision(index: index, slot: 0), outcome: .refused(.malformed)))
@@ -53,6 +54,8 @@ struct RootStep<Access: StateAccess> {
     var cluster: RootCluster?
     var revision = Revision.zero
     var by = ""
+    /// Of the entry: what came later means nothing in it.
+    var level = FeatureLevel.oldest
     private var changed: [RootRow] = []
 
     init(_ index: LogIndex, _ access: Access) throws(StoreError) {
@@ -69,7 +72,7 @@ struct RootStep<Access: StateAccess> {
 
     mutating func apply(_ bytes: [UInt8], _ revision: Revision) throws(StoreError) -> RootResult {
         self.revision = revision
-        switch RootCommand.decode(bytes) {
+        switch RootCommand.decode(bytes, level: level) {
         case .failure(let refusal): return RootResult(revision: revision, outcome: .refused(refusal))
         case .success(let command): return try apply(command)
         }
@@ -156,10 +159,15 @@ struct RootStep<Access: StateAccess> {
         case .noteBackup(let name, let succeeded, let outcome): return try noteBackup(name, succeeded, outcome)
         case .recordRecovery(let record): return try recordRecovery(record, &cluster)
         case .noteTime: return .done
-        case .createCell(let name, let replicas): return try createCell(name, replicas, &cluster)
+        case .createCell(let name, let replicas, let region, let survives):
+            return try createCell(name, replicas, region, survives, &cluster)
         case .createTenant(let name, let quota, let tier): return try createTenant(name, quota, tier)
         case .setTenant(let name, let quota, let tier): return try setTenant(name, quota, tier)
         case .deleteTenant(let name): return try deleteTenant(name)
+        case .moveHost(let node, let to, let epoch, let step):
+            return try moveHost(node, to: to, epoch, step, &cluster)
+        case .retireCell(let name): return try retireCell(name, &cluster)
+        case .reportCell(let report): return try reportCell(report)
         }
     }
 

@@ -14,15 +14,15 @@ extension Root {
 
     static func unpack(
         _ bytes: [UInt8], knows: UInt32
-    ) throws(StoreError) -> Result<(commands: [[UInt8]], time: LogTime), RootRefusal> {
+    ) throws(StoreError) -> Result<(level: UInt32, commands: [[UInt8]], time: LogTime), RootRefusal> {
         // All replicas answer the same to what can't be read, and nobody sees more of it.
         guard let pack = try? WireRootPack(serialized: bytes) else { return .failure(.malformed) }
-        guard try FeatureLevel.check(UInt64(pack.version), knows: knows) != nil else {
+        guard let level = try FeatureLevel.check(UInt64(pack.version), knows: knows) else {
             return .failure(.unknownVersion(UInt64(pack.version)))
         }
         // A field that this version doesn't know could change what the commands mean.
         if pack.commands.isEmpty || !pack.unknownFields.isEmpty { return .failure(.malformed) }
-        return .success((pack.commands, LogTime(pack.time)))
+        return .success((level, pack.commands, LogTime(pack.time)))
     }
 }
 
@@ -30,12 +30,14 @@ extension RootCommand {
     package func encoded() -> [UInt8] { wire.serialized() }
 
     /// Reads one command. What is not exactly how this version would have written it is refused: a replica that skipped
-    /// what another one understands would end in another state.
-    package static func decode(_ bytes: [UInt8]) -> Result<RootCommand, RootRefusal> {
+    /// what another one understands would end in another state. What came after `level` is as unknown as it was then.
+    package static func decode(
+        _ bytes: [UInt8], level: UInt32 = FeatureLevel.newest
+    ) -> Result<RootCommand, RootRefusal> {
         if bytes.count > RootLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireRootCommand(serialized: bytes), let command = RootCommand(wire),
-            command.encoded() == bytes
+            command.encoded() == bytes, command.operation.level <= level
         else { return .failure(.malformed) }
         return .success(command)
     }
@@ -113,12 +115,25 @@ extension RootCommand.Operation {
             guard let record = RecoveryRecord(wire) else { return nil }
             self = .recordRecovery(record)
         case .noteTime: self = .noteTime
-        case .createCell(let wire): self = .createCell(name: wire.name, replicas: wire.replicas)
+        case .createCell(let wire):
+            var survives: RootCell.Survival?
+            if wire.survives.rawValue != 0 {
+                guard let known = RootCell.Survival(rawValue: wire.survives.rawValue) else { return nil }
+                survives = known
+            }
+            self = .createCell(name: wire.name, replicas: wire.replicas, region: wire.region, survives: survives)
         case .createTenant(let wire):
             self = .createTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
         case .setTenant(let wire):
             self = .setTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
         case .deleteTenant(let name): self = .deleteTenant(name: name)
+        case .moveHost(let wire):
+            guard let step = RootCommand.MoveStep(rawValue: wire.step.rawValue) else { return nil }
+            self = .moveHost(NodeID(wire.node), to: GroupID(wire.to), epoch: wire.epoch, step)
+        case .retireCell(let name): self = .retireCell(name: name)
+        case .reportCell(let wire):
+            guard let report = CellReport(wire) else { return nil }
+            self = .reportCell(report)
         }
     }
 
@@ -172,12 +187,22 @@ extension RootCommand.Operation {
             .noteBackup(Wire.NoteBackup(name: name, succeeded: succeeded, outcome: outcome))
         case .recordRecovery(let record): .recordRecovery(record.wire)
         case .noteTime: .noteTime(Wire.NoteTime())
-        case .createCell(let name, let replicas): .createCell(Wire.CreateCell(name: name, replicas: replicas))
+        case .createCell(let name, let replicas, let region, let survives):
+            .createCell(
+                Wire.CreateCell(
+                    name: name, replicas: replicas, region: region,
+                    survives: WireCellSurvival(rawValue: survives?.rawValue ?? 0)))
         case .createTenant(let name, let quota, let tier):
             .createTenant(Wire.PutTenant(name: name, quota: quota.sparse, tier: tier))
         case .setTenant(let name, let quota, let tier):
             .setTenant(Wire.PutTenant(name: name, quota: quota.sparse, tier: tier))
         case .deleteTenant(let name): .deleteTenant(name)
+        case .moveHost(let node, let to, let epoch, let step):
+            .moveHost(
+                Wire.MoveHost(
+                    node: node.rawValue, to: to.rawValue, epoch: epoch, step: Wire.MoveStep(rawValue: step.rawValue)))
+        case .retireCell(let name): .retireCell(name)
+        case .reportCell(let report): .reportCell(report.wire)
         }
     }
 }

@@ -54,13 +54,26 @@ package struct RootCommand: Hashable, Sendable {
         case noteTime
 
         /// A group of hosts and their VMs, under the next number of its kind. With 0 replicas: as many as the settings
-        /// say.
-        case createCell(name: String, replicas: UInt32)
+        /// say. With a region or what it survives it wants feature level `FeatureLevel.cells`.
+        case createCell(name: String, replicas: UInt32, region: String = "", survives: RootCell.Survival? = nil)
         case createTenant(name: String, Quota, tier: String)
         case setTenant(name: String, Quota, tier: String)
         /// Its VMs stay; nothing more is let in.
         case deleteTenant(name: String)
+
+        /// A step of a host's move to another cell, planned for the assignment with this epoch.
+        case moveHost(NodeID, to: GroupID, epoch: UInt64, MoveStep)
+        /// Only one without hosts, and not the first. Its group ends.
+        case retireCell(name: String)
+        /// How much room a cell has. Its time is the root's.
+        case reportCell(CellReport)
     }
+
+    /// What becomes of a host that goes from one cell to another.
+    ///
+    ///     at home ──(begin)──▶ to go ──(its cell has let it go: finish)──▶ at home in the other, under the next epoch
+    ///                            └──(cancel)──▶ at home where it was, under the next epoch
+    package enum MoveStep: Int32, Hashable, Sendable { case begin = 1, finish, cancel }
 
     package struct Founding: Hashable, Sendable {
         package var cluster: [UInt8]

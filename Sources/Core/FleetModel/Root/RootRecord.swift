@@ -7,7 +7,7 @@ internal import Schema
 /// A kind of row that can be asked for.
 package enum RootTable: Int32, Hashable, Sendable, CaseIterable {
     case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
-        tenants
+        tenants, cellReports
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x20 + UInt8(rawValue) }
@@ -107,12 +107,16 @@ extension RootNode: RootRecord, RootMapped {
             certificate: wire.certificate.flatMap(NodeCertificate.init),
             previousCertificate: wire.previousCertificate.flatMap(NodeCertificate.init), voting: voting,
             isDraining: wire.isDraining, token: wire.token)
+        cell = wire.cell == 0 ? nil : GroupID(wire.cell)
+        cellEpoch = wire.cellEpoch
+        movesTo = wire.movesTo == 0 ? nil : GroupID(wire.movesTo)
     }
     var wire: WireRootNode {
         WireRootNode(
             id: id.rawValue, about: about.wire, state: WireNodeState(rawValue: state.rawValue), since: since.rawValue,
             certificate: certificate?.wire, previousCertificate: previousCertificate?.wire,
-            voting: WireVotingWish(rawValue: voting.rawValue), isDraining: isDraining, token: token)
+            voting: WireVotingWish(rawValue: voting.rawValue), isDraining: isDraining, token: token,
+            cell: cell?.rawValue ?? 0, cellEpoch: cellEpoch, movesTo: movesTo?.rawValue ?? 0)
     }
 }
 
@@ -168,11 +172,49 @@ extension RootCell: RootRecord, RootMapped {
     init?(_ wire: WireRootCell) {
         self.init(
             name: wire.name, group: GroupID(wire.group), replicas: wire.replicas, createdAt: LogTime(wire.createdAt),
-            createdBy: wire.createdBy)
+            createdBy: wire.createdBy, region: wire.region, survives: Survival(rawValue: wire.survives.rawValue),
+            epoch: wire.epoch)
     }
     var wire: WireRootCell {
         WireRootCell(
-            name: name, group: group.rawValue, replicas: replicas, createdAt: createdAt.rawValue, createdBy: createdBy)
+            name: name, group: group.rawValue, replicas: replicas, createdAt: createdAt.rawValue, createdBy: createdBy,
+            region: region, survives: WireCellSurvival(rawValue: survives?.rawValue ?? 0), epoch: epoch)
+    }
+}
+
+extension Resources {
+    fileprivate init(_ wire: WireCellAmounts?) {
+        self.init(
+            cpuMillis: wire?.cpuMillis ?? 0, memoryMiB: wire?.memoryMib ?? 0, diskMiB: wire?.diskMib ?? 0,
+            networkMbps: wire?.networkMbps ?? 0)
+    }
+    fileprivate var amounts: WireCellAmounts? {
+        self == .zero
+            ? nil
+            : WireCellAmounts(
+                cpuMillis: cpuMillis, memoryMib: memoryMiB, diskMib: diskMiB, networkMbps: networkMbps)
+    }
+}
+
+extension CellReport: RootRecord, RootMapped {
+    package static var table: RootTable { .cellReports }
+    package var rowKey: [UInt8] { Self.table.key(group.rawValue) }
+
+    init?(_ wire: WireCellReport) {
+        self.init(group: GroupID(wire.group))
+        hosts = wire.hosts
+        offered = Resources(wire.offered)
+        free = Resources(wire.free)
+        largest = Resources(wire.largest)
+        waiting = wire.waiting
+        vms = wire.vms
+        zones = wire.zones
+        at = LogTime(wire.at)
+    }
+    var wire: WireCellReport {
+        WireCellReport(
+            group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
+            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue)
     }
 }
 
@@ -304,10 +346,12 @@ extension RootCluster: RootRecord, RootMapped {
             groupHighest: wire.groupHighest, epoch: Epoch(wire.epoch), recoveries: wire.recoveries,
             foundedAt: LogTime(wire.foundedAt))
         cellHighest = wire.cellHighest
+        mapEpoch = wire.mapEpoch
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
-            epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest)
+            epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
+            mapEpoch: mapEpoch)
     }
 }

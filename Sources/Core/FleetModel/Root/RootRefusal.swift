@@ -66,6 +66,13 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case cellExists(String)
     case unknownTenant(String)
     case tenantExists(String)
+    case unknownCell(String)
+    /// The host was assigned anew meanwhile, under this epoch of the map.
+    case assignmentChanged(UInt64)
+    /// Of a cell that is to be retired.
+    case cellHasHosts(String)
+    /// Hosts that no other cell takes are in it.
+    case firstCell(String)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -126,6 +133,13 @@ extension RootRefusal: CustomStringConvertible {
         case .cellExists(let name): "a cell named \(name) is there already; choose another name"
         case .unknownTenant(let name): "there is no tenant \(name); see `muster tenant list`"
         case .tenantExists(let name): "a tenant named \(name) is there already; change it, or choose another name"
+        case .unknownCell(let name): "there is no cell \(name); see `muster cell list`"
+        case .assignmentChanged(let epoch):
+            "the host was assigned to a cell anew meanwhile, under epoch \(epoch); look again with `muster node show`"
+        case .cellHasHosts(let name):
+            "cell \(name) has hosts; assign them to other cells first with `muster cell assign`"
+        case .firstCell(let name):
+            "\(name) is the cluster's first cell, where hosts go that no other cell's region takes; it stays"
         }
     }
 }
@@ -247,6 +261,10 @@ extension RootRefusal {
         case .cellExists(let name): (58, 0, name)
         case .unknownTenant(let name): (59, 0, name)
         case .tenantExists(let name): (60, 0, name)
+        case .unknownCell(let name): (61, 0, name)
+        case .assignmentChanged(let epoch): (62, epoch, "")
+        case .cellHasHosts(let name): (63, 0, name)
+        case .firstCell(let name): (64, 0, name)
         }
     }
 
@@ -302,6 +320,10 @@ extension RootRefusal {
         case 58: self = .cellExists(text)
         case 59: self = .unknownTenant(text)
         case 60: self = .tenantExists(text)
+        case 61: self = .unknownCell(text)
+        case 62: self = .assignmentChanged(number)
+        case 63: self = .cellHasHosts(text)
+        case 64: self = .firstCell(text)
         default: return nil
         }
     }

@@ -111,23 +111,29 @@ extension RootStep {
             guard known.state == .joining, known.token == hash else { return .refused(.nameTaken(about.name)) }
             if let refusal = refusal(of: token) { return .refused(refusal) }
             try markRemoved(&known)
-            return .node(addNode(about, hash, &cluster))
+            return .node(try addNode(about, hash, &cluster))
         }
         if let refusal = refusal(of: token) { return .refused(refusal) }
         if token.usesLeft == 0 { return .refused(.tokenUsedUp) }
         if summary.nodes >= RootLimits.nodesMax { return .refused(.tooMany(.nodes)) }
         token.usesLeft -= 1
         put(token)
-        return .node(addNode(about, hash, &cluster))
+        return .node(try addNode(about, hash, &cluster))
     }
 
     private mutating func addNode(
         _ about: NodeDescription, _ token: [UInt8], _ cluster: inout RootCluster
-    ) -> NodeID {
+    ) throws(StoreError) -> NodeID {
         let id = NodeID(cluster.floor(cluster.nodeHighest.rawValue) + 1)
         cluster.nodeHighest = id
+        var node = RootNode(id: id, about: about, state: .joining, since: time, token: token)
+        if let cell = try cell(for: about.locality) {
+            cluster.mapEpoch = cluster.floor(cluster.mapEpoch) + 1
+            node.cell = cell
+            node.cellEpoch = cluster.mapEpoch
+        }
         put(cluster)
-        put(RootNode(id: id, about: about, state: .joining, since: time, token: token))
+        put(node)
         access.put(RootKey.nodeName(about.name), RootTable.nodes.key(id.rawValue))
         summary.nodes += 1
         return id

@@ -1,29 +1,8 @@
 import ClusterBase
 
-// Cells, and who may have how much in them.
+// Who may have how much in all cells together.
 
 extension RootStep {
-    mutating func createCell(
-        _ name: String, _ replicas: UInt32, _ cluster: inout RootCluster
-    ) throws(StoreError) -> RootResult.Outcome {
-        if !RootCheck.isName(name) { return .refused(.invalid(.name)) }
-        let replicas = replicas == 0 ? UInt32(clamping: settings[.spaceReplicas]) : replicas
-        if !RootSetting.spaceReplicas.allows(UInt64(replicas)) { return .refused(.invalid(.replicas)) }
-        if try access.record(RootCell.self, RootTable.cells.key(name)) != nil { return .refused(.cellExists(name)) }
-        // As with other groups: above all that lost history can have given out, in fewer bits.
-        let number = max(cluster.cellHighest, cluster.epoch.rawValue << 12) + 1
-        if summary.cells >= RootLimits.cellsMax || number > RootLimits.cellNumberMax {
-            return .refused(.tooMany(.cells))
-        }
-        let group = GroupID(.cell, number: number)
-        cluster.cellHighest = number
-        put(cluster)
-        put(RootCell(name: name, group: group, replicas: replicas, createdAt: time, createdBy: by))
-        put(GroupPlacement(group: group, revision: revision))
-        summary.cells += 1
-        return .done
-    }
-
     mutating func createTenant(
         _ name: String, _ quota: Quota, _ tier: String
     ) throws(StoreError) -> RootResult.Outcome {

@@ -126,6 +126,12 @@ package struct RootNode: Hashable, Sendable {
     package var isDraining: Bool
     /// The hash of the token that it joined with.
     package var token: [UInt8]
+    /// The cell that its host belongs to; nil: the first one.
+    package var cell: GroupID?
+    /// Of the map that put it there; later assignments have higher ones.
+    package var cellEpoch: UInt64 = 0
+    /// The cell that it is to go to as soon as its own has let it go.
+    package var movesTo: GroupID?
     package init(
         id: NodeID, about: NodeDescription, state: State, since: LogTime, certificate: NodeCertificate? = nil,
         previousCertificate: NodeCertificate? = nil, voting: VotingWish = .automatic, isDraining: Bool = false,
@@ -371,16 +377,36 @@ package struct RecoveryRecord: Hashable, Sendable {
 package struct RootCell: Hashable, Sendable {
     package var name: String
     package var group: GroupID
+    /// What its group goes on without.
+    package enum Survival: Int32, Hashable, Sendable, CaseIterable {
+        /// One of its region's zones: its voters are spread over them.
+        case zone = 1
+        /// A whole region: its voters are spread over regions.
+        case region
+    }
+
     /// How many voters its group is to have.
     package var replicas: UInt32
     package var createdAt: LogTime
     package var createdBy: String
-    package init(name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "") {
+    /// Where its hosts are; empty for none in particular.
+    package var region: String
+    /// Nil: its voters are wherever they are spread best.
+    package var survives: Survival?
+    /// Of the map that it came with.
+    package var epoch: UInt64
+    package init(
+        name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "",
+        region: String = "", survives: Survival? = nil, epoch: UInt64 = 0
+    ) {
         self.name = name
         self.group = group
         self.replicas = replicas
         self.createdAt = createdAt
         self.createdBy = createdBy
+        self.region = region
+        self.survives = survives
+        self.epoch = epoch
     }
 }
 
@@ -417,6 +443,8 @@ package struct RootCluster: Hashable, Sendable {
     package var groupHighest: UInt64
     /// Of cells, which are numbered apart.
     package var cellHighest: UInt64 = 0
+    /// One higher after every change of which cells there are and which hosts are in them.
+    package var mapEpoch: UInt64 = 0
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.

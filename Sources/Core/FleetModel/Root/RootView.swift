@@ -21,6 +21,8 @@ package struct RootView: Sendable {
     package private(set) var cells: [RootCell] = []
     /// Ascending by name.
     package private(set) var tenants: [RootTenant] = []
+    /// Ascending by group.
+    package private(set) var cellReports: [CellReport] = []
     package private(set) var settings = RootSettings()
     /// The root's time when it was last heard.
     package private(set) var time = LogTime.zero
@@ -99,6 +101,7 @@ package struct RootView: Sendable {
         case .recoveries?: RootView.set(row, in: &recoveries)
         case .cells?: RootView.set(row, in: &cells)
         case .tenants?: RootView.set(row, in: &tenants)
+        case .cellReports?: RootView.set(row, in: &cellReports)
         case .settings?: setSetting(row)
         // A table of a newer version is not for this one.
         case .tokens?, nil: true
@@ -161,6 +164,18 @@ package struct RootView: Sendable {
     package func node(named name: String) -> RootNode? { nodes.first { $0.name == name && $0.state != .removed } }
     package func space(_ name: String) -> RootSpace? { RootView.find(RootTable.spaces.key(name), in: spaces) }
     package func cell(_ name: String) -> RootCell? { RootView.find(RootTable.cells.key(name), in: cells) }
+    package func cell(_ group: GroupID) -> RootCell? { cells.first { $0.group == group } }
+    /// How much room a cell has, as far as was heard.
+    package func report(of cell: GroupID) -> CellReport? {
+        RootView.find(RootTable.cellReports.key(cell.rawValue), in: cellReports)
+    }
+    /// Where hosts are that no other cell took.
+    package var firstCell: RootCell? { cells.min { $0.group < $1.group } }
+    /// The cell of a node's host, and the epoch of the map that put it there. Nil while there is none yet.
+    package func assignment(of node: NodeID) -> (cell: GroupID, epoch: UInt64)? {
+        guard let node = self.node(node), let cell = node.cell ?? firstCell?.group else { return nil }
+        return (cell, node.cellEpoch)
+    }
     package func tenant(_ name: String) -> RootTenant? { RootView.find(RootTable.tenants.key(name), in: tenants) }
     package func placement(_ group: GroupID) -> GroupPlacement? {
         RootView.find(RootTable.placements.key(group.rawValue), in: placements)

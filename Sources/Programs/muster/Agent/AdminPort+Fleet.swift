@@ -19,6 +19,8 @@ struct FleetAsker {
     var ticket: Ticket
     /// The tenants that the asker reaches with this request; nil for all.
     var tenants: [String]?
+    /// Where it is one, the cell that was found to be asked.
+    var cell: GroupID?
 
     func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
 
@@ -34,51 +36,60 @@ struct FleetAsker {
 }
 
 extension AdminPort {
-    /// The one cell that all hosts are in for now.
-    var cell: GroupID? { agent.view.cells.first?.group }
-
     func hostName(_ host: HostID) -> String { agent.name(of: NodeID(host.rawValue)) }
 
-    func fleet(_ request: FleetRequest, _ key: IdempotencyKey?, _ principal: Principal, _ ticket: Ticket) {
+    func fleet(
+        _ request: FleetRequest, _ cell: String?, _ key: IdempotencyKey?, _ principal: Principal, _ ticket: Ticket
+    ) {
         let isWrite: Bool
         if case .writeTenant = request.action { isWrite = true } else { isWrite = false }
         let address = server.clientAddress(ticket)
         let asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
             ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite))
-        guard let cell else {
+        if cells.isEmpty {
             return answer(
                 ticket,
                 AdminResponse(Problem(.unavailable, "the cluster's first cell is being made; ask again in a moment")))
         }
+        locate(request, cell, asker) { [self] found in
+            var asker = asker
+            asker.cell = found.count == 1 ? found[0] : nil
+            carryOut(request, found, asker)
+        }
+    }
+
+    private func carryOut(_ request: FleetRequest, _ found: [GroupID], _ asker: FleetAsker) {
+        let cell = found[0]
         switch request {
-        case .list(let list) where list.asksController && asker.tenants == nil: askLeader(request, cell, asker)
+        case .list(let list) where list.asksController && asker.tenants == nil && found.count == 1:
+            askLeader(request, cell, asker)
         case .list(let list), .audit(let list):
             var isAudit = false
             if case .audit = request { isAudit = true }
-            beginList(list, isAudit: isAudit, cell, asker)
+            beginList(list, isAudit: isAudit, found, asker)
         case .host(let name, let mode): showHost(name, mode, cell, asker)
         case .vm(let vm, let mode): showVM(vm, mode, cell, asker)
         case .history(let vm, let after, let limit): showHistory(vm, after, limit, cell, asker)
         case .logs(let vm, let bytes): showLogs(vm, bytes, cell, asker)
         case .console(let vm, let turn): useConsole(vm, turn, cell, asker)
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
-        case .tenant(let name, let mode): showTenant(name, mode, cell, asker)
+        case .tenant(let name, let mode): showTenant(name, mode, found, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
         case .renewLease(let wish): renewLease(wish, cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
-        default: changeFleet(request, cell, asker)
+        default: changeFleet(request, found, asker)
         }
     }
 
     /// Answers, and names the node that leads the cell: who asks it next saves a hop.
     func answer(_ asker: FleetAsker, _ response: AdminResponse) {
         var response = response
-        if response.leader.isEmpty, let leader = cellLeader { response.leader = leader }
+        if response.leader.isEmpty, let leader = leader(of: asker.cell) { response.leader = leader }
         answer(asker.ticket, response)
     }
 
-    private var cellLeader: String? {
+    private func leader(of cell: GroupID?) -> String? {
         guard let cell, let leader = agent.engine.inspect(cell, { raft, _ in raft.leader?.node }) ?? nil else {
             return nil
         }
@@ -241,18 +252,29 @@ extension AdminPort {
         }
     }
 
-    private func showTenant(_ name: String, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
+    private func showTenant(_ name: String, _ mode: ReadMode, _ cells: [GroupID], _ asker: FleetAsker) {
         refreshed(mode, asker) { [self] in
             let known = agent.view.tenant(name)
-            show(.slice(name), mode, cell, asker) { found in
-                var slice: TenantSlice?
-                for row in AdminPort.rows(found).rows {
-                    if case .slice(_, let held?) = row, held.isInUse { slice = held }
+            readAll(.slice(name), mode, cells) { [self] answers in
+                var slices: [TenantSlice] = []
+                var reads: [CellRead] = []
+                for answer in answers {
+                    switch answer {
+                    case .failure(let problem): return fail(asker, problem)
+                    case .success(let found):
+                        reads.append(found)
+                        for row in AdminPort.rows(found.answer).rows {
+                            if case .slice(_, let held?) = row, held.isInUse { slices.append(held) }
+                        }
+                    }
                 }
-                guard known != nil || slice != nil else {
-                    return .failure(Problem(.notFound, "there is no tenant \(name); see `muster tenant list`"))
+                guard known != nil || !slices.isEmpty else {
+                    return fail(asker, Problem(.notFound, "there is no tenant \(name); see `muster tenant list`"))
                 }
-                return .success(TenantInfo(name, known, slice).json)
+                let info = TenantInfo(name, known, slices, cellCount: cells.count)
+                var response = AdminResponse(json: info.json, index: reads.count == 1 ? reads[0].answer.index : nil)
+                response.age = reads.compactMap(\.age).max()
+                answer(asker, response)
             }
         }
     }
@@ -323,11 +345,12 @@ extension TenantSlice {
 }
 
 extension TenantInfo {
-    /// What the root allows, and what the cell has of it and uses.
-    init(_ name: String, _ known: RootTenant?, _ slice: TenantSlice?) {
-        let wanted = known?.quota ?? slice?.quota ?? .unlimited
+    /// What the root allows, and what the cells have of it and use.
+    init(_ name: String, _ known: RootTenant?, _ slices: [TenantSlice], cellCount: Int) {
+        let held = slices.count == cellCount && slices.allSatisfy { $0.revision >= known?.revision ?? .zero }
         self.init(
-            name: name, tier: known?.tier ?? "", quota: wanted, usedCount: slice?.usedCount ?? 0,
-            used: slice?.used ?? .zero, isPending: known != nil && slice?.quota != wanted)
+            name: name, tier: known?.tier ?? "", quota: known?.quota ?? slices.first?.quota ?? .unlimited,
+            usedCount: slices.reduce(0) { $0 + $1.usedCount }, used: slices.reduce(.zero) { $0 + $1.used },
+            isPending: known != nil && !held)
     }
 }

@@ -5,19 +5,21 @@ import FleetModel
 import NodePorts
 import NodeRuntime
 import RaftCore
+import Reactor
 import TLSSession
 
 // Changes of a cell that operators ask for.
 
 extension AdminPort {
-    func changeFleet(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
+    func changeFleet(_ request: FleetRequest, _ cells: [GroupID], _ asker: FleetAsker) {
+        let cell = cells[0]
         if agent.isSpaceLow {
             return fail(
                 asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
         }
         switch request {
-        case .createVM(let creation): createVM(creation, cell, asker)
-        case .createVMs(let batch): createVMs(batch, cell, asker)
+        case .createVM(let creation): createVM(creation, cells, asker)
+        case .createVMs(let batch): createVMs(batch, cells, asker)
         case .updateVM(let vm, let spec, let generation):
             changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
         case .deleteVM(let vm, let generation):
@@ -59,7 +61,7 @@ extension AdminPort {
                 .removeHost($0, isForced: isForced)
             }
         case .setTenant(let name, let settings): setTenant(name, settings, asker)
-        case .deleteTenant(let name): deleteTenant(name, cell, asker)
+        case .deleteTenant(let name): deleteTenant(name, cells, asker)
         case .changeSettings(let settings): changeSettings(settings.values[...], cell, asker)
         default: preconditionFailure("\(request.operation) is no change")
         }
@@ -71,8 +73,16 @@ extension AdminPort {
         _ operation: CellCommand.Operation, part: Int = 0, _ cell: GroupID, _ asker: FleetAsker,
         _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
-        let command = CellCommand(
-            request: asker.request(part) ?? Crypto.randomBytes(CellLimits.requestBytes), by: asker.by, operation)
+        let id = asker.request(part) ?? Crypto.randomBytes(CellLimits.requestBytes)
+        command(operation, id: id, cell, asker, done)
+    }
+
+    func command(
+        _ operation: CellCommand.Operation, id: [UInt8], _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Result<CellResult, Problem>) -> Void
+    ) {
+        if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
+        let command = CellCommand(request: id, by: asker.by, operation)
         let bytes = command.encoded()
         if bytes.count > CellLimits.commandBytesMax {
             return done(
@@ -84,6 +94,9 @@ extension AdminPort {
         }
         agent.request(.command(cell, bytes)) { outcome in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
+            if result.outcome == .refused(.malformed), operation.level > FeatureLevel.oldest {
+                return done(.failure(Agent.levelUnheard(operation.level)))
+            }
             done(.success(result))
         }
     }
@@ -174,7 +187,20 @@ extension AdminPort {
         }
     }
 
-    private func createVM(_ creation: VMCreation, _ cell: GroupID, _ asker: FleetAsker) {
+    private func createVM(_ creation: VMCreation, _ cells: [GroupID], _ asker: FleetAsker) {
+        if self.cells.count > 1 {
+            let job = CreationJob([creation], cells, asker, now: agent.loop.now) { [self] job in
+                switch job.results[0] {
+                case .success(let id)?:
+                    let made = CreatedVM(id: id, name: creation.name, tenant: creation.tenant)
+                    answer(asker, AdminResponse(json: made.json, status: 201, index: job.index))
+                case .failure(let problem)?: fail(asker, problem, job.index)
+                case nil: fail(asker, Problem(.internal, "the VM was forgotten; report this"))
+                }
+            }
+            return run(job)
+        }
+        let cell = cells[0]
         command(.createVMs([creation], isAtomic: false), cell, asker) { [self] result in
             guard case .success(let done) = result else {
                 return finish(result, asker, "", status: 201)
@@ -244,7 +270,8 @@ extension AdminPort {
         }
     }
 
-    private func createVMs(_ batch: VMBatch, _ cell: GroupID, _ asker: FleetAsker) {
+    private func createVMs(_ batch: VMBatch, _ cells: [GroupID], _ asker: FleetAsker) {
+        let cell = cells[0]
         if batch.isAtomic && batch.items.count > CellLimits.itemsMax {
             return fail(
                 asker,
@@ -258,7 +285,41 @@ extension AdminPort {
             return fail(
                 asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
         }
-        goOn(job, batch.isAtomic, cell, asker)
+        guard self.cells.count > 1 else { return goOn(job, batch.isAtomic, cell, asker) }
+        if batch.isAtomic { return createAll(job, cell, asker) }
+        let wanted = job.creations.indices.map { job.results[$0] == nil ? job.creations[$0] : nil }
+        run(
+            CreationJob(wanted, cells, asker, now: agent.loop.now) { [self] made in
+                for (place, result) in made.results.enumerated() {
+                    let name = job.creations[place]?.name ?? ""
+                    switch result {
+                    case .success(let id)?: job.results[place] = VMBatchResult.Item(name: name, id: id)
+                    case .failure(let problem)?: job.results[place] = VMBatchResult.Item(name: name, problem)
+                    case nil: break
+                    }
+                }
+                answer(asker, AdminResponse(json: VMBatchResult(job.results.compactMap { $0 }).json))
+            })
+    }
+
+    /// All or none is one command, and so of one cell.
+    private func createAll(_ job: BatchJob, _ cell: GroupID, _ asker: FleetAsker) {
+        let creations = job.creations.compactMap { $0 }
+        let id = asker.request() ?? Crypto.randomBytes(CellLimits.requestBytes)
+        holdNames(of: creations[...], for: cell, id, asker) { [self] held in
+            guard case .success(let cell) = held else {
+                if case .failure(let problem) = held { fail(asker, problem) }
+                return
+            }
+            command(.createVMs(creations, isAtomic: true), id: id, cell, asker) { [self] result in
+                take(result, job, Array(job.creations.indices))
+                answer(
+                    asker,
+                    AdminResponse(
+                        json: VMBatchResult(job.results.compactMap { $0 }).json,
+                        index: job.index == .zero ? nil : job.index))
+            }
+        }
     }
 
     private func goOn(_ job: BatchJob, _ isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker) {
@@ -332,18 +393,20 @@ extension AdminPort {
         }
     }
 
-    private func deleteTenant(_ name: String, _ cell: GroupID, _ asker: FleetAsker) {
-        read(.slice(name), .linearizable, cell) { [self] result in
-            guard case .success(let found) = result else {
-                if case .failure(let problem) = result { fail(asker, problem) }
-                return
-            }
-            for row in AdminPort.rows(found.answer).rows {
-                guard case .slice(_, let slice?) = row else { continue }
-                for (count, what) in [(slice.usedCount, "VMs"), (slice.groupCount, "placement groups")] where count > 0
-                {
-                    return fail(
-                        asker, Problem(.notPossible, "the tenant \(name) has \(count) \(what); delete them first"))
+    private func deleteTenant(_ name: String, _ cells: [GroupID], _ asker: FleetAsker) {
+        readAll(.slice(name), .linearizable, cells) { [self] answers in
+            for answer in answers {
+                guard case .success(let found) = answer else {
+                    if case .failure(let problem) = answer { fail(asker, problem) }
+                    return
+                }
+                for row in AdminPort.rows(found.answer).rows {
+                    guard case .slice(_, let slice?) = row else { continue }
+                    for (count, what) in [(slice.usedCount, "VMs"), (slice.groupCount, "placement groups")]
+                    where count > 0 {
+                        return fail(
+                            asker, Problem(.notPossible, "the tenant \(name) has \(count) \(what); delete them first"))
+                    }
                 }
             }
             changeRoot(.deleteTenant(name: name), asker, "the tenant \(name) is deleted")

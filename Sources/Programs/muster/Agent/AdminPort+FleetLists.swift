@@ -7,7 +7,8 @@ import NodeRuntime
 import RaftCore
 
 // Pages of lists. A page by key costs what is on it: the next one begins behind its last key, whatever was written
-// meanwhile. A filter looks at a bounded number of rows and then gives what it found, with the place to go on.
+// meanwhile. A filter looks at a bounded number of rows and then gives what it found, with the place to go on. A list over
+// several cells is that of the first, then that of the next: the place to go on says in which.
 
 /// A list that is being read.
 final class FleetListJob {
@@ -18,78 +19,125 @@ final class FleetListJob {
 
     let list: FleetList
     let isAudit: Bool
-    let cell: GroupID
+    /// That is read, and those that follow.
+    private(set) var cells: ArraySlice<GroupID>
+    private let isOverSeveral: Bool
     let asker: FleetAsker
     /// What to read, from after a key on.
     let query: (_ after: [UInt8]?, _ limit: Int) -> CellQuery
     var after: [UInt8]?
     var examined = 0
     var kept: [Found] = []
+    /// Of the cell that is read.
     var index = LogIndex.zero
+    /// Of the cells that were read.
+    var indexes: [(cell: GroupID, index: LogIndex)] = []
     var age: Nanoseconds?
     /// Takes the answer, where it goes to another node.
     var done: ((AdminResponse) -> Void)?
 
     /// One thing of the list.
     struct Found {
+        var cell: GroupID
         var key: UInt64
         var value: FilterValue
         var json: JSONValue
     }
 
     init(
-        _ list: FleetList, isAudit: Bool, _ cell: GroupID, _ asker: FleetAsker, after: [UInt8]?,
+        _ list: FleetList, isAudit: Bool, _ cells: [GroupID], _ asker: FleetAsker, after: [UInt8]?,
         _ query: @escaping ([UInt8]?, Int) -> CellQuery
     ) {
         self.list = list
         self.isAudit = isAudit
-        self.cell = cell
+        self.cells = cells[...]
+        isOverSeveral = cells.count > 1
         self.asker = asker
         self.after = after
         self.query = query
     }
 
+    var cell: GroupID {
+        guard let first = cells.first else {
+            preconditionFailure("a list of \(list.kind) goes on behind its last cell")
+        }
+        return first
+    }
+
+    /// Goes on with the next cell. False when all were read.
+    func next() -> Bool {
+        indexes.append((cell, index))
+        if cells.count == 1 { return false }
+        cells.removeFirst()
+        (index, after) = (.zero, nil)
+        return true
+    }
+
+    /// Goes on in this cell, which an earlier page was in.
+    func skip(to number: UInt64) {
+        while cells.count > 1, cell.number < number { cells.removeFirst() }
+        if cell.number != number { after = nil }
+    }
+
+    /// Where a page that ends here goes on.
+    func place(_ cell: GroupID, _ key: UInt64) -> String { isOverSeveral ? "\(cell.number).\(key)" : "\(key)" }
+
     /// Where the page before ended, of a sorted list: `VALUE:KEY`.
-    lazy var cursor: (value: FilterValue, key: UInt64)? = {
+    lazy var cursor: (value: FilterValue, cell: UInt64, key: UInt64)? = {
         guard let after = list.after, let colon = after.lastIndex(of: ":"),
-            let key = UInt64(after[after.index(after: colon)...])
+            let (cell, key) = FleetListJob.place(String(after[after.index(after: colon)...]))
         else { return nil }
         let text = String(after[..<colon])
         let kind = list.kind.fields.first { $0.name == list.sort?.field }?.kind
-        return (kind == .number ? .number(Int64(text) ?? 0) : text.isEmpty ? .none : .text(text), key)
+        return (kind == .number ? .number(Int64(text) ?? 0) : text.isEmpty ? .none : .text(text), cell, key)
     }()
 
-    func precedes(_ a: (FilterValue, UInt64), _ b: (FilterValue, UInt64)) -> Bool {
-        if let first = a.0.precedes(b.0) { return first != (list.sort?.isDescending ?? false) }
-        return a.1 < b.1
+    /// `CELL.KEY`, or `KEY` alone where there is one cell.
+    static func place(_ text: String) -> (cell: UInt64, key: UInt64)? {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false).map { UInt64($0) }
+        guard (1...2).contains(parts.count), let key = parts[parts.count - 1], let first = parts[0] else { return nil }
+        return (parts.count == 2 ? first : 0, key)
+    }
+
+    private func precedes(_ a: Found, _ b: Found) -> Bool {
+        if let first = a.value.precedes(b.value) { return first != (list.sort?.isDescending ?? false) }
+        return (a.cell.number, a.key) < (b.cell.number, b.key)
+    }
+
+    /// Whether it was on an earlier page of a sorted list.
+    func isPast(_ found: Found) -> Bool {
+        guard let cursor, list.sort != nil else { return false }
+        if let first = cursor.value.precedes(found.value) { return first == (list.sort?.isDescending ?? false) }
+        return (cursor.cell, cursor.key) >= (isOverSeveral ? found.cell.number : 0, found.key)
     }
 
     /// Keeps the first of a sorted list, one more than are shown.
     func trim() {
-        kept.sort { precedes(($0.value, $0.key), ($1.value, $1.key)) }
+        kept.sort(by: precedes)
         if kept.count > list.limit + 1 { kept.removeLast(kept.count - list.limit - 1) }
     }
 
     func cursorText(_ found: Found) -> String {
-        switch found.value {
-        case .number(let number): "\(number):\(found.key)"
-        case .text(let text): "\(text):\(found.key)"
-        case .none, .texts: ":\(found.key)"
+        let place = place(found.cell, found.key)
+        return switch found.value {
+        case .number(let number): "\(number):\(place)"
+        case .text(let text): "\(text):\(place)"
+        case .none, .texts: ":\(place)"
         }
     }
 }
 
 extension AdminPort {
-    func beginList(_ list: FleetList, isAudit: Bool, _ cell: GroupID, _ asker: FleetAsker) {
-        if list.watch != nil { return beginFleetWatch(list, isAudit: isAudit, cell, asker) }
-        if list.kind == .events { return listEvents(list, isAudit: isAudit, cell, asker) }
-        if list.kind == .tenants { return listTenants(list, cell, asker) }
-        var after: [UInt8]?
+    func beginList(_ list: FleetList, isAudit: Bool, _ cells: [GroupID], _ asker: FleetAsker) {
+        if list.watch != nil { return beginFleetWatch(list, isAudit: isAudit, cells[0], asker) }
+        if list.kind == .events { return listEvents(list, isAudit: isAudit, cells[0], asker) }
+        if list.kind == .tenants { return listTenants(list, cells, asker) }
+        var place: (cell: UInt64, key: UInt64)?
         if let text = list.after, list.sort == nil {
-            guard let number = UInt64(text) else {
+            place = FleetListJob.place(text)
+            if place == nil {
                 return fail(asker, Problem(.invalid, "after is none; send a page's next", field: "after"))
             }
-            after = AdminPort.bytes(number)
         }
         let query: ([UInt8]?, Int) -> CellQuery
         switch list.kind {
@@ -97,7 +145,10 @@ extension AdminPort {
         case .groups: query = { .list(.groups, after: $0, limit: $1) }
         default: query = vmQuery(list, asker)
         }
-        goOn(FleetListJob(list, isAudit: isAudit, cell, asker, after: after, query))
+        let after = place.map { AdminPort.bytes($0.key) }
+        let job = FleetListJob(list, isAudit: isAudit, cells, asker, after: after, query)
+        if let place, cells.count > 1 { job.skip(to: place.cell) }
+        goOn(job)
     }
 
     /// The narrowest index that holds all VMs of a list.
@@ -139,19 +190,15 @@ extension AdminPort {
             guard let found = listed(row, job) else { continue }
             if job.list.sort == nil && job.kept.count == job.list.limit {
                 // It is there, and comes with the next page.
-                return finish(job, next: job.kept.last.map { "\($0.key)" })
+                return finish(job, next: job.kept.last.map { job.place($0.cell, $0.key) })
             }
-            if let cursor = job.cursor, job.list.sort != nil,
-                !job.precedes((cursor.value, cursor.key), (found.value, found.key))
-            {
-                continue
-            }
+            if job.isPast(found) { continue }
             job.kept.append(found)
             if job.list.sort != nil && job.kept.count >= 4 * job.list.limit + 1_000 { job.trim() }
         }
         job.after = resumeAfter
         if job.list.sort != nil {
-            if resumeAfter == nil { return finishSorted(job) }
+            if resumeAfter == nil { return job.next() ? goOn(job) : finishSorted(job) }
             if job.examined >= FleetListJob.sortedMax {
                 return fail(
                     job.asker,
@@ -162,10 +209,13 @@ extension AdminPort {
             }
             return goOn(job)
         }
-        guard let resumeAfter else { return finish(job, next: nil) }
         let isFull = job.kept.count == job.list.limit || job.examined >= FleetListJob.examinedMax
+        guard let resumeAfter else {
+            if !job.next() { return finish(job, next: nil) }
+            return isFull ? finish(job, next: job.place(job.cell, 0)) : goOn(job)
+        }
         if !isFull { return goOn(job) }
-        finish(job, next: "\(resumeAfter.reduce(0) { $0 << 8 | UInt64($1) } as UInt64)")
+        finish(job, next: job.place(job.cell, resumeAfter.reduce(0) { $0 << 8 | UInt64($1) }))
     }
 
     private func finishSorted(_ job: FleetListJob) {
@@ -176,7 +226,8 @@ extension AdminPort {
     }
 
     private func finish(_ job: FleetListJob, next: String?) {
-        let page = AdminPort.page(job.kept.map(\.json), next: next, job.index, job.age)
+        if job.indexes.last?.cell != job.cell && job.index > .zero { job.indexes.append((job.cell, job.index)) }
+        let page = page(job.kept.map(\.json), next: next, job.indexes, job.age)
         if let done = job.done { done(page) } else { answer(job.asker, page) }
     }
 
@@ -190,6 +241,25 @@ extension AdminPort {
         return response
     }
 
+    /// A page over several cells has an index for each; none of them is the answer's.
+    private func page(
+        _ items: [JSONValue], next: String?, _ indexes: [(cell: GroupID, index: LogIndex)], _ age: Nanoseconds?
+    ) -> AdminResponse {
+        if indexes.count == 1 && cells.count == 1 {
+            return AdminPort.page(items, next: next, indexes[0].index, age)
+        }
+        var members = [JSONMember("items", .array(items))]
+        if let next { members.append(JSONMember("next", .string(next))) }
+        members.append(
+            JSONMember(
+                "indexes",
+                .object(indexes.map { JSONMember(cellName($0.cell), .integer(Int64(clamping: $0.index.rawValue))) })))
+        var response = AdminResponse(json: .object(members))
+        response.index = indexes.count == 1 ? indexes[0].index : nil
+        response.age = age
+        return response
+    }
+
     /// A row as the list shows it; nil where the list does not.
     private func listed(_ row: CellRowContent, _ job: FleetListJob) -> FleetListJob.Found? {
         let list = job.list
@@ -199,25 +269,28 @@ extension AdminPort {
             if list.kind == .migrations {
                 guard let migration = vm.migration else { return nil }
                 let info = MigrationInfo(migration, of: vm, now: agent.wallTime, hostName: hostName)
-                return found(id.rawValue, list, { info.field($0) }, { info.json })
+                return found(id.rawValue, job, { info.field($0) }, { info.json })
             }
             return found(
-                id.rawValue, list, { vm.field($0, hostName: hostName) }, { VMInfo(vm, hostName: hostName).json })
+                id.rawValue, job, { vm.field($0, hostName: hostName) }, { VMInfo(vm, hostName: hostName).json })
         case .host(let id, let host?):
-            return found(id.rawValue, list, { host.field($0) }, { HostInfo(host).json })
+            // It is another cell's.
+            if host.isReleased { return nil }
+            return found(id.rawValue, job, { host.field($0) }, { HostInfo(host).json })
         case .group(let id, let group?):
             guard job.asker.reaches(group.tenant), list.tenant.map({ $0 == group.tenant }) ?? true else { return nil }
-            return found(id.rawValue, list, { group.field($0) }, { group.json })
+            return found(id.rawValue, job, { group.field($0) }, { group.json })
         default: return nil
         }
     }
 
     private func found(
-        _ key: UInt64, _ list: FleetList, _ field: (String) -> FilterValue, _ json: () -> JSONValue
+        _ key: UInt64, _ job: FleetListJob, _ field: (String) -> FilterValue, _ json: () -> JSONValue
     ) -> FleetListJob.Found? {
+        let list = job.list
         if let filter = list.filter, !filter.matches(field) { return nil }
         return FleetListJob.Found(
-            key: key, value: list.sort.map { field($0.field) } ?? .none, json: json().only(list.fields))
+            cell: job.cell, key: key, value: list.sort.map { field($0.field) } ?? .none, json: json().only(list.fields))
     }
 
     // MARK: Migrations
@@ -243,7 +316,7 @@ extension AdminPort {
                     if case .vm(let id, let vm?) = row, vm.migration != nil { id } else { nil }
                 }
                 let after = list.sort == nil ? list.after.flatMap(UInt64.init) ?? 0 : 0
-                let job = FleetListJob(list, isAudit: false, cell, asker, after: nil) { _, _ in .all(.settings) }
+                let job = FleetListJob(list, isAudit: false, [cell], asker, after: nil) { _, _ in .all(.settings) }
                 job.index = later.index
                 job.done = done
                 // hash order: sorted
@@ -254,11 +327,7 @@ extension AdminPort {
                     if list.sort == nil && job.kept.count == list.limit {
                         return finish(job, next: job.kept.last.map { "\($0.key)" })
                     }
-                    if let cursor = job.cursor, list.sort != nil,
-                        !job.precedes((cursor.value, cursor.key), (found.value, found.key))
-                    {
-                        continue
-                    }
+                    if job.isPast(found) { continue }
                     job.kept.append(found)
                 }
                 list.sort == nil ? finish(job, next: nil) : finishSorted(job)
@@ -269,13 +338,15 @@ extension AdminPort {
     // MARK: Tenants
 
     /// All of them at once: there are at most 10,000.
-    private func listTenants(_ list: FleetList, _ cell: GroupID, _ asker: FleetAsker) {
-        refreshed(list.mode, asker) { [self] in slices([], after: nil, list, cell, asker) }
+    private func listTenants(_ list: FleetList, _ cells: [GroupID], _ asker: FleetAsker) {
+        refreshed(list.mode, asker) { [self] in slices([], after: nil, list, cells[...], [], asker) }
     }
 
     private func slices(
-        _ held: [TenantSlice], after: [UInt8]?, _ list: FleetList, _ cell: GroupID, _ asker: FleetAsker
+        _ held: [TenantSlice], after: [UInt8]?, _ list: FleetList, _ cells: ArraySlice<GroupID>,
+        _ indexes: [(cell: GroupID, index: LogIndex)], _ asker: FleetAsker
     ) {
+        guard let cell = cells.first else { return showTenants(held, list, indexes, asker) }
         read(.list(.slices, after: after, limit: 0), list.mode, cell) { [self] result in
             guard case .success(let found) = result else {
                 if case .failure(let problem) = result { fail(asker, problem) }
@@ -287,25 +358,20 @@ extension AdminPort {
                 + rows.compactMap { row in
                     if case .slice(_, let slice?) = row, slice.isInUse { slice } else { nil }
                 }
-            if let resumeAfter { return slices(all, after: resumeAfter, list, cell, asker) }
-            var infos: [TenantInfo] = []
-            var slices = all[...]
-            for tenant in agent.view.tenants {
-                while let slice = slices.first, slice.tenant < tenant.name {
-                    infos.append(TenantInfo(slice.tenant, nil, slice))
-                    slices.removeFirst()
-                }
-                let own = slices.first?.tenant == tenant.name ? slices.popFirst() : nil
-                infos.append(TenantInfo(tenant.name, tenant, own))
-            }
-            infos += slices.map { TenantInfo($0.tenant, nil, $0) }
-            pageTenants(infos, found, list, asker)
+            if let resumeAfter { return slices(all, after: resumeAfter, list, cells, indexes, asker) }
+            slices(all, after: nil, list, cells.dropFirst(), indexes + [(cell, found.answer.index)], asker)
         }
     }
 
-    private func pageTenants(_ all: [TenantInfo], _ read: CellRead, _ list: FleetList, _ asker: FleetAsker) {
-        var infos = all.filter { info in
-            asker.reaches(info.name) && list.filter.map { $0.matches { info.field($0) } } ?? true
+    private func showTenants(
+        _ held: [TenantSlice], _ list: FleetList, _ indexes: [(cell: GroupID, index: LogIndex)], _ asker: FleetAsker
+    ) {
+        let byName = Dictionary(grouping: held, by: \.tenant)
+        let names = Set(byName.keys).union(agent.view.tenants.map(\.name)).sorted()
+        var infos: [TenantInfo] = []
+        for name in names where asker.reaches(name) {
+            let info = TenantInfo(name, agent.view.tenant(name), byName[name] ?? [], cellCount: indexes.count)
+            if list.filter.map({ $0.matches { info.field($0) } }) ?? true { infos.append(info) }
         }
         if let sort = list.sort {
             infos.sort { a, b in
@@ -324,9 +390,9 @@ extension AdminPort {
         let shown = infos.prefix(list.limit)
         answer(
             asker,
-            AdminPort.page(
+            page(
                 shown.map { $0.json.only(list.fields) }, next: infos.count > shown.count ? shown.last?.name : nil,
-                read.answer.index, read.age))
+                indexes, nil))
     }
 
     // MARK: Events

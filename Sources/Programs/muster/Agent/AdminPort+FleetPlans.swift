@@ -16,23 +16,27 @@ import Schema
 extension AdminPort {
     /// Answers as the leader, or has the leader answer.
     func askLeader(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
-        guard let vm = request.vm else { return hand(request, cell, asker) }
+        guard let vm = request.vm else { return hand(request, cell, asker) { [self] in answer(asker, $0) } }
         // Whose VM it is, is judged here; the leader is told its id.
         withVM(vm, cell, asker) { [self] known in
             switch request {
-            case .explain(_, let hosts): hand(.explain(.id(known.id), hosts: hosts), cell, asker)
-            case .migrateVM(_, let wish): hand(.migrateVM(.id(known.id), wish), cell, asker)
+            case .explain(_, let hosts):
+                hand(.explain(.id(known.id), hosts: hosts), cell, asker) { [self] in answer(asker, $0) }
+            case .migrateVM(_, let wish):
+                hand(.migrateVM(.id(known.id), wish), cell, asker) { [self] in answer(asker, $0) }
             default: preconditionFailure("\(request.operation) is no question for a leader")
             }
         }
     }
 
-    func hand(_ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker) {
-        if lead(request, cell, asker, { [self] in answer(asker, $0) }) { return }
+    func hand(
+        _ request: FleetRequest, _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
+    ) {
+        if lead(request, cell, asker, done) { return }
         let leader = agent.engine.inspect(cell) { raft, _ in raft.leader?.node } ?? nil
         var nodes = agent.view.placement(cell)?.replicas.filter { !$0.isLeaving }.map(\.node) ?? []
         if let leader { nodes = [leader] + nodes.filter { $0 != leader } }
-        relay(request, to: nodes.filter { $0 != agent.node && agent.network.isLinked($0) }[...], asker)
+        relay(request, cell, to: nodes.filter { $0 != agent.node && agent.network.isLinked($0) }[...], asker, done)
     }
 
     // MARK: Logs
@@ -41,14 +45,14 @@ extension AdminPort {
     func showLogs(_ reference: VMReference, _ bytes: Int, _ cell: GroupID, _ asker: FleetAsker) {
         withHost(reference, cell, asker) { [self] vm, node in
             if node == agent.node { return answer(asker, logs(of: vm, bytes)) }
-            relay(.logs(.id(vm), bytes: bytes), to: [node], asker)
+            relay(.logs(.id(vm), bytes: bytes), cell, to: [node], asker) { [self] in answer(asker, $0) }
         }
     }
 
     func useConsole(_ reference: VMReference, _ turn: ConsoleTurn, _ cell: GroupID, _ asker: FleetAsker) {
         withHost(reference, cell, asker) { [self] vm, node in
             if node == agent.node { return answer(asker, console(of: vm, turn)) }
-            relay(.console(.id(vm), turn), to: [node], asker)
+            relay(.console(.id(vm), turn), cell, to: [node], asker) { [self] in answer(asker, $0) }
         }
     }
 
@@ -89,27 +93,34 @@ extension AdminPort {
         return AdminResponse(VMLogs(host: agent.settings.nodeName, console: folder + "/console", text: text))
     }
 
-    private func relay(_ request: FleetRequest, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker) {
+    private func relay(
+        _ request: FleetRequest, _ cell: GroupID, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker,
+        _ done: @escaping (AdminResponse) -> Void
+    ) {
         guard let node = nodes.first else {
             let who =
                 request.operation == .getVMLogs || request.operation == .useVMConsole
                 ? "the VM's host does not answer" : "the cell has no leader that this node reaches"
-            return fail(asker, Problem(.unavailable, "\(who); ask again in a moment"))
+            return done(AdminResponse(Problem(.unavailable, "\(who); ask again in a moment")))
         }
         var bytes: [UInt8] = []
-        RequestWriter(host: "cell").write(AdminCall(.fleet(request), idempotencyKey: asker.key), into: &bytes)
+        // A program that knows of one cell only knows no name of it.
+        let name = cells.count > 1 ? cellName(cell) : nil
+        RequestWriter(host: "cell").write(
+            AdminCall(.fleet(request), cell: name, idempotencyKey: asker.key), into: &bytes)
         agent.ask(node, .admin(NodeRequest.AdminQuestion(request: bytes, by: asker.by))) { [self] said in
             guard let said, said.status > 0 else {
                 // What changes something may have been done by one that did not get to say so.
-                if said == nil, case .migrateVM = request { return fail(asker, AdminPort.outcomeUnknown) }
-                if said == nil, case .startRebalance = request { return fail(asker, AdminPort.outcomeUnknown) }
-                return relay(request, to: nodes.dropFirst(), asker)
+                if said == nil, request.isCarriedOutByLeader {
+                    return done(AdminResponse(AdminPort.outcomeUnknown))
+                }
+                return relay(request, cell, to: nodes.dropFirst(), asker, done)
             }
             let status = Int(said.status)
             var response = AdminResponse(status: status, status < 400 ? .json : .problem, .bytes(said.body))
             if said.index > 0 { response.index = LogIndex(said.index) }
             response.leader = agent.name(of: node)
-            answer(asker.ticket, response)
+            done(response)
         }
     }
 
@@ -123,7 +134,8 @@ extension AdminPort {
         let none = NodeAnswer(version: 1, refusal: "the cell is not led here, or the question is not understood")
         // A question that this version does not know is none for it.
         guard case .request(let head) = parser.next(), let call = try? router.call(parser, head),
-            case .fleet(let request) = call.request, let cell
+            case .fleet(let request) = call.request,
+            let cell = cells.first(where: { known in call.cell.map { $0 == known.name } ?? true })?.group
         else { return done(none) }
         if case .logs(.id(let vm), let bytes) = request { return done(handedOut(logs(of: vm, bytes))) }
         if case .console(.id(let vm), let turn) = request { return done(handedOut(console(of: vm, turn))) }
@@ -260,6 +272,16 @@ extension AdminPort {
                 response.index = result.revision.index
                 done(response)
             }
+        }
+    }
+}
+
+extension FleetRequest {
+    /// It changes something, and only the leader can.
+    fileprivate var isCarriedOutByLeader: Bool {
+        switch self {
+        case .migrateVM, .startRebalance: true
+        default: false
         }
     }
 }

@@ -20,7 +20,7 @@ extension AdminPort {
                     .forbidden,
                     "\(asker.principal) may not renew the lease of host \(wish.host); only its own guard does"))
         }
-        hand(.renewLease(wish), cell, asker)
+        hand(.renewLease(wish), cell, asker) { [self] in answer(asker, $0) }
     }
 
     /// Grants as the leader. False where the cell is not led here.
@@ -43,6 +43,10 @@ extension AdminPort {
                 _ = refuse("the cell has no leader that can read its state now; ask again, or ask another node")
                 return
             }
+            if lease == 0, isReleased(wish.host, cell) {
+                _ = refuse("host \(wish.host) belongs to another cell now; ask again, or ask another node")
+                return
+            }
             let permits = RunPermit.permits(rows, on: wish.host)
             let digest = RunPermit.digest(permits)
             let info = LeaseInfo(
@@ -51,6 +55,14 @@ extension AdminPort {
             done(AdminResponse(json: info.json, index: answer.index))
         }
         return true
+    }
+
+    /// Who asks here has an old map: that takes back nothing that the host's new cell has granted.
+    private func isReleased(_ host: HostID, _ cell: GroupID) -> Bool {
+        guard case .cell(let found)? = agent.engine.readHere(cell, .cell(.host(host))),
+            case .host(_, let known?)? = AdminPort.rows(found).rows.first
+        else { return false }
+        return known.isReleased
     }
 
     private func ledTerm(_ cell: GroupID) -> Term? {

@@ -47,6 +47,14 @@ extension AdminPort {
         case .promoteNode(let name): arrange(name, .preferred, asker, "node \(name) votes when it can")
         case .demoteNode(let name): arrange(name, .never, asker, "node \(name) votes no more when another can")
         case .join(let wanted): join(wanted, ticket)
+        case .assignHost(let name, let wanted): assignHost(name, to: wanted, asker)
+        case .cells: refresh(ticket) { [self] in AdminResponse(Listing(cells.map(info))) }
+        case .cell(let name):
+            refresh(ticket) { [self] in
+                agent.view.cell(name).map { AdminResponse(info($0)) } ?? AdminResponse(AdminPort.noCell(name))
+            }
+        case .createCell(let wanted): create(wanted, asker)
+        case .retireCell(let name): retireCell(name, asker)
         case .tokens: listTokens(ticket)
         case .createToken(let wanted): createToken(wanted, asker)
         case .revokeToken(let id): revokeToken(id, asker)
@@ -69,7 +77,7 @@ extension AdminPort {
                 asker, "backups are made by the schedule \(name)")
         case .removeBackupSchedule(let name):
             change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
-        case .fleet(let request): fleet(request, call.idempotencyKey, principal, ticket)
+        case .fleet(let request): fleet(request, call.cell, call.idempotencyKey, principal, ticket)
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
@@ -117,11 +125,11 @@ extension AdminPort {
     }
 
     /// Answers from the root's state as it is now, and not as this node happened to know it.
-    private func refresh(_ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
+    func refresh(_ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
         agent.refreshView { [self] problem in answer(ticket, problem.map { AdminResponse($0) } ?? make()) }
     }
 
-    private func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {
+    func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {
         agent.change(operation, request: asker.request, by: asker.name) { [self] result in
             switch result {
             case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
@@ -150,7 +158,7 @@ extension AdminPort {
         }
     }
 
-    private func withNode(_ name: String, _ ticket: Ticket, _ body: @escaping (RootNode) -> Void) {
+    func withNode(_ name: String, _ ticket: Ticket, _ body: @escaping (RootNode) -> Void) {
         agent.refreshView { [self] problem in
             if let problem { return answer(ticket, AdminResponse(problem)) }
             let byNumber = UInt64(name).flatMap { number in agent.view.node(NodeID(number)) }

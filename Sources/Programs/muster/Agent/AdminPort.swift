@@ -37,6 +37,14 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// Principals that are remembered; all are forgotten beyond it.
     private static let grantsMax = 1_024
     var leaderNamed: (node: NodeID, name: String)?
+    private var cellsKnown: [RootCell]?
+    /// Ascending by group.
+    var cells: [RootCell] {
+        if let cellsKnown { return cellsKnown }
+        let known = agent.view.cells.sorted { $0.group < $1.group }
+        cellsKnown = known
+        return known
+    }
 
     init(_ agent: Agent) throws(AgentFailure) {
         self.agent = agent
@@ -89,6 +97,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         groupsOfSpaces = [:]
         grants = [:]
         leaderNamed = nil
+        cellsKnown = nil
         isMetricsOpen = agent.settings.metricsAreOpen || agent.view.settings[.metricsAuthorized] == 0
     }
 
@@ -198,27 +207,12 @@ final class AdminPort: AdminHandler, AdminAuthority {
                 AdminResponse(
                     Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
         }
-        let open = agent.engine.levelOpen
-        if command.level > open {
-            return answer(
-                ticket,
-                AdminResponse(
-                    Problem(
-                        .notPossible,
-                        "this wants feature level \(command.level), and level \(open) is open; when all nodes are upgraded, open "
-                            + "it with `muster upgrade finalize`")))
-        }
+        if let problem = agent.problem(wanting: command.level) { return answer(ticket, AdminResponse(problem)) }
         agent.request(.command(group, command.encoded())) { [self] outcome in
             if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
                 command.level > FeatureLevel.oldest
             {
-                return answer(
-                    ticket,
-                    AdminResponse(
-                        Problem(
-                            .unavailable,
-                            "the group's leader has not heard yet that feature level \(command.level) is open; send it again"
-                        )))
+                return answer(ticket, AdminResponse(Agent.levelUnheard(command.level)))
             }
             answer(ticket, AdminResponse(outcome))
         }

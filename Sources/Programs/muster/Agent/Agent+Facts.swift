@@ -44,7 +44,7 @@ extension Agent {
 
     /// Where this host's lease can be renewed: first with those that may lead its cell, last here.
     var leaseAddresses: [Endpoint] {
-        let holders = view.placement(AgentHost.cell)?.replicas.map(\.node) ?? []
+        let holders = view.assignment(of: node).flatMap { view.placement($0.cell) }?.replicas.map(\.node) ?? []
         let others = view.nodes.filter { $0.state == .active && $0.id != node }
         let ordered = others.filter { holders.contains($0.id) } + others.filter { !holders.contains($0.id) }
         let own = settings.adminAdvertise ?? settings.adminListen
@@ -64,7 +64,9 @@ extension Agent {
             name: node.name, node: node.id.rawValue, region: node.about.locality.region, zone: node.about.locality.zone,
             rack: node.about.locality.rack, address: node.about.peerAddress, adminAddress: node.about.adminAddress,
             role: role, state: state, version: node.about.programVersion,
-            certificateExpires: Int64((node.certificate?.expiresAt.rawValue ?? 0) / 1_000))
+            certificateExpires: Int64((node.certificate?.expiresAt.rawValue ?? 0) / 1_000),
+            cell: view.assignment(of: node.id).flatMap { view.cell($0.cell) }?.name ?? "",
+            movesTo: node.movesTo.flatMap { view.cell($0) }?.name)
     }
 
     var groupInfos: [GroupInfo] {

@@ -1,3 +1,4 @@
+import AdminAPI
 import AgentConfig
 import ClusterBase
 import Controllers
@@ -10,18 +11,18 @@ import RaftCore
 import Reactor
 import Simulator
 import StoreLayout
+import TLSSession
 
 /// This node as a host of its cell: its driver, and the keeper that leads it.
 final class AgentHost {
     /// Between steps that nothing but news asks for, so that one step takes in many.
     static let stepInterval = Nanoseconds.milliseconds(5)
-    /// For now a cluster has one cell, and all its nodes are hosts of it.
-    static let cell = GroupID(.cell, number: 1)
-
     let driver: any Hypervisor
     var keeper: HostKeeper
     var inputs: [HostKeeper.Input] = []
     var steppedAt = Instant.origin
+    /// The cell that the root's map puts it into; nil until that is heard.
+    var cell: GroupID?
     /// Of the cell's replica here.
     var applied = LogIndex.zero
     var problem: String?
@@ -94,14 +95,15 @@ extension Agent {
     /// Once per turn: takes in what the driver and the cell said, and acts on it.
     func tendHost() {
         let host = self.host
-        let applied = engine.standing(of: AgentHost.cell)?.applied ?? .zero
+        let applied = host.cell.flatMap { engine.standing(of: $0)?.applied } ?? .zero
         if applied != host.applied {
             host.applied = applied
             host.inputs.append(.stirred)
         }
         guard loop.now >= host.deadline else { return }
         // A node that is no member yet, or whose cell is not there yet, has nobody to ask.
-        guard view.through != nil, view.node(node)?.state == .active || isShuttingDown else {
+        let isPlaced = host.cell != nil && view.node(node)?.state == .active
+        guard view.through != nil, isPlaced || isShuttingDown else {
             host.steppedAt = loop.now + .milliseconds(100)
             return
         }
@@ -119,8 +121,54 @@ extension Agent {
         if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: loop.now) }
         if let grant = output.grant { host.guardian?.give(grant) }
         noteProblem(host)
-        for question in output.questions { ask(question.number, question.query) }
-        if let (number, command) = output.command { tell(number, command) }
+        guard let cell = host.cell else { return }
+        for question in output.questions { ask(question.number, question.query, cell) }
+        if let (number, command) = output.command { tell(number, command, cell) }
+    }
+
+    /// The host belongs to the cell that the root says, and to one at a time: it comes to another only after the one before
+    /// has let it go, which the root has heard by then.
+    func followAssignment() {
+        guard let (cell, epoch) = view.assignment(of: node) else { return }
+        let isOther = host.cell.map { $0 != cell } ?? false
+        if isOther { log.info("this host belongs to another cell now", ["cell": view.cell(cell)?.name ?? "\(cell)"]) }
+        host.cell = cell
+        host.inputs.append(.assigned(epoch: epoch, isOtherCell: isOther))
+    }
+
+    /// Goes on with the move of a host to another cell, whoever began it: its cell lets it go if it is empty, then the root
+    /// puts it into the other one. All of it may be repeated.
+    func moveHost(_ host: RootNode, by: String, _ done: @escaping (Problem?) -> Void) {
+        guard let target = host.movesTo, let (cell, epoch) = view.assignment(of: host.id) else { return done(nil) }
+        let release = CellCommand(
+            request: Crypto.randomBytes(CellLimits.requestBytes), by: by,
+            .releaseHost(HostID(rawValue: host.id.rawValue), assignment: epoch))
+        request(.command(cell, release.encoded())) { [self] answer in
+            guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
+            if case .refused(let refusal) = result.outcome {
+                return change(.moveHost(host.id, to: cell, epoch: epoch, .cancel), by: by) { _ in
+                    done(Problem(refusal))
+                }
+            }
+            change(.moveHost(host.id, to: target, epoch: epoch, .finish), by: by) { result in
+                if case .failure(let problem) = result { done(problem) } else { done(nil) }
+            }
+        }
+    }
+
+    /// Whoever began to move this host may be gone.
+    func finishOwnMove(_ own: RootNode) {
+        guard own.movesTo != nil else {
+            moveSeenAt = nil
+            return
+        }
+        let since = moveSeenAt ?? loop.now
+        moveSeenAt = since
+        guard loop.now - since >= .seconds(5) else { return }
+        moveSeenAt = loop.now
+        moveHost(own, by: settings.nodeName) { [self] problem in
+            if let problem { log.warning("this host did not come to its other cell: \(problem.detail)") }
+        }
     }
 
     private func noteProblem(_ host: AgentHost) {
@@ -133,8 +181,8 @@ extension Agent {
         }
     }
 
-    private func ask(_ number: UInt64, _ query: CellQuery) {
-        request(.query(AgentHost.cell, .cell(query))) { [self] answer in
+    private func ask(_ number: UInt64, _ query: CellQuery, _ cell: GroupID) {
+        request(.query(cell, .cell(query))) { [self] answer in
             if case .read(.cell(let answer)) = answer {
                 host.inputs.append(.answered(question: number, answer))
             } else {
@@ -143,8 +191,8 @@ extension Agent {
         }
     }
 
-    private func tell(_ number: UInt64, _ command: CellCommand) {
-        request(.command(AgentHost.cell, command.encoded())) { [self] answer in
+    private func tell(_ number: UInt64, _ command: CellCommand, _ cell: GroupID) {
+        request(.command(cell, command.encoded())) { [self] answer in
             if case .applied(.cell(let result)) = answer {
                 host.inputs.append(.commandDone(number: number, result))
             } else {

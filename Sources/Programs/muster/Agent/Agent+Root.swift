@@ -60,6 +60,7 @@ extension Agent {
             stop(.removed)
         }
         followLevel()
+        followAssignment()
         controlAt = loop.now
     }
 
@@ -137,6 +138,7 @@ extension Agent {
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
+        finishOwnMove(own)
         tendBackups()
         finalizeWhenDue()
         handOverAuthority()
@@ -302,15 +304,34 @@ extension Agent {
 
     // MARK: Changing the root
 
+    /// Why nothing can be asked for yet that came with this feature level; nil where it is open.
+    func problem(wanting level: UInt32) -> Problem? {
+        let open = engine.levelOpen
+        if level <= open { return nil }
+        return Problem(
+            .notPossible,
+            "this wants feature level \(level), and level \(open) is open; when all nodes are upgraded, open it with "
+                + "`muster upgrade finalize`")
+    }
+
+    static func levelUnheard(_ level: UInt32) -> Problem {
+        Problem(
+            .unavailable, "the group's leader has not heard yet that feature level \(level) is open; send it again")
+    }
+
     /// Has the root apply a change, wherever it is led.
     func change(
         _ operation: RootCommand.Operation, request id: [UInt8]? = nil, by: String = "",
         _ done: @escaping (Result<RootResult, Problem>) -> Void
     ) {
+        if let problem = problem(wanting: operation.level) { return done(.failure(problem)) }
         let command = RootCommand(request: id ?? Crypto.randomBytes(16), by: by, operation)
         request(.command(.root, command.encoded())) { answer in
             switch answer {
             case .applied(.root(let result)):
+                if result.outcome == .refused(.malformed), operation.level > FeatureLevel.oldest {
+                    return done(.failure(Agent.levelUnheard(operation.level)))
+                }
                 if case .refused(let refusal) = result.outcome { return done(.failure(Problem(refusal))) }
                 done(.success(result))
             default: done(.failure(Problem(answer)))

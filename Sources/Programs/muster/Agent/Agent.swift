@@ -68,6 +68,8 @@ final class Agent: TurnOwner {
     var reported: NodeDescription?
     var isFounding = false
     var renewAt: Instant
+    /// Since when this host is to go to another cell.
+    var moveSeenAt: Instant?
     var isRenewing = false
     /// Whether the authority that signs now signed this node's certificate, as found when last looked at.
     var signedBy: (own: Fingerprint, authority: [UInt8]?, isSigned: Bool)?

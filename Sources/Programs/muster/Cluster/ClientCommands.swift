@@ -422,7 +422,7 @@ extension AdminRequest {
     var isChange: Bool {
         switch self {
         case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,
-            .revokeToken:
+            .revokeToken, .createCell, .retireCell, .assignHost:
             true
         default: false
         }

@@ -160,6 +160,23 @@ extension FleetClient {
                     .put, ["v1", "hosts", name, "policy"], body: .object(policy), ifMatch: generation)))
     }
 
+    func createCell() throws -> ExitCode {
+        var members = [JSONMember("name", .string(word("CELL")))]
+        for name in ["region", "survives"] {
+            if let text = line.text(name) { members.append(JSONMember(name, .string(text))) }
+        }
+        if let replicas = line.integer("replicas") { members.append(JSONMember("replicas", .integer(Int64(replicas)))) }
+        return show(try post(["v1", "cells"], [], .object(members)))
+    }
+
+    /// What the root says of a cell, and the cell's own settings.
+    func showCell() throws -> ExitCode {
+        let name = line.argument("CELL")
+        let about = try name.map { try get(["v1", "cells", $0]).members ?? [] } ?? []
+        let settings = try get(["v1", "cell", "settings"], name.map { [("cell", $0)] } ?? [])
+        return show(.object(about + (settings.members ?? [])))
+    }
+
     func createGroup() throws -> ExitCode {
         var members = [
             JSONMember("name", .string(word("GROUP"))),
@@ -264,7 +281,7 @@ extension FleetClient {
     ) throws -> ExitCode {
         var lost: String?
         let code = try connection.stream(
-            RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true)
+            ofCell(RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true))
         ) { text in
             // What is no line of a watch is none of an event.
             guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }

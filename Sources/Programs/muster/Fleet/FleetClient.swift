@@ -63,10 +63,19 @@ struct FleetClient {
     // MARK: Asking
 
     func ask(_ request: RawRequest) throws -> JSONValue {
-        let answer = try connection.ask(request)
+        let answer = try connection.ask(ofCell(request))
         if let problem = answer.problem { throw Refused(problem: problem) }
         if answer.body.isEmpty { return .null }
         return try JSONParser.parse(answer.body[...], depthMax: 32, valuesMax: 1 << 22)
+    }
+
+    /// A command with `--cell` asks that cell and no other.
+    func ofCell(_ request: RawRequest) -> RawRequest {
+        var request = request
+        if line.options.contains(where: { $0.name == "cell" }), let cell = line.text("cell") {
+            request.query.append(("cell", cell))
+        }
+        return request
     }
 
     func get(_ path: [String], _ query: [(name: String, value: String)] = []) throws -> JSONValue {
@@ -195,8 +204,15 @@ struct FleetClient {
         case "plan loss": return showPlan(try plan("loss", .array(line.arguments.map { .string($0) })))
         case "plan rebalance", "rebalance show": return showPlan(try plan("rebalance", .object([])))
         case "rebalance run": return try rebalance(isDryRun: line.has("dry-run"))
-        case "cell show":
-            return show(try get(["v1", "cell", "settings"]))
+        case "cell list": return show(try get(["v1", "cells"])["items"]?.elements ?? [], FleetColumns.cells)
+        case "cell create": return try createCell()
+        case "cell show": return try showCell()
+        case "cell assign":
+            return show(
+                try post(
+                    ["v1", "nodes", word("NODE"), "assign"], [],
+                    .object([JSONMember("cell", .string(word("CELL")))])))
+        case "cell retire": return show(try ask(RawRequest(.delete, ["v1", "cells", word("CELL")])))
         case "cell set":
             let value = word("VALUE")
             return show(

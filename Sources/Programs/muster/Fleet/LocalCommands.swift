@@ -92,6 +92,7 @@ enum LocalCommands {
                 case .tenants: ["v1", "tenants"]
                 case .spaces: ["v1", "spaces"]
                 case .nodes: ["v1", "nodes"]
+                case .cells: ["v1", "cells"]
                 }
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
                 // Who waits for a completion wants no complaints.

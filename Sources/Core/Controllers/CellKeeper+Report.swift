@@ -1,0 +1,24 @@
+package import ClusterBase
+package import FleetModel
+
+extension CellKeeper {
+    /// How much room the cell has, for those who choose among cells. O(hosts).
+    package func report(of group: GroupID) -> CellReport {
+        var report = CellReport(group: group)
+        // hash order: read sorted
+        var zones: Set<String> = []
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id], host.state == .ready else { continue }
+            let free = host.offered - host.used
+            report.hosts += 1
+            report.offered += host.offered
+            report.free += free
+            report.largest.vector = pointwiseMax(report.largest.vector, free.vector)
+            zones.insert(host.about.locality.zone)
+        }
+        report.zones = Array(zones.sorted().prefix(CellReport.zonesMax))
+        report.waiting = UInt64(view.count(of: .waiting))
+        report.vms = UInt64(view.vms.count)
+        return report
+    }
+}

@@ -1,0 +1,116 @@
+import ClusterBase
+
+// Cells, and which hosts are in them.
+
+extension RootStep {
+    mutating func createCell(
+        _ name: String, _ replicas: UInt32, _ region: String, _ survives: RootCell.Survival?,
+        _ cluster: inout RootCluster
+    ) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isName(name) { return .refused(.invalid(.name)) }
+        if !RootCheck.isText(region) { return .refused(.invalid(.region)) }
+        let replicas = replicas == 0 ? UInt32(clamping: settings[.spaceReplicas]) : replicas
+        if !RootSetting.spaceReplicas.allows(UInt64(replicas)) { return .refused(.invalid(.replicas)) }
+        if try access.record(RootCell.self, RootTable.cells.key(name)) != nil { return .refused(.cellExists(name)) }
+        // As with other groups: above all that lost history can have given out, in fewer bits.
+        let number = max(cluster.cellHighest, cluster.epoch.rawValue << 12) + 1
+        if summary.cells >= RootLimits.cellsMax || number > RootLimits.cellNumberMax {
+            return .refused(.tooMany(.cells))
+        }
+        let group = GroupID(.cell, number: number)
+        cluster.cellHighest = number
+        if level >= FeatureLevel.cells { cluster.mapEpoch = cluster.floor(cluster.mapEpoch) + 1 }
+        put(cluster)
+        put(
+            RootCell(
+                name: name, group: group, replicas: replicas, createdAt: time, createdBy: by, region: region,
+                survives: survives, epoch: cluster.mapEpoch))
+        put(GroupPlacement(group: group, revision: revision))
+        summary.cells += 1
+        return .done
+    }
+
+    mutating func retireCell(
+        _ name: String, _ cluster: inout RootCluster
+    ) throws(StoreError) -> RootResult.Outcome {
+        guard let cell = try access.record(RootCell.self, RootTable.cells.key(name)) else {
+            return .refused(.unknownCell(name))
+        }
+        if try all(RootCell.self).allSatisfy({ $0.group >= cell.group }) { return .refused(.firstCell(name)) }
+        let hasHosts = try all(RootNode.self).contains {
+            $0.state != .removed && ($0.cell == cell.group || $0.movesTo == cell.group)
+        }
+        if hasHosts { return .refused(.cellHasHosts(name)) }
+        delete(cell)
+        if let placement = try access.record(GroupPlacement.self, RootTable.placements.key(cell.group.rawValue)) {
+            delete(placement)
+        }
+        if let report = try access.record(CellReport.self, RootTable.cellReports.key(cell.group.rawValue)) {
+            delete(report)
+        }
+        summary.cells -= 1
+        cluster.mapEpoch = cluster.floor(cluster.mapEpoch) + 1
+        put(cluster)
+        return .group(cell.group)
+    }
+
+    mutating func reportCell(_ report: CellReport) throws(StoreError) -> RootResult.Outcome {
+        if report.zones.count > CellReport.zonesMax || !report.zones.allSatisfy(RootCheck.isText) {
+            return .refused(.invalid(.zone))
+        }
+        guard try all(RootCell.self).contains(where: { $0.group == report.group }) else {
+            return .refused(.unknownGroup(report.group))
+        }
+        var kept = report
+        kept.at = time
+        put(kept)
+        return .done
+    }
+
+    /// The cell of a new node's host: of its region's the one with the fewest hosts. Nil where that is the first cell.
+    func cell(for locality: Locality) throws(StoreError) -> GroupID? {
+        let cells = try all(RootCell.self).sorted { $0.group < $1.group }
+        guard level >= FeatureLevel.cells, cells.count > 1, let first = cells.first else { return nil }
+        // hash order: looked up only
+        var hosts: [GroupID: Int] = [:]
+        for node in try all(RootNode.self) where node.state != .removed {
+            hosts[node.movesTo ?? node.cell ?? first.group, default: 0] += 1
+        }
+        let near = cells.filter { $0.region == locality.region }
+        let best = near.min { (hosts[$0.group] ?? 0, $0.group) < (hosts[$1.group] ?? 0, $1.group) } ?? first
+        return best.group == first.group ? nil : best.group
+    }
+
+    /// A host is in one cell at any time: in the one where it was until that has let it go, and never again under the same
+    /// epoch.
+    mutating func moveHost(
+        _ id: NodeID, to: GroupID, _ epoch: UInt64, _ step: RootCommand.MoveStep, _ cluster: inout RootCluster
+    ) throws(StoreError) -> RootResult.Outcome {
+        guard var node = try node(id), node.state != .removed else { return .refused(.unknownNode(id)) }
+        let cells = try all(RootCell.self)
+        guard cells.contains(where: { $0.group == to }) else { return .refused(.unknownGroup(to)) }
+        let first = cells.map(\.group).min()
+        // Who says again what was done is told so.
+        if step == .finish, node.movesTo == nil, (node.cell ?? first) == to, node.cellEpoch > epoch { return .done }
+        if node.cellEpoch != epoch { return .refused(.assignmentChanged(node.cellEpoch)) }
+        switch step {
+        case .begin:
+            if (node.cell ?? first) == to && node.movesTo == nil { return .done }
+            node.movesTo = to
+            put(node)
+            return .done
+        case .finish:
+            if node.movesTo != to { return .refused(.assignmentChanged(node.cellEpoch)) }
+            node.cell = to
+        case .cancel:
+            if node.movesTo == nil { return .done }
+        }
+        // Its old cell may have let it go, whoever cancels: it comes back only under a later epoch.
+        cluster.mapEpoch = cluster.floor(cluster.mapEpoch) + 1
+        put(cluster)
+        node.movesTo = nil
+        node.cellEpoch = cluster.mapEpoch
+        put(node)
+        return .done
+    }
+}

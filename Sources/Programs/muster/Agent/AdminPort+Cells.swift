@@ -1,0 +1,237 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import RaftCore
+import TLSSession
+
+// Which cells there are, and which of them a request is about.
+
+extension AdminPort {
+    static func noCell(_ name: String) -> Problem { Problem(RootRefusal.unknownCell(name)) }
+
+    private static let needsCell = Problem(
+        .invalid, "the cluster has several cells, and this is about one; name it with cell= or --cell", field: "cell")
+
+    /// The cell of a host, as far as the map that this node knows tells.
+    func cell(of host: HostID) -> GroupID? { agent.view.assignment(of: NodeID(host.rawValue))?.cell }
+
+    /// Goes on with the cells that a request is about: the one that it says, the one that has what it names, or for a list
+    /// all of them.
+    func locate(
+        _ request: FleetRequest, _ name: String?, _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
+    ) {
+        let groups = cells.map(\.group)
+        if let name {
+            guard let known = cells.first(where: { $0.name == name }) else {
+                return fail(asker, AdminPort.noCell(name))
+            }
+            return body([known.group])
+        }
+        guard groups.count > 1 else { return body(groups) }
+        switch request {
+        case .list(let list), .audit(let list):
+            if case .atLeast = list.mode { return fail(asker, AdminPort.needsCell) }
+            guard list.watch != nil || list.kind == .events else { return body(groups) }
+            if let name = list.host { return body([hostID(name).flatMap(cell(of:)) ?? groups[0]]) }
+            guard let name = list.vm else { return fail(asker, AdminPort.needsCell) }
+            let vm = UInt64(name).map { VMReference.id(VMID($0)) } ?? .named(name, tenant: list.tenant ?? defaultTenant)
+            locate(vm, groups, asker, body)
+        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
+            .plan(.drain(let name)):
+            body([hostID(name).flatMap(cell(of:)) ?? groups[0]])
+        case .plan(.loss(let names)):
+            let found = names.compactMap { hostID($0).flatMap(cell(of:)) }
+            if let first = found.first, found.contains(where: { $0 != first }) {
+                return fail(asker, Problem(.invalid, "these hosts are in several cells; ask about each cell's alone"))
+            }
+            body([found.first ?? groups[0]])
+        case .renewLease(let wish): body([cell(of: wish.host) ?? groups[0]])
+        case .group(let name, let tenant, _), .deleteGroup(let name, let tenant):
+            locateGroup(name, tenant, groups, asker, body)
+        case .createVM(let creation): rank([creation], groups, asker, body)
+        case .createVMs(let batch):
+            rank(batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } }, groups, asker, body)
+        case .plan(.create(let items)): rank(items, groups, asker) { body([$0[0]]) }
+        case .createGroup: body([groups[0]])
+        case .tenant, .setTenant, .deleteTenant: body(groups)
+        case .plan(.rebalance), .rebalance, .startRebalance, .settings, .changeSettings:
+            fail(asker, AdminPort.needsCell)
+        default:
+            guard let vm = request.vm else { preconditionFailure("\(request.operation) is about no cell") }
+            locate(vm, groups, asker, body)
+        }
+    }
+
+    /// A VM's id says in which cell it was made. A name is asked for in all cells at once.
+    private func locate(
+        _ vm: VMReference, _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
+    ) {
+        if case .id(let id) = vm {
+            let home = GroupID(.cell, number: id.cellNumber)
+            return groups.contains(home) ? body([home]) : fail(asker, AdminPort.noVM(vm))
+        }
+        find(AdminPort.query(vm), groups, asker, "VM \(vm)") { row in
+            switch row {
+            case .vm(_, .some): 2
+            case .tombstone(_, .some): 1
+            default: 0
+            }
+        } _: {
+            body([$0 ?? groups[0]])
+        }
+    }
+
+    private func locateGroup(
+        _ name: String, _ tenant: String, _ groups: [GroupID], _ asker: FleetAsker,
+        _ body: @escaping ([GroupID]) -> Void
+    ) {
+        find(.groupNamed(tenant: tenant, name: name), groups, asker, "placement group \(name)") { row in
+            if case .group(_, .some) = row { 2 } else { 0 }
+        } _: {
+            body([$0 ?? groups[0]])
+        }
+    }
+
+    /// New VMs go where their placement groups are, and else to the cells that most likely have room.
+    private func rank(
+        _ creations: [VMCreation], _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
+    ) {
+        guard let first = creations.first(where: { !$0.spec.groups.isEmpty }) else {
+            return body(rankedCells(for: creations, groups))
+        }
+        locateGroup(first.spec.groups[0], first.tenant, groups, asker, body)
+    }
+
+    /// The cell with the row that is worth most, of those worth anything; two of the greatest worth are for the asker to
+    /// tell apart. Where some cell does not answer and no other has it, nobody knows.
+    private func find(
+        _ query: CellQuery, _ groups: [GroupID], _ asker: FleetAsker, _ what: String,
+        _ worth: @escaping (CellRowContent) -> Int, _ body: @escaping (GroupID?) -> Void
+    ) {
+        readAll(query, .linearizable, groups) { [self] answers in
+            var best: (worth: Int, cells: [GroupID]) = (0, [])
+            var problem: Problem?
+            for (group, answer) in zip(groups, answers) {
+                switch answer {
+                case .failure(let failure): problem = problem ?? failure
+                case .success(let found):
+                    let most = AdminPort.rows(found.answer).rows.map(worth).max() ?? 0
+                    if most > best.worth { best = (most, []) }
+                    if most == best.worth && most > 0 { best.cells.append(group) }
+                }
+            }
+            if best.worth > 1 && best.cells.count > 1 {
+                let names = best.cells.map(cellName).joined(separator: " and ")
+                return fail(
+                    asker, Problem(.invalid, "cells \(names) each have a \(what); name one with cell=", field: "cell"))
+            }
+            if let problem, best.worth < 2 { return fail(asker, problem) }
+            body(best.cells.first)
+        }
+    }
+
+    /// Asks several cells the same thing at once; the answers are in the order of the cells.
+    func readAll(
+        _ query: CellQuery, _ mode: ReadMode, _ cells: [GroupID],
+        _ done: @escaping ([Result<CellRead, Problem>]) -> Void
+    ) {
+        let unanswered = Problem(.internal, "a cell gave no answer; report this")
+        var answers = [Result<CellRead, Problem>](repeating: .failure(unanswered), count: cells.count)
+        var left = cells.count
+        for (i, cell) in cells.enumerated() {
+            read(query, mode, cell) { answer in
+                answers[i] = answer
+                left -= 1
+                if left == 0 { done(answers) }
+            }
+        }
+    }
+
+    func cellName(_ group: GroupID) -> String { cells.first { $0.group == group }?.name ?? "\(group.number)" }
+
+    // MARK: Managing them
+
+    func info(_ cell: RootCell) -> CellInfo {
+        let view = agent.view
+        let placement = view.placement(cell.group)
+        let placed = placement?.replicas.filter { !$0.isLeaving } ?? []
+        let leader = agent.engine.inspect(cell.group) { raft, _ in raft.leader } ?? nil
+        let isReady = placed.count { $0.phase == .made } > placed.count / 2
+        let isMoving = placement?.replicas.contains { $0.isLeaving } ?? false
+        let hosts = view.nodes.count { $0.state != .removed && view.assignment(of: $0.id)?.cell == cell.group }
+        return CellInfo(
+            name: cell.name, group: cell.group.rawValue, region: cell.region,
+            survives: cell.survives.map { "\($0)" } ?? "", epoch: cell.epoch, hosts: Int64(hosts),
+            nodes: placed.map { agent.name(of: $0.node) }, leader: leader.map { agent.name(of: $0.node) } ?? "",
+            state: isReady ? (isMoving ? "moving" : "ready") : "creating")
+    }
+
+    func create(_ wanted: CellCreation, _ asker: Asker) {
+        let survives = RootCell.Survival.allCases.first { "\($0)" == wanted.survives }
+        let operation = RootCommand.Operation.createCell(
+            name: wanted.name, replicas: UInt32(clamping: wanted.replicas ?? 0), region: wanted.region ?? "",
+            survives: survives)
+        // Also one that says no more than the first cell's, which older programs know: it makes a second one.
+        if let problem = agent.problem(wanting: FeatureLevel.cells) {
+            return answer(asker.ticket, AdminResponse(problem))
+        }
+        agent.change(operation, request: asker.request, by: asker.name) { [self] result in
+            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
+            refresh(asker.ticket) { [self] in
+                agent.view.cell(wanted.name).map { AdminResponse(json: info($0).json, status: 201) }
+                    ?? AdminResponse(Acceptance("the cell \(wanted.name) is made"), status: 202)
+            }
+        }
+    }
+
+    /// The cell closes if it is empty, so that nothing comes to it any more, and then its group ends.
+    func retireCell(_ name: String, _ asker: Asker) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            let view = agent.view
+            guard let cell = view.cell(name) else {
+                return answer(asker.ticket, AdminResponse(AdminPort.noCell(name)))
+            }
+            let refusal: RootRefusal? =
+                view.firstCell == cell ? .firstCell(name) : info(cell).hosts > 0 ? .cellHasHosts(name) : nil
+            if let refusal { return answer(asker.ticket, AdminResponse(Problem(refusal))) }
+            let close = CellCommand(
+                request: Crypto.randomBytes(CellLimits.requestBytes), by: asker.name, .closeCell)
+            agent.request(.command(cell.group, close.encoded())) { [self] outcome in
+                guard case .applied(.cell(let result)) = outcome else {
+                    return answer(asker.ticket, AdminResponse(Problem(outcome)))
+                }
+                if case .refused(let refusal) = result.outcome {
+                    return answer(asker.ticket, AdminResponse(Problem(refusal)))
+                }
+                change(.retireCell(name: name), asker, "the cell \(name) is retired")
+            }
+        }
+    }
+
+    func assignHost(_ name: String, to wanted: CellAssignment, _ asker: Asker) {
+        withNode(name, asker.ticket) { [self] node in
+            guard let cell = agent.view.cell(wanted.cell), let home = agent.view.assignment(of: node.id) else {
+                return answer(asker.ticket, AdminResponse(AdminPort.noCell(wanted.cell)))
+            }
+            if home.cell == cell.group && node.movesTo == nil {
+                return answer(asker.ticket, AdminResponse(Acceptance("host \(node.name) is in cell \(cell.name)")))
+            }
+            let begin = RootCommand.Operation.moveHost(node.id, to: cell.group, epoch: home.epoch, .begin)
+            agent.change(begin, request: asker.request, by: asker.name) { [self] result in
+                if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
+                var moving = node
+                moving.movesTo = cell.group
+                agent.moveHost(moving, by: asker.name) { [self] problem in
+                    if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+                    refresh(asker.ticket) {
+                        AdminResponse(Acceptance("host \(node.name) belongs to cell \(cell.name) now"))
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+import AdminAPI
+import AdminHTTP
+import AgentConfig
+import ClusterBase
+import FleetModel
+import NodePorts
+import NodeRuntime
+import Placement
+import RaftCore
+import Reactor
+import TLSSession
+
+// New VMs where there are several cells: each gets a cell that has room for it, then its name, then it is made.
+//
+//     cells by what was heard of them ─▶ each says in turn which it would place ─▶ name held in the region ─▶ created
+//                                        (the rest waits in the best of them)       │ another's: taken, or it came to nothing
+//                                                                                   ▼
+//                             a refusal for want of room: the next cell · an unknown outcome: the same again, never elsewhere
+//
+// A creation's request id is decided once, and from its Idempotency-Key where there is one: whoever repeats the request finds
+// the name held for the same creation, and goes on in the cell where it was.
+
+/// Creations that are under way for one request.
+final class CreationJob {
+    /// Of one request at a time.
+    static let width = 64
+    static let patience = Nanoseconds.seconds(8)
+
+    let creations: [VMCreation?]
+    let requests: [[UInt8]]
+    /// Best first.
+    let cells: [GroupID]
+    let asker: FleetAsker
+    /// Nothing is tried anew after this.
+    let deadline: Instant
+    var targets: [Int: GroupID] = [:]
+    var waiting: [Int] = []
+    var underWay = 0
+    var results: [Result<VMID, Problem>?]
+    var index: LogIndex?
+    let done: (CreationJob) -> Void
+
+    init(
+        _ creations: [VMCreation?], _ cells: [GroupID], _ asker: FleetAsker, now: Instant,
+        _ done: @escaping (CreationJob) -> Void
+    ) {
+        self.creations = creations
+        requests = creations.indices.map { asker.request($0) ?? Crypto.randomBytes(CellLimits.requestBytes) }
+        self.cells = cells
+        self.asker = asker
+        deadline = now + CreationJob.patience
+        results = Array(repeating: nil, count: creations.count)
+        self.done = done
+    }
+}
+
+extension AdminPort {
+    /// The cells, the one first that most likely has room for these VMs.
+    func rankedCells(for creations: [VMCreation], _ groups: [GroupID]) -> [GroupID] {
+        guard let first = creations.first else { return groups }
+        let view = agent.view
+        let wish = CellWish(
+            demand: first.spec.demand, count: creations.count, zones: first.spec.zones, region: agent.settings.region)
+        let offers = cells.filter { groups.contains($0.group) }.map { cell in
+            CellOffer(group: cell.group, region: cell.region, report: view.report(of: cell.group))
+        }
+        return CellRanking.order(wish, offers)
+    }
+
+    func run(_ job: CreationJob) {
+        let places = job.creations.indices.filter { job.creations[$0] != nil }
+        share(places, among: job.cells[...], job) { [self] in
+            job.waiting = places.reversed()
+            goOn(job)
+        }
+    }
+
+    /// Gives each VM to the first cell that would place it now, and the rest to the best one.
+    private func share(
+        _ places: [Int], among cells: ArraySlice<GroupID>, _ job: CreationJob, _ done: @escaping () -> Void
+    ) {
+        guard let cell = cells.first, job.cells.count > 1, !places.isEmpty, agent.loop.now < job.deadline else {
+            for place in places { job.targets[place] = job.cells[0] }
+            return done()
+        }
+        let items = places.compactMap { job.creations[$0] }
+        hand(.plan(.create(items)), cell, job.asker) { [self] answer in
+            var placed: Set<[String]> = []
+            if answer.status == 200, case .bytes(let body) = answer.body,
+                // What can't be read says of nobody that there is room.
+                let plan = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
+            {
+                placed = Set((plan["steps"]?.elements ?? []).map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
+            }
+            var rest: [Int] = []
+            for place in places {
+                guard let creation = job.creations[place] else { continue }
+                if placed.contains([creation.tenant, creation.name]) {
+                    job.targets[place] = cell
+                } else {
+                    rest.append(place)
+                }
+            }
+            share(rest, among: cells.dropFirst(), job, done)
+        }
+    }
+
+    private func goOn(_ job: CreationJob) {
+        while job.underWay < CreationJob.width, let place = job.waiting.popLast() {
+            job.underWay += 1
+            create(place, in: job.targets[place] ?? job.cells[0], tried: [], job) { [self] result in
+                job.results[place] = result
+                job.underWay -= 1
+                goOn(job)
+            }
+        }
+        if job.underWay == 0 && job.waiting.isEmpty { job.done(job) }
+    }
+
+    private func create(
+        _ place: Int, in cell: GroupID, tried: [GroupID], _ job: CreationJob,
+        _ done: @escaping (Result<VMID, Problem>) -> Void
+    ) {
+        guard let creation = job.creations[place] else { return }
+        let request = job.requests[place]
+        holdName(of: creation, for: cell, request, replaces: tried.isEmpty ? [] : request, job.asker) { [self] held in
+            switch held {
+            case .failure(let problem): done(.failure(problem))
+            case .success(let cell):
+                make(creation, in: cell, request, job) { [self] result in
+                    let tried = tried + [cell]
+                    guard case .failure(let failure) = result, failure.isRoom, agent.loop.now < job.deadline,
+                        let next = job.cells.first(where: { !tried.contains($0) })
+                    else { return done(result.mapError { $0.problem }) }
+                    create(place, in: next, tried: tried, job, done)
+                }
+            }
+        }
+    }
+
+    private struct CreationFailure: Error {
+        var problem: Problem
+        /// Another cell may say otherwise.
+        var isRoom = false
+    }
+
+    /// The same command again while its outcome is unknown: under its request id it takes effect once.
+    private func make(
+        _ creation: VMCreation, in cell: GroupID, _ request: [UInt8], _ job: CreationJob,
+        _ done: @escaping (Result<VMID, CreationFailure>) -> Void
+    ) {
+        command(.createVMs([creation], isAtomic: false), id: request, cell, job.asker) { [self] result in
+            switch result {
+            case .failure(let problem):
+                if problem.kind == .outcomeUnknown, agent.loop.now < job.deadline {
+                    return make(creation, in: cell, request, job, done)
+                }
+                done(.failure(CreationFailure(problem: problem)))
+            case .success(let found):
+                job.index = job.creations.count == 1 ? found.revision.index : nil
+                var refusal: CellRefusal?
+                switch found.outcome {
+                case .items(let items):
+                    if case .vm(let id)? = items.first { return done(.success(id)) }
+                    if case .refused(let why)? = items.first { refusal = why }
+                case .refused(let why): refusal = why
+                case .done: break
+                }
+                guard let refusal else {
+                    let lost = Problem(.internal, "the cell gave no result; report this")
+                    return done(.failure(CreationFailure(problem: lost)))
+                }
+                done(.failure(CreationFailure(problem: Problem(refusal), isRoom: refusal.isWantOfRoom)))
+            }
+        }
+    }
+
+    // MARK: Names
+
+    /// Has the names of one command held, one after the other; gives the cell that is to carry it out.
+    func holdNames(
+        of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], _ asker: FleetAsker,
+        _ done: @escaping (Result<GroupID, Problem>) -> Void
+    ) {
+        guard let first = creations.first else { return done(.success(cell)) }
+        holdName(of: first, for: cell, request, replaces: [], asker) { [self] held in
+            guard case .success(let cell) = held else { return done(held) }
+            holdNames(of: creations.dropFirst(), for: cell, request, asker, done)
+        }
+    }
+
+    /// Has the name held for this creation, if the cell's region has several cells: by the first of them. Gives the cell where
+    /// the VM is to be made, which is another one where this creation was begun before.
+    private func holdName(
+        of creation: VMCreation, for cell: GroupID, _ request: [UInt8], replaces: [UInt8], attempts: Int = 4,
+        _ asker: FleetAsker, _ done: @escaping (Result<GroupID, Problem>) -> Void
+    ) {
+        let region = cells.first { $0.group == cell }?.region
+        let siblings = cells.filter { $0.region == region }
+        guard siblings.count > 1, let keeper = siblings.first?.group else { return done(.success(cell)) }
+        let hold = CellCommand.Operation.holdName(
+            tenant: creation.tenant, name: creation.name, cell: cell.number, request: request, replaces: replaces)
+        command(hold, id: Crypto.randomBytes(CellLimits.requestBytes), keeper, asker) { [self] result in
+            switch result {
+            case .failure(let problem):
+                if problem.kind == .outcomeUnknown, attempts > 0 {
+                    return holdName(
+                        of: creation, for: cell, request, replaces: replaces, attempts: attempts - 1, asker, done)
+                }
+                done(.failure(problem))
+            case .success(let found):
+                guard case .refused(let refusal) = found.outcome else { return done(.success(cell)) }
+                guard case .nameHeld(let number, let other) = refusal else { return done(.failure(Problem(refusal))) }
+                let holder = GroupID(.cell, number: number)
+                let isThere = cells.contains { $0.group == holder }
+                if other == request && isThere { return done(.success(holder)) }
+                guard attempts > 0 else { return done(.failure(Problem(CellRefusal.vmNameTaken(creation.name)))) }
+                func takeOver() {
+                    holdName(of: creation, for: cell, request, replaces: other, attempts: attempts - 1, asker, done)
+                }
+                // A retired cell has nothing, and makes nothing.
+                if !isThere { return takeOver() }
+                settle(other, of: creation, in: holder, asker) { settled in
+                    switch settled {
+                    case .failure(let problem): done(.failure(problem))
+                    case .success(true): done(.failure(Problem(CellRefusal.vmNameTaken(creation.name))))
+                    case .success(false): takeOver()
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the VM of another creation is there. If it is not, that creation comes to nothing from then on: its request id
+    /// is used up.
+    private func settle(
+        _ other: [UInt8], of creation: VMCreation, in cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Result<Bool, Problem>) -> Void
+    ) {
+        isThere(creation, in: cell) { [self] found in
+            guard case .success(false) = found else { return done(found) }
+            command(.noteTime, id: other, cell, asker) { [self] result in
+                if case .failure(let problem) = result { return done(.failure(problem)) }
+                // Either it was used up now, or it was before: then what came of it is there to see.
+                isThere(creation, in: cell, done)
+            }
+        }
+    }
+
+    private func isThere(
+        _ creation: VMCreation, in cell: GroupID, _ done: @escaping (Result<Bool, Problem>) -> Void
+    ) {
+        read(.vmNamed(tenant: creation.tenant, name: creation.name), .linearizable, cell) { result in
+            done(
+                result.map { found in
+                    AdminPort.rows(found.answer).rows.contains { row in
+                        if case .vm(_, .some) = row { true } else { false }
+                    }
+                })
+        }
+    }
+}
+
+extension CellRefusal {
+    /// Another cell may have what this one has not.
+    fileprivate var isWantOfRoom: Bool {
+        switch self {
+        case .quotaExceeded, .tooMany, .cellClosed: true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,143 @@
+import Foundation
+import Testing
+
+/// Several cells over three real agents: hosts belong to one each, and what is asked without a cell finds its own.
+@Suite(.serialized) struct CellTests {
+    private func ready(_ cluster: LocalCluster, _ words: String...) throws -> [String] {
+        try cluster.run(["host", "list", "--filter", "state=ready", "-o", "name"] + words, at: 1).output
+            .split(separator: "\n").map(String.init).sorted()
+    }
+
+    @Test func `hosts go from one cell to another empty, and every host and VM is found wherever it is`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") { try ready(cluster).count == 3 }
+        let made = try cluster.ask(2, "cell", "create", "north", "--region", "north", "--survives", "zone")
+        #expect(made.status == 0, "\(made.complaint)")
+        #expect(try cluster.ask(1, "cell", "create", "north").status == 4, "the name is taken")
+        try cluster.wait("the second cell has its voters") {
+            try cluster.ask(3, "cell", "show", "north", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+
+        // A host goes, and is there once.
+        let assigned = try cluster.ask(1, "cell", "assign", "n3", "north")
+        #expect(assigned.status == 0, "\(assigned.complaint)")
+        try cluster.wait("the host has reported to its new cell") {
+            try ready(cluster, "--cell", "north") == ["n3"] && ready(cluster) == ["n1", "n2", "n3"]
+        }
+        #expect(try ready(cluster, "--cell", "default") == ["n1", "n2"])
+        #expect(try cluster.ask(2, "node", "show", "n3", "-o", "json").output.contains("\"cell\":\"north\""))
+
+        // VMs of both cells are in one list, and a name or an id finds its cell.
+        for (name, cell) in [("a", "default"), ("b", "north"), ("c", "default"), ("d", "north")] {
+            let words = ["vm", "create", name, "--cpu", "1", "--memory", "64MiB", "--cell", cell, "--wait"]
+            let created = try cluster.run(words, at: 2)
+            #expect(created.status == 0, "\(created.complaint)")
+        }
+        for sort in [[], ["--sort", "name"], ["--sort", "-name"]] {
+            let all = try cluster.run(["vm", "list", "-o", "name"] + sort, at: 3).output.split(separator: "\n")
+            #expect(
+                all.count == 4
+                    && (sort == ["--sort", "-name"] ? all.reversed() : all).sorted() == ["a", "b", "c", "d"])
+            if sort.count == 2 {
+                #expect(all.map(String.init) == (sort[1] == "name" ? ["a", "b", "c", "d"] : ["d", "c", "b", "a"]))
+            }
+        }
+        try pagesAreWhole(cluster)
+        let shown = try cluster.ask(1, "vm", "show", "b", "-o", "json").output
+        #expect(shown.contains("\"host\":\"n3\""), "\(shown)")
+        let id = try #require(shown.components(separatedBy: "\"id\":").last?.prefix { $0.isNumber })
+        #expect(try cluster.ask(2, "vm", "show", String(id), "-o", "json").output == shown)
+        #expect(try cluster.ask(3, "vm", "explain", "b").status == 0)
+        #expect(try cluster.ask(1, "vm", "show", "nobody").status == 3)
+        #expect(try cluster.ask(1, "events").complaint.contains("--cell"), "a stream is of one cell")
+        #expect(try cluster.ask(1, "events", "--cell", "north").output.contains("vm.created"))
+        #expect(try cluster.ask(1, "vm", "history", "d").output.contains("vm.placed"))
+
+        // One with VMs stays where it is, and says what to do.
+        let refused = try cluster.ask(2, "cell", "assign", "n3", "default")
+        #expect(refused.status == 4 && refused.complaint.contains("drain"), "\(refused.complaint)")
+        try cluster.wait("it is in service as before") { try ready(cluster, "--cell", "north") == ["n3"] }
+        let busy = try cluster.ask(1, "cell", "retire", "north")
+        #expect(busy.status == 4 && busy.complaint.contains("muster cell assign"), "\(busy.complaint)")
+        #expect(try cluster.ask(1, "cell", "retire", "default").complaint.contains("first cell"))
+        #expect(try cluster.ask(2, "vm", "delete", "b", "d", "--wait").status == 0)
+        let back = try cluster.ask(3, "cell", "assign", "n3", "default")
+        #expect(back.status == 0, "\(back.complaint)")
+        try cluster.wait("it is back") { try ready(cluster, "--cell", "default") == ["n1", "n2", "n3"] }
+        let retired = try cluster.ask(1, "cell", "retire", "north")
+        #expect(retired.status == 0, "\(retired.complaint)")
+        try cluster.wait("one cell is left") { try cluster.ask(2, "cell", "list", "-o", "name").output == "default\n" }
+        #expect(try cluster.ask(3, "vm", "list", "-o", "name").output == "a\nc\n")
+    }
+
+    @Test func `VMs without a cell go where there is room, and a name is one VM's in all cells of a region`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") { try ready(cluster).count == 3 }
+        #expect(try cluster.ask(1, "cell", "create", "more").status == 0)
+        try cluster.wait("the second cell has its voters") {
+            try cluster.ask(3, "cell", "show", "more", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+        #expect(try cluster.ask(1, "cell", "assign", "n3", "more").status == 0)
+        try cluster.wait("the host is there") { try ready(cluster, "--cell", "more") == ["n3"] }
+
+        // Six halves of a host need all three.
+        let made = try cluster.ask(2, "vm", "create", "half-{1..6}", "--cpu", "4", "--memory", "64MiB", "--wait")
+        #expect(made.status == 0, "\(made.output)\(made.complaint)")
+        #expect(
+            try cluster.ask(1, "vm", "list", "--cell", "more", "-o", "name").output.split(separator: "\n").count == 2)
+        // One more has no place anywhere and waits.
+        #expect(try cluster.ask(3, "vm", "create", "late", "--cpu", "4", "--memory", "64MiB").status == 0)
+        try cluster.wait("it says why") { try cluster.ask(1, "vm", "explain", "late").output.contains("host") }
+        #expect(try cluster.ask(3, "vm", "delete", "late", "--wait").status == 0)
+
+        // The name is taken wherever it is, and free again when its VM is gone.
+        for cell in ["default", "more"] {
+            let twice = try cluster.ask(2, "vm", "create", "half-1", "--cpu", "1", "--memory", "64MiB", "--cell", cell)
+            #expect(twice.status == 4 && twice.complaint.contains("half-1"), "\(twice.complaint)")
+        }
+        let atomic = try cluster.ask(
+            2, "vm", "create", "half-{6..7}", "--cpu", "1", "--memory", "64MiB", "--all-or-nothing")
+        #expect(atomic.status != 0)
+        #expect(try cluster.ask(2, "vm", "delete", "half-1", "half-2", "--wait").status == 0)
+        for (name, cell) in [("half-1", "more"), ("half-2", "default")] {
+            let again = try cluster.ask(
+                1, "vm", "create", name, "--cpu", "100m", "--memory", "64MiB", "--cell", cell, "--stopped")
+            #expect(again.status == 0, "\(again.complaint)")
+        }
+
+        // The same request at three nodes is one VM, and other requests for the name at once are refused.
+        let create = """
+            curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json \
+            -H "idempotency-key: KEY" -d '{"name":"once","spec":{"cpuMillis":100,"memoryMiB":64}}' https://$MUSTER_ADDRESS/v1/vms
+            """
+        func answer(_ key: String, _ node: Int) throws -> String {
+            try cluster.shell(create.replacingOccurrences(of: "KEY", with: key), at: node).output
+        }
+        let first = try answer("0b7e1c52-2f0e-4c55-9a6a-0d5f6c0a7b01", 1)
+        #expect(first.contains("\"id\":"), "\(first)")
+        for node in 1...3 {
+            #expect(try answer("0b7e1c52-2f0e-4c55-9a6a-0d5f6c0a7b01", node) == first)
+            #expect(try answer("0b7e1c52-2f0e-4c55-9a6a-0d5f6c0a7b0\(node + 1)", node).contains("already-exists"))
+        }
+        #expect(try cluster.ask(3, "vm", "list", "-o", "name").output.components(separatedBy: "once").count == 2)
+    }
+
+    /// Pages of one and two VMs have each once.
+    private func pagesAreWhole(_ cluster: LocalCluster) throws {
+        let script = """
+            for sort in '' 'sort=name' 'sort=-phase'; do for limit in 1 2 3; do
+            after=; while :; do
+            page=$(curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem \
+            "https://$MUSTER_ADDRESS/v1/vms?fields=name&limit=$limit&$sort${after:+&after=$after}")
+            echo "$page" | grep -o '"name":"[a-z]*"' | cut -d'"' -f4
+            after=$(echo "$page" | sed -n 's/.*"next":"\\([^"]*\\)".*/\\1/p'); [ -n "$after" ] || break
+            done; echo end; done; done
+            """.replacingOccurrences(
+                of: "?fields=name&limit=$limit&$sort", with: "?fields=name&limit=$limit${sort:+&$sort}")
+        let lists = try cluster.shell(script, at: 2).output.components(separatedBy: "end\n").dropLast()
+        #expect(lists.count == 9)
+        for list in lists { #expect(list.split(separator: "\n").sorted() == ["a", "b", "c", "d"], "\(list)") }
+    }
+}
