@@ -7,6 +7,7 @@ struct CellBench {
     var state = NaiveState()
     var index = LogIndex.zero
     var time = LogTime(1_000_000)
+    var group = GroupID(.cell, number: 1)
     /// At which entries are packed.
     var level = FeatureLevel.oldest
     /// Every pack that was applied, with its index, for replays.
@@ -41,7 +42,7 @@ struct CellBench {
         index = index.next
         let pack = Cell.pack(commands.map { $0.encoded() }, level: level, time: time)
         log.append(pack)
-        return try Cell.apply(pack: pack, index: index, access: &state)
+        return try Cell.apply(pack: pack, index: index, group: group, access: &state)
     }
 
     mutating func apply(_ operation: CellCommand.Operation, by: String = "test") throws -> CellResult.Outcome {

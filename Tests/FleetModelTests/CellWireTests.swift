@@ -80,6 +80,9 @@ import Testing
                 HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),
             .releaseHost(HostID(7), assignment: 300), .closeCell,
             .holdName(tenant: "t", name: "x", cell: 2, request: [UInt8](0..<16), replaces: [UInt8](1..<17)),
+            .lendQuota(tenant: "t", to: 2, QuotaShare(vms: 1, cpuMillis: 2, memoryMiB: 3, diskMiB: 4)),
+            .takeQuota(tenant: "t", from: 1, number: 300, QuotaShare(vms: 1)),
+            .settleLoan(tenant: "t", to: 2, number: 300, isTaken: true),
         ]
         let commands =
             CellWireTests.operations.map { CellCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -89,7 +92,7 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(4).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(7).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     private static var host: CellHost {

@@ -124,6 +124,45 @@ import Testing
         #expect(try cluster.ask(3, "vm", "list", "-o", "name").output.components(separatedBy: "once").count == 2)
     }
 
+    @Test func `a quota is what all cells give out together, and goes where it is wanted`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") { try ready(cluster).count == 3 }
+        #expect(try cluster.ask(1, "cell", "create", "more").status == 0)
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "4").status == 0)
+        try cluster.wait("the second cell has its voters") {
+            try cluster.ask(3, "cell", "show", "more", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+        #expect(try cluster.ask(1, "cell", "assign", "n3", "more").status == 0)
+        try cluster.wait("both cells know the quota") {
+            try ready(cluster, "--cell", "more") == ["n3"]
+                && cluster.ask(1, "quota", "show", "shop", "-o", "json").output.contains("\"isPending\":false")
+        }
+        func create(_ name: String, _ cell: String) throws -> MusterRun {
+            try cluster.ask(
+                2, "vm", "create", name, "--cpu", "100m", "--memory", "64MiB", "--tenant", "shop", "--cell", cell)
+        }
+        for (name, cell) in [("a", "more"), ("b", "default"), ("c", "more"), ("d", "more")] {
+            let made = try create(name, cell)
+            #expect(made.status == 0, "\(name): \(made.complaint)")
+        }
+        for cell in ["default", "more"] {
+            let fifth = try create("e", cell)
+            #expect(fifth.status == 4 && fifth.complaint.contains("quota"), "\(fifth.complaint)")
+        }
+        let shown = try cluster.ask(3, "quota", "show", "shop", "-o", "json").output
+        #expect(shown.contains("\"usedCount\":4"), "\(shown)")
+        // What is free in one cell goes to the other, and back when a cell is retired.
+        #expect(try cluster.ask(2, "vm", "delete", "a", "c", "d", "--tenant", "shop", "--wait").status == 0)
+        for name in ["e", "f"] { #expect(try create(name, "default").status == 0) }
+        #expect(try cluster.ask(1, "cell", "assign", "n3", "default").status == 0)
+        let retired = try cluster.ask(1, "cell", "retire", "more")
+        #expect(retired.status == 0, "\(retired.complaint)")
+        try cluster.wait("one cell is left") { try cluster.ask(2, "cell", "list", "-o", "name").output == "default\n" }
+        #expect(try create("g", "default").status == 0)
+        #expect(try create("h", "default").complaint.contains("quota"))
+    }
+
     /// Pages of one and two VMs have each once.
     private func pagesAreWhole(_ cluster: LocalCluster) throws {
         let script = """

@@ -2519,6 +2519,12 @@ public struct WireTenantSlice: WireMessage {
     /// Results kept for repetitions.
     public var requests: UInt64 = 0
     public var groups: UInt64 = 0
+    /// What other cells lent to this one, less what it lent to them.
+    public var net: WireQuotaShare? = nil
+    /// To others, and not known to be there.
+    public var lending: [WireQuotaLoan] = []
+    /// The last loan of each other cell that came.
+    public var taken: [WireQuotaReceipt] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2530,7 +2536,10 @@ public struct WireTenantSlice: WireMessage {
         usedCount: UInt64 = 0,
         used: WireResources? = nil,
         requests: UInt64 = 0,
-        groups: UInt64 = 0
+        groups: UInt64 = 0,
+        net: WireQuotaShare? = nil,
+        lending: [WireQuotaLoan] = [],
+        taken: [WireQuotaReceipt] = []
     ) {
         self.tenant = tenant
         self.revision = revision
@@ -2539,6 +2548,9 @@ public struct WireTenantSlice: WireMessage {
         self.used = used
         self.requests = requests
         self.groups = groups
+        self.net = net
+        self.lending = lending
+        self.taken = taken
     }
 
     public static var messageName: String { "TenantSlice" }
@@ -2552,6 +2564,9 @@ public struct WireTenantSlice: WireMessage {
         case 5: "used"
         case 6: "requests"
         case 7: "groups"
+        case 8: "net"
+        case 9: "lending"
+        case 10: "taken"
         default: nil
         }
     }
@@ -2583,6 +2598,15 @@ public struct WireTenantSlice: WireMessage {
             writer.tag(56)
             writer.varint(self.groups)
         }
+        if let value = self.net {
+            writer.message(66, value)
+        }
+        for value in self.lending {
+            writer.message(74, value)
+        }
+        for value in self.taken {
+            writer.message(82, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2608,6 +2632,201 @@ public struct WireTenantSlice: WireMessage {
                 self.requests = try reader.uint64()
             case 56:
                 self.groups = try reader.uint64()
+            case 66:
+                var value = self.net.take() ?? WireQuotaShare()
+                try reader.message(&value)
+                self.net = value
+            case 74:
+                self.lending.append(try reader.message(WireQuotaLoan.self))
+            case 82:
+                self.taken.append(try reader.message(WireQuotaReceipt.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Amounts of a quota.
+public struct WireQuotaShare: WireMessage {
+    public var vms: Int64 = 0
+    public var cpuMillis: Int64 = 0
+    public var memoryMib: Int64 = 0
+    public var diskMib: Int64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        vms: Int64 = 0,
+        cpuMillis: Int64 = 0,
+        memoryMib: Int64 = 0,
+        diskMib: Int64 = 0
+    ) {
+        self.vms = vms
+        self.cpuMillis = cpuMillis
+        self.memoryMib = memoryMib
+        self.diskMib = diskMib
+    }
+
+    public static var messageName: String { "QuotaShare" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "vms"
+        case 2: "cpu_millis"
+        case 3: "memory_mib"
+        case 4: "disk_mib"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.vms != 0 {
+            writer.tag(8)
+            writer.signed(self.vms)
+        }
+        if self.cpuMillis != 0 {
+            writer.tag(16)
+            writer.signed(self.cpuMillis)
+        }
+        if self.memoryMib != 0 {
+            writer.tag(24)
+            writer.signed(self.memoryMib)
+        }
+        if self.diskMib != 0 {
+            writer.tag(32)
+            writer.signed(self.diskMib)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.vms = try reader.int64()
+            case 16:
+                self.cpuMillis = try reader.int64()
+            case 24:
+                self.memoryMib = try reader.int64()
+            case 32:
+                self.diskMib = try reader.int64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireQuotaLoan: WireMessage {
+    /// The number of the cell that gets it.
+    public var to: UInt64 = 0
+    /// Higher for every later loan of the cell.
+    public var number: UInt64 = 0
+    public var share: WireQuotaShare? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        to: UInt64 = 0,
+        number: UInt64 = 0,
+        share: WireQuotaShare? = nil
+    ) {
+        self.to = to
+        self.number = number
+        self.share = share
+    }
+
+    public static var messageName: String { "QuotaLoan" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "to"
+        case 2: "number"
+        case 3: "share"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.to != 0 {
+            writer.tag(8)
+            writer.varint(self.to)
+        }
+        if self.number != 0 {
+            writer.tag(16)
+            writer.varint(self.number)
+        }
+        if let value = self.share {
+            writer.message(26, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.to = try reader.uint64()
+            case 16:
+                self.number = try reader.uint64()
+            case 26:
+                var value = self.share.take() ?? WireQuotaShare()
+                try reader.message(&value)
+                self.share = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireQuotaReceipt: WireMessage {
+    public var from: UInt64 = 0
+    public var number: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        from: UInt64 = 0,
+        number: UInt64 = 0
+    ) {
+        self.from = from
+        self.number = number
+    }
+
+    public static var messageName: String { "QuotaReceipt" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "from"
+        case 2: "number"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.from != 0 {
+            writer.tag(8)
+            writer.varint(self.from)
+        }
+        if self.number != 0 {
+            writer.tag(16)
+            writer.varint(self.number)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.from = try reader.uint64()
+            case 16:
+                self.number = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3487,6 +3706,9 @@ public struct WireCellCommand: WireMessage {
         case 37: "release_host"
         case 38: "close_cell"
         case 39: "hold_name"
+        case 40: "lend_quota"
+        case 41: "take_quota"
+        case 42: "settle_loan"
         default: nil
         }
     }
@@ -3563,6 +3785,12 @@ public struct WireCellCommand: WireMessage {
             writer.message(306, value)
         case .holdName(let value):
             writer.message(314, value)
+        case .lendQuota(let value):
+            writer.message(322, value)
+        case .takeQuota(let value):
+            writer.message(330, value)
+        case .settleLoan(let value):
+            writer.message(338, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3720,6 +3948,21 @@ public struct WireCellCommand: WireMessage {
                 if case .holdName(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .holdName(value)
+            case 322:
+                var value = WireCellCommand.LendQuota()
+                if case .lendQuota(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .lendQuota(value)
+            case 330:
+                var value = WireCellCommand.TakeQuota()
+                if case .takeQuota(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .takeQuota(value)
+            case 338:
+                var value = WireCellCommand.SettleLoan()
+                if case .settleLoan(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .settleLoan(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3757,6 +4000,9 @@ public struct WireCellCommand: WireMessage {
         case releaseHost(WireCellCommand.ReleaseHost)
         case closeCell(WireCellCommand.CloseCell)
         case holdName(WireCellCommand.HoldName)
+        case lendQuota(WireCellCommand.LendQuota)
+        case takeQuota(WireCellCommand.TakeQuota)
+        case settleLoan(WireCellCommand.SettleLoan)
     }
 
     public enum ReportState: Hashable, Sendable {
@@ -3958,6 +4204,213 @@ public struct WireCellCommand: WireMessage {
             while true {
                 switch try reader.nextTag() {
                 case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Part of what this cell may give out becomes another's.
+    public struct LendQuota: WireMessage {
+        public var tenant: String = ""
+        public var to: UInt64 = 0
+        public var share: WireQuotaShare? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            to: UInt64 = 0,
+            share: WireQuotaShare? = nil
+        ) {
+            self.tenant = tenant
+            self.to = to
+            self.share = share
+        }
+
+        public static var messageName: String { "CellCommand.LendQuota" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "to"
+            case 3: "share"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if self.to != 0 {
+                writer.tag(16)
+                writer.varint(self.to)
+            }
+            if let value = self.share {
+                writer.message(26, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 16:
+                    self.to = try reader.uint64()
+                case 26:
+                    var value = self.share.take() ?? WireQuotaShare()
+                    try reader.message(&value)
+                    self.share = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct TakeQuota: WireMessage {
+        public var tenant: String = ""
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var share: WireQuotaShare? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            share: WireQuotaShare? = nil
+        ) {
+            self.tenant = tenant
+            self.from = from
+            self.number = number
+            self.share = share
+        }
+
+        public static var messageName: String { "CellCommand.TakeQuota" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "from"
+            case 3: "number"
+            case 4: "share"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if self.from != 0 {
+                writer.tag(16)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if let value = self.share {
+                writer.message(34, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 16:
+                    self.from = try reader.uint64()
+                case 24:
+                    self.number = try reader.uint64()
+                case 34:
+                    var value = self.share.take() ?? WireQuotaShare()
+                    try reader.message(&value)
+                    self.share = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// It is there, or can't come any more.
+    public struct SettleLoan: WireMessage {
+        public var tenant: String = ""
+        public var to: UInt64 = 0
+        public var number: UInt64 = 0
+        public var isTaken: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            to: UInt64 = 0,
+            number: UInt64 = 0,
+            isTaken: Bool = false
+        ) {
+            self.tenant = tenant
+            self.to = to
+            self.number = number
+            self.isTaken = isTaken
+        }
+
+        public static var messageName: String { "CellCommand.SettleLoan" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "to"
+            case 3: "number"
+            case 4: "is_taken"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if self.to != 0 {
+                writer.tag(16)
+                writer.varint(self.to)
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if self.isTaken {
+                writer.tag(32)
+                writer.byte(self.isTaken ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 16:
+                    self.to = try reader.uint64()
+                case 24:
+                    self.number = try reader.uint64()
+                case 32:
+                    self.isTaken = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -170,11 +170,23 @@ extension CellKeeper {
 
     // MARK: Housekeeping
 
+    /// Parts of quotas that are on their way from here to other cells.
+    package mutating func openLoans() -> [(tenant: String, loan: QuotaLoan)] {
+        var loans: [(tenant: String, loan: QuotaLoan)] = []
+        for tenant in lenders.sorted() {
+            let lending = view.slices[tenant]?.lending ?? []
+            if lending.isEmpty { lenders.remove(tenant) }
+            loans += lending.map { (tenant, $0) }
+        }
+        return loans
+    }
+
     mutating func planSlices(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
         if slicesDue.isEmpty { return }
         let through = view.through ?? .zero
         var asked = 0
         for tenant in slicesDue.sorted() {
+            if view.slices[tenant]?.lending.isEmpty == false { lenders.insert(tenant) }
             let operation: CellCommand.Operation
             let held = view.slices[tenant]?.revision ?? .zero
             if let wish = tenants[tenant], held < wish.revision {

@@ -184,16 +184,16 @@ extension CellKeeper {
     private func quotaText(_ creation: VMCreation, _ before: (count: UInt64, demand: Resources)) -> String? {
         guard let slice = view.slices[creation.tenant] else { return nil }
         let demand = slice.used + before.demand + creation.spec.demand
-        if let most = slice.quota.vmCount, slice.usedCount + before.count + 1 > most {
+        if let most = slice.allowed.vmCount, slice.usedCount + before.count + 1 > most {
             return "tenant \(creation.tenant) has a quota of \(most) VMs"
         }
-        if let most = slice.quota.cpuMillis, demand.cpuMillis > most {
+        if let most = slice.allowed.cpuMillis, demand.cpuMillis > most {
             return "tenant \(creation.tenant) has a quota of \(most)m CPU"
         }
-        if let most = slice.quota.memoryMiB, demand.memoryMiB > most {
+        if let most = slice.allowed.memoryMiB, demand.memoryMiB > most {
             return "tenant \(creation.tenant) has a quota of \(most) MiB of memory"
         }
-        if let most = slice.quota.diskMiB, demand.diskMiB > most {
+        if let most = slice.allowed.diskMiB, demand.diskMiB > most {
             return "tenant \(creation.tenant) has a quota of \(most) MiB of disk"
         }
         return nil

@@ -72,6 +72,9 @@ package struct CellKeeper: Sendable {
     var tenantsThrough = LogIndex.zero
     // hash order: read sorted
     var slicesDue: Set<String> = []
+    /// Tenants with loans on their way.
+    // hash order: read sorted
+    var lenders: Set<String> = []
 
     var leaseLongest: (milliseconds: UInt64, until: Instant) = (0, .origin)
     /// What the cell says of longer leases of before, and since when this leader knows it.

@@ -15,6 +15,8 @@ struct Cells {
         var followAt = Instant.origin
         /// The root's state from which it knows tenants.
         var tenantsThrough: LogIndex?
+        /// When loans that are on their way are looked after next.
+        var loansAt = Instant.origin
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.
@@ -32,6 +34,8 @@ struct Cells {
     var kept: [Kept] = []
     /// Outcomes that the keepers have not heard yet.
     var outcomes: [(group: GroupID, number: UInt64, outcome: CellOutcome)] = []
+    /// What became of loans, as the cells say that were told of them.
+    var loanAnswers: [(lender: GroupID, tenant: String, loan: QuotaLoan, isTaken: Bool)] = []
     private var number: UInt64 = 0
 
     func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }

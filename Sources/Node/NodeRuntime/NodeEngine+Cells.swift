@@ -21,6 +21,46 @@ extension NodeEngine {
         for k in cells.kept.indices {
             planCell(k, now)
             reportCell(k, now)
+            settleLoans(k, now)
+        }
+        let answers = cells.loanAnswers
+        cells.loanAnswers.removeAll()
+        for (lender, tenant, loan, isTaken) in answers { settle(loan, of: tenant, lender, isTaken: isTaken, now) }
+    }
+
+    /// Loans of quotas are brought to their end by whoever leads the lender, whatever became of who began them.
+    private func settleLoans(_ k: Int, _ now: Instant) {
+        guard now >= cells.kept[k].loansAt else { return }
+        cells.kept[k].loansAt = now + settings.loanInterval
+        let lender = cells.kept[k].group
+        for (tenant, loan) in cells.kept[k].keeper.openLoans() {
+            let taker = GroupID(.cell, number: loan.to)
+            guard steward.view.cell(taker) == nil else {
+                let take = CellCommand.Operation.takeQuota(
+                    tenant: tenant, from: lender.number, number: loan.number, loan.share)
+                let command = CellCommand(by: "controller", take)
+                ask(.command(taker, command.encoded()), .loan(from: lender, tenant: tenant, loan), now)
+                continue
+            }
+            // One that is not heard of yet is none that is retired. Before it was, all that it took was seen to have come.
+            guard let highest = steward.view.cluster?.cellHighest, loan.to <= highest else { continue }
+            settle(loan, of: tenant, lender, isTaken: false, now)
+        }
+    }
+
+    private func settle(_ loan: QuotaLoan, of tenant: String, _ lender: GroupID, isTaken: Bool, _ now: Instant) {
+        let operation = CellCommand.Operation.settleLoan(
+            tenant: tenant, to: loan.to, number: loan.number, isTaken: isTaken)
+        ask(.command(lender, CellCommand(by: "controller", operation).encoded()), .told, now)
+    }
+
+    /// May be in the midst of a replica's step: it only notes.
+    func tended(_ lender: GroupID, _ tenant: String, _ loan: QuotaLoan, _ answer: ClientAnswer) {
+        guard case .applied(.cell(let result)) = answer else { return }
+        switch result.outcome {
+        case .done: cells.loanAnswers.append((lender, tenant, loan, true))
+        case .refused(.cellClosed): cells.loanAnswers.append((lender, tenant, loan, false))
+        default: break
         }
     }
 

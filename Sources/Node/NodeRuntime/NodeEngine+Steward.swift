@@ -53,7 +53,7 @@ extension NodeEngine {
 
     // MARK: Asking the root
 
-    private func ask(_ request: ClientRequest, _ task: StewardTask, _ now: Instant) {
+    func ask(_ request: ClientRequest, _ task: StewardTask, _ now: Instant) {
         let ticket = forwards.ticket(for: .steward(task))
         if isAnsweredHere(request) {
             take(request, ticket, now)
@@ -78,6 +78,8 @@ extension NodeEngine {
             steward.followAt = min(steward.followAt, now)
             again(now)
         case .cell(let group, let number): tended(group, number: number, answer)
+        case .loan(let group, let tenant, let loan): tended(group, tenant, loan, answer)
+        case .told: break
         case .follow(let number):
             guard number == steward.asked else { return }
             steward.isAsking = false

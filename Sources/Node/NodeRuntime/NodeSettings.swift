@@ -79,6 +79,8 @@ package struct NodeSettings: Sendable {
 
     /// Between reports of a cell's room to the root.
     package var cellReportInterval = Nanoseconds.seconds(2)
+    /// Between attempts to bring loans of quotas to their end.
+    package var loanInterval = Nanoseconds.seconds(2)
     /// The feature level that this node's program knows. One below `FeatureLevel.newest` makes it act like an older program.
     package var level: UInt32 = FeatureLevel.newest
 

@@ -75,4 +75,8 @@ enum StewardTask {
     case command
     /// A command of a cell's keeper.
     case cell(GroupID, number: UInt64)
+    /// Another cell is told of a loan of this one's.
+    case loan(from: GroupID, tenant: String, QuotaLoan)
+    /// Nothing follows from the answer: what came of it shows in the state.
+    case told
 }

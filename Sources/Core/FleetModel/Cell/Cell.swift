@@ -221,7 +221,12 @@ struct CellStep<Access: StateAccess> {
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
-        case .closeCell: return closeCell()
+        case .closeCell: return try closeCell()
+        case .lendQuota(let tenant, let to, let share): return try lendQuota(tenant, to: to, share)
+        case .takeQuota(let tenant, let from, let number, let share):
+            return try takeQuota(tenant, QuotaReceipt(from: from, number: number), share)
+        case .settleLoan(let tenant, let to, let number, let isTaken):
+            return try settleLoan(tenant, to: to, number, isTaken)
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             return try holdName(tenant, name, NameHold(cell: cell, request: request, at: time), replaces: replaces)
         }

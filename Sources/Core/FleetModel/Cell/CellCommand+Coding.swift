@@ -113,6 +113,13 @@ extension CellCommand.Operation {
         case .noteTime: self = .noteTime
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
+        case .lendQuota(let wire):
+            self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
+        case .takeQuota(let wire):
+            self = .takeQuota(
+                tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+        case .settleLoan(let wire):
+            self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
         case .holdName(let wire):
             self = .holdName(
                 tenant: wire.tenant, name: wire.name, cell: wire.cell, request: wire.request, replaces: wire.replaces)
@@ -186,6 +193,12 @@ extension CellCommand.Operation {
         case .releaseHost(let host, let assignment):
             .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
         case .closeCell: .closeCell(Wire.CloseCell())
+        case .lendQuota(let tenant, let to, let share):
+            .lendQuota(Wire.LendQuota(tenant: tenant, to: to, share: share.sparse))
+        case .takeQuota(let tenant, let from, let number, let share):
+            .takeQuota(Wire.TakeQuota(tenant: tenant, from: from, number: number, share: share.sparse))
+        case .settleLoan(let tenant, let to, let number, let isTaken):
+            .settleLoan(Wire.SettleLoan(tenant: tenant, to: to, number: number, isTaken: isTaken))
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             .holdName(
                 Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))

@@ -39,6 +39,14 @@ package struct CellCommand: Hashable, Sendable {
         /// and no other's. Refused with who has it, unless that is the creation which this one `replaces`.
         case holdName(tenant: String, name: String, cell: UInt64, request: [UInt8], replaces: [UInt8])
 
+        /// Part of what this cell may give out of a tenant's quota becomes another cell's. The number of the loan is the
+        /// revision of the result. One loan of a tenant is on its way to a cell at a time.
+        case lendQuota(tenant: String, to: UInt64, QuotaShare)
+        /// What another cell lent; the same loan comes once.
+        case takeQuota(tenant: String, from: UInt64, number: UInt64, QuotaShare)
+        /// A loan is where it was to go; or it is not, and can't come there any more.
+        case settleLoan(tenant: String, to: UInt64, number: UInt64, isTaken: Bool)
+
         // By controllers.
 
         /// Places waiting VMs. Each is judged for itself unless `isAtomic`.

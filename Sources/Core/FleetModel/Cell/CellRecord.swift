@@ -471,11 +471,28 @@ extension TenantSlice: CellCoded, CellMapped {
         used = Resources(ofWire: wire.used)
         requestCount = wire.requests
         groupCount = wire.groups
+        net = QuotaShare(wire.net)
+        lending = wire.lending.map { QuotaLoan(to: $0.to, number: $0.number, share: QuotaShare($0.share)) }
+        taken = wire.taken.map { QuotaReceipt(from: $0.from, number: $0.number) }
     }
     var wire: WireTenantSlice {
         WireTenantSlice(
             tenant: tenant, revision: revision.rawValue, quota: quota.sparse, usedCount: usedCount, used: used.sparse,
-            requests: requestCount, groups: groupCount)
+            requests: requestCount, groups: groupCount, net: net.sparse,
+            lending: lending.map { WireQuotaLoan(to: $0.to, number: $0.number, share: $0.share.sparse) },
+            taken: taken.map { WireQuotaReceipt(from: $0.from, number: $0.number) })
+    }
+}
+
+extension QuotaShare {
+    init(_ wire: WireQuotaShare?) {
+        self.init(
+            vms: wire?.vms ?? 0, cpuMillis: wire?.cpuMillis ?? 0, memoryMiB: wire?.memoryMib ?? 0,
+            diskMiB: wire?.diskMib ?? 0)
+    }
+    var sparse: WireQuotaShare? {
+        self == .zero
+            ? nil : WireQuotaShare(vms: vector[0], cpuMillis: vector[1], memoryMib: vector[2], diskMib: vector[3])
     }
 }
 

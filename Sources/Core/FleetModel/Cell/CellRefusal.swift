@@ -55,6 +55,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case cellInUse(String)
     /// By the creation with this request id, which the cell with this number may carry out or has carried out.
     case nameHeld(cell: UInt64, request: [UInt8])
+    /// To the cell with this number.
+    case loanUnderWay(UInt64)
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -108,6 +110,8 @@ extension CellRefusal: CustomStringConvertible {
             "host \(host) has left this cell for another one; it comes back when `muster cell assign` says so"
         case .assignmentOutdated(let host):
             "host \(host) was assigned to a cell anew since; its agent hears of that in a moment"
+        case .loanUnderWay(let cell):
+            "a part of the quota is on its way to cell number \(cell) already; ask again in a moment"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
@@ -184,6 +188,7 @@ extension CellRefusal {
         case .assignmentOutdated(let host): Stored(code: 51, number: host.rawValue)
         case .cellClosed: Stored(code: 52)
         case .cellInUse(let what): Stored(code: 53, text: what)
+        case .loanUnderWay(let cell): Stored(code: 55, number: cell)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -235,6 +240,7 @@ extension CellRefusal {
         case 51: self = .assignmentOutdated(HostID(number))
         case 52: self = .cellClosed
         case 53: self = .cellInUse(stored.text)
+        case 55: self = .loanUnderWay(number)
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

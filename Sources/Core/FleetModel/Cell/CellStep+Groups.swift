@@ -282,9 +282,9 @@ extension TenantSlice {
             guard let limit, used > limit else { return nil }
             return "\(used) of \(what) are in use, and the quota is \(limit)"
         }
-        return over("VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount))
-            ?? over("cpu", quota.cpuMillis, used.cpuMillis) ?? over("memory", quota.memoryMiB, used.memoryMiB)
-            ?? over("disk", quota.diskMiB, used.diskMiB)
+        return over("VMs", allowed.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount))
+            ?? over("cpu", allowed.cpuMillis, used.cpuMillis) ?? over("memory", allowed.memoryMiB, used.memoryMiB)
+            ?? over("disk", allowed.diskMiB, used.diskMiB)
     }
 
     /// Why so much more is not allowed; nil when it is.
@@ -294,9 +294,9 @@ extension TenantSlice {
             return .quotaExceeded(tenant: tenant, resource: what, limit: limit, used: used, asked: asked)
         }
         return check(
-            "VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount), Int64(clamping: count))
-            ?? check("cpu", quota.cpuMillis, used.cpuMillis, more.cpuMillis)
-            ?? check("memory", quota.memoryMiB, used.memoryMiB, more.memoryMiB)
-            ?? check("disk", quota.diskMiB, used.diskMiB, more.diskMiB)
+            "VMs", allowed.vmCount.map { Int64(clamping: $0) }, Int64(clamping: usedCount), Int64(clamping: count))
+            ?? check("cpu", allowed.cpuMillis, used.cpuMillis, more.cpuMillis)
+            ?? check("memory", allowed.memoryMiB, used.memoryMiB, more.memoryMiB)
+            ?? check("disk", allowed.diskMiB, used.diskMiB, more.diskMiB)
     }
 }

@@ -334,11 +334,12 @@ extension CellStep {
         return .done
     }
 
-    mutating func closeCell() -> CellResult.Outcome {
+    mutating func closeCell() throws(StoreError) -> CellResult.Outcome {
         for (count, what) in [(summary.hosts, "hosts"), (summary.vms, "VMs"), (summary.groups, "placement groups")]
         where count > 0 {
             return .refused(.cellInUse("\(count) \(what)"))
         }
+        if let tenant = try tenantWithLoans() { return .refused(.cellInUse("a part of the quota of tenant \(tenant)")) }
         summary.isClosed = true
         return .done
     }

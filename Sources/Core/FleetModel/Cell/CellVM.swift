@@ -305,10 +305,119 @@ package struct TenantSlice: Hashable, Sendable {
     /// Results kept for repetitions of its commands.
     package var requestCount: UInt64 = 0
     package var groupCount: UInt64 = 0
+    /// What other cells lent to this one, less what it lent to them.
+    package var net = QuotaShare.zero
+    /// To others, and not known to be there; at most one to each.
+    package var lending: [QuotaLoan] = []
+    /// The last loan of each other cell that came.
+    package var taken: [QuotaReceipt] = []
     package init(tenant: String, revision: Revision = .zero, quota: Quota = .unlimited) {
         self.tenant = tenant
         self.revision = revision
         self.quota = quota
+    }
+}
+
+extension TenantSlice {
+    /// What this cell may give out of the tenant's quota: the root's part of it and what was lent.
+    package var allowed: Quota {
+        func sum(_ bound: Int64?, _ lane: Int) -> Int64? { bound.map { max(0, $0 + net.vector[lane]) } }
+        return Quota(
+            vmCount: sum(quota.vmCount.map { Int64(clamping: $0) }, 0).map { UInt64(clamping: $0) },
+            cpuMillis: sum(quota.cpuMillis, 1), memoryMiB: sum(quota.memoryMiB, 2), diskMiB: sum(quota.diskMiB, 3))
+    }
+
+    package var use: QuotaShare {
+        QuotaShare(
+            vms: Int64(clamping: usedCount), cpuMillis: used.cpuMillis, memoryMiB: used.memoryMiB, diskMiB: used.diskMiB
+        )
+    }
+
+    /// What it may lend: of what has a bound, what is not in use; of the rest, what was lent to it.
+    package var free: QuotaShare {
+        let bounds = [
+            quota.vmCount.map { Int64(clamping: $0) }, quota.cpuMillis, quota.memoryMiB, quota.diskMiB,
+        ]
+        var free = QuotaShare.zero
+        for (lane, bound) in bounds.enumerated() {
+            let most = bound.map { $0 + net.vector[lane] - use.vector[lane] } ?? net.vector[lane]
+            free.vector[lane] = max(0, most)
+        }
+        return free
+    }
+}
+
+extension TenantSlice {
+    /// What others lend so that this cell may have one more such VM, and some more after it: by the place of the lender,
+    /// those with the most first. Empty where they have not enough, or where nothing is missing.
+    package func loans(
+        for spec: VMDescription, from lenders: [TenantSlice], atMost count: Int
+    ) -> [(lender: Int, share: QuotaShare)] {
+        let charge = spec.charge
+        let one = QuotaShare(
+            vms: 1, cpuMillis: charge.cpuMillis, memoryMiB: charge.memoryMiB, diskMiB: charge.diskMiB)
+        let limits = [
+            allowed.vmCount.map { Int64(clamping: $0) }, allowed.cpuMillis, allowed.memoryMiB, allowed.diskMiB,
+        ]
+        var missing = QuotaShare.zero
+        for (lane, limit) in limits.enumerated() {
+            guard let limit else { continue }
+            missing.vector[lane] = max(0, use.vector[lane] + one.vector[lane] - limit)
+        }
+        let lanes = (0..<4).filter { missing.vector[$0] > 0 }
+        guard let first = lanes.first else { return [] }
+        let order = lenders.indices.sorted { a, b in
+            let (x, y) = (lenders[a].free.vector[first], lenders[b].free.vector[first])
+            return x == y ? a < b : x > y
+        }
+        var loans: [(lender: Int, share: QuotaShare)] = []
+        for lender in order.prefix(count) {
+            let free = lenders[lender].free
+            var share = QuotaShare.zero
+            for lane in lanes where missing.vector[lane] > 0 {
+                let needed = min(missing.vector[lane], free.vector[lane])
+                // A quarter of what it then has left, so that the next VM needs no loan.
+                share.vector[lane] = needed + (free.vector[lane] - needed) / 4
+                missing.vector[lane] -= needed
+            }
+            if share != .zero { loans.append((lender, share)) }
+            if missing == .zero { return loans }
+        }
+        return []
+    }
+}
+
+/// Amounts of a quota, those that a loan moves from cell to cell.
+package struct QuotaShare: Hashable, Sendable {
+    /// VMs, thousandths of a core, MiB of memory, MiB of disk.
+    package var vector: SIMD4<Int64>
+    package init(vms: Int64 = 0, cpuMillis: Int64 = 0, memoryMiB: Int64 = 0, diskMiB: Int64 = 0) {
+        vector = SIMD4(vms, cpuMillis, memoryMiB, diskMiB)
+    }
+    package static let zero = QuotaShare()
+    /// In the order of the vector.
+    package static let names = ["VMs", "cpu", "memory", "disk"]
+}
+
+/// A part of a quota on its way to another cell: the lender has it no more, whether it came or not.
+package struct QuotaLoan: Hashable, Sendable {
+    package var to: UInt64
+    package var number: UInt64
+    package var share: QuotaShare
+    package init(to: UInt64, number: UInt64, share: QuotaShare) {
+        self.to = to
+        self.number = number
+        self.share = share
+    }
+}
+
+/// The last loan of a cell that came.
+package struct QuotaReceipt: Hashable, Sendable {
+    package var from: UInt64
+    package var number: UInt64
+    package init(from: UInt64, number: UInt64) {
+        self.from = from
+        self.number = number
     }
 }
 

@@ -62,7 +62,7 @@ extension CellCommand.Operation {
     package var level: UInt32 {
         switch self {
         case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
-        case .releaseHost, .closeCell, .holdName: FeatureLevel.cells
+        case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan: FeatureLevel.cells
         default: FeatureLevel.oldest
         }
     }

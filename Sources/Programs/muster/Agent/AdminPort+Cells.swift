@@ -198,16 +198,26 @@ extension AdminPort {
             let refusal: RootRefusal? =
                 view.firstCell == cell ? .firstCell(name) : info(cell).hosts > 0 ? .cellHasHosts(name) : nil
             if let refusal { return answer(asker.ticket, AdminResponse(Problem(refusal))) }
-            let close = CellCommand(
-                request: Crypto.randomBytes(CellLimits.requestBytes), by: asker.name, .closeCell)
-            agent.request(.command(cell.group, close.encoded())) { [self] outcome in
-                guard case .applied(.cell(let result)) = outcome else {
-                    return answer(asker.ticket, AdminResponse(Problem(outcome)))
-                }
-                if case .refused(let refusal) = result.outcome {
+            let operatorAsked = FleetAsker(
+                principal: .anonymous, by: asker.name, key: nil, ticket: asker.ticket, tenants: nil)
+            // What is not back, or still in use, the cell says when it is to close.
+            returnLoans(of: cell.group, operatorAsked) { [self] in close(cell, operatorAsked, asker) }
+        }
+    }
+
+    /// Nothing comes to the cell any more; then whatever was lent to it has come or is the lender's again, and its group ends.
+    private func close(_ cell: RootCell, _ fleet: FleetAsker, _ asker: Asker) {
+        command(.closeCell, id: Crypto.randomBytes(CellLimits.requestBytes), cell.group, fleet) { [self] result in
+            switch result {
+            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            case .success(let done):
+                if case .refused(let refusal) = done.outcome {
                     return answer(asker.ticket, AdminResponse(Problem(refusal)))
                 }
-                change(.retireCell(name: name), asker, "the cell \(name) is retired")
+                settleLoans(to: cell.group, fleet) { [self] problem in
+                    if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+                    change(.retireCell(name: cell.name), asker, "the cell \(cell.name) is retired")
+                }
             }
         }
     }

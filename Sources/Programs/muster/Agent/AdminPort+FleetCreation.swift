@@ -17,6 +17,8 @@ import TLSSession
 //                                                                                   ▼
 //                             a refusal for want of room: the next cell · an unknown outcome: the same again, never elsewhere
 //
+// One that is refused for its tenant's quota gets what is missing from the cells that have it and do not use it.
+//
 // A creation's request id is decided once, and from its Idempotency-Key where there is one: whoever repeats the request finds
 // the name held for the same creation, and goes on in the cell where it was.
 
@@ -39,6 +41,9 @@ final class CreationJob {
     var results: [Result<VMID, Problem>?]
     var index: LogIndex?
     let done: (CreationJob) -> Void
+
+    /// The id of a creation that was refused once, and may be carried out after a loan.
+    static func second(_ request: [UInt8]) -> [UInt8] { request.map { ~$0 } }
 
     init(
         _ creations: [VMCreation?], _ cells: [GroupID], _ asker: FleetAsker, now: Instant,
@@ -108,7 +113,8 @@ extension AdminPort {
     private func goOn(_ job: CreationJob) {
         while job.underWay < CreationJob.width, let place = job.waiting.popLast() {
             job.underWay += 1
-            create(place, in: job.targets[place] ?? job.cells[0], tried: [], job) { [self] result in
+            let cell = job.targets[place] ?? job.cells[0]
+            create(place, in: cell, tried: [], job.requests[place], replaces: [], job) { [self] result in
                 job.results[place] = result
                 job.underWay -= 1
                 goOn(job)
@@ -118,21 +124,28 @@ extension AdminPort {
     }
 
     private func create(
-        _ place: Int, in cell: GroupID, tried: [GroupID], _ job: CreationJob,
+        _ place: Int, in cell: GroupID, tried: [GroupID], _ request: [UInt8], replaces: [UInt8], _ job: CreationJob,
         _ done: @escaping (Result<VMID, Problem>) -> Void
     ) {
         guard let creation = job.creations[place] else { return }
-        let request = job.requests[place]
-        holdName(of: creation, for: cell, request, replaces: tried.isEmpty ? [] : request, job.asker) { [self] held in
+        holdName(of: creation, for: cell, request, replaces: replaces, job.asker) { [self] held in
             switch held {
             case .failure(let problem): done(.failure(problem))
-            case .success(let cell):
+            case .success(let (cell, request)):
                 make(creation, in: cell, request, job) { [self] result in
+                    // What was refused under a request id is refused for ever: after a loan it is asked under the other one.
+                    if case .failure(let failure) = result, failure.isQuota, request == job.requests[place] {
+                        return borrow(for: creation, in: cell, job.asker) { [self] _ in
+                            create(
+                                place, in: cell, tried: tried, CreationJob.second(request), replaces: request, job, done
+                            )
+                        }
+                    }
                     let tried = tried + [cell]
                     guard case .failure(let failure) = result, failure.isRoom, agent.loop.now < job.deadline,
                         let next = job.cells.first(where: { !tried.contains($0) })
                     else { return done(result.mapError { $0.problem }) }
-                    create(place, in: next, tried: tried, job, done)
+                    create(place, in: next, tried: tried, job.requests[place], replaces: request, job, done)
                 }
             }
         }
@@ -142,6 +155,8 @@ extension AdminPort {
         var problem: Problem
         /// Another cell may say otherwise.
         var isRoom = false
+        /// So may this one, with a part of another's quota.
+        var isQuota = false
     }
 
     /// The same command again while its outcome is unknown: under its request id it takes effect once.
@@ -170,7 +185,9 @@ extension AdminPort {
                     let lost = Problem(.internal, "the cell gave no result; report this")
                     return done(.failure(CreationFailure(problem: lost)))
                 }
-                done(.failure(CreationFailure(problem: Problem(refusal), isRoom: refusal.isWantOfRoom)))
+                var failure = CreationFailure(problem: Problem(refusal), isRoom: refusal.isWantOfRoom)
+                if case .quotaExceeded = refusal { failure.isQuota = true }
+                done(.failure(failure))
             }
         }
     }
@@ -184,20 +201,22 @@ extension AdminPort {
     ) {
         guard let first = creations.first else { return done(.success(cell)) }
         holdName(of: first, for: cell, request, replaces: [], asker) { [self] held in
-            guard case .success(let cell) = held else { return done(held) }
-            holdNames(of: creations.dropFirst(), for: cell, request, asker, done)
+            switch held {
+            case .failure(let problem): done(.failure(problem))
+            case .success(let (cell, _)): holdNames(of: creations.dropFirst(), for: cell, request, asker, done)
+            }
         }
     }
 
     /// Has the name held for this creation, if the cell's region has several cells: by the first of them. Gives the cell where
-    /// the VM is to be made, which is another one where this creation was begun before.
+    /// the VM is to be made and the request id, which are others where this creation was begun before.
     private func holdName(
         of creation: VMCreation, for cell: GroupID, _ request: [UInt8], replaces: [UInt8], attempts: Int = 4,
-        _ asker: FleetAsker, _ done: @escaping (Result<GroupID, Problem>) -> Void
+        _ asker: FleetAsker, _ done: @escaping (Result<(GroupID, [UInt8]), Problem>) -> Void
     ) {
         let region = cells.first { $0.group == cell }?.region
         let siblings = cells.filter { $0.region == region }
-        guard siblings.count > 1, let keeper = siblings.first?.group else { return done(.success(cell)) }
+        guard siblings.count > 1, let keeper = siblings.first?.group else { return done(.success((cell, request))) }
         let hold = CellCommand.Operation.holdName(
             tenant: creation.tenant, name: creation.name, cell: cell.number, request: request, replaces: replaces)
         command(hold, id: Crypto.randomBytes(CellLimits.requestBytes), keeper, asker) { [self] result in
@@ -209,11 +228,12 @@ extension AdminPort {
                 }
                 done(.failure(problem))
             case .success(let found):
-                guard case .refused(let refusal) = found.outcome else { return done(.success(cell)) }
+                guard case .refused(let refusal) = found.outcome else { return done(.success((cell, request))) }
                 guard case .nameHeld(let number, let other) = refusal else { return done(.failure(Problem(refusal))) }
                 let holder = GroupID(.cell, number: number)
                 let isThere = cells.contains { $0.group == holder }
-                if other == request && isThere { return done(.success(holder)) }
+                let isOwn = other == request || other == CreationJob.second(request)
+                if isOwn && isThere { return done(.success((holder, other))) }
                 guard attempts > 0 else { return done(.failure(Problem(CellRefusal.vmNameTaken(creation.name)))) }
                 func takeOver() {
                     holdName(of: creation, for: cell, request, replaces: other, attempts: attempts - 1, asker, done)

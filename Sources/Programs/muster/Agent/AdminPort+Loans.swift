@@ -1,0 +1,150 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodeRuntime
+import RaftCore
+import TLSSession
+
+// Parts of tenants' quotas go to the cells that want them: when one refuses a VM for its quota, another lends what it has
+// and does not use. What is begun here and not ended, the lender's leader ends.
+
+extension AdminPort {
+    /// Lenders that are asked for one VM.
+    private static let lendersMax = 4
+
+    /// Gets a cell what it lacks for a VM; true when it may be tried again.
+    func borrow(for creation: VMCreation, in cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Bool) -> Void) {
+        let all = cells.map(\.group)
+        readAll(.slice(creation.tenant), .linearizable, all) { [self] answers in
+            var slices: [(cell: GroupID, slice: TenantSlice)] = []
+            for (group, answer) in zip(all, answers) {
+                // One that does not answer lends nothing.
+                guard case .success(let found) = answer else { continue }
+                for row in AdminPort.rows(found.answer).rows {
+                    if case .slice(_, let slice?) = row { slices.append((group, slice)) }
+                }
+            }
+            guard let own = slices.first(where: { $0.cell == cell })?.slice else { return done(false) }
+            let lenders = slices.filter { $0.cell != cell && $0.slice.lending.allSatisfy { $0.to != cell.number } }
+            let loans = own.loans(for: creation.spec, from: lenders.map(\.slice), atMost: AdminPort.lendersMax)
+            if loans.isEmpty { return done(false) }
+            var left = loans.count
+            var came = 0
+            for (lender, share) in loans {
+                lend(share, of: creation.tenant, from: lenders[lender].cell, to: cell, asker) { isThere in
+                    left -= 1
+                    came += isThere ? 1 : 0
+                    if left == 0 { done(came == loans.count) }
+                }
+            }
+        }
+    }
+
+    func lend(
+        _ share: QuotaShare, of tenant: String, from lender: GroupID, to cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Bool) -> Void
+    ) {
+        func id() -> [UInt8] { Crypto.randomBytes(CellLimits.requestBytes) }
+        let lending = CellCommand.Operation.lendQuota(tenant: tenant, to: cell.number, share)
+        command(lending, id: id(), lender, asker) { [self] result in
+            guard case .success(let lent) = result, lent.outcome == .done else { return done(false) }
+            let number = lent.revision.rawValue
+            let taking = CellCommand.Operation.takeQuota(
+                tenant: tenant, from: lender.number, number: number, share)
+            command(taking, id: id(), cell, asker) { [self] result in
+                guard case .success(let taken) = result, taken.outcome == .done else { return done(false) }
+                let settling = CellCommand.Operation.settleLoan(
+                    tenant: tenant, to: cell.number, number: number, isTaken: true)
+                command(settling, id: id(), lender, asker) { _ in done(true) }
+            }
+        }
+    }
+
+    /// Gives back what was lent to a cell, to the first one, as far as it is not in use.
+    func returnLoans(of cell: GroupID, _ asker: FleetAsker, _ done: @escaping () -> Void) {
+        guard let first = cells.first?.group, first != cell else { return done() }
+        openSlices([cell], asker) { [self] found in
+            guard case .success(let slices) = found else { return done() }
+            let owing = slices.map(\.slice).filter { $0.net != .zero }
+            returnLoans(owing[...], from: cell, to: first, asker, done)
+        }
+    }
+
+    private func returnLoans(
+        _ slices: ArraySlice<TenantSlice>, from cell: GroupID, to first: GroupID, _ asker: FleetAsker,
+        _ done: @escaping () -> Void
+    ) {
+        guard let slice = slices.first else { return done() }
+        lend(slice.net, of: slice.tenant, from: cell, to: first, asker) { [self] _ in
+            returnLoans(slices.dropFirst(), from: cell, to: first, asker, done)
+        }
+    }
+
+    /// Brings every loan to a closed cell to its end: what it has not taken, it never will.
+    func settleLoans(to cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Problem?) -> Void) {
+        openSlices(cells.map(\.group).filter { $0 != cell }, asker) { [self] found in
+            switch found {
+            case .failure(let problem): done(problem)
+            case .success(let slices):
+                var open: [(lender: GroupID, tenant: String, loan: QuotaLoan)] = []
+                for (lender, slice) in slices {
+                    for loan in slice.lending where loan.to == cell.number { open.append((lender, slice.tenant, loan)) }
+                }
+                settle(open[...], to: cell, asker, done)
+            }
+        }
+    }
+
+    private func settle(
+        _ open: ArraySlice<(lender: GroupID, tenant: String, loan: QuotaLoan)>, to cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Problem?) -> Void
+    ) {
+        guard let (lender, tenant, loan) = open.first else { return done(nil) }
+        func id() -> [UInt8] { Crypto.randomBytes(CellLimits.requestBytes) }
+        let taking = CellCommand.Operation.takeQuota(
+            tenant: tenant, from: lender.number, number: loan.number, loan.share)
+        command(taking, id: id(), cell, asker) { [self] result in
+            let isTaken: Bool
+            switch result {
+            case .failure(let problem): return done(problem)
+            case .success(let said):
+                switch said.outcome {
+                case .done: isTaken = true
+                case .refused(.cellClosed): isTaken = false
+                case .refused(let refusal): return done(Problem(refusal))
+                case .items: return done(Problem(.internal, "the cell's answer was of another kind; report this"))
+                }
+            }
+            let settling = CellCommand.Operation.settleLoan(
+                tenant: tenant, to: cell.number, number: loan.number, isTaken: isTaken)
+            command(settling, id: id(), lender, asker) { [self] result in
+                if case .failure(let problem) = result { return done(problem) }
+                settle(open.dropFirst(), to: cell, asker, done)
+            }
+        }
+    }
+
+    /// All slices of these cells.
+    private func openSlices(
+        _ cells: [GroupID], after: [UInt8]? = nil, _ asker: FleetAsker,
+        found: [(cell: GroupID, slice: TenantSlice)] = [],
+        _ done: @escaping (Result<[(cell: GroupID, slice: TenantSlice)], Problem>) -> Void
+    ) {
+        guard let cell = cells.first else { return done(.success(found)) }
+        read(.list(.slices, after: after, limit: 0), .linearizable, cell) { [self] result in
+            switch result {
+            case .failure(let problem): done(.failure(problem))
+            case .success(let read):
+                let (rows, resumeAfter) = AdminPort.rows(read.answer)
+                let more = rows.compactMap { row in
+                    if case .slice(_, let slice?) = row { (cell: cell, slice: slice) } else { nil }
+                }
+                openSlices(
+                    resumeAfter == nil ? Array(cells.dropFirst()) : cells, after: resumeAfter, asker,
+                    found: found + more,
+                    done)
+            }
+        }
+    }
+}
