@@ -20,8 +20,8 @@ final class LocalCluster {
     /// Founds a cluster of one and runs it.
     init(
         on network: ClusterNetwork = ClusterNetwork(),
-        surroundings: @escaping (TemporaryFolder, Int) throws -> [String] = { _, _ in [] },
-        _ more: @escaping (TemporaryFolder, Int) -> [String] = { _, _ in [] }
+        _ more: @escaping (TemporaryFolder, Int) -> [String] = { _, _ in [] },
+        surroundings: @escaping (TemporaryFolder, Int) throws -> [String] = { _, _ in [] }
     ) throws {
         self.more = more
         self.network = network
@@ -82,7 +82,9 @@ final class LocalCluster {
 
     func start(_ node: Int) throws {
         let process = Process()
-        let words = try surroundings(folder, node) + network.inside(node) + [try MusterRun.binary().path, "agent"] + options(node)
+        let words =
+            try surroundings(folder, node) + network.inside(node) + [try MusterRun.binary().path, "agent"]
+            + options(node)
         // Both `env` and `ip netns exec` become what they run, so that signals reach the agent.
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = words
