@@ -396,7 +396,8 @@ package let knownBugs: [KnownBug] = [
                     break
                 }
                 cluster.network.removeFirst()
-                let isLost = next.to.replica == ReplicaID(behind) && next.append?.entries.last?.index == cluster[1].raft.lastIndex
+                let isNewest = next.append?.entries.last?.index == cluster[1].raft.lastIndex
+                let isLost = isNewest && next.to.replica == ReplicaID(behind)
                 if !isLost || cluster[1].raft.configuration.members.count == 3 { cluster.deliver(next) }
             }
             cluster.network.removeAll()

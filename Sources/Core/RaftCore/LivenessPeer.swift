@@ -85,8 +85,10 @@ struct LivenessPeer: Sendable {
         closedLinkDue = NodeLiveness.never
     }
 
-    /// The time that silence counts from.
-    var silentSince: Instant { max(heardAt, signAt) }
+    /// The time that silence counts from. Without any beat no sign helps for long: somebody must say what the peer leads.
+    func silentSince(_ settings: LivenessSettings) -> Instant {
+        max(heardAt, min(signAt, heardAt + settings.suspicionMax))
+    }
 
     mutating func gaveSign(_ incarnation: Incarnation, now: Instant) {
         if state == .alive && incarnation == self.incarnation { signAt = now }

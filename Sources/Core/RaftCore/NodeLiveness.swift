@@ -251,7 +251,7 @@ public struct NodeLiveness: Sendable {
                         beat: peers[i].nextBeat(incarnation, now: now, pulses: pulses, settings: settings)))
             }
             guard peers[i].state != .suspected else { continue }
-            let silenceDue = peers[i].silentSince + timeout(i)
+            let silenceDue = peers[i].silentSince(settings) + timeout(i)
             let due = min(silenceDue, peers[i].closedLinkDue)
             if due > now || !mayJudge {
                 verdictNext = min(verdictNext, due)

@@ -64,6 +64,11 @@ struct Cells {
 struct HostSigns {
     private(set) var all: [(node: NodeID, at: Instant)] = []
 
+    /// This node stood still for `pause` until now.
+    mutating func takeOut(_ pause: Nanoseconds, _ now: Instant) {
+        for i in all.indices { all[i].at = min(all[i].at + pause, now) }
+    }
+
     /// False when there are too many.
     mutating func note(_ node: NodeID, _ now: Instant) -> Bool {
         if let at = all.firstIndex(where: { $0.node == node }) {

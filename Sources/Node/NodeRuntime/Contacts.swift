@@ -35,6 +35,11 @@ package struct Contacts: Sendable {
         return isNew
     }
 
+    /// This node stood still for `pause` until now.
+    mutating func takeOut(_ pause: Nanoseconds, _ now: Instant) {
+        for i in all.indices { all[i].heardAt = min(all[i].heardAt + pause, now) }
+    }
+
     package func contact(_ node: NodeID) -> Contact? {
         let at = place(node)
         return at < all.count && all[at].node == node ? all[at] : nil

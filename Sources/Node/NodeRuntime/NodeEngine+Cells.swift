@@ -176,7 +176,7 @@ extension NodeEngine {
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         let operations = cells.kept[k].keeper.plan(now: now) {
-            NodeWatch(own: node, watchingSince: stoodStillUntil, facts: hostFacts)
+            NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }
         let group = cells.kept[k].group
         for operation in operations {

@@ -126,7 +126,7 @@ extension NodeEngine {
         if steward.commandsUnderWay > 0 { return again(now) }
         let facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
         let watch = NodeWatch(
-            own: node, watchingSince: max(since, stoodStillUntil), facts: facts, gap: settings.contactGap)
+            own: node, watchingSince: since, facts: facts, gap: settings.contactGap)
         let commands = RoleKeeper.plan(steward.view, watch, now: now)
         for command in commands { ask(command, now) }
         let isMoving = steward.view.placements.contains { $0.replicas.contains { $0.isLeaving || $0.phase == .wanted } }

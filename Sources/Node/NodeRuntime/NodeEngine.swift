@@ -71,8 +71,6 @@ package final class NodeEngine<Ports: WorldPorts> {
     var deadlines = Heap<GroupDeadline>()
     var ready: [GroupID] = []
     var lastNow: Instant
-    /// When this node went on after it had stood still: before that it could hear nobody.
-    var stoodStillUntil = Instant.origin
     /// Nodes that beats go to, sorted.
     var tracked: [NodeID] = []
     /// Nodes that send beats though this node knows of no group shared with them, and until when they get some back.
@@ -123,12 +121,17 @@ package final class NodeEngine<Ports: WorldPorts> {
 
     // MARK: Events
 
-    /// A turn that is later than this is one after a standstill: whoever was silent meanwhile may have spoken.
+    /// A turn that is later than this is one after a standstill: whoever was silent meanwhile may have spoken, and does not
+    /// lose that time.
     static var standstillMin: Nanoseconds { .seconds(1) }
 
     package func handle(_ event: consuming NodeEvent, now: Instant) {
         if hasFailed { return }
-        if now - lastNow > NodeEngine.standstillMin, now - deadline > NodeEngine.standstillMin { stoodStillUntil = now }
+        if now - lastNow > NodeEngine.standstillMin, now - deadline > NodeEngine.standstillMin {
+            let pause = now - max(lastNow, deadline)
+            contacts.takeOut(pause, now)
+            hostSigns.takeOut(pause, now)
+        }
         lastNow = now
         defer { dropUnreadable() }
         switch consume event {
@@ -214,7 +217,8 @@ package final class NodeEngine<Ports: WorldPorts> {
             welcome(frame.from, now)
             liveness.received(beat, from: frame.from, now: now, into: &livenessEffects)
             drainLiveness(now)
-        } else {
+        } else if frame.snapshots.isEmpty {
+            // Snapshots come over a connection of their own, which no beat waits for.
             liveness.sawSign(of: frame.from, frame.incarnation, now: now)
         }
         for item in frame.messages {

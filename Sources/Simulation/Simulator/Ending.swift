@@ -38,14 +38,14 @@ struct EndingCourse {
 
 extension Simulation {
     func planEnding() {
-        if profile.ending != nil && profile.ending != .disaster {
+        if profile.ending != nil && profile.ending != .disaster && upgrade == nil && fleet == nil {
             plan(.ending, at: max(0, chaosEnd - EndingCourse.stageLength))
         }
     }
 
     /// Nodes that this run's ending leaves broken; nil where it has none, or its course was not to be had.
     func endAsDrawn() -> [Int]? {
-        guard let ending = profile.ending, ending != .disaster else { return nil }
+        guard let ending = profile.ending, ending != .disaster, upgrade == nil, fleet == nil else { return nil }
         let checker = checkers[0]
         guard let leader = leader(of: checker.group), isIntact else { return nil }
         switch ending {
@@ -53,6 +53,7 @@ extension Simulation {
         case .hungLeader:
             guard spares([leader.number], of: checker.latestConfiguration) else { return nil }
             course.lost = [leader.number]
+            mendDisk(of: leader)
             leader.diskStalledUntil = .max / 4
         case .strangers:
             guard let lost = lostAmongStrangers(leader, checker) else { return nil }
@@ -139,7 +140,7 @@ extension Simulation {
         for member in before.members where configuration.member(member.peer.replica) == nil {
             lost.append(Int(member.peer.node.rawValue) - 1)
         }
-        guard spares(lost, of: configuration), nodes.allSatisfy(\.isRunning) else { return }
+        guard lost.count > 1, spares(lost, of: configuration), nodes.allSatisfy(\.isRunning) else { return }
         course.isReady = true
         course.lost = lost
         endChaos()

@@ -95,7 +95,7 @@ extension Simulation {
         case .diskFull:
             nodes[damage.node].isDiskFull = false
             nodes[damage.node].setDiskFaults()
-        case .flappingPartition where recovery.phase == .chaos && nemesisRandom.chance(3, in: 4):
+        case .flappingPartition where recovery.phase == .chaos && !course.isStaged && nemesisRandom.chance(3, in: 4):
             cutLinks(damage.links, .flappingPartition, damage.node, nemesisRandom.within(5_000_000...400_000_000))
         default: break
         }
@@ -243,7 +243,9 @@ extension Simulation {
 
     /// A leader that has only just been elected is asked for something that it may not do yet.
     func planMoment(_ node: SimulatedNode, _ group: GroupID) {
-        guard recovery.phase == .chaos, profile.faults.contains(.membership), nemesisRandom.chance(1, in: 3) else {
+        guard recovery.phase == .chaos, !course.isStaged, profile.faults.contains(.membership),
+            nemesisRandom.chance(1, in: 3)
+        else {
             return
         }
         plan(.moment, at: now, node: node, a: 0, b: group.rawValue)

@@ -71,7 +71,7 @@ extension Simulation {
         guard recovery.phase == .chaos else { return }
         if let node { return bringBack(node, GroupID(event.b)) }
         plan(.plot, at: now + plots.random.within(500_000_000...8_000_000_000))
-        deposeLeader()
+        if !course.isStaged { deposeLeader() }
     }
 
     // MARK: Late answers
@@ -152,7 +152,9 @@ extension Simulation {
     // MARK: Death at install
 
     func switching(_ node: SimulatedNode, endsAt: Int64) {
-        guard has(.deathAtInstall), recovery.phase == .chaos, plots.random.chance(1, in: 2) else { return }
+        guard has(.deathAtInstall), recovery.phase == .chaos, !course.isStaged, plots.random.chance(1, in: 2) else {
+            return
+        }
         count(.deathAtInstall)
         plan(.moment, at: plots.random.within(now...endsAt), node: node, a: 3)
     }

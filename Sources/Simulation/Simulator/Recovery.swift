@@ -17,6 +17,8 @@ struct Recovery {
     /// Whether each group has had a leader since then.
     var isLed: [Bool] = []
     var lookAgainAt: Int64 = 0
+    /// Whether a leader was left behind with a disk that hangs.
+    var hasHungLeader = false
     /// The longest silence that a member now takes before it doubts another.
     var suspicion: Int64 = 1
 
@@ -58,6 +60,10 @@ extension Simulation {
             mendDisk(of: node)
             if !node.isRunning { start(node) }
             if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
+        }
+        recovery.hasHungLeader = recovery.leftBehind.contains { number in
+            nodes[number].diskStalledUntil > now
+                && checkers.contains { nodes[number].runtime?.inspect($0.group) { raft, _ in raft.isLeader } ?? false }
         }
         if isDisaster { recoverByForce() }
         for client in clients { plan(.client, at: now, a: UInt64(client.number), b: client.stamp) }
@@ -199,8 +205,7 @@ extension Simulation {
         // A round of votes takes two writes, perhaps behind others, and two ways of a message.
         let round = recovery.suspicion + 10 * profile.diskLatency.count + 4 * profile.latencyFar.count
         // A leader's disk that hangs is noticed when the next pulse is not written in time.
-        let isHung = recovery.leftBehind.contains { nodes[$0].diskStalledUntil > now }
-        let noticed = isHung ? 2 * profile.settings.storageStallMax.count : 0
+        let noticed = recovery.hasHungLeader ? 2 * profile.settings.storageStallMax.count : 0
         if now - recovery.healedAt > noticed + Recovery.roundsMax * round && recovery.isLed.contains(false) {
             fail(
                 "44 leaders are found",
