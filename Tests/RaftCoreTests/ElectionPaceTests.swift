@@ -191,6 +191,20 @@ import Testing
         #expect(cluster.leader == 1)
     }
 
+    @Test(arguments: 1...20 as ClosedRange<UInt64>)
+    func `after rounds that failed a replica whose disk works again is as fast as a fresh one`(seed: UInt64) {
+        var cluster = led(seed: seed)
+        let suspicion = cluster.settings.suspicion
+        for id in [1, 3] as [UInt64] { cluster.crash(id) }
+        cluster.step(2, .linkBroken(NodeID(1)))
+        cluster.run(for: suspicion * 120)
+        #expect(cluster.leader == nil && cluster[2].raft.campaignRounds > 8)
+        cluster.step(2, .storageStalled(true))
+        cluster.step(2, .storageStalled(false))
+        let due = cluster[2].raft.electionDeadline
+        #expect(due.map { $0 - cluster.now <= suspicion * 2 } ?? false, "\(String(describing: due))")
+    }
+
     @Test func `a campaign for a transfer is not repeated when the leader has given it up`() {
         var cluster = led()
         cluster.step(1, .transferLeadership(to: ReplicaID(2)))

@@ -569,6 +569,10 @@ extension Raft {
             if phase == .leader { yieldLeadership(now, &effects) }
             if phase != .follower { becomeFollower(term, leader: nil, now, &effects) }
         }
-        if !isStalled && phase != .leader && isLeaderDoubted { restartElectionTimer(now) }
+        if !isStalled && phase != .leader && isLeaderDoubted {
+            // Rounds that failed before say nothing of a disk that works again.
+            campaignRounds = 0
+            restartElectionTimer(now)
+        }
     }
 }

@@ -73,6 +73,12 @@ extension Simulation {
 
     func mendDisk(of node: SimulatedNode) {
         node.diskStalledUntil = min(node.diskStalledUntil, now)
+        // What waited for the disk is written now, one after the other.
+        var at = now
+        for i in 0..<node.pendingLog.count {
+            at += profile.diskLatency.count
+            node.pendingLog[i].endsAt = min(node.pendingLog[i].endsAt, at)
+        }
         node.isDiskFull = false
         node.failsNextWrite = false
         node.failsStateWrites = false
