@@ -54,7 +54,8 @@ package final class PeerNetwork {
     private(set) var isClosed = false
 
     /// - Parameters:
-    ///   - server, client: made with `protocolName` and with certificates required on both sides.
+    ///   - server: made with `protocolName` and with certificates required on both sides.
+    ///   - client: made likewise.
     ///   - seed: of the pauses between attempts.
     ///   - judge: whether a node with this certificate is a member; that the certificate names the node is checked before.
     package init(
