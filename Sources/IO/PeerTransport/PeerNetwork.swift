@@ -54,9 +54,13 @@ package final class PeerNetwork {
     private(set) var isClosed = false
 
     /// - Parameters:
+    ///   - loop: the thread that everything here happens on.
+    ///   - settings: the bounds, and who this node is.
     ///   - server: made with `protocolName` and with certificates required on both sides.
     ///   - client: made likewise.
     ///   - seed: of the pauses between attempts.
+    ///   - codec: packs frames, or nil where none is packed.
+    ///   - delegate: hears what comes; it is not kept alive.
     ///   - judge: whether a node with this certificate is a member; that the certificate names the node is checked before.
     package init(
         _ loop: EventLoop, settings: PeerSettings, server: TLSContext, client: TLSContext, seed: UInt64,
