@@ -1,16 +1,17 @@
 // Preloaded into an agent by Tools/chaos: fails what a disk may fail, while a file says so.
 //
 //     CHAOS_FAULT=FILE    FILE holds `fsync`: the next fsync or fdatasync fails with EIO, and FILE is gone
+//                         FILE holds `full`: file systems say that nothing of them is free
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-// Whoever takes the file fails; no other thread does.
-static int is_due(const char *wanted) {
+static int is_wanted(const char *wanted) {
     const char *path = getenv("CHAOS_FAULT");
     char word[16] = {0};
     if (!path) return 0;
@@ -18,7 +19,18 @@ static int is_due(const char *wanted) {
     if (file < 0) return 0;
     ssize_t count = read(file, word, sizeof word - 1);
     close(file);
-    return count > 0 && strncmp(word, wanted, strlen(wanted)) == 0 && unlink(path) == 0;
+    return count > 0 && strncmp(word, wanted, strlen(wanted)) == 0;
+}
+
+// Whoever takes the file fails; no other thread does.
+static int is_due(const char *wanted) { return is_wanted(wanted) && unlink(getenv("CHAOS_FAULT")) == 0; }
+
+int statvfs(const char *restrict path, struct statvfs *restrict found) {
+    static int (*real)(const char *, struct statvfs *);
+    if (!real) real = (int (*)(const char *, struct statvfs *))dlsym(RTLD_NEXT, "statvfs");
+    int result = real(path, found);
+    if (result == 0 && is_wanted("full")) found->f_bfree = found->f_bavail = 0;
+    return result;
 }
 
 int fsync(int file) {

@@ -376,10 +376,25 @@ let samples: [AdminRequest] =
         }
     }
 
+    @Test func `the newest log is that with the last entry, whatever term or commit a node knows`() {
+        func group(term: UInt64, committed: UInt64, last: UInt64, lastTerm: UInt64) -> GroupInfo {
+            GroupInfo(
+                group: 1, kind: "root", name: "", leader: "", term: term, committed: committed, applied: committed,
+                last: last,
+                lastTerm: lastTerm, voters: [], learners: [])
+        }
+        // Entry 100 was acknowledged; its holder never heard of the commit, and the other has campaigned since.
+        let holder = group(term: 4, committed: 99, last: 100, lastTerm: 4)
+        let campaigner = group(term: 9, committed: 99, last: 99, lastTerm: 4)
+        #expect(holder.isNewer(than: campaigner) && !campaigner.isNewer(than: holder))
+        let later = group(term: 5, committed: 98, last: 99, lastTerm: 5)
+        #expect(later.isNewer(than: holder) && !holder.isNewer(than: later))
+    }
+
     @Test func `every body is written as its shape says and read back`() throws {
         let group = GroupInfo(
-            group: 1, kind: "root", name: "", leader: "n", term: 2, committed: 3, applied: 4, voters: ["n"],
-            learners: [])
+            group: 1, kind: "root", name: "", leader: "n", term: 2, committed: 3, applied: 4, last: 5, lastTerm: 2,
+            voters: ["n"], learners: [])
         let space = SpaceInfo(name: "s", group: 4, nodes: ["a"], leader: "a", state: "ready")
         let certificate = CertificateInfo(subject: "ca", serial: "0a", begins: 1, expires: 2, state: "in use")
         try holds(Listing([space]))

@@ -312,12 +312,14 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
             case .streamBegan(let answer): began = answer
             case .piece(let bytes):
                 rest += bytes
-                while let end = rest.firstIndex(of: 10) {
-                    guard case .change(let change)? = try? SpaceJSON.parseLine(rest[..<end]) else { break }
+                var begin = 0
+                while let end = rest[begin...].firstIndex(of: 10) {
+                    guard case .change(let change)? = try? SpaceJSON.parseLine(rest[begin..<end]) else { break }
                     #expect(change.key == Array("k\(lines)".utf8))
                     lines += 1
-                    rest = Array(rest[(end + 1)...])
+                    begin = end + 1
                 }
+                rest.removeFirst(begin)
             case .streamEnded: isEnded = true
             default: Issue.record("\(event)")
             }

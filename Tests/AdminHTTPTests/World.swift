@@ -71,8 +71,10 @@ final class World: AdminHandler, AdminAuthority {
 
     func turns(_ milliseconds: Int64) { _ = loop.run(atMost: .milliseconds(milliseconds)) { false } }
 
+    /// The server holds its handler, which is this.
     func end() {
         server.close()
+        server = nil
         loop.removeMailboxes()
     }
 }

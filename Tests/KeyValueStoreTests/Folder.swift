@@ -57,6 +57,11 @@ final class Folder: Sendable {
         return stat(path, &info) == 0 ? Int(info.st_size) : 0
     }
 
+    /// The files of a directory by name.
+    static func sizes(_ path: String) -> [String: Int] {
+        Dictionary(uniqueKeysWithValues: names(path).map { ($0, size(path + "/" + $0)) })
+    }
+
     /// Copies a directory as it is now.
     static func copy(_ from: String, to: String) {
         mkdir(to, 0o700)

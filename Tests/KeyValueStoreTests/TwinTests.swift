@@ -50,13 +50,14 @@ import Testing
         }
 
         mutating func crash(_ random: inout PRNG) throws {
-            // Files come and go only while the background works.
-            let working = [
-                "num-running-flushes", "num-running-compactions", "mem-table-flush-pending", "compaction-pending",
-            ]
-            while working.contains(where: { real.integerProperty("rocksdb." + $0) != 0 }) {}
+            // The background adds and removes files whenever it likes: a copy is of one instant if all stayed as it was.
             let next = folder.path + "/\(life + 1)"
-            Folder.copy(path, to: next)
+            var sizes: [String: Int]
+            repeat {
+                Folder.remove(next)
+                sizes = Folder.sizes(path)
+                Folder.copy(path, to: next)
+            } while Folder.sizes(path) != sizes
             life += 1
             if kind == .log, let log = liveLog {
                 let bytes = Folder.read(log)

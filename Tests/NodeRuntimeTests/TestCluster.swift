@@ -169,6 +169,9 @@ final class TestCluster {
     private var ticket: UInt64 = 0
 
     /// The first `hosts` nodes hold the groups, all nodes if nil.
+    /// An engine holds its ports, which are the node that holds it.
+    deinit { for node in nodes { node.engine = nil } }
+
     init(
         nodes count: UInt64 = 3, hosts: UInt64? = nil, groups: UInt64 = 1, _ settings: NodeSettings = NodeSettings()
     ) throws {

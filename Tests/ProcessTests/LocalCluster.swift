@@ -1,6 +1,6 @@
 import Foundation
 
-/// Three real agents on this machine: processes, RocksDB, mutual TLS. Ends them when nobody needs it any more.
+/// Three or four real agents on this machine: processes, RocksDB, mutual TLS. Ends them when nobody needs it any more.
 final class LocalCluster {
     let folder: TemporaryFolder
     private var processes: [Int: Process] = [:]
@@ -27,7 +27,7 @@ final class LocalCluster {
         self.network = network
         self.surroundings = surroundings
         folder = try TemporaryFolder()
-        ports = try (0..<6).map { _ in try LocalCluster.freePort() }
+        ports = try (0..<8).map { _ in try LocalCluster.freePort() }
         let made = try MusterRun(["init", "--no-start"] + options(1), inside: network.inside(1))
         guard made.status == 0 else { throw Failure(description: "init: \(made.complaint)") }
         try start(1)
@@ -57,17 +57,22 @@ final class LocalCluster {
         if let process = processes[node] { kill(process.processIdentifier, signal) }
     }
 
-    /// Joins two more.
-    func grow() throws {
-        let token = try ask(1, "token", "create", "--uses", "2").output.trimmingCharacters(in: .whitespacesAndNewlines)
-        for node in [2, 3] {
+    /// Joins two more, or three.
+    func grow(to count: Int = 3) throws {
+        let token = try ask(1, "token", "create", "--uses", "3").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        for node in 2...count {
             let joined = try MusterRun(["join", token] + options(node), inside: network.inside(node))
             guard joined.status == 0 else { throw Failure(description: "join: \(joined.complaint)") }
             try start(node)
         }
-        try wait("all three vote in the root group") {
+        try wait("three vote in the root group") {
             try self.ask(1, "node", "list").output.components(separatedBy: " voter ").count == 4
         }
+    }
+
+    /// Whether a node has the key of the cluster's authority.
+    func holdsAuthority(_ node: Int) -> Bool {
+        FileManager.default.fileExists(atPath: folder.file("n\(node)/authority.sealed").path)
     }
 
     func options(_ node: Int) -> [String] {
@@ -78,7 +83,7 @@ final class LocalCluster {
         ] + more(folder, node)
     }
 
-    func address(_ node: Int) -> String { "\(network.host(node)):\(ports[node + 2])" }
+    func address(_ node: Int) -> String { "\(network.host(node)):\(ports[node + 3])" }
 
     func start(_ node: Int) throws {
         let process = Process()
@@ -133,7 +138,7 @@ final class LocalCluster {
         throw Failure(description: "not within 60 s: \(what)\n\(log(1).suffix(2_000))")
     }
 
-    private static func freePort() throws -> Int {
+    static func freePort() throws -> Int {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
         var address = sockaddr_in()

@@ -10,19 +10,9 @@ private struct PowerCut {
 
     /// Builds the library that notes what is durable.
     init(_ folder: TemporaryFolder) throws {
-        library = folder.file("power-cut.so")
+        library = try Preload.build("power-cut", in: folder)
         notes = folder.file("durable")
         lie = folder.file("lie")
-        let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("Tools/power-cut.c")
-        let build = Process()
-        build.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        build.arguments = ["clang", "-O1", "-shared", "-fPIC", "-o", library.path, source.path, "-ldl"]
-        try build.run()
-        build.waitUntilExit()
-        guard build.terminationStatus == 0 else {
-            throw LocalCluster.Failure(description: "clang does not build Tools/power-cut.c")
-        }
     }
 
     private func notes(of node: URL) -> URL { notes.appendingPathComponent(node.lastPathComponent) }

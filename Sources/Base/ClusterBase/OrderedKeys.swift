@@ -163,6 +163,8 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         self.message = message
     }
     public var description: String { message }
+    /// Whether the same may succeed another time, with a new store over the same disk.
+    package var mayPass: Bool { code == .noSpace || code == .writeFailed || code == .readFailed }
 }
 
 /// Reading an ordered store, or one of its snapshots.

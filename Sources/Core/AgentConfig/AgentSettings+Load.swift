@@ -33,6 +33,11 @@ package struct LoadedSettings: Hashable, Sendable {
     /// What is probably a mistake and stops nobody.
     package let warnings: [String]
 
+    /// Whether somebody named a value for this key.
+    package func isSet(_ key: String) -> Bool {
+        zip(AgentSettings.table, origins).contains { $0.key == key && $1 != .standard }
+    }
+
     /// All settings as `--check-config` shows them.
     package var listing: Listing {
         var listing = Listing([.init("setting"), .init("value"), .init("from")])

@@ -33,7 +33,8 @@ extension AgentSettings {
         Setting("log.format", .logFormat, "text for people, json for programs"),
         Setting(
             "storage.low-space", .size(\.lowSpaceBytes, 0...(1 << 40)),
-            "below this much free space, clients' writes are refused"),
+            "below this much free space, clients' writes are refused; by default 1 GiB, or 5 % of a disk where that is less"
+        ),
         Setting("storage.cache", .size(\.cacheBytes, (1 << 20)...(1 << 37)), "memory for recently read blocks"),
         Setting(
             "storage.flush-interval", .duration(\.flushInterval, .seconds(1)...(.seconds(3_600))),

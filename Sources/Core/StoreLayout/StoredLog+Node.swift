@@ -26,6 +26,9 @@ package enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertibl
     case damaged(String)
     case store(StoreError)
 
+    /// Whether the same start may succeed another time: the disk failed.
+    package var mayPass: Bool { if case .store(let error) = self { error.mayPass } else { false } }
+
     package var description: String {
         switch self {
         case .notFormatted:

@@ -18,6 +18,15 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
         }
     }
 
+    /// Whether the same start may succeed another time: the disk is full, or failed.
+    package var mayPass: Bool {
+        switch self {
+        case .store(let error): error.mayPass
+        case .refused(_, let refusal): refusal.mayPass
+        case .inUse, .foreign: false
+        }
+    }
+
     package var description: String {
         switch self {
         case .inUse(let path, let process):

@@ -62,12 +62,15 @@ package struct GroupInfo: Shaped {
     package var term: UInt64
     package var committed: UInt64
     package var applied: UInt64
+    /// Of its last entry, committed or not: who is ahead in these has the newest log.
+    package var last: UInt64
+    package var lastTerm: UInt64
     package var voters: [String]
     package var learners: [String]
 
     package init(
         group: UInt64, kind: String, name: String, leader: String, term: UInt64, committed: UInt64, applied: UInt64,
-        voters: [String], learners: [String]
+        last: UInt64, lastTerm: UInt64, voters: [String], learners: [String]
     ) {
         self.group = group
         self.kind = kind
@@ -76,6 +79,8 @@ package struct GroupInfo: Shaped {
         self.term = term
         self.committed = committed
         self.applied = applied
+        self.last = last
+        self.lastTerm = lastTerm
         self.voters = voters
         self.learners = learners
     }
@@ -87,7 +92,9 @@ package struct GroupInfo: Shaped {
             Field("name", .string, "the space's or cell's name"),
             Field("leader", .string, "the node that leads it; empty while none does"),
             Field("term", .integer, "its term"), Field("committed", .integer, "the last committed index"),
-            Field("applied", .integer, "the last applied index"), Field("voters", .strings, "nodes that vote"),
+            Field("applied", .integer, "the last applied index"),
+            Field("last", .integer, "the index of the last entry of its log, committed or not"),
+            Field("lastTerm", .integer, "that entry's term"), Field("voters", .strings, "nodes that vote"),
             Field("learners", .strings, "nodes that follow without a vote"),
         ])
 
@@ -95,7 +102,8 @@ package struct GroupInfo: Shaped {
         [
             JSONMember("group", group), JSONMember("kind", kind), JSONMember("name", name),
             JSONMember("leader", leader), JSONMember("term", term), JSONMember("committed", committed),
-            JSONMember("applied", applied), JSONMember("voters", voters), JSONMember("learners", learners),
+            JSONMember("applied", applied), JSONMember("last", last), JSONMember("lastTerm", lastTerm),
+            JSONMember("voters", voters), JSONMember("learners", learners),
         ]
     }
 
@@ -103,9 +111,15 @@ package struct GroupInfo: Shaped {
         self.init(
             group: object.unsigned("group"), kind: object.text("kind"), name: object.text("name"),
             leader: object.text("leader"), term: object.unsigned("term"), committed: object.unsigned("committed"),
-            applied: object.unsigned("applied"), voters: object.strings("voters"),
-            learners: object.strings("learners"))
+            applied: object.unsigned("applied"), last: object.unsigned("last"), lastTerm: object.unsigned("lastTerm"),
+            voters: object.strings("voters"), learners: object.strings("learners"))
     }
+}
+
+extension GroupInfo {
+    /// What a forced recovery is best based on comes first. The last entry decides, by the rule by which replicas vote: one that
+    /// was acknowledged may be committed on no survivor's word, and a term may be of elections that nobody won.
+    package func isNewer(than other: GroupInfo) -> Bool { (lastTerm, last) > (other.lastTerm, other.last) }
 }
 
 /// The cluster as the node that is asked sees it.

@@ -113,7 +113,7 @@ package struct TokenCreation: Shaped {
     }
 }
 
-/// `POST /v1/join`: a node that wants to become a member.
+/// `POST /v1/join`: a node that wants to become a member, or one that is and whose certificate has ended.
 package struct JoinRequest: Shaped {
     package var secret: String
     package var name: String
@@ -152,10 +152,21 @@ package struct JoinRequest: Shaped {
         self.isCheck = isCheck
     }
 
+    /// A member that wants another certificate for its key.
+    package init(renewing name: String, _ certificateRequest: [UInt8]) {
+        self.init(
+            secret: "", name: name, region: "", zone: "", rack: "", address: "", adminAddress: "",
+            certificateRequest: certificateRequest, version: "", level: 0, clock: 0)
+    }
+
+    /// A member's registered key is its proof, and only the name counts.
+    package var isRenewal: Bool { secret.isEmpty }
+
     package static let shape = Shape(
         "JoinRequest",
         [
-            Field("secret", .string, "the join token's secret"), Field("name", .string, "the node's name"),
+            Field("secret", .string, "the join token's secret; empty from a member whose certificate has ended"),
+            Field("name", .string, "the node's name"),
             Field("region", .string, "where it is"), Field("zone", .string, "where it is"),
             Field("rack", .string, "where it is"), Field("address", .string, "where nodes reach it, host:port"),
             Field("adminAddress", .string, "where clients reach it, host:port"),

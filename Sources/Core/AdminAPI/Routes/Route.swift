@@ -188,7 +188,9 @@ extension Route {
             "Has a node's host go to another cell; one with VMs is drained first.",
             body: .json(CellAssignment.shape), accepted),
         Route(
-            .join, .post, "/v1/join", "Makes a node a member; the join token in the body is the proof.",
+            .join, .post, "/v1/join",
+            "Makes a node a member; the join token in the body is the proof. A member whose certificate has ended gets "
+                + "another: its registered key is the proof.",
             security: .open, body: .json(JoinRequest.shape), .json(JoinAnswer.shape)),
     ]
 

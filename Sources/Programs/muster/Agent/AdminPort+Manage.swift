@@ -42,6 +42,7 @@ extension AdminPort {
             withNode(name, ticket) { [self] node in answer(ticket, AdminResponse(agent.info(node))) }
         case .removeNode(let name, let isForced):
             withNode(name, ticket) { [self] node in
+                if !isForced, let problem = quorumLost(without: node) { return answer(ticket, AdminResponse(problem)) }
                 change(.removeNode(node.id, isForced: isForced), asker, "node \(name) is removed")
             }
         case .promoteNode(let name): arrange(name, .preferred, asker, "node \(name) votes when it can")
@@ -136,6 +137,26 @@ extension AdminPort {
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
         }
+    }
+
+    /// Why the node can't be removed now: it ends at once, and counts as a voter until its group has agreed to go on without
+    /// it, which takes a majority of the others.
+    private func quorumLost(without node: RootNode) -> Problem? {
+        for placement in agent.view.placements {
+            let voters = placement.replicas.filter { $0.part == .voter }.map(\.node)
+            guard voters.contains(node.id), voters.count > 1 else { continue }
+            let missing = voters.filter { other in
+                other != node.id && other != agent.node
+                    && (!agent.network.isLinked(other) || agent.view.node(other)?.state == .removed)
+            }
+            guard voters.count - missing.count - 1 <= voters.count / 2, !missing.isEmpty else { continue }
+            return Problem(
+                .notPossible,
+                "group \(placement.group) would lose its quorum: \(missing.map(agent.name).joined(separator: " and ")) can't be "
+                    + "reached or leaves just now. Wait until the group has other voters (`muster status`), or bring that node back; "
+                    + "--force removes the node all the same")
+        }
+        return nil
     }
 
     /// Opens the next level, or as far as one that is named.
@@ -315,6 +336,7 @@ extension AdminPort {
     /// A new host proves itself with a token's secret. Registers it, has its key's certificate signed, and tells it
     /// where the others are. Repeated with the same key it gives the same node.
     private func join(_ wanted: JoinRequest, _ ticket: Ticket) {
+        if wanted.isRenewal { return renew(wanted, ticket) }
         guard let secret = [UInt8](hexadecimal: wanted.secret) else {
             return fail(ticket, .malformed, "the secret is no hexadecimal number; use the token as it was printed")
         }
@@ -345,6 +367,29 @@ extension AdminPort {
                     case .success(let certificate): answerJoin(node, certificate, ticket)
                     }
                 }
+            }
+        }
+    }
+
+    /// A member that was away past the end of its certificate: its registered key is the proof.
+    private func renew(_ wanted: JoinRequest, _ ticket: Ticket) {
+        let request: CertificateRequest
+        let key: [UInt8]
+        do throws(TLSFailure) {
+            request = try CertificateRequest(der: wanted.certificateRequest)
+            key = try request.keyHash()
+        } catch {
+            return fail(ticket, .malformed, error.message)
+        }
+        guard let known = agent.view.nodes.first(where: { $0.about.key == key && $0.state != .removed }) else {
+            return fail(
+                ticket, .unauthenticated,
+                "this key is no member's: a node that was removed joins again with an empty data directory and a token")
+        }
+        agent.obtainCertificate(request, for: known.id) { [self] made in
+            switch made {
+            case .failure(let failure): fail(ticket, .unavailable, failure.description)
+            case .success(let certificate): answerJoin(known.id, certificate, ticket)
             }
         }
     }

@@ -78,7 +78,8 @@ extension Agent {
                     name: view.spaces.first { $0.group == group }?.name
                         ?? view.cells.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
                     leader: raft.leader.map { name(of: $0.node) } ?? "", term: raft.term.rawValue,
-                    committed: raft.commit.rawValue, applied: applied.index.rawValue,
+                    committed: raft.commit.rawValue, applied: applied.index.rawValue, last: raft.lastIndex.rawValue,
+                    lastTerm: raft.lastTerm.rawValue,
                     voters: members.filter { $0.role.isVoting }.map { name(of: $0.peer.node) },
                     learners: members.filter { !$0.role.isVoting }.map { name(of: $0.peer.node) })
             }

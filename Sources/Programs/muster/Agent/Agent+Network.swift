@@ -110,11 +110,12 @@ extension Agent: PeerNetworkDelegate {
 
     /// Gets a node's certificate signed: here, or by a node that holds the authority's key.
     func obtainCertificate(
-        _ request: CertificateRequest, for node: NodeID, _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
+        _ request: CertificateRequest, for node: NodeID, byOthers: Bool = false,
+        _ done: @escaping (Result<Certificate, AgentFailure>) -> Void
     ) {
         let wanted = NodeRequest.Sign(
             request: request.der, node: node.rawValue, dnsNames: request.dnsNames, addresses: request.addresses)
-        if authority != nil { return sign(wanted, done) }
+        if authority != nil && !byOthers { return sign(wanted, done) }
         let voters = view.placement(.root)?.replicas.filter { $0.part == .voter }.map(\.node) ?? []
         obtain(wanted, from: voters.filter { network.isLinked($0) }, done)
     }

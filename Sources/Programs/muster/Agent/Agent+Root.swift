@@ -15,6 +15,8 @@ import TLSSession
 
 extension Agent {
     private static let controlInterval = Nanoseconds.milliseconds(250)
+    /// How long a former voter of the root keeps the authority's key: it may soon be one again.
+    private static let authorityKept = Nanoseconds.seconds(30)
 
     /// The root's state, as the engine follows it.
     var view: RootView { engine.root }
@@ -88,13 +90,13 @@ extension Agent {
     }
 
     private func rememberPeers() {
-        var text = ""
-        for other in view.nodes where other.state != .removed && other.id != node {
-            text += "\(other.id) \(other.about.peerAddress)\n"
+        let others = view.nodes.filter { $0.state != .removed && $0.id != node }
+        for (file, address) in [("peers", \NodeDescription.peerAddress), ("admins", \NodeDescription.adminAddress)] {
+            let text = others.map { "\($0.id) \($0.about[keyPath: address])\n" }.joined()
+            // An unreadable file is written anew.
+            if (try? files.text(file)) == text { continue }
+            keep { () throws(AgentFailure) in try files.write(file, text) }
         }
-        // An unreadable file is written anew.
-        if (try? files.text("peers")) == text { return }
-        keep { () throws(AgentFailure) in try files.write("peers", text) }
     }
 
     /// A file that can't be written is a warning: what it holds is known elsewhere too.
@@ -202,11 +204,31 @@ extension Agent {
         let placed = view.placement(.root)?.replica(on: node)
         let isVoter = placed.map { $0.part == .voter && !$0.isLeaving } ?? false
         let signer = view.authorities.first { $0.signs }?.fingerprint
-        guard let signer, authority?.certificate.fingerprint.bytes != signer else { return }
-        if takeNextAuthority(signer) { return }
+        guard let signer else { return }
+        giveUpAuthority(isVoter: isVoter)
+        if authority?.certificate.fingerprint.bytes == signer || takeNextAuthority(signer) { return }
         if isVoter {
             let others = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
             for other in others { askForAuthority(other, signer) }
+        }
+    }
+
+    /// Who votes no more forgets the key, after a while and once another node has signed this one's certificate: the last that
+    /// holds the key must not.
+    private func giveUpAuthority(isVoter: Bool) {
+        guard authority != nil, !isVoter else {
+            authorityIdleSince = nil
+            return
+        }
+        let since = authorityIdleSince ?? loop.now
+        authorityIdleSince = since
+        guard loop.now - since >= Agent.authorityKept, !isRenewing, loop.now >= renewAt else { return }
+        renewNow(byOthers: true) { [self] failure in
+            // Tried again: the others may not have it yet.
+            guard failure == nil else { return }
+            authority = nil
+            files.forgetAuthority()
+            log.info("no voter of the root any more: the authority's key is not here now")
         }
     }
 
@@ -252,13 +274,21 @@ extension Agent {
 
     // MARK: Certificates
 
-    /// Renews this node's certificate when two thirds of its life are over, or when another authority signs now.
+    /// Renews this node's certificate when two thirds of its life are over, when another authority signs now, or when the
+    /// root has not heard of it. One that has ended, for nobody could be reached, opens no door: a new start gets another.
     private func renewCertificate() {
-        guard !isRenewing, loop.now >= renewAt, view.through != nil, let own = identity.chain.first else { return }
+        guard let own = identity.chain.first else { return }
         let now = Int64(wallTime.rawValue / 1_000)
+        if own.notAfter <= now {
+            log.error("the node's certificate has ended: the agent starts again to get another")
+            return stop(.storage)
+        }
+        guard !isRenewing, loop.now >= renewAt, view.through != nil else { return }
         let life = own.notAfter - own.notBefore
         let isOld = own.notAfter - now < life / 3
-        guard isOld || !isSigned(own, by: view.authorities.first { $0.signs }?.certificate) else { return }
+        let isKnown = view.accepts(node, fingerprint: own.fingerprint.bytes)
+        let isSigned = isSigned(own, by: view.authorities.first { $0.signs }?.certificate)
+        guard isOld || !isKnown || !isSigned else { return }
         renewNow { [self] failure in
             if let failure { log.warning("the certificate could not be renewed and is tried again: \(failure)") }
         }
@@ -274,14 +304,15 @@ extension Agent {
         return isSigned
     }
 
-    func renewNow(_ done: @escaping (AgentFailure?) -> Void) {
+    /// Has it signed again; by another node, if the authority's key that is here is not to be used.
+    func renewNow(byOthers: Bool = false, _ done: @escaping (AgentFailure?) -> Void) {
         isRenewing = true
         renewAt = loop.now + .seconds(5)
         let names = CertificateNames(settings)
         do throws(TLSFailure) {
             let request = try CertificateRequest(
                 key: identity.key, commonName: settings.nodeName, dnsNames: names.dnsNames, addresses: names.addresses)
-            obtainCertificate(request, for: node) { [self] result in
+            obtainCertificate(request, for: node, byOthers: byOthers) { [self] result in
                 isRenewing = false
                 switch result {
                 case .failure(let failure): done(failure)

@@ -71,6 +71,8 @@ final class Agent: TurnOwner {
     /// Since when this host is to go to another cell.
     var moveSeenAt: Instant?
     var isRenewing = false
+    /// Since when this node holds the authority's key without being a voter of the root.
+    var authorityIdleSince: Instant?
     /// Whether the authority that signs now signed this node's certificate, as found when last looked at.
     var signedBy: (own: Fingerprint, authority: [UInt8]?, isSigned: Bool)?
 
@@ -90,6 +92,9 @@ final class Agent: TurnOwner {
     private(set) var alarms: [String] = []
     private(set) var end: End?
     private var drainUntil: Instant?
+    /// When leadership that is still here is offered again.
+    private var handOverAt = Instant.origin
+    private static let handOverInterval = Nanoseconds.milliseconds(100)
 
     init(
         settings: AgentSettings, files: NodeFiles, log: AgentLog, directory: NodeDirectory, loop: EventLoop
@@ -138,7 +143,7 @@ final class Agent: TurnOwner {
         do throws(DirectoryRefusal) {
             opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings.raft)
         } catch {
-            throw AgentFailure("\(directory.path): \(error).")
+            throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass)
         }
         let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
         engine = NodeEngine(
@@ -271,7 +276,13 @@ final class Agent: TurnOwner {
         drainUntil = loop.now + settings.drainTime
         host.inputs.append(.ending(vmsStay: host.driver.outlivesAgent))
         admin.drain()
-        for group in engine.groups where leads(group) {
+    }
+
+    /// Asked again and again: a transfer may fail while its target is behind, and another member may have caught up then.
+    private func handOver() {
+        guard isShuttingDown, handOverAt <= loop.now else { return }
+        handOverAt = loop.now + Agent.handOverInterval
+        for group in engine.groups where leads(group) && hasOthers(group) {
             request(.transferLeadership(group, to: nil)) { _ in }
         }
     }
@@ -307,6 +318,7 @@ final class Agent: TurnOwner {
         if clockAt <= turn.now { tellClock() }
         tellManager(turn.now)
         if controlAt <= turn.now { control() }
+        handOver()
         admin.tendWatches()
         settle()
         tendHost()

@@ -8,6 +8,11 @@ final class AgentLog {
     let level: LogLevel
     let format: LogFormat
     private var line: [UInt8] = []
+    /// Lines that nobody could be given since the last that was written.
+    private var linesLost = 0
+
+    /// Longer texts are cut, so that a line fits into what a pipe takes at once.
+    private static let textMax = 800
 
     init(level: LogLevel, format: LogFormat) {
         self.level = level
@@ -23,6 +28,15 @@ final class AgentLog {
 
     private func write(_ event: LogLevel, _ message: String, _ fields: KeyValuePairs<String, String>) {
         guard event <= level else { return }
+        if linesLost > 0 && canWrite {
+            let lost = linesLost
+            linesLost = 0
+            put(.warning, "nobody read this log for a while", ["lines-lost": "\(lost)"])
+        }
+        put(event, message, fields)
+    }
+
+    private func put(_ event: LogLevel, _ message: String, _ fields: KeyValuePairs<String, String>) {
         line.removeAll(keepingCapacity: true)
         let time = AgentLog.text(wallNanoseconds: SystemClock.wallNanoseconds)
         switch format {
@@ -39,20 +53,30 @@ final class AgentLog {
             append("}")
         }
         line.append(10)
-        // A log that nobody reads must not stop a node.
-        _ = line.withUnsafeBytes { Glibc.write(2, $0.baseAddress, $0.count) }
+        if canWrite {
+            _ = line.withUnsafeBytes { Glibc.write(2, $0.baseAddress, $0.count) }
+        } else {
+            linesLost += 1
+        }
+    }
+
+    /// Whether a line can be written at once: a log that nobody reads must not stop a node. What poll calls writable takes a
+    /// page without blocking, a pipe and a socket alike.
+    private var canWrite: Bool {
+        var wanted = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)
+        return poll(&wanted, 1, 0) == 1
     }
 
     private func append(_ text: String) { line.append(contentsOf: text.utf8) }
 
     /// What others call themselves must not begin a line of its own.
     private static func plain(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 ? " " : $0 }))
+        String(String.UnicodeScalarView(text.unicodeScalars.prefix(textMax).map { $0.value < 32 ? " " : $0 }))
     }
 
     private func quote(_ text: String) {
         line.append(UInt8(ascii: "\""))
-        for byte in text.utf8 {
+        for byte in String(text.unicodeScalars.prefix(AgentLog.textMax)).utf8 {
             switch byte {
             case UInt8(ascii: "\""), UInt8(ascii: "\\"): line += [UInt8(ascii: "\\"), byte]
             case ..<32: append("\\u00" + (byte < 16 ? "0" : "") + String(byte, radix: 16))

@@ -6,7 +6,13 @@ import TLSSession
 /// What a host's operator must put right, in one sentence.
 struct AgentFailure: Error, CustomStringConvertible {
     let description: String
-    init(_ description: String) { self.description = description }
+    /// The disk failed, and may do so no more at the next start.
+    let isStorage: Bool
+
+    init(_ description: String, isStorage: Bool = false) {
+        self.description = description
+        self.isStorage = isStorage
+    }
 }
 
 /// The small files beside a node's stores: who it is, whom it trusts, and what only some nodes hold.
@@ -14,6 +20,7 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///     node.key, node.pem        its private key, which never leaves this host, and its certificate
 ///     authorities.pem           who may have signed the others'
 ///     peers                     where the others were when this node last knew: `id host:port` per line
+///     admins                    their admin ports, likewise
 ///     level                     the feature level that is open in the cluster, as far as this node knows
 ///     founding                  the cluster's first command, until it is applied
 ///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
@@ -27,7 +34,7 @@ struct NodeFiles {
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
         "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator",
-        "joining.key", "set-up", "vms", "guard", "level",
+        "joining.key", "set-up", "vms", "guard", "level", "admins",
     ]
     static let bytesMax = 1 << 20
 
@@ -186,6 +193,15 @@ struct NodeFiles {
         }
     }
 
+    func nodeKey() throws(AgentFailure) -> PrivateKey {
+        let pem = try text("node.key")
+        do throws(TLSFailure) {
+            return try PrivateKey(pem: pem)
+        } catch {
+            throw AgentFailure("\(path)/node.key can't be read: \(error.message)")
+        }
+    }
+
     func authorities() throws(AgentFailure) -> [Certificate] {
         let pem = try text("authorities.pem")
         do throws(TLSFailure) {
@@ -239,8 +255,8 @@ struct NodeFiles {
         for end in [".sealed", ".secret", ".pem"] where has(name + end) { remove(name + end) }
     }
 
-    func peers() -> [(node: NodeID, address: String)] {
-        guard let text = try? text("peers") else { return [] }  // An older node's address is only a hint.
+    func peers(_ name: String = "peers") -> [(node: NodeID, address: String)] {
+        guard let text = try? text(name) else { return [] }  // An older node's address is only a hint.
         return text.split(separator: "\n").compactMap { line in
             let words = line.split(separator: " ")
             guard words.count == 2, let id = UInt64(words[0]) else { return nil }

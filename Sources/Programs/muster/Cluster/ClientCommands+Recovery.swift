@@ -37,7 +37,7 @@ extension ClientCommands {
                 Console.complain("muster: \(address) says nothing: \(error)")
             }
         }
-        found.sort { ($0.group.term, $0.group.committed) > ($1.group.term, $1.group.committed) }
+        found.sort { $0.group.isNewer(than: $1.group) }
         guard let best = found.first else {
             Console.complain(
                 "muster: No node that was asked holds the group '\(word("GROUP"))'; name the nodes that are left with --address."
@@ -47,7 +47,8 @@ extension ClientCommands {
         let rows = found.map { item in
             JSONValue.object([
                 JSONMember("address", .string("\(item.address)")), JSONMember("node", .string(item.status.node)),
-                JSONMember("term", .integer(Int64(clamping: item.group.term))),
+                JSONMember("last", .integer(Int64(clamping: item.group.last))),
+                JSONMember("lastTerm", .integer(Int64(clamping: item.group.lastTerm))),
                 JSONMember("committed", .integer(Int64(clamping: item.group.committed))),
                 JSONMember("leader", .string(item.group.leader)),
                 JSONMember("voters", .string(item.group.voters.joined(separator: ","))),
@@ -60,7 +61,7 @@ extension ClientCommands {
             return .refused
         }
         Console.complain(
-            "muster: \(best.status.node) has the newest log of these. What was acknowledged after entry \(best.group.committed) and "
+            "muster: \(best.status.node) has the newest log of these. What was acknowledged after entry \(best.group.last) and "
                 + "only the lost voters held is gone for good when the group goes on with it. If no other node that is left has more, "
                 + "say so with: --accept-loss --address \(best.address)")
         return .usage

@@ -80,7 +80,10 @@ struct NodeCommands {
     private var directorySettings: DirectorySettings {
         var directory = DirectorySettings()
         directory.blockCacheBytes = settings.cacheBytes
-        directory.space = SpaceThreshold(freeBytesMin: UInt64(settings.lowSpaceBytes))
+        // Of a small disk the default is too much; who names a number means it.
+        let isNamed = loaded.isSet("storage.low-space")
+        directory.space = SpaceThreshold(
+            permille: isNamed ? 1_000 : SpaceThreshold().permille, freeBytesMin: UInt64(settings.lowSpaceBytes))
         return directory
     }
 
@@ -91,10 +94,15 @@ struct NodeCommands {
         for (key, advertised, listened) in [
             ("peer", settings.peerAdvertise, settings.peerListen),
             ("admin", settings.adminAdvertise, settings.adminListen),
-        ] where (advertised ?? listened).isWildcard {
-            throw AgentFailure(
-                "Other hosts can't connect to '\(advertised ?? listened)'; name this host's address with --\(key)-advertise."
-            )
+        ] {
+            let called = advertised ?? listened
+            if called.isWildcard {
+                throw AgentFailure(
+                    "Other hosts can't connect to '\(called)'; name this host's address with --\(key)-advertise.")
+            }
+            if called.port == 0 {
+                throw AgentFailure("'\(called)' has no port that others could connect to; name one in --\(key)-listen.")
+            }
         }
     }
 
@@ -290,7 +298,9 @@ struct NodeCommands {
                 invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
             return .success
         }
-        return invocation.has("supervise") ? try supervise() : try runAgent()
+        guard invocation.has("supervise") else { return try runAgent() }
+        var supervisor = Supervisor()
+        return try supervisor.run()
     }
 
     func runAgent() throws -> ExitCode {
@@ -312,9 +322,30 @@ struct NodeCommands {
         let log = AgentLog(level: settings.logLevel, format: settings.logFormat)
         let loop = try EventLoop()
         var running: Agent?
-        try loop.handleSignals([SIGTERM, SIGINT]) { _ in running?.shutDown() }
-        let directory = try openDirectory(log)
-        let agent = try Agent(settings: settings, files: files, log: log, directory: directory, loop: loop)
+        var isAskedToEnd = false
+        try loop.handleSignals([SIGTERM, SIGINT]) { _ in
+            isAskedToEnd = true
+            running?.shutDown()
+            if running == nil { loop.stop() }
+        }
+        // What must come first is tried until it works, or nobody wants it any more.
+        func wait(_ time: Nanoseconds) -> Bool {
+            ServiceManager.tell("EXTEND_TIMEOUT_USEC=\(NodeCommands.startExtension.count / 1_000)")
+            if !isAskedToEnd { _ = loop.run(atMost: time) { isAskedToEnd } }
+            return !isAskedToEnd
+        }
+        guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
+            log.info("asked to end before the node ran")
+            return .success
+        }
+        let agent: Agent
+        do throws(AgentFailure) {
+            agent = try Agent(settings: settings, files: files, log: log, directory: directory, loop: loop)
+        } catch {
+            guard error.isStorage else { throw error }
+            log.error(error.description)
+            exit(Agent.End.storage.rawValue)
+        }
         running = agent
         ServiceManager.tell("READY=1")
         let end = agent.run()
@@ -323,50 +354,41 @@ struct NodeCommands {
         return end == .removed || end == .outdated ? .refused : .success
     }
 
-    /// A full disk is waited for: the node comes back by itself when there is space.
-    private func openDirectory(_ log: AgentLog) throws -> NodeDirectory {
-        while true {
+    /// How much longer than now a start may take, as the service manager is told again and again.
+    private static let startExtension = Nanoseconds.seconds(30)
+
+    /// A full disk is waited for: the node comes back by itself when there is space. Nil when it is to end.
+    private func openDirectory(_ log: AgentLog, _ wait: (Nanoseconds) -> Bool) throws -> NodeDirectory? {
+        repeat {
             do throws(DataDirectoryRefusal) {
                 return try NodeDirectory.open(settings.dataDirectory, nil, directorySettings)
             } catch {
+                if error.mayPass && !error.isNoSpace {
+                    log.error("\(error)")
+                    exit(Agent.End.storage.rawValue)
+                }
                 guard error.isNoSpace else { throw AgentFailure("\(error)") }
                 log.warning("the disk is full; the agent waits for space", ["directory": settings.dataDirectory])
-                sleep(1)
             }
-        }
+        } while wait(.seconds(1))
+        return nil
     }
 
-    /// Runs the agent as a child, and again when it ended for its storage or by a signal that nobody sent on purpose.
-    private func supervise() throws -> ExitCode {
-        let words = CommandLine.arguments.filter { $0 != "--supervise" }
-        signal(SIGPIPE, SIG_IGN)
-        var pause = RestartPause()
-        while true {
-            let born = SystemClock.now
-            var child: pid_t = 0
-            var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
-            arguments.append(nil)
-            defer { for argument in arguments { free(argument) } }
-            let result = posix_spawn(&child, "/proc/self/exe", nil, nil, arguments, environ)
-            guard result == 0 else {
-                throw AgentFailure("Can't start the agent: \(String(cString: strerror(result))).")
-            }
-            Supervisor.child = child
-            signal(SIGTERM) { _ in kill(Supervisor.child, SIGTERM) }
-            signal(SIGINT) { _ in kill(Supervisor.child, SIGTERM) }
-            var status: CInt = 0
-            while waitpid(child, &status, 0) < 0 && errno == EINTR {}
-            let signalNumber = status & 0x7F
-            let code = status >> 8 & 0xFF
-            if signalNumber == 0 && code != Agent.End.storage.rawValue { exit(code) }
-            if signalNumber == SIGTERM || signalNumber == SIGINT { return .success }
-            Console.complain(
-                "muster: the agent ended (\(signalNumber != 0 ? "signal \(signalNumber)" : "code \(code)")); it is started again"
-            )
-            let wait = pause.after(
-                life: SystemClock.now - born, storageFailed: signalNumber == 0 && code == Agent.End.storage.rawValue)
-            usleep(UInt32(wait.count / 1_000))
+    /// False when it is to end before there is one.
+    private func reviveCertificate(
+        _ log: AgentLog, _ directory: NodeDirectory, _ wait: (Nanoseconds) -> Bool
+    ) throws -> Bool {
+        let revival = CertificateRevival(
+            settings: settings, files: files, log: log, cluster: Agent.text(of: directory.identity.cluster),
+            node: directory.identity.node)
+        while try revival.isNeeded() {
+            if try revival.attempt() { break }
+            log.warning(
+                "the node's certificate has ended, and nobody gives it another yet; it goes on asking. If no other member runs, "
+                    + "start those that vote in the root")
+            if !wait(CertificateRevival.pause) { return false }
         }
+        return true
     }
 }
 
@@ -422,11 +444,6 @@ private final class ListeningSockets {
         peers = nil
         admin = nil
     }
-}
-
-/// What a signal handler may touch.
-enum Supervisor {
-    nonisolated(unsafe) static var child: pid_t = 0  // Written by the only thread, before the handlers that read it.
 }
 
 /// The service manager that started this process, if one did (sd_notify's protocol).

@@ -1,0 +1,46 @@
+import Foundation
+import Testing
+
+/// Who votes, who stands by, and what comes and goes with it.
+@Suite struct RoleTests {
+    @Test
+    func
+        `a fourth node votes for one that is demoted, which gives up the authority's key, and no removal costs a quorum`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.grow(to: 4)
+        func role(_ node: Int) throws -> String {
+            let listed = try JSONSerialization.jsonObject(
+                with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
+            return (listed as? [String: Any])?["role"] as? String ?? ""
+        }
+        try cluster.wait("the voters hold the key") {
+            try (1...4).allSatisfy { try cluster.holdsAuthority($0) == (role($0) == "voter") }
+        }
+        let demoted = try #require(try (2...4).first { try role($0) == "voter" })
+        #expect(try cluster.ask(1, "node", "demote", "n\(demoted)").status == 0)
+        try cluster.wait("the fourth votes instead, and holds the key") {
+            try (1...4).allSatisfy {
+                try (role($0) == "voter") == ($0 != demoted) && ($0 == demoted || cluster.holdsAuthority($0))
+            }
+        }
+        try cluster.wait("who votes no more has no key") { !cluster.holdsAuthority(demoted) }
+        #expect(try cluster.ask(demoted, "cert", "list").status == 0)
+
+        // One voter is down: without another there is no majority, until somebody else votes in its place.
+        let voters = (2...4).filter { $0 != demoted }
+        cluster.kill9(voters[1])
+        try cluster.wait("its loss is noticed") {
+            try cluster.ask(1, "node", "show", "n\(voters[1])").output.contains("not reachable")
+        }
+        let refused = try cluster.ask(1, "node", "remove", "n\(voters[0])")
+        #expect(refused.status != 0 && refused.complaint.contains("would lose its quorum"), "\(refused.complaint)")
+        #expect(try cluster.ask(1, "node", "remove", "n\(voters[1])").status == 0)
+        // Who was removed a moment ago still counts; a promotion puts another in its place.
+        #expect(try cluster.ask(1, "node", "promote", "n\(demoted)").status == 0)
+        try cluster.wait("the other votes again") { try role(demoted) == "voter" }
+        #expect(try cluster.ask(1, "space", "create", "box").status == 0)
+        try cluster.wait("the cluster goes on") { try cluster.ask(demoted, "kv", "put", "box", "k", "1").status == 0 }
+    }
+}
