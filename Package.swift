@@ -166,7 +166,8 @@ let package = Package(
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "FleetModel", "Schema", "TLSSession",
+                "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "ClusterBase", "Compression", "FleetModel",
+                "PeerTransport", "Schema", "TLSSession",
             ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],

@@ -107,9 +107,10 @@ import Testing
         #expect(starts.count > 5)
         var damaged = 0
         var tried = 0
-        for start in starts.prefix(4) + starts.suffix(8) {
+        for start in starts {
             for offset in 0..<Self.headBytes {
-                for change: UInt8 in [0xFF, 1] {
+                // One bit costs as much to try as all eight, and teaches little after the first records.
+                for change: UInt8 in start < starts[4] ? [0xFF, 1] : [0xFF] {
                     tried += 1
                     let found = try verdict(path, acknowledged, "byte \(offset) of the header at \(start), \(change)") {
                         $0[start + offset] ^= change
@@ -137,7 +138,7 @@ import Testing
         let bytes = Folder.read(try logFile(path))
         let sectors = bytes.count / 512
         #expect(sectors > 150)
-        for sector in stride(from: 0, to: sectors, by: 7) {
+        for sector in 0..<sectors {
             let found = try verdict(path, acknowledged, "sector \(sector) of \(sectors)") { bytes in
                 for i in sector * 512..<(sector + 1) * 512 { bytes[i] = 0 }
             }

@@ -86,6 +86,38 @@ import Testing
         #expect(wrong.status == 2)
     }
 
+    @Test func `a join from a host whose clock is wrong or whose address is taken leaves nothing behind`() throws {
+        let cluster = try LocalCluster()
+        let library = try Preload.build("clock-shift", in: cluster.folder)
+        let token = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let late = try MusterRun(
+            ["join", token] + cluster.options(2), inside: ["LD_PRELOAD=\(library.path)", "CLOCK_SHIFT=200"])
+        #expect(late.status == 1 && late.complaint.contains("set it, best by NTP"), "\(late.complaint)")
+        #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2").path))
+        #expect(try MusterRun(["join", token] + cluster.options(2)).status == 0)
+    }
+
+    @Test func `a node that starts without the root lets nobody in who was removed before`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        cluster.kill9(3)
+        try cluster.wait("its loss is noticed") {
+            try cluster.ask(1, "node", "show", "n3").output.contains("not reachable")
+        }
+        #expect(try cluster.ask(1, "node", "remove", "n3").status == 0)
+        try cluster.wait("the first node has written down who is left") {
+            try String(contentsOf: cluster.folder.file("n1/peers"), encoding: .utf8).hasPrefix("2 ")
+                && !String(contentsOf: cluster.folder.file("n1/peers"), encoding: .utf8).contains("\n3 ")
+        }
+        _ = cluster.terminate(1)
+        cluster.kill9(2)
+        try cluster.start(1)
+        try cluster.start(3)
+        try cluster.wait("the removed node is refused") {
+            cluster.log(1).contains("node 3 was no member when this node last heard the root")
+        }
+    }
+
     @Test func `a join that can't be completed changes nothing and spends no token`() throws {
         let cluster = try LocalCluster()
         let token = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)

@@ -2,7 +2,10 @@ import AdminAPI
 import AgentConfig
 import BackupFormat
 import BinaryCoding
+import ClusterBase
+import Compression
 import FleetModel
+import PeerTransport
 import Schema
 import TLSSession
 
@@ -48,6 +51,8 @@ enum Readers {
         message(NodeRequest.self),
         message(NodeAnswer.self),
         backupFrames,
+        peerFrame,
+        lz4,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -165,6 +170,54 @@ enum Readers {
             _ = filter.matches { _ in .number(7) }
             _ = filter.matches { _ in .none }
         }
+    }
+
+    /// A frame around the bytes opens to them, packed or not; and with a good checksum over whatever flags and payload the
+    /// bytes are, a frame is opened or refused.
+    private static func peerFrame(_ bytes: [UInt8]) {
+        let codec = FuzzCodec()
+        for packsFrom in [Int.max, 1] {
+            var stream: [UInt8] = []
+            _ = FrameCoder.append(.request, to: &stream, codec: codec, compressFrom: packsFrom) { writer in
+                writer.raw(bytes)
+            }
+            precondition(opened(stream, codec) == bytes, "a frame opens to other bytes: \(bytes)")
+        }
+        guard let flags = bytes.first else { return }
+        var stream: [UInt8] = []
+        _ = FrameCoder.append(.request, to: &stream) { writer in
+            writer.raw(bytes.dropFirst())
+        }
+        stream[9] = flags
+        var crc = CRC32C()
+        crc.add(stream.span.extracting(8..<stream.count))
+        for i in 0..<4 { stream[4 + i] = UInt8(truncatingIfNeeded: crc.value >> UInt32(8 * i)) }
+        _ = opened(stream, codec)
+        // As it came.
+        _ = opened(bytes, codec)
+    }
+
+    private static func opened(_ stream: [UInt8], _ codec: FuzzCodec) -> [UInt8]? {
+        do throws(FrameDamage) {
+            guard
+                let header = try FrameCoder.header(
+                    stream, from: 0, to: stream.count, payloadMax: FrameCoder.payloadBytesMax),
+                stream.count >= FrameCoder.headerBytes + header.count
+            else { return nil }
+            return try FrameCoder.open(stream, from: 0, header, codec: codec) { $0.rest() }
+        } catch {
+            return nil
+        }
+    }
+
+    /// Whatever is unpacked stays within what is allowed, and what was packed comes back.
+    private static func lz4(_ bytes: [UInt8]) {
+        if let found = try? LZ4Codec.decompress(bytes, byteCountMax: 1 << 20) {  // What is no block is refused.
+            precondition(found.count <= 1 << 20, "\(found.count) bytes where fewer are allowed")
+        }
+        guard let packed = LZ4Codec.compress(bytes) else { return }
+        let again = try? LZ4Codec.decompress(packed, byteCountMax: bytes.count)  // Nil is the finding.
+        precondition(again == bytes, "packed bytes come back as others: \(bytes)")
     }
 
     /// Records, each behind a byte with its length: framed with their checksums, they must be found again however the stream is
@@ -319,5 +372,18 @@ enum Readers {
             fatalError("a value is refused after it was written: \(value)")
         }
         precondition(again == value, "a value reads back as another: \(value)")
+    }
+}
+
+/// Packs every frame that it is given.
+private final class FuzzCodec: FrameCodec {
+    func compress(_ bytes: UnsafeRawBufferPointer, into output: inout [UInt8]) -> Bool {
+        guard let packed = LZ4Codec.compress(Array(bytes)) else { return false }
+        output += packed
+        return true
+    }
+
+    func expand(_ bytes: UnsafeRawBufferPointer, count: Int) -> [UInt8]? {
+        try? LZ4Codec.decompress(Array(bytes), byteCountMax: count)  // What does not unpack is refused.
     }
 }

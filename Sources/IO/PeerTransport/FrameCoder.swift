@@ -1,10 +1,10 @@
-internal import BinaryCoding
+package import BinaryCoding
 internal import ClusterBase
 internal import Schema
 internal import WireFormat
 
 /// What a frame holds.
-enum FrameKind: UInt8 {
+package enum FrameKind: UInt8 {
     case hello = 1
     case helloAnswer = 2
     case peerFrame = 3
@@ -14,7 +14,7 @@ enum FrameKind: UInt8 {
 }
 
 /// Why a connection's bytes are no frames.
-enum FrameDamage: Error {
+package enum FrameDamage: Error {
     case checksum
     case oversize(Int)
     case undecodable(String)
@@ -36,26 +36,26 @@ enum FrameDamage: Error {
 ///     length of the payload u32 │ CRC-32C u32 │ kind u8 │ flags u8 │ zero u16 │ payload
 ///
 /// The checksum covers everything behind it. It protects against our own bugs; TLS protects against others.
-enum FrameCoder {
-    static let headerBytes = 12
+package enum FrameCoder {
+    package static let headerBytes = 12
     /// Of the payload, as it is on the wire. What a codec puts around the largest frame fits too.
-    static let payloadBytesMax = WireLimits.frameBytesMax + 4
+    package static let payloadBytesMax = WireLimits.frameBytesMax + 4
     /// Of the first messages, which come from somebody who has not been judged yet.
     static let helloBytesMax = 4 << 10
     static let frameVersion: UInt32 = 1
     static let helloVersion: UInt32 = 1
     /// Set when the payload is the count of the bytes (u32) and then those bytes, compressed.
-    static let compressedFlag: UInt8 = 1
+    package static let compressedFlag: UInt8 = 1
 
-    struct Header {
-        var count: Int
+    package struct Header {
+        package var count: Int
         var checksum: UInt32
         var kind: UInt8
         var flags: UInt8
     }
 
     /// Appends one frame in place. Gives the count of the payload's bytes and whether it is compressed.
-    @inline(__always) static func append(
+    @inline(__always) package static func append(
         _ kind: FrameKind, to output: inout [UInt8], codec: (any FrameCodec)? = nil, compressFrom: Int = .max,
         _ encode: (inout ByteWriter) -> Void
     ) -> (count: Int, isCompressed: Bool) {
@@ -103,7 +103,7 @@ enum FrameCoder {
     }
 
     /// The header of the next frame; nil when it has not all arrived.
-    static func header(_ bytes: [UInt8], from: Int, to: Int, payloadMax: Int) throws(FrameDamage) -> Header? {
+    package static func header(_ bytes: [UInt8], from: Int, to: Int, payloadMax: Int) throws(FrameDamage) -> Header? {
         guard to - from >= headerBytes else { return nil }
         let count = Int(get(bytes, from))
         guard count <= payloadMax else { throw .oversize(count) }
@@ -111,7 +111,7 @@ enum FrameCoder {
     }
 
     /// Calls `body` with the checked payload of the frame that stands at `from` and has all arrived.
-    static func open<Result>(
+    package static func open<Result>(
         _ bytes: [UInt8], from: Int, _ header: Header, codec: (any FrameCodec)?,
         _ body: (inout ByteReader) throws(DecodeError) -> Result
     ) throws(FrameDamage) -> Result {

@@ -28,10 +28,13 @@ extension Agent: PeerNetworkDelegate {
         }
     }
 
-    /// A member as the root knows it. Before this node has ever heard the root, whoever shows a certificate of the
-    /// cluster's authority is taken for one.
+    /// A member as the root knows it. Before this process has heard the root, as its last one knew it; a node that never heard
+    /// the root takes whoever shows a certificate of the cluster's authority.
     func judge(_ peer: NodeID, _ certificate: Certificate) -> Judgement {
-        guard view.through != nil else { return .accept }
+        guard view.through != nil else {
+            guard let known = knownBefore, peer <= known.highest, !known.nodes.contains(peer) else { return .accept }
+            return .refuse("node \(peer) was no member when this node last heard the root")
+        }
         guard let known = view.node(peer) else {
             // It may have joined a moment ago, and this node's view be older.
             return peer > view.cluster?.nodeHighest ?? NodeID(0) ? .accept : .refuse("node \(peer) is no member")

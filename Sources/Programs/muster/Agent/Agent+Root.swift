@@ -92,7 +92,8 @@ extension Agent {
     private func rememberPeers() {
         let others = view.nodes.filter { $0.state != .removed && $0.id != node }
         for (file, address) in [("peers", \NodeDescription.peerAddress), ("admins", \NodeDescription.adminAddress)] {
-            let text = others.map { "\($0.id) \($0.about[keyPath: address])\n" }.joined()
+            let highest = view.cluster.map { "highest \($0.nodeHighest)\n" } ?? ""
+            let text = others.map { "\($0.id) \($0.about[keyPath: address])\n" }.joined() + highest
             // An unreadable file is written anew.
             if (try? files.text(file)) == text { continue }
             keep { () throws(AgentFailure) in try files.write(file, text) }

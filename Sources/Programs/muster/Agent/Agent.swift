@@ -71,6 +71,8 @@ final class Agent: TurnOwner {
     /// Since when this host is to go to another cell.
     var moveSeenAt: Instant?
     var isRenewing = false
+    /// Whom the process before this one knew, and the highest number of a node then.
+    let knownBefore: (nodes: Set<NodeID>, highest: NodeID)?
     /// Since when this node holds the authority's key without being a voter of the root.
     var authorityIdleSince: Instant?
     /// Whether the authority that signs now signed this node's certificate, as found when last looked at.
@@ -107,6 +109,7 @@ final class Agent: TurnOwner {
         identity = try files.identity()
         authorities = try files.authorities()
         authority = try files.authority()
+        knownBefore = files.nodeHighest().map { (Set(files.peers().map(\.node)), $0) }
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now

@@ -19,7 +19,8 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///
 ///     node.key, node.pem        its private key, which never leaves this host, and its certificate
 ///     authorities.pem           who may have signed the others'
-///     peers                     where the others were when this node last knew: `id host:port` per line
+///     peers                     where the others were when this node last knew: `id host:port` per line; `highest id` is of all
+///                               that there ever were
 ///     admins                    their admin ports, likewise
 ///     level                     the feature level that is open in the cluster, as far as this node knows
 ///     founding                  the cluster's first command, until it is applied
@@ -253,6 +254,13 @@ struct NodeFiles {
 
     func forgetAuthority(_ name: String = "authority") {
         for end in [".sealed", ".secret", ".pem"] where has(name + end) { remove(name + end) }
+    }
+
+    /// The highest number that any node had when this one last knew; nil where `peers` need not name all members.
+    func nodeHighest() -> NodeID? {
+        guard let text = try? text("peers") else { return nil }  // As if nothing were known.
+        let line = text.split(separator: "\n").first { $0.hasPrefix("highest ") }
+        return line.flatMap { UInt64($0.dropFirst("highest ".count)) }.map { NodeID($0) }
     }
 
     func peers(_ name: String = "peers") -> [(node: NodeID, address: String)] {

@@ -195,7 +195,6 @@ struct NodeCommands {
         }
         let context = try TLSContext(
             side: .client, identity: nil, trust: .pinnedAuthority(fingerprint), protocols: AdminSettings.protocols)
-        // Made before, so that trying again is the same node.
         let key = try joiningKey()
         let names = CertificateNames(settings)
         let request = try CertificateRequest(
@@ -208,6 +207,9 @@ struct NodeCommands {
             level: Int64(about.level), clock: SystemClock.wallNanoseconds / 1_000_000, isCheck: true)
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
         try check(wanted, addresses, context)
+        // Written down before the cluster takes it, so that trying again is the same node.
+        try NodeFiles.makeFolder(settings.dataDirectory)
+        try files.write("joining.key", key.pem(), isSecret: true)
         wanted.isCheck = false
         let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
         try refuse(answer)
@@ -226,11 +228,7 @@ struct NodeCommands {
     }
 
     private func joiningKey() throws -> PrivateKey {
-        if files.has("joining.key") { return try PrivateKey(pem: files.text("joining.key")) }
-        let key = try PrivateKey.make()
-        try NodeFiles.makeFolder(settings.dataDirectory)
-        try files.write("joining.key", key.pem(), isSecret: true)
-        return key
+        files.has("joining.key") ? try PrivateKey(pem: files.text("joining.key")) : try PrivateKey.make()
     }
 
     /// Listens where the agent will, so that the cluster can see whether it reaches this host. A node that can't listen must
