@@ -213,6 +213,8 @@ package struct CellVM: Hashable, Sendable {
     package var held: Resources?
     /// The entries with its last events, ascending.
     package var events: [LogIndex] = []
+    package var departure: Departure?
+    package var arrival: Arrival?
 
     /// What it counts for on each of its hosts.
     package var demand: Resources { held ?? spec.demand }
@@ -236,6 +238,8 @@ package struct CellTombstone: Hashable, Sendable {
     package var deletedAt: LogTime
     package var deletedBy: String
     package var events: [LogIndex]
+    /// The number of the cell that it went to; 0 for one that was deleted.
+    package var movedTo: UInt64 = 0
     package init(
         id: VMID, name: String, tenant: String, deletedAt: LogTime, deletedBy: String, events: [LogIndex] = []
     ) {

@@ -77,6 +77,7 @@ extension AdminPort {
         case .tenant(let name, let mode): showTenant(name, mode, found, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
         case .renewLease(let wish): renewLease(wish, cell, asker)
+        case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, found, asker)
         }
@@ -191,6 +192,11 @@ extension AdminPort {
     }
     static func noVM(_ vm: VMReference, _ tombstone: CellTombstone? = nil) -> Problem {
         guard let tombstone else { return Problem(.notFound, "there is no VM \(vm); see `muster vm list`") }
+        if tombstone.movedTo > 0 {
+            return Problem(
+                .notFound, "the VM \(vm) went from this cell to cell number \(tombstone.movedTo); ask without cell=",
+                members: [JSONMember("movedTo", .integer(Int64(clamping: tombstone.movedTo)))])
+        }
         return Problem(
             .notFound, "the VM \(vm) was deleted by \(tombstone.deletedBy); its history is in `muster vm history`",
             members: [JSONMember("deleted", .integer(tombstone.deletedAt.seconds))])

@@ -35,7 +35,11 @@ extension AdminPort {
         case .restartVM(let vm): changeVM(vm, cell, asker, "the VM restarts") { .restartVM($0.id) }
         case .cancelMigration(let vm):
             changeVM(vm, cell, asker, "the migration is given up") { vm in
-                .cancelMigration(vm.id, target: vm.migration?.target.epoch ?? 0)
+                if let departure = vm.departure {
+                    .advanceMove(departure.number, .abort, reason: "called off")
+                } else {
+                    .cancelMigration(vm.id, target: vm.migration?.target.epoch ?? 0)
+                }
             }
         case .createGroup(let group):
             change(.putGroup(group), cell, asker, "the placement group \(group.name) is set", status: 201)

@@ -76,9 +76,20 @@ extension AdminPort {
         _ done: @escaping () -> Void
     ) {
         guard let slice = slices.first else { return done() }
-        lend(slice.net, of: slice.tenant, from: cell, to: first, asker) { [self] _ in
-            returnLoans(slices.dropFirst(), from: cell, to: first, asker, done)
+        var owed = QuotaShare.zero
+        var lacking = QuotaShare.zero
+        for lane in 0..<4 {
+            owed.vector[lane] = max(0, slice.net.vector[lane])
+            lacking.vector[lane] = max(0, -slice.net.vector[lane])
         }
+        func next() { returnLoans(slices.dropFirst(), from: cell, to: first, asker, done) }
+        func giveBack() {
+            if owed == .zero { return next() }
+            lend(owed, of: slice.tenant, from: cell, to: first, asker) { _ in next() }
+        }
+        // More went with VMs than it had, where the quota was lowered.
+        if lacking == .zero { return giveBack() }
+        lend(lacking, of: slice.tenant, from: first, to: cell, asker) { _ in giveBack() }
     }
 
     /// Brings every loan to a closed cell to its end: what it has not taken, it never will.
