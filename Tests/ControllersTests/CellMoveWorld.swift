@@ -280,7 +280,9 @@ final class CellMoveWorld {
         if faulty && random.chance(1, in: 6) { return }
         let outcome = try ask(message.to, message.operation)
         if faulty && random.chance(1, in: 6) { return }
-        guard reigns[message.from] == message.reign, let next = MoveKeeper.heard(outcome, of: message.operation) else {
+        guard reigns[message.from] == message.reign,
+            let next = keepers[message.from].heard(outcome, of: message.operation)
+        else {
             return
         }
         send(Message(to: message.from, operation: next, from: message.from, reign: message.reign))

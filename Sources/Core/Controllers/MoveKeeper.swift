@@ -25,7 +25,19 @@ package struct MoveKeeper: Sendable {
     // hash order: looked up, or filtered
     private var watched: [UInt64: Watch] = [:]
 
+    #if MUTANTS
+    package var mutant: FleetMutant?
+    #endif
+
     package init() {}
+
+    private var leavesUnprepared: Bool {
+        #if MUTANTS
+        mutant == .leavesUnprepared
+        #else
+        false
+        #endif
+    }
 
     /// What to ask for now. `open` are the cell's moves, `vm` gives its VMs, and `isThere` which cells there are.
     package mutating func plan(
@@ -72,12 +84,14 @@ package struct MoveKeeper: Sendable {
     }
 
     /// What follows from what the other cell said; nil while it is to be asked again.
-    package static func heard(
+    package func heard(
         _ outcome: CellResult.Outcome, of asked: CellCommand.Operation
     ) -> CellCommand.Operation? {
         switch (asked, outcome) {
         case (.prepareArrival(let arrival), .done): .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival, .refused(.notKeptYet)): nil
+        case (.prepareArrival(let arrival), .refused) where leavesUnprepared:
+            .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival(let arrival), .refused(let refusal)):
             .advanceMove(arrival.number, .abort, reason: "\(refusal)")
         case (.endArrival(_, _, let number, _, _, _), .done): .advanceMove(number, .settle, reason: "")

@@ -16,7 +16,7 @@ extension NodeEngine {
             guard let k = cells.position(of: group) else { continue }
             // Without an answer it is asked again in its turn.
             guard let outcome else { continue }
-            if let next = MoveKeeper.heard(outcome, of: operation) {
+            if let next = cells.kept[k].moves.heard(outcome, of: operation) {
                 send(.own(next), group, now)
             } else if outcome == .done {
                 cells.kept[k].movesAt = now

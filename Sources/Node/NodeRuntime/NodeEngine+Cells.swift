@@ -119,6 +119,7 @@ extension NodeEngine {
                 next.append(Cells.Kept(group: group, term: term, keeper: keeper))
                 #if MUTANTS
                 next[next.count - 1].keeper.mutant = settings.fleetMutant
+                next[next.count - 1].moves.mutant = settings.fleetMutant
                 #endif
             }
         }

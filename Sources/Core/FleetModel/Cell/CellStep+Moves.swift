@@ -101,7 +101,9 @@ extension CellStep {
         guard move.phase == .leaving, let old = try vm(move.vm), old.departure?.number == move.number else {
             return .refused(.moveIsOver)
         }
-        if old.place != nil || old.migration != nil { return .refused(.betweenCells(move.vm)) }
+        if (old.place != nil || old.migration != nil) && !mutated(.cellLeftTooEarly) {
+            return .refused(.betweenCells(move.vm))
+        }
         var move = move
         move.epoch = old.epochHighest
         enter(.committed, move)
@@ -118,7 +120,7 @@ extension CellStep {
     private mutating func abort(_ move: CellMove, _ reason: String) throws(StoreError) -> CellResult.Outcome {
         switch move.phase {
         case .aborting: return .done
-        case .committed: return .refused(.moveIsOver)
+        case .committed: if !mutated(.calledOffAfterCommit) { return .refused(.moveIsOver) }
         case .preparing, .leaving: break
         }
         enter(.aborting, move)
@@ -138,9 +140,14 @@ extension CellStep {
     mutating func prepareArrival(_ arrival: CellArrival) throws(StoreError) -> CellResult.Outcome {
         if arrival.from == number || arrival.from == 0 { return .refused(.invalid(field: "from", "name another cell")) }
         let peer = try access.record(CellPeer.self, CellKey.peer(arrival.from)) ?? CellPeer()
-        if peer.isOver(arrival.number) { return .refused(.moveIsOver) }
+        if peer.isOver(arrival.number) && !mutated(.lateArrivalTaken) { return .refused(.moveIsOver) }
         if peer.ended.count >= CellLimits.movesEndedMax { return .refused(.tooMany(.moves)) }
         if let known = try vm(arrival.vm) {
+            if mutated(.keptTwice), known.arrival?.number == arrival.number {
+                var slice = try slice(arrival.tenant)
+                slice.net.vector &+= arrival.share.vector
+                put(slice)
+            }
             let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
             return isKept && (known.place != nil || known.power == .stopped) ? .done : .refused(.notKeptYet(arrival.vm))
         }
@@ -223,7 +230,7 @@ extension CellStep {
         }
         var vm = old
         vm.arrival = nil
-        vm.epochHighest = max(vm.epochHighest, epoch)
+        if !mutated(.epochsBeginAnew) { vm.epochHighest = max(vm.epochHighest, epoch) }
         vm.message = ""
         permit(&vm)
         try note("vm.arrived", &vm, host: vm.place?.assignment.host, "from cell number \(cell)")
