@@ -152,6 +152,25 @@ import Testing
         }
         let shown = try cluster.ask(3, "quota", "show", "shop", "-o", "json").output
         #expect(shown.contains("\"usedCount\":4"), "\(shown)")
+        // One that grows, and all of a batch or none, get what other cells do not use.
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "6", "--cpu", "1").status == 0)
+        try cluster.wait("the cells know it") {
+            try cluster.ask(1, "quota", "show", "shop", "-o", "json").output.contains("\"isPending\":false")
+        }
+        let grown = try cluster.ask(3, "vm", "update", "c", "--cpu", "500m", "--tenant", "shop")
+        #expect(grown.status == 0, "\(grown.complaint)")
+        let tooLarge = try cluster.ask(3, "vm", "update", "c", "--cpu", "800m", "--tenant", "shop")
+        #expect(tooLarge.status == 4 && tooLarge.complaint.contains("quota"), "\(tooLarge.complaint)")
+        let batch = try cluster.ask(
+            2, "vm", "create", "g-{1..2}", "--cpu", "100m", "--memory", "64MiB", "--tenant", "shop", "--cell", "more",
+            "--all-or-nothing")
+        #expect(batch.status == 0, "\(batch.output)\(batch.complaint)")
+        let over = try cluster.ask(
+            2, "vm", "create", "g-{3..4}", "--cpu", "100m", "--memory", "64MiB", "--tenant", "shop", "--cell", "more",
+            "--all-or-nothing")
+        #expect(over.status != 0)
+        #expect(try cluster.ask(2, "vm", "delete", "g-1", "g-2", "--tenant", "shop", "--wait").status == 0)
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "4").status == 0)
         // What is free in one cell goes to the other, and back when a cell is retired.
         #expect(try cluster.ask(2, "vm", "delete", "a", "c", "d", "--tenant", "shop", "--wait").status == 0)
         for name in ["e", "f"] { #expect(try create(name, "default").status == 0) }

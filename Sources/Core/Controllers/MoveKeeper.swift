@@ -31,9 +31,9 @@ package struct MoveKeeper: Sendable {
 
     package init() {}
 
-    private var leavesUnprepared: Bool {
+    private func mutated(_ mutant: FleetMutant) -> Bool {
         #if MUTANTS
-        mutant == .leavesUnprepared
+        self.mutant == mutant
         #else
         false
         #endif
@@ -66,7 +66,7 @@ package struct MoveKeeper: Sendable {
                 }
             case .leaving:
                 guard let vm = vm(move.vm) else { continue }
-                if vm.place == nil && vm.migration == nil {
+                if (vm.place == nil && vm.migration == nil) || mutated(.cellLeftTooEarly) {
                     asks.append(.own(.advanceMove(move.number, .commit, reason: "")))
                 } else if isLate {
                     asks.append(.own(.advanceMove(move.number, .abort, reason: "its host did not let it go in time")))
@@ -90,7 +90,7 @@ package struct MoveKeeper: Sendable {
         switch (asked, outcome) {
         case (.prepareArrival(let arrival), .done): .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival, .refused(.notKeptYet)): nil
-        case (.prepareArrival(let arrival), .refused) where leavesUnprepared:
+        case (.prepareArrival(let arrival), .refused) where mutated(.leavesUnprepared):
             .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival(let arrival), .refused(let refusal)):
             .advanceMove(arrival.number, .abort, reason: "\(refusal)")

@@ -161,8 +161,10 @@ extension Fleet {
     /// To another cell, or not after all.
     private func drawWay(_ cell: Int, _ view: CellView, _ ids: [VMID]) -> CellCommand.Operation? {
         let moves = checkers[cell].moves
-        if !moves.isEmpty && random.chance(1, in: 4) {
-            return .advanceMove(moves[random.below(moves.count)].number, .abort, reason: "called off")
+        if !moves.isEmpty && random.chance(1, in: 3) {
+            // Too late it is refused.
+            let move = moves.first { $0.phase == .committed } ?? moves[random.below(moves.count)]
+            return .advanceMove(move.number, .abort, reason: "called off")
         }
         if ids.isEmpty { return nil }
         let other = (cell + 1 + random.below(profile.cells - 1)) % profile.cells

@@ -140,7 +140,7 @@ extension CellStep {
     mutating func prepareArrival(_ arrival: CellArrival) throws(StoreError) -> CellResult.Outcome {
         if arrival.from == number || arrival.from == 0 { return .refused(.invalid(field: "from", "name another cell")) }
         let peer = try access.record(CellPeer.self, CellKey.peer(arrival.from)) ?? CellPeer()
-        if peer.isOver(arrival.number) && !mutated(.lateArrivalTaken) { return .refused(.moveIsOver) }
+        if peer.isOver(arrival.number) { return .refused(.moveIsOver) }
         if peer.ended.count >= CellLimits.movesEndedMax { return .refused(.tooMany(.moves)) }
         if let known = try vm(arrival.vm) {
             if mutated(.keptTwice), known.arrival?.number == arrival.number {

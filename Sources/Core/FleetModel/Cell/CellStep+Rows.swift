@@ -261,7 +261,7 @@ extension Resources {
 
 extension VMDescription {
     /// What it counts for in its tenant's quota: all its disks, wherever they are.
-    var charge: Resources {
+    package var charge: Resources {
         var sum = resources
         for disk in disks { sum.diskMiB += disk.sizeMiB }
         return sum

@@ -65,8 +65,6 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case calledOffAfterCommit
     /// What is asked to be kept twice counts twice.
     case keptTwice
-    /// What comes late of a move that is over is taken for a new one.
-    case lateArrivalTaken
     /// The other cell gives out epochs that were given out before.
     case epochsBeginAnew
 }

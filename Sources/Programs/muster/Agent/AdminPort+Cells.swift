@@ -66,7 +66,7 @@ extension AdminPort {
     }
 
     /// A VM's id says in which cell it was made. A name is asked for in all cells at once.
-    private func locate(
+    func locate(
         _ vm: VMReference, _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
     ) {
         if case .id(let id) = vm {

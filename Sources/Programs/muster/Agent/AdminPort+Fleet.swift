@@ -21,6 +21,8 @@ struct FleetAsker {
     var tenants: [String]?
     /// Where it is one, the cell that was found to be asked.
     var cell: GroupID?
+    /// The asker said which cell.
+    var isCellNamed = false
 
     func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
 
@@ -55,6 +57,7 @@ extension AdminPort {
         locate(request, cell, asker) { [self] found in
             var asker = asker
             asker.cell = found.count == 1 ? found[0] : nil
+            asker.isCellNamed = cell != nil
             carryOut(request, found, asker)
         }
     }
@@ -230,8 +233,35 @@ extension AdminPort {
     }
 
     private func showVM(_ vm: VMReference, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
-        show(AdminPort.query(vm), mode, cell, asker) { [self] found in
-            AdminPort.vm(vm, in: found, asker).map { VMInfo($0, now: agent.wallTime, hostName: hostName).json }
+        read(AdminPort.query(vm), mode, cell) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let found):
+                switch AdminPort.vm(vm, in: found.answer, asker) {
+                case .failure(let problem):
+                    hopOn(vm, problem, found.answer.index, asker) { [self] in showVM(vm, mode, $0, $1) }
+                case .success(let known):
+                    let json = VMInfo(known, now: agent.wallTime, hostName: hostName).json
+                    var response = AdminResponse(json: json, index: found.answer.index)
+                    response.age = found.age
+                    answer(asker, response)
+                }
+            }
+        }
+    }
+
+    /// A VM may have gone to another cell since it was located: it is looked for once more.
+    func hopOn(
+        _ vm: VMReference, _ problem: Problem, _ index: LogIndex, _ asker: FleetAsker,
+        _ body: @escaping (GroupID, FleetAsker) -> Void
+    ) {
+        guard problem.kind == .notFound, cells.count > 1, !asker.isCellNamed else { return fail(asker, problem, index) }
+        locate(vm, cells.map(\.group), asker) { found in
+            var asker = asker
+            asker.cell = found[0]
+            // Not again.
+            asker.isCellNamed = true
+            body(found[0], asker)
         }
     }
 

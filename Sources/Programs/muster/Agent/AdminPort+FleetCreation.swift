@@ -135,7 +135,7 @@ extension AdminPort {
                 make(creation, in: cell, request, job) { [self] result in
                     // What was refused under a request id is refused for ever: after a loan it is asked under the other one.
                     if case .failure(let failure) = result, failure.isQuota, request == job.requests[place] {
-                        return borrow(for: creation, in: cell, job.asker) { [self] _ in
+                        return borrow(for: [creation], in: cell, job.asker) { [self] in
                             create(
                                 place, in: cell, tried: tried, CreationJob.second(request), replaces: request, job, done
                             )
@@ -196,14 +196,16 @@ extension AdminPort {
 
     /// Has the names of one command held, one after the other; gives the cell that is to carry it out.
     func holdNames(
-        of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], _ asker: FleetAsker,
+        of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], replaces: [UInt8] = [],
+        _ asker: FleetAsker,
         _ done: @escaping (Result<GroupID, Problem>) -> Void
     ) {
         guard let first = creations.first else { return done(.success(cell)) }
-        holdName(of: first, for: cell, request, replaces: [], asker) { [self] held in
+        holdName(of: first, for: cell, request, replaces: replaces, asker) { [self] held in
             switch held {
             case .failure(let problem): done(.failure(problem))
-            case .success(let (cell, _)): holdNames(of: creations.dropFirst(), for: cell, request, asker, done)
+            case .success(let (cell, _)):
+                holdNames(of: creations.dropFirst(), for: cell, request, replaces: replaces, asker, done)
             }
         }
     }
