@@ -72,6 +72,10 @@ package struct MoveKeeper: Sendable {
                     asks.append(.own(.advanceMove(move.number, .abort, reason: "its host did not let it go in time")))
                 }
             case .committed, .aborting:
+                if move.phase == .committed && now > since && mutated(.calledOffAfterCommit) {
+                    asks.append(.own(.advanceMove(move.number, .abort, reason: "no answer")))
+                    continue
+                }
                 // One that is retired keeps nothing.
                 if move.phase == .aborting && !isThere(move.to) {
                     asks.append(.own(.advanceMove(move.number, .settle, reason: "")))

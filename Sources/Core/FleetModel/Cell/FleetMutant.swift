@@ -61,7 +61,7 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case leavesUnprepared
     /// It is the other cell's before its copy here is gone.
     case cellLeftTooEarly
-    /// Its way is called off after its commit.
+    /// Who is not answered at once calls its way off, after its commit too.
     case calledOffAfterCommit
     /// What is asked to be kept twice counts twice.
     case keptTwice
