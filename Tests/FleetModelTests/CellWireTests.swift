@@ -83,6 +83,9 @@ import Testing
             .lendQuota(tenant: "t", to: 2, QuotaShare(vms: 1, cpuMillis: 2, memoryMiB: 3, diskMiB: 4)),
             .takeQuota(tenant: "t", from: 1, number: 300, QuotaShare(vms: 1)),
             .settleLoan(tenant: "t", to: 2, number: 300, isTaken: true),
+            .moveVM(CellWireTests.vm, to: 2, request: [UInt8](0..<16)), .advanceMove(300, .commit, reason: "r"),
+            .prepareArrival(CellWireTests.arrival),
+            .endArrival(CellWireTests.vm, from: 1, number: 300, isCommitted: true, epoch: 3, floor: 299),
         ]
         let commands =
             CellWireTests.operations.map { CellCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -92,7 +95,19 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(7).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(11).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+    }
+
+    private static var arrival: CellArrival {
+        var move = CellMove(
+            number: 300, vm: vm, tenant: "t", to: 2, share: QuotaShare(vms: 1, cpuMillis: 2), request: [UInt8](0..<16),
+            since: LogTime(7))
+        move.phase = .committed
+        move.epoch = 5
+        var row = CellVM(id: vm, name: "v", tenant: "t", spec: spec, at: LogTime(5), by: "a")
+        row.power = .paused
+        row.generation = 2
+        return move.preparation(of: row, from: 1)
     }
 
     private static var host: CellHost {

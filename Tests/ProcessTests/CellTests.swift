@@ -152,6 +152,25 @@ import Testing
         }
         let shown = try cluster.ask(3, "quota", "show", "shop", "-o", "json").output
         #expect(shown.contains("\"usedCount\":4"), "\(shown)")
+        // One that grows, and all of a batch or none, get what other cells do not use.
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "6", "--cpu", "1").status == 0)
+        try cluster.wait("the cells know it") {
+            try cluster.ask(1, "quota", "show", "shop", "-o", "json").output.contains("\"isPending\":false")
+        }
+        let grown = try cluster.ask(3, "vm", "update", "c", "--cpu", "500m", "--tenant", "shop")
+        #expect(grown.status == 0, "\(grown.complaint)")
+        let tooLarge = try cluster.ask(3, "vm", "update", "c", "--cpu", "800m", "--tenant", "shop")
+        #expect(tooLarge.status == 4 && tooLarge.complaint.contains("quota"), "\(tooLarge.complaint)")
+        let batch = try cluster.ask(
+            2, "vm", "create", "g-{1..2}", "--cpu", "100m", "--memory", "64MiB", "--tenant", "shop", "--cell", "more",
+            "--all-or-nothing")
+        #expect(batch.status == 0, "\(batch.output)\(batch.complaint)")
+        let over = try cluster.ask(
+            2, "vm", "create", "g-{3..4}", "--cpu", "100m", "--memory", "64MiB", "--tenant", "shop", "--cell", "more",
+            "--all-or-nothing")
+        #expect(over.status != 0)
+        #expect(try cluster.ask(2, "vm", "delete", "g-1", "g-2", "--tenant", "shop", "--wait").status == 0)
+        #expect(try cluster.ask(1, "tenant", "set", "shop", "--vms", "4").status == 0)
         // What is free in one cell goes to the other, and back when a cell is retired.
         #expect(try cluster.ask(2, "vm", "delete", "a", "c", "d", "--tenant", "shop", "--wait").status == 0)
         for name in ["e", "f"] { #expect(try create(name, "default").status == 0) }
@@ -161,6 +180,77 @@ import Testing
         try cluster.wait("one cell is left") { try cluster.ask(2, "cell", "list", "-o", "name").output == "default\n" }
         #expect(try create("g", "default").status == 0)
         #expect(try create("h", "default").complaint.contains("quota"))
+    }
+
+    @Test func `VMs go from cell to cell, cold, with their names, ids and quota`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") { try ready(cluster).count == 3 }
+        #expect(try cluster.ask(1, "cell", "create", "more").status == 0)
+        #expect(try cluster.ask(1, "tenant", "set", "default", "--vms", "3").status == 0)
+        try cluster.wait("the second cell has its voters") {
+            try cluster.ask(3, "cell", "show", "more", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+        #expect(try cluster.ask(1, "cell", "assign", "n3", "more").status == 0)
+        try cluster.wait("both cells know the quota") {
+            try ready(cluster, "--cell", "more") == ["n3"]
+                && cluster.ask(1, "quota", "show", "default", "-o", "json").output.contains("\"isPending\":false")
+        }
+        for (name, words) in [("a", ["--wait"]), ("b", ["--stopped"]), ("c", ["--wait"])] {
+            let made = try cluster.run(
+                ["vm", "create", name, "--cpu", "1", "--memory", "64MiB", "--cell", "default"] + words, at: 2)
+            #expect(made.status == 0, "\(made.complaint)")
+        }
+        let id = try #require(
+            try cluster.ask(1, "vm", "show", "a", "-o", "json").output.components(separatedBy: "\"id\":").last?
+                .prefix { $0.isNumber })
+
+        for name in ["a", "b"] {
+            let moved = try cluster.ask(3, "vm", "migrate", name, "--cell", "more", "--wait")
+            #expect(moved.status == 0, "\(moved.output)\(moved.complaint)")
+        }
+        #expect(try cluster.ask(1, "vm", "list", "--cell", "more", "-o", "name").output == "a\nb\n")
+        #expect(try cluster.ask(1, "vm", "list", "--cell", "default", "-o", "name").output == "c\n")
+        try cluster.wait("it runs there") {
+            let shown = try cluster.ask(2, "vm", "show", String(id), "-o", "json").output
+            return shown.contains("\"host\":\"n3\"") && shown.contains("\"phase\":\"running\"")
+        }
+        #expect(try cluster.ask(2, "vm", "show", "b", "-o", "json").output.contains("\"phase\":\"stopped\""))
+        #expect(try cluster.ask(1, "vm", "history", "a").output.contains("vm.arrived"))
+        #expect(try cluster.ask(1, "events", "--cell", "default").output.contains("vm.moved"))
+
+        // Names and quota are as they were: nothing was freed, and nothing is missing.
+        for cell in ["default", "more"] {
+            let twice = try cluster.ask(1, "vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--cell", cell)
+            #expect(twice.status == 4 && twice.complaint.contains("has a VM named a"), "\(twice.complaint)")
+            let fourth = try cluster.ask(1, "vm", "create", "d", "--cpu", "1", "--memory", "64MiB", "--cell", cell)
+            #expect(fourth.status == 4 && fourth.complaint.contains("quota"), "\(fourth.complaint)")
+        }
+
+        // What does not fit there stays, and says why; until then nobody changes it, and it can be called off.
+        #expect(try cluster.ask(1, "host", "cordon", "n3").status == 0)
+        #expect(try cluster.ask(1, "vm", "migrate", "c", "--cell", "more").status == 0)
+        let busy = try cluster.ask(2, "vm", "stop", "c")
+        #expect(busy.status == 4 && busy.complaint.contains("--cancel"), "\(busy.complaint)")
+        #expect(try cluster.ask(2, "vm", "show", "c", "-o", "json").output.contains("\"phase\":\"running\""))
+        #expect(try cluster.ask(1, "vm", "list", "-o", "name").output.split(separator: "\n").count == 3)
+        #expect(try cluster.ask(2, "vm", "migrate", "c", "--cancel").status == 0)
+        try cluster.wait("it may be changed again") { try cluster.ask(2, "vm", "stop", "c", "--wait").status == 0 }
+        #expect(try cluster.ask(1, "host", "resume", "n3").status == 0)
+        #expect(try cluster.ask(1, "vm", "migrate", "c", "--cell", "default").complaint.contains("already"))
+        #expect(try cluster.ask(1, "vm", "migrate", "c", "--cell", "none").complaint.contains("muster cell list"))
+
+        // Whoever leads next goes on.
+        #expect(try cluster.ask(1, "vm", "migrate", "a", "--cell", "default").status == 0)
+        cluster.kill9(2)
+        try cluster.start(2)
+        try cluster.wait("it is back where it was made") {
+            try cluster.ask(1, "vm", "list", "--cell", "default", "-o", "name").output.contains("a\n")
+                && cluster.ask(1, "vm", "show", "a", "-o", "json").output.contains("\"phase\":\"running\"")
+        }
+        #expect(try cluster.ask(1, "vm", "delete", "a", "b", "c", "--wait").status == 0)
+        #expect(
+            try cluster.ask(1, "vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--cell", "more").status == 0)
     }
 
     /// Pages of one and two VMs have each once.

@@ -60,6 +60,27 @@ private func calm() -> Profile {
         #expect(result.operationsUnknown == 0)
     }
 
+    /// VMs go to and fro between cells while nodes crash, links break and guests die.
+    @Test func `of several cells one owns a VM, whatever fails on its way`() {
+        var changed = 0
+        var kept = 0
+        for seed: UInt64 in 60...65 {
+            var profile = calm()
+            profile.nodes = 6
+            profile.groups = 2
+            profile.fleet?.cells = 2
+            profile.fleet?.mishapIntervalMax = .seconds(3)
+            profile.faults = [.crash, .pause, .partition, .oneWayPartition, .isolateLeader]
+            profile.faultIntervalMax = .seconds(2)
+            profile.faultLengthMax = .seconds(4)
+            let result = Simulation(seed: seed, profile: profile, chaos: .seconds(10)).run()
+            #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+            changed += result.fleet?.cellsChanged ?? 0
+            kept += result.fleet?.cellsKept ?? 0
+        }
+        #expect(changed > 10 && kept > 0, "\(changed) VMs went to another cell, \(kept) did not get there")
+    }
+
     /// The machine and its guests are gone; the others run its VMs when its lease has surely run out.
     @Test func `a host that dies is declared down, and its VMs run elsewhere`() {
         var profile = calm()

@@ -371,6 +371,38 @@ public enum WireVmPhase: Hashable, Sendable {
     }
 }
 
+public enum WireCellMovePhase: Hashable, Sendable {
+    case unspecified
+    case preparing
+    case leaving
+    case committed
+    case aborting
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .preparing
+        case 2: self = .leaving
+        case 3: self = .committed
+        case 4: self = .aborting
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .preparing: 1
+        case .leaving: 2
+        case .committed: 3
+        case .aborting: 4
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireGroupRule: Hashable, Sendable {
     case unspecified
     case spread
@@ -447,6 +479,8 @@ public enum WireCellTable: Hashable, Sendable {
     case settings
     /// By VM's id, 8 bytes.
     case tombstones
+    /// By number, 8 bytes.
+    case moves
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -459,6 +493,7 @@ public enum WireCellTable: Hashable, Sendable {
         case 4: self = .slices
         case 5: self = .settings
         case 6: self = .tombstones
+        case 7: self = .moves
         default: self = .unrecognized(rawValue)
         }
     }
@@ -472,6 +507,7 @@ public enum WireCellTable: Hashable, Sendable {
         case .slices: 4
         case .settings: 5
         case .tombstones: 6
+        case .moves: 7
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -2043,6 +2079,10 @@ public struct WireCellVm: WireMessage {
     public var held: WireResources? = nil
     /// Entries with its last events, ascending.
     public var events: [UInt64] = []
+    /// It goes to another cell.
+    public var departure: WireVmDeparture? = nil
+    /// It is to come from another cell, and is not this one's yet.
+    public var arrival: WireVmArrival? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2070,7 +2110,9 @@ public struct WireCellVm: WireMessage {
         revision: UInt64 = 0,
         boundTo: UInt64? = nil,
         held: WireResources? = nil,
-        events: [UInt64] = []
+        events: [UInt64] = [],
+        departure: WireVmDeparture? = nil,
+        arrival: WireVmArrival? = nil
     ) {
         self.id = id
         self.name = name
@@ -2095,6 +2137,8 @@ public struct WireCellVm: WireMessage {
         self.boundTo = boundTo
         self.held = held
         self.events = events
+        self.departure = departure
+        self.arrival = arrival
     }
 
     public static var messageName: String { "CellVm" }
@@ -2124,6 +2168,8 @@ public struct WireCellVm: WireMessage {
         case 21: "bound_to"
         case 22: "held"
         case 23: "events"
+        case 24: "departure"
+        case 25: "arrival"
         default: nil
         }
     }
@@ -2219,6 +2265,12 @@ public struct WireCellVm: WireMessage {
             for value in self.events { writer.varint(value) }
             writer.end(mark)
         }
+        if let value = self.departure {
+            writer.message(194, value)
+        }
+        if let value = self.arrival {
+            writer.message(202, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2284,6 +2336,324 @@ public struct WireCellVm: WireMessage {
                 reader.leave(outer)
             case 184:
                 self.events.append(try reader.uint64())
+            case 194:
+                var value = self.departure.take() ?? WireVmDeparture()
+                try reader.message(&value)
+                self.departure = value
+            case 202:
+                var value = self.arrival.take() ?? WireVmArrival()
+                try reader.message(&value)
+                self.arrival = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireVmDeparture: WireMessage {
+    /// Of the move, which the cell that it leaves has given out.
+    public var number: UInt64 = 0
+    public var to: UInt64 = 0
+    public var isLeaving: Bool = false
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        to: UInt64 = 0,
+        isLeaving: Bool = false
+    ) {
+        self.number = number
+        self.to = to
+        self.isLeaving = isLeaving
+    }
+
+    public static var messageName: String { "VmDeparture" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "to"
+        case 3: "is_leaving"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.to != 0 {
+            writer.tag(16)
+            writer.varint(self.to)
+        }
+        if self.isLeaving {
+            writer.tag(24)
+            writer.byte(self.isLeaving ? 1 : 0)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.to = try reader.uint64()
+            case 24:
+                self.isLeaving = try reader.bool()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireVmArrival: WireMessage {
+    public var from: UInt64 = 0
+    public var number: UInt64 = 0
+    /// Of its tenant's quota, which came with it.
+    public var share: WireQuotaShare? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        from: UInt64 = 0,
+        number: UInt64 = 0,
+        share: WireQuotaShare? = nil
+    ) {
+        self.from = from
+        self.number = number
+        self.share = share
+    }
+
+    public static var messageName: String { "VmArrival" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "from"
+        case 2: "number"
+        case 3: "share"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.from != 0 {
+            writer.tag(8)
+            writer.varint(self.from)
+        }
+        if self.number != 0 {
+            writer.tag(16)
+            writer.varint(self.number)
+        }
+        if let value = self.share {
+            writer.message(26, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.from = try reader.uint64()
+            case 16:
+                self.number = try reader.uint64()
+            case 26:
+                var value = self.share.take() ?? WireQuotaShare()
+                try reader.message(&value)
+                self.share = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A VM's way to another cell, in the cell that it leaves.
+public struct WireCellMove: WireMessage {
+    public var number: UInt64 = 0
+    public var vm: UInt64 = 0
+    public var tenant: String = ""
+    public var to: UInt64 = 0
+    public var phase: WireCellMovePhase = .unspecified
+    public var share: WireQuotaShare? = nil
+    /// Under which its name is held where it goes; empty for none.
+    public var request: [UInt8] = []
+    /// The highest that was given out here, once it is committed.
+    public var epoch: UInt64 = 0
+    public var since: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        vm: UInt64 = 0,
+        tenant: String = "",
+        to: UInt64 = 0,
+        phase: WireCellMovePhase = .unspecified,
+        share: WireQuotaShare? = nil,
+        request: [UInt8] = [],
+        epoch: UInt64 = 0,
+        since: UInt64 = 0
+    ) {
+        self.number = number
+        self.vm = vm
+        self.tenant = tenant
+        self.to = to
+        self.phase = phase
+        self.share = share
+        self.request = request
+        self.epoch = epoch
+        self.since = since
+    }
+
+    public static var messageName: String { "CellMove" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "vm"
+        case 3: "tenant"
+        case 4: "to"
+        case 5: "phase"
+        case 6: "share"
+        case 7: "request"
+        case 8: "epoch"
+        case 9: "since"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.vm != 0 {
+            writer.tag(16)
+            writer.varint(self.vm)
+        }
+        if !self.tenant.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.tenant)
+        }
+        if self.to != 0 {
+            writer.tag(32)
+            writer.varint(self.to)
+        }
+        if self.phase.rawValue != 0 {
+            writer.tag(40)
+            writer.signed(Int64(self.phase.rawValue))
+        }
+        if let value = self.share {
+            writer.message(50, value)
+        }
+        if !self.request.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.request)
+        }
+        if self.epoch != 0 {
+            writer.tag(64)
+            writer.varint(self.epoch)
+        }
+        if self.since != 0 {
+            writer.tag(72)
+            writer.varint(self.since)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.vm = try reader.uint64()
+            case 26:
+                self.tenant = try reader.string()
+            case 32:
+                self.to = try reader.uint64()
+            case 40:
+                self.phase = WireCellMovePhase(rawValue: try reader.int32())
+            case 50:
+                var value = self.share.take() ?? WireQuotaShare()
+                try reader.message(&value)
+                self.share = value
+            case 58:
+                self.request = try reader.bytes()
+            case 64:
+                self.epoch = try reader.uint64()
+            case 72:
+                self.since = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// What a cell remembers of moves from another one.
+public struct WireCellPeer: WireMessage {
+    /// All moves with lower numbers are over.
+    public var floor: UInt64 = 0
+    /// Others that are over, ascending.
+    public var ended: [UInt64] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        floor: UInt64 = 0,
+        ended: [UInt64] = []
+    ) {
+        self.floor = floor
+        self.ended = ended
+    }
+
+    public static var messageName: String { "CellPeer" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "floor"
+        case 2: "ended"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.floor != 0 {
+            writer.tag(8)
+            writer.varint(self.floor)
+        }
+        if !self.ended.isEmpty {
+            writer.tag(18)
+            let mark = writer.begin()
+            for value in self.ended { writer.varint(value) }
+            writer.end(mark)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.floor = try reader.uint64()
+            case 18:
+                let outer = try reader.enter()
+                while reader.hasMore { self.ended.append(try reader.uint64()) }
+                reader.leave(outer)
+            case 16:
+                self.ended.append(try reader.uint64())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2298,6 +2668,8 @@ public struct WireCellTombstone: WireMessage {
     public var deletedAt: UInt64 = 0
     public var deletedBy: String = ""
     public var events: [UInt64] = []
+    /// The cell that it went to; 0 for one that was deleted.
+    public var movedTo: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2308,7 +2680,8 @@ public struct WireCellTombstone: WireMessage {
         tenant: String = "",
         deletedAt: UInt64 = 0,
         deletedBy: String = "",
-        events: [UInt64] = []
+        events: [UInt64] = [],
+        movedTo: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -2316,6 +2689,7 @@ public struct WireCellTombstone: WireMessage {
         self.deletedAt = deletedAt
         self.deletedBy = deletedBy
         self.events = events
+        self.movedTo = movedTo
     }
 
     public static var messageName: String { "CellTombstone" }
@@ -2328,6 +2702,7 @@ public struct WireCellTombstone: WireMessage {
         case 4: "deleted_at"
         case 5: "deleted_by"
         case 6: "events"
+        case 7: "moved_to"
         default: nil
         }
     }
@@ -2359,6 +2734,10 @@ public struct WireCellTombstone: WireMessage {
             for value in self.events { writer.varint(value) }
             writer.end(mark)
         }
+        if self.movedTo != 0 {
+            writer.tag(56)
+            writer.varint(self.movedTo)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2382,6 +2761,8 @@ public struct WireCellTombstone: WireMessage {
                 reader.leave(outer)
             case 48:
                 self.events.append(try reader.uint64())
+            case 56:
+                self.movedTo = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3093,6 +3474,8 @@ public struct WireCellSummary: WireMessage {
     public var isClosed: Bool = false
     /// Names that are held here for VMs of this region's cells.
     public var names: UInt64 = 0
+    /// VMs on their way to other cells.
+    public var moves: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3118,7 +3501,8 @@ public struct WireCellSummary: WireMessage {
         cellRequests: UInt64 = 0,
         eventsThrough: UInt64 = 0,
         isClosed: Bool = false,
-        names: UInt64 = 0
+        names: UInt64 = 0,
+        moves: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -3141,6 +3525,7 @@ public struct WireCellSummary: WireMessage {
         self.eventsThrough = eventsThrough
         self.isClosed = isClosed
         self.names = names
+        self.moves = moves
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3168,6 +3553,7 @@ public struct WireCellSummary: WireMessage {
         case 19: "events_through"
         case 20: "is_closed"
         case 21: "names"
+        case 22: "moves"
         default: nil
         }
     }
@@ -3257,6 +3643,10 @@ public struct WireCellSummary: WireMessage {
             writer.tag(168)
             writer.varint(self.names)
         }
+        if self.moves != 0 {
+            writer.tag(176)
+            writer.varint(self.moves)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3306,6 +3696,8 @@ public struct WireCellSummary: WireMessage {
                 self.isClosed = try reader.bool()
             case 168:
                 self.names = try reader.uint64()
+            case 176:
+                self.moves = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3709,6 +4101,10 @@ public struct WireCellCommand: WireMessage {
         case 40: "lend_quota"
         case 41: "take_quota"
         case 42: "settle_loan"
+        case 43: "move_vm"
+        case 44: "advance_move"
+        case 45: "prepare_arrival"
+        case 46: "end_arrival"
         default: nil
         }
     }
@@ -3791,6 +4187,14 @@ public struct WireCellCommand: WireMessage {
             writer.message(330, value)
         case .settleLoan(let value):
             writer.message(338, value)
+        case .moveVM(let value):
+            writer.message(346, value)
+        case .advanceMove(let value):
+            writer.message(354, value)
+        case .prepareArrival(let value):
+            writer.message(362, value)
+        case .endArrival(let value):
+            writer.message(370, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3963,6 +4367,26 @@ public struct WireCellCommand: WireMessage {
                 if case .settleLoan(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .settleLoan(value)
+            case 346:
+                var value = WireCellCommand.MoveVm()
+                if case .moveVM(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .moveVM(value)
+            case 354:
+                var value = WireCellCommand.AdvanceMove()
+                if case .advanceMove(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .advanceMove(value)
+            case 362:
+                var value = WireCellCommand.PrepareArrival()
+                if case .prepareArrival(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .prepareArrival(value)
+            case 370:
+                var value = WireCellCommand.EndArrival()
+                if case .endArrival(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .endArrival(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4003,6 +4427,42 @@ public struct WireCellCommand: WireMessage {
         case lendQuota(WireCellCommand.LendQuota)
         case takeQuota(WireCellCommand.TakeQuota)
         case settleLoan(WireCellCommand.SettleLoan)
+        case moveVM(WireCellCommand.MoveVm)
+        case advanceMove(WireCellCommand.AdvanceMove)
+        case prepareArrival(WireCellCommand.PrepareArrival)
+        case endArrival(WireCellCommand.EndArrival)
+    }
+
+    public enum MoveStep: Hashable, Sendable {
+        case unspecified
+        case leave
+        case commit
+        case abort
+        case settle
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .unspecified
+            case 1: self = .leave
+            case 2: self = .commit
+            case 3: self = .abort
+            case 4: self = .settle
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .unspecified: 0
+            case .leave: 1
+            case .commit: 2
+            case .abort: 3
+            case .settle: 4
+            case .unrecognized(let rawValue): rawValue
+            }
+        }
     }
 
     public enum ReportState: Hashable, Sendable {
@@ -4045,6 +4505,378 @@ public struct WireCellCommand: WireMessage {
             case .copied: 7
             case .copyFailed: 8
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A VM is to go to another cell.
+    public struct MoveVm: WireMessage {
+        public var vm: UInt64 = 0
+        public var to: UInt64 = 0
+        /// Under which its name is held there; empty for none.
+        public var request: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            vm: UInt64 = 0,
+            to: UInt64 = 0,
+            request: [UInt8] = []
+        ) {
+            self.vm = vm
+            self.to = to
+            self.request = request
+        }
+
+        public static var messageName: String { "CellCommand.MoveVm" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "vm"
+            case 2: "to"
+            case 3: "request"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.vm != 0 {
+                writer.tag(8)
+                writer.varint(self.vm)
+            }
+            if self.to != 0 {
+                writer.tag(16)
+                writer.varint(self.to)
+            }
+            if !self.request.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.request)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.vm = try reader.uint64()
+                case 16:
+                    self.to = try reader.uint64()
+                case 26:
+                    self.request = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct AdvanceMove: WireMessage {
+        public var number: UInt64 = 0
+        public var step: WireCellCommand.MoveStep = .unspecified
+        public var reason: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            number: UInt64 = 0,
+            step: WireCellCommand.MoveStep = .unspecified,
+            reason: String = ""
+        ) {
+            self.number = number
+            self.step = step
+            self.reason = reason
+        }
+
+        public static var messageName: String { "CellCommand.AdvanceMove" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "number"
+            case 2: "step"
+            case 3: "reason"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.number != 0 {
+                writer.tag(8)
+                writer.varint(self.number)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(16)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if !self.reason.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.reason)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.number = try reader.uint64()
+                case 16:
+                    self.step = WireCellCommand.MoveStep(rawValue: try reader.int32())
+                case 26:
+                    self.reason = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// A VM may come from another cell: what it needs is kept for it.
+    public struct PrepareArrival: WireMessage {
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var vm: UInt64 = 0
+        public var name: String = ""
+        public var tenant: String = ""
+        public var spec: WireVmDescription? = nil
+        public var power: WireVmPower = .unspecified
+        public var generation: UInt64 = 0
+        public var share: WireQuotaShare? = nil
+        public var createdAt: UInt64 = 0
+        public var createdBy: String = ""
+        public var request: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            vm: UInt64 = 0,
+            name: String = "",
+            tenant: String = "",
+            spec: WireVmDescription? = nil,
+            power: WireVmPower = .unspecified,
+            generation: UInt64 = 0,
+            share: WireQuotaShare? = nil,
+            createdAt: UInt64 = 0,
+            createdBy: String = "",
+            request: [UInt8] = []
+        ) {
+            self.from = from
+            self.number = number
+            self.vm = vm
+            self.name = name
+            self.tenant = tenant
+            self.spec = spec
+            self.power = power
+            self.generation = generation
+            self.share = share
+            self.createdAt = createdAt
+            self.createdBy = createdBy
+            self.request = request
+        }
+
+        public static var messageName: String { "CellCommand.PrepareArrival" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "number"
+            case 3: "vm"
+            case 4: "name"
+            case 5: "tenant"
+            case 6: "spec"
+            case 7: "power"
+            case 8: "generation"
+            case 9: "share"
+            case 10: "created_at"
+            case 11: "created_by"
+            case 12: "request"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if self.vm != 0 {
+                writer.tag(24)
+                writer.varint(self.vm)
+            }
+            if !self.name.isEmpty {
+                writer.tag(34)
+                writer.lengthDelimited(self.name)
+            }
+            if !self.tenant.isEmpty {
+                writer.tag(42)
+                writer.lengthDelimited(self.tenant)
+            }
+            if let value = self.spec {
+                writer.message(50, value)
+            }
+            if self.power.rawValue != 0 {
+                writer.tag(56)
+                writer.signed(Int64(self.power.rawValue))
+            }
+            if self.generation != 0 {
+                writer.tag(64)
+                writer.varint(self.generation)
+            }
+            if let value = self.share {
+                writer.message(74, value)
+            }
+            if self.createdAt != 0 {
+                writer.tag(80)
+                writer.varint(self.createdAt)
+            }
+            if !self.createdBy.isEmpty {
+                writer.tag(90)
+                writer.lengthDelimited(self.createdBy)
+            }
+            if !self.request.isEmpty {
+                writer.tag(98)
+                writer.lengthDelimited(self.request)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.number = try reader.uint64()
+                case 24:
+                    self.vm = try reader.uint64()
+                case 34:
+                    self.name = try reader.string()
+                case 42:
+                    self.tenant = try reader.string()
+                case 50:
+                    var value = self.spec.take() ?? WireVmDescription()
+                    try reader.message(&value)
+                    self.spec = value
+                case 56:
+                    self.power = WireVmPower(rawValue: try reader.int32())
+                case 64:
+                    self.generation = try reader.uint64()
+                case 74:
+                    var value = self.share.take() ?? WireQuotaShare()
+                    try reader.message(&value)
+                    self.share = value
+                case 80:
+                    self.createdAt = try reader.uint64()
+                case 90:
+                    self.createdBy = try reader.string()
+                case 98:
+                    self.request = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// It has come, or does not come.
+    public struct EndArrival: WireMessage {
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var vm: UInt64 = 0
+        public var isCommitted: Bool = false
+        /// The highest that was given out where it was.
+        public var epoch: UInt64 = 0
+        /// All moves from there with lower numbers are over.
+        public var floor: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            vm: UInt64 = 0,
+            isCommitted: Bool = false,
+            epoch: UInt64 = 0,
+            floor: UInt64 = 0
+        ) {
+            self.from = from
+            self.number = number
+            self.vm = vm
+            self.isCommitted = isCommitted
+            self.epoch = epoch
+            self.floor = floor
+        }
+
+        public static var messageName: String { "CellCommand.EndArrival" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "number"
+            case 3: "vm"
+            case 4: "is_committed"
+            case 5: "epoch"
+            case 6: "floor"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if self.vm != 0 {
+                writer.tag(24)
+                writer.varint(self.vm)
+            }
+            if self.isCommitted {
+                writer.tag(32)
+                writer.byte(self.isCommitted ? 1 : 0)
+            }
+            if self.epoch != 0 {
+                writer.tag(40)
+                writer.varint(self.epoch)
+            }
+            if self.floor != 0 {
+                writer.tag(48)
+                writer.varint(self.floor)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.number = try reader.uint64()
+                case 24:
+                    self.vm = try reader.uint64()
+                case 32:
+                    self.isCommitted = try reader.bool()
+                case 40:
+                    self.epoch = try reader.uint64()
+                case 48:
+                    self.floor = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

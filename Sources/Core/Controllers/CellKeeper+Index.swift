@@ -207,6 +207,7 @@ extension CellKeeper {
     /// Whether it wants a place and may have one. What is left of a move must be gone first.
     static func isWaiting(_ vm: CellVM) -> Bool {
         vm.place == nil && vm.power != .stopped && !vm.isDeleting && vm.migration == nil
+            && vm.departure?.isLeaving != true
     }
 
     /// Whether it may be stopped for one of a higher priority.

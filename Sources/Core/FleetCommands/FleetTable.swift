@@ -12,6 +12,8 @@ package enum FleetTable {
     /// The same command, for one cell where there are several.
     private static func ofCell(_ command: Command) -> Command {
         var command = command
+        // Where it is about another cell than the one that has what is named, it says so itself.
+        if command.options.contains(where: { $0.name == "cell" }) { return command }
         command.options.append(cell)
         return command
     }
@@ -113,9 +115,13 @@ package enum FleetTable {
             "vm delete", summary: "stop VMs and delete them", arguments: [vmList],
             options: [tenant, ifGeneration] + wait),
         Command(
-            "vm migrate", summary: "move a VM to another host while it runs", arguments: [vm],
+            "vm migrate", summary: "move a VM to another host while it runs, or to another cell",
+            details:
+                "To another cell a VM goes cold: once that cell has kept room for it, it stops here, and starts there.",
+            arguments: [vm],
             options: [
-                tenant, Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
+                tenant, Option("cell", .text("CELL"), help: "to this cell, which chooses the host"),
+                Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
                 Option("cancel", help: "call off the migration under way"),
             ] + wait),
         Command(

@@ -17,6 +17,9 @@ struct Cells {
         var tenantsThrough: LogIndex?
         /// When loans that are on their way are looked after next.
         var loansAt = Instant.origin
+        /// When VMs on their way to other cells are looked after next, and what is remembered of them.
+        var movesAt = Instant.origin
+        var moves = MoveKeeper()
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.
@@ -36,6 +39,8 @@ struct Cells {
     var outcomes: [(group: GroupID, number: UInt64, outcome: CellOutcome)] = []
     /// What became of loans, as the cells say that were told of them.
     var loanAnswers: [(lender: GroupID, tenant: String, loan: QuotaLoan, isTaken: Bool)] = []
+    /// What cells said to steps of moves, and whose moves those are.
+    var moveAnswers: [(group: GroupID, operation: CellCommand.Operation, outcome: CellResult.Outcome?)] = []
     private var number: UInt64 = 0
 
     func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }

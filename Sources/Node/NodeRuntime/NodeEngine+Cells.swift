@@ -14,6 +14,7 @@ extension NodeEngine {
         leadCells(now)
         if cells.kept.isEmpty {
             cells.outcomes.removeAll()
+            cells.moveAnswers.removeAll()
             return
         }
         for k in cells.kept.indices { followCell(k, now) }
@@ -23,6 +24,7 @@ extension NodeEngine {
             reportCell(k, now)
             settleLoans(k, now)
         }
+        tendMoves(now)
         let answers = cells.loanAnswers
         cells.loanAnswers.removeAll()
         for (lender, tenant, loan, isTaken) in answers { settle(loan, of: tenant, lender, isTaken: isTaken, now) }
@@ -80,7 +82,7 @@ extension NodeEngine {
     /// When `tendCells` has something to do.
     var cellsDeadline: Instant {
         if cells.kept.isEmpty { return Instant(nanoseconds: .max) }
-        if !cells.outcomes.isEmpty { return lastNow }
+        if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty { return lastNow }
         var next = Instant(nanoseconds: .max)
         for kept in cells.kept {
             guard let i = position(of: kept.group) else { return lastNow }
@@ -117,6 +119,7 @@ extension NodeEngine {
                 next.append(Cells.Kept(group: group, term: term, keeper: keeper))
                 #if MUTANTS
                 next[next.count - 1].keeper.mutant = settings.fleetMutant
+                next[next.count - 1].moves.mutant = settings.fleetMutant
                 #endif
             }
         }

@@ -79,6 +79,7 @@ extension NodeEngine {
             again(now)
         case .cell(let group, let number): tended(group, number: number, answer)
         case .loan(let group, let tenant, let loan): tended(group, tenant, loan, answer)
+        case .move(let group, let operation): tended(group, operation, answer)
         case .told: break
         case .follow(let number):
             guard number == steward.asked else { return }

@@ -81,6 +81,8 @@ package struct NodeSettings: Sendable {
     package var cellReportInterval = Nanoseconds.seconds(2)
     /// Between attempts to bring loans of quotas to their end.
     package var loanInterval = Nanoseconds.seconds(2)
+    /// Between looks at VMs on their way to other cells, where nothing was heard of them.
+    package var moveInterval = Nanoseconds.milliseconds(500)
     /// The feature level that this node's program knows. One below `FeatureLevel.newest` makes it act like an older program.
     package var level: UInt32 = FeatureLevel.newest
 

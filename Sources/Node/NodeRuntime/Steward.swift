@@ -77,6 +77,8 @@ enum StewardTask {
     case cell(GroupID, number: UInt64)
     /// Another cell is told of a loan of this one's.
     case loan(from: GroupID, tenant: String, QuotaLoan)
+    /// A step of a VM's way from this cell to another one, in either of them.
+    case move(from: GroupID, CellCommand.Operation)
     /// Nothing follows from the answer: what came of it shows in the state.
     case told
 }

@@ -23,7 +23,15 @@ extension Fleet {
 
     private func findUnrest() -> String? {
         if !chores.isEmpty { return "operators still have to do \(chores[0])" }
-        let view = checker.view
+        for cell in 0..<profile.cells {
+            if let found = findUnrest(cell, checkers[cell].view) { return found }
+        }
+        return nil
+    }
+
+    private func findUnrest(_ cell: Int, _ view: CellView) -> String? {
+        if let move = checkers[cell].moves.first { return "\(move) is not over" }
+        let hosts = hosts.filter { $0.cell == cell }
         for host in hosts where isThere(host) {
             guard host.node.isRunning, host.keeper?.isRegistered == true else {
                 return "host \(host.id) is not registered: \(host.keeper?.problem ?? "its agent does not run")"
@@ -38,18 +46,18 @@ extension Fleet {
         for id in view.vms.keys.sorted() {
             guard let vm = view.vms[id] else { continue }
             if let found = unrest(of: vm, view) {
-                let place = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
+                let place = vm.place.map { self.hosts[Int($0.assignment.host.rawValue) - 1] }
                 let there = place.map {
                     "; its host has \($0.keeper?.describe(id) ?? "no agent"), \($0.driver.describe(id))"
                 }
                 return "VM \(id) \(found): \(vm)\(there ?? "")"
             }
         }
-        return findStray(view)
+        return findStray(hosts, view)
     }
 
     /// What runs is what the cell says.
-    private func findStray(_ view: CellView) -> String? {
+    private func findStray(_ hosts: [SimulatedHost], _ view: CellView) -> String? {
         for host in hosts where isThere(host) {
             host.driver.settle(host.node.local(world.now))
             for copy in host.driver.running {
@@ -64,6 +72,7 @@ extension Fleet {
     }
 
     private func unrest(of vm: CellVM, _ view: CellView) -> String? {
+        if vm.arrival != nil || vm.departure != nil { return "is still on its way between cells" }
         let isHostLost = vm.place.map { view.hosts[$0.assignment.host]?.health != .up } ?? false
         // Left behind, and not down: it may be cut off in a way that its agent still reaches the cell, or about to be lost.
         let host = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }
@@ -111,9 +120,11 @@ extension Fleet {
     }
 
     func checkEnd() {
-        counts.vmsAtEnd = checker.view.vms.count
-        counts.waitingAtEnd = checker.view.vms.keys.count { id in
-            checker.view.vms[id].map { $0.place == nil && $0.power != .stopped } ?? false
+        for checker in checkers {
+            counts.vmsAtEnd += checker.view.vms.count
+            counts.waitingAtEnd += checker.view.vms.keys.count { id in
+                checker.view.vms[id].map { $0.place == nil && $0.power != .stopped } ?? false
+            }
         }
     }
 }

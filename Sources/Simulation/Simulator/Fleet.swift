@@ -14,20 +14,23 @@ import RaftCore
 /// What a run promises of VMs is checked when it can break: what runs at every order and every event of a guest, the cell
 /// at every index, and after the faults that everything comes to rest as it was asked for.
 final class Fleet {
-    static let cell = GroupID(.cell, number: 1)
+    static func group(of cell: Int) -> GroupID { GroupID(.cell, number: UInt64(cell) + 1) }
 
     unowned let world: Simulation
     let profile: FleetProfile
     var hosts: [SimulatedHost] = []
     var clients: [FleetClient] = []
-    let checker: FleetChecker
+    /// One for each cell.
+    let checkers: [FleetChecker]
+    /// The first cell's: plots happen where there is no other one.
+    var checker: FleetChecker { checkers[0] }
     var counts = FleetCounts()
     var random: PRNG
     var faultRandom: PRNG
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
     /// What operators still have to do before the fleet can come to rest.
-    var chores: [CellCommand.Operation] = []
+    var chores: [Chore] = []
     var plots: FleetPlots
     /// Of which VM's placing a plot waits for what comes next.
     var awaited: VMID?
@@ -46,10 +49,21 @@ final class Fleet {
         self.random = random.child(1)
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
-        checker = FleetChecker()
+        let promises = FleetPromises()
+        checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
 
     var zones: [String] { ["a", "b", "c"] }
+
+    struct Chore {
+        var cell: Int
+        var operation: CellCommand.Operation
+    }
+
+    /// The cell of a host, by its number.
+    func cell(of host: Int) -> Int { host % profile.cells }
+
+    func view(of host: SimulatedHost) -> CellView { checkers[host.cell].view }
 
     func describe(_ number: Int) -> HostDescription {
         let capacity = Resources(
@@ -76,7 +90,7 @@ extension Simulation {
         let fleet = Fleet(world: self, profile: profile, random: random)
         #if MUTANTS
         fleet.mutant = mutant.flatMap { FleetMutant(rawValue: $0) }
-        fleet.checker.mutant = fleet.mutant
+        for checker in fleet.checkers { checker.mutant = fleet.mutant }
         #endif
         for node in nodes {
             var settings = SimulatedHypervisor.Settings()
@@ -85,7 +99,9 @@ extension Simulation {
             let driver = SimulatedHypervisor(settings)
             let number = node.number
             driver.link = { [unowned fleet] vm, target, to in fleet.isLinked(number, vm, target, to) }
-            fleet.hosts.append(SimulatedHost(node: node, about: fleet.describe(number), driver: driver))
+            fleet.hosts.append(
+                SimulatedHost(
+                    node: node, cell: fleet.cell(of: number), about: fleet.describe(number), driver: driver))
             fleet.wallOffsets.append(fleet.random.within(-300...300))
         }
         self.fleet = fleet
@@ -122,9 +138,10 @@ extension Fleet {
             clients.append(FleetClient(number: number, target: random.below(hosts.count)))
             world.plan(.fleetClient, at: 600_000_000 + Int64(number) * 10_000_000, a: UInt64(number))
         }
-        chores = [.setSetting(.leaseLength, profile.leaseMilliseconds)]
-        if random.chance(1, in: 2) { chores.append(.setSetting(.brakeMillis, 1_000)) }
-        chores.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
+        var settings = [CellCommand.Operation.setSetting(.leaseLength, profile.leaseMilliseconds)]
+        if random.chance(1, in: 2) { settings.append(.setSetting(.brakeMillis, 1_000)) }
+        settings.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
+        for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
         world.plan(.fleetFault, at: 2_000_000_000)
         planPlots()
     }
@@ -187,8 +204,8 @@ extension Fleet {
     /// Counts the moves that have an end at a node that is struck.
     func struck(_ node: Int, _ strike: Int, only vm: VMID? = nil) {
         let id = hosts[node].id
-        for vm in vm.map({ [$0] }) ?? checker.moving {
-            guard let migration = checker.view.vms[vm]?.migration,
+        for vm in vm.map({ [$0] }) ?? checkers[hosts[node].cell].moving {
+            guard let migration = checkers[hosts[node].cell].view.vms[vm]?.migration,
                 migration.source.assignment.host == id || migration.target.assignment.host == id
             else { continue }
             let step =
@@ -206,9 +223,9 @@ extension Fleet {
     func beginRecovery() {
         for host in hosts {
             host.driver.release(host.node.local(world.now))
-            chores.append(.setHostDuty(host.id, .inService))
+            chores.append(Chore(cell: host.cell, operation: .setHostDuty(host.id, .inService)))
         }
-        chores.append(.setSetting(.brakeMillis, 1_000))
+        for cell in 0..<profile.cells { chores.append(Chore(cell: cell, operation: .setSetting(.brakeMillis, 1_000))) }
         for client in clients { world.plan(.fleetClient, at: world.now, a: UInt64(client.number), b: client.stamp) }
     }
 }

@@ -32,19 +32,10 @@ final class FleetChecker {
         var isMove: Bool
         var begun = false
     }
-    // hash order: looked up only
-    private var permissions: [VMEpoch: Permission] = [:]
-    /// Moves of which all memory is at the destination.
-    // hash order: looked up only
-    private var committedMoves: Set<VMEpoch> = []
-    /// VMs by their names, which are never given twice.
-    // hash order: looked up only
-    private var named: [String: VMID] = [:]
-    // hash order: looked up only
-    private var everSeen: Set<VMID> = []
-    /// Somebody asked for their deletion.
-    // hash order: looked up only
-    private var deletions: Set<VMID> = []
+    private let promises: FleetPromises
+    private let group: GroupID
+    /// On their way from this cell to others.
+    private(set) var moves: [CellMove] = []
     private var failure: (promise: String, detail: String)?
     #if MUTANTS
     var mutant: FleetMutant? {
@@ -57,15 +48,24 @@ final class FleetChecker {
         var epoch: UInt64
     }
 
+    init(_ group: GroupID, _ promises: FleetPromises) {
+        self.group = group
+        self.promises = promises
+    }
+
     /// VMs that move, ascending.
     var moving: [VMID] { view.vms.keys.sorted().filter { view.vms[$0]?.migration != nil } }
+
+    /// Ascending.
+    var everSeen: [VMID] { promises.everSeen.sorted() }
+    func mayBeGone(_ vm: VMID) -> Bool { promises.deletions.contains(vm) }
 
     func described(_ vm: VMID) -> String { view.vms[vm].map { "\($0)" } ?? "no such VM" }
 
     // MARK: The log
 
     func written(_ writes: [GroupWrite]) {
-        for write in writes where write.group == Fleet.cell {
+        for write in writes where write.group == group {
             for entry in write.write.entries where entry.index > applied.index {
                 let known = entries[entry.index] ?? []
                 if known.contains(where: { $0.term == entry.term }) { continue }
@@ -74,16 +74,20 @@ final class FleetChecker {
         }
     }
 
-    /// Replays what became committed, and compares with what the replicas made of it.
-    func follow(_ cluster: ClusterChecker, _ fleet: Fleet) {
+    /// Replays what became committed, and compares with what the replicas made of it. False when there was nothing.
+    func follow(_ cluster: ClusterChecker, _ fleet: Fleet) -> Bool {
         let world = fleet.world
+        let before = applied.index
         while applied.index < cluster.lastCommitted {
             let index = applied.index.next
             let term = cluster.committed[Int(index.rawValue) - 1].term
             guard let entry = entries[index]?.first(where: { $0.term == term }) else { break }
             replay(index, term, entry.content, fleet)
             entries[index] = nil
-            if let failure { return world.fail(failure.promise, "\(failure.detail), at entry \(index)") }
+            if let failure {
+                world.fail(failure.promise, "\(failure.detail), at entry \(index)")
+                return true
+            }
         }
         let end = min(digests.count, cluster.digests.count + 1)
         while comparedThrough < end {
@@ -93,14 +97,15 @@ final class FleetChecker {
             }
             comparedThrough += 1
         }
+        return applied.index > before
     }
 
     private func replay(_ index: LogIndex, _ term: Term, _ content: EntryContent, _ fleet: Fleet) {
         do throws(StoreError) {
-            state.begin(Fleet.cell, generation: 1, applied: applied, store)
+            state.begin(group, generation: 1, applied: applied, store)
             var results: [CellResult] = []
             if case .command(let pack) = content {
-                results = try Cell.apply(pack: pack, index: index, group: Fleet.cell, access: &state)
+                results = try Cell.apply(pack: pack, index: index, group: group, access: &state)
             }
             let (batch, now) = state.finish(index: index, term: term, chain: 0)
             try store.write(batch, isSynced: true)
@@ -115,11 +120,14 @@ final class FleetChecker {
 
     private func followView(_ fleet: Fleet) throws(StoreError) {
         let before = view
-        let reader = StateReader(Fleet.cell, generation: 1, store)
+        let reader = StateReader(group, generation: 1, store)
         for _ in 0..<1_000 {
             let answer = try Cell.read(view.nextQuery, reader)
             _ = view.take(answer)
             if let through = view.through, through >= answer.index { break }
+        }
+        if case .rows(let rows, _) = try Cell.read(.all(.moves), reader).body {
+            moves = rows.compactMap { if case .move(_, let move?)? = $0.content { move } else { nil } }
         }
         compare(before, fleet)
     }
@@ -132,9 +140,19 @@ final class FleetChecker {
 
     private func compare(_ before: CellView, _ fleet: Fleet) {
         for id in before.vms.keys.sorted() where view.vms[id] == nil {
+            guard let old = before.vms[id] else { continue }
+            checkEnds(old, nil, before, fleet)
+            if old.arrival != nil {
+                fleet.counts.cellsKept += 1
+                continue
+            }
+            // It is another cell's now, as is held against that one.
+            if old.departure != nil {
+                fleet.counts.cellsChanged += 1
+                continue
+            }
             fleet.counts.deleted += 1
-            if let old = before.vms[id] { checkEnds(old, nil, before, fleet) }
-            if !deletions.contains(id) {
+            if !promises.deletions.contains(id) {
                 broken("an acknowledged VM exists", "VM \(id) is gone, and nobody asked for that")
             }
         }
@@ -153,13 +171,14 @@ final class FleetChecker {
     }
 
     private func compare(_ vm: CellVM, _ old: CellVM?, _ fleet: Fleet) {
+        if vm.arrival != nil { return }
         if old == nil {
             fleet.counts.created += 1
-            if let known = named[vm.name], known != vm.id {
+            if let known = promises.named[vm.name], known != vm.id {
                 broken("a retry takes effect once", "\(vm.name) was created as \(known) and as \(vm.id)")
             }
-            if !everSeen.insert(vm.id).inserted { broken("ids are given once", "VM \(vm.id) came back") }
-            named[vm.name] = vm.id
+            if !promises.everSeen.insert(vm.id).inserted { broken("ids are given once", "VM \(vm.id) came back") }
+            promises.named[vm.name] = vm.id
         }
         if vm.epochHighest < old?.epochHighest ?? 0 { broken("epochs only rise", "\(vm)") }
         if let place = vm.place {
@@ -171,7 +190,7 @@ final class FleetChecker {
             if old?.migration == nil { fleet.counts.movesBegun += 1 }
             if migration.phase == .leaving && old?.migration?.phase != .leaving {
                 fleet.counts.movesCommitted += 1
-                committedMoves.insert(VMEpoch(vm: vm.id, epoch: migration.target.epoch))
+                promises.committedMoves.insert(VMEpoch(vm: vm.id, epoch: migration.target.epoch))
             }
         }
     }
@@ -181,13 +200,13 @@ final class FleetChecker {
         if place.epoch > vm.epochHighest || place.epoch == 0 {
             broken("epochs only rise", "VM \(vm.id) has epoch \(place.epoch) above \(vm.epochHighest)")
         }
-        if let known = permissions[key] {
+        if let known = promises.permissions[key] {
             if known.host != place.assignment.host {
                 broken("an epoch is one host's", "VM \(vm.id): epoch \(place.epoch) is for \(known.host) and \(place)")
             }
             return
         }
-        permissions[key] = Permission(host: place.assignment.host, isMove: isMove)
+        promises.permissions[key] = Permission(host: place.assignment.host, isMove: isMove)
     }
 
     // MARK: Ends
@@ -251,14 +270,14 @@ final class FleetChecker {
         }
         fleet.counts.starts += 1
         if view.vms[key.vm]?.place?.assignment.host != host.id { isOld(order, host, fleet) }
-        guard let permission = permissions[key], permission.host == host.id else {
+        guard let permission = promises.permissions[key], permission.host == host.id else {
             return fleet.world.fail(
                 "what starts was permitted",
                 "host \(host.id) starts VM \(key.vm) under epoch \(key.epoch), which "
-                    + (permissions[key].map { "is host \($0.host)'s" } ?? "the cell never gave out"))
+                    + (promises.permissions[key].map { "is host \($0.host)'s" } ?? "the cell never gave out"))
         }
         if permission.isMove {
-            guard committedMoves.contains(key) else {
+            guard promises.committedMoves.contains(key) else {
                 return fleet.world.fail(
                     "a move has one commit point",
                     "host \(host.id) lets VM \(key.vm) go on under epoch \(key.epoch) before that is committed")
@@ -272,7 +291,7 @@ final class FleetChecker {
             fleet.world.fail(
                 "an epoch starts once", "host \(host.id) starts VM \(key.vm) again under epoch \(key.epoch)")
         }
-        permissions[key]?.begun = true
+        promises.permissions[key]?.begun = true
     }
 
     /// Until the host itself says so, and while its lease lasts, the cell takes nothing from it.
@@ -286,7 +305,7 @@ final class FleetChecker {
     // MARK: What owners are told
 
     func asked(_ operation: CellCommand.Operation) {
-        if case .deleteVM(let vm, _) = operation { deletions.insert(vm) }
+        if case .deleteVM(let vm, _) = operation { promises.deletions.insert(vm) }
     }
 
     /// What was acknowledged is in the log: the entry that it names has been replayed.
@@ -300,7 +319,7 @@ final class FleetChecker {
         guard case .createVMs(let items, _) = operation, case .items(let made) = result.outcome else { return }
         for (item, made) in zip(items, made) {
             guard case .vm(let id) = made else { continue }
-            if !everSeen.contains(id) || named[item.name] != id {
+            if !promises.everSeen.contains(id) || promises.named[item.name] != id {
                 fleet.world.fail(
                     "an acknowledged VM exists", "\(item.name) was acknowledged as VM \(id), which never was")
             }

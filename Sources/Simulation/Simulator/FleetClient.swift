@@ -9,6 +9,7 @@ struct FleetClient {
     struct Operation {
         var command: CellCommand
         var bytes: [UInt8]
+        var cell: Int
         var givesUpAt: Int64
         var isChore = false
     }
@@ -32,37 +33,38 @@ extension Fleet {
     func clientTurn(_ number: Int, stamp: UInt64) {
         guard stamp == clients[number].stamp else { return }
         if clients[number].operation == nil {
-            guard let (operation, isChore) = nextOperation(number) else {
+            guard let (cell, operation, isChore) = nextOperation(number) else {
                 return again(number, after: 200_000_000)
             }
-            begin(number, operation, isChore)
+            begin(number, cell, operation, isChore)
         }
         guard let operation = clients[number].operation else { return }
         if world.now >= operation.givesUpAt && !operation.isChore { return giveUp(number) }
         try_(number)
     }
 
-    private func nextOperation(_ number: Int) -> (CellCommand.Operation, Bool)? {
-        if number == 0, let chore = chores.first { return (chore, true) }
+    private func nextOperation(_ number: Int) -> (Int, CellCommand.Operation, Bool)? {
+        if number == 0, let chore = chores.first { return (chore.cell, chore.operation, true) }
+        let cell = profile.cells == 1 ? 0 : random.below(profile.cells)
         switch world.recovery.phase {
-        case .chaos: return drawOperation(number).map { ($0, false) }
+        case .chaos: return drawOperation(number, cell).map { (cell, $0, false) }
         // Somebody must be answered, or nobody knows that the cell is back.
-        case .healing: return (.noteTime, false)
+        case .healing: return (cell, .noteTime, false)
         case .settling, .done: return nil
         }
     }
 
-    private func begin(_ number: Int, _ operation: CellCommand.Operation, _ isChore: Bool) {
+    private func begin(_ number: Int, _ cell: Int, _ operation: CellCommand.Operation, _ isChore: Bool) {
         var request: [UInt8] = []
         request.appendBigEndian(random.next())
         request.appendBigEndian(random.next())
         let command = CellCommand(request: request, by: "client \(number)", operation)
         clients[number].firstAttempt = clients[number].attempt + 1
         clients[number].operation = FleetClient.Operation(
-            command: command, bytes: command.encoded(), givesUpAt: world.now + profile.operationTimeout.count,
-            isChore: isChore)
+            command: command, bytes: command.encoded(), cell: cell,
+            givesUpAt: world.now + profile.operationTimeout.count, isChore: isChore)
         world.result.operations += 1
-        checker.asked(operation)
+        checkers[cell].asked(operation)
     }
 
     private func try_(_ number: Int) {
@@ -86,7 +88,9 @@ extension Fleet {
     func deliverRequest(client: Int, attempt: UInt64, to node: SimulatedNode) {
         guard let operation = clients[client].operation, attempt >= clients[client].firstAttempt else { return }
         world.turn(
-            node, .request(.command(Fleet.cell, operation.bytes), ticket: UInt64(client) << 40 | attempt))
+            node,
+            .request(.command(Fleet.group(of: operation.cell), operation.bytes), ticket: UInt64(client) << 40 | attempt)
+        )
     }
 
     func takeAnswer(_ ticket: UInt64, _ answer: ClientAnswer, from node: Int) {
@@ -100,8 +104,8 @@ extension Fleet {
             clients[number].target = node
             if operation.isChore && !chores.isEmpty { chores.removeFirst() }
             if case .refused = result.outcome { counts.refused += 1 }
-            checker.acknowledged(operation.command.operation, result, self)
-            world.recovery.sawSuccess(Fleet.cell, at: world.now)
+            checkers[operation.cell].acknowledged(operation.command.operation, result, self)
+            world.recovery.sawSuccess(Fleet.group(of: operation.cell), at: world.now)
             again(number, after: operation.isChore ? 1_000_000 : random.within(0...profile.thinkTimeMax.count))
         case .refused(.notLeader(let hint)):
             if let hint { clients[number].target = Int(hint.node.rawValue) - 1 }
@@ -119,14 +123,17 @@ extension Fleet {
 
     // MARK: What is asked
 
-    private func drawOperation(_ number: Int) -> CellCommand.Operation? {
-        let view = checker.view
+    private func drawOperation(_ number: Int, _ cell: Int) -> CellCommand.Operation? {
+        let view = checkers[cell].view
         let ids = view.vms.keys.sorted()
+        if profile.cells > 1 && random.chance(1, in: 4), let operation = drawWay(cell, view, ids) { return operation }
         if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
         if ids.count < 3 || random.chance(1, in: 4) {
-            if ids.count < profile.vmsMax { return drawCreation(number) }
+            if ids.count < profile.vmsMax { return drawCreation(number, view) }
         }
-        guard !ids.isEmpty, let vm = view.vms[ids[random.below(ids.count)]] else { return drawCreation(number) }
+        guard !ids.isEmpty, let vm = view.vms[ids[random.below(ids.count)]] else {
+            return drawCreation(number, view)
+        }
         if random.below(UInt64(10)) < profile.movesShare { return drawMove(view, vm) }
         // Now and then somebody has seen an older generation.
         let seen: UInt64? = random.chance(1, in: 3) ? vm.generation : nil
@@ -145,10 +152,23 @@ extension Fleet {
             case 0: spec.resources.memoryMiB = random.within(1...8) * 512
             case 1: spec.isolation = spec.isolation == .keep ? .stop : .keep
             case 2: spec.priority = Int32(random.below(UInt64(3))) * 10
-            default: spec.groups = drawGroups(vm.tenant)
+            default: spec.groups = drawGroups(vm.tenant, view)
             }
             return .updateVM(vm.id, spec, generation: seen)
         }
+    }
+
+    /// To another cell, or not after all.
+    private func drawWay(_ cell: Int, _ view: CellView, _ ids: [VMID]) -> CellCommand.Operation? {
+        let moves = checkers[cell].moves
+        if !moves.isEmpty && random.chance(1, in: 3) {
+            // Too late it is refused.
+            let move = moves.first { $0.phase == .committed } ?? moves[random.below(moves.count)]
+            return .advanceMove(move.number, .abort, reason: "called off")
+        }
+        if ids.isEmpty { return nil }
+        let other = (cell + 1 + random.below(profile.cells - 1)) % profile.cells
+        return .moveVM(ids[random.below(ids.count)], to: UInt64(other + 1), request: [])
     }
 
     private func drawMove(_ view: CellView, _ vm: CellVM) -> CellCommand.Operation? {
@@ -165,7 +185,7 @@ extension Fleet {
         return .beginMigration(vm.id, from: place.epoch, to: Assignment(host: target), cause: .asked)
     }
 
-    private func drawCreation(_ number: Int) -> CellCommand.Operation {
+    private func drawCreation(_ number: Int, _ view: CellView) -> CellCommand.Operation {
         let count = random.chance(1, in: 5) ? 1 + random.below(4) : 1
         var items: [VMCreation] = []
         let tenant = "t\(random.below(profile.tenants) + 1)"
@@ -173,13 +193,13 @@ extension Fleet {
             clients[number].named += 1
             items.append(
                 VMCreation(
-                    name: "c\(number)-\(clients[number].named)", tenant: tenant, spec: drawSpec(tenant),
+                    name: "c\(number)-\(clients[number].named)", tenant: tenant, spec: drawSpec(tenant, view),
                     power: random.chance(1, in: 10) ? .stopped : .running))
         }
         return .createVMs(items, isAtomic: random.chance(1, in: 3))
     }
 
-    private func drawSpec(_ tenant: String) -> VMDescription {
+    private func drawSpec(_ tenant: String, _ view: CellView) -> VMDescription {
         var spec = VMDescription(
             resources: Resources(
                 cpuMillis: random.within(1...8) * 500, memoryMiB: random.within(1...12) * 512, networkMbps: 10))
@@ -200,13 +220,13 @@ extension Fleet {
         if random.chance(1, in: 10) { spec.zones = [zones[random.below(zones.count)]] }
         if random.chance(1, in: 10) { spec.required = [.init("disk", .oneOf(["fast"]))] }
         if random.chance(1, in: 6) { spec.tolerations = [.init("gpu")] }
-        spec.groups = drawGroups(tenant)
+        spec.groups = drawGroups(tenant, view)
         return spec
     }
 
-    private func drawGroups(_ tenant: String) -> [String] {
+    private func drawGroups(_ tenant: String, _ view: CellView) -> [String] {
         guard profile.hasRules, random.chance(1, in: 3) else { return [] }
-        let known = checker.view.groups.keys.sorted().compactMap { checker.view.groups[$0] }.filter {
+        let known = view.groups.keys.sorted().compactMap { view.groups[$0] }.filter {
             $0.tenant == tenant
         }
         if known.isEmpty { return [] }

@@ -143,7 +143,7 @@ extension Fleet {
     private func count(_ plot: FleetPlot) { counts.plots[Int(plot.rawValue)] += 1 }
 
     private var leader: SimulatedNode? {
-        guard let leader = world.leader(of: Fleet.cell), leader.pausedUntil <= world.now else { return nil }
+        guard let leader = world.leader(of: Fleet.group(of: 0)), leader.pausedUntil <= world.now else { return nil }
         return leader
     }
 
@@ -192,7 +192,7 @@ extension Fleet {
     private func send(_ operation: CellCommand.Operation) {
         guard let leader else { return }
         let command = CellCommand(by: "plot", operation)
-        world.turn(leader, .request(.command(Fleet.cell, command.encoded()), ticket: Caretaker.ticket))
+        world.turn(leader, .request(.command(Fleet.group(of: 0), command.encoded()), ticket: Caretaker.ticket))
     }
 
     /// Owners bring what the plot needs: some small VMs.
@@ -276,7 +276,7 @@ extension Fleet {
     func mayGiveUp(_ node: SimulatedNode) {
         guard case .givingUp(let host, _?) = plots.stage else { return }
         let id = hosts[host].id
-        guard node.runtime?.withCellKeeper(Fleet.cell, { !$0.mayGrant(to: id) }) ?? false else { return }
+        guard node.runtime?.withCellKeeper(Fleet.group(of: 0), { !$0.mayGrant(to: id) }) ?? false else { return }
         plan(.bringBack, at: world.now, host: host)
     }
 

@@ -4,8 +4,10 @@ import RaftCore
 
 /// What a run with hosts and VMs draws beside its cluster's profile.
 public struct FleetProfile: Sendable {
-    /// Nodes with a replica of the cell, from the first on; the others are hosts only.
+    /// Nodes with a replica of each cell, from the first on; the others are hosts only.
     public var voters = 3
+    /// Cells, among which the hosts are dealt out.
+    public var cells = 1
     /// Owners of VMs, each with one request under way at a time.
     public var clients = 3
     /// Owners create no more while there are this many.
@@ -69,6 +71,14 @@ extension Profile {
         if !p.faults.isEmpty && other.chance(3, in: 4) {
             fleet.plots = FleetPlot.allCases.filter { _ in other.chance(1, in: 3) }
         }
+        // So does this: what goes on in one cell is what it was.
+        var several = random.child(0xCE11)
+        if p.nodes >= 4 && several.chance(1, in: 4) {
+            fleet.cells = p.nodes >= 6 ? 2 + several.below(2) : 2
+            fleet.plots = []
+            fleet.voters -= 1 - fleet.voters % 2
+            p.groups = fleet.cells
+        }
         p.fleet = fleet
         p.settings.forwardsRequests = true
         p.settings.runsControllers = true
@@ -90,6 +100,10 @@ public struct FleetCounts: Sendable {
     public var movesBegun = 0
     /// Moves after which the VM's place was another.
     public var movesCommitted = 0
+    /// VMs that went from one cell to another.
+    public var cellsChanged = 0
+    /// VMs that did not get to another cell after all.
+    public var cellsKept = 0
     /// Leases that ran out at their hosts, which then ended the guests.
     public var leasesEnded = 0
     /// Hosts that a cell declared down.
@@ -123,6 +137,8 @@ public struct FleetCounts: Sendable {
         a.starts += b.starts
         a.movesBegun += b.movesBegun
         a.movesCommitted += b.movesCommitted
+        a.cellsChanged += b.cellsChanged
+        a.cellsKept += b.cellsKept
         a.leasesEnded += b.leasesEnded
         a.hostsDeclaredDown += b.hostsDeclaredDown
         a.mishaps += b.mishaps

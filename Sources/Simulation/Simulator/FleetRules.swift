@@ -89,8 +89,9 @@ enum FleetRules {
                     "\(slice.tenant) counts \(slice.usedCount) VMs with \(slice.used), its VMs are \(count) with \(sum)"
             )
         }
-        guard let was, was.quota == slice.quota else { return nil }
-        let quota = slice.quota
+        // What goes along with VMs brings both at once.
+        guard let was, was.quota == slice.quota, was.net == slice.net else { return nil }
+        let quota = slice.allowed
         let isExceeded =
             (count > was.usedCount && count > quota.vmCount ?? .max)
             || (sum.cpuMillis > was.used.cpuMillis && sum.cpuMillis > quota.cpuMillis ?? .max)

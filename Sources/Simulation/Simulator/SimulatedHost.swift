@@ -10,6 +10,8 @@ import StoreLayout
 final class SimulatedHost {
     let node: SimulatedNode
     let id: HostID
+    /// The number of its cell among those of the fleet.
+    let cell: Int
     let driver: SimulatedHypervisor
     var about: HostDescription
     var keeper: HostKeeper?
@@ -28,8 +30,9 @@ final class SimulatedHost {
     /// What ran when it was looked at last, ascending.
     var running: [RunningVM] = []
 
-    init(node: SimulatedNode, about: HostDescription, driver: SimulatedHypervisor) {
+    init(node: SimulatedNode, cell: Int, about: HostDescription, driver: SimulatedHypervisor) {
         self.node = node
+        self.cell = cell
         id = HostID(node.id.rawValue)
         self.about = about
         self.driver = driver
@@ -73,7 +76,9 @@ extension Fleet {
         host.steppedAt = now
         tellWallClock(node)
         let holders = world.nodes.prefix(profile.voters).map(\.id)
-        node.runtime?.handle(.directory(Directory([.init(group: Fleet.cell, nodes: holders)])), now: now)
+        let groups = (0..<profile.cells).map { Directory.Row(group: Fleet.group(of: $0), nodes: holders) }
+        node.runtime?.handle(.directory(Directory(groups)), now: now)
+        if profile.cells > 1 { node.runtime?.open(level: FeatureLevel.newest) }
     }
 
     func agentEnded(at node: SimulatedNode) {
@@ -97,7 +102,7 @@ extension Fleet {
     /// After each turn of a node: what its replica applied may concern its host.
     func turned(_ node: SimulatedNode) {
         let host = hosts[node.number]
-        let applied = node.runtime?.inspect(Fleet.cell) { _, applied in applied.index } ?? .zero
+        let applied = node.runtime?.inspect(Fleet.group(of: host.cell)) { _, applied in applied.index } ?? .zero
         if applied != host.applied {
             host.applied = applied
             host.inputs.append(.stirred)
@@ -128,7 +133,7 @@ extension Fleet {
         host.inputs = []
         guard let output = host.keeper?.step(inputs, now: now) else { return }
         if let traceLine = world.traceLine { trace(news, output, host, traceLine) }
-        for order in output.orders { checker.ordered(order, host, self) }
+        for order in output.orders { checkers[host.cell].ordered(order, host, self) }
         if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: now) }
         tellGuard(host)
         look(host)
@@ -136,13 +141,15 @@ extension Fleet {
         for question in output.questions {
             world.turn(
                 host.node,
-                .request(.query(Fleet.cell, .cell(question.query)), ticket: Fleet.hostTickets | question.number))
+                .request(
+                    .query(Fleet.group(of: host.cell), .cell(question.query)),
+                    ticket: Fleet.hostTickets | question.number))
         }
         if let (number, command) = output.command {
             counts.commands += 1
             let ticket = Fleet.hostTickets | Fleet.commandTickets | number
             if case .reportVMs(_, _, let reports) = command.operation { delay = delay(of: reports, by: host) }
-            world.turn(host.node, .request(.command(Fleet.cell, command.encoded()), ticket: ticket))
+            world.turn(host.node, .request(.command(Fleet.group(of: host.cell), command.encoded()), ticket: ticket))
             delay = 0
         }
         schedule(host)
@@ -232,7 +239,7 @@ extension Fleet {
             world.fail(
                 "a VM runs once",
                 "VM \(copy.vm) begins to run on host \(host.id) under epoch \(copy.epoch) while it runs on host "
-                    + "\(other.id) under epoch \(there.epoch); the cell has \(checker.described(copy.vm)); there: "
+                    + "\(other.id) under epoch \(there.epoch); the cell has \(checkers[host.cell].described(copy.vm)); there: "
                     + "\(other.keeper?.describe(copy.vm) ?? "no agent"), lease until \(other.lease.map { "\($0)" } ?? "-") at "
                     + "\(other.node.local(world.now))")
         }

@@ -133,7 +133,7 @@ final class SimulatedNode: WorldPorts {
     func send(_ frame: consuming PeerFrame, to node: NodeID) { world.send(frame, from: self, to: node) }
 
     func submit(_ writes: [GroupWrite], ticket: UInt64) {
-        world.fleet?.checker.written(writes)
+        for checker in world.fleet?.checkers ?? [] { checker.written(writes) }
         let batch = StoredLog.batch(for: writes)
         let started = max(world.now, pendingLog.last?.endsAt ?? 0, diskStalledUntil)
         let endsAt = started + world.diskDelay()

@@ -198,7 +198,7 @@ public final class Simulation {
         }
         for number in 1...profile.groups {
             let voters = profile.fleet.map { min($0.voters, profile.nodes) } ?? profile.nodes
-            let group = profile.fleet == nil ? GroupID(UInt64(number)) : Fleet.cell
+            let group = profile.fleet == nil ? GroupID(UInt64(number)) : Fleet.group(of: number - 1)
             let configuration = Configuration.voters(1...UInt64(voters))
             checkers.append(ClusterChecker(group: group, nodes: profile.nodes, first: configuration))
             for node in nodes { node.install(group: group, configuration) }
@@ -547,7 +547,7 @@ public final class Simulation {
     private func check(_ node: SimulatedNode) {
         guard let runtime = node.runtime else { return }
         for checker in checkers { checker.check(runtime, at: node.number, world: self) }
-        if let fleet { fleet.checker.follow(checkers[0], fleet) }
+        fleet?.follow(checkers)
     }
 
     func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {

@@ -404,15 +404,33 @@ package struct PlanInfo: Shaped {
 package struct MigrationWish: Shaped {
     /// By name; nil for the best one.
     package var host: String?
-    package init(host: String? = nil) { self.host = host }
+    /// Another cell, by name: it stops here and starts there, on a host that the cell chooses.
+    package var cell: String?
+    package init(host: String? = nil, cell: String? = nil) {
+        self.host = host
+        self.cell = cell
+    }
     package static let shape = Shape(
-        "MigrationWish", [Field("host", .name, isRequired: false, "where it is to go; the best host when left out")])
+        "MigrationWish",
+        [
+            Field("host", .name, isRequired: false, "where it is to go; the best host when left out"),
+            Field(
+                "cell", .name, isRequired: false,
+                "another cell: a VM that runs stops once that has room for it, and starts there"),
+        ])
     package var members: [JSONMember] {
         var members: [JSONMember] = []
         members.add("host", host)
+        members.add("cell", cell)
         return members
     }
-    package init(_ object: ShapedObject) throws(Problem) { host = object.optionalText("host") }
+    package init(_ object: ShapedObject) throws(Problem) {
+        host = object.optionalText("host")
+        cell = object.optionalText("cell")
+        if host != nil && cell != nil {
+            throw object.wrong("cell", "chooses the host itself; leave host out, or move the VM within its cell")
+        }
+    }
 }
 
 /// `POST /v1/rebalance`: carries out a plan now, whatever the setting says.

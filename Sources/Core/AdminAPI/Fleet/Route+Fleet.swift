@@ -128,10 +128,12 @@ extension Route {
             .restartVM, .post, "/v1/vms/{vm}/restart", "Stops a VM and starts it where it is.", query: [tenant],
             status: 202, accepted),
         Route(
-            .migrateVM, .post, "/v1/vms/{vm}/migrate", "Moves a running VM to another host.", query: [tenant],
+            .migrateVM, .post, "/v1/vms/{vm}/migrate", "Moves a running VM to another host, or a VM to another cell.",
+            query: [tenant],
             body: .json(MigrationWish.shape), status: 202, accepted),
         Route(
-            .cancelMigration, .post, "/v1/vms/{vm}/cancel-migration", "Gives a migration up before its commit.",
+            .cancelMigration, .post, "/v1/vms/{vm}/cancel-migration",
+            "Gives a migration, or the way to another cell, up before its commit.",
             query: [tenant], status: 202, accepted),
         Route(
             .explainVM, .get, "/v1/vms/{vm}/explain", "Says why a VM is where it is, or why it waits.",

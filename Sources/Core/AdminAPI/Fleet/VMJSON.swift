@@ -315,6 +315,9 @@ package struct VMInfo: Shaped {
     package var createdBy: String
     package var revision: String
     package var migration: MigrationInfo?
+    /// Numbers of cells, while it goes from one to the other.
+    package var toCell: Int64?
+    package var fromCell: Int64?
     package var spec: VMDescription
 
     package init(_ vm: CellVM, now: LogTime? = nil, hostName: (HostID) -> String) {
@@ -341,6 +344,8 @@ package struct VMInfo: Shaped {
         createdBy = vm.createdBy
         revision = vm.revision.description
         migration = vm.migration.map { MigrationInfo($0, of: vm, now: now, hostName: hostName) }
+        toCell = vm.departure.map { Int64(clamping: $0.to) }
+        fromCell = vm.arrival.map { Int64(clamping: $0.from) }
         spec = vm.spec
     }
 
@@ -366,6 +371,10 @@ package struct VMInfo: Shaped {
             Field("created", .integer, "when it was created"), Field("createdBy", .string, "by whom"),
             Field("revision", .string, "of its last change, index.slot"),
             Field("migration", .object(MigrationInfo.shape), isRequired: false, "while it moves"),
+            Field("toCell", .integer, isRequired: false, "the number of the cell that it goes to, while it does"),
+            Field(
+                "fromCell", .integer, isRequired: false,
+                "the number of the cell that it comes from, and whose it is until it has come"),
             Field("spec", .object(VMDescription.shape), "what it asks for"),
         ])
 
@@ -381,6 +390,8 @@ package struct VMInfo: Shaped {
             JSONMember("created", created), JSONMember("createdBy", createdBy), JSONMember("revision", revision),
         ]
         if let migration { members.append(JSONMember("migration", migration)) }
+        if let toCell { members.append(JSONMember("toCell", toCell)) }
+        if let fromCell { members.append(JSONMember("fromCell", fromCell)) }
         members.append(JSONMember("spec", spec))
         return members
     }
@@ -407,6 +418,8 @@ package struct VMInfo: Shaped {
         createdBy = object.text("createdBy")
         revision = object.text("revision")
         migration = try object.object("migration")
+        toCell = object.has("toCell") ? object.integer("toCell") : nil
+        fromCell = object.has("fromCell") ? object.integer("fromCell") : nil
         guard let spec: VMDescription = try object.object("spec") else { throw object.wrong("spec", "is missing") }
         self.spec = spec
     }

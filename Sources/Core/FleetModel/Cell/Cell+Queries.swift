@@ -112,7 +112,8 @@ extension Cell {
         for vm in try access.ids(CellKey.hostVMs(id)) {
             let key = CellTable.vms.key(vm)
             guard let record = try access.record(CellVM.self, key) else { throw CellKey.corrupt(key) }
-            vms.append(record)
+            // One that is still another cell's is nothing to do.
+            if record.arrival == nil { vms.append(record) }
         }
         return .work(vms, workIndex: host.workIndex, lease: length)
     }

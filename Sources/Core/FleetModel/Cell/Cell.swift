@@ -145,7 +145,8 @@ struct CellStep<Access: StateAccess> {
         let name: String
         switch operation {
         case .createVMs(let items, _): name = items.first?.tenant ?? ""
-        case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _):
+        case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _),
+            .moveVM(let vm, _, _):
             name = try self.vm(vm)?.tenant ?? ""
         case .putGroup(let group): name = group.tenant
         case .deleteGroup(let tenant, _): name = tenant
@@ -227,6 +228,11 @@ struct CellStep<Access: StateAccess> {
             return try takeQuota(tenant, QuotaReceipt(from: from, number: number), share)
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
+        case .moveVM(let vm, let cell, let request): return try moveVM(vm, to: cell, request)
+        case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
+        case .prepareArrival(let arrival): return try prepareArrival(arrival)
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):
+            return try endArrival(vm, from: cell, number, isCommitted: isCommitted, epoch, floor: floor)
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             return try holdName(tenant, name, NameHold(cell: cell, request: request, at: time), replaces: replaces)
         }
@@ -344,12 +350,12 @@ extension CellCommand.Operation {
     var isAsked: Bool {
         switch self {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup, .releaseHost, .closeCell:
+            .putGroup, .deleteGroup, .releaseHost, .closeCell, .moveVM:
             true
         case .setSetting(let setting, _): setting != .leaseBefore
         case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
-        case .cancelMigration: true
+        case .cancelMigration, .advanceMove(_, .abort, _): true
         default: false
         }
     }

@@ -120,6 +120,17 @@ extension CellCommand.Operation {
                 tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
         case .settleLoan(let wire):
             self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
+        case .moveVM(let wire): self = .moveVM(VMID(wire.vm), to: wire.to, request: wire.request)
+        case .advanceMove(let wire):
+            guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
+            self = .advanceMove(wire.number, step, reason: wire.reason)
+        case .prepareArrival(let wire):
+            guard let arrival = CellArrival(wire) else { return nil }
+            self = .prepareArrival(arrival)
+        case .endArrival(let wire):
+            self = .endArrival(
+                VMID(wire.vm), from: wire.from, number: wire.number, isCommitted: wire.isCommitted, epoch: wire.epoch,
+                floor: wire.floor)
         case .holdName(let wire):
             self = .holdName(
                 tenant: wire.tenant, name: wire.name, cell: wire.cell, request: wire.request, replaces: wire.replaces)
@@ -202,6 +213,15 @@ extension CellCommand.Operation {
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             .holdName(
                 Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))
+        case .moveVM(let vm, let cell, let request):
+            .moveVM(Wire.MoveVm(vm: vm.rawValue, to: cell, request: request))
+        case .advanceMove(let number, let step, let reason):
+            .advanceMove(Wire.AdvanceMove(number: number, step: Wire.MoveStep(rawValue: step.rawValue), reason: reason))
+        case .prepareArrival(let arrival): .prepareArrival(arrival.wire)
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):
+            .endArrival(
+                Wire.EndArrival(
+                    from: cell, number: number, vm: vm.rawValue, isCommitted: isCommitted, epoch: epoch, floor: floor))
         default: .noteTime(Wire.CellNoteTime())
         }
     }

@@ -47,6 +47,16 @@ package struct CellCommand: Hashable, Sendable {
         /// A loan is where it was to go; or it is not, and can't come there any more.
         case settleLoan(tenant: String, to: UInt64, number: UInt64, isTaken: Bool)
 
+        /// It is to go to another cell. Where its name has to be held there, it is under this request id, which is empty
+        /// otherwise.
+        case moveVM(VMID, to: UInt64, request: [UInt8])
+        /// The next step of the move with this number, which is the revision that began it.
+        case advanceMove(UInt64, CellMove.Step, reason: String)
+        /// A VM may come from another cell, which asks that all be kept that it needs.
+        case prepareArrival(CellArrival)
+        /// It is this cell's now, or does not come; moves from there with a number below `floor` are over.
+        case endArrival(VMID, from: UInt64, number: UInt64, isCommitted: Bool, epoch: UInt64, floor: UInt64)
+
         // By controllers.
 
         /// Places waiting VMs. Each is judged for itself unless `isAtomic`.

@@ -7,6 +7,10 @@ package enum CellLimits {
     package static let vmsMax: UInt64 = 4 << 20
     package static let vmsPerHostMax: UInt64 = 2_048
     package static let tenantsMax: UInt64 = 10_000
+    /// VMs on their way to other cells.
+    package static let movesMax: UInt64 = 1_024
+    /// Moves from one other cell that are over while an older one is not.
+    package static let movesEndedMax = 4_096
     package static let groupsPerTenantMax: UInt64 = 10_000
     package static let groupMembersMax: UInt64 = 65_536
     /// Items of one command.

@@ -14,12 +14,14 @@ package enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     case settings
     /// By VM's id, 8 bytes. Not followed.
     case tombstones
+    /// VMs on their way to other cells, by number, 8 bytes. Not followed.
+    case moves
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x60 + rawValue }
     package init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
     /// Whether followers of the cell keep a copy of its rows.
-    package var isFollowed: Bool { self != .tombstones }
+    package var isFollowed: Bool { self != .tombstones && self != .moves }
 
     /// The key of a row that is known by a number, the table's byte included.
     package func key(_ number: UInt64) -> [UInt8] {

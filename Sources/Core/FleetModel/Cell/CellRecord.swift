@@ -46,6 +46,11 @@ extension CellRow {
         case .vms: return part(CellVM.self, { $0.id }).map { .vm($0, $1) }
         case .groups: return part(CellGroup.self, { $0.id }).map { .group($0, $1) }
         case .tombstones: return part(CellTombstone.self, { $0.id }).map { .tombstone($0, $1) }
+        case .moves:
+            guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
+            guard let value else { return .move(number, nil) }
+            guard let move = CellMove.decode(value), move.number == number else { return nil }
+            return .move(number, move)
         case .slices:
             let tenant = String(decoding: key.dropFirst(), as: UTF8.self)
             guard let value else { return .slice(tenant, nil) }
@@ -390,6 +395,8 @@ extension CellVM: CellCoded, CellMapped {
         boundTo = wire.boundTo.map { HostID($0) }
         held = wire.held.map { Resources($0) }
         events = wire.events.map { LogIndex($0) }
+        departure = wire.departure.map { Departure($0) }
+        arrival = wire.arrival.map { Arrival($0) }
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -399,7 +406,7 @@ extension CellVM: CellCoded, CellMapped {
             message: message, runningGeneration: runningGeneration, epochHighest: epochHighest, restarts: restarts,
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
-            events: events.map(\.rawValue))
+            events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire)
     }
 }
 
@@ -408,11 +415,12 @@ extension CellTombstone: CellCoded, CellMapped {
         self.init(
             id: VMID(wire.id), name: wire.name, tenant: wire.tenant, deletedAt: LogTime(wire.deletedAt),
             deletedBy: wire.deletedBy, events: wire.events.map { LogIndex($0) })
+        movedTo = wire.movedTo
     }
     var wire: WireCellTombstone {
         WireCellTombstone(
             id: id.rawValue, name: name, tenant: tenant, deletedAt: deletedAt.rawValue, deletedBy: deletedBy,
-            events: events.map(\.rawValue))
+            events: events.map(\.rawValue), movedTo: movedTo)
     }
 }
 

@@ -5,7 +5,8 @@ import ClusterBase
 package enum CellRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     package enum Bound: UInt64, Hashable, Sendable {
-        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost, names
+        case hosts = 1, vms, groups, tenants, items, requests, commandBytes, specBytes, groupMembers, vmsOnHost, names,
+            moves
     }
 
     case malformed
@@ -57,6 +58,11 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case nameHeld(cell: UInt64, request: [UInt8])
     /// To the cell with this number.
     case loanUnderWay(UInt64)
+    /// It goes to another cell, or comes from one.
+    case betweenCells(VMID)
+    /// What is kept here for a VM that is to come from another cell is not complete.
+    case notKeptYet(VMID)
+    case moveIsOver
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -112,6 +118,10 @@ extension CellRefusal: CustomStringConvertible {
             "host \(host) was assigned to a cell anew since; its agent hears of that in a moment"
         case .loanUnderWay(let cell):
             "a part of the quota is on its way to cell number \(cell) already; ask again in a moment"
+        case .betweenCells(let vm):
+            "VM \(vm) is on its way to another cell; wait, or call that off with `muster vm migrate --cancel`"
+        case .notKeptYet(let vm): "VM \(vm) has no place in this cell yet; it is asked again"
+        case .moveIsOver: "the VM's way to another cell is over, or can't be called off any more; see `muster vm show`"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
@@ -125,6 +135,8 @@ extension CellRefusal.Bound {
         case .hosts: "the cell has \(CellLimits.hostsMax) hosts, the most it may have; remove one first"
         case .vms: "the cell has \(CellLimits.vmsMax) VMs, the most it may have; delete some first"
         case .groups: "the tenant has \(CellLimits.groupsPerTenantMax) groups, the most it may have; delete one first"
+        case .moves:
+            "\(CellLimits.movesMax) VMs are on their way between cells, the most there may be; wait for some of them"
         case .names: "\(CellLimits.namesMax) names of VMs are kept for the region, the most there may be"
         case .tenants: "the cell knows \(CellLimits.tenantsMax) tenants, the most it may; delete one first"
         case .items: "a command has at most \(CellLimits.itemsMax) items; send several"
@@ -189,6 +201,9 @@ extension CellRefusal {
         case .cellClosed: Stored(code: 52)
         case .cellInUse(let what): Stored(code: 53, text: what)
         case .loanUnderWay(let cell): Stored(code: 55, number: cell)
+        case .betweenCells(let vm): Stored(code: 56, number: vm.rawValue)
+        case .notKeptYet(let vm): Stored(code: 57, number: vm.rawValue)
+        case .moveIsOver: Stored(code: 58)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -241,6 +256,9 @@ extension CellRefusal {
         case 52: self = .cellClosed
         case 53: self = .cellInUse(stored.text)
         case 55: self = .loanUnderWay(number)
+        case 56: self = .betweenCells(VMID(number))
+        case 57: self = .notKeptYet(VMID(number))
+        case 58: self = .moveIsOver
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

@@ -38,12 +38,15 @@ enum CellKey {
         static let down: UInt8 = 0x7D
         /// ‖ tenant ‖ 0 ‖ name → `NameHold`, where this cell keeps the names of its region
         static let nameHold: UInt8 = 0x7E
+        /// ‖ number of another cell → `CellPeer`
+        static let peer: UInt8 = 0x7F
     }
 
     static let summary: [UInt8] = [Kind.summary]
     static func vmName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.vmName, tenant, name) }
     static func groupName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.groupName, tenant, name) }
     static func nameHold(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.nameHold, tenant, name) }
+    static func peer(_ cell: UInt64) -> [UInt8] { key(Kind.peer, cell) }
     static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
     static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
     static func hostVMs(_ host: HostID) -> [UInt8] { key(Kind.hostVM, host.rawValue) }
@@ -190,6 +193,8 @@ struct CellSummary: CellMapped {
     var isClosed = false
     /// Names that are held here.
     var names: UInt64 = 0
+    /// VMs on their way to other cells, those included that have come to be heard of.
+    var moves: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -224,6 +229,7 @@ struct CellSummary: CellMapped {
         groups = wire.groups
         isClosed = wire.isClosed
         names = wire.names
+        moves = wire.moves
     }
 
     var wire: WireCellSummary {
@@ -233,7 +239,7 @@ struct CellSummary: CellMapped {
             hostsRemoved: hostsRemoved, hostsTaking: hostsTaking, vms: vms, vmHighest: vmHighest, groups: groups,
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
-            isClosed: isClosed, names: names)
+            isClosed: isClosed, names: names, moves: moves)
     }
 }
 

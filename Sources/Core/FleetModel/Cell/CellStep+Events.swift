@@ -103,6 +103,8 @@ extension CellCommand.Operation {
         case .cancelMigration: "cancel a move"
         case .releaseHost: "let a host go to another cell"
         case .closeCell: "close the cell"
+        case .moveVM: "move a VM to another cell"
+        case .advanceMove: "call off a VM's way to another cell"
         default: "change the cell"
         }
     }

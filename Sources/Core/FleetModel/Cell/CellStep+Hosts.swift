@@ -72,7 +72,7 @@ extension CellStep {
     private mutating func recover(
         _ id: VMID, _ host: CellHost, _ running: [RunningVM], sameProcess: Bool
     ) throws(StoreError) {
-        guard let old = try vm(id) else { return }
+        guard let old = try vm(id), old.arrival == nil else { return }
         var vm = old
         let named = running.filter { $0.vm == id }
         if let migration = old.migration {
@@ -236,6 +236,10 @@ extension CellStep {
     private mutating func lose(_ id: VMID, _ host: HostID, isForced: Bool) throws(StoreError) {
         guard let old = try vm(id) else { return }
         var vm = old
+        if old.arrival != nil {
+            leavePlace(&vm)
+            return try put(vm, was: old)
+        }
         if let migration = old.migration {
             let end = migration.phase == .leaving ? migration.source : migration.target
             if end.assignment.host == host {
@@ -339,6 +343,7 @@ extension CellStep {
         where count > 0 {
             return .refused(.cellInUse("\(count) \(what)"))
         }
+        if summary.moves > 0 { return .refused(.cellInUse("\(summary.moves) VMs on their way to other cells")) }
         if let tenant = try tenantWithLoans() { return .refused(.cellInUse("a part of the quota of tenant \(tenant)")) }
         summary.isClosed = true
         return .done

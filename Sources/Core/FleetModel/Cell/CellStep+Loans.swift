@@ -65,7 +65,7 @@ extension CellStep {
         return .done
     }
 
-    private static func isShare(_ share: QuotaShare) -> Bool {
+    static func isShare(_ share: QuotaShare) -> Bool {
         (0..<4).allSatisfy { (0...Resources.amountMax).contains(share.vector[$0]) }
     }
 

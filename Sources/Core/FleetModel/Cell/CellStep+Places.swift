@@ -20,6 +20,11 @@ extension CellStep {
         var vm = old
         vm.place = VMPlace(item.assignment, epoch: 0)
         vm.message = ""
+        // Of one that is still another cell's only the room is kept.
+        if vm.arrival != nil {
+            try put(vm, was: old)
+            return .success(vm.id)
+        }
         permit(&vm)
         if vm.spec.isBoundToHost { vm.boundTo = item.assignment.host }
         try note("vm.placed", &vm, host: item.assignment.host)
@@ -49,6 +54,12 @@ extension CellStep {
             if old.isDeleting { return .failure(.isDeleting(item.vm)) }
             if place.isReleasing { return .success(old.id) }
             if old.boundTo != nil { return .failure(.boundToHost(item.vm)) }
+            if old.arrival != nil {
+                var vm = old
+                step.leavePlace(&vm)
+                try step.put(vm, was: old)
+                return .success(vm.id)
+            }
             if !CellCheck.isText(item.reason) {
                 return .failure(
                     .invalid(field: "reason", "at most \(CellLimits.textBytesMax) bytes, no control characters"))
@@ -108,6 +119,7 @@ extension CellStep {
     ) throws(StoreError) -> CellResult.Outcome {
         guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
         if old.isDeleting { return .refused(.isDeleting(id)) }
+        if old.isBetweenCells { return .refused(.betweenCells(id)) }
         if old.migration != nil { return .refused(.migrationUnderWay(id)) }
         guard let place = old.place, place.epoch == from, !place.isReleasing else {
             return .refused(.epochOutdated(id))

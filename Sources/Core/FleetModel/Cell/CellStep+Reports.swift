@@ -22,7 +22,7 @@ extension CellStep {
     }
 
     private mutating func take(_ report: VMReport, from host: HostID) throws(StoreError) {
-        guard let old = try vm(report.vm) else { return }
+        guard let old = try vm(report.vm), old.arrival == nil else { return }
         var vm = old
         if let place = old.place, place.assignment.host == host,
             place.epoch == report.epoch || mutated(.otherEpochConfirms)

@@ -106,14 +106,35 @@ extension CellStep {
     private mutating func bury(_ vm: CellVM, _ old: CellVM?) throws(StoreError) {
         var vm = vm
         try note("vm.deleted", &vm)
+        if let old { try forget(old) }
+        try keepStone(of: vm)
+    }
+
+    /// Its row goes, and all that follows from it.
+    mutating func forget(_ old: CellVM) throws(StoreError) {
         try follow(old, nil)
-        access.delete(CellTable.vms.key(vm.id.rawValue))
-        changedVMs.append(vm.id.rawValue)
-        let stone = CellTombstone(
+        access.delete(CellTable.vms.key(old.id.rawValue))
+        changedVMs.append(old.id.rawValue)
+    }
+
+    mutating func keepStone(of vm: CellVM, movedTo cell: UInt64 = 0) throws(StoreError) {
+        _ = try dropStone(of: vm.id)
+        var stone = CellTombstone(
             id: vm.id, name: vm.name, tenant: vm.tenant, deletedAt: time, deletedBy: by, events: vm.events)
+        stone.movedTo = cell
         access.put(CellTable.tombstones.key(vm.id.rawValue), stone.encoded())
         access.put(CellKey.tombstoneTime(time, vm.id), [])
         summary.tombstones += 1
+    }
+
+    /// What is remembered of it from before.
+    mutating func dropStone(of id: VMID) throws(StoreError) -> CellTombstone? {
+        let key = CellTable.tombstones.key(id.rawValue)
+        guard let stone = try access.record(CellTombstone.self, key) else { return nil }
+        access.delete(key)
+        access.delete(CellKey.tombstoneTime(stone.deletedAt, id))
+        summary.tombstones -= 1
+        return stone
     }
 
     private mutating func follow(_ old: CellVM?, _ new: CellVM?) throws(StoreError) {
@@ -240,7 +261,7 @@ extension Resources {
 
 extension VMDescription {
     /// What it counts for in its tenant's quota: all its disks, wherever they are.
-    var charge: Resources {
+    package var charge: Resources {
         var sum = resources
         for disk in disks { sum.diskMiB += disk.sizeMiB }
         return sum
@@ -248,7 +269,7 @@ extension VMDescription {
 }
 
 extension CellVM {
-    var isWaiting: Bool { place == nil && power != .stopped && !isDeleting }
+    var isWaiting: Bool { place == nil && power != .stopped && !isDeleting && departure?.isLeaving != true }
 
     /// Where a copy of it may be, at most one for each host.
     var claims: [Assignment] {

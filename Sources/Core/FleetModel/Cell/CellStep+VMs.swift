@@ -39,7 +39,7 @@ extension CellStep {
         return .success(vm.id)
     }
 
-    private mutating func refusal(
+    mutating func refusal(
         ofGroups names: [String], besides known: [String], _ tenant: String
     ) throws(StoreError) -> CellRefusal? {
         for name in names where !known.contains(name) {
@@ -55,6 +55,7 @@ extension CellStep {
     private func changeable(_ id: VMID, _ generation: UInt64?) throws(StoreError) -> Result<CellVM, CellRefusal> {
         guard let vm = try vm(id) else { return .failure(.unknownVM(id)) }
         if let generation, generation != vm.generation { return .failure(.generationChanged(vm.generation)) }
+        if vm.isBetweenCells { return .failure(.betweenCells(id)) }
         return vm.isDeleting ? .failure(.isDeleting(id)) : .success(vm)
     }
 

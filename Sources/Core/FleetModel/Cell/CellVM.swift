@@ -213,6 +213,8 @@ package struct CellVM: Hashable, Sendable {
     package var held: Resources?
     /// The entries with its last events, ascending.
     package var events: [LogIndex] = []
+    package var departure: Departure?
+    package var arrival: Arrival?
 
     /// What it counts for on each of its hosts.
     package var demand: Resources { held ?? spec.demand }
@@ -236,6 +238,8 @@ package struct CellTombstone: Hashable, Sendable {
     package var deletedAt: LogTime
     package var deletedBy: String
     package var events: [LogIndex]
+    /// The number of the cell that it went to; 0 for one that was deleted.
+    package var movedTo: UInt64 = 0
     package init(
         id: VMID, name: String, tenant: String, deletedAt: LogTime, deletedBy: String, events: [LogIndex] = []
     ) {
@@ -348,21 +352,17 @@ extension TenantSlice {
 }
 
 extension TenantSlice {
-    /// What others lend so that this cell may have one more such VM, and some more after it: by the place of the lender,
+    /// What others lend so that this cell may give out so much more, and some more after it: by the place of the lender,
     /// those with the most first. Empty where they have not enough, or where nothing is missing.
     package func loans(
-        for spec: VMDescription, from lenders: [TenantSlice], atMost count: Int
+        for wanted: QuotaShare, from lenders: [TenantSlice], atMost count: Int
     ) -> [(lender: Int, share: QuotaShare)] {
-        let charge = spec.charge
-        let one = QuotaShare(
-            vms: 1, cpuMillis: charge.cpuMillis, memoryMiB: charge.memoryMiB, diskMiB: charge.diskMiB)
-        let limits = [
-            allowed.vmCount.map { Int64(clamping: $0) }, allowed.cpuMillis, allowed.memoryMiB, allowed.diskMiB,
-        ]
+        let bounds = [quota.vmCount.map { Int64(clamping: $0) }, quota.cpuMillis, quota.memoryMiB, quota.diskMiB]
         var missing = QuotaShare.zero
-        for (lane, limit) in limits.enumerated() {
-            guard let limit else { continue }
-            missing.vector[lane] = max(0, use.vector[lane] + one.vector[lane] - limit)
+        for (lane, bound) in bounds.enumerated() {
+            guard let bound, wanted.vector[lane] > 0 else { continue }
+            // Less than nothing is left of a bound that was lowered below what is lent.
+            missing.vector[lane] = max(0, use.vector[lane] + wanted.vector[lane] - bound - net.vector[lane])
         }
         let lanes = (0..<4).filter { missing.vector[$0] > 0 }
         guard let first = lanes.first else { return [] }
@@ -395,6 +395,10 @@ package struct QuotaShare: Hashable, Sendable {
         vector = SIMD4(vms, cpuMillis, memoryMiB, diskMiB)
     }
     package static let zero = QuotaShare()
+    /// What so many VMs count for that ask for so much together.
+    package init(vms: Int64, _ charge: Resources) {
+        self.init(vms: vms, cpuMillis: charge.cpuMillis, memoryMiB: charge.memoryMiB, diskMiB: charge.diskMiB)
+    }
     /// In the order of the vector.
     package static let names = ["VMs", "cpu", "memory", "disk"]
 }

@@ -124,7 +124,7 @@ package struct CellView: Sendable {
         case .setting(let setting, let value):
             settings[setting] = value
             changes.settingsChanged = true
-        case .tombstone, .unknownTable: break
+        case .tombstone, .move, .unknownTable: break
         }
         return true
     }
@@ -138,6 +138,7 @@ package enum CellRowContent: Hashable, Sendable {
     case slice(String, TenantSlice?)
     case setting(CellSetting, UInt64?)
     case tombstone(VMID, CellTombstone?)
+    case move(UInt64, CellMove?)
     /// A table or setting of a newer version is not for this one.
     case unknownTable
 }

@@ -54,4 +54,17 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case growthBeyondQuota
     /// A repeated command takes effect again.
     case repetitionTakesEffect
+
+    // Of ways to other cells.
+
+    /// A VM leaves its cell though the other one refused to keep what it needs.
+    case leavesUnprepared
+    /// It is the other cell's before its copy here is gone.
+    case cellLeftTooEarly
+    /// Who is not answered at once calls its way off, after its commit too.
+    case calledOffAfterCommit
+    /// What is asked to be kept twice counts twice.
+    case keptTwice
+    /// The other cell gives out epochs that were given out before.
+    case epochsBeginAnew
 }

@@ -33,6 +33,7 @@ extension CellVM {
     /// The copy that this host may have at most: the VM's own while it is placed there and has not ended, or the one that a
     /// migration brings. After a migration's commit the source has none.
     package func permit(on host: HostID) -> RunPermit? {
+        if arrival != nil { return nil }
         if let place, place.assignment.host == host {
             switch phase {
             // One that is to stop runs until it has.

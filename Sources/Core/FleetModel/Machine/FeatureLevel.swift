@@ -62,7 +62,9 @@ extension CellCommand.Operation {
     package var level: UInt32 {
         switch self {
         case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
-        case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan: FeatureLevel.cells
+        case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .advanceMove,
+            .prepareArrival, .endArrival:
+            FeatureLevel.cells
         default: FeatureLevel.oldest
         }
     }

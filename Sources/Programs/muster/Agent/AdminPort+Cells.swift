@@ -66,21 +66,36 @@ extension AdminPort {
     }
 
     /// A VM's id says in which cell it was made. A name is asked for in all cells at once.
-    private func locate(
+    func locate(
         _ vm: VMReference, _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
     ) {
         if case .id(let id) = vm {
             let home = GroupID(.cell, number: id.cellNumber)
-            return groups.contains(home) ? body([home]) : fail(asker, AdminPort.noVM(vm))
+            return locate(id, groups.contains(home) ? [home] : groups, groups, asker, body)
         }
         find(AdminPort.query(vm), groups, asker, "VM \(vm)") { row in
             switch row {
-            case .vm(_, .some): 2
-            case .tombstone(_, .some): 1
+            case .vm(_, let vm?): vm.arrival == nil ? 5 : 4
+            case .tombstone(_, let gone?): gone.movedTo == 0 ? 2 : 1
             default: 0
             }
         } _: {
             body([$0 ?? groups[0]])
+        }
+    }
+
+    /// Most VMs are where they were made. Of one that went elsewhere all cells are asked at once.
+    private func locate(
+        _ vm: VMID, _ asked: [GroupID], _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
+    ) {
+        find(.vm(vm), asked, asker, "VM \(vm)") { row in
+            if case .vm(_, let vm?) = row { vm.arrival == nil ? 5 : 4 } else { 0 }
+        } _: { [self] found in
+            if let found { return body([found]) }
+            if asked.count < groups.count { return locate(vm, groups, groups, asker, body) }
+            // Where it was made there may be what is remembered of it.
+            let home = GroupID(.cell, number: vm.cellNumber)
+            groups.contains(home) ? body([home]) : fail(asker, AdminPort.noVM(.id(vm)))
         }
     }
 
@@ -89,7 +104,7 @@ extension AdminPort {
         _ body: @escaping ([GroupID]) -> Void
     ) {
         find(.groupNamed(tenant: tenant, name: name), groups, asker, "placement group \(name)") { row in
-            if case .group(_, .some) = row { 2 } else { 0 }
+            if case .group(_, .some) = row { 3 } else { 0 }
         } _: {
             body([$0 ?? groups[0]])
         }
@@ -123,12 +138,12 @@ extension AdminPort {
                     if most == best.worth && most > 0 { best.cells.append(group) }
                 }
             }
-            if best.worth > 1 && best.cells.count > 1 {
+            if best.worth > 2 && best.cells.count > 1 {
                 let names = best.cells.map(cellName).joined(separator: " and ")
                 return fail(
                     asker, Problem(.invalid, "cells \(names) each have a \(what); name one with cell=", field: "cell"))
             }
-            if let problem, best.worth < 2 { return fail(asker, problem) }
+            if let problem, best.worth <= 2 { return fail(asker, problem) }
             body(best.cells.first)
         }
     }

@@ -21,6 +21,8 @@ struct FleetAsker {
     var tenants: [String]?
     /// Where it is one, the cell that was found to be asked.
     var cell: GroupID?
+    /// The asker said which cell.
+    var isCellNamed = false
 
     func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
 
@@ -55,6 +57,7 @@ extension AdminPort {
         locate(request, cell, asker) { [self] found in
             var asker = asker
             asker.cell = found.count == 1 ? found[0] : nil
+            asker.isCellNamed = cell != nil
             carryOut(request, found, asker)
         }
     }
@@ -77,6 +80,7 @@ extension AdminPort {
         case .tenant(let name, let mode): showTenant(name, mode, found, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
         case .renewLease(let wish): renewLease(wish, cell, asker)
+        case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, found, asker)
         }
@@ -191,6 +195,11 @@ extension AdminPort {
     }
     static func noVM(_ vm: VMReference, _ tombstone: CellTombstone? = nil) -> Problem {
         guard let tombstone else { return Problem(.notFound, "there is no VM \(vm); see `muster vm list`") }
+        if tombstone.movedTo > 0 {
+            return Problem(
+                .notFound, "the VM \(vm) went from this cell to cell number \(tombstone.movedTo); ask without cell=",
+                members: [JSONMember("movedTo", .integer(Int64(clamping: tombstone.movedTo)))])
+        }
         return Problem(
             .notFound, "the VM \(vm) was deleted by \(tombstone.deletedBy); its history is in `muster vm history`",
             members: [JSONMember("deleted", .integer(tombstone.deletedAt.seconds))])
@@ -224,8 +233,35 @@ extension AdminPort {
     }
 
     private func showVM(_ vm: VMReference, _ mode: ReadMode, _ cell: GroupID, _ asker: FleetAsker) {
-        show(AdminPort.query(vm), mode, cell, asker) { [self] found in
-            AdminPort.vm(vm, in: found, asker).map { VMInfo($0, now: agent.wallTime, hostName: hostName).json }
+        read(AdminPort.query(vm), mode, cell) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let found):
+                switch AdminPort.vm(vm, in: found.answer, asker) {
+                case .failure(let problem):
+                    hopOn(vm, problem, found.answer.index, asker) { [self] in showVM(vm, mode, $0, $1) }
+                case .success(let known):
+                    let json = VMInfo(known, now: agent.wallTime, hostName: hostName).json
+                    var response = AdminResponse(json: json, index: found.answer.index)
+                    response.age = found.age
+                    answer(asker, response)
+                }
+            }
+        }
+    }
+
+    /// A VM may have gone to another cell since it was located: it is looked for once more.
+    func hopOn(
+        _ vm: VMReference, _ problem: Problem, _ index: LogIndex, _ asker: FleetAsker,
+        _ body: @escaping (GroupID, FleetAsker) -> Void
+    ) {
+        guard problem.kind == .notFound, cells.count > 1, !asker.isCellNamed else { return fail(asker, problem, index) }
+        locate(vm, cells.map(\.group), asker) { found in
+            var asker = asker
+            asker.cell = found[0]
+            // Not again.
+            asker.isCellNamed = true
+            body(found[0], asker)
         }
     }
 

@@ -35,7 +35,11 @@ extension AdminPort {
         case .restartVM(let vm): changeVM(vm, cell, asker, "the VM restarts") { .restartVM($0.id) }
         case .cancelMigration(let vm):
             changeVM(vm, cell, asker, "the migration is given up") { vm in
-                .cancelMigration(vm.id, target: vm.migration?.target.epoch ?? 0)
+                if let departure = vm.departure {
+                    .advanceMove(departure.number, .abort, reason: "called off")
+                } else {
+                    .cancelMigration(vm.id, target: vm.migration?.target.epoch ?? 0)
+                }
             }
         case .createGroup(let group):
             change(.putGroup(group), cell, asker, "the placement group \(group.name) is set", status: 201)
@@ -148,7 +152,7 @@ extension AdminPort {
                 {
                     return changeFresh(reference, cell, asker, words, make)
                 }
-                finish(result, asker, words, status: 202)
+                finish(result, of: make(vm), vm, cell, asker, words)
             }
         }
         changeFresh(reference, cell, asker, words, make)
@@ -167,7 +171,21 @@ extension AdminPort {
     ) {
         withVM(reference, cell, asker) { [self] vm in
             // Another command than the one that was refused, so under another id.
-            command(make(vm), part: 1, cell, asker) { [self] in finish($0, asker, words, status: 202) }
+            command(make(vm), part: 1, cell, asker) { [self] in finish($0, of: make(vm), vm, cell, asker, words) }
+        }
+    }
+
+    /// One that grows gets what it lacks of its tenant's quota from other cells, and is asked once more.
+    private func finish(
+        _ result: Result<CellResult, Problem>, of operation: CellCommand.Operation, _ vm: CellVM, _ cell: GroupID,
+        _ asker: FleetAsker, _ words: String
+    ) {
+        guard cells.count > 1, case .updateVM(_, let spec, _) = operation, case .success(let done) = result,
+            done.outcome.isForQuota
+        else { return finish(result, asker, words, status: 202) }
+        borrow(QuotaShare(vms: 0, spec.charge - vm.spec.charge), of: vm.tenant, in: cell, asker) { [self] isThere in
+            if !isThere { return finish(result, asker, words, status: 202) }
+            command(operation, part: 2, cell, asker) { [self] in finish($0, asker, words, status: 202) }
         }
     }
 
@@ -286,7 +304,9 @@ extension AdminPort {
                 asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
         }
         guard self.cells.count > 1 else { return goOn(job, batch.isAtomic, cell, asker) }
-        if batch.isAtomic { return createAll(job, cell, asker) }
+        if batch.isAtomic {
+            return createAll(job, cell, asker.request() ?? Crypto.randomBytes(CellLimits.requestBytes), asker)
+        }
         let wanted = job.creations.indices.map { job.results[$0] == nil ? job.creations[$0] : nil }
         run(
             CreationJob(wanted, cells, asker, now: agent.loop.now) { [self] made in
@@ -303,15 +323,22 @@ extension AdminPort {
     }
 
     /// All or none is one command, and so of one cell.
-    private func createAll(_ job: BatchJob, _ cell: GroupID, _ asker: FleetAsker) {
+    private func createAll(
+        _ job: BatchJob, _ cell: GroupID, _ id: [UInt8], replaces: [UInt8] = [], _ asker: FleetAsker
+    ) {
         let creations = job.creations.compactMap { $0 }
-        let id = asker.request() ?? Crypto.randomBytes(CellLimits.requestBytes)
-        holdNames(of: creations[...], for: cell, id, asker) { [self] held in
+        holdNames(of: creations[...], for: cell, id, replaces: replaces, asker) { [self] held in
             guard case .success(let cell) = held else {
                 if case .failure(let problem) = held { fail(asker, problem) }
                 return
             }
             command(.createVMs(creations, isAtomic: true), id: id, cell, asker) { [self] result in
+                // What was refused under a request id is refused for ever: after a loan it is asked under the other one.
+                if replaces.isEmpty, case .success(let done) = result, done.outcome.isForQuota {
+                    return borrow(for: creations, in: cell, asker) { [self] in
+                        createAll(job, cell, CreationJob.second(id), replaces: id, asker)
+                    }
+                }
                 take(result, job, Array(job.creations.indices))
                 answer(
                     asker,
@@ -423,6 +450,18 @@ extension AdminPort {
                 return changeSettings(values.dropFirst(), cell, asker)
             }
             finish(result, asker, "the cell's settings are changed", status: 200)
+        }
+    }
+}
+
+extension CellResult.Outcome {
+    /// A tenant's quota is in the way, of all of it or of an item.
+    fileprivate var isForQuota: Bool {
+        switch self {
+        case .refused(.quotaExceeded): true
+        case .items(let items):
+            items.contains { if case .refused(.quotaExceeded) = $0 { true } else { false } }
+        default: false
         }
     }
 }

@@ -135,7 +135,7 @@ extension AdminPort {
                 make(creation, in: cell, request, job) { [self] result in
                     // What was refused under a request id is refused for ever: after a loan it is asked under the other one.
                     if case .failure(let failure) = result, failure.isQuota, request == job.requests[place] {
-                        return borrow(for: creation, in: cell, job.asker) { [self] _ in
+                        return borrow(for: [creation], in: cell, job.asker) { [self] in
                             create(
                                 place, in: cell, tried: tried, CreationJob.second(request), replaces: request, job, done
                             )
@@ -196,21 +196,23 @@ extension AdminPort {
 
     /// Has the names of one command held, one after the other; gives the cell that is to carry it out.
     func holdNames(
-        of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], _ asker: FleetAsker,
+        of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], replaces: [UInt8] = [],
+        _ asker: FleetAsker,
         _ done: @escaping (Result<GroupID, Problem>) -> Void
     ) {
         guard let first = creations.first else { return done(.success(cell)) }
-        holdName(of: first, for: cell, request, replaces: [], asker) { [self] held in
+        holdName(of: first, for: cell, request, replaces: replaces, asker) { [self] held in
             switch held {
             case .failure(let problem): done(.failure(problem))
-            case .success(let (cell, _)): holdNames(of: creations.dropFirst(), for: cell, request, asker, done)
+            case .success(let (cell, _)):
+                holdNames(of: creations.dropFirst(), for: cell, request, replaces: replaces, asker, done)
             }
         }
     }
 
     /// Has the name held for this creation, if the cell's region has several cells: by the first of them. Gives the cell where
     /// the VM is to be made and the request id, which are others where this creation was begun before.
-    private func holdName(
+    func holdName(
         of creation: VMCreation, for cell: GroupID, _ request: [UInt8], replaces: [UInt8], attempts: Int = 4,
         _ asker: FleetAsker, _ done: @escaping (Result<(GroupID, [UInt8]), Problem>) -> Void
     ) {
@@ -238,9 +240,7 @@ extension AdminPort {
                 func takeOver() {
                     holdName(of: creation, for: cell, request, replaces: other, attempts: attempts - 1, asker, done)
                 }
-                // A retired cell has nothing, and makes nothing.
-                if !isThere { return takeOver() }
-                settle(other, of: creation, in: holder, asker) { settled in
+                settle(other, of: creation, in: isThere ? holder : nil, siblings.map(\.group), asker) { settled in
                     switch settled {
                     case .failure(let problem): done(.failure(problem))
                     case .success(true): done(.failure(Problem(CellRefusal.vmNameTaken(creation.name))))
@@ -254,29 +254,42 @@ extension AdminPort {
     /// Whether the VM of another creation is there. If it is not, that creation comes to nothing from then on: its request id
     /// is used up.
     private func settle(
-        _ other: [UInt8], of creation: VMCreation, in cell: GroupID, _ asker: FleetAsker,
+        _ other: [UInt8], of creation: VMCreation, in cell: GroupID?, _ siblings: [GroupID], _ asker: FleetAsker,
         _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {
-        isThere(creation, in: cell) { [self] found in
-            guard case .success(false) = found else { return done(found) }
+        isThere(creation, in: siblings, asker) { [self] found in
+            // A retired cell makes nothing.
+            guard case .success(false) = found, let cell else { return done(found) }
             command(.noteTime, id: other, cell, asker) { [self] result in
                 if case .failure(let problem) = result { return done(.failure(problem)) }
                 // Either it was used up now, or it was before: then what came of it is there to see.
-                isThere(creation, in: cell, done)
+                isThere(creation, in: siblings, asker, done)
             }
         }
     }
 
+    /// Whether one of these cells has the VM, or keeps room for it: it may have gone from one to another. One that left a
+    /// cell while the next was asked is looked for where it went.
     private func isThere(
-        _ creation: VMCreation, in cell: GroupID, _ done: @escaping (Result<Bool, Problem>) -> Void
+        _ creation: VMCreation, in cells: [GroupID], hops: Int = 4, _ asker: FleetAsker,
+        _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {
-        read(.vmNamed(tenant: creation.tenant, name: creation.name), .linearizable, cell) { result in
-            done(
-                result.map { found in
-                    AdminPort.rows(found.answer).rows.contains { row in
-                        if case .vm(_, .some) = row { true } else { false }
+        readAll(.vmNamed(tenant: creation.tenant, name: creation.name), .linearizable, cells) { [self] answers in
+            var next: [GroupID] = []
+            for answer in answers {
+                guard case .success(let found) = answer else { return done(answer.map { _ in false }) }
+                for row in AdminPort.rows(found.answer).rows {
+                    switch row {
+                    case .vm(_, .some): return done(.success(true))
+                    case .tombstone(_, let gone?) where gone.movedTo > 0:
+                        next.append(GroupID(.cell, number: gone.movedTo))
+                    default: break
                     }
-                })
+                }
+            }
+            next = self.cells.map(\.group).filter { next.contains($0) }
+            if next.isEmpty || hops == 0 { return done(.success(false)) }
+            isThere(creation, in: next, hops: hops - 1, asker, done)
         }
     }
 }

@@ -265,6 +265,8 @@ extension AdminPort {
         let list = job.list
         switch row {
         case .vm(let id, let vm?):
+            // Another cell has it still.
+            if vm.arrival != nil { return nil }
             guard job.asker.reaches(vm.tenant), list.tenant.map({ $0 == vm.tenant }) ?? true else { return nil }
             if list.kind == .migrations {
                 guard let migration = vm.migration else { return nil }

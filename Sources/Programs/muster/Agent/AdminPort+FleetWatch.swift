@@ -177,6 +177,8 @@ extension AdminPort {
         }
         switch (list.kind, row) {
         case (.vms, .vm(let id, let vm?)):
+            // Another cell has it still.
+            if vm.arrival != nil { return }
             guard watch.asker.reaches(vm.tenant), list.tenant.map({ $0 == vm.tenant }) ?? true else { return }
             let passes = list.filter.map { $0.matches { vm.field($0, hostName: hostName) } } ?? true
             line(id.rawValue, passes ? VMInfo(vm, hostName: hostName).json : .null, passes: passes)

@@ -6,17 +6,19 @@ import NodeRuntime
 import RaftCore
 import TLSSession
 
-// Parts of tenants' quotas go to the cells that want them: when one refuses a VM for its quota, another lends what it has
+// Parts of tenants' quotas go to the cells that want them: when one refuses VMs, or a larger one, for a quota, another lends what it has
 // and does not use. What is begun here and not ended, the lender's leader ends.
 
 extension AdminPort {
     /// Lenders that are asked for one VM.
     private static let lendersMax = 4
 
-    /// Gets a cell what it lacks for a VM; true when it may be tried again.
-    func borrow(for creation: VMCreation, in cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Bool) -> Void) {
+    /// Gets a cell what it lacks for so much more; true when it may be tried again.
+    func borrow(
+        _ wanted: QuotaShare, of tenant: String, in cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Bool) -> Void
+    ) {
         let all = cells.map(\.group)
-        readAll(.slice(creation.tenant), .linearizable, all) { [self] answers in
+        readAll(.slice(tenant), .linearizable, all) { [self] answers in
             var slices: [(cell: GroupID, slice: TenantSlice)] = []
             for (group, answer) in zip(all, answers) {
                 // One that does not answer lends nothing.
@@ -27,17 +29,29 @@ extension AdminPort {
             }
             guard let own = slices.first(where: { $0.cell == cell })?.slice else { return done(false) }
             let lenders = slices.filter { $0.cell != cell && $0.slice.lending.allSatisfy { $0.to != cell.number } }
-            let loans = own.loans(for: creation.spec, from: lenders.map(\.slice), atMost: AdminPort.lendersMax)
+            let loans = own.loans(for: wanted, from: lenders.map(\.slice), atMost: AdminPort.lendersMax)
             if loans.isEmpty { return done(false) }
             var left = loans.count
             var came = 0
             for (lender, share) in loans {
-                lend(share, of: creation.tenant, from: lenders[lender].cell, to: cell, asker) { isThere in
+                lend(share, of: tenant, from: lenders[lender].cell, to: cell, asker) { isThere in
                     left -= 1
                     came += isThere ? 1 : 0
                     if left == 0 { done(came == loans.count) }
                 }
             }
+        }
+    }
+
+    /// The same for VMs of several tenants, one after the other.
+    func borrow(
+        for creations: [VMCreation], in cell: GroupID, _ asker: FleetAsker, _ done: @escaping () -> Void
+    ) {
+        guard let tenant = creations.first?.tenant else { return done() }
+        let own = creations.filter { $0.tenant == tenant }
+        let charge = own.reduce(Resources.zero) { $0 + $1.spec.charge }
+        borrow(QuotaShare(vms: Int64(own.count), charge), of: tenant, in: cell, asker) { [self] _ in
+            borrow(for: creations.filter { $0.tenant != tenant }, in: cell, asker, done)
         }
     }
 
@@ -76,9 +90,20 @@ extension AdminPort {
         _ done: @escaping () -> Void
     ) {
         guard let slice = slices.first else { return done() }
-        lend(slice.net, of: slice.tenant, from: cell, to: first, asker) { [self] _ in
-            returnLoans(slices.dropFirst(), from: cell, to: first, asker, done)
+        var owed = QuotaShare.zero
+        var lacking = QuotaShare.zero
+        for lane in 0..<4 {
+            owed.vector[lane] = max(0, slice.net.vector[lane])
+            lacking.vector[lane] = max(0, -slice.net.vector[lane])
         }
+        func next() { returnLoans(slices.dropFirst(), from: cell, to: first, asker, done) }
+        func giveBack() {
+            if owed == .zero { return next() }
+            lend(owed, of: slice.tenant, from: cell, to: first, asker) { _ in next() }
+        }
+        // More went with VMs than it had, where the quota was lowered.
+        if lacking == .zero { return giveBack() }
+        lend(lacking, of: slice.tenant, from: first, to: cell, asker) { _ in giveBack() }
     }
 
     /// Brings every loan to a closed cell to its end: what it has not taken, it never will.

@@ -186,6 +186,7 @@ extension FleetClient {
     func migrate() throws -> ExitCode {
         let name = word("VM")
         if line.has("cancel") { return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery)) }
+        if let cell = line.text("cell") { return try move(name, to: cell) }
         let began = try vm(name)["host"]?.text
         let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
         let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
@@ -196,6 +197,23 @@ extension FleetClient {
             let host = vm["host"]?.text
             if host != nil, host == target || (target == nil && host != began) { return true }
             throw Undone("\(name) did not move; see `muster vm history \(name)`")
+        }
+    }
+
+    /// To another cell.
+    private func move(_ name: String, to cell: String) throws -> ExitCode {
+        if line.has("to") { throw Undone("--cell chooses the host itself; leave --to out") }
+        let body = JSONValue.object([JSONMember("cell", .string(cell))])
+        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
+        guard line.has("wait") else { return show(asked) }
+        return try follow([name], "moved") { _, vm in
+            if vm["toCell"] != nil || vm["fromCell"] != nil { return false }
+            do {
+                let there = try get(["v1", "vms", name], tenantQuery + [("cell", cell)])
+                return there["fromCell"] == nil
+            } catch let refusal as Refused where refusal.problem.kind.status == 404 {
+                throw Undone("\(name) stays where it is; see `muster vm history \(name)`")
+            }
         }
     }
 

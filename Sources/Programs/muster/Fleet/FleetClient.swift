@@ -72,7 +72,8 @@ struct FleetClient {
     /// A command with `--cell` asks that cell and no other.
     func ofCell(_ request: RawRequest) -> RawRequest {
         var request = request
-        if line.options.contains(where: { $0.name == "cell" }), let cell = line.text("cell") {
+        if line.path != "vm migrate", line.options.contains(where: { $0.name == "cell" }), let cell = line.text("cell")
+        {
             request.query.append(("cell", cell))
         }
         return request

@@ -1,0 +1,105 @@
+package import ClusterBase
+package import FleetModel
+
+/// What is next for a VM's way to another cell: asked by whoever leads the cell that it leaves, which alone decides.
+///
+/// It remembers nothing but when it first saw a move in its phase: a new leader begins anew with the cell's records.
+package struct MoveKeeper: Sendable {
+    /// Who is to be told or asked something.
+    package enum Ask: Hashable, Sendable {
+        /// The cell that the VM leaves.
+        case own(CellCommand.Operation)
+        /// The cell where it goes; what it says comes back by `heard`.
+        case other(UInt64, CellCommand.Operation)
+    }
+
+    /// The other cell has so long to keep what the VM needs, and the VM so long to leave its place.
+    package static let patience = Nanoseconds.seconds(60)
+    /// Moves that are looked after at once.
+    package static let asksMax = 64
+
+    private struct Watch {
+        var phase: CellMove.Phase
+        var since: Instant
+    }
+    // hash order: looked up, or filtered
+    private var watched: [UInt64: Watch] = [:]
+
+    #if MUTANTS
+    package var mutant: FleetMutant?
+    #endif
+
+    package init() {}
+
+    private func mutated(_ mutant: FleetMutant) -> Bool {
+        #if MUTANTS
+        self.mutant == mutant
+        #else
+        false
+        #endif
+    }
+
+    /// What to ask for now. `open` are the cell's moves, `vm` gives its VMs, and `isThere` which cells there are.
+    package mutating func plan(
+        _ open: [CellMove], of cell: UInt64, now: Instant, vm: (VMID) -> CellVM?, isThere: (UInt64) -> Bool
+    ) -> [Ask] {
+        // hash order: looked up only
+        let numbers = Set(open.map(\.number))
+        // hash order: filtered
+        watched = watched.filter { numbers.contains($0.key) }
+        var asks: [Ask] = []
+        for move in open.prefix(MoveKeeper.asksMax) {
+            let known = watched[move.number]
+            let since = known?.phase == move.phase ? known?.since ?? now : now
+            watched[move.number] = Watch(phase: move.phase, since: since)
+            let isLate = now - since > MoveKeeper.patience
+            switch move.phase {
+            case .preparing:
+                guard let vm = vm(move.vm) else { continue }
+                if !isThere(move.to) {
+                    asks.append(.own(.advanceMove(move.number, .abort, reason: "there is no such cell")))
+                } else if isLate {
+                    asks.append(
+                        .own(.advanceMove(move.number, .abort, reason: "the other cell found no place for it in time")))
+                } else {
+                    asks.append(.other(move.to, .prepareArrival(move.preparation(of: vm, from: cell))))
+                }
+            case .leaving:
+                guard let vm = vm(move.vm) else { continue }
+                if (vm.place == nil && vm.migration == nil) || mutated(.cellLeftTooEarly) {
+                    asks.append(.own(.advanceMove(move.number, .commit, reason: "")))
+                } else if isLate {
+                    asks.append(.own(.advanceMove(move.number, .abort, reason: "its host did not let it go in time")))
+                }
+            case .committed, .aborting:
+                if move.phase == .committed && now > since && mutated(.calledOffAfterCommit) {
+                    asks.append(.own(.advanceMove(move.number, .abort, reason: "no answer")))
+                    continue
+                }
+                // One that is retired keeps nothing.
+                if move.phase == .aborting && !isThere(move.to) {
+                    asks.append(.own(.advanceMove(move.number, .settle, reason: "")))
+                } else {
+                    asks.append(.other(move.to, move.ending(from: cell, open: open)))
+                }
+            }
+        }
+        return asks
+    }
+
+    /// What follows from what the other cell said; nil while it is to be asked again.
+    package func heard(
+        _ outcome: CellResult.Outcome, of asked: CellCommand.Operation
+    ) -> CellCommand.Operation? {
+        switch (asked, outcome) {
+        case (.prepareArrival(let arrival), .done): .advanceMove(arrival.number, .leave, reason: "")
+        case (.prepareArrival, .refused(.notKeptYet)): nil
+        case (.prepareArrival(let arrival), .refused) where mutated(.leavesUnprepared):
+            .advanceMove(arrival.number, .leave, reason: "")
+        case (.prepareArrival(let arrival), .refused(let refusal)):
+            .advanceMove(arrival.number, .abort, reason: "\(refusal)")
+        case (.endArrival(_, _, let number, _, _, _), .done): .advanceMove(number, .settle, reason: "")
+        default: nil
+        }
+    }
+}

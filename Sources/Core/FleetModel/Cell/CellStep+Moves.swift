@@ -1,0 +1,250 @@
+import ClusterBase
+
+// A VM goes to another cell. The cell that it leaves keeps the record, and decides; the other one only waits for its word.
+//
+//     source: moveVM ─▶ preparing ─▶ (asked to keep) ─▶ destination: a row that is not its own yet, with quota, name, groups
+//                │                                                    and then a place, judged like any other
+//                │ kept ─▶ leaving: the VM stops and leaves its place
+//                │            │ nothing of it is left on a host
+//                │            ▼
+//                │         committed: the row is the destination's ─▶ (told) ─▶ destination: it may start, one epoch higher
+//                ▼                                                                              │
+//     aborting: it stays ─▶ (told) ─▶ destination: nothing is kept ─▶ settled ◀───────────────┘
+//
+// Until the commit the VM is the source's, from then on the destination's. The destination remembers which moves are over,
+// so that what is said again, or late, of one of them means nothing.
+
+extension CellStep {
+    // MARK: In the cell that it leaves
+
+    mutating func moveVM(_ id: VMID, to cell: UInt64, _ request: [UInt8]) throws(StoreError) -> CellResult.Outcome {
+        if cell == number || cell == 0 { return .refused(.invalid(field: "cell", "name another cell")) }
+        if !request.isEmpty && request.count != CellLimits.requestBytes {
+            return .refused(.invalid(field: "request", "a request id has \(CellLimits.requestBytes) bytes"))
+        }
+        guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
+        if old.isDeleting { return .refused(.isDeleting(id)) }
+        if old.isBetweenCells { return .refused(.betweenCells(id)) }
+        if old.migration != nil { return .refused(.migrationUnderWay(id)) }
+        if old.boundTo != nil || old.spec.isBoundToHost { return .refused(.boundToHost(id)) }
+        if summary.moves >= CellLimits.movesMax { return .refused(.tooMany(.moves)) }
+        let move = CellMove(
+            number: revision.rawValue, vm: id, tenant: old.tenant, to: cell,
+            share: try slice(old.tenant).bounded(old.spec.charge), request: request, since: time)
+        access.put(CellTable.moves.key(move.number), move.encoded())
+        summary.moves += 1
+        var vm = old
+        vm.departure = CellVM.Departure(number: move.number, to: cell)
+        vm.message = "it goes to cell number \(cell) as soon as that has room for it"
+        try note("vm.moving", &vm, host: vm.place?.assignment.host, "to cell number \(cell)")
+        try put(vm, was: old)
+        return .done
+    }
+
+    mutating func advanceMove(
+        _ number: UInt64, _ next: CellMove.Step, _ reason: String
+    ) throws(StoreError) -> CellResult.Outcome {
+        if !CellCheck.isText(reason, CellLimits.annotationBytesMax) {
+            return .refused(.invalid(field: "reason", "at most \(CellLimits.annotationBytesMax) bytes"))
+        }
+        guard let move = try access.record(CellMove.self, CellTable.moves.key(number)) else {
+            return next == .settle ? .done : .refused(.moveIsOver)
+        }
+        switch next {
+        case .leave: return try leave(move)
+        case .commit: return try commit(move)
+        case .abort: return try abort(move, reason)
+        case .settle:
+            guard move.phase == .committed || move.phase == .aborting else { return .refused(.betweenCells(move.vm)) }
+            access.delete(CellTable.moves.key(number))
+            summary.moves -= 1
+            return .done
+        }
+    }
+
+    private mutating func enter(_ phase: CellMove.Phase, _ move: CellMove) {
+        var move = move
+        move.phase = phase
+        move.since = time
+        access.put(CellTable.moves.key(move.number), move.encoded())
+    }
+
+    /// The other cell has what the VM needs: it stops here.
+    private mutating func leave(_ move: CellMove) throws(StoreError) -> CellResult.Outcome {
+        if move.phase == .leaving { return .done }
+        guard move.phase == .preparing, let old = try vm(move.vm), old.departure?.number == move.number else {
+            return .refused(.moveIsOver)
+        }
+        enter(.leaving, move)
+        var vm = old
+        vm.departure?.isLeaving = true
+        vm.message = "it stops, and goes to cell number \(move.to)"
+        if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
+        if let place = vm.place {
+            try note("vm.released", &vm, host: place.assignment.host, "it goes to another cell")
+            switch old.phase {
+            // Nothing of it runs: it needs nobody's word.
+            case .stopped, .crashed, .looping: leavePlace(&vm)
+            case .unknown: vm.place?.isReleasing = true
+            case .waiting, .starting, .running, .paused, .stopping:
+                vm.place?.isReleasing = true
+                enter(.stopping, &vm)
+            }
+        }
+        try put(vm, was: old)
+        return .done
+    }
+
+    /// From here on it is the other cell's, and so is the part of the quota that it counts for.
+    private mutating func commit(_ move: CellMove) throws(StoreError) -> CellResult.Outcome {
+        if move.phase == .committed { return .done }
+        guard move.phase == .leaving, let old = try vm(move.vm), old.departure?.number == move.number else {
+            return .refused(.moveIsOver)
+        }
+        if (old.place != nil || old.migration != nil) && !mutated(.cellLeftTooEarly) {
+            return .refused(.betweenCells(move.vm))
+        }
+        var move = move
+        move.epoch = old.epochHighest
+        enter(.committed, move)
+        var vm = old
+        try note("vm.moved", &vm, "to cell number \(move.to)")
+        try forget(old)
+        try keepStone(of: vm, movedTo: move.to)
+        var slice = try slice(old.tenant)
+        slice.net.vector &-= move.share.vector
+        put(slice)
+        return .done
+    }
+
+    private mutating func abort(_ move: CellMove, _ reason: String) throws(StoreError) -> CellResult.Outcome {
+        switch move.phase {
+        case .aborting: return .done
+        case .committed: if !mutated(.calledOffAfterCommit) { return .refused(.moveIsOver) }
+        case .preparing, .leaving: break
+        }
+        enter(.aborting, move)
+        guard let old = try vm(move.vm), old.departure?.number == move.number else { return .done }
+        var vm = old
+        vm.departure = nil
+        vm.message = reason.isEmpty ? "" : "it stays in this cell: \(reason)"
+        if vm.isWaiting && !old.isWaiting { vm.queuedAt = time }
+        try note("vm.move-failed", &vm, host: vm.place?.assignment.host, reason)
+        try put(vm, was: old)
+        return .done
+    }
+
+    // MARK: In the cell where it goes
+
+    /// Done when all that the VM needs is kept. Until it has a place it is refused as one that waits, and asked again.
+    mutating func prepareArrival(_ arrival: CellArrival) throws(StoreError) -> CellResult.Outcome {
+        if arrival.from == number || arrival.from == 0 { return .refused(.invalid(field: "from", "name another cell")) }
+        let peer = try access.record(CellPeer.self, CellKey.peer(arrival.from)) ?? CellPeer()
+        if peer.isOver(arrival.number) { return .refused(.moveIsOver) }
+        if peer.ended.count >= CellLimits.movesEndedMax { return .refused(.tooMany(.moves)) }
+        if let known = try vm(arrival.vm) {
+            if mutated(.keptTwice), known.arrival?.number == arrival.number {
+                var slice = try slice(arrival.tenant)
+                slice.net.vector &+= arrival.share.vector
+                put(slice)
+            }
+            let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
+            return isKept && (known.place != nil || known.power == .stopped) ? .done : .refused(.notKeptYet(arrival.vm))
+        }
+        if let refusal = try refusal(of: arrival) { return .refused(refusal) }
+        var slice = try slice(arrival.tenant)
+        slice.net.vector &+= arrival.share.vector
+        put(slice)
+        var vm = CellVM(
+            id: arrival.vm, name: arrival.name, tenant: arrival.tenant, spec: arrival.spec, at: arrival.createdAt,
+            by: arrival.createdBy)
+        vm.generation = arrival.generation
+        vm.power = arrival.power
+        vm.since = time
+        vm.queuedAt = time
+        if vm.power == .stopped { vm.phase = .stopped }
+        vm.message = "it is to come from cell number \(arrival.from)"
+        vm.arrival = CellVM.Arrival(from: arrival.from, number: arrival.number, share: arrival.share)
+        // It was here before.
+        if let stone = try dropStone(of: vm.id) { vm.events = stone.events }
+        access.put(CellKey.vmName(vm.tenant, vm.name), vm.id.rawValue.bigEndianBytes)
+        try put(vm, was: nil)
+        return vm.power == .stopped ? .done : .refused(.notKeptYet(vm.id))
+    }
+
+    private mutating func refusal(of arrival: CellArrival) throws(StoreError) -> CellRefusal? {
+        let creation = VMCreation(name: arrival.name, tenant: arrival.tenant, spec: arrival.spec)
+        if let refusal = CellCheck.refusal(of: creation) { return refusal }
+        if !Self.isShare(arrival.share) { return .invalid(field: "share", "amounts are not negative") }
+        if arrival.spec.isBoundToHost { return .boundToHost(arrival.vm) }
+        if summary.isClosed { return .cellClosed }
+        // Its name was taken over by somebody else before it came.
+        if !arrival.request.isEmpty, try access.value(for: CellKey.request(arrival.request)) != nil {
+            return .vmNameTaken(arrival.name)
+        }
+        if let known = try access.number(CellKey.vmName(arrival.tenant, arrival.name)),
+            try access.value(for: CellTable.vms.key(known)) != nil
+        {
+            return .vmNameTaken(arrival.name)
+        }
+        if let refusal = try refusal(ofGroups: arrival.spec.groups, besides: [], arrival.tenant) { return refusal }
+        if summary.vms >= CellLimits.vmsMax { return .tooMany(.vms) }
+        let slice = try slice(arrival.tenant)
+        if slices[arrival.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
+            return .tooMany(.tenants)
+        }
+        // What came along is there; what did not is this cell's to give.
+        let charge = arrival.spec.charge
+        let share = arrival.share.vector
+        let rest = Resources(
+            cpuMillis: max(0, charge.cpuMillis - share[1]), memoryMiB: max(0, charge.memoryMiB - share[2]),
+            diskMiB: max(0, charge.diskMiB - share[3]))
+        return slice.refusal(of: rest, count: share[0] > 0 ? 0 : 1)
+    }
+
+    mutating func endArrival(
+        _ id: VMID, from cell: UInt64, _ move: UInt64, isCommitted: Bool, _ epoch: UInt64, floor: UInt64
+    ) throws(StoreError) -> CellResult.Outcome {
+        if cell == number || cell == 0 || floor > move {
+            return .refused(.invalid(field: "from", "name another cell, and no move that is over"))
+        }
+        var peer = try access.record(CellPeer.self, CellKey.peer(cell)) ?? CellPeer()
+        let isOver = peer.isOver(move)
+        peer.end(move, floor: floor)
+        let old = try vm(id)
+        guard let old, let arrival = old.arrival, arrival.from == cell, arrival.number == move else {
+            // It was told before; or it is called off before it could be kept, and is not kept any more.
+            if isCommitted && !isOver { return .refused(.unknownVM(id)) }
+            access.put(CellKey.peer(cell), peer.encoded())
+            return .done
+        }
+        access.put(CellKey.peer(cell), peer.encoded())
+        guard isCommitted else {
+            try forget(old)
+            let name = CellKey.vmName(old.tenant, old.name)
+            if try access.number(name) == id.rawValue { access.delete(name) }
+            var slice = try slice(old.tenant)
+            slice.net.vector &-= arrival.share.vector
+            put(slice)
+            return .done
+        }
+        var vm = old
+        vm.arrival = nil
+        if !mutated(.epochsBeginAnew) { vm.epochHighest = max(vm.epochHighest, epoch) }
+        vm.message = ""
+        permit(&vm)
+        try note("vm.arrived", &vm, host: vm.place?.assignment.host, "from cell number \(cell)")
+        try put(vm, was: old)
+        return .done
+    }
+}
+
+extension TenantSlice {
+    /// Of what a VM counts for, that which has a bound: it goes along with the VM.
+    fileprivate func bounded(_ charge: Resources) -> QuotaShare {
+        QuotaShare(
+            vms: quota.vmCount == nil ? 0 : 1, cpuMillis: quota.cpuMillis == nil ? 0 : charge.cpuMillis,
+            memoryMiB: quota.memoryMiB == nil ? 0 : charge.memoryMiB,
+            diskMiB: quota.diskMiB == nil ? 0 : charge.diskMiB)
+    }
+}

@@ -1,0 +1,71 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import NodePorts
+import RaftCore
+import StoreLayout
+
+// VMs on their way from a cell that is led here to another one. Whatever became of who began it, the cell's leader asks for
+// the next step until the move is over; no command waits for another.
+
+extension NodeEngine {
+    func tendMoves(_ now: Instant) {
+        let answers = cells.moveAnswers
+        cells.moveAnswers.removeAll()
+        for (group, operation, outcome) in answers {
+            guard let k = cells.position(of: group) else { continue }
+            // Without an answer it is asked again in its turn.
+            guard let outcome else { continue }
+            if let next = cells.kept[k].moves.heard(outcome, of: operation) {
+                send(.own(next), group, now)
+            } else if outcome == .done {
+                cells.kept[k].movesAt = now
+            }
+        }
+        for k in cells.kept.indices where now >= cells.kept[k].movesAt { tendMoves(k, now) }
+    }
+
+    private func tendMoves(_ k: Int, _ now: Instant) {
+        cells.kept[k].movesAt = now + settings.moveInterval
+        let group = cells.kept[k].group
+        let query = CellQuery.list(.moves, after: nil, limit: MoveKeeper.asksMax)
+        guard packLevel >= FeatureLevel.cells, case .cell(let answer)? = readHere(group, .cell(query)),
+            case .rows(let rows, _) = answer.body
+        else { return }
+        let open = rows.compactMap { if case .move(_, let move?)? = $0.content { move } else { nil } }
+        // hash order: looked up only
+        var vms: [VMID: CellVM] = [:]
+        for move in open {
+            guard case .cell(let found)? = readHere(group, .cell(.vm(move.vm))), case .rows(let rows, _) = found.body,
+                case .vm(_, let vm?)?? = rows.first.map(\.content)
+            else { continue }
+            vms[vm.id] = vm
+        }
+        let root = steward.view
+        let highest = root.cluster?.cellHighest ?? 0
+        let asks = cells.kept[k].moves.plan(open, of: group.number, now: now) {
+            vms[$0]
+        } isThere: {
+            // One that is not heard of yet is none that is retired.
+            $0 > highest || root.cell(GroupID(.cell, number: $0)) != nil
+        }
+        for ask in asks { send(ask, group, now) }
+    }
+
+    private func send(_ step: MoveKeeper.Ask, _ group: GroupID, _ now: Instant) {
+        let (target, operation) =
+            switch step {
+            case .own(let operation): (group, operation)
+            case .other(let number, let operation): (GroupID(.cell, number: number), operation)
+            }
+        let command = CellCommand(by: "controller", operation)
+        ask(.command(target, command.encoded()), .move(from: group, operation), now)
+    }
+
+    /// May be in the midst of a replica's step: it only notes.
+    func tended(_ group: GroupID, _ operation: CellCommand.Operation, _ answer: ClientAnswer) {
+        var outcome: CellResult.Outcome?
+        if case .applied(.cell(let result)) = answer { outcome = result.outcome }
+        cells.moveAnswers.append((group, operation, outcome))
+    }
+}

@@ -1,0 +1,48 @@
+import AdminAPI
+import AdminHTTP
+import ClusterBase
+import FleetModel
+import NodeRuntime
+import RaftCore
+import TLSSession
+
+// VMs that are to go to another cell. What is begun here the leader of the VM's cell brings to its end.
+
+extension AdminPort {
+    func moveVM(_ reference: VMReference, to name: String, _ cell: GroupID, _ asker: FleetAsker) {
+        guard let target = cells.first(where: { $0.name == name }) else { return fail(asker, AdminPort.noCell(name)) }
+        withVM(reference, cell, asker) { [self] vm in
+            if target.group == cell {
+                return fail(asker, Problem(.notPossible, "the VM is in cell \(name) already; name another one"))
+            }
+            guard let home = cells.first(where: { $0.group == cell }), home.region != target.region else {
+                return begin(vm, to: target, request: [], cell, asker)
+            }
+            // Its name has to be free there as well, and stays free for it.
+            let request = asker.request(2) ?? Crypto.randomBytes(CellLimits.requestBytes)
+            let wish = VMCreation(name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power)
+            holdName(of: wish, for: target.group, request, replaces: [], asker) { [self] held in
+                switch held {
+                case .failure(let problem): fail(asker, problem)
+                case .success(let (_, request)): begin(vm, to: target, request: request, cell, asker)
+                }
+            }
+        }
+    }
+
+    private func begin(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID, _ asker: FleetAsker) {
+        command(.moveVM(vm.id, to: target.group.number, request: request), cell, asker) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let done):
+                if case .refused(let refusal) = done.outcome {
+                    return fail(asker, Problem(refusal), done.revision.index)
+                }
+                var response = AdminResponse(
+                    Acceptance("the VM goes to cell \(target.name) as soon as that has room for it"), status: 202)
+                response.index = done.revision.index
+                answer(asker, response)
+            }
+        }
+    }
+}
