@@ -1560,6 +1560,8 @@ public struct WireRootCluster: WireMessage {
     public var cellHighest: UInt64 = 0
     /// One higher after every change of which cells there are and which hosts are in them.
     public var mapEpoch: UInt64 = 0
+    /// SHA-256 of the key that seals secret fields; empty before one is named.
+    public var sealingKey: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1574,7 +1576,8 @@ public struct WireRootCluster: WireMessage {
         recoveries: UInt64 = 0,
         foundedAt: UInt64 = 0,
         cellHighest: UInt64 = 0,
-        mapEpoch: UInt64 = 0
+        mapEpoch: UInt64 = 0,
+        sealingKey: [UInt8] = []
     ) {
         self.id = id
         self.name = name
@@ -1586,6 +1589,7 @@ public struct WireRootCluster: WireMessage {
         self.foundedAt = foundedAt
         self.cellHighest = cellHighest
         self.mapEpoch = mapEpoch
+        self.sealingKey = sealingKey
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1602,6 +1606,7 @@ public struct WireRootCluster: WireMessage {
         case 8: "founded_at"
         case 9: "cell_highest"
         case 10: "map_epoch"
+        case 11: "sealing_key"
         default: nil
         }
     }
@@ -1647,6 +1652,10 @@ public struct WireRootCluster: WireMessage {
             writer.tag(80)
             writer.varint(self.mapEpoch)
         }
+        if !self.sealingKey.isEmpty {
+            writer.tag(90)
+            writer.lengthDelimited(self.sealingKey)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1674,6 +1683,8 @@ public struct WireRootCluster: WireMessage {
                 self.cellHighest = try reader.uint64()
             case 80:
                 self.mapEpoch = try reader.uint64()
+            case 90:
+                self.sealingKey = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2618,6 +2629,7 @@ public struct WireRootCommand: WireMessage {
         case 40: "move_host"
         case 41: "retire_cell"
         case 42: "report_cell"
+        case 43: "name_sealing_key"
         default: nil
         }
     }
@@ -2707,6 +2719,9 @@ public struct WireRootCommand: WireMessage {
             writer.lengthDelimited(value)
         case .reportCell(let value):
             writer.message(338, value)
+        case .nameSealingKey(let value):
+            writer.tag(346)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -2858,6 +2873,8 @@ public struct WireRootCommand: WireMessage {
                 if case .reportCell(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .reportCell(value)
+            case 346:
+                self.operation = .nameSealingKey(try reader.bytes())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2898,6 +2915,8 @@ public struct WireRootCommand: WireMessage {
         case moveHost(WireRootCommand.MoveHost)
         case retireCell(String)
         case reportCell(WireCellReport)
+        /// SHA-256 of the key that seals secret fields from now on.
+        case nameSealingKey([UInt8])
     }
 
     public enum MoveStep: Hashable, Sendable {

@@ -66,6 +66,9 @@ package enum FleetTable {
             help: "when its host is cut off: stop and start elsewhere, or run on (default stop)"),
         Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters"),
         Option("annotation", .text("KEY=VALUE"), isRepeated: true, help: "for drivers, such as sim.boot-ms=500"),
+        Option(
+            "secret", .text("KEY=VALUE"), isRepeated: true,
+            help: "for drivers, and seen by its host alone: cloud-init.user-data=@FILE"),
     ]
 
     private static let vms: [Command] = [

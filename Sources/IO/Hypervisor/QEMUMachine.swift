@@ -269,7 +269,7 @@ package struct QEMUMachine: Hashable, Sendable {
         }
         if seed != nil {
             list += [
-                "-blockdev", QEMUMachine.drive("raw", "seed", directory + "/" + VMDirectory.seedName, isReadOnly: true),
+                "-blockdev", QEMUMachine.drive("raw", "seed", VMDirectory(path: directory).seedPath, isReadOnly: true),
             ]
             list += ["-device", "virtio-blk-pci,drive=seed,id=virtio-seed"]
         }

@@ -168,6 +168,7 @@ struct RootStep<Access: StateAccess> {
             return try moveHost(node, to: to, epoch, step, &cluster)
         case .retireCell(let name): return try retireCell(name, &cluster)
         case .reportCell(let report): return try reportCell(report)
+        case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
         }
     }
 

@@ -134,6 +134,7 @@ extension RootCommand.Operation {
         case .reportCell(let wire):
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
+        case .nameSealingKey(let hash): self = .nameSealingKey(hash)
         }
     }
 
@@ -203,6 +204,7 @@ extension RootCommand.Operation {
                     node: node.rawValue, to: to.rawValue, epoch: epoch, step: Wire.MoveStep(rawValue: step.rawValue)))
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
+        case .nameSealingKey(let hash): .nameSealingKey(hash)
         }
     }
 }

@@ -67,6 +67,8 @@ package struct RootCommand: Hashable, Sendable {
         case retireCell(name: String)
         /// How much room a cell has. Its time is the root's.
         case reportCell(CellReport)
+        /// SHA-256 of the key that seals secret fields. The first that is named stays.
+        case nameSealingKey([UInt8])
     }
 
     /// What becomes of a host that goes from one cell to another.

@@ -347,11 +347,12 @@ extension RootCluster: RootRecord, RootMapped {
             foundedAt: LogTime(wire.foundedAt))
         cellHighest = wire.cellHighest
         mapEpoch = wire.mapEpoch
+        sealingKey = wire.sealingKey
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
             epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
-            mapEpoch: mapEpoch)
+            mapEpoch: mapEpoch, sealingKey: sealingKey)
     }
 }

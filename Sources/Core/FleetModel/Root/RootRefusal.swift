@@ -73,6 +73,8 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case cellHasHosts(String)
     /// Hosts that no other cell takes are in it.
     case firstCell(String)
+    /// The cluster has another one.
+    case sealingKeyNamed
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -140,6 +142,7 @@ extension RootRefusal: CustomStringConvertible {
             "cell \(name) has hosts; assign them to other cells first with `muster cell assign`"
         case .firstCell(let name):
             "\(name) is the cluster's first cell, where hosts go that no other cell's region takes; it stays"
+        case .sealingKeyNamed: "the cluster's sealing key is named already; it is another one"
         }
     }
 }
@@ -265,6 +268,7 @@ extension RootRefusal {
         case .assignmentChanged(let epoch): (62, epoch, "")
         case .cellHasHosts(let name): (63, 0, name)
         case .firstCell(let name): (64, 0, name)
+        case .sealingKeyNamed: (65, 0, "")
         }
     }
 
@@ -324,6 +328,7 @@ extension RootRefusal {
         case 62: self = .assignmentChanged(number)
         case 63: self = .cellHasHosts(text)
         case 64: self = .firstCell(text)
+        case 65: self = .sealingKeyNamed
         default: return nil
         }
     }

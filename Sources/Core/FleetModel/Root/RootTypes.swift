@@ -445,6 +445,8 @@ package struct RootCluster: Hashable, Sendable {
     package var cellHighest: UInt64 = 0
     /// One higher after every change of which cells there are and which hosts are in them.
     package var mapEpoch: UInt64 = 0
+    /// SHA-256 of the key that seals secret fields; empty before one is named.
+    package var sealingKey: [UInt8] = []
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.

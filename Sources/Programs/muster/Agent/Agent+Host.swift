@@ -20,6 +20,8 @@ final class AgentHost {
     let driver: any Hypervisor
     var keeper: HostKeeper
     var inputs: [HostKeeper.Input] = []
+    /// Orders of VMs whose secret fields are not open yet.
+    var held = HeldOrders()
     var steppedAt = Instant.origin
     /// The cell that the root's map puts it into; nil until that is heard.
     var cell: GroupID?
@@ -48,6 +50,7 @@ final class AgentHost {
         if keeper.isEnded(steppedAt) { return Instant(nanoseconds: .max) }
         var next = keeper.deadline
         if let due = driver.deadline { next = min(next, due) }
+        if let due = held.deadline { next = min(next, due) }
         if !inputs.isEmpty { next = .origin }
         return max(next, steppedAt + AgentHost.stepInterval)
     }
@@ -117,8 +120,10 @@ extension Agent {
         let inputs = news.map { HostKeeper.Input.news($0) } + host.inputs
         host.inputs.removeAll(keepingCapacity: true)
         let output = host.keeper.step(inputs, now: loop.now)
-        for order in output.orders { log.debug("\(order)", ["vm": "\(order.vm)"]) }
-        if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: loop.now) }
+        for order in output.orders { log.debug(order.words, ["vm": "\(order.vm)"]) }
+        let orders = host.held.take(output.orders, now: loop.now) + host.held.takeReady(now: loop.now)
+        if !orders.isEmpty { host.driver.carryOut(orders, now: loop.now) }
+        if !host.held.isEmpty { openSecrets() }
         if let grant = output.grant { host.guardian?.give(grant) }
         noteProblem(host)
         guard let cell = host.cell else { return }

@@ -142,6 +142,7 @@ extension Agent {
         tendBackups()
         finalizeWhenDue()
         handOverAuthority()
+        tendSealingKey()
     }
 
     /// The first command of a cluster waits in a file until it is applied.

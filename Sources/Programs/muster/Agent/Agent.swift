@@ -60,6 +60,11 @@ final class Agent: TurnOwner {
     var identity: TLSIdentity
     var authorities: [Certificate]
     var authority: CertificateAuthority?
+    /// With the key of secret fields, on the root's voters.
+    var sealer: FieldSealer?
+    var isNamingSealer = false
+    /// Since when this node holds the key and does not vote.
+    var sealerUnneededSince: Instant?
 
     // What follows from the root's state.
     var controlAt: Instant
@@ -102,6 +107,7 @@ final class Agent: TurnOwner {
         identity = try files.identity()
         authorities = try files.authorities()
         authority = try files.authority()
+        sealer = try Agent.sealer(files)
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
