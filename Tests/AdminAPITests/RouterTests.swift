@@ -105,7 +105,10 @@ let samples: [AdminRequest] =
     }
 
     @Test func `a request about hosts and VMs names its cell, beside whatever else it says`() {
-        for sample in fleetSamples where ![.setTenant, .deleteTenant, .renewLease].contains(sample.operation) {
+        let ofAllCells: [AdminAPI.Operation] = [
+            .setTenant, .deleteTenant, .renewLease, .listImages, .getImage, .addImagePart, .addImage, .removeImage,
+        ]
+        for sample in fleetSamples where !ofAllCells.contains(sample.operation) {
             var bytes: [UInt8] = []
             RequestWriter(host: "h:1").write(AdminCall(.fleet(sample), cell: "north-1"), into: &bytes)
             var parser = RequestParser()

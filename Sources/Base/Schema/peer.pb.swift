@@ -36,7 +36,8 @@ public enum PeerLane: Hashable, Sendable {
     }
 }
 
-/// What a stream carries: the memory of a VM on its way to where it has this epoch. No two moves have the same.
+/// What a stream carries: the memory of a VM on its way to where it has this epoch. No two moves have the same. VM 0 is none:
+/// then it is an image, under a number that who asked for it has drawn.
 public struct PeerStreamName: WireMessage {
     public var vm: UInt64 = 0
     public var epoch: UInt64 = 0
@@ -654,6 +655,7 @@ public struct NodeRequest: WireMessage {
         case 5: "seal"
         case 6: "unseal"
         case 7: "sealing_key"
+        case 8: "send_image"
         default: nil
         }
     }
@@ -676,6 +678,8 @@ public struct NodeRequest: WireMessage {
             writer.message(50, value)
         case .sealingKey(let value):
             writer.message(58, value)
+        case .sendImage(let value):
+            writer.message(66, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -717,6 +721,11 @@ public struct NodeRequest: WireMessage {
                 if case .sealingKey(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .sealingKey(value)
+            case 66:
+                var value = NodeRequest.SendImage()
+                if case .sendImage(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .sendImage(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -735,6 +744,70 @@ public struct NodeRequest: WireMessage {
         case unseal(NodeRequest.Unseal)
         /// Of a root voter, by another one.
         case sealingKey(NodeRequest.SealingKey)
+        /// Of a node that has the image.
+        case sendImage(NodeRequest.SendImage)
+    }
+
+    /// Asks for a stream with the bytes of an image from an offset on, for VM 0 under this number.
+    public struct SendImage: WireMessage {
+        public var sha256: [UInt8] = []
+        public var offset: UInt64 = 0
+        public var number: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            sha256: [UInt8] = [],
+            offset: UInt64 = 0,
+            number: UInt64 = 0
+        ) {
+            self.sha256 = sha256
+            self.offset = offset
+            self.number = number
+        }
+
+        public static var messageName: String { "NodeRequest.SendImage" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "sha256"
+            case 2: "offset"
+            case 3: "number"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.sha256.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.sha256)
+            }
+            if self.offset != 0 {
+                writer.tag(16)
+                writer.varint(self.offset)
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.sha256 = try reader.bytes()
+                case 16:
+                    self.offset = try reader.uint64()
+                case 24:
+                    self.number = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
     }
 
     /// Values of secret fields, which come back as boxes in the same order. Without any it asks whether the key is there.

@@ -16,13 +16,15 @@ package enum FeatureLevel {
     package static let cells: UInt32 = 3
     /// Secret fields of a VM's specification.
     package static let secrets: UInt32 = 3
+    /// A catalogue of images.
+    package static let images: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
-        case cells: "several cells in one cluster, and secret fields of VMs"
+        case cells: "several cells in one cluster, secret fields of VMs, and images"
         default: "what a newer program knows"
         }
     }
@@ -55,6 +57,7 @@ extension RootCommand.Operation {
             region.isEmpty && survives == nil ? FeatureLevel.oldest : FeatureLevel.cells
         case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
         case .nameSealingKey: FeatureLevel.secrets
+        case .addImage, .holdImage, .removeImage: FeatureLevel.images
         default: FeatureLevel.oldest
         }
     }

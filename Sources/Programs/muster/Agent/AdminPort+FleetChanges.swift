@@ -21,7 +21,7 @@ extension AdminPort {
         case .createVM(let creation): createVM(creation, cells, asker)
         case .createVMs(let batch): createVMs(batch, cells, asker)
         case .updateVM(let vm, let spec, let generation):
-            if spec.secrets.isEmpty {
+            if spec.secrets.isEmpty && spec.disks.allSatisfy(\.image.isEmpty) {
                 changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
             } else {
                 updateWithSecrets(vm, spec, generation, cell, asker)
@@ -86,6 +86,11 @@ extension AdminPort {
         _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
         if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
+        if case .createVMs(let items, _) = operation {
+            for item in items {
+                if let problem = imageProblem(item.spec, item.tenant) { return done(.failure(problem)) }
+            }
+        }
         if case .createVMs(let items, let isAtomic) = operation, items.contains(where: \.spec.hasOpenSecrets) {
             return agent.seal(items.map { ($0.tenant, $0.name, $0.spec) }) { [self] sealed in
                 switch sealed {
@@ -207,6 +212,7 @@ extension AdminPort {
         _ reference: VMReference, _ spec: VMDescription, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker
     ) {
         withVM(reference, cell, asker) { [self] vm in
+            if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
             agent.seal([(vm.tenant, vm.name, spec.keepingSecrets(of: vm.spec))]) { [self] sealed in
                 switch sealed {
                 case .failure(let problem): fail(asker, problem)

@@ -76,6 +76,7 @@ extension Agent {
         case .qemu:
             var qemu = QEMUSettings(
                 directory: directory, images: settings.imageDirectory, storage: settings.storageDirectory)
+            qemu.cache = imageFolder(settings)
             for bridge in settings.bridges { qemu.bridges[bridge.key] = bridge.value }
             if let problem = qemu.problem { throw AgentFailure(problem + ".") }
             for problem in qemu.bridgeProblems { log.warning(problem) }
@@ -121,9 +122,14 @@ extension Agent {
         host.inputs.removeAll(keepingCapacity: true)
         let output = host.keeper.step(inputs, now: loop.now)
         for order in output.orders { log.debug(order.words, ["vm": "\(order.vm)"]) }
-        let orders = host.held.take(output.orders, now: loop.now) + host.held.takeReady(now: loop.now)
+        let images = { [self] (vm: CellVM) in imageDigests(of: vm) }
+        let orders =
+            host.held.take(output.orders, now: loop.now, images) + host.held.takeReady(now: loop.now, images)
         if !orders.isEmpty { host.driver.carryOut(orders, now: loop.now) }
-        if !host.held.isEmpty { openSecrets() }
+        if !host.held.isEmpty {
+            openSecrets()
+            fetchImages()
+        }
         if let grant = output.grant { host.guardian?.give(grant) }
         noteProblem(host)
         guard let cell = host.cell else { return }

@@ -92,6 +92,7 @@ extension Agent: PeerNetworkDelegate {
             }
             network.answer(request, answer.serialized())
         case .unseal(let wanted): answerUnseal(request, wanted)
+        case .sendImage(let wanted): network.answer(request, sendImageAnswer(request, wanted).serialized())
         case .sealingKey:
             guard let answer = sealingKeyAnswer(for: request.node) else {
                 return reply(request, refusal: "it is not here, or not for node \(request.node)")

@@ -143,6 +143,7 @@ extension Agent {
         finalizeWhenDue()
         handOverAuthority()
         tendSealingKey()
+        tendImages()
     }
 
     /// The first command of a cluster waits in a file until it is applied.

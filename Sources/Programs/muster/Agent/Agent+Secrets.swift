@@ -160,6 +160,7 @@ extension Agent {
                 }
             }
         }
+        if wanted.isEmpty { return done(.success(specs.map(\.spec))) }
         if let problem = problem(wanting: FeatureLevel.secrets) { return done(.failure(problem)) }
         func finish(_ boxes: [[UInt8]]) {
             var rest = boxes[...]
@@ -280,10 +281,7 @@ extension Agent {
                 switch result {
                 case .success(let values): host.held.opened(vm, fields, values)
                 case .failure(let why):
-                    if let news = host.held.failed(vm, why.reason, isFinal: why.isFinal, now: loop.now) {
-                        log.warning("a VM's secret fields could not be opened", ["vm": "\(vm)", "reason": why.reason])
-                        host.inputs.append(.news(news))
-                    }
+                    tellUnready(vm, "its secret fields could not be opened: \(why.reason)", isFinal: why.isFinal)
                 }
             }
             if sealerInForce != nil {

@@ -56,6 +56,11 @@ final class Agent: TurnOwner {
     private var networkMade: PeerNetwork?
     private var adminMade: AdminPort?
     let host: AgentHost
+    let images: ImageStore
+    /// Images whose copy here the root is being told of.
+    var holding: Set<String> = []
+    /// Images that nobody has any more, as the log was told.
+    var toldLost: Set<String> = []
 
     var identity: TLSIdentity
     var authorities: [Certificate]
@@ -153,6 +158,7 @@ final class Agent: TurnOwner {
         engine.open(level: try files.openLevel())
         host = try Agent.makeHost(
             settings, node: directory.identity.node, incarnation: opened.incarnation, loop: loop, log: self.log)
+        images = try Agent.makeImages(settings, directory.identity.node, loop, self.log)
         settled = { [unowned self] item in self.take(item) }
         try connect(opened.incarnation, seed)
         watch = DirectoryWatch(directory) { notice in
@@ -181,6 +187,7 @@ final class Agent: TurnOwner {
             })
         ports.network = network
         host.carrier.network = network
+        connectImages()
         _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
             try network.listen(on: address)
         }

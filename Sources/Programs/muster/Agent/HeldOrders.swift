@@ -2,9 +2,9 @@ import ClusterBase
 import FleetModel
 import NodePorts
 
-/// A VM's orders wait here while its secret fields are being opened; all others pass.
+/// A VM's orders wait here while its secret fields are being opened and its images fetched; all others pass.
 ///
-///     start, receive, update with fields that are not open ──▶ wait, and what is ordered of the VM after them ──▶ driver
+///     start, receive, update that are not ready ──▶ wait, and what is ordered of the VM after them ──▶ driver
 ///     stop, discard ──▶ driver at once; what waits is dropped, since the driver never had it
 ///
 /// Opened values are annotations of what the driver gets. They are in this process's memory, and nowhere else here.
@@ -12,31 +12,43 @@ struct HeldOrders {
     /// How long a VM waits before it is said to have failed.
     static let patience = Nanoseconds.seconds(15)
     static let retry = Nanoseconds.milliseconds(300)
+    /// Between looks at images that are coming.
+    static let look = Nanoseconds.milliseconds(50)
     /// VMs whose values are remembered, so that one that crashed starts again without anybody's help.
     static let openMax = 4_096
 
     struct Wait {
         var fields: [SecretField]
+        var isOpen: Bool
+        /// By their SHA-256; those that are not here yet.
+        var images: [String]
         var orders: [HypervisorOrder]
         var since: Instant
         var askAt: Instant
         var isAsking = false
+        var isReady: Bool { isOpen && images.isEmpty }
     }
 
     // hash order: looked up, or read by sorted keys
     private var waits: [VMID: Wait] = [:]
     private var open: [VMID: (fields: [SecretField], values: [Named])] = [:]
-    private var ready: [VMID] = []
 
     var isEmpty: Bool { waits.isEmpty }
     /// When the next question is due.
     var deadline: Instant? {
-        if !ready.isEmpty { return .origin }
-        return waits.values.filter { !$0.isAsking }.map(\.askAt).min()
+        waits.values.map { wait in
+            if wait.isReady { return .origin }
+            return wait.isAsking && wait.images.isEmpty ? Instant(nanoseconds: .max) : wait.askAt
+        }.min()
     }
 
+    /// What the driver knows a VM's images of the catalogue by: by their names in its specification.
+    typealias Digests = (CellVM) -> [String: String]
+
     /// Gives back what the driver is to be told now.
-    mutating func take(_ orders: [HypervisorOrder], now: Instant) -> [HypervisorOrder] {
+    mutating func take(
+        _ orders: [HypervisorOrder], now: Instant, _ digests: Digests
+    ) -> [HypervisorOrder] {
         var passed: [HypervisorOrder] = []
         for order in orders {
             let vm = order.vm
@@ -50,12 +62,17 @@ struct HeldOrders {
                     if waits[vm]?.orders.contains(order) == false { waits[vm]?.orders.append(order) }
                     continue
                 }
-                guard let spec = order.spec, !spec.secrets.isEmpty else { break }
-                guard let known = open[vm], known.fields == spec.secrets else {
-                    waits[vm] = Wait(fields: spec.secrets, orders: [order], since: now, askAt: now)
+                guard let about = order.about else { break }
+                let isOpen = isOpen(about)
+                // An image is looked at before every start, and not for a change of what runs.
+                let images = order.beginning == nil ? [] : Set(digests(about).values).sorted()
+                guard isOpen && images.isEmpty else {
+                    waits[vm] = Wait(
+                        fields: about.spec.secrets, isOpen: isOpen, images: images, orders: [order], since: now,
+                        askAt: now)
                     continue
                 }
-                passed.append(order.with(known.values))
+                passed.append(order.with(open[vm]?.values ?? [], digests(about)))
                 continue
             }
             passed.append(order)
@@ -63,19 +80,36 @@ struct HeldOrders {
         return passed
     }
 
+    private func isOpen(_ vm: CellVM) -> Bool {
+        vm.spec.secrets.isEmpty || open[vm.id]?.fields == vm.spec.secrets
+    }
+
     /// What is ready for the driver by now, after what was ordered last: what was stopped meanwhile is not among it.
-    mutating func takeReady(now: Instant) -> [HypervisorOrder] {
+    mutating func takeReady(now: Instant, _ digests: Digests) -> [HypervisorOrder] {
         var passed: [HypervisorOrder] = []
-        for vm in ready { if let wait = waits.removeValue(forKey: vm) { passed += take(wait.orders, now: now) } }
-        ready = []
+        for vm in waits.keys.sorted() {
+            guard let wait = waits[vm], wait.isReady else { continue }
+            waits[vm] = nil
+            var rest = wait.orders
+            let first = rest.removeFirst()
+            if let about = first.about {
+                let values = about.spec.secrets.isEmpty ? [] : open[vm]?.values ?? []
+                passed.append(first.with(values, digests(about)))
+            } else {
+                passed.append(first)
+            }
+            passed += take(rest, now: now, digests)
+        }
         return passed
     }
+
+    // MARK: Secrets
 
     /// Fields to be opened now.
     mutating func takeQuestions(now: Instant) -> [(vm: VMID, fields: [SecretField])] {
         var questions: [(vm: VMID, fields: [SecretField])] = []
         for vm in waits.keys.sorted() {
-            guard let wait = waits[vm], !wait.isAsking, wait.askAt <= now, !ready.contains(vm) else { continue }
+            guard let wait = waits[vm], !wait.isOpen, !wait.isAsking, wait.askAt <= now else { continue }
             waits[vm]?.isAsking = true
             questions.append((vm, wait.fields))
         }
@@ -87,9 +121,26 @@ struct HeldOrders {
         open[vm] = (
             fields, zip(fields, values).map { Named($0.key, String(decoding: $1, as: UTF8.self)) }
         )
-        guard waits[vm] != nil else { return }
         waits[vm]?.isAsking = false
-        ready.append(vm)
+        if waits[vm]?.fields == fields { waits[vm]?.isOpen = true }
+    }
+
+    // MARK: Images
+
+    /// Those that VMs wait for.
+    func imagesWanted(now: Instant) -> [(vm: VMID, digest: String)] {
+        waits.keys.sorted().flatMap { vm -> [(vm: VMID, digest: String)] in
+            guard let wait = waits[vm], wait.askAt <= now || wait.isAsking else { return [] }
+            return wait.images.map { (vm, $0) }
+        }
+    }
+
+    mutating func imageIsReady(_ vm: VMID, _ digest: String) { waits[vm]?.images.removeAll { $0 == digest } }
+
+    /// As long as something comes, patience begins anew.
+    mutating func imageIsComing(_ vm: VMID, now: Instant) {
+        waits[vm]?.since = now
+        waits[vm]?.askAt = now + HeldOrders.look
     }
 
     /// Says what became of the VM when it is not tried again.
@@ -102,15 +153,14 @@ struct HeldOrders {
         }
         waits[vm] = nil
         guard let epoch = wait.orders.first?.beginning else { return nil }
-        let message = "its secret fields could not be opened: \(reason)"
-        return .state(VMReport(vm, epoch: epoch, .crashed, message: message))
+        return .state(VMReport(vm, epoch: epoch, .crashed, message: reason))
     }
 }
 
 extension HypervisorOrder {
-    fileprivate var spec: VMDescription? {
+    fileprivate var about: CellVM? {
         switch self {
-        case .start(let vm, _, _), .update(let vm, _), .receive(let vm, _, _): vm.spec
+        case .start(let vm, _, _), .update(let vm, _), .receive(let vm, _, _): vm
         default: nil
         }
     }
@@ -123,10 +173,15 @@ extension HypervisorOrder {
         }
     }
 
-    fileprivate func with(_ values: [Named]) -> HypervisorOrder {
+    fileprivate func with(_ values: [Named], _ digests: [String: String]) -> HypervisorOrder {
         func opened(_ vm: CellVM) -> CellVM {
             var vm = vm
             vm.spec.annotations += values
+            for i in vm.spec.disks.indices {
+                if let digest = digests[vm.spec.disks[i].image] {
+                    vm.spec.disks[i].image = CatalogueName.prefix + digest
+                }
+            }
             return vm
         }
         switch self {
