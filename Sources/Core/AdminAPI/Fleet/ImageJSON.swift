@@ -129,7 +129,9 @@ package struct ImagePart: Hashable, Sendable, Shaped {
         [
             Field("sha256", .text(pattern: Digest.pattern), "of all of the image's bytes"),
             Field("offset", .range(0, 1 << 44), "where these bytes belong: what the last answer said"),
-            Field("bytes", .bytes, "at most \(bytesMax) of them; none asks where to go on"),
+            Field(
+                "bytes", .text(pattern: "^[A-Za-z0-9+/_-]*={0,2}$"),
+                "at most \(bytesMax) of them, as base64; none asks where to go on"),
         ])
     package var members: [JSONMember] {
         var text: [UInt8] = []
@@ -142,7 +144,10 @@ package struct ImagePart: Hashable, Sendable, Shaped {
     package init(_ object: ShapedObject) throws(Problem) {
         digest = try Digest.check(object)
         offset = object.integer("offset")
-        bytes = Base64.decode(object.text("bytes").utf8) ?? []
+        guard let decoded = Base64.decode(object.text("bytes").utf8) else {
+            throw object.wrong("bytes", "are no base64; encode them whole, in either alphabet")
+        }
+        bytes = decoded
         if bytes.count > ImagePart.bytesMax {
             throw object.wrong("bytes", "are more than \(ImagePart.bytesMax); send several parts")
         }
