@@ -39,6 +39,10 @@ extension AdminPort {
 
     func addImagePart(_ part: ImagePart, _ asker: FleetAsker) {
         if let problem = agent.problem(wanting: FeatureLevel.images) { return fail(asker, problem) }
+        if agent.isSpaceLow {
+            return fail(
+                asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
+        }
         agent.images.append(part.digest, part.bytes, at: part.offset) { [self] result in
             switch result {
             case .success(let received): answer(asker, AdminResponse(ImageProgress(received: received)))

@@ -31,6 +31,7 @@ extension Agent {
 
     func connectImages() {
         images.network = network
+        images.isSpaceLow = { [unowned self] in isSpaceLow }
         images.pinned = { [unowned self] in pinnedImages }
         images.ask = { [unowned self] other, sha256, offset, number, done in
             let question = NodeRequest.SendImage(sha256: sha256, offset: offset, number: number)

@@ -118,6 +118,9 @@ final class ImageStore {
         }
         if let failure = entry.failure, now - failure.at < ImageStore.retry { return .failed(failure.reason) }
         if pulls.count >= ImageStore.pullsMax { return .pending }
+        if isSpaceLow() {
+            return .failed("the image \(image.name) is not here, and the disk of this node is nearly full")
+        }
         let others = holders.filter { $0 != node }
         let candidates = others.filter { network?.isLinked($0) ?? false }
         let fresh = candidates.filter { !entry.bad.contains($0) }
@@ -306,6 +309,8 @@ final class ImageStore {
 
     // MARK: Room
 
+    /// Whether nothing more is to be written here; set by the agent.
+    var isSpaceLow: () -> Bool = { false }
     /// Files that stay, by what they are called; set by the agent.
     var pinned: () -> Set<String> = { [] }
 
