@@ -85,6 +85,11 @@ let fleetSamples: [FleetRequest] = [
     .tenant("shop", .linearizable), .setTenant("shop", TenantSettings()),
     .setTenant("shop", TenantSettings(quota: Quota(vmCount: 3, cpuMillis: 1, memoryMiB: 2, diskMiB: 0), tier: "gold")),
     .deleteTenant("shop"), .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)])),
+    .images(tenant: nil), .images(tenant: "shop"), .image("debian", tenant: "shop"),
+    .addImagePart(ImagePart(digest: String(repeating: "0a", count: 32), offset: 7, bytes: [0, 255, 1])),
+    .addImage(ImageCreation(name: "debian", tenant: "", digest: String(repeating: "0a", count: 32))),
+    .addImage(ImageCreation(name: "debian", tenant: "shop", digest: String(repeating: "0a", count: 32))),
+    .removeImage("debian", tenant: "shop"), .removeImage("debian", tenant: ""),
     .plan(.drain("h1")), .plan(.rebalance), .plan(.loss(["h1", "h2"])), .rebalance, .startRebalance(RebalanceStart()),
     .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
@@ -223,6 +228,45 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                         spec.resources.cpuMillis = 2
                         return spec
                     }()))
+    }
+
+    @Test func `a secret field goes in as it is and comes out as a marker, and the marker leaves it as it was`() throws
+    {
+        let body =
+            #"{"cpuMillis":1,"memoryMiB":1,"annotations":{"cloud-init.user-data":"hunter2","sim.boot-ms":"1"},"#
+            + #""secrets":{"vnc":"hunter3"}}"#
+        let spec = try VMDescription(parsed(body, VMDescription.shape))
+        #expect(spec.annotations == [Named("sim.boot-ms", "1")] && spec.hasOpenSecrets)
+        #expect(
+            spec.secrets == [
+                SecretField("cloud-init.user-data", .clear(Array("hunter2".utf8))),
+                SecretField("vnc", .clear(Array("hunter3".utf8))),
+            ])
+        let json = JSONValue.object(spec.members)
+        let shown = String(decoding: json.bytes, as: UTF8.self) + "\(spec) \(spec.secrets) \(spec.secrets[0].value)"
+        #expect(!shown.contains("hunter") && shown.contains(#""vnc":"(secret)""#), "\(shown)")
+        var dumped = ""
+        dump(spec, to: &dumped)
+        #expect(!dumped.contains("hunter") && !dumped.contains("104"), "\(dumped)")
+
+        let again = try VMDescription(parsed(String(decoding: json.bytes, as: UTF8.self), VMDescription.shape))
+        #expect(again.secrets.allSatisfy { $0.value == .kept })
+        #expect(again.keepingSecrets(of: spec) == spec)
+        // What an older program kept in the open is shown no more, and becomes a secret field with the next change.
+        var old = spec
+        (old.secrets, old.annotations) = ([], [Named("cloud-init.user-data", "hunter2")])
+        #expect(!String(decoding: JSONValue.object(old.members).bytes, as: UTF8.self).contains("hunter"))
+        #expect(again.keepingSecrets(of: old).secrets[0].value == .clear(Array("hunter2".utf8)))
+        #expect(again.keepingSecrets(of: old).secrets[1].value == .kept)
+        #expect(throws: Problem.self) {
+            try VMDescription(
+                parsed(
+                    #"{"cpuMillis":1,"memoryMiB":1,"annotations":{"cloud-init.user-data":"a"},"secrets":{"cloud-init.user-data":"b"}}"#,
+                    VMDescription.shape))
+        }
+        #expect(throws: Problem.self) {
+            try VMDescription(parsed(#"{"cpuMillis":1,"memoryMiB":1,"secrets":{"a":1}}"#, VMDescription.shape))
+        }
     }
 
     @Test func `chosen members are shown and no others`() {

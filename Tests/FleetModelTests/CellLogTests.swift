@@ -151,6 +151,41 @@ import Testing
         #expect(rest.first == events.first)
     }
 
+    @Test func `a VM's events are followed without a gap beyond those that its row names`() throws {
+        var cell = try CellBench(hosts: 1)
+        _ = try cell.apply(.createVMs([VMCreation(name: "v", tenant: "t", spec: CellBench.spec())], isAtomic: false))
+        _ = try cell.apply(.createVMs([VMCreation(name: "w", tenant: "t", spec: CellBench.spec())], isAtomic: false))
+        let all = try cell.events()
+        let made = try #require(all.first { $0.kind == "vm.created" && $0.vm == "v" })
+        let id = try #require(made.vmID)
+        for i in 0..<(3 * CellLimits.eventsPerVMMax) {
+            try cell.must(.setPower(id, i % 2 == 0 ? .stopped : .running, generation: nil))
+            if i % 5 == 0 { try cell.must(.setSetting(.moveCooldown, UInt64(i))) }
+        }
+        func follow(from start: Revision, limit: Int) throws -> [CellEvent] {
+            var (found, after): ([CellEvent], Revision) = ([], start)
+            while true {
+                let body = try cell.read(.events(after: after, vm: id, host: nil, limit: limit)).body
+                guard case .events(let events, let resume) = body else {
+                    Issue.record("\(body)")
+                    return found
+                }
+                found += events
+                guard let resume else { return found }
+                #expect(resume > after)
+                after = resume
+            }
+        }
+        let expected = try cell.events().filter { $0.vmID == id && $0.revision > made.revision }
+        #expect(expected.count > 2 * CellLimits.eventsPerVMMax)
+        for limit in [1, 7, 0] { #expect(try follow(from: made.revision, limit: limit) == expected) }
+        // From a later place the row's own are enough; whoever begins gets the last ones.
+        let late = expected[expected.count - 3].revision
+        #expect(try follow(from: late, limit: 0) == Array(expected.suffix(2)))
+        let last = try follow(from: .zero, limit: 0)
+        #expect(last == Array(expected.suffix(last.count)) && last.count >= CellLimits.eventsPerVMMax)
+    }
+
     @Test func `every setting has a range and a name of its own`() throws {
         var cell = try CellBench(hosts: 1)
         for setting in CellSetting.shown {

@@ -344,6 +344,7 @@ import Testing
 
     @Test func `every list and amount of a specification has a bound`() throws {
         var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.secrets
         let bad: [(String, VMDescription)] = [
             ("numa", spec { $0.numa = .nodes(9) }), ("devices", spec { $0.devices = [.init(kinds: [], count: 0)] }),
             ("disks", spec { $0.disks = [.init(name: "d", sizeMiB: 0, kind: .local)] }),
@@ -351,6 +352,19 @@ import Testing
             ("groups", spec { $0.groups = ["g", "g"] }), ("networks", spec { $0.networks = ["\u{1}"] }),
             ("preferred", spec { $0.preferred = [.init(.init("k", .exists), weight: 101)] }),
             ("required", spec { $0.required = [.init("k", .oneOf([]))] }),
+            ("secrets", spec { $0.secrets = [SecretField("k", .sealed([]))] }),
+            ("secrets", spec { $0.secrets = [SecretField("b", .sealed([1])), SecretField("a", .sealed([1]))] }),
+            (
+                "secrets",
+                spec {
+                    $0.annotations = [Named("k", "clear")]
+                    $0.secrets = [SecretField("k", .sealed([1]))]
+                }
+            ),
+            (
+                "secrets",
+                spec { $0.secrets = [SecretField("k", .sealed([UInt8](repeating: 1, count: 12_289)))] }
+            ),
             ("annotations", spec { $0.annotations = [Named("k", String(repeating: "x", count: 4_097))] }),
             ("labels", spec { $0.labels = [Named("k", "1"), Named("k", "2")] }),
             ("restartsMax", spec { $0.restartsMax = 1_001 }),

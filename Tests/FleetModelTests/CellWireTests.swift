@@ -75,6 +75,8 @@ import Testing
     }
 
     @Test func `the commands of level 3 are as another implementation of protobuf has them`() throws {
+        var sealed = VMDescription(resources: Resources(cpuMillis: 1, memoryMiB: 1))
+        sealed.secrets = [SecretField("a", .sealed([1, 2])), SecretField("b", .sealed([3]))]
         let later: [CellCommand.Operation] = [
             .registerHost(
                 HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),
@@ -83,6 +85,7 @@ import Testing
             .lendQuota(tenant: "t", to: 2, QuotaShare(vms: 1, cpuMillis: 2, memoryMiB: 3, diskMiB: 4)),
             .takeQuota(tenant: "t", from: 1, number: 300, QuotaShare(vms: 1)),
             .settleLoan(tenant: "t", to: 2, number: 300, isTaken: true),
+            .updateVM(VMID(7), sealed, generation: nil),
             .moveVM(CellWireTests.vm, to: 2, request: [UInt8](0..<16)), .advanceMove(300, .commit, reason: "r"),
             .prepareArrival(CellWireTests.arrival),
             .endArrival(CellWireTests.vm, from: 1, number: 300, isCommitted: true, epoch: 3, floor: 299),
@@ -95,7 +98,7 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(11).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(12).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     private static var arrival: CellArrival {

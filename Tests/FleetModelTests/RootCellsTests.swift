@@ -37,6 +37,18 @@ import Testing
         #expect(try root.apply(.retireCell(name: "other")) == .refused(.malformed))
     }
 
+    @Test func `the first sealing key that is named is the cluster's, and no older program names one`() throws {
+        var old = try RootBench()
+        #expect(try old.apply(.nameSealingKey([UInt8](repeating: 1, count: 32))) == .refused(.malformed))
+        var root = try bench()
+        #expect(try root.apply(.nameSealingKey([1, 2])) == .refused(.invalid(.hash)))
+        let first = [UInt8](repeating: 1, count: 32)
+        #expect(try root.apply(.nameSealingKey(first)) == .done)
+        #expect(try root.apply(.nameSealingKey(first)) == .done)
+        #expect(try root.apply(.nameSealingKey([UInt8](repeating: 2, count: 32))) == .refused(.sealingKeyNamed))
+        #expect(try root.view().cluster?.sealingKey == first)
+    }
+
     @Test func `a new node gets the cell of its region with the fewest hosts, and else the first`() throws {
         var root = try bench()
         _ = try root.apply(.createCell(name: "north-2", replicas: 0, region: "north"))

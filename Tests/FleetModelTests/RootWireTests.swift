@@ -75,7 +75,12 @@ import Testing
         let later: [RootCommand.Operation] = [
             .createCell(name: "north", replicas: 5, region: "north", survives: .region),
             .moveHost(NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .finish), .retireCell(name: "north"),
-            .reportCell(report),
+            .reportCell(report), .nameSealingKey(RootWireTests.sha(9)),
+            .addImage(
+                RootImage(
+                    tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])),
+            .holdImage(tenant: "t", name: "i", sha256: RootWireTests.sha(9), NodeID(300), isHeld: true),
+            .removeImage(tenant: "t", name: "i", .cancel),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -85,7 +90,7 @@ import Testing
         let wire = try WireRootPack(serialized: bytes)
         #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(4).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(8).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     @Test func `every row is as another implementation of protobuf has it`() throws {

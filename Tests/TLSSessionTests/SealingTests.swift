@@ -29,6 +29,36 @@ import Testing
         }
     }
 
+    @Test
+    func `a secret field opens for itself alone, the same value gives the same box, and a changed box opens nothing`()
+        throws
+    {
+        let sealer = FieldSealer(.make())
+        let plain = Array("#cloud-config\npassword: hunter2\n".utf8)
+        let box = try sealer.seal(plain, about: "t/v/k")
+        #expect(try sealer.open(box, about: "t/v/k") == plain)
+        #expect(try sealer.seal(plain, about: "t/v/k") == box)
+        #expect(try FieldSealer(SecretKey(text: sealer.key.text)).open(box, about: "t/v/k") == plain)
+        #expect(box.count == plain.count + FieldSealer.overheadBytes)
+        #expect(!(0...(box.count - 7)).contains { Array(box[$0..<($0 + 7)]) == Array("hunter2".utf8) })
+        // Two values, or two fields, have nothing in common after the key's name.
+        for other in [try sealer.seal(plain + [0], about: "t/v/k"), try sealer.seal(plain, about: "t/v/l")] {
+            #expect(Array(other[16..<28]) != Array(box[16..<28]) && Array(other[28..<40]) != Array(box[28..<40]))
+        }
+        #expect(try sealer.open(try sealer.seal([], about: "e"), about: "e") == [])
+        for about in ["t/v/l", "t/v/", "", "u/v/k"] {
+            #expect(throws: TLSFailure.self) { try sealer.open(box, about: about) }
+        }
+        let foreign = #expect(throws: TLSFailure.self) { try FieldSealer(.make()).open(box, about: "t/v/k") }
+        #expect(foreign?.code == .notAuthentic && foreign?.message.contains("another key") == true)
+        for i in box.indices {
+            var bad = box
+            bad[i] ^= 0x10
+            #expect(throws: TLSFailure.self) { try sealer.open(bad, about: "t/v/k") }
+            #expect(throws: TLSFailure.self) { try sealer.open(Array(box.prefix(i)), about: "t/v/k") }
+        }
+    }
+
     @Test func `a box of any size opens, and one cut short does not`() throws {
         let key = SecretKey.make()
         for size in [0, 1, 1_000] {

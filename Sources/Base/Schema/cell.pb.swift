@@ -1338,6 +1338,8 @@ public struct WireVmDescription: WireMessage {
     public var isolation: WireIsolationRule = .unspecified
     public var labels: [WireNamed] = []
     public var annotations: [WireNamed] = []
+    /// From here on: feature level 3. Ascending by key.
+    public var secrets: [WireVmDescription.Secret] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1361,7 +1363,8 @@ public struct WireVmDescription: WireMessage {
         restartsMax: UInt32 = 0,
         isolation: WireIsolationRule = .unspecified,
         labels: [WireNamed] = [],
-        annotations: [WireNamed] = []
+        annotations: [WireNamed] = [],
+        secrets: [WireVmDescription.Secret] = []
     ) {
         self.resources = resources
         self.numa = numa
@@ -1382,6 +1385,7 @@ public struct WireVmDescription: WireMessage {
         self.isolation = isolation
         self.labels = labels
         self.annotations = annotations
+        self.secrets = secrets
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1407,6 +1411,7 @@ public struct WireVmDescription: WireMessage {
         case 17: "isolation"
         case 18: "labels"
         case 19: "annotations"
+        case 20: "secrets"
         default: nil
         }
     }
@@ -1480,6 +1485,9 @@ public struct WireVmDescription: WireMessage {
         for value in self.annotations {
             writer.message(154, value)
         }
+        for value in self.secrets {
+            writer.message(162, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1527,7 +1535,62 @@ public struct WireVmDescription: WireMessage {
                 self.labels.append(try reader.message(WireNamed.self))
             case 154:
                 self.annotations.append(try reader.message(WireNamed.self))
+            case 162:
+                self.secrets.append(try reader.message(WireVmDescription.Secret.self))
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    /// What only the host that runs the VM may read.
+    public struct Secret: WireMessage {
+        public var key: String = ""
+        /// A sealed box; its key is on root voters alone, and never in a log or a state.
+        public var sealed: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            key: String = "",
+            sealed: [UInt8] = []
+        ) {
+            self.key = key
+            self.sealed = sealed
+        }
+
+        public static var messageName: String { "VmDescription.Secret" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "key"
+            case 2: "sealed"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.key.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.key)
+            }
+            if !self.sealed.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.sealed)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.key = try reader.string()
+                case 18:
+                    self.sealed = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -36,7 +36,8 @@ public enum PeerLane: Hashable, Sendable {
     }
 }
 
-/// What a stream carries: the memory of a VM on its way to where it has this epoch. No two moves have the same.
+/// What a stream carries: the memory of a VM on its way to where it has this epoch. No two moves have the same. VM 0 is none:
+/// then it is an image, under a number that who asked for it has drawn.
 public struct PeerStreamName: WireMessage {
     public var vm: UInt64 = 0
     public var epoch: UInt64 = 0
@@ -651,6 +652,10 @@ public struct NodeRequest: WireMessage {
         case 2: "sign"
         case 3: "authority_key"
         case 4: "admin"
+        case 5: "seal"
+        case 6: "unseal"
+        case 7: "sealing_key"
+        case 8: "send_image"
         default: nil
         }
     }
@@ -667,6 +672,14 @@ public struct NodeRequest: WireMessage {
             writer.message(26, value)
         case .admin(let value):
             writer.message(34, value)
+        case .seal(let value):
+            writer.message(42, value)
+        case .unseal(let value):
+            writer.message(50, value)
+        case .sealingKey(let value):
+            writer.message(58, value)
+        case .sendImage(let value):
+            writer.message(66, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -693,6 +706,26 @@ public struct NodeRequest: WireMessage {
                 if case .admin(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .admin(value)
+            case 42:
+                var value = NodeRequest.Seal()
+                if case .seal(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .seal(value)
+            case 50:
+                var value = NodeRequest.Unseal()
+                if case .unseal(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .unseal(value)
+            case 58:
+                var value = NodeRequest.SealingKey()
+                if case .sealingKey(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .sealingKey(value)
+            case 66:
+                var value = NodeRequest.SendImage()
+                if case .sendImage(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .sendImage(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -705,6 +738,256 @@ public struct NodeRequest: WireMessage {
         case authorityKey(NodeRequest.AuthorityKey)
         /// Of the node that leads a cell.
         case admin(NodeRequest.AdminQuestion)
+        /// Of a root voter, by the node that a client gave secret fields to.
+        case seal(NodeRequest.Seal)
+        /// Of a root voter, by the host that may run the VM.
+        case unseal(NodeRequest.Unseal)
+        /// Of a root voter, by another one.
+        case sealingKey(NodeRequest.SealingKey)
+        /// Of a node that has the image.
+        case sendImage(NodeRequest.SendImage)
+    }
+
+    /// Asks for a stream with the bytes of an image from an offset on, for VM 0 under this number.
+    public struct SendImage: WireMessage {
+        public var sha256: [UInt8] = []
+        public var offset: UInt64 = 0
+        public var number: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            sha256: [UInt8] = [],
+            offset: UInt64 = 0,
+            number: UInt64 = 0
+        ) {
+            self.sha256 = sha256
+            self.offset = offset
+            self.number = number
+        }
+
+        public static var messageName: String { "NodeRequest.SendImage" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "sha256"
+            case 2: "offset"
+            case 3: "number"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.sha256.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.sha256)
+            }
+            if self.offset != 0 {
+                writer.tag(16)
+                writer.varint(self.offset)
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.sha256 = try reader.bytes()
+                case 16:
+                    self.offset = try reader.uint64()
+                case 24:
+                    self.number = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Values of secret fields, which come back as boxes in the same order. Without any it asks whether the key is there.
+    public struct Seal: WireMessage {
+        public var secrets: [NodeRequest.Secret] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            secrets: [NodeRequest.Secret] = []
+        ) {
+            self.secrets = secrets
+        }
+
+        public static var messageName: String { "NodeRequest.Seal" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "secrets"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.secrets {
+                writer.message(10, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.secrets.append(try reader.message(NodeRequest.Secret.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Boxes, which come back as values in the same order.
+    public struct Unseal: WireMessage {
+        /// The cell's group.
+        public var cell: UInt64 = 0
+        public var vm: UInt64 = 0
+        public var secrets: [NodeRequest.Secret] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            cell: UInt64 = 0,
+            vm: UInt64 = 0,
+            secrets: [NodeRequest.Secret] = []
+        ) {
+            self.cell = cell
+            self.vm = vm
+            self.secrets = secrets
+        }
+
+        public static var messageName: String { "NodeRequest.Unseal" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "cell"
+            case 2: "vm"
+            case 3: "secrets"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.cell != 0 {
+                writer.tag(8)
+                writer.varint(self.cell)
+            }
+            if self.vm != 0 {
+                writer.tag(16)
+                writer.varint(self.vm)
+            }
+            for value in self.secrets {
+                writer.message(26, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.cell = try reader.uint64()
+                case 16:
+                    self.vm = try reader.uint64()
+                case 26:
+                    self.secrets.append(try reader.message(NodeRequest.Secret.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct Secret: WireMessage {
+        /// To seal, TENANT/VM/KEY; to open, the key alone, since a cell says whose the VM is.
+        public var name: String = ""
+        public var bytes: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            bytes: [UInt8] = []
+        ) {
+            self.name = name
+            self.bytes = bytes
+        }
+
+        public static var messageName: String { "NodeRequest.Secret" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "bytes"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if !self.bytes.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.bytes)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 18:
+                    self.bytes = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct SealingKey: WireMessage {
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public static var messageName: String { "NodeRequest.SealingKey" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            nil
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
     }
 
     /// A request to the admin port that the asking node has authorized.
@@ -872,6 +1155,10 @@ public struct NodeAnswer: WireMessage {
     public var body: [UInt8] = []
     /// Of the cell's state that answered; 0 where none did.
     public var index: UInt64 = 0
+    /// Of Seal and Unseal, in the order of what was asked.
+    public var secrets: [[UInt8]] = []
+    /// Of SealingKey: 32 bytes.
+    public var sealingKey: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -883,7 +1170,9 @@ public struct NodeAnswer: WireMessage {
         refusal: String = "",
         status: UInt32 = 0,
         body: [UInt8] = [],
-        index: UInt64 = 0
+        index: UInt64 = 0,
+        secrets: [[UInt8]] = [],
+        sealingKey: [UInt8] = []
     ) {
         self.version = version
         self.certificate = certificate
@@ -892,6 +1181,8 @@ public struct NodeAnswer: WireMessage {
         self.status = status
         self.body = body
         self.index = index
+        self.secrets = secrets
+        self.sealingKey = sealingKey
     }
 
     public static var messageName: String { "NodeAnswer" }
@@ -905,6 +1196,8 @@ public struct NodeAnswer: WireMessage {
         case 5: "status"
         case 6: "body"
         case 7: "index"
+        case 8: "secrets"
+        case 9: "sealing_key"
         default: nil
         }
     }
@@ -938,6 +1231,14 @@ public struct NodeAnswer: WireMessage {
             writer.tag(56)
             writer.varint(self.index)
         }
+        for value in self.secrets {
+            writer.tag(66)
+            writer.lengthDelimited(value)
+        }
+        if !self.sealingKey.isEmpty {
+            writer.tag(74)
+            writer.lengthDelimited(self.sealingKey)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -959,6 +1260,10 @@ public struct NodeAnswer: WireMessage {
                 self.body = try reader.bytes()
             case 56:
                 self.index = try reader.uint64()
+            case 66:
+                self.secrets.append(try reader.bytes())
+            case 74:
+                self.sealingKey = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

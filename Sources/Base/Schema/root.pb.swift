@@ -247,6 +247,8 @@ public enum WireRootTable: Hashable, Sendable {
     case tenants
     /// By group.
     case cellReports
+    /// By tenant, a zero byte, and name.
+    case images
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -266,6 +268,7 @@ public enum WireRootTable: Hashable, Sendable {
         case 11: self = .cells
         case 12: self = .tenants
         case 13: self = .cellReports
+        case 14: self = .images
         default: self = .unrecognized(rawValue)
         }
     }
@@ -286,6 +289,7 @@ public enum WireRootTable: Hashable, Sendable {
         case .cells: 11
         case .tenants: 12
         case .cellReports: 13
+        case .images: 14
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1560,6 +1564,8 @@ public struct WireRootCluster: WireMessage {
     public var cellHighest: UInt64 = 0
     /// One higher after every change of which cells there are and which hosts are in them.
     public var mapEpoch: UInt64 = 0
+    /// SHA-256 of the key that seals secret fields; empty before one is named.
+    public var sealingKey: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1574,7 +1580,8 @@ public struct WireRootCluster: WireMessage {
         recoveries: UInt64 = 0,
         foundedAt: UInt64 = 0,
         cellHighest: UInt64 = 0,
-        mapEpoch: UInt64 = 0
+        mapEpoch: UInt64 = 0,
+        sealingKey: [UInt8] = []
     ) {
         self.id = id
         self.name = name
@@ -1586,6 +1593,7 @@ public struct WireRootCluster: WireMessage {
         self.foundedAt = foundedAt
         self.cellHighest = cellHighest
         self.mapEpoch = mapEpoch
+        self.sealingKey = sealingKey
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1602,6 +1610,7 @@ public struct WireRootCluster: WireMessage {
         case 8: "founded_at"
         case 9: "cell_highest"
         case 10: "map_epoch"
+        case 11: "sealing_key"
         default: nil
         }
     }
@@ -1647,6 +1656,10 @@ public struct WireRootCluster: WireMessage {
             writer.tag(80)
             writer.varint(self.mapEpoch)
         }
+        if !self.sealingKey.isEmpty {
+            writer.tag(90)
+            writer.lengthDelimited(self.sealingKey)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1674,6 +1687,130 @@ public struct WireRootCluster: WireMessage {
                 self.cellHighest = try reader.uint64()
             case 80:
                 self.mapEpoch = try reader.uint64()
+            case 90:
+                self.sealingKey = try reader.bytes()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Bytes that VMs' disks begin with, by name.
+public struct WireRootImage: WireMessage {
+    public var name: String = ""
+    /// Empty: every tenant's.
+    public var tenant: String = ""
+    /// Of its bytes.
+    public var sha256: [UInt8] = []
+    public var size: UInt64 = 0
+    /// Nodes that keep a copy for the others, ascending.
+    public var holders: [UInt64] = []
+    /// It is being removed, and no VM may name it.
+    public var isLeaving: Bool = false
+    public var createdAt: UInt64 = 0
+    public var createdBy: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        tenant: String = "",
+        sha256: [UInt8] = [],
+        size: UInt64 = 0,
+        holders: [UInt64] = [],
+        isLeaving: Bool = false,
+        createdAt: UInt64 = 0,
+        createdBy: String = ""
+    ) {
+        self.name = name
+        self.tenant = tenant
+        self.sha256 = sha256
+        self.size = size
+        self.holders = holders
+        self.isLeaving = isLeaving
+        self.createdAt = createdAt
+        self.createdBy = createdBy
+    }
+
+    public static var messageName: String { "RootImage" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "tenant"
+        case 3: "sha256"
+        case 4: "size"
+        case 5: "holders"
+        case 6: "is_leaving"
+        case 7: "created_at"
+        case 8: "created_by"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if !self.tenant.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.tenant)
+        }
+        if !self.sha256.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.sha256)
+        }
+        if self.size != 0 {
+            writer.tag(32)
+            writer.varint(self.size)
+        }
+        if !self.holders.isEmpty {
+            writer.tag(42)
+            let mark = writer.begin()
+            for value in self.holders { writer.varint(value) }
+            writer.end(mark)
+        }
+        if self.isLeaving {
+            writer.tag(48)
+            writer.byte(self.isLeaving ? 1 : 0)
+        }
+        if self.createdAt != 0 {
+            writer.tag(56)
+            writer.varint(self.createdAt)
+        }
+        if !self.createdBy.isEmpty {
+            writer.tag(66)
+            writer.lengthDelimited(self.createdBy)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 18:
+                self.tenant = try reader.string()
+            case 26:
+                self.sha256 = try reader.bytes()
+            case 32:
+                self.size = try reader.uint64()
+            case 42:
+                let outer = try reader.enter()
+                while reader.hasMore { self.holders.append(try reader.uint64()) }
+                reader.leave(outer)
+            case 40:
+                self.holders.append(try reader.uint64())
+            case 48:
+                self.isLeaving = try reader.bool()
+            case 56:
+                self.createdAt = try reader.uint64()
+            case 66:
+                self.createdBy = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2174,6 +2311,7 @@ public struct WireRootSummary: WireMessage {
     public var backups: UInt64 = 0
     public var tenants: UInt64 = 0
     public var cells: UInt64 = 0
+    public var images: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2193,7 +2331,8 @@ public struct WireRootSummary: WireMessage {
         operators: UInt64 = 0,
         backups: UInt64 = 0,
         tenants: UInt64 = 0,
-        cells: UInt64 = 0
+        cells: UInt64 = 0,
+        images: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -2210,6 +2349,7 @@ public struct WireRootSummary: WireMessage {
         self.backups = backups
         self.tenants = tenants
         self.cells = cells
+        self.images = images
     }
 
     public static var messageName: String { "RootSummary" }
@@ -2231,6 +2371,7 @@ public struct WireRootSummary: WireMessage {
         case 13: "backups"
         case 14: "tenants"
         case 15: "cells"
+        case 16: "images"
         default: nil
         }
     }
@@ -2296,6 +2437,10 @@ public struct WireRootSummary: WireMessage {
             writer.tag(120)
             writer.varint(self.cells)
         }
+        if self.images != 0 {
+            writer.tag(128)
+            writer.varint(self.images)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2333,6 +2478,8 @@ public struct WireRootSummary: WireMessage {
                 self.tenants = try reader.uint64()
             case 120:
                 self.cells = try reader.uint64()
+            case 128:
+                self.images = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2618,6 +2765,10 @@ public struct WireRootCommand: WireMessage {
         case 40: "move_host"
         case 41: "retire_cell"
         case 42: "report_cell"
+        case 43: "name_sealing_key"
+        case 44: "add_image"
+        case 45: "hold_image"
+        case 46: "remove_image"
         default: nil
         }
     }
@@ -2707,6 +2858,15 @@ public struct WireRootCommand: WireMessage {
             writer.lengthDelimited(value)
         case .reportCell(let value):
             writer.message(338, value)
+        case .nameSealingKey(let value):
+            writer.tag(346)
+            writer.lengthDelimited(value)
+        case .addImage(let value):
+            writer.message(354, value)
+        case .holdImage(let value):
+            writer.message(362, value)
+        case .removeImage(let value):
+            writer.message(370, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -2858,6 +3018,23 @@ public struct WireRootCommand: WireMessage {
                 if case .reportCell(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .reportCell(value)
+            case 346:
+                self.operation = .nameSealingKey(try reader.bytes())
+            case 354:
+                var value = WireRootImage()
+                if case .addImage(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .addImage(value)
+            case 362:
+                var value = WireRootCommand.HoldImage()
+                if case .holdImage(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .holdImage(value)
+            case 370:
+                var value = WireRootCommand.RemoveImage()
+                if case .removeImage(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .removeImage(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2898,6 +3075,11 @@ public struct WireRootCommand: WireMessage {
         case moveHost(WireRootCommand.MoveHost)
         case retireCell(String)
         case reportCell(WireCellReport)
+        /// SHA-256 of the key that seals secret fields from now on.
+        case nameSealingKey([UInt8])
+        case addImage(WireRootImage)
+        case holdImage(WireRootCommand.HoldImage)
+        case removeImage(WireRootCommand.RemoveImage)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -2928,6 +3110,179 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A node keeps a copy of an image for the others, or does so no more.
+    public struct HoldImage: WireMessage {
+        public var tenant: String = ""
+        public var name: String = ""
+        public var sha256: [UInt8] = []
+        public var node: UInt64 = 0
+        public var isHeld: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            name: String = "",
+            sha256: [UInt8] = [],
+            node: UInt64 = 0,
+            isHeld: Bool = false
+        ) {
+            self.tenant = tenant
+            self.name = name
+            self.sha256 = sha256
+            self.node = node
+            self.isHeld = isHeld
+        }
+
+        public static var messageName: String { "RootCommand.HoldImage" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "name"
+            case 3: "sha256"
+            case 4: "node"
+            case 5: "is_held"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if !self.name.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.name)
+            }
+            if !self.sha256.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.sha256)
+            }
+            if self.node != 0 {
+                writer.tag(32)
+                writer.varint(self.node)
+            }
+            if self.isHeld {
+                writer.tag(40)
+                writer.byte(self.isHeld ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 18:
+                    self.name = try reader.string()
+                case 26:
+                    self.sha256 = try reader.bytes()
+                case 32:
+                    self.node = try reader.uint64()
+                case 40:
+                    self.isHeld = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct RemoveImage: WireMessage {
+        public var tenant: String = ""
+        public var name: String = ""
+        public var step: WireRootCommand.RemoveImage.Step = .unspecified
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            name: String = "",
+            step: WireRootCommand.RemoveImage.Step = .unspecified
+        ) {
+            self.tenant = tenant
+            self.name = name
+            self.step = step
+        }
+
+        public static var messageName: String { "RootCommand.RemoveImage" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "name"
+            case 3: "step"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if !self.name.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.name)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(24)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 18:
+                    self.name = try reader.string()
+                case 24:
+                    self.step = WireRootCommand.RemoveImage.Step(rawValue: try reader.int32())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public enum Step: Hashable, Sendable {
+            case unspecified
+            /// No VM may name it any more.
+            case begin
+            case finish
+            case cancel
+            /// A value that a newer program knows; it is written back unchanged.
+            case unrecognized(Int32)
+
+            public init(rawValue: Int32) {
+                switch rawValue {
+                case 0: self = .unspecified
+                case 1: self = .begin
+                case 2: self = .finish
+                case 3: self = .cancel
+                default: self = .unrecognized(rawValue)
+                }
+            }
+
+            public var rawValue: Int32 {
+                switch self {
+                case .unspecified: 0
+                case .begin: 1
+                case .finish: 2
+                case .cancel: 3
+                case .unrecognized(let rawValue): rawValue
+                }
             }
         }
     }

@@ -98,6 +98,9 @@ extension AgentSettings {
             "where running VMs and their local disks lie; empty is vms in node.data"),
         Setting("hypervisor.images", .directory(\.imageDirectory), "where disk images and kernels for VMs lie"),
         Setting(
+            "hypervisor.image-cache", .size(\.imageCacheBytes, (1 << 20)...(1 << 50)),
+            "room in node.data for images that were added with `muster image add`"),
+        Setting(
             "hypervisor.storage", .directory(\.storageDirectory),
             "where storage domains are mounted, each in a directory of its name"),
     ]

@@ -123,6 +123,8 @@ package struct AgentSettings: Hashable, Sendable {
     /// Empty: `vms` below the data directory.
     package var vmDirectory = ""
     package var imageDirectory = "/var/lib/muster-images"
+    /// What images of the catalogue may take of the data directory's disk.
+    package var imageCacheBytes = 64 << 30
     /// Each storage domain is a directory of its name in it.
     package var storageDirectory = "/var/lib/muster-storage"
 

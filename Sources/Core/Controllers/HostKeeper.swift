@@ -246,6 +246,8 @@ package struct HostKeeper: Sendable {
         let isDone = !owesReports && records.values.allSatisfy { $0.copy == nil }
         return isDone || now >= endingSince + timing.endMax
     }
+    /// The rows of VMs that are this host's, as it heard them last.
+    package var known: [CellVM] { work }
     /// What it knows of a VM, for people who look for a fault.
     package func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
     /// VMs that the driver has, ascending.

@@ -11,6 +11,10 @@ package enum FleetColumns {
         Column("GENERATION", "generation", .integer, isWide: true), Column("LABELS", "spec.labels", isWide: true),
         Column("MESSAGE", "message", isWide: true),
     ]
+    package static let images = [
+        Column("NAME", "name"), Column("TENANT", "tenant"), Column("BYTES", "bytes", .integer),
+        Column("HOLDERS", "holders"), Column("AGE", "created", .age), Column("SHA256", "sha256", isWide: true),
+    ]
     package static let hosts = [
         Column("NAME", "name"), Column("STATE", "state"), Column("ZONE", "zone"), Column("RACK", "rack", isWide: true),
         Column("VMS", "vmCount", .integer), Column("CPU", "used.cpuMillis", .cores),

@@ -4,7 +4,7 @@ package import CommandSyntax
 /// The commands about hosts, VMs and what belongs to them.
 package enum FleetTable {
     package static let commands: [Command] =
-        (vms + hosts + groups + plans + events).map(ofCell) + cells + tenants + quotas + shell
+        (vms + hosts + groups + plans + events).map(ofCell) + cells + images + tenants + quotas + shell
 
     private static let cell = Option(
         "cell", .text("CELL"), help: "in this cell (default: where what is named is; lists: in all)")
@@ -68,6 +68,9 @@ package enum FleetTable {
             help: "when its host is cut off: stop and start elsewhere, or run on (default stop)"),
         Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters"),
         Option("annotation", .text("KEY=VALUE"), isRepeated: true, help: "for drivers, such as sim.boot-ms=500"),
+        Option(
+            "secret", .text("KEY=VALUE"), isRepeated: true,
+            help: "for drivers, and seen by its host alone: cloud-init.user-data=@FILE"),
     ]
 
     private static let vms: [Command] = [
@@ -203,6 +206,32 @@ package enum FleetTable {
         Command(
             "group delete", summary: "delete a placement group", arguments: [Argument("GROUP", help: "its name")],
             options: [tenant]),
+    ]
+
+    private static let images: [Command] = [
+        Command("image list", summary: "list images: a tenant's and everybody's", options: [tenant]),
+        Command(
+            "image show", summary: "show an image", arguments: [Argument("IMAGE", help: "its name")],
+            options: [tenant]),
+        Command(
+            "image add", summary: "give the bytes of a file a name that VMs' disks can begin with",
+            details: """
+                The bytes go to the node that is asked, which looks at their SHA-256; two more keep a copy, and hosts pull what their
+                VMs need. What was sent before a failure need not be sent again.
+                """,
+            arguments: [
+                Argument("IMAGE", help: "its name"), Argument("FILE", help: "raw, or a qcow2 file that stands alone"),
+            ],
+            options: [tenant, Option("shared", help: "for every tenant")],
+            examples: [
+                .init("muster image add debian-12 debian-12.qcow2", ""),
+                .init(
+                    "muster vm create web --cpu 1 --memory 1GiB --disk size=20GiB,kind=ephemeral,image=debian-12", ""),
+            ]),
+        Command(
+            "image remove", summary: "remove an image that no VM's disk names",
+            arguments: [Argument("IMAGE", help: "its name")],
+            options: [tenant, Option("shared", help: "the one that is everybody's")]),
     ]
 
     private static let tenants: [Command] = [

@@ -33,6 +33,11 @@ package enum HypervisorOrder: Hashable, Sendable {
     }
 }
 
+/// How an order names an image of the catalogue: by what is in it. Nobody else may write such a name.
+package enum CatalogueName {
+    package static let prefix = "sha256-"
+}
+
 /// What a driver has to say.
 package enum HypervisorNews: Hashable, Sendable {
     /// Of a receiving VM, `starting`; of a discarded one `stopped`, once nothing of it is left.

@@ -183,8 +183,7 @@ final class Guest {
     private func makeSeed(_ machine: QEMUMachine) -> String? {
         guard let seed = machine.seed else { return nil }
         do throws(ISOImage.Refusal) {
-            let isWritten = directory.replace(VMDirectory.seedName, try seed.image().bytes)
-            return isWritten ? nil : "its cloud-init disk could not be made: \(String(cString: strerror(errno)))"
+            return directory.writeSeed(try seed.image().bytes).map { "its cloud-init disk could not be made: \($0)" }
         } catch {
             return "its cloud-init disk could not be made: \(error)"
         }
@@ -245,6 +244,8 @@ final class Guest {
         do throws(SystemError) {
             let line = try QMPConnection(driver.loop, path: directory.path + "/qmp")
             self.line = line
+            // QEMU answers after it has opened its disks.
+            directory.removeSeed()
             line.onEvent = { [unowned self] in heard($0, $1) }
             line.onClosed = { [unowned self] in lineEnded() }
             phase = .up

@@ -1,6 +1,7 @@
 internal import AdminAPI
 package import FleetModel
 internal import Glibc
+internal import NodePorts
 internal import SeedImage
 
 /// A VM's specification that this driver does not run: the field, and what to do.
@@ -174,6 +175,13 @@ package struct QEMUMachine: Hashable, Sendable {
                 field, "is '\(name)'; name a file of hypervisor.images in letters, digits, dots, dashes and underscores"
             )
         }
+        if name.hasPrefix(CatalogueName.prefix), !settings.cache.isEmpty {
+            // Seen to and looked at by the agent before the order.
+            guard let real = resolved(settings.cache + "/" + name.dropFirst(CatalogueName.prefix.count)),
+                !real.utf8.contains(UInt8(ascii: ","))
+            else { throw QEMURefusal(field, "is in the catalogue, and not on this host; start the VM again") }
+            return real
+        }
         let path = settings.images + "/" + name
         guard let root = resolved(settings.images), let real = resolved(path) else {
             throw QEMURefusal(field, "is '\(name)', which is not in hypervisor.images of this host; put it there")
@@ -269,7 +277,7 @@ package struct QEMUMachine: Hashable, Sendable {
         }
         if seed != nil {
             list += [
-                "-blockdev", QEMUMachine.drive("raw", "seed", directory + "/" + VMDirectory.seedName, isReadOnly: true),
+                "-blockdev", QEMUMachine.drive("raw", "seed", VMDirectory(path: directory).seedPath, isReadOnly: true),
             ]
             list += ["-device", "virtio-blk-pci,drive=seed,id=virtio-seed"]
         }

@@ -8,6 +8,8 @@ package struct QEMUSettings: Hashable, Sendable {
     package var images: String
     /// A directory per storage domain.
     package var storage: String
+    /// Where images of the catalogue lie by their SHA-256; empty for none.
+    package var cache = ""
     /// The bridge of this host that a network's guests are on.
     // hash order: looked up, or read by sorted keys
     package var bridges: [String: String] = [:]

@@ -8,7 +8,7 @@ internal import Glibc
 ///               /arrival, departure, copied   while it moves
 ///               /serial.log, qemu.log   what the guest and QEMU wrote
 ///               /taps      its taps on this host's bridges
-///               /local-*, ephemeral-*, seed.iso   its disks on this host
+///               /local-*, ephemeral-*   its disks on this host
 struct VMDirectory {
     struct Record: Hashable {
         var vm: VMID
@@ -48,6 +48,7 @@ struct VMDirectory {
 
     let path: String
 
+    init(path: String) { self.path = path }
     init(_ vm: VMID, in directory: String) { path = "\(directory)/\(vm.rawValue)" }
 
     /// Where QEMU reads its memory from, and where it writes it to.
@@ -66,8 +67,38 @@ struct VMDirectory {
         }
     }
 
-    /// The disk that cloud-init reads, made anew at every start.
-    static let seedName = "seed.iso"
+    /// The disk that cloud-init reads, made anew at every start, and gone as soon as QEMU has opened it: in memory where the
+    /// system has a place for that, since what a guest is told may be secret.
+    var seedPath: String {
+        guard access(VMDirectory.memoryFolder, W_OK | X_OK) == 0 else { return path + "/seed.iso" }
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in path.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        return VMDirectory.memoryFolder + "/muster-seed-" + String(hash, radix: 16)
+    }
+
+    private static let memoryFolder = "/dev/shm"
+
+    /// Says what went wrong. Whoever put another file in its place does not get to read it.
+    func writeSeed(_ bytes: [UInt8]) -> String? {
+        let name = seedPath
+        unlink(name)
+        let file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return "\(name): \(String(cString: strerror(errno)))" }
+        defer { close(file) }
+        var at = 0
+        while at < bytes.count {
+            let count = bytes[at...].withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            if count <= 0 { return "\(name): \(String(cString: strerror(errno)))" }
+            at += count
+        }
+        return nil
+    }
+
+    func removeSeed() {
+        unlink(seedPath)
+        unlink(path + "/seed.iso")
+    }
 
     /// The guest's taps, for whoever takes them away or lets them through later. Written before they are made.
     var taps: [Tap] {
@@ -119,6 +150,7 @@ struct VMDirectory {
 
     /// Takes away what a process that ended left behind.
     func clear() {
+        removeSeed()
         for tap in taps { tap.remove() }
         for name in ["taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "copied"] {
             unlink("\(path)/\(name)")
@@ -127,6 +159,7 @@ struct VMDirectory {
 
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {
+        removeSeed()
         for tap in taps { tap.remove() }
         for name in VMDirectory.names(in: path, hidden: true) { unlink("\(path)/\(name)") }
         rmdir(path)

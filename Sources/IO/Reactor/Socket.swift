@@ -32,6 +32,13 @@ package struct Socket: ~Copyable {
 
     deinit { _ = clinux_close(fd) }
 
+    /// Gives the descriptor to whoever closes it, such as a thread that waits for it.
+    package consuming func release() -> Int32 {
+        let fd = fd
+        discard self
+        return fd
+    }
+
     /// Listens. Port 0 takes one that is free; `localAddress` says which.
     package static func listening(on address: SocketAddress, backlog: Int = 4_096) throws(SystemError) -> Socket {
         var raw = address.raw

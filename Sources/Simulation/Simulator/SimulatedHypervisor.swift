@@ -18,6 +18,7 @@ package import NodePorts
 /// | `sim.boot-ms` | from start to running | 300 ms and 1 ms per 8 MiB, at most 5 s |
 /// | `sim.stop-ms` | what its guest takes to end when asked | 200 ms |
 /// | `sim.crash-after-ms` | it crashes after running so long | never |
+/// | `sim.expects` | `KEY:CRC`: its guest was told this, by the CRC-32C of the annotation's bytes, or does not start | nothing |
 /// | `sim.start-fails` | it can't start, and this is why | it can |
 /// | `sim.dirty-mibps` | memory that its guest changes per second | a 64th of its memory |
 /// | `sim.migration-fails` | copying fails half way, and this is why | it does not |
@@ -140,6 +141,7 @@ package final class SimulatedHypervisor: Hypervisor {
             if let why = vm.spec.annotation("sim.start-fails") {
                 return say(vm.id, epoch, .crashed, message: "can't start: \(why)")
             }
+            if let problem = vm.spec.missing { return say(vm.id, epoch, .crashed, message: problem) }
             var guest = Guest(
                 vm: vm, epoch: epoch, state: .booting(until: now + bootTime(vm)), generation: vm.generation)
             guest.startsPaused = isPaused
@@ -365,6 +367,16 @@ package final class SimulatedHypervisor: Hypervisor {
 
 extension VMDescription {
     /// An annotation's value.
+    /// What the guest wants to be told, and was not: `sim.expects` is `KEY:CRC`, the CRC-32C of the annotation's bytes, in hex.
+    fileprivate var missing: String? {
+        guard let wish = annotation("sim.expects"), let colon = wish.lastIndex(of: ":") else { return nil }
+        let key = wish[..<colon]
+        guard let value = annotation(String(key)) else { return "the guest was not told \(key)" }
+        var crc = CRC32C()
+        crc.add(Array(value.utf8))
+        let isMeant = String(crc.value, radix: 16) == wish[wish.index(after: colon)...]
+        return isMeant ? nil : "the guest was told another \(key)"
+    }
     fileprivate func annotation(_ key: String) -> String? { annotations.first { $0.key == key }?.value }
     /// A number up to an hour of milliseconds; others are as if absent.
     fileprivate func number(_ key: String) -> Int64? {

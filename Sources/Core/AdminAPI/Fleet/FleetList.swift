@@ -215,7 +215,9 @@ extension CellVM {
         default: break
         }
         if name.hasPrefix("label.") { return FilterValue(spec.labels, name.dropFirst(6)) }
-        if name.hasPrefix("annotation.") { return FilterValue(spec.annotations, name.dropFirst(11)) }
+        if name.hasPrefix("annotation."), !SecretField.keys.contains(String(name.dropFirst(11))) {
+            return FilterValue(spec.annotations, name.dropFirst(11))
+        }
         return .none
     }
 }

@@ -47,6 +47,14 @@ package enum FleetRequest: Hashable, Sendable {
     indirect case createGroup(CellGroup)
     case deleteGroup(String, tenant: String)
 
+    /// Of one tenant and everybody's; nil for all that the asker may see.
+    case images(tenant: String?)
+    case image(String, tenant: String)
+    indirect case addImagePart(ImagePart)
+    indirect case addImage(ImageCreation)
+    /// Everybody's where the tenant is empty.
+    case removeImage(String, tenant: String)
+
     case tenant(String, ReadMode)
     indirect case setTenant(String, TenantSettings)
     case deleteTenant(String)
@@ -100,6 +108,11 @@ package enum FleetRequest: Hashable, Sendable {
         case .group: .getGroup
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
+        case .images: .listImages
+        case .image: .getImage
+        case .addImagePart: .addImagePart
+        case .addImage: .addImage
+        case .removeImage: .removeImage
         case .tenant: .getTenant
         case .setTenant: .setTenant
         case .deleteTenant: .deleteTenant
@@ -136,6 +149,12 @@ package enum FleetRequest: Hashable, Sendable {
         case .group(_, let tenant, _): .readTenant(tenant)
         case .createGroup(let group): .writeTenant(group.tenant)
         case .deleteGroup(_, let tenant): .writeTenant(tenant)
+        case .images(let tenant): .readTenant(tenant)
+        case .image(_, let tenant): .readTenant(tenant)
+        // It says of no tenant whose the image will be.
+        case .addImagePart: .writeTenant(nil)
+        case .addImage(let image): .writeTenant(image.tenant)
+        case .removeImage(_, let tenant): .writeTenant(tenant)
         case .tenant(let name, _): .readTenant(name)
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
@@ -180,6 +199,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .migrateVM(_, let wish): wish.members
         case .console(_, let turn): turn.members
         case .createGroup(let group): group.creationMembers
+        case .addImagePart(let part): part.members
+        case .addImage(let image): image.members
         case .setTenant(_, let settings): settings.members
         case .plan(let wish): wish.members
         case .startRebalance(let start): start.members
@@ -194,7 +215,7 @@ package enum FleetRequest: Hashable, Sendable {
         switch self {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _), .setTenant(let name, _),
-            .deleteTenant(let name):
+            .deleteTenant(let name), .image(let name, _), .removeImage(let name, _):
             name
         default: vm.map { vm in if case .named(let name, _) = vm { name } else { "\(vm)" } } ?? ""
         }
@@ -247,6 +268,10 @@ package enum FleetRequest: Hashable, Sendable {
         case .group(_, let tenant, let mode):
             if tenant != defaultTenant { query.append(("tenant", tenant)) }
             add(mode)
+        case .images(let tenant?): query.append(("tenant", tenant))
+        case .removeImage(_, tenant: ""): query.append(("shared", "1"))
+        case .image(_, let tenant), .removeImage(_, let tenant):
+            if tenant != defaultTenant { query.append(("tenant", tenant)) }
         case .deleteGroup(_, let tenant): if tenant != defaultTenant { query.append(("tenant", tenant)) }
         default: break
         }

@@ -61,7 +61,9 @@ extension Route {
             "watch what comes after this revision, or after this index; now by default"),
     ]
 
-    static let fleet = (hosts + vms + groups + tenants + placement).map { route in
+    static let fleet = (hosts + vms + groups + tenants + placement).map(withCell) + images
+
+    private static func withCell(_ route: Route) -> Route {
         if [.setTenant, .deleteTenant, .renewLease].contains(route.operation) { return route }
         var route = route
         route.query.append(
@@ -176,6 +178,26 @@ extension Route {
         Route(
             .deleteGroup, .delete, "/v1/groups/{group}", "Deletes a placement group without members.", query: [tenant],
             accepted),
+    ]
+
+    private static let images = [
+        Route(
+            .listImages, .get, "/v1/images", "Lists images: the tenant's and everybody's.",
+            query: [ofTenant], .json(Listing<ImageInfo>.shape)),
+        Route(
+            .addImagePart, .post, "/v1/images/parts",
+            "Sends some bytes of an image to this node, and says how many it has. Another part may come after any time.",
+            body: .json(ImagePart.shape), .json(ImageProgress.shape)),
+        Route(
+            .addImage, .post, "/v1/images",
+            "Gives bytes that were sent to this node a name, if their SHA-256 is what it is said to be.",
+            body: .json(ImageCreation.shape), status: 201, .json(ImageInfo.shape)),
+        Route(
+            .getImage, .get, "/v1/images/{image}", "Shows an image: the tenant's, or else everybody's.",
+            query: [tenant], .json(ImageInfo.shape)),
+        Route(
+            .removeImage, .delete, "/v1/images/{image}", "Removes an image that no VM's disk names.",
+            query: [tenant, Parameter("shared", .range(0, 1), "1: everybody's; tenant is left out")], accepted),
     ]
 
     private static let tenants = [

@@ -33,6 +33,16 @@ extension Router {
             return .group(try name(parts.name, "group"), tenant: try tenant(query), try fleetMode(query))
         case .createGroup: return .createGroup(try CellGroup(body))
         case .deleteGroup: return .deleteGroup(try name(parts.name, "group"), tenant: try tenant(query))
+        case .listImages: return .images(tenant: query["tenant"] == nil ? nil : try tenant(query))
+        case .getImage: return .image(try name(parts.name, "image"), tenant: try tenant(query))
+        case .addImagePart: return .addImagePart(try ImagePart(body))
+        case .addImage: return .addImage(try ImageCreation(body))
+        case .removeImage:
+            let isShared = try query.flag("shared")
+            if isShared && query["tenant"] != nil {
+                throw Problem(.invalid, "shared stands beside a tenant; send one of them", field: "shared")
+            }
+            return .removeImage(try name(parts.name, "image"), tenant: isShared ? "" : try tenant(query))
         case .getTenant: return .tenant(try name(parts.name, "tenant"), try fleetMode(query))
         case .setTenant: return .setTenant(try name(parts.name, "tenant"), try TenantSettings(body))
         case .deleteTenant: return .deleteTenant(try name(parts.name, "tenant"))

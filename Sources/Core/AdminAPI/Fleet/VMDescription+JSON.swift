@@ -167,6 +167,10 @@ extension VMDescription: Shaped {
                 "when its host is cut off: stop, and start elsewhere, or keep running there; stop"),
             Field("labels", .map, isRequired: false, "for filters"),
             Field("annotations", .map, isRequired: false, "for drivers, such as sim.boot-ms"),
+            Field(
+                "secrets", .map, isRequired: false,
+                "the same, but only the host that runs the VM sees the values, such as that of cloud-init.user-data; "
+                    + "everybody else sees \(SecretField.marker), which leaves a value as it is"),
         ])
 
     package var members: [JSONMember] {
@@ -193,7 +197,14 @@ extension VMDescription: Shaped {
         members.append(JSONMember("restartsMax", Int64(restartsMax)))
         members.append(JSONMember("isolation", FleetWords.isolation[isolation]))
         if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
-        if !annotations.isEmpty { members.append(JSONMember("annotations", pairs: annotations)) }
+        if !annotations.isEmpty {
+            // As programs kept it that knew no secret fields.
+            let shown = annotations.map { SecretField.keys.contains($0.key) ? Named($0.key, SecretField.marker) : $0 }
+            members.append(JSONMember("annotations", pairs: shown))
+        }
+        if !secrets.isEmpty {
+            members.append(JSONMember("secrets", pairs: secrets.map { Named($0.key, SecretField.marker) }))
+        }
         return members
     }
 
@@ -225,6 +236,14 @@ extension VMDescription: Shaped {
         if let count = object.optionalInteger("restartsMax") { restartsMax = UInt32(count) }
         if let word = object.optionalText("isolation"), let found = FleetWords.isolation[word] { isolation = found }
         labels = object.pairs("labels")
-        annotations = object.pairs("annotations")
+        annotations = object.pairs("annotations").filter { !SecretField.keys.contains($0.key) }
+        let given = object.pairs("secrets")
+        let moved = object.pairs("annotations").filter { SecretField.keys.contains($0.key) }
+        for pair in moved where given.contains(where: { $0.key == pair.key }) {
+            throw object.wrong("secrets", "has \(pair.key), which is among the annotations too; leave it out there")
+        }
+        secrets = (given + moved).sorted { $0.key < $1.key }.map { pair in
+            SecretField(pair.key, pair.value == SecretField.marker ? .kept : .clear(Array(pair.value.utf8)))
+        }
     }
 }

@@ -10,7 +10,7 @@ package struct AdminLimits: Hashable, Sendable {
     package var headerCountMax = 64
     /// A key's value, the largest body there is.
     package var bodyBytesMax = SpaceLimits.valueBytesMax
-    /// A batch of VMs, which has a route of its own and nothing else has.
+    /// A batch of VMs, and a part of an image; each has a route of its own.
     package var batchBodyBytesMax = 8 << 20
     package var batchValuesMax = 1 << 20
     /// A chunk's size with its extensions.
@@ -46,4 +46,6 @@ package struct AdminLimits: Hashable, Sendable {
     package static let standard = AdminLimits()
 
     static let batchPath = Array("/v1/vms/batch".utf8)
+    /// The other route with bodies of that size.
+    static let partPath = Array("/v1/images/parts".utf8)
 }

@@ -185,7 +185,9 @@ package struct RequestParser: Sendable {
 
     /// How large this request's body may be.
     private var bodyBytesMax: Int {
-        bytes(head.path).elementsEqual(AdminLimits.batchPath) ? limits.batchBodyBytesMax : limits.bodyBytesMax
+        let path = bytes(head.path)
+        let isLarge = path.elementsEqual(AdminLimits.batchPath) || path.elementsEqual(AdminLimits.partPath)
+        return isLarge ? limits.batchBodyBytesMax : limits.bodyBytesMax
     }
 
     // MARK: Lines

@@ -125,8 +125,11 @@ package struct ShapedObject: Hashable, Sendable {
                 continue
             }
             if !field.accepts(value) {
+                // What base64 may be, no schema can say: it is a string, and an invalid one.
+                let isText = field.kind == .bytes && value.text != nil
                 throw Problem(
-                    .malformed, "the member \"\(prefix)\(field.name)\" is \(value.shown); send \(field.kindName)",
+                    isText ? .invalid : .malformed,
+                    "the member \"\(prefix)\(field.name)\" is \(value.shown); send \(field.kindName)",
                     field: prefix + field.name)
             }
         }

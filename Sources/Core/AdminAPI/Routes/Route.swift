@@ -19,6 +19,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case useVMConsole
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
+    case listImages, getImage, addImagePart, addImage, removeImage
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
     case plan, getRebalance, startRebalance

@@ -405,7 +405,7 @@ package struct Router: Sendable {
         let json: JSONValue
         do throws(JSONFault) {
             json =
-                try route.operation == .createVMs
+                try route.operation == .createVMs || route.operation == .addImagePart
                 ? JSONParser.parse(
                     parser.bytes(head.body), depthMax: limits.jsonDepthMax, valuesMax: limits.batchValuesMax)
                 : JSONParser.parse(parser.bytes(head.body), limits: limits)

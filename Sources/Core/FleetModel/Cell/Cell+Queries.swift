@@ -40,11 +40,22 @@ extension Cell {
             let all = KeyRange(from: [CellTable.hosts.kind], to: [CellTable.settings.kind + 1])
             return try page(all, after: after, bounded(limit), 0, access)
         case .events(let after, let vm, let host, let limit):
-            if let vm { return try events(of: vm, after, bounded(limit), access) }
             // Who goes on from somewhere is told what it missed; who begins takes what there is.
             let gone = summary.eventsThrough
+            if let vm {
+                let entries = try entries(of: vm, access)
+                // The row names the last ones: what came between them and that place is looked for among all.
+                let isWhole =
+                    entries.count < CellLimits.eventsPerVMMax || (entries.first.map { $0 <= after.index } ?? true)
+                if after == .zero || isWhole {
+                    if after > .zero && entries.contains(where: { $0 > after.index && $0 <= gone }) {
+                        return .compacted(gone)
+                    }
+                    return try events(of: vm, entries, after, bounded(limit), access)
+                }
+            }
             if gone > .zero && after > .zero && after < .end(of: gone) { return .compacted(gone) }
-            return try events(after, host, bounded(limit), access)
+            return try events(after, vm, host, bounded(limit), access)
         }
     }
 
@@ -157,7 +168,7 @@ extension Cell {
     // MARK: Events
 
     private static func events(
-        _ after: Revision, _ host: HostID?, _ limit: Int, _ access: some OrderedReader
+        _ after: Revision, _ vm: VMID?, _ host: HostID?, _ limit: Int, _ access: some OrderedReader
     ) throws(StoreError) -> CellAnswer.Body {
         var found: [CellEvent] = []
         var resume: Revision?
@@ -173,7 +184,7 @@ extension Cell {
                 return false
             }
             let events = row.events.map { CellEvent($0) }.filter {
-                $0.revision > after && (host == nil || $0.hostID == host)
+                $0.revision > after && (host == nil || $0.hostID == host) && (vm == nil || $0.vmID == vm)
             }
             let isFull = found.count + events.count > limit || bytes + value.count > CellLimits.answerBytesMax
             if scanned >= CellLimits.eventsScannedMax || (!found.isEmpty && isFull) {
@@ -190,16 +201,15 @@ extension Cell {
         return .events(found, resumeAfter: resume)
     }
 
-    /// The last ones, by the entries that the VM's row or its tombstone names.
+    /// Those that the VM's row or its tombstone names, the last ones, ascending.
+    private static func entries(of id: VMID, _ access: some OrderedReader) throws(StoreError) -> [LogIndex] {
+        if let vm = try access.record(CellVM.self, CellTable.vms.key(id.rawValue)) { return vm.events }
+        return try access.record(CellTombstone.self, CellTable.tombstones.key(id.rawValue))?.events ?? []
+    }
+
     private static func events(
-        of id: VMID, _ after: Revision, _ limit: Int, _ access: some OrderedReader
+        of id: VMID, _ entries: [LogIndex], _ after: Revision, _ limit: Int, _ access: some OrderedReader
     ) throws(StoreError) -> CellAnswer.Body {
-        let entries: [LogIndex]
-        if let vm = try access.record(CellVM.self, CellTable.vms.key(id.rawValue)) {
-            entries = vm.events
-        } else {
-            entries = try access.record(CellTombstone.self, CellTable.tombstones.key(id.rawValue))?.events ?? []
-        }
         var found: [CellEvent] = []
         for index in entries where index >= after.index {
             let key = CellKey.events(index)

@@ -201,6 +201,24 @@ enum CellCheck {
             return refuse(
                 "annotations", "a value has at most \(CellLimits.annotationBytesMax) bytes; a key: \(textRule)")
         }
+        return refusal(ofSecrets: spec)
+    }
+
+    private static func refusal(ofSecrets spec: VMDescription) -> CellRefusal? {
+        if let refusal = counted("secrets", spec.secrets.count, CellLimits.listMax) { return refusal }
+        var last: String?
+        for secret in spec.secrets {
+            guard let box = secret.box, !box.isEmpty else { return refuse("secrets", "\(secret.key) is not sealed") }
+            if !isWord(secret.key) || box.count > CellLimits.secretBytesMax {
+                return refuse(
+                    "secrets", "a value has at most \(CellLimits.secretBytesMax) bytes sealed; a key: \(textRule)")
+            }
+            if last.map({ $0 >= secret.key }) ?? false { return refuse("secrets", "each key is there once, ascending") }
+            if spec.annotations.contains(where: { $0.key == secret.key }) {
+                return refuse("secrets", "\(secret.key) is an annotation, too; leave that out")
+            }
+            last = secret.key
+        }
         return nil
     }
 
@@ -208,6 +226,7 @@ enum CellCheck {
     private static func byteCount(_ spec: VMDescription) -> Int {
         var sum = 0
         for note in spec.annotations { sum += note.key.utf8.count + note.value.utf8.count }
+        for secret in spec.secrets { sum += secret.key.utf8.count + (secret.box?.count ?? 0) }
         for label in spec.labels { sum += label.key.utf8.count + label.value.utf8.count }
         for selector in spec.required + spec.preferred.map(\.selector) {
             sum += selector.key.utf8.count

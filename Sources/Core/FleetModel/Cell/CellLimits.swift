@@ -46,6 +46,8 @@ package enum CellLimits {
     /// Of a label, a zone, a network and other words.
     package static let textBytesMax = 255
     package static let annotationBytesMax = 4_096
+    /// Of one secret field as it is sealed.
+    package static let secretBytesMax = 12 << 10
     /// Of all words of a VM's specification together.
     package static let specBytesMax = 16 << 10
     /// Of each list of a host or a VM that has no smaller bound.

@@ -59,7 +59,7 @@ package enum CellQuery: Hashable, Sendable {
     /// All rows in the order of their keys, after the key `after`; for followers.
     case rows(after: [UInt8]?, limit: Int)
     /// Events after a revision, oldest first; of one VM or one host when named. An answer has all events of an entry or
-    /// none, and may have none at all and still say where to go on. `compacted` where some after that revision are gone;
+    /// none, and may have none at all and still say where to go on. Of a VM after zero: those of its last entries. `compacted` where some after that revision are gone;
     /// after zero there is what is kept.
     case events(after: Revision, vm: VMID?, host: HostID?, limit: Int)
 

@@ -258,6 +258,13 @@ extension VMDescription.NamedDisk: CellMapped {
     }
 }
 
+extension SecretField {
+    var wire: WireVmDescription.Secret {
+        guard let box else { preconditionFailure("the secret field \(key) is encoded before it is sealed") }
+        return WireVmDescription.Secret(key: key, sealed: box)
+    }
+}
+
 extension VMDescription: CellMapped {
     init?(_ wire: WireVmDescription) {
         self.init(resources: Resources(ofWire: wire.resources))
@@ -292,6 +299,7 @@ extension VMDescription: CellMapped {
         self.isolation = isolation
         labels = wire.labels.map { Named($0) }
         annotations = wire.annotations.map { Named($0) }
+        secrets = wire.secrets.map { SecretField($0.key, .sealed($0.sealed)) }
     }
 
     var wire: WireVmDescription {
@@ -312,7 +320,7 @@ extension VMDescription: CellMapped {
             networks: networks, zones: zones, priority: priority, groups: groups, policy: policy?.rawValue ?? "",
             restart: WireRestartRule(rawValue: restart.rawValue), restartsMax: restartsMax,
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
-            annotations: annotations.map(\.wire))
+            annotations: annotations.map(\.wire), secrets: secrets.map(\.wire))
     }
 }
 

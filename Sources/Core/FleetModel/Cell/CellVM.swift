@@ -93,6 +93,8 @@ package struct VMDescription: Hashable, Sendable {
     package var labels: [Named] = []
     /// For drivers: `sim.boot-ms`, `qemu.kernel`, …
     package var annotations: [Named] = []
+    /// For drivers too, and for nobody else; ascending by key. Wants feature level 3.
+    package var secrets: [SecretField] = []
 
     package init(resources: Resources) { self.resources = resources }
 

@@ -14,13 +14,17 @@ package enum FeatureLevel {
     package static let conditionalDeletes: UInt32 = 2
     /// Several cells, and hosts that go from one to another.
     package static let cells: UInt32 = 3
+    /// Secret fields of a VM's specification.
+    package static let secrets: UInt32 = 3
+    /// A catalogue of images.
+    package static let images: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
-        case cells: "several cells in one cluster"
+        case cells: "several cells in one cluster, secret fields of VMs, and images"
         default: "what a newer program knows"
         }
     }
@@ -52,6 +56,8 @@ extension RootCommand.Operation {
         case .createCell(_, _, let region, let survives):
             region.isEmpty && survives == nil ? FeatureLevel.oldest : FeatureLevel.cells
         case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
+        case .nameSealingKey: FeatureLevel.secrets
+        case .addImage, .holdImage, .removeImage: FeatureLevel.images
         default: FeatureLevel.oldest
         }
     }
@@ -62,6 +68,9 @@ extension CellCommand.Operation {
     package var level: UInt32 {
         switch self {
         case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
+        case .createVMs(let items, _):
+            items.allSatisfy(\.spec.secrets.isEmpty) ? FeatureLevel.oldest : FeatureLevel.secrets
+        case .updateVM(_, let spec, _): spec.secrets.isEmpty ? FeatureLevel.oldest : FeatureLevel.secrets
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .advanceMove,
             .prepareArrival, .endArrival:
             FeatureLevel.cells

@@ -51,6 +51,8 @@ extension RootStep {
         cluster.id = founding.cluster
         cluster.nodeHighest = node
         cluster.foundedAt = time
+        // Whoever leads this root names the key that was given along, or a new one.
+        cluster.sealingKey = []
         self.cluster = cluster
         put(cluster)
         put(RootNode(id: node, about: founding.node, state: .active, since: time, certificate: founding.certificate))

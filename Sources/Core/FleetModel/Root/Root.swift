@@ -168,6 +168,11 @@ struct RootStep<Access: StateAccess> {
             return try moveHost(node, to: to, epoch, step, &cluster)
         case .retireCell(let name): return try retireCell(name, &cluster)
         case .reportCell(let report): return try reportCell(report)
+        case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
+        case .addImage(let image): return try addImage(image)
+        case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
+            return try holdImage(tenant, name, sha256, node, isHeld)
+        case .removeImage(let tenant, let name, let step): return try removeImage(tenant, name, step)
         }
     }
 

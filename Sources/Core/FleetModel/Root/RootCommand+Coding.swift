@@ -134,6 +134,16 @@ extension RootCommand.Operation {
         case .reportCell(let wire):
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
+        case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .addImage(let wire):
+            guard let image = RootImage(wire) else { return nil }
+            self = .addImage(image)
+        case .holdImage(let wire):
+            self = .holdImage(
+                tenant: wire.tenant, name: wire.name, sha256: wire.sha256, NodeID(wire.node), isHeld: wire.isHeld)
+        case .removeImage(let wire):
+            guard let step = RootImage.Removal(rawValue: wire.step.rawValue) else { return nil }
+            self = .removeImage(tenant: wire.tenant, name: wire.name, step)
         }
     }
 
@@ -203,6 +213,14 @@ extension RootCommand.Operation {
                     node: node.rawValue, to: to.rawValue, epoch: epoch, step: Wire.MoveStep(rawValue: step.rawValue)))
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
+        case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .addImage(let image): .addImage(image.wire)
+        case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
+            .holdImage(
+                Wire.HoldImage(tenant: tenant, name: name, sha256: sha256, node: node.rawValue, isHeld: isHeld))
+        case .removeImage(let tenant, let name, let step):
+            .removeImage(
+                Wire.RemoveImage(tenant: tenant, name: name, step: Wire.RemoveImage.Step(rawValue: step.rawValue)))
         }
     }
 }

@@ -67,6 +67,12 @@ package struct RootCommand: Hashable, Sendable {
         case retireCell(name: String)
         /// How much room a cell has. Its time is the root's.
         case reportCell(CellReport)
+        /// SHA-256 of the key that seals secret fields. The first that is named stays.
+        case nameSealingKey([UInt8])
+        /// Its time and its author are the root's.
+        case addImage(RootImage)
+        case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)
+        case removeImage(tenant: String, name: String, RootImage.Removal)
     }
 
     /// What becomes of a host that goes from one cell to another.

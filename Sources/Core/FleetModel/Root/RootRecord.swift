@@ -7,7 +7,7 @@ internal import Schema
 /// A kind of row that can be asked for.
 package enum RootTable: Int32, Hashable, Sendable, CaseIterable {
     case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
-        tenants, cellReports
+        tenants, cellReports, images
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x20 + UInt8(rawValue) }
@@ -347,11 +347,12 @@ extension RootCluster: RootRecord, RootMapped {
             foundedAt: LogTime(wire.foundedAt))
         cellHighest = wire.cellHighest
         mapEpoch = wire.mapEpoch
+        sealingKey = wire.sealingKey
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
             epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
-            mapEpoch: mapEpoch)
+            mapEpoch: mapEpoch, sealingKey: sealingKey)
     }
 }

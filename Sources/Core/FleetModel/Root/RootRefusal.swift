@@ -5,7 +5,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     package enum Bound: UInt64, Hashable, Sendable {
         case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
-            cells, tenants
+            cells, tenants, images
     }
 
     /// What an input is.
@@ -13,7 +13,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
         case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
             certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
-        case outcome, expiry, tier, quota
+        case outcome, expiry, tier, quota, size
     }
 
     case malformed
@@ -73,6 +73,10 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case cellHasHosts(String)
     /// Hosts that no other cell takes are in it.
     case firstCell(String)
+    /// The cluster has another one.
+    case sealingKeyNamed
+    case imageExists(String)
+    case unknownImage(String)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -140,6 +144,9 @@ extension RootRefusal: CustomStringConvertible {
             "cell \(name) has hosts; assign them to other cells first with `muster cell assign`"
         case .firstCell(let name):
             "\(name) is the cluster's first cell, where hosts go that no other cell's region takes; it stays"
+        case .sealingKeyNamed: "the cluster's sealing key is named already; it is another one"
+        case .imageExists(let name): "an image named \(name) is there already; remove it first, or choose another name"
+        case .unknownImage(let name): "there is no image \(name); see `muster image list`"
         }
     }
 }
@@ -161,6 +168,7 @@ extension RootRefusal.Bound {
                 + "request id"
         case .commandBytes: "a command has at most \(RootLimits.commandBytesMax) bytes"
         case .cells: "there are \(RootLimits.cellsMax) cells, the most there may be"
+        case .images: "there are \(RootLimits.imagesMax) images, the most there may be; remove one first"
         case .tenants: "there are \(RootLimits.tenantsMax) tenants, the most there may be; delete one first"
         }
     }
@@ -172,6 +180,7 @@ extension RootRefusal.Field {
         case .name:
             "a name has 1 to \(RootLimits.nameBytesMax) lower-case letters, digits, dots and hyphens, and begins and ends "
                 + "with a letter or digit"
+        case .size: "an image has 1 to \(RootLimits.imageBytesMax) bytes"
         case .quota: "the amounts of a quota are not negative"
         case .region, .zone, .rack, .note, .reason, .programVersion, .outcome, .by, .destination, .tier:
             "\(words) has at most \(RootLimits.textBytesMax) bytes and no control characters"
@@ -265,6 +274,9 @@ extension RootRefusal {
         case .assignmentChanged(let epoch): (62, epoch, "")
         case .cellHasHosts(let name): (63, 0, name)
         case .firstCell(let name): (64, 0, name)
+        case .sealingKeyNamed: (65, 0, "")
+        case .imageExists(let name): (66, 0, name)
+        case .unknownImage(let name): (67, 0, name)
         }
     }
 
@@ -324,6 +336,9 @@ extension RootRefusal {
         case 62: self = .assignmentChanged(number)
         case 63: self = .cellHasHosts(text)
         case 64: self = .firstCell(text)
+        case 65: self = .sealingKeyNamed
+        case 66: self = .imageExists(text)
+        case 67: self = .unknownImage(text)
         default: return nil
         }
     }

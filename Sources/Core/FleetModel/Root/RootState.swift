@@ -73,6 +73,7 @@ struct RootSummary: RootMapped {
     var backups: UInt64 = 0
     var tenants: UInt64 = 0
     var cells: UInt64 = 0
+    var images: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > RootLimits.historyChangesMax || historyBytes > RootLimits.historyBytesMax
@@ -100,6 +101,7 @@ struct RootSummary: RootMapped {
         backups = wire.backups
         tenants = wire.tenants
         cells = wire.cells
+        images = wire.images
     }
 
     var wire: WireRootSummary {
@@ -107,7 +109,8 @@ struct RootSummary: RootMapped {
             applied: applied.rawValue, time: time.rawValue, requests: requests, historyChanges: historyChanges,
             historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, nodes: nodes,
             nodesRemoved: nodesRemoved, removals: removals, spaces: spaces, tokens: tokens, operators: operators,
-            backups: backups, tenants: tenants, cells: cells)
+            backups: backups, tenants: tenants, cells: cells,
+            images: images)
     }
 }
 

@@ -103,6 +103,16 @@ extension RootStep {
         return .done
     }
 
+    /// Two nodes may have made a key at once: the one whose name comes first is the cluster's.
+    mutating func nameSealingKey(_ hash: [UInt8], _ cluster: inout RootCluster) -> RootResult.Outcome {
+        if !RootCheck.isHash(hash) { return .refused(.invalid(.hash)) }
+        if cluster.sealingKey == hash { return .done }
+        if !cluster.sealingKey.isEmpty { return .refused(.sealingKeyNamed) }
+        cluster.sealingKey = hash
+        put(cluster)
+        return .done
+    }
+
     // MARK: Backups
 
     mutating func set(_ schedule: BackupSchedule) throws(StoreError) -> RootResult.Outcome {

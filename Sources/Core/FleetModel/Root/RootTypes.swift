@@ -26,6 +26,8 @@ package enum RootLimits {
     /// A cell's number is the upper part of its VMs' ids, and has 24 bits.
     package static let cellNumberMax: UInt64 = 1 << 24 - 1
     package static let tenantsMax: UInt64 = 10_000
+    package static let imagesMax: UInt64 = 10_000
+    package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
     package static let recoveriesMax: UInt64 = 1_000
     /// Results kept for repetitions. Beyond it new request ids are refused, and kept ones are never dropped early.
@@ -445,6 +447,8 @@ package struct RootCluster: Hashable, Sendable {
     package var cellHighest: UInt64 = 0
     /// One higher after every change of which cells there are and which hosts are in them.
     package var mapEpoch: UInt64 = 0
+    /// SHA-256 of the key that seals secret fields; empty before one is named.
+    package var sealingKey: [UInt8] = []
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.

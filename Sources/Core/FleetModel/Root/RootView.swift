@@ -23,6 +23,8 @@ package struct RootView: Sendable {
     package private(set) var tenants: [RootTenant] = []
     /// Ascending by group.
     package private(set) var cellReports: [CellReport] = []
+    /// Ascending by tenant and name.
+    package private(set) var images: [RootImage] = []
     package private(set) var settings = RootSettings()
     /// The root's time when it was last heard.
     package private(set) var time = LogTime.zero
@@ -102,6 +104,7 @@ package struct RootView: Sendable {
         case .cells?: RootView.set(row, in: &cells)
         case .tenants?: RootView.set(row, in: &tenants)
         case .cellReports?: RootView.set(row, in: &cellReports)
+        case .images?: RootView.set(row, in: &images)
         case .settings?: setSetting(row)
         // A table of a newer version is not for this one.
         case .tokens?, nil: true

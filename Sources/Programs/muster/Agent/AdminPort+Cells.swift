@@ -57,6 +57,7 @@ extension AdminPort {
         case .plan(.create(let items)): rank(items, groups, asker) { body([$0[0]]) }
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant: body(groups)
+        case .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
         case .plan(.rebalance), .rebalance, .startRebalance, .settings, .changeSettings:
             fail(asker, AdminPort.needsCell)
         default:

@@ -21,7 +21,11 @@ extension AdminPort {
         case .createVM(let creation): createVM(creation, cells, asker)
         case .createVMs(let batch): createVMs(batch, cells, asker)
         case .updateVM(let vm, let spec, let generation):
-            changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
+            if spec.secrets.isEmpty && spec.disks.allSatisfy(\.image.isEmpty) {
+                changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
+            } else {
+                updateWithSecrets(vm, spec, generation, cell, asker)
+            }
         case .deleteVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM is stopped and goes then") { .deleteVM($0.id, generation: generation) }
         case .startVM(let vm, let generation):
@@ -86,6 +90,22 @@ extension AdminPort {
         _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
         if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
+        if case .createVMs(let items, _) = operation {
+            for item in items {
+                if let problem = imageProblem(item.spec, item.tenant) { return done(.failure(problem)) }
+            }
+        }
+        if case .createVMs(let items, let isAtomic) = operation, items.contains(where: \.spec.hasOpenSecrets) {
+            return agent.seal(items.map { ($0.tenant, $0.name, $0.spec) }) { [self] sealed in
+                switch sealed {
+                case .failure(let problem): done(.failure(problem))
+                case .success(let specs):
+                    var items = items
+                    for (i, spec) in specs.enumerated() { items[i].spec = spec }
+                    self.command(.createVMs(items, isAtomic: isAtomic), id: id, cell, asker, done)
+                }
+            }
+        }
         let command = CellCommand(request: id, by: asker.by, operation)
         let bytes = command.encoded()
         if bytes.count > CellLimits.commandBytesMax {
@@ -200,6 +220,24 @@ extension AdminPort {
                 switch AdminPort.vm(reference, in: found.answer, asker) {
                 case .failure(let problem): fail(asker, problem, found.answer.index)
                 case .success(let vm): body(vm)
+                }
+            }
+        }
+    }
+
+    /// Fields that are to stay as they are come from the VM as it is now, and only while nobody else changes it.
+    private func updateWithSecrets(
+        _ reference: VMReference, _ spec: VMDescription, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        withVM(reference, cell, asker) { [self] vm in
+            if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
+            agent.seal([(vm.tenant, vm.name, spec.keepingSecrets(of: vm.spec))]) { [self] sealed in
+                switch sealed {
+                case .failure(let problem): fail(asker, problem)
+                case .success(let specs):
+                    let update = CellCommand.Operation.updateVM(
+                        vm.id, specs[0], generation: generation ?? vm.generation)
+                    command(update, cell, asker) { [self] in finish($0, asker, "the VM is changed", status: 202) }
                 }
             }
         }

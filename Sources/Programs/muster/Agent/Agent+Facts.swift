@@ -207,12 +207,12 @@ extension Problem {
         case .malformed, .unknownVersion: kind = .malformed
         case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
-            .unknownAuthority, .unknownTenant:
+            .unknownAuthority, .unknownTenant, .unknownImage:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
         case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,
             .alreadyPlaced,
-            .nodeHasReplica, .alreadyFounded, .cellExists, .tenantExists:
+            .nodeHasReplica, .alreadyFounded, .cellExists, .tenantExists, .imageExists:
             kind = .alreadyExists
         case .requestReused: kind = .retryUnknown
         case .notFounded: kind = .unavailable

@@ -20,6 +20,8 @@ final class AgentHost {
     let driver: any Hypervisor
     var keeper: HostKeeper
     var inputs: [HostKeeper.Input] = []
+    /// Orders of VMs whose secret fields are not open yet.
+    var held = HeldOrders()
     var steppedAt = Instant.origin
     /// The cell that the root's map puts it into; nil until that is heard.
     var cell: GroupID?
@@ -48,6 +50,7 @@ final class AgentHost {
         if keeper.isEnded(steppedAt) { return Instant(nanoseconds: .max) }
         var next = keeper.deadline
         if let due = driver.deadline { next = min(next, due) }
+        if let due = held.deadline { next = min(next, due) }
         if !inputs.isEmpty { next = .origin }
         return max(next, steppedAt + AgentHost.stepInterval)
     }
@@ -73,6 +76,7 @@ extension Agent {
         case .qemu:
             var qemu = QEMUSettings(
                 directory: directory, images: settings.imageDirectory, storage: settings.storageDirectory)
+            qemu.cache = imageFolder(settings)
             for bridge in settings.bridges { qemu.bridges[bridge.key] = bridge.value }
             if let problem = qemu.problem { throw AgentFailure(problem + ".") }
             for problem in qemu.bridgeProblems { log.warning(problem) }
@@ -117,8 +121,15 @@ extension Agent {
         let inputs = news.map { HostKeeper.Input.news($0) } + host.inputs
         host.inputs.removeAll(keepingCapacity: true)
         let output = host.keeper.step(inputs, now: loop.now)
-        for order in output.orders { log.debug("\(order)", ["vm": "\(order.vm)"]) }
-        if !output.orders.isEmpty { host.driver.carryOut(output.orders, now: loop.now) }
+        for order in output.orders { log.debug(order.words, ["vm": "\(order.vm)"]) }
+        let images = { [self] (vm: CellVM) in imageDigests(of: vm) }
+        let orders =
+            host.held.take(output.orders, now: loop.now, images) + host.held.takeReady(now: loop.now, images)
+        if !orders.isEmpty { host.driver.carryOut(orders, now: loop.now) }
+        if !host.held.isEmpty {
+            openSecrets()
+            fetchImages()
+        }
         if let grant = output.grant { host.guardian?.give(grant) }
         noteProblem(host)
         guard let cell = host.cell else { return }

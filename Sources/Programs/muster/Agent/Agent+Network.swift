@@ -89,6 +89,18 @@ extension Agent: PeerNetworkDelegate {
                 case .failure(let failure): reply(request, refusal: failure.description)
                 }
             }
+        case .seal(let wanted):
+            guard let answer = sealAnswer(wanted) else {
+                return reply(request, refusal: "the key of secret fields is not here")
+            }
+            network.answer(request, answer.serialized())
+        case .unseal(let wanted): answerUnseal(request, wanted)
+        case .sendImage(let wanted): network.answer(request, sendImageAnswer(request, wanted).serialized())
+        case .sealingKey:
+            guard let answer = sealingKeyAnswer(for: request.node) else {
+                return reply(request, refusal: "it is not here, or not for node \(request.node)")
+            }
+            network.answer(request, answer.serialized())
         case .admin(let question): admin.handedOn(question) { [self] in network.answer(request, $0.serialized()) }
         case .authorityKey:
             // Only root voters hold it, and only they get it.

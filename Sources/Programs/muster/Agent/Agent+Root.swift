@@ -145,6 +145,8 @@ extension Agent {
         tendBackups()
         finalizeWhenDue()
         handOverAuthority()
+        tendSealingKey()
+        tendImages()
     }
 
     /// The first command of a cluster waits in a file until it is applied.

@@ -56,10 +56,20 @@ final class Agent: TurnOwner {
     private var networkMade: PeerNetwork?
     private var adminMade: AdminPort?
     let host: AgentHost
+    let images: ImageStore
+    /// Images whose copy here the root is being told of.
+    var holding: Set<String> = []
+    /// Images that nobody has any more, as the log was told.
+    var toldLost: Set<String> = []
 
     var identity: TLSIdentity
     var authorities: [Certificate]
     var authority: CertificateAuthority?
+    /// With the key of secret fields, on the root's voters.
+    var sealer: FieldSealer?
+    var isNamingSealer = false
+    /// Since when this node holds the key and does not vote.
+    var sealerUnneededSince: Instant?
 
     // What follows from the root's state.
     var controlAt: Instant
@@ -110,6 +120,7 @@ final class Agent: TurnOwner {
         authorities = try files.authorities()
         authority = try files.authority()
         knownBefore = files.nodeHighest().map { (Set(files.peers().map(\.node)), $0) }
+        sealer = try Agent.sealer(files)
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
@@ -155,6 +166,7 @@ final class Agent: TurnOwner {
         engine.open(level: try files.openLevel())
         host = try Agent.makeHost(
             settings, node: directory.identity.node, incarnation: opened.incarnation, loop: loop, log: self.log)
+        images = try Agent.makeImages(settings, directory.identity.node, loop, self.log)
         settled = { [unowned self] item in self.take(item) }
         try connect(opened.incarnation, seed)
         watch = DirectoryWatch(directory) { notice in
@@ -183,6 +195,7 @@ final class Agent: TurnOwner {
             })
         ports.network = network
         host.carrier.network = network
+        connectImages()
         _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
             try network.listen(on: address)
         }

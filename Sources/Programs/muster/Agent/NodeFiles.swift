@@ -25,6 +25,8 @@ struct AgentFailure: Error, CustomStringConvertible {
 ///     level                     the feature level that is open in the cluster, as far as this node knows
 ///     founding                  the cluster's first command, until it is applied
 ///     authority.pem, .sealed    the signing authority and its key, sealed with `authority.secret`; on root voters
+///     images/                   images that this node keeps for others, or that its VMs began with
+///     sealing.key               what secret fields of VMs are sealed with; on root voters
 ///     next-authority.…          the same of one that does not sign yet, where it was made
 ///     guard/                    the guard's lock, socket, log, and the highest epoch of each VM
 ///     vms/                      what the host's driver runs, unless its settings name another place
@@ -35,7 +37,7 @@ struct NodeFiles {
     static let names = [
         "node.key", "node.pem", "authorities.pem", "peers", "founding", "authority.pem", "authority.sealed",
         "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator",
-        "joining.key", "set-up", "vms", "guard", "level", "admins",
+        "joining.key", "set-up", "vms", "guard", "level", "admins", "sealing.key", "images",
     ]
     static let bytesMax = 1 << 20
 

@@ -216,7 +216,11 @@ enum ClusterCommands {
                 there. The backup is checked to its end before anything is written.
                 """,
             arguments: [Argument("FILE", help: "the backup")],
-            options: sealing + configOptions + [Option("start", help: "run the agent afterwards")],
+            options: sealing + [
+                Option(
+                    "sealing-key", .text("FILE"),
+                    help: "sealing.key of a node that voted in the root, which opens VMs' secret fields")
+            ] + configOptions + [Option("start", help: "run the agent afterwards")],
             examples: [
                 .init("muster backup restore monday.backup --key-file backup.key --node-data /var/lib/muster", "")
             ]),

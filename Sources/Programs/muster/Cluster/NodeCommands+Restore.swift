@@ -23,6 +23,21 @@ extension NodeCommands {
                 "The backup is of feature level \(level), and this program knows levels up to \(Agent.level(settings)); use the program "
                     + "that the cluster ran.")
         }
+        let sealingKey = try invocation.text("sealing-key").map {
+            try SecretKey(text: String(decoding: Muster.read($0), as: UTF8.self))
+        }
+        if let named = checked.cluster?.sealingKey, !named.isEmpty {
+            if let sealingKey, FieldSealer(sealingKey).hash != named {
+                throw AgentFailure(
+                    "--sealing-key is not the key that the backup's VMs were sealed with; give the sealing.key of a node that "
+                        + "voted in its root.")
+            }
+            if sealingKey == nil {
+                Console.complain(
+                    "Without --sealing-key the secret fields of the backup's VMs can't be opened: set them again with "
+                        + "`muster vm update --secret`.")
+            }
+        }
         let clusterID = Crypto.randomBytes(16)
         let founded = try Founded(settings, cluster: clusterID, name: checked.cluster?.name ?? "", node: node)
         let directory = try createDirectory(NodeIdentity(cluster: clusterID, node: node))
@@ -38,6 +53,7 @@ extension NodeCommands {
         }
         try BackupRestore.finish(loaded, as: founded.founding, log: &log, state: &state)
         try keep(founded)
+        if let sealingKey { try Agent.keepSealer(sealingKey, files) }
         Console.complain(
             "The cluster \(Agent.text(of: clusterID)) begins with this node and what \(path) holds: \(loaded.groups.count) "
                 + "groups. Its first operator's certificate is in \(settings.dataDirectory)/operator. "

@@ -26,7 +26,7 @@ extension FleetClient {
 
     /// A VM as it is created: its name, its tenant and its specification, which options change.
     private func creations() throws -> [JSONValue] {
-        let given = try SpecOptions.members(line)
+        let given = try specMembers()
         let file = try file
         let patterns = line.argument("NAME").map { [$0] } ?? []
         if file == nil && patterns.isEmpty {
@@ -54,9 +54,24 @@ extension FleetClient {
         }
     }
 
+    /// What options say of a specification; secret values may be in files, so that no list of processes shows them.
+    private func specMembers() throws -> [JSONMember] {
+        let texts = try line.texts("secret").map { text -> String in
+            guard let at = text.firstRange(of: "=@") else { return text }
+            let value = String(decoding: try Muster.read(String(text[at.upperBound...])), as: UTF8.self)
+            return "\(text[..<at.lowerBound])=\(value)"
+        }
+        let secrets = try SpecOptions.named(texts, "--secret")
+        return try SpecOptions.members(line) + (secrets.map { [JSONMember("secrets", $0)] } ?? [])
+    }
+
     private static func merged(_ base: JSONValue, _ members: [JSONMember]) -> JSONValue {
         var all = base.members ?? []
-        for member in members {
+        for var member in members {
+            // One that is given leaves the others as they are.
+            if member.name == "secrets", let before = all.first(where: { $0.name == "secrets" })?.value {
+                member.value = merged(before, member.value.members ?? [])
+            }
             all.removeAll { $0.name == member.name }
             all.append(member)
         }
@@ -120,7 +135,7 @@ extension FleetClient {
         let known = try vm(name)
         let base = try file
         let spec = FleetClient.merged(
-            base?["spec"] ?? base ?? known["spec"] ?? .object([]), try SpecOptions.members(line))
+            base?["spec"] ?? base ?? known["spec"] ?? .object([]), try specMembers())
         let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
         return show(
             try ask(

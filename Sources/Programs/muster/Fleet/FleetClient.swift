@@ -198,6 +198,14 @@ struct FleetClient {
         case "group create": return try createGroup()
         case "group delete":
             return show(try ask(RawRequest(.delete, ["v1", "groups", word("GROUP")], query: tenantQuery)))
+        case "image list":
+            return show(try get(["v1", "images"], tenantQuery)["items"]?.elements ?? [], FleetColumns.images)
+        case "image show": return show(try get(["v1", "images", word("IMAGE")], tenantQuery))
+        case "image add": return try addImage()
+        case "image remove":
+            let shared = line.has("shared") ? [(name: "shared", value: "1")] : []
+            return show(
+                try ask(RawRequest(.delete, ["v1", "images", word("IMAGE")], query: tenantQuery + shared)))
         case "tenant set", "quota set": return try setTenant()
         case "tenant delete": return show(try ask(RawRequest(.delete, ["v1", "tenants", word("TENANT")])))
         case "plan create": return try planCreation()

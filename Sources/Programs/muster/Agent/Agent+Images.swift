@@ -1,0 +1,127 @@
+import AdminAPI
+import AgentConfig
+import BinaryCoding
+import ClusterBase
+import Controllers
+import FleetModel
+import Hypervisor
+import NodePorts
+import NodeRuntime
+import PeerTransport
+import RaftCore
+import Reactor
+import Schema
+import TLSSession
+
+// Images on this node. The root has the catalogue, which every node follows; three voters of the root keep each image for the
+// others, and a host pulls what its VMs begin with. Bytes go over the connections for bulk, at their rate.
+
+extension Agent {
+    /// Nodes that are to keep each image.
+    private static let copiesWanted = 3
+
+    static func makeImages(
+        _ settings: AgentSettings, _ node: NodeID, _ loop: EventLoop, _ log: AgentLog
+    ) throws(AgentFailure) -> ImageStore {
+        try ImageStore(
+            imageFolder(settings), bytesMax: Int64(settings.imageCacheBytes), node: node, loop, log)
+    }
+
+    static func imageFolder(_ settings: AgentSettings) -> String { settings.dataDirectory + "/images" }
+
+    func connectImages() {
+        images.network = network
+        images.isSpaceLow = { [unowned self] in isSpaceLow }
+        images.pinned = { [unowned self] in pinnedImages }
+        images.ask = { [unowned self] other, sha256, offset, number, done in
+            let question = NodeRequest.SendImage(sha256: sha256, offset: offset, number: number)
+            ask(other, .sendImage(question)) { answer in
+                done(answer.map { $0.refusal.isEmpty ? nil : $0.refusal } ?? "it does not answer")
+            }
+        }
+    }
+
+    func sendImageAnswer(_ request: PeerQuestion, _ wanted: NodeRequest.SendImage) -> NodeAnswer {
+        guard view.node(request.node).map({ $0.state != .removed }) ?? false,
+            let image = view.images.first(where: { $0.sha256 == wanted.sha256 }), wanted.offset <= image.size
+        else { return NodeAnswer(version: 1, refusal: "no image has this hash, or not so many bytes") }
+        let refusal = images.send(image.digest, from: wanted.offset, number: wanted.number, to: request.node)
+        return NodeAnswer(version: 1, refusal: refusal ?? "")
+    }
+
+    /// What VMs of this host began with, and what this node keeps for the others.
+    private var pinnedImages: Set<String> {
+        var pinned = Set(view.images.filter { $0.holders.contains(node) }.map(\.digest))
+        for vm in host.keeper.known {
+            for disk in vm.spec.disks where !disk.image.isEmpty {
+                if let image = view.image(disk.image, for: vm.tenant) { pinned.insert(image.digest) }
+            }
+        }
+        return pinned
+    }
+
+    private func liveHolders(_ image: RootImage) -> [NodeID] {
+        image.holders.filter { view.node($0).map { $0.state != .removed } ?? false }
+    }
+
+    /// Root voters keep copies until there are enough, and look at those they keep.
+    func tendImages() {
+        if view.images.isEmpty && images.isIdle { return }
+        images.forget(but: Set(view.images.map(\.digest)))
+        for image in view.images where !image.isLeaving {
+            let holders = liveHolders(image)
+            if holders.contains(node) {
+                keepsGood(image, holders)
+                continue
+            }
+            guard holders.count < Agent.copiesWanted, holdsCopies, !holding.contains(image.digest) else { continue }
+            guard images.want(image, holders: holders) == .ready else { continue }
+            holding.insert(image.digest)
+            let hold = RootCommand.Operation.holdImage(
+                tenant: image.tenant, name: image.name, sha256: image.sha256, node, isHeld: true)
+            change(hold, by: settings.nodeName) { [self] _ in holding.remove(image.digest) }
+        }
+    }
+
+    /// A copy that is damaged or gone is pulled again where another node has one; where none has, people must know.
+    private func keepsGood(_ image: RootImage, _ holders: [NodeID]) {
+        guard case .failed(let reason) = images.want(image, holders: holders, isUse: false) else { return }
+        if holders.count == 1, toldLost.insert(image.digest).inserted {
+            log.error("the only copy of an image is gone: add it again", ["image": image.name, "reason": reason])
+        }
+    }
+
+    private var holdsCopies: Bool {
+        view.placement(.root)?.replica(on: node).map { $0.part == .voter && !$0.isLeaving } ?? false
+    }
+
+    /// What a VM's disks begin with that the catalogue has, by its name; the rest are files of the host's own.
+    func imageDigests(of vm: CellVM) -> [String: String] {
+        var digests: [String: String] = [:]
+        for disk in vm.spec.disks where !disk.image.isEmpty {
+            if let image = view.image(disk.image, for: vm.tenant) { digests[disk.image] = image.digest }
+        }
+        return digests
+    }
+
+    /// Sees to the images that orders of this host wait for.
+    func fetchImages() {
+        for (vm, digest) in host.held.imagesWanted(now: loop.now) {
+            guard let image = view.images.first(where: { $0.digest == digest }) else {
+                tellUnready(vm, "an image of it is in the catalogue no more", isFinal: true)
+                continue
+            }
+            switch images.want(image, holders: liveHolders(image)) {
+            case .ready: host.held.imageIsReady(vm, digest)
+            case .pending: host.held.imageIsComing(vm, now: loop.now)
+            case .failed(let reason): tellUnready(vm, reason, isFinal: false)
+            }
+        }
+    }
+
+    func tellUnready(_ vm: VMID, _ reason: String, isFinal: Bool) {
+        guard let news = host.held.failed(vm, reason, isFinal: isFinal, now: loop.now) else { return }
+        log.warning("a VM could not be made ready", ["vm": "\(vm)", "reason": reason])
+        host.inputs.append(.news(news))
+    }
+}

@@ -1,0 +1,303 @@
+import AdminAPI
+import AgentConfig
+import BinaryCoding
+import ClusterBase
+import Controllers
+import FleetModel
+import NodePorts
+import NodeRuntime
+import PeerTransport
+import RaftCore
+import Reactor
+import Schema
+import TLSSession
+
+// Secret fields of VMs' specifications. The key that seals them is in a file of the root's voters, and the root knows its
+// hash: whoever votes in the root gets it from another voter. A node that a client gives a secret field to has a voter seal
+// it before it becomes part of a command; the host that the cell has given the VM to has a voter open it, who asks the cell.
+//
+//     client ─ value ─▶ any node ─ value ─▶ root voter ─ box ─▶ that node ─ command ─▶ the cell's log and state
+//     host ─ box ─▶ root voter ─ "whose is it?" ─▶ cell;  root voter ─ value ─▶ host ─▶ its driver, in memory
+
+extension Agent {
+    private static let sealingFile = "sealing.key"
+
+    /// As the file holds it; nil where there is none.
+    static func sealer(_ files: NodeFiles) throws(AgentFailure) -> FieldSealer? {
+        guard files.has(sealingFile) else { return nil }
+        let text = try files.text(sealingFile)
+        do throws(TLSFailure) {
+            return FieldSealer(try SecretKey(text: text))
+        } catch {
+            throw AgentFailure("\(files.path)/\(sealingFile) can't be read: \(error.message)")
+        }
+    }
+
+    static func keepSealer(_ key: SecretKey, _ files: NodeFiles) throws(AgentFailure) {
+        try files.write(sealingFile, key.text, isSecret: true)
+    }
+
+    private var isRootVoter: Bool {
+        view.placement(.root)?.replica(on: node).map { $0.part == .voter && !$0.isLeaving } ?? false
+    }
+
+    private var otherRootVoters: [NodeID] {
+        let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving } ?? []
+        return voters.map(\.node).filter { $0 != node && network.isLinked($0) }
+    }
+
+    /// The key, if it is the cluster's.
+    private var sealerInForce: FieldSealer? {
+        guard let sealer, let named = view.cluster?.sealingKey, sealer.hash == named else { return nil }
+        return sealer
+    }
+
+    // MARK: The key
+
+    /// Root voters hold the key; the others give it up. The root's first leader that finds none named makes it.
+    func tendSealingKey() {
+        guard engine.levelOpen >= FeatureLevel.secrets, let named = view.cluster?.sealingKey else { return }
+        if named.isEmpty {
+            if leads(.root), isRootVoter { nameSealingKey() }
+        } else if isRootVoter {
+            sealerUnneededSince = nil
+            if sealerInForce == nil { for other in otherRootVoters { askForSealingKey(other, named) } }
+        } else if sealer != nil {
+            giveUpSealingKey()
+        }
+    }
+
+    private func nameSealingKey() {
+        guard !isNamingSealer else { return }
+        do throws(AgentFailure) {
+            if sealer == nil {
+                let key = SecretKey.make()
+                try Agent.keepSealer(key, files)
+                sealer = FieldSealer(key)
+            }
+        } catch {
+            return log.error("the key of secret fields can't be kept: \(error.description)")
+        }
+        guard let sealer else { return }
+        isNamingSealer = true
+        change(.nameSealingKey(sealer.hash), by: settings.nodeName) { [self] result in
+            isNamingSealer = false
+            switch result {
+            case .success: log.info("the cluster has a key for secret fields")
+            case .failure(let problem): log.warning("the key of secret fields was not named: \(problem.detail)")
+            }
+        }
+    }
+
+    private func askForSealingKey(_ other: NodeID, _ named: [UInt8]) {
+        ask(other, .sealingKey(NodeRequest.SealingKey())) { [self] answer in
+            guard let answer, let key = SecretKey(bytes: answer.sealingKey), sealerInForce == nil else { return }
+            let made = FieldSealer(key)
+            guard made.hash == named, view.cluster?.sealingKey == named else { return }
+            sealer = made
+            keep { () throws(AgentFailure) in try Agent.keepSealer(key, files) }
+            log.info("holds the key of secret fields now")
+        }
+    }
+
+    /// Only after another voter has shown that it has the key, and not at once: who leaves may be on its way back.
+    private func giveUpSealingKey() {
+        let since = sealerUnneededSince ?? loop.now
+        sealerUnneededSince = since
+        guard loop.now - since >= .seconds(30), let voter = otherRootVoters.first else { return }
+        sealerUnneededSince = loop.now
+        ask(voter, .seal(NodeRequest.Seal())) { [self] answer in
+            guard let answer, answer.refusal.isEmpty, !isRootVoter else { return }
+            files.remove(Agent.sealingFile)
+            sealer = nil
+            log.info("has given up the key of secret fields")
+        }
+    }
+
+    /// For another voter.
+    func sealingKeyAnswer(for asker: NodeID) -> NodeAnswer? {
+        let isVoter = view.placement(.root)?.replica(on: asker).map { $0.part == .voter && !$0.isLeaving } ?? false
+        guard isVoter, let sealer = sealerInForce else { return nil }
+        return NodeAnswer(version: 1, sealingKey: sealer.keyBytes)
+    }
+
+    // MARK: Sealing
+
+    static func about(_ tenant: String, _ vm: String, _ key: String) -> String { "\(tenant)/\(vm)/\(key)" }
+
+    private static let noSealer = Problem(
+        .unavailable,
+        "no voter of the root that holds the key of secret fields can be reached; see that they are up, then send it again"
+    )
+
+    /// The same VMs with all their secret fields sealed.
+    func seal(
+        _ specs: [(tenant: String, name: String, spec: VMDescription)],
+        _ done: @escaping (Result<[VMDescription], Problem>) -> Void
+    ) {
+        var wanted: [(about: String, value: [UInt8])] = []
+        for item in specs {
+            for secret in item.spec.secrets {
+                switch secret.value {
+                case .sealed: break
+                case .kept:
+                    return done(
+                        .failure(
+                            Problem(
+                                .invalid,
+                                "\(secret.key) is \(SecretField.marker), which leaves a value as it is, and there is none; "
+                                    + "send the value", field: "secrets")))
+                case .clear(let value):
+                    if value.count > CellLimits.secretBytesMax - FieldSealer.overheadBytes {
+                        let most = CellLimits.secretBytesMax - FieldSealer.overheadBytes
+                        return done(
+                            .failure(
+                                Problem(
+                                    .invalid, "\(secret.key) has \(value.count) bytes and may have \(most)",
+                                    field: "secrets")))
+                    }
+                    wanted.append((Agent.about(item.tenant, item.name, secret.key), value))
+                }
+            }
+        }
+        if wanted.isEmpty { return done(.success(specs.map(\.spec))) }
+        if let problem = problem(wanting: FeatureLevel.secrets) { return done(.failure(problem)) }
+        func finish(_ boxes: [[UInt8]]) {
+            var rest = boxes[...]
+            done(
+                .success(
+                    specs.map { item in
+                        var spec = item.spec
+                        for i in spec.secrets.indices where spec.secrets[i].box == nil {
+                            if let box = rest.popFirst() { spec.secrets[i].value = .sealed(box) }
+                        }
+                        return spec
+                    }))
+        }
+        if let sealer = sealerInForce {
+            guard let boxes = Agent.boxes(wanted, sealer) else {
+                return done(.failure(Problem(.internal, "a secret field could not be sealed; report this")))
+            }
+            return finish(boxes)
+        }
+        let question = NodeRequest.Seal(
+            secrets: wanted.map { NodeRequest.Secret(name: $0.about, bytes: $0.value) })
+        askVoters(.seal(question), otherRootVoters[...]) { answer in
+            guard let boxes = answer?.secrets, boxes.count == wanted.count else {
+                return done(.failure(Agent.noSealer))
+            }
+            finish(boxes)
+        }
+    }
+
+    private static func boxes(_ wanted: [(about: String, value: [UInt8])], _ sealer: FieldSealer) -> [[UInt8]]? {
+        var boxes: [[UInt8]] = []
+        for item in wanted {
+            // Counted by the caller, who refuses then.
+            guard let box = try? sealer.seal(item.value, about: item.about) else { return nil }
+            boxes.append(box)
+        }
+        return boxes
+    }
+
+    /// The first that does not refuse.
+    private func askVoters(
+        _ question: NodeRequest.Body, _ voters: ArraySlice<NodeID>, refusal: NodeAnswer? = nil,
+        _ done: @escaping (NodeAnswer?) -> Void
+    ) {
+        guard let voter = voters.first else { return done(refusal) }
+        ask(voter, question) { [self] answer in
+            if let answer, answer.refusal.isEmpty { return done(answer) }
+            askVoters(question, voters.dropFirst(), refusal: answer ?? refusal, done)
+        }
+    }
+
+    func sealAnswer(_ wanted: NodeRequest.Seal) -> NodeAnswer? {
+        guard let sealer = sealerInForce else { return nil }
+        return Agent.boxes(wanted.secrets.map { ($0.name, $0.bytes) }, sealer).map {
+            NodeAnswer(version: 1, secrets: $0)
+        }
+    }
+
+    // MARK: Opening
+
+    /// Why boxes were not opened, and whether asking again helps.
+    struct Unopened: Error {
+        var reason: String
+        var isFinal = false
+    }
+
+    /// Opens boxes of a VM for a host, if the cell lets that host run the VM.
+    func open(
+        _ vm: VMID, _ cell: GroupID, for host: NodeID, _ fields: [(key: String, box: [UInt8])],
+        _ done: @escaping (Result<[[UInt8]], Unopened>) -> Void
+    ) {
+        guard let sealer = sealerInForce else {
+            return done(.failure(Unopened(reason: "node \(node) does not hold the key")))
+        }
+        request(.query(cell, .cell(.vm(vm)))) { answer in
+            guard case .read(.cell(let found)) = answer else {
+                return done(
+                    .failure(Unopened(reason: "the cell does not answer; see that a majority of its voters is up")))
+            }
+            guard case .vm(_, let known?)? = AdminPort.rows(found).rows.first,
+                known.permit(on: HostID(rawValue: host.rawValue)) != nil
+            else { return done(.failure(Unopened(reason: "the VM is not given to this host"))) }
+            do throws(TLSFailure) {
+                var values: [[UInt8]] = []
+                for field in fields {
+                    values.append(
+                        try sealer.open(field.box, about: Agent.about(known.tenant, known.name, field.key)))
+                }
+                done(.success(values))
+            } catch {
+                done(.failure(Unopened(reason: error.message, isFinal: true)))
+            }
+        }
+    }
+
+    func answerUnseal(_ request: PeerQuestion, _ wanted: NodeRequest.Unseal) {
+        open(
+            VMID(rawValue: wanted.vm), GroupID(wanted.cell), for: request.node,
+            wanted.secrets.map { ($0.name, $0.bytes) }
+        ) { [self] result in
+            switch result {
+            case .success(let values):
+                network.answer(request, NodeAnswer(version: 1, secrets: values).serialized())
+            case .failure(let why):
+                network.answer(
+                    request,
+                    NodeAnswer(version: 1, refusal: why.reason, status: why.isFinal ? 1 : 0).serialized())
+            }
+        }
+    }
+
+    /// Has the fields of this host's VMs opened that wait for it.
+    func openSecrets() {
+        guard let cell = host.cell else { return }
+        for (vm, fields) in host.held.takeQuestions(now: loop.now) {
+            let boxes = fields.map { (key: $0.key, box: $0.box ?? []) }
+            let finish: (Result<[[UInt8]], Unopened>) -> Void = { [self] result in
+                switch result {
+                case .success(let values): host.held.opened(vm, fields, values)
+                case .failure(let why):
+                    tellUnready(vm, "its secret fields could not be opened: \(why.reason)", isFinal: why.isFinal)
+                }
+            }
+            if sealerInForce != nil {
+                open(vm, cell, for: node, boxes, finish)
+                continue
+            }
+            let question = NodeRequest.Unseal(
+                cell: cell.rawValue, vm: vm.rawValue,
+                secrets: boxes.map { NodeRequest.Secret(name: $0.key, bytes: $0.box) })
+            askVoters(.unseal(question), otherRootVoters[...]) { answer in
+                if let answer, answer.refusal.isEmpty, answer.secrets.count == boxes.count {
+                    return finish(.success(answer.secrets))
+                }
+                let reason = answer?.refusal ?? "no voter of the root can be reached"
+                finish(.failure(Unopened(reason: reason, isFinal: answer?.status == 1)))
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+import ClusterBase
+import FleetModel
+import Glibc
+import PeerTransport
+import RaftCore
+import Reactor
+import TLSSession
+
+/// The bytes of images on this node: what it keeps for the others, and what its VMs began with.
+///
+///     nothing here ──(pull from a node that keeps it)──▶ part ──(whole, and its hash is right)──▶ file ──(hash looked at)──▶ ready
+///                            ▲                            │ broken off: goes on where it stopped        │
+///                            └──── its hash is wrong: from another node, from the start ◀───────────────┘ damaged on this disk
+///
+///     <folder>/<sha256>         a whole image          <folder>/<sha256>.part   what has come of one
+///
+/// A file counts as good for as long as it is the file that was hashed, by its size, its time and its number, and for a day at
+/// most. What nobody keeps and no VM here uses goes, the longest unused first, when the folder is full. Belongs to the loop's
+/// thread; what takes time has threads of its own.
+final class ImageStore {
+    enum Readiness: Equatable {
+        case ready
+        case pending
+        case failed(String)
+    }
+
+    static let pullsMax = 2
+    static let sendsMax = 4
+    static let trust = Nanoseconds.seconds(86_400)
+    private static let retry = Nanoseconds.seconds(1)
+
+    private struct Known {
+        /// What was hashed, and when.
+        var good: (stamp: FileStamp, at: Instant)?
+        var usedAt: Instant
+        var isBusy = false
+        var failure: (reason: String, at: Instant)?
+        /// Nodes whose copy was not what it should be.
+        var bad: Set<NodeID> = []
+        var attempts = 0
+    }
+
+    private final class Pull {
+        let from: NodeID
+        let cancel = Guarded(false)
+        var stream: PeerStream?
+        var reason: String?
+        init(_ from: NodeID) { self.from = from }
+    }
+
+    enum News: Sendable {
+        case hashed(String, FileStamp?, isGood: Bool)
+        case pulled(String, ImageFiles.Outcome)
+        case sent(UInt64, String?)
+        case done(UInt64, Result<Int64, ImageFiles.Failure>)
+    }
+
+    /// Nothing was ever here.
+    var isIdle: Bool { known.isEmpty && !mayHaveFiles }
+    private let mayHaveFiles: Bool
+    let files: ImageFiles
+    private let bytesMax: Int64
+    private let loop: EventLoop
+    private let log: AgentLog
+    weak var network: PeerNetwork?
+    private let node: NodeID
+    // hash order: looked up, or read by sorted keys
+    private var known: [String: Known] = [:]
+    private var pulls: [String: Pull] = [:]
+    private var sends: [UInt64: PeerStream] = [:]
+    private var waiting: [UInt64: (Result<Int64, ImageFiles.Failure>) -> Void] = [:]
+    private var numberLast: UInt64 = 0
+    private var mailbox: Mailbox<News>?
+    private(set) var counters = (pulled: 0, damaged: 0, sent: 0, evicted: 0)
+    /// How the store asks another node for an image; answers with a refusal, or nil.
+    var ask: (NodeID, [UInt8], UInt64, UInt64, @escaping (String?) -> Void) -> Void = { _, _, _, _, done in
+        done("nobody can be asked")
+    }
+
+    init(_ folder: String, bytesMax: Int64, node: NodeID, _ loop: EventLoop, _ log: AgentLog) throws(AgentFailure) {
+        try NodeFiles.makeFolder(folder, isSecret: true)
+        files = ImageFiles(folder: folder)
+        (self.bytesMax, self.node, self.loop, self.log) = (bytesMax, node, loop, log)
+        files.clear()
+        mayHaveFiles = !files.sizes().isEmpty
+        mailbox = loop.makeMailbox(of: News.self, itemsMax: 4_096) { [unowned self] in take($0) }
+    }
+
+    /// Runs something that takes time on a thread of its own, and its news here.
+    private func start(_ name: String, _ body: @escaping @Sendable () -> News) -> Bool {
+        guard let mailbox else { return false }
+        do throws(SystemError) {
+            _ = try WorkerThread(name) { _ = mailbox.post(body()) }
+            return true
+        } catch {
+            log.warning("an image can't be worked on: \(error)")
+            return false
+        }
+    }
+
+    // MARK: For VMs of this host, and for what it keeps
+
+    /// Whether the image is here and good. Asked again and again, it is made so.
+    func want(_ image: RootImage, holders: [NodeID], isUse: Bool = true) -> Readiness {
+        let (digest, now) = (image.digest, loop.now)
+        var entry = known[digest] ?? Known(usedAt: now)
+        if isUse { entry.usedAt = now }
+        defer { known[digest] = entry }
+        if entry.isBusy { return .pending }
+        if let stamp = files.stamp(digest), stamp.size == Int64(clamping: image.size) {
+            if let good = entry.good, good.stamp == stamp, now - good.at < ImageStore.trust { return .ready }
+            let files = files
+            entry.isBusy = start("image-hash") {
+                let isGood = files.hash(digest) == digest
+                return .hashed(digest, stamp, isGood: isGood)
+            }
+            return .pending
+        }
+        if let failure = entry.failure, now - failure.at < ImageStore.retry { return .failed(failure.reason) }
+        if pulls.count >= ImageStore.pullsMax { return .pending }
+        if isSpaceLow() {
+            return .failed("the image \(image.name) is not here, and the disk of this node is nearly full")
+        }
+        let others = holders.filter { $0 != node }
+        let candidates = others.filter { network?.isLinked($0) ?? false }
+        let fresh = candidates.filter { !entry.bad.contains($0) }
+        if fresh.isEmpty { entry.bad = [] }
+        guard !candidates.isEmpty else {
+            let why =
+                others.isEmpty ? "no node keeps a copy of it" : "no node that keeps a copy of it can be reached"
+            entry.failure = ("the image \(image.name) is not here, and \(why)", now)
+            return .failed(entry.failure?.reason ?? "")
+        }
+        let list = fresh.isEmpty ? candidates : fresh
+        let from = list[entry.attempts % list.count]
+        entry.attempts += 1
+        if let reason = pull(image, from) {
+            entry.failure = (reason, now)
+            return .failed(reason)
+        }
+        entry.isBusy = true
+        return .pending
+    }
+
+    /// Why it can't begin; nil when it has.
+    private func pull(_ image: RootImage, _ from: NodeID) -> String? {
+        guard let network else { return "this node has no network yet" }
+        let (digest, size) = (image.digest, Int64(clamping: image.size))
+        let offset = min(files.partSize(digest), size)
+        guard makeRoom(for: size - offset, but: digest) else {
+            return
+                "the image \(image.name) does not fit into hypervisor.image-cache (\(bytesMax >> 20) MiB) beside what is in use"
+        }
+        let number = Crypto.randomBytes(7).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        let path = files.socketPath(number)
+        let pull = Pull(from)
+        let (files, cancel) = (files, pull.cancel)
+        let listener: Int32
+        switch files.listen(path) {
+        case .failure(let failure): return failure.description
+        case .success(let descriptor): listener = descriptor
+        }
+        let isStarted = start("image-pull") {
+            .pulled(digest, files.receive(digest, size: size, from: offset, listener, path, cancel))
+        }
+        guard isStarted else { return "no thread could be started" }
+        pulls[digest] = pull
+        pull.stream = network.receiveStream(StreamName(vm: 0, epoch: number), from: from, connectingTo: path) {
+            [weak pull] event in
+            guard case .ended(let why) = event, let pull else { return }
+            pull.reason = why
+            pull.cancel.withLock { $0 = true }
+        }
+        log.info("an image is pulled", ["image": image.name, "from": "\(from)", "offset": "\(offset)"])
+        ask(from, image.sha256, UInt64(offset), number) { [weak pull] refusal in
+            guard let refusal, let pull else { return }
+            pull.reason = refusal
+            pull.cancel.withLock { $0 = true }
+        }
+        return nil
+    }
+
+    // MARK: For other nodes
+
+    /// Sends an image to a node that waits for it. Says why not.
+    func send(_ digest: String, from offset: UInt64, number: UInt64, to other: NodeID) -> String? {
+        guard let network else { return "this node has no network yet" }
+        guard sends.count < ImageStore.sendsMax else { return "it sends as many images as it may; ask again" }
+        guard let stamp = files.stamp(digest) else { return "it has no copy" }
+        guard let good = known[digest]?.good, good.stamp == stamp else {
+            // Nothing goes out that was not looked at.
+            check(digest, stamp)
+            return "it looks at its copy first; ask again"
+        }
+        let path = files.socketPath(number)
+        let files = files
+        sends[number] = network.sendStream(StreamName(vm: 0, epoch: number), to: other, listeningAt: path) {
+            [weak self] event in
+            guard let self else { return }
+            switch event {
+            case .open:
+                if !start("image-send", { .sent(number, files.send(digest, from: Int64(offset), path)) }) {
+                    sends.removeValue(forKey: number)?.close("no thread could be started")
+                }
+            case .taken:
+                counters.sent += 1
+                sends[number] = nil
+            case .ended: sends[number] = nil
+            }
+        }
+        known[digest]?.usedAt = loop.now
+        return nil
+    }
+
+    private func check(_ digest: String, _ stamp: FileStamp) {
+        var entry = known[digest] ?? Known(usedAt: loop.now)
+        guard !entry.isBusy else { return }
+        let files = files
+        entry.isBusy = start("image-hash") { .hashed(digest, stamp, isGood: files.hash(digest) == digest) }
+        known[digest] = entry
+    }
+
+    // MARK: From clients
+
+    /// Adds bytes to what has come of an image; says how many there are then.
+    func append(
+        _ digest: String, _ bytes: [UInt8], at offset: Int64,
+        _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void
+    ) {
+        if known[digest]?.isBusy ?? false {
+            return done(.failure(.init("the image is being pulled or looked at here; ask again")))
+        }
+        if !bytes.isEmpty, !makeRoom(for: Int64(bytes.count), but: digest) {
+            return done(.failure(.init("hypervisor.image-cache of this node is full (\(bytesMax >> 20) MiB)")))
+        }
+        let files = files
+        work(digest, done) { files.append(digest, bytes, at: offset) }
+    }
+
+    /// Makes an image of what has come, if its hash is what it should be; says how large it is.
+    func complete(_ digest: String, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void) {
+        if known[digest]?.isBusy ?? false {
+            return done(.failure(.init("the image is being pulled or looked at here; ask again")))
+        }
+        let files = files
+        work(digest, done) { files.complete(digest) }
+    }
+
+    private func work(
+        _ digest: String, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void,
+        _ body: @escaping @Sendable () -> Result<Int64, ImageFiles.Failure>
+    ) {
+        numberLast += 1
+        let number = numberLast
+        var entry = known[digest] ?? Known(usedAt: loop.now)
+        entry.usedAt = loop.now
+        waiting[number] = { [weak self] result in
+            self?.known[digest]?.isBusy = false
+            done(result)
+        }
+        entry.isBusy = start("image-work") { .done(number, body()) }
+        known[digest] = entry
+        if !entry.isBusy { waiting.removeValue(forKey: number)?(.failure(.init("no thread could be started"))) }
+    }
+
+    // MARK: What threads say
+
+    private func take(_ news: News) {
+        switch news {
+        case .hashed(let digest, let stamp, let isGood):
+            known[digest]?.isBusy = false
+            if isGood, let stamp {
+                known[digest]?.good = (stamp, loop.now)
+            } else {
+                counters.damaged += 1
+                files.remove(digest)
+                log.warning(
+                    "an image on this disk was damaged, and is pulled again when it is wanted", ["sha256": digest])
+            }
+        case .pulled(let digest, let outcome): take(digest, outcome)
+        case .sent(let number, let problem):
+            if let problem { sends.removeValue(forKey: number)?.close(problem) }
+        case .done(let number, let result): waiting.removeValue(forKey: number)?(result)
+        }
+    }
+
+    private func take(_ digest: String, _ outcome: ImageFiles.Outcome) {
+        guard let pull = pulls.removeValue(forKey: digest) else { return }
+        known[digest]?.isBusy = false
+        switch outcome {
+        case .whole(let stamp):
+            counters.pulled += 1
+            pull.stream?.tellTaken()
+            known[digest]?.good = (stamp, loop.now)
+            known[digest]?.failure = nil
+            known[digest]?.bad = []
+            log.info("an image was pulled", ["sha256": digest, "from": "\(pull.from)"])
+        case .damaged:
+            counters.damaged += 1
+            pull.stream?.close("what came has another hash")
+            known[digest]?.bad.insert(pull.from)
+            log.warning("an image came damaged, and is pulled anew", ["sha256": digest, "from": "\(pull.from)"])
+        case .short(let problem):
+            let reason = pull.reason ?? problem
+            pull.stream?.close(reason)
+            known[digest]?.failure = ("the image could not be pulled from node \(pull.from): \(reason)", loop.now)
+        }
+    }
+
+    // MARK: Room
+
+    /// Whether nothing more is to be written here; set by the agent.
+    var isSpaceLow: () -> Bool = { false }
+    /// Files that stay, by what they are called; set by the agent.
+    var pinned: () -> Set<String> = { [] }
+
+    /// True when so many more bytes fit, perhaps after others went.
+    private func makeRoom(for bytes: Int64, but digest: String) -> Bool {
+        var sizes = files.sizes()
+        var total = sizes.reduce(bytes) { $0 + $1.size }
+        if total <= bytesMax { return true }
+        let pinned = pinned()
+        sizes.removeAll { $0.digest == digest || pinned.contains($0.digest) || known[$0.digest]?.isBusy ?? false }
+        sizes.sort { (known[$0.digest]?.usedAt ?? .origin, $0.name) < (known[$1.digest]?.usedAt ?? .origin, $1.name) }
+        for file in sizes where total > bytesMax {
+            files.removeFile(file.name)
+            known[file.digest] = nil
+            counters.evicted += 1
+            total -= file.size
+        }
+        return total <= bytesMax
+    }
+
+    /// Takes away whole images that no catalogue names and no VM here uses, a while after they came.
+    func forget(but named: Set<String>) {
+        let kept = named.union(pinned())
+        for file in files.sizes() where file.name == file.digest && !kept.contains(file.digest) {
+            guard files.age(file.name) > 600, !(known[file.digest]?.isBusy ?? false) else { continue }
+            files.removeFile(file.name)
+            known[file.digest] = nil
+        }
+    }
+}

@@ -1,0 +1,75 @@
+import ClusterBase
+import FleetModel
+import Testing
+
+@Suite struct RootImagesTests {
+    private static let hash = [UInt8](repeating: 7, count: 32)
+
+    private func image(_ tenant: String = "shop", _ name: String = "debian", _ holders: [NodeID] = []) -> RootImage {
+        RootImage(tenant: tenant, name: name, sha256: Self.hash, size: 300, holders: holders)
+    }
+
+    @Test func `an image is a tenant's or everybody's, and its own goes before everybody's`() throws {
+        var root = try RootBench()
+        #expect(try root.apply(.addImage(image())) == .refused(.malformed), "not before the level is open")
+        root.level = FeatureLevel.images
+        let node = try root.node("n2")
+        #expect(try root.apply(.addImage(image("shop", "debian", [node]))) == .done)
+        #expect(try root.apply(.addImage(image(""))) == .done)
+        let view = try root.view()
+        #expect(view.image("debian", for: "shop")?.tenant == "shop")
+        #expect(view.image("debian", for: "bank")?.tenant == "" && view.image("other", for: "bank") == nil)
+        #expect(view.image("debian", for: "shop")?.holders == [node])
+        #expect(view.image("debian", for: "shop")?.digest == String(repeating: "07", count: 32))
+    }
+
+    @Test func `bytes under a name never change, and who keeps them is noted`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.images
+        let (one, two) = (try root.node("n2"), try root.node("n3"))
+        #expect(try root.apply(.addImage(image("", "debian", [two]))) == .done)
+        #expect(try root.apply(.addImage(image("", "debian", [one]))) == .done)
+        #expect(try root.view().images.map(\.holders) == [[one, two]])
+        var other = image("")
+        other.sha256[0] = 8
+        #expect(try root.apply(.addImage(other)) == .refused(.imageExists("debian")))
+        let wrong = RootCommand.Operation.holdImage(
+            tenant: "", name: "debian", sha256: other.sha256, one, isHeld: false)
+        #expect(try root.apply(wrong) == .refused(.unknownImage("debian")))
+        let gone = RootCommand.Operation.holdImage(tenant: "", name: "debian", sha256: Self.hash, two, isHeld: false)
+        #expect(try root.apply(gone) == .done)
+        #expect(try root.apply(gone) == .done)
+        #expect(try root.view().images.map(\.holders) == [[one]])
+        let stranger = NodeID(99)
+        #expect(
+            try root.apply(.holdImage(tenant: "", name: "debian", sha256: Self.hash, stranger, isHeld: true))
+                == .refused(.unknownNode(stranger)))
+        #expect(try root.apply(.addImage(image("", "Debian"))) == .refused(.invalid(.name)))
+        #expect(
+            try root.apply(.addImage(RootImage(tenant: "", name: "x", sha256: [1], size: 1)))
+                == .refused(.invalid(.hash)))
+        #expect(
+            try root.apply(.addImage(RootImage(tenant: "", name: "x", sha256: Self.hash, size: 0)))
+                == .refused(.invalid(.size)))
+    }
+
+    @Test func `an image that is leaving is cancelled or gone, and not gone without having been leaving`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.images
+        #expect(try root.apply(.addImage(image())) == .done)
+        func remove(_ step: RootImage.Removal) throws -> RootResult.Outcome {
+            try root.apply(.removeImage(tenant: "shop", name: "debian", step))
+        }
+        #expect(try remove(.finish) == .refused(.imageExists("debian")))
+        #expect(try remove(.begin) == .done)
+        #expect(try root.view().images.map(\.isLeaving) == [true])
+        #expect(try root.apply(.addImage(image())) == .refused(.imageExists("debian")))
+        #expect(try remove(.cancel) == .done)
+        #expect(try remove(.finish) == .refused(.imageExists("debian")))
+        #expect(try remove(.begin) == .done)
+        #expect(try remove(.finish) == .done)
+        #expect(try root.view().images.isEmpty)
+        #expect(try remove(.begin) == .refused(.unknownImage("debian")))
+        #expect(try root.apply(.addImage(image())) == .done)
+    }
+}

@@ -1,0 +1,154 @@
+import Foundation
+import Testing
+
+/// Images that are added on one node, and that VMs on others begin with.
+@Suite(.serialized) struct ImageTests {
+    private static let bytes = 3 << 20
+
+    private func write(_ cluster: LocalCluster, _ name: String, seed: UInt8) throws -> (path: String, data: Data) {
+        var data = Data(count: ImageTests.bytes)
+        var state = UInt64(seed) &* 0x9E37_79B9_7F4A_7C15
+        for i in data.indices {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            data[i] = UInt8(truncatingIfNeeded: state >> 33)
+        }
+        let url = cluster.folder.file(name)
+        try data.write(to: url)
+        return (url.path, data)
+    }
+
+    private func file(_ cluster: LocalCluster, _ node: Int, _ digest: String) -> URL {
+        cluster.folder.file("n\(node)/images/\(digest)")
+    }
+
+    private func digest(_ run: MusterRun) throws -> String {
+        let text = run.output + run.complaint
+        let found = text.firstRange(of: try Regex("[0-9a-f]{64}"))
+        return String(text[try #require(found, "\(text)")])
+    }
+
+    private func create(_ cluster: LocalCluster, _ name: String, _ image: String, _ words: String...) throws
+        -> MusterRun
+    {
+        try cluster.run(
+            [
+                "vm", "create", name, "--cpu", "1", "--memory", "64MiB", "--annotation", "sim.boot-ms=20", "--disk",
+                "size=4MiB,kind=ephemeral,image=\(image)",
+            ] + words, at: 1)
+    }
+
+    @Test
+    func `a VM on another node begins with the image that was added on one, whatever was damaged or broken off`() throws
+    {
+        let cluster = try LocalCluster({ _, node in node == 3 ? ["--hypervisor-image-cache", "4MiB"] : [] })
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        let (path, data) = try write(cluster, "debian.raw", seed: 1)
+        let name = try digest(cluster.ask(1, "image", "add", "probe", path, "-o", "json"))
+        #expect(try cluster.ask(1, "image", "remove", "probe").status == 0)
+        // One node has had the first third of it, another the wrong bytes.
+        for node in [2, 3] {
+            try? FileManager.default.removeItem(at: file(cluster, node, name))
+        }
+        try cluster.wait("nothing of it is left") {
+            [2, 3].allSatisfy { node in
+                try? FileManager.default.removeItem(at: file(cluster, node, name))
+                try? FileManager.default.removeItem(at: file(cluster, node, name + ".part"))
+                return !FileManager.default.fileExists(atPath: file(cluster, node, name).path)
+            }
+        }
+        try data.prefix(1 << 20).write(to: file(cluster, 2, name + ".part"))
+        try Data(count: 1 << 20).write(to: file(cluster, 3, name + ".part"))
+
+        let added = try cluster.ask(1, "image", "add", "debian", path, "--tenant", "shop", "-o", "json")
+        #expect(added.status == 0, "\(added.complaint)")
+        #expect(try digest(added) == name)
+        let shared = try cluster.ask(1, "image", "add", "debian", path, "--shared")
+        #expect(shared.status == 0, "\(shared.complaint)")
+        try cluster.wait("three keep it") {
+            let shown = try cluster.ask(2, "image", "show", "debian", "-o", "json").output
+            return ["n1", "n2", "n3"].allSatisfy { shown.contains("\"\($0)\"") }
+        }
+        for node in 1...3 { #expect(try Data(contentsOf: file(cluster, node, name)) == data) }
+        #expect(cluster.log(2).contains("offset=\(1 << 20)"), "it goes on where it stopped")
+        #expect(cluster.log(3).contains("came damaged"), "what came has another hash")
+
+        let made = try create(cluster, "a", "debian", "--zone", "zone-2", "--wait")
+        #expect(made.status == 0, "\(made.complaint)")
+        #expect(try cluster.hosts(ofVMs: "a") == ["n2"])
+        try isDamaged(cluster, name, data)
+        try isRefused(cluster)
+        try isBounded(cluster, name)
+    }
+
+    /// A byte on the host's disk is another one: that is noticed before the next start.
+    private func isDamaged(_ cluster: LocalCluster, _ name: String, _ data: Data) throws {
+        let handle = try FileHandle(forUpdating: file(cluster, 2, name))
+        try handle.seek(toOffset: 1_000_000)
+        try handle.write(contentsOf: Data([data[1_000_000] ^ 1]))
+        try handle.close()
+        #expect(try Data(contentsOf: file(cluster, 2, name)) != data)
+        let again = try cluster.ask(1, "vm", "restart", "a", "--wait")
+        #expect(again.status == 0, "\(again.complaint)")
+        #expect(cluster.log(2).contains("was damaged"))
+        #expect(try Data(contentsOf: file(cluster, 2, name)) == data)
+    }
+
+    private func isRefused(_ cluster: LocalCluster) throws {
+        let used = try cluster.ask(3, "image", "remove", "debian", "--shared")
+        #expect(used.status == 4 && used.complaint.contains("VM a"), "\(used.complaint)")
+        // It was not harmed by that, and the tenant's own of that name goes, since no VM of the tenant names it.
+        #expect(try cluster.ask(2, "image", "list", "-o", "json").output.contains("\"leaving\":false"))
+        let own = try cluster.ask(3, "image", "remove", "debian", "--tenant", "shop")
+        #expect(own.status == 0, "\(own.complaint)")
+        #expect(try cluster.ask(1, "image", "remove", "nothing").status == 3)
+
+        let other = try write(cluster, "other.raw", seed: 2)
+        let taken = try cluster.ask(1, "image", "add", "debian", other.path, "--shared")
+        #expect(taken.status == 4 && taken.complaint.contains("there already"), "\(taken.complaint)")
+        let small = try cluster.ask(
+            1, "vm", "create", "x", "--cpu", "1", "--memory", "64MiB", "--disk", "size=1MiB,kind=local,image=debian")
+        #expect(small.status != 0 && small.complaint.contains("MiB"), "\(small.complaint)")
+        let inner = try create(cluster, "x", "sha256-00")
+        #expect(inner.status != 0 && inner.complaint.contains("own name"), "\(inner.complaint)")
+
+        // A tenant's writer adds what is the tenant's, and nothing of everybody's.
+        let made = try cluster.shell(
+            "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json "
+                + "-d '{\"kind\":\"api\",\"role\":\"tenant:shop:write\"}' https://$MUSTER_ADDRESS/v1/tokens", at: 1
+        ).output
+        let token = String(try #require(made.firstRange(of: try Regex("mst_[0-9a-f]+")).map { made[$0] }, "\(made)"))
+        func status(_ method: String, _ path: String) throws -> String {
+            try cluster.shell(
+                "curl -sk -o /dev/null -w '%{http_code}' -X \(method) -H 'authorization: Bearer \(token)' "
+                    + "\"https://$MUSTER_ADDRESS/\(path)\"", at: 2
+            ).output
+        }
+        try cluster.wait("the node knows the token") { try status("GET", "v1/images") == "200" }
+        #expect(try status("DELETE", "v1/images/debian?shared=1") == "403")
+        #expect(try status("DELETE", "v1/images/debian?tenant=default") == "403")
+        #expect(try status("DELETE", "v1/images/debian?tenant=shop") == "404")
+    }
+
+    /// A node's room for images has a bound: what nobody needs makes way, and what is needed does not.
+    private func isBounded(_ cluster: LocalCluster, _ name: String) throws {
+        let other = cluster.folder.file("other.raw").path
+        let added = try cluster.ask(1, "image", "add", "other", other)
+        #expect(added.status == 0, "\(added.complaint)")
+        let second = try digest(try cluster.ask(1, "image", "show", "other", "-o", "json"))
+        _ = try create(cluster, "b", "other", "--zone", "zone-3")
+        try cluster.wait("there is no room for it") {
+            try cluster.ask(1, "vm", "show", "b", "-o", "json").output.contains("does not fit")
+        }
+        #expect(try cluster.ask(1, "vm", "delete", "a", "--wait").status == 0)
+        let removed = try cluster.ask(2, "image", "remove", "debian", "--shared")
+        #expect(removed.status == 0, "\(removed.complaint)")
+        try cluster.wait("the other one has made way") {
+            try cluster.ask(1, "vm", "show", "b", "-o", "json").output.contains("\"phase\":\"running\"")
+        }
+        #expect(!FileManager.default.fileExists(atPath: file(cluster, 3, name).path))
+        #expect(FileManager.default.fileExists(atPath: file(cluster, 3, second).path))
+    }
+}
