@@ -106,10 +106,13 @@ private struct PowerCut {
     }
 
     @Test func `what was acknowledged is there after power cuts of all nodes at once`() throws {
-        let outcome = try strike(rounds: 4, lies: false)
-        #expect(outcome.status == 0 && outcome.text.contains("the history is linearizable"), "\(outcome.text)")
-        // Something was under way at the cuts.
-        #expect(outcome.lost > 0)
+        // Cuts that meet no write under way show little, and on a slow machine four may meet none.
+        for _ in 1...3 {
+            let outcome = try strike(rounds: 4, lies: false)
+            #expect(outcome.status == 0 && outcome.text.contains("the history is linearizable"), "\(outcome.text)")
+            if outcome.lost > 0 { return }
+        }
+        Issue.record("no cut met a write under way")
     }
 
     @Test func `a disk that only says that it wrote is found out by such cuts`() throws {
