@@ -71,6 +71,7 @@ let samples: [AdminRequest] =
         .transferLeadership(LeaderTransfer(space: "s")), .certificates,
         .rotateCertificates(CertificateRotation(subject: .ca)),
         .rotateCertificates(CertificateRotation(subject: .ca, isAbandoned: true)),
+        .rotateCertificates(CertificateRotation(subject: .ca, step: .finish)),
         .renewCertificate(CertificateRenewal(certificateRequest: [])),
         .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
         .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
@@ -428,7 +429,7 @@ let samples: [AdminRequest] =
         try holds(SpaceCreation(name: "s", replicas: 3, nodes: ["a"]))
         try holds(SpaceMove(nodes: ["a"]))
         try holds(TokenCreation(kind: .api, role: .admin, uses: 1, ttlSeconds: 1, note: "n"))
-        try holds(CertificateRotation(subject: .node, node: "n"))
+        try holds(CertificateRotation(subject: .node, node: "n", step: .sign))
         try holds(CertificateRenewal(certificateRequest: [1]))
         try holds(UpgradeFinalization(gate: "g"))
         try holds(Recovery(group: 1, reason: "r", acceptsLoss: true))

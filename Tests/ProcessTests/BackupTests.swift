@@ -100,12 +100,23 @@ import Testing
                 && cluster.ask(1, "status").output.contains("the backup hourly failed")
         }
         #expect(try cluster.ask(1, "backup", "schedule", "hourly", "--remove").status == 0)
+        // Of days before, and somebody else's.
+        let id = try #require(
+            cluster.ask(1, "status", "-o", "json").output.components(separatedBy: "\"cluster\":\"").last?.prefix(8))
+        let older = (1...3).map { "muster-\(id)-hourly-2020010\($0)T000000Z.backup" }
+        for name in older + ["muster-\(id)-daily-20200101T000000Z.backup"] {
+            try Data().write(to: folder.appendingPathComponent(name))
+        }
         #expect(try set(key).status == 0)
         func names() -> [String] {
             ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
         }
-        try cluster.wait("a backup is there") { names().contains { $0.hasSuffix(".backup") } }
-        let made = try #require(names().first { $0.hasSuffix(".backup") })
+        try cluster.wait("a backup is there, and no more than two are kept") {
+            let kept = names().filter { $0.contains("-hourly-") && $0.hasSuffix(".backup") }
+            return kept.count == 2 && kept[0] == older[2]
+        }
+        #expect(names().contains { $0.contains("-daily-") })
+        let made = try #require(names().last { $0.contains("-hourly-") && $0.hasSuffix(".backup") })
         let seen = try MusterRun("backup", "inspect", folder.appendingPathComponent(made).path, "--key-file", key)
         #expect(seen.status == 0, "\(seen.complaint)")
         try cluster.wait("the schedule says so") {

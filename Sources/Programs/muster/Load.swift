@@ -34,7 +34,8 @@ final class Load {
     var isOver: () -> Bool = { false }
     private let loop: EventLoop
     private let told: BenchCommand.LoadOptions
-    private let value: [UInt8]
+    /// Nothing that a store could make smaller; each write changes its first bytes.
+    private var value: [UInt8]
     private var clients: [any LoadClient] = []
     private var sentAt: [Instant] = []
     private var latencies: [Int64] = []
@@ -62,7 +63,8 @@ final class Load {
     ) {
         self.loop = loop
         self.told = told
-        value = [UInt8](repeating: UInt8(ascii: "x"), count: told.bytes)
+        var random = PRNG(seed: 1)
+        value = (0..<told.bytes).map { _ in UInt8(random.below(256)) }
         (lastSuccess, began, ended) = (loop.now, loop.now, loop.now)
         for i in 0..<told.clients {
             sentAt.append(loop.now)
@@ -101,7 +103,9 @@ final class Load {
     private func send(_ i: Int) {
         number += 1
         sentAt[i] = SystemClock.now
-        let key = Array("bench/\(i)/\(number % 1_000)".utf8)
+        // Clients go on by turns, so that each writes all of its keys before one again.
+        let key = Array("bench/\(i)/\(number / clients.count % 1_000)".utf8)
+        for at in 0..<min(8, value.count) { value[at] = UInt8(truncatingIfNeeded: number >> (8 * at)) }
         clients[i].send(told.reads ? .read(key: key) : .write(key: key, value: value))
     }
 

@@ -241,16 +241,24 @@ package struct CertificateRotation: Shaped {
         case node, ca
     }
 
+    /// The steps of an authority's rotation, in order.
+    package enum Step: String, Hashable, Sendable, CaseIterable {
+        case trust, sign, finish
+    }
+
     package var subject: Subject
     /// For `node`: its name; nil for the node that is asked.
     package var node: String?
     /// For `ca`: give up the new authority, which signs nothing yet.
     package var isAbandoned: Bool
+    /// For `ca`: the step that is meant; another one is refused. Nil for whichever is due.
+    package var step: Step?
 
-    package init(subject: Subject, node: String? = nil, isAbandoned: Bool = false) {
+    package init(subject: Subject, node: String? = nil, isAbandoned: Bool = false, step: Step? = nil) {
         self.subject = subject
         self.node = node
         self.isAbandoned = isAbandoned
+        self.step = step
     }
 
     package static let shape = Shape(
@@ -262,12 +270,16 @@ package struct CertificateRotation: Shaped {
             Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
             Field(
                 "isAbandoned", .boolean, isRequired: false, "give up a new ca that signs nothing yet instead"),
+            Field(
+                "step", .choice(Step.allCases.map(\.rawValue)), isRequired: false,
+                "of ca: the step that is meant, so that a call that is repeated does not take the next one"),
         ])
 
     package var members: [JSONMember] {
         var members = [JSONMember("subject", subject.rawValue)]
         members.add("node", node)
         members.append(JSONMember("isAbandoned", isAbandoned))
+        members.add("step", step?.rawValue)
         return members
     }
 
@@ -277,6 +289,11 @@ package struct CertificateRotation: Shaped {
         }
         self.init(
             subject: subject, node: object.optionalText("node"), isAbandoned: object.bool("isAbandoned"))
+        guard let text = object.optionalText("step") else { return }
+        guard let step = Step(rawValue: text) else {
+            throw Problem(.malformed, "\"step\" is none of trust, sign and finish; choose one")
+        }
+        self.step = step
     }
 }
 

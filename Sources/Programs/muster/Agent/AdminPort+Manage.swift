@@ -506,7 +506,7 @@ extension AdminPort {
                 if let failure { return fail(asker.ticket, .unavailable, failure.description) }
                 answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed"), status: asker.status))
             }
-        case .ca: rotateAuthority(asker, isAbandoned: wanted.isAbandoned)
+        case .ca: rotateAuthority(asker, wanted)
         }
     }
 
@@ -515,26 +515,34 @@ extension AdminPort {
     ///     1  a new authority is made and trusted by everybody   operators and programs learn it, at their leisure
     ///     2  it signs; nodes renew their certificates by it      operators renew theirs
     ///     3  the old one is trusted no more                      refused while a node's certificate is still signed by it
-    private func rotateAuthority(_ asker: Asker, isAbandoned: Bool) {
+    private func rotateAuthority(_ asker: Asker, _ wanted: CertificateRotation) {
         agent.refreshView { [self] problem in
             if let problem { return answer(asker.ticket, AdminResponse(problem)) }
-            guard let other = agent.view.authorities.first(where: { !$0.signs }),
-                let signer = agent.view.authorities.first(where: { $0.signs })
-            else {
-                return isAbandoned
-                    ? fail(asker.ticket, .notPossible, "no rotation is under way; nothing was changed")
-                    : makeAuthority(asker)
-            }
+            let other = agent.view.authorities.first { !$0.signs }
+            let signer = agent.view.authorities.first { $0.signs }
             // Whose turn it was last to begin signing, or to end it, tells the steps apart.
-            if other.since <= signer.since {
-                if isAbandoned {
+            let isSigned = (other?.since ?? .zero) <= (signer?.since ?? .zero)
+            let due: CertificateRotation.Step = other == nil || signer == nil ? .trust : isSigned ? .finish : .sign
+            if let step = wanted.step, step != due, !wanted.isAbandoned {
+                return fail(
+                    asker.ticket, .notPossible,
+                    "the step '\(step)' is not due: '\(due)' is next. If it was asked for before, it is done")
+            }
+            switch (due, other) {
+            case (.sign, let other?): wanted.isAbandoned ? abandon(other, asker) : letSign(other, asker)
+            case (.finish, let other?):
+                if wanted.isAbandoned {
                     return fail(asker.ticket, .notPossible, "the new authority signs already; go on with the rotation")
                 }
-                return change(
+                change(
                     .distrustAuthority(fingerprint: other.fingerprint), asker,
                     "the old authority is trusted no more; the rotation is complete")
+            default:
+                if wanted.isAbandoned {
+                    return fail(asker.ticket, .notPossible, "no rotation is under way; nothing was changed")
+                }
+                makeAuthority(asker)
             }
-            if isAbandoned { abandon(other, asker) } else { letSign(other, asker) }
         }
     }
 

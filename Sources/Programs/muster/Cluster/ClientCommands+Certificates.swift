@@ -10,8 +10,8 @@ extension ClientCommands {
     /// Whoever takes a step learns at once whom to trust after it.
     func rotateCertificates() throws -> ExitCode {
         guard invocation.has("authority") else {
-            if invocation.has("abandon") {
-                throw AgentFailure("--abandon is about an authority; say --authority too.")
+            for option in ["abandon", "step"] where invocation.has(option) {
+                throw AgentFailure("--\(option) is about an authority; say --authority too.")
             }
             return try show(.rotateCertificates(CertificateRotation(subject: .node)))
         }
@@ -20,8 +20,10 @@ extension ClientCommands {
             let code = try renewIdentity(isQuiet: true)
             if code != .success { return code }
         }
+        let step = invocation.text("step").flatMap { CertificateRotation.Step(rawValue: $0) }
         let code = try ClientCommands(invocation).show(
-            .rotateCertificates(CertificateRotation(subject: .ca, isAbandoned: invocation.has("abandon"))))
+            .rotateCertificates(
+                CertificateRotation(subject: .ca, isAbandoned: invocation.has("abandon"), step: step)))
         guard code == .success, folder != nil else { return code }
         return try ClientCommands(invocation).renewIdentity(isQuiet: true)
     }

@@ -131,8 +131,14 @@ enum ClusterCommands {
             options: [
                 Option("authority", help: "the cluster's authority; repeat until the old one is gone"),
                 Option("abandon", help: "give up a new authority that signs nothing yet"),
+                Option(
+                    "step", .choice(CertificateRotation.Step.allCases.map(\.rawValue)),
+                    help: "the step that is meant: a command that is repeated then takes no other"),
             ],
-            examples: [.init("muster cert rotate --authority", "the next step")]),
+            examples: [
+                .init("muster cert rotate --authority", "the next step"),
+                .init("muster cert rotate --authority --step trust", "that step, or none"),
+            ]),
         Command(
             "cert renew",
             summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
