@@ -89,6 +89,8 @@ extension CellKeeper {
     func way(_ vm: CellVM) -> Way {
         guard let place = vm.place, !place.isReleasing, !vm.isDeleting, vm.migration == nil else { return .wait }
         if vm.boundTo != nil { return .never(.localDisk) }
+        // Room that is kept for it, and nothing of it runs here.
+        if vm.arrival != nil { return .restart }
         switch vm.phase {
         case .running, .paused: return .migrate
         case .stopped, .crashed, .looping: return .restart

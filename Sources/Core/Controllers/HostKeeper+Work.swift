@@ -42,12 +42,7 @@ extension HostKeeper {
         }
     }
 
-    func grace(_ row: CellVM?) -> Nanoseconds {
-        guard let text = row?.spec.annotations.first(where: { $0.key == "stop-grace-ms" })?.value,
-            let milliseconds = UInt32(text)
-        else { return timing.grace }
-        return min(.milliseconds(Int64(milliseconds)), Timing.graceMax)
-    }
+    func grace(_ row: CellVM?) -> Nanoseconds { row.flatMap { Timing.grace(of: $0.spec) } ?? timing.grace }
 
     // MARK: Orders
 

@@ -80,6 +80,14 @@ package struct HostKeeper: Sendable {
         package var endMax = Nanoseconds.seconds(1)
         package static let graceMax = Nanoseconds.seconds(600)
         package init() {}
+
+        /// What a VM's annotation says; nil without one that can be read.
+        static func grace(of spec: VMDescription) -> Nanoseconds? {
+            guard let text = spec.annotations.first(where: { $0.key == "stop-grace-ms" })?.value,
+                let milliseconds = UInt32(text)
+            else { return nil }
+            return min(.milliseconds(Int64(milliseconds)), graceMax)
+        }
     }
 
     /// Reports in one command.

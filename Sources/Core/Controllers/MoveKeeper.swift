@@ -13,9 +13,10 @@ package struct MoveKeeper: Sendable {
         case other(UInt64, CellCommand.Operation)
     }
 
-    /// The other cell has so long to keep what the VM needs, and the VM so long to leave its place.
+    /// The other cell has so long to keep what the VM needs, and the VM so long to leave its place, beside what its guest gets
+    /// to end by itself.
     package static let patience = Nanoseconds.seconds(60)
-    /// Moves that are looked after at once.
+    /// Moves that each other cell is asked about at once: those to one that does not answer wait for it alone.
     package static let asksMax = 64
 
     private struct Watch {
@@ -48,7 +49,13 @@ package struct MoveKeeper: Sendable {
         // hash order: filtered
         watched = watched.filter { numbers.contains($0.key) }
         var asks: [Ask] = []
-        for move in open.prefix(MoveKeeper.asksMax) {
+        // hash order: looked up only
+        var asked: [UInt64: Int] = [:]
+        func mayAsk(_ cell: UInt64) -> Bool {
+            asked[cell, default: 0] += 1
+            return asked[cell, default: 0] <= MoveKeeper.asksMax
+        }
+        for move in open {
             let known = watched[move.number]
             let since = known?.phase == move.phase ? known?.since ?? now : now
             watched[move.number] = Watch(phase: move.phase, since: since)
@@ -61,14 +68,14 @@ package struct MoveKeeper: Sendable {
                 } else if isLate {
                     asks.append(
                         .own(.advanceMove(move.number, .abort, reason: "the other cell found no place for it in time")))
-                } else {
+                } else if mayAsk(move.to) {
                     asks.append(.other(move.to, .prepareArrival(move.preparation(of: vm, from: cell))))
                 }
             case .leaving:
                 guard let vm = vm(move.vm) else { continue }
                 if (vm.place == nil && vm.migration == nil) || mutated(.cellLeftTooEarly) {
                     asks.append(.own(.advanceMove(move.number, .commit, reason: "")))
-                } else if isLate {
+                } else if now - since > MoveKeeper.patience + (HostKeeper.Timing.grace(of: vm.spec) ?? .zero) {
                     asks.append(.own(.advanceMove(move.number, .abort, reason: "its host did not let it go in time")))
                 }
             case .committed, .aborting:
@@ -79,7 +86,7 @@ package struct MoveKeeper: Sendable {
                 // One that is retired keeps nothing.
                 if move.phase == .aborting && !isThere(move.to) {
                     asks.append(.own(.advanceMove(move.number, .settle, reason: "")))
-                } else {
+                } else if mayAsk(move.to) {
                     asks.append(.other(move.to, move.ending(from: cell, open: open)))
                 }
             }

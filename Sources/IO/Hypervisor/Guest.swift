@@ -244,8 +244,6 @@ final class Guest {
         do throws(SystemError) {
             let line = try QMPConnection(driver.loop, path: directory.path + "/qmp")
             self.line = line
-            // QEMU answers after it has opened its disks.
-            directory.removeSeed()
             line.onEvent = { [unowned self] in heard($0, $1) }
             line.onClosed = { [unowned self] in lineEnded() }
             phase = .up
@@ -269,6 +267,8 @@ final class Guest {
     /// What its QEMU process does, first after a start and first after an adoption.
     private func began(_ answer: Result<JSONValue, QMPFailure>) {
         guard case .success(let status) = answer, let word = status["status"]?.text else { return }
+        // It listens before it opens its disks, and answers after that.
+        directory.removeSeed()
         switch word {
         case "inmigrate":
             if let source { receive(from: source) }

@@ -65,7 +65,7 @@ package struct QEMUMachine: Hashable, Sendable {
         func annotation(_ key: String) -> String? { spec.annotations.first { $0.key == key }?.value }
         func file(_ key: String) throws(QEMURefusal) -> String? {
             guard let name = annotation(key) else { return nil }
-            return try QEMUMachine.image(name, "annotations.\(key)", settings)
+            return try QEMUMachine.image(name, "annotations.\(key)", settings, mayBeCatalogue: false)
         }
         kernel = try file("qemu.kernel")
         initrd = try file("qemu.initrd")
@@ -166,16 +166,16 @@ package struct QEMUMachine: Hashable, Sendable {
         return bytes.allSatisfy { isPlain($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".") }
     }
 
-    /// A file of the directory of images, wherever links lead.
+    /// A file of the directory of images, wherever links lead; of a disk also one of the catalogue, whose name the agent wrote.
     private static func image(
-        _ name: String, _ field: String, _ settings: QEMUSettings
+        _ name: String, _ field: String, _ settings: QEMUSettings, mayBeCatalogue: Bool = true
     ) throws(QEMURefusal) -> String {
         guard isName(name) else {
             throw QEMURefusal(
                 field, "is '\(name)'; name a file of hypervisor.images in letters, digits, dots, dashes and underscores"
             )
         }
-        if name.hasPrefix(CatalogueName.prefix), !settings.cache.isEmpty {
+        if mayBeCatalogue, name.hasPrefix(CatalogueName.prefix), !settings.cache.isEmpty {
             // Seen to and looked at by the agent before the order.
             guard let real = resolved(settings.cache + "/" + name.dropFirst(CatalogueName.prefix.count)),
                 !real.utf8.contains(UInt8(ascii: ","))

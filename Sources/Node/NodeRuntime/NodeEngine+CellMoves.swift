@@ -28,28 +28,36 @@ extension NodeEngine {
     private func tendMoves(_ k: Int, _ now: Instant) {
         cells.kept[k].movesAt = now + settings.moveInterval
         let group = cells.kept[k].group
-        let query = CellQuery.list(.moves, after: nil, limit: MoveKeeper.asksMax)
-        guard packLevel >= FeatureLevel.cells, case .cell(let answer)? = readHere(group, .cell(query)),
-            case .rows(let rows, _) = answer.body
-        else { return }
-        let open = rows.compactMap { if case .move(_, let move?)? = $0.content { move } else { nil } }
-        // hash order: looked up only
-        var vms: [VMID: CellVM] = [:]
-        for move in open {
-            guard case .cell(let found)? = readHere(group, .cell(.vm(move.vm))), case .rows(let rows, _) = found.body,
-                case .vm(_, let vm?)?? = rows.first.map(\.content)
-            else { continue }
-            vms[vm.id] = vm
-        }
+        guard packLevel >= FeatureLevel.cells, let open = openMoves(of: group) else { return }
         let root = steward.view
         let highest = root.cluster?.cellHighest ?? 0
-        let asks = cells.kept[k].moves.plan(open, of: group.number, now: now) {
-            vms[$0]
+        var keeper = cells.kept[k].moves
+        let asks = keeper.plan(open, of: group.number, now: now) { id in
+            guard case .cell(let found)? = readHere(group, .cell(.vm(id))), case .rows(let rows, _) = found.body,
+                case .vm(_, let vm?)?? = rows.first.map(\.content)
+            else { return nil }
+            return vm
         } isThere: {
             // One that is not heard of yet is none that is retired.
             $0 > highest || root.cell(GroupID(.cell, number: $0)) != nil
         }
+        cells.kept[k].moves = keeper
         for ask in asks { send(ask, group, now) }
+    }
+
+    /// All of them, the oldest first: which of them are looked after is the keeper's to say.
+    private func openMoves(of group: GroupID) -> [CellMove]? {
+        var open: [CellMove] = []
+        var after: [UInt8]?
+        repeat {
+            let query = CellQuery.list(.moves, after: after, limit: 0)
+            guard case .cell(let answer)? = readHere(group, .cell(query)),
+                case .rows(let rows, let resumeAfter) = answer.body
+            else { return nil }
+            open += rows.compactMap { if case .move(_, let move?)? = $0.content { move } else { nil } }
+            after = resumeAfter
+        } while after != nil
+        return open
     }
 
     private func send(_ step: MoveKeeper.Ask, _ group: GroupID, _ now: Instant) {

@@ -49,6 +49,9 @@ extension RootStep {
         guard var image = try image(tenant, name), image.sha256 == sha256 else { return .refused(.unknownImage(name)) }
         guard let known = try self.node(node), known.state != .removed else { return .refused(.unknownNode(node)) }
         let before = image
+        var holders: [NodeID] = []
+        for holder in image.holders where try self.node(holder)?.state != .removed { holders.append(holder) }
+        image.holders = holders
         if isHeld { RootStep.enter(node, &image) } else { image.holders.removeAll { $0 == node } }
         if image != before { put(image) }
         return .done

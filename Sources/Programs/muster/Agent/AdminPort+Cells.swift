@@ -89,11 +89,13 @@ extension AdminPort {
     private func locate(
         _ vm: VMID, _ asked: [GroupID], _ groups: [GroupID], _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
     ) {
-        find(.vm(vm), asked, asker, "VM \(vm)") { row in
-            if case .vm(_, let vm?) = row { vm.arrival == nil ? 5 : 4 } else { 0 }
+        let isFirst = asked.count < groups.count
+        find(.vm(vm), asked, asker, "VM \(vm)", mayFail: isFirst) { row in
+            // What is only kept for it where it was made is not where it is.
+            if case .vm(_, let vm?) = row { vm.arrival == nil ? 5 : isFirst ? 0 : 4 } else { 0 }
         } _: { [self] found in
             if let found { return body([found]) }
-            if asked.count < groups.count { return locate(vm, groups, groups, asker, body) }
+            if isFirst { return locate(vm, groups, groups, asker, body) }
             // Where it was made there may be what is remembered of it.
             let home = GroupID(.cell, number: vm.cellNumber)
             groups.contains(home) ? body([home]) : fail(asker, AdminPort.noVM(.id(vm)))
@@ -122,9 +124,9 @@ extension AdminPort {
     }
 
     /// The cell with the row that is worth most, of those worth anything; two of the greatest worth are for the asker to
-    /// tell apart. Where some cell does not answer and no other has it, nobody knows.
+    /// tell apart. Where some cell does not answer and no other has it, nobody knows; who `mayFail` asks others then.
     private func find(
-        _ query: CellQuery, _ groups: [GroupID], _ asker: FleetAsker, _ what: String,
+        _ query: CellQuery, _ groups: [GroupID], _ asker: FleetAsker, _ what: String, mayFail: Bool = false,
         _ worth: @escaping (CellRowContent) -> Int, _ body: @escaping (GroupID?) -> Void
     ) {
         readAll(query, .linearizable, groups) { [self] answers in
@@ -144,7 +146,7 @@ extension AdminPort {
                 return fail(
                     asker, Problem(.invalid, "cells \(names) each have a \(what); name one with cell=", field: "cell"))
             }
-            if let problem, best.worth <= 2 { return fail(asker, problem) }
+            if let problem, best.worth <= 2, !mayFail { return fail(asker, problem) }
             body(best.cells.first)
         }
     }

@@ -257,30 +257,30 @@ extension AdminPort {
         _ other: [UInt8], of creation: VMCreation, in cell: GroupID?, _ siblings: [GroupID], _ asker: FleetAsker,
         _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {
-        isThere(creation, in: siblings, asker) { [self] found in
+        isThere(creation, in: siblings, of: siblings, asker) { [self] found in
             // A retired cell makes nothing.
             guard case .success(false) = found, let cell else { return done(found) }
             command(.noteTime, id: other, cell, asker) { [self] result in
                 if case .failure(let problem) = result { return done(.failure(problem)) }
                 // Either it was used up now, or it was before: then what came of it is there to see.
-                isThere(creation, in: siblings, asker, done)
+                isThere(creation, in: siblings, of: siblings, asker, done)
             }
         }
     }
 
-    /// Whether one of these cells has the VM, or keeps room for it: it may have gone from one to another. One that left a
-    /// cell while the next was asked is looked for where it went.
+    /// Whether one of the region's cells has the VM, or keeps room for it: it may have gone from one to another, and out of the
+    /// region and back. One that left a cell while the next was asked is looked for where it went.
     private func isThere(
-        _ creation: VMCreation, in cells: [GroupID], hops: Int = 4, _ asker: FleetAsker,
+        _ creation: VMCreation, in cells: [GroupID], of region: [GroupID], hops: Int = 4, _ asker: FleetAsker,
         _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {
         readAll(.vmNamed(tenant: creation.tenant, name: creation.name), .linearizable, cells) { [self] answers in
             var next: [GroupID] = []
-            for answer in answers {
+            for (cell, answer) in zip(cells, answers) {
                 guard case .success(let found) = answer else { return done(answer.map { _ in false }) }
                 for row in AdminPort.rows(found.answer).rows {
                     switch row {
-                    case .vm(_, .some): return done(.success(true))
+                    case .vm(_, .some) where region.contains(cell): return done(.success(true))
                     case .tombstone(_, let gone?) where gone.movedTo > 0:
                         next.append(GroupID(.cell, number: gone.movedTo))
                     default: break
@@ -289,7 +289,7 @@ extension AdminPort {
             }
             next = self.cells.map(\.group).filter { next.contains($0) }
             if next.isEmpty || hops == 0 { return done(.success(false)) }
-            isThere(creation, in: next, hops: hops - 1, asker, done)
+            isThere(creation, in: next, of: region, hops: hops - 1, asker, done)
         }
     }
 }

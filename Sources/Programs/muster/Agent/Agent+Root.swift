@@ -266,9 +266,12 @@ extension Agent {
                 guard made.certificate.fingerprint.bytes == signer,
                     view.authorities.first(where: { $0.signs })?.fingerprint == signer
                 else { return }
-                authority = made
-                keep { () throws(AgentFailure) in try files.keep(made) }
-                log.info("holds the authority's key now")
+                // What is in no file is not held: others give it up once this node signs.
+                keep { () throws(AgentFailure) in
+                    try files.keep(made)
+                    authority = made
+                    log.info("holds the authority's key now")
+                }
             } catch {
                 log.warning("node \(other) sent no key of the authority: \(error.message)")
             }

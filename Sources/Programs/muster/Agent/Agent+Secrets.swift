@@ -46,6 +46,12 @@ extension Agent {
         return voters.map(\.node).filter { $0 != node && network.isLinked($0) }
     }
 
+    /// Who may have the key still: also who leaves, and who has left, since none gives it up before the others have it.
+    private var keyHolders: [NodeID] {
+        let replicas = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
+        return replicas.isEmpty ? view.nodes.map(\.id).filter { $0 != node && network.isLinked($0) } : replicas
+    }
+
     /// The key, if it is the cluster's.
     private var sealerInForce: FieldSealer? {
         guard let sealer, let named = view.cluster?.sealingKey, sealer.hash == named else { return nil }
@@ -61,7 +67,7 @@ extension Agent {
             if leads(.root), isRootVoter { nameSealingKey() }
         } else if isRootVoter {
             sealerUnneededSince = nil
-            if sealerInForce == nil { for other in otherRootVoters { askForSealingKey(other, named) } }
+            if sealerInForce == nil { for other in keyHolders { askForSealingKey(other, named) } }
         } else if sealer != nil {
             giveUpSealingKey()
         }
@@ -94,23 +100,34 @@ extension Agent {
             guard let answer, let key = SecretKey(bytes: answer.sealingKey), sealerInForce == nil else { return }
             let made = FieldSealer(key)
             guard made.hash == named, view.cluster?.sealingKey == named else { return }
-            sealer = made
-            keep { () throws(AgentFailure) in try Agent.keepSealer(key, files) }
-            log.info("holds the key of secret fields now")
+            // What is in no file is not held: others give it up on this node's word.
+            keep { () throws(AgentFailure) in
+                try Agent.keepSealer(key, files)
+                sealer = made
+                log.info("holds the key of secret fields now")
+            }
         }
     }
 
-    /// Only after another voter has shown that it has the key, and not at once: who leaves may be on its way back.
+    /// Only after every voter has shown that it has the key, and not at once: who leaves may be on its way back.
     private func giveUpSealingKey() {
         let since = sealerUnneededSince ?? loop.now
         sealerUnneededSince = since
-        guard loop.now - since >= .seconds(30), let voter = otherRootVoters.first else { return }
+        let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving }.map(\.node) ?? []
+        guard loop.now - since >= .seconds(30), !voters.isEmpty, voters.allSatisfy({ network.isLinked($0) }) else {
+            return
+        }
         sealerUnneededSince = loop.now
-        ask(voter, .seal(NodeRequest.Seal())) { [self] answer in
-            guard let answer, answer.refusal.isEmpty, !isRootVoter else { return }
-            files.remove(Agent.sealingFile)
-            sealer = nil
-            log.info("has given up the key of secret fields")
+        var left = voters.count
+        for voter in voters {
+            ask(voter, .seal(NodeRequest.Seal())) { [self] answer in
+                guard let answer, answer.refusal.isEmpty else { return }
+                left -= 1
+                guard left == 0, !isRootVoter else { return }
+                files.remove(Agent.sealingFile)
+                sealer = nil
+                log.info("has given up the key of secret fields")
+            }
         }
     }
 
@@ -212,8 +229,10 @@ extension Agent {
         }
     }
 
+    /// Without a field it is the question whether this node holds the key for good.
     func sealAnswer(_ wanted: NodeRequest.Seal) -> NodeAnswer? {
         guard let sealer = sealerInForce else { return nil }
+        if wanted.secrets.isEmpty && !(isRootVoter && files.has(Agent.sealingFile)) { return nil }
         return Agent.boxes(wanted.secrets.map { ($0.name, $0.bytes) }, sealer).map {
             NodeAnswer(version: 1, secrets: $0)
         }

@@ -1,6 +1,7 @@
 import ClusterBase
 import FleetModel
 import Glibc
+import NodeStorage
 import PeerTransport
 import RaftCore
 import Reactor
@@ -26,6 +27,8 @@ final class ImageStore {
 
     static let pullsMax = 2
     static let sendsMax = 4
+    /// Images that are hashed at once: each takes a core and a good part of a disk.
+    private static let hashingMax = 2
     static let trust = Nanoseconds.seconds(86_400)
     private static let retry = Nanoseconds.seconds(1)
 
@@ -45,11 +48,18 @@ final class ImageStore {
         let cancel = Guarded(false)
         var stream: PeerStream?
         var reason: String?
-        init(_ from: NodeID) { self.from = from }
+        /// Bytes that are to come.
+        let rest: Int64
+
+        init(_ from: NodeID, rest: Int64) {
+            self.from = from
+            self.rest = rest
+        }
     }
 
     enum News: Sendable {
-        case hashed(String, FileStamp?, isGood: Bool)
+        /// With the hash that was found; nil where it can't be read.
+        case hashed(String, FileStamp?, found: String?)
         case pulled(String, ImageFiles.Outcome)
         case sent(UInt64, String?)
         case done(UInt64, Result<Int64, ImageFiles.Failure>)
@@ -59,6 +69,7 @@ final class ImageStore {
     var isIdle: Bool { known.isEmpty && !mayHaveFiles }
     private let mayHaveFiles: Bool
     let files: ImageFiles
+    private var hashing = 0
     private let bytesMax: Int64
     private let loop: EventLoop
     private let log: AgentLog
@@ -109,11 +120,8 @@ final class ImageStore {
         if entry.isBusy { return .pending }
         if let stamp = files.stamp(digest), stamp.size == Int64(clamping: image.size) {
             if let good = entry.good, good.stamp == stamp, now - good.at < ImageStore.trust { return .ready }
-            let files = files
-            entry.isBusy = start("image-hash") {
-                let isGood = files.hash(digest) == digest
-                return .hashed(digest, stamp, isGood: isGood)
-            }
+            if let failure = entry.failure, now - failure.at < ImageStore.retry { return .failed(failure.reason) }
+            entry.isBusy = startHash(digest, stamp)
             return .pending
         }
         if let failure = entry.failure, now - failure.at < ImageStore.retry { return .failed(failure.reason) }
@@ -147,13 +155,19 @@ final class ImageStore {
         guard let network else { return "this node has no network yet" }
         let (digest, size) = (image.digest, Int64(clamping: image.size))
         let offset = min(files.partSize(digest), size)
+        if let space = DiskSpace(at: files.folder) {
+            let coming = pulls.values.reduce(size - offset) { $0 + $1.rest }
+            guard Int64(clamping: space.freeBytes) - coming >= Int64(clamping: space.totalBytes / 20) else {
+                return "the image \(image.name) does not fit onto this node's disk and leave a twentieth of it free"
+            }
+        }
         guard makeRoom(for: size - offset, but: digest) else {
             return
                 "the image \(image.name) does not fit into hypervisor.image-cache (\(bytesMax >> 20) MiB) beside what is in use"
         }
         let number = Crypto.randomBytes(7).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         let path = files.socketPath(number)
-        let pull = Pull(from)
+        let pull = Pull(from, rest: size - offset)
         let (files, cancel) = (files, pull.cancel)
         let listener: Int32
         switch files.listen(path) {
@@ -215,9 +229,17 @@ final class ImageStore {
     private func check(_ digest: String, _ stamp: FileStamp) {
         var entry = known[digest] ?? Known(usedAt: loop.now)
         guard !entry.isBusy else { return }
-        let files = files
-        entry.isBusy = start("image-hash") { .hashed(digest, stamp, isGood: files.hash(digest) == digest) }
+        entry.isBusy = startHash(digest, stamp)
         known[digest] = entry
+    }
+
+    /// False when as many are looked at as may be at once; then it is asked for again.
+    private func startHash(_ digest: String, _ stamp: FileStamp) -> Bool {
+        guard hashing < ImageStore.hashingMax else { return false }
+        let files = files
+        guard start("image-hash", { .hashed(digest, stamp, found: files.hash(digest)) }) else { return false }
+        hashing += 1
+        return true
     }
 
     // MARK: From clients
@@ -267,10 +289,15 @@ final class ImageStore {
 
     private func take(_ news: News) {
         switch news {
-        case .hashed(let digest, let stamp, let isGood):
+        case .hashed(let digest, let stamp, let found):
+            hashing -= 1
             known[digest]?.isBusy = false
-            if isGood, let stamp {
+            if found == digest, let stamp {
                 known[digest]?.good = (stamp, loop.now)
+            } else if found == nil {
+                // Which says nothing about its bytes.
+                known[digest]?.failure = ("an image on this disk can't be read; see the disk", loop.now)
+                log.warning("an image on this disk can't be read", ["sha256": digest])
             } else {
                 counters.damaged += 1
                 files.remove(digest)

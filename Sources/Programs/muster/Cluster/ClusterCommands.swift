@@ -1,3 +1,4 @@
+import AdminAPI
 import AgentConfig
 import ClusterBase
 import CommandSyntax
