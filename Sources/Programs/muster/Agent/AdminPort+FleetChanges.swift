@@ -225,7 +225,8 @@ extension AdminPort {
         }
     }
 
-    /// Fields that are to stay as they are come from the VM as it is now, and only while nobody else changes it.
+    /// Fields that are to stay as they are come from the VM as it is now, and only while nobody else changes it. Without such it is
+    /// the same command when it is sent again: sealing a value twice gives the same.
     private func updateWithSecrets(
         _ reference: VMReference, _ spec: VMDescription, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker
     ) {
@@ -235,9 +236,12 @@ extension AdminPort {
                 switch sealed {
                 case .failure(let problem): fail(asker, problem)
                 case .success(let specs):
+                    let keeps = spec.secrets.contains { $0.value == .kept }
                     let update = CellCommand.Operation.updateVM(
-                        vm.id, specs[0], generation: generation ?? vm.generation)
-                    command(update, cell, asker) { [self] in finish($0, asker, "the VM is changed", status: 202) }
+                        vm.id, specs[0], generation: generation ?? (keeps ? vm.generation : nil))
+                    command(update, cell, asker) { [self] in
+                        finish($0, of: update, vm, cell, asker, "the VM is changed")
+                    }
                 }
             }
         }

@@ -120,7 +120,8 @@ extension AdminPort {
                     guard case .vm(_, let vm?) = row, vm.spec.disks.contains(where: { $0.image == name }) else {
                         continue
                     }
-                    if agent.view.image(name, for: vm.tenant)?.tenant ?? tenant == tenant { return done(.success(vm)) }
+                    // One with that name may have begun before its tenant had an image of its own.
+                    if tenant.isEmpty || vm.tenant == tenant { return done(.success(vm)) }
                 }
                 findUser(of: name, tenant, next == nil ? cells.dropFirst() : cells, after: next, done)
             }

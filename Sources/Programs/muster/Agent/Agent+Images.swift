@@ -54,7 +54,10 @@ extension Agent {
         var pinned = Set(view.images.filter { $0.holders.contains(node) }.map(\.digest))
         for vm in host.keeper.known {
             for disk in vm.spec.disks where !disk.image.isEmpty {
-                if let image = view.image(disk.image, for: vm.tenant) { pinned.insert(image.digest) }
+                // Its own or everybody's: which of them it began with, its name does not say.
+                for image in view.images where image.name == disk.image && [vm.tenant, ""].contains(image.tenant) {
+                    pinned.insert(image.digest)
+                }
             }
         }
         return pinned
