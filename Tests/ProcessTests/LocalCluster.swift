@@ -70,9 +70,12 @@ final class LocalCluster {
         }
     }
 
-    /// Whether a node has the key of the cluster's authority.
-    func holdsAuthority(_ node: Int) -> Bool {
-        FileManager.default.fileExists(atPath: folder.file("n\(node)/authority.sealed").path)
+    /// Whether a node has the key of the cluster's authority, and that of secret fields.
+    func holdsKeys(_ node: Int) -> (authority: Bool, sealing: Bool) {
+        func has(_ name: String) -> Bool {
+            FileManager.default.fileExists(atPath: folder.file("n\(node)/\(name)").path)
+        }
+        return (has("authority.sealed"), has("sealing.key"))
     }
 
     func options(_ node: Int) -> [String] {

@@ -13,7 +13,7 @@ import Testing
         #expect(try cluster.ask(2, "space", "create", "box").status == 0)
         try cluster.wait("the space is ready") { try cluster.ask(3, "kv", "put", "box", "k", "1").status == 0 }
         try cluster.wait("all three hold the authority's key") {
-            (1...3).allSatisfy { cluster.holdsAuthority($0) }
+            (1...3).allSatisfy { cluster.holdsKeys($0).authority }
         }
         for node in 1...3 { _ = cluster.terminate(node) }
         // The third is as a node that does not vote in the root.

@@ -15,17 +15,17 @@ import Testing
                 with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
             return (listed as? [String: Any])?["role"] as? String ?? ""
         }
-        try cluster.wait("the voters hold the key") {
-            try (1...4).allSatisfy { try cluster.holdsAuthority($0) == (role($0) == "voter") }
+        try cluster.wait("the voters hold the keys") {
+            try (1...4).allSatisfy { try cluster.holdsKeys($0) == (role($0) == "voter", role($0) == "voter") }
         }
         let demoted = try #require(try (2...4).first { try role($0) == "voter" })
         #expect(try cluster.ask(1, "node", "demote", "n\(demoted)").status == 0)
         try cluster.wait("the fourth votes instead, and holds the key") {
             try (1...4).allSatisfy {
-                try (role($0) == "voter") == ($0 != demoted) && ($0 == demoted || cluster.holdsAuthority($0))
+                try (role($0) == "voter") == ($0 != demoted) && ($0 == demoted || cluster.holdsKeys($0) == (true, true))
             }
         }
-        try cluster.wait("who votes no more has no key") { !cluster.holdsAuthority(demoted) }
+        try cluster.wait("who votes no more has no key") { cluster.holdsKeys(demoted) == (false, false) }
         #expect(try cluster.ask(demoted, "cert", "list").status == 0)
 
         // One voter is down: without another there is no majority, until somebody else votes in its place.

@@ -1,0 +1,60 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import RaftCore
+import Testing
+
+/// What a cell's leader asks for VMs on their way to other cells.
+@Suite struct MoveKeeperTests {
+    private func move(_ number: UInt64, to cell: UInt64, _ phase: CellMove.Phase) -> CellMove {
+        var move = CellMove(
+            number: number, vm: VMID(number), tenant: "t", to: cell, share: QuotaShare(vms: 1), request: [],
+            since: LogTime(1))
+        move.phase = phase
+        return move
+    }
+
+    private func vm(_ id: VMID, annotations: [Named] = []) -> CellVM {
+        var spec = VMDescription(resources: Resources(cpuMillis: 1, memoryMiB: 1))
+        spec.annotations = annotations
+        return CellVM(id: id, name: "v\(id)", tenant: "t", spec: spec, at: LogTime(1), by: "a")
+    }
+
+    @Test func `moves to a cell that does not answer hold up none to another`() {
+        var keeper = MoveKeeper()
+        let silent = (1...UInt64(MoveKeeper.asksMax + 6)).map { move($0, to: 2, .committed) }
+        let open = silent + [move(900, to: 3, .preparing), move(901, to: 2, .preparing)]
+        func plan(_ now: Int64) -> [MoveKeeper.Ask] {
+            keeper.plan(open, of: 1, now: Instant(nanoseconds: now)) {
+                vm($0)
+            } isThere: { _ in
+                true
+            }
+        }
+        let asks = plan(0)
+        #expect(asks.count == MoveKeeper.asksMax + 1)
+        #expect(
+            asks.contains {
+                if case .other(3, .prepareArrival(let arrival)) = $0 { arrival.number == 900 } else { false }
+            })
+        // What is late is called off, however many wait before it.
+        let late = plan(MoveKeeper.patience.count + 1)
+        #expect(late.contains(.own(.advanceMove(901, .abort, reason: "the other cell found no place for it in time"))))
+    }
+
+    @Test func `a guest that may take its time to end gets it before its move is called off`() {
+        var keeper = MoveKeeper()
+        let open = [move(1, to: 2, .leaving)]
+        var leaving = vm(VMID(1), annotations: [Named("stop-grace-ms", "120000")])
+        leaving.place = VMPlace(Assignment(host: HostID(1)), epoch: 1)
+        func plan(seconds: Int64) -> [MoveKeeper.Ask] {
+            keeper.plan(open, of: 1, now: Instant(nanoseconds: seconds * 1_000_000_000)) { _ in
+                leaving
+            } isThere: { _ in
+                true
+            }
+        }
+        #expect(plan(seconds: 0).isEmpty && plan(seconds: 170).isEmpty)
+        #expect(plan(seconds: 181).count == 1)
+    }
+}
