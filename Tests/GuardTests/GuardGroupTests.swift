@@ -93,9 +93,11 @@ struct GuardGroupTests {
         let guests = [try ward.run(1, epoch: 7), try ward.run(2, epoch: 3)]
         let (process, incarnation) = (try ward.guardProcess, ward.incarnation)
         ward.disconnect()
+        let linesBefore = ward.linesBegun
         try ward.connect(as: newer)
         #expect(ward.wait { program(process) == newer }, "\(ward.log)")
-        #expect(ward.wait { ward.link?.isUp ?? false })
+        // The line to the program of before may not be known to be gone yet: it is the one after it that counts.
+        #expect(ward.wait { ward.linesBegun >= linesBefore + 2 && ward.link?.isUp ?? false })
         #expect(try ward.guardProcess == process, "it is the same process")
         #expect(ward.incarnation == incarnation, "what it confirms is confirmed by who started it")
         #expect(

@@ -53,6 +53,8 @@ final class Ward {
 
     var log: String { text("guard/log") }
     var incarnation: UInt64 { link?.incarnation ?? 0 }
+    /// How often a guard has welcomed this node's agent.
+    var linesBegun: Int { events.count { if case .up = $0 { true } else { false } } }
 
     /// Until it is so. The time is for a hang: a guard that starts waits for the disk, and that can be slow.
     func wait(atMost time: Nanoseconds = .seconds(30), _ isSo: () -> Bool) -> Bool {
