@@ -1,6 +1,7 @@
 import ClusterBase
-import RaftCore
 import Testing
+
+@testable import RaftCore
 
 /// Two nodes and the path between them, from one seed.
 private struct Pair {
@@ -63,6 +64,12 @@ private struct Pair {
     mutating func lead(_ i: Int, _ group: UInt64, _ term: UInt64?) {
         nodes[i].setLeadership(
             GroupID(group), term: term.map { Term($0) }, sharedWith: [NodeID(0), NodeID(1)], now: now + offsets[i])
+        schedule(i)
+    }
+
+    /// This node gets work.
+    mutating func stir(_ i: Int) {
+        nodes[i].stir(now: now + offsets[i])
         schedule(i)
     }
 
@@ -178,6 +185,87 @@ struct NodeLivenessPairTests {
             "timeout \(pair.nodes[0].suspicionTimeout(NodeID(1)) ?? .zero)")
         #expect(learning <= 12)
         #expect(after <= 1)
+    }
+
+    private func resting() -> LivenessSettings {
+        var settings = LivenessSettings()
+        settings.restInterval = .milliseconds(120)
+        return settings
+    }
+
+    private func resting(seed: UInt64, _ path: Pair.Path = Pair.Path()) -> Pair {
+        var pair = Pair(path, seed: seed, settings: resting())
+        for i in 0...1 { pair.nodes[i].allowRest(now: pair.now + pair.offsets[i]) }
+        pair.run(for: .seconds(4))
+        return pair
+    }
+
+    @Test func `nodes without work beat once in a rest's interval, and an hour of that brings no false suspicion`() {
+        var pair = resting(seed: 31)
+        let before = pair.sent
+        pair.run(for: .seconds(3_600))
+        #expect(pair.suspicionCount == 0)
+        // One of each in 120 ms.
+        #expect((58_000...60_100).contains(pair.sent - before), "\(pair.sent - before)")
+    }
+
+    @Test func `a node does not rest before it knows that all understand it, whatever others do`() {
+        var pair = Pair(Pair.Path(), seed: 32, settings: resting())
+        pair.nodes[0].allowRest(now: pair.now + pair.offsets[0])
+        pair.run(for: .seconds(4))
+        let before = (pair.nodes[0].sequence(to: NodeID(1)), pair.nodes[1].sequence(to: NodeID(0)))
+        pair.run(for: .seconds(60))
+        #expect(pair.nodes[0].sequence(to: NodeID(1)) - before.0 <= 505)
+        #expect(pair.nodes[1].sequence(to: NodeID(0)) - before.1 >= 3_950)
+        #expect(pair.suspicionCount == 0)
+    }
+
+    @Test func `who gets work hears at once from who is there, and both beat as usual while it lasts`() {
+        var pair = resting(seed: 33)
+        for _ in 0..<50 {
+            let before = pair.sent
+            pair.stir(0)
+            pair.run(for: .milliseconds(30))
+            #expect(pair.sent - before >= 4)
+            pair.run(for: .seconds(1))
+            #expect(pair.sent - before >= 130)
+            pair.run(for: .seconds(4))
+        }
+        #expect(pair.suspicionCount == 0)
+        // And then they rest again.
+        let before = pair.sent
+        pair.run(for: .seconds(10))
+        #expect(pair.sent - before <= 170)
+    }
+
+    @Test func `a cut at rest is found as soon as there is work, and in a rest's time without any`() {
+        for seed in 0..<200 as Range<UInt64> {
+            var pair = resting(seed: 1_000 + seed)
+            var random = PRNG(seed: seed).child(8)
+            pair.run(for: random.within(.zero ... .milliseconds(120)))
+            pair.isCut = [true, true]
+            let cut = pair.now
+            let waits = random.within(.zero ... .milliseconds(400))
+            pair.run(for: waits)
+            let stirredAt = pair.now
+            pair.stir(0)
+            pair.run(for: .seconds(1))
+            let found = pair.suspicions(of: 1).first ?? pair.now
+            #expect(found <= max(cut, stirredAt) + .milliseconds(130) || found <= cut + .milliseconds(550))
+            if waits < .milliseconds(250) { #expect(found - stirredAt <= .milliseconds(110), "seed \(seed)") }
+            // The other one has no work and was not told of any.
+            let other = (pair.suspicions(of: 0).first ?? pair.now) - cut
+            #expect(other <= .milliseconds(550) && other >= .milliseconds(280), "seed \(seed): \(other)")
+        }
+    }
+
+    @Test func `what a path loses is forgiven at rest too`() {
+        var path = Pair.Path()
+        path.lostPercent = 10
+        var pair = resting(seed: 35, path)
+        let learning = pair.suspicionCount
+        pair.run(for: lossyTime)
+        #expect(pair.suspicionCount - learning <= 1, "\(pair.suspicionCount)")
     }
 
     @Test func `a silent cut on a near path is found within 75 ms at the median and 130 ms at p99`() {

@@ -1293,6 +1293,9 @@ public struct RaftBeat: WireMessage {
     public var acknowledgedVersion: UInt64 = 0
     /// The version that the first of `changes` follows.
     public var changesAfter: UInt64 = 0
+    /// How long the next beat may take, where the sender rests.
+    public var restsFor: Int64 = 0
+    public var activity: RaftBeat.Activity = .none
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1309,7 +1312,9 @@ public struct RaftBeat: WireMessage {
         changes: [RaftBeat.LeadershipChange] = [],
         isWhole: Bool = false,
         acknowledgedVersion: UInt64 = 0,
-        changesAfter: UInt64 = 0
+        changesAfter: UInt64 = 0,
+        restsFor: Int64 = 0,
+        activity: RaftBeat.Activity = .none
     ) {
         self.incarnation = incarnation
         self.sequence = sequence
@@ -1323,6 +1328,8 @@ public struct RaftBeat: WireMessage {
         self.isWhole = isWhole
         self.acknowledgedVersion = acknowledgedVersion
         self.changesAfter = changesAfter
+        self.restsFor = restsFor
+        self.activity = activity
     }
 
     public static var messageName: String { "Beat" }
@@ -1341,6 +1348,8 @@ public struct RaftBeat: WireMessage {
         case 10: "is_whole"
         case 11: "acknowledged_version"
         case 12: "changes_after"
+        case 13: "rests_for"
+        case 14: "activity"
         default: nil
         }
     }
@@ -1392,6 +1401,14 @@ public struct RaftBeat: WireMessage {
             writer.tag(96)
             writer.varint(self.changesAfter)
         }
+        if self.restsFor != 0 {
+            writer.tag(104)
+            writer.zigzag(self.restsFor)
+        }
+        if self.activity.rawValue != 0 {
+            writer.tag(112)
+            writer.signed(Int64(self.activity.rawValue))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1425,7 +1442,37 @@ public struct RaftBeat: WireMessage {
                 self.acknowledgedVersion = try reader.uint64()
             case 96:
                 self.changesAfter = try reader.uint64()
+            case 104:
+                self.restsFor = try reader.sint64()
+            case 112:
+                self.activity = RaftBeat.Activity(rawValue: try reader.int32())
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public enum Activity: Hashable, Sendable {
+        case none
+        case woken
+        case own
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .none
+            case 1: self = .woken
+            case 2: self = .own
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .none: 0
+            case .woken: 1
+            case .own: 2
+            case .unrecognized(let rawValue): rawValue
             }
         }
     }

@@ -54,6 +54,9 @@ extension AgentSettings {
             "liveness.beat-interval", .duration(\.beatInterval, .milliseconds(5)...(.seconds(1))),
             "how often nodes tell each other that they live; the same on all nodes"),
         Setting(
+            "liveness.rest-interval", .duration(\.restInterval, .zero...(.seconds(10))),
+            "the same between nodes that have no work; 0 for no difference"),
+        Setting(
             "liveness.suspicion-floor", .duration(\.suspicionFloor, .milliseconds(15)...(.seconds(10))),
             "the shortest silence that can start an election, at least three beats"),
         Setting(

@@ -101,6 +101,7 @@ package struct AgentSettings: Hashable, Sendable {
     package var promotionStability = Nanoseconds.seconds(10)
 
     package var beatInterval = Nanoseconds.milliseconds(25)
+    package var restInterval = Nanoseconds.milliseconds(125)
     package var suspicionFloor = Nanoseconds.milliseconds(75)
     package var suspicionMax = Nanoseconds.seconds(2)
     package var closedLinkGrace = Nanoseconds.milliseconds(15)
@@ -143,6 +144,14 @@ package struct AgentSettings: Hashable, Sendable {
                 (
                     "liveness.suspicion-floor",
                     "must be at least three times liveness.beat-interval, which is \(Quantity.text(beatInterval))"
+                ))
+        }
+        if restInterval != .zero, restInterval < beatInterval || restInterval > suspicionMax {
+            found.append(
+                (
+                    "liveness.rest-interval",
+                    "must be 0 or between liveness.beat-interval, which is \(Quantity.text(beatInterval)), and "
+                        + "liveness.suspicion-max, which is \(Quantity.text(suspicionMax))"
                 ))
         }
         if suspicionMax < suspicionFloor {

@@ -28,6 +28,23 @@ public struct Beat: Hashable, Sendable {
     /// The receiver's leadership version that the sender has taken in; zero asks for the whole set. It means the
     /// versions of the incarnation in `echo`, and nothing without one.
     public var acknowledgedVersion: UInt64
+    /// How long the sender lets the receiver wait for its next beat, where that is longer than a beat's usual interval; zero
+    /// where it is not.
+    public var restsFor: Nanoseconds
+    /// Why the sender wants to be beaten to at the usual interval, if it does.
+    public var activity: Activity
+
+    /// Whether a node has work.
+    public enum Activity: UInt8, Comparable, Sendable {
+        /// It may be left to rest.
+        case none
+        /// Another node that has work told it so: it must know soon who is there.
+        case woken
+        /// It has work of its own; who hears this is woken.
+        case own
+
+        public static func < (a: Activity, b: Activity) -> Bool { a.rawValue < b.rawValue }
+    }
 
     /// About 4 KB on the wire: small enough for a frame that must not wait, large enough to tell of 1,000 groups in four.
     public static let changesMax = 256
@@ -66,7 +83,8 @@ public struct Beat: Hashable, Sendable {
         incarnation: Incarnation, sequence: UInt64, sentAt: Instant, echo: Echo? = nil,
         enginePulseAge: Nanoseconds = .zero, storagePulseAge: Nanoseconds = .zero, leadershipDigest: UInt64 = 0,
         leadershipVersion: UInt64 = 0, changesAfter: UInt64 = 0, changes: [LeadershipChange] = [],
-        isWhole: Bool = false, acknowledgedVersion: UInt64 = 0
+        isWhole: Bool = false, acknowledgedVersion: UInt64 = 0, restsFor: Nanoseconds = .zero,
+        activity: Activity = .none
     ) {
         self.incarnation = incarnation
         self.sequence = sequence
@@ -80,5 +98,7 @@ public struct Beat: Hashable, Sendable {
         self.changes = changes
         self.isWhole = isWhole
         self.acknowledgedVersion = acknowledgedVersion
+        self.restsFor = restsFor
+        self.activity = activity
     }
 }

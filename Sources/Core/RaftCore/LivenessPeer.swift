@@ -27,6 +27,12 @@ struct LivenessPeer: Sendable {
     /// Until then intervals measure how a stream recovers from an outage, and not the path.
     private var recoversUntil = Instant.origin
     private(set) var timing: BeatTiming
+    /// How long it said that its next beat may take; zero for the usual interval.
+    private(set) var restsFor = Nanoseconds.zero
+    /// What its newest beat said of its work.
+    private(set) var activity = Beat.Activity.none
+    /// What this node's newest beat to it said.
+    private(set) var announced = Nanoseconds.zero
     private(set) var isStalled = false
 
     private(set) var sequenceSent: UInt64
@@ -64,6 +70,8 @@ struct LivenessPeer: Sendable {
     /// The path is the old one and its timing stays; all that the old process knew or said is void.
     mutating func restarted() {
         sequence = 0
+        restsFor = .zero
+        activity = .none
         isIntervalBroken = true
         claimed.forget()
         told.peerForgot()
@@ -83,6 +91,27 @@ struct LivenessPeer: Sendable {
         receivedAt = now
         heardAt = now
         closedLinkDue = NodeLiveness.never
+        activity = beat.activity
+        restsFor = min(beat.restsFor, settings.suspicionMax)
+        // What it rests says nothing about the path.
+        if restsFor > .zero { isIntervalBroken = true }
+    }
+
+    /// This node has work, and lets the peer know: from now on it has no longer than one that never rests.
+    mutating func endRest(now: Instant, settings: LivenessSettings) {
+        if restsFor == .zero { return }
+        heardAt = max(heardAt, min(now, heardAt + restForgiven(settings)))
+        restsFor = .zero
+    }
+
+    /// Whether it asks for beats at the usual interval.
+    var isAwake: Bool { state == .alive && activity != .none }
+
+    /// What is forgiven a resting peer beyond the path's timeout: a lost beat, which a stream may take 0.2 s to send again where
+    /// nothing follows it, and as many in a row as the path loses by chance.
+    func restForgiven(_ settings: LivenessSettings) -> Nanoseconds {
+        if restsFor == .zero { return .zero }
+        return min(restsFor * max(3, timing.lostRun + 1), settings.suspicionMax)
     }
 
     /// The time that silence counts from. Without any beat no sign helps for long: somebody must say what the peer leads.
@@ -138,18 +167,28 @@ struct LivenessPeer: Sendable {
         if urgentNow && isUrgent { return true }
         guard isBeat else { return false }
         guard let beatSentAt else { return true }
-        return now - beatSentAt >= timing.beatInterval - settings.beatInterval / 2
+        let interval = isAwake ? timing.beatInterval : max(announced, timing.beatInterval)
+        return now - beatSentAt >= interval - settings.beatInterval / 2
+    }
+
+    /// The next beats come at the usual interval again.
+    mutating func hurry() {
+        isUrgent = true
+        announced = .zero
     }
 
     mutating func nextBeat(
-        _ incarnation: Incarnation, now: Instant, pulses: Pulses, settings: LivenessSettings
+        _ incarnation: Incarnation, now: Instant, pulses: Pulses, own: Beat.Activity, mayRest: Bool,
+        settings: LivenessSettings
     ) -> Beat {
         sequenceSent += 1
         beatSentAt = now
         isUrgent = false
+        announced = mayRest && !isAwake ? max(settings.restInterval, timing.beatInterval) : .zero
         var beat = Beat(
             incarnation: incarnation, sequence: sequenceSent, sentAt: now, enginePulseAge: pulses.engineAge,
-            storagePulseAge: pulses.storageAge, acknowledgedVersion: claimed.version)
+            storagePulseAge: pulses.storageAge, acknowledgedVersion: claimed.version, restsFor: announced,
+            activity: own)
         if let peerIncarnation = self.incarnation {
             beat.echo = Beat.Echo(
                 incarnation: peerIncarnation, sequence: sequence, sentAt: peerSentAt, heldFor: now - receivedAt)

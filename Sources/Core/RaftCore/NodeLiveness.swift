@@ -20,7 +20,10 @@ public import ClusterBase
 /// The caller ticks at `deadline` at the latest, and reads its sockets before it ticks. Times are differences of this
 /// node's own clock; another node's clock is only ever echoed back to it.
 ///
-/// Costs: a beat is constant work; a tick looks at every peer and comes once per `beatInterval`. Neither allocates
+/// Nodes that have no work rest: their beats come once in `restInterval`, and each says so, that its reader may wait for the
+/// next one as long. The first that gets work wakes the others with its next beat, which goes out at once.
+///
+/// Costs: a beat is constant work; a tick looks at every peer and comes once per `beatInterval`, or `restInterval`. Neither allocates
 /// unless leadership changes.
 public struct NodeLiveness: Sendable {
     /// Whose view of the others this is.
@@ -55,6 +58,12 @@ public struct NodeLiveness: Sendable {
     private var doubtUntil: Instant
     private var doubtGap = Nanoseconds.zero
 
+    /// Whether the nodes of this cluster all know what a resting one says.
+    private var mayRest = false
+    /// Until then this node has work of its own, or another's work keeps it awake.
+    private var stirredUntil: Instant
+    private var wokenUntil: Instant
+
     static let never = Instant(nanoseconds: .max)
 
     private struct Led: Sendable {
@@ -73,6 +82,37 @@ public struct NodeLiveness: Sendable {
         beatsNext = now
         pausesTakenOutUntil = now
         doubtUntil = now
+        stirredUntil = now + settings.stirredFor
+        wokenUntil = now
+    }
+
+    // MARK: Work and rest
+
+    /// Whether this node may beat less often while nobody has work. All nodes of the cluster must know what such beats say.
+    public mutating func allowRest(now: Instant) {
+        if mayRest || settings.restInterval == .zero { return }
+        mayRest = true
+        stirredUntil = now + settings.stirredFor
+    }
+
+    /// This node has work that others are needed for. At rest it asks all of them at once who is there, and a silence counts
+    /// from now as it does between nodes that never rest.
+    public mutating func stir(now: Instant) {
+        let was = activity(now)
+        stirredUntil = now + settings.stirredFor
+        if mayRest && was != .own { wake(now) }
+    }
+
+    private func activity(_ now: Instant) -> Beat.Activity {
+        now < stirredUntil ? .own : now < wokenUntil ? .woken : .none
+    }
+
+    private mutating func wake(_ now: Instant) {
+        advance(to: now)
+        for i in 0..<peers.count {
+            peers[i].endRest(now: now, settings: settings)
+            hurry(i, now)
+        }
     }
 
     // MARK: Who is a peer
@@ -176,6 +216,7 @@ public struct NodeLiveness: Sendable {
 
     private mutating func take(_ beat: Beat, _ i: Int, _ now: Instant, _ effects: inout LivenessEffects) {
         peers[i].heard(beat, now: now, settings: settings)
+        heed(beat.activity, i, now)
         if peers[i].state == .suspected { peers[i].heardAgain() }
         if let echo = beat.echo {
             if echo.incarnation == incarnation {
@@ -204,6 +245,16 @@ public struct NodeLiveness: Sendable {
         if peers[i].isStalled != wasStalled {
             effects.events.append(wasStalled ? .nodeRecovered(node) : .nodeStalled(node))
         }
+    }
+
+    /// A peer with work wants to hear soon who is there, and so do those that it told.
+    private mutating func heed(_ activity: Beat.Activity, _ i: Int, _ now: Instant) {
+        if activity == .none { return }
+        if peers[i].announced > .zero { hurry(i, now) }
+        guard activity == .own else { return }
+        let was = self.activity(now)
+        wokenUntil = max(wokenUntil, now + max(settings.beatInterval, peers[i].timing.beatInterval) * 4)
+        if mayRest && was == .none { wake(now) }
     }
 
     /// A connection to `node` ended. A refused one is a verdict; a closed one shortens what the peer has left to
@@ -242,16 +293,22 @@ public struct NodeLiveness: Sendable {
         mustDrainFirst = false
         let isBeat = now >= beatsNext
         let isUrgent = now >= urgentNext
+        let activity = activity(now)
+        let isAtRest = mayRest && activity == .none
+        var isAllAtRest = isAtRest
         var verdictNext = NodeLiveness.never
         for i in 0..<peers.count {
             if peers[i].wantsBeat(isBeat: isBeat, isUrgent: isUrgent, now: now, settings: settings) {
                 effects.beats.append(
                     AddressedBeat(
                         to: peers[i].node,
-                        beat: peers[i].nextBeat(incarnation, now: now, pulses: pulses, settings: settings)))
+                        beat: peers[i].nextBeat(
+                            incarnation, now: now, pulses: pulses, own: activity, mayRest: isAtRest,
+                            settings: settings)))
             }
+            isAllAtRest = isAllAtRest && peers[i].announced > .zero
             guard peers[i].state != .suspected else { continue }
-            let silenceDue = peers[i].silentSince(settings) + timeout(i)
+            let silenceDue = peers[i].silentSince(settings) + timeout(i) + peers[i].restForgiven(settings)
             let due = min(silenceDue, peers[i].closedLinkDue)
             if due > now || !mayJudge {
                 verdictNext = min(verdictNext, due)
@@ -263,8 +320,9 @@ public struct NodeLiveness: Sendable {
         }
         if isBeat {
             // On the beat where possible, so that a late tick does not delay all later ones.
-            beatsNext += settings.beatInterval
-            if beatsNext <= now { beatsNext = now + settings.beatInterval }
+            let interval = isAllAtRest ? settings.restInterval : settings.beatInterval
+            beatsNext += interval
+            if beatsNext <= now { beatsNext = now + interval }
         }
         if isUrgent { urgentNext = NodeLiveness.never }
         deadline = peers.isEmpty ? NodeLiveness.never : min(beatsNext, min(urgentNext, verdictNext))
@@ -308,7 +366,8 @@ public struct NodeLiveness: Sendable {
 
     /// A quarter of a beat after the last one at the earliest: a burst of changes is one beat.
     private mutating func hurry(_ i: Int, _ now: Instant) {
-        peers[i].isUrgent = true
+        peers[i].hurry()
+        beatsNext = min(beatsNext, now + settings.beatInterval)
         let earliest = peers[i].beatSentAt.map { $0 + settings.beatInterval / 4 } ?? now
         urgentNext = min(urgentNext, max(now, earliest))
         deadline = min(deadline, urgentNext)
@@ -371,6 +430,9 @@ public struct NodeLiveness: Sendable {
     public func beatInterval(_ node: NodeID) -> Nanoseconds? {
         index(of: node).map { peers[$0].timing.beatInterval }
     }
+
+    /// The number of the newest beat to `node`; for tests.
+    func sequence(to node: NodeID) -> UInt64 { index(of: node).map { peers[$0].sequenceSent } ?? 0 }
 
     /// The process of `node` that was heard last.
     public func incarnation(of node: NodeID) -> Incarnation? {

@@ -10,6 +10,10 @@ public struct LivenessSettings: Hashable, Sendable {
     public var suspicionMax = Nanoseconds.seconds(2)
     /// What a peer gets to connect again after its connection closed.
     public var closedLinkGrace = Nanoseconds.milliseconds(15)
+    /// The beat between nodes that have no work; zero, and they never rest. A silence is forgiven for three of these more.
+    public var restInterval = Nanoseconds.zero
+    /// How long a node that had work goes on at the usual interval.
+    public var stirredFor = Nanoseconds.seconds(2)
     /// A peer whose log store has not finished a write for this long is not fit to lead.
     public var storageStallMax = Nanoseconds.seconds(1)
     /// A peer whose engine has not finished a turn for this long is not fit to lead.
@@ -36,6 +40,10 @@ public struct LivenessSettings: Hashable, Sendable {
             "a suspicion floor of \(suspicionFloor) is below three beats of \(beatInterval)")
         precondition(
             suspicionMax >= suspicionFloor, "suspicion at most \(suspicionMax) is below its floor \(suspicionFloor)")
+        precondition(
+            restInterval == .zero || (beatInterval...suspicionMax).contains(restInterval),
+            "a beat every \(restInterval) at rest is none between \(beatInterval) and \(suspicionMax)")
+        precondition(stirredFor >= .zero, "work that lasts \(stirredFor) is none")
         precondition(closedLinkGrace >= .zero, "a grace of \(closedLinkGrace) is negative")
         precondition(storageStallMax > .zero, "a storage stall of \(storageStallMax) would be always")
         precondition(engineStallMax > .zero, "an engine stall of \(engineStallMax) would be always")

@@ -30,6 +30,25 @@ extension Beat.LeadershipChange: WireMapped {
     }
 }
 
+extension Beat.Activity {
+    /// What a newer program may say beside these is work of some kind.
+    fileprivate init(wire: RaftBeat.Activity) {
+        switch wire {
+        case .none: self = .none
+        case .woken, .unrecognized: self = .woken
+        case .own: self = .own
+        }
+    }
+
+    fileprivate var wire: RaftBeat.Activity {
+        switch self {
+        case .none: .none
+        case .woken: .woken
+        case .own: .own
+        }
+    }
+}
+
 extension Beat: WireMapped {
     package init(wire: RaftBeat) throws(DecodeError) {
         var echo: Echo?
@@ -43,7 +62,8 @@ extension Beat: WireMapped {
             leadershipVersion: try number(wire.leadershipVersion, "Beat.leadership_version"),
             changesAfter: try number(wire.changesAfter, "Beat.changes_after"),
             changes: try mapped(wire.changes, max: WireLimits.changesMax, "Beat.changes"), isWhole: wire.isWhole,
-            acknowledgedVersion: try number(wire.acknowledgedVersion, "Beat.acknowledged_version"))
+            acknowledgedVersion: try number(wire.acknowledgedVersion, "Beat.acknowledged_version"),
+            restsFor: try elapsed(wire.restsFor, "Beat.rests_for"), activity: Activity(wire: wire.activity))
     }
 
     package var wire: RaftBeat {
@@ -52,6 +72,6 @@ extension Beat: WireMapped {
             enginePulseAge: enginePulseAge.count, storagePulseAge: storagePulseAge.count,
             leadershipDigest: leadershipDigest, leadershipVersion: leadershipVersion, changes: changes.map(\.wire),
             isWhole: isWhole, acknowledgedVersion: acknowledgedVersion,
-            changesAfter: changesAfter)
+            changesAfter: changesAfter, restsFor: restsFor.count, activity: activity.wire)
     }
 }

@@ -223,6 +223,14 @@ extension NodeEngine {
 
     func isLease(_ query: Query) -> Bool { host(of: query) != nil }
 
+    /// Whether somebody waits for it. Hosts renew their leases and nodes follow the root all the time, which keeps none from rest.
+    func isWork(_ request: ClientRequest) -> Bool {
+        switch request {
+        case .query(_, .cell(.hostWork)), .query(_, .root(.changes)): false
+        default: true
+        }
+    }
+
     /// The host whose lease an answer renews.
     func host(of query: Query) -> HostID? {
         if case .cell(.hostWork(let host, _)) = query { host } else { nil }

@@ -14,6 +14,7 @@ extension NodeEngine {
         if case .query(let group, let query) = request, group.kind != query.kind {
             return answer(ticket, .refused(.malformed))
         }
+        if isWork(request) { liveness.stir(now: now) }
         if mayForward(ticket) && !isAnsweredHere(request) { return forward(request, ticket, now) }
         guard let i = position(of: request.group) else { return answer(ticket, .refused(.noSuchGroup)) }
         switch request {

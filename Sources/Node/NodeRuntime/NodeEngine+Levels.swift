@@ -1,10 +1,14 @@
 import FleetModel
+import RaftCore
 
 // Feature levels: what may be written, and how what was written is read.
 
 extension NodeEngine {
     /// The cluster has opened a feature level. Levels never close.
-    package func open(level: UInt32) { levelOpen = max(levelOpen, level) }
+    package func open(level: UInt32) {
+        levelOpen = max(levelOpen, level)
+        if levelOpen >= FeatureLevel.rest { liveness.allowRest(now: lastNow) }
+    }
 
     /// What this node packs as a leader: nothing that some node may not understand.
     var packLevel: UInt32 {

@@ -302,6 +302,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         if effects.isEmpty { return }
         let group = replicas[i].group
         for message in effects.messages { send(GroupMessage(group: group, message: message)) }
+        if !effects.writes.isEmpty { liveness.stir(now: now) }
         for write in effects.writes {
             if let snapshot = write.snapshot { acceptSnapshot(i, snapshot, write.sequence) }
             writes.append(GroupWrite(group: group, replica: replicas[i].raft.peer.replica, write: write))

@@ -104,6 +104,7 @@ public struct Profile: Sendable {
         p.settings.liveness.beatInterval = .milliseconds(beat)
         p.settings.liveness.suspicionFloor = .milliseconds(beat * 3 + random.within(5...60))
         p.settings.raft.suspicion = p.settings.liveness.suspicionFloor
+        p.drawRest(random.child(14), beat)
         p.drawNetwork(&random)
         p.diskLatency = .microseconds(random.chance(1, in: 5) ? random.within(1_000...60_000) : random.within(30...600))
         p.clockDriftPPMMax = random.chance(1, in: 4) ? 100_000 : 100
@@ -136,6 +137,14 @@ public struct Profile: Sendable {
             }
         }
         return p
+    }
+
+    /// In one run of three nodes rest, and do so between operations already.
+    private mutating func drawRest(_ stream: PRNG, _ beat: Int64) {
+        var random = stream
+        guard random.chance(1, in: 3) else { return }
+        settings.liveness.restInterval = .milliseconds(beat * random.within(2...6))
+        settings.liveness.stirredFor = .milliseconds(random.within(10...300))
     }
 
     private mutating func drawNetwork(_ random: inout PRNG) {

@@ -128,6 +128,10 @@ extension Simulation {
 
     /// A node follows the root, and so hears of an open level some time after it opened or the node started.
     func tellLevel(_ node: SimulatedNode) {
+        if upgrade == nil, profile.settings.liveness.restInterval > .zero {
+            // Only who knows that all know it beats less often.
+            node.runtime?.open(level: FeatureLevel.newest)
+        }
         guard upgrade?.isOpen == true else { return }
         plan(.upgrade, at: now + draw(0...2_000_000_000), node: node)
     }

@@ -18,6 +18,8 @@ package enum FeatureLevel {
     package static let secrets: UInt32 = 3
     /// A catalogue of images.
     package static let images: UInt32 = 3
+    /// Nodes without work beat less often, and say so.
+    package static let rest: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
