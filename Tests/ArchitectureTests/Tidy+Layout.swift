@@ -23,6 +23,13 @@ extension Tidy {
                         instead: "put it back, or change the rule, the README and the picture in one commit")
                 }
         },
+        Tidy(promise: "every room is in the README's picture") { house in
+            guard let readme = house.texts["README.md"] else { return [] }
+            let words = Set(readme.split { !$0.isLetter && !$0.isNumber })
+            return house.rooms.filter { !$0.isTest && !$0.layer.isEmpty && !words.contains(Substring($0.name)) }.map {
+                Finding("README.md", "\($0.name) is not in the picture of the layers", instead: "draw it in its layer")
+            }
+        },
         Tidy(promise: "every folder of Sources and Tests is a target of the manifest") { house in
             var strays: Set<String> = []
             for path in house.paths where path.hasSuffix(".swift") && house.room(of: path) == nil {

@@ -216,6 +216,13 @@ import Testing
         #expect(tidy.check(broken).map(\.path).sorted() == ["Proto", "docs"])
     }
 
+    @Test func `a room that the README does not draw is found`() throws {
+        let tidy = try rule("every room is in the README's picture")
+        let drawn = house().rooms.filter { !$0.isTest }.map(\.name)
+        #expect(tidy.check(house(["README.md": drawn.joined(separator: " ")])).isEmpty)
+        #expect(tidy.check(house(["README.md": drawn.dropFirst().joined(separator: " ")])).count == 1)
+    }
+
     @Test func `a folder that no target owns is found`() throws {
         let tidy = try rule("every folder of Sources and Tests is a target of the manifest")
         let strays = tidy.check(

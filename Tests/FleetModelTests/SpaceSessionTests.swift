@@ -2,6 +2,8 @@ import ClusterBase
 import FleetModel
 import Testing
 
+/// Raft §8: "clients assign unique serial numbers to every command. Then, the state machine tracks the latest serial number
+/// processed for each client, along with the associated response."
 @Suite struct SpaceSessionTests {
     @Test func `a retry takes effect once and gets the first answer`() throws {
         var bench = Bench()

@@ -69,6 +69,8 @@ private let group = GroupID(1)
         #expect(tickets.map { leader.answers(to: $0).count } == [1, 1, 1, 1, 1, 1])
     }
 
+    /// Raft §8: "that server will reject the client's request and supply information about the most recent leader it has heard
+    /// from".
     @Test func `a follower refuses commands with the leader's name, and unknown groups are refused`() throws {
         let cluster = try TestCluster()
         let leader = try #require(try cluster.leader())

@@ -27,6 +27,37 @@ private let group = GroupID(1)
         return (cluster, leader, late)
     }
 
+    /// Figure 13, receiver: "Reply immediately if term < currentTerm", and "If existing log entry has same index and term as
+    /// snapshot's last included entry, retain log entries following it" is RaftCore's.
+    @Test func `a snapshot of an earlier term is refused before anything of it is kept`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(3, at: leader))
+        try cluster.run(for: .milliseconds(200))
+        let follower = try #require(cluster.nodes.first { $0 !== leader })
+        let from = try #require(leader.inspect(group) { raft, _ in raft.peer })
+        let (to, term) = try #require(follower.inspect(group) { raft, _ in (raft.peer, raft.term) })
+        let incarnation = try #require(leader.engine?.incarnation)
+        let before = follower.inspect(group) { _, applied in applied }
+        func offer(_ term: Term, number: UInt64) -> [SnapshotMessage.Body] {
+            follower.snapshots.removeAll()
+            follower.notes.removeAll()
+            var frame = PeerFrame(from: leader.id, incarnation: incarnation)
+            frame.snapshots = [
+                SnapshotMessage(
+                    group: group, from: from, to: to, epoch: .zero, term: term,
+                    snapshot: SnapshotID(source: from.replica, incarnation: incarnation, number: number),
+                    body: .piece(number: 7, bytes: [], checksum: 0, manifest: nil))
+            ]
+            follower.turn(.frame(frame))
+            return follower.snapshots.map(\.body)
+        }
+        #expect(offer(Term(term.rawValue - 1), number: 1) == [.abandoned])
+        #expect(follower.notes.isEmpty && follower.inspect(group) { _, applied in applied } == before)
+        // Of this term it would be taken: the answer names the piece that is wanted.
+        #expect(offer(term, number: 2) == [.received(next: 0)])
+    }
+
     @Test func `the state is flushed before the log write that names the snapshot`() throws {
         let (cluster, leader, late) = try behind()
         late.isCut = false

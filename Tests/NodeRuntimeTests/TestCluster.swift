@@ -38,6 +38,7 @@ final class TestNode: WorldPorts {
     /// How often entries were read back from the log store.
     var entriesRead = 0
     var messages: [GroupMessage] = []
+    var snapshots: [SnapshotMessage] = []
 
     init(cluster: TestCluster, id: NodeID) {
         self.cluster = cluster
@@ -114,6 +115,7 @@ final class TestNode: WorldPorts {
     func send(_ frame: PeerFrame, to node: NodeID) {
         frames += 1
         messages += frame.messages
+        snapshots += frame.snapshots
         cluster.carry(frame, from: self, to: node)
     }
 

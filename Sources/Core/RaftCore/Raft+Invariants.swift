@@ -29,8 +29,15 @@ extension Raft {
         #endif
     }
 
-    mutating func checkInvariants(since before: Checkpoint) {
+    mutating func checkInvariants(since before: Checkpoint, _ effects: borrowing Effects) {
         if let broken = brokenInvariant(since: before) { fail(broken.number, broken.message) }
+        // One of an earlier term may leave when a later leader has begun to cut what it vouches for: the disk still has that.
+        for i in effects.messages.indices where effects.messages[i].term == term {
+            guard case .appendAnswer(let answer) = effects.messages[i].body,
+                case .accepted(let match) = answer.verdict, match > durable
+            else { continue }
+            fail(15, "it acknowledges \(match), of which \(durable) is durable")
+        }
     }
 
     private func brokenInvariant(since before: Checkpoint) -> (number: Int, message: String)? {

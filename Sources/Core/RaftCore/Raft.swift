@@ -327,7 +327,7 @@ public struct Raft: Sendable {
         issueWrite(&effects)
         handOutCommit(&effects)
         deadline = earliestDeadline()
-        checkInvariants(since: before)
+        checkInvariants(since: before, effects)
     }
 
     private mutating func dispatch(_ input: Input, _ now: Instant, _ effects: inout Effects) {

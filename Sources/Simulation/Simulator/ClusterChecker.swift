@@ -32,6 +32,8 @@ final class ClusterChecker {
     let group: GroupID
     /// Index 1 is at 0.
     private(set) var committed: [Committed] = []
+    /// Every entry that was ever durable somewhere, one per term; index 1 is at 0.
+    private var written: [[Committed]] = []
     /// Zero where no replica was seen at that index.
     private(set) var digests: [UInt64] = []
     private var leaders: [(epoch: Epoch, term: Term, replica: ReplicaID)] = []
@@ -70,6 +72,9 @@ final class ClusterChecker {
     var lastCommitted: LogIndex { LogIndex(UInt64(committed.count)) }
     private var latestConfigurationIndex: LogIndex { configurations[configurations.count - 1].index }
     var latestConfiguration: Configuration { configurations[configurations.count - 1].configuration }
+
+    /// Of the last entry on a node's disk, which stands for its whole log.
+    func chain(at node: Int) -> UInt64 { shadows[node]?.entries.last?.chain ?? 0 }
 
     // MARK: After every event
 
@@ -510,6 +515,7 @@ final class ClusterChecker {
             if position < shadow.entries.count { shadow.entries.removeLast(shadow.entries.count - position) }
             shadow.entries.append(Committed(term: entry.term, chain: entry.chain))
         }
+        checkMatching(write.write.entries, node, world)
         if shadow.last > write.write.last { shadow.entries.removeLast(shadow.last - write.write.last) }
         // A leader never takes back what it sent, so within a term a follower's log never shrinks below what it acknowledged.
         if shadow.acknowledged.term == write.write.hardState.term && shadow.last < shadow.acknowledged.index {
@@ -535,6 +541,26 @@ final class ClusterChecker {
                 "node \(node + 1) wrote term \(entry.term) under \(write.write.hardState.term)")
         }
         shadows[node] = shadow
+    }
+
+    /// Of an index and a term there is one log: two nodes that write the same entry hold the same before it. After a forced
+    /// recovery those that it left behind may go on by themselves, in terms that the others use too.
+    private func checkMatching(_ entries: [Entry], _ node: Int, _ world: Simulation) {
+        if epoch != .zero { return }
+        for entry in entries {
+            let at = Int(entry.index.rawValue) - 1
+            while written.count <= at { written.append([]) }
+            if let known = written[at].first(where: { $0.term == entry.term }) {
+                if known.chain != entry.chain {
+                    world.fail(
+                        "6 logs match",
+                        "node \(node + 1) wrote an entry \(entry.index) of term \(entry.term) that follows another log than "
+                            + "that of the same term elsewhere")
+                }
+            } else {
+                written[at].append(Committed(term: entry.term, chain: entry.chain))
+            }
+        }
     }
 
     func crashed(_ node: Int) {

@@ -546,7 +546,13 @@ public final class Simulation {
 
     private func check(_ node: SimulatedNode) {
         guard let runtime = node.runtime else { return }
-        for checker in checkers { checker.check(runtime, at: node.number, world: self) }
+        for checker in checkers {
+            checker.check(runtime, at: node.number, world: self)
+            // What a node did is part of the trace, and not only when.
+            guard let standing = runtime.standing(of: checker.group) else { continue }
+            trace.add(standing.term.rawValue << 48 ^ standing.commit.rawValue << 24 ^ standing.applied.rawValue)
+            trace.add(checker.chain(at: node.number))
+        }
         fleet?.follow(checkers)
     }
 
