@@ -292,6 +292,23 @@ private let group = GroupID(1)
         #expect(node.inspect(group) { raft, _ in raft.peer.replica } == ReplicaID(9))
     }
 
+    @Test func `a node whose flush is slow does not ask to be woken at once`() throws {
+        var settings = NodeSettings()
+        settings.flushEntries = 4
+        settings.flushInterval = .milliseconds(50)
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        leader.holdsFlushes = true
+        #expect(try cluster.put(10, at: leader))
+        #expect(leader.notes.contains(.flushAsked))
+        for _ in 0..<20 {
+            try cluster.run(for: .milliseconds(25))
+            leader.turn(.tick)
+            #expect(try #require(leader.engine?.deadline) > cluster.now)
+        }
+        try leader.release()
+    }
+
     /// A crash may bring the log back as long as its end is not written down. It needs its state then.
     @Test func `the state of a destroyed replica stays until its log is gone for good`() throws {
         var settings = NodeSettings()

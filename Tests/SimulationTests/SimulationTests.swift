@@ -1,5 +1,6 @@
 import ClusterBase
 import FleetModel
+import Foundation
 import RaftCore
 import Simulator
 import Testing
@@ -46,6 +47,21 @@ private func simulation(
         #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
         #expect(result.entriesCommitted > 0)
         #expect(result.operations > result.operationsUnknown)
+    }
+
+    @Test func `each bug that a seed once found is held by a test that is there`() throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        var texts = ""
+        for room in ["NodeRuntimeTests", "RaftCoreTests", "StoreLayoutTests", "NodeStorageTests"] {
+            let files = try FileManager.default.contentsOfDirectory(
+                at: folder.appendingPathComponent(room), includingPropertiesForKeys: nil)
+            for file in files where file.pathExtension == "swift" {
+                texts += try String(contentsOf: file, encoding: .utf8)
+            }
+        }
+        for regression in RegressionSeed.all {
+            #expect(texts.contains("func `\(regression.heldBy)`"), "\(regression.heldBy)")
+        }
     }
 
     @Test(arguments: RegressionSeed.all)
