@@ -148,6 +148,41 @@ import Testing
         #expect(wait >= step(cluster) && wait <= step(cluster) * 3)
     }
 
+    /// A leader that was removed has left without a word. Those who hear of it one after the other must not take up their belief in
+    /// it again from those who have not heard yet.
+    @Test func `others' belief does not bring back a leader whose node says that it leads no more`() {
+        var cluster = RaftTestCluster(voters: 4)
+        cluster.elect(1)
+        cluster.deliver()
+        let term = cluster[1].raft.term
+        cluster.isolate(1)
+        for id in [2, 3] as [UInt64] {
+            cluster.step(id, .leadershipDenied(NodeID(1), term: term))
+            cluster.run(for: cluster.settings.suspicion * 2)
+            cluster.deliver()
+            #expect(cluster[id].raft.leader == nil, "the last one still names its leader, and is not believed")
+        }
+        #expect(cluster[2].raft.leader == nil)
+        #expect(cluster[4].raft.leader == cluster.peer(1))
+        cluster.step(4, .leadershipDenied(NodeID(1), term: term))
+        cluster.run(for: cluster.settings.suspicion * 4)
+        cluster.deliver()
+        #expect(cluster.leader.map { $0 != 1 } ?? false)
+    }
+
+    @Test func `a leader that says again that it leads is followed at others' word`() {
+        var cluster = RaftTestCluster(voters: 3)
+        cluster.elect(1)
+        cluster.deliver()
+        let term = cluster[1].raft.term
+        cluster.isolate(1)
+        cluster.step(2, .leadershipDenied(NodeID(1), term: term))
+        cluster.step(2, .leadershipClaimed(NodeID(1), term: term))
+        cluster.run(for: cluster.settings.suspicion * 2)
+        cluster.deliver()
+        #expect(cluster[2].raft.leader == cluster.peer(1))
+    }
+
     /// With every vote needed a lost message would cost a whole timeout, and more with every round.
     @Test(arguments: [true, false]) func `what was lost is asked for again within the round`(isPreVote: Bool) {
         var cluster = led()

@@ -56,5 +56,9 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
             seed: 117, nodes: 3...7, seconds: 60,
             found: "a log that a follower had kept long was never cut when nobody wrote any more",
             heldBy: "a log that a slow follower kept long is cut when it has caught up, without another write"),
+        RegressionSeed(
+            seed: 100_059, nodes: 3...7, seconds: 60,
+            found: "voters took up their belief in a leader that had left from each other, one after the other",
+            heldBy: "others' belief does not bring back a leader whose node says that it leads no more"),
     ]
 }

@@ -336,6 +336,10 @@ extension Raft {
             // Its connection has just ended here, and there it will in a moment, or it was this connection alone.
             let soon = now + settings.suspicion / 4
             electionDeadline = min(electionDeadline ?? soon, soon)
+        } else if let denied = leaderDenied, denied.node == named.node, denied.term == term, named != message.from {
+            // Its own word counts for more than another's belief. Those who share the belief lose it as this replica did; if each
+            // took it up again from one that has not yet, a group could go on for ever after a leader that has left.
+            return
         } else if message.term == term && !isSuspected(named.node) {
             // The group has a leader that this replica did not know: follow it and stop campaigning.
             becomeFollower(term, leader: named, now, &effects)
@@ -419,7 +423,9 @@ extension Raft {
     }
 
     mutating func leadershipDenied(_ node: NodeID, _ deniedTerm: Term, _ now: Instant, _ effects: inout Effects) {
-        if phase == .follower && leader?.node == node && term == deniedTerm { forgetLeader(now, &effects) }
+        guard phase == .follower && leader?.node == node && term == deniedTerm else { return }
+        leaderDenied = (node, term)
+        forgetLeader(now, &effects)
     }
 
     /// Whoever asks for votes beyond the term it led does not lead any more.

@@ -42,6 +42,8 @@ public enum Input: Sendable {
     case linkBroken(NodeID)
     /// The node lives, but says that it does not lead this group in this term (any more).
     case leadershipDenied(NodeID, term: Term)
+    /// The node says that it leads the group in the term.
+    case leadershipClaimed(NodeID, term: Term)
     /// How long silence lasts before doubt, as measured between the nodes of this group.
     case suspicion(Nanoseconds)
     /// The operator's way out of a lost quorum: this replica alone goes on, under the next epoch.
@@ -152,6 +154,8 @@ public struct Raft: Sendable {
     var askedInVain: AskedInVain?
     /// The leader whose connection ended, until it is followed again.
     var leaderForgotten: Peer?
+    /// The node whose beats say that it leads no more in this term, though others may still believe it.
+    var leaderDenied: (node: NodeID, term: Term)?
     /// One per member: 0 no answer, 1 granted, -1 refused.
     var votes: [Int8] = []
 
@@ -352,6 +356,8 @@ public struct Raft: Sendable {
         case .nodeRestarted(let node): nodeRestarted(node, now, &effects)
         case .linkBroken(let node): linkBroken(node, now, &effects)
         case .leadershipDenied(let node, let term): leadershipDenied(node, term, now, &effects)
+        case .leadershipClaimed(let node, let claimed):
+            if leaderDenied?.node == node && claimed >= term { leaderDenied = nil }
         case .suspicion(let length): settings.suspicion = length
         case .forceRecovery: forceRecovery(now, &effects)
         }
@@ -527,6 +533,7 @@ public struct Raft: Sendable {
         phase = .follower
         leader = newLeader
         leaderForgotten = nil
+        if newLeader != nil { leaderDenied = nil }
         isTransferCampaign = false
         if wasLeading { leaveOffice() }
         // The target's campaign ends the leader's office, but only the next leader's name tells how it went.

@@ -193,7 +193,8 @@ extension NodeEngine {
             case .nodeRestarted(let node, _): tellAll(.nodeRestarted(node), now)
             case .leadershipLost(let node, let group, let term):
                 if let i = position(of: group) { step(i, .leadershipDenied(node, term: term), now) }
-            case .leadershipClaimed: break
+            case .leadershipClaimed(let node, let group, let term):
+                if let i = position(of: group) { step(i, .leadershipClaimed(node, term: term), now) }
             }
         }
     }

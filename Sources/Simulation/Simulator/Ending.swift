@@ -176,7 +176,7 @@ extension Simulation {
         let met = nodes[away].runtime?.inspect(checker.group) { raft, _ in raft.configuration }
         guard known, let met, spares([], of: checker.latestConfiguration) else { return nil }
         var others: [Int] = []
-        for member in checker.latestConfiguration.members {
+        for member in checker.latestConfiguration.members where member.role == .voter {
             let node = Int(member.peer.node.rawValue) - 1
             if node == away || node == leader.number { continue }
             if met.member(member.peer.replica) != nil { return nil }

@@ -557,6 +557,11 @@ public final class Simulation {
     }
 
     func checkSent(_ frame: PeerFrame, _ from: SimulatedNode) {
+        if let traceLine {
+            for item in frame.messages {
+                traceLine("\(now) n\(from.number + 1) sends \(item.group.rawValue) \(item.message.line)")
+            }
+        }
         for item in frame.messages { checker(item.group)?.sent(item.message, by: from.number, world: self) }
     }
 }
