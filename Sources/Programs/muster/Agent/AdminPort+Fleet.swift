@@ -122,13 +122,10 @@ extension AdminPort {
     func read(
         _ query: CellQuery, _ mode: ReadMode, _ cell: GroupID, _ done: @escaping (Result<CellRead, Problem>) -> Void
     ) {
-        let began = agent.loop.now
         switch mode {
         case .stale(let within):
-            if let at = confirmed.first(where: { $0.group == cell })?.at, began - at <= within,
-                case .cell(let found)? = agent.engine.readHere(cell, .cell(query))
-            {
-                return done(.success((found, began - at)))
+            if let here = readHere(cell, .cell(query), within: within), case .cell(let found) = here.answer {
+                return done(.success((found, here.age)))
             }
         case .atLeast(let index):
             if case .cell(let found)? = agent.engine.readHere(cell, .cell(query)), found.index >= index {
@@ -136,11 +133,8 @@ extension AdminPort {
             }
         case .linearizable: break
         }
-        agent.request(.query(cell, .cell(query))) { [self] outcome in
+        agent.request(.query(cell, .cell(query))) { outcome in
             guard case .read(.cell(let found)) = outcome else { return done(.failure(Problem(outcome))) }
-            if agent.engine.inspect(cell, { _, applied in applied.index >= found.index }) ?? false {
-                confirm(cell, began)
-            }
             if case .refused(let refusal) = found.body { return done(.failure(Problem(refusal))) }
             if case .atLeast(let index) = mode, found.index < index {
                 return done(
