@@ -381,6 +381,7 @@ enum ClusterCommands {
                 Option("no-wait", help: "fleet create: don't wait until all have a place"),
                 Option("limit", .integer(1...1_000), help: "fleet list: VMs on a page (default 1000)"),
                 Option("reads", help: "admin, etcd: linearizable reads instead of writes"),
+                Option("roam", help: "admin: who loses its connection goes on at the next address"),
                 Option("keys", .integer(1...10_000), help: "chaos: how many keys (default 12)"),
                 Option("settle", .integer(1...600), help: "chaos: seconds for the last reads (default 60)"),
             ],

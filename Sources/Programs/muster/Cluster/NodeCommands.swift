@@ -328,7 +328,7 @@ struct NodeCommands {
         }
         // What must come first is tried until it works, or nobody wants it any more.
         func wait(_ time: Nanoseconds) -> Bool {
-            ServiceManager.tell("EXTEND_TIMEOUT_USEC=\(NodeCommands.startExtension.count / 1_000)")
+            ServiceManager.tell(ServiceManager.moreTime, "STATUS=not running yet; see the log")
             if !isAskedToEnd { _ = loop.run(atMost: time) { isAskedToEnd } }
             return !isAskedToEnd
         }
@@ -345,15 +345,11 @@ struct NodeCommands {
             exit(Agent.End.storage.rawValue)
         }
         running = agent
-        ServiceManager.tell("READY=1")
         let end = agent.run()
         running = nil
         if end == .storage { exit(Agent.End.storage.rawValue) }
         return end == .removed || end == .outdated ? .refused : .success
     }
-
-    /// How much longer than now a start may take, as the service manager is told again and again.
-    private static let startExtension = Nanoseconds.seconds(30)
 
     /// A full disk is waited for: the node comes back by itself when there is space. Nil when it is to end.
     private func openDirectory(_ log: AgentLog, _ wait: (Nanoseconds) -> Bool) throws -> NodeDirectory? {
@@ -441,32 +437,5 @@ private final class ListeningSockets {
     func close() {
         peers = nil
         admin = nil
-    }
-}
-
-/// The service manager that started this process, if one did (sd_notify's protocol).
-enum ServiceManager {
-    static func tell(_ state: String) {
-        guard let path = Muster.variable("NOTIFY_SOCKET"), path.utf8.count < 108 else { return }
-        let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return }
-        defer { close(descriptor) }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(path.utf8)
-        withUnsafeMutableBytes(of: &address.sun_path) { target in
-            for (i, byte) in bytes.enumerated() { target[i] = i == 0 && byte == UInt8(ascii: "@") ? 0 : byte }
-        }
-        let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count + (path.hasPrefix("@") ? 0 : 1))
-        _ = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
-                state.withCString { text in sendto(descriptor, text, strlen(text), 0, rebound, length) }
-            }
-        }
-    }
-
-    /// How often the manager wants a sign of life; nil when it does not watch.
-    static var watchdog: Nanoseconds? {
-        Muster.variable("WATCHDOG_USEC").flatMap { Int64($0) }.map { .microseconds($0 / 2) }
     }
 }
