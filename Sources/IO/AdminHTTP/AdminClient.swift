@@ -46,6 +46,11 @@ package struct AdminClientFailure: Error, Hashable, Sendable, CustomStringConver
     package var description: String
     /// The request was sent, so it may have taken effect.
     package var mayHaveHappened: Bool
+
+    package init(description: String, mayHaveHappened: Bool) {
+        self.description = description
+        self.mayHaveHappened = mayHaveHappened
+    }
 }
 
 /// The bounds and times of a client.

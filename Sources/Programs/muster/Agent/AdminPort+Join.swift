@@ -33,7 +33,7 @@ extension AdminPort {
             name: wanted.name, locality: Locality(region: wanted.region, zone: wanted.zone, rack: wanted.rack),
             peerAddress: wanted.address, adminAddress: wanted.adminAddress, key: key, programVersion: wanted.version,
             level: UInt32(clamping: wanted.level))
-        if wanted.isCheck { return checkJoin(about, hash, clock: wanted.clock, ticket) }
+        if wanted.isCheck { return checkJoin(about, hash, clock: wanted.clock, probe: wanted.probe, ticket) }
         agent.change(.joinNode(token: hash, about)) { [self] result in
             switch result {
             case .failure(let problem): answer(ticket, AdminResponse(problem))
@@ -75,7 +75,9 @@ extension AdminPort {
     }
 
     /// What would stand in the way, without changing anything.
-    private func checkJoin(_ about: NodeDescription, _ token: [UInt8], clock: Int64, _ ticket: Ticket) {
+    private func checkJoin(
+        _ about: NodeDescription, _ token: [UInt8], clock: Int64, probe: String, _ ticket: Ticket
+    ) {
         if let open = agent.view.cluster?.level, about.level < open {
             return fail(ticket, .notPossible, RootRefusal.levelTooLow(needed: open).description)
         }
@@ -103,27 +105,43 @@ extension AdminPort {
                     "the joining host's clock is \(ahead.magnitude / 1_000) s \(ahead > 0 ? "ahead of" : "behind") the "
                         + "cluster's; set it, best by NTP, and join again")
             }
-            checkReach(about, ticket)
+            checkReach(about, probe, ticket)
         }
     }
 
     /// Milliseconds. Certificates begin five minutes early, and what people read off two hosts should still agree.
     private static let clockSkewMax: UInt64 = 30_000
 
-    /// Whoever joins listens while this is checked. Only for those whose token is good: it connects to where they say.
-    private func checkReach(_ about: NodeDescription, _ ticket: Ticket) {
-        var targets: [(what: String, address: Address)] = []
+    /// Whoever joins answers there while this is checked, with a certificate over the key that it joins with. Only for those
+    /// whose token is good: it connects to where they say.
+    private func checkReach(_ about: NodeDescription, _ probe: String, _ ticket: Ticket) {
+        var targets: [ReachTarget] = []
         for (flag, text) in [("peer", about.peerAddress), ("admin", about.adminAddress)] {
             // What is wrong with it is said by the whole of it.
             guard let address = try? Address(parsing: text) else {
                 return fail(ticket, .malformed, "'\(text)' is no address; name one with --\(flag)-advertise")
             }
-            targets.append((flag, address))
+            targets.append(
+                ReachTarget(what: flag, address: address) { shown in
+                    // A certificate that was shown has a key.
+                    (try? shown.keyHash()) == about.key ? nil : "it shows a certificate over another key"
+                })
         }
-        var probe: ReachabilityProbe?
-        probe = ReachabilityProbe(agent.loop, targets) { [self] failed in
-            probe?.close()
-            probe = nil
+        var context: TLSContext?
+        if !probe.isEmpty {
+            guard let fingerprint = Fingerprint(probe) else {
+                return answer(ticket, AdminResponse(Problem(.malformed, "that is no fingerprint", field: "probe")))
+            }
+            do throws(TLSFailure) {
+                context = try TLSContext(side: .client, identity: nil, trust: .pinnedAuthority(fingerprint))
+            } catch {
+                return fail(ticket, .internal, error.message)
+            }
+        }
+        var looking: ReachabilityProbe?
+        looking = ReachabilityProbe(agent.loop, targets, context) { [self] failed in
+            looking?.close()
+            looking = nil
             if let first = failed.first {
                 return fail(
                     ticket, .notPossible,

@@ -206,7 +206,7 @@ struct NodeCommands {
             adminAddress: about.adminAddress, certificateRequest: request.der, version: Agent.version,
             level: Int64(about.level), clock: SystemClock.wallNanoseconds / 1_000_000, isCheck: true)
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
-        try check(wanted, addresses, context)
+        try check(wanted, addresses, context, key, request)
         // Written down before the cluster takes it, so that trying again is the same node.
         try NodeFiles.makeFolder(settings.dataDirectory)
         try files.write("joining.key", key.pem(), isSecret: true)
@@ -231,48 +231,14 @@ struct NodeCommands {
         files.has("joining.key") ? try PrivateKey(pem: files.text("joining.key")) : try PrivateKey.make()
     }
 
-    /// Listens where the agent will, so that the cluster can see whether it reaches this host. A node that can't listen must
-    /// not become a member.
-    private func listenForCheck() throws -> ListeningSockets {
-        try ListeningSockets(
-            peers: listen(settings.peerListen, for: "peers"), admin: listen(settings.adminListen, for: "the admin port")
-        )
-    }
-
-    private func listen(_ endpoint: Endpoint, for whom: String) throws -> Socket {
-        guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-            throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
-        }
-        do throws(SystemError) {
-            return try Socket.listening(on: address)
-        } catch {
-            throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
-        }
-    }
-
     /// Everything that would stand in the way, judged by the cluster and from here, before anything is changed.
-    private func check(_ wanted: JoinRequest, _ addresses: [Address], _ context: TLSContext) throws {
-        let listening = try listenForCheck()
-        let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
-        listening.close()
-        try refuse(answer)
-        let peers = try JoinAnswer(body: answer.body[...]).peers.compactMap { line -> (String, Address)? in
-            let words = line.split(separator: " ")
-            // An address that can't be read is not dialled.
-            guard words.count == 2, let address = try? Address(parsing: String(words[1])) else { return nil }
-            return ("node \(words[0])", address)
-        }
-        let loop = try EventLoop()
-        defer { loop.removeMailboxes() }
-        var found: [Unreachable]?
-        let probe = ReachabilityProbe(loop, peers) { found = $0 }
-        _ = loop.run(atMost: ReachabilityProbe.timeout + .seconds(1)) { found != nil }
-        probe.close()
-        if let first = found?.first {
-            throw AgentFailure(
-                "This host can't connect to \(first.what) at \(first.address): \(first.reason). Open that port between the "
-                    + "hosts, or correct what that node advertises; nothing was changed.")
-        }
+    private func check(
+        _ wanted: JoinRequest, _ addresses: [Address], _ context: TLSContext, _ key: PrivateKey,
+        _ request: CertificateRequest
+    ) throws {
+        let check = try JoinCheck(settings, key, request)
+        defer { check.close() }
+        try check.reach(check.ask(wanted, at: addresses, context))
     }
 
     /// What is no part of a node would stop its making, and must do so before the cluster is asked.
@@ -421,21 +387,5 @@ struct Founded {
                 since: LogTime(UInt64(now) * 1_000)),
             administrator: Operator(
                 name: "admin", role: .administrator, kind: .certificate, credential: administrator.fingerprint.bytes))
-    }
-}
-
-/// The ports of an agent that is not there yet.
-private final class ListeningSockets {
-    private var peers: Socket?
-    private var admin: Socket?
-
-    init(peers: consuming Socket, admin: consuming Socket) {
-        self.peers = consume peers
-        self.admin = consume admin
-    }
-
-    func close() {
-        peers = nil
-        admin = nil
     }
 }
