@@ -120,4 +120,35 @@ private let group = GroupID(1)
         #expect(try cluster.run { follower.applied(group) == leader.applied(group) })
         #expect(here(follower, .seconds(60)) == nil)
     }
+
+    @Test func `the view of the root is as old as the newest answer that it has all of, wherever it is followed`()
+        throws
+    {
+        let cluster = try StewardTests().cluster(of: 8)
+        try cluster.run(for: .seconds(10))
+        let holders = cluster.nodes.filter { $0.engine?.groups.contains(.root) == true }
+        let others = cluster.nodes.filter { $0.engine?.groups.contains(.root) != true }
+        #expect(holders.count >= 3 && !others.isEmpty)
+        for node in cluster.nodes {
+            let age = try #require(node.engine?.rootAge(cluster.now))
+            // Where the root has a replica, it is asked less often while nothing is new.
+            #expect(age < (others.contains { $0 === node } ? .seconds(1) : .seconds(7)), "node \(node.id)")
+        }
+        // A question to the replica makes the view that it feeds as young.
+        let holder = try #require(holders.last)
+        let ticket = cluster.nextTicket()
+        let asked = cluster.now
+        holder.turn(.request(.query(.root, .root(.cluster)), ticket: ticket))
+        #expect(try cluster.run { !holder.answers(to: ticket).isEmpty })
+        #expect(try #require(holder.engine?.rootAge(cluster.now)) <= cluster.now - asked)
+
+        let lost = try #require(others.first)
+        lost.isCut = true
+        let before = try #require(lost.engine?.rootAge(cluster.now))
+        try cluster.run(for: .seconds(20))
+        #expect(try #require(lost.engine?.rootAge(cluster.now)) >= before + .seconds(19))
+        lost.isCut = false
+        try cluster.run(for: .seconds(10))
+        #expect(try #require(lost.engine?.rootAge(cluster.now)) < .seconds(2))
+    }
 }

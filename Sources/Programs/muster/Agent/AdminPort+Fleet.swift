@@ -288,7 +288,7 @@ extension AdminPort {
     }
 
     private func showTenant(_ name: String, _ mode: ReadMode, _ cells: [GroupID], _ asker: FleetAsker) {
-        refreshed(mode, asker) { [self] in
+        refreshed(mode, asker) { [self] age in
             let known = agent.view.tenant(name)
             readAll(.slice(name), mode, cells) { [self] answers in
                 var slices: [TenantSlice] = []
@@ -308,18 +308,24 @@ extension AdminPort {
                 }
                 let info = TenantInfo(name, known, slices, cellCount: cells.count)
                 var response = AdminResponse(json: info.json, index: reads.count == 1 ? reads[0].answer.index : nil)
-                response.age = reads.compactMap(\.age).max()
+                response.age = (reads.map(\.age) + [age]).compactMap(\.self).max()
                 answer(asker, response)
             }
         }
     }
 
-    /// Goes on with a view of the root that is as fresh as asked for.
-    func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping () -> Void) {
-        guard mode == .linearizable else { return body() }
+    /// Goes on with a view of the root that is as fresh as asked for, and with how old it may be.
+    func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping (Nanoseconds?) -> Void) {
+        switch mode {
+        case .stale(let within):
+            if let age = agent.engine.rootAge(SystemClock.now), age <= within { return body(age) }
+        // The index is a cell's, and says nothing about the root.
+        case .atLeast: return body(nil)
+        case .linearizable: break
+        }
         agent.refreshView { [self] problem in
             if let problem { return fail(asker, problem) }
-            body()
+            body(nil)
         }
     }
 

@@ -183,7 +183,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// Why this node does not serve all that it is to serve; nil when it does.
     var unready: (text: String, isRoot: Bool)? {
         if agent.isShuttingDown { return ("this node is about to end; ask another one", false) }
-        guard agent.view.through != nil else {
+        guard agent.view.cluster != nil else {
             return ("this node has not heard of the root yet; see that a majority of its voters is up", true)
         }
         let leaderless = agent.engine.groups.filter {

@@ -315,7 +315,8 @@ extension Agent {
             log.error("the node's certificate has ended: the agent starts again to get another")
             return stop(.storage)
         }
-        guard !isRenewing, loop.now >= renewAt, view.through != nil else { return }
+        // Before it is founded the root knows nobody.
+        guard !isRenewing, loop.now >= renewAt, view.cluster != nil else { return }
         let life = own.notAfter - own.notBefore
         let isOld = own.notAfter - now < life / 3
         let isKnown = view.accepts(node, fingerprint: own.fingerprint.bytes)
