@@ -15,7 +15,7 @@ enum ClusterCommands {
         options: [
             Option(
                 "address", .text("HOST:PORT"), isRepeated: true, variable: "MUSTER_ADDRESS",
-                help: "a node's admin port; may be repeated, the next is asked when one can't be reached"),
+                help: "a node's admin port; may be repeated, the next is asked when one can't be reached or is lost"),
             Option(
                 "identity", .text("DIR"), variable: "MUSTER_IDENTITY",
                 help: "a folder with cert.pem, key.pem, ca.pem and address, as `muster init` makes it"),
