@@ -90,7 +90,12 @@ private final class SilentPort {
         }
         let joined = try MusterRun(["join", token] + cluster.options(2))
         #expect(joined.status == 0, "\(joined)")
-        // Looking leaves nothing in a member's log.
+        // Looking leaves nothing in a member's log, and nothing in its accounts.
+        let metrics = try Asked.get("/metrics", at: 1, of: cluster).body
+        for line in ["muster_peer_refused_total 0", "muster_ready 1", "muster_space_low 0"] {
+            #expect(metrics.split(separator: "\n").contains { $0 == line }, "\(line) is not in\n\(metrics)")
+        }
+        #expect(metrics.contains("\nmuster_certificate_end_seconds 1"))
         #expect(!cluster.log(1).contains("refused a connection"), "\(cluster.log(1))")
     }
 

@@ -16,7 +16,8 @@ import Testing
             let process = Process()
             process.executableURL = try MusterRun.binary()
             process.arguments = [
-                "kv", "put", "box", "k\(round)", "v", "--identity", cluster.folder.file("n1/operator").path, "--address",
+                "kv", "put", "box", "k\(round)", "v", "--identity", cluster.folder.file("n1/operator").path,
+                "--address",
                 cluster.address(2), "--address", cluster.address(3), "--timeout", "20s",
             ]
             process.standardError = try FileHandle(forWritingTo: said)

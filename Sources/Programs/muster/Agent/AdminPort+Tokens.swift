@@ -76,7 +76,7 @@ extension AdminPort {
             switch result {
             case .success: withToken(hash, asker) { tell($0?.expiresAt ?? .zero) }
             // Asked for before with other defaults in force: it is what it was then.
-            case .failure(let problem) where asker.request != nil && problem.kind == .retryUnknown:
+            case .failure(let problem) where asker.request != nil && AdminPort.mayBeThere(problem):
                 withToken(hash, asker) { [self] known in
                     known.map { tell($0.expiresAt) } ?? answer(asker.ticket, AdminResponse(AdminPort.keyUsed))
                 }
@@ -112,7 +112,7 @@ extension AdminPort {
             switch result {
             case .success: tell(expires)
             // The same command but for the time when it ends, if it was asked for before.
-            case .failure(let problem) where asker.request != nil && problem.kind == .retryUnknown:
+            case .failure(let problem) where asker.request != nil && AdminPort.mayBeThere(problem):
                 agent.refreshView { [self] unheard in
                     if let unheard { return answer(asker.ticket, AdminResponse(unheard)) }
                     let known = agent.view.operators.first { $0.kind == .bearer && $0.credential == hash }
@@ -121,6 +121,11 @@ extension AdminPort {
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
         }
+    }
+
+    /// The key was used for another command, or for this one so long ago that nobody knows it any more.
+    private static func mayBeThere(_ problem: Problem) -> Bool {
+        problem.kind == .retryUnknown || problem.kind == .alreadyExists
     }
 
     private static let keyUsed = Problem(

@@ -50,8 +50,10 @@ enum ClusterCommands {
         Command(
             "join", summary: "add this host to a cluster",
             details: """
-                Checks everything first and changes nothing if it fails; may be repeated. The key is made here and never leaves
-                this host. `muster agent` runs the node afterwards.
+                Checks everything first and changes nothing if it fails; may be repeated. While it checks, this host answers at
+                its addresses with the key that it joins with, and every member that the token names looks whether it does.
+                The key is made here and never leaves this host. `muster agent` runs the node afterwards. A host whose disk is
+                gone comes back as a new node: `muster node remove NAME`, then join again.
                 """,
             arguments: [Argument("TOKEN", help: "from `muster token create`")],
             options: configOptions + [Option("start", help: "run the agent afterwards")],
