@@ -298,6 +298,8 @@ struct NodeCommands {
             if !isAskedToEnd { _ = loop.run(atMost: time) { isAskedToEnd } }
             return !isAskedToEnd
         }
+        // Reading long logs takes its time.
+        ServiceManager.tell(ServiceManager.moreTime, "STATUS=opens its data directory")
         guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
             log.info("asked to end before the node ran")
             return .success
