@@ -64,7 +64,7 @@ let samples: [AdminRequest] =
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
-                certificateRequest: [1, 2, 3], version: "1", level: 2, clock: 1, isCheck: true)),
+                certificateRequest: [1, 2, 3], version: "1", level: 2, clock: 1, isCheck: true, probe: "ab")),
         .tokens, .createToken(TokenCreation(kind: .join, uses: 2, ttlSeconds: 60)),
         .createToken(TokenCreation(kind: .api, role: .space("s", mayWrite: true), note: "ci")), .revokeToken("t1"),
         .transferLeadership(LeaderTransfer()), .transferLeadership(LeaderTransfer(group: 4, to: "n")),
@@ -436,7 +436,7 @@ let samples: [AdminRequest] =
         try holds(
             JoinRequest(
                 secret: "s", name: "n", region: "r", zone: "z", rack: "k", address: "a", adminAddress: "b",
-                certificateRequest: [1], version: "1", level: 2, clock: 1, isCheck: true))
+                certificateRequest: [1], version: "1", level: 2, clock: 1, isCheck: true, probe: "ab"))
     }
 
     @Test func `a newer server's members are passed over`() throws {

@@ -422,6 +422,30 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         #expect(!late.isEstablished || late.closed != nil)
     }
 
+    @Test func `a request that is on its way when a drain begins is answered, and is the connection's last`() throws {
+        let world = try World()
+        defer { world.end() }
+        world.onCall = { world, call, ticket in world.server.answer(ticket, World.answer(to: call)) }
+        let (late, halfway, silent) = (try RawClient(world), try RawClient(world), try RawClient(world))
+        let request = put("a")
+        halfway.say(String(request.dropLast()))
+        #expect(world.run { world.server.connectionCount == 3 })
+        world.turns(20)
+        var isDrained = false
+        world.server.drain { isDrained = true }
+        world.turns(20)
+        #expect(late.closed == nil && silent.closed == nil)
+        late.say(put("b"))
+        #expect(world.run { late.closed != nil })
+        #expect(late.responses.map(\.status) == [200] && late.responses[0].head.contains("connection: close"))
+        // The other ones end when nothing came of them, and a request that began may end.
+        #expect(world.run { silent.closed != nil })
+        #expect(!isDrained && halfway.closed == nil)
+        halfway.say(String(request.suffix(1)))
+        #expect(world.run { halfway.closed != nil && isDrained })
+        #expect(halfway.responses.map(\.status) == [200] && halfway.responses[0].head.contains("connection: close"))
+    }
+
     @Test func `a client that waits for a go-ahead gets it, and an old one its end`() throws {
         let world = try World()
         defer { world.end() }

@@ -218,6 +218,27 @@ import Testing
         }
     }
 
+    @Test func `a start after damage is above every earlier one, though the log has forgotten those`() throws {
+        let directory = try NodeDirectory.create(folder.path + "/live", identity, smallSettings())
+        var store = directory.log
+        var newest = Incarnation(0)
+        for _ in 1...3 { newest = try StoredLog.openNode(identity, in: &store) }
+        let copy = folder.path + "/killed"
+        Folder.copy(directory.path, to: copy)
+        directory.stop()
+        let file = try logFile(copy)
+        var bytes = Folder.read(file)
+        let starts = recordStarts(bytes)
+        bytes.removeLast(bytes.count - starts[2])
+        Folder.write(file, bytes)
+        let opened = try NodeDirectory.open(copy, identity, smallSettings())
+        #expect(!opened.findings.isEmpty)
+        var log = opened.log
+        let next = try StoredLog.openNode(identity, in: &log)
+        #expect(next > newest, "its peers pass over what it says")
+        #expect(try StoredLog.openNode(identity, in: &log).rawValue == next.rawValue + 1)
+    }
+
     @Test func `a start that ends while it marks damage goes on with it at the next`() throws {
         let (path, acknowledged) = try killed(writes: 30, bytes: 500)
         Folder.write(path + "/DAMAGED", Array("the log store is damaged\n".utf8))

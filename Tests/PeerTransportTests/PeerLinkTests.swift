@@ -93,6 +93,34 @@ import Testing
         #expect(a.isUp)
     }
 
+    @Test func `a node whose data directory is an older copy is not linked, whoever dials, and is told why`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1) {
+            $0.backoffMin = .milliseconds(5); $0.backoffMax = .milliseconds(10)
+        }
+        var b: TestPeer? = try TestPeer(loop, 2, incarnation: 7)
+        let address = b!.address
+        a.knows(b!)
+        waits(loop) { a.isUp }
+        b!.network.close()
+        b = nil
+        waits(loop) { !a.isUp }
+        let copy = try TestPeer(loop, 2, incarnation: 6, on: address)
+        waits(loop) { a.network.counters.refusedIdentity > 0 }
+        #expect(!a.isUp)
+        let before = a.network.counters.refusedIdentity
+        copy.knows(a)
+        waits(loop) { copy.network.status.first?.failure?.contains("is an older copy") == true }
+        #expect(copy.network.status.first?.failure?.contains("join again with an empty directory") == true)
+        #expect(a.network.counters.refusedIdentity > before && !a.isUp && !copy.isUp)
+        copy.network.close()
+        // A later start of the same node is taken.
+        let later = try TestPeer(loop, 2, incarnation: 8)
+        later.knows(a)
+        waits(loop) { a.isUp && later.isUp }
+        #expect(a.facts?.incarnation == Incarnation(8))
+    }
+
     @Test func `an old hello that was under way does not replace the connection made after it`() throws {
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1) { $0.helloTimeout = .milliseconds(200) }

@@ -66,7 +66,9 @@ private final class SupervisedNode {
         return (process.terminationStatus, Date().timeIntervalSince(begin))
     }
 
-    func ask(_ words: String...) throws -> MusterRun {
+    func ask(_ words: String...) throws -> MusterRun { try run(words) }
+
+    func run(_ words: [String]) throws -> MusterRun {
         try MusterRun(
             words + ["--identity", folder.file("n/operator").path, "--address", "127.0.0.1:\(port)", "--timeout", "2s"])
     }
@@ -136,6 +138,13 @@ private final class SupervisedNode {
         let refused = try node.ask("kv", "put", "box", "other", "2")
         #expect(refused.complaint.contains("space") || refused.complaint.contains("full"), "\(refused.complaint)")
         #expect(try node.ask("kv", "get", "box", "k").output == "1")
+        for words in [["space", "create", "more"], ["vm", "create", "v", "--cpu", "100m", "--memory", "64MiB"]] {
+            let refused = try node.run(words)
+            #expect(refused.status != 0 && refused.complaint.contains("nearly full"), "\(words): \(refused)")
+        }
+        // What frees space is taken, and what lets another host come.
+        #expect(try node.ask("kv", "delete", "box", "k").status == 0)
+        #expect(try node.ask("token", "create").status == 0)
         try node.fail(nil)
         try node.wait("writes go on by themselves") { try node.ask("kv", "put", "box", "k", "3").status == 0 }
     }

@@ -132,6 +132,18 @@ import Testing
         }
     }
 
+    @Test func `a certificate has the hash of the key that was asked for, and of no other`() throws {
+        let house = try House()
+        let request = try CertificateRequest(key: .make(), commonName: "x")
+        let who = CertificateIdentity.node(cluster: "c", node: NodeID(1))
+        let (first, second) = (
+            try house.authority.issue(request, identity: who, now: House.now),
+            try house.authority.issue(request, identity: who, now: House.now)
+        )
+        #expect(try first.keyHash() == request.keyHash() && second.keyHash() == request.keyHash())
+        #expect(try house.authority.certificate.keyHash() != request.keyHash())
+    }
+
     @Test(arguments: ["1.2.3.4", "::", "::1", "fe80::1:0:0:7", "1:2:3:4:5:6:7:8", "2001:db8::", "0:1::"])
     func `addresses are the same after they were signed and read`(address: String) throws {
         let request = try CertificateRequest(key: .make(), commonName: "x", addresses: [address])

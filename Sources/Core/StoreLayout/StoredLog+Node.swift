@@ -126,6 +126,21 @@ extension StoredLog {
         return incarnation
     }
 
+    /// Damage may have taken the newest incarnations with it: the next one is above all that this disk can have had. Its peers
+    /// pass over what an earlier one says, and would take a request or a snapshot of the same one for what they know already.
+    package static func passOverIncarnations(in store: inout some OrderedStore) throws(DirectoryRefusal) {
+        let (identity, newest) = try self.identity(in: store)
+        do throws(StoreError) {
+            try store.write(
+                nodeBatch(identity, Incarnation(newest.rawValue + incarnationsPassedOver)), isSynced: true)
+        } catch {
+            throw .store(error)
+        }
+    }
+
+    /// More starts than a node has between two finds of damage.
+    private static let incarnationsPassedOver: UInt64 = 1 << 20
+
     private static func isEmpty(_ store: some OrderedReader) throws(StoreError) -> Bool {
         var isEmpty = true
         try store.scan(KeyRange(from: [], to: nil)) { _, _ in

@@ -46,6 +46,11 @@ package struct AdminClientFailure: Error, Hashable, Sendable, CustomStringConver
     package var description: String
     /// The request was sent, so it may have taken effect.
     package var mayHaveHappened: Bool
+
+    package init(description: String, mayHaveHappened: Bool) {
+        self.description = description
+        self.mayHaveHappened = mayHaveHappened
+    }
 }
 
 /// The bounds and times of a client.
@@ -291,25 +296,27 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 }
 
 extension AdminClient {
-    /// Asks once and waits: for a command line. Addresses are tried in turn until one can be reached.
+    /// Asks once and waits: for a command line. Addresses are tried in turn until one can be reached. With `repeats` also when
+    /// the answer was lost or nobody knows what came of it, again and again within `answerTimeout`: the caller knows that it
+    /// takes effect once, wherever it is asked.
     package static func ask(
         _ call: AdminCall, at addresses: [Address], context: TLSContext, serverName: String? = nil,
-        bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings()
+        bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings(), repeats: Bool = false
     ) throws -> AdminAnswer {
-        try ask(at: addresses, context, serverName, bearerToken, settings) { $0.send(call) }
+        try ask(at: addresses, context, serverName, bearerToken, settings, repeats) { $0.send(call) }
     }
 
     /// The same for a request in its raw form.
     package static func ask(
         _ raw: RawRequest, at addresses: [Address], context: TLSContext, serverName: String? = nil,
-        bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings()
+        bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings(), repeats: Bool = false
     ) throws -> AdminAnswer {
-        try ask(at: addresses, context, serverName, bearerToken, settings) { $0.send(raw) }
+        try ask(at: addresses, context, serverName, bearerToken, settings, repeats) { $0.send(raw) }
     }
 
     private static func ask(
         at addresses: [Address], _ context: TLSContext, _ serverName: String?, _ bearerToken: String?,
-        _ settings: AdminClientSettings, _ send: (AdminClient) -> Void
+        _ settings: AdminClientSettings, _ repeats: Bool, _ send: (AdminClient) -> Void
     ) throws -> AdminAnswer {
         let loop = try EventLoop()
         let resolver = Resolver(loop)
@@ -317,41 +324,89 @@ extension AdminClient {
             resolver.close()
             loop.removeMailboxes()
         }
-        var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
-        for address in addresses {
-            var found: Resolver.Outcome?
-            resolver.resolve(address) { found = $0 }
-            _ = loop.run(atMost: settings.connectTimeout) { found != nil }
-            guard case .found(let places)? = found else {
-                if case .failed(let sentence)? = found { failure.description = sentence }
-                continue
-            }
-            for place in places {
-                var result: Result<AdminAnswer, AdminClientFailure>?
-                let client = AdminClient(
-                    loop, to: place, host: address.description, serverName: serverName ?? address.host,
-                    context: context, bearerToken: bearerToken, settings: settings
-                ) { _, event in
-                    switch event {
-                    case .answer(let answer), .streamBegan(let answer): result = .success(answer)
-                    case .failed(let failure): result = .failure(failure)
-                    case .piece, .streamEnded: break
-                    }
-                }
-                send(client)
-                _ = loop.run(atMost: settings.connectTimeout + settings.answerTimeout + .seconds(1)) { result != nil }
-                client.close()
-                switch result {
-                case .success(let answer)?: return answer
-                case .failure(let found)?:
-                    failure = found
-                    if found.mayHaveHappened { throw found }
-                case nil:
-                    throw AdminClientFailure(
-                        description: "\(address) did not answer in time; ask another node", mayHaveHappened: true)
-                }
-            }
+        let end = SystemClock.now + settings.answerTimeout
+        var round = Round(
+            loop: loop, resolver: resolver, context: context, serverName: serverName, bearerToken: bearerToken,
+            settings: settings, repeats: repeats)
+        while true {
+            if let answer = try round.ask(addresses, send) { return answer }
+            let isWorthMore = repeats && round.isLost && SystemClock.now < end
+            if !isWorthMore { break }
+            _ = loop.run(atMost: Round.pause) { false }
         }
-        throw failure
+        if let answer = round.unknown { return answer }
+        throw round.failure
+    }
+
+    /// Every address once.
+    private struct Round {
+        let loop: EventLoop
+        let resolver: Resolver
+        let context: TLSContext
+        let serverName: String?
+        let bearerToken: String?
+        let settings: AdminClientSettings
+        let repeats: Bool
+        var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
+        /// An answer that nobody knows what came of it.
+        var unknown: AdminAnswer?
+        /// In this round somebody took it, and did not say what came of it.
+        var isLost = false
+
+        static let pause = Nanoseconds.milliseconds(100)
+
+        mutating func ask(_ addresses: [Address], _ send: (AdminClient) -> Void) throws -> AdminAnswer? {
+            isLost = false
+            for address in addresses {
+                var found: Resolver.Outcome?
+                resolver.resolve(address) { found = $0 }
+                _ = loop.run(atMost: settings.connectTimeout) { found != nil }
+                guard case .found(let places)? = found else {
+                    if case .failed(let sentence)? = found { failure.description = sentence }
+                    continue
+                }
+                for place in places {
+                    if let answer = try ask(address, place, send) { return answer }
+                }
+            }
+            return nil
+        }
+
+        private mutating func ask(
+            _ address: Address, _ place: SocketAddress, _ send: (AdminClient) -> Void
+        ) throws -> AdminAnswer? {
+            var result: Result<AdminAnswer, AdminClientFailure>?
+            let client = AdminClient(
+                loop, to: place, host: address.description, serverName: serverName ?? address.host,
+                context: context, bearerToken: bearerToken, settings: settings
+            ) { _, event in
+                switch event {
+                case .answer(let answer), .streamBegan(let answer): result = .success(answer)
+                case .failed(let failure): result = .failure(failure)
+                case .piece, .streamEnded: break
+                }
+            }
+            send(client)
+            _ = loop.run(atMost: settings.connectTimeout + settings.answerTimeout + .seconds(1)) { result != nil }
+            client.close()
+            let wasLost = failure.mayHaveHappened
+            switch result {
+            case .success(let answer)?:
+                guard repeats, answer.problem?.kind == .outcomeUnknown else { return answer }
+                unknown = answer
+                isLost = true
+                return nil
+            case .failure(let found)?: failure = found
+            case nil:
+                failure = AdminClientFailure(
+                    description: "\(address) did not answer in time; ask another node", mayHaveHappened: true)
+            }
+            if failure.mayHaveHappened {
+                if !repeats { throw failure }
+                isLost = true
+            }
+            failure.mayHaveHappened = failure.mayHaveHappened || wasLost
+            return nil
+        }
     }
 }

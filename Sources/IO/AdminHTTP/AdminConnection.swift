@@ -475,14 +475,13 @@ final class AdminConnection: SecureConnectionDelegate {
         if pending.isEmpty && requestBegan == nil && now - lastActive > limits.idleTimeout { closeWhenSent() }
     }
 
-    /// Answers what is under way and closes.
+    /// Answers what is under way and closes. Whoever asks nothing yet has the time of grace for it, and whoever began a
+    /// request may end it.
     func drain() {
-        guard let channel, channel.isEstablished, !isClosing else {
-            if self.channel?.isEstablished == false { cut() }
-            return
-        }
+        guard let channel, !isClosing else { return }
         if pending.isEmpty {
-            closeWhenSent()
+            if server.hasGrace || requestBegan != nil { return }
+            channel.isEstablished ? closeWhenSent() : cut()
             return
         }
         isDeaf = true

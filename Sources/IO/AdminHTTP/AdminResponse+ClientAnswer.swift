@@ -40,7 +40,8 @@ extension Problem {
         case .spaceLow:
             self.init(
                 .storageLow,
-                "the disk of the node that leads the group is nearly full; free space there, then ask again")
+                "the disk of the node that leads the group is nearly full, and nothing more is kept; free space there or hand "
+                    + "its leadership over (`muster leader transfer`), then ask again. Deletes are taken")
         case .unavailable:
             self.init(.unavailable, "no node of the group answered in time; see that a majority of its voters is up")
         case .malformed:

@@ -37,6 +37,9 @@ package final class AdminServer {
     private(set) var isDraining = false
     private var drained: (() -> Void)?
     private var drainEnds: Instant?
+    /// Runs while a drain waits for requests that may be on their way.
+    private var grace: TimerID?
+    var hasGrace: Bool { grace != nil }
     private var sweep: TimerID?
     private let clock: SweepClock
     private var waiting: [AdminConnection] = []
@@ -78,9 +81,14 @@ package final class AdminServer {
 
     /// The server's timers.
     private final class SweepClock: TimerHandler {
+        static let graceTag = 2
         var server: AdminServer?
         func timerFired(_ tag: Int) {
-            if tag == 0 { server?.sweepDue() } else { server?.wakeWaiting() }
+            switch tag {
+            case 0: server?.sweepDue()
+            case SweepClock.graceTag: server?.graceDue()
+            default: server?.wakeWaiting()
+            }
         }
     }
 
@@ -213,15 +221,22 @@ package final class AdminServer {
     // MARK: The end
 
     /// Takes no more connections, answers what is under way, ends streams and closes; `done` follows within
-    /// `drainTimeout`, at once when nothing is open.
+    /// `drainTimeout`, at once when nothing is open. A connection on which nothing is asked stays for `drainGrace`, and what
+    /// comes in that time is answered as its last request: its client could not know.
     package func drain(_ done: @escaping () -> Void) {
         listener?.close()
         listener = nil
         isDraining = true
         drained = done
         drainEnds = loop.now + settings.limits.drainTimeout
+        grace = loop.setTimer(after: settings.limits.drainGrace, clock, tag: SweepClock.graceTag)
         for connection in slots { connection?.drain() }
         finishDrainIfDone()
+    }
+
+    private func graceDue() {
+        grace = nil
+        for connection in slots { connection?.drain() }
     }
 
     private func finishDrainIfDone() {
@@ -241,8 +256,9 @@ package final class AdminServer {
     }
 
     private func release() {
-        for timer in [sweep, wakeup] { if let timer { loop.cancel(timer) } }
+        for timer in [sweep, wakeup, grace] { if let timer { loop.cancel(timer) } }
         sweep = nil
+        grace = nil
         wakeup = nil
         clock.server = nil
         handler = nil

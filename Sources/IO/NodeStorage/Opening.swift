@@ -91,6 +91,12 @@ struct Opening {
         let horizon = try storing { () throws(StoreError) in try HorizonFile(horizonPath, number: last) }
         let log = LogStore(rocks, horizon, last: last, keptBytes: settings.writeAheadBytesMax)
         if !findings.isEmpty {
+            do throws(DirectoryRefusal) {
+                var log = log
+                try StoredLog.passOverIncarnations(in: &log)
+            } catch {
+                throw .refused(path: path, error)
+            }
             try storing { () throws(StoreError) in
                 try markReplicas(log)
                 try Files.remove(markerPath, in: path)

@@ -72,6 +72,17 @@ extension PeerNetwork {
         return nil
     }
 
+    /// Why a start of a node's process is none that can follow on those that were linked here: a copy of its data directory
+    /// from before has neither its votes nor what it acknowledged since.
+    private func objection(to incarnation: Incarnation, of node: NodeID) -> String? {
+        guard let newest = known(node)?.newest, incarnation < newest else { return nil }
+        counters.refusedIdentity += 1
+        return
+            "the data directory of node \(node) is an older copy: it says that this is start \(incarnation) of the node, and start "
+            + "\(newest) was here before. What it promised since is not in it, so it must not go on: remove the node with `muster "
+            + "node remove`, and let its host join again with an empty directory"
+    }
+
     func hello(_ connection: PeerConnection) -> PeerHello {
         sequenceLast += 1
         return PeerHello(
@@ -93,6 +104,10 @@ extension PeerNetwork {
         guard answer.node == node.rawValue, answer.frames >= 1, answer.frames <= FrameCoder.frameVersion else {
             counters.garbageForeign += 1
             return connection.endSoon("its welcome is of node \(answer.node) with frames of version \(answer.frames)")
+        }
+        if let why = objection(to: Incarnation(answer.incarnation), of: node) {
+            delegate?.noted(.refused(connection.address, node, why))
+            return connection.endSoon(why)
         }
         connection.incarnation = Incarnation(answer.incarnation)
         connection.peerSequence = answer.sequence
@@ -188,6 +203,10 @@ extension PeerNetwork {
                     + "to \(hello.featureLevel); install the newer program there"
             )
         }
+        // While a later one is linked, it is a word of the former process that was under way.
+        if known(node)?.control == nil, let why = objection(to: Incarnation(hello.incarnation), of: node) {
+            return (.identity, why)
+        }
         if hello.lane == .stream { return refusalOfStream(hello, node) }
         guard hello.lane == .control || hello.lane == .bulk else {
             counters.refusedVersion += 1
@@ -232,6 +251,7 @@ extension PeerNetwork {
             }
         }
         guard let facts = connection.facts else { return }
+        peer.newest = max(peer.newest, connection.incarnation)
         counters.linksMade += 1
         peer.linked(connection)
         delegate?.linkUp(peer.node, facts)

@@ -141,6 +141,9 @@ package struct PeerCounters: Hashable, Sendable {
     package var requestsFailed: UInt64 = 0
     package init() {}
 
+    package var refused: UInt64 {
+        refusedIdentity + refusedMembership + refusedCluster + refusedVersion + refusedFull + refusedTLS
+    }
     package var garbage: UInt64 { garbageChecksum + garbageOversize + garbageUndecodable + garbageForeign }
 }
 

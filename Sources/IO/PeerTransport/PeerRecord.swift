@@ -23,6 +23,8 @@ final class PeerRecord: TimerHandler {
     var addresses: [Address] = []
     var addressIndex = 0
 
+    /// The highest start of the node's process that was linked here.
+    var newest = Incarnation(0)
     /// The one that counts.
     var control: PeerConnection?
     /// The one before it, until its other end lets go of it.

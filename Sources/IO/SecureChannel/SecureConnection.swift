@@ -423,6 +423,13 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         release()
     }
 
+    /// Ends without another byte: the other side sees a line that was cut. For who only wanted to see whom it reaches.
+    package func abandon() {
+        guard isOpen else { return }
+        delegate = nil
+        release()
+    }
+
     /// Sends what was written, then ends the connection; `closed` follows. What still arrives is thrown away.
     package func closeWhenDrained() {
         guard isOpen, closing == .no else { return }

@@ -31,7 +31,7 @@ extension NodeEngine {
             if replicas[i].reading.count >= settings.raft.readsMax {
                 return answer(ticket, .refused(.overloaded))
             }
-            replicas[i].reading.append(.init(ticket: ticket, query: query))
+            replicas[i].reading.append(.init(ticket: ticket, query: query, began: now))
             step(i, .read(ticket: ticket), now)
         case .changeMembership(_, let steps): ask(i, .changeMembership(steps), ticket, now)
         case .transferLeadership(_, let target): ask(i, .transferLeadership(to: target), ticket, now)
@@ -50,7 +50,9 @@ extension NodeEngine {
         if !replicas[i].isLeader {
             return answer(ticket, .refused(.notLeader(hint: replicas[i].leader)))
         }
-        if isSpaceLow && replicas[i].group.kind == .space { return answer(ticket, .refused(.spaceLow)) }
+        if isSpaceLow, let kind = replicas[i].group.kind, Machine.wantsSpace(kind, command) {
+            return answer(ticket, .refused(.spaceLow))
+        }
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
             return answer(ticket, .refused(.tooLarge))
         }
@@ -278,6 +280,7 @@ extension NodeEngine {
                 answer(reading.ticket, .refused(.notLeader(hint: hint)))
             }
         case .ready:
+            replicas[i].currentAt = max(replicas[i].currentAt ?? reading.began, reading.began)
             if let host = host(of: reading.query), !mayGrant(replicas[i].group, host) {
                 return answer(reading.ticket, .refused(.unavailable))
             }
@@ -296,7 +299,7 @@ extension NodeEngine {
 
 extension NodeEngine {
     /// Answers from this node's own copy as it stands, which may be behind; nil when it holds none that can be read.
-    /// The caller knows how old it may be.
+    /// The caller knows how old it may be, or asks `within`.
     package func readHere(_ group: GroupID, _ query: Query) -> MachineAnswer? {
         guard let i = position(of: group), group.kind == query.kind, replicas[i].applied.index > .zero else {
             return nil
@@ -309,5 +312,16 @@ extension NodeEngine {
             unreadable.append((group, error.message))
             return nil
         }
+    }
+
+    /// The same, if it misses nothing that was acknowledged longer than `bound` before `now`; with how old it may be. Nil
+    /// when that is not known here: then a query that is answered brings this node's replica up to date too.
+    package func readHere(
+        _ group: GroupID, _ query: Query, within bound: Nanoseconds, now: Instant
+    ) -> (answer: MachineAnswer, age: Nanoseconds)? {
+        guard let i = position(of: group), let at = replicas[i].currentAt, now - at <= bound,
+            let answer = readHere(group, query)
+        else { return nil }
+        return (answer, max(now - at, .zero))
     }
 }

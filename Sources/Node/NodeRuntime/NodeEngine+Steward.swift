@@ -1,4 +1,4 @@
-import ClusterBase
+package import ClusterBase
 import Controllers
 package import FleetModel
 import NodePorts
@@ -11,6 +11,18 @@ extension NodeEngine {
     /// The root's state as this node knows it; empty while it does not follow it.
     package var root: RootView { steward.view }
 
+    /// How long before `now` everything that the root had acknowledged is in the view for certain; nil while that is not known.
+    package func rootAge(_ now: Instant) -> Nanoseconds? {
+        var at = steward.currentAt
+        // Where the view is what the replica here has applied, it is as current as that.
+        if let i = position(of: .root), let heard = steward.heard, heard.applied == replicas[i].applied.index,
+            let replicaAt = replicas[i].currentAt
+        {
+            at = max(at ?? replicaAt, replicaAt)
+        }
+        return at.map { max(now - $0, .zero) }
+    }
+
     func tendCluster(_ now: Instant) {
         guard settings.runsControllers else { return }
         if steward.isAsking && now >= steward.givesUpAt { steward.isAsking = false }
@@ -19,6 +31,7 @@ extension NodeEngine {
             if !hasHeardAll(now) {
                 steward.isAsking = true
                 steward.asked += 1
+                steward.askedAt = now
                 steward.givesUpAt = now + settings.forwardTimeout + settings.forwardTimeout
                 steward.askedWith = position(of: .root).map { replicas[$0].applied.index }
                 ask(.query(.root, .root(steward.view.nextQuery)), .follow(steward.asked), now)
@@ -95,7 +108,7 @@ extension NodeEngine {
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
             let isBehind = (steward.view.through ?? .zero) < news.index
-            if isBehind { steward.followAt = now }
+            if isBehind { steward.followAt = now } else { steward.currentAt = steward.askedAt }
             steward.heard = isBehind ? nil : steward.askedWith.map { ($0, now) }
         }
     }

@@ -25,8 +25,8 @@ package enum NodeEvent: Sendable {
     case directory(Directory)
     /// The wall clock as it is now; wanted at the start and after every step of that clock, at least once a minute.
     case wallClock(LogTime)
-    /// Whether the disk is nearly full. A leader then refuses what clients want written into spaces; what a cluster needs to
-    /// live goes on.
+    /// Whether the disk is nearly full. A leader then refuses what clients want kept, in groups of every kind
+    /// (`Machine.wantsSpace`); what frees space and what a cluster needs to live goes on.
     case spaceLow(Bool)
     /// The log or state store failed: nothing that is not durable is acknowledged any more, and the process must end.
     case storageFailed(String)

@@ -21,6 +21,7 @@ struct Replica {
     struct Reading {
         var ticket: UInt64
         var query: Query
+        var began: Instant
     }
 
     let group: GroupID
@@ -45,6 +46,9 @@ struct Replica {
     var commandsUnderWay = 0
     /// Ascending by ticket, as asked.
     var reading: [Reading] = []
+    /// Everything that was acknowledged before this moment is applied here: when the newest read began whose index a
+    /// quorum confirmed to the leader. Nothing weaker counts: a leader that is heard may be one no more.
+    var currentAt: Instant?
     /// The deadline that the timer heap holds for this replica.
     var scheduled: Instant?
     /// When to look whether the leader's node says that it leads this group.

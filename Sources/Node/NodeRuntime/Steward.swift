@@ -25,6 +25,9 @@ struct Steward {
     /// The newest question about the root, and when it is given up for another: nothing else ends the wait for its answer.
     var asked: UInt64 = 0
     var givesUpAt = Instant.origin
+    /// When the question under way was asked, and when the newest one was after whose answer the view had all of it.
+    var askedAt = Instant.origin
+    var currentAt: Instant?
     /// How far this node's own replica of the root was when the root last answered, and when that was.
     var heard: (applied: LogIndex, at: Instant)?
     /// The same of the question under way.

@@ -46,6 +46,7 @@ extension BenchCommand {
     static func admin(_ options: inout Options) throws {
         let spaces = (try options.value("--space") ?? "bench").split(separator: ",").map(String.init)
         guard !spaces.isEmpty else { throw UsageError("--space wants a name, or several with commas between them") }
+        let roams = options.flag("--roam")
         let told = try LoadOptions(&options, protocols: AdminSettings.protocols)
         try options.end()
         var made = 0
@@ -53,56 +54,74 @@ extension BenchCommand {
             made += 1
             // One space more per round of addresses, so that every node is asked for every space.
             let space = spaces[(made - 1) / told.places.count % spaces.count]
-            return AdminLoadClient(loop, place, told.context, space: space, done)
+            let others = roams ? told.places.filter { $0 != place } : []
+            return AdminLoadClient(loop, [place] + others, told.context, space: space, done)
         }
         load.run()
         print(load.report)
     }
 }
 
-/// One HTTPS connection with the admin port.
+/// One HTTPS connection with the admin port; with another node when one can't be had, where several are given.
 private final class AdminLoadClient: LoadClient {
+    private let loop: EventLoop
+    private let places: [SocketAddress]
+    private let context: TLSContext
     private let space: String
     private let done: (any LoadClient, LoadOutcome) -> Void
-    private let client: AdminClient
+    private var client: AdminClient?
+    private var place = 0
     private var isRead = false
 
     init(
-        _ loop: EventLoop, _ place: SocketAddress, _ context: TLSContext, space: String,
+        _ loop: EventLoop, _ places: [SocketAddress], _ context: TLSContext, space: String,
         _ done: @escaping (any LoadClient, LoadOutcome) -> Void
     ) {
+        self.loop = loop
+        self.places = places
+        self.context = context
         self.space = space
         self.done = done
+    }
+
+    private func ask(_ call: AdminCall) {
+        if let client { return client.send(call) }
         var settings = AdminClientSettings()
         settings.connectTimeout = .seconds(1)
         settings.answerTimeout = .seconds(5)
-        var told: ((AdminClient.Event) -> Void)?
-        client = AdminClient(
-            loop, to: place, host: "bench", serverName: nil, context: context, settings: settings
-        ) { _, event in told?(event) }
-        told = { [unowned self] in answered($0) }
+        let made = AdminClient(
+            loop, to: places[place % places.count], host: "bench", serverName: nil, context: context, settings: settings
+        ) { [unowned self] _, event in answered(event) }
+        client = made
+        made.send(call)
     }
 
-    func connect() { client.send(AdminCall(.health)) }
+    func connect() { ask(AdminCall(.health)) }
 
     func send(_ request: LoadRequest) {
         switch request {
         case .read(let key):
             isRead = true
-            client.send(AdminCall(.read(space: space, key: key, .linearizable)))
+            ask(AdminCall(.read(space: space, key: key, .linearizable)))
         case .write(let key, let value):
             isRead = false
-            client.send(AdminCall(.write(space: space, SpaceCommand(.put(key: key, value: value)))))
+            ask(AdminCall(.write(space: space, SpaceCommand(.put(key: key, value: value)))))
         }
     }
 
-    func close() { client.close() }
+    func close() {
+        client?.close()
+        client = nil
+    }
 
     private func answered(_ event: AdminClient.Event) {
         switch event {
         case .answer(let answer) where answer.status < 300 || (isRead && answer.status == 404): done(self, .good)
         case .answer(let answer): done(self, .refused(answer.problem?.detail ?? "status \(answer.status)"))
-        case .failed(let failure): done(self, .failed(failure.description))
+        case .failed(let failure):
+            close()
+            place += 1
+            done(self, failure.mayHaveHappened ? .cutOff(failure.description) : .failed(failure.description))
         case .streamBegan, .piece, .streamEnded: break
         }
     }

@@ -12,8 +12,10 @@ enum LoadOutcome {
     case good
     /// There was an answer, and it said no.
     case refused(String)
-    /// There was none, or no connection.
+    /// There was no connection.
     case failed(String)
+    /// It was sent, and there was no answer.
+    case cutOff(String)
 }
 
 /// One connection of a load, with one request in flight. It answers `connect` and each `send` once.
@@ -40,6 +42,7 @@ final class Load {
     private var sentAt: [Instant] = []
     private var latencies: [Int64] = []
     private(set) var failures = 0
+    private var cutOff = 0
     private var failureText = ""
     private var lastSuccess: Instant
     private var gapLongest = Nanoseconds.zero
@@ -119,9 +122,10 @@ final class Load {
             gapLongest = max(gapLongest, now - lastSuccess)
             lastSuccess = now
             return send(i)
-        case .refused(let text), .failed(let text):
+        case .refused(let text), .failed(let text), .cutOff(let text):
             failures += 1
             failureText = text
+            if case .cutOff = outcome { cutOff += 1 }
         }
         again { [unowned self] in if phase == .measuring { send(i) } }
     }
@@ -169,7 +173,7 @@ final class Load {
         let text =
             "\(told.reads ? "reads" : "writes"): \(connected) clients, \(Int(Double(latencies.count) / time))/s, "
             + "\(percentiles), longest gap \(Double(gapLongest.count / 1_000) / 1_000) ms, \(failures) failed"
-        return text + (failures > 0 || connected < clients.count ? " (\(failureText))" : "")
+        return text + (failures > 0 || connected < clients.count ? " (\(failureText)), \(cutOff) cut off" : "")
             + ", generator used \(Int(Double(cpu.count) / 1e7 / time)) % of a core"
     }
 }

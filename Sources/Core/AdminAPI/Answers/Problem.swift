@@ -136,6 +136,9 @@ package struct Problem: Error, Hashable, Sendable {
         self.init(kind, detail, members: field.isEmpty ? [] : [JSONMember("field", .string(field))])
     }
 
+    /// The member or parameter that it is about.
+    package var field: String? { members.first { $0.name == "field" }?.value.text }
+
     package init(_ fault: RequestFault, limits: AdminLimits) {
         self.init(fault.kind, fault.detail(limits))
     }

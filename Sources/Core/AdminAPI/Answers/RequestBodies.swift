@@ -132,11 +132,14 @@ package struct JoinRequest: Shaped {
     package var clock: Int64
     /// Judge everything, change nothing.
     package var isCheck: Bool
+    /// Whom to expect at its addresses while it is checked: the fingerprint of the authority that made the certificate which
+    /// it shows there, hexadecimal. Empty where it shows none.
+    package var probe: String
 
     package init(
         secret: String, name: String, region: String, zone: String, rack: String, address: String,
         adminAddress: String, certificateRequest: [UInt8], version: String, level: Int64, clock: Int64,
-        isCheck: Bool = false
+        isCheck: Bool = false, probe: String = ""
     ) {
         self.secret = secret
         self.name = name
@@ -150,6 +153,7 @@ package struct JoinRequest: Shaped {
         self.level = level
         self.clock = clock
         self.isCheck = isCheck
+        self.probe = probe
     }
 
     /// A member that wants another certificate for its key.
@@ -175,16 +179,21 @@ package struct JoinRequest: Shaped {
             Field("level", .integer, "the highest feature level that its program knows"),
             Field("clock", .integer, isRequired: false, "milliseconds since 1970 by its clock"),
             Field("isCheck", .boolean, isRequired: false, "judge everything and change nothing"),
+            Field(
+                "probe", .string, isRequired: false,
+                "SHA-256 of the authority of the certificate that it shows at its addresses meanwhile, hexadecimal"),
         ])
 
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("secret", secret), JSONMember("name", name), JSONMember("region", region),
             JSONMember("zone", zone), JSONMember("rack", rack), JSONMember("address", address),
             JSONMember("adminAddress", adminAddress),
             JSONMember("certificateRequest", base64: certificateRequest), JSONMember("version", version),
             JSONMember("level", level), JSONMember("clock", clock), JSONMember("isCheck", isCheck),
         ]
+        members.add("probe", probe.isEmpty ? nil : probe)
+        return members
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
@@ -193,7 +202,7 @@ package struct JoinRequest: Shaped {
             zone: object.text("zone"), rack: object.text("rack"), address: object.text("address"),
             adminAddress: object.text("adminAddress"), certificateRequest: object.bytes("certificateRequest"),
             version: object.text("version"), level: object.integer("level"), clock: object.integer("clock"),
-            isCheck: object.bool("isCheck"))
+            isCheck: object.bool("isCheck"), probe: object.text("probe"))
         if !ObjectName.isValid(name.utf8) { throw Router.badName("node") }
     }
 }

@@ -41,6 +41,8 @@ package struct AdminLimits: Hashable, Sendable {
     package var sendTimeout = Nanoseconds.seconds(60)
     /// What a drain waits for requests that are under way.
     package var drainTimeout = Nanoseconds.seconds(10)
+    /// How long a drain keeps connections on which nothing is asked: a request that is on its way then is still answered.
+    package var drainGrace = Nanoseconds.milliseconds(200)
 
     package init() {}
     package static let standard = AdminLimits()

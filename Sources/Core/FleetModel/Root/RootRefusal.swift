@@ -92,7 +92,9 @@ extension RootRefusal: CustomStringConvertible {
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"
         case .nameTaken(let name):
-            "a node named \(name) is in the cluster; choose another name, or remove that node first"
+            "a node named \(name) is in the cluster. If this is its host, made anew or without its disk, run `muster node remove "
+                + "\(name)` and join again: it becomes a new node. If its data directory is still there, run `muster agent` with "
+                + "that. If it is another host, choose another name"
         case .unknownNode(let node): "there is no node \(node); see `muster node list`"
         case .nodeRemoved(let node):
             "node \(node) was removed and can't come back; empty its data directory and join it as a new node"

@@ -122,13 +122,10 @@ extension AdminPort {
     func read(
         _ query: CellQuery, _ mode: ReadMode, _ cell: GroupID, _ done: @escaping (Result<CellRead, Problem>) -> Void
     ) {
-        let began = agent.loop.now
         switch mode {
         case .stale(let within):
-            if let at = confirmed.first(where: { $0.group == cell })?.at, began - at <= within,
-                case .cell(let found)? = agent.engine.readHere(cell, .cell(query))
-            {
-                return done(.success((found, began - at)))
+            if let here = readHere(cell, .cell(query), within: within), case .cell(let found) = here.answer {
+                return done(.success((found, here.age)))
             }
         case .atLeast(let index):
             if case .cell(let found)? = agent.engine.readHere(cell, .cell(query)), found.index >= index {
@@ -136,11 +133,8 @@ extension AdminPort {
             }
         case .linearizable: break
         }
-        agent.request(.query(cell, .cell(query))) { [self] outcome in
+        agent.request(.query(cell, .cell(query))) { outcome in
             guard case .read(.cell(let found)) = outcome else { return done(.failure(Problem(outcome))) }
-            if agent.engine.inspect(cell, { _, applied in applied.index >= found.index }) ?? false {
-                confirm(cell, began)
-            }
             if case .refused(let refusal) = found.body { return done(.failure(Problem(refusal))) }
             if case .atLeast(let index) = mode, found.index < index {
                 return done(
@@ -294,7 +288,7 @@ extension AdminPort {
     }
 
     private func showTenant(_ name: String, _ mode: ReadMode, _ cells: [GroupID], _ asker: FleetAsker) {
-        refreshed(mode, asker) { [self] in
+        refreshed(mode, asker) { [self] age in
             let known = agent.view.tenant(name)
             readAll(.slice(name), mode, cells) { [self] answers in
                 var slices: [TenantSlice] = []
@@ -314,18 +308,24 @@ extension AdminPort {
                 }
                 let info = TenantInfo(name, known, slices, cellCount: cells.count)
                 var response = AdminResponse(json: info.json, index: reads.count == 1 ? reads[0].answer.index : nil)
-                response.age = reads.compactMap(\.age).max()
+                response.age = (reads.map(\.age) + [age]).compactMap(\.self).max()
                 answer(asker, response)
             }
         }
     }
 
-    /// Goes on with a view of the root that is as fresh as asked for.
-    func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping () -> Void) {
-        guard mode == .linearizable else { return body() }
+    /// Goes on with a view of the root that is as fresh as asked for, and with how old it may be.
+    func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping (Nanoseconds?) -> Void) {
+        switch mode {
+        case .stale(let within):
+            if let age = agent.engine.rootAge(SystemClock.now), age <= within { return body(age) }
+        // The index is a cell's, and says nothing about the root.
+        case .atLeast: return body(nil)
+        case .linearizable: break
+        }
         agent.refreshView { [self] problem in
             if let problem { return fail(asker, problem) }
-            body()
+            body(nil)
         }
     }
 

@@ -13,10 +13,6 @@ import TLSSession
 extension AdminPort {
     func changeFleet(_ request: FleetRequest, _ cells: [GroupID], _ asker: FleetAsker) {
         let cell = cells[0]
-        if agent.isSpaceLow {
-            return fail(
-                asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
-        }
         switch request {
         case .createVM(let creation): createVM(creation, cells, asker)
         case .createVMs(let batch): createVMs(batch, cells, asker)

@@ -177,7 +177,7 @@ extension AdminPort {
             case .failure(let problem): fail(job.asker, problem)
             case .success(let found):
                 job.index = max(job.index, found.answer.index)
-                job.age = job.age ?? found.age
+                job.age = [job.age, found.age].compactMap(\.self).max()
                 take(found.answer, job)
             }
         }
@@ -341,32 +341,34 @@ extension AdminPort {
 
     /// All of them at once: there are at most 10,000.
     private func listTenants(_ list: FleetList, _ cells: [GroupID], _ asker: FleetAsker) {
-        refreshed(list.mode, asker) { [self] in slices([], after: nil, list, cells[...], [], asker) }
+        refreshed(list.mode, asker) { [self] age in slices([], after: nil, list, cells[...], [], age, asker) }
     }
 
     private func slices(
         _ held: [TenantSlice], after: [UInt8]?, _ list: FleetList, _ cells: ArraySlice<GroupID>,
-        _ indexes: [(cell: GroupID, index: LogIndex)], _ asker: FleetAsker
+        _ indexes: [(cell: GroupID, index: LogIndex)], _ age: Nanoseconds?, _ asker: FleetAsker
     ) {
-        guard let cell = cells.first else { return showTenants(held, list, indexes, asker) }
+        guard let cell = cells.first else { return showTenants(held, list, indexes, age, asker) }
         read(.list(.slices, after: after, limit: 0), list.mode, cell) { [self] result in
             guard case .success(let found) = result else {
                 if case .failure(let problem) = result { fail(asker, problem) }
                 return
             }
             let (rows, resumeAfter) = AdminPort.rows(found.answer)
+            let age = [age, found.age].compactMap(\.self).max()
             let all =
                 held
                 + rows.compactMap { row in
                     if case .slice(_, let slice?) = row, slice.isInUse { slice } else { nil }
                 }
-            if let resumeAfter { return slices(all, after: resumeAfter, list, cells, indexes, asker) }
-            slices(all, after: nil, list, cells.dropFirst(), indexes + [(cell, found.answer.index)], asker)
+            if let resumeAfter { return slices(all, after: resumeAfter, list, cells, indexes, age, asker) }
+            slices(all, after: nil, list, cells.dropFirst(), indexes + [(cell, found.answer.index)], age, asker)
         }
     }
 
     private func showTenants(
-        _ held: [TenantSlice], _ list: FleetList, _ indexes: [(cell: GroupID, index: LogIndex)], _ asker: FleetAsker
+        _ held: [TenantSlice], _ list: FleetList, _ indexes: [(cell: GroupID, index: LogIndex)], _ age: Nanoseconds?,
+        _ asker: FleetAsker
     ) {
         let byName = Dictionary(grouping: held, by: \.tenant)
         let names = Set(byName.keys).union(agent.view.tenants.map(\.name)).sorted()
@@ -394,7 +396,7 @@ extension AdminPort {
             asker,
             page(
                 shown.map { $0.json.only(list.fields) }, next: infos.count > shown.count ? shown.last?.name : nil,
-                indexes, nil))
+                indexes, age))
     }
 
     // MARK: Events

@@ -54,7 +54,7 @@ extension AdminPort {
             case .failure(let problem): fail(job.asker, problem)
             case .success(let found):
                 job.index = found.answer.index
-                job.age = found.age
+                job.age = [job.age, found.age].compactMap(\.self).max()
                 if job.end == .zero || job.end.index > job.index { job.end = .end(of: job.index) }
                 // What happened to one VM is a short list that the VM's row names.
                 if job.vm != nil { job.width = job.index.rawValue }

@@ -23,8 +23,6 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// The same of a cell.
     var fleetWatches: [FleetWatch] = []
     private var isDrained = false
-    /// By group: when the last linearizable read that this node's own copy answered was asked.
-    var confirmed: [(group: GroupID, at: Instant)] = []
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]
@@ -178,18 +176,20 @@ final class AdminPort: AdminHandler, AdminAuthority {
     func answer(_ ticket: Ticket, _ response: AdminResponse) { server.answer(ticket, response) }
 
     private var readiness: AdminResponse {
-        guard agent.view.through != nil else {
-            return AdminResponse(
-                Problem(
-                    .unavailable, "this node has not heard of the root yet; see that a majority of its voters is up"))
+        if let unready { return AdminResponse(Problem(.unavailable, unready.text)) }
+        return AdminResponse(.text, .bytes(Array("ready\n".utf8)))
+    }
+
+    /// Why this node does not serve all that it is to serve; nil when it does.
+    var unready: (text: String, isRoot: Bool)? {
+        if agent.isShuttingDown { return ("this node is about to end; ask another one", false) }
+        guard agent.view.cluster != nil else {
+            return ("this node has not heard of the root yet; see that a majority of its voters is up", true)
         }
         let leaderless = agent.engine.groups.filter {
             agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false
         }
-        guard leaderless.isEmpty else {
-            return AdminResponse(Problem(.unavailable, "groups without a leader here: \(leaderless.count)"))
-        }
-        return AdminResponse(.text, .bytes(Array("ready\n".utf8)))
+        return leaderless.isEmpty ? nil : ("groups without a leader here: \(leaderless.count)", false)
     }
 
     private func group(of space: String) -> GroupID? {
@@ -201,12 +201,6 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
-        if agent.isSpaceLow {
-            return answer(
-                ticket,
-                AdminResponse(
-                    Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again")))
-        }
         if let problem = agent.problem(wanting: command.level) { return answer(ticket, AdminResponse(problem)) }
         agent.request(.command(group, command.encoded())) { [self] outcome in
             if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
@@ -220,28 +214,19 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     private func read(_ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
-        let began = agent.loop.now
-        if case .stale(let within) = mode, let at = confirmed.first(where: { $0.group == group })?.at,
-            began - at <= within, case .space(let found)? = agent.engine.readHere(group, .space(query))
+        if case .stale(let within) = mode, let here = readHere(group, .space(query), within: within),
+            case .space(let found) = here.answer
         {
-            return answer(ticket, AdminResponse(found, age: began - at))
+            return answer(ticket, AdminResponse(found, age: here.age))
         }
-        agent.request(.query(group, .space(query))) { [self] outcome in
-            if case .read(.space(let found)) = outcome,
-                let standing = agent.engine.standing(of: group), standing.applied >= found.revision.index
-            {
-                confirm(group, began)
-            }
-            answer(ticket, AdminResponse(outcome))
-        }
+        agent.request(.query(group, .space(query))) { [self] outcome in answer(ticket, AdminResponse(outcome)) }
     }
 
-    func confirm(_ group: GroupID, _ at: Instant) {
-        if let i = confirmed.firstIndex(where: { $0.group == group }) {
-            confirmed[i].at = max(confirmed[i].at, at)
-        } else {
-            confirmed.append((group, at))
-        }
+    /// By the clock as it is now: the loop's stands still while this process does.
+    func readHere(
+        _ group: GroupID, _ query: Query, within bound: Nanoseconds
+    ) -> (answer: MachineAnswer, age: Nanoseconds)? {
+        agent.engine.readHere(group, query, within: bound, now: SystemClock.now)
     }
 
     // MARK: Watches

@@ -166,7 +166,17 @@ extension Agent {
             ("streams_refused", "Streams refused because another node sends them.", peers.streamsRefused),
             ("links_ended", "Connections with peers that ended.", peers.linksEnded),
             ("garbage", "Connections that peers lost for what they sent.", peers.garbage),
+            ("refused", "Connections that were refused for who asked for them.", peers.refused),
         ] { metrics.add("muster_peer_\(name)_total", .counter, help, value) }
+        metrics.add(
+            "muster_ready", .gauge, "1 where this node serves all that it is to serve.",
+            UInt64(port.unready == nil ? 1 : 0))
+        metrics.add(
+            "muster_space_low", .gauge, "1 while the disk is nearly full and nothing more is kept.",
+            UInt64(isSpaceLow ? 1 : 0))
+        metrics.add(
+            "muster_certificate_end_seconds", .gauge, "When this node's certificate ends, in seconds since 1970.",
+            UInt64(clamping: identity.chain.first?.notAfter ?? 0))
         let writes = writerStatistics
         metrics.add("muster_log_commits_total", .counter, "Synced writes of the log.", writes.commitCount)
         metrics.add("muster_log_tickets_total", .counter, "Turns whose writes were synced.", writes.ticketCount)

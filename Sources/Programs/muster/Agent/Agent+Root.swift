@@ -15,6 +15,7 @@ import TLSSession
 
 extension Agent {
     private static let controlInterval = Nanoseconds.milliseconds(250)
+    private static let keepInterval = Nanoseconds.seconds(1)
     /// How long a former voter of the root keeps the authority's key: it may soon be one again.
     private static let authorityKept = Nanoseconds.seconds(30)
 
@@ -70,9 +71,7 @@ extension Agent {
     private func followLevel() {
         guard let open = view.cluster?.level, open > network.featureLevelNeeded else { return }
         network.featureLevelNeeded = open
-        if (try? files.openLevel()) ?? 0 < open {  // An unreadable file is written anew.
-            keep { () throws(AgentFailure) in try files.write("level", "\(open)\n") }
-        }
+        if (try? files.openLevel()) ?? 0 < open { keep("level", "\(open)\n") }  // An unreadable file is written anew.
         if open > level {
             log.error(
                 "the cluster has opened a feature level that this program does not know: the agent ends; install the newer "
@@ -96,11 +95,37 @@ extension Agent {
             let text = others.map { "\($0.id) \($0.about[keyPath: address])\n" }.joined() + highest
             // An unreadable file is written anew.
             if (try? files.text(file)) == text { continue }
-            keep { () throws(AgentFailure) in try files.write(file, text) }
+            keep(file, text)
         }
     }
 
-    /// A file that can't be written is a warning: what it holds is known elsewhere too.
+    /// Writes a file that the next start reads: now, or as soon as that works.
+    private func keep(_ file: String, _ text: String) {
+        unkept.removeAll { $0.file == file }
+        unkept.append((file, text))
+        keepAt = loop.now
+        keepFiles()
+    }
+
+    private func keepFiles() {
+        if unkept.isEmpty || loop.now < keepAt { return }
+        keepAt = loop.now + Agent.keepInterval
+        let due = unkept
+        unkept = []
+        for (file, text) in due {
+            do throws(AgentFailure) {
+                try files.write(file, text)
+                if unkeptTold.remove(file) != nil { log.info("a file is written at last", ["file": file]) }
+            } catch {
+                unkept.append((file, text))
+                if unkeptTold.insert(file).inserted {
+                    log.warning("a file that the next start needs can't be written yet: \(error)", ["file": file])
+                }
+            }
+        }
+    }
+
+    /// What can't be kept is a warning: it is asked for again.
     func keep(_ body: () throws(AgentFailure) -> Void) {
         do throws(AgentFailure) { try body() } catch { log.warning(error.description) }
     }
@@ -115,7 +140,7 @@ extension Agent {
             return log.error("the root holds an authority that can't be read")
         }
         authorities = certificates
-        keep { () throws(AgentFailure) in try files.write("authorities.pem", certificates.map(\.pem).joined()) }
+        keep("authorities.pem", certificates.map(\.pem).joined())
         useCertificates("the cluster's authorities changed")
     }
 
@@ -137,6 +162,7 @@ extension Agent {
     /// What follows from the root's state and this node's part in it.
     func control() {
         controlAt = loop.now + Agent.controlInterval
+        keepFiles()
         found()
         renewCertificate()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
@@ -289,7 +315,8 @@ extension Agent {
             log.error("the node's certificate has ended: the agent starts again to get another")
             return stop(.storage)
         }
-        guard !isRenewing, loop.now >= renewAt, view.through != nil else { return }
+        // Before it is founded the root knows nobody.
+        guard !isRenewing, loop.now >= renewAt, view.cluster != nil else { return }
         let life = own.notAfter - own.notBefore
         let isOld = own.notAfter - now < life / 3
         let isKnown = view.accepts(node, fingerprint: own.fingerprint.bytes)
@@ -325,7 +352,7 @@ extension Agent {
                 case .success(let certificate):
                     do throws(TLSFailure) {
                         identity = try TLSIdentity(chain: [certificate], key: identity.key)
-                        keep { () throws(AgentFailure) in try files.write("node.pem", certificate.pem) }
+                        keep("node.pem", certificate.pem)
                         useCertificates("the node's certificate was renewed")
                         done(nil)
                     } catch {

@@ -88,6 +88,11 @@ final class Agent: TurnOwner {
     /// Whether the authority that signs now signed this node's certificate, as found when last looked at.
     var signedBy: (own: Fingerprint, authority: [UInt8]?, isSigned: Bool)?
 
+    /// Files that could not be written yet, each with what is to be in it, and those that the log was told of.
+    var unkept: [(file: String, text: String)] = []
+    var unkeptTold: Set<String> = []
+    var keepAt = Instant.origin
+
     var backupRun: BackupRun?
     /// Since when this node, leading the root, has seen every node understand the next feature level.
     var levelReadySince: Instant?
@@ -98,12 +103,13 @@ final class Agent: TurnOwner {
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]
     var controlPending: [UInt64: (RequestOutcome) -> Void] = [:]
 
-    private let watchdog = ServiceManager.watchdog
-    private var watchdogAt = Instant.origin
+    private var manager: ManagerReports
     private(set) var isSpaceLow = false
     private(set) var alarms: [String] = []
     private(set) var end: End?
     private var drainUntil: Instant?
+    private var drainedSince: Instant?
+    private static let lastAnswersTime = Nanoseconds.milliseconds(20)
     /// When leadership that is still here is offered again.
     private var handOverAt = Instant.origin
     private static let handOverInterval = Nanoseconds.milliseconds(100)
@@ -125,6 +131,7 @@ final class Agent: TurnOwner {
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
         (controlAt, clockAt, renewAt) = (now, now, now)
+        manager = ManagerReports(now: now)
 
         var settled: ((AgentMail) -> Void)?
         let mail = loop.makeMailbox(of: AgentMail.self, itemsMax: 1 << 20) { settled?($0) }
@@ -290,6 +297,7 @@ final class Agent: TurnOwner {
     func shutDown() {
         guard drainUntil == nil else { return stop(.asked) }
         log.info("asked to end: leadership is handed over, connections are drained")
+        manager.stops()
         drainUntil = loop.now + settings.drainTime
         host.inputs.append(.ending(vmsStay: host.driver.outlivesAgent))
         admin.drain()
@@ -308,10 +316,21 @@ final class Agent: TurnOwner {
 
     private func checkDrained() {
         guard let drainUntil else { return }
-        let isLeader = engine.groups.contains { leads($0) && hasOthers($0) }
-        if (!isLeader && admin.isIdle && pending.isEmpty && host.keeper.isEnded(loop.now)) || loop.now >= drainUntil {
-            stop(.asked)
-        }
+        if loop.now >= drainUntil { return stop(.asked) }
+        let isDone =
+            admin.isIdle && pending.isEmpty && host.keeper.isEnded(loop.now)
+            && engine.groups.allSatisfy { !(leads($0) && hasOthers($0)) && owesNothing($0) }
+        if !isDone { drainedSince = nil }
+        guard isDone else { return }
+        let since = drainedSince ?? loop.now
+        drainedSince = since
+        // What other nodes were answered last is on its way to them.
+        if loop.now - since >= Agent.lastAnswersTime { stop(.asked) }
+    }
+
+    /// Other nodes' requests are answered too.
+    private func owesNothing(_ group: GroupID) -> Bool {
+        engine.backlog(of: group).map { $0.commands == 0 && $0.reads == 0 } ?? true
     }
 
     var isShuttingDown: Bool { drainUntil != nil }
@@ -325,7 +344,8 @@ final class Agent: TurnOwner {
     // MARK: Turns
 
     var deadline: Instant {
-        let earliest = min(engine.deadline, min(clockAt, min(controlAt, min(admin.watchDeadline, host.deadline))))
+        var earliest = min(engine.deadline, min(clockAt, min(controlAt, min(admin.watchDeadline, host.deadline))))
+        earliest = min(earliest, manager.deadline)
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 
@@ -333,7 +353,7 @@ final class Agent: TurnOwner {
         // What peers sent may still lie unread: no verdict about them is reached before it is.
         if turn.isDrained && engine.deadline <= turn.now { engine.handle(.tick, now: turn.now) }
         if clockAt <= turn.now { tellClock() }
-        tellManager(turn.now)
+        manager.turned(turn.now) { admin.unready }
         if controlAt <= turn.now { control() }
         handOver()
         admin.tendWatches()
@@ -359,13 +379,6 @@ final class Agent: TurnOwner {
     private func tellClock() {
         clockAt = loop.now + .seconds(10)
         engine.handle(.wallClock(wallTime), now: loop.now)
-    }
-
-    /// A loop that turns is what the watchdog wants to see.
-    private func tellManager(_ now: Instant) {
-        guard let watchdog, now >= watchdogAt else { return }
-        watchdogAt = now + watchdog
-        ServiceManager.tell("WATCHDOG=1")
     }
 
     var wallTime: LogTime { LogTime(UInt64(max(0, SystemClock.wallNanoseconds / 1_000_000))) }

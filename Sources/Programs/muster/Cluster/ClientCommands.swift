@@ -109,15 +109,15 @@ struct ClientCommands {
         let isChange = !request.isStream && request.isChange
         return try AdminClient.ask(
             AdminCall(request, idempotencyKey: isChange ? ClientCommands.newKey : nil), at: addresses,
-            context: context, bearerToken: token, settings: settings)
+            context: context, bearerToken: token, settings: settings, repeats: isChange)
     }
 
-    /// A change gets a key, so that it takes effect once even if its answer is lost and it is sent again.
+    /// A change gets a key, so that it takes effect once even if its answer is lost and another node is asked again.
     func ask(_ request: RawRequest) throws -> AdminAnswer {
         var request = request
         if request.method != .get { request.idempotencyKey = ClientCommands.newKey }
         return try AdminClient.ask(
-            request, at: addresses, context: context, bearerToken: token, settings: settings)
+            request, at: addresses, context: context, bearerToken: token, settings: settings, repeats: true)
     }
 
     /// Calls `line` for every line of a stream until it ends.
@@ -418,7 +418,7 @@ struct ClientCommands {
 }
 
 extension AdminRequest {
-    /// Whether asking twice could do it twice.
+    /// Whether asking twice could do it twice, and a key keeps it from that at whichever node it is asked.
     var isChange: Bool {
         switch self {
         case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,

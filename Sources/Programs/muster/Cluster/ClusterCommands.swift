@@ -15,7 +15,7 @@ enum ClusterCommands {
         options: [
             Option(
                 "address", .text("HOST:PORT"), isRepeated: true, variable: "MUSTER_ADDRESS",
-                help: "a node's admin port; may be repeated, the next is asked when one can't be reached"),
+                help: "a node's admin port; may be repeated, the next is asked when one can't be reached or is lost"),
             Option(
                 "identity", .text("DIR"), variable: "MUSTER_IDENTITY",
                 help: "a folder with cert.pem, key.pem, ca.pem and address, as `muster init` makes it"),
@@ -50,8 +50,10 @@ enum ClusterCommands {
         Command(
             "join", summary: "add this host to a cluster",
             details: """
-                Checks everything first and changes nothing if it fails; may be repeated. The key is made here and never leaves
-                this host. `muster agent` runs the node afterwards.
+                Checks everything first and changes nothing if it fails; may be repeated. While it checks, this host answers at
+                its addresses with the key that it joins with, and every member that the token names looks whether it does.
+                The key is made here and never leaves this host. `muster agent` runs the node afterwards. A host whose disk is
+                gone comes back as a new node: `muster node remove NAME`, then join again.
                 """,
             arguments: [Argument("TOKEN", help: "from `muster token create`")],
             options: configOptions + [Option("start", help: "run the agent afterwards")],
@@ -381,6 +383,7 @@ enum ClusterCommands {
                 Option("no-wait", help: "fleet create: don't wait until all have a place"),
                 Option("limit", .integer(1...1_000), help: "fleet list: VMs on a page (default 1000)"),
                 Option("reads", help: "admin, etcd: linearizable reads instead of writes"),
+                Option("roam", help: "admin: who loses its connection goes on at the next address"),
                 Option("keys", .integer(1...10_000), help: "chaos: how many keys (default 12)"),
                 Option("settle", .integer(1...600), help: "chaos: seconds for the last reads (default 60)"),
             ],

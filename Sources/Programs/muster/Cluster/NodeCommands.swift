@@ -206,7 +206,7 @@ struct NodeCommands {
             adminAddress: about.adminAddress, certificateRequest: request.der, version: Agent.version,
             level: Int64(about.level), clock: SystemClock.wallNanoseconds / 1_000_000, isCheck: true)
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
-        try check(wanted, addresses, context)
+        try check(wanted, addresses, context, key, request)
         // Written down before the cluster takes it, so that trying again is the same node.
         try NodeFiles.makeFolder(settings.dataDirectory)
         try files.write("joining.key", key.pem(), isSecret: true)
@@ -231,48 +231,14 @@ struct NodeCommands {
         files.has("joining.key") ? try PrivateKey(pem: files.text("joining.key")) : try PrivateKey.make()
     }
 
-    /// Listens where the agent will, so that the cluster can see whether it reaches this host. A node that can't listen must
-    /// not become a member.
-    private func listenForCheck() throws -> ListeningSockets {
-        try ListeningSockets(
-            peers: listen(settings.peerListen, for: "peers"), admin: listen(settings.adminListen, for: "the admin port")
-        )
-    }
-
-    private func listen(_ endpoint: Endpoint, for whom: String) throws -> Socket {
-        guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-            throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
-        }
-        do throws(SystemError) {
-            return try Socket.listening(on: address)
-        } catch {
-            throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
-        }
-    }
-
     /// Everything that would stand in the way, judged by the cluster and from here, before anything is changed.
-    private func check(_ wanted: JoinRequest, _ addresses: [Address], _ context: TLSContext) throws {
-        let listening = try listenForCheck()
-        let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
-        listening.close()
-        try refuse(answer)
-        let peers = try JoinAnswer(body: answer.body[...]).peers.compactMap { line -> (String, Address)? in
-            let words = line.split(separator: " ")
-            // An address that can't be read is not dialled.
-            guard words.count == 2, let address = try? Address(parsing: String(words[1])) else { return nil }
-            return ("node \(words[0])", address)
-        }
-        let loop = try EventLoop()
-        defer { loop.removeMailboxes() }
-        var found: [Unreachable]?
-        let probe = ReachabilityProbe(loop, peers) { found = $0 }
-        _ = loop.run(atMost: ReachabilityProbe.timeout + .seconds(1)) { found != nil }
-        probe.close()
-        if let first = found?.first {
-            throw AgentFailure(
-                "This host can't connect to \(first.what) at \(first.address): \(first.reason). Open that port between the "
-                    + "hosts, or correct what that node advertises; nothing was changed.")
-        }
+    private func check(
+        _ wanted: JoinRequest, _ addresses: [Address], _ context: TLSContext, _ key: PrivateKey,
+        _ request: CertificateRequest
+    ) throws {
+        let check = try JoinCheck(settings, key, request)
+        defer { check.close() }
+        try check.reach(check.ask(wanted, at: addresses, context))
     }
 
     /// What is no part of a node would stop its making, and must do so before the cluster is asked.
@@ -328,10 +294,12 @@ struct NodeCommands {
         }
         // What must come first is tried until it works, or nobody wants it any more.
         func wait(_ time: Nanoseconds) -> Bool {
-            ServiceManager.tell("EXTEND_TIMEOUT_USEC=\(NodeCommands.startExtension.count / 1_000)")
+            ServiceManager.tell(ServiceManager.moreTime, "STATUS=not running yet; see the log")
             if !isAskedToEnd { _ = loop.run(atMost: time) { isAskedToEnd } }
             return !isAskedToEnd
         }
+        // Reading long logs takes its time.
+        ServiceManager.tell(ServiceManager.moreTime, "STATUS=opens its data directory")
         guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
             log.info("asked to end before the node ran")
             return .success
@@ -345,15 +313,11 @@ struct NodeCommands {
             exit(Agent.End.storage.rawValue)
         }
         running = agent
-        ServiceManager.tell("READY=1")
         let end = agent.run()
         running = nil
         if end == .storage { exit(Agent.End.storage.rawValue) }
         return end == .removed || end == .outdated ? .refused : .success
     }
-
-    /// How much longer than now a start may take, as the service manager is told again and again.
-    private static let startExtension = Nanoseconds.seconds(30)
 
     /// A full disk is waited for: the node comes back by itself when there is space. Nil when it is to end.
     private func openDirectory(_ log: AgentLog, _ wait: (Nanoseconds) -> Bool) throws -> NodeDirectory? {
@@ -425,48 +389,5 @@ struct Founded {
                 since: LogTime(UInt64(now) * 1_000)),
             administrator: Operator(
                 name: "admin", role: .administrator, kind: .certificate, credential: administrator.fingerprint.bytes))
-    }
-}
-
-/// The ports of an agent that is not there yet.
-private final class ListeningSockets {
-    private var peers: Socket?
-    private var admin: Socket?
-
-    init(peers: consuming Socket, admin: consuming Socket) {
-        self.peers = consume peers
-        self.admin = consume admin
-    }
-
-    func close() {
-        peers = nil
-        admin = nil
-    }
-}
-
-/// The service manager that started this process, if one did (sd_notify's protocol).
-enum ServiceManager {
-    static func tell(_ state: String) {
-        guard let path = Muster.variable("NOTIFY_SOCKET"), path.utf8.count < 108 else { return }
-        let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return }
-        defer { close(descriptor) }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(path.utf8)
-        withUnsafeMutableBytes(of: &address.sun_path) { target in
-            for (i, byte) in bytes.enumerated() { target[i] = i == 0 && byte == UInt8(ascii: "@") ? 0 : byte }
-        }
-        let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count + (path.hasPrefix("@") ? 0 : 1))
-        _ = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
-                state.withCString { text in sendto(descriptor, text, strlen(text), 0, rebound, length) }
-            }
-        }
-    }
-
-    /// How often the manager wants a sign of life; nil when it does not watch.
-    static var watchdog: Nanoseconds? {
-        Muster.variable("WATCHDOG_USEC").flatMap { Int64($0) }.map { .microseconds($0 / 2) }
     }
 }
