@@ -280,14 +280,17 @@ extension FleetClient {
         _ route: String, _ columns: [Column], _ query: [(name: String, value: String)], from: String
     ) throws -> ExitCode {
         var lost: String?
+        var overdue: String?
         let code = try connection.stream(
             ofCell(RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true))
         ) { text in
             // What is no line of a watch is none of an event.
             guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }
             if line.kind == .compacted { lost = line.revision }
+            if line.kind == .overdue { overdue = line.revision }
             if line.kind == .event, let event = line.item { print(event, columns) }
         }
+        if let overdue { return try follow(route, columns, query, from: overdue) }
         if let lost {
             throw Undone(
                 "what happened up to \(lost) is kept no longer, and was not shown; follow from --after \(lost)")
