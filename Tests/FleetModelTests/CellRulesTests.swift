@@ -342,6 +342,63 @@ import Testing
         #expect(text.count > 10)
     }
 
+    @Test func `what is sealed for one VM is let into no other, however that is called`() throws {
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.secrets
+        let (one, two) = ([UInt8](0..<16), [UInt8](1..<17))
+        func creation(_ mark: [UInt8]) -> VMCreation {
+            VMCreation(
+                name: "db", tenant: "t",
+                spec: spec {
+                    $0.secrets = [SecretField("k", .sealed([1]))]
+                    $0.sealMark = mark
+                })
+        }
+        func create(_ mark: [UInt8], _ request: [UInt8]) throws -> CellResult.Outcome {
+            let command = CellCommand(request: request, by: "x", .createVMs([creation(mark)], isAtomic: false))
+            return try cell.apply([command])[0].outcome
+        }
+        guard case .items(let refused) = try create(one, two),
+            case .refused(.invalid(field: "secrets", _))? = refused.first
+        else {
+            Issue.record("a mark of another request was taken")
+            return
+        }
+        guard case .items(let made) = try create(two, [UInt8](2..<18)), case .refused? = made.first else {
+            Issue.record("and once more")
+            return
+        }
+        let third = [UInt8](3..<19)
+        guard case .items(let items) = try create(third, third), case .vm(let id)? = items.first else {
+            Issue.record("its own was not taken")
+            return
+        }
+        // Changes leave the mark, or it is no change of this VM.
+        var changed = creation(third).spec
+        changed.priority = 5
+        #expect(try cell.apply(.updateVM(id, changed, generation: nil)) == .done)
+        changed.sealMark = one
+        guard case .invalid(field: "secrets", _)? = try cell.refusal(.updateVM(id, changed, generation: nil)) else {
+            Issue.record("another mark was taken")
+            return
+        }
+        changed.secrets = []
+        changed.sealMark = []
+        #expect(try cell.apply(.updateVM(id, changed, generation: nil)) == .done)
+        #expect(try cell.vm(id).spec.sealMark == third)
+        // One that had no fields gets its own number as its mark.
+        let plain = try cell.create("plain")
+        var sealed = try cell.vm(plain).spec
+        sealed.secrets = [SecretField("k", .sealed([1]))]
+        sealed.sealMark = VMDescription.sealMark(of: id)
+        guard case .invalid(field: "secrets", _)? = try cell.refusal(.updateVM(plain, sealed, generation: nil)) else {
+            Issue.record("another VM's mark was taken")
+            return
+        }
+        sealed.sealMark = VMDescription.sealMark(of: plain)
+        #expect(try cell.apply(.updateVM(plain, sealed, generation: nil)) == .done)
+    }
+
     @Test func `every list and amount of a specification has a bound`() throws {
         var cell = try CellBench(hosts: 1)
         cell.level = FeatureLevel.secrets

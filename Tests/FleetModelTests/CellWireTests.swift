@@ -77,6 +77,7 @@ import Testing
     @Test func `the commands of level 3 are as another implementation of protobuf has them`() throws {
         var sealed = VMDescription(resources: Resources(cpuMillis: 1, memoryMiB: 1))
         sealed.secrets = [SecretField("a", .sealed([1, 2])), SecretField("b", .sealed([3]))]
+        sealed.sealMark = [UInt8](0..<16)
         let later: [CellCommand.Operation] = [
             .registerHost(
                 HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),

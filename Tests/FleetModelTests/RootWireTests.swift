@@ -80,7 +80,7 @@ import Testing
                 RootImage(
                     tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])),
             .holdImage(tenant: "t", name: "i", sha256: RootWireTests.sha(9), NodeID(300), isHeld: true),
-            .removeImage(tenant: "t", name: "i", .cancel),
+            .removeImage(tenant: "t", name: "i", .cancel, removal: 300),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }

@@ -80,6 +80,7 @@ import Testing
         #expect(try cluster.hosts(ofVMs: "a") == ["n2"])
         try isDamaged(cluster, name, data)
         try isRefused(cluster)
+        try isProven(cluster)
         try isBounded(cluster, name)
     }
 
@@ -130,6 +131,56 @@ import Testing
         #expect(try status("DELETE", "v1/images/debian?shared=1") == "403")
         #expect(try status("DELETE", "v1/images/debian?tenant=default") == "403")
         #expect(try status("DELETE", "v1/images/debian?tenant=shop") == "404")
+    }
+
+    /// Who knows the hash of another tenant's image and nothing else gets nothing; who began to send goes on or is forgotten.
+    private func isProven(_ cluster: LocalCluster) throws {
+        let third = try write(cluster, "third.raw", seed: 3)
+        let name = try digest(cluster.ask(1, "image", "add", "own", third.path, "--tenant", "shop", "-o", "json"))
+        let made = try cluster.shell(
+            "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json "
+                + "-d '{\"kind\":\"api\",\"role\":\"tenant:bank:write\"}' https://$MUSTER_ADDRESS/v1/tokens", at: 1
+        ).output
+        let token = String(try #require(made.firstRange(of: try Regex("mst_[0-9a-f]+")).map { made[$0] }, "\(made)"))
+        func post(_ path: String, _ body: String) throws -> String {
+            try cluster.shell(
+                "curl -sk -H 'authorization: Bearer \(token)' -H content-type:application/json -d '\(body)' "
+                    + "\"https://$MUSTER_ADDRESS/v1/images\(path)\"", at: 1
+            ).output
+        }
+        func part(_ bytes: String, tenant: String = "bank") throws -> String {
+            try post(
+                "/parts", "{\"sha256\":\"\(name)\",\"tenant\":\"\(tenant)\",\"offset\":0,\"bytes\":\"\(bytes)\"}")
+        }
+        func claim() throws -> String {
+            try post("", "{\"name\":\"stolen\",\"tenant\":\"bank\",\"sha256\":\"\(name)\"}")
+        }
+        try cluster.wait("the node knows the token") { try part("").contains("\"received\":0") }
+        #expect(try part("", tenant: "shop").contains("\"status\":403"))
+        #expect(try claim().contains("none of the image's bytes are here"))
+        #expect(try part("AAAA").contains("\"received\":3"))
+        let upload = file(cluster, 1, name + ".bank.up")
+        #expect(try Data(contentsOf: upload) == Data(count: 3))
+        #expect(try claim().contains("have another SHA-256"))
+        #expect(!FileManager.default.fileExists(atPath: upload.path))
+        #expect(try claim().contains("none of the image's bytes"))
+        let listed = try cluster.ask(2, "image", "list", "-o", "json").output
+        #expect(listed.contains("\"own\"") && !listed.contains("stolen"))
+
+        // Nobody goes on with it for longer than an hour.
+        #expect(try part("AAAA").contains("\"received\":3"))
+        let old = Date(timeIntervalSinceNow: -3_700)
+        try FileManager.default.setAttributes([.modificationDate: old], ofItemAtPath: upload.path)
+        try cluster.wait("the upload is forgotten") { !FileManager.default.fileExists(atPath: upload.path) }
+
+        // Who may see it names it again without sending it, at a node that has no copy, too.
+        let again = try cluster.ask(2, "image", "add", "again", third.path, "--tenant", "bank")
+        #expect(again.status == 0, "\(again.complaint)")
+        #expect(try post("", "{\"name\":\"mine\",\"tenant\":\"bank\",\"sha256\":\"\(name)\"}").contains("\"mine\""))
+        for (image, tenant) in [("again", "bank"), ("mine", "bank"), ("own", "shop")] {
+            let removed = try cluster.ask(3, "image", "remove", image, "--tenant", tenant)
+            #expect(removed.status == 0, "\(removed.complaint)")
+        }
     }
 
     /// A node's room for images has a bound: what nobody needs makes way, and what is needed does not.

@@ -79,6 +79,57 @@ import Testing
         try restores(cluster)
     }
 
+    @Test
+    func `until secret fields are known everywhere, values stay annotations, survive changes, and are sealed later`()
+        throws
+    {
+        var level = "2"
+        let cluster = try LocalCluster { _, _ in ["--node-feature-level", level] }
+        // No crash of an agent writes its memory anywhere.
+        let limits = try String(contentsOfFile: "/proc/\(try #require(cluster.process(1)))/limits", encoding: .utf8)
+        let cores = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max core file size") })
+        #expect(cores.split(separator: " ")[4...5] == ["1", "1"], "\(cores)")
+
+        let (first, second) = ("#cloud-config\n# \(Self.planted[0])\n", "#cloud-config\n# \(Self.planted[1])\n")
+        func words(_ value: String) -> [String] {
+            expects("cloud-init.user-data", value) + ["--annotation", "sim.boot-ms=20"]
+        }
+        let file = cluster.folder.file("user-data")
+        try Data(first.utf8).write(to: file)
+        let made = try create(
+            "db", cluster, at: 1, words(first) + ["--secret", "cloud-init.user-data=@\(file.path)", "--wait"])
+        #expect(made.status == 0, "\(made.complaint)")
+        func shown() throws -> String { try cluster.ask(1, "vm", "show", "db", "-o", "json").output }
+        #expect(try shown().contains(Self.planted[0]), "an older program's client sends back what it sees")
+        // What only newer programs have a place for waits until all are.
+        let early = try create("x", cluster, at: 1, ["--secret", "vnc=1"])
+        #expect(early.status == 4 && early.complaint.contains("upgrade finalize"), "\(early.complaint)")
+
+        #expect(try cluster.ask(1, "vm", "update", "db", "--priority", "5").status == 0)
+        #expect(try shown().contains(Self.planted[0]))
+        let changed = try cluster.run(
+            ["vm", "update", "db"] + words(second) + ["--secret", "cloud-init.user-data=\(second)"], at: 1)
+        #expect(changed.status == 0, "\(changed.complaint)")
+        #expect(try shown().contains(Self.planted[1]))
+        #expect(try cluster.ask(1, "vm", "restart", "db", "--wait").status == 0)
+
+        level = "0"
+        #expect(cluster.terminate(1) == 0)
+        try cluster.start(1)
+        try cluster.wait("the level opens") { try cluster.ask(1, "upgrade", "finalize").status == 0 }
+        try cluster.wait("the cluster has a key") { cluster.log(1).contains("has a key for secret fields") }
+        let hidden = try shown()
+        #expect(!hidden.contains(Self.planted[1]) && hidden.contains("(secret)"), "\(hidden)")
+        try cluster.wait("the cell's leader has heard of the level") {
+            try cluster.ask(1, "vm", "update", "db", "--priority", "6").status == 0
+        }
+        let after = try shown()
+        #expect(after.contains("\"secrets\":{\"cloud-init.user-data\":\"(secret)\"}"), "\(after)")
+        // The guest is told the same value as before.
+        let again = try cluster.ask(1, "vm", "restart", "db", "--wait")
+        #expect(again.status == 0, "\(again.complaint)\(cluster.log(1).suffix(2_000))")
+    }
+
     /// A new cluster from the backup goes on with the key that is given along, and takes no other.
     private func restores(_ cluster: LocalCluster) throws {
         let (file, key) = (cluster.folder.file("a.backup").path, cluster.folder.file("backup.key").path)

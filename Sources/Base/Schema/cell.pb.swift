@@ -1340,6 +1340,9 @@ public struct WireVmDescription: WireMessage {
     public var annotations: [WireNamed] = []
     /// From here on: feature level 3. Ascending by key.
     public var secrets: [WireVmDescription.Secret] = []
+    /// What its boxes are bound to beside the VM's name and tenant: the id of the request that made the VM, or the VM's own
+    /// number where it had no secret fields then; 16 bytes, and the same for the VM's life.
+    public var sealMark: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1364,7 +1367,8 @@ public struct WireVmDescription: WireMessage {
         isolation: WireIsolationRule = .unspecified,
         labels: [WireNamed] = [],
         annotations: [WireNamed] = [],
-        secrets: [WireVmDescription.Secret] = []
+        secrets: [WireVmDescription.Secret] = [],
+        sealMark: [UInt8] = []
     ) {
         self.resources = resources
         self.numa = numa
@@ -1386,6 +1390,7 @@ public struct WireVmDescription: WireMessage {
         self.labels = labels
         self.annotations = annotations
         self.secrets = secrets
+        self.sealMark = sealMark
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1412,6 +1417,7 @@ public struct WireVmDescription: WireMessage {
         case 18: "labels"
         case 19: "annotations"
         case 20: "secrets"
+        case 21: "seal_mark"
         default: nil
         }
     }
@@ -1488,6 +1494,10 @@ public struct WireVmDescription: WireMessage {
         for value in self.secrets {
             writer.message(162, value)
         }
+        if !self.sealMark.isEmpty {
+            writer.tag(170)
+            writer.lengthDelimited(self.sealMark)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1537,6 +1547,8 @@ public struct WireVmDescription: WireMessage {
                 self.annotations.append(try reader.message(WireNamed.self))
             case 162:
                 self.secrets.append(try reader.message(WireVmDescription.Secret.self))
+            case 170:
+                self.sealMark = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

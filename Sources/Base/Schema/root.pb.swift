@@ -1709,6 +1709,8 @@ public struct WireRootImage: WireMessage {
     public var isLeaving: Bool = false
     public var createdAt: UInt64 = 0
     public var createdBy: String = ""
+    /// The revision of the command that began the removal under way.
+    public var removal: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1721,7 +1723,8 @@ public struct WireRootImage: WireMessage {
         holders: [UInt64] = [],
         isLeaving: Bool = false,
         createdAt: UInt64 = 0,
-        createdBy: String = ""
+        createdBy: String = "",
+        removal: UInt64 = 0
     ) {
         self.name = name
         self.tenant = tenant
@@ -1731,6 +1734,7 @@ public struct WireRootImage: WireMessage {
         self.isLeaving = isLeaving
         self.createdAt = createdAt
         self.createdBy = createdBy
+        self.removal = removal
     }
 
     public static var messageName: String { "RootImage" }
@@ -1745,6 +1749,7 @@ public struct WireRootImage: WireMessage {
         case 6: "is_leaving"
         case 7: "created_at"
         case 8: "created_by"
+        case 9: "removal"
         default: nil
         }
     }
@@ -1784,6 +1789,10 @@ public struct WireRootImage: WireMessage {
             writer.tag(66)
             writer.lengthDelimited(self.createdBy)
         }
+        if self.removal != 0 {
+            writer.tag(72)
+            writer.varint(self.removal)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1811,6 +1820,8 @@ public struct WireRootImage: WireMessage {
                 self.createdAt = try reader.uint64()
             case 66:
                 self.createdBy = try reader.string()
+            case 72:
+                self.removal = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3200,6 +3211,8 @@ public struct WireRootCommand: WireMessage {
         public var tenant: String = ""
         public var name: String = ""
         public var step: WireRootCommand.RemoveImage.Step = .unspecified
+        /// Which removal ends: the revision of the command that began it.
+        public var removal: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -3207,11 +3220,13 @@ public struct WireRootCommand: WireMessage {
         public init(
             tenant: String = "",
             name: String = "",
-            step: WireRootCommand.RemoveImage.Step = .unspecified
+            step: WireRootCommand.RemoveImage.Step = .unspecified,
+            removal: UInt64 = 0
         ) {
             self.tenant = tenant
             self.name = name
             self.step = step
+            self.removal = removal
         }
 
         public static var messageName: String { "RootCommand.RemoveImage" }
@@ -3221,6 +3236,7 @@ public struct WireRootCommand: WireMessage {
             case 1: "tenant"
             case 2: "name"
             case 3: "step"
+            case 4: "removal"
             default: nil
             }
         }
@@ -3238,6 +3254,10 @@ public struct WireRootCommand: WireMessage {
                 writer.tag(24)
                 writer.signed(Int64(self.step.rawValue))
             }
+            if self.removal != 0 {
+                writer.tag(32)
+                writer.varint(self.removal)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -3251,6 +3271,8 @@ public struct WireRootCommand: WireMessage {
                     self.name = try reader.string()
                 case 24:
                     self.step = WireRootCommand.RemoveImage.Step(rawValue: try reader.int32())
+                case 32:
+                    self.removal = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -151,8 +151,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .deleteGroup(_, let tenant): .writeTenant(tenant)
         case .images(let tenant): .readTenant(tenant)
         case .image(_, let tenant): .readTenant(tenant)
-        // It says of no tenant whose the image will be.
-        case .addImagePart: .writeTenant(nil)
+        case .addImagePart(let part): .writeTenant(part.tenant)
         case .addImage(let image): .writeTenant(image.tenant)
         case .removeImage(_, let tenant): .writeTenant(tenant)
         case .tenant(let name, _): .readTenant(name)

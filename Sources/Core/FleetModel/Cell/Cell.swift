@@ -55,6 +55,8 @@ struct CellStep<Access: StateAccess> {
     var summary: CellSummary
     var revision = Revision.zero
     var by = ""
+    /// The command's, if it has one.
+    var request: [UInt8] = []
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
     /// Of the entry: what came later means nothing in it.
@@ -104,6 +106,7 @@ struct CellStep<Access: StateAccess> {
 
     private mutating func apply(_ command: CellCommand) throws(StoreError) -> CellResult {
         by = command.by
+        request = command.request ?? []
         isAudit = command.operation.isAsked
         if !CellCheck.isText(command.by) {
             return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))

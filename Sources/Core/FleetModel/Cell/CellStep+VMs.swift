@@ -11,6 +11,8 @@ extension CellStep {
 
     private mutating func create(_ item: VMCreation) throws(StoreError) -> Result<VMID, CellRefusal> {
         if let refusal = CellCheck.refusal(of: item) { return .failure(refusal) }
+        // No two VMs come of one request under one name.
+        if !item.spec.sealMark.isEmpty && item.spec.sealMark != request { return .failure(CellCheck.wrongSealMark) }
         if summary.isClosed { return .failure(.cellClosed) }
         let nameKey = CellKey.vmName(item.tenant, item.name)
         if let known = try access.number(nameKey), try access.value(for: CellTable.vms.key(known)) != nil {
@@ -68,6 +70,10 @@ extension CellStep {
         case .failure(let refusal): return .refused(refusal)
         case .success(let vm): old = vm
         }
+        var spec = spec
+        if spec.sealMark.isEmpty { spec.sealMark = old.spec.sealMark }
+        let marks = old.spec.sealMark.isEmpty ? [[], VMDescription.sealMark(of: id)] : [old.spec.sealMark]
+        if !marks.contains(spec.sealMark) { return .refused(CellCheck.wrongSealMark) }
         if old.spec == spec { return .done }
         if let refusal = try refusal(ofGroups: spec.groups, besides: old.spec.groups, old.tenant) {
             return .refused(refusal)

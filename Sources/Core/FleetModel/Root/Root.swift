@@ -172,7 +172,8 @@ struct RootStep<Access: StateAccess> {
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
             return try holdImage(tenant, name, sha256, node, isHeld)
-        case .removeImage(let tenant, let name, let step): return try removeImage(tenant, name, step)
+        case .removeImage(let tenant, let name, let step, let removal):
+            return try removeImage(tenant, name, step, removal)
         }
     }
 

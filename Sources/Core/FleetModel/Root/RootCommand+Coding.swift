@@ -143,7 +143,7 @@ extension RootCommand.Operation {
                 tenant: wire.tenant, name: wire.name, sha256: wire.sha256, NodeID(wire.node), isHeld: wire.isHeld)
         case .removeImage(let wire):
             guard let step = RootImage.Removal(rawValue: wire.step.rawValue) else { return nil }
-            self = .removeImage(tenant: wire.tenant, name: wire.name, step)
+            self = .removeImage(tenant: wire.tenant, name: wire.name, step, removal: wire.removal)
         }
     }
 
@@ -218,9 +218,10 @@ extension RootCommand.Operation {
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
             .holdImage(
                 Wire.HoldImage(tenant: tenant, name: name, sha256: sha256, node: node.rawValue, isHeld: isHeld))
-        case .removeImage(let tenant, let name, let step):
+        case .removeImage(let tenant, let name, let step, let removal):
             .removeImage(
-                Wire.RemoveImage(tenant: tenant, name: name, step: Wire.RemoveImage.Step(rawValue: step.rawValue)))
+                Wire.RemoveImage(
+                    tenant: tenant, name: name, step: Wire.RemoveImage.Step(rawValue: step.rawValue), removal: removal))
         }
     }
 }

@@ -72,7 +72,8 @@ package struct RootCommand: Hashable, Sendable {
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)
-        case removeImage(tenant: String, name: String, RootImage.Removal)
+        /// `removal` is the revision of the command that began it; 0 of that one itself.
+        case removeImage(tenant: String, name: String, RootImage.Removal, removal: UInt64)
     }
 
     /// What becomes of a host that goes from one cell to another.

@@ -246,7 +246,7 @@ extension AdminPort {
                 case .failure(let problem):
                     hopOn(vm, problem, found.answer.index, asker) { [self] in showVM(vm, mode, $0, $1) }
                 case .success(let known):
-                    let json = VMInfo(known, now: agent.wallTime, hostName: hostName).json
+                    let json = info(known, now: agent.wallTime).json
                     var response = AdminResponse(json: json, index: found.answer.index)
                     response.age = found.age
                     answer(asker, response)

@@ -140,7 +140,10 @@ extension Agent {
 
     // MARK: Sealing
 
-    static func about(_ tenant: String, _ vm: String, _ key: String) -> String { "\(tenant)/\(vm)/\(key)" }
+    /// What a box opens for: this field of this VM, whatever else is called so later.
+    static func about(_ tenant: String, _ vm: String, _ mark: [UInt8], _ key: String) -> String {
+        "\(tenant)/\(vm)/\(mark.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())/\(key)"
+    }
 
     private static let noSealer = Problem(
         .unavailable,
@@ -173,7 +176,7 @@ extension Agent {
                                     .invalid, "\(secret.key) has \(value.count) bytes and may have \(most)",
                                     field: "secrets")))
                     }
-                    wanted.append((Agent.about(item.tenant, item.name, secret.key), value))
+                    wanted.append((Agent.about(item.tenant, item.name, item.spec.sealMark, secret.key), value))
                 }
             }
         }
@@ -265,8 +268,8 @@ extension Agent {
             do throws(TLSFailure) {
                 var values: [[UInt8]] = []
                 for field in fields {
-                    values.append(
-                        try sealer.open(field.box, about: Agent.about(known.tenant, known.name, field.key)))
+                    let about = Agent.about(known.tenant, known.name, known.spec.sealMark, field.key)
+                    values.append(try sealer.open(field.box, about: about))
                 }
                 done(.success(values))
             } catch {

@@ -57,6 +57,8 @@ final class Agent: TurnOwner {
     private var adminMade: AdminPort?
     let host: AgentHost
     let images: ImageStore
+    /// Removals of images that this node, as the root's leader, sees under way.
+    var removals = ImageRemovals()
     /// Images whose copy here the root is being told of.
     var holding: Set<String> = []
     /// Images that nobody has any more, as the log was told.
