@@ -399,6 +399,31 @@ import Testing
         #expect(try cell.apply(.updateVM(plain, sealed, generation: nil)) == .done)
     }
 
+    @Test func `boxes are replaced where they are those that were seen, and the VM stays what it was`() throws {
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.secrets
+        let id = try cell.running("v", on: 1)
+        var sealed = try cell.vm(id).spec
+        sealed.secrets = [SecretField("a", .sealed([1])), SecretField("b", .sealed([2]))]
+        sealed.sealMark = VMDescription.sealMark(of: id)
+        #expect(try cell.apply(.updateVM(id, sealed, generation: nil)) == .done)
+        let before = try cell.vm(id)
+        let work = try cell.host(1).workIndex
+        let boxes = [
+            Resealed(key: "a", from: [1], to: [7]), Resealed(key: "b", from: [9], to: [8]),
+            Resealed(key: "c", from: [2], to: [8]),
+        ]
+        #expect(try cell.apply(.resealVM(id, boxes)) == .done)
+        let after = try cell.vm(id)
+        #expect(after.spec.secrets == [SecretField("a", .sealed([7])), SecretField("b", .sealed([2]))])
+        #expect(after.generation == before.generation && after.revision > before.revision)
+        #expect(try cell.host(1).workIndex == work, "the host has nothing new to do")
+        let revision = after.revision
+        #expect(try cell.apply(.resealVM(id, boxes)) == .done)
+        #expect(try cell.vm(id).revision == revision, "nothing changed")
+        #expect(try cell.refusal(.resealVM(VMID(99), boxes)) == .unknownVM(VMID(99)))
+    }
+
     @Test func `every list and amount of a specification has a bound`() throws {
         var cell = try CellBench(hosts: 1)
         cell.level = FeatureLevel.secrets

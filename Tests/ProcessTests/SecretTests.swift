@@ -74,6 +74,7 @@ import Testing
 
         try movesAndChanges(cluster, userData)
         try repeats(cluster)
+        try rotates(cluster)
         try shows(cluster)
         try looksIntoFiles(cluster)
         try restores(cluster)
@@ -183,6 +184,43 @@ import Testing
         try cluster.wait("the host is back") {
             try cluster.names(other, "host", "list", "--filter", "state=ready").count == 3
         }
+    }
+
+    /// Another key takes over while everything runs, and the old one is nowhere then.
+    private func rotates(_ cluster: LocalCluster) throws {
+        func keys(_ node: Int) throws -> [String] {
+            try String(contentsOf: cluster.folder.file("n\(node)/sealing.key"), encoding: .utf8).split(separator: "\n")
+                .map(String.init)
+        }
+        func listed() throws -> [String] {
+            try cluster.ask(2, "cert", "list", "-o", "json").output.components(separatedBy: "},{").filter {
+                $0.contains("secret fields")
+            }
+        }
+        let before = try keys(1)
+        #expect(try before.count == 1 && listed().count == 1)
+        let begun = try cluster.ask(2, "cert", "rotate", "--sealing-key")
+        #expect(begun.status == 0, "\(begun.complaint)")
+        let again = try cluster.ask(3, "cert", "rotate", "--sealing-key")
+        #expect(again.status == 4 && again.complaint.contains("takes its place just now"), "\(again.complaint)")
+        try cluster.wait("all hold another key") { try (1...3).allSatisfy { try keys($0).count == 2 } }
+        // Before all is sealed anew, both open.
+        let restarted = try cluster.ask(1, "vm", "restart", "db", "--wait")
+        #expect(restarted.status == 0, "\(restarted.complaint)")
+        for _ in 0..<4 where try listed().count > 1 {
+            sleep(20)
+        }
+        try cluster.wait("the old key is needed no more") { try listed().count == 1 }
+        #expect((1...3).contains { cluster.log($0).contains("secret fields were sealed anew") })
+        try cluster.wait("the old key is nowhere") {
+            try (1...3).allSatisfy { try keys($0).count == 1 && keys($0) != before }
+        }
+        #expect(try keys(1) == keys(2) && keys(2) == keys(3))
+        let moved = try cluster.ask(2, "vm", "migrate", "db", "--wait")
+        #expect(moved.status == 0, "\(moved.complaint)")
+        let audit = try cluster.ask(3, "audit", "--root", "-o", "json").output
+        #expect(audit.contains("sealing-key.rotated") && audit.contains("operator admin from 127.0.0.1"), "\(audit)")
+        #expect(audit.contains("\"kind\":\"refused\""), "\(audit)")
     }
 
     /// The same request at two nodes is one command, whoever seals it.

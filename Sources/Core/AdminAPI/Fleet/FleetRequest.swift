@@ -252,6 +252,7 @@ package enum FleetRequest: Hashable, Sendable {
             if let tenant = list.tenant { query.append(("tenant", tenant)) }
             if let vm = list.vm { query.append(("vm", vm)) }
             if let host = list.host { query.append(("host", host)) }
+            if list.isRoot { query.append(("root", "1")) }
             if let watch = list.watch {
                 query.append(("watch", "1"))
                 if let from = watch.from { query.append(("from", from.description)) }

@@ -232,6 +232,7 @@ struct CellStep<Access: StateAccess> {
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
         case .moveVM(let vm, let cell, let request): return try moveVM(vm, to: cell, request)
+        case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
         case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
         case .prepareArrival(let arrival): return try prepareArrival(arrival)
         case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):

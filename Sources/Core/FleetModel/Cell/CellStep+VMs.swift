@@ -96,6 +96,22 @@ extension CellStep {
         return .done
     }
 
+    /// Whoever may change it or not: what it means stays, and so does its generation. Between cells it is done, too.
+    mutating func reseal(_ id: VMID, _ boxes: [Resealed]) throws(StoreError) -> CellResult.Outcome {
+        guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
+        var vm = old
+        for i in vm.spec.secrets.indices {
+            let field = vm.spec.secrets[i]
+            if let new = boxes.first(where: { $0.key == field.key && $0.from == field.box }) {
+                vm.spec.secrets[i].value = .sealed(new.to)
+            }
+        }
+        if vm.spec == old.spec { return .done }
+        if let refusal = CellCheck.refusal(of: vm.spec) { return .refused(refusal) }
+        try put(vm, was: old)
+        return .done
+    }
+
     /// Judges a new specification where the VM is. What takes less room keeps the old one until its host has it in force.
     private mutating func refusal(ofChange old: CellVM, _ vm: inout CellVM) throws(StoreError) -> CellRefusal? {
         let spec = vm.spec

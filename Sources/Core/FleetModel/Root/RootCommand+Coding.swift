@@ -135,6 +135,9 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .rotateSealingKey(let wire):
+            guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
+            self = .rotateSealingKey(step, wire.key)
         case .addImage(let wire):
             guard let image = RootImage(wire) else { return nil }
             self = .addImage(image)
@@ -214,6 +217,9 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .rotateSealingKey(let step, let hash):
+            .rotateSealingKey(
+                Wire.RotateSealingKey(step: Wire.RotateSealingKey.Step(rawValue: step.rawValue), key: hash))
         case .addImage(let image): .addImage(image.wire)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
             .holdImage(

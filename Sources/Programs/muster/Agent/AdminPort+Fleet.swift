@@ -49,6 +49,7 @@ extension AdminPort {
         let asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
             ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite))
+        if case .audit(let list) = request, list.isRoot { return listRootEvents(list, asker) }
         if cells.isEmpty {
             return answer(
                 ticket,

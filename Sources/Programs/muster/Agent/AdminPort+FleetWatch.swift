@@ -139,7 +139,7 @@ extension AdminPort {
             fleetWatches.remove(at: i)
             _ = server.send(ticket, line)
             server.endStream(ticket)
-        case .work, .refused:
+        case .work, .workChanges, .refused:
             let ticket = fleetWatches[i].ticket
             fleetWatches.remove(at: i)
             server.endStream(ticket, isWhole: false)

@@ -15,8 +15,10 @@ import TLSSession
 
 extension AdminPort {
     func manage(_ call: AdminCall, _ principal: Principal, _ ticket: Ticket) {
+        let address = server.clientAddress(ticket)
         let asker = Asker(
-            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
+            name: address.isEmpty ? "\(principal)" : "\(principal) from \(address)",
+            request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
             status: Route.status[call.request.operation] ?? 200)
         switch call.request {
         case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
@@ -507,6 +509,10 @@ extension AdminPort {
                 answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed"), status: asker.status))
             }
         case .ca: rotateAuthority(asker, wanted)
+        case .sealingKey:
+            change(
+                .rotateSealingKey(.begin, []), asker,
+                "another key takes over the secret fields; see `muster cert list` for how far it is")
         }
     }
 

@@ -68,7 +68,9 @@ final class Agent: TurnOwner {
     var authorities: [Certificate]
     var authority: CertificateAuthority?
     /// With the key of secret fields, on the root's voters.
-    var sealer: FieldSealer?
+    var sealers: [FieldSealer] = []
+    var sealersAddedAt = Instant.origin
+    var sealing = SealingRotation()
     var isNamingSealer = false
     /// Since when this node holds the key and does not vote.
     var sealerUnneededSince: Instant?
@@ -122,7 +124,7 @@ final class Agent: TurnOwner {
         authorities = try files.authorities()
         authority = try files.authority()
         knownBefore = files.nodeHighest().map { (Set(files.peers().map(\.node)), $0) }
-        sealer = try Agent.sealer(files)
+        sealers = try Agent.sealers(files)
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
