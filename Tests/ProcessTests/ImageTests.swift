@@ -203,3 +203,71 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: file(cluster, 3, second).path))
     }
 }
+
+/// Images under real QEMU processes on several hosts.
+@Suite(.serialized, .enabled(if: MachineOfQEMU.isHere, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
+struct GuestImageTests {
+    @Test
+    func `a guest begins with an image that its host pulls, and a shared disk that one host made goes on at another`()
+        throws
+    {
+        let cluster = try LocalCluster { folder, _ in
+            try? FileManager.default.createDirectory(
+                at: folder.file("storage/fast"), withIntermediateDirectories: true)
+            return [
+                "--hypervisor-driver", "qemu", "--hypervisor-images", folder.url.path, "--hypervisor-storage",
+                folder.file("storage").path, "--host-storage-domains", "fast",
+            ]
+        }
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        let file = cluster.folder.file("base.img")
+        try Data((0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 / 509) }).write(to: file)
+        let added = try cluster.ask(1, "image", "add", "base", file.path, "-o", "json")
+        #expect(added.status == 0, "\(added.complaint)")
+        let text = added.output
+        let digest = String(text[try #require(text.firstRange(of: try Regex("[0-9a-f]{64}")), "\(text)")])
+        func create(_ name: String, _ disk: String, _ words: String...) throws {
+            let made = try cluster.run(
+                ["vm", "create", name, "--cpu", "1", "--memory", "32MiB", "--disk", disk, "--wait"] + words, at: 1)
+            let shown = try cluster.ask(1, "vm", "show", name, "-o", "json").output
+            #expect(made.status == 0, "\(made.complaint)\(shown)")
+        }
+        func info(_ path: String) throws -> String {
+            try cluster.shell("qemu-img info -U --output=json \(path)", at: 1).output
+        }
+        try create("own", "name=root,size=8MiB,kind=ephemeral,image=base", "--zone", "zone-3")
+        #expect(try cluster.hosts(ofVMs: "own") == ["n3"])
+        let pulled = cluster.folder.file("n3/images/\(digest)")
+        #expect(try Data(contentsOf: pulled) == Data(contentsOf: file))
+        let vms = cluster.folder.file("n3/vms").path
+        #expect(cluster.others(with: vms, program: "qemu").count == 1)
+        let overlay = try cluster.shell("ls \(vms)/*/ephemeral-root.qcow2", at: 1).output
+        #expect(try info(overlay.trimmingCharacters(in: .whitespacesAndNewlines)).contains(pulled.path))
+
+        try create("common", "name=root,size=8MiB,kind=shared:fast,image=base")
+        let folder = cluster.folder.file("storage/fast")
+        let disks = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        #expect(disks.count == 1 && disks[0].hasSuffix("-root.qcow2"), "\(disks)")
+        let disk = folder.appendingPathComponent(disks[0]).path
+        let shown = try info(disk)
+        #expect(shown.contains("\"virtual-size\": 8388608") && !shown.contains("backing"), "\(shown)")
+        let back = cluster.folder.file("back.img")
+        _ = try cluster.shell("qemu-img convert -U -O raw \(disk) \(back.path)", at: 1)
+        #expect(try Data(contentsOf: back).prefix(2 << 20) == Data(contentsOf: file))
+        let inode = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
+        let host = try #require(try cluster.hosts(ofVMs: "common").first)
+        let drained = try cluster.ask(1, "host", "drain", host)
+        #expect(drained.status == 0, "\(drained.complaint)")
+        try cluster.wait("it runs elsewhere") {
+            let now = try cluster.hosts(ofVMs: "common")
+            let running = try cluster.names(1, "vm", "list", "--filter", "phase=running")
+            return now.count == 1 && now != [host] && running.contains("common")
+        }
+        let now = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
+        #expect(now == inode)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == disks)
+    }
+}

@@ -176,12 +176,6 @@ extension AdminPort {
             if image.isLeaving, before?.disks.contains(disk) != true {
                 return Problem(.notPossible, "the image \(disk.image) is being removed; use another one", field: field)
             }
-            if case .shared = disk.kind {
-                return Problem(
-                    .invalid,
-                    "a shared disk can't begin with an image of the catalogue, which other hosts may not have; make it "
-                        + "local or ephemeral, or name a file of hypervisor.images", field: field)
-            }
             if Int64(clamping: image.size >> 20) > disk.sizeMiB {
                 return Problem(
                     .invalid, "the image \(disk.image) has \(image.size >> 20) MiB; make the disk as large",
