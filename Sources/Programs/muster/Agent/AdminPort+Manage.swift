@@ -314,7 +314,10 @@ extension AdminPort {
         agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
             if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
             let ends = expires.map { Int64($0.rawValue / 1_000) } ?? 0
-            answer(asker.ticket, AdminResponse(CreatedToken(id: name, token: text, expires: ends), status: 201))
+            // Whoever uses it at once is known here; where this node does not hear the root, it was made all the same.
+            agent.refreshView { [self] _ in
+                answer(asker.ticket, AdminResponse(CreatedToken(id: name, token: text, expires: ends), status: 201))
+            }
         }
     }
 
