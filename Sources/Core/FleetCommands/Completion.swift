@@ -44,7 +44,9 @@ package enum Completion {
         /// Names of what the cluster has.
         case names(Kind)
     }
-    package enum Kind: Hashable, Sendable { case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, contexts }
+    package enum Kind: Hashable, Sendable {
+        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, contexts
+    }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""

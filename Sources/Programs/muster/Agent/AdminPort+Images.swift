@@ -43,10 +43,16 @@ extension AdminPort {
             return fail(
                 asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
         }
-        // Who may see the image has no need to send its bytes.
-        if let seen = seen(part.digest, for: part.tenant, asker) {
-            return answer(asker, AdminResponse(ImageProgress(received: Int64(clamping: seen.size))))
+        guard part.bytes.isEmpty else { return takeImagePart(part, asker) }
+        // Where to begin: who may see the image has no need to send its bytes. What this node heard a while ago is no promise.
+        agent.refreshView { [self] problem in
+            if let problem { return fail(asker, problem) }
+            guard let seen = seen(part.digest, for: part.tenant, asker) else { return takeImagePart(part, asker) }
+            answer(asker, AdminResponse(ImageProgress(received: Int64(clamping: seen.size))))
         }
+    }
+
+    private func takeImagePart(_ part: ImagePart, _ asker: FleetAsker) {
         agent.images.append(upload(part.tenant, part.digest), part.bytes, at: part.offset) { [self] result in
             switch result {
             case .success(let received): answer(asker, AdminResponse(ImageProgress(received: received)))
