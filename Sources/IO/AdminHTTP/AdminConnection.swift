@@ -59,6 +59,8 @@ final class AdminConnection: SecureConnectionDelegate {
     /// A client waits for `100 Continue` that has to come after the answers before it.
     private var owesContinue = false
     private var isClosing = false
+    /// How long its end waits for the reader, where that is not what the settings say.
+    private var closeTime: Nanoseconds?
     /// When the first byte of the request under way came, and when its head was complete.
     private var requestBegan: Instant?
     private var bodyBegan: Instant?
@@ -439,7 +441,7 @@ final class AdminConnection: SecureConnectionDelegate {
         for request in lost where request.state != .complete {
             server.handler?.cancelled(Ticket(slot: slot, generation: generation, number: request.number))
         }
-        channel?.closeWhenDrained()
+        channel?.closeWhenDrained(within: closeTime)
     }
 
     // MARK: Time and the end
@@ -490,6 +492,7 @@ final class AdminConnection: SecureConnectionDelegate {
     private func endOverdue() {
         server.counters.tooSlow += 1
         isDeaf = true
+        closeTime = limits.streamGrace
         pending[0].closes = true
         let ticket = Ticket(slot: slot, generation: generation, number: pending[0].number)
         server.handler?.streamIsOverdue(ticket)

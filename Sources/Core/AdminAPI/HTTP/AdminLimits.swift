@@ -41,6 +41,8 @@ package struct AdminLimits: Hashable, Sendable {
     package var sendTimeout = Nanoseconds.seconds(60)
     /// A stream that waits for its reader to take what was sent; it is told so then, and cut.
     package var streamTimeout = Nanoseconds.seconds(30)
+    /// What it gets to read that.
+    package var streamGrace = Nanoseconds.seconds(60)
     /// What a drain waits for requests that are under way.
     package var drainTimeout = Nanoseconds.seconds(10)
 
