@@ -86,7 +86,9 @@ let fleetSamples: [FleetRequest] = [
     .setTenant("shop", TenantSettings(quota: Quota(vmCount: 3, cpuMillis: 1, memoryMiB: 2, diskMiB: 0), tier: "gold")),
     .deleteTenant("shop"), .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)])),
     .images(tenant: nil), .images(tenant: "shop"), .image("debian", tenant: "shop"),
-    .addImagePart(ImagePart(digest: String(repeating: "0a", count: 32), offset: 7, bytes: [0, 255, 1])),
+    .addImagePart(
+        ImagePart(tenant: "shop", digest: String(repeating: "0a", count: 32), offset: 7, bytes: [0, 255, 1])),
+    .addImagePart(ImagePart(tenant: "", digest: String(repeating: "0a", count: 32), offset: 0, bytes: [])),
     .addImage(ImageCreation(name: "debian", tenant: "", digest: String(repeating: "0a", count: 32))),
     .addImage(ImageCreation(name: "debian", tenant: "shop", digest: String(repeating: "0a", count: 32))),
     .removeImage("debian", tenant: "shop"), .removeImage("debian", tenant: ""),
@@ -267,6 +269,28 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         #expect(throws: Problem.self) {
             try VMDescription(parsed(#"{"cpuMillis":1,"memoryMiB":1,"secrets":{"a":1}}"#, VMDescription.shape))
         }
+    }
+
+    @Test func `while programs are about that know no secret fields, values stay annotations and are shown as such`()
+        throws
+    {
+        let body =
+            #"{"cpuMillis":1,"memoryMiB":1,"annotations":{"cloud-init.user-data":"hunter2","a":"b"},"secrets":{"vnc":"x"}}"#
+        let spec = try VMDescription(parsed(body, VMDescription.shape))
+        let kept = spec.withAnnotatedSecrets
+        #expect(kept.annotations == [Named("a", "b"), Named("cloud-init.user-data", "hunter2")])
+        #expect(kept.secrets == [SecretField("vnc", .clear(Array("x".utf8)))], "what they know no place for is refused")
+        // What one reads here and sends through an older program is the value, and no marker in its place.
+        var vm = CellVM(id: VMID(7), name: "a", tenant: "t", spec: kept, at: LogTime(0), by: "x")
+        vm.spec.secrets = []
+        var info = VMInfo(vm) { "\($0)" }
+        #expect(!String(decoding: info.json.bytes, as: UTF8.self).contains("hunter2"))
+        info.showsAnnotations = true
+        #expect(String(decoding: info.json.bytes, as: UTF8.self).contains(#""cloud-init.user-data":"hunter2""#))
+        // And what is sent back as a marker keeps the value where it was.
+        let marked = try VMDescription(
+            parsed(String(decoding: JSONValue.object(vm.spec.members).bytes, as: UTF8.self), VMDescription.shape))
+        #expect(marked.keepingSecrets(of: vm.spec).withAnnotatedSecrets.annotations == kept.annotations)
     }
 
     @Test func `chosen members are shown and no others`() {

@@ -342,6 +342,59 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         client.close()
     }
 
+    @Test
+    func `a stream whose reader takes too little is told so and cut, and holds a bounded part of memory till then`()
+        throws
+    {
+        var settings = AdminSettings()
+        settings.limits.sendBufferBytesMax = 256 << 10
+        settings.limits.streamTimeout = .milliseconds(300)
+        let world = try World(settings)
+        defer { world.end() }
+        let piece = [UInt8](repeating: 7, count: 9_000)
+        var sent = 0
+        func pump(_ ticket: Ticket) {
+            repeat { sent += 1 } while world.server.send(ticket, piece) == .open
+        }
+        world.onCall = { world, call, ticket in
+            world.server.answer(ticket, .stream(.jsonLines, index: LogIndex(3)))
+            pump(ticket)
+        }
+        let context = try Keys.client(.operator(cluster: "test", name: "ann"))
+        var bytes = 0
+        var tail: [UInt8] = []
+        var isEnded = false
+        let client = AdminClient(
+            world.loop, to: world.server.address, host: "a", serverName: "127.0.0.1", context: context
+        ) { _, event in
+            switch event {
+            case .piece(let more):
+                bytes += more.count
+                tail = (tail + more).suffix(8)
+            case .streamEnded, .failed: isEnded = true
+            default: break
+            }
+        }
+        client.send(AdminCall(.watch(space: "s", prefix: [], from: nil)))
+        #expect(world.run { sent > 0 })
+        client.pause()
+        #expect(
+            world.run {
+                while let ticket = world.roomTickets.popLast() { pump(ticket) }
+                return !world.overdueTickets.isEmpty
+            })
+        #expect(world.overdueTickets.count == 1 && world.server.counters.tooSlow == 1)
+        let pumped = sent
+        world.turns(100)
+        #expect(sent == pumped, "nothing more is asked of its owner")
+        client.resume()
+        #expect(world.run { isEnded })
+        // It reads what was sent before, and that this is the end.
+        #expect(bytes == pumped * piece.count + 8 && tail.elementsEqual("overdue\n".utf8), "\(bytes)")
+        #expect(world.run { world.server.connectionCount == 0 })
+        client.close()
+    }
+
     @Test func `a stream that breaks off is told from one that ends, and its client's end is told to the handler`()
         throws
     {

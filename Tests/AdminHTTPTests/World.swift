@@ -13,6 +13,7 @@ final class World: AdminHandler, AdminAuthority {
     var calls: [(call: AdminCall, principal: Principal, ticket: Ticket)] = []
     var cancelledTickets: [Ticket] = []
     var roomTickets: [Ticket] = []
+    var overdueTickets: [Ticket] = []
     /// Called for each request; answers writes at once by default.
     var onCall: (World, AdminCall, Ticket) -> Void = { world, call, ticket in
         world.server.answer(ticket, World.answer(to: call))
@@ -59,6 +60,11 @@ final class World: AdminHandler, AdminAuthority {
         onCall(self, call, ticket)
     }
     func streamHasRoom(_ ticket: Ticket) { roomTickets.append(ticket) }
+    func streamIsOverdue(_ ticket: Ticket) {
+        overdueTickets.append(ticket)
+        _ = server.send(ticket, Array("overdue\n".utf8))
+        server.endStream(ticket)
+    }
     func cancelled(_ ticket: Ticket) { cancelledTickets.append(ticket) }
     func roles(of principal: Principal) -> [Role] { known[principal] ?? [] }
     func principal(ofToken token: ArraySlice<UInt8>) -> Principal? {

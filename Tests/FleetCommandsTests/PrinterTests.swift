@@ -114,6 +114,10 @@ import Testing
         #expect(Completion.wish(["vm", "stop", "a", ""], in: table) == .names(.vms))
         #expect(Completion.wish(["vm", "migrate", "a", "--to", ""], in: table) == .names(.hosts))
         #expect(Completion.wish(["vm", "list", "-o", ""], in: table) == .words(["table", "json"]))
+        #expect(Completion.wish(["image", "remove", ""], in: table) == .names(.images))
+        #expect(Completion.wish(["image", "add", ""], in: table) == .words([]))
+        #expect(Completion.wish(["context", "use", ""], in: table) == .names(.contexts))
+        #expect(Completion.wish(["completion", ""], in: table) == .words(["bash", "zsh", "fish"]))
         guard case .words(let options) = Completion.wish(["vm", "create", "--"], in: table) else {
             return #expect(Bool(false))
         }

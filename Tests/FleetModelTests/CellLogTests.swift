@@ -230,6 +230,9 @@ import Testing
         }
         #expect(copy == world.state, "a replay ends in another state")
         #expect(world.done["placeVMs", default: 0] > 10, "\(world.done)")
+        for what in ["some changed", "rows left out", "other rows"] {
+            #expect(world.done[what, default: 0] > 50, "\(what): \(world.done)")
+        }
         try world.clear()
         // The summary, removed hosts, what the root lent, settings, history and events.
         let left = world.state.rows.filter { ![0x60, 0x61, 0x64, 0x65, 0x7A, 0x7B].contains($0.key.first ?? 0) }

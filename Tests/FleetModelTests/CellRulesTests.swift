@@ -342,6 +342,88 @@ import Testing
         #expect(text.count > 10)
     }
 
+    @Test func `what is sealed for one VM is let into no other, however that is called`() throws {
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.secrets
+        let (one, two) = ([UInt8](0..<16), [UInt8](1..<17))
+        func creation(_ mark: [UInt8]) -> VMCreation {
+            VMCreation(
+                name: "db", tenant: "t",
+                spec: spec {
+                    $0.secrets = [SecretField("k", .sealed([1]))]
+                    $0.sealMark = mark
+                })
+        }
+        func create(_ mark: [UInt8], _ request: [UInt8]) throws -> CellResult.Outcome {
+            let command = CellCommand(request: request, by: "x", .createVMs([creation(mark)], isAtomic: false))
+            return try cell.apply([command])[0].outcome
+        }
+        guard case .items(let refused) = try create(one, two),
+            case .refused(.invalid(field: "secrets", _))? = refused.first
+        else {
+            Issue.record("a mark of another request was taken")
+            return
+        }
+        guard case .items(let made) = try create(two, [UInt8](2..<18)), case .refused? = made.first else {
+            Issue.record("and once more")
+            return
+        }
+        let third = [UInt8](3..<19)
+        guard case .items(let items) = try create(third, third), case .vm(let id)? = items.first else {
+            Issue.record("its own was not taken")
+            return
+        }
+        // Changes leave the mark, or it is no change of this VM.
+        var changed = creation(third).spec
+        changed.priority = 5
+        #expect(try cell.apply(.updateVM(id, changed, generation: nil)) == .done)
+        changed.sealMark = one
+        guard case .invalid(field: "secrets", _)? = try cell.refusal(.updateVM(id, changed, generation: nil)) else {
+            Issue.record("another mark was taken")
+            return
+        }
+        changed.secrets = []
+        changed.sealMark = []
+        #expect(try cell.apply(.updateVM(id, changed, generation: nil)) == .done)
+        #expect(try cell.vm(id).spec.sealMark == third)
+        // One that had no fields gets its own number as its mark.
+        let plain = try cell.create("plain")
+        var sealed = try cell.vm(plain).spec
+        sealed.secrets = [SecretField("k", .sealed([1]))]
+        sealed.sealMark = VMDescription.sealMark(of: id)
+        guard case .invalid(field: "secrets", _)? = try cell.refusal(.updateVM(plain, sealed, generation: nil)) else {
+            Issue.record("another VM's mark was taken")
+            return
+        }
+        sealed.sealMark = VMDescription.sealMark(of: plain)
+        #expect(try cell.apply(.updateVM(plain, sealed, generation: nil)) == .done)
+    }
+
+    @Test func `boxes are replaced where they are those that were seen, and the VM stays what it was`() throws {
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.secrets
+        let id = try cell.running("v", on: 1)
+        var sealed = try cell.vm(id).spec
+        sealed.secrets = [SecretField("a", .sealed([1])), SecretField("b", .sealed([2]))]
+        sealed.sealMark = VMDescription.sealMark(of: id)
+        #expect(try cell.apply(.updateVM(id, sealed, generation: nil)) == .done)
+        let before = try cell.vm(id)
+        let work = try cell.host(1).workIndex
+        let boxes = [
+            Resealed(key: "a", from: [1], to: [7]), Resealed(key: "b", from: [9], to: [8]),
+            Resealed(key: "c", from: [2], to: [8]),
+        ]
+        #expect(try cell.apply(.resealVM(id, boxes)) == .done)
+        let after = try cell.vm(id)
+        #expect(after.spec.secrets == [SecretField("a", .sealed([7])), SecretField("b", .sealed([2]))])
+        #expect(after.generation == before.generation && after.revision > before.revision)
+        #expect(try cell.host(1).workIndex == work, "the host has nothing new to do")
+        let revision = after.revision
+        #expect(try cell.apply(.resealVM(id, boxes)) == .done)
+        #expect(try cell.vm(id).revision == revision, "nothing changed")
+        #expect(try cell.refusal(.resealVM(VMID(99), boxes)) == .unknownVM(VMID(99)))
+    }
+
     @Test func `every list and amount of a specification has a bound`() throws {
         var cell = try CellBench(hosts: 1)
         cell.level = FeatureLevel.secrets

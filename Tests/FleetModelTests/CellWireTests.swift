@@ -77,6 +77,7 @@ import Testing
     @Test func `the commands of level 3 are as another implementation of protobuf has them`() throws {
         var sealed = VMDescription(resources: Resources(cpuMillis: 1, memoryMiB: 1))
         sealed.secrets = [SecretField("a", .sealed([1, 2])), SecretField("b", .sealed([3]))]
+        sealed.sealMark = [UInt8](0..<16)
         let later: [CellCommand.Operation] = [
             .registerHost(
                 HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),
@@ -86,6 +87,7 @@ import Testing
             .takeQuota(tenant: "t", from: 1, number: 300, QuotaShare(vms: 1)),
             .settleLoan(tenant: "t", to: 2, number: 300, isTaken: true),
             .updateVM(VMID(7), sealed, generation: nil),
+            .resealVM(VMID(7), [Resealed(key: "a", from: [1], to: [2])]),
             .moveVM(CellWireTests.vm, to: 2, request: [UInt8](0..<16)), .advanceMove(300, .commit, reason: "r"),
             .prepareArrival(CellWireTests.arrival),
             .endArrival(CellWireTests.vm, from: 1, number: 300, isCommitted: true, epoch: 3, floor: 299),
@@ -98,7 +100,7 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(12).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(13).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     private static var arrival: CellArrival {
@@ -186,7 +188,8 @@ import Testing
             .list(.tombstones, after: [1], limit: 3), .one(.slices, key: [2]), .vmNamed(tenant: "t", name: "n"),
             .groupNamed(tenant: "t", name: "n"), .hostNamed("h"), .vmsOfTenant("t", after: VMID(3), limit: 1),
             .vmsOnHost(HostID(4), after: nil, limit: 0), .waitingVMs(limit: 9),
-            .hostWork(HostID(5), since: LogIndex(6)), .changes(since: LogIndex(7), limit: 8),
+            .hostWork(HostID(5), since: LogIndex(6)), .hostWork(HostID(5), since: LogIndex(6), takesChanges: true),
+            .changes(since: LogIndex(7), limit: 8),
             .rows(after: [], limit: 1), .events(after: Revision(300), vm: VMID(1), host: HostID(0), limit: 2),
         ]
         for query in queries { #expect(CellQuery.decode(query.encoded()) == query) }
@@ -195,6 +198,10 @@ import Testing
         event.vmID = VMID(3)
         let bodies: [CellAnswer.Body] = [
             .rows([CellRow(key: [1], value: nil)], resumeAfter: nil), .work(nil, workIndex: LogIndex(3), lease: 4),
+            .workChanges(
+                WorkChanges(vms: [CellWireTests.row], ids: [VMID(3), VMID(1 << 50)], digest: .max),
+                workIndex: LogIndex(9),
+                lease: 5),
             .work([], workIndex: LogIndex(3), lease: 0), .work([CellWireTests.row], workIndex: .zero, lease: 1),
             .changes([CellRow(key: [1], value: [2])], through: LogIndex(9)), .compacted(LogIndex(8)),
             .events([event], resumeAfter: Revision(300)), .refused(.malformed),

@@ -27,6 +27,8 @@ final class CellWorld {
         var ended: [[UInt64]] = []
         /// With the incarnation that says it.
         var outbox: [(incarnation: UInt64, report: VMReport)] = []
+        /// What it heard last of its work.
+        var known: (rows: [CellVM], index: LogIndex)?
     }
 
     var random: PRNG
@@ -40,6 +42,8 @@ final class CellWorld {
     /// Acknowledged and not asked to go.
     var wanted: Set<VMID> = []
     var names = 0
+    /// Rises in the midst of a history: what older entries wrote is there beside what later ones did.
+    var level = FeatureLevel.oldest
     var done: [String: Int] = [:]
 
     init(seed: UInt64) throws {
@@ -86,7 +90,8 @@ final class CellWorld {
     func ask(_ commands: [CellCommand]) throws -> [CellResult] {
         index = index.next
         time = time.advanced(by: UInt64(random.below(20_000)))
-        let pack = Cell.pack(commands.map { $0.encoded() }, time: time)
+        if index.rawValue == 150 { level = FeatureLevel.newest }
+        let pack = Cell.pack(commands.map { $0.encoded() }, level: level, time: time)
         log.append(pack)
         let results = try Cell.apply(pack: pack, index: index, access: &state)
         for result in results {
@@ -103,6 +108,7 @@ final class CellWorld {
         try checker.check(view, state, commands)
         for id in wanted where view.vms[id] == nil { throw CellFailure("VM \(id) was acknowledged and is not there") }
         try checkCopies()
+        for i in agents.indices { try checkChanges(i) }
         return results
     }
 
@@ -154,6 +160,43 @@ final class CellWorld {
         guard case .work(let vms?, _, let lease) = answer.body, lease > 0 else { return }
         for id in agents[i].copies.keys.sorted() where !vms.contains(where: { $0.id == id }) { end(i, id, .stopped) }
         for vm in vms { work(i, vm) }
+    }
+
+    /// What changed since it asked last, and what it had, are what there is.
+    private func checkChanges(_ i: Int) throws {
+        let whole = try Cell.read(.hostWork(agents[i].id, since: .zero), state)
+        guard case .work(let all?, let index, let lease) = whole.body, lease > 0 else { return agents[i].known = nil }
+        // Some ask often, and some after many changes.
+        defer {
+            if agents[i].known == nil || random.chance(1, in: UInt64(2 + 2 * i)) { agents[i].known = (all, index) }
+        }
+        guard let known = agents[i].known else { return }
+        let answer = try Cell.read(.hostWork(agents[i].id, since: known.index, takesChanges: true), state)
+        if CellAnswer.decode(answer.encoded()) != answer {
+            throw CellFailure("\(answer) is read back as something else")
+        }
+        switch answer.body {
+        case .work(nil, _, _): done["nothing changed", default: 0] += 1
+        case .work(let rows?, _, _): if rows != all { throw CellFailure("two questions, two answers") }
+        case .workChanges(let changes, index, _):
+            if changes.merged(with: known.rows) != all {
+                throw CellFailure("what changed on \(agents[i].id) since \(known.index) does not give what is there")
+            }
+            done["some changed", default: 0] += 1
+            done["rows left out", default: 0] += changes.ids.count - changes.vms.count
+            // Whoever has other rows notices.
+            let kept = known.rows.indices.filter { row in
+                changes.ids.contains(known.rows[row].id) && !changes.vms.contains { $0.id == known.rows[row].id }
+            }
+            if !kept.isEmpty {
+                let lost = kept[random.below(kept.count)]
+                var other = known.rows
+                if random.chance(1, in: 2) { other.remove(at: lost) } else { other[lost].revision = .end(of: index) }
+                if changes.merged(with: other) != nil { throw CellFailure("other rows were taken for the right ones") }
+                done["other rows", default: 0] += 1
+            }
+        default: throw CellFailure("\(answer)")
+        }
     }
 
     private func work(_ i: Int, _ vm: CellVM) {

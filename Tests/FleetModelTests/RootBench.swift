@@ -43,8 +43,8 @@ struct RootBench {
         let pack = Root.pack(commands.map { $0.encoded() }, level: level, time: time)
         return try Root.apply(pack: pack, index: index, access: &state)
     }
-    mutating func apply(_ operation: RootCommand.Operation) throws -> RootResult.Outcome {
-        try apply([RootCommand(by: "test", operation)])[0].outcome
+    mutating func apply(_ operation: RootCommand.Operation, by: String = "test") throws -> RootResult.Outcome {
+        try apply([RootCommand(by: by, operation)])[0].outcome
     }
 
     mutating func addToken(_ byte: UInt8 = 9, uses: UInt32 = 100) throws {

@@ -57,19 +57,42 @@ import Testing
         var root = try RootBench()
         root.level = FeatureLevel.images
         #expect(try root.apply(.addImage(image())) == .done)
-        func remove(_ step: RootImage.Removal) throws -> RootResult.Outcome {
-            try root.apply(.removeImage(tenant: "shop", name: "debian", step))
+        func remove(_ step: RootImage.Removal, _ removal: UInt64 = 0) throws -> RootResult.Outcome {
+            try root.apply(.removeImage(tenant: "shop", name: "debian", step, removal: removal))
         }
-        #expect(try remove(.finish) == .refused(.imageExists("debian")))
+        func removal() throws -> UInt64 { try root.view().images[0].removal }
+        #expect(try remove(.finish) == .refused(.imageStays("debian")))
         #expect(try remove(.begin) == .done)
         #expect(try root.view().images.map(\.isLeaving) == [true])
         #expect(try root.apply(.addImage(image())) == .refused(.imageExists("debian")))
-        #expect(try remove(.cancel) == .done)
-        #expect(try remove(.finish) == .refused(.imageExists("debian")))
+        let first = try removal()
+        #expect(try remove(.cancel, first) == .done)
+        #expect(try remove(.finish, first) == .refused(.imageStays("debian")))
         #expect(try remove(.begin) == .done)
-        #expect(try remove(.finish) == .done)
+        #expect(try remove(.finish, try removal()) == .done)
         #expect(try root.view().images.isEmpty)
         #expect(try remove(.begin) == .refused(.unknownImage("debian")))
         #expect(try root.apply(.addImage(image())) == .done)
+    }
+
+    @Test func `what an earlier removal saw ends no later one, and its end calls off no later one`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.images
+        #expect(try root.apply(.addImage(image())) == .done)
+        func remove(_ step: RootImage.Removal, _ removal: UInt64 = 0) throws -> RootResult.Outcome {
+            try root.apply(.removeImage(tenant: "shop", name: "debian", step, removal: removal))
+        }
+        func removal() throws -> UInt64 { try root.view().images[0].removal }
+        #expect(try remove(.begin) == .done)
+        let first = try removal()
+        // The leader gives it up for dead; a VM may be let in; somebody removes the image once more.
+        #expect(try remove(.cancel, first) == .done)
+        #expect(try remove(.begin) == .done)
+        let second = try removal()
+        #expect(first != second && second != 0)
+        #expect(try remove(.finish, first) == .refused(.imageStays("debian")))
+        #expect(try remove(.cancel, first) == .done)
+        #expect(try root.view().images.map(\.isLeaving) == [true])
+        #expect(try remove(.finish, second) == .done)
     }
 }

@@ -80,7 +80,8 @@ import Testing
                 RootImage(
                     tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])),
             .holdImage(tenant: "t", name: "i", sha256: RootWireTests.sha(9), NodeID(300), isHeld: true),
-            .removeImage(tenant: "t", name: "i", .cancel),
+            .removeImage(tenant: "t", name: "i", .cancel, removal: 300),
+            .rotateSealingKey(.use, RootWireTests.sha(9)),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -90,7 +91,7 @@ import Testing
         let wire = try WireRootPack(serialized: bytes)
         #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(8).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(9).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     @Test func `every row is as another implementation of protobuf has it`() throws {

@@ -27,6 +27,7 @@ import Testing
         var now = Instant.origin + .seconds(100)
         var index: UInt64 = 10
         var questions: [(number: UInt64, at: Instant)] = []
+        var queries: [CellQuery] = []
         var orders: [HypervisorOrder] = []
         var reports: [VMReport] = []
         var registered: [[RunningVM]] = []
@@ -46,7 +47,10 @@ import Testing
             while true {
                 orders += output.orders
                 if let grant = output.grant { grants.append(grant) }
-                for question in output.questions { questions.append((question.number, now)) }
+                for question in output.questions {
+                    questions.append((question.number, now))
+                    queries.append(question.query)
+                }
                 guard let (number, command) = output.command else { return }
                 switch command.operation {
                 case .registerHost(_, _, _, let running, let assignment):
@@ -62,10 +66,14 @@ import Testing
 
         /// The oldest open question is answered by these rows.
         mutating func answer(_ rows: [CellVM]?, lease: UInt64 = 3_000) {
+            if !questions.isEmpty && rows != nil { index += 1 }
+            answer(.work(rows, workIndex: LogIndex(rawValue: index), lease: lease))
+        }
+
+        mutating func answer(_ body: CellAnswer.Body) {
             guard !questions.isEmpty else { return }
             let question = questions.removeFirst()
-            if rows != nil { index += 1 }
-            let body = CellAnswer.Body.work(rows, workIndex: LogIndex(rawValue: index), lease: lease)
+            if case .workChanges(_, let at, _) = body { index = at.rawValue }
             let answer = CellAnswer(index: LogIndex(rawValue: index), time: LogTime(rawValue: 0), body: body)
             step([.answered(question: question.number, answer)])
         }

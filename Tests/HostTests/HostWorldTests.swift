@@ -83,7 +83,7 @@ final class HostWorld {
         agent.driver.carryOut(output.orders, now: now)
         agents[host] = agent
         for question in output.questions {
-            guard case .hostWork(_, let since) = question.query else { continue }
+            guard case .hostWork(_, let since, _) = question.query else { continue }
             post(.question(host, agent.incarnation, question.number, since), from: host)
         }
         if let (number, command) = output.command {

@@ -77,6 +77,44 @@ struct QEMUHypervisorTests {
             access("\(drivers.path)/storage/fast/vm-\(vm.id)-all.raw", F_OK) == 0, "shared disks are not the host's")
     }
 
+    @Test
+    func `a shared disk holds all of its image, comes to its place once, and every host of its domain begins with it`()
+        throws
+    {
+        let drivers = try QEMUDrivers { settings, _ in settings.cache = settings.images + "/cache" }
+        defer { drivers.end() }
+        mkdir(drivers.path + "/images/cache", 0o700)
+        let bytes = (0..<(1 << 20)).map { UInt8(truncatingIfNeeded: $0 / 511) }
+        let cached = drivers.path + "/images/cache/0a"
+        Files.write(cached, bytes)
+        let vm = drivers.vm { spec in
+            spec.disks = [.init(name: "root", sizeMiB: 16, kind: .shared(domain: "fast"), image: "sha256-0a")]
+        }
+        let folder = drivers.path + "/storage/fast"
+        let disk = "\(folder)/vm-\(vm.id)-root.qcow2"
+        // A host that had the VM before began with it, and went away.
+        Files.write(disk + ".part-1", [1, 2, 3])
+        drivers.order(0, .start(vm, epoch: 2, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        #expect(try Files.names(in: folder).filter { !$0.hasPrefix(".") } == ["vm-\(vm.id)-root.qcow2"])
+        let head = Files.read(disk)
+        #expect(head.prefix(4).elementsEqual([0x51, 0x46, 0x49, 0xFB]) && head[8..<16].allSatisfy { $0 == 0 })
+        #expect(head[24..<32].elementsEqual([0, 0, 0, 0, 1, 0, 0, 0]), "it is as large as was asked for")
+        #expect(head.count >= 1 << 20, "the bytes are in it")
+        drivers.order(0, .stop(vm.id, epoch: 2, grace: .zero))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        drivers.order(0, .discard(vm.id, epoch: 2, forGood: true))
+        // Another host takes it as it is, with what the guest has made of it.
+        Files.remove(cached)
+        Files.write(cached, [UInt8](repeating: 9, count: 512))
+        let before = Files.read(disk)
+        drivers.order(1, .start(vm, epoch: 3, isPaused: false))
+        #expect(drivers.wait(1, vm, .running))
+        #expect(Files.read(disk) == before)
+        drivers.order(1, .discard(vm.id, epoch: 3, forGood: true))
+        #expect(access(disk, F_OK) == 0)
+    }
+
     @Test(arguments: [false, true])
     func `a guest that counts goes on counting where it moved`(isDirtying: Bool) throws {
         let drivers = try QEMUDrivers()

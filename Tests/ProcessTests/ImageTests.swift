@@ -80,6 +80,7 @@ import Testing
         #expect(try cluster.hosts(ofVMs: "a") == ["n2"])
         try isDamaged(cluster, name, data)
         try isRefused(cluster)
+        try isProven(cluster)
         try isBounded(cluster, name)
     }
 
@@ -132,6 +133,58 @@ import Testing
         #expect(try status("DELETE", "v1/images/debian?tenant=shop") == "404")
     }
 
+    /// Who knows the hash of another tenant's image and nothing else gets nothing; who began to send goes on or is forgotten.
+    private func isProven(_ cluster: LocalCluster) throws {
+        let third = try write(cluster, "third.raw", seed: 3)
+        let name = try digest(cluster.ask(1, "image", "add", "own", third.path, "--tenant", "shop", "-o", "json"))
+        let made = try cluster.shell(
+            "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json "
+                + "-d '{\"kind\":\"api\",\"role\":\"tenant:bank:write\"}' https://$MUSTER_ADDRESS/v1/tokens", at: 1
+        ).output
+        let token = String(try #require(made.firstRange(of: try Regex("mst_[0-9a-f]+")).map { made[$0] }, "\(made)"))
+        func post(_ path: String, _ body: String) throws -> String {
+            try cluster.shell(
+                "curl -sk -H 'authorization: Bearer \(token)' -H content-type:application/json -d '\(body)' "
+                    + "\"https://$MUSTER_ADDRESS/v1/images\(path)\"", at: 1
+            ).output
+        }
+        func part(_ bytes: String, tenant: String = "bank") throws -> String {
+            try post(
+                "/parts", "{\"sha256\":\"\(name)\",\"tenant\":\"\(tenant)\",\"offset\":0,\"bytes\":\"\(bytes)\"}")
+        }
+        func claim() throws -> String {
+            try post("", "{\"name\":\"stolen\",\"tenant\":\"bank\",\"sha256\":\"\(name)\"}")
+        }
+        // The node that made the token knows it at once.
+        let empty = try part("")
+        #expect(empty.contains("\"received\":0"), "\(empty)")
+        #expect(try part("", tenant: "shop").contains("\"status\":403"))
+        #expect(try claim().contains("none of the image's bytes are here"))
+        #expect(try part("AAAA").contains("\"received\":3"))
+        let upload = file(cluster, 1, name + ".bank.up")
+        #expect(try Data(contentsOf: upload) == Data(count: 3))
+        #expect(try claim().contains("have another SHA-256"))
+        #expect(!FileManager.default.fileExists(atPath: upload.path))
+        #expect(try claim().contains("none of the image's bytes"))
+        let listed = try cluster.ask(2, "image", "list", "-o", "json").output
+        #expect(listed.contains("\"own\"") && !listed.contains("stolen"))
+
+        // Nobody goes on with it for longer than an hour.
+        #expect(try part("AAAA").contains("\"received\":3"))
+        let old = Date(timeIntervalSinceNow: -3_700)
+        try FileManager.default.setAttributes([.modificationDate: old], ofItemAtPath: upload.path)
+        try cluster.wait("the upload is forgotten") { !FileManager.default.fileExists(atPath: upload.path) }
+
+        // Who may see it names it again without sending it, at a node that has no copy, too.
+        let again = try cluster.ask(2, "image", "add", "again", third.path, "--tenant", "bank")
+        #expect(again.status == 0, "\(again.complaint)")
+        #expect(try post("", "{\"name\":\"mine\",\"tenant\":\"bank\",\"sha256\":\"\(name)\"}").contains("\"mine\""))
+        for (image, tenant) in [("again", "bank"), ("mine", "bank"), ("own", "shop")] {
+            let removed = try cluster.ask(3, "image", "remove", image, "--tenant", tenant)
+            #expect(removed.status == 0, "\(removed.complaint)")
+        }
+    }
+
     /// A node's room for images has a bound: what nobody needs makes way, and what is needed does not.
     private func isBounded(_ cluster: LocalCluster, _ name: String) throws {
         let other = cluster.folder.file("other.raw").path
@@ -150,5 +203,73 @@ import Testing
         }
         #expect(!FileManager.default.fileExists(atPath: file(cluster, 3, name).path))
         #expect(FileManager.default.fileExists(atPath: file(cluster, 3, second).path))
+    }
+}
+
+/// Images under real QEMU processes on several hosts.
+@Suite(.serialized, .enabled(if: MachineOfQEMU.isHere, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
+struct GuestImageTests {
+    @Test
+    func `a guest begins with an image that its host pulls, and a shared disk that one host made goes on at another`()
+        throws
+    {
+        let cluster = try LocalCluster { folder, _ in
+            try? FileManager.default.createDirectory(
+                at: folder.file("storage/fast"), withIntermediateDirectories: true)
+            return [
+                "--hypervisor-driver", "qemu", "--hypervisor-images", folder.url.path, "--hypervisor-storage",
+                folder.file("storage").path, "--host-storage-domains", "fast",
+            ]
+        }
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        let file = cluster.folder.file("base.img")
+        try Data((0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 / 509) }).write(to: file)
+        let added = try cluster.ask(1, "image", "add", "base", file.path, "-o", "json")
+        #expect(added.status == 0, "\(added.complaint)")
+        let text = added.output
+        let digest = String(text[try #require(text.firstRange(of: try Regex("[0-9a-f]{64}")), "\(text)")])
+        func create(_ name: String, _ disk: String, _ words: String...) throws {
+            let made = try cluster.run(
+                ["vm", "create", name, "--cpu", "1", "--memory", "32MiB", "--disk", disk, "--wait"] + words, at: 1)
+            let shown = try cluster.ask(1, "vm", "show", name, "-o", "json").output
+            #expect(made.status == 0, "\(made.complaint)\(shown)")
+        }
+        func info(_ path: String) throws -> String {
+            try cluster.shell("qemu-img info -U --output=json \(path)", at: 1).output
+        }
+        try create("own", "name=root,size=8MiB,kind=ephemeral,image=base", "--zone", "zone-3")
+        #expect(try cluster.hosts(ofVMs: "own") == ["n3"])
+        let pulled = cluster.folder.file("n3/images/\(digest)")
+        #expect(try Data(contentsOf: pulled) == Data(contentsOf: file))
+        let vms = cluster.folder.file("n3/vms").path
+        #expect(cluster.others(with: vms, program: "qemu").count == 1)
+        let overlay = try cluster.shell("ls \(vms)/*/ephemeral-root.qcow2", at: 1).output
+        #expect(try info(overlay.trimmingCharacters(in: .whitespacesAndNewlines)).contains(pulled.path))
+
+        try create("common", "name=root,size=8MiB,kind=shared:fast,image=base")
+        let folder = cluster.folder.file("storage/fast")
+        let disks = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        #expect(disks.count == 1 && disks[0].hasSuffix("-root.qcow2"), "\(disks)")
+        let disk = folder.appendingPathComponent(disks[0]).path
+        let shown = try info(disk)
+        #expect(shown.contains("\"virtual-size\": 8388608") && !shown.contains("backing"), "\(shown)")
+        let back = cluster.folder.file("back.img")
+        _ = try cluster.shell("qemu-img convert -U -O raw \(disk) \(back.path)", at: 1)
+        #expect(try Data(contentsOf: back).prefix(2 << 20) == Data(contentsOf: file))
+        let inode = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
+        let host = try #require(try cluster.hosts(ofVMs: "common").first)
+        let drained = try cluster.ask(1, "host", "drain", host)
+        #expect(drained.status == 0, "\(drained.complaint)")
+        try cluster.wait("it runs elsewhere") {
+            let now = try cluster.hosts(ofVMs: "common")
+            let running = try cluster.names(1, "vm", "list", "--filter", "phase=running")
+            return now.count == 1 && now != [host] && running.contains("common")
+        }
+        let now = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
+        #expect(now == inode)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == disks)
     }
 }

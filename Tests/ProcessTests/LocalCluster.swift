@@ -52,6 +52,9 @@ final class LocalCluster {
         }
     }
 
+    /// The id of a node's process.
+    func process(_ node: Int) -> Int32? { processes[node]?.processIdentifier }
+
     /// Stops a node's process as it stands, or lets it go on.
     func signal(_ node: Int, _ signal: Int32) {
         if let process = processes[node] { kill(process.processIdentifier, signal) }

@@ -74,9 +74,61 @@ import Testing
 
         try movesAndChanges(cluster, userData)
         try repeats(cluster)
+        try rotates(cluster)
         try shows(cluster)
         try looksIntoFiles(cluster)
         try restores(cluster)
+    }
+
+    @Test
+    func `until secret fields are known everywhere, values stay annotations, survive changes, and are sealed later`()
+        throws
+    {
+        var level = "2"
+        let cluster = try LocalCluster { _, _ in ["--node-feature-level", level] }
+        // No crash of an agent writes its memory anywhere.
+        let limits = try String(contentsOfFile: "/proc/\(try #require(cluster.process(1)))/limits", encoding: .utf8)
+        let cores = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max core file size") })
+        #expect(cores.split(separator: " ")[4...5] == ["1", "1"], "\(cores)")
+
+        let (first, second) = ("#cloud-config\n# \(Self.planted[0])\n", "#cloud-config\n# \(Self.planted[1])\n")
+        func words(_ value: String) -> [String] {
+            expects("cloud-init.user-data", value) + ["--annotation", "sim.boot-ms=20"]
+        }
+        let file = cluster.folder.file("user-data")
+        try Data(first.utf8).write(to: file)
+        let made = try create(
+            "db", cluster, at: 1, words(first) + ["--secret", "cloud-init.user-data=@\(file.path)", "--wait"])
+        #expect(made.status == 0, "\(made.complaint)")
+        func shown() throws -> String { try cluster.ask(1, "vm", "show", "db", "-o", "json").output }
+        #expect(try shown().contains(Self.planted[0]), "an older program's client sends back what it sees")
+        // What only newer programs have a place for waits until all are.
+        let early = try create("x", cluster, at: 1, ["--secret", "vnc=1"])
+        #expect(early.status == 4 && early.complaint.contains("upgrade finalize"), "\(early.complaint)")
+
+        #expect(try cluster.ask(1, "vm", "update", "db", "--priority", "5").status == 0)
+        #expect(try shown().contains(Self.planted[0]))
+        let changed = try cluster.run(
+            ["vm", "update", "db"] + words(second) + ["--secret", "cloud-init.user-data=\(second)"], at: 1)
+        #expect(changed.status == 0, "\(changed.complaint)")
+        #expect(try shown().contains(Self.planted[1]))
+        #expect(try cluster.ask(1, "vm", "restart", "db", "--wait").status == 0)
+
+        level = "0"
+        #expect(cluster.terminate(1) == 0)
+        try cluster.start(1)
+        try cluster.wait("the level opens") { try cluster.ask(1, "upgrade", "finalize").status == 0 }
+        try cluster.wait("the cluster has a key") { cluster.log(1).contains("has a key for secret fields") }
+        let hidden = try shown()
+        #expect(!hidden.contains(Self.planted[1]) && hidden.contains("(secret)"), "\(hidden)")
+        try cluster.wait("the cell's leader has heard of the level") {
+            try cluster.ask(1, "vm", "update", "db", "--priority", "6").status == 0
+        }
+        let after = try shown()
+        #expect(after.contains("\"secrets\":{\"cloud-init.user-data\":\"(secret)\"}"), "\(after)")
+        // The guest is told the same value as before.
+        let again = try cluster.ask(1, "vm", "restart", "db", "--wait")
+        #expect(again.status == 0, "\(again.complaint)\(cluster.log(1).suffix(2_000))")
     }
 
     /// A new cluster from the backup goes on with the key that is given along, and takes no other.
@@ -132,6 +184,43 @@ import Testing
         try cluster.wait("the host is back") {
             try cluster.names(other, "host", "list", "--filter", "state=ready").count == 3
         }
+    }
+
+    /// Another key takes over while everything runs, and the old one is nowhere then.
+    private func rotates(_ cluster: LocalCluster) throws {
+        func keys(_ node: Int) throws -> [String] {
+            try String(contentsOf: cluster.folder.file("n\(node)/sealing.key"), encoding: .utf8).split(separator: "\n")
+                .map(String.init)
+        }
+        func listed() throws -> [String] {
+            try cluster.ask(2, "cert", "list", "-o", "json").output.components(separatedBy: "},{").filter {
+                $0.contains("secret fields")
+            }
+        }
+        let before = try keys(1)
+        #expect(try before.count == 1 && listed().count == 1)
+        let begun = try cluster.ask(2, "cert", "rotate", "--sealing-key")
+        #expect(begun.status == 0, "\(begun.complaint)")
+        let again = try cluster.ask(3, "cert", "rotate", "--sealing-key")
+        #expect(again.status == 4 && again.complaint.contains("takes its place just now"), "\(again.complaint)")
+        try cluster.wait("all hold another key") { try (1...3).allSatisfy { try keys($0).count == 2 } }
+        // Before all is sealed anew, both open.
+        let restarted = try cluster.ask(1, "vm", "restart", "db", "--wait")
+        #expect(restarted.status == 0, "\(restarted.complaint)")
+        for _ in 0..<4 where try listed().count > 1 {
+            sleep(20)
+        }
+        try cluster.wait("the old key is needed no more") { try listed().count == 1 }
+        #expect((1...3).contains { cluster.log($0).contains("secret fields were sealed anew") })
+        try cluster.wait("the old key is nowhere") {
+            try (1...3).allSatisfy { try keys($0).count == 1 && keys($0) != before }
+        }
+        #expect(try keys(1) == keys(2) && keys(2) == keys(3))
+        let moved = try cluster.ask(2, "vm", "migrate", "db", "--wait")
+        #expect(moved.status == 0, "\(moved.complaint)")
+        let audit = try cluster.ask(3, "audit", "--root", "-o", "json").output
+        #expect(audit.contains("sealing-key.rotated") && audit.contains("operator admin from 127.0.0.1"), "\(audit)")
+        #expect(audit.contains("\"kind\":\"refused\""), "\(audit)")
     }
 
     /// The same request at two nodes is one command, whoever seals it.

@@ -1340,6 +1340,9 @@ public struct WireVmDescription: WireMessage {
     public var annotations: [WireNamed] = []
     /// From here on: feature level 3. Ascending by key.
     public var secrets: [WireVmDescription.Secret] = []
+    /// What its boxes are bound to beside the VM's name and tenant: the id of the request that made the VM, or the VM's own
+    /// number where it had no secret fields then; 16 bytes, and the same for the VM's life.
+    public var sealMark: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1364,7 +1367,8 @@ public struct WireVmDescription: WireMessage {
         isolation: WireIsolationRule = .unspecified,
         labels: [WireNamed] = [],
         annotations: [WireNamed] = [],
-        secrets: [WireVmDescription.Secret] = []
+        secrets: [WireVmDescription.Secret] = [],
+        sealMark: [UInt8] = []
     ) {
         self.resources = resources
         self.numa = numa
@@ -1386,6 +1390,7 @@ public struct WireVmDescription: WireMessage {
         self.labels = labels
         self.annotations = annotations
         self.secrets = secrets
+        self.sealMark = sealMark
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1412,6 +1417,7 @@ public struct WireVmDescription: WireMessage {
         case 18: "labels"
         case 19: "annotations"
         case 20: "secrets"
+        case 21: "seal_mark"
         default: nil
         }
     }
@@ -1488,6 +1494,10 @@ public struct WireVmDescription: WireMessage {
         for value in self.secrets {
             writer.message(162, value)
         }
+        if !self.sealMark.isEmpty {
+            writer.tag(170)
+            writer.lengthDelimited(self.sealMark)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1537,6 +1547,8 @@ public struct WireVmDescription: WireMessage {
                 self.annotations.append(try reader.message(WireNamed.self))
             case 162:
                 self.secrets.append(try reader.message(WireVmDescription.Secret.self))
+            case 170:
+                self.sealMark = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4168,6 +4180,7 @@ public struct WireCellCommand: WireMessage {
         case 44: "advance_move"
         case 45: "prepare_arrival"
         case 46: "end_arrival"
+        case 47: "reseal_vm"
         default: nil
         }
     }
@@ -4258,6 +4271,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(362, value)
         case .endArrival(let value):
             writer.message(370, value)
+        case .resealVM(let value):
+            writer.message(378, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4450,6 +4465,11 @@ public struct WireCellCommand: WireMessage {
                 if case .endArrival(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .endArrival(value)
+            case 378:
+                var value = WireCellCommand.ResealVm()
+                if case .resealVM(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .resealVM(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4494,6 +4514,7 @@ public struct WireCellCommand: WireMessage {
         case advanceMove(WireCellCommand.AdvanceMove)
         case prepareArrival(WireCellCommand.PrepareArrival)
         case endArrival(WireCellCommand.EndArrival)
+        case resealVM(WireCellCommand.ResealVm)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -4568,6 +4589,118 @@ public struct WireCellCommand: WireMessage {
             case .copied: 7
             case .copyFailed: 8
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// Boxes of a VM's secret fields take the place of those that hold the same under another key.
+    public struct ResealVm: WireMessage {
+        public var vm: UInt64 = 0
+        public var boxes: [WireCellCommand.ResealVm.Box] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            vm: UInt64 = 0,
+            boxes: [WireCellCommand.ResealVm.Box] = []
+        ) {
+            self.vm = vm
+            self.boxes = boxes
+        }
+
+        public static var messageName: String { "CellCommand.ResealVm" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "vm"
+            case 2: "boxes"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.vm != 0 {
+                writer.tag(8)
+                writer.varint(self.vm)
+            }
+            for value in self.boxes {
+                writer.message(18, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.vm = try reader.uint64()
+                case 18:
+                    self.boxes.append(try reader.message(WireCellCommand.ResealVm.Box.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public struct Box: WireMessage {
+            public var key: String = ""
+            public var from: [UInt8] = []
+            public var to: [UInt8] = []
+            public var unknownFields: [UInt8] = []
+
+            public init() {}
+
+            public init(
+                key: String = "",
+                from: [UInt8] = [],
+                to: [UInt8] = []
+            ) {
+                self.key = key
+                self.from = from
+                self.to = to
+            }
+
+            public static var messageName: String { "CellCommand.ResealVm.Box" }
+
+            public static func fieldName(_ number: UInt32) -> String? {
+                switch number {
+                case 1: "key"
+                case 2: "from"
+                case 3: "to"
+                default: nil
+                }
+            }
+
+            public func encode(into writer: inout ByteWriter) {
+                if !self.key.isEmpty {
+                    writer.tag(10)
+                    writer.lengthDelimited(self.key)
+                }
+                if !self.from.isEmpty {
+                    writer.tag(18)
+                    writer.lengthDelimited(self.from)
+                }
+                if !self.to.isEmpty {
+                    writer.tag(26)
+                    writer.lengthDelimited(self.to)
+                }
+                if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+            }
+
+            public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+                while true {
+                    switch try reader.nextTag() {
+                    case 0: return
+                    case 10:
+                        self.key = try reader.string()
+                    case 18:
+                        self.from = try reader.bytes()
+                    case 26:
+                        self.to = try reader.bytes()
+                    default: try reader.keepUnknown(in: &self.unknownFields)
+                    }
+                }
             }
         }
     }
@@ -7397,16 +7530,20 @@ public struct WireCellQuery: WireMessage {
     public struct HostWork: WireMessage {
         public var host: UInt64 = 0
         public var since: UInt64 = 0
+        /// What changed is enough.
+        public var takesChanges: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
             host: UInt64 = 0,
-            since: UInt64 = 0
+            since: UInt64 = 0,
+            takesChanges: Bool = false
         ) {
             self.host = host
             self.since = since
+            self.takesChanges = takesChanges
         }
 
         public static var messageName: String { "CellQuery.HostWork" }
@@ -7415,6 +7552,7 @@ public struct WireCellQuery: WireMessage {
             switch number {
             case 1: "host"
             case 2: "since"
+            case 3: "takes_changes"
             default: nil
             }
         }
@@ -7428,6 +7566,10 @@ public struct WireCellQuery: WireMessage {
                 writer.tag(16)
                 writer.varint(self.since)
             }
+            if self.takesChanges {
+                writer.tag(24)
+                writer.byte(self.takesChanges ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7439,6 +7581,8 @@ public struct WireCellQuery: WireMessage {
                     self.host = try reader.uint64()
                 case 16:
                     self.since = try reader.uint64()
+                case 24:
+                    self.takesChanges = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -7790,6 +7934,12 @@ public struct WireCellAnswer: WireMessage {
         public var vms: [WireCellVm] = []
         public var workIndex: UInt64 = 0
         public var lease: UInt64 = 0
+        /// What follows are the VMs that changed since, and all that there are by their ids, ascending: each as the difference from the
+        /// one before it.
+        public var isChanges: Bool = false
+        public var ids: [UInt64] = []
+        /// Over the ids and the revisions of all: what the host then has must give the same.
+        public var digest: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7798,12 +7948,18 @@ public struct WireCellAnswer: WireMessage {
             isWhole: Bool = false,
             vms: [WireCellVm] = [],
             workIndex: UInt64 = 0,
-            lease: UInt64 = 0
+            lease: UInt64 = 0,
+            isChanges: Bool = false,
+            ids: [UInt64] = [],
+            digest: UInt64 = 0
         ) {
             self.isWhole = isWhole
             self.vms = vms
             self.workIndex = workIndex
             self.lease = lease
+            self.isChanges = isChanges
+            self.ids = ids
+            self.digest = digest
         }
 
         public static var messageName: String { "CellAnswer.Work" }
@@ -7814,6 +7970,9 @@ public struct WireCellAnswer: WireMessage {
             case 2: "vms"
             case 3: "work_index"
             case 4: "lease"
+            case 5: "is_changes"
+            case 6: "ids"
+            case 7: "digest"
             default: nil
             }
         }
@@ -7834,6 +7993,20 @@ public struct WireCellAnswer: WireMessage {
                 writer.tag(32)
                 writer.varint(self.lease)
             }
+            if self.isChanges {
+                writer.tag(40)
+                writer.byte(self.isChanges ? 1 : 0)
+            }
+            if !self.ids.isEmpty {
+                writer.tag(50)
+                let mark = writer.begin()
+                for value in self.ids { writer.varint(value) }
+                writer.end(mark)
+            }
+            if self.digest != 0 {
+                writer.tag(57)
+                writer.fixed64(self.digest)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7849,6 +8022,16 @@ public struct WireCellAnswer: WireMessage {
                     self.workIndex = try reader.uint64()
                 case 32:
                     self.lease = try reader.uint64()
+                case 40:
+                    self.isChanges = try reader.bool()
+                case 50:
+                    let outer = try reader.enter()
+                    while reader.hasMore { self.ids.append(try reader.uint64()) }
+                    reader.leave(outer)
+                case 48:
+                    self.ids.append(try reader.uint64())
+                case 57:
+                    self.digest = try reader.fixed64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -813,14 +813,18 @@ public struct NodeRequest: WireMessage {
     /// Values of secret fields, which come back as boxes in the same order. Without any it asks whether the key is there.
     public struct Seal: WireMessage {
         public var secrets: [NodeRequest.Secret] = []
+        /// Without a field: the SHA-256 of the key that is meant; none for the one in force.
+        public var key: [UInt8] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
-            secrets: [NodeRequest.Secret] = []
+            secrets: [NodeRequest.Secret] = [],
+            key: [UInt8] = []
         ) {
             self.secrets = secrets
+            self.key = key
         }
 
         public static var messageName: String { "NodeRequest.Seal" }
@@ -828,6 +832,7 @@ public struct NodeRequest: WireMessage {
         public static func fieldName(_ number: UInt32) -> String? {
             switch number {
             case 1: "secrets"
+            case 2: "key"
             default: nil
             }
         }
@@ -835,6 +840,10 @@ public struct NodeRequest: WireMessage {
         public func encode(into writer: inout ByteWriter) {
             for value in self.secrets {
                 writer.message(10, value)
+            }
+            if !self.key.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.key)
             }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
@@ -845,6 +854,8 @@ public struct NodeRequest: WireMessage {
                 case 0: return
                 case 10:
                     self.secrets.append(try reader.message(NodeRequest.Secret.self))
+                case 18:
+                    self.key = try reader.bytes()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -966,17 +977,32 @@ public struct NodeRequest: WireMessage {
     }
 
     public struct SealingKey: WireMessage {
+        /// SHA-256 of the key that is meant; none for the one in force.
+        public var key: [UInt8] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
+        public init(
+            key: [UInt8] = []
+        ) {
+            self.key = key
+        }
+
         public static var messageName: String { "NodeRequest.SealingKey" }
 
         public static func fieldName(_ number: UInt32) -> String? {
-            nil
+            switch number {
+            case 1: "key"
+            default: nil
+            }
         }
 
         public func encode(into writer: inout ByteWriter) {
+            if !self.key.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.key)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -984,6 +1010,8 @@ public struct NodeRequest: WireMessage {
             while true {
                 switch try reader.nextTag() {
                 case 0: return
+                case 10:
+                    self.key = try reader.bytes()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

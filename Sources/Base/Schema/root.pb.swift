@@ -249,6 +249,8 @@ public enum WireRootTable: Hashable, Sendable {
     case cellReports
     /// By tenant, a zero byte, and name.
     case images
+    /// By revision, 8 bytes. Not followed.
+    case events
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -269,6 +271,7 @@ public enum WireRootTable: Hashable, Sendable {
         case 12: self = .tenants
         case 13: self = .cellReports
         case 14: self = .images
+        case 15: self = .events
         default: self = .unrecognized(rawValue)
         }
     }
@@ -290,6 +293,7 @@ public enum WireRootTable: Hashable, Sendable {
         case .tenants: 12
         case .cellReports: 13
         case .images: 14
+        case .events: 15
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1566,6 +1570,11 @@ public struct WireRootCluster: WireMessage {
     public var mapEpoch: UInt64 = 0
     /// SHA-256 of the key that seals secret fields; empty before one is named.
     public var sealingKey: [UInt8] = []
+    /// Of its rotation: an operator asked for another one; the hash of that one, once it is made, which seals nothing yet; and
+    /// the hash of the one before, whose boxes may still be there.
+    public var sealingRotates: Bool = false
+    public var sealingKeyNext: [UInt8] = []
+    public var sealingKeyBefore: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1581,7 +1590,10 @@ public struct WireRootCluster: WireMessage {
         foundedAt: UInt64 = 0,
         cellHighest: UInt64 = 0,
         mapEpoch: UInt64 = 0,
-        sealingKey: [UInt8] = []
+        sealingKey: [UInt8] = [],
+        sealingRotates: Bool = false,
+        sealingKeyNext: [UInt8] = [],
+        sealingKeyBefore: [UInt8] = []
     ) {
         self.id = id
         self.name = name
@@ -1594,6 +1606,9 @@ public struct WireRootCluster: WireMessage {
         self.cellHighest = cellHighest
         self.mapEpoch = mapEpoch
         self.sealingKey = sealingKey
+        self.sealingRotates = sealingRotates
+        self.sealingKeyNext = sealingKeyNext
+        self.sealingKeyBefore = sealingKeyBefore
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1611,6 +1626,9 @@ public struct WireRootCluster: WireMessage {
         case 9: "cell_highest"
         case 10: "map_epoch"
         case 11: "sealing_key"
+        case 12: "sealing_rotates"
+        case 13: "sealing_key_next"
+        case 14: "sealing_key_before"
         default: nil
         }
     }
@@ -1660,6 +1678,18 @@ public struct WireRootCluster: WireMessage {
             writer.tag(90)
             writer.lengthDelimited(self.sealingKey)
         }
+        if self.sealingRotates {
+            writer.tag(96)
+            writer.byte(self.sealingRotates ? 1 : 0)
+        }
+        if !self.sealingKeyNext.isEmpty {
+            writer.tag(106)
+            writer.lengthDelimited(self.sealingKeyNext)
+        }
+        if !self.sealingKeyBefore.isEmpty {
+            writer.tag(114)
+            writer.lengthDelimited(self.sealingKeyBefore)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1689,6 +1719,12 @@ public struct WireRootCluster: WireMessage {
                 self.mapEpoch = try reader.uint64()
             case 90:
                 self.sealingKey = try reader.bytes()
+            case 96:
+                self.sealingRotates = try reader.bool()
+            case 106:
+                self.sealingKeyNext = try reader.bytes()
+            case 114:
+                self.sealingKeyBefore = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1709,6 +1745,8 @@ public struct WireRootImage: WireMessage {
     public var isLeaving: Bool = false
     public var createdAt: UInt64 = 0
     public var createdBy: String = ""
+    /// The revision of the command that began the removal under way.
+    public var removal: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1721,7 +1759,8 @@ public struct WireRootImage: WireMessage {
         holders: [UInt64] = [],
         isLeaving: Bool = false,
         createdAt: UInt64 = 0,
-        createdBy: String = ""
+        createdBy: String = "",
+        removal: UInt64 = 0
     ) {
         self.name = name
         self.tenant = tenant
@@ -1731,6 +1770,7 @@ public struct WireRootImage: WireMessage {
         self.isLeaving = isLeaving
         self.createdAt = createdAt
         self.createdBy = createdBy
+        self.removal = removal
     }
 
     public static var messageName: String { "RootImage" }
@@ -1745,6 +1785,7 @@ public struct WireRootImage: WireMessage {
         case 6: "is_leaving"
         case 7: "created_at"
         case 8: "created_by"
+        case 9: "removal"
         default: nil
         }
     }
@@ -1784,6 +1825,10 @@ public struct WireRootImage: WireMessage {
             writer.tag(66)
             writer.lengthDelimited(self.createdBy)
         }
+        if self.removal != 0 {
+            writer.tag(72)
+            writer.varint(self.removal)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1811,6 +1856,8 @@ public struct WireRootImage: WireMessage {
                 self.createdAt = try reader.uint64()
             case 66:
                 self.createdBy = try reader.string()
+            case 72:
+                self.removal = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2312,6 +2359,9 @@ public struct WireRootSummary: WireMessage {
     public var tenants: UInt64 = 0
     public var cells: UInt64 = 0
     public var images: UInt64 = 0
+    /// Events that are kept, and the revision up to which they are gone.
+    public var events: UInt64 = 0
+    public var eventsThrough: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2332,7 +2382,9 @@ public struct WireRootSummary: WireMessage {
         backups: UInt64 = 0,
         tenants: UInt64 = 0,
         cells: UInt64 = 0,
-        images: UInt64 = 0
+        images: UInt64 = 0,
+        events: UInt64 = 0,
+        eventsThrough: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -2350,6 +2402,8 @@ public struct WireRootSummary: WireMessage {
         self.tenants = tenants
         self.cells = cells
         self.images = images
+        self.events = events
+        self.eventsThrough = eventsThrough
     }
 
     public static var messageName: String { "RootSummary" }
@@ -2372,6 +2426,8 @@ public struct WireRootSummary: WireMessage {
         case 14: "tenants"
         case 15: "cells"
         case 16: "images"
+        case 17: "events"
+        case 18: "events_through"
         default: nil
         }
     }
@@ -2441,6 +2497,14 @@ public struct WireRootSummary: WireMessage {
             writer.tag(128)
             writer.varint(self.images)
         }
+        if self.events != 0 {
+            writer.tag(136)
+            writer.varint(self.events)
+        }
+        if self.eventsThrough != 0 {
+            writer.tag(144)
+            writer.varint(self.eventsThrough)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2480,6 +2544,114 @@ public struct WireRootSummary: WireMessage {
                 self.cells = try reader.uint64()
             case 128:
                 self.images = try reader.uint64()
+            case 136:
+                self.events = try reader.uint64()
+            case 144:
+                self.eventsThrough = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// What somebody asked of the root, and what came of it: for the audit.
+public struct WireRootEvent: WireMessage {
+    public var revision: UInt64 = 0
+    public var time: UInt64 = 0
+    public var kind: String = ""
+    /// Of whose it is, or empty.
+    public var tenant: String = ""
+    /// The name of the node that it is about, or empty.
+    public var node: String = ""
+    public var by: String = ""
+    public var text: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        revision: UInt64 = 0,
+        time: UInt64 = 0,
+        kind: String = "",
+        tenant: String = "",
+        node: String = "",
+        by: String = "",
+        text: String = ""
+    ) {
+        self.revision = revision
+        self.time = time
+        self.kind = kind
+        self.tenant = tenant
+        self.node = node
+        self.by = by
+        self.text = text
+    }
+
+    public static var messageName: String { "RootEvent" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "revision"
+        case 2: "time"
+        case 3: "kind"
+        case 4: "tenant"
+        case 5: "node"
+        case 6: "by"
+        case 7: "text"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.revision != 0 {
+            writer.tag(8)
+            writer.varint(self.revision)
+        }
+        if self.time != 0 {
+            writer.tag(16)
+            writer.varint(self.time)
+        }
+        if !self.kind.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.kind)
+        }
+        if !self.tenant.isEmpty {
+            writer.tag(34)
+            writer.lengthDelimited(self.tenant)
+        }
+        if !self.node.isEmpty {
+            writer.tag(42)
+            writer.lengthDelimited(self.node)
+        }
+        if !self.by.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.by)
+        }
+        if !self.text.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.text)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.revision = try reader.uint64()
+            case 16:
+                self.time = try reader.uint64()
+            case 26:
+                self.kind = try reader.string()
+            case 34:
+                self.tenant = try reader.string()
+            case 42:
+                self.node = try reader.string()
+            case 50:
+                self.by = try reader.string()
+            case 58:
+                self.text = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2769,6 +2941,7 @@ public struct WireRootCommand: WireMessage {
         case 44: "add_image"
         case 45: "hold_image"
         case 46: "remove_image"
+        case 47: "rotate_sealing_key"
         default: nil
         }
     }
@@ -2867,6 +3040,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(362, value)
         case .removeImage(let value):
             writer.message(370, value)
+        case .rotateSealingKey(let value):
+            writer.message(378, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3035,6 +3210,11 @@ public struct WireRootCommand: WireMessage {
                 if case .removeImage(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .removeImage(value)
+            case 378:
+                var value = WireRootCommand.RotateSealingKey()
+                if case .rotateSealingKey(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .rotateSealingKey(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3080,6 +3260,7 @@ public struct WireRootCommand: WireMessage {
         case addImage(WireRootImage)
         case holdImage(WireRootCommand.HoldImage)
         case removeImage(WireRootCommand.RemoveImage)
+        case rotateSealingKey(WireRootCommand.RotateSealingKey)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -3110,6 +3291,94 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A step of the rotation of the key that seals secret fields.
+    public struct RotateSealingKey: WireMessage {
+        public var step: WireRootCommand.RotateSealingKey.Step = .unspecified
+        /// Of the key that it is about; none to begin.
+        public var key: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            step: WireRootCommand.RotateSealingKey.Step = .unspecified,
+            key: [UInt8] = []
+        ) {
+            self.step = step
+            self.key = key
+        }
+
+        public static var messageName: String { "RootCommand.RotateSealingKey" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "step"
+            case 2: "key"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.step.rawValue != 0 {
+                writer.tag(8)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if !self.key.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.key)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.step = WireRootCommand.RotateSealingKey.Step(rawValue: try reader.int32())
+                case 18:
+                    self.key = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public enum Step: Hashable, Sendable {
+            case unspecified
+            case begin
+            /// A voter made it.
+            case offer
+            /// All voters hold it: it seals from now on, and the one before only opens.
+            case use
+            /// No box of the one before is left.
+            case drop
+            /// A value that a newer program knows; it is written back unchanged.
+            case unrecognized(Int32)
+
+            public init(rawValue: Int32) {
+                switch rawValue {
+                case 0: self = .unspecified
+                case 1: self = .begin
+                case 2: self = .offer
+                case 3: self = .use
+                case 4: self = .drop
+                default: self = .unrecognized(rawValue)
+                }
+            }
+
+            public var rawValue: Int32 {
+                switch self {
+                case .unspecified: 0
+                case .begin: 1
+                case .offer: 2
+                case .use: 3
+                case .drop: 4
+                case .unrecognized(let rawValue): rawValue
+                }
             }
         }
     }
@@ -3200,6 +3469,8 @@ public struct WireRootCommand: WireMessage {
         public var tenant: String = ""
         public var name: String = ""
         public var step: WireRootCommand.RemoveImage.Step = .unspecified
+        /// Which removal ends: the revision of the command that began it.
+        public var removal: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -3207,11 +3478,13 @@ public struct WireRootCommand: WireMessage {
         public init(
             tenant: String = "",
             name: String = "",
-            step: WireRootCommand.RemoveImage.Step = .unspecified
+            step: WireRootCommand.RemoveImage.Step = .unspecified,
+            removal: UInt64 = 0
         ) {
             self.tenant = tenant
             self.name = name
             self.step = step
+            self.removal = removal
         }
 
         public static var messageName: String { "RootCommand.RemoveImage" }
@@ -3221,6 +3494,7 @@ public struct WireRootCommand: WireMessage {
             case 1: "tenant"
             case 2: "name"
             case 3: "step"
+            case 4: "removal"
             default: nil
             }
         }
@@ -3238,6 +3512,10 @@ public struct WireRootCommand: WireMessage {
                 writer.tag(24)
                 writer.signed(Int64(self.step.rawValue))
             }
+            if self.removal != 0 {
+                writer.tag(32)
+                writer.varint(self.removal)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -3251,6 +3529,8 @@ public struct WireRootCommand: WireMessage {
                     self.name = try reader.string()
                 case 24:
                     self.step = WireRootCommand.RemoveImage.Step(rawValue: try reader.int32())
+                case 32:
+                    self.removal = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -123,6 +124,13 @@ static inline void clinux_block_signals(void) {
     sigdelset(&set, SIGTRAP);
     sigdelset(&set, SIGABRT);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/// No core of this process or its children is written or piped anywhere. The kernel takes a limit of 1 for that word; one of 0
+/// still feeds a pipe, as systemd-coredump's.
+static inline int clinux_keep_out_of_cores(void) {
+    struct rlimit none = {.rlim_cur = 1, .rlim_max = 1};
+    return setrlimit(RLIMIT_CORE, &none) == 0 ? 0 : errno;
 }
 
 static inline void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

@@ -325,7 +325,14 @@ package struct HostKeeper: Sendable {
     private mutating func hear(_ number: UInt64, _ answer: CellAnswer, _ now: Instant) {
         guard let at = questions.firstIndex(where: { $0.number == number }) else { return }
         let question = questions.remove(at: at)
-        guard case .work(let rows, let index, let lease) = answer.body else { return }
+        var rows: [CellVM]?
+        var changes: WorkChanges?
+        let (index, lease): (LogIndex, UInt64)
+        switch answer.body {
+        case .work(let all, let at, let length): (rows, index, lease) = (all, at, length)
+        case .workChanges(let some, let at, let length): (changes, index, lease) = (some, at, length)
+        default: return
+        }
         guard lease > 0 else {
             // Nothing is promised to this host. What it heard before a later registration says nothing.
             if standing == .registered, question.sentAt >= reportedAt {
@@ -345,6 +352,15 @@ package struct HostKeeper: Sendable {
         if let rows {
             work = rows.sorted { $0.id < $1.id }
             (workIndex, workAnswer, knowsWork, asksAll) = (index, answer.index, true, false)
+        } else if let changes {
+            // Since an earlier answer than the last is more than is needed, and right.
+            guard knowsWork, question.since <= workIndex else { return }
+            guard let merged = changes.merged(with: work) else {
+                // Nothing begins by rows that the cell does not have so.
+                (knowsWork, asksAll, isStirred) = (false, true, true)
+                return
+            }
+            (work, workIndex, workAnswer) = (merged, index, answer.index)
         } else if knowsWork, question.since == workIndex {
             workAnswer = answer.index
         }
@@ -463,7 +479,7 @@ package struct HostKeeper: Sendable {
             numberLast += 1
             let since = asksAll ? LogIndex.zero : workIndex
             questions.append(Question(number: numberLast, sentAt: now, since: since))
-            output.questions.append((numberLast, .hostWork(host, since: since)))
+            output.questions.append((numberLast, .hostWork(host, since: since, takesChanges: true)))
             askedAt = now
             isStirred = false
             wakeAt = now + (isBusy || !knowsWork ? busy : timing.calm)

@@ -44,7 +44,9 @@ package enum Completion {
         /// Names of what the cluster has.
         case names(Kind)
     }
-    package enum Kind: Hashable, Sendable { case vms, hosts, groups, tenants, spaces, nodes, cells }
+    package enum Kind: Hashable, Sendable {
+        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, contexts
+    }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""
@@ -62,6 +64,7 @@ package enum Completion {
             }), option.value != .none
         {
             if case .choice(let choices) = option.value { return .words(choices) }
+            if option.name == "context" { return .names(.contexts) }
             return kind(option.value).map { .names($0) } ?? .words([])
         }
         guard let command else {
@@ -81,6 +84,10 @@ package enum Completion {
         case "SPACE": return .names(.spaces)
         case "NODE": return .names(.nodes)
         case "CELL" where !command.path.hasSuffix("create"): return .names(.cells)
+        case "IMAGE" where !command.path.hasSuffix("add"): return .names(.images)
+        case "SETTING": return .names(.settings)
+        case "NAME" where command.words[0] == "context" && !command.path.hasSuffix("set"): return .names(.contexts)
+        case "SHELL": return .words(Shell.allCases.map(\.rawValue))
         default: return .words([])
         }
     }

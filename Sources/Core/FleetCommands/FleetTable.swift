@@ -344,8 +344,15 @@ package enum FleetTable {
                 .init("muster events --follow --filter 'kind~host'", "what happens to hosts from now on"),
             ]),
         Command(
-            "audit", summary: "show who changed what, the newest last", options: happened,
-            examples: [.init("muster audit --limit 20", "who, what, from where, and when")]),
+            "audit", summary: "show who changed what, the newest last",
+            details:
+                "What was asked of the cell and of the root, by time. With --root, --after, --follow, --cell, --vm or --host it is "
+                + "one of them: the root for --root, which has tenants, tokens, nodes, settings, spaces, cells and images, else the cell.",
+            options: happened + [Option("root", help: "only what was asked of the root")],
+            examples: [
+                .init("muster audit --limit 20", "who, what, from where, and when"),
+                .init("muster audit --root", "changes of tenants, tokens, nodes and settings"),
+            ]),
         Command(
             "top", summary: "show how full the hosts are",
             options: [Option("watch", letter: "w", help: "again and again, every two seconds")]),

@@ -30,6 +30,8 @@ final class AdminConnection: SecureConnectionDelegate {
         var bytes: [UInt8] = []
         /// The stream was told to wait.
         var isFull = false
+        /// Since when, of the first.
+        var fullSince: Instant?
         /// The connection ends after it.
         var closes: Bool
     }
@@ -57,6 +59,8 @@ final class AdminConnection: SecureConnectionDelegate {
     /// A client waits for `100 Continue` that has to come after the answers before it.
     private var owesContinue = false
     private var isClosing = false
+    /// How long its end waits for the reader, where that is not what the settings say.
+    private var closeTime: Nanoseconds?
     /// When the first byte of the request under way came, and when its head was complete.
     private var requestBegan: Instant?
     private var bodyBegan: Instant?
@@ -125,6 +129,7 @@ final class AdminConnection: SecureConnectionDelegate {
     private func drainedFirst() {
         guard let first = pending.first, first.isFull else { return }
         pending[0].isFull = false
+        pending[0].fullSince = nil
         server.handler?.streamHasRoom(Ticket(slot: slot, generation: generation, number: first.number))
     }
 
@@ -436,7 +441,7 @@ final class AdminConnection: SecureConnectionDelegate {
         for request in lost where request.state != .complete {
             server.handler?.cancelled(Ticket(slot: slot, generation: generation, number: request.number))
         }
-        channel?.closeWhenDrained()
+        channel?.closeWhenDrained(within: closeTime)
     }
 
     // MARK: Time and the end
@@ -444,6 +449,7 @@ final class AdminConnection: SecureConnectionDelegate {
     /// Looks for what took too long.
     func check(_ now: Instant) {
         guard let channel, channel.isEstablished, !isClosing else { return }
+        if isOverdue(now) { return endOverdue() }
         if channel.bytesQueued == 0 || channel.bytesSent != sentBytes {
             sentBytes = channel.bytesSent
             sentAt = now
@@ -473,6 +479,25 @@ final class AdminConnection: SecureConnectionDelegate {
                 Problem(.timeout, "the request did not arrive in time; send it at once when it is complete"))
         }
         if pending.isEmpty && requestBegan == nil && now - lastActive > limits.idleTimeout { closeWhenSent() }
+    }
+
+    /// However little its reader takes, a stream may not wait for it for ever.
+    private func isOverdue(_ now: Instant) -> Bool {
+        guard let first = pending.first, first.state == .streaming, first.isFull else { return false }
+        let since = first.fullSince ?? now
+        pending[0].fullSince = since
+        return now - since > limits.streamTimeout
+    }
+
+    private func endOverdue() {
+        server.counters.tooSlow += 1
+        isDeaf = true
+        closeTime = limits.streamGrace
+        pending[0].closes = true
+        let ticket = Ticket(slot: slot, generation: generation, number: pending[0].number)
+        server.handler?.streamIsOverdue(ticket)
+        // A handler that has not ended it has no more to say.
+        if !isClosing { cut() }
     }
 
     /// Answers what is under way and closes. Whoever asks nothing yet has the time of grace for it, and whoever began a

@@ -31,6 +31,9 @@ package protocol AdminHandler: AnyObject {
     func handle(_ call: AdminCall, from principal: Principal, _ ticket: Ticket)
     /// A stream that was full has room again.
     func streamHasRoom(_ ticket: Ticket)
+    /// The reader of a stream has not taken what was sent in time. What the handler sends now is the last of it, and it has to
+    /// end the stream in this call.
+    func streamIsOverdue(_ ticket: Ticket)
     /// Nobody waits for the answer or the rest of the stream any more. What was begun may go on.
     func cancelled(_ ticket: Ticket)
 }

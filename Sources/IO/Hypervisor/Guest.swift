@@ -34,6 +34,9 @@ final class Guest {
     var source: HostID?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
+    /// What is still to be run for a disk that is made whole, and where that becomes the disk.
+    private var imageSteps: [(program: String, words: [String])] = []
+    private var wholeDisk: WholeDisk?
     /// QEMU, if this process is its parent.
     private var child: HostProcess.Child?
     /// The parent has not answered yet.
@@ -154,7 +157,13 @@ final class Guest {
         if let child = imageChild {
             guard let status = child.status() else { return poll(now) }
             imageChild = nil
-            guard status == 0 else { return fail("a disk could not be made: \(child.complaint)", now) }
+            guard status == 0 else {
+                wholeDisk?.giveUp()
+                return fail("a disk could not be made: \(child.complaint)", now)
+            }
+            if !imageSteps.isEmpty { return startImageStep(now) }
+            if let problem = wholeDisk?.publish() { return fail(problem, now) }
+            wholeDisk = nil
         }
         while let disk = imagesLeft?.first {
             imagesLeft?.removeFirst()
@@ -167,6 +176,13 @@ final class Guest {
                 close(file)
                 continue
             }
+            if disk.isWhole {
+                let whole = WholeDisk(disk.path, epoch: record.epoch)
+                whole.clear()
+                wholeDisk = whole
+                imageSteps = whole.steps(from: image, sizeMiB: disk.sizeMiB, driver.settings.imageProgram)
+                return startImageStep(now)
+            }
             let words = [
                 "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.path, disk.path, "\(disk.sizeMiB)M",
             ]
@@ -178,6 +194,15 @@ final class Guest {
         }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)
+    }
+
+    private func startImageStep(_ now: Instant) {
+        let step = imageSteps.removeFirst()
+        switch HostProcess.start(step.program, step.words, errorPath: directory.path + "/image.log") {
+        case .failure(let failure): return fail(failure.message, now)
+        case .success(let child): imageChild = child
+        }
+        poll(now)
     }
 
     private func makeSeed(_ machine: QEMUMachine) -> String? {
@@ -388,6 +413,7 @@ final class Guest {
             child = imageChild
             exitStatus = nil
             HostProcess.kill(imageChild.pid)
+            wholeDisk?.giveUp()
         }
         imageChild = nil
         if isAsking { driver.parent?.stop(record.vm, epoch: record.epoch) }

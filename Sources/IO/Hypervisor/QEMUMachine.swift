@@ -27,6 +27,8 @@ package struct QEMUMachine: Hashable, Sendable {
         package var image: (path: String, format: String)?
         /// Made anew at every start.
         package var isEphemeral: Bool
+        /// Holds all of its image: other hosts may have the image elsewhere, or not at all.
+        package var isWhole = false
 
         package static func == (a: Disk, b: Disk) -> Bool { a.path == b.path }
         package func hash(into hasher: inout Hasher) { hasher.combine(path) }
@@ -228,7 +230,9 @@ package struct QEMUMachine: Hashable, Sendable {
             path = "\(directory)/ephemeral-\(disk.name).\(format)"
             isEphemeral = true
         }
-        return Disk(path: path, format: format, sizeMiB: disk.sizeMiB, image: base, isEphemeral: isEphemeral)
+        var made = Disk(path: path, format: format, sizeMiB: disk.sizeMiB, image: base, isEphemeral: isEphemeral)
+        if case .shared = disk.kind { made.isWhole = disk.image.hasPrefix(CatalogueName.prefix) }
+        return made
     }
 
     /// An image that names other files would let a guest read them.

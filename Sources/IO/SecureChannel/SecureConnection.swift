@@ -430,11 +430,12 @@ package final class SecureConnection: ReadinessHandler, TimerHandler, FlushHandl
         release()
     }
 
-    /// Sends what was written, then ends the connection; `closed` follows. What still arrives is thrown away.
-    package func closeWhenDrained() {
+    /// Sends what was written, then ends the connection; `closed` follows. What still arrives is thrown away. Without a time it
+    /// waits as long as the settings say.
+    package func closeWhenDrained(within time: Nanoseconds? = nil) {
         guard isOpen, closing == .no else { return }
         closing = .draining
-        closeTimer = loop.setTimer(after: settings.closeTimeout, self, tag: SecureConnection.closeTag)
+        closeTimer = loop.setTimer(after: time ?? settings.closeTimeout, self, tag: SecureConnection.closeTag)
         if isPaused { resumeReading() }
         isPaused = false
         queueFlush()

@@ -43,6 +43,13 @@ package struct FieldSealer: Sendable {
         return box
     }
 
+    /// Whether the box says that it was made with this key.
+    package func made(_ box: [UInt8]) -> Bool {
+        let start = Self.magic.count
+        return box.count >= Self.overheadBytes && box.starts(with: Self.magic)
+            && box[start..<(start + Self.nameBytes)].elementsEqual(hash.prefix(Self.nameBytes))
+    }
+
     package func open(_ box: [UInt8], about: String) throws(TLSFailure) -> [UInt8] {
         let start = Self.magic.count + Self.nameBytes
         guard box.count >= Self.overheadBytes, box.starts(with: Self.magic) else {

@@ -158,7 +158,7 @@ extension NodeEngine {
                 switch answer.body {
                 case .changes(_, let through): if through >= answer.index { cells.kept[k].followed = applied }
                 case .rows: break
-                case .compacted, .work, .events, .refused: isMoving = false
+                case .compacted, .work, .workChanges, .events, .refused: isMoving = false
                 }
             }
             cells.kept[k].followAt = isMoving ? now : now + Cells.retryInterval
@@ -233,7 +233,7 @@ extension NodeEngine {
 
     /// The host whose lease an answer renews.
     func host(of query: Query) -> HostID? {
-        if case .cell(.hostWork(let host, _)) = query { host } else { nil }
+        if case .cell(.hostWork(let host, _, _)) = query { host } else { nil }
     }
 
     /// Whether an answer may renew a host's lease: only the leader's, which counts it as a sign of life, and not while it

@@ -248,6 +248,8 @@ package struct LeaderTransfer: Shaped {
 package struct CertificateRotation: Shaped {
     package enum Subject: String, Hashable, Sendable, CaseIterable {
         case node, ca
+        /// The key of secret fields.
+        case sealingKey = "sealing-key"
     }
 
     /// The steps of an authority's rotation, in order.
@@ -275,7 +277,7 @@ package struct CertificateRotation: Shaped {
         [
             Field(
                 "subject", .choice(Subject.allCases.map(\.rawValue)),
-                "each call for ca takes the next step of its rotation"),
+                "each call for ca takes the next step of its rotation; the rotation of a sealing-key goes on by itself"),
             Field("node", .string, isRequired: false, "the node whose certificate is renewed"),
             Field(
                 "isAbandoned", .boolean, isRequired: false, "give up a new ca that signs nothing yet instead"),
@@ -294,7 +296,7 @@ package struct CertificateRotation: Shaped {
 
     package init(_ object: ShapedObject) throws(Problem) {
         guard let subject = Subject(rawValue: object.text("subject")) else {
-            throw Problem(.malformed, "\"subject\" is neither node nor ca; choose one")
+            throw Problem(.malformed, "\"subject\" is none of node, ca and sealing-key; choose one")
         }
         self.init(
             subject: subject, node: object.optionalText("node"), isAbandoned: object.bool("isAbandoned"))

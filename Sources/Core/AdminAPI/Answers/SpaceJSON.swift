@@ -32,7 +32,7 @@ package enum SpaceJSON {
     static let change = Shape(
         "Change",
         [
-            Field("type", .string, "put, delete, progress or compacted"),
+            Field("type", .string, "put, delete, progress, compacted or overdue"),
             Field("revision", .string, "the change's; for progress: every change up to here was sent"),
             Field("key", .string, isRequired: false, "percent-encoded"),
             Field("value", .bytes, isRequired: false, "base64, for put"),
@@ -78,6 +78,11 @@ package enum SpaceJSON {
     /// A watch's last line, when changes up to `revision` are gone that it has not sent.
     package static func writeCompacted(_ revision: Revision, into out: inout [UInt8]) {
         writeMark("compacted", revision, &out)
+    }
+
+    /// A watch's last line, when its reader has not read what was sent in time. Up to `revision` everything was.
+    package static func writeOverdue(_ revision: Revision, into out: inout [UInt8]) {
+        writeMark("overdue", revision, &out)
     }
 
     private static func writeMark(_ type: String, _ revision: Revision, _ out: inout [UInt8]) {
@@ -153,6 +158,7 @@ package enum SpaceJSON {
         case change(SpaceChange)
         case progress(Revision)
         case compacted(Revision)
+        case overdue(Revision)
     }
 
     /// Reads a watch's line back, with or without its end.
@@ -162,6 +168,7 @@ package enum SpaceJSON {
         switch json["type"]?.text {
         case "progress": return .progress(revision)
         case "compacted": return .compacted(revision)
+        case "overdue": return .overdue(revision)
         case "delete":
             guard let key = percent(json["key"]) else { throw unreadable }
             return .change(.deleted(key: key, revision))

@@ -71,6 +71,8 @@ package enum WatchLine {
         case progress
         /// The last line: changes up to here are gone that were not sent. List again, then watch from the list's index.
         case compacted
+        /// The last line: what was sent was not read in time. Resume from here.
+        case overdue
     }
 
     static let shape = Shape(

@@ -93,6 +93,8 @@ package struct FleetList: Hashable, Sendable {
     package var vm: String?
     package var host: String?
     package var mode: ReadMode
+    /// Of the audit: what was asked of the root instead of a cell.
+    package var isRoot = false
     /// Changes instead of a page.
     package var watch: Watch?
 

@@ -151,8 +151,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .deleteGroup(_, let tenant): .writeTenant(tenant)
         case .images(let tenant): .readTenant(tenant)
         case .image(_, let tenant): .readTenant(tenant)
-        // It says of no tenant whose the image will be.
-        case .addImagePart: .writeTenant(nil)
+        case .addImagePart(let part): .writeTenant(part.tenant)
         case .addImage(let image): .writeTenant(image.tenant)
         case .removeImage(_, let tenant): .writeTenant(tenant)
         case .tenant(let name, _): .readTenant(name)
@@ -253,6 +252,7 @@ package enum FleetRequest: Hashable, Sendable {
             if let tenant = list.tenant { query.append(("tenant", tenant)) }
             if let vm = list.vm { query.append(("vm", vm)) }
             if let host = list.host { query.append(("host", host)) }
+            if list.isRoot { query.append(("root", "1")) }
             if let watch = list.watch {
                 query.append(("watch", "1"))
                 if let from = watch.from { query.append(("from", from.description)) }

@@ -56,6 +56,24 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
     }
 }
 
+/// Whose an image is to be.
+private enum ImageOwner {
+    static let fields = [
+        Field("tenant", .name, isRequired: false, "whose; \(defaultTenant) when left out"),
+        Field("shared", .boolean, isRequired: false, "true: every tenant may use it, and tenant is left out"),
+    ]
+    static func members(_ tenant: String) -> [JSONMember] {
+        tenant.isEmpty ? [JSONMember("shared", true)] : [JSONMember("tenant", tenant)]
+    }
+    /// Empty: everybody's.
+    static func read(_ object: ShapedObject) throws(Problem) -> String {
+        if object.bool("shared") && object.has("tenant") {
+            throw object.wrong("shared", "stands beside a tenant; send one of them")
+        }
+        return object.bool("shared") ? "" : object.optionalText("tenant") ?? defaultTenant
+    }
+}
+
 /// 64 hexadecimal digits in lower case.
 enum Digest {
     static let pattern = "^[0-9a-f]{64}$"
@@ -84,29 +102,17 @@ package struct ImageCreation: Hashable, Sendable, Shaped {
 
     package static let shape = Shape(
         "ImageCreation",
-        [
-            Field("name", .name, "its name"),
-            Field("tenant", .name, isRequired: false, "whose; \(defaultTenant) when left out"),
-            Field("shared", .boolean, isRequired: false, "true: every tenant may use it, and tenant is left out"),
-            Field("sha256", .text(pattern: Digest.pattern), "of the bytes that were sent to this node"),
+        [Field("name", .name, "its name")] + ImageOwner.fields + [
+            Field(
+                "sha256", .text(pattern: Digest.pattern),
+                "of the bytes that were sent to this node for the same tenant, or of an image that the asker may see")
         ])
     package var members: [JSONMember] {
-        var members = [JSONMember("name", name), JSONMember("sha256", digest)]
-        if tenant.isEmpty {
-            members.append(JSONMember("shared", true))
-        } else {
-            members.append(JSONMember("tenant", tenant))
-        }
-        return members
+        [JSONMember("name", name), JSONMember("sha256", digest)] + ImageOwner.members(tenant)
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        if object.bool("shared") && object.has("tenant") {
-            throw object.wrong("shared", "stands beside a tenant; send one of them")
-        }
         self.init(
-            name: object.text("name"),
-            tenant: object.bool("shared") ? "" : object.optionalText("tenant") ?? defaultTenant,
-            digest: try Digest.check(object))
+            name: object.text("name"), tenant: try ImageOwner.read(object), digest: try Digest.check(object))
     }
 }
 
@@ -114,11 +120,14 @@ package struct ImageCreation: Hashable, Sendable, Shaped {
 package struct ImagePart: Hashable, Sendable, Shaped {
     /// In one part; JSON has four bytes for three.
     package static let bytesMax = 4 << 20
+    /// Empty: it is to be everybody's.
+    package var tenant: String
     package var digest: String
     package var offset: Int64
     package var bytes: [UInt8]
 
-    package init(digest: String, offset: Int64, bytes: [UInt8]) {
+    package init(tenant: String, digest: String, offset: Int64, bytes: [UInt8]) {
+        self.tenant = tenant
         self.digest = digest
         self.offset = offset
         self.bytes = bytes
@@ -126,7 +135,7 @@ package struct ImagePart: Hashable, Sendable, Shaped {
 
     package static let shape = Shape(
         "ImagePart",
-        [
+        ImageOwner.fields + [
             Field("sha256", .text(pattern: Digest.pattern), "of all of the image's bytes"),
             Field("offset", .range(0, 1 << 44), "where these bytes belong: what the last answer said"),
             Field(
@@ -139,9 +148,10 @@ package struct ImagePart: Hashable, Sendable, Shaped {
         return [
             JSONMember("sha256", digest), JSONMember("offset", offset),
             JSONMember("bytes", String(decoding: text, as: UTF8.self)),
-        ]
+        ] + ImageOwner.members(tenant)
     }
     package init(_ object: ShapedObject) throws(Problem) {
+        tenant = try ImageOwner.read(object)
         digest = try Digest.check(object)
         offset = object.integer("offset")
         guard let decoded = Base64.decode(object.text("bytes").utf8) else {
@@ -159,7 +169,12 @@ package struct ImageProgress: Hashable, Sendable, Shaped {
     package var received: Int64
     package init(received: Int64) { self.received = received }
     package static let shape = Shape(
-        "ImageProgress", [Field("received", .integer, "bytes that are here: where the next part begins")])
+        "ImageProgress",
+        [
+            Field(
+                "received", .integer,
+                "bytes that are here, or all of them where the asker may see the image: where the next part begins")
+        ])
     package var members: [JSONMember] { [JSONMember("received", received)] }
     package init(_ object: ShapedObject) throws(Problem) { received = object.integer("received") }
 }

@@ -220,7 +220,12 @@ extension Route {
         Route(
             .getAudit, .get, "/v1/audit",
             "Lists, or with watch=1 streams, what people and programs changed: who, what, when, from where.",
-            query: eventList, page(.events)),
+            query: eventList + [
+                Parameter(
+                    "root", .range(0, 1),
+                    "1: what was asked of the root, such as tenants, tokens, nodes, settings and images, instead of a cell"
+                )
+            ], page(.events)),
         Route(
             .plan, .post, "/v1/plan", "Says what would happen; nothing happens.", body: .json(PlanWish.shape),
             .json(PlanInfo.shape)),

@@ -129,7 +129,13 @@ extension Router {
         if query["tenant"] != nil { list.tenant = try tenant(query) }
         list.host = try query["host"].map { bytes throws(Problem) in try name(bytes[...], "host") }
         list.vm = try query["vm"].map { bytes throws(Problem) in try name(bytes[...], "VM") }
+        list.isRoot = operation == .getAudit ? try query.flag("root") : false
         if try query.flag("watch") {
+            if list.isRoot {
+                throw Problem(
+                    .invalid, "what was asked of the root is listed and not streamed; ask again with after",
+                    field: "root")
+            }
             if list.after != nil || query["limit"] != nil || list.sort != nil || list.mode != .linearizable {
                 throw Problem(.invalid, "a watch has no pages and no order; send filter, fields and from only")
             }

@@ -173,7 +173,10 @@ extension VMDescription: Shaped {
                     + "everybody else sees \(SecretField.marker), which leaves a value as it is"),
         ])
 
-    package var members: [JSONMember] {
+    package var members: [JSONMember] { members(showsAnnotations: false) }
+
+    /// With `showsAnnotations`, what drivers take as an annotation is shown even if it is secret.
+    func members(showsAnnotations: Bool) -> [JSONMember] {
         var members = [JSONMember("cpuMillis", resources.cpuMillis), JSONMember("memoryMiB", resources.memoryMiB)]
         if resources.diskMiB > 0 { members.append(JSONMember("diskMiB", resources.diskMiB)) }
         if resources.networkMbps > 0 { members.append(JSONMember("networkMbps", resources.networkMbps)) }
@@ -199,7 +202,9 @@ extension VMDescription: Shaped {
         if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
         if !annotations.isEmpty {
             // As programs kept it that knew no secret fields.
-            let shown = annotations.map { SecretField.keys.contains($0.key) ? Named($0.key, SecretField.marker) : $0 }
+            let shown = annotations.map {
+                !showsAnnotations && SecretField.keys.contains($0.key) ? Named($0.key, SecretField.marker) : $0
+            }
             members.append(JSONMember("annotations", pairs: shown))
         }
         if !secrets.isEmpty {

@@ -320,6 +320,9 @@ package struct VMInfo: Shaped {
     package var fromCell: Int64?
     package var spec: VMDescription
 
+    /// Values that programs keep as annotations which know no secret fields are shown as those show them.
+    package var showsAnnotations = false
+
     package init(_ vm: CellVM, now: LogTime? = nil, hostName: (HostID) -> String) {
         id = vm.id
         name = vm.name
@@ -392,7 +395,7 @@ package struct VMInfo: Shaped {
         if let migration { members.append(JSONMember("migration", migration)) }
         if let toCell { members.append(JSONMember("toCell", toCell)) }
         if let fromCell { members.append(JSONMember("fromCell", fromCell)) }
-        members.append(JSONMember("spec", spec))
+        members.append(JSONMember("spec", .object(spec.members(showsAnnotations: showsAnnotations))))
         return members
     }
 

@@ -39,6 +39,10 @@ package struct AdminLimits: Hashable, Sendable {
     package var idleTimeout = Nanoseconds.seconds(180)
     /// A connection that takes none of the bytes that wait for it.
     package var sendTimeout = Nanoseconds.seconds(60)
+    /// A stream that waits for its reader to take what was sent; it is told so then, and cut.
+    package var streamTimeout = Nanoseconds.seconds(30)
+    /// What it gets to read that.
+    package var streamGrace = Nanoseconds.seconds(60)
     /// What a drain waits for requests that are under way.
     package var drainTimeout = Nanoseconds.seconds(10)
     /// How long a drain keeps connections on which nothing is asked: a request that is on its way then is still answered.

@@ -34,7 +34,8 @@ extension Cell {
         case .vmsOnHost(let host, let after, let limit):
             return try vms(CellKey.hostVMs(host), after, bounded(limit), access)
         case .waitingVMs(let limit): return try vms([CellKey.Kind.waiting], nil, bounded(limit), access)
-        case .hostWork(let host, let since): return try work(host, since, access)
+        case .hostWork(let host, let since, let takesChanges):
+            return try work(host, since, takesChanges, access)
         case .changes(let since, let limit): return try changes(since, bounded(limit), summary, access)
         case .rows(let after, let limit):
             let all = KeyRange(from: [CellTable.hosts.kind], to: [CellTable.settings.kind + 1])
@@ -111,7 +112,7 @@ extension Cell {
     }
 
     private static func work(
-        _ id: HostID, _ since: LogIndex, _ access: some OrderedReader
+        _ id: HostID, _ since: LogIndex, _ takesChanges: Bool, _ access: some OrderedReader
     ) throws(StoreError) -> CellAnswer.Body {
         let host = try access.record(CellHost.self, CellTable.hosts.key(id.rawValue))
         guard let host, host.health == .up else { return .work([], workIndex: host?.workIndex ?? .zero, lease: 0) }
@@ -119,14 +120,59 @@ extension Cell {
         let lease = try access.record(CellSettingValue.self, CellTable.settings.key(UInt64(setting.rawValue)))
         let length = lease?.value ?? setting.standard
         if since == host.workIndex { return .work(nil, workIndex: host.workIndex, lease: length) }
+        if takesChanges, since > .zero, since < host.workIndex {
+            let changes = try workChanges(id, since, access)
+            // Where all changed, all is the shorter answer.
+            if changes.vms.count == changes.ids.count {
+                return .work(changes.vms, workIndex: host.workIndex, lease: length)
+            }
+            return .workChanges(changes, workIndex: host.workIndex, lease: length)
+        }
         var vms: [CellVM] = []
         for vm in try access.ids(CellKey.hostVMs(id)) {
-            let key = CellTable.vms.key(vm)
-            guard let record = try access.record(CellVM.self, key) else { throw CellKey.corrupt(key) }
+            let record = try row(vm, access)
             // One that is still another cell's is nothing to do.
             if record.arrival == nil { vms.append(record) }
         }
         return .work(vms, workIndex: host.workIndex, lease: length)
+    }
+
+    private static func row(_ vm: UInt64, _ access: some OrderedReader) throws(StoreError) -> CellVM {
+        let key = CellTable.vms.key(vm)
+        guard let record = try access.record(CellVM.self, key) else { throw CellKey.corrupt(key) }
+        return record
+    }
+
+    /// Reads the rows that changed, and of the others only what the index of the host's VMs says of them.
+    private static func workChanges(
+        _ host: HostID, _ since: LogIndex, _ access: some OrderedReader
+    ) throws(StoreError) -> WorkChanges {
+        var all: [(vm: UInt64, revision: UInt64?)] = []
+        var bad: [UInt8]?
+        try access.scan(.prefix(CellKey.hostVMs(host))) { key, value in
+            guard let vm = key.bigEndian64(at: key.count - 8), value.isEmpty || value.count == 9 else {
+                bad = key
+                return false
+            }
+            all.append((vm, value.isEmpty ? nil : value.bigEndian64(at: 1)))
+            return true
+        }
+        if let bad { throw CellKey.corrupt(bad) }
+        var changes = WorkChanges(vms: [], ids: [], digest: 0)
+        changes.ids.reserveCapacity(all.count)
+        for (vm, noted) in all {
+            var revision = noted.map { Revision($0) } ?? .zero
+            if noted == nil || revision.index > since {
+                // What an older program wrote says nothing of the row, and one that comes from another cell nothing of its end.
+                let record = try row(vm, access)
+                if record.arrival != nil { continue }
+                revision = record.revision
+                if revision.index > since { changes.vms.append(record) }
+            }
+            changes.ids.append(VMID(vm))
+            changes.digest &+= WorkChanges.digest(VMID(vm), revision)
+        }
+        return changes
     }
 
     // MARK: Changes

@@ -55,6 +55,8 @@ struct CellStep<Access: StateAccess> {
     var summary: CellSummary
     var revision = Revision.zero
     var by = ""
+    /// The command's, if it has one.
+    var request: [UInt8] = []
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
     /// Of the entry: what came later means nothing in it.
@@ -104,6 +106,7 @@ struct CellStep<Access: StateAccess> {
 
     private mutating func apply(_ command: CellCommand) throws(StoreError) -> CellResult {
         by = command.by
+        request = command.request ?? []
         isAudit = command.operation.isAsked
         if !CellCheck.isText(command.by) {
             return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
@@ -229,6 +232,7 @@ struct CellStep<Access: StateAccess> {
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
         case .moveVM(let vm, let cell, let request): return try moveVM(vm, to: cell, request)
+        case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
         case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
         case .prepareArrival(let arrival): return try prepareArrival(arrival)
         case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):

@@ -204,6 +204,8 @@ enum CellCheck {
         return refusal(ofSecrets: spec)
     }
 
+    static let wrongSealMark = refuse("secrets", "they were sealed for another VM; send their values again")
+
     private static func refusal(ofSecrets spec: VMDescription) -> CellRefusal? {
         if let refusal = counted("secrets", spec.secrets.count, CellLimits.listMax) { return refusal }
         var last: String?

@@ -124,6 +124,8 @@ extension CellCommand.Operation {
         case .advanceMove(let wire):
             guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
             self = .advanceMove(wire.number, step, reason: wire.reason)
+        case .resealVM(let wire):
+            self = .resealVM(VMID(wire.vm), wire.boxes.map { Resealed(key: $0.key, from: $0.from, to: $0.to) })
         case .prepareArrival(let wire):
             guard let arrival = CellArrival(wire) else { return nil }
             self = .prepareArrival(arrival)
@@ -217,6 +219,10 @@ extension CellCommand.Operation {
             .moveVM(Wire.MoveVm(vm: vm.rawValue, to: cell, request: request))
         case .advanceMove(let number, let step, let reason):
             .advanceMove(Wire.AdvanceMove(number: number, step: Wire.MoveStep(rawValue: step.rawValue), reason: reason))
+        case .resealVM(let vm, let boxes):
+            .resealVM(
+                Wire.ResealVm(
+                    vm: vm.rawValue, boxes: boxes.map { Wire.ResealVm.Box(key: $0.key, from: $0.from, to: $0.to) }))
         case .prepareArrival(let arrival): .prepareArrival(arrival.wire)
         case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):
             .endArrival(

@@ -59,6 +59,8 @@ package struct CellCommand: Hashable, Sendable {
 
         // By controllers.
 
+        /// The same values under another key. Boxes that are not those of the VM any more are left out.
+        case resealVM(VMID, [Resealed])
         /// Places waiting VMs. Each is judged for itself unless `isAtomic`.
         case placeVMs([Placing], isAtomic: Bool)
         /// Why VMs still wait; for people.
@@ -94,6 +96,18 @@ package struct CellCommand: Hashable, Sendable {
         self.request = request
         self.by = by
         self.operation = operation
+    }
+}
+
+/// A secret field of a VM under another key.
+package struct Resealed: Hashable, Sendable {
+    package var key: String
+    package var from: [UInt8]
+    package var to: [UInt8]
+    package init(key: String, from: [UInt8], to: [UInt8]) {
+        self.key = key
+        self.from = from
+        self.to = to
     }
 }
 

@@ -21,7 +21,8 @@ extension CellQuery: CellCoded, CellMapped {
         case .vmsOnHost(let wire)?:
             self = .vmsOnHost(HostID(wire.host), after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
         case .waitingVMs(let limit)?: self = .waitingVMs(limit: Int(limit))
-        case .hostWork(let wire)?: self = .hostWork(HostID(wire.host), since: LogIndex(wire.since))
+        case .hostWork(let wire)?:
+            self = .hostWork(HostID(wire.host), since: LogIndex(wire.since), takesChanges: wire.takesChanges)
         case .changes(let changes)?: self = .changes(since: LogIndex(changes.since), limit: Int(changes.limit))
         case .rows(let page)?: self = .rows(after: page.after, limit: Int(page.limit))
         case .events(let wire)?:
@@ -55,8 +56,10 @@ extension CellQuery: CellCoded, CellMapped {
                 query: .vmsOnHost(
                     Wire.Vms(host: host.rawValue, after: after?.rawValue, limit: UInt32(clamping: limit))))
         case .waitingVMs(let limit): Wire(query: .waitingVMs(UInt32(clamping: limit)))
-        case .hostWork(let host, let since):
-            Wire(query: .hostWork(Wire.HostWork(host: host.rawValue, since: since.rawValue)))
+        case .hostWork(let host, let since, let takesChanges):
+            Wire(
+                query: .hostWork(
+                    Wire.HostWork(host: host.rawValue, since: since.rawValue, takesChanges: takesChanges)))
         case .changes(let since, let limit):
             Wire(query: .changes(Wire.Changes(since: since.rawValue, limit: UInt32(clamping: limit))))
         case .rows(let after, let limit):
@@ -82,7 +85,19 @@ extension CellAnswer: CellCoded, CellMapped {
         case .rows(let rows)?: body = .rows(rows.rows.map { CellRow($0) }, resumeAfter: rows.resumeAfter)
         case .work(let work)?:
             guard let vms = CellVM.all(work.vms) else { return nil }
-            body = .work(work.isWhole ? vms : nil, workIndex: LogIndex(work.workIndex), lease: work.lease)
+            let index = LogIndex(work.workIndex)
+            if work.isChanges {
+                guard !work.isWhole else { return nil }
+                var last: UInt64 = 0
+                let ids = work.ids.map { difference in
+                    last &+= difference
+                    return VMID(last)
+                }
+                let changes = WorkChanges(vms: vms, ids: ids, digest: work.digest)
+                body = .workChanges(changes, workIndex: index, lease: work.lease)
+            } else {
+                body = .work(work.isWhole ? vms : nil, workIndex: index, lease: work.lease)
+            }
         case .changes(let changes)?:
             body = .changes(changes.rows.map { CellRow($0) }, through: LogIndex(changes.through))
         case .compacted(let index)?: body = .compacted(LogIndex(index))
@@ -106,6 +121,7 @@ extension CellAnswer: CellCoded, CellMapped {
                 .work(
                     Wire.Work(
                         isWhole: vms != nil, vms: (vms ?? []).map(\.wire), workIndex: index.rawValue, lease: lease))
+            case .workChanges(let changes, let index, let lease): .work(changes.wire(index, lease))
             case .changes(let rows, let through):
                 .changes(Wire.Changes(rows: rows.map(\.wire), through: through.rawValue))
             case .compacted(let index): .compacted(index.rawValue)
@@ -114,5 +130,18 @@ extension CellAnswer: CellCoded, CellMapped {
             case .refused(let refusal): .refused(refusal.wire)
             }
         return Wire(index: index.rawValue, time: time.rawValue, body: body)
+    }
+}
+
+extension WorkChanges {
+    fileprivate func wire(_ index: LogIndex, _ lease: UInt64) -> WireCellAnswer.Work {
+        var last: UInt64 = 0
+        let differences = ids.map { id in
+            defer { last = id.rawValue }
+            return id.rawValue &- last
+        }
+        return WireCellAnswer.Work(
+            isWhole: false, vms: vms.map(\.wire), workIndex: index.rawValue, lease: lease, isChanges: true,
+            ids: differences, digest: digest)
     }
 }

@@ -53,7 +53,8 @@ package enum CellQuery: Hashable, Sendable {
     case waitingVMs(limit: Int)
     /// What a host is to do: every VM that is placed there, comes there, or must be confirmed gone there. Without rows
     /// when nothing changed since the host's `workIndex` was `since`.
-    case hostWork(HostID, since: LogIndex)
+    /// Where changes are enough, an answer may have those alone.
+    case hostWork(HostID, since: LogIndex, takesChanges: Bool = false)
     /// Rows that changed after the entry `since`, each as it is after its last change; for followers of the cell.
     case changes(since: LogIndex, limit: Int)
     /// All rows in the order of their keys, after the key `after`; for followers.
@@ -95,6 +96,8 @@ package struct CellAnswer: Hashable, Sendable {
         /// What the host is to do since `workIndex`; nil when nothing changed. `lease` is its length in milliseconds, and
         /// 0 for a host that must register first.
         case work([CellVM]?, workIndex: LogIndex, lease: UInt64)
+        /// The same as what changed since: what the host has of the others is what there is of them.
+        case workChanges(WorkChanges, workIndex: LogIndex, lease: UInt64)
         /// Complete up to `through`: the next query begins there.
         case changes([CellRow], through: LogIndex)
         /// Changes at or before this entry are gone: take all rows again.

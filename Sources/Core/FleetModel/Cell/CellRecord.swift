@@ -300,6 +300,7 @@ extension VMDescription: CellMapped {
         labels = wire.labels.map { Named($0) }
         annotations = wire.annotations.map { Named($0) }
         secrets = wire.secrets.map { SecretField($0.key, .sealed($0.sealed)) }
+        sealMark = wire.sealMark
     }
 
     var wire: WireVmDescription {
@@ -320,7 +321,7 @@ extension VMDescription: CellMapped {
             networks: networks, zones: zones, priority: priority, groups: groups, policy: policy?.rawValue ?? "",
             restart: WireRestartRule(rawValue: restart.rawValue), restartsMax: restartsMax,
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
-            annotations: annotations.map(\.wire), secrets: secrets.map(\.wire))
+            annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark)
     }
 }
 

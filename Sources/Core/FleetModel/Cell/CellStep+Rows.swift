@@ -148,6 +148,12 @@ extension CellStep {
         try followQuota(old, new, tenant)
         try followGroups(old, new, tenant)
         try followHosts(old, new, id)
+        if let new, level >= FeatureLevel.workChanges {
+            // Beside each claim, so that a host is told of this VM and not of all its others.
+            var value: [UInt8] = [new.arrival == nil ? 0 : 1]
+            value.appendBigEndian(new.revision.rawValue)
+            for claim in new.claims { access.put(CellKey.hostVM(claim.host, id), value) }
+        }
     }
 
     private mutating func followWaiting(_ old: CellVM?, _ new: CellVM?) throws(StoreError) {

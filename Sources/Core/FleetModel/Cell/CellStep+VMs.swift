@@ -11,6 +11,8 @@ extension CellStep {
 
     private mutating func create(_ item: VMCreation) throws(StoreError) -> Result<VMID, CellRefusal> {
         if let refusal = CellCheck.refusal(of: item) { return .failure(refusal) }
+        // No two VMs come of one request under one name.
+        if !item.spec.sealMark.isEmpty && item.spec.sealMark != request { return .failure(CellCheck.wrongSealMark) }
         if summary.isClosed { return .failure(.cellClosed) }
         let nameKey = CellKey.vmName(item.tenant, item.name)
         if let known = try access.number(nameKey), try access.value(for: CellTable.vms.key(known)) != nil {
@@ -68,6 +70,10 @@ extension CellStep {
         case .failure(let refusal): return .refused(refusal)
         case .success(let vm): old = vm
         }
+        var spec = spec
+        if spec.sealMark.isEmpty { spec.sealMark = old.spec.sealMark }
+        let marks = old.spec.sealMark.isEmpty ? [[], VMDescription.sealMark(of: id)] : [old.spec.sealMark]
+        if !marks.contains(spec.sealMark) { return .refused(CellCheck.wrongSealMark) }
         if old.spec == spec { return .done }
         if let refusal = try refusal(ofGroups: spec.groups, besides: old.spec.groups, old.tenant) {
             return .refused(refusal)
@@ -86,6 +92,22 @@ extension CellStep {
             vm.boundTo = nil
         }
         try note("vm.updated", &vm)
+        try put(vm, was: old)
+        return .done
+    }
+
+    /// Whoever may change it or not: what it means stays, and so does its generation. Between cells it is done, too.
+    mutating func reseal(_ id: VMID, _ boxes: [Resealed]) throws(StoreError) -> CellResult.Outcome {
+        guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
+        var vm = old
+        for i in vm.spec.secrets.indices {
+            let field = vm.spec.secrets[i]
+            if let new = boxes.first(where: { $0.key == field.key && $0.from == field.box }) {
+                vm.spec.secrets[i].value = .sealed(new.to)
+            }
+        }
+        if vm.spec == old.spec { return .done }
+        if let refusal = CellCheck.refusal(of: vm.spec) { return .refused(refusal) }
         try put(vm, was: old)
         return .done
     }

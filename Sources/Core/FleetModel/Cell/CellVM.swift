@@ -95,6 +95,9 @@ package struct VMDescription: Hashable, Sendable {
     package var annotations: [Named] = []
     /// For drivers too, and for nobody else; ascending by key. Wants feature level 3.
     package var secrets: [SecretField] = []
+    /// What their boxes are bound to beside the VM's name: no other VM has the same. The cell gives none away twice, and none
+    /// changes in a VM's life.
+    package var sealMark: [UInt8] = []
 
     package init(resources: Resources) { self.resources = resources }
 

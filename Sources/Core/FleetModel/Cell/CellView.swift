@@ -93,7 +93,7 @@ package struct CellView: Sendable {
             changes.groups.sort()
             changes.slices.sort()
             return changes
-        case .compacted, .work, .events, .refused: return beginAgain()
+        case .compacted, .work, .workChanges, .events, .refused: return beginAgain()
         }
     }
 

@@ -48,6 +48,26 @@ extension VMDescription {
     /// True while some of its secret fields are not sealed.
     package var hasOpenSecrets: Bool { secrets.contains { $0.box == nil } }
 
+    /// The mark of a VM that had no secret fields when it was made.
+    package static func sealMark(of vm: VMID) -> [UInt8] {
+        [UInt8](repeating: 0, count: CellLimits.requestBytes - 8) + vm.rawValue.bigEndianBytes
+    }
+
+    /// The same for programs that know no secret fields and keep those that drivers take as annotations. Others stay, and are
+    /// refused by who has to keep them.
+    package var withAnnotatedSecrets: VMDescription {
+        var old = self
+        old.secrets = []
+        for secret in secrets {
+            if case .clear(let value) = secret.value, SecretField.keys.contains(secret.key) {
+                old.annotations.append(Named(secret.key, String(decoding: value, as: UTF8.self)))
+            } else {
+                old.secrets.append(secret)
+            }
+        }
+        return old
+    }
+
     /// With the values of before for fields that are to stay as they are; those that were not there stay `kept`. What older
     /// programs kept as an annotation becomes a secret field.
     package func keepingSecrets(of known: VMDescription) -> VMDescription {

@@ -16,6 +16,10 @@ package enum FeatureLevel {
     package static let cells: UInt32 = 3
     /// Secret fields of a VM's specification.
     package static let secrets: UInt32 = 3
+    /// A cell notes beside each VM of a host when it changed last, and tells hosts what changed instead of all.
+    package static let workChanges: UInt32 = 3
+    /// What people ask of the root is written down for the audit.
+    package static let rootAudit: UInt32 = 3
     /// A catalogue of images.
     package static let images: UInt32 = 3
     /// Nodes without work beat less often, and say so.
@@ -58,7 +62,7 @@ extension RootCommand.Operation {
         case .createCell(_, _, let region, let survives):
             region.isEmpty && survives == nil ? FeatureLevel.oldest : FeatureLevel.cells
         case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
-        case .nameSealingKey: FeatureLevel.secrets
+        case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         default: FeatureLevel.oldest
         }
@@ -73,6 +77,7 @@ extension CellCommand.Operation {
         case .createVMs(let items, _):
             items.allSatisfy(\.spec.secrets.isEmpty) ? FeatureLevel.oldest : FeatureLevel.secrets
         case .updateVM(_, let spec, _): spec.secrets.isEmpty ? FeatureLevel.oldest : FeatureLevel.secrets
+        case .resealVM: FeatureLevel.secrets
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .advanceMove,
             .prepareArrival, .endArrival:
             FeatureLevel.cells

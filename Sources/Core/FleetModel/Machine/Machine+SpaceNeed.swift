@@ -43,7 +43,7 @@ extension RootCommand.Operation {
             false
         case .found, .reportNode, .certifyNode, .trustAuthority, .signWithAuthority, .foundGroup, .changePlacement,
             .reportReplicas, .reportGroup, .finalizeLevel, .noteBackup, .recordRecovery, .noteTime, .moveHost,
-            .reportCell, .nameSealingKey, .holdImage:
+            .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage:
             false
         }
     }
@@ -59,7 +59,7 @@ extension CellCommand.Operation {
         case .registerHost, .reportVMs, .lendQuota, .takeQuota, .settleLoan, .advanceMove, .prepareArrival,
             .endArrival, .placeVMs, .explainWaiting, .releaseVMs, .retryVM, .giveUpVM, .beginMigration,
             .commitMigration, .cancelMigration, .declareDown, .finishDrain, .setSlice, .returnSlice, .collectGarbage,
-            .noteTime:
+            .resealVM, .noteTime:
             false
         }
     }

@@ -52,7 +52,8 @@ extension RootStep {
         cluster.nodeHighest = node
         cluster.foundedAt = time
         // Whoever leads this root names the key that was given along, or a new one.
-        cluster.sealingKey = []
+        (cluster.sealingKey, cluster.sealingKeyNext, cluster.sealingKeyBefore) = ([], [], [])
+        cluster.sealingRotates = false
         self.cluster = cluster
         put(cluster)
         put(RootNode(id: node, about: founding.node, state: .active, since: time, certificate: founding.certificate))

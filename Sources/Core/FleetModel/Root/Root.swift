@@ -84,7 +84,7 @@ struct RootStep<Access: StateAccess> {
             return RootResult(revision: revision, outcome: .refused(.invalid(.by)))
         }
         guard let request = command.request else {
-            return RootResult(revision: revision, outcome: try execute(command.operation))
+            return RootResult(revision: revision, outcome: try noted(command.operation))
         }
         if request.count != RootLimits.requestBytes {
             return RootResult(revision: revision, outcome: .refused(.invalid(.request)))
@@ -103,7 +103,7 @@ struct RootStep<Access: StateAccess> {
         if summary.requests >= RootLimits.requestsMax {
             return RootResult(revision: revision, outcome: .refused(.tooMany(.requests)))
         }
-        let result = RootResult(revision: revision, outcome: try execute(command.operation))
+        let result = RootResult(revision: revision, outcome: try noted(command.operation))
         access.put(RootKey.request(request), KeptRequest(digest: digest, at: time, result: result).encoded())
         access.put(RootKey.requestTime(time, request), [])
         summary.requests += 1
@@ -126,7 +126,7 @@ struct RootStep<Access: StateAccess> {
         }
     }
 
-    private mutating func execute(_ operation: RootCommand.Operation) throws(StoreError) -> RootResult.Outcome {
+    mutating func execute(_ operation: RootCommand.Operation) throws(StoreError) -> RootResult.Outcome {
         if case .found(let founding) = operation { return found(founding) }
         guard var cluster else { return .refused(.notFounded) }
         defer { self.cluster = cluster }
@@ -169,14 +169,19 @@ struct RootStep<Access: StateAccess> {
         case .retireCell(let name): return try retireCell(name, &cluster)
         case .reportCell(let report): return try reportCell(report)
         case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
+        case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
             return try holdImage(tenant, name, sha256, node, isHeld)
-        case .removeImage(let tenant, let name, let step): return try removeImage(tenant, name, step)
+        case .removeImage(let tenant, let name, let step, let removal):
+            return try removeImage(tenant, name, step, removal)
         }
     }
 
     // MARK: Rows
+
+    /// Writes a row that no follower keeps.
+    mutating func putUnfollowed(_ key: [UInt8], _ value: [UInt8]) { access.put(key, value) }
 
     mutating func put(_ record: some RootRecord) { put(record.rowKey, record.encoded()) }
 

@@ -135,6 +135,9 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .rotateSealingKey(let wire):
+            guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
+            self = .rotateSealingKey(step, wire.key)
         case .addImage(let wire):
             guard let image = RootImage(wire) else { return nil }
             self = .addImage(image)
@@ -143,7 +146,7 @@ extension RootCommand.Operation {
                 tenant: wire.tenant, name: wire.name, sha256: wire.sha256, NodeID(wire.node), isHeld: wire.isHeld)
         case .removeImage(let wire):
             guard let step = RootImage.Removal(rawValue: wire.step.rawValue) else { return nil }
-            self = .removeImage(tenant: wire.tenant, name: wire.name, step)
+            self = .removeImage(tenant: wire.tenant, name: wire.name, step, removal: wire.removal)
         }
     }
 
@@ -214,13 +217,17 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .rotateSealingKey(let step, let hash):
+            .rotateSealingKey(
+                Wire.RotateSealingKey(step: Wire.RotateSealingKey.Step(rawValue: step.rawValue), key: hash))
         case .addImage(let image): .addImage(image.wire)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):
             .holdImage(
                 Wire.HoldImage(tenant: tenant, name: name, sha256: sha256, node: node.rawValue, isHeld: isHeld))
-        case .removeImage(let tenant, let name, let step):
+        case .removeImage(let tenant, let name, let step, let removal):
             .removeImage(
-                Wire.RemoveImage(tenant: tenant, name: name, step: Wire.RemoveImage.Step(rawValue: step.rawValue)))
+                Wire.RemoveImage(
+                    tenant: tenant, name: name, step: Wire.RemoveImage.Step(rawValue: step.rawValue), removal: removal))
         }
     }
 }

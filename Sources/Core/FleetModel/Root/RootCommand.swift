@@ -69,11 +69,22 @@ package struct RootCommand: Hashable, Sendable {
         case reportCell(CellReport)
         /// SHA-256 of the key that seals secret fields. The first that is named stays.
         case nameSealingKey([UInt8])
+        /// A step of its rotation, with the hash of the key that it is about; none to begin.
+        case rotateSealingKey(SealingStep, [UInt8])
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)
-        case removeImage(tenant: String, name: String, RootImage.Removal)
+        /// `removal` is the revision of the command that began it; 0 of that one itself.
+        case removeImage(tenant: String, name: String, RootImage.Removal, removal: UInt64)
     }
+
+    /// How another key comes to seal secret fields.
+    ///
+    ///     begin ──▶ wanted ──(a voter made one: offer)──▶ next ──(all voters hold it: use)──▶ in force, the old one opens
+    ///                          another one takes its place ◀──┘                                   │ no box of the old one: drop
+    ///                                                                                             ▼
+    ///                                                                                          in force alone
+    package enum SealingStep: Int32, Hashable, Sendable, CaseIterable { case begin = 1, offer, use, drop }
 
     /// What becomes of a host that goes from one cell to another.
     ///

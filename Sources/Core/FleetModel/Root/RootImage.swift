@@ -20,6 +20,8 @@ package struct RootImage: Hashable, Sendable {
     package var holders: [NodeID]
     /// It is to go: no VM may name it.
     package var isLeaving = false
+    /// Which removal is under way: the revision of the command that began it. Another one takes its place.
+    package var removal: UInt64 = 0
     package var createdAt: LogTime
     package var createdBy: String
     package init(
@@ -51,11 +53,12 @@ extension RootImage: RootRecord, RootMapped {
             tenant: wire.tenant, name: wire.name, sha256: wire.sha256, size: wire.size,
             holders: wire.holders.map { NodeID($0) }, createdAt: LogTime(wire.createdAt), createdBy: wire.createdBy)
         isLeaving = wire.isLeaving
+        removal = wire.removal
     }
     var wire: WireRootImage {
         WireRootImage(
             name: name, tenant: tenant, sha256: sha256, size: size, holders: holders.map(\.rawValue),
-            isLeaving: isLeaving, createdAt: createdAt.rawValue, createdBy: createdBy)
+            isLeaving: isLeaving, createdAt: createdAt.rawValue, createdBy: createdBy, removal: removal)
     }
 }
 

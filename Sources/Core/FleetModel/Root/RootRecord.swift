@@ -7,12 +7,12 @@ internal import Schema
 /// A kind of row that can be asked for.
 package enum RootTable: Int32, Hashable, Sendable, CaseIterable {
     case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
-        tenants, cellReports, images
+        tenants, cellReports, images, events
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x20 + UInt8(rawValue) }
     /// Whether followers of the root keep a copy of its rows.
-    package var isFollowed: Bool { self != .tokens }
+    package var isFollowed: Bool { self != .tokens && self != .events }
     package init?(kind: UInt8) { self.init(rawValue: Int32(kind) - 0x20) }
 }
 
@@ -348,11 +348,15 @@ extension RootCluster: RootRecord, RootMapped {
         cellHighest = wire.cellHighest
         mapEpoch = wire.mapEpoch
         sealingKey = wire.sealingKey
+        sealingRotates = wire.sealingRotates
+        sealingKeyNext = wire.sealingKeyNext
+        sealingKeyBefore = wire.sealingKeyBefore
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
             epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
-            mapEpoch: mapEpoch, sealingKey: sealingKey)
+            mapEpoch: mapEpoch, sealingKey: sealingKey, sealingRotates: sealingRotates, sealingKeyNext: sealingKeyNext,
+            sealingKeyBefore: sealingKeyBefore)
     }
 }

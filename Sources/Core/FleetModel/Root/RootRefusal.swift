@@ -77,6 +77,9 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case sealingKeyNamed
     case imageExists(String)
     case unknownImage(String)
+    case imageStays(String)
+    case sealingKeyRotates
+    case sealingStepOver
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -148,6 +151,11 @@ extension RootRefusal: CustomStringConvertible {
             "\(name) is the cluster's first cell, where hosts go that no other cell's region takes; it stays"
         case .sealingKeyNamed: "the cluster's sealing key is named already; it is another one"
         case .imageExists(let name): "an image named \(name) is there already; remove it first, or choose another name"
+        case .sealingKeyRotates:
+            "no key seals secret fields yet, or another one takes its place just now; see `muster cert list`"
+        case .sealingStepOver: "the rotation of the sealing key is further, or another one"
+        case .imageStays(let name):
+            "the removal of the image \(name) was called off, or another one took its place; look, and ask again"
         case .unknownImage(let name): "there is no image \(name); see `muster image list`"
         }
     }
@@ -279,6 +287,9 @@ extension RootRefusal {
         case .sealingKeyNamed: (65, 0, "")
         case .imageExists(let name): (66, 0, name)
         case .unknownImage(let name): (67, 0, name)
+        case .imageStays(let name): (68, 0, name)
+        case .sealingKeyRotates: (69, 0, "")
+        case .sealingStepOver: (70, 0, "")
         }
     }
 
@@ -341,6 +352,9 @@ extension RootRefusal {
         case 65: self = .sealingKeyNamed
         case 66: self = .imageExists(text)
         case 67: self = .unknownImage(text)
+        case 68: self = .imageStays(text)
+        case 69: self = .sealingKeyRotates
+        case 70: self = .sealingStepOver
         default: return nil
         }
     }

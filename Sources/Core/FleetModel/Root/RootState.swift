@@ -74,6 +74,9 @@ struct RootSummary: RootMapped {
     var tenants: UInt64 = 0
     var cells: UInt64 = 0
     var images: UInt64 = 0
+    var events: UInt64 = 0
+    /// Events up to here are gone.
+    var eventsThrough = Revision.zero
 
     var historyIsTooLong: Bool {
         historyChanges > RootLimits.historyChangesMax || historyBytes > RootLimits.historyBytesMax
@@ -102,6 +105,8 @@ struct RootSummary: RootMapped {
         tenants = wire.tenants
         cells = wire.cells
         images = wire.images
+        events = wire.events
+        eventsThrough = Revision(wire.eventsThrough)
     }
 
     var wire: WireRootSummary {
@@ -110,7 +115,7 @@ struct RootSummary: RootMapped {
             historyBytes: historyBytes, compactedThrough: compactedThrough.rawValue, nodes: nodes,
             nodesRemoved: nodesRemoved, removals: removals, spaces: spaces, tokens: tokens, operators: operators,
             backups: backups, tenants: tenants, cells: cells,
-            images: images)
+            images: images, events: events, eventsThrough: eventsThrough.rawValue)
     }
 }
 

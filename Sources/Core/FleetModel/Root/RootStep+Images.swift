@@ -57,17 +57,25 @@ extension RootStep {
         return .done
     }
 
+    /// Only the removal that began last ends: what an earlier one has seen of the cells may be true no more.
     mutating func removeImage(
-        _ tenant: String, _ name: String, _ step: RootImage.Removal
+        _ tenant: String, _ name: String, _ step: RootImage.Removal, _ removal: UInt64
     ) throws(StoreError) -> RootResult.Outcome {
         guard var image = try image(tenant, name) else { return .refused(.unknownImage(name)) }
+        let isOurs = image.isLeaving && image.removal == removal
         switch step {
-        case .begin, .cancel:
-            image.isLeaving = step == .begin
+        case .begin:
+            image.isLeaving = true
+            image.removal = revision.rawValue
+            put(image)
+        case .cancel:
+            if !isOurs { return .done }
+            image.isLeaving = false
+            image.removal = 0
             put(image)
         case .finish:
             // Somebody cancelled it meanwhile.
-            guard image.isLeaving else { return .refused(.imageExists(name)) }
+            guard isOurs else { return .refused(.imageStays(name)) }
             delete(image)
             summary.images -= 1
         }

@@ -113,6 +113,36 @@ extension RootStep {
         return .done
     }
 
+    /// A rotation ends before the next one begins. Of what two leaders do at once, the first of each step counts.
+    mutating func rotateSealingKey(
+        _ step: RootCommand.SealingStep, _ hash: [UInt8], _ cluster: inout RootCluster
+    ) -> RootResult.Outcome {
+        if step == .begin ? !hash.isEmpty : !RootCheck.isHash(hash) { return .refused(.invalid(.hash)) }
+        switch step {
+        case .begin:
+            if cluster.sealingKey.isEmpty || cluster.sealingRotates || !cluster.sealingKeyBefore.isEmpty {
+                return .refused(.sealingKeyRotates)
+            }
+            cluster.sealingRotates = true
+        case .offer:
+            // Whoever made the one before may be gone, and it sealed nothing.
+            if !cluster.sealingRotates || hash == cluster.sealingKey { return .refused(.sealingStepOver) }
+            cluster.sealingKeyNext = hash
+        case .use:
+            if cluster.sealingKey == hash { return .done }
+            if !cluster.sealingRotates || cluster.sealingKeyNext != hash { return .refused(.sealingStepOver) }
+            cluster.sealingKeyBefore = cluster.sealingKey
+            cluster.sealingKey = hash
+            cluster.sealingKeyNext = []
+            cluster.sealingRotates = false
+        case .drop:
+            if cluster.sealingKeyBefore != hash { return .refused(.sealingStepOver) }
+            cluster.sealingKeyBefore = []
+        }
+        put(cluster)
+        return .done
+    }
+
     // MARK: Backups
 
     mutating func set(_ schedule: BackupSchedule) throws(StoreError) -> RootResult.Outcome {

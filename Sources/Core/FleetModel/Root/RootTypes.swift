@@ -26,6 +26,8 @@ package enum RootLimits {
     /// A cell's number is the upper part of its VMs' ids, and has 24 bits.
     package static let cellNumberMax: UInt64 = 1 << 24 - 1
     package static let tenantsMax: UInt64 = 10_000
+    /// Events that are kept for the audit; the oldest go.
+    package static let eventsMax: UInt64 = 20_000
     package static let imagesMax: UInt64 = 10_000
     package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
@@ -449,6 +451,11 @@ package struct RootCluster: Hashable, Sendable {
     package var mapEpoch: UInt64 = 0
     /// SHA-256 of the key that seals secret fields; empty before one is named.
     package var sealingKey: [UInt8] = []
+    /// Somebody asked for another one. It is made by a voter, `sealingKeyNext` until all voters hold it, and the one before is
+    /// `sealingKeyBefore` until no box of it is left.
+    package var sealingRotates = false
+    package var sealingKeyNext: [UInt8] = []
+    package var sealingKeyBefore: [UInt8] = []
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.

@@ -107,7 +107,7 @@ package struct RootView: Sendable {
         case .images?: RootView.set(row, in: &images)
         case .settings?: setSetting(row)
         // A table of a newer version is not for this one.
-        case .tokens?, nil: true
+        case .tokens?, .events?, nil: true
         }
     }
 

@@ -49,6 +49,7 @@ extension AdminPort {
         let asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
             ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite))
+        if case .audit(let list) = request, list.isRoot { return listRootEvents(list, asker) }
         if cells.isEmpty {
             return answer(
                 ticket,
@@ -240,7 +241,7 @@ extension AdminPort {
                 case .failure(let problem):
                     hopOn(vm, problem, found.answer.index, asker) { [self] in showVM(vm, mode, $0, $1) }
                 case .success(let known):
-                    let json = VMInfo(known, now: agent.wallTime, hostName: hostName).json
+                    let json = info(known, now: agent.wallTime).json
                     var response = AdminResponse(json: json, index: found.answer.index)
                     response.age = found.age
                     answer(asker, response)

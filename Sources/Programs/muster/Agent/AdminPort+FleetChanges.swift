@@ -85,6 +85,14 @@ extension AdminPort {
         _ operation: CellCommand.Operation, id: [UInt8], _ cell: GroupID, _ asker: FleetAsker,
         _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
+        if case .createVMs(var items, let isAtomic) = operation, !agent.knowsSecretFields,
+            items.contains(where: { !$0.spec.secrets.isEmpty })
+        {
+            for i in items.indices { items[i].spec = items[i].spec.withAnnotatedSecrets }
+            if items.allSatisfy(\.spec.secrets.isEmpty) {
+                return command(.createVMs(items, isAtomic: isAtomic), id: id, cell, asker, done)
+            }
+        }
         if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
         if case .createVMs(let items, _) = operation {
             for item in items {
@@ -92,7 +100,13 @@ extension AdminPort {
             }
         }
         if case .createVMs(let items, let isAtomic) = operation, items.contains(where: \.spec.hasOpenSecrets) {
-            return agent.seal(items.map { ($0.tenant, $0.name, $0.spec) }) { [self] sealed in
+            // What is sealed for this VM opens for no later one of its name.
+            let marked = items.map { item in
+                var spec = item.spec
+                if !spec.secrets.isEmpty { spec.sealMark = id }
+                return (item.tenant, item.name, spec)
+            }
+            return agent.seal(marked) { [self] sealed in
                 switch sealed {
                 case .failure(let problem): done(.failure(problem))
                 case .success(let specs):
@@ -228,7 +242,12 @@ extension AdminPort {
     ) {
         withVM(reference, cell, asker) { [self] vm in
             if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
-            agent.seal([(vm.tenant, vm.name, spec.keepingSecrets(of: vm.spec))]) { [self] sealed in
+            var merged = spec.keepingSecrets(of: vm.spec)
+            if !agent.knowsSecretFields { merged = merged.withAnnotatedSecrets }
+            if !merged.secrets.isEmpty {
+                merged.sealMark = vm.spec.sealMark.isEmpty ? VMDescription.sealMark(of: vm.id) : vm.spec.sealMark
+            }
+            agent.seal([(vm.tenant, vm.name, merged)]) { [self] sealed in
                 switch sealed {
                 case .failure(let problem): fail(asker, problem)
                 case .success(let specs):

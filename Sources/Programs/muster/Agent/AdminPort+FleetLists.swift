@@ -274,7 +274,7 @@ extension AdminPort {
                 return found(id.rawValue, job, { info.field($0) }, { info.json })
             }
             return found(
-                id.rawValue, job, { vm.field($0, hostName: hostName) }, { VMInfo(vm, hostName: hostName).json })
+                id.rawValue, job, { vm.field($0, hostName: hostName) }, { info(vm).json })
         case .host(let id, let host?):
             // It is another cell's.
             if host.isReleased { return nil }

@@ -139,7 +139,7 @@ extension AdminPort {
             fleetWatches.remove(at: i)
             _ = server.send(ticket, line)
             server.endStream(ticket)
-        case .work, .refused:
+        case .work, .workChanges, .refused:
             let ticket = fleetWatches[i].ticket
             fleetWatches.remove(at: i)
             server.endStream(ticket, isWhole: false)
@@ -162,6 +162,13 @@ extension AdminPort {
         }
     }
 
+    /// A VM as it is shown while programs may be about that know no secret fields, and after.
+    func info(_ vm: CellVM, now: LogTime? = nil) -> VMInfo {
+        var info = VMInfo(vm, now: now, hostName: hostName)
+        info.showsAnnotations = !agent.knowsSecretFields
+        return info
+    }
+
     private func write(_ row: CellRowContent, _ watch: FleetWatch, _ through: LogIndex, _ lines: inout [UInt8]) {
         let list = watch.list
         let revision = Revision.end(of: through)
@@ -181,7 +188,7 @@ extension AdminPort {
             if vm.arrival != nil { return }
             guard watch.asker.reaches(vm.tenant), list.tenant.map({ $0 == vm.tenant }) ?? true else { return }
             let passes = list.filter.map { $0.matches { vm.field($0, hostName: hostName) } } ?? true
-            line(id.rawValue, passes ? VMInfo(vm, hostName: hostName).json : .null, passes: passes)
+            line(id.rawValue, passes ? info(vm).json : .null, passes: passes)
         case (.vms, .vm(let id, nil)):
             if watch.asker.tenants != nil || list.tenant != nil {
                 // Whose it was, its tombstone says.

@@ -43,7 +43,17 @@ extension AdminPort {
             return fail(
                 asker, Problem(.storageLow, "the disk of this node is nearly full; free space, then send it again"))
         }
-        agent.images.append(part.digest, part.bytes, at: part.offset) { [self] result in
+        guard part.bytes.isEmpty else { return takeImagePart(part, asker) }
+        // Where to begin: who may see the image has no need to send its bytes. What this node heard a while ago is no promise.
+        agent.refreshView { [self] problem in
+            if let problem { return fail(asker, problem) }
+            guard let seen = seen(part.digest, for: part.tenant, asker) else { return takeImagePart(part, asker) }
+            answer(asker, AdminResponse(ImageProgress(received: Int64(clamping: seen.size))))
+        }
+    }
+
+    private func takeImagePart(_ part: ImagePart, _ asker: FleetAsker) {
+        agent.images.append(upload(part.tenant, part.digest), part.bytes, at: part.offset) { [self] result in
             switch result {
             case .success(let received): answer(asker, AdminResponse(ImageProgress(received: received)))
             case .failure(let failure): fail(asker, Problem(.notPossible, failure.description))
@@ -51,23 +61,45 @@ extension AdminPort {
         }
     }
 
+    private func upload(_ tenant: String, _ digest: String) -> ImageFiles.Upload {
+        ImageFiles.Upload(tenant: tenant, digest: digest)
+    }
+
+    /// An image with these bytes that the asker may see, or the tenant that it asks for, and that somebody has. That there is
+    /// one which neither may see is not told, and proves nothing: who knows a hash need not know the bytes.
+    private func seen(_ digest: String, for tenant: String, _ asker: FleetAsker) -> RootImage? {
+        agent.view.images.first { image in
+            image.digest == digest && !image.isLeaving && !agent.liveHolders(image).isEmpty
+                && (image.tenant.isEmpty || image.tenant == tenant || asker.reaches(image.tenant))
+        }
+    }
+
     func addImage(_ wanted: ImageCreation, _ asker: FleetAsker) {
         if let problem = agent.problem(wanting: FeatureLevel.images) { return fail(asker, problem) }
-        agent.images.complete(wanted.digest) { [self] result in
-            guard case .success(let size) = result else {
-                if case .failure(let failure) = result { fail(asker, Problem(.notPossible, failure.description)) }
-                return
+        agent.refreshView { [self] problem in
+            if let problem { return fail(asker, problem) }
+            if let seen = seen(wanted.digest, for: wanted.tenant, asker) {
+                return name(wanted, size: seen.size, holders: agent.liveHolders(seen), asker)
             }
-            let image = RootImage(
-                tenant: wanted.tenant, name: wanted.name, sha256: [UInt8](hexadecimal: wanted.digest) ?? [],
-                size: UInt64(clamping: size), holders: [agent.node])
-            agent.change(.addImage(image), request: asker.request(), by: asker.by) { [self] result in
-                if case .failure(let problem) = result { return fail(asker, problem) }
-                agent.refreshView { [self] problem in
-                    if let problem { return fail(asker, problem) }
-                    let made = agent.view.images.first { $0.tenant == wanted.tenant && $0.name == wanted.name }
-                    answer(asker, AdminResponse(info(made ?? image), status: 201))
+            agent.images.complete(upload(wanted.tenant, wanted.digest)) { [self] result in
+                switch result {
+                case .success(let size): name(wanted, size: UInt64(clamping: size), holders: [agent.node], asker)
+                case .failure(let failure): fail(asker, Problem(.notPossible, failure.description))
                 }
+            }
+        }
+    }
+
+    private func name(_ wanted: ImageCreation, size: UInt64, holders: [NodeID], _ asker: FleetAsker) {
+        let image = RootImage(
+            tenant: wanted.tenant, name: wanted.name, sha256: [UInt8](hexadecimal: wanted.digest) ?? [], size: size,
+            holders: holders)
+        agent.change(.addImage(image), request: asker.request(), by: asker.by) { [self] result in
+            if case .failure(let problem) = result { return fail(asker, problem) }
+            agent.refreshView { [self] problem in
+                if let problem { return fail(asker, problem) }
+                let made = agent.view.images.first { $0.tenant == wanted.tenant && $0.name == wanted.name }
+                answer(asker, AdminResponse(info(made ?? image), status: 201))
             }
         }
     }
@@ -76,19 +108,25 @@ extension AdminPort {
 
     /// From when it is leaving, no VM is let in that names it; then all cells are asked whether one does.
     func removeImage(_ name: String, _ tenant: String, _ cells: [GroupID], _ asker: FleetAsker) {
-        agent.change(.removeImage(tenant: tenant, name: name, .begin), by: asker.by) { [self] result in
-            if case .failure(let problem) = result { return fail(asker, problem) }
+        agent.change(.removeImage(tenant: tenant, name: name, .begin, removal: 0), by: asker.by) { [self] result in
+            guard case .success(let begun) = result else {
+                if case .failure(let problem) = result { fail(asker, problem) }
+                return
+            }
+            let removal = begun.revision.rawValue
             findUser(of: name, tenant, cells[...], after: nil) { [self] found in
                 switch found {
-                case .failure(let problem): keepImage(name, tenant, asker, problem)
+                case .failure(let problem): keepImage(name, tenant, removal, asker, problem)
                 case .success(let vm?):
                     let whose = vm.tenant == defaultTenant ? vm.name : "\(vm.tenant)/\(vm.name)"
                     keepImage(
-                        name, tenant, asker,
+                        name, tenant, removal, asker,
                         Problem(
                             .notPossible, "a disk of VM \(whose) begins with the image \(name); delete the VM first"))
                 case .success(nil):
-                    agent.change(.removeImage(tenant: tenant, name: name, .finish), by: asker.by) { [self] result in
+                    let finish = RootCommand.Operation.removeImage(
+                        tenant: tenant, name: name, .finish, removal: removal)
+                    agent.change(finish, by: asker.by) { [self] result in
                         switch result {
                         case .failure(let problem): fail(asker, problem)
                         case .success: answer(asker, AdminResponse(Acceptance("the image \(name) is removed")))
@@ -99,10 +137,11 @@ extension AdminPort {
         }
     }
 
-    private func keepImage(_ name: String, _ tenant: String, _ asker: FleetAsker, _ problem: Problem) {
-        agent.change(.removeImage(tenant: tenant, name: name, .cancel), by: asker.by) { [self] _ in
-            fail(asker, problem)
-        }
+    private func keepImage(
+        _ name: String, _ tenant: String, _ removal: UInt64, _ asker: FleetAsker, _ problem: Problem
+    ) {
+        let cancel = RootCommand.Operation.removeImage(tenant: tenant, name: name, .cancel, removal: removal)
+        agent.change(cancel, by: asker.by) { [self] _ in fail(asker, problem) }
     }
 
     /// Looks at all VMs, page by page: images go seldom.
@@ -142,12 +181,6 @@ extension AdminPort {
             guard let image = agent.view.image(disk.image, for: tenant) else { continue }
             if image.isLeaving, before?.disks.contains(disk) != true {
                 return Problem(.notPossible, "the image \(disk.image) is being removed; use another one", field: field)
-            }
-            if case .shared = disk.kind {
-                return Problem(
-                    .invalid,
-                    "a shared disk can't begin with an image of the catalogue, which other hosts may not have; make it "
-                        + "local or ephemeral, or name a file of hypervisor.images", field: field)
             }
             if Int64(clamping: image.size >> 20) > disk.sizeMiB {
                 return Problem(

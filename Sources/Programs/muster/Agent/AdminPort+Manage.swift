@@ -15,8 +15,10 @@ import TLSSession
 
 extension AdminPort {
     func manage(_ call: AdminCall, _ principal: Principal, _ ticket: Ticket) {
+        let address = server.clientAddress(ticket)
         let asker = Asker(
-            name: principal.description, request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
+            name: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", principal: "\(principal)",
+            request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
             status: Route.status[call.request.operation] ?? 200)
         switch call.request {
         case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
@@ -86,7 +88,10 @@ extension AdminPort {
 
     /// Who asked, for the records and for the answer.
     struct Asker {
+        /// Who asks, and from where.
         var name: String
+        /// Who asks, wherever it is.
+        var principal: String
         var request: [UInt8]?
         var ticket: Ticket
         /// Of an answer that says yes.
@@ -289,6 +294,10 @@ extension AdminPort {
                 answer(asker.ticket, AdminResponse(Acceptance("the certificate is renewed"), status: asker.status))
             }
         case .ca: rotateAuthority(asker, wanted)
+        case .sealingKey:
+            change(
+                .rotateSealingKey(.begin, []), asker,
+                "another key takes over the secret fields; see `muster cert list` for how far it is")
         }
     }
 

@@ -51,7 +51,7 @@ extension AdminPort {
             wanted.kind.rawValue, wanted.role?.text ?? "", "\(wanted.uses ?? 0)", "\(wanted.ttlSeconds ?? 0)",
             wanted.note ?? "",
         ]
-        let about = ([asker.name] + wish).joined(separator: "\n")
+        let about = ([asker.principal] + wish).joined(separator: "\n")
         return Crypto.hkdf(
             secret: Array(key.utf8), salt: request, info: Array("muster token\n\(about)".utf8), count: 32)
     }
@@ -110,7 +110,8 @@ extension AdminPort {
         let made = Operator(name: name, role: role, scope: scope, kind: .bearer, credential: hash, expiresAt: expires)
         agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
             switch result {
-            case .success: tell(expires)
+            // Whoever uses it at once is known here; where this node does not hear the root, it was made all the same.
+            case .success: agent.refreshView { _ in tell(expires) }
             // The same command but for the time when it ends, if it was asked for before.
             case .failure(let problem) where asker.request != nil && AdminPort.mayBeThere(problem):
                 agent.refreshView { [self] unheard in

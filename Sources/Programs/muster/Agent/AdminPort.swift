@@ -246,12 +246,22 @@ final class AdminPort: AdminHandler, AdminAuthority {
         var toldAt: Instant
     }
 
+    /// Of keys, at one time: each may have a send buffer full of bytes that wait.
+    private static let watchesMax = 4_096
     static let watchPoll = Nanoseconds.milliseconds(100)
     /// A stream that nothing happens on says how far it is, so that its client can tell a quiet space from a dead node.
     static let progressEvery = Nanoseconds.seconds(5)
 
     private func beginWatch(_ space: String, _ prefix: [UInt8], _ from: Revision?, _ ticket: Ticket) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        guard watches.count < AdminPort.watchesMax else {
+            return answer(
+                ticket,
+                AdminResponse(
+                    Problem(
+                        .overloaded,
+                        "\(AdminPort.watchesMax) watches are open here, which is the bound; ask another node")))
+        }
         let now = agent.loop.now
         watches.append(Watch(ticket: ticket, group: group, prefix: prefix, through: from, askAt: now, toldAt: now))
         if from != nil { answer(ticket, .stream(.jsonLines)) }
@@ -333,6 +343,19 @@ final class AdminPort: AdminHandler, AdminAuthority {
             watches[i].askAt = agent.loop.now
         }
         fleetWatchHasRoom(ticket)
+    }
+
+    /// A watch's reader learns how far it is; a copy just breaks off.
+    func streamIsOverdue(_ ticket: Ticket) {
+        var line: [UInt8] = []
+        if let watch = watches.first(where: { $0.ticket == ticket }) {
+            SpaceJSON.writeOverdue(watch.through ?? .zero, into: &line)
+        } else if let watch = fleetWatches.first(where: { $0.ticket == ticket }) {
+            WatchLine.write(.overdue, revision: watch.through ?? .zero, asEvents: watch.asEvents, into: &line)
+        }
+        cancelled(ticket)
+        if !line.isEmpty { _ = server.send(ticket, line) }
+        server.endStream(ticket, isWhole: !line.isEmpty)
     }
 
     func cancelled(_ ticket: Ticket) {

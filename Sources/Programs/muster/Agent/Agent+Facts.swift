@@ -118,6 +118,17 @@ extension Agent {
                 subject: read.commonName, serial: Fingerprints.short(authority.fingerprint), begins: read.notBefore,
                 expires: read.notAfter, state: authority.signs ? "signs" : "trusted")
         }
+        if let cluster = view.cluster {
+            for (hash, state) in [
+                (cluster.sealingKeyNext, "waits for all root voters to hold it"), (cluster.sealingKey, "seals"),
+                (cluster.sealingKeyBefore, "opens what is not sealed anew yet"),
+            ] where !hash.isEmpty {
+                list.append(
+                    CertificateInfo(
+                        subject: "secret fields", serial: Fingerprints.short(hash), begins: 0, expires: 0,
+                        state: state))
+            }
+        }
         list += view.nodes.filter { $0.state != .removed }.compactMap { node in
             node.certificate.map { certificate in
                 CertificateInfo(

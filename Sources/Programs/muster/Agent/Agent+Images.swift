@@ -63,7 +63,7 @@ extension Agent {
         return pinned
     }
 
-    private func liveHolders(_ image: RootImage) -> [NodeID] {
+    func liveHolders(_ image: RootImage) -> [NodeID] {
         image.holders.filter { view.node($0).map { $0.state != .removed } ?? false }
     }
 
@@ -71,6 +71,7 @@ extension Agent {
     func tendImages() {
         if view.images.isEmpty && images.isIdle { return }
         images.forget(but: Set(view.images.map(\.digest)))
+        keepForgotten()
         for image in view.images where !image.isLeaving {
             let holders = liveHolders(image)
             if holders.contains(node) {
@@ -83,6 +84,17 @@ extension Agent {
             let hold = RootCommand.Operation.holdImage(
                 tenant: image.tenant, name: image.name, sha256: image.sha256, node, isHeld: true)
             change(hold, by: settings.nodeName) { [self] _ in holding.remove(image.digest) }
+        }
+    }
+
+    /// Images whose removers went away in the midst of it stay, and may be named again.
+    private func keepForgotten() {
+        guard leads(.root) else { return removals.forget() }
+        for operation in removals.step(view.images, now: loop.now) {
+            change(operation, by: settings.nodeName) { [self] result in
+                guard case .success = result, case .removeImage(_, let name, _, _) = operation else { return }
+                log.warning("an image stays: whoever removed it did not end that", ["image": name])
+            }
         }
     }
 
@@ -123,8 +135,12 @@ extension Agent {
     }
 
     func tellUnready(_ vm: VMID, _ reason: String, isFinal: Bool) {
-        guard let news = host.held.failed(vm, reason, isFinal: isFinal, now: loop.now) else { return }
-        log.warning("a VM could not be made ready", ["vm": "\(vm)", "reason": reason])
-        host.inputs.append(.news(news))
+        switch host.held.failed(vm, reason, isFinal: isFinal, now: loop.now) {
+        case .waiting: break
+        case .passed: log.warning("a change of a VM is not in force here", ["vm": "\(vm)", "reason": reason])
+        case .ended(let news):
+            log.warning("a VM could not be made ready", ["vm": "\(vm)", "reason": reason])
+            host.inputs.append(.news(news))
+        }
     }
 }

@@ -96,8 +96,8 @@ extension Agent: PeerNetworkDelegate {
             network.answer(request, answer.serialized())
         case .unseal(let wanted): answerUnseal(request, wanted)
         case .sendImage(let wanted): network.answer(request, sendImageAnswer(request, wanted).serialized())
-        case .sealingKey:
-            guard let answer = sealingKeyAnswer(for: request.node) else {
+        case .sealingKey(let wanted):
+            guard let answer = sealingKeyAnswer(for: request.node, wanted.key) else {
                 return reply(request, refusal: "it is not here, or not for node \(request.node)")
             }
             network.answer(request, answer.serialized())

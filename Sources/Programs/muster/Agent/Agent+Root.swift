@@ -368,6 +368,10 @@ extension Agent {
 
     // MARK: Changing the root
 
+    /// Until then values stay where programs keep them that know no such fields, and are shown as those show them: what somebody
+    /// reads here may be sent back through one of them.
+    var knowsSecretFields: Bool { engine.levelOpen >= FeatureLevel.secrets }
+
     /// Why nothing can be asked for yet that came with this feature level; nil where it is open.
     func problem(wanting level: UInt32) -> Problem? {
         let open = engine.levelOpen

@@ -21,20 +21,29 @@ import TLSSession
 
 extension Agent {
     private static let sealingFile = "sealing.key"
+    /// Keys in that file: the one in force, the next and the one before, and one that this node made and nobody named.
+    private static let sealersMax = 4
 
-    /// As the file holds it; nil where there is none.
-    static func sealer(_ files: NodeFiles) throws(AgentFailure) -> FieldSealer? {
-        guard files.has(sealingFile) else { return nil }
-        let text = try files.text(sealingFile)
-        do throws(TLSFailure) {
-            return FieldSealer(try SecretKey(text: text))
-        } catch {
-            throw AgentFailure("\(files.path)/\(sealingFile) can't be read: \(error.message)")
-        }
+    /// As the file holds them, one to a line; none where there is no file.
+    static func sealers(_ files: NodeFiles) throws(AgentFailure) -> [FieldSealer] {
+        guard files.has(sealingFile) else { return [] }
+        return try sealers(text: try files.text(sealingFile), "\(files.path)/\(sealingFile)")
     }
 
-    static func keepSealer(_ key: SecretKey, _ files: NodeFiles) throws(AgentFailure) {
-        try files.write(sealingFile, key.text, isSecret: true)
+    static func sealers(text: String, _ path: String) throws(AgentFailure) -> [FieldSealer] {
+        var sealers: [FieldSealer] = []
+        for line in text.split(whereSeparator: \.isNewline) where !line.allSatisfy(\.isWhitespace) {
+            do throws(TLSFailure) {
+                sealers.append(FieldSealer(try SecretKey(text: String(line))))
+            } catch {
+                throw AgentFailure("\(path) can't be read: \(error.message)")
+            }
+        }
+        return sealers
+    }
+
+    static func keepSealers(_ sealers: [FieldSealer], _ files: NodeFiles) throws(AgentFailure) {
+        try files.write(sealingFile, sealers.map(\.key.text).joined(), isSecret: true)
     }
 
     private var isRootVoter: Bool {
@@ -53,40 +62,35 @@ extension Agent {
     }
 
     /// The key, if it is the cluster's.
-    private var sealerInForce: FieldSealer? {
-        guard let sealer, let named = view.cluster?.sealingKey, sealer.hash == named else { return nil }
-        return sealer
-    }
+    var sealerInForce: FieldSealer? { view.cluster.flatMap { sealer($0.sealingKey) } }
+
+    func sealer(_ hash: [UInt8]) -> FieldSealer? { hash.isEmpty ? nil : sealers.first { $0.hash == hash } }
 
     // MARK: The key
 
-    /// Root voters hold the key; the others give it up. The root's first leader that finds none named makes it.
+    /// Root voters hold the key, and during its rotation all that are named; the others give them up. The root's first leader
+    /// that finds none named makes it.
     func tendSealingKey() {
-        guard engine.levelOpen >= FeatureLevel.secrets, let named = view.cluster?.sealingKey else { return }
-        if named.isEmpty {
+        guard engine.levelOpen >= FeatureLevel.secrets, let cluster = view.cluster else { return }
+        let wanted = [cluster.sealingKey, cluster.sealingKeyNext, cluster.sealingKeyBefore].filter { !$0.isEmpty }
+        if cluster.sealingKey.isEmpty {
             if leads(.root), isRootVoter { nameSealingKey() }
         } else if isRootVoter {
             sealerUnneededSince = nil
-            if sealerInForce == nil { for other in keyHolders { askForSealingKey(other, named) } }
-        } else if sealer != nil {
-            giveUpSealingKey()
+            for hash in wanted where sealer(hash) == nil {
+                for other in keyHolders { askForSealingKey(other, hash) }
+            }
+            forgetSealers(but: wanted)
+            if leads(.root) { rotateSealingKey(cluster) } else { sealing = SealingRotation() }
+        } else if !sealers.isEmpty, wanted.count == 1, !cluster.sealingRotates {
+            giveUpSealingKeys()
         }
     }
 
     private func nameSealingKey() {
-        guard !isNamingSealer else { return }
-        do throws(AgentFailure) {
-            if sealer == nil {
-                let key = SecretKey.make()
-                try Agent.keepSealer(key, files)
-                sealer = FieldSealer(key)
-            }
-        } catch {
-            return log.error("the key of secret fields can't be kept: \(error.description)")
-        }
-        guard let sealer else { return }
+        guard !isNamingSealer, let made = sealers.first ?? makeSealer() else { return }
         isNamingSealer = true
-        change(.nameSealingKey(sealer.hash), by: settings.nodeName) { [self] result in
+        change(.nameSealingKey(made.hash), by: settings.nodeName) { [self] result in
             isNamingSealer = false
             switch result {
             case .success: log.info("the cluster has a key for secret fields")
@@ -95,52 +99,95 @@ extension Agent {
         }
     }
 
+    /// A new one, in the file before anybody hears of it.
+    func makeSealer() -> FieldSealer? {
+        let made = FieldSealer(SecretKey.make())
+        do throws(AgentFailure) {
+            try add(made)
+            return made
+        } catch {
+            log.error("the key of secret fields can't be kept: \(error.description)")
+            return nil
+        }
+    }
+
+    private func add(_ made: FieldSealer) throws(AgentFailure) {
+        let kept = Array((sealers + [made]).suffix(Agent.sealersMax))
+        try Agent.keepSealers(kept, files)
+        sealers = kept
+        sealersAddedAt = loop.now
+    }
+
+    /// Those that the root names no more, a while after the last one came: one that was made just now is named in a moment.
+    private func forgetSealers(but wanted: [[UInt8]]) {
+        guard sealerInForce != nil, loop.now - sealersAddedAt >= .seconds(60) else { return }
+        let kept = sealers.filter { wanted.contains($0.hash) }
+        if kept.count == sealers.count { return }
+        keep { () throws(AgentFailure) in
+            try Agent.keepSealers(kept, files)
+            sealers = kept
+            log.info("has given up a key of secret fields that was replaced")
+        }
+    }
+
     private func askForSealingKey(_ other: NodeID, _ named: [UInt8]) {
-        ask(other, .sealingKey(NodeRequest.SealingKey())) { [self] answer in
-            guard let answer, let key = SecretKey(bytes: answer.sealingKey), sealerInForce == nil else { return }
+        ask(other, .sealingKey(NodeRequest.SealingKey(key: named))) { [self] answer in
+            guard let answer, let key = SecretKey(bytes: answer.sealingKey), sealer(named) == nil else { return }
             let made = FieldSealer(key)
-            guard made.hash == named, view.cluster?.sealingKey == named else { return }
+            guard made.hash == named else { return }
             // What is in no file is not held: others give it up on this node's word.
             keep { () throws(AgentFailure) in
-                try Agent.keepSealer(key, files)
-                sealer = made
+                try add(made)
                 log.info("holds the key of secret fields now")
             }
         }
     }
 
     /// Only after every voter has shown that it has the key, and not at once: who leaves may be on its way back.
-    private func giveUpSealingKey() {
+    private func giveUpSealingKeys() {
         let since = sealerUnneededSince ?? loop.now
         sealerUnneededSince = since
-        let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving }.map(\.node) ?? []
-        guard loop.now - since >= .seconds(30), !voters.isEmpty, voters.allSatisfy({ network.isLinked($0) }) else {
-            return
-        }
+        guard loop.now - since >= .seconds(30) else { return }
         sealerUnneededSince = loop.now
-        var left = voters.count
-        for voter in voters {
-            ask(voter, .seal(NodeRequest.Seal())) { [self] answer in
-                guard let answer, answer.refusal.isEmpty else { return }
+        askAllVoters(.init(), but: nil) { [self] isSure, _ in
+            guard isSure, !isRootVoter else { return }
+            files.remove(Agent.sealingFile)
+            sealers = []
+            log.info("has given up the key of secret fields")
+        }
+    }
+
+    /// Whether all voters say yes to the question whether they hold a key; with the hash of the key that each seals with.
+    func askAllVoters(
+        _ question: NodeRequest.Seal, but own: NodeID?, _ done: @escaping (Bool, [[UInt8]]) -> Void
+    ) {
+        let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving }.map(\.node) ?? []
+        let others = voters.filter { $0 != own }
+        guard !voters.isEmpty, others.allSatisfy({ network.isLinked($0) }) else { return done(false, []) }
+        var (left, sealed, isSure) = (others.count, [[UInt8]](), true)
+        if left == 0 { return done(true, []) }
+        for voter in others {
+            ask(voter, .seal(question)) { answer in
                 left -= 1
-                guard left == 0, !isRootVoter else { return }
-                files.remove(Agent.sealingFile)
-                sealer = nil
-                log.info("has given up the key of secret fields")
+                if let answer, answer.refusal.isEmpty { sealed.append(answer.body) } else { isSure = false }
+                if left == 0 { done(isSure, sealed) }
             }
         }
     }
 
     /// For another voter.
-    func sealingKeyAnswer(for asker: NodeID) -> NodeAnswer? {
+    func sealingKeyAnswer(for asker: NodeID, _ wanted: [UInt8]) -> NodeAnswer? {
         let isVoter = view.placement(.root)?.replica(on: asker).map { $0.part == .voter && !$0.isLeaving } ?? false
-        guard isVoter, let sealer = sealerInForce else { return nil }
-        return NodeAnswer(version: 1, sealingKey: sealer.keyBytes)
+        guard isVoter, let known = wanted.isEmpty ? sealerInForce : sealer(wanted) else { return nil }
+        return NodeAnswer(version: 1, sealingKey: known.keyBytes)
     }
 
     // MARK: Sealing
 
-    static func about(_ tenant: String, _ vm: String, _ key: String) -> String { "\(tenant)/\(vm)/\(key)" }
+    /// What a box opens for: this field of this VM, whatever else is called so later.
+    static func about(_ tenant: String, _ vm: String, _ mark: [UInt8], _ key: String) -> String {
+        "\(tenant)/\(vm)/\(mark.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())/\(key)"
+    }
 
     private static let noSealer = Problem(
         .unavailable,
@@ -173,7 +220,7 @@ extension Agent {
                                     .invalid, "\(secret.key) has \(value.count) bytes and may have \(most)",
                                     field: "secrets")))
                     }
-                    wanted.append((Agent.about(item.tenant, item.name, secret.key), value))
+                    wanted.append((Agent.about(item.tenant, item.name, item.spec.sealMark, secret.key), value))
                 }
             }
         }
@@ -232,7 +279,12 @@ extension Agent {
     /// Without a field it is the question whether this node holds the key for good.
     func sealAnswer(_ wanted: NodeRequest.Seal) -> NodeAnswer? {
         guard let sealer = sealerInForce else { return nil }
-        if wanted.secrets.isEmpty && !(isRootVoter && files.has(Agent.sealingFile)) { return nil }
+        if wanted.secrets.isEmpty {
+            guard isRootVoter, files.has(Agent.sealingFile), wanted.key.isEmpty || self.sealer(wanted.key) != nil else {
+                return nil
+            }
+            return NodeAnswer(version: 1, body: sealer.hash)
+        }
         return Agent.boxes(wanted.secrets.map { ($0.name, $0.bytes) }, sealer).map {
             NodeAnswer(version: 1, secrets: $0)
         }
@@ -251,11 +303,11 @@ extension Agent {
         _ vm: VMID, _ cell: GroupID, for host: NodeID, _ fields: [(key: String, box: [UInt8])],
         _ done: @escaping (Result<[[UInt8]], Unopened>) -> Void
     ) {
-        guard let sealer = sealerInForce else {
+        guard sealerInForce != nil else {
             return done(.failure(Unopened(reason: "node \(node) does not hold the key")))
         }
-        request(.query(cell, .cell(.vm(vm)))) { answer in
-            guard case .read(.cell(let found)) = answer else {
+        request(.query(cell, .cell(.vm(vm)))) { [self] answer in
+            guard case .read(.cell(let found)) = answer, let inForce = sealerInForce else {
                 return done(
                     .failure(Unopened(reason: "the cell does not answer; see that a majority of its voters is up")))
             }
@@ -265,8 +317,9 @@ extension Agent {
             do throws(TLSFailure) {
                 var values: [[UInt8]] = []
                 for field in fields {
-                    values.append(
-                        try sealer.open(field.box, about: Agent.about(known.tenant, known.name, field.key)))
+                    let about = Agent.about(known.tenant, known.name, known.spec.sealMark, field.key)
+                    let sealer = sealers.first { $0.made(field.box) } ?? inForce
+                    values.append(try sealer.open(field.box, about: about))
                 }
                 done(.success(values))
             } catch {

@@ -57,6 +57,8 @@ final class Agent: TurnOwner {
     private var adminMade: AdminPort?
     let host: AgentHost
     let images: ImageStore
+    /// Removals of images that this node, as the root's leader, sees under way.
+    var removals = ImageRemovals()
     /// Images whose copy here the root is being told of.
     var holding: Set<String> = []
     /// Images that nobody has any more, as the log was told.
@@ -66,7 +68,9 @@ final class Agent: TurnOwner {
     var authorities: [Certificate]
     var authority: CertificateAuthority?
     /// With the key of secret fields, on the root's voters.
-    var sealer: FieldSealer?
+    var sealers: [FieldSealer] = []
+    var sealersAddedAt = Instant.origin
+    var sealing = SealingRotation()
     var isNamingSealer = false
     /// Since when this node holds the key and does not vote.
     var sealerUnneededSince: Instant?
@@ -126,7 +130,7 @@ final class Agent: TurnOwner {
         authorities = try files.authorities()
         authority = try files.authority()
         knownBefore = files.nodeHighest().map { (Set(files.peers().map(\.node)), $0) }
-        sealer = try Agent.sealer(files)
+        sealers = try Agent.sealers(files)
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now

@@ -27,6 +27,29 @@ struct ImageFiles: Sendable {
         case short(String)
     }
 
+    /// What somebody sends of an image: one tenant's bytes are no other's.
+    struct Upload: Hashable, Sendable {
+        /// Empty: what is to be everybody's.
+        var tenant: String
+        var digest: String
+        var name: String { "\(digest).\(tenant)\(Upload.suffix)" }
+        private static let suffix = ".up"
+
+        init(tenant: String, digest: String) {
+            self.tenant = tenant
+            self.digest = digest
+        }
+        /// Nil of a file that is none.
+        init?(name: String) {
+            let rest = name.dropFirst(64)
+            guard rest.hasPrefix("."), rest.hasSuffix(Upload.suffix), rest.count > Upload.suffix.count else {
+                return nil
+            }
+            self.init(
+                tenant: String(rest.dropFirst().dropLast(Upload.suffix.count)), digest: String(name.prefix(64)))
+        }
+    }
+
     let folder: String
     /// Between bytes of a pull, and until the first of them.
     private static let patienceMilliseconds: Int32 = 60_000
@@ -61,13 +84,16 @@ struct ImageFiles: Sendable {
         stamp(at: path(name)).map { Int64(time(nil)) - $0.seconds } ?? 0
     }
 
-    /// Images and parts, and the image that each belongs to.
+    /// Images, and parts and uploads of some, with the image that each belongs to.
     func sizes() -> [(name: String, digest: String, size: Int64)] {
         NodeFiles.names(in: folder).compactMap { name in
             guard let stamp = stamp(at: path(name)) else { return nil }
-            return (name, name.hasSuffix(".part") ? String(name.dropLast(5)) : name, stamp.size)
+            return (name, String(name.prefix { $0 != "." }), stamp.size)
         }
     }
+
+    /// What was begun and may never be completed.
+    func uploads() -> [Upload] { NodeFiles.names(in: folder).compactMap { Upload(name: $0) } }
 
     func removeFile(_ name: String) { unlink(path(name)) }
     func remove(_ digest: String) { unlink(path(digest)) }
@@ -93,8 +119,8 @@ struct ImageFiles: Sendable {
 
     // MARK: Taking in
 
-    private func openPart(_ digest: String) -> Int32 {
-        open(partPath(digest), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    private func openToWrite(_ path: String) -> Int32 {
+        open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     }
 
     private static func write(_ file: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int64) -> Bool {
@@ -108,46 +134,51 @@ struct ImageFiles: Sendable {
         return true
     }
 
-    /// Bytes that begin where the part ends; others are not taken, and the answer says where that is.
-    func append(_ digest: String, _ bytes: [UInt8], at offset: Int64) -> Result<Int64, Failure> {
-        if let whole = stamp(digest) { return .success(whole.size) }
-        let size = partSize(digest)
+    /// Bytes that begin where the upload ends; others are not taken, and the answer says where that is.
+    func append(_ upload: Upload, _ bytes: [UInt8], at offset: Int64) -> Result<Int64, Failure> {
+        let path = path(upload.name)
+        let size = stamp(at: path)?.size ?? 0
         if bytes.isEmpty || offset != size { return .success(size) }
-        let file = openPart(digest)
-        guard file >= 0 else { return .failure(.system("write to \(partPath(digest))")) }
+        let file = openToWrite(path)
+        guard file >= 0 else { return .failure(.system("write to \(path)")) }
         defer { close(file) }
         guard bytes.withUnsafeBytes({ ImageFiles.write(file, $0, at: offset) }) else {
-            return .failure(.system("write to \(partPath(digest))"))
+            return .failure(.system("write to \(path)"))
         }
         return .success(offset + Int64(bytes.count))
     }
 
-    /// A part whose bytes have the hash becomes an image; one that has another is removed.
-    func complete(_ digest: String) -> Result<Int64, Failure> {
-        if let whole = stamp(digest), hash(digest) == digest { return .success(whole.size) }
-        guard let part = stamp(at: partPath(digest)) else {
+    /// An upload whose bytes have the hash becomes an image; one that has another is removed. That this node has the image
+    /// already helps nobody who has not sent all of it. `good` is the file here that is known to be right, and stays.
+    func complete(_ upload: Upload, good: FileStamp?) -> Result<Int64, Failure> {
+        let path = path(upload.name)
+        guard let sent = stamp(at: path) else {
             return .failure(Failure("none of the image's bytes are here; send them to this node first"))
         }
-        switch finish(digest) {
+        if let good, good == stamp(upload.digest), good.size == sent.size, hash(at: path) == upload.digest {
+            unlink(path)
+            return .success(good.size)
+        }
+        switch finish(upload.digest, path) {
         case .whole(let stamp): return .success(stamp.size)
         case .damaged:
             return .failure(
-                Failure("the \(part.size) bytes that came have another SHA-256, and are gone; send them again"))
+                Failure("the \(sent.size) bytes that came have another SHA-256, and are gone; send them again"))
         case .short(let reason): return .failure(Failure(reason))
         }
     }
 
-    private func finish(_ digest: String) -> Outcome {
-        let file = openPart(digest)
-        guard file >= 0, fsync(file) == 0 else { return .short("\(Failure.system("write to \(partPath(digest))"))") }
+    private func finish(_ digest: String, _ part: String) -> Outcome {
+        let file = openToWrite(part)
+        guard file >= 0 else { return .short("\(Failure.system("write to \(part)"))") }
+        let isSynced = fsync(file) == 0
         close(file)
-        guard hash(at: partPath(digest)) == digest else {
-            unlink(partPath(digest))
+        guard isSynced else { return .short("\(Failure.system("write to \(part)"))") }
+        guard hash(at: part) == digest else {
+            unlink(part)
             return .damaged
         }
-        guard rename(partPath(digest), path(digest)) == 0 else {
-            return .short("\(Failure.system("rename \(partPath(digest))"))")
-        }
+        guard rename(part, path(digest)) == 0 else { return .short("\(Failure.system("rename \(part)"))") }
         let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if directory >= 0 {
             fsync(directory)
@@ -190,7 +221,7 @@ struct ImageFiles: Sendable {
         }
         var at = offset
         if at < size {
-            let file = openPart(digest)
+            let file = openToWrite(partPath(digest))
             guard file >= 0 else { return .short("\(Failure.system("write to \(partPath(digest))"))") }
             defer { close(file) }
             guard ImageFiles.isReady(listener, cancel) else { return .short("nobody sent anything in time") }
@@ -211,7 +242,7 @@ struct ImageFiles: Sendable {
                 at += Int64(taken)
             }
         }
-        return finish(digest)
+        return finish(digest, partPath(digest))
     }
 
     /// Says what went wrong.

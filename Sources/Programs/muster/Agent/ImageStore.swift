@@ -13,7 +13,8 @@ import TLSSession
 ///                            ▲                            │ broken off: goes on where it stopped        │
 ///                            └──── its hash is wrong: from another node, from the start ◀───────────────┘ damaged on this disk
 ///
-///     <folder>/<sha256>         a whole image          <folder>/<sha256>.part   what has come of one
+///     <folder>/<sha256>         a whole image          <folder>/<sha256>.part   what has come of one from another node
+///     <folder>/<sha256>.<tenant>.up    what a tenant has sent of one; nothing after the dot: what is to be everybody's
 ///
 /// A file counts as good for as long as it is the file that was hashed, by its size, its time and its number, and for a day at
 /// most. What nobody keeps and no VM here uses goes, the longest unused first, when the folder is full. Belongs to the loop's
@@ -31,6 +32,14 @@ final class ImageStore {
     private static let hashingMax = 2
     static let trust = Nanoseconds.seconds(86_400)
     private static let retry = Nanoseconds.seconds(1)
+    /// Uploads of this node, and those of one tenant.
+    static let uploadsMax = 64
+    static let uploadsPerTenantMax = 8
+    /// Seconds for which one is kept that nobody adds to; the shorter one while the disk is nearly full.
+    private static let uploadPatience: Int64 = 3_600
+    private static let lowSpacePatience: Int64 = 60
+    /// Threads for what clients send.
+    private static let workMax = 32
 
     private struct Known {
         /// What was hashed, and when.
@@ -66,7 +75,7 @@ final class ImageStore {
     }
 
     /// Nothing was ever here.
-    var isIdle: Bool { known.isEmpty && !mayHaveFiles }
+    var isIdle: Bool { known.isEmpty && uploads.isEmpty && !mayHaveFiles }
     private let mayHaveFiles: Bool
     let files: ImageFiles
     private var hashing = 0
@@ -78,6 +87,8 @@ final class ImageStore {
     // hash order: looked up, or read by sorted keys
     private var known: [String: Known] = [:]
     private var pulls: [String: Pull] = [:]
+    /// Those that have a file, or will have one; true while something is done with it.
+    private var uploads: [ImageFiles.Upload: Bool] = [:]
     private var sends: [UInt64: PeerStream] = [:]
     private var waiting: [UInt64: (Result<Int64, ImageFiles.Failure>) -> Void] = [:]
     private var numberLast: UInt64 = 0
@@ -94,6 +105,7 @@ final class ImageStore {
         (self.bytesMax, self.node, self.loop, self.log) = (bytesMax, node, loop, log)
         files.clear()
         mayHaveFiles = !files.sizes().isEmpty
+        for upload in files.uploads() { uploads[upload] = false }
         mailbox = loop.makeMailbox(of: News.self, itemsMax: 4_096) { [unowned self] in take($0) }
     }
 
@@ -244,45 +256,60 @@ final class ImageStore {
 
     // MARK: From clients
 
-    /// Adds bytes to what has come of an image; says how many there are then.
+    /// Adds bytes to what a tenant has sent of an image; says how many there are then.
     func append(
-        _ digest: String, _ bytes: [UInt8], at offset: Int64,
+        _ upload: ImageFiles.Upload, _ bytes: [UInt8], at offset: Int64,
         _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void
     ) {
-        if known[digest]?.isBusy ?? false {
-            return done(.failure(.init("the image is being pulled or looked at here; ask again")))
+        if !bytes.isEmpty, uploads[upload] == nil, let refusal = refusal(ofNew: upload) {
+            return done(.failure(refusal))
         }
-        if !bytes.isEmpty, !makeRoom(for: Int64(bytes.count), but: digest) {
+        if !bytes.isEmpty, !makeRoom(for: Int64(bytes.count), but: upload.digest) {
             return done(.failure(.init("hypervisor.image-cache of this node is full (\(bytesMax >> 20) MiB)")))
         }
         let files = files
-        work(digest, done) { files.append(digest, bytes, at: offset) }
+        work(upload, done) { files.append(upload, bytes, at: offset) }
     }
 
-    /// Makes an image of what has come, if its hash is what it should be; says how large it is.
-    func complete(_ digest: String, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void) {
-        if known[digest]?.isBusy ?? false {
-            return done(.failure(.init("the image is being pulled or looked at here; ask again")))
-        }
+    private func refusal(ofNew upload: ImageFiles.Upload) -> ImageFiles.Failure? {
+        let own = uploads.keys.count { $0.tenant == upload.tenant }  // hash order: only counted
+        if own < ImageStore.uploadsPerTenantMax && uploads.count < ImageStore.uploadsMax { return nil }
+        return .init(
+            "\(own) images of this tenant and \(uploads.count) of all are being sent to this node, and "
+                + "\(ImageStore.uploadsPerTenantMax) and \(ImageStore.uploadsMax) may be; complete them, wait an hour, or send it to "
+                + "another node")
+    }
+
+    /// Makes an image of what a tenant has sent, if its hash is what it should be; says how large it is.
+    func complete(_ upload: ImageFiles.Upload, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void) {
         let files = files
-        work(digest, done) { files.complete(digest) }
+        let good = known[upload.digest]?.good.flatMap { loop.now - $0.at < ImageStore.trust ? $0.stamp : nil }
+        if known[upload.digest] == nil { known[upload.digest] = Known(usedAt: loop.now) }
+        known[upload.digest]?.usedAt = loop.now
+        work(upload, done) { files.complete(upload, good: good) }
     }
 
     private func work(
-        _ digest: String, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void,
+        _ upload: ImageFiles.Upload, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void,
         _ body: @escaping @Sendable () -> Result<Int64, ImageFiles.Failure>
     ) {
+        if uploads[upload] == true {
+            return done(.failure(.init("what came before of this image is still being worked on; ask again")))
+        }
+        guard waiting.count < ImageStore.workMax else {
+            return done(.failure(.init("this node works on as many images as it may; ask again")))
+        }
         numberLast += 1
         let number = numberLast
-        var entry = known[digest] ?? Known(usedAt: loop.now)
-        entry.usedAt = loop.now
         waiting[number] = { [weak self] result in
-            self?.known[digest]?.isBusy = false
+            guard let self else { return }
+            uploads[upload] = files.stamp(upload.name) == nil ? nil : false
             done(result)
         }
-        entry.isBusy = start("image-work") { .done(number, body()) }
-        known[digest] = entry
-        if !entry.isBusy { waiting.removeValue(forKey: number)?(.failure(.init("no thread could be started"))) }
+        uploads[upload] = true
+        if !start("image-work", { .done(number, body()) }) {
+            waiting.removeValue(forKey: number)?(.failure(.init("no thread could be started")))
+        }
     }
 
     // MARK: What threads say
@@ -347,24 +374,47 @@ final class ImageStore {
         var total = sizes.reduce(bytes) { $0 + $1.size }
         if total <= bytesMax { return true }
         let pinned = pinned()
-        sizes.removeAll { $0.digest == digest || pinned.contains($0.digest) || known[$0.digest]?.isBusy ?? false }
+        sizes.removeAll { file in
+            if let upload = ImageFiles.Upload(name: file.name) {
+                // What somebody is sending makes no room for others.
+                return uploads[upload] == true || files.age(file.name) <= ImageStore.lowSpacePatience
+            }
+            return file.digest == digest || pinned.contains(file.digest) || known[file.digest]?.isBusy ?? false
+        }
         sizes.sort { (known[$0.digest]?.usedAt ?? .origin, $0.name) < (known[$1.digest]?.usedAt ?? .origin, $1.name) }
         for file in sizes where total > bytesMax {
-            files.removeFile(file.name)
-            known[file.digest] = nil
+            removeFile(file.name, file.digest)
             counters.evicted += 1
             total -= file.size
         }
         return total <= bytesMax
     }
 
-    /// Takes away whole images that no catalogue names and no VM here uses, a while after they came.
+    private func removeFile(_ name: String, _ digest: String) {
+        files.removeFile(name)
+        if let upload = ImageFiles.Upload(name: name) {
+            uploads[upload] = nil
+        } else if name == digest {
+            known[digest] = nil
+        }
+    }
+
+    /// Takes away whole images that no catalogue names and no VM here uses, a while after they came, and what was begun and
+    /// not gone on with: sooner while the disk is nearly full.
     func forget(but named: Set<String>) {
         let kept = named.union(pinned())
-        for file in files.sizes() where file.name == file.digest && !kept.contains(file.digest) {
-            guard files.age(file.name) > 600, !(known[file.digest]?.isBusy ?? false) else { continue }
-            files.removeFile(file.name)
-            known[file.digest] = nil
+        let patience = isSpaceLow() ? ImageStore.lowSpacePatience : ImageStore.uploadPatience
+        for file in files.sizes() {
+            let age = files.age(file.name)
+            if file.name == file.digest {
+                guard !kept.contains(file.digest), age > 600, !(known[file.digest]?.isBusy ?? false) else { continue }
+            } else if let upload = ImageFiles.Upload(name: file.name) {
+                guard age > patience, uploads[upload] != true else { continue }
+                log.info("what was sent of an image is gone, since nobody completed it", ["sha256": file.digest])
+            } else {
+                guard age > patience, pulls[file.digest] == nil else { continue }
+            }
+            removeFile(file.name, file.digest)
         }
     }
 }

@@ -129,10 +129,13 @@ enum ClusterCommands {
             details: """
                 Without --authority, the node that is asked renews its certificate now instead of in time. With it, the cluster's
                 authority is replaced in three steps, one for each call: a new one is trusted; it signs; the old one is trusted no more.
-                Between the steps every operator runs `muster cert renew`, and programs get the new ca.pem.
+                Between the steps every operator runs `muster cert renew`, and programs get the new ca.pem. With --sealing-key, another
+                key takes over the secret fields of VMs: once all root voters hold it, all fields are sealed anew, and the old key goes
+                when none needs it, after a minute or more; `muster cert list` shows how far it is. Backups from before need the old key.
                 """,
             options: [
                 Option("authority", help: "the cluster's authority; repeat until the old one is gone"),
+                Option("sealing-key", help: "the key of VMs' secret fields"),
                 Option("abandon", help: "give up a new authority that signs nothing yet"),
                 Option(
                     "step", .choice(CertificateRotation.Step.allCases.map(\.rawValue)),
@@ -141,6 +144,7 @@ enum ClusterCommands {
             examples: [
                 .init("muster cert rotate --authority", "the next step"),
                 .init("muster cert rotate --authority --step trust", "that step, or none"),
+                .init("muster cert rotate --sealing-key", "seal all secret fields anew"),
             ]),
         Command(
             "cert renew",

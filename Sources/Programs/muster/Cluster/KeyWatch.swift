@@ -106,7 +106,8 @@ final class KeyWatch {
             // A line of a newer kind is printed and says nothing here.
             switch try? SpaceJSON.parseLine(line) {
             case .change(let change): through = max(through ?? .zero, change.revision)
-            case .progress(let revision): through = max(through ?? .zero, revision)
+            // After the latter the stream ends, and is asked for from there again.
+            case .progress(let revision), .overdue(let revision): through = max(through ?? .zero, revision)
             case .compacted: isCompacted = true
             case nil: break
             }

@@ -23,16 +23,20 @@ extension NodeCommands {
                 "The backup is of feature level \(level), and this program knows levels up to \(Agent.level(settings)); use the program "
                     + "that the cluster ran.")
         }
-        let sealingKey = try invocation.text("sealing-key").map {
-            try SecretKey(text: String(decoding: Muster.read($0), as: UTF8.self))
+        var sealingKeys: [FieldSealer] = []
+        if let path = invocation.text("sealing-key") {
+            sealingKeys = try Agent.sealers(text: String(decoding: Muster.read(path), as: UTF8.self), path)
         }
         if let named = checked.cluster?.sealingKey, !named.isEmpty {
-            if let sealingKey, FieldSealer(sealingKey).hash != named {
+            // The first one in the file is named by the restored cluster; the others open what they have sealed.
+            let first = sealingKeys.filter { $0.hash == named }
+            if !sealingKeys.isEmpty && first.isEmpty {
                 throw AgentFailure(
                     "--sealing-key is not the key that the backup's VMs were sealed with; give the sealing.key of a node that "
                         + "voted in its root.")
             }
-            if sealingKey == nil {
+            sealingKeys = first + sealingKeys.filter { $0.hash != named }
+            if sealingKeys.isEmpty {
                 Console.complain(
                     "Without --sealing-key the secret fields of the backup's VMs can't be opened: set them again with "
                         + "`muster vm update --secret`.")
@@ -53,7 +57,7 @@ extension NodeCommands {
         }
         try BackupRestore.finish(loaded, as: founded.founding, log: &log, state: &state)
         try keep(founded)
-        if let sealingKey { try Agent.keepSealer(sealingKey, files) }
+        if !sealingKeys.isEmpty { try Agent.keepSealers(sealingKeys, files) }
         Console.complain(
             "The cluster \(Agent.text(of: clusterID)) begins with this node and what \(path) holds: \(loaded.groups.count) "
                 + "groups. Its first operator's certificate is in \(settings.dataDirectory)/operator. "

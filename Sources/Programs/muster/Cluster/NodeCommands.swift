@@ -284,6 +284,9 @@ struct NodeCommands {
         }
         signal(SIGPIPE, SIG_IGN)
         let log = AgentLog(level: settings.logLevel, format: settings.logFormat)
+        if let problem = CoreDumps.prevent() {
+            log.warning("a crash of this process may write its secrets to a disk: \(problem)")
+        }
         let loop = try EventLoop()
         var running: Agent?
         var isAskedToEnd = false

@@ -253,17 +253,46 @@ extension FleetClient {
         var query = tenantQuery
         for name in ["filter", "vm", "host"] { if let text = line.text(name) { query.append((name, text)) } }
         let follows = line.has("follow")
+        let isRoot = route == "audit" && line.has("root")
+        if isRoot {
+            if follows { throw FleetMistake("What was asked of the root can't be followed; leave --follow out.") }
+            query.append(("root", "1"))
+        }
         let limit = line.integer("limit") ?? (follows ? 10 : 100)
         let rows: [JSONValue]
         if let after = line.text("after") {
             rows = follows ? [] : try pages(["v1", route], query, limit: limit, after: after)
             if follows { return try follow(route, columns, query, from: after) }
         } else {
-            rows = try pages(["v1", route], query + [("sort", "-revision")], limit: limit).reversed()
+            var newest = try pages(["v1", route], query + [("sort", "-revision")], limit: limit)
+            let isOne = isRoot || follows || ["cell", "vm", "host"].contains { line.text($0) != nil }
+            if route == "audit", !isOne { newest = try newestOfBoth(newest, query, limit: limit) }
+            rows = newest.reversed()
         }
         guard follows else { return show(rows, columns) }
         for row in rows { print(row, columns) }
         return try follow(route, columns, query, from: rows.last?["revision"]?.text ?? "0")
+    }
+
+    /// What was asked of the cell and of the root, the newest first. An older node knows nothing of the latter.
+    private func newestOfBoth(
+        _ cell: [JSONValue], _ query: [(name: String, value: String)], limit: Int
+    ) throws -> [JSONValue] {
+        do {
+            let root = try pages(
+                ["v1", "audit"], query + [("sort", "-revision"), ("root", "1")], limit: limit)
+            func time(_ event: JSONValue) -> Double {
+                switch event["time"] {
+                case .number(let seconds)?: seconds
+                case .integer(let seconds)?: Double(seconds)
+                default: 0
+                }
+            }
+            let both = (cell + root).sorted { time($0) > time($1) }
+            return Array(both.prefix(limit))
+        } catch let refusal as Refused where refusal.problem.kind == .malformed {
+            return cell
+        }
     }
 
     private func print(_ event: JSONValue, _ columns: [Column]) {
@@ -280,14 +309,17 @@ extension FleetClient {
         _ route: String, _ columns: [Column], _ query: [(name: String, value: String)], from: String
     ) throws -> ExitCode {
         var lost: String?
+        var overdue: String?
         let code = try connection.stream(
             ofCell(RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true))
         ) { text in
             // What is no line of a watch is none of an event.
             guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }
             if line.kind == .compacted { lost = line.revision }
+            if line.kind == .overdue { overdue = line.revision }
             if line.kind == .event, let event = line.item { print(event, columns) }
         }
+        if let overdue { return try follow(route, columns, query, from: overdue) }
         if let lost {
             throw Undone(
                 "what happened up to \(lost) is kept no longer, and was not shown; follow from --after \(lost)")

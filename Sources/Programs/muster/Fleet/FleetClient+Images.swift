@@ -42,18 +42,19 @@ extension FleetClient {
         }
         let digest = hash.finish().map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         if size == 0 { throw FleetMistake("\(path) is empty; an image has bytes.") }
-        var received = try send(ImagePart(digest: digest, offset: 0, bytes: []))
+        let tenant = line.has("shared") ? "" : line.text("tenant") ?? defaultTenant
+        var received = try send(ImagePart(tenant: tenant, digest: digest, offset: 0, bytes: []))
         let progress = Progress(Int(size >> 20), "sent", isTerminal: Console.isTerminal)
         var shown = progress
         while received < size {
             let before = received
-            received = try send(ImagePart(digest: digest, offset: received, bytes: Array(try read(at: received))))
+            received = try send(
+                ImagePart(tenant: tenant, digest: digest, offset: received, bytes: Array(try read(at: received))))
             guard received > before else {
                 throw FleetMistake("The node did not take the bytes at \(before); see its log, and try again.")
             }
             if let text = shown.text(done: Int(received >> 20), note: "") { Console.write(text, to: 2) }
         }
-        let tenant = line.has("shared") ? "" : line.text("tenant") ?? defaultTenant
         let made = ImageCreation(name: name, tenant: tenant, digest: digest)
         return show(try post(["v1", "images"], [], .object(made.members)))
     }

@@ -83,6 +83,7 @@ enum LocalCommands {
     static func complete(_ words: [String], in table: CommandTable) {
         switch Completion.wish(words, in: table) {
         case .words(let found): Console.write(found.map { $0 + "\n" }.joined(), to: 1)
+        case .names(.contexts): Console.write(contexts.entries.map { $0.name + "\n" }.joined(), to: 1)
         case .names(let kind):
             let path: [String] =
                 switch kind {
@@ -93,6 +94,9 @@ enum LocalCommands {
                 case .spaces: ["v1", "spaces"]
                 case .nodes: ["v1", "nodes"]
                 case .cells: ["v1", "cells"]
+                case .images: ["v1", "images"]
+                case .settings: ["v1", "settings"]
+                case .contexts: []
                 }
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
                 // Who waits for a completion wants no complaints.

@@ -1,23 +1,25 @@
-import ClusterBase
-import FleetModel
-import NodePorts
+package import ClusterBase
+package import FleetModel
+package import NodePorts
 
 /// A VM's orders wait here while its secret fields are being opened and its images fetched; all others pass.
 ///
 ///     start, receive, update that are not ready ──▶ wait, and what is ordered of the VM after them ──▶ driver
 ///     stop, discard ──▶ driver at once; what waits is dropped, since the driver never had it
+///     start, receive that can't be made ready ──▶ crashed; what was ordered of that epoch goes with it, and no more
+///     update that can't ──▶ what was ordered after it goes on; it is tried again unless that can't help
 ///
 /// Opened values are annotations of what the driver gets. They are in this process's memory, and nowhere else here.
-struct HeldOrders {
+package struct HeldOrders {
     /// How long a VM waits before it is said to have failed.
-    static let patience = Nanoseconds.seconds(15)
-    static let retry = Nanoseconds.milliseconds(300)
+    package static let patience = Nanoseconds.seconds(15)
+    package static let retry = Nanoseconds.milliseconds(300)
     /// Between looks at images that are coming.
-    static let look = Nanoseconds.milliseconds(50)
+    package static let look = Nanoseconds.milliseconds(50)
     /// VMs whose values are remembered, so that one that crashed starts again without anybody's help.
     static let openMax = 4_096
 
-    struct Wait {
+    private struct Wait {
         var fields: [SecretField]
         var isOpen: Bool
         /// By their SHA-256; those that are not here yet.
@@ -26,31 +28,43 @@ struct HeldOrders {
         var since: Instant
         var askAt: Instant
         var isAsking = false
+        /// An update that is tried again, and holds nothing else up.
+        var isRetry = false
         var isReady: Bool { isOpen && images.isEmpty }
     }
 
     // hash order: looked up, or read by sorted keys
     private var waits: [VMID: Wait] = [:]
+    // hash order: looked up only
     private var open: [VMID: (fields: [SecretField], values: [Named])] = [:]
 
-    var isEmpty: Bool { waits.isEmpty }
+    /// What waited behind what is not tried again; the driver gets it next.
+    private var released: [HypervisorOrder] = []
+
+    package init() {}
+
+    package var isEmpty: Bool { waits.isEmpty && released.isEmpty }
     /// When the next question is due.
-    var deadline: Instant? {
-        waits.values.map { wait in
+    package var deadline: Instant? {
+        if !released.isEmpty { return .origin }
+        return waits.values.map { wait in
             if wait.isReady { return .origin }
             return wait.isAsking && wait.images.isEmpty ? Instant(nanoseconds: .max) : wait.askAt
         }.min()
     }
 
     /// What the driver knows a VM's images of the catalogue by: by their names in its specification.
-    typealias Digests = (CellVM) -> [String: String]
+    // hash order: looked up only
+    package typealias Digests = (CellVM) -> [String: String]
 
     /// Gives back what the driver is to be told now.
-    mutating func take(
+    package mutating func take(
         _ orders: [HypervisorOrder], now: Instant, _ digests: Digests
     ) -> [HypervisorOrder] {
         var passed: [HypervisorOrder] = []
-        for order in orders {
+        let all = released + orders
+        released = []
+        for order in all {
             let vm = order.vm
             switch order {
             case .stop: waits[vm] = nil
@@ -58,13 +72,18 @@ struct HeldOrders {
                 waits[vm] = nil
                 open[vm] = nil
             default:
-                if waits[vm] != nil {
-                    if waits[vm]?.orders.contains(order) == false { waits[vm]?.orders.append(order) }
-                    continue
+                if let wait = waits[vm] {
+                    guard wait.isRetry else {
+                        if !wait.orders.contains(order) { waits[vm]?.orders.append(order) }
+                        continue
+                    }
+                    // A later one takes the place of the update, and what is none passes it.
+                    if order.about != nil { waits[vm] = nil }
                 }
                 guard let about = order.about else { break }
                 let isOpen = isOpen(about)
                 // An image is looked at before every start, and not for a change of what runs.
+                // hash order: sorted
                 let images = order.beginning == nil ? [] : Set(digests(about).values).sorted()
                 guard isOpen && images.isEmpty else {
                     waits[vm] = Wait(
@@ -85,8 +104,8 @@ struct HeldOrders {
     }
 
     /// What is ready for the driver by now, after what was ordered last: what was stopped meanwhile is not among it.
-    mutating func takeReady(now: Instant, _ digests: Digests) -> [HypervisorOrder] {
-        var passed: [HypervisorOrder] = []
+    package mutating func takeReady(now: Instant, _ digests: Digests) -> [HypervisorOrder] {
+        var passed = take([], now: now, digests)
         for vm in waits.keys.sorted() {
             guard let wait = waits[vm], wait.isReady else { continue }
             waits[vm] = nil
@@ -106,7 +125,7 @@ struct HeldOrders {
     // MARK: Secrets
 
     /// Fields to be opened now.
-    mutating func takeQuestions(now: Instant) -> [(vm: VMID, fields: [SecretField])] {
+    package mutating func takeQuestions(now: Instant) -> [(vm: VMID, fields: [SecretField])] {
         var questions: [(vm: VMID, fields: [SecretField])] = []
         for vm in waits.keys.sorted() {
             guard let wait = waits[vm], !wait.isOpen, !wait.isAsking, wait.askAt <= now else { continue }
@@ -116,7 +135,7 @@ struct HeldOrders {
         return questions
     }
 
-    mutating func opened(_ vm: VMID, _ fields: [SecretField], _ values: [[UInt8]]) {
+    package mutating func opened(_ vm: VMID, _ fields: [SecretField], _ values: [[UInt8]]) {
         if open.count >= HeldOrders.openMax { open = [:] }
         open[vm] = (
             fields, zip(fields, values).map { Named($0.key, String(decoding: $1, as: UTF8.self)) }
@@ -128,32 +147,54 @@ struct HeldOrders {
     // MARK: Images
 
     /// Those that VMs wait for.
-    func imagesWanted(now: Instant) -> [(vm: VMID, digest: String)] {
+    package func imagesWanted(now: Instant) -> [(vm: VMID, digest: String)] {
+
         waits.keys.sorted().flatMap { vm -> [(vm: VMID, digest: String)] in
             guard let wait = waits[vm], wait.askAt <= now || wait.isAsking else { return [] }
             return wait.images.map { (vm, $0) }
         }
     }
 
-    mutating func imageIsReady(_ vm: VMID, _ digest: String) { waits[vm]?.images.removeAll { $0 == digest } }
+    package mutating func imageIsReady(_ vm: VMID, _ digest: String) { waits[vm]?.images.removeAll { $0 == digest } }
 
     /// As long as something comes, patience begins anew.
-    mutating func imageIsComing(_ vm: VMID, now: Instant) {
+    package mutating func imageIsComing(_ vm: VMID, now: Instant) {
         waits[vm]?.since = now
         waits[vm]?.askAt = now + HeldOrders.look
     }
 
-    /// Says what became of the VM when it is not tried again.
-    mutating func failed(_ vm: VMID, _ reason: String, isFinal: Bool, now: Instant) -> HypervisorNews? {
-        guard let wait = waits[vm] else { return nil }
-        guard isFinal || now - wait.since >= HeldOrders.patience else {
-            waits[vm]?.isAsking = false
-            waits[vm]?.askAt = now + HeldOrders.retry
-            return nil
-        }
+    package enum Failing: Hashable, Sendable {
+        /// It is tried again, and nothing has changed.
+        case waiting
+        /// The update is off, or tried again beside what was ordered after it.
+        case passed
+        /// The VM did not begin.
+        case ended(HypervisorNews)
+    }
+
+    /// What becomes of the VM's orders when it can't be made ready now, or ever.
+    package mutating func failed(_ vm: VMID, _ reason: String, isFinal: Bool, now: Instant) -> Failing {
+        guard let wait = waits[vm], let first = wait.orders.first else { return .waiting }
+        waits[vm]?.isAsking = false
+        waits[vm]?.askAt = now + HeldOrders.retry
+        guard isFinal || (now - wait.since >= HeldOrders.patience && !wait.isRetry) else { return .waiting }
         waits[vm] = nil
-        guard let epoch = wait.orders.first?.beginning else { return nil }
-        return .state(VMReport(vm, epoch: epoch, .crashed, message: reason))
+        let rest = wait.orders.dropFirst()
+        if let epoch = first.beginning {
+            // What was ordered of a copy that did not begin is about nothing; a later one is another matter.
+            if let next = rest.firstIndex(where: { ($0.beginning ?? 0) > epoch }) { released += rest[next...] }
+            return .ended(.state(VMReport(vm, epoch: epoch, .crashed, message: reason)))
+        }
+        released += rest
+        if !isFinal, !rest.contains(where: { $0.about != nil }) {
+            var again = wait
+            again.orders = [first]
+            again.isAsking = false
+            again.askAt = now + HeldOrders.retry
+            again.isRetry = true
+            waits[vm] = again
+        }
+        return .passed
     }
 }
 
@@ -173,6 +214,7 @@ extension HypervisorOrder {
         }
     }
 
+    // hash order: looked up only
     fileprivate func with(_ values: [Named], _ digests: [String: String]) -> HypervisorOrder {
         func opened(_ vm: CellVM) -> CellVM {
             var vm = vm
@@ -193,7 +235,7 @@ extension HypervisorOrder {
     }
 
     /// For the log, which no specification belongs into.
-    var words: String {
+    package var words: String {
         switch self {
         case .start(_, let epoch, let isPaused): "start epoch \(epoch)\(isPaused ? ", paused" : "")"
         case .update(let vm, let epoch): "update epoch \(epoch) to generation \(vm.generation)"

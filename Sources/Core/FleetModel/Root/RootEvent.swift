@@ -1,0 +1,150 @@
+internal import BinaryCoding
+import ClusterBase
+internal import Schema
+
+/// What somebody asked of the root, and what came of it.
+package struct RootEvent: Hashable, Sendable {
+    package var revision: Revision
+    package var time: LogTime
+    package var kind: String
+    /// Of whose it is, or empty.
+    package var tenant: String
+    /// The name of the node that it is about, or empty.
+    package var node: String
+    package var by: String
+    package var text: String
+
+    /// As the audit of a cell shows what was asked of it.
+    package var shown: CellEvent {
+        var event = CellEvent(
+            revision: revision, time: time, kind: kind, tenant: tenant, host: node, by: by, text: text)
+        event.isAudit = true
+        return event
+    }
+}
+
+extension RootEvent: RootRecord, RootMapped {
+    package static var table: RootTable { .events }
+    package var rowKey: [UInt8] { Self.table.key(revision.rawValue) }
+
+    init?(_ wire: WireRootEvent) {
+        self.init(
+            revision: Revision(wire.revision), time: LogTime(wire.time), kind: wire.kind, tenant: wire.tenant,
+            node: wire.node, by: wire.by, text: wire.text)
+    }
+    var wire: WireRootEvent {
+        WireRootEvent(
+            revision: revision.rawValue, time: time.rawValue, kind: kind, tenant: tenant, node: node, by: by, text: text
+        )
+    }
+}
+
+extension RootStep {
+    /// Carries a command out, and writes down what people asked for and what came of it.
+    mutating func noted(_ operation: RootCommand.Operation) throws(StoreError) -> RootResult.Outcome {
+        // A node that goes has a name until then.
+        let node = level >= FeatureLevel.rootAudit ? try name(of: operation.node) : ""
+        let outcome = try execute(operation)
+        guard level >= FeatureLevel.rootAudit, let note = operation.note else { return outcome }
+        var event = RootEvent(
+            revision: revision, time: time, kind: note.kind, tenant: operation.tenant, node: node, by: by,
+            text: note.text)
+        if case .refused(let refusal) = outcome { (event.kind, event.text) = ("refused", "\(note.text): \(refusal)") }
+        access.put(event.rowKey, event.encoded())
+        summary.events += 1
+        if summary.events > RootLimits.eventsMax { try dropOldestEvent() }
+        return outcome
+    }
+
+    private func name(of node: NodeID?) throws(StoreError) -> String {
+        guard let node else { return "" }
+        return try self.node(node)?.about.name ?? ""
+    }
+
+    private mutating func dropOldestEvent() throws(StoreError) {
+        var oldest: [UInt8]?
+        try access.scan(.prefix([RootTable.events.kind])) { key, _ in
+            oldest = key
+            return false
+        }
+        guard let oldest, let number = oldest.bigEndian64(at: 1) else { return }
+        access.delete(oldest)
+        summary.events -= 1
+        summary.eventsThrough = Revision(number)
+    }
+}
+
+extension RootCommand.Operation {
+    fileprivate var node: NodeID? {
+        switch self {
+        case .arrangeNode(let node, _, _), .removeNode(let node, _), .moveHost(let node, _, _, _): node
+        default: nil
+        }
+    }
+
+    fileprivate var tenant: String {
+        switch self {
+        case .createTenant(let name, _, _), .setTenant(let name, _, _), .deleteTenant(let name): name
+        case .addImage(let image): image.tenant
+        case .removeImage(let tenant, _, _, _): tenant
+        default: ""
+        }
+    }
+
+    /// What is written down of what people ask for; nil of what nodes and controllers do by themselves, and of what a
+    /// person's command has them do after it. Never a secret, nor its hash.
+    var note: (kind: String, text: String)? {
+        func quota(_ quota: Quota, _ tier: String) -> String {
+            func part(_ name: String, _ amount: Int64?) -> String { amount.map { ", \(name) \($0)" } ?? "" }
+            return (tier.isEmpty ? "" : ", tier \(tier)")
+                + part("VMs", quota.vmCount.map { Int64(clamping: $0) }) + part("cpu", quota.cpuMillis)
+                + part("memory", quota.memoryMiB) + part("disk", quota.diskMiB)
+        }
+        switch self {
+        case .found: return nil
+        case .createToken(_, let note, _, let uses):
+            return (
+                "token.created",
+                "make a join token\(uses > 0 ? " for \(uses) uses" : "")\(note.isEmpty ? "" : ": \(note)")"
+            )
+        case .revokeToken: return ("token.revoked", "revoke a join token")
+        case .joinNode(_, let about): return ("node.joined", "join as \(about.name)")
+        case .arrangeNode(_, let voting, let isDraining):
+            return ("node.arranged", "let it vote: \(voting)\(isDraining ? ", and drain it" : "")")
+        case .removeNode(_, let isForced): return ("node.removed", isForced ? "remove it by force" : "remove it")
+        case .trustAuthority: return ("authority.trusted", "trust a new authority")
+        case .signWithAuthority: return ("authority.signs", "let the new authority sign")
+        case .distrustAuthority: return ("authority.distrusted", "trust an authority no more")
+        case .createSpace(let name, _): return ("space.created", "make the space \(name)")
+        case .deleteSpace(let name): return ("space.deleted", "delete the space \(name)")
+        case .changeSetting(let setting, let value): return ("setting.changed", "set \(setting.name) to \(value)")
+        case .addOperator(let added):
+            return (
+                "operator.added",
+                "let \(added.name) in as \(added.role)\(added.scope.isEmpty ? "" : " of \(added.scope)")"
+            )
+        case .removeOperator(let name): return ("operator.removed", "let \(name) in no more")
+        case .finalizeLevel(let level): return ("level.opened", "open feature level \(level)")
+        case .setBackup(let schedule): return ("backup.scheduled", "make backups by the schedule \(schedule.name)")
+        case .removeBackup(let name): return ("backup.unscheduled", "remove the schedule \(name)")
+        case .recordRecovery(let record): return ("group.recovered", "recover group \(record.group) by force")
+        case .createCell(let name, _, _, _): return ("cell.created", "make the cell \(name)")
+        case .retireCell(let name): return ("cell.retired", "retire the cell \(name)")
+        case .createTenant(let name, let bounds, let tier):
+            return ("tenant.created", "make the tenant \(name)" + quota(bounds, tier))
+        case .setTenant(let name, let bounds, let tier):
+            return ("tenant.set", "set the tenant \(name)" + quota(bounds, tier))
+        case .deleteTenant(let name): return ("tenant.deleted", "delete the tenant \(name)")
+        case .moveHost(_, let cell, _, .begin): return ("host.assigned", "move the host to cell \(cell)")
+        case .moveHost(_, _, _, .cancel): return ("host.stays", "call off the host's move")
+        case .rotateSealingKey(.begin, _): return ("sealing-key.rotated", "take another key for secret fields")
+        case .addImage(let image): return ("image.added", "add the image \(image.name)")
+        case .removeImage(_, let name, .begin, _): return ("image.leaving", "remove the image \(name)")
+        case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")
+        case .removeImage(_, let name, .cancel, _): return ("image.stays", "the image \(name) stays")
+        case .reportNode, .certifyNode, .foundGroup, .changePlacement, .reportReplicas, .reportGroup, .noteBackup,
+            .noteTime, .moveHost(_, _, _, .finish), .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage:
+            return nil
+        }
+    }
+}
