@@ -14,6 +14,13 @@ import Testing
             request: CellBench.request(1), by: "a", .createVMs([creation("a"), creation("b")], isAtomic: false))
         let first = try cell.apply([command])[0]
         #expect(try cell.apply([command, command]) == [first, first])
+        // From level 3 on it is the same from whatever address it comes.
+        cell.level = FeatureLevel.placelessRequests
+        for (by, isSame) in [("a from 10.0.0.1", true), ("a from ::1", true), ("b from 10.0.0.1", false)] {
+            let again = CellCommand(
+                request: CellBench.request(1), by: by, .createVMs([creation("a"), creation("b")], isAtomic: false))
+            #expect(try (cell.apply([again])[0] == first) == isSame, "\(by)")
+        }
         let other = CellCommand(request: CellBench.request(1), by: "a", .createVMs([creation("c")], isAtomic: false))
         #expect(try cell.apply([other])[0].outcome == .refused(.requestReused))
         #expect(try cell.rows(.all(.vms)).count == 2 && cell.slice("t")?.requestCount == 1)

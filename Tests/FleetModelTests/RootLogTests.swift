@@ -8,6 +8,12 @@ import Testing
         let command = RootCommand(request: RootBench.request(1), by: "test", .createSpace(name: "a", replicas: 1))
         let first = try root.apply([command])[0]
         #expect(try root.apply([command, command]) == [first, first])
+        // From level 3 on it is the same from whatever address it comes.
+        root.level = FeatureLevel.placelessRequests
+        for (by, isSame) in [("test from 10.0.0.1", true), ("test from ::1", true), ("other from 10.0.0.1", false)] {
+            let again = RootCommand(request: RootBench.request(1), by: by, .createSpace(name: "a", replicas: 1))
+            #expect(try (root.apply([again])[0] == first) == isSame, "\(by)")
+        }
         let other = RootCommand(request: RootBench.request(1), by: "test", .createSpace(name: "b", replicas: 1))
         #expect(try root.apply([other])[0].outcome == .refused(.requestReused))
         #expect(try root.all(RootSpace.self).count == 1)

@@ -273,6 +273,22 @@ import Testing
 
     // MARK: lost quorum
 
+    @Test func `a read that waits for entries which a forced recovery gave up is refused`() {
+        var cluster = led(3)
+        let survivor = cluster.peer(2)
+        cluster.propose(1, [1])
+        cluster.deliver { $0.append == nil || $0.to != survivor }
+        cluster.step(2, .read(ticket: 9))
+        cluster.deliver { $0.append == nil || $0.to != survivor }
+        cluster.take()
+        // Confirmed by a quorum, and the entry that it has to wait for is not here.
+        #expect(cluster[2].reads.isEmpty)
+        cluster.crash(1)
+        cluster.crash(3)
+        cluster.step(2, .forceRecovery)
+        #expect(cluster[2].reads == [ReadOutcome(ticket: 9, verdict: .refused(hint: nil))])
+    }
+
     @Test func `after a forced recovery one replica goes on alone and the others are fenced off`() {
         var cluster = led(3)
         cluster.propose(1, [1])

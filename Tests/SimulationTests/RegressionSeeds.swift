@@ -60,5 +60,9 @@ struct RegressionSeed: Sendable, CustomStringConvertible {
             seed: 100_059, nodes: 3...7, seconds: 60,
             found: "voters took up their belief in a leader that had left from each other, one after the other",
             heldBy: "others' belief does not bring back a leader whose node says that it leads no more"),
+        RegressionSeed(
+            seed: 200_029, nodes: 3...7, seconds: 60,
+            found: "a read waited for ever for an entry that a forced recovery had given up",
+            heldBy: "a read that waits for entries which a forced recovery gave up is refused"),
     ]
 }

@@ -55,7 +55,8 @@ extension AgentSettings {
             "how often nodes tell each other that they live; the same on all nodes"),
         Setting(
             "liveness.rest-interval", .duration(\.restInterval, .zero...(.seconds(10))),
-            "the same between nodes that have no work; 0 for no difference"),
+            "the same between nodes that have no work, but at least a beat and at most suspicion-max; 0 for no difference"
+        ),
         Setting(
             "liveness.suspicion-floor", .duration(\.suspicionFloor, .milliseconds(15)...(.seconds(10))),
             "the shortest silence that can start an election, at least three beats"),

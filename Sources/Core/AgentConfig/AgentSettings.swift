@@ -102,6 +102,10 @@ package struct AgentSettings: Hashable, Sendable {
 
     package var beatInterval = Nanoseconds.milliseconds(25)
     package var restInterval = Nanoseconds.milliseconds(125)
+    /// Never shorter than a beat or longer than what is forgiven, which a file of before may say otherwise than the default here.
+    package var restIntervalInForce: Nanoseconds {
+        restInterval == .zero ? .zero : max(beatInterval, min(restInterval, suspicionMax))
+    }
     package var suspicionFloor = Nanoseconds.milliseconds(75)
     package var suspicionMax = Nanoseconds.seconds(2)
     package var closedLinkGrace = Nanoseconds.milliseconds(15)
@@ -144,14 +148,6 @@ package struct AgentSettings: Hashable, Sendable {
                 (
                     "liveness.suspicion-floor",
                     "must be at least three times liveness.beat-interval, which is \(Quantity.text(beatInterval))"
-                ))
-        }
-        if restInterval != .zero, restInterval < beatInterval || restInterval > suspicionMax {
-            found.append(
-                (
-                    "liveness.rest-interval",
-                    "must be 0 or between liveness.beat-interval, which is \(Quantity.text(beatInterval)), and "
-                        + "liveness.suspicion-max, which is \(Quantity.text(suspicionMax))"
                 ))
         }
         if suspicionMax < suspicionFloor {

@@ -91,6 +91,7 @@ extension Raft {
             isFenced = true
             effects.events.append(.fencedOff(by: message.from, epoch: message.epoch))
             becomeFollower(term, leader: nil, now, &effects)
+            failWaitingReads(&effects)
             electionDeadline = nil
         }
     }

@@ -190,6 +190,7 @@ extension Raft {
         }
         let next = Configuration(members: [member], epoch: epoch.next, replicaHighest: highest, recovery: mark)
         becomeFollower(term.next, leader: nil, now, &effects)
+        failWaitingReads(&effects)
         votedFor = peer.replica
         isHardStateDirty = true
         isFenced = false

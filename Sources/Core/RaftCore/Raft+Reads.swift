@@ -183,6 +183,14 @@ extension Raft {
         reads.retryAt = nil
     }
 
+    /// Reads that wait for entries which may never come: what was confirmed was so before the group lost them.
+    mutating func failWaitingReads(_ effects: inout Effects) {
+        for read in reads.waiting where read.index > applied {
+            effects.reads.append(ReadOutcome(ticket: read.ticket, verdict: .refused(hint: nil)))
+        }
+        reads.waiting.removeAll { $0.index > applied }
+    }
+
     mutating func releaseReads(_ effects: inout Effects) {
         guard !reads.waiting.isEmpty else { return }
         var kept = 0

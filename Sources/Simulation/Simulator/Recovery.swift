@@ -257,6 +257,8 @@ extension Simulation {
     private var restWithin: Nanoseconds {
         profile.settings.flushInterval + profile.settings.snapshotTimeout + .seconds(10)
             + .seconds(disaster == nil ? 0 : 30)
+            // Where the last word about a snapshot is lost, only a timeout ends it, and it may be lost again.
+            + (profile.lossPerMille > 0 ? profile.settings.snapshotTimeout * 3 : .zero)
     }
 
     /// What a replica of the core still has under way though nobody asks for anything, or keeps beyond its bound.

@@ -141,6 +141,8 @@ public final class Simulation {
     var disasterRandom: PRNG
 
     private var trace: ChainHash
+    /// A leader's disk fell behind, or an operator asked a leader for its office.
+    private var hasSteppedAside = false
     /// Receives a line per event, if wanted.
     public var traceLine: ((String) -> Void)?
     var recovery = Recovery()
@@ -257,8 +259,10 @@ public final class Simulation {
 
     /// A healthy leader with all links up is never deposed.
     private func checkCalm() {
-        // An upgrade restarts leaders too.
-        guard profile.faults.isEmpty, profile.lossPerMille == 0, upgrade == nil, now > Simulation.settledAt else {
+        // An upgrade restarts leaders too, and one whose disk falls behind what clients want of it is not healthy: it says so itself.
+        guard profile.faults.isEmpty, profile.lossPerMille == 0, upgrade == nil, !hasSteppedAside,
+            now > Simulation.settledAt
+        else {
             return
         }
         if result.elections > electionsWhileSettling {
@@ -523,6 +527,7 @@ public final class Simulation {
             checker(group)?.foundDamaged(node.number, replica, reason, world: self)
         case .event(let group, let event):
             checker(group)?.saw(event, at: node.number, world: self)
+            if case .steppedDown(_, reason: .asked) = event { hasSteppedAside = true }
             if case .becameLeader = event {
                 planMoment(node, group)
                 if has(.lateAnswers) && recovery.phase == .chaos { sendLateAnswers(to: node) }

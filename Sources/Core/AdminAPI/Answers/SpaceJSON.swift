@@ -104,7 +104,7 @@ package enum SpaceJSON {
         return taken
     }
 
-    static func page(_ records: [SpaceRecord], next: [UInt8]?, _ revision: Revision) -> [UInt8] {
+    package static func page(_ records: [SpaceRecord], next: [UInt8]?, _ revision: Revision) -> [UInt8] {
         var writer = JSONWriter()
         writer.beginObject()
         writer.name("revision")

@@ -118,14 +118,15 @@ struct CellStep<Access: StateAccess> {
         try dropOldRequests()
         var unnamed = command
         unnamed.request = nil
-        let encoded = unnamed.encoded()
-        var crc = CRC32C()
-        crc.add(encoded)
-        let digest = UInt64(crc.value) << 32 | UInt64(encoded.count)
+        let whole = unnamed
+        if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
+        let digest = RequestDigest.of(unnamed.encoded())
         if let kept = try access.record(KeptCellRequest.self, CellKey.request(request)),
             !mutated(.repetitionTakesEffect)
         {
-            return kept.digest == digest ? kept.result : refused(.requestReused)
+            // The other one may have been kept at a lower level.
+            let isSame = kept.digest == digest || kept.digest == RequestDigest.of(whole.encoded())
+            return isSame ? kept.result : refused(.requestReused)
         }
         let tenant = try self.tenant(of: command.operation)
         let keptCount = tenant.isEmpty ? summary.cellRequests : try slice(tenant).requestCount

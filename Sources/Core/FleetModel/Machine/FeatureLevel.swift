@@ -22,6 +22,8 @@ package enum FeatureLevel {
     package static let rootAudit: UInt32 = 3
     /// A catalogue of images.
     package static let images: UInt32 = 3
+    /// A command that is sent again from another address is the same one.
+    package static let placelessRequests: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 

@@ -92,12 +92,12 @@ struct RootStep<Access: StateAccess> {
         try dropOldRequests()
         var unnamed = command
         unnamed.request = nil
-        let encoded = unnamed.encoded()
-        var crc = CRC32C()
-        crc.add(encoded)
-        let digest = UInt64(crc.value) << 32 | UInt64(encoded.count)
+        let whole = unnamed
+        if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
+        let digest = RequestDigest.of(unnamed.encoded())
         if let kept = try access.record(KeptRequest.self, RootKey.request(request)) {
-            if kept.digest == digest { return kept.result }
+            // The other one may have been kept at a lower level.
+            if kept.digest == digest || kept.digest == RequestDigest.of(whole.encoded()) { return kept.result }
             return RootResult(revision: revision, outcome: .refused(.requestReused))
         }
         if summary.requests >= RootLimits.requestsMax {

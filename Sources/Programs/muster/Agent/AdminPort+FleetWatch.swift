@@ -191,12 +191,15 @@ extension AdminPort {
             line(id.rawValue, passes ? info(vm).json : .null, passes: passes)
         case (.vms, .vm(let id, nil)):
             if watch.asker.tenants != nil || list.tenant != nil {
-                // Whose it was, its tombstone says.
+                // Whose it was, its tombstone says. Where that can't be read the end is told to all: an id says nothing to others,
+                // and whoever had the VM would take it for running for ever.
                 let query = CellQuery.one(.tombstones, key: AdminPort.bytes(id.rawValue))
-                guard case .cell(let found)? = agent.engine.readHere(watch.cell, .cell(query)),
+                if case .cell(let found)? = agent.engine.readHere(watch.cell, .cell(query)),
                     case .tombstone(_, let gone?)? = AdminPort.rows(found).rows.first,
-                    watch.asker.reaches(gone.tenant), list.tenant.map({ $0 == gone.tenant }) ?? true
-                else { return }
+                    !watch.asker.reaches(gone.tenant) || !(list.tenant.map({ $0 == gone.tenant }) ?? true)
+                {
+                    return
+                }
             }
             line(id.rawValue, nil, passes: false)
         case (.hosts, .host(let id, let host)):

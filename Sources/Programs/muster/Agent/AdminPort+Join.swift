@@ -34,6 +34,20 @@ extension AdminPort {
             peerAddress: wanted.address, adminAddress: wanted.adminAddress, key: key, programVersion: wanted.version,
             level: UInt32(clamping: wanted.level))
         if wanted.isCheck { return checkJoin(about, hash, clock: wanted.clock, probe: wanted.probe, ticket) }
+        // A stranger gets nothing written: only who has a token is put before the root.
+        agent.request(.query(.root, .root(.token(hash: hash)))) { [self] outcome in
+            guard case .read(.root(let read)) = outcome else { return answer(ticket, AdminResponse(Problem(outcome))) }
+            guard let known = read.records(FleetModel.JoinToken.self)?.first, !known.isRevoked else {
+                return fail(ticket, .unauthenticated, AdminPort.tokenUnknown)
+            }
+            join(about, hash, request, ticket)
+        }
+    }
+
+    private static let tokenUnknown =
+        "the token is unknown or revoked; create one with `muster token create`"
+
+    private func join(_ about: NodeDescription, _ hash: [UInt8], _ request: CertificateRequest, _ ticket: Ticket) {
         agent.change(.joinNode(token: hash, about)) { [self] result in
             switch result {
             case .failure(let problem): answer(ticket, AdminResponse(problem))
@@ -87,8 +101,7 @@ extension AdminPort {
             let other = agent.view.node(named: about.name)
             let isAgain = other?.about.key == about.key
             guard let known, !known.isRevoked else {
-                return fail(
-                    ticket, .unauthenticated, "the token is unknown or revoked; create one with `muster token create`")
+                return fail(ticket, .unauthenticated, AdminPort.tokenUnknown)
             }
             guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
                 return fail(

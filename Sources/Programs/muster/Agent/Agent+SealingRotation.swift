@@ -21,6 +21,8 @@ struct SealingRotation {
     static let cleanPassesMin = 2
 
     var isAsking = false
+    /// The key that this node made for it.
+    var made: [UInt8]?
     /// Since when the next key is named and not here.
     var missingSince: Instant?
     /// Since when all voters seal with the new key.
@@ -58,7 +60,9 @@ extension Agent {
 
     private func offerSealingKey() {
         sealing.missingSince = nil
-        guard let made = makeSealer() else { return }
+        // One that was made and could not be offered is offered again.
+        guard let made = sealing.made.flatMap({ sealer($0) }) ?? makeSealer() else { return }
+        sealing.made = made.hash
         sealing.isAsking = true
         step(.offer, made.hash, "a new key for secret fields is made")
     }
@@ -156,12 +160,20 @@ extension Agent {
         _ commands: ArraySlice<CellCommand.Operation>, _ cell: GroupID, _ done: @escaping (Bool) -> Void
     ) {
         guard let first = commands.first else { return done(true) }
-        let command = CellCommand(
-            request: Crypto.randomBytes(CellLimits.requestBytes), by: "node \(settings.nodeName)", first)
+        // It names what it replaces, and so takes effect once without a request id, of which a cell keeps so many only.
+        let command = CellCommand(by: "node \(settings.nodeName)", first)
         request(.command(cell, command.encoded())) { [self] outcome in
             guard case .applied(.cell(let result)) = outcome else { return done(false) }
+            switch result.outcome {
+            case .done: if case .resealVM(_, let boxes) = first { sealing.resealed += boxes.count }
             // A VM that is gone needs nothing.
-            if case .done = result.outcome, case .resealVM(_, let boxes) = first { sealing.resealed += boxes.count }
+            case .refused(.unknownVM): break
+            // The old key stays as long as anything may still need it.
+            case .refused(let refusal):
+                log.warning("secret fields can't be sealed anew yet: \(refusal)")
+                return done(false)
+            case .items: return done(false)
+            }
             carryOut(commands.dropFirst(), cell, done)
         }
     }

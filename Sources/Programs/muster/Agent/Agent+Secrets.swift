@@ -112,7 +112,13 @@ extension Agent {
     }
 
     private func add(_ made: FieldSealer) throws(AgentFailure) {
-        let kept = Array((sealers + [made]).suffix(Agent.sealersMax))
+        var kept = sealers + [made]
+        // What the root names is never given up for another one.
+        let cluster = view.cluster
+        let named = [cluster?.sealingKey, cluster?.sealingKeyNext, cluster?.sealingKeyBefore, made.hash]
+        while kept.count > Agent.sealersMax, let at = kept.firstIndex(where: { !named.contains($0.hash) }) {
+            kept.remove(at: at)
+        }
         try Agent.keepSealers(kept, files)
         sealers = kept
         sealersAddedAt = loop.now

@@ -242,7 +242,7 @@ final class Agent: TurnOwner {
         node.raft.promotionStability = settings.promotionStability
         node.raft.suspicion = settings.suspicionFloor
         node.liveness.beatInterval = settings.beatInterval
-        node.liveness.restInterval = settings.restInterval
+        node.liveness.restInterval = settings.restIntervalInForce
         node.liveness.suspicionFloor = settings.suspicionFloor
         node.liveness.suspicionMax = settings.suspicionMax
         node.liveness.closedLinkGrace = settings.closedLinkGrace

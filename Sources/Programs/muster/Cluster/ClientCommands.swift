@@ -99,23 +99,33 @@ struct ClientCommands {
         return nil
     }
 
-    private static var newKey: IdempotencyKey {
+    private static func newKey(born: LogIndex = .zero) -> IdempotencyKey {
         let bytes = Crypto.randomBytes(16).map(UInt64.init)
         return .once(
-            high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: .zero)
+            high: bytes[..<8].reduce(0) { $0 << 8 | $1 }, low: bytes[8...].reduce(0) { $0 << 8 | $1 }, born: born)
     }
 
     func ask(_ request: AdminRequest) throws -> AdminAnswer {
-        let isChange = !request.isStream && request.isChange
-        return try AdminClient.ask(
-            AdminCall(request, idempotencyKey: isChange ? ClientCommands.newKey : nil), at: addresses,
-            context: context, bearerToken: token, settings: settings, repeats: isChange)
+        if request.isStream || !request.isChange { return try ask(request, key: nil) }
+        let answer = try ask(request, key: ClientCommands.newKey())
+        // A space that has forgotten clients takes one that it does not know only under a key of later than that. It has
+        // refused this one, so that another key is no second effect.
+        guard let problem = answer.problem, problem.kind == .retryUnknown,
+            let born = problem.members.first(where: { $0.name == "bornAtLeast" })?.value.whole, born > 0
+        else { return answer }
+        return try ask(request, key: ClientCommands.newKey(born: LogIndex(UInt64(born))))
+    }
+
+    private func ask(_ request: AdminRequest, key: IdempotencyKey?) throws -> AdminAnswer {
+        try AdminClient.ask(
+            AdminCall(request, idempotencyKey: key), at: addresses, context: context, bearerToken: token,
+            settings: settings, repeats: !request.isStream)
     }
 
     /// A change gets a key, so that it takes effect once even if its answer is lost and another node is asked again.
     func ask(_ request: RawRequest) throws -> AdminAnswer {
         var request = request
-        if request.method != .get { request.idempotencyKey = ClientCommands.newKey }
+        if request.method != .get { request.idempotencyKey = ClientCommands.newKey() }
         return try AdminClient.ask(
             request, at: addresses, context: context, bearerToken: token, settings: settings, repeats: true)
     }
@@ -285,13 +295,31 @@ struct ClientCommands {
             }
             return try show(.write(space: space, SpaceCommand(operation)))
         case "kv list":
-            return try show(
-                .list(
-                    space: space, prefix: Array(word("PREFIX").utf8), after: nil,
-                    limit: invocation.integer("limit") ?? 1_000, .linearizable))
+            return try list(space, Array(word("PREFIX").utf8), limit: invocation.integer("limit") ?? .max)
         case "kv watch": return try watch(space)
         default: preconditionFailure("'\(invocation.path)' is in the table and nobody runs it")
         }
+    }
+
+    /// All pages, as one answer. A page is of one moment and the next of a later one; the revision is the first one's, so that a
+    /// watch from there misses nothing.
+    private func list(_ space: String, _ prefix: [UInt8], limit: Int) throws -> ExitCode {
+        var records: [SpaceRecord] = []
+        var after: [UInt8]?
+        var first: Revision?
+        while true {
+            let wanted = min(limit - records.count, 1_000)
+            let answer = try ask(
+                .list(space: space, prefix: prefix, after: after, limit: wanted, .linearizable))
+            guard answer.isSuccess else { return try show(answer) }
+            let page = try SpaceJSON.readPage(answer.body[...])
+            records += page.records
+            first = first ?? page.revision
+            after = page.next
+            if after == nil || records.count >= limit { break }
+        }
+        let body = SpaceJSON.page(records, next: after, first ?? .zero)
+        return ClientCommands.present(body, invocation)
     }
 
     /// What the key must hold, by `--revision` or `--if-value`.

@@ -317,7 +317,7 @@ enum ClusterCommands {
                 Argument("SPACE", help: "the space"),
                 Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
             ],
-            options: [Option("limit", .integer(1...1_000), help: "at most so many (default 1000)")],
+            options: [Option("limit", .integer(1...1_000_000_000), help: "at most so many (default: all)")],
             examples: [.init("muster kv list config services/", "")]),
         Command(
             "kv watch", summary: "print changes as they happen",

@@ -159,7 +159,7 @@ struct NodeCommands {
     }
 
     func createDirectory(_ identity: NodeIdentity) throws -> NodeDirectory {
-        try NodeFiles.makeFolder(settings.dataDirectory)
+        try NodeFiles.makeFolder(settings.dataDirectory, isSecret: true)
         try files.write("set-up", "A node is being set up here; the same command may be repeated.\n")
         do throws(DataDirectoryRefusal) {
             return try NodeDirectory.create(
@@ -208,7 +208,7 @@ struct NodeCommands {
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
         try check(wanted, addresses, context, key, request)
         // Written down before the cluster takes it, so that trying again is the same node.
-        try NodeFiles.makeFolder(settings.dataDirectory)
+        try NodeFiles.makeFolder(settings.dataDirectory, isSecret: true)
         try files.write("joining.key", key.pem(), isSecret: true)
         wanted.isCheck = false
         let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
