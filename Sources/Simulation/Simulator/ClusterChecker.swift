@@ -605,6 +605,8 @@ final class ClusterChecker {
 
     func foundDamaged(_ node: Int, _ replica: ReplicaID, _ reason: String, world: Simulation) {
         guard let shadow = shadows[node], shadow.replica == replica || replica.rawValue == 0 else { return }
+        // It was found before, and the node ended before it had written down that it gave the replica up.
+        if lostReplicas.contains(shadow.replica) { return isLost[node] = true }
         if !isTainted[node] && !world.nodes[node].hasRottenState {
             world.fail("21 stores are never damaged by a crash", "node \(node + 1): \(reason)")
         }

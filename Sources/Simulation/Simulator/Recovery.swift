@@ -37,12 +37,12 @@ struct Recovery {
 
     /// Leaders are found within so many rounds of votes; nearly always it takes less than five.
     static let roundsMax: Int64 = 10
-    /// Faults have stopped; by then every group answers its clients again.
+    /// Faults have stopped; so long after a replica has got anything last, every group answers its clients again.
     static let answersWithin: Int64 = 30_000_000_000
     /// And so long after one of them has applied anything last, all replicas of the core hold the same. How long a log takes is the
     /// path's matter: one that loses every tenth frame, with a window of one, carries ten entries a second.
     static let settlesWithin: Int64 = 60_000_000_000
-    /// What all replicas have applied, together, and when that last grew.
+    /// What all replicas hold and have applied, together, and when that last grew.
     var reached: UInt64 = 0
     var reachedAt: Int64 = 0
 }
@@ -143,20 +143,22 @@ extension Simulation {
     func checkRecovery() -> Bool {
         let elapsed = now - recovery.began
         lookForLeaders()
+        if now % 50 == 0 { noteProgress() }
         switch recovery.phase {
         case .healing:
             let hasOwners = profile.clients > 0 || fleet != nil
             if recovery.successes.allSatisfy({ $0 > recovery.began + 1_000_000_000 }) || !hasOwners {
                 recovery.phase = .settling
                 recovery.began = now
-            } else if elapsed > Recovery.answersWithin {
+            } else if now - max(recovery.began, recovery.reachedAt) > Recovery.answersWithin
+                || elapsed > 10 * Recovery.answersWithin
+            {
                 fail(
                     "44 progress resumes",
                     "no answer within \(Recovery.answersWithin / 1_000_000_000) s after the faults stopped: \(summary)")
             }
         case .settling:
             if let fleet { return checkRest(fleet) }
-            if now % 50 == 0 { noteProgress() }
             if now % 50 == 0 || elapsed > Recovery.settlesWithin {
                 if isSettled {
                     if let unfinished = unmended ?? unfinished {
@@ -182,7 +184,10 @@ extension Simulation {
     private func noteProgress() {
         var sum: UInt64 = 0
         for checker in checkers {
-            for node in nodes { sum += node.runtime?.standing(of: checker.group)?.applied.rawValue ?? 0 }
+            for node in nodes {
+                guard let standing = node.runtime?.standing(of: checker.group) else { continue }
+                sum += standing.applied.rawValue + standing.durable.rawValue
+            }
         }
         if sum > recovery.reached { (recovery.reached, recovery.reachedAt) = (sum, now) }
     }
