@@ -35,15 +35,13 @@ public struct Beat: Hashable, Sendable {
     public var activity: Activity
 
     /// Whether a node has work.
-    public enum Activity: UInt8, Comparable, Sendable {
+    public enum Activity: Hashable, Sendable {
         /// It may be left to rest.
         case none
         /// Another node that has work told it so: it must know soon who is there.
         case woken
         /// It has work of its own; who hears this is woken.
         case own
-
-        public static func < (a: Activity, b: Activity) -> Bool { a.rawValue < b.rawValue }
     }
 
     /// About 4 KB on the wire: small enough for a frame that must not wait, large enough to tell of 1,000 groups in four.

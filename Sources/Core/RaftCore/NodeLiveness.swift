@@ -431,9 +431,6 @@ public struct NodeLiveness: Sendable {
         index(of: node).map { peers[$0].timing.beatInterval }
     }
 
-    /// The number of the newest beat to `node`; for tests.
-    func sequence(to node: NodeID) -> UInt64 { index(of: node).map { peers[$0].sequenceSent } ?? 0 }
-
     /// The process of `node` that was heard last.
     public func incarnation(of node: NodeID) -> Incarnation? {
         index(of: node).flatMap { peers[$0].incarnation }

@@ -162,7 +162,7 @@ extension Simulation {
             if now % 50 == 0 || elapsed > Recovery.settlesWithin {
                 if isSettled {
                     if let unfinished = unmended ?? unfinished {
-                        if elapsed > restWithin.count {
+                        if now - max(recovery.began, recovery.reachedAt) > restWithin.count {
                             fail("47 all that was begun ends", "not within \(restWithin): \(unfinished); \(summary)")
                         }
                     } else {

@@ -20,14 +20,7 @@ extension AdminPort {
         guard let secret = [UInt8](hexadecimal: wanted.secret) else {
             return fail(ticket, .malformed, "the secret is no hexadecimal number; use the token as it was printed")
         }
-        let request: CertificateRequest
-        let key: [UInt8]
-        do throws(TLSFailure) {
-            request = try CertificateRequest(der: wanted.certificateRequest)
-            key = try request.keyHash()
-        } catch {
-            return fail(ticket, .malformed, error.message)
-        }
+        guard let (request, key) = proof(wanted, ticket) else { return }
         let hash = Crypto.sha256(secret)
         let about = NodeDescription(
             name: wanted.name, locality: Locality(region: wanted.region, zone: wanted.zone, rack: wanted.rack),
@@ -65,16 +58,20 @@ extension AdminPort {
         }
     }
 
+    /// The request for a certificate, which its own key has signed, and that key's hash; nil when the answer is given.
+    private func proof(_ wanted: JoinRequest, _ ticket: Ticket) -> (CertificateRequest, [UInt8])? {
+        do throws(TLSFailure) {
+            let request = try CertificateRequest(der: wanted.certificateRequest)
+            return (request, try request.keyHash())
+        } catch {
+            fail(ticket, .malformed, error.message)
+            return nil
+        }
+    }
+
     /// A member that was away past the end of its certificate: its registered key is the proof.
     private func renew(_ wanted: JoinRequest, _ ticket: Ticket) {
-        let request: CertificateRequest
-        let key: [UInt8]
-        do throws(TLSFailure) {
-            request = try CertificateRequest(der: wanted.certificateRequest)
-            key = try request.keyHash()
-        } catch {
-            return fail(ticket, .malformed, error.message)
-        }
+        guard let (request, key) = proof(wanted, ticket) else { return }
         guard let known = agent.view.nodes.first(where: { $0.about.key == key && $0.state != .removed }) else {
             return fail(
                 ticket, .unauthenticated,
