@@ -148,6 +148,9 @@ final class World {
         throw StoreError(.corrupt, "the view never came to an end")
     }
 
+    /// What the planner remembers from tick to tick.
+    private var settled: RoleKeeper.Settled?
+
     private func tick() throws {
         now += .seconds(1)
         time = time.advanced(by: 1_000)
@@ -159,7 +162,10 @@ final class World {
         if let leader = leader(of: .root) {
             let facts = nodes.map { NodeWatch.Fact(node: $0.id, since: $0.since, heardAt: $0.heardAt) }
             let watch = NodeWatch(own: leader.node, watchingSince: leadsSince, facts: facts)
-            for command in RoleKeeper.plan(view, watch, now: now) {
+            var nothing: RoleKeeper.Settled?
+            let commands = RoleKeeper.plan(view, watch, now: now, settled: &settled)
+            #expect(commands == RoleKeeper.plan(view, watch, now: now, settled: &nothing), "nothing is passed over")
+            for command in commands {
                 planned += 1
                 let outcome = try ask(command)
                 #expect(outcome == .done, "\(command): \(outcome)")

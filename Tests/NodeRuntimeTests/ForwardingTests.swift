@@ -101,6 +101,27 @@ private let group = GroupID(1)
         }
     }
 
+    @Test func `a command waits as long as it may for a group whose last replica knows of no leader`() throws {
+        let cluster = try cluster()
+        let leader = try #require(try cluster.leader())
+        let others = cluster.nodes[..<3].filter { $0 !== leader }
+        for node in [leader, others[0]] {
+            node.crash()
+            for other in cluster.nodes where other.engine != nil { other.turn(.linkBroken(node.id, .refused)) }
+        }
+        let asked = cluster.nodes[3]
+        let ticket = cluster.nextTicket()
+        asked.turn(.request(put("k"), ticket: ticket))
+        try cluster.run(for: .seconds(3))
+        #expect(asked.answers(to: ticket).isEmpty, "nobody says that there is no leader before there was time for one")
+        try others[0].start(ForwardingTests.settings)
+        for other in cluster.nodes where other.engine != nil && other !== others[0] {
+            other.turn(.linkUp(others[0].id))
+        }
+        _ = try cluster.run(until: { !asked.answers(to: ticket).isEmpty })
+        #expect(version(asked.answers(to: ticket).first) == 1, "\(asked.answers(to: ticket))")
+    }
+
     @Test func `a command whose node falls silent is unknown, and nobody asks it again`() throws {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())

@@ -51,7 +51,7 @@ final class TestNode: WorldPorts {
 
     func start(_ settings: NodeSettings) throws {
         let opened = try OpenedNode(
-            identity, log: &log, state: &state, settings: settings.raft)
+            identity, log: &log, state: &state, settings: settings)
         engine = NodeEngine(
             node: id, opened: opened, settings: settings, ports: self, seed: mix64(id.rawValue << 8 | UInt64(life)),
             now: cluster.now)

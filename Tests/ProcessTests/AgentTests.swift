@@ -84,6 +84,16 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2/FORMAT").path))
         let wrong = try MusterRun(["agent", "--check-config", "--liveness-beat-interval", "3 parsecs"])
         #expect(wrong.status == 2)
+        let example = try MusterRun(["agent", "--example-config"])
+        let file = cluster.folder.file("example.toml")
+        try Data(example.output.utf8).write(to: file)
+        #expect(try MusterRun(["agent", "--config", file.path, "--check-config"]).status == 0)
+        #expect(example.output.contains("[storage]"))
+        let role = try cluster.ask(1, "token", "create", "--role", "space:config:append")
+        #expect(role.status == 2 && role.complaint.contains("space:NAME:read"), "\(role.complaint)")
+        #expect(try cluster.ask(1, "token", "create", "--role", "space:config:read").status == 0)
+        let listed = try cluster.ask(1, "token", "list", "--output", "json").output
+        #expect(listed.contains("\"role\":\"space:config:read\""), "\(listed)")
     }
 
     @Test func `a join from a host whose clock is wrong or whose address is taken leaves nothing behind`() throws {

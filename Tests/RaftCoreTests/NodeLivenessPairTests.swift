@@ -220,6 +220,21 @@ struct NodeLivenessPairTests {
         #expect(pair.suspicionCount == 0)
     }
 
+    @Test func `a resting node sends a beat along with a turn in the last half beat of its wait, and none before`() {
+        var pair = resting(seed: 34)
+        let before = pair.sentBy[0]
+        while pair.sentBy[0] == before { pair.run(for: .milliseconds(1)) }
+        while !pair.nodes[0].mayBeatEarly(pair.now + pair.offsets[0]) { pair.run(for: .milliseconds(1)) }
+        let left = pair.nodes[0].deadline - (pair.now + pair.offsets[0])
+        #expect(left > .milliseconds(6) && left <= .microseconds(7_500), "\(left)")
+        var effects = LivenessEffects()
+        let now = pair.now + pair.offsets[0]
+        pair.nodes[0].tick(now: now, pulses: Pulses(), into: &effects)
+        #expect(effects.beats.count == 1 && effects.events.isEmpty)
+        #expect(!pair.nodes[0].mayBeatEarly(now + .milliseconds(100)), "the next one has its whole wait before it")
+        #expect(pair.nodes[0].deadline <= now + .milliseconds(120))
+    }
+
     @Test func `who gets work hears at once from who is there, and both beat as usual while it lasts`() {
         var pair = resting(seed: 33)
         for _ in 0..<50 {

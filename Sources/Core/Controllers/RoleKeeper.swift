@@ -24,10 +24,26 @@ package enum RoleKeeper {
     /// Groups in which replicas move only for a better spread.
     package static let movesMax = 8
 
-    /// What the root should be asked now. Costs a look at every placement and node.
-    package static func plan(_ view: RootView, _ watch: NodeWatch, now: Instant) -> [RootCommand.Operation] {
+    /// What nothing was left to do for: a plan rests on nothing else.
+    package struct Settled: Equatable {
+        var through: LogIndex?
+        var nodes: [NodePool.Standing]
+    }
+
+    /// What the root should be asked now. Costs a look at every node, and at every placement unless what was `settled` is as it was.
+    package static func plan(
+        _ view: RootView, _ watch: NodeWatch, now: Instant, settled: inout Settled?
+    ) -> [RootCommand.Operation] {
         guard view.cluster != nil else { return [] }
-        var pool = NodePool(view, watch, now)
+        let present = Settled(through: view.through, nodes: NodePool.standings(view, watch, now))
+        if settled == present { return [] }
+        let commands = plan(view, NodePool(view, present.nodes))
+        settled = commands.isEmpty ? present : nil
+        return commands
+    }
+
+    private static func plan(_ view: RootView, _ nodes: NodePool) -> [RootCommand.Operation] {
+        var pool = nodes
         var commands: [RootCommand.Operation] = []
         if view.cells.isEmpty && view.nodes.contains(where: { $0.state == .active }) {
             commands.append(.createCell(name: firstCell, replicas: 0))
@@ -93,12 +109,8 @@ package enum RoleKeeper {
 
 /// The nodes as a plan sees them. Ascending by id.
 struct NodePool {
-    struct Entry {
-        var node: RootNode
-        /// Replicas that it holds or is to hold.
-        var load = 0
-        /// Active, and not draining.
-        var isWanted: Bool
+    /// What was heard of a node.
+    struct Standing: Equatable {
         /// There long enough to be given something.
         var isStable: Bool
         var isPresent: Bool
@@ -106,21 +118,40 @@ struct NodePool {
         var isSilent: Bool
     }
 
+    struct Entry {
+        var node: RootNode
+        /// Replicas that it holds or is to hold.
+        var load = 0
+        /// Active, and not draining.
+        var isWanted: Bool
+        var standing: Standing
+
+        var isStable: Bool { standing.isStable }
+        var isPresent: Bool { standing.isPresent }
+        var isSilent: Bool { standing.isSilent }
+    }
+
     private(set) var entries: [Entry]
     /// A replica that is wanted since before this time is not going to be made.
     let wantedSinceMin: LogTime
 
-    init(_ view: RootView, _ watch: NodeWatch, _ now: Instant) {
+    /// Of every node of the view, in its order.
+    static func standings(_ view: RootView, _ watch: NodeWatch, _ now: Instant) -> [Standing] {
         let stableFor = Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))
         let replaceAfter = Nanoseconds.milliseconds(Int64(clamping: view.settings[.replaceAfter]))
-        let patience = view.settings[.replaceAfter]
-        wantedSinceMin = LogTime(view.time.rawValue > patience ? view.time.rawValue - patience : 0)
-        entries = view.nodes.map { node in
+        return view.nodes.map { node in
             let presence = watch.presence(of: node.id, at: now)
-            return Entry(
-                node: node, isWanted: node.state == .active && !node.isDraining,
+            return Standing(
                 isStable: presence.map { $0 >= stableFor } ?? false, isPresent: presence != nil,
                 isSilent: watch.silence(of: node.id, at: now) >= replaceAfter)
+        }
+    }
+
+    init(_ view: RootView, _ standings: [Standing]) {
+        let patience = view.settings[.replaceAfter]
+        wantedSinceMin = LogTime(view.time.rawValue > patience ? view.time.rawValue - patience : 0)
+        entries = zip(view.nodes, standings).map { node, standing in
+            Entry(node: node, isWanted: node.state == .active && !node.isDraining, standing: standing)
         }
         for placement in view.placements {
             for replica in placement.replicas { take(replica.node) }

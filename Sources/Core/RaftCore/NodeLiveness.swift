@@ -48,6 +48,9 @@ public struct NodeLiveness: Sendable {
     private var lastNow: Instant
     /// When the beats to near peers go out; one moment for all, so that a tick's look at every peer pays for many beats.
     private var beatsNext: Instant
+    /// From when on the next beats may go along with a turn that comes anyway: at rest an idle node is made of wake-ups, and
+    /// nodes that send what they owe when they hear from others soon wake together. A beat that is early harms no measure.
+    private var beatsMayGoFrom: Instant
     /// When a peer that must hear of a change of leadership gets its beat before the others.
     private var urgentNext = NodeLiveness.never
     /// Own lateness up to here was taken out already.
@@ -80,6 +83,7 @@ public struct NodeLiveness: Sendable {
         self.settings = settings
         lastNow = now
         beatsNext = now
+        beatsMayGoFrom = now
         pausesTakenOutUntil = now
         doubtUntil = now
         stirredUntil = now + settings.stirredFor
@@ -291,7 +295,7 @@ public struct NodeLiveness: Sendable {
         advance(to: now)
         let mayJudge = !mustDrainFirst
         mustDrainFirst = false
-        let isBeat = now >= beatsNext
+        let isBeat = now >= min(beatsNext, beatsMayGoFrom)
         let isUrgent = now >= urgentNext
         let activity = activity(now)
         let isAtRest = mayRest && activity == .none
@@ -321,8 +325,10 @@ public struct NodeLiveness: Sendable {
         if isBeat {
             // On the beat where possible, so that a late tick does not delay all later ones.
             let interval = isAllAtRest ? settings.restInterval : settings.beatInterval
+            let isEarly = now < beatsNext
             beatsNext += interval
-            if beatsNext <= now { beatsNext = now + interval }
+            if isEarly || beatsNext <= now { beatsNext = now + interval }
+            beatsMayGoFrom = isAllAtRest ? beatsNext - settings.beatInterval / 2 : beatsNext
         }
         if isUrgent { urgentNext = NodeLiveness.never }
         deadline = peers.isEmpty ? NodeLiveness.never : min(beatsNext, min(urgentNext, verdictNext))
@@ -374,6 +380,9 @@ public struct NodeLiveness: Sendable {
     }
 
     // MARK: Questions
+
+    /// Whether a `tick` now would send beats that are due soon, and do nothing else: for the end of a turn that others caused.
+    public func mayBeatEarly(_ now: Instant) -> Bool { now >= beatsMayGoFrom && now < deadline }
 
     /// How many nodes are tracked.
     public var peerCount: Int { peers.count }

@@ -164,7 +164,8 @@ public struct Raft: Sendable {
     var termStart: LogIndex = .zero
     /// Whoever holds a later entry was told with it that the configuration in force is committed.
     var heardOfMembersAfter: LogIndex = .zero
-    var uncommittedBytes = 0
+    /// Appended by this leader and not committed.
+    public internal(set) var uncommittedBytes = 0
     var quorumDeadline: Instant?
     var transferTarget: ReplicaID?
     var transferDeadline: Instant?
@@ -295,6 +296,12 @@ public struct Raft: Sendable {
     public func match(of replica: ReplicaID) -> LogIndex? {
         guard phase == .leader, let i = configuration.position(of: replica), i < progress.count else { return nil }
         return progress[i].match
+    }
+
+    /// Changes what entries may take in memory: the owner of many groups shares it out among them.
+    public mutating func setCache(bytesMax: Int) {
+        settings.cacheBytesMax = bytesMax
+        log.evict(below: min(applied, durable), bytesMax: bytesMax)
     }
 
     /// What the entries in memory take.

@@ -297,8 +297,8 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
 
 extension AdminClient {
     /// Asks once and waits: for a command line. Addresses are tried in turn until one can be reached. With `repeats` also when
-    /// the answer was lost or nobody knows what came of it, again and again within `answerTimeout`: the caller knows that it
-    /// takes effect once, wherever it is asked.
+    /// the answer was lost, nobody knows what came of it, or it can't be done just now (no leader, too much under way), again and
+    /// again within `answerTimeout`: the caller knows that it takes effect once, wherever it is asked.
     package static func ask(
         _ call: AdminCall, at addresses: [Address], context: TLSContext, serverName: String? = nil,
         bearerToken: String? = nil, settings: AdminClientSettings = AdminClientSettings(), repeats: Bool = false
@@ -334,7 +334,7 @@ extension AdminClient {
             if !isWorthMore { break }
             _ = loop.run(atMost: Round.pause) { false }
         }
-        if let answer = round.unknown { return answer }
+        if let answer = round.unsettled { return answer }
         throw round.failure
     }
 
@@ -348,12 +348,20 @@ extension AdminClient {
         let settings: AdminClientSettings
         let repeats: Bool
         var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
-        /// An answer that nobody knows what came of it.
-        var unknown: AdminAnswer?
-        /// In this round somebody took it, and did not say what came of it.
+        /// The last answer that another one may follow.
+        var unsettled: AdminAnswer?
+        /// In this round somebody took it and did not say what came of it, or could not do it now.
         var isLost = false
 
         static let pause = Nanoseconds.milliseconds(100)
+
+        /// What may be otherwise in a moment, by itself.
+        static func passes(_ kind: Problem.Kind) -> Bool {
+            switch kind {
+            case .outcomeUnknown, .unavailable, .overloaded, .tooManyRequests: true
+            default: false
+            }
+        }
 
         mutating func ask(_ addresses: [Address], _ send: (AdminClient) -> Void) throws -> AdminAnswer? {
             isLost = false
@@ -392,8 +400,8 @@ extension AdminClient {
             let wasLost = failure.mayHaveHappened
             switch result {
             case .success(let answer)?:
-                guard repeats, answer.problem?.kind == .outcomeUnknown else { return answer }
-                unknown = answer
+                guard repeats, let problem = answer.problem, Round.passes(problem.kind) else { return answer }
+                unsettled = answer
                 isLost = true
                 return nil
             case .failure(let found)?: failure = found

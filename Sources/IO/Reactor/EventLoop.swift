@@ -220,7 +220,8 @@ package final class EventLoop {
         counters.turnLongest = max(counters.turnLongest, asleepAt - now)
 
         var count = wait(mayWait ? wakeAt - asleepAt : .zero)
-        waker.isAwake()
+        // Each look into a mailbox costs a lock: none when all were empty and nobody woke the loop since.
+        let mayHaveMail = !mayWait || waker.wasWoken()
         now = SystemClock.now
         waitedAt = now
         laboursLeft = EventLoop.laboursPerTurnMax
@@ -240,7 +241,7 @@ package final class EventLoop {
             isCrowdReady = false
             dispatch(look(at: crowd, .zero, atMost: EventLoop.crowdPerTurnMax))
         }
-        for inbox in inboxes { inbox.drain() }
+        if mayHaveMail { for inbox in inboxes { inbox.drain() } }
         fireTimers()
         now = SystemClock.now
         owner?.turnEnded(

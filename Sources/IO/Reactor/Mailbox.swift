@@ -28,7 +28,8 @@ final class Waker: Sendable {
         return true
     }
 
-    func isAwake() { isAsleep.store(false, ordering: .relaxed) }
+    /// False when nobody posted between `willSleep` and now. Who posts after that is found at the next `willSleep`.
+    func wasWoken() -> Bool { !isAsleep.exchange(false, ordering: .relaxed) }
 }
 
 /// The loop's end of a mailbox.

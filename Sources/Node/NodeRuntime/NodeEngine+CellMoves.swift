@@ -28,7 +28,11 @@ extension NodeEngine {
     private func tendMoves(_ k: Int, _ now: Instant) {
         cells.kept[k].movesAt = now + settings.moveInterval
         let group = cells.kept[k].group
-        guard packLevel >= FeatureLevel.cells, let open = openMoves(of: group) else { return }
+        guard packLevel >= FeatureLevel.cells, let i = position(of: group) else { return }
+        let applied = replicas[i].applied.index
+        if cells.kept[k].movesNoneAt == applied { return }
+        guard let open = openMoves(of: group) else { return }
+        cells.kept[k].movesNoneAt = open.isEmpty ? applied : nil
         let root = steward.view
         let highest = root.cluster?.cellHighest ?? 0
         var keeper = cells.kept[k].moves

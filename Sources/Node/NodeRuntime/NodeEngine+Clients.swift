@@ -56,6 +56,9 @@ extension NodeEngine {
         if command.count > settings.raft.proposalBytesMax - NodeEngine.packOverheadBytes {
             return answer(ticket, .refused(.tooLarge))
         }
+        if uncommittedBytes > 0 && uncommittedBytes + command.count > settings.uncommittedBytesMax {
+            return answer(ticket, .refused(.overloaded))
+        }
         let waiting = replicas[i].queue.count
         if waiting >= settings.commandsQueuedMax
             || replicas[i].commandsUnderWay + waiting >= settings.commandsUnderWayMax

@@ -80,10 +80,11 @@ extension NodeEngine {
         let isTired = own.hops > 0 && own.hops % 4 == 0 && own.hint != nil
         guard !isTired, let node = target(of: own) else {
             own.hint = nil
-            own.stage = .waiting(until: now + settings.forwardWait)
+            let until = now + wait(own)
+            own.stage = .waiting(until: until)
             if isTired { own.hops += 1 }
             forwards.own[slot] = own
-            forwards.sweepAt = min(forwards.sweepAt, now + settings.forwardWait)
+            forwards.sweepAt = min(forwards.sweepAt, until)
             return
         }
         let body: ForwardedRequest.Body
@@ -105,6 +106,9 @@ extension NodeEngine {
         carry(to: node, bytes: own.bytes + 32) { $0.requests.append(request) }
     }
 
+    /// Longer the more nodes were asked, so that a group that is long without a leader is not asked hundreds of times.
+    private func wait(_ own: Forwards.Own) -> Nanoseconds { settings.forwardWait * Int64(1 + min(own.hops / 8, 9)) }
+
     private func target(of own: Forwards.Own) -> NodeID? {
         let group = own.request.group
         if let hint = own.hint, hint != node, !forwards.isCutOff(hint) { return hint }
@@ -125,7 +129,8 @@ extension NodeEngine {
     private func answered(_ slot: Int, _ answer: ClientAnswer, _ now: Instant) {
         guard var own = forwards.own[slot] else { return }
         switch answer {
-        case .refused(.notLeader(let hint)) where own.hops < settings.forwardHopsMax:
+        // However often: a group without a leader has one again in time, or the request gives up then.
+        case .refused(.notLeader(let hint)):
             own.hint = hint?.node
             forwards.note(leader: hint?.node, of: own.request.group)
         case .refused(.noSuchGroup) where own.hops < settings.forwardHopsMax:
@@ -134,7 +139,7 @@ extension NodeEngine {
             return end(slot, answer)
         }
         // It goes on at the turn's end: this may be in the midst of a replica's step.
-        let until = own.hint == nil ? now + settings.forwardWait : now
+        let until = own.hint == nil ? now + wait(own) : now
         own.stage = .waiting(until: until)
         forwards.own[slot] = own
         forwards.sweepAt = min(forwards.sweepAt, until)

@@ -77,6 +77,7 @@ extension NodeEngine {
         replicas.insert(
             Replica(group: made.group, raft: raft, generation: StoredState.firstGeneration, applied: .nothing),
             at: at)
+        shareCache()
         hasUnreviewed = true
         let write = LogWrite(
             sequence: 0, hardState: HardState(), entries: [], last: .zero, base: base, snapshot: nil)
@@ -94,8 +95,25 @@ extension NodeEngine {
         ports.report(.replicaRemoved(group, replica))
     }
 
+    /// A thousand groups have no more memory than one.
+    func shareCache() {
+        let share = settings.cacheShare(of: replicas.count)
+        for i in replicas.indices where replicas[i].raft.settings.cacheBytesMax != share {
+            replicas[i].raft.setCache(bytesMax: share)
+        }
+    }
+
+    func countUncommitted(_ i: Int) {
+        let bytes = replicas[i].uncommittedBytes
+        if bytes == replicas[i].uncommittedCounted { return }
+        uncommittedBytes += bytes - replicas[i].uncommittedCounted
+        replicas[i].uncommittedCounted = bytes
+    }
+
     func retire(_ i: Int) {
         let gone = replicas.remove(at: i)
+        uncommittedBytes -= gone.uncommittedCounted
+        shareCache()
         if gone.leadershipTold != nil { ledCount -= 1 }
         for waiting in gone.queue { answer(waiting.ticket, .refused(.noSuchGroup)) }
         for n in 0..<gone.underWay.count {
@@ -362,18 +380,44 @@ extension NodeEngine {
         }
     }
 
+    func beatEarly(_ now: Instant) {
+        guard liveness.mayBeatEarly(now) else { return }
+        liveness.tick(now: now, pulses: pulses(now), into: &livenessEffects)
+        drainLiveness(now)
+    }
+
+    /// Whether what decides how groups judge a peer has changed.
+    private func reviewPeers() -> Bool {
+        NodeEngine.review(tracked, &liveness, settings.raft.suspicion, &reviewed)
+    }
+
+    /// In place: a copy of all that is known of the peers would cost a retain for every reference in it.
+    private static func review(
+        _ tracked: [NodeID], _ liveness: inout NodeLiveness, _ suspicion: Nanoseconds, _ reviewed: inout [PeerReview]
+    ) -> Bool {
+        var isNews = reviewed.count != tracked.count
+        for (at, other) in tracked.enumerated() {
+            let timeout = liveness.suspicionTimeout(other)
+            let isFit = liveness.isFitToLead(other)
+            let found = PeerReview(node: other, suspicion: max(suspicion, timeout ?? .zero), isFit: isFit)
+            if at == reviewed.count {
+                reviewed.append(found)
+            } else if reviewed[at] != found {
+                reviewed[at] = found
+                isNews = true
+            }
+        }
+        if reviewed.count > tracked.count { reviewed.removeLast(reviewed.count - tracked.count) }
+        return isNews
+    }
+
     /// Elections and repetitions keep pace with what is measured between the nodes of a group.
     func reviewSuspicion(_ now: Instant) {
         guard now >= suspicionReviewAt else { return }
         suspicionReviewAt = now + .milliseconds(250)
         if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
         cutOwedLogs(now)
-        let found = tracked.map { other in
-            let timeout = max(settings.raft.suspicion, liveness.suspicionTimeout(other) ?? .zero)
-            return PeerReview(node: other, suspicion: timeout, isFit: liveness.isFitToLead(other))
-        }
-        let isNews = found != reviewed
-        reviewed = found
+        let isNews = reviewPeers()
         // A thousand idle groups cost nothing: what was looked at stays as it is until the group or a peer changes.
         if !isNews && !hasUnreviewed { return }
         hasUnreviewed = false

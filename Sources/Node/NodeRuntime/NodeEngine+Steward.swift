@@ -27,7 +27,7 @@ extension NodeEngine {
         guard settings.runsControllers else { return }
         if steward.isAsking && now >= steward.givesUpAt { steward.isAsking = false }
         if now >= steward.followAt && !steward.isAsking {
-            steward.followAt = now + settings.rootFollowInterval
+            steward.followed(until: now + settings.rootFollowInterval)
             if !hasHeardAll(now) {
                 steward.isAsking = true
                 steward.asked += 1
@@ -57,7 +57,9 @@ extension NodeEngine {
     /// When `tendCluster` has something to do.
     var stewardDeadline: Instant {
         guard settings.runsControllers else { return Instant(nanoseconds: .max) }
-        return min(steward.planAt, steward.isAsking ? steward.givesUpAt : steward.followAt)
+        // A look that nothing asked for waits for the next turn that comes anyway: an idle node is made of wake-ups.
+        let leeway = steward.isFollowUrgent ? .zero : settings.rootFollowInterval
+        return min(steward.planAt, steward.isAsking ? steward.givesUpAt : steward.followAt + leeway)
     }
 
     private func again(_ now: Instant) {
@@ -88,7 +90,7 @@ extension NodeEngine {
         case .command:
             steward.commandsUnderWay -= 1
             // What came of it shows in the view.
-            steward.followAt = min(steward.followAt, now)
+            steward.follow(now)
             again(now)
         case .cell(let group, let number): tended(group, number: number, answer)
         case .loan(let group, let tenant, let loan): tended(group, tenant, loan, answer)
@@ -108,7 +110,7 @@ extension NodeEngine {
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
             let isBehind = (steward.view.through ?? .zero) < news.index
-            if isBehind { steward.followAt = now } else { steward.currentAt = steward.askedAt }
+            if isBehind { steward.follow(now) } else { steward.currentAt = steward.askedAt }
             steward.heard = isBehind ? nil : steward.askedWith.map { ($0, now) }
         }
     }
@@ -133,6 +135,7 @@ extension NodeEngine {
     private func tendRoles(_ now: Instant) {
         guard let i = position(of: .root), replicas[i].raft.hasCommittedInTerm else {
             steward.leadsRootSince = nil
+            steward.rolesSettled = nil
             return
         }
         let since = steward.leadsRootSince ?? now
@@ -141,7 +144,7 @@ extension NodeEngine {
         let facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
         let watch = NodeWatch(
             own: node, watchingSince: since, facts: facts, gap: settings.contactGap)
-        let commands = RoleKeeper.plan(steward.view, watch, now: now)
+        let commands = RoleKeeper.plan(steward.view, watch, now: now, settled: &steward.rolesSettled)
         for command in commands { ask(command, now) }
         let isMoving = steward.view.placements.contains { $0.replicas.contains { $0.isLeaving || $0.phase == .wanted } }
         if isMoving { again(now) }
@@ -153,7 +156,9 @@ extension NodeEngine {
     }
 
     private func tendGroups(_ now: Instant) {
-        steward.lead(replicas.filter { $0.raft.isLeader }.map(\.group))
+        var led: [GroupID] = []
+        for i in replicas.indices where replicas[i].raft.isLeader { led.append(replicas[i].group) }
+        steward.lead(led)
         for k in steward.kept.indices {
             let kept = steward.kept[k]
             guard let i = position(of: kept.group), let placement = steward.view.placement(kept.group) else { continue }

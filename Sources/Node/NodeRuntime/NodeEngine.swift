@@ -65,6 +65,8 @@ package final class NodeEngine<Ports: WorldPorts> {
     var snapshotNumber: UInt64 = 0
 
     var suspicionReviewAt: Instant
+    /// Over all groups that this node leads.
+    var uncommittedBytes = 0
     /// What the last review found of each tracked peer, and whether a group has changed since.
     var reviewed: [PeerReview] = []
     var hasUnreviewed = true
@@ -116,6 +118,7 @@ package final class NodeEngine<Ports: WorldPorts> {
             ports.report(.damaged(lost.group, lost.replica, lost.reason))
         }
         for found in opened.replicas { take(found, now) }
+        shareCache()
         trackPeers(now)
     }
 
@@ -167,6 +170,7 @@ package final class NodeEngine<Ports: WorldPorts> {
     /// Ends a turn: everything that its events brought about leaves now. Wanted after each bounded batch of events.
     package func endTurn(now: Instant) {
         if hasFailed { return }
+        beatEarly(now)
         sweepForwards(now)
         tendCells(now)
         packCommands(now)
@@ -290,6 +294,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         hasUnreviewed = true
         drainEffects(i, now)
         guard let at = position(of: group) else { return }
+        countUncommitted(at)
         forgetCut(at)
         if let commit = replicas[at].pendingCommit {
             replicas[at].pendingCommit = nil

@@ -18,6 +18,11 @@ package struct NodeSettings: Sendable {
     package var packBytesMax = 64 << 10
     /// Commands appended here whose entry is not applied yet; more are answered `overloaded`.
     package var commandsUnderWayMax = 65_536
+    /// Recent entries that all replicas of this node together keep in memory; each has an equal share, and `cacheBytesMin` at least.
+    package var cachesBytesMax = 256 << 20
+    package var cacheBytesMin = 64 << 10
+    /// Entries of all groups that this node leads which are appended and not committed; beyond it commands are `overloaded`.
+    package var uncommittedBytesMax = 256 << 20
     /// Entries read at once when the state machine catches up from the disk.
     package var replayBytesMax = 1 << 20
     /// The applied state is made durable after this many entries, this many bytes of them, or this long, so that the log can
@@ -60,7 +65,7 @@ package struct NodeSettings: Sendable {
     package var forwardQueryRetry = Nanoseconds.milliseconds(500)
     /// How long a request waits before it looks for a leader again.
     package var forwardWait = Nanoseconds.milliseconds(10)
-    /// A request that was refused by this many nodes is `unavailable`.
+    /// A request is for no group any more after this many nodes that know of none.
     package var forwardHopsMax: UInt32 = 64
     /// A node whose frames come further apart than this was away.
     package var contactGap = Nanoseconds.seconds(5)
@@ -90,6 +95,11 @@ package struct NodeSettings: Sendable {
     package var fleetMutant: FleetMutant?
     package var upgradeMutant: UpgradeMutant?
     #endif
+
+    /// What the entries of each of `count` replicas may take in memory.
+    package func cacheShare(of count: Int) -> Int {
+        min(raft.cacheBytesMax, max(cacheBytesMin, cachesBytesMax / max(1, count)))
+    }
 
     package init() {}
 }

@@ -30,11 +30,15 @@ package struct OpenedNode: Sendable {
     /// Opens a node's stores: notes a new incarnation, checks every record of every log, and finds the state that each
     /// log belongs to. A replica with anything amiss is not opened; it is reported as damaged.
     package init(
-        _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore, settings: Settings
+        _ identity: NodeIdentity, log: inout some OrderedStore, state: inout some OrderedStore,
+        settings nodeSettings: NodeSettings
     ) throws(DirectoryRefusal) {
         incarnation = try StoredLog.openNode(identity, in: &log)
         do throws(StoreError) {
-            for group in try StoredLog.groups(in: log) {
+            let groups = try StoredLog.groups(in: log)
+            var settings = nodeSettings.raft
+            settings.cacheBytesMax = nodeSettings.cacheShare(of: groups.count)
+            for group in groups {
                 switch try OpenedNode.restore(group, settings, log) {
                 case .none: break
                 case .tombstone(let replica): tombstones.append((group, replica))

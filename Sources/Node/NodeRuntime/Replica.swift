@@ -55,6 +55,8 @@ struct Replica {
     var leaderCheckAt: Instant?
     var leadershipTold: Term?
     var isReady = false
+    /// What the engine's sum holds of this replica.
+    var uncommittedCounted = 0
     /// Nothing has happened in it since the last review of suspicion.
     var isReviewed = false
 
@@ -86,6 +88,7 @@ extension Replica {
     var lastIndex: LogIndex { mutating get { raft.lastIndex } }
     var logEntries: Int { mutating get { raft.lastIndex - raft.base.index } }
     var cacheBytes: Int { mutating get { raft.cacheBytes } }
+    var uncommittedBytes: Int { mutating get { raft.uncommittedBytes } }
     var members: [Member] { mutating get { raft.configuration.members } }
 }
 

@@ -33,16 +33,31 @@ struct Steward {
     /// The same of the question under way.
     var askedWith: LogIndex?
     var commandsUnderWay = 0
-    var followAt: Instant
+    private(set) var followAt: Instant
+    /// Whether something asked for the next look at the root.
+    private(set) var isFollowUrgent = true
     var planAt: Instant
     /// Since when this node leads the root: what was silent before is not held against anyone.
     var leadsRootSince: Instant?
     var timeNotedAt: Instant
+    var rolesSettled: RoleKeeper.Settled?
 
     init(now: Instant) {
         followAt = now
         planAt = now
         timeNotedAt = now
+    }
+
+    /// The root is to be looked at now.
+    mutating func follow(_ now: Instant) {
+        followAt = min(followAt, now)
+        isFollowUrgent = true
+    }
+
+    /// It was looked at; again at `then`, or somewhat later.
+    mutating func followed(until then: Instant) {
+        followAt = then
+        isFollowUrgent = false
     }
 
     /// Keeps what is known of groups still led, and forgets the others.

@@ -16,6 +16,9 @@ extension BenchCommand {
         let time: Nanoseconds
         let bytes: Int
         let reads: Bool
+        /// What the keys begin with, and whether each is written once only.
+        let prefix: String
+        let isFresh: Bool
 
         init(_ options: inout Options, protocols: [String], allowsTLS12: Bool = false) throws {
             guard let identity = try options.value("--identity") else {
@@ -27,6 +30,8 @@ extension BenchCommand {
             time = .seconds(Int64(try options.number("--seconds", 1...86_400) ?? 5))
             bytes = try options.number("--bytes", 0...(1 << 20)) ?? 128
             reads = options.flag("--reads")
+            prefix = try options.value("--prefix") ?? "bench"
+            isFresh = options.flag("--fresh")
             let files = NodeFiles(path: identity)
             context = try TLSContext(
                 side: .client, identity: TLSIdentity(chain: files.text("cert.pem"), key: files.text("key.pem")),

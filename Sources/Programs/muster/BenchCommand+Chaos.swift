@@ -41,6 +41,9 @@ extension BenchCommand {
 final class ChaosLoad {
     private static let pause = Nanoseconds.milliseconds(2)
     private static let pauseAfterFailure = Nanoseconds.milliseconds(20)
+    /// For so long the same keys are used, then others: a write of unknown outcome stays open for ever, and the judge can look at
+    /// few such at once. Every key is read at the end.
+    private static let keysUsedFor = Nanoseconds.seconds(30)
 
     private struct Asked {
         var kind: History.Kind
@@ -60,7 +63,8 @@ final class ChaosLoad {
     private var random = PRNG(seed: Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) })
     private var valueLast: UInt64 = 0
     /// What each key held when it was last heard of: what a compare-and-set expects.
-    private var heard: [UInt64?]
+    private var heard: [UInt64?] = []
+    private var keysLast: UInt64 = 0
     private var isOver = false
     private var finalKeys: [UInt64] = []
     private(set) var history = History()
@@ -77,7 +81,6 @@ final class ChaosLoad {
         self.space = space
         self.keys = keys
         self.count = count
-        heard = [UInt64?](repeating: nil, count: Int(keys))
         lastGood = began
         asked = [Asked?](repeating: nil, count: count)
         var settings = AdminClientSettings()
@@ -107,9 +110,18 @@ final class ChaosLoad {
 
     /// Reads every key once more, when all is quiet. False when that did not succeed in time.
     func readAll(within time: Nanoseconds) -> Bool {
-        finalKeys = Array(0..<keys)
+        finalKeys = Array(0..<keysLast)
         later(0, .zero)
         return loop.run(atMost: time) { finalKeys.isEmpty && asked.allSatisfy { $0 == nil } }
+    }
+
+    private func nextKey() -> UInt64 {
+        let first = UInt64(now / ChaosLoad.keysUsedFor.count) * keys
+        if first + keys > keysLast {
+            keysLast = first + keys
+            heard += [UInt64?](repeating: nil, count: Int(keysLast) - heard.count)
+        }
+        return first + random.below(keys)
     }
 
     private func name(_ key: UInt64) -> [UInt8] { Array("chaos/\(key)".utf8) }
@@ -121,7 +133,7 @@ final class ChaosLoad {
             return send(client, i, .get, key, .read(space: space, key: name(key), .linearizable))
         }
         if isOver { return }
-        let key = random.below(keys)
+        let key = nextKey()
         let dice = random.below(100)
         valueLast += 1
         let value = valueLast
@@ -228,7 +240,7 @@ final class ChaosLoad {
     }
 
     var report: String {
-        "\(count) clients on \(keys) keys: \(tallies.acknowledged) answered, \(tallies.unknown) of unknown outcome, "
+        "\(count) clients on \(keys) keys, others every 30 s: \(tallies.acknowledged) answered, \(tallies.unknown) of unknown outcome, "
             + "\(tallies.failed) without effect, longest time without an answer \(gapLongest.milliseconds) ms"
     }
 }

@@ -36,8 +36,9 @@ final class Load {
     var isOver: () -> Bool = { false }
     private let loop: EventLoop
     private let told: BenchCommand.LoadOptions
-    /// Nothing that a store could make smaller; each write changes its first bytes.
+    /// Nothing that a store or a connection could make smaller, and no two alike.
     private var value: [UInt8]
+    private var random = PRNG(seed: 1)
     private var clients: [any LoadClient] = []
     private var sentAt: [Instant] = []
     private var latencies: [Int64] = []
@@ -66,8 +67,7 @@ final class Load {
     ) {
         self.loop = loop
         self.told = told
-        var random = PRNG(seed: 1)
-        value = (0..<told.bytes).map { _ in UInt8(random.below(256)) }
+        value = [UInt8](repeating: 0, count: told.bytes)
         (lastSuccess, began, ended) = (loop.now, loop.now, loop.now)
         for i in 0..<told.clients {
             sentAt.append(loop.now)
@@ -107,9 +107,22 @@ final class Load {
         number += 1
         sentAt[i] = SystemClock.now
         // Clients go on by turns, so that each writes all of its keys before one again.
-        let key = Array("bench/\(i)/\(number / clients.count % 1_000)".utf8)
-        for at in 0..<min(8, value.count) { value[at] = UInt8(truncatingIfNeeded: number >> (8 * at)) }
+        let turn = number / clients.count
+        let key = Array("\(told.prefix)/\(i)/\(told.isFresh ? turn : turn % 1_000)".utf8)
+        if !told.reads { fillValue() }
         clients[i].send(told.reads ? .read(key: key) : .write(key: key, value: value))
+    }
+
+    private func fillValue() {
+        var at = 0
+        while at < value.count {
+            var word = random.next()
+            for place in at..<min(at + 8, value.count) {
+                value[place] = UInt8(truncatingIfNeeded: word)
+                word >>= 8
+            }
+            at += 8
+        }
     }
 
     private func answered(_ i: Int, _ outcome: LoadOutcome) {

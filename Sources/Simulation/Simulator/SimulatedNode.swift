@@ -125,7 +125,7 @@ final class SimulatedNode: WorldPorts {
     }
 
     func open(_ settings: NodeSettings) throws(DirectoryRefusal) -> OpenedNode {
-        try OpenedNode(identity, log: &logDisk, state: &state, settings: settings.raft)
+        try OpenedNode(identity, log: &logDisk, state: &state, settings: settings)
     }
 
     // MARK: Ports

@@ -26,6 +26,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]
+    /// All groups here had leaders once, or there was long enough time for it.
+    private var hasServed = false
     private var grants: [Principal: Grant] = [:]
     private var isMetricsOpen = false
     private struct Grant {
@@ -177,19 +179,35 @@ final class AdminPort: AdminHandler, AdminAuthority {
 
     private var readiness: AdminResponse {
         if let unready { return AdminResponse(Problem(.unavailable, unready.text)) }
-        return AdminResponse(.text, .bytes(Array("ready\n".utf8)))
+        let count = leaderlessCount
+        let but = count == 0 ? "" : "; groups without a leader here: \(count), see GET /v1/status"
+        return AdminResponse(.text, .bytes(Array("ready\(but)\n".utf8)))
     }
 
-    /// Why this node does not serve all that it is to serve; nil when it does.
+    private var leaderlessCount: Int {
+        agent.engine.groups.count { agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false }
+    }
+
+    /// After this long a node serves what it can, though a group has no leader yet.
+    private static let leadersAwaitedMax = Nanoseconds.seconds(30)
+
+    /// Why this node does not serve; nil when it does. One that starts waits for the leaders of all its groups. Later a group that
+    /// has lost its majority says so in its own answers, and is no reason to take this node away from all others.
     var unready: (text: String, isRoot: Bool)? {
         if agent.isShuttingDown { return ("this node is about to end; ask another one", false) }
         guard agent.view.cluster != nil else {
             return ("this node has not heard of the root yet; see that a majority of its voters is up", true)
         }
-        let leaderless = agent.engine.groups.filter {
-            agent.engine.inspect($0) { raft, _ in raft.leader == nil } ?? false
+        if agent.engine.inspect(.root, { raft, _ in raft.leader == nil }) ?? false {
+            return ("the root has no leader that this node knows; see that a majority of its voters is up", true)
         }
-        return leaderless.isEmpty ? nil : ("groups without a leader here: \(leaderless.count)", false)
+        if hasServed { return nil }
+        let count = leaderlessCount
+        if count > 0 && agent.loop.now < agent.startedAt + AdminPort.leadersAwaitedMax {
+            return ("groups without a leader here: \(count)", false)
+        }
+        hasServed = true
+        return nil
     }
 
     private func group(of space: String) -> GroupID? {

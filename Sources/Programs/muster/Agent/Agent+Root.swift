@@ -65,6 +65,7 @@ extension Agent {
         followLevel()
         followAssignment()
         controlAt = loop.now
+        controlLeeway = .zero
     }
 
     /// Going back to an older program ends where a level opens: with what this node writes down, with whom it talks to.
@@ -162,6 +163,7 @@ extension Agent {
     /// What follows from the root's state and this node's part in it.
     func control() {
         controlAt = loop.now + Agent.controlInterval
+        controlLeeway = Agent.controlInterval
         keepFiles()
         found()
         renewCertificate()

@@ -76,7 +76,10 @@ final class Agent: TurnOwner {
     var sealerUnneededSince: Instant?
 
     // What follows from the root's state.
+    let startedAt: Instant
     var controlAt: Instant
+    /// How much later it may be: until the next turn that comes anyway, when nothing asked for it.
+    var controlLeeway = Nanoseconds.zero
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     var clockAt: Instant
     var reported: NodeDescription?
@@ -134,7 +137,7 @@ final class Agent: TurnOwner {
         node = directory.identity.node
         cluster = Agent.text(of: directory.identity.cluster)
         let now = SystemClock.now
-        (controlAt, clockAt, renewAt) = (now, now, now)
+        (startedAt, controlAt, clockAt, renewAt) = (now, now, now, now)
         manager = ManagerReports(now: now)
 
         var settled: ((AgentMail) -> Void)?
@@ -166,7 +169,7 @@ final class Agent: TurnOwner {
         let opened: OpenedNode
         var (log, applied) = (directory.log, directory.state)
         do throws(DirectoryRefusal) {
-            opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings.raft)
+            opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings)
         } catch {
             throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass)
         }
@@ -348,8 +351,8 @@ final class Agent: TurnOwner {
     // MARK: Turns
 
     var deadline: Instant {
-        var earliest = min(engine.deadline, min(clockAt, min(controlAt, min(admin.watchDeadline, host.deadline))))
-        earliest = min(earliest, manager.deadline)
+        var earliest = min(engine.deadline, min(clockAt, min(admin.watchDeadline, host.deadline)))
+        earliest = min(earliest, min(controlAt + controlLeeway, manager.deadline))
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 

@@ -94,11 +94,6 @@ struct ClientCommands {
         return settings
     }
 
-    private var firstInDigits: (address: Address, place: SocketAddress)? {
-        for address in addresses { if let place = address.resolved { return (address, place) } }
-        return nil
-    }
-
     private static func newKey(born: LogIndex = .zero) -> IdempotencyKey {
         let bytes = Crypto.randomBytes(16).map(UInt64.init)
         return .once(
@@ -130,13 +125,40 @@ struct ClientCommands {
             request, at: addresses, context: context, bearerToken: token, settings: settings, repeats: true)
     }
 
-    /// Calls `line` for every line of a stream until it ends.
+    /// Calls `line` for every line of a stream until it ends. The addresses are tried in turn until one answers.
     func stream(_ request: RawRequest, _ line: @escaping (String) -> Void) throws -> ExitCode {
         let loop = try EventLoop()
-        guard let (address, place) = firstInDigits else {
-            throw AgentFailure("Following wants an address in digits; name one with --address.")
+        let resolver = Resolver(loop)
+        defer {
+            resolver.close()
+            loop.removeMailboxes()
         }
-        var end: ExitCode?
+        var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
+        for address in addresses {
+            var found: Resolver.Outcome?
+            resolver.resolve(address) { found = $0 }
+            _ = loop.run(atMost: settings.connectTimeout) { found != nil }
+            guard case .found(let places)? = found else {
+                if case .failed(let sentence)? = found { failure.description = sentence }
+                continue
+            }
+            for place in places {
+                switch stream(request, loop, address, place, line) {
+                case .success(let end): return end
+                case .failure(let other): failure = other
+                }
+            }
+        }
+        return ClientCommands.code(ofFailure: failure)
+    }
+
+    /// A failure when nothing came from there.
+    private func stream(
+        _ request: RawRequest, _ loop: EventLoop, _ address: Address, _ place: SocketAddress,
+        _ line: @escaping (String) -> Void
+    ) -> Result<ExitCode, AdminClientFailure> {
+        var end: Result<ExitCode, AdminClientFailure>?
+        var hasBegun = false
         var rest: [UInt8] = []
         let client = AdminClient(
             loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
@@ -148,22 +170,27 @@ struct ClientCommands {
                     line(String(decoding: rest[..<at], as: UTF8.self))
                     rest.removeSubrange(...at)
                 }
-            case .streamBegan: break
-            case .streamEnded: end = .success
+            case .streamBegan: hasBegun = true
+            case .streamEnded: end = .success(.success)
             case .answer(let answer):
                 if let problem = answer.problem {
                     Console.complain("muster: \(problem.detail)")
-                    end = ClientCommands.code(of: problem)
+                    end = .success(ClientCommands.code(of: problem))
                 } else {
-                    end = .success
+                    end = .success(.success)
                 }
-            case .failed(let failure): end = ClientCommands.code(ofFailure: failure)
+            case .failed(let failure):
+                end = hasBegun ? .success(ClientCommands.code(ofFailure: failure)) : .failure(failure)
             }
         }
         client.send(request)
-        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
-        client.close()
-        return end ?? .failure
+        while true {
+            if let end {
+                client.close()
+                return end
+            }
+            loop.turn(waitingAtMost: .seconds(10))
+        }
     }
 
     func word(_ name: String) -> String { invocation.argument(name) ?? "" }
@@ -217,6 +244,12 @@ struct ClientCommands {
 
     private func createToken() throws -> ExitCode {
         let role = invocation.text("role").flatMap { AdminAPI.Role($0) }
+        if role == nil, let text = invocation.text("role") {
+            Console.complain(
+                "muster: '\(text)' is no role; it is admin, operator, viewer, or space:NAME:read, space:NAME:write, "
+                    + "tenant:NAME:read or tenant:NAME:write.")
+            return .usage
+        }
         let wanted = TokenCreation(
             kind: role == nil ? .join : .api, role: role, uses: invocation.integer("uses").map(Int64.init),
             ttlSeconds: invocation.duration("expires").map { $0.count / 1_000_000_000 }, note: invocation.text("note"))

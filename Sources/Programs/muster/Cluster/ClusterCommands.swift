@@ -64,9 +64,13 @@ enum ClusterCommands {
             "agent", summary: "run this host's node",
             options: configOptions + [
                 Option("check-config", help: "print the settings and where each comes from, then end"),
+                Option("example-config", help: "print a configuration file of all settings, then end"),
                 Option("supervise", help: "start the agent again when it ends for its storage"),
             ],
-            examples: [.init("muster agent --config /etc/muster.toml", "what the systemd unit runs")]),
+            examples: [
+                .init("muster agent --config /etc/muster.toml", "what the systemd unit runs"),
+                .init("muster agent --example-config", "a file to begin with"),
+            ]),
     ]
 
     private static let configOptions =
@@ -98,14 +102,20 @@ enum ClusterCommands {
         Command(
             "token create", summary: "make a token to join with, or an API token",
             options: [
-                Option("role", .choice(["admin", "operator", "viewer"]), help: "make an API token with this role"),
+                Option(
+                    "role", .text("ROLE"),
+                    help: "make an API token: admin, operator, viewer, or space:NAME:read|write, tenant:NAME:read|write"
+                ),
                 Option("uses", .integer(1...10_000), help: "how many hosts may join with it (default 1)"),
                 Option(
                     "expires", .duration(.seconds(60)...(.seconds(31_536_000))),
                     help: "until when it is good (default 3h)"),
                 Option("note", .text("TEXT"), help: "what it is for"),
             ],
-            examples: [.init("muster token create --uses 2", "two hosts may join with it")]),
+            examples: [
+                .init("muster token create --uses 2", "two hosts may join with it"),
+                .init("muster token create --role space:config:read", "for a program that reads that space's keys"),
+            ]),
         Command(
             "token list", summary: "list tokens, without their secrets", examples: [.init("muster token list", "")]),
         Command(

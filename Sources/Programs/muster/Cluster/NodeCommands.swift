@@ -257,6 +257,10 @@ struct NodeCommands {
     // MARK: agent
 
     private func agent() throws -> ExitCode {
+        if invocation.has("example-config") {
+            Console.write(AgentSettings.exampleFile, to: 1)
+            return .success
+        }
         if invocation.has("check-config") {
             Console.write(
                 invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
