@@ -20,6 +20,8 @@ struct Cells {
         /// When VMs on their way to other cells are looked after next, and what is remembered of them.
         var movesAt = Instant.origin
         var moves = MoveKeeper()
+        /// When VMs that may come from other cells are looked after next.
+        var arrivalsAt = Instant.origin
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.
