@@ -91,6 +91,7 @@ let fleetSamples: [FleetRequest] = [
     .addImagePart(ImagePart(tenant: "", digest: String(repeating: "0a", count: 32), offset: 0, bytes: [])),
     .addImage(ImageCreation(name: "debian", tenant: "", digest: String(repeating: "0a", count: 32))),
     .addImage(ImageCreation(name: "debian", tenant: "shop", digest: String(repeating: "0a", count: 32))),
+    .remains(tenant: nil), .remains(tenant: "shop"), .forgetRemains(VMID(7), tenant: "shop"),
     .removeImage("debian", tenant: "shop"), .removeImage("debian", tenant: ""),
     .plan(.drain("h1")), .plan(.rebalance), .plan(.loss(["h1", "h2"])), .rebalance, .startRebalance(RebalanceStart()),
     .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),

@@ -76,6 +76,8 @@ let samples: [AdminRequest] =
         .rotateCertificates(CertificateRotation(subject: .node, node: "n")),
         .renewCertificate(CertificateRenewal(certificateRequest: [9])), .upgrade,
         .finalizeUpgrade(UpgradeFinalization()), .finalizeUpgrade(UpgradeFinalization(gate: "g")), .backupPlan,
+        .beginBackup,
+        .endBackup,
         .copyGroup(1 << 56), .settings, .changeSetting("replace-after", SettingChange(value: 1)), .backupSchedules,
         .setBackupSchedule("s", BackupSchedule(everySeconds: 60, keep: 3, directory: "/b", keyFile: "/k")),
         .removeBackupSchedule("s"),
@@ -108,6 +110,7 @@ let samples: [AdminRequest] =
     @Test func `a request about hosts and VMs names its cell, beside whatever else it says`() {
         let ofAllCells: [AdminAPI.Operation] = [
             .setTenant, .deleteTenant, .renewLease, .listImages, .getImage, .addImagePart, .addImage, .removeImage,
+            .listRemains, .forgetRemains,
         ]
         for sample in fleetSamples where !ofAllCells.contains(sample.operation) {
             var bytes: [UInt8] = []

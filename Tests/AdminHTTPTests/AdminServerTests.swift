@@ -236,6 +236,39 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         #expect(client.responses.count == 2)
     }
 
+    @Test func `a client has one bound wherever it connects, and others and strangers have their own`() throws {
+        var settings = AdminSettings()
+        settings.requestRateMax = 5
+        settings.strangerRateMax = 2
+        let world = try World(settings)
+        defer { world.end() }
+        let (first, second) = (try RawClient(world), try RawClient(world))
+        let vic = try RawClient(world, .operator(cluster: "test", name: "vic"))
+        let stranger = try RawClient(world, nil)
+        first.say((0..<4).map { put("k\($0)") }.joined())
+        #expect(first.wait(for: 4))
+        second.say((0..<4).map { put("l\($0)") }.joined())
+        #expect(second.wait(for: 4))
+        let told = (first.responses + second.responses).filter { $0.status == 429 }
+        #expect((2...3).contains(told.count), "a little time may have passed")
+        #expect(told.allSatisfy { $0.head.contains("retry-after: 1") && $0.body.contains("operator ann") })
+        #expect(told.allSatisfy { $0.body.contains("admin.request-rate") })
+        vic.say(get("/v1/kv/s/a"))
+        #expect(vic.wait(for: 1) && vic.responses[0].status != 429)
+        // What shows nothing that counts is a stranger, whose token is somebody else.
+        let bad = "GET /healthz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nonsense\r\n\r\n"
+        stranger.say(get("/healthz") + bad + get("/healthz") + get("/healthz"))
+        #expect(stranger.wait(for: 4))
+        #expect(stranger.responses.last?.status == 429)
+        #expect(stranger.responses.last?.body.contains("admin.stranger-rate") == true)
+        stranger.say("GET /healthz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\n\r\n")
+        #expect(stranger.wait(for: 5) && stranger.responses.last?.status == 200)
+        #expect(world.server.counters.tooOften >= 3)
+        world.turns(600)
+        first.say(put("z"))
+        #expect(first.wait(for: 5) && first.responses.last?.status == 200, "with time there is more")
+    }
+
     @Test func `one connection too many is told 503`() throws {
         var settings = AdminSettings()
         settings.limits.connectionsMax = 2

@@ -26,7 +26,7 @@ final class CellMoveWorld {
 
     static let quota: UInt64 = 12
     var random: PRNG
-    let states: [PieceRows]
+    var states: [PieceRows]
     var indexes: [LogIndex]
     var views: [CellView]
     var keepers: [MoveKeeper]
@@ -77,11 +77,7 @@ final class CellMoveWorld {
             [command.encoded()], level: FeatureLevel.cells, time: LogTime(UInt64(now.nanoseconds / 1_000_000)))
         let results = try Cell.apply(
             pack: pack, index: indexes[cell], group: GroupID(.cell, number: UInt64(cell + 1)), access: &state)
-        for _ in 0..<100 {
-            let isFollowing = views[cell].through != nil
-            _ = views[cell].take(try Cell.read(views[cell].nextQuery, state))
-            if isFollowing && views[cell].through == indexes[cell] { break }
-        }
+        follow(cell)
         let name = String("\(operation)".prefix { $0 != "(" })
         let outcome = results[0].outcome
         if case .refused = outcome { done["refused " + name, default: 0] += 1 } else { done[name, default: 0] += 1 }
@@ -151,11 +147,11 @@ final class CellMoveWorld {
 
     // MARK: A step
 
-    func step(faulty: Bool = true) throws {
+    func step(faulty: Bool = true, hasOwners: Bool = true) throws {
         now = now + .milliseconds(Int64(random.below(400)))
         let cell = random.below(views.count)
         switch random.below(12) {
-        case 0, 1: if faulty { try askAsOwner(cell) }
+        case 0, 1: if faulty && hasOwners { try askAsOwner(cell) }
         case 2, 3: try place(cell)
         case 4, 5: try work(cell)
         case 6:
@@ -288,6 +284,28 @@ final class CellMoveWorld {
         send(Message(to: message.from, operation: next, from: message.from, reign: message.reign))
     }
 
+    /// A world of copies of the cells, each made at its own time, of which nobody outside knows anything.
+    func restored(from copies: [(state: PieceRows, index: LogIndex)]) throws -> CellMoveWorld {
+        let world = try CellMoveWorld(seed: random.next(), cells: copies.count)
+        world.states = copies.map(\.state)
+        world.indexes = copies.map(\.index)
+        world.views = Array(repeating: CellView(), count: copies.count)
+        world.incarnations = incarnations
+        (world.now, world.wanted) = (now, wanted)
+        for cell in copies.indices { world.follow(cell) }
+        return world
+    }
+
+    func follow(_ cell: Int) {
+        for _ in 0..<100 {
+            let isFollowing = views[cell].through != nil
+            // What can't be read here fails where it is asked for next.
+            guard let answer = try? Cell.read(views[cell].nextQuery, states[cell]) else { return }
+            _ = views[cell].take(answer)
+            if isFollowing && views[cell].through == indexes[cell] { break }
+        }
+    }
+
     /// Without faults every move ends, and nothing is left of it.
     func rest() throws {
         for _ in 0..<5_000 {
@@ -320,5 +338,47 @@ final class CellMoveWorld {
         for name in ["moveVM", "prepareArrival", "endArrival", "advanceMove", "refused prepareArrival"] {
             #expect(world.done[name, default: 0] > 10, "\(name) happened \(world.done[name, default: 0]) times")
         }
+    }
+
+    /// As a backup does: the cells are told one after the other that VMs stay where they are, and copied one after the other.
+    /// Says what is wrong after a restore.
+    private func backup(_ seed: UInt64, isHeld: Bool) throws -> String? {
+        let world = try CellMoveWorld(seed: 1_000 + seed, cells: seed % 2 == 0 ? 2 : 3)
+        for _ in 0..<(200 + world.random.below(600)) { try world.step() }
+        let time = UInt64(world.now.nanoseconds / 1_000_000)
+        for cell in world.views.indices {
+            if isHeld { #expect(try world.ask(cell, .setSetting(.movesHeldUntil, time + 3_000_000)) == .done) }
+            for _ in 0..<world.random.below(30) { try world.step(hasOwners: false) }
+        }
+        var copies: [Int: (state: PieceRows, index: LogIndex)] = [:]
+        var left = Array(world.views.indices)
+        while !left.isEmpty {
+            let cell = left.remove(at: world.random.below(left.count))
+            for _ in 0..<world.random.below(60) { try world.step(hasOwners: false) }
+            copies[cell] = (world.states[cell].copy(), world.indexes[cell])
+        }
+        let restored = try world.restored(from: world.views.indices.compactMap { copies[$0] })
+        do {
+            for cell in restored.views.indices { try restored.ask(cell, .setSetting(.movesHeldUntil, 0)) }
+            try restored.rest()
+        } catch let failure as MoveFailure {
+            return failure.description
+        }
+        for id in world.wanted {
+            let owners = restored.views.filter { $0.vms[id].map { $0.arrival == nil } ?? false }
+            if owners.count != 1 { return "VM \(id) is there \(owners.count) times" }
+        }
+        return nil
+    }
+
+    @Test(arguments: 1...60) func `copies that a backup makes have each VM once, in whatever order they are made`(
+        _ seed: UInt64
+    ) throws {
+        #expect(try backup(seed, isHeld: true) == nil)
+    }
+
+    @Test func `without being held VMs would be in several copies, or in none`() throws {
+        let wrong = try (1...60 as ClosedRange<UInt64>).compactMap { try backup($0, isHeld: false) }
+        #expect(wrong.count > 5, "\(wrong.count) of 60")
     }
 }

@@ -8,6 +8,13 @@ final class PieceRows: StateAccess {
     private static let pieceMax = 512
     private var pieces: [[(key: [UInt8], value: [UInt8])]] = [[]]
 
+    /// As it is now, whatever becomes of this one.
+    func copy() -> PieceRows {
+        let copy = PieceRows()
+        copy.pieces = pieces
+        return copy
+    }
+
     private func piece(_ key: [UInt8]) -> Int {
         var low = 0
         var high = pieces.count

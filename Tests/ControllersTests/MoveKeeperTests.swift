@@ -57,4 +57,44 @@ import Testing
         #expect(plan(seconds: 0).isEmpty && plan(seconds: 170).isEmpty)
         #expect(plan(seconds: 181).count == 1)
     }
+
+    @Test
+    func `a VM that should have come long ago is asked about, and what is kept for it ends where nobody knows of it`() {
+        var keeper = MoveKeeper()
+        let arrival = CellVM.Arrival(from: 1, number: 300, share: QuotaShare(vms: 1))
+        let gone = CellVM.Arrival(from: 7, number: 300, share: QuotaShare(vms: 1))
+        func plan(seconds: Int64) -> [MoveKeeper.Ask] {
+            keeper.plan(
+                arrivals: [(VMID(5), arrival), (VMID(6), gone)], now: Instant(nanoseconds: seconds * 1_000_000_000),
+                isThere: { $0 != 7 })
+        }
+        #expect(plan(seconds: 0).isEmpty && plan(seconds: 119).isEmpty)
+        let question = CellCommand.Operation.confirmMove(VMID(5), from: 1, number: 300)
+        #expect(plan(seconds: 121) == [.other(1, question)])
+        #expect(plan(seconds: 130).isEmpty, "it was asked")
+        #expect(plan(seconds: 250) == [.other(1, question)], "and is again")
+        #expect(keeper.heard(.done, of: question) == nil)
+        #expect(keeper.heard(.refused(.unknownVM(VMID(5))), of: question) == nil)
+        #expect(
+            keeper.heard(.refused(.moveIsOver), of: question)
+                == .endArrival(VMID(5), from: 1, number: 300, isCommitted: false, epoch: 0, floor: 0))
+    }
+
+    @Test func `while a backup holds moves none of them is late`() {
+        var keeper = MoveKeeper()
+        func plan(_ seconds: Int64, isHeld: Bool) -> [MoveKeeper.Ask] {
+            keeper.plan(
+                [move(1, to: 2, .preparing)], of: 1, now: Instant(nanoseconds: seconds * 1_000_000_000), isHeld: isHeld
+            ) {
+                vm($0)
+            } isThere: { _ in
+                true
+            }
+        }
+        func isAsked(_ asks: [MoveKeeper.Ask]) -> Bool {
+            if case .other(2, .prepareArrival)? = asks.first { true } else { false }
+        }
+        #expect(isAsked(plan(0, isHeld: false)) && isAsked(plan(3_000, isHeld: true)))
+        #expect(isAsked(plan(3_059, isHeld: false)) && !isAsked(plan(3_062, isHeld: false)))
+    }
 }

@@ -159,4 +159,63 @@ import Testing
         try cells[1].must(try prepare(cells, move))
         #expect(try cells[1].refusal(.deleteGroup(tenant: "t", name: "g")) == .groupInUse("g"))
     }
+
+    @Test func `a name from before the second cell is held when its VM goes to that cell`() throws {
+        var cells = try cells()
+        let id = try cells[0].create("a", power: .stopped)
+        func hold(_ name: String, _ request: UInt8) -> CellCommand.Operation {
+            .holdName(tenant: "t", name: name, cell: 1, request: CellBench.request(request), replaces: [])
+        }
+        #expect(try cells[0].refusal(hold("a", 1)) == .vmNameTaken("a"))
+        try cells[0].must(.moveVM(id, to: 2, request: [], keepsName: true))
+        let move = try only(cells[0])
+        try cells[1].must(try prepare(cells, move))
+        for next in [CellMove.Step.leave, .commit] { try cells[0].must(step(move, next)) }
+        guard case .nameHeld(let cell, let request)? = try cells[0].refusal(hold("a", 1)) else {
+            Issue.record("the VM is in the other cell, under this name")
+            return
+        }
+        #expect(cell == 2 && request.count == CellLimits.requestBytes)
+        // Whoever has found out that it is gone for good takes the name over.
+        try cells[0].must(
+            .holdName(tenant: "t", name: "a", cell: 1, request: CellBench.request(1), replaces: request))
+        // Nobody keeps the names of a cell that is none of several.
+        let other = try cells[0].create("b", power: .stopped)
+        try cells[0].must(.moveVM(other, to: 2, request: []))
+        let second = try #require(try moves(cells[0]).last)
+        try cells[1].must(try prepare(cells, second))
+        for next in [CellMove.Step.leave, .commit] { try cells[0].must(step(second, next)) }
+        try cells[0].must(hold("b", 2))
+    }
+
+    @Test func `what is kept for a VM ends when the cell that it is of has forgotten the move`() throws {
+        var cells = try cells()
+        let id = try cells[0].create("a")
+        // What a recovery by force gives up.
+        let before = cells[0]
+        try cells[0].must(.moveVM(id, to: 2, request: []))
+        let move = try only(cells[0])
+        #expect(try cells[1].refusal(try prepare(cells, move)) == .notKeptYet(id))
+        func confirm(_ number: UInt64 = move.number, from: UInt64 = 1) -> CellCommand.Operation {
+            .confirmMove(id, from: from, number: number)
+        }
+        try cells[0].must(confirm())
+        #expect(try cells[0].refusal(confirm(move.number + 1)) == .moveIsOver, "there is another one")
+        cells[0] = before
+        try cells[0].must(.noteTime)
+        func arrivals() throws -> [VMID] {
+            try cells[1].rows(.all(.arrivals)).compactMap { if case .arrival(let vm, .some) = $0 { vm } else { nil } }
+        }
+        #expect(try arrivals() == [id])
+        #expect(try cells[0].refusal(confirm()) == .moveIsOver)
+        #expect(try cells[0].refusal(confirm(from: 2)) != nil)
+        try cells[1].must(.endArrival(id, from: 1, number: move.number, isCommitted: false, epoch: 0, floor: 0))
+        #expect(try arrivals().isEmpty)
+        #expect(try cells[1].find(id) == nil && cells[1].slice(Self.tenant)?.usedCount ?? 0 == 0)
+        #expect(try cells[0].vm(id).departure == nil)
+        // One that is gone from there may have gone by this move: it is nobody's to end.
+        var gone = before
+        try gone.must(.deleteVM(id, generation: nil))
+        #expect(try gone.refusal(confirm()) == .unknownVM(id))
+    }
 }

@@ -94,13 +94,19 @@ import Testing
         ]
         let commands =
             CellWireTests.operations.map { CellCommand(request: [UInt8](0..<16), by: "admin", $0) }
-            + later.map { CellCommand(by: "admin", $0) }
+            + later.map { CellCommand(by: "admin", $0) } + [
+                CellCommand(
+                    by: "admin", imagesAt: LogIndex(9), .releaseImage(tenant: "t", name: "i", at: LogIndex(300))),
+                CellCommand(by: "admin", .dropRemains([VMID(7), VMID(300)])),
+                CellCommand(by: "admin", .confirmMove(VMID(7), from: 2, number: 300)),
+                CellCommand(by: "admin", .moveVM(VMID(7), to: 2, request: [], keepsName: true)),
+            ]
         let bytes = try golden("cell-pack-v3")
         #expect(Cell.pack(commands.map { $0.encoded() }, level: 3, time: LogTime(1_700_000_000_000)) == bytes)
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(13).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(17).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     private static var arrival: CellArrival {

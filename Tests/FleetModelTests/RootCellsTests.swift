@@ -97,6 +97,18 @@ import Testing
             try root.apply(.moveHost(node, to: Self.second, epoch: 0, .finish)) == .refused(.assignmentChanged(epoch)))
     }
 
+    @Test func `a cell that keeps a region's names for several others stays until there is one of them`() throws {
+        var root = try bench()
+        // `north` keeps them.
+        for name in ["north-2", "north-3"] {
+            #expect(try root.apply(.createCell(name: name, replicas: 0, region: "north")) == .done)
+        }
+        #expect(try root.apply(.retireCell(name: "north")) == .refused(.cellKeepsNames("north")))
+        #expect(try root.apply(.retireCell(name: "north-3")) == .group(GroupID(.cell, number: 4)))
+        #expect(try root.apply(.retireCell(name: "north")) == .group(Self.second))
+        #expect(try root.view().cells.map(\.name) == ["default", "north-2"])
+    }
+
     @Test func `a cell is retired without hosts, the first one never, and its number is not given out again`() throws {
         var root = try bench()
         #expect(try root.apply(.retireCell(name: "default")) == .refused(.firstCell("default")))

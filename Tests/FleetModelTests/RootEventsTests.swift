@@ -75,6 +75,35 @@ import Testing
         #expect(try #require(first).revision > .end(of: LogIndex(1)))
     }
 
+    @Test func `what is older than the setting says goes, also while nobody asks for anything`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.rootAudit
+        #expect(try root.apply(.changeSetting(.auditLifetime, 1_000)) == .refused(.settingOutOfRange(.auditLifetime)))
+        #expect(try root.apply(.changeSetting(.auditLifetime, 3_600_000), by: "ann") == .done)
+        _ = try root.apply(.createTenant(name: "shop", .unlimited, tier: ""), by: "ann")
+        #expect(try events(root).count >= 2)
+        root.time = root.time.advanced(by: 3_599_000)
+        _ = try root.apply(.noteTime)
+        #expect(try events(root).count >= 2)
+        root.time = root.time.advanced(by: 2_000)
+        _ = try root.apply(.noteTime)
+        #expect(try events(root).isEmpty)
+        _ = try root.apply(.createTenant(name: "bank", .unlimited, tier: ""), by: "ann")
+        #expect(try events(root).map(\.kind) == ["tenant.created"])
+    }
+
+    @Test func `a join is written down with the token that let it in, by the name that lists have`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.rootAudit
+        let hash = [UInt8](repeating: 0xAB, count: 32)
+        let make = RootCommand.Operation.createToken(hash: hash, note: "rack 7", lifetime: 0, uses: 1)
+        #expect(try root.apply(make, by: "ann") == .done)
+        #expect(RootEvent.tokenName(hash) == "abababababab")
+        #expect(try events(root).last?.text.contains("abababababab") == true)
+        #expect(try root.apply(.revokeToken(hash: hash), by: "ann") == .done)
+        #expect(try events(root).last?.text == "revoke the join token abababababab")
+    }
+
     @Test func `the sealing key is rotated in steps, one rotation at a time`() throws {
         var root = try RootBench()
         root.level = FeatureLevel.secrets

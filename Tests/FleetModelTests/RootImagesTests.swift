@@ -95,4 +95,38 @@ import Testing
         #expect(try root.view().images.map(\.isLeaving) == [true])
         #expect(try remove(.finish, second) == .done)
     }
+
+    @Test func `bytes that are lost are taken again under their name, and nodes that left keep nothing`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.images
+        let (one, two) = (try root.node("n2"), try root.node("n3"))
+        #expect(try root.apply(.addImage(image("", "debian", [one]))) == .done)
+        // Its only keeper has lost it.
+        #expect(
+            try root.apply(.holdImage(tenant: "", name: "debian", sha256: Self.hash, one, isHeld: false)) == .done)
+        #expect(try root.view().images.map(\.holders) == [[]])
+        var again = image("", "debian", [two])
+        (again.guestBytes, again.isQCOW2) = (700 << 20, true)
+        #expect(try root.apply(.addImage(again)) == .done)
+        let known = try root.view().images[0]
+        #expect(known.holders == [two] && known.diskMiB == 700 && known.isQCOW2)
+        #expect(try root.apply(.removeNode(two, isForced: true)) == .node(two))
+        #expect(try root.apply(.addImage(image("", "debian", [one]))) == .done)
+        #expect(try root.view().images[0].holders == [one])
+    }
+
+    @Test func `the size of a disk comes from the first bytes of an image`() {
+        var head = [UInt8](repeating: 0, count: ImageHead.byteCount)
+        #expect(ImageHead(head, size: 5 << 20) == ImageHead([], size: 5 << 20))
+        head.replaceSubrange(0..<8, with: [0x51, 0x46, 0x49, 0xFB, 0, 0, 0, 3])
+        head.replaceSubrange(24..<32, with: [0, 0, 0, 2, 0, 0, 0, 1])
+        let disk = ImageHead(head, size: 100)
+        #expect(disk.isQCOW2 && disk.guestBytes == 2 << 32 + 1 && !disk.namesOthers)
+        head[15] = 1
+        #expect(ImageHead(head, size: 100).namesOthers)
+        var image = image()
+        (image.guestBytes, image.isQCOW2) = (disk.guestBytes, true)
+        #expect(image.diskMiB == 8_193, "what is begun counts")
+        #expect(RootImage(tenant: "", name: "a", sha256: [], size: 1).diskMiB == 1)
+    }
 }

@@ -72,13 +72,14 @@ import Testing
         report.vms = 500
         report.zones = ["a", "b"]
         report.at = LogTime(7)
+        var image = RootImage(
+            tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])
+        (image.guestBytes, image.isQCOW2) = (700, true)
         let later: [RootCommand.Operation] = [
             .createCell(name: "north", replicas: 5, region: "north", survives: .region),
             .moveHost(NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .finish), .retireCell(name: "north"),
             .reportCell(report), .nameSealingKey(RootWireTests.sha(9)),
-            .addImage(
-                RootImage(
-                    tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])),
+            .addImage(image),
             .holdImage(tenant: "t", name: "i", sha256: RootWireTests.sha(9), NodeID(300), isHeld: true),
             .removeImage(tenant: "t", name: "i", .cancel, removal: 300),
             .rotateSealingKey(.use, RootWireTests.sha(9)),

@@ -112,4 +112,19 @@ import Testing
         #expect(held.take([stop], now: now, digests) == [stop])
         #expect(held.isEmpty && held.failed(id, "x", isFinal: true, now: now) == .waiting)
     }
+
+    @Test func `a wait that lasts is told of, at intervals, and for the copy that waits`() {
+        var held = HeldOrders()
+        let about = vm(nil, image: "debian")
+        #expect(held.wait(about.id, "coming", now: now) == nil, "nothing waits")
+        #expect(held.take([.start(about, epoch: 3, isPaused: false)], now: now, digests).isEmpty)
+        #expect(held.wait(about.id, "10 %", now: now) == nil, "it may be here in a moment")
+        let later = now + HeldOrders.tellInterval
+        #expect(held.wait(about.id, "20 %", now: later) == VMReport(about.id, epoch: 3, .starting, message: "20 %"))
+        #expect(held.wait(about.id, "20 %", now: later + .seconds(9)) == nil, "it was said")
+        #expect(held.wait(about.id, "21 %", now: later + .seconds(1)) == nil)
+        #expect(held.wait(about.id, "50 %", now: later + .seconds(9))?.message == "50 %")
+        held.imageIsReady(about.id, "0a")
+        #expect(held.wait(about.id, "here", now: later + .seconds(9))?.message == "here", "at once")
+    }
 }

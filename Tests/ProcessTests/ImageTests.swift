@@ -206,6 +206,65 @@ import Testing
     }
 }
 
+/// Images on a node that is alone.
+@Suite(.serialized) struct LoneImageTests {
+    @Test
+    func `an image whose bytes are lost is added again under its name, and no disk is smaller than the disk in it`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.wait("the host has reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
+        }
+        let path = cluster.folder.file("debian.raw")
+        try Data((0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 / 251) }).write(to: path)
+        let added = try cluster.ask(1, "image", "add", "debian", path.path, "-o", "json")
+        #expect(added.status == 0 && added.output.contains("\"format\":\"raw\""), "\(added.complaint)\(added.output)")
+        let digest = String(
+            added.output[try #require(added.output.firstRange(of: try Regex("[0-9a-f]{64}")), "\(added.output)")])
+        let file = cluster.folder.file("n1/images/\(digest)")
+        try FileManager.default.removeItem(at: file)
+        try cluster.wait("nobody keeps it") {
+            try cluster.ask(1, "image", "show", "debian", "-o", "json").output.contains("\"holders\":[]")
+        }
+        func create(_ name: String, _ disk: String) throws -> MusterRun {
+            try cluster.ask(
+                1, "vm", "create", name, "--cpu", "1", "--memory", "64MiB", "--annotation", "sim.boot-ms=20", "--disk",
+                disk)
+        }
+        #expect(try create("a", "size=4MiB,kind=local,image=debian").status == 0)
+        try cluster.wait("the VM says what it waits for") {
+            try cluster.ask(1, "vm", "show", "a", "-o", "json").output.contains("no node keeps a copy of it")
+        }
+        let again = try cluster.ask(1, "image", "add", "debian", path.path)
+        #expect(again.status == 0, "\(again.complaint)")
+        #expect(try Data(contentsOf: file) == Data(contentsOf: path))
+        #expect(try cluster.ask(1, "image", "show", "debian", "-o", "json").output.contains("\"n1\""))
+        try cluster.wait("the VM runs") {
+            try cluster.ask(1, "vm", "show", "a", "-o", "json").output.contains("\"phase\":\"running\"")
+        }
+
+        // Few bytes, and a disk of 10 GiB in them.
+        var head = Data(count: 4_096)
+        head.replaceSubrange(0..<8, with: [0x51, 0x46, 0x49, 0xFB, 0, 0, 0, 3])
+        head.replaceSubrange(24..<32, with: [0, 0, 0, 2, 0x80, 0, 0, 0])
+        let large = cluster.folder.file("large.qcow2")
+        try head.write(to: large)
+        #expect(try cluster.ask(1, "image", "add", "large", large.path).status == 0)
+        let small = try create("b", "name=root,size=1GiB,kind=local,image=large")
+        #expect(small.status == 4 || small.status == 1, "\(small.status)")
+        #expect(small.complaint.contains("10240 MiB") && small.complaint.contains("1024 MiB"), "\(small.complaint)")
+        // One that needs another file is no image.
+        head[15] = 200
+        try head.write(to: large)
+        let needy = try cluster.ask(1, "image", "add", "needy", large.path)
+        #expect(needy.status == 4 && needy.complaint.contains("stands alone"), "\(needy.complaint)")
+
+        let joins = try cluster.ask(1, "audit", "--root", "-o", "json").output
+        #expect(joins.contains("image.added"))
+    }
+}
+
 /// Images under real QEMU processes on several hosts.
 @Suite(.serialized, .enabled(if: MachineOfQEMU.isHere, "there is no QEMU (Debian: qemu-system-x86, qemu-utils)"))
 struct GuestImageTests {
@@ -271,5 +330,34 @@ struct GuestImageTests {
         let now = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
         #expect(now == inode)
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == disks)
+        try leave(cluster, folder, disks, create)
+    }
+
+    /// The shared disk of a VM that is gone goes with it, and one that is to be kept stays and is listed.
+    private func leave(
+        _ cluster: LocalCluster, _ folder: URL, _ disks: [String], _ create: (String, String, String...) throws -> Void
+    ) throws {
+        func files() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: folder.path) }
+        try create("kept", "name=data,size=4MiB,kind=shared:fast,keep")
+        let kept = try files().filter { !disks.contains($0) }
+        #expect(kept.count == 1 && kept[0].hasSuffix("-data.raw"), "\(kept)")
+        for name in ["common", "kept"] {
+            let deleted = try cluster.ask(2, "vm", "delete", name, "--wait")
+            #expect(deleted.status == 0, "\(deleted.complaint)")
+        }
+        try cluster.wait("only the kept disk is left") { try files() == kept }
+        var listed = ""
+        try cluster.wait("nothing else is to be removed") {
+            listed = try cluster.ask(3, "remains", "list", "-o", "json").output
+            return !listed.contains("fast/root")
+        }
+        #expect(listed.contains("fast/data") && listed.contains("\"kept\""), "\(listed)")
+        let number = String(try #require(kept[0].split(separator: "-").dropFirst().first))
+        let wrong = try cluster.ask(3, "remains", "forget", "12345")
+        #expect(wrong.status == 3, "\(wrong.complaint)")
+        let forgotten = try cluster.ask(3, "remains", "forget", number)
+        #expect(forgotten.status == 0, "\(forgotten.complaint)")
+        #expect(try !cluster.ask(3, "remains", "list", "-o", "json").output.contains("fast/data"))
+        #expect(try files() == kept)
     }
 }

@@ -481,6 +481,10 @@ public enum WireCellTable: Hashable, Sendable {
     case tombstones
     /// By number, 8 bytes.
     case moves
+    /// By VM's id, 8 bytes.
+    case remains
+    /// By VM's id, 8 bytes.
+    case arrivals
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -494,6 +498,8 @@ public enum WireCellTable: Hashable, Sendable {
         case 5: self = .settings
         case 6: self = .tombstones
         case 7: self = .moves
+        case 8: self = .remains
+        case 9: self = .arrivals
         default: self = .unrecognized(rawValue)
         }
     }
@@ -508,6 +514,8 @@ public enum WireCellTable: Hashable, Sendable {
         case .settings: 5
         case .tombstones: 6
         case .moves: 7
+        case .remains: 8
+        case .arrivals: 9
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1779,6 +1787,8 @@ public struct WireVmDescription: WireMessage {
         /// Of a shared one.
         public var domain: String = ""
         public var image: String = ""
+        /// A shared one stays when the VM is deleted. Feature level 3.
+        public var isKept: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -1788,13 +1798,15 @@ public struct WireVmDescription: WireMessage {
             sizeMib: Int64 = 0,
             kind: WireDiskKind = .unspecified,
             domain: String = "",
-            image: String = ""
+            image: String = "",
+            isKept: Bool = false
         ) {
             self.name = name
             self.sizeMib = sizeMib
             self.kind = kind
             self.domain = domain
             self.image = image
+            self.isKept = isKept
         }
 
         public static var messageName: String { "VmDescription.Disk" }
@@ -1806,6 +1818,7 @@ public struct WireVmDescription: WireMessage {
             case 3: "kind"
             case 4: "domain"
             case 5: "image"
+            case 6: "is_kept"
             default: nil
             }
         }
@@ -1831,6 +1844,10 @@ public struct WireVmDescription: WireMessage {
                 writer.tag(42)
                 writer.lengthDelimited(self.image)
             }
+            if self.isKept {
+                writer.tag(48)
+                writer.byte(self.isKept ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -1848,6 +1865,8 @@ public struct WireVmDescription: WireMessage {
                     self.domain = try reader.string()
                 case 42:
                     self.image = try reader.string()
+                case 48:
+                    self.isKept = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -3551,6 +3570,11 @@ public struct WireCellSummary: WireMessage {
     public var names: UInt64 = 0
     /// VMs on their way to other cells.
     public var moves: UInt64 = 0
+    /// Images that are noted as released, and the newest of those that are noted no more.
+    public var imageReleases: UInt64 = 0
+    public var imagesFloor: UInt64 = 0
+    /// VMs that are gone, and whose shared disks are not.
+    public var remains: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3577,7 +3601,10 @@ public struct WireCellSummary: WireMessage {
         eventsThrough: UInt64 = 0,
         isClosed: Bool = false,
         names: UInt64 = 0,
-        moves: UInt64 = 0
+        moves: UInt64 = 0,
+        imageReleases: UInt64 = 0,
+        imagesFloor: UInt64 = 0,
+        remains: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -3601,6 +3628,9 @@ public struct WireCellSummary: WireMessage {
         self.isClosed = isClosed
         self.names = names
         self.moves = moves
+        self.imageReleases = imageReleases
+        self.imagesFloor = imagesFloor
+        self.remains = remains
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3629,6 +3659,9 @@ public struct WireCellSummary: WireMessage {
         case 20: "is_closed"
         case 21: "names"
         case 22: "moves"
+        case 23: "image_releases"
+        case 24: "images_floor"
+        case 25: "remains"
         default: nil
         }
     }
@@ -3722,6 +3755,18 @@ public struct WireCellSummary: WireMessage {
             writer.tag(176)
             writer.varint(self.moves)
         }
+        if self.imageReleases != 0 {
+            writer.tag(184)
+            writer.varint(self.imageReleases)
+        }
+        if self.imagesFloor != 0 {
+            writer.tag(192)
+            writer.varint(self.imagesFloor)
+        }
+        if self.remains != 0 {
+            writer.tag(200)
+            writer.varint(self.remains)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3773,6 +3818,12 @@ public struct WireCellSummary: WireMessage {
                 self.names = try reader.uint64()
             case 176:
                 self.moves = try reader.uint64()
+            case 184:
+                self.imageReleases = try reader.uint64()
+            case 192:
+                self.imagesFloor = try reader.uint64()
+            case 200:
+                self.remains = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3836,6 +3887,213 @@ public struct WireNameHold: WireMessage {
             case 24:
                 self.at = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// An image that nobody may name who knows the root's log only up to an earlier entry.
+public struct WireImageRelease: WireMessage {
+    public var at: UInt64 = 0
+    /// The cell's time then.
+    public var time: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        at: UInt64 = 0,
+        time: UInt64 = 0
+    ) {
+        self.at = at
+        self.time = time
+    }
+
+    public static var messageName: String { "ImageRelease" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "at"
+        case 2: "time"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.at != 0 {
+            writer.tag(8)
+            writer.varint(self.at)
+        }
+        if self.time != 0 {
+            writer.tag(16)
+            writer.varint(self.time)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.at = try reader.uint64()
+            case 16:
+                self.time = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Shared disks of a VM that is gone.
+public struct WireCellRemains: WireMessage {
+    public var vm: UInt64 = 0
+    public var name: String = ""
+    public var tenant: String = ""
+    public var since: UInt64 = 0
+    public var disks: [WireCellRemains.Disk] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        vm: UInt64 = 0,
+        name: String = "",
+        tenant: String = "",
+        since: UInt64 = 0,
+        disks: [WireCellRemains.Disk] = []
+    ) {
+        self.vm = vm
+        self.name = name
+        self.tenant = tenant
+        self.since = since
+        self.disks = disks
+    }
+
+    public static var messageName: String { "CellRemains" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "vm"
+        case 2: "name"
+        case 3: "tenant"
+        case 4: "since"
+        case 5: "disks"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.vm != 0 {
+            writer.tag(8)
+            writer.varint(self.vm)
+        }
+        if !self.name.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.name)
+        }
+        if !self.tenant.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.tenant)
+        }
+        if self.since != 0 {
+            writer.tag(32)
+            writer.varint(self.since)
+        }
+        for value in self.disks {
+            writer.message(42, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.vm = try reader.uint64()
+            case 18:
+                self.name = try reader.string()
+            case 26:
+                self.tenant = try reader.string()
+            case 32:
+                self.since = try reader.uint64()
+            case 42:
+                self.disks.append(try reader.message(WireCellRemains.Disk.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public struct Disk: WireMessage {
+        public var name: String = ""
+        public var domain: String = ""
+        /// It began with an image.
+        public var hasImage: Bool = false
+        /// Whoever made the VM wants it to stay.
+        public var isKept: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            domain: String = "",
+            hasImage: Bool = false,
+            isKept: Bool = false
+        ) {
+            self.name = name
+            self.domain = domain
+            self.hasImage = hasImage
+            self.isKept = isKept
+        }
+
+        public static var messageName: String { "CellRemains.Disk" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "domain"
+            case 3: "has_image"
+            case 4: "is_kept"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if !self.domain.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.domain)
+            }
+            if self.hasImage {
+                writer.tag(24)
+                writer.byte(self.hasImage ? 1 : 0)
+            }
+            if self.isKept {
+                writer.tag(32)
+                writer.byte(self.isKept ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 18:
+                    self.domain = try reader.string()
+                case 24:
+                    self.hasImage = try reader.bool()
+                case 32:
+                    self.isKept = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -4122,6 +4380,8 @@ public struct WireCellCommand: WireMessage {
     public var request: [UInt8] = []
     /// Who asked, and from where, for the records.
     public var by: String = ""
+    /// Of a command that names images: up to which entry of the root's log its sender knew them. Feature level 3.
+    public var imagesAt: UInt64 = 0
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4130,10 +4390,12 @@ public struct WireCellCommand: WireMessage {
     public init(
         request: [UInt8] = [],
         by: String = "",
+        imagesAt: UInt64 = 0,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
+        self.imagesAt = imagesAt
         self.operation = operation
     }
 
@@ -4143,6 +4405,7 @@ public struct WireCellCommand: WireMessage {
         switch number {
         case 1: "request"
         case 2: "by"
+        case 3: "images_at"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4181,6 +4444,9 @@ public struct WireCellCommand: WireMessage {
         case 45: "prepare_arrival"
         case 46: "end_arrival"
         case 47: "reseal_vm"
+        case 48: "release_image"
+        case 49: "drop_remains"
+        case 50: "confirm_move"
         default: nil
         }
     }
@@ -4193,6 +4459,10 @@ public struct WireCellCommand: WireMessage {
         if !self.by.isEmpty {
             writer.tag(18)
             writer.lengthDelimited(self.by)
+        }
+        if self.imagesAt != 0 {
+            writer.tag(24)
+            writer.varint(self.imagesAt)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4273,6 +4543,12 @@ public struct WireCellCommand: WireMessage {
             writer.message(370, value)
         case .resealVM(let value):
             writer.message(378, value)
+        case .releaseImage(let value):
+            writer.message(386, value)
+        case .dropRemains(let value):
+            writer.message(394, value)
+        case .confirmMove(let value):
+            writer.message(402, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4286,6 +4562,8 @@ public struct WireCellCommand: WireMessage {
                 self.request = try reader.bytes()
             case 18:
                 self.by = try reader.string()
+            case 24:
+                self.imagesAt = try reader.uint64()
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }
@@ -4470,6 +4748,21 @@ public struct WireCellCommand: WireMessage {
                 if case .resealVM(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .resealVM(value)
+            case 386:
+                var value = WireCellCommand.ReleaseImage()
+                if case .releaseImage(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .releaseImage(value)
+            case 394:
+                var value = WireCellCommand.DropRemains()
+                if case .dropRemains(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .dropRemains(value)
+            case 402:
+                var value = WireCellCommand.ConfirmMove()
+                if case .confirmMove(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .confirmMove(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4515,6 +4808,9 @@ public struct WireCellCommand: WireMessage {
         case prepareArrival(WireCellCommand.PrepareArrival)
         case endArrival(WireCellCommand.EndArrival)
         case resealVM(WireCellCommand.ResealVm)
+        case releaseImage(WireCellCommand.ReleaseImage)
+        case dropRemains(WireCellCommand.DropRemains)
+        case confirmMove(WireCellCommand.ConfirmMove)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -4589,6 +4885,118 @@ public struct WireCellCommand: WireMessage {
             case .copied: 7
             case .copyFailed: 8
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// An image is being removed: nobody who does not know that may name it from here on.
+    public struct ReleaseImage: WireMessage {
+        /// Empty: everybody's.
+        public var tenant: String = ""
+        public var name: String = ""
+        /// The entry of the root's log that began the removal.
+        public var at: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            name: String = "",
+            at: UInt64 = 0
+        ) {
+            self.tenant = tenant
+            self.name = name
+            self.at = at
+        }
+
+        public static var messageName: String { "CellCommand.ReleaseImage" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "name"
+            case 3: "at"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if !self.name.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.name)
+            }
+            if self.at != 0 {
+                writer.tag(24)
+                writer.varint(self.at)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 18:
+                    self.name = try reader.string()
+                case 24:
+                    self.at = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// The shared disks of VMs that are gone are gone too.
+    public struct DropRemains: WireMessage {
+        public var vms: [UInt64] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            vms: [UInt64] = []
+        ) {
+            self.vms = vms
+        }
+
+        public static var messageName: String { "CellCommand.DropRemains" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "vms"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.vms.isEmpty {
+                writer.tag(10)
+                let mark = writer.begin()
+                for value in self.vms { writer.varint(value) }
+                writer.end(mark)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    let outer = try reader.enter()
+                    while reader.hasMore { self.vms.append(try reader.uint64()) }
+                    reader.leave(outer)
+                case 8:
+                    self.vms.append(try reader.uint64())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -4711,6 +5119,8 @@ public struct WireCellCommand: WireMessage {
         public var to: UInt64 = 0
         /// Under which its name is held there; empty for none.
         public var request: [UInt8] = []
+        /// The cell keeps its region's names, and this one goes on being held here.
+        public var keepsName: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -4718,11 +5128,13 @@ public struct WireCellCommand: WireMessage {
         public init(
             vm: UInt64 = 0,
             to: UInt64 = 0,
-            request: [UInt8] = []
+            request: [UInt8] = [],
+            keepsName: Bool = false
         ) {
             self.vm = vm
             self.to = to
             self.request = request
+            self.keepsName = keepsName
         }
 
         public static var messageName: String { "CellCommand.MoveVm" }
@@ -4732,6 +5144,7 @@ public struct WireCellCommand: WireMessage {
             case 1: "vm"
             case 2: "to"
             case 3: "request"
+            case 4: "keeps_name"
             default: nil
             }
         }
@@ -4749,6 +5162,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(26)
                 writer.lengthDelimited(self.request)
             }
+            if self.keepsName {
+                writer.tag(32)
+                writer.byte(self.keepsName ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -4762,6 +5179,70 @@ public struct WireCellCommand: WireMessage {
                     self.to = try reader.uint64()
                 case 26:
                     self.request = try reader.bytes()
+                case 32:
+                    self.keepsName = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Asked by the cell that keeps room for the VM: whether this move is one that the VM's cell knows.
+    public struct ConfirmMove: WireMessage {
+        public var vm: UInt64 = 0
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            vm: UInt64 = 0,
+            from: UInt64 = 0,
+            number: UInt64 = 0
+        ) {
+            self.vm = vm
+            self.from = from
+            self.number = number
+        }
+
+        public static var messageName: String { "CellCommand.ConfirmMove" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "vm"
+            case 2: "from"
+            case 3: "number"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.vm != 0 {
+                writer.tag(8)
+                writer.varint(self.vm)
+            }
+            if self.from != 0 {
+                writer.tag(16)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.vm = try reader.uint64()
+                case 16:
+                    self.from = try reader.uint64()
+                case 24:
+                    self.number = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

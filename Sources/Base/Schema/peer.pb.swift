@@ -656,6 +656,7 @@ public struct NodeRequest: WireMessage {
         case 6: "unseal"
         case 7: "sealing_key"
         case 8: "send_image"
+        case 9: "remove_disks"
         default: nil
         }
     }
@@ -680,6 +681,8 @@ public struct NodeRequest: WireMessage {
             writer.message(58, value)
         case .sendImage(let value):
             writer.message(66, value)
+        case .removeDisks(let value):
+            writer.message(74, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -726,6 +729,11 @@ public struct NodeRequest: WireMessage {
                 if case .sendImage(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .sendImage(value)
+            case 74:
+                var value = NodeRequest.RemoveDisks()
+                if case .removeDisks(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .removeDisks(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -746,6 +754,60 @@ public struct NodeRequest: WireMessage {
         case sealingKey(NodeRequest.SealingKey)
         /// Of a node that has the image.
         case sendImage(NodeRequest.SendImage)
+        /// Of a host that reaches their storage domains, by the leader of its cell.
+        case removeDisks(NodeRequest.RemoveDisks)
+    }
+
+    /// Asks that the shared disks of a VM that is gone be removed. The host reads from the cell itself which they are.
+    public struct RemoveDisks: WireMessage {
+        public var cell: UInt64 = 0
+        public var vm: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            cell: UInt64 = 0,
+            vm: UInt64 = 0
+        ) {
+            self.cell = cell
+            self.vm = vm
+        }
+
+        public static var messageName: String { "NodeRequest.RemoveDisks" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "cell"
+            case 2: "vm"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.cell != 0 {
+                writer.tag(8)
+                writer.varint(self.cell)
+            }
+            if self.vm != 0 {
+                writer.tag(16)
+                writer.varint(self.vm)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.cell = try reader.uint64()
+                case 16:
+                    self.vm = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
     }
 
     /// Asks for a stream with the bytes of an image from an offset on, for VM 0 under this number.

@@ -1747,6 +1747,9 @@ public struct WireRootImage: WireMessage {
     public var createdBy: String = ""
     /// The revision of the command that began the removal under way.
     public var removal: UInt64 = 0
+    /// Of the disk that a guest sees; 0 where nobody looked.
+    public var guestBytes: UInt64 = 0
+    public var isQcow2: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1760,7 +1763,9 @@ public struct WireRootImage: WireMessage {
         isLeaving: Bool = false,
         createdAt: UInt64 = 0,
         createdBy: String = "",
-        removal: UInt64 = 0
+        removal: UInt64 = 0,
+        guestBytes: UInt64 = 0,
+        isQcow2: Bool = false
     ) {
         self.name = name
         self.tenant = tenant
@@ -1771,6 +1776,8 @@ public struct WireRootImage: WireMessage {
         self.createdAt = createdAt
         self.createdBy = createdBy
         self.removal = removal
+        self.guestBytes = guestBytes
+        self.isQcow2 = isQcow2
     }
 
     public static var messageName: String { "RootImage" }
@@ -1786,6 +1793,8 @@ public struct WireRootImage: WireMessage {
         case 7: "created_at"
         case 8: "created_by"
         case 9: "removal"
+        case 10: "guest_bytes"
+        case 11: "is_qcow2"
         default: nil
         }
     }
@@ -1829,6 +1838,14 @@ public struct WireRootImage: WireMessage {
             writer.tag(72)
             writer.varint(self.removal)
         }
+        if self.guestBytes != 0 {
+            writer.tag(80)
+            writer.varint(self.guestBytes)
+        }
+        if self.isQcow2 {
+            writer.tag(88)
+            writer.byte(self.isQcow2 ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1858,6 +1875,10 @@ public struct WireRootImage: WireMessage {
                 self.createdBy = try reader.string()
             case 72:
                 self.removal = try reader.uint64()
+            case 80:
+                self.guestBytes = try reader.uint64()
+            case 88:
+                self.isQcow2 = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

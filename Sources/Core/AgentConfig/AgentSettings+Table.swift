@@ -27,6 +27,13 @@ extension AgentSettings {
             "what the others are told to connect to, if not where it listens"),
         Setting("admin.open-metrics", .boolean(\.metricsAreOpen), "let everybody read /metrics"),
         Setting(
+            "admin.request-rate", .integer(\.requestRate, 1...10_000_000),
+            "requests per second that one client, known by its certificate or token, may send to this node; more get 429"
+        ),
+        Setting(
+            "admin.stranger-rate", .integer(\.strangerRate, 1...10_000_000),
+            "the same for one address without a certificate or token"),
+        Setting(
             "admin.drain-time", .duration(\.drainTime, .zero...(.seconds(300))),
             "what requests get to finish when the agent stops"),
         Setting("log.level", .logLevel, "how much is logged"),

@@ -82,6 +82,10 @@ package struct AgentSettings: Hashable, Sendable {
     package var adminAdvertise: Endpoint?
     /// Whether `/metrics` needs no certificate and no token.
     package var metricsAreOpen = false
+    /// Requests per second of one client that says who it is.
+    package var requestRate = 100_000
+    /// Requests per second of one address whose clients show nothing.
+    package var strangerRate = 1_000
     /// What requests get to finish when the agent stops.
     package var drainTime = Nanoseconds.seconds(5)
 

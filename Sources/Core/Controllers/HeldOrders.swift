@@ -26,8 +26,12 @@ package struct HeldOrders {
         var images: [String]
         var orders: [HypervisorOrder]
         var since: Instant
+        /// Since when it waits, whatever came meanwhile.
+        var firstAt: Instant
         var askAt: Instant
         var isAsking = false
+        /// What was said last of the wait, and when.
+        var told: (text: String, at: Instant)?
         /// An update that is tried again, and holds nothing else up.
         var isRetry = false
         var isReady: Bool { isOpen && images.isEmpty }
@@ -88,7 +92,7 @@ package struct HeldOrders {
                 guard isOpen && images.isEmpty else {
                     waits[vm] = Wait(
                         fields: about.spec.secrets, isOpen: isOpen, images: images, orders: [order], since: now,
-                        askAt: now)
+                        firstAt: now, askAt: now)
                     continue
                 }
                 passed.append(order.with(open[vm]?.values ?? [], digests(about)))
@@ -161,6 +165,21 @@ package struct HeldOrders {
     package mutating func imageIsComing(_ vm: VMID, now: Instant) {
         waits[vm]?.since = now
         waits[vm]?.askAt = now + HeldOrders.look
+    }
+
+    /// Between two words about one wait.
+    package static let tellInterval = Nanoseconds.seconds(2)
+
+    /// What its cell is to be told of a VM that waits to begin; nil while nothing new is to be said.
+    package mutating func wait(_ vm: VMID, _ text: String, now: Instant) -> VMReport? {
+        guard let wait = waits[vm], case .start(_, let epoch, _)? = wait.orders.first else { return nil }
+        // What takes no time is nobody's concern.
+        let told = wait.told ?? ("", wait.firstAt)
+        guard told.text != text, now - told.at >= HeldOrders.tellInterval || wait.isReady && !told.text.isEmpty else {
+            return nil
+        }
+        waits[vm]?.told = (text, now)
+        return VMReport(vm, epoch: epoch, .starting, message: text)
     }
 
     package enum Failing: Hashable, Sendable {

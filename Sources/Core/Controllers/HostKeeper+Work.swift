@@ -289,7 +289,9 @@ extension HostKeeper {
         if copy.isLeaving { return nil }
         if let migration, copy.failedTarget == migration.target.epoch { return say(.copyFailed) }
         switch copy.state {
-        case .starting, .arriving: return nil
+        case .starting:
+            return row.phase == .starting && !copy.message.isEmpty && copy.message != row.message ? say(.starting) : nil
+        case .arriving: return nil
         case .running:
             return row.phase != .running || row.runningGeneration != copy.generation ? say(.running) : nil
         case .paused:

@@ -25,6 +25,9 @@ package struct MoveKeeper: Sendable {
     }
     // hash order: looked up, or filtered
     private var watched: [UInt64: Watch] = [:]
+    /// VMs that may come, and since when they were not asked about.
+    // hash order: looked up only
+    private var awaited: [VMID: Instant] = [:]
 
     #if MUTANTS
     package var mutant: FleetMutant?
@@ -40,9 +43,34 @@ package struct MoveKeeper: Sendable {
         #endif
     }
 
-    /// What to ask for now. `open` are the cell's moves, `vm` gives its VMs, and `isThere` which cells there are.
+    /// Between questions about a VM that may come from another cell, and before the first.
+    package static let arrivalPatience = Nanoseconds.seconds(120)
+
+    /// What to ask other cells about VMs that should have come from there, or not, long ago.
     package mutating func plan(
-        _ open: [CellMove], of cell: UInt64, now: Instant, vm: (VMID) -> CellVM?, isThere: (UInt64) -> Bool
+        arrivals: [(vm: VMID, arrival: CellVM.Arrival)], now: Instant, isThere: (UInt64) -> Bool
+    ) -> [Ask] {
+        // hash order: looked up only
+        var next: [VMID: Instant] = [:]
+        var asks: [Ask] = []
+        for (vm, arrival) in arrivals {
+            let since = awaited[vm] ?? now
+            next[vm] = since
+            guard now - since >= MoveKeeper.arrivalPatience, asks.count < MoveKeeper.asksMax, isThere(arrival.from)
+            else {
+                continue
+            }
+            next[vm] = now
+            asks.append(.other(arrival.from, .confirmMove(vm, from: arrival.from, number: arrival.number)))
+        }
+        awaited = next
+        return asks
+    }
+
+    /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, and `isThere` which cells there are.
+    package mutating func plan(
+        _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, vm: (VMID) -> CellVM?,
+        isThere: (UInt64) -> Bool
     ) -> [Ask] {
         // hash order: looked up only
         let numbers = Set(open.map(\.number))
@@ -57,7 +85,7 @@ package struct MoveKeeper: Sendable {
         }
         for move in open {
             let known = watched[move.number]
-            let since = known?.phase == move.phase ? known?.since ?? now : now
+            let since = known?.phase == move.phase && !isHeld ? known?.since ?? now : now
             watched[move.number] = Watch(phase: move.phase, since: since)
             let isLate = now - since > MoveKeeper.patience
             switch move.phase {
@@ -105,6 +133,9 @@ package struct MoveKeeper: Sendable {
             .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival(let arrival), .refused(let refusal)):
             .advanceMove(arrival.number, .abort, reason: "\(refusal)")
+        // The cell whose VM it is knows of no such move: what is kept for it here is kept for nothing.
+        case (.confirmMove(let vm, let from, let number), .refused(.moveIsOver)):
+            .endArrival(vm, from: from, number: number, isCommitted: false, epoch: 0, floor: 0)
         case (.endArrival(_, _, let number, _, _, _), .done): .advanceMove(number, .settle, reason: "")
         default: nil
         }

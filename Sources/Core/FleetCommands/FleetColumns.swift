@@ -13,7 +13,13 @@ package enum FleetColumns {
     ]
     package static let images = [
         Column("NAME", "name"), Column("TENANT", "tenant"), Column("BYTES", "bytes", .integer),
+        Column("FORMAT", "format", isWide: true), Column("DISK-BYTES", "guestBytes", .integer, isWide: true),
         Column("HOLDERS", "holders"), Column("AGE", "created", .age), Column("SHA256", "sha256", isWide: true),
+    ]
+    package static let remains = [
+        Column("VM", "vm", .integer), Column("NAME", "name"), Column("TENANT", "tenant"),
+        Column("CELL", "cell", isWide: true), Column("KEPT", "kept"), Column("LEAVING", "leaving"),
+        Column("AGE", "since", .age),
     ]
     package static let hosts = [
         Column("NAME", "name"), Column("STATE", "state"), Column("ZONE", "zone"), Column("RACK", "rack", isWide: true),

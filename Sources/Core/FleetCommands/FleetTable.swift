@@ -4,7 +4,7 @@ package import CommandSyntax
 /// The commands about hosts, VMs and what belongs to them.
 package enum FleetTable {
     package static let commands: [Command] =
-        (vms + hosts + groups + plans + events).map(ofCell) + cells + images + tenants + quotas + shell
+        (vms + hosts + groups + plans + events).map(ofCell) + cells + images + remains + tenants + quotas + shell
 
     private static let cell = Option(
         "cell", .text("CELL"), help: "in this cell (default: where what is named is; lists: in all)")
@@ -46,7 +46,7 @@ package enum FleetTable {
         Option("memory", .size(1 << 20...(1 << 50)), letter: "m", help: "such as 4GiB"),
         Option(
             "disk", .text("DISK"), isRepeated: true,
-            help: "name=root,size=20GiB,kind=local|ephemeral|shared:DOMAIN,image=NAME; or a size alone"),
+            help: "name=root,size=20GiB,kind=local|ephemeral|shared:DOMAIN,image=NAME,keep; or a size alone"),
         Option("network", .text("NETWORK"), isRepeated: true, help: "a network that its host must have"),
         Option("bandwidth", .integer(0...1_000_000), help: "in Mbit/s"),
         Option("group", .text("GROUP"), isRepeated: true, help: "a placement group that it belongs to"),
@@ -232,6 +232,19 @@ package enum FleetTable {
             "image remove", summary: "remove an image that no VM's disk names",
             arguments: [Argument("IMAGE", help: "its name")],
             options: [tenant, Option("shared", help: "the one that is everybody's")]),
+    ]
+
+    private static let remains: [Command] = [
+        Command(
+            "remains list", summary: "list shared disks of VMs that are gone",
+            details: """
+                A shared disk goes with its VM, removed by a host that reaches it, unless it was made with `keep`. Listed are those that
+                are kept, and those that no host could remove yet.
+                """,
+            options: [tenant]),
+        Command(
+            "remains forget", summary: "list the kept disks of a VM that is gone no more; their files stay",
+            arguments: [Argument("NUMBER", help: "of the VM, as the list has it")], options: [tenant]),
     ]
 
     private static let tenants: [Command] = [

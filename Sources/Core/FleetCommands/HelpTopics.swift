@@ -138,8 +138,9 @@ package enum HelpTopics {
         "watching", summary: "events, the audit, and streams that lose nothing",
         text: """
             `events` shows the newest, the last one at the bottom; --follow goes on. `audit` shows what people and programs changed:
-            who, what, from where. Each has a revision: --after goes on behind it. A stream that is too far behind is told so and
-            ends; it never leaves anything out in silence. Programs read the same from `GET /v1/events?watch=1`.
+            who, what, from where, for 90 days (`setting set audit-lifetime`). Each has a revision: --after goes on behind it. A
+            stream that is too far behind is told so and ends; it never leaves anything out in silence. Programs read the same
+            from `GET /v1/events?watch=1`.
             """,
         examples: [
             .init("muster events --limit 5", "the newest five"),

@@ -138,6 +138,7 @@ package enum SpecOptions {
                 case ("name", let value?): name = value
                 case ("size", let value?): size = Quantity.size(value)
                 case (_, nil) where size == nil: size = Quantity.size(key)
+                case ("keep", nil) where size != nil: rest.append(JSONMember("keep", .bool(true)))
                 case ("image", let value?): rest.append(JSONMember("image", .string(value)))
                 case ("kind", let value?):
                     let parts = value.split(separator: ":", maxSplits: 1)
@@ -149,7 +150,8 @@ package enum SpecOptions {
                     if parts.count == 2 { rest.append(JSONMember("domain", .string(String(parts[1])))) }
                 default:
                     throw FleetMistake(
-                        "'\(part)' says nothing about a disk; write size=20GiB,kind=local,name=root,image=NAME, or a size alone."
+                        "'\(part)' says nothing about a disk; write size=20GiB,kind=local,name=root,image=NAME, or a size alone; "
+                            + "keep after the size lets a shared one stay."
                     )
                 }
             }

@@ -39,6 +39,8 @@ final class AdminConnection: SecureConnectionDelegate {
     let slot: Int
     let generation: UInt32
     let isSurplus: Bool
+    let address: String
+    /// Of its address, for what it asks without saying who it is.
     let budget: ClientBudget
     private let server: AdminServer
     private var channel: SecureConnection?
@@ -69,11 +71,12 @@ final class AdminConnection: SecureConnectionDelegate {
     private var sentBytes: UInt64 = 0
     private var sentAt: Instant
 
-    init(_ server: AdminServer, slot: Int, generation: UInt32, isSurplus: Bool, budget: ClientBudget) {
+    init(_ server: AdminServer, slot: Int, generation: UInt32, isSurplus: Bool, address: String, budget: ClientBudget) {
         self.server = server
         self.slot = slot
         self.generation = generation
         self.isSurplus = isSurplus
+        self.address = address
         self.budget = budget
         lastActive = server.loop.now
         sentAt = server.loop.now
@@ -259,19 +262,11 @@ final class AdminConnection: SecureConnectionDelegate {
             Pending(
                 number: number, frame: frame, state: .waiting, began: server.loop.now,
                 isWrite: head.method != .get && head.method != .head, closes: frame.closes))
-        if !budget.take(server.loop.now) {
-            server.counters.refused += 1
-            return answer(
-                number,
-                AdminResponse(
-                    Problem(
-                        .tooManyRequests,
-                        "this client asks more than \(server.settings.requestRateMax) times a second, which is the bound; ask "
-                            + "less often")))
-        }
+        let stranger = identify(head)
+        if let problem = server.tooOften(asking, budget) { return answer(number, AdminResponse(problem)) }
         do throws(Router.Refusal) {
             let call = try server.router.call(parser, head)
-            if let refusal = judge(call.request.action, head) {
+            if let refusal = judge(call.request.action, stranger) {
                 server.counters.refused += 1
                 var problem = refusal
                 problem.instance = parser.text(head.path)
@@ -292,28 +287,34 @@ final class AdminConnection: SecureConnectionDelegate {
     /// Who asks with the request that is being judged.
     private var asking = Principal.anonymous
 
-    private func judge(_ action: Action, _ head: RequestHead) -> Problem? {
+    /// Finds out who asks; gives what is wrong with what it shows.
+    private func identify(_ head: RequestHead) -> Problem? {
         asking = principal
-        if action == .ask || action == .join { return nil }
         if server.second >= principalEnds {
+            asking = .anonymous
             return Problem(.unauthenticated, "the client certificate has expired; renew it and connect again")
         }
-        if principal == .anonymous && head.authorization.isThere {
-            let field = parser.bytes(head.authorization)
-            let scheme = Array("bearer ".utf8)
-            let isBearer =
-                field.count > scheme.count
-                && zip(field, scheme).allSatisfy { byte, letter in byte == letter || byte | 0x20 == letter }
-            guard isBearer, let found = server.authority.principal(ofToken: field.dropFirst(scheme.count)) else {
-                return Problem(
-                    .unauthenticated,
-                    isBearer
-                        ? "the token is unknown, revoked or has expired; ask an administrator for a new one"
-                        : "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token"
-                )
-            }
-            asking = found
+        guard principal == .anonymous, head.authorization.isThere else { return nil }
+        let field = parser.bytes(head.authorization)
+        let scheme = Array("bearer ".utf8)
+        let isBearer =
+            field.count > scheme.count
+            && zip(field, scheme).allSatisfy { byte, letter in byte == letter || byte | 0x20 == letter }
+        guard isBearer, let found = server.authority.principal(ofToken: field.dropFirst(scheme.count)) else {
+            return Problem(
+                .unauthenticated,
+                isBearer
+                    ? "the token is unknown, revoked or has expired; ask an administrator for a new one"
+                    : "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token"
+            )
         }
+        asking = found
+        return nil
+    }
+
+    private func judge(_ action: Action, _ stranger: Problem?) -> Problem? {
+        if action == .ask || action == .join { return nil }
+        if let stranger { return stranger }
         let roles = asking == .anonymous ? [] : server.authority.roles(of: asking)
         let verdict = Access.judge(action, asking, roles: roles, metricsAreOpen: server.authority.metricsAreOpen)
         if verdict == .forbidden && !server.authority.knowsRoles {

@@ -73,6 +73,8 @@ package struct AdminCounters: Hashable, Sendable {
     package var malformed: UInt64 = 0
     /// Requests without permission.
     package var refused: UInt64 = 0
+    /// Requests beyond what their client may ask in a second.
+    package var tooOften: UInt64 = 0
     /// Connections that were too slow to ask or to listen.
     package var tooSlow: UInt64 = 0
     /// Requests that nobody answered in time.

@@ -34,6 +34,8 @@ package final class AdminServer {
     var heldBytes = 0
     /// By address, of clients that have connections.
     private var budgets: [String: ClientBudget] = [:]
+    /// Of clients that said who they are.
+    private var clients: ClientBudgets
     private(set) var isDraining = false
     private var drained: (() -> Void)?
     private var drainEnds: Instant?
@@ -65,6 +67,7 @@ package final class AdminServer {
         router = Router(limits: settings.limits)
         document = OpenAPIDocument.bytes(version: settings.version)
         clock = SweepClock()
+        clients = ClientBudgets(settings)
         let door = Door()
         let listener = try Listener(loop, on: address) { socket, from in door.open(socket, from) }
         self.listener = listener
@@ -110,14 +113,15 @@ package final class AdminServer {
             generations.append(0)
         }
         let connection = AdminConnection(
-            self, slot: slot, generation: generations[slot], isSurplus: isSurplus, budget: budget(from))
+            self, slot: slot, generation: generations[slot], isSurplus: isSurplus, address: from.host,
+            budget: budget(from))
         do {
             try connection.begin(loop, socket, from, context, settings.connection)
         } catch {
             // The socket is gone before anything was said, as it is when a port scan connects.
             counters.insecure += 1
             free.append(slot)
-            if connection.budget.users == 0 { budgets[connection.budget.address] = nil }
+            if connection.budget.users == 0 { budgets[connection.address] = nil }
             return
         }
         slots[slot] = connection
@@ -129,9 +133,23 @@ package final class AdminServer {
     private func budget(_ from: SocketAddress) -> ClientBudget {
         let address = from.host
         if let known = budgets[address] { return known }
-        let made = ClientBudget(address, perSecond: settings.requestRateMax, now: loop.now)
+        let made = ClientBudget(perSecond: settings.strangerRateMax, now: loop.now)
         budgets[address] = made
         return made
+    }
+
+    /// Why somebody asks too often; nil when that is not so.
+    func tooOften(_ client: Principal, _ budget: ClientBudget) -> Problem? {
+        let isKnown = client != .anonymous
+        if isKnown ? clients.take(client, loop.now) : budget.take(loop.now) { return nil }
+        counters.tooOften += 1
+        let (most, setting) =
+            isKnown
+            ? (settings.requestRateMax, "admin.request-rate") : (settings.strangerRateMax, "admin.stranger-rate")
+        return Problem(
+            .tooManyRequests,
+            "\(isKnown ? "\(client)" : "this address, without a certificate or a token that counts,") asks this node more than "
+                + "\(most) times a second, which is the bound (\(setting)); ask less often")
     }
 
     func forget(_ connection: AdminConnection) {
@@ -142,7 +160,7 @@ package final class AdminServer {
         free.append(slot)
         if connection.isSurplus { turnedAway -= 1 }
         connection.budget.users -= 1
-        if connection.budget.users == 0 { budgets[connection.budget.address] = nil }
+        if connection.budget.users == 0 { budgets[connection.address] = nil }
         finishDrainIfDone()
     }
 
@@ -164,7 +182,7 @@ package final class AdminServer {
     }
 
     /// Where the request came from; empty when nobody waits for it any more.
-    package func clientAddress(_ ticket: Ticket) -> String { connection(ticket)?.budget.address ?? "" }
+    package func clientAddress(_ ticket: Ticket) -> String { connection(ticket)?.address ?? "" }
 
     /// Ends a stream. One that is not `isWhole` breaks off with its connection, so that the client can tell.
     package func endStream(_ ticket: Ticket, isWhole: Bool = true) {

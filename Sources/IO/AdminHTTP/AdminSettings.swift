@@ -14,9 +14,13 @@ package struct AdminSettings: Hashable, Sendable {
     package var heldBytesFree = 32 << 10
     /// Connections beyond the bound that are told so at once; more are just closed.
     package var turnAwayMax = 64
-    /// Requests per second of one client's address on all its connections together; what was not used of one second may
-    /// be used in the next. More are told 429.
+    /// Requests per second of one client, known by its certificate or its token, on all its connections together and from
+    /// wherever they come; what was not used of one second may be used in the next. More are told 429.
     package var requestRateMax = 100_000
+    /// The same of one address, for those who show nothing, or nothing that counts.
+    package var strangerRateMax = 1_000
+    /// Clients that are remembered; those that asked nothing lately are forgotten first.
+    package var clientsMax = 16_384
     /// What OpenAPI calls the version.
     package var version = "0"
 

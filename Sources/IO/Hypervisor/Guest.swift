@@ -26,12 +26,18 @@ final class Guest {
     private(set) var phase: Phase
     var wakeAt: Instant?
     var machine: QEMUMachine?
+    /// What is to become its machine.
+    var wanted: CellVM?
     /// One that was adopted counts as emulated, which is right for both.
     var accelerator = QEMUMachine.Accelerator.tcg
     var isEmulated: Bool { accelerator == .tcg }
     var isStartedPaused = false
     /// Where its memory comes from, if it is received.
     var source: HostID?
+    private var machineWork: GuestWork<Result<QEMUMachine, QEMURefusal>>?
+    private var diskWork: GuestWork<DiskStep>?
+    /// The disk that `diskWork` is about, or the program after it.
+    private var diskNow: QEMUMachine.Disk?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var imageChild: HostProcess.Child?
     /// What is still to be run for a disk that is made whole, and where that becomes the disk.
@@ -130,6 +136,8 @@ final class Guest {
 
     private var isEnded: Bool {
         if isAsking { return false }
+        // What is under way may still change a disk.
+        if let diskWork, diskWork.value == nil { return false }
         let hasParent = child != nil || (driver.parent?.isUp ?? false && !pids.isEmpty)
         if hasParent {
             guard isReaped else { return false }
@@ -148,52 +156,104 @@ final class Guest {
 
     // MARK: Starting
 
+    /// Paths of storage domains and of images are looked at on threads: a storage that hangs holds up its own guests.
+    private func makeMachine(_ now: Instant) {
+        if let work = machineWork {
+            guard let made = work.value else { return poll(now) }
+            machineWork = nil
+            switch made {
+            case .failure(let refusal): return fail("can't start: \(refusal)", now)
+            case .success(let made):
+                if source != nil, let at = made.disks.firstIndex(where: { $0.path.hasPrefix(directory.path + "/") }) {
+                    return fail(
+                        "its disk '\(made.vm.spec.disks[at].name)' lies on its host, and only memory is moved so far; give it "
+                            + "shared disks, or stop it and start it elsewhere", now)
+                }
+                machine = made
+                return makeImages(now)
+            }
+        }
+        guard let vm = wanted else { return fail("its machine is not known", now) }
+        let (settings, path) = (driver.settings, directory.path)
+        do throws(SystemError) {
+            machineWork = try GuestWork {
+                Result { () throws(QEMURefusal) in try QEMUMachine(vm, settings, directory: path) }
+            }
+            poll(now)
+        } catch {
+            fail("can't start: \(error)", now)
+        }
+    }
+
+    private func work(_ now: Instant, _ body: @escaping @Sendable () -> DiskStep) {
+        do throws(SystemError) {
+            diskWork = try GuestWork(body)
+            poll(now)
+        } catch {
+            fail("a disk could not be made: \(error)", now)
+        }
+    }
+
     private func makeImages(_ now: Instant) {
-        guard let machine else { return fail("its machine is not known", now) }
+        guard let machine else { return makeMachine(now) }
         if imagesLeft == nil {
             directory.remove(prefix: "ephemeral-")
             imagesLeft = machine.disks
+        }
+        if let work = diskWork {
+            guard let step = work.value else { return poll(now) }
+            diskWork = nil
+            switch step {
+            case .failed(let text): return fail(text, now)
+            case .ready: (wholeDisk, diskNow) = (nil, nil)
+            case .wantsImage: return startImage(now)
+            }
         }
         if let child = imageChild {
             guard let status = child.status() else { return poll(now) }
             imageChild = nil
             guard status == 0 else {
-                wholeDisk?.giveUp()
+                giveUpDisk()
                 return fail("a disk could not be made: \(child.complaint)", now)
             }
             if !imageSteps.isEmpty { return startImageStep(now) }
-            if let problem = wholeDisk?.publish() { return fail(problem, now) }
-            wholeDisk = nil
+            if let whole = wholeDisk {
+                return work(now) { whole.publish().map { .failed($0) } ?? .ready }
+            }
         }
-        while let disk = imagesLeft?.first {
+        if let disk = imagesLeft?.first {
             imagesLeft?.removeFirst()
-            if access(disk.path, F_OK) == 0 { continue }
-            guard let image = disk.image else {
-                let file = open(disk.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-                guard file >= 0, ftruncate(file, off_t(disk.sizeMiB) << 20) == 0 else {
-                    return fail("a disk could not be made: \(String(cString: strerror(errno)))", now)
-                }
-                close(file)
-                continue
-            }
-            if disk.isWhole {
-                let whole = WholeDisk(disk.path, epoch: record.epoch)
-                whole.clear()
-                wholeDisk = whole
-                imageSteps = whole.steps(from: image, sizeMiB: disk.sizeMiB, driver.settings.imageProgram)
-                return startImageStep(now)
-            }
-            let words = [
-                "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.path, disk.path, "\(disk.sizeMiB)M",
-            ]
-            switch HostProcess.start(driver.settings.imageProgram, words, errorPath: directory.path + "/image.log") {
-            case .failure(let failure): return fail(failure.message, now)
-            case .success(let child): imageChild = child
-            }
-            return poll(now)
+            diskNow = disk
+            let whole = disk.isWhole ? WholeDisk(disk.path, epoch: record.epoch) : nil
+            wholeDisk = whole
+            return work(now) { DiskStep.begin(disk, whole) }
         }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)
+    }
+
+    /// Has a program make the disk of its image.
+    private func startImage(_ now: Instant) {
+        guard let disk = diskNow, let image = disk.image else { return fail("its disk is not known", now) }
+        if let whole = wholeDisk {
+            imageSteps = whole.steps(from: image, sizeMiB: disk.sizeMiB, driver.settings.imageProgram)
+        } else {
+            let words = [
+                "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.path, disk.path, "\(disk.sizeMiB)M",
+            ]
+            imageSteps = [(driver.settings.imageProgram, words)]
+        }
+        startImageStep(now)
+    }
+
+    private func giveUpDisk() {
+        guard let whole = wholeDisk else { return }
+        wholeDisk = nil
+        // Nobody waits for it; what it leaves where no thread can be had goes at the next start of the VM, or with it.
+        diskWork = try? GuestWork {
+            whole.giveUp()
+            return .ready
+        }
     }
 
     private func startImageStep(_ now: Instant) {
@@ -413,7 +473,7 @@ final class Guest {
             child = imageChild
             exitStatus = nil
             HostProcess.kill(imageChild.pid)
-            wholeDisk?.giveUp()
+            giveUpDisk()
         }
         imageChild = nil
         if isAsking { driver.parent?.stop(record.vm, epoch: record.epoch) }

@@ -239,26 +239,12 @@ package final class QEMUHypervisor: Hypervisor {
         guard HostProcess.living(with: directory.mark).isEmpty else {
             return say(vm.id, epoch, .crashed, message: "an earlier QEMU process of it still lives here")
         }
-        let machine: QEMUMachine
-        do throws(QEMURefusal) {
-            machine = try QEMUMachine(vm, settings, directory: directory.path)
-        } catch {
-            return say(vm.id, epoch, .crashed, message: "can't start: \(error)")
-        }
-        let isOwn: (QEMUMachine.Disk) -> Bool = { $0.path.hasPrefix(directory.path + "/") }
-        if source != nil, let at = machine.disks.firstIndex(where: isOwn) {
-            return say(
-                vm.id, epoch, .crashed,
-                message:
-                    "its disk '\(vm.spec.disks[at].name)' lies on its host, and only memory is moved so far; give it "
-                    + "shared disks, or stop it and start it elsewhere")
-        }
         let record = VMDirectory.Record(
             vm.id, epoch: epoch, generation: vm.generation, isolation: vm.spec.isolation, isArriving: source != nil)
         directory.clear()
         if let problem = directory.write(record) { return say(vm.id, epoch, .crashed, message: problem) }
         let guest = Guest(record, directory, .images, self)
-        guest.machine = machine
+        guest.wanted = vm
         guest.accelerator = accelerator
         guest.isStartedPaused = isPaused
         guest.source = source

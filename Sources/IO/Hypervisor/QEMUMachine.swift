@@ -194,7 +194,7 @@ package struct QEMUMachine: Hashable, Sendable {
         return real
     }
 
-    private static func resolved(_ path: String) -> String? {
+    static func resolved(_ path: String) -> String? {
         guard let found = realpath(path, nil) else { return nil }
         defer { free(found) }
         return String(cString: found)
@@ -218,13 +218,11 @@ package struct QEMUMachine: Hashable, Sendable {
         var isEphemeral = false
         switch disk.kind {
         case .shared(let domain):
-            guard isName(domain), let root = resolved(settings.storage), let real = resolved("\(root)/\(domain)"),
-                real.hasPrefix(root + "/")
-            else {
+            guard let real = SharedDisks.folder(of: domain, in: settings.storage) else {
                 throw QEMURefusal(
                     field, "is in the storage domain '\(domain)', which is no directory of hypervisor.storage here")
             }
-            path = "\(real)/vm-\(vm)-\(disk.name).\(format)"
+            path = "\(real)/\(SharedDisks.fileName(vm, disk.name, hasImage: base != nil))"
         case .local: path = "\(directory)/local-\(disk.name).\(format)"
         case .ephemeral:
             path = "\(directory)/ephemeral-\(disk.name).\(format)"
@@ -237,16 +235,14 @@ package struct QEMUMachine: Hashable, Sendable {
 
     /// An image that names other files would let a guest read them.
     static func format(ofImage path: String, _ field: String) throws(QEMURefusal) -> String {
-        var head = [UInt8](repeating: 0, count: 104)
+        var bytes = [UInt8](repeating: 0, count: ImageHead.byteCount)
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw QEMURefusal(field, "can't be read: \(String(cString: strerror(errno)))") }
         defer { close(file) }
-        let count = pread(file, &head, head.count, 0)
-        guard count == head.count, head[..<4].elementsEqual([0x51, 0x46, 0x49, 0xFB]) else { return "raw" }
-        let namesBackingFile = head[8..<16].contains { $0 != 0 }
-        // Bit 2 of the incompatible features: the data lie in another file.
-        let namesDataFile = head[7] >= 3 && head[79] & 4 != 0
-        if namesBackingFile || namesDataFile {
+        let count = pread(file, &bytes, bytes.count, 0)
+        let head = ImageHead(Array(bytes[..<max(0, count)]), size: 0)
+        if !head.isQCOW2 { return "raw" }
+        if head.namesOthers {
             throw QEMURefusal(field, "is a qcow2 file that names another file; convert it to one that stands alone")
         }
         return "qcow2"

@@ -22,6 +22,8 @@ struct Cells {
         /// How far the cell was when no move was open in it: none is until it goes on.
         var movesNoneAt: LogIndex?
         var moves = MoveKeeper()
+        /// When VMs that may come from other cells are looked after next.
+        var arrivalsAt = Instant.origin
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.

@@ -36,17 +36,47 @@ extension NodeEngine {
         let root = steward.view
         let highest = root.cluster?.cellHighest ?? 0
         var keeper = cells.kept[k].moves
-        let asks = keeper.plan(open, of: group.number, now: now) { id in
+        // One that is not heard of yet is none that is retired.
+        let isThere = { (number: UInt64) in number > highest || root.cell(GroupID(.cell, number: number)) != nil }
+        var asks: [MoveKeeper.Ask] = []
+        if now >= cells.kept[k].arrivalsAt {
+            cells.kept[k].arrivalsAt = now + NodeEngine.arrivalsInterval
+            asks = keeper.plan(arrivals: arrivals(of: group), now: now, isThere: isThere)
+        }
+        asks += keeper.plan(open, of: group.number, now: now, isHeld: areMovesHeld(group)) { id in
             guard case .cell(let found)? = readHere(group, .cell(.vm(id))), case .rows(let rows, _) = found.body,
                 case .vm(_, let vm?)?? = rows.first.map(\.content)
             else { return nil }
             return vm
         } isThere: {
-            // One that is not heard of yet is none that is retired.
-            $0 > highest || root.cell(GroupID(.cell, number: $0)) != nil
+            isThere($0)
         }
         cells.kept[k].moves = keeper
         for ask in asks { send(ask, group, now) }
+    }
+
+    private static var arrivalsInterval: Nanoseconds { .seconds(10) }
+
+    /// The first page of them: there are few, and those that come end.
+    private func arrivals(of group: GroupID) -> [(vm: VMID, arrival: CellVM.Arrival)] {
+        guard case .cell(let answer)? = readHere(group, .cell(.list(.arrivals, after: nil, limit: 0))),
+            case .rows(let rows, _) = answer.body
+        else { return [] }
+        return rows.compactMap { row in
+            guard case .arrival(let vm, let arrival?)? = row.content else { return nil }
+            return (vm, arrival)
+        }
+    }
+
+    /// Every step that is refused meanwhile brings the cell's time further, and so the end of it.
+    private func areMovesHeld(_ group: GroupID) -> Bool {
+        var key: [UInt8] = []
+        key.appendBigEndian(UInt64(CellSetting.movesHeldUntil.rawValue))
+        guard case .cell(let answer)? = readHere(group, .cell(.one(.settings, key: key))),
+            case .rows(let rows, _) = answer.body,
+            case .setting(.movesHeldUntil, let until?)?? = rows.first.map(\.content)
+        else { return false }
+        return until > answer.time.rawValue
     }
 
     /// All of them, the oldest first: which of them are looked after is the keeper's to say.

@@ -49,6 +49,10 @@ package enum FleetRequest: Hashable, Sendable {
 
     /// Of one tenant and everybody's; nil for all that the asker may see.
     case images(tenant: String?)
+    /// Shared disks of VMs that are gone.
+    case remains(tenant: String?)
+    /// They are noted no more, and stay where they are.
+    case forgetRemains(VMID, tenant: String)
     case image(String, tenant: String)
     indirect case addImagePart(ImagePart)
     indirect case addImage(ImageCreation)
@@ -109,6 +113,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
         case .images: .listImages
+        case .remains: .listRemains
+        case .forgetRemains: .forgetRemains
         case .image: .getImage
         case .addImagePart: .addImagePart
         case .addImage: .addImage
@@ -149,7 +155,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .group(_, let tenant, _): .readTenant(tenant)
         case .createGroup(let group): .writeTenant(group.tenant)
         case .deleteGroup(_, let tenant): .writeTenant(tenant)
-        case .images(let tenant): .readTenant(tenant)
+        case .images(let tenant), .remains(let tenant): .readTenant(tenant)
+        case .forgetRemains(_, let tenant): .writeTenant(tenant)
         case .image(_, let tenant): .readTenant(tenant)
         case .addImagePart(let part): .writeTenant(part.tenant)
         case .addImage(let image): .writeTenant(image.tenant)
@@ -216,6 +223,7 @@ package enum FleetRequest: Hashable, Sendable {
             .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _), .setTenant(let name, _),
             .deleteTenant(let name), .image(let name, _), .removeImage(let name, _):
             name
+        case .forgetRemains(let vm, _): "\(vm.rawValue)"
         default: vm.map { vm in if case .named(let name, _) = vm { name } else { "\(vm)" } } ?? ""
         }
     }
@@ -268,7 +276,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .group(_, let tenant, let mode):
             if tenant != defaultTenant { query.append(("tenant", tenant)) }
             add(mode)
-        case .images(let tenant?): query.append(("tenant", tenant))
+        case .images(let tenant?), .remains(let tenant?): query.append(("tenant", tenant))
+        case .forgetRemains(_, let tenant): if tenant != defaultTenant { query.append(("tenant", tenant)) }
         case .removeImage(_, tenant: ""): query.append(("shared", "1"))
         case .image(_, let tenant), .removeImage(_, let tenant):
             if tenant != defaultTenant { query.append(("tenant", tenant)) }

@@ -10,6 +10,10 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
     package var tenant: String
     package var digest: String
     package var bytes: UInt64
+    /// `raw` or `qcow2`; empty where nobody looked.
+    package var format: String
+    /// Of the disk that a guest sees.
+    package var guestBytes: UInt64
     /// Names of the nodes that keep a copy.
     package var holders: [String]
     package var isLeaving: Bool
@@ -21,6 +25,8 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
         tenant = image.tenant
         digest = image.digest
         bytes = image.size
+        format = image.guestBytes == 0 ? "" : image.isQCOW2 ? "qcow2" : "raw"
+        guestBytes = image.guestBytes
         holders = image.holders.map(nodeName)
         isLeaving = image.isLeaving
         created = Int64(clamping: image.createdAt.rawValue / 1_000)
@@ -32,6 +38,9 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
         [
             Field("name", .string, "its name"), Field("tenant", .string, "whose it is; empty: every tenant's"),
             Field("sha256", .string, "of its bytes, in hexadecimal"), Field("bytes", .integer, "its size"),
+            Field("format", .string, "raw or qcow2; empty of one that was added before this was looked at"),
+            Field(
+                "guestBytes", .integer, "of the disk that a guest sees, which a VM's disk has at least; 0 if unknown"),
             Field("holders", .strings, "nodes that keep a copy for the others"),
             Field("leaving", .boolean, "it is being removed, and no VM may name it"),
             Field("created", .integer, "when, in seconds since 1970"),
@@ -40,7 +49,8 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
     package var members: [JSONMember] {
         [
             JSONMember("name", name), JSONMember("tenant", tenant), JSONMember("sha256", digest),
-            JSONMember("bytes", Int64(clamping: bytes)), JSONMember("holders", holders),
+            JSONMember("bytes", Int64(clamping: bytes)), JSONMember("format", format),
+            JSONMember("guestBytes", Int64(clamping: guestBytes)), JSONMember("holders", holders),
             JSONMember("leaving", isLeaving), JSONMember("created", created), JSONMember("createdBy", createdBy),
         ]
     }
@@ -49,6 +59,8 @@ package struct ImageInfo: Hashable, Sendable, Shaped {
         tenant = object.text("tenant")
         digest = object.text("sha256")
         bytes = UInt64(clamping: object.integer("bytes"))
+        format = object.text("format")
+        guestBytes = UInt64(clamping: object.integer("guestBytes"))
         holders = object.strings("holders")
         isLeaving = object.bool("leaving")
         created = object.integer("created")

@@ -482,6 +482,10 @@ package struct CellSettingsBody: Shaped {
         (.tombstoneLifetime, "tombstoneLifetimeMillis", "so long a deleted name is remembered"),
         (.backoffFirst, "restartBackoffMillis", "the first wait before a crashed VM starts again"),
         (.backoffMax, "restartBackoffMaxMillis", "the longest"),
+        (
+            .eventLifetime, "eventLifetimeMillis",
+            "so long events are kept, the audit among them, and the last \(CellLimits.eventsMax) at most"
+        ),
     ]
 
     package static let shape = Shape(

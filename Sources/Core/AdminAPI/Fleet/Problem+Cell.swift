@@ -13,6 +13,7 @@ extension Problem {
         case .tooMany: self.init(.notPossible, detail)
         case .requestReused: self.init(.retryUnknown, detail)
         case .unknownHost, .unknownVM, .unknownGroup: self.init(.notFound, detail)
+        case .imageReleased(let name): self.init(.notPossible, detail, members: [JSONMember("image", name)])
         case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail)
         case .generationChanged(let generation):
             self.init(.generationChanged, detail, members: [JSONMember("generation", generation)])

@@ -198,6 +198,14 @@ extension Route {
         Route(
             .removeImage, .delete, "/v1/images/{image}", "Removes an image that no VM's disk names.",
             query: [tenant, Parameter("shared", .range(0, 1), "1: everybody's; tenant is left out")], accepted),
+        Route(
+            .listRemains, .get, "/v1/remains",
+            "Lists shared disks of VMs that are gone: those that are to be kept, and those that no host could remove yet.",
+            query: [ofTenant], .json(Listing<RemainsInfo>.shape)),
+        Route(
+            .forgetRemains, .delete, "/v1/remains/{vm}",
+            "Lists the shared disks of a VM that is gone no more. Their files stay: remove them yourself.",
+            query: [tenant], accepted),
     ]
 
     private static let tenants = [

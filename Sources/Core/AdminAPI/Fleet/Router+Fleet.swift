@@ -34,6 +34,12 @@ extension Router {
         case .createGroup: return .createGroup(try CellGroup(body))
         case .deleteGroup: return .deleteGroup(try name(parts.name, "group"), tenant: try tenant(query))
         case .listImages: return .images(tenant: query["tenant"] == nil ? nil : try tenant(query))
+        case .listRemains: return .remains(tenant: query["tenant"] == nil ? nil : try tenant(query))
+        case .forgetRemains:
+            guard let id = UInt64(String(decoding: parts.name, as: UTF8.self)) else {
+                throw Problem(.invalid, "a VM that is gone is named by its number; see /v1/remains", field: "vm")
+            }
+            return .forgetRemains(VMID(rawValue: id), tenant: try tenant(query))
         case .getImage: return .image(try name(parts.name, "image"), tenant: try tenant(query))
         case .addImagePart: return .addImagePart(try ImagePart(body))
         case .addImage: return .addImage(try ImageCreation(body))

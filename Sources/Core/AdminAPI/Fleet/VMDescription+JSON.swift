@@ -99,6 +99,10 @@ extension VMDescription.NamedDisk: Shaped {
                     + "and may be lost"),
             Field("domain", .string, isRequired: false, "the storage domain of a shared disk"),
             Field("image", .string, isRequired: false, "what it begins with; nothing when left out"),
+            Field(
+                "keep", .boolean, isRequired: false,
+                "true: a shared disk stays when the VM is deleted, and is listed under /v1/remains; else it goes with it"
+            ),
         ])
 
     package var members: [JSONMember] {
@@ -109,6 +113,7 @@ extension VMDescription.NamedDisk: Shaped {
         case .ephemeral: members.append(JSONMember("kind", "ephemeral"))
         }
         if !image.isEmpty { members.append(JSONMember("image", image)) }
+        if isKept { members.append(JSONMember("keep", true)) }
         return members
     }
 
@@ -123,8 +128,12 @@ extension VMDescription.NamedDisk: Shaped {
         if (object.text("kind") == "shared") == domain.isEmpty {
             throw object.wrong("domain", "belongs to shared disks, which need one; set it accordingly")
         }
+        if object.bool("keep") && domain.isEmpty {
+            throw object.wrong("keep", "is for shared disks; what lies on a host goes with the VM, so leave it out")
+        }
         self.init(
-            name: object.text("name"), sizeMiB: object.integer("sizeMiB"), kind: kind, image: object.text("image"))
+            name: object.text("name"), sizeMiB: object.integer("sizeMiB"), kind: kind, image: object.text("image"),
+            isKept: object.bool("keep"))
     }
 }
 

@@ -57,6 +57,9 @@ package enum AdminRequest: Hashable, Sendable {
     case upgrade
     case finalizeUpgrade(UpgradeFinalization)
     case backupPlan
+    /// A backup is to be made; it is made, or given up.
+    case beginBackup
+    case endBackup
     /// The answer is a stream.
     case copyGroup(UInt64)
     case backupSchedules
@@ -109,6 +112,8 @@ package enum AdminRequest: Hashable, Sendable {
         case .upgrade: .getUpgrade
         case .finalizeUpgrade: .finalizeUpgrade
         case .backupPlan: .planBackup
+        case .beginBackup: .beginBackup
+        case .endBackup: .endBackup
         case .copyGroup: .copyGroup
         case .backupSchedules: .listBackupSchedules
         case .setBackupSchedule: .setBackupSchedule
@@ -137,7 +142,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .settings: .observe
         case .changeSetting: .changeSettings
         case .finalizeUpgrade: .upgrade
-        case .backupPlan, .copyGroup: .copyState
+        case .backupPlan, .beginBackup, .endBackup, .copyGroup: .copyState
         case .backupSchedules, .setBackupSchedule, .removeBackupSchedule: .backup
         case .recover: .recover
         case .fleet(let request): request.action

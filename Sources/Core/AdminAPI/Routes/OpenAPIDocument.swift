@@ -83,6 +83,25 @@ package enum OpenAPIDocument {
             .object([
                 JSONMember("description", route.summary), JSONMember("content", content(route)),
             ]))
+        writer.name("429")
+        writer.value(
+            .object([
+                JSONMember(
+                    "description",
+                    "This client asks this node more often than it may: so many times a second for who shows a certificate or "
+                        + "a token (admin.request-rate), and fewer for an address that shows nothing (admin.stranger-rate)."
+                ),
+                JSONMember(
+                    "headers",
+                    .object([
+                        JSONMember(
+                            "Retry-After",
+                            .object([
+                                JSONMember("description", "After so many seconds it may ask again."),
+                                JSONMember("schema", .object([JSONMember("type", "integer")])),
+                            ]))
+                    ])), JSONMember("content", media(.problem, reference("Problem"))),
+            ]))
         writer.name("default")
         writer.value(
             .object([

@@ -11,7 +11,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case transferLeadership
     case listCertificates, rotateCertificates, renewCertificate
     case getUpgrade, finalizeUpgrade
-    case planBackup, copyGroup, listBackupSchedules, setBackupSchedule, removeBackupSchedule
+    case planBackup, beginBackup, endBackup, copyGroup, listBackupSchedules, setBackupSchedule, removeBackupSchedule
     case recover
     case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
@@ -20,6 +20,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
     case listImages, getImage, addImagePart, addImage, removeImage
+    case listRemains, forgetRemains
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
     case plan, getRebalance, startRebalance
@@ -236,6 +237,14 @@ extension Route {
         Route(
             .planBackup, .get, "/v1/backup", "Lists what a backup has to hold and who can give it.",
             .json(BackupPlan.shape)),
+        Route(
+            .beginBackup, .post, "/v1/backup/begin",
+            "Begins a backup: for an hour, or until it ends, no VM goes from cell to cell, so that copies have each once.",
+            accepted),
+        Route(
+            .endBackup, .post, "/v1/backup/end",
+            "Says that a backup is made, or given up: VMs go from cell to cell again.",
+            accepted),
         Route(
             .copyGroup, .get, "/v1/backup/{group}",
             "Streams a group's state, consistent at one index, as records of a backup (Proto/backup.proto).",

@@ -344,6 +344,8 @@ package struct Router: Sendable {
         case .getUpgrade: return .upgrade
         case .finalizeUpgrade: return .finalizeUpgrade(try UpgradeFinalization(body))
         case .planBackup: return .backupPlan
+        case .beginBackup: return .beginBackup
+        case .endBackup: return .endBackup
         case .copyGroup: return .copyGroup(try number(match, "group"))
         case .listBackupSchedules: return .backupSchedules
         case .setBackupSchedule: return .setBackupSchedule(try name(match, "schedule"), try BackupSchedule(body))

@@ -57,6 +57,8 @@ struct CellStep<Access: StateAccess> {
     var by = ""
     /// The command's, if it has one.
     var request: [UInt8] = []
+    /// The command's: up to where its sender knew the root's images.
+    var imagesAt = LogIndex.zero
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
     /// Of the entry: what came later means nothing in it.
@@ -107,6 +109,7 @@ struct CellStep<Access: StateAccess> {
     private mutating func apply(_ command: CellCommand) throws(StoreError) -> CellResult {
         by = command.by
         request = command.request ?? []
+        imagesAt = command.imagesAt
         isAudit = command.operation.isAsked
         if !CellCheck.isText(command.by) {
             return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
@@ -118,6 +121,7 @@ struct CellStep<Access: StateAccess> {
         try dropOldRequests()
         var unnamed = command
         unnamed.request = nil
+        unnamed.imagesAt = .zero
         let whole = unnamed
         if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
         let digest = RequestDigest.of(unnamed.encoded())
@@ -150,7 +154,7 @@ struct CellStep<Access: StateAccess> {
         switch operation {
         case .createVMs(let items, _): name = items.first?.tenant ?? ""
         case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _),
-            .moveVM(let vm, _, _):
+            .moveVM(let vm, _, _, _):
             name = try self.vm(vm)?.tenant ?? ""
         case .putGroup(let group): name = group.tenant
         case .deleteGroup(let tenant, _): name = tenant
@@ -225,6 +229,8 @@ struct CellStep<Access: StateAccess> {
         case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
+        case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
+        case .dropRemains(let vms): return try dropRemains(vms)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
         case .closeCell: return try closeCell()
         case .lendQuota(let tenant, let to, let share): return try lendQuota(tenant, to: to, share)
@@ -232,7 +238,9 @@ struct CellStep<Access: StateAccess> {
             return try takeQuota(tenant, QuotaReceipt(from: from, number: number), share)
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
-        case .moveVM(let vm, let cell, let request): return try moveVM(vm, to: cell, request)
+        case .moveVM(let vm, let cell, let request, let keepsName):
+            return try moveVM(vm, to: cell, request, keepsName: keepsName)
+        case .confirmMove(let vm, let from, let number): return try confirmMove(vm, from: from, number)
         case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
         case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
         case .prepareArrival(let arrival): return try prepareArrival(arrival)
@@ -357,7 +365,7 @@ extension CellCommand.Operation {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
             .putGroup, .deleteGroup, .releaseHost, .closeCell, .moveVM:
             true
-        case .setSetting(let setting, _): setting != .leaseBefore
+        case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil
         case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
         case .cancelMigration, .advanceMove(_, .abort, _): true

@@ -37,16 +37,20 @@ extension CellCommand {
         if bytes.count > CellLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireCellCommand(serialized: bytes), let command = CellCommand(wire),
-            command.encoded() == bytes, command.operation.level <= level
+            command.encoded() == bytes, command.level <= level
         else { return .failure(.malformed) }
         return .success(command)
     }
 
     init?(_ wire: WireCellCommand) {
         guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
-        self.init(request: wire.request.isEmpty ? nil : wire.request, by: wire.by, operation)
+        self.init(
+            request: wire.request.isEmpty ? nil : wire.request, by: wire.by, imagesAt: LogIndex(wire.imagesAt),
+            operation)
     }
-    var wire: WireCellCommand { WireCellCommand(request: request ?? [], by: by, operation: operation.wire) }
+    var wire: WireCellCommand {
+        WireCellCommand(request: request ?? [], by: by, imagesAt: imagesAt.rawValue, operation: operation.wire)
+    }
 }
 
 extension CellCommand.Operation {
@@ -120,12 +124,17 @@ extension CellCommand.Operation {
                 tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
         case .settleLoan(let wire):
             self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
-        case .moveVM(let wire): self = .moveVM(VMID(wire.vm), to: wire.to, request: wire.request)
+        case .moveVM(let wire):
+            self = .moveVM(VMID(wire.vm), to: wire.to, request: wire.request, keepsName: wire.keepsName)
+        case .confirmMove(let wire): self = .confirmMove(VMID(wire.vm), from: wire.from, number: wire.number)
         case .advanceMove(let wire):
             guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
             self = .advanceMove(wire.number, step, reason: wire.reason)
         case .resealVM(let wire):
             self = .resealVM(VMID(wire.vm), wire.boxes.map { Resealed(key: $0.key, from: $0.from, to: $0.to) })
+        case .releaseImage(let wire):
+            self = .releaseImage(tenant: wire.tenant, name: wire.name, at: LogIndex(wire.at))
+        case .dropRemains(let wire): self = .dropRemains(wire.vms.map { VMID($0) })
         case .prepareArrival(let wire):
             guard let arrival = CellArrival(wire) else { return nil }
             self = .prepareArrival(arrival)
@@ -203,6 +212,9 @@ extension CellCommand.Operation {
         case .returnSlice(let tenant, let revision):
             .returnSlice(Wire.ReturnSlice(tenant: tenant, revision: revision.rawValue))
         case .collectGarbage: .collectGarbage(Wire.CollectGarbage())
+        case .releaseImage(let tenant, let name, let at):
+            .releaseImage(Wire.ReleaseImage(tenant: tenant, name: name, at: at.rawValue))
+        case .dropRemains(let vms): .dropRemains(Wire.DropRemains(vms: vms.map(\.rawValue)))
         case .releaseHost(let host, let assignment):
             .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
         case .closeCell: .closeCell(Wire.CloseCell())
@@ -215,8 +227,10 @@ extension CellCommand.Operation {
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             .holdName(
                 Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))
-        case .moveVM(let vm, let cell, let request):
-            .moveVM(Wire.MoveVm(vm: vm.rawValue, to: cell, request: request))
+        case .moveVM(let vm, let cell, let request, let keepsName):
+            .moveVM(Wire.MoveVm(vm: vm.rawValue, to: cell, request: request, keepsName: keepsName))
+        case .confirmMove(let vm, let from, let number):
+            .confirmMove(Wire.ConfirmMove(vm: vm.rawValue, from: from, number: number))
         case .advanceMove(let number, let step, let reason):
             .advanceMove(Wire.AdvanceMove(number: number, step: Wire.MoveStep(rawValue: step.rawValue), reason: reason))
         case .resealVM(let vm, let boxes):

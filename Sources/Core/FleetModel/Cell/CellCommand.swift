@@ -49,13 +49,17 @@ package struct CellCommand: Hashable, Sendable {
 
         /// It is to go to another cell. Where its name has to be held there, it is under this request id, which is empty
         /// otherwise.
-        case moveVM(VMID, to: UInt64, request: [UInt8])
+        /// Of a region's several cells the one that keeps its names goes on keeping this one's where `keepsName`.
+        case moveVM(VMID, to: UInt64, request: [UInt8], keepsName: Bool = false)
         /// The next step of the move with this number, which is the revision that began it.
         case advanceMove(UInt64, CellMove.Step, reason: String)
         /// A VM may come from another cell, which asks that all be kept that it needs.
         case prepareArrival(CellArrival)
         /// It is this cell's now, or does not come; moves from there with a number below `floor` are over.
         case endArrival(VMID, from: UInt64, number: UInt64, isCommitted: Bool, epoch: UInt64, floor: UInt64)
+
+        /// Asked by a cell that keeps room for a VM of this one: refused where the VM is here and knows nothing of the move.
+        case confirmMove(VMID, from: UInt64, number: UInt64)
 
         // By controllers.
 
@@ -83,6 +87,10 @@ package struct CellCommand: Hashable, Sendable {
         /// The root knows no such tenant any more, as of this revision of the root.
         case returnSlice(tenant: String, revision: Revision)
         case collectGarbage
+        /// The removal of an image began at this entry of the root: who knows less may not name it any more.
+        case releaseImage(tenant: String, name: String, at: LogIndex)
+        /// The shared disks that these VMs left are gone too.
+        case dropRemains([VMID])
         /// Nothing but the time.
         case noteTime
     }
@@ -91,12 +99,19 @@ package struct CellCommand: Hashable, Sendable {
     package var request: [UInt8]?
     /// Who asked, and from where, for the audit.
     package var by: String
+    /// Up to which entry of the root whoever asks knew the images that the operation names; zero where it names none. Wants
+    /// feature level 3.
+    package var imagesAt = LogIndex.zero
     package var operation: Operation
-    package init(request: [UInt8]? = nil, by: String, _ operation: Operation) {
+    package init(request: [UInt8]? = nil, by: String, imagesAt: LogIndex = .zero, _ operation: Operation) {
         self.request = request
         self.by = by
+        self.imagesAt = imagesAt
         self.operation = operation
     }
+
+    /// The feature level that has to be open for it.
+    package var level: UInt32 { max(operation.level, imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images) }
 }
 
 /// A secret field of a VM under another key.
@@ -226,9 +241,16 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// by now, in the lower 32 bits, and how often that changed in the upper ones. A leader that has waited that lease out
     /// sets the value that it saw, and the cell forgets the lease if it is still that one.
     case leaseBefore
+    /// In milliseconds: so long events are kept, the audit among them. Wants feature level 3.
+    case eventLifetime
+    /// Not for people either: until then, by the cell's time, no VM's way to another cell goes a step further, so that a
+    /// backup has each of them in one cell.
+    case movesHeldUntil
 
     /// Those that people see and set.
-    package static let shown = allCases.filter { $0 != .leaseBefore }
+    package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
+    /// In milliseconds: for so long at most.
+    package static let movesHeldMax: UInt64 = 3_600_000
 
     package var standard: UInt64 {
         switch self {
@@ -242,7 +264,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore: 0
+        case .leaseBefore, .movesHeldUntil: 0
+        case .eventLifetime: 90 * 24 * 3_600_000
         }
     }
 
@@ -259,6 +282,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .backoffFirst: "restart-backoff"
         case .backoffMax: "restart-backoff-max"
         case .leaseBefore: "lease-before"
+        case .eventLifetime: "event-lifetime"
+        case .movesHeldUntil: "moves-held-until"
         }
     }
 }

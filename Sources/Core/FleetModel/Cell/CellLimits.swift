@@ -11,6 +11,12 @@ package enum CellLimits {
     package static let movesMax: UInt64 = 1_024
     /// Moves from one other cell that are over while an older one is not.
     package static let movesEndedMax = 4_096
+    /// Images of which is noted that they were released.
+    package static let imageReleasesMax: UInt64 = 4_096
+    /// For how long, in milliseconds, no VM comes from another cell that names one.
+    package static let imageReleaseTime: UInt64 = 180_000
+    /// VMs that are gone, and whose shared disks are not.
+    package static let remainsMax: UInt64 = 262_144
     package static let groupsPerTenantMax: UInt64 = 10_000
     package static let groupMembersMax: UInt64 = 65_536
     /// Items of one command.
@@ -74,7 +80,8 @@ extension CellSetting {
         case .tombstoneLifetime: value <= 365 * 24 * 3_600_000
         case .backoffFirst: (10...600_000).contains(value)
         case .backoffMax: (10...24 * 3_600_000).contains(value)
-        case .leaseBefore: true
+        case .leaseBefore, .movesHeldUntil: true
+        case .eventLifetime: (3_600_000...10 * 365 * 24 * 3_600_000).contains(value)
         }
     }
 

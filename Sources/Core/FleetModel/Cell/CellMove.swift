@@ -173,7 +173,7 @@ extension CellVM.Departure {
     var wire: WireVmDeparture { WireVmDeparture(number: number, to: to, isLeaving: isLeaving) }
 }
 
-extension CellVM.Arrival {
+extension CellVM.Arrival: CellCoded, CellMapped {
     init(_ wire: WireVmArrival) {
         self.init(from: wire.from, number: wire.number, share: QuotaShare(wire.share))
     }

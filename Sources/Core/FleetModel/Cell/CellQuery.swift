@@ -16,12 +16,16 @@ package enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     case tombstones
     /// VMs on their way to other cells, by number, 8 bytes. Not followed.
     case moves
+    /// Shared disks of VMs that are gone, by VM's id, 8 bytes. Not followed.
+    case remains
+    /// VMs that may come from other cells, by id, 8 bytes. Not followed.
+    case arrivals
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x60 + rawValue }
     package init?(kind: UInt8) { self.init(rawValue: kind &- 0x60) }
     /// Whether followers of the cell keep a copy of its rows.
-    package var isFollowed: Bool { self != .tombstones && self != .moves }
+    package var isFollowed: Bool { rawValue <= CellTable.settings.rawValue }
 
     /// The key of a row that is known by a number, the table's byte included.
     package func key(_ number: UInt64) -> [UInt8] {

@@ -46,6 +46,15 @@ extension CellRow {
         case .vms: return part(CellVM.self, { $0.id }).map { .vm($0, $1) }
         case .groups: return part(CellGroup.self, { $0.id }).map { .group($0, $1) }
         case .tombstones: return part(CellTombstone.self, { $0.id }).map { .tombstone($0, $1) }
+        case .remains:
+            guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
+            guard let value else { return .remains(VMID(number), nil) }
+            guard let remains = CellRemains.decode(value), remains.vm == VMID(number) else { return nil }
+            return .remains(remains.vm, remains)
+        case .arrivals:
+            guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
+            guard let value else { return .arrival(VMID(number), nil) }
+            return CellVM.Arrival.decode(value).map { .arrival(VMID(number), $0) }
         case .moves:
             guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
             guard let value else { return .move(number, nil) }
@@ -246,14 +255,15 @@ extension VMDescription.NamedDisk: CellMapped {
         case .ephemeral: kind = .ephemeral
         default: return nil
         }
-        self.init(name: wire.name, sizeMiB: wire.sizeMib, kind: kind, image: wire.image)
+        self.init(name: wire.name, sizeMiB: wire.sizeMib, kind: kind, image: wire.image, isKept: wire.isKept)
     }
     var wire: WireVmDescription.Disk {
         typealias Wire = WireVmDescription.Disk
         return switch kind {
-        case .shared(let domain): Wire(name: name, sizeMib: sizeMiB, kind: .shared, domain: domain, image: image)
-        case .local: Wire(name: name, sizeMib: sizeMiB, kind: .local, image: image)
-        case .ephemeral: Wire(name: name, sizeMib: sizeMiB, kind: .ephemeral, image: image)
+        case .shared(let domain):
+            Wire(name: name, sizeMib: sizeMiB, kind: .shared, domain: domain, image: image, isKept: isKept)
+        case .local: Wire(name: name, sizeMib: sizeMiB, kind: .local, image: image, isKept: isKept)
+        case .ephemeral: Wire(name: name, sizeMib: sizeMiB, kind: .ephemeral, image: image, isKept: isKept)
         }
     }
 }

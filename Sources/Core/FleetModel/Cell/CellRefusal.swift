@@ -63,6 +63,10 @@ package enum CellRefusal: Error, Hashable, Sendable {
     /// What is kept here for a VM that is to come from another cell is not complete.
     case notKeptYet(VMID)
     case moveIsOver
+    /// Its removal began, and whoever named it did not know.
+    case imageReleased(String)
+    /// A backup is being made.
+    case movesHeld
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -122,6 +126,10 @@ extension CellRefusal: CustomStringConvertible {
             "VM \(vm) is on its way to another cell; wait, or call that off with `muster vm migrate --cancel`"
         case .notKeptYet(let vm): "VM \(vm) has no place in this cell yet; it is asked again"
         case .moveIsOver: "the VM's way to another cell is over, or can't be called off any more; see `muster vm show`"
+        case .movesHeld:
+            "a backup is being made, and until it is no VM goes from cell to cell; ask again when it is there"
+        case .imageReleased(let name):
+            "the image \(name) is being removed, or was meanwhile; see `muster image list`, and ask again"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
@@ -204,6 +212,8 @@ extension CellRefusal {
         case .betweenCells(let vm): Stored(code: 56, number: vm.rawValue)
         case .notKeptYet(let vm): Stored(code: 57, number: vm.rawValue)
         case .moveIsOver: Stored(code: 58)
+        case .imageReleased(let name): Stored(code: 59, text: name)
+        case .movesHeld: Stored(code: 60)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -259,6 +269,8 @@ extension CellRefusal {
         case 56: self = .betweenCells(VMID(number))
         case 57: self = .notKeptYet(VMID(number))
         case 58: self = .moveIsOver
+        case 59: self = .imageReleased(stored.text)
+        case 60: self = .movesHeld
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

@@ -40,12 +40,15 @@ enum CellKey {
         static let nameHold: UInt8 = 0x7E
         /// ‖ number of another cell → `CellPeer`
         static let peer: UInt8 = 0x7F
+        /// ‖ tenant, empty for everybody's ‖ 0 ‖ name of an image → `ImageRelease`
+        static let imageRelease: UInt8 = 0x80
     }
 
     static let summary: [UInt8] = [Kind.summary]
     static func vmName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.vmName, tenant, name) }
     static func groupName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.groupName, tenant, name) }
     static func nameHold(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.nameHold, tenant, name) }
+    static func imageRelease(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.imageRelease, tenant, name) }
     static func peer(_ cell: UInt64) -> [UInt8] { key(Kind.peer, cell) }
     static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
     static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
@@ -195,6 +198,11 @@ struct CellSummary: CellMapped {
     var names: UInt64 = 0
     /// VMs on their way to other cells, those included that have come to be heard of.
     var moves: UInt64 = 0
+    /// Images that are noted as released, and the newest entry of the root of those that are noted no more.
+    var imageReleases: UInt64 = 0
+    var imagesFloor = LogIndex.zero
+    /// VMs that are gone, and whose shared disks are not.
+    var remains: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -230,6 +238,9 @@ struct CellSummary: CellMapped {
         isClosed = wire.isClosed
         names = wire.names
         moves = wire.moves
+        imageReleases = wire.imageReleases
+        imagesFloor = LogIndex(wire.imagesFloor)
+        remains = wire.remains
     }
 
     var wire: WireCellSummary {
@@ -239,7 +250,8 @@ struct CellSummary: CellMapped {
             hostsRemoved: hostsRemoved, hostsTaking: hostsTaking, vms: vms, vmHighest: vmHighest, groups: groups,
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
-            isClosed: isClosed, names: names, moves: moves)
+            isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
+            imagesFloor: imagesFloor.rawValue, remains: remains)
     }
 }
 

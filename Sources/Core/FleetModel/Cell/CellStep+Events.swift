@@ -52,6 +52,32 @@ extension CellStep {
         }
     }
 
+    /// Entries whose events are all older than the setting says, some at a time.
+    mutating func dropOldEvents() throws(StoreError) {
+        let lifetime = try setting(.eventLifetime)
+        guard summary.events > 0, time.rawValue >= lifetime else { return }
+        let end = LogTime(time.rawValue - lifetime)
+        var gone: [[UInt8]] = []
+        var left = summary
+        var bad: [UInt8]?
+        try access.scan(.prefix([CellKey.Kind.events])) { key, value in
+            // The key says which record it is; how it is malformed helps nobody.
+            guard let index = key.bigEndian64(at: 1), let old = try? WireCellEvents(serialized: value) else {
+                bad = key
+                return false
+            }
+            guard old.events.allSatisfy({ LogTime($0.time) <= end }) else { return false }
+            gone.append(key)
+            left.events -= min(left.events, UInt64(old.events.count))
+            left.eventBytes -= min(left.eventBytes, UInt64(value.count))
+            left.eventsThrough = LogIndex(index)
+            return gone.count < CellLimits.garbageMax
+        }
+        if let bad { throw CellKey.corrupt(bad) }
+        for key in gone { access.delete(key) }
+        summary = left
+    }
+
     mutating func writeEvents() throws(StoreError) {
         if events.isEmpty { return }
         let value = WireCellEvents(events: events).serialized()

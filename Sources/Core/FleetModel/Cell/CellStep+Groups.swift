@@ -217,6 +217,11 @@ extension CellStep {
     mutating func set(_ setting: CellSetting, _ value: UInt64) throws(StoreError) -> CellResult.Outcome {
         if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
         let old = try self.setting(setting)
+        if setting == .movesHeldUntil {
+            if value > time.rawValue + CellSetting.movesHeldMax { return .refused(.settingOutOfRange(setting)) }
+            put(setting, value)
+            return .done
+        }
         if setting == .leaseBefore {
             // Of another value the leader has not waited the lease out.
             if value != old { return .refused(.settingOutOfRange(setting)) }
@@ -251,6 +256,7 @@ extension CellStep {
     /// Drops tombstones and kept results whose time is over, a bounded number at once.
     mutating func collectGarbage() throws(StoreError) -> CellResult.Outcome {
         try dropOldRequests()
+        if level >= FeatureLevel.rootAudit { try dropOldEvents() }
         let lifetime = try setting(.tombstoneLifetime)
         guard summary.tombstones > 0, time.rawValue >= lifetime else { return .done }
         let end = LogTime(time.rawValue - lifetime).advanced(by: 1)

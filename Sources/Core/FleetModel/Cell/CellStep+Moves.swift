@@ -17,7 +17,12 @@ import ClusterBase
 extension CellStep {
     // MARK: In the cell that it leaves
 
-    mutating func moveVM(_ id: VMID, to cell: UInt64, _ request: [UInt8]) throws(StoreError) -> CellResult.Outcome {
+    /// A backup is being made: what one cell has copied of a VM on its way fits to what another one will.
+    private func areMovesHeld() throws(StoreError) -> Bool { try setting(.movesHeldUntil) > time.rawValue }
+
+    mutating func moveVM(
+        _ id: VMID, to cell: UInt64, _ request: [UInt8], keepsName: Bool
+    ) throws(StoreError) -> CellResult.Outcome {
         if cell == number || cell == 0 { return .refused(.invalid(field: "cell", "name another cell")) }
         if !request.isEmpty && request.count != CellLimits.requestBytes {
             return .refused(.invalid(field: "request", "a request id has \(CellLimits.requestBytes) bytes"))
@@ -28,6 +33,8 @@ extension CellStep {
         if old.migration != nil { return .refused(.migrationUnderWay(id)) }
         if old.boundTo != nil || old.spec.isBoundToHost { return .refused(.boundToHost(id)) }
         if summary.moves >= CellLimits.movesMax { return .refused(.tooMany(.moves)) }
+        if try areMovesHeld() { return .refused(.movesHeld) }
+        if keepsName { try keepName(of: old, to: cell) }
         let move = CellMove(
             number: revision.rawValue, vm: id, tenant: old.tenant, to: cell,
             share: try slice(old.tenant).bounded(old.spec.charge), request: request, since: time)
@@ -39,6 +46,29 @@ extension CellStep {
         try note("vm.moving", &vm, host: vm.place?.assignment.host, "to cell number \(cell)")
         try put(vm, was: old)
         return .done
+    }
+
+    /// A name from before the region had several cells was never held, since its VM was here. It is from now on: for a
+    /// creation that nobody makes any more.
+    private mutating func keepName(of vm: CellVM, to cell: UInt64) throws(StoreError) {
+        let key = CellKey.nameHold(vm.tenant, vm.name)
+        if try access.value(for: key) != nil || summary.names >= CellLimits.namesMax { return }
+        let hold = NameHold(
+            cell: cell, request: revision.rawValue.bigEndianBytes + vm.id.rawValue.bigEndianBytes, at: time)
+        access.put(key, hold.encoded())
+        summary.names += 1
+    }
+
+    /// What another cell keeps for a VM of this one is for nothing if this one knows of no such move, and never will: its
+    /// history may have lost it.
+    mutating func confirmMove(
+        _ id: VMID, from cell: UInt64, _ move: UInt64
+    ) throws(StoreError) -> CellResult.Outcome {
+        if cell != number { return .refused(.invalid(field: "from", "ask the cell that the VM leaves")) }
+        if let known = try access.record(CellMove.self, CellTable.moves.key(move)), known.vm == id { return .done }
+        // Where it is not, it may have gone for good by that very move.
+        guard let vm = try vm(id) else { return .refused(.unknownVM(id)) }
+        return .refused(vm.arrival == nil && vm.departure?.number != move ? .moveIsOver : .betweenCells(id))
     }
 
     mutating func advanceMove(
@@ -55,6 +85,7 @@ extension CellStep {
         case .commit: return try commit(move)
         case .abort: return try abort(move, reason)
         case .settle:
+            if try areMovesHeld() { return .refused(.movesHeld) }
             guard move.phase == .committed || move.phase == .aborting else { return .refused(.betweenCells(move.vm)) }
             access.delete(CellTable.moves.key(number))
             summary.moves -= 1
@@ -98,6 +129,7 @@ extension CellStep {
     /// From here on it is the other cell's, and so is the part of the quota that it counts for.
     private mutating func commit(_ move: CellMove) throws(StoreError) -> CellResult.Outcome {
         if move.phase == .committed { return .done }
+        if try areMovesHeld() { return .refused(.movesHeld) }
         guard move.phase == .leaving, let old = try vm(move.vm), old.departure?.number == move.number else {
             return .refused(.moveIsOver)
         }
@@ -151,6 +183,9 @@ extension CellStep {
             let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
             return isKept && (known.place != nil || known.power == .stopped) ? .done : .refused(.notKeptYet(arrival.vm))
         }
+        let isReleasing = try isReleasing(arrival.spec, arrival.tenant)
+        let isHeld = try areMovesHeld()
+        if isHeld || isReleasing { return .refused(.notKeptYet(arrival.vm)) }
         if let refusal = try refusal(of: arrival) { return .refused(refusal) }
         var slice = try slice(arrival.tenant)
         slice.net.vector &+= arrival.share.vector
@@ -168,6 +203,7 @@ extension CellStep {
         // It was here before.
         if let stone = try dropStone(of: vm.id) { vm.events = stone.events }
         access.put(CellKey.vmName(vm.tenant, vm.name), vm.id.rawValue.bigEndianBytes)
+        if let arrival = vm.arrival { access.put(CellTable.arrivals.key(vm.id.rawValue), arrival.encoded()) }
         try put(vm, was: nil)
         return vm.power == .stopped ? .done : .refused(.notKeptYet(vm.id))
     }
@@ -219,6 +255,7 @@ extension CellStep {
             return .done
         }
         access.put(CellKey.peer(cell), peer.encoded())
+        access.delete(CellTable.arrivals.key(id.rawValue))
         guard isCommitted else {
             try forget(old)
             let name = CellKey.vmName(old.tenant, old.name)

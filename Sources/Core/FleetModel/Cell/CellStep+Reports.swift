@@ -44,7 +44,11 @@ extension CellStep {
         case .waiting, .starting, .running, .paused, .stopping, .unknown: break
         }
         switch report.state {
-        case .starting: if vm.phase == .unknown { enter(.starting, &vm) }
+        case .starting:
+            if vm.phase == .unknown { enter(.starting, &vm) }
+            if level >= FeatureLevel.images, vm.phase == .starting, !report.message.isEmpty {
+                vm.message = report.message
+            }
         case .running, .paused:
             if report.generation == vm.generation { vm.held = nil }
             vm.runningGeneration = max(vm.runningGeneration, min(report.generation, vm.generation))

@@ -22,6 +22,7 @@ extension CellStep {
             return .failure(.vmNameTaken(item.name))
         }
         if let refusal = try refusal(ofGroups: item.spec.groups, besides: [], item.tenant) { return .failure(refusal) }
+        if let refusal = try refusal(ofImages: item.spec.imageNames, item.tenant) { return .failure(refusal) }
         if summary.vms >= CellLimits.vmsMax || summary.vmHighest >= 1 << 40 - 1 { return .failure(.tooMany(.vms)) }
         let slice = try slice(item.tenant)
         if slices[item.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
@@ -78,6 +79,8 @@ extension CellStep {
         if let refusal = try refusal(ofGroups: spec.groups, besides: old.spec.groups, old.tenant) {
             return .refused(refusal)
         }
+        let images = spec.imageNames.filter { !old.spec.imageNames.contains($0) }
+        if let refusal = try refusal(ofImages: images, old.tenant) { return .refused(refusal) }
         if let refusal = try slice(old.tenant).refusal(of: spec.charge - old.spec.charge, count: 0),
             !mutated(.growthBeyondQuota)
         {

@@ -54,11 +54,14 @@ package struct VMDescription: Hashable, Sendable {
         package var kind: Kind
         /// What it begins with; empty for nothing.
         package var image: String
-        package init(name: String, sizeMiB: Int64, kind: Kind, image: String = "") {
+        /// A shared one stays when the VM is deleted. Wants feature level 3.
+        package var isKept = false
+        package init(name: String, sizeMiB: Int64, kind: Kind, image: String = "", isKept: Bool = false) {
             self.name = name
             self.sizeMiB = sizeMiB
             self.kind = kind
             self.image = image
+            self.isKept = isKept
         }
     }
     package enum Restart: Int32, Hashable, Sendable, CaseIterable { case always = 1, onFailure, never }

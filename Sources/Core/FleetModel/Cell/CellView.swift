@@ -124,7 +124,7 @@ package struct CellView: Sendable {
         case .setting(let setting, let value):
             settings[setting] = value
             changes.settingsChanged = true
-        case .tombstone, .move, .unknownTable: break
+        case .tombstone, .move, .remains, .arrival, .unknownTable: break
         }
         return true
     }
@@ -139,6 +139,8 @@ package enum CellRowContent: Hashable, Sendable {
     case setting(CellSetting, UInt64?)
     case tombstone(VMID, CellTombstone?)
     case move(UInt64, CellMove?)
+    case remains(VMID, CellRemains?)
+    case arrival(VMID, CellVM.Arrival?)
     /// A table or setting of a newer version is not for this one.
     case unknownTable
 }

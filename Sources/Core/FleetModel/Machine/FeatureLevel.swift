@@ -66,8 +66,17 @@ extension RootCommand.Operation {
         case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
+        case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
         }
+    }
+}
+
+extension VMDescription {
+    /// The feature level that has to be open for it.
+    package var level: UInt32 {
+        if !secrets.isEmpty { return FeatureLevel.secrets }
+        return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
 }
 
@@ -77,10 +86,14 @@ extension CellCommand.Operation {
         switch self {
         case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
         case .createVMs(let items, _):
-            items.allSatisfy(\.spec.secrets.isEmpty) ? FeatureLevel.oldest : FeatureLevel.secrets
-        case .updateVM(_, let spec, _): spec.secrets.isEmpty ? FeatureLevel.oldest : FeatureLevel.secrets
+            items.map(\.spec.level).max() ?? FeatureLevel.oldest
+        case .updateVM(_, let spec, _): spec.level
         case .resealVM: FeatureLevel.secrets
-        case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .advanceMove,
+        case .releaseImage, .dropRemains: FeatureLevel.images
+        case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
+        case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
+        case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
+            .advanceMove,
             .prepareArrival, .endArrival:
             FeatureLevel.cells
         default: FeatureLevel.oldest

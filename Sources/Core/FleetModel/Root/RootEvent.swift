@@ -14,6 +14,11 @@ package struct RootEvent: Hashable, Sendable {
     package var by: String
     package var text: String
 
+    /// What a join token is listed as: a part of its secret's hash that tells one from another, and nothing more.
+    package static func tokenName(_ hash: [UInt8]) -> String {
+        hash.prefix(6).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
     /// As the audit of a cell shows what was asked of it.
     package var shown: CellEvent {
         var event = CellEvent(
@@ -45,14 +50,18 @@ extension RootStep {
         // A node that goes has a name until then.
         let node = level >= FeatureLevel.rootAudit ? try name(of: operation.node) : ""
         let outcome = try execute(operation)
-        guard level >= FeatureLevel.rootAudit, let note = operation.note else { return outcome }
+        guard level >= FeatureLevel.rootAudit else { return outcome }
+        guard let note = operation.note else {
+            if operation.isClock { try dropOldEvents() }
+            return outcome
+        }
         var event = RootEvent(
             revision: revision, time: time, kind: note.kind, tenant: operation.tenant, node: node, by: by,
             text: note.text)
         if case .refused(let refusal) = outcome { (event.kind, event.text) = ("refused", "\(note.text): \(refusal)") }
         access.put(event.rowKey, event.encoded())
         summary.events += 1
-        if summary.events > RootLimits.eventsMax { try dropOldestEvent() }
+        try dropOldEvents()
         return outcome
     }
 
@@ -61,20 +70,41 @@ extension RootStep {
         return try self.node(node)?.about.name ?? ""
     }
 
-    private mutating func dropOldestEvent() throws(StoreError) {
-        var oldest: [UInt8]?
-        try access.scan(.prefix([RootTable.events.kind])) { key, _ in
-            oldest = key
-            return false
+    /// Those beyond the bound, and those that are older than the setting says.
+    private mutating func dropOldEvents() throws(StoreError) {
+        guard summary.events > 0 else { return }
+        let lifetime = settings[.auditLifetime]
+        var left = summary.events
+        var old: [[UInt8]] = []
+        var bad: [UInt8]?
+        try access.scan(.prefix([RootTable.events.kind])) { key, value in
+            guard let event = RootEvent.decode(value) else {
+                bad = key
+                return false
+            }
+            guard left > RootLimits.eventsMax || event.time.advanced(by: lifetime) <= time else { return false }
+            left -= 1
+            old.append(key)
+            return old.count < RootLimits.eventsDroppedMax
         }
-        guard let oldest, let number = oldest.bigEndian64(at: 1) else { return }
-        access.delete(oldest)
-        summary.events -= 1
-        summary.eventsThrough = Revision(number)
+        if let bad { throw RootKey.corrupt(bad) }
+        for key in old {
+            access.delete(key)
+            summary.events -= 1
+            if let number = key.bigEndian64(at: 1) { summary.eventsThrough = Revision(number) }
+        }
     }
 }
 
 extension RootCommand.Operation {
+    /// It comes again and again, whether anybody asks for something or not.
+    fileprivate var isClock: Bool {
+        switch self {
+        case .noteTime, .reportCell: true
+        default: false
+        }
+    }
+
     fileprivate var node: NodeID? {
         switch self {
         case .arrangeNode(let node, _, _), .removeNode(let node, _), .moveHost(let node, _, _, _): node
@@ -102,12 +132,13 @@ extension RootCommand.Operation {
         }
         switch self {
         case .found: return nil
-        case .createToken(_, let note, _, let uses):
+        case .createToken(let hash, let note, _, let uses):
             return (
                 "token.created",
-                "make a join token\(uses > 0 ? " for \(uses) uses" : "")\(note.isEmpty ? "" : ": \(note)")"
+                "make the join token \(RootEvent.tokenName(hash))\(uses > 0 ? " for \(uses) uses" : "")\(note.isEmpty ? "" : ": \(note)")"
             )
-        case .revokeToken: return ("token.revoked", "revoke a join token")
+        case .revokeToken(let hash):
+            return ("token.revoked", "revoke the join token \(RootEvent.tokenName(hash))")
         case .joinNode(_, let about): return ("node.joined", "join as \(about.name)")
         case .arrangeNode(_, let voting, let isDraining):
             return ("node.arranged", "let it vote: \(voting)\(isDraining ? ", and drain it" : "")")

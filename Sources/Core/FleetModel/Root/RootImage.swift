@@ -22,6 +22,9 @@ package struct RootImage: Hashable, Sendable {
     package var isLeaving = false
     /// Which removal is under way: the revision of the command that began it. Another one takes its place.
     package var removal: UInt64 = 0
+    /// Of the disk that a guest sees; 0 where nobody looked.
+    package var guestBytes: UInt64 = 0
+    package var isQCOW2 = false
     package var createdAt: LogTime
     package var createdBy: String
     package init(
@@ -35,6 +38,12 @@ package struct RootImage: Hashable, Sendable {
         self.holders = holders
         self.createdAt = createdAt
         self.createdBy = createdBy
+    }
+
+    /// What a disk that begins with it has at least, in MiB.
+    package var diskMiB: Int64 {
+        let bytes = guestBytes > 0 ? guestBytes : isQCOW2 ? 0 : size
+        return Int64(clamping: bytes >> 20) + (bytes & 0xF_FFFF == 0 ? 0 : 1)
     }
 
     /// What the image's bytes are called on a disk.
@@ -54,11 +63,34 @@ extension RootImage: RootRecord, RootMapped {
             holders: wire.holders.map { NodeID($0) }, createdAt: LogTime(wire.createdAt), createdBy: wire.createdBy)
         isLeaving = wire.isLeaving
         removal = wire.removal
+        guestBytes = wire.guestBytes
+        isQCOW2 = wire.isQcow2
     }
     var wire: WireRootImage {
         WireRootImage(
             name: name, tenant: tenant, sha256: sha256, size: size, holders: holders.map(\.rawValue),
-            isLeaving: isLeaving, createdAt: createdAt.rawValue, createdBy: createdBy, removal: removal)
+            isLeaving: isLeaving, createdAt: createdAt.rawValue, createdBy: createdBy, removal: removal,
+            guestBytes: guestBytes, isQcow2: isQCOW2)
+    }
+}
+
+/// What the first bytes of an image say of it.
+package struct ImageHead: Hashable, Sendable {
+    package static let byteCount = 104
+    package var isQCOW2: Bool
+    /// Of the disk that a guest sees.
+    package var guestBytes: UInt64
+    /// The file needs others: whoever reads it reads those.
+    package var namesOthers = false
+
+    /// `size` is that of the file.
+    package init(_ head: [UInt8], size: UInt64) {
+        isQCOW2 = head.count >= ImageHead.byteCount && head[..<4].elementsEqual([0x51, 0x46, 0x49, 0xFB])
+        guestBytes = size
+        guard isQCOW2 else { return }
+        guestBytes = head[24..<32].reduce(0) { $0 << 8 | UInt64($1) }
+        // Bit 2 of the incompatible features: the data lie in another file.
+        namesOthers = head[8..<16].contains { $0 != 0 } || (head[7] >= 3 && head[79] & 4 != 0)
     }
 }
 

@@ -73,6 +73,8 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case cellHasHosts(String)
     /// Hosts that no other cell takes are in it.
     case firstCell(String)
+    /// It keeps the names of a region that has several others.
+    case cellKeepsNames(String)
     /// The cluster has another one.
     case sealingKeyNamed
     case imageExists(String)
@@ -149,6 +151,9 @@ extension RootRefusal: CustomStringConvertible {
             "cell \(name) has hosts; assign them to other cells first with `muster cell assign`"
         case .firstCell(let name):
             "\(name) is the cluster's first cell, where hosts go that no other cell's region takes; it stays"
+        case .cellKeepsNames(let name):
+            "cell \(name) keeps the names of its region's VMs for several others; retire all of those but one first, or leave it "
+                + "without hosts"
         case .sealingKeyNamed: "the cluster's sealing key is named already; it is another one"
         case .imageExists(let name): "an image named \(name) is there already; remove it first, or choose another name"
         case .sealingKeyRotates:
@@ -290,6 +295,7 @@ extension RootRefusal {
         case .imageStays(let name): (68, 0, name)
         case .sealingKeyRotates: (69, 0, "")
         case .sealingStepOver: (70, 0, "")
+        case .cellKeepsNames(let name): (71, 0, name)
         }
     }
 
@@ -355,6 +361,7 @@ extension RootRefusal {
         case 68: self = .imageStays(text)
         case 69: self = .sealingKeyRotates
         case 70: self = .sealingStepOver
+        case 71: self = .cellKeepsNames(text)
         default: return nil
         }
     }

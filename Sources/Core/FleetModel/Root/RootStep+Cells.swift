@@ -41,6 +41,7 @@ extension RootStep {
             $0.state != .removed && ($0.cell == cell.group || $0.movesTo == cell.group)
         }
         if hasHosts { return .refused(.cellHasHosts(name)) }
+        if RootCell.keepsNames(cell, of: try all(RootCell.self)) { return .refused(.cellKeepsNames(name)) }
         delete(cell)
         if let placement = try access.record(GroupPlacement.self, RootTable.placements.key(cell.group.rawValue)) {
             delete(placement)
@@ -112,5 +113,14 @@ extension RootStep {
         node.cellEpoch = cluster.mapEpoch
         put(node)
         return .done
+    }
+}
+
+extension RootCell {
+    /// Whether several other cells of its region rest on the names that it keeps: the first of a region does so for all. With
+    /// one other there is nobody left whose names that one does not know.
+    package static func keepsNames(_ cell: RootCell, of cells: [RootCell]) -> Bool {
+        let others = cells.filter { $0.region == cell.region && $0.group != cell.group }
+        return others.count > 1 && others.allSatisfy { $0.group > cell.group }
     }
 }

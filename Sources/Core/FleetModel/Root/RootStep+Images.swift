@@ -21,7 +21,9 @@ extension RootStep {
             if known.sha256 != wanted.sha256 || known.size != wanted.size || known.isLeaving {
                 return .refused(.imageExists(wanted.name))
             }
+            known.holders = try present(known.holders)
             for node in wanted.holders { RootStep.enter(node, &known) }
+            if known.guestBytes == 0 { (known.guestBytes, known.isQCOW2) = (wanted.guestBytes, wanted.isQCOW2) }
             put(known)
             return .done
         }
@@ -42,6 +44,13 @@ extension RootStep {
         image.holders = (image.holders + [node]).sorted()
     }
 
+    /// Those that are members still.
+    private func present(_ holders: [NodeID]) throws(StoreError) -> [NodeID] {
+        var present: [NodeID] = []
+        for holder in holders where try node(holder)?.state ?? .removed != .removed { present.append(holder) }
+        return present
+    }
+
     /// A node has got a copy that it keeps, or has none any more.
     mutating func holdImage(
         _ tenant: String, _ name: String, _ sha256: [UInt8], _ node: NodeID, _ isHeld: Bool
@@ -49,9 +58,7 @@ extension RootStep {
         guard var image = try image(tenant, name), image.sha256 == sha256 else { return .refused(.unknownImage(name)) }
         guard let known = try self.node(node), known.state != .removed else { return .refused(.unknownNode(node)) }
         let before = image
-        var holders: [NodeID] = []
-        for holder in image.holders where try self.node(holder)?.state != .removed { holders.append(holder) }
-        image.holders = holders
+        image.holders = try present(image.holders)
         if isHeld { RootStep.enter(node, &image) } else { image.holders.removeAll { $0 == node } }
         if image != before { put(image) }
         return .done

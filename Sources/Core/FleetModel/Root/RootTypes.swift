@@ -28,6 +28,8 @@ package enum RootLimits {
     package static let tenantsMax: UInt64 = 10_000
     /// Events that are kept for the audit; the oldest go.
     package static let eventsMax: UInt64 = 20_000
+    /// Of those that are too old, what one command drops.
+    package static let eventsDroppedMax = 64
     package static let imagesMax: UInt64 = 10_000
     package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
@@ -502,6 +504,8 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case bulkRate = 12
     /// Whether `/metrics` asks for authorization: 1 or 0.
     case metricsAuthorized = 13
+    /// Milliseconds for which what people asked of the root is kept for the audit. Wants feature level 3.
+    case auditLifetime = 14
 
     package var name: String {
         switch self {
@@ -517,6 +521,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .finalizeAfter: "finalize-after"
         case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
+        case .auditLifetime: "audit-lifetime"
         }
     }
 
@@ -536,6 +541,8 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
             "when a feature level that all nodes know opens by itself; 0: only by `muster upgrade finalize`"
         case .bulkRate: "bytes per second of a node's snapshots and moving VMs; 0: as much as the node allows"
         case .metricsAuthorized: "whether /metrics asks for authorization"
+        case .auditLifetime:
+            "how long the audit keeps what was asked of the root, and the last \(RootLimits.eventsMax) of it at most"
         }
     }
 
@@ -553,13 +560,16 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .finalizeAfter: "0s to 3650d"
         case .bulkRate: "0 or a size up to 1PiB"
         case .metricsAuthorized: "1 or 0"
+        case .auditLifetime: "1h to 3650d"
         }
     }
 
     /// `ms`, `bytes`, or empty for a count.
     package var unit: String {
         switch self {
-        case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter: "ms"
+        case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter,
+            .auditLifetime:
+            "ms"
         case .bulkRate: "bytes"
         default: ""
         }
@@ -577,6 +587,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .certificateOverlap: 3_600_000
         case .finalizeAfter, .bulkRate: 0
         case .metricsAuthorized: 1
+        case .auditLifetime: 90 * 24 * 3_600_000
         }
     }
 
@@ -593,6 +604,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .finalizeAfter: value <= RootLimits.lifetimeMax
         case .bulkRate: value <= 1 << 50
         case .metricsAuthorized: value <= 1
+        case .auditLifetime: (3_600_000...RootLimits.lifetimeMax).contains(value)
         }
     }
 

@@ -38,6 +38,49 @@ extension AdminPort {
             groups: parts)
     }
 
+    /// Keeps VMs from going on between cells for so many milliseconds, so that copies of cells that are made one after the
+    /// other have each VM once. 0 ends that.
+    func holdMoves(_ milliseconds: UInt64, _ asker: Asker, _ done: @escaping (Problem?) -> Void) {
+        guard cells.count > 1, agent.problem(wanting: FeatureLevel.cells) == nil else { return done(nil) }
+        holdMoves(milliseconds, asker.name, cells.map(\.group)[...], done)
+    }
+
+    private func holdMoves(
+        _ milliseconds: UInt64, _ by: String, _ cells: ArraySlice<GroupID>, _ done: @escaping (Problem?) -> Void
+    ) {
+        guard let cell = cells.first else { return done(nil) }
+        func set(_ until: UInt64) {
+            let command = CellCommand(by: by, .setSetting(.movesHeldUntil, until))
+            agent.request(.command(cell, command.encoded())) { [self] outcome in
+                guard case .applied(.cell(let result)) = outcome else { return done(Problem(outcome)) }
+                if case .refused(let refusal) = result.outcome { return done(Problem(refusal)) }
+                holdMoves(milliseconds, by, cells.dropFirst(), done)
+            }
+        }
+        if milliseconds == 0 { return set(0) }
+        // By the cell's own time.
+        agent.request(.command(cell, CellCommand(by: by, .noteTime).encoded())) { [self] outcome in
+            guard case .applied = outcome else { return done(Problem(outcome)) }
+            agent.request(.query(cell, .cell(AdminPort.holdQuery))) { outcome in
+                guard case .read(.cell(let answer)) = outcome else { return done(Problem(outcome)) }
+                set(answer.time.rawValue + milliseconds)
+            }
+        }
+    }
+
+    private static var holdQuery: CellQuery {
+        .one(.settings, key: bytes(UInt64(CellSetting.movesHeldUntil.rawValue)))
+    }
+
+    /// Whether no VM of the cell has gone on between cells since the backup was planned, as its copy here says.
+    private func isHeld(_ cell: GroupID) -> Bool {
+        guard cells.count > 1, agent.problem(wanting: FeatureLevel.cells) == nil else { return true }
+        guard case .cell(let answer)? = agent.engine.readHere(cell, .cell(AdminPort.holdQuery)),
+            case .setting(_, let until?)? = AdminPort.rows(answer).rows.first
+        else { return false }
+        return until > answer.time.rawValue
+    }
+
     private func name(of group: GroupID) -> String {
         group == .root ? "root" : agent.view.spaces.first { $0.group == group }?.name ?? ""
     }
@@ -64,6 +107,12 @@ extension AdminPort {
                 let size = BackupGroupSource<StateStore.View>.pieceBytesMax
                 guard let (base, source) = try agent.engine.copy(of: group, bytesMax: size), base.index >= read.index
                 else { return fail(ticket, .unavailable, "this node's copy is behind; ask again, or ask another node") }
+                guard kind != .cell || isHeld(group) else {
+                    return fail(
+                        ticket, .notPossible,
+                        "VMs have gone from cell to cell since the backup was begun, which took more than an hour, or another one "
+                            + "ended meanwhile; begin it again")
+                }
                 copies.append(
                     Copy(
                         ticket: ticket, group: group,

@@ -31,7 +31,13 @@ extension AdminPort {
     }
 
     private func begin(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID, _ asker: FleetAsker) {
-        command(.moveVM(vm.id, to: target.group.number, request: request), cell, asker) { [self] result in
+        // Within a region its name stays held where the region's names are kept, and was not if it is older than the second cell.
+        let home = cells.first { $0.group == cell }
+        let keepsName =
+            home?.region == target.region && cells.first { $0.region == target.region }?.group == cell
+        let move = CellCommand.Operation.moveVM(
+            vm.id, to: target.group.number, request: request, keepsName: keepsName)
+        command(move, cell, asker) { [self] result in
             switch result {
             case .failure(let problem): fail(asker, problem)
             case .success(let done):

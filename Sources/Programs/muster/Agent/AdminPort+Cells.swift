@@ -57,7 +57,7 @@ extension AdminPort {
         case .plan(.create(let items)): rank(items, groups, asker) { body([$0[0]]) }
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant: body(groups)
-        case .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
+        case .remains, .forgetRemains, .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
         case .plan(.rebalance), .rebalance, .startRebalance, .settings, .changeSettings:
             fail(asker, AdminPort.needsCell)
         default:
@@ -214,7 +214,10 @@ extension AdminPort {
                 return answer(asker.ticket, AdminResponse(AdminPort.noCell(name)))
             }
             let refusal: RootRefusal? =
-                view.firstCell == cell ? .firstCell(name) : info(cell).hosts > 0 ? .cellHasHosts(name) : nil
+                view.firstCell == cell
+                ? .firstCell(name)
+                : info(cell).hosts > 0
+                    ? .cellHasHosts(name) : RootCell.keepsNames(cell, of: view.cells) ? .cellKeepsNames(name) : nil
             if let refusal { return answer(asker.ticket, AdminResponse(Problem(refusal))) }
             let operatorAsked = FleetAsker(
                 principal: .anonymous, by: asker.name, key: nil, ticket: asker.ticket, tenants: nil)

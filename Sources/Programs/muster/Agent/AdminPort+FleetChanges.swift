@@ -75,15 +75,16 @@ extension AdminPort {
     /// that what is sent on twice takes effect once.
     func command(
         _ operation: CellCommand.Operation, part: Int = 0, _ cell: GroupID, _ asker: FleetAsker,
-        _ done: @escaping (Result<CellResult, Problem>) -> Void
+        imagesAt: LogIndex? = nil, _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
         let id = asker.request(part) ?? Crypto.randomBytes(CellLimits.requestBytes)
-        command(operation, id: id, cell, asker, done)
+        command(operation, id: id, cell, asker, imagesAt: imagesAt, done)
     }
 
+    /// `imagesAt`: of a change, up to where the root's images were known when it was looked at.
     func command(
         _ operation: CellCommand.Operation, id: [UInt8], _ cell: GroupID, _ asker: FleetAsker,
-        _ done: @escaping (Result<CellResult, Problem>) -> Void
+        imagesAt: LogIndex? = nil, _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
         if case .createVMs(var items, let isAtomic) = operation, !agent.knowsSecretFields,
             items.contains(where: { !$0.spec.secrets.isEmpty })
@@ -116,7 +117,8 @@ extension AdminPort {
                 }
             }
         }
-        let command = CellCommand(request: id, by: asker.by, operation)
+        let command = CellCommand(
+            request: id, by: asker.by, imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero, operation)
         let bytes = command.encoded()
         if bytes.count > CellLimits.commandBytesMax {
             return done(
@@ -128,11 +130,16 @@ extension AdminPort {
         }
         agent.request(.command(cell, bytes)) { outcome in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
-            if result.outcome == .refused(.malformed), operation.level > FeatureLevel.oldest {
-                return done(.failure(Agent.levelUnheard(operation.level)))
+            if result.outcome == .refused(.malformed), command.level > FeatureLevel.oldest {
+                return done(.failure(Agent.levelUnheard(command.level)))
             }
             done(.success(result))
         }
+    }
+
+    /// Up to where this node knows the root's images; zero as long as there may be none.
+    private var imagesKnown: LogIndex {
+        agent.problem(wanting: FeatureLevel.images) == nil ? agent.view.through ?? .zero : .zero
     }
 
     private func change(
@@ -214,6 +221,7 @@ extension AdminPort {
             done.outcome.isForQuota
         else { return finish(result, asker, words, status: 202) }
         borrow(QuotaShare(vms: 0, spec.charge - vm.spec.charge), of: vm.tenant, in: cell, asker) { [self] _ in
+            if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
             // It may be there though nothing was lent: another request's loan, or what this one got before its answer was lost.
             command(operation, part: 2, cell, asker) { [self] in finish($0, asker, words, status: 202) }
         }
@@ -242,6 +250,7 @@ extension AdminPort {
     ) {
         withVM(reference, cell, asker) { [self] vm in
             if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
+            let known = imagesKnown
             var merged = spec.keepingSecrets(of: vm.spec)
             if !agent.knowsSecretFields { merged = merged.withAnnotatedSecrets }
             if !merged.secrets.isEmpty {
@@ -254,7 +263,7 @@ extension AdminPort {
                     let keeps = spec.secrets.contains { $0.value == .kept }
                     let update = CellCommand.Operation.updateVM(
                         vm.id, specs[0], generation: generation ?? (keeps ? vm.generation : nil))
-                    command(update, cell, asker) { [self] in
+                    command(update, cell, asker, imagesAt: known) { [self] in
                         finish($0, of: update, vm, cell, asker, "the VM is changed")
                     }
                 }
@@ -263,7 +272,7 @@ extension AdminPort {
     }
 
     private func createVM(_ creation: VMCreation, _ cells: [GroupID], _ asker: FleetAsker) {
-        if self.cells.count > 1 {
+        if hasHadCells {
             let job = CreationJob([creation], cells, asker, now: agent.loop.now) { [self] job in
                 switch job.results[0] {
                 case .success(let id)?:
@@ -360,7 +369,7 @@ extension AdminPort {
             return fail(
                 asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))
         }
-        guard self.cells.count > 1 else { return goOn(job, batch.isAtomic, cell, asker) }
+        guard hasHadCells else { return goOn(job, batch.isAtomic, cell, asker) }
         if batch.isAtomic {
             return createAll(job, cell, asker.request() ?? Crypto.randomBytes(CellLimits.requestBytes), asker)
         }
@@ -518,6 +527,16 @@ extension CellResult.Outcome {
         case .refused(.quotaExceeded): true
         case .items(let items):
             items.contains { if case .refused(.quotaExceeded) = $0 { true } else { false } }
+        default: false
+        }
+    }
+}
+
+extension CellCommand.Operation {
+    fileprivate var namesImages: Bool {
+        switch self {
+        case .createVMs(let items, _): items.contains { !$0.spec.imageNames.isEmpty }
+        case .updateVM(_, let spec, _): !spec.imageNames.isEmpty
         default: false
         }
     }

@@ -194,6 +194,9 @@ extension AdminPort {
 
     // MARK: Names
 
+    /// Where there was never another cell, no name was ever held; else one may be for a VM of a cell that is gone.
+    var hasHadCells: Bool { cells.count > 1 || (agent.view.cluster?.cellHighest ?? 0) > 1 }
+
     /// Has the names of one command held, one after the other; gives the cell that is to carry it out.
     func holdNames(
         of creations: ArraySlice<VMCreation>, for cell: GroupID, _ request: [UInt8], replaces: [UInt8] = [],
@@ -210,7 +213,7 @@ extension AdminPort {
         }
     }
 
-    /// Has the name held for this creation, if the cell's region has several cells: by the first of them. Gives the cell where
+    /// Has the name held for this creation, if there are or were several cells: by the first of the cell's region. Gives the cell where
     /// the VM is to be made and the request id, which are others where this creation was begun before.
     func holdName(
         of creation: VMCreation, for cell: GroupID, _ request: [UInt8], replaces: [UInt8], attempts: Int = 4,
@@ -218,7 +221,7 @@ extension AdminPort {
     ) {
         let region = cells.first { $0.group == cell }?.region
         let siblings = cells.filter { $0.region == region }
-        guard siblings.count > 1, let keeper = siblings.first?.group else { return done(.success((cell, request))) }
+        guard hasHadCells, let keeper = siblings.first?.group else { return done(.success((cell, request))) }
         let hold = CellCommand.Operation.holdName(
             tenant: creation.tenant, name: creation.name, cell: cell.number, request: request, replaces: replaces)
         command(hold, id: Crypto.randomBytes(CellLimits.requestBytes), keeper, asker) { [self] result in

@@ -55,7 +55,7 @@ extension AdminPort {
     private func takeImagePart(_ part: ImagePart, _ asker: FleetAsker) {
         agent.images.append(upload(part.tenant, part.digest), part.bytes, at: part.offset) { [self] result in
             switch result {
-            case .success(let received): answer(asker, AdminResponse(ImageProgress(received: received)))
+            case .success(let content): answer(asker, AdminResponse(ImageProgress(received: content.size)))
             case .failure(let failure): fail(asker, Problem(.notPossible, failure.description))
             }
         }
@@ -65,11 +65,12 @@ extension AdminPort {
         ImageFiles.Upload(tenant: tenant, digest: digest)
     }
 
-    /// An image with these bytes that the asker may see, or the tenant that it asks for, and that somebody has. That there is
+    /// An image with these bytes that the asker may see, or the tenant that it asks for, and that somebody has who can be
+    /// reached from here: bytes that are lost come again from whoever has them. That there is
     /// one which neither may see is not told, and proves nothing: who knows a hash need not know the bytes.
     private func seen(_ digest: String, for tenant: String, _ asker: FleetAsker) -> RootImage? {
         agent.view.images.first { image in
-            image.digest == digest && !image.isLeaving && !agent.liveHolders(image).isEmpty
+            image.digest == digest && !image.isLeaving && agent.canBeHad(image)
                 && (image.tenant.isEmpty || image.tenant == tenant || asker.reaches(image.tenant))
         }
     }
@@ -79,21 +80,29 @@ extension AdminPort {
         agent.refreshView { [self] problem in
             if let problem { return fail(asker, problem) }
             if let seen = seen(wanted.digest, for: wanted.tenant, asker) {
-                return name(wanted, size: seen.size, holders: agent.liveHolders(seen), asker)
+                var image = seen
+                image.holders = agent.liveHolders(seen)
+                return name(wanted, image, asker)
             }
             agent.images.complete(upload(wanted.tenant, wanted.digest)) { [self] result in
                 switch result {
-                case .success(let size): name(wanted, size: UInt64(clamping: size), holders: [agent.node], asker)
+                case .success(let content):
+                    var image = RootImage(
+                        tenant: wanted.tenant, name: wanted.name, sha256: [UInt8](hexadecimal: wanted.digest) ?? [],
+                        size: UInt64(clamping: content.size), holders: [agent.node])
+                    image.guestBytes = content.head?.guestBytes ?? 0
+                    image.isQCOW2 = content.head?.isQCOW2 ?? false
+                    name(wanted, image, asker)
                 case .failure(let failure): fail(asker, Problem(.notPossible, failure.description))
                 }
             }
         }
     }
 
-    private func name(_ wanted: ImageCreation, size: UInt64, holders: [NodeID], _ asker: FleetAsker) {
-        let image = RootImage(
-            tenant: wanted.tenant, name: wanted.name, sha256: [UInt8](hexadecimal: wanted.digest) ?? [], size: size,
-            holders: holders)
+    private func name(_ wanted: ImageCreation, _ like: RootImage, _ asker: FleetAsker) {
+        var image = RootImage(
+            tenant: wanted.tenant, name: wanted.name, sha256: like.sha256, size: like.size, holders: like.holders)
+        (image.guestBytes, image.isQCOW2) = (like.guestBytes, like.isQCOW2)
         agent.change(.addImage(image), request: asker.request(), by: asker.by) { [self] result in
             if case .failure(let problem) = result { return fail(asker, problem) }
             agent.refreshView { [self] problem in
@@ -106,33 +115,70 @@ extension AdminPort {
 
     // MARK: Removing
 
-    /// From when it is leaving, no VM is let in that names it; then all cells are asked whether one does.
-    func removeImage(_ name: String, _ tenant: String, _ cells: [GroupID], _ asker: FleetAsker) {
+    /// From when it is leaving, nobody who knows that lets a VM in that names it; then every cell is told, and takes none from
+    /// who does not know; then all cells are asked whether a VM names it.
+    func removeImage(_ name: String, _ tenant: String, _ asker: FleetAsker) {
         agent.change(.removeImage(tenant: tenant, name: name, .begin, removal: 0), by: asker.by) { [self] result in
             guard case .success(let begun) = result else {
                 if case .failure(let problem) = result { fail(asker, problem) }
                 return
             }
-            let removal = begun.revision.rawValue
-            findUser(of: name, tenant, cells[...], after: nil) { [self] found in
-                switch found {
-                case .failure(let problem): keepImage(name, tenant, removal, asker, problem)
-                case .success(let vm?):
-                    let whose = vm.tenant == defaultTenant ? vm.name : "\(vm.tenant)/\(vm.name)"
-                    keepImage(
-                        name, tenant, removal, asker,
-                        Problem(
-                            .notPossible, "a disk of VM \(whose) begins with the image \(name); delete the VM first"))
-                case .success(nil):
-                    let finish = RootCommand.Operation.removeImage(
-                        tenant: tenant, name: name, .finish, removal: removal)
-                    agent.change(finish, by: asker.by) { [self] result in
-                        switch result {
-                        case .failure(let problem): fail(asker, problem)
-                        case .success: answer(asker, AdminResponse(Acceptance("the image \(name) is removed")))
-                        }
+            let until = agent.loop.now + AdminPort.removalPatience
+            let removal = begun.revision
+            // A cell that came meanwhile is among them; of one that comes later everybody hears later than of the removal.
+            agent.refreshView { [self] problem in
+                if let problem { return keepImage(name, tenant, removal.rawValue, asker, problem) }
+                let groups = cells.map(\.group)
+                release(name, tenant, removal.index, groups[...], asker) { [self] problem in
+                    if let problem { return keepImage(name, tenant, removal.rawValue, asker, problem) }
+                    findUser(of: name, tenant, groups[...], after: nil) { [self] found in
+                        remove(name, tenant, removal.rawValue, until, found, asker)
                     }
                 }
+            }
+        }
+    }
+
+    /// Shorter than cells keep VMs with that image from coming to them.
+    private static let removalPatience = Nanoseconds.seconds(100)
+
+    private func release(
+        _ name: String, _ tenant: String, _ at: LogIndex, _ cells: ArraySlice<GroupID>, _ asker: FleetAsker,
+        _ done: @escaping (Problem?) -> Void
+    ) {
+        guard let cell = cells.first else { return done(nil) }
+        let id = Crypto.randomBytes(CellLimits.requestBytes)
+        command(.releaseImage(tenant: tenant, name: name, at: at), id: id, cell, asker) { [self] result in
+            switch result {
+            case .failure(let problem): done(problem)
+            case .success(let result):
+                if case .refused(let refusal) = result.outcome { return done(Problem(refusal)) }
+                release(name, tenant, at, cells.dropFirst(), asker, done)
+            }
+        }
+    }
+
+    private func remove(
+        _ name: String, _ tenant: String, _ removal: UInt64, _ until: Instant, _ found: Result<CellVM?, Problem>,
+        _ asker: FleetAsker
+    ) {
+        switch found {
+        case .failure(let problem): return keepImage(name, tenant, removal, asker, problem)
+        case .success(let vm?):
+            let whose = vm.tenant == defaultTenant ? vm.name : "\(vm.tenant)/\(vm.name)"
+            let problem = Problem(
+                .notPossible, "a disk of VM \(whose) begins with the image \(name); delete the VM first")
+            return keepImage(name, tenant, removal, asker, problem)
+        case .success(nil): break
+        }
+        guard agent.loop.now < until else {
+            let problem = Problem(.unavailable, "looking at all VMs took too long; remove the image again")
+            return keepImage(name, tenant, removal, asker, problem)
+        }
+        agent.change(.removeImage(tenant: tenant, name: name, .finish, removal: removal), by: asker.by) { [self] in
+            switch $0 {
+            case .failure(let problem): fail(asker, problem)
+            case .success: answer(asker, AdminResponse(Acceptance("the image \(name) is removed")))
             }
         }
     }
@@ -182,10 +228,11 @@ extension AdminPort {
             if image.isLeaving, before?.disks.contains(disk) != true {
                 return Problem(.notPossible, "the image \(disk.image) is being removed; use another one", field: field)
             }
-            if Int64(clamping: image.size >> 20) > disk.sizeMiB {
+            if image.diskMiB > disk.sizeMiB, before?.disks.contains(disk) != true {
                 return Problem(
-                    .invalid, "the image \(disk.image) has \(image.size >> 20) MiB; make the disk as large",
-                    field: field)
+                    .invalid,
+                    "the image \(disk.image) is a disk of \(image.diskMiB) MiB, and the disk \(disk.name) has "
+                        + "\(disk.sizeMiB) MiB; make it at least as large", field: "disks.\(disk.name).sizeMiB")
             }
         }
         return nil

@@ -33,15 +33,21 @@ extension AdminPort {
             guard let known = read.records(FleetModel.JoinToken.self)?.first, !known.isRevoked else {
                 return fail(ticket, .unauthenticated, AdminPort.tokenUnknown)
             }
-            join(about, hash, request, ticket)
+            join(about, known, request, ticket)
         }
     }
 
     private static let tokenUnknown =
         "the token is unknown or revoked; create one with `muster token create`"
 
-    private func join(_ about: NodeDescription, _ hash: [UInt8], _ request: CertificateRequest, _ ticket: Ticket) {
-        agent.change(.joinNode(token: hash, about)) { [self] result in
+    private func join(
+        _ about: NodeDescription, _ token: FleetModel.JoinToken, _ request: CertificateRequest, _ ticket: Ticket
+    ) {
+        // For the audit, which names the token as it is listed.
+        let by = "join token \(RootEvent.tokenName(token.hash))"
+        let from = server.clientAddress(ticket)
+        agent.change(.joinNode(token: token.hash, about), by: from.isEmpty ? by : "\(by) from \(from)") {
+            [self] result in
             switch result {
             case .failure(let problem): answer(ticket, AdminResponse(problem))
             case .success(let joined):

@@ -69,6 +69,20 @@ extension AdminPort {
         case .finalizeUpgrade(let wanted): finalizeUpgrade(wanted, asker)
         case .recover(let wanted): recover(wanted, asker)
         case .backupPlan: refresh(ticket) { [self] in AdminResponse(backupPlan) }
+        case .beginBackup:
+            agent.refreshView { [self] problem in
+                if let problem { return answer(ticket, AdminResponse(problem)) }
+                holdMoves(CellSetting.movesHeldMax - 60_000, asker) { [self] problem in
+                    let begun = AdminResponse(Acceptance("no VM goes from cell to cell until the backup ends"))
+                    answer(ticket, problem.map { AdminResponse($0) } ?? begun)
+                }
+            }
+        case .endBackup:
+            holdMoves(0, asker) { [self] problem in
+                answer(
+                    ticket,
+                    problem.map { AdminResponse($0) } ?? AdminResponse(Acceptance("VMs go from cell to cell again")))
+            }
         case .copyGroup(let group): copy(GroupID(group), principal, ticket)
         case .backupSchedules: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.backups.map(agent.info))) }
         case .setBackupSchedule(let name, let wanted):

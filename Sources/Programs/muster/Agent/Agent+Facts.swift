@@ -192,6 +192,10 @@ extension Agent {
         metrics.add("muster_log_commits_total", .counter, "Synced writes of the log.", writes.commitCount)
         metrics.add("muster_log_tickets_total", .counter, "Turns whose writes were synced.", writes.ticketCount)
         metrics.add("muster_admin_requests_total", .counter, "Requests to the admin port.", port.counters.requests)
+        metrics.add(
+            "muster_admin_requests_limited_total", .counter,
+            "Requests that were told 429, since their client asked more than it may in a second.",
+            port.counters.tooOften)
         metrics.add("muster_admin_connections", .gauge, "Open connections.", UInt64(port.connectionCount))
         let suspicions = engine.liveness.counters
         metrics.add(

@@ -67,6 +67,11 @@ extension Agent {
         image.holders.filter { view.node($0).map { $0.state != .removed } ?? false }
     }
 
+    /// Whether its bytes can be had at all.
+    func canBeHad(_ image: RootImage) -> Bool {
+        liveHolders(image).contains { $0 == node ? images.has(image) : network.isLinked($0) }
+    }
+
     /// Root voters keep copies until there are enough, and look at those they keep.
     func tendImages() {
         if view.images.isEmpty && images.isIdle { return }
@@ -98,9 +103,15 @@ extension Agent {
         }
     }
 
-    /// A copy that is damaged or gone is pulled again where another node has one; where none has, people must know.
+    /// A copy that is damaged or gone is pulled again where another node has one; where none has, people must know. Who has
+    /// none is no keeper: the root says so, and takes the bytes from whoever has them.
     private func keepsGood(_ image: RootImage, _ holders: [NodeID]) {
         guard case .failed(let reason) = images.want(image, holders: holders, isUse: false) else { return }
+        if !images.has(image), holding.insert(image.digest).inserted {
+            let lost = RootCommand.Operation.holdImage(
+                tenant: image.tenant, name: image.name, sha256: image.sha256, node, isHeld: false)
+            change(lost, by: settings.nodeName) { [self] _ in holding.remove(image.digest) }
+        }
         if holders.count == 1, toldLost.insert(image.digest).inserted {
             log.error("the only copy of an image is gone: add it again", ["image": image.name, "reason": reason])
         }
@@ -127,11 +138,31 @@ extension Agent {
                 continue
             }
             switch images.want(image, holders: liveHolders(image)) {
-            case .ready: host.held.imageIsReady(vm, digest)
-            case .pending: host.held.imageIsComing(vm, now: loop.now)
-            case .failed(let reason): tellUnready(vm, reason, isFinal: false)
+            case .ready:
+                host.held.imageIsReady(vm, digest)
+                tellWait(vm, "its image \(image.name) is here; it begins")
+            case .pending:
+                host.held.imageIsComing(vm, now: loop.now)
+                tellWait(vm, waitText(image))
+            case .failed(let reason):
+                tellWait(vm, "waits for its image: \(reason)")
+                tellUnready(vm, reason, isFinal: false)
             }
         }
+    }
+
+    private func waitText(_ image: RootImage) -> String {
+        guard let (from, received) = images.progress(image.digest) else {
+            return "waits for the image \(image.name), whose bytes are looked at, or which waits for others to come"
+        }
+        let percent = image.size == 0 ? 0 : UInt64(clamping: received) * 100 / image.size
+        return "waits for the image \(image.name): \(percent) % of \(max(1, image.size >> 20)) MiB have come from "
+            + name(of: from)
+    }
+
+    /// What the cell says of a VM that waits here, for people.
+    private func tellWait(_ vm: VMID, _ text: String) {
+        if let report = host.held.wait(vm, text, now: loop.now) { host.inputs.append(.news(.state(report))) }
     }
 
     func tellUnready(_ vm: VMID, _ reason: String, isFinal: Bool) {

@@ -95,6 +95,10 @@ extension Agent: PeerNetworkDelegate {
             }
             network.answer(request, answer.serialized())
         case .unseal(let wanted): answerUnseal(request, wanted)
+        case .removeDisks(let wanted):
+            removeDisks(GroupID(.cell, number: wanted.cell), VMID(rawValue: wanted.vm)) { [self] refusal in
+                network.answer(request, NodeAnswer(version: 1, refusal: refusal ?? "").serialized())
+            }
         case .sendImage(let wanted): network.answer(request, sendImageAnswer(request, wanted).serialized())
         case .sealingKey(let wanted):
             guard let answer = sealingKeyAnswer(for: request.node, wanted.key) else {

@@ -175,6 +175,7 @@ extension Agent {
         handOverAuthority()
         tendSealingKey()
         tendImages()
+        tendRemains()
     }
 
     /// The first command of a cluster waits in a file until it is applied.

@@ -59,6 +59,8 @@ final class Agent: TurnOwner {
     let images: ImageStore
     /// Removals of images that this node, as the root's leader, sees under way.
     var removals = ImageRemovals()
+    var remains = RemainsWork()
+    let blocking: BlockingWork
     /// Images whose copy here the root is being told of.
     var holding: Set<String> = []
     /// Images that nobody has any more, as the log was told.
@@ -181,6 +183,7 @@ final class Agent: TurnOwner {
         host = try Agent.makeHost(
             settings, node: directory.identity.node, incarnation: opened.incarnation, loop: loop, log: self.log)
         images = try Agent.makeImages(settings, directory.identity.node, loop, self.log)
+        blocking = BlockingWork(loop)
         settled = { [unowned self] item in self.take(item) }
         try connect(opened.incarnation, seed)
         watch = DirectoryWatch(directory) { notice in

@@ -1,4 +1,5 @@
 import ClusterBase
+import FleetModel
 import Glibc
 import Reactor
 import TLSSession
@@ -17,6 +18,14 @@ struct ImageFiles: Sendable {
         let description: String
         init(_ description: String) { self.description = description }
         static func system(_ act: String) -> Failure { Failure("can't \(act): \(String(cString: strerror(errno)))") }
+    }
+
+    /// What there is of an image.
+    struct Content: Sendable {
+        var size: Int64
+        /// Once all of it is here.
+        var head: ImageHead?
+        init(_ size: Int64, _ head: ImageHead? = nil) { (self.size, self.head) = (size, head) }
     }
 
     enum Outcome: Sendable {
@@ -135,37 +144,53 @@ struct ImageFiles: Sendable {
     }
 
     /// Bytes that begin where the upload ends; others are not taken, and the answer says where that is.
-    func append(_ upload: Upload, _ bytes: [UInt8], at offset: Int64) -> Result<Int64, Failure> {
+    func append(_ upload: Upload, _ bytes: [UInt8], at offset: Int64) -> Result<Content, Failure> {
         let path = path(upload.name)
         let size = stamp(at: path)?.size ?? 0
-        if bytes.isEmpty || offset != size { return .success(size) }
+        if bytes.isEmpty || offset != size { return .success(Content(size)) }
         let file = openToWrite(path)
         guard file >= 0 else { return .failure(.system("write to \(path)")) }
         defer { close(file) }
         guard bytes.withUnsafeBytes({ ImageFiles.write(file, $0, at: offset) }) else {
             return .failure(.system("write to \(path)"))
         }
-        return .success(offset + Int64(bytes.count))
+        return .success(Content(offset + Int64(bytes.count)))
     }
 
     /// An upload whose bytes have the hash becomes an image; one that has another is removed. That this node has the image
     /// already helps nobody who has not sent all of it. `good` is the file here that is known to be right, and stays.
-    func complete(_ upload: Upload, good: FileStamp?) -> Result<Int64, Failure> {
+    func complete(_ upload: Upload, good: FileStamp?) -> Result<Content, Failure> {
         let path = path(upload.name)
         guard let sent = stamp(at: path) else {
             return .failure(Failure("none of the image's bytes are here; send them to this node first"))
         }
+        let head = head(at: path, sent.size)
+        if head?.namesOthers == true {
+            unlink(path)
+            return .failure(
+                Failure(
+                    "it is a qcow2 file that names another file; convert it to one that stands alone, and send that"))
+        }
         if let good, good == stamp(upload.digest), good.size == sent.size, hash(at: path) == upload.digest {
             unlink(path)
-            return .success(good.size)
+            return .success(Content(good.size, head))
         }
         switch finish(upload.digest, path) {
-        case .whole(let stamp): return .success(stamp.size)
+        case .whole(let stamp): return .success(Content(stamp.size, head))
         case .damaged:
             return .failure(
                 Failure("the \(sent.size) bytes that came have another SHA-256, and are gone; send them again"))
         case .short(let reason): return .failure(Failure(reason))
         }
+    }
+
+    private func head(at path: String, _ size: Int64) -> ImageHead? {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var head = [UInt8](repeating: 0, count: ImageHead.byteCount)
+        let count = pread(file, &head, head.count, 0)
+        return count < 0 ? nil : ImageHead(Array(head[..<count]), size: UInt64(clamping: size))
     }
 
     private func finish(_ digest: String, _ part: String) -> Outcome {

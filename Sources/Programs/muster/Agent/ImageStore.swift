@@ -71,7 +71,7 @@ final class ImageStore {
         case hashed(String, FileStamp?, found: String?)
         case pulled(String, ImageFiles.Outcome)
         case sent(UInt64, String?)
-        case done(UInt64, Result<Int64, ImageFiles.Failure>)
+        case done(UInt64, Result<ImageFiles.Content, ImageFiles.Failure>)
     }
 
     /// Nothing was ever here.
@@ -90,7 +90,7 @@ final class ImageStore {
     /// Those that have a file, or will have one; true while something is done with it.
     private var uploads: [ImageFiles.Upload: Bool] = [:]
     private var sends: [UInt64: PeerStream] = [:]
-    private var waiting: [UInt64: (Result<Int64, ImageFiles.Failure>) -> Void] = [:]
+    private var waiting: [UInt64: (Result<ImageFiles.Content, ImageFiles.Failure>) -> Void] = [:]
     private var numberLast: UInt64 = 0
     private var mailbox: Mailbox<News>?
     private(set) var counters = (pulled: 0, damaged: 0, sent: 0, evicted: 0)
@@ -206,6 +206,14 @@ final class ImageStore {
         return nil
     }
 
+    /// From whom an image comes, and how much of it is here.
+    func progress(_ digest: String) -> (from: NodeID, received: Int64)? {
+        pulls[digest].map { ($0.from, files.partSize(digest)) }
+    }
+
+    /// Whether its bytes are here, as far as anybody knows.
+    func has(_ image: RootImage) -> Bool { files.stamp(image.digest)?.size == Int64(clamping: image.size) }
+
     // MARK: For other nodes
 
     /// Sends an image to a node that waits for it. Says why not.
@@ -259,7 +267,7 @@ final class ImageStore {
     /// Adds bytes to what a tenant has sent of an image; says how many there are then.
     func append(
         _ upload: ImageFiles.Upload, _ bytes: [UInt8], at offset: Int64,
-        _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void
+        _ done: @escaping (Result<ImageFiles.Content, ImageFiles.Failure>) -> Void
     ) {
         if !bytes.isEmpty, uploads[upload] == nil, let refusal = refusal(ofNew: upload) {
             return done(.failure(refusal))
@@ -281,7 +289,9 @@ final class ImageStore {
     }
 
     /// Makes an image of what a tenant has sent, if its hash is what it should be; says how large it is.
-    func complete(_ upload: ImageFiles.Upload, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void) {
+    func complete(
+        _ upload: ImageFiles.Upload, _ done: @escaping (Result<ImageFiles.Content, ImageFiles.Failure>) -> Void
+    ) {
         let files = files
         let good = known[upload.digest]?.good.flatMap { loop.now - $0.at < ImageStore.trust ? $0.stamp : nil }
         if known[upload.digest] == nil { known[upload.digest] = Known(usedAt: loop.now) }
@@ -290,8 +300,8 @@ final class ImageStore {
     }
 
     private func work(
-        _ upload: ImageFiles.Upload, _ done: @escaping (Result<Int64, ImageFiles.Failure>) -> Void,
-        _ body: @escaping @Sendable () -> Result<Int64, ImageFiles.Failure>
+        _ upload: ImageFiles.Upload, _ done: @escaping (Result<ImageFiles.Content, ImageFiles.Failure>) -> Void,
+        _ body: @escaping @Sendable () -> Result<ImageFiles.Content, ImageFiles.Failure>
     ) {
         if uploads[upload] == true {
             return done(.failure(.init("what came before of this image is still being worked on; ask again")))

@@ -206,6 +206,10 @@ struct FleetClient {
             let shared = line.has("shared") ? [(name: "shared", value: "1")] : []
             return show(
                 try ask(RawRequest(.delete, ["v1", "images", word("IMAGE")], query: tenantQuery + shared)))
+        case "remains list":
+            return show(try get(["v1", "remains"], tenantQuery)["items"]?.elements ?? [], FleetColumns.remains)
+        case "remains forget":
+            return show(try ask(RawRequest(.delete, ["v1", "remains", word("NUMBER")], query: tenantQuery)))
         case "tenant set", "quota set": return try setTenant()
         case "tenant delete": return show(try ask(RawRequest(.delete, ["v1", "tenants", word("TENANT")])))
         case "plan create": return try planCreation()

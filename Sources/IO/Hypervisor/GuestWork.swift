@@ -1,0 +1,41 @@
+internal import Glibc
+internal import Reactor
+
+/// A call of one guest that may wait for a storage that does not answer, on a thread of its own. The loop looks for its end as it
+/// does for those of children.
+final class GuestWork<Value: Sendable>: Sendable {
+    private let result = Guarded<Value?>(nil)
+
+    init(_ body: @escaping @Sendable () -> Value) throws(SystemError) {
+        _ = try WorkerThread("guest-disk") { [result] in
+            let value = body()
+            result.withLock { $0 = value }
+        }
+    }
+
+    /// Nil while it goes on.
+    var value: Value? { result.withLock { $0 } }
+}
+
+/// What became of one step at a guest's disks.
+enum DiskStep: Sendable {
+    /// All that the disk needs is there.
+    case ready
+    /// It begins with its image, which a program makes.
+    case wantsImage
+    case failed(String)
+
+    /// Looks whether the disk is there, and makes it where that takes no program.
+    static func begin(_ disk: QEMUMachine.Disk, _ whole: WholeDisk?) -> DiskStep {
+        if access(disk.path, F_OK) == 0 { return .ready }
+        if disk.image != nil {
+            whole?.clear()
+            return .wantsImage
+        }
+        let file = open(disk.path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return .failed("a disk could not be made: \(String(cString: strerror(errno)))") }
+        defer { close(file) }
+        if ftruncate(file, off_t(disk.sizeMiB) << 20) == 0 { return .ready }
+        return .failed("a disk could not be made: \(String(cString: strerror(errno)))")
+    }
+}
