@@ -95,13 +95,17 @@ import Testing
         let commands =
             CellWireTests.operations.map { CellCommand(request: [UInt8](0..<16), by: "admin", $0) }
             + later.map { CellCommand(by: "admin", $0) }
+            + [CellCommand(origin: CellWireTests.origin, by: "admin", .noteTime)]
         let bytes = try golden("cell-pack-v3")
         #expect(Cell.pack(commands.map { $0.encoded() }, level: 3, time: LogTime(1_700_000_000_000)) == bytes)
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(13).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(14).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
+
+    static let origin = CommandOrigin(
+        session: .init(node: 3, mark: 1 << 63), sequence: 300, settled: 299, born: LogIndex(77))
 
     private static var arrival: CellArrival {
         var move = CellMove(

@@ -4122,6 +4122,8 @@ public struct WireCellCommand: WireMessage {
     public var request: [UInt8] = []
     /// Who asked, and from where, for the records.
     public var by: String = ""
+    /// Feature level 3.
+    public var origin: WireCommandOrigin? = nil
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4130,10 +4132,12 @@ public struct WireCellCommand: WireMessage {
     public init(
         request: [UInt8] = [],
         by: String = "",
+        origin: WireCommandOrigin? = nil,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
+        self.origin = origin
         self.operation = operation
     }
 
@@ -4143,6 +4147,7 @@ public struct WireCellCommand: WireMessage {
         switch number {
         case 1: "request"
         case 2: "by"
+        case 3: "origin"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4193,6 +4198,9 @@ public struct WireCellCommand: WireMessage {
         if !self.by.isEmpty {
             writer.tag(18)
             writer.lengthDelimited(self.by)
+        }
+        if let value = self.origin {
+            writer.message(26, value)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4286,6 +4294,10 @@ public struct WireCellCommand: WireMessage {
                 self.request = try reader.bytes()
             case 18:
                 self.by = try reader.string()
+            case 26:
+                var value = self.origin.take() ?? WireCommandOrigin()
+                try reader.message(&value)
+                self.origin = value
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }

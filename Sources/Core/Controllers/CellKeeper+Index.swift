@@ -194,7 +194,7 @@ extension CellKeeper {
         setCopy(CellKeeper.copyID(id), vm, second, isPinned: true, besides: main)
         if CellKeeper.isWaiting(vm) && pending == nil {
             if let spec = intern(vm) {
-                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt)
+                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt, size: index.size(of: spec))
             } else {
                 unresolved.insert(id)
             }

@@ -37,16 +37,33 @@ extension CellCommand {
         if bytes.count > CellLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireCellCommand(serialized: bytes), let command = CellCommand(wire),
-            command.encoded() == bytes, command.operation.level <= level
+            command.encoded() == bytes, command.level <= level
         else { return .failure(.malformed) }
         return .success(command)
     }
 
     init?(_ wire: WireCellCommand) {
         guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
-        self.init(request: wire.request.isEmpty ? nil : wire.request, by: wire.by, operation)
+        self.init(
+            request: wire.request.isEmpty ? nil : wire.request, origin: wire.origin.map(CommandOrigin.init),
+            by: wire.by,
+            operation)
     }
-    var wire: WireCellCommand { WireCellCommand(request: request ?? [], by: by, operation: operation.wire) }
+    var wire: WireCellCommand {
+        WireCellCommand(request: request ?? [], by: by, origin: origin?.wire, operation: operation.wire)
+    }
+}
+
+extension CommandOrigin {
+    init(_ wire: WireCommandOrigin) {
+        self.init(
+            session: Session(node: wire.node, mark: wire.mark), sequence: wire.sequence, settled: wire.settled,
+            born: LogIndex(wire.born))
+    }
+    var wire: WireCommandOrigin {
+        WireCommandOrigin(
+            node: session.node, mark: session.mark, sequence: sequence, settled: settled, born: born.rawValue)
+    }
 }
 
 extension CellCommand.Operation {

@@ -105,6 +105,8 @@ final class Agent: TurnOwner {
     // Requests under way.
     var ticketLast: UInt64 = 0
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]
+    /// With each group that this process has commands for.
+    var commandSessions: [GroupID: CommandSession] = [:]
     var controlPending: [UInt64: (RequestOutcome) -> Void] = [:]
 
     private var manager: ManagerReports
