@@ -120,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func `three hundred thousand commands of agents go through a cell, and leave no more than those under way`()
+    @Test func `however many commands agents send, a cell refuses none and keeps those under way`()
         throws
     {
         var cell = try bench()
@@ -130,7 +130,7 @@ import Testing
         var sent = 0
         var underWay: [[CommandOrigin]] = [[], [], []]
         var late: [[CommandOrigin]] = [[], [], []]
-        // `MUSTER_SCALE=1` sends all of them; a tenth fills what is kept as well.
+        // `MUSTER_SCALE=1` sends all of them; a tenth fills what is kept, too.
         let wanted = getenv("MUSTER_SCALE").map { String(cString: $0) } == "1" ? 300_000 : 30_000
         while sent < wanted {
             var commands: [CellCommand] = []

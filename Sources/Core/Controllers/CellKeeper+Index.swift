@@ -171,7 +171,12 @@ extension CellKeeper {
     /// Brings one VM's copies, its turn and its care up to the view. Doing it twice changes nothing.
     mutating func vmChanged(_ id: VMID, _ now: Instant) {
         guard let vm = view.vms[id] else { return forget(id, now) }
+        let asked = pending[id]
         settlePending(vm)
+        // The row may be there before the outcome.
+        if let asked, case .place = asked.kind, asked.doneAt == nil, pending[id] == nil, vm.place != nil {
+            counts.placingTimes.add(now - asked.since)
+        }
         let pending = pending[id]
         var main: Assignment?
         var second: Assignment?
