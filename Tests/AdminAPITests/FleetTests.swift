@@ -163,7 +163,12 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
             ExplainInfo(
                 vm: "a", standing: "waiting", host: "", before: 4, index: 9, hosts: 3, candidates: 1,
                 excluded: [RuleCount(rule: "taint", hosts: 2)],
-                best: [HostVerdict(host: "h1", free: Resources(cpuMillis: 1), softRules: 0, score: 3, numaNodes: [0])],
+                rules: [RuleVerdict(rule: "taint", excluded: 2, excludedAlone: 1)],
+                best: [
+                    HostVerdict(
+                        host: "h1", free: Resources(cpuMillis: 1), softRules: 7, score: 3,
+                        groups: [GroupWeight(group: "web", weight: 7)], worthBefore: 9, worthAfter: 4, numaNodes: [0])
+                ],
                 asked: [
                     HostVerdict(host: "h2", excludedBy: ["taint"], shortages: ["1 MiB of memory"], free: .zero)
                 ], policy: "pack", tieBreak: "the lowest host id", tied: 1, nearest: "", invalid: ""))

@@ -22,6 +22,7 @@ import Testing
         let small = try world.create(CellWorld.spec(cpu: 3_000))
         try world.tick(2)
         let large = try world.create(CellWorld.spec(cpu: 2_000))
+        try world.tick()
         let larger = try world.create(CellWorld.spec(cpu: 2_500))
         try world.tick(10)
         #expect(

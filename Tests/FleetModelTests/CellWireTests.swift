@@ -101,13 +101,17 @@ import Testing
                 CellCommand(by: "admin", .confirmMove(VMID(7), from: 2, number: 300)),
                 CellCommand(by: "admin", .moveVM(VMID(7), to: 2, request: [], keepsName: true)),
             ]
+            + [CellCommand(origin: CellWireTests.origin, by: "admin", .noteTime)]
         let bytes = try golden("cell-pack-v3")
         #expect(Cell.pack(commands.map { $0.encoded() }, level: 3, time: LogTime(1_700_000_000_000)) == bytes)
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(17).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(18).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
+
+    static let origin = CommandOrigin(
+        session: .init(node: 3, mark: 1 << 63), sequence: 300, settled: 299, born: LogIndex(77))
 
     private static var arrival: CellArrival {
         var move = CellMove(

@@ -4382,6 +4382,8 @@ public struct WireCellCommand: WireMessage {
     public var by: String = ""
     /// Of a command that names images: up to which entry of the root's log its sender knew them. Feature level 3.
     public var imagesAt: UInt64 = 0
+    /// Feature level 3.
+    public var origin: WireCommandOrigin? = nil
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4391,11 +4393,13 @@ public struct WireCellCommand: WireMessage {
         request: [UInt8] = [],
         by: String = "",
         imagesAt: UInt64 = 0,
+        origin: WireCommandOrigin? = nil,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
         self.imagesAt = imagesAt
+        self.origin = origin
         self.operation = operation
     }
 
@@ -4406,6 +4410,7 @@ public struct WireCellCommand: WireMessage {
         case 1: "request"
         case 2: "by"
         case 3: "images_at"
+        case 4: "origin"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4463,6 +4468,9 @@ public struct WireCellCommand: WireMessage {
         if self.imagesAt != 0 {
             writer.tag(24)
             writer.varint(self.imagesAt)
+        }
+        if let value = self.origin {
+            writer.message(34, value)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4564,6 +4572,10 @@ public struct WireCellCommand: WireMessage {
                 self.by = try reader.string()
             case 24:
                 self.imagesAt = try reader.uint64()
+            case 34:
+                var value = self.origin.take() ?? WireCommandOrigin()
+                try reader.message(&value)
+                self.origin = value
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }

@@ -2899,11 +2899,99 @@ public struct WireRootPack: WireMessage {
     }
 }
 
+/// Which of a process's commands one is.
+public struct WireCommandOrigin: WireMessage {
+    /// The session: the process's node, and a number drawn for each session.
+    public var node: UInt64 = 0
+    public var mark: UInt64 = 0
+    /// From 1.
+    public var sequence: UInt64 = 0
+    /// All of the session's commands up to here are settled.
+    public var settled: UInt64 = 0
+    /// An index of the group's log that was applied before the session began.
+    public var born: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        node: UInt64 = 0,
+        mark: UInt64 = 0,
+        sequence: UInt64 = 0,
+        settled: UInt64 = 0,
+        born: UInt64 = 0
+    ) {
+        self.node = node
+        self.mark = mark
+        self.sequence = sequence
+        self.settled = settled
+        self.born = born
+    }
+
+    public static var messageName: String { "CommandOrigin" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "node"
+        case 2: "mark"
+        case 3: "sequence"
+        case 4: "settled"
+        case 5: "born"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.node != 0 {
+            writer.tag(8)
+            writer.varint(self.node)
+        }
+        if self.mark != 0 {
+            writer.tag(16)
+            writer.varint(self.mark)
+        }
+        if self.sequence != 0 {
+            writer.tag(24)
+            writer.varint(self.sequence)
+        }
+        if self.settled != 0 {
+            writer.tag(32)
+            writer.varint(self.settled)
+        }
+        if self.born != 0 {
+            writer.tag(40)
+            writer.varint(self.born)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.node = try reader.uint64()
+            case 16:
+                self.mark = try reader.uint64()
+            case 24:
+                self.sequence = try reader.uint64()
+            case 32:
+                self.settled = try reader.uint64()
+            case 40:
+                self.born = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
 public struct WireRootCommand: WireMessage {
     /// 16 bytes, or none.
     public var request: [UInt8] = []
     /// Who asked, for the records.
     public var by: String = ""
+    /// Feature level 3.
+    public var origin: WireCommandOrigin? = nil
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -2912,10 +3000,12 @@ public struct WireRootCommand: WireMessage {
     public init(
         request: [UInt8] = [],
         by: String = "",
+        origin: WireCommandOrigin? = nil,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
+        self.origin = origin
         self.operation = operation
     }
 
@@ -2925,6 +3015,7 @@ public struct WireRootCommand: WireMessage {
         switch number {
         case 1: "request"
         case 2: "by"
+        case 3: "origin"
         case 10: "found"
         case 11: "create_token"
         case 12: "revoke_token"
@@ -2975,6 +3066,9 @@ public struct WireRootCommand: WireMessage {
         if !self.by.isEmpty {
             writer.tag(18)
             writer.lengthDelimited(self.by)
+        }
+        if let value = self.origin {
+            writer.message(26, value)
         }
         switch self.operation {
         case .found(let value):
@@ -3076,6 +3170,10 @@ public struct WireRootCommand: WireMessage {
                 self.request = try reader.bytes()
             case 18:
                 self.by = try reader.string()
+            case 26:
+                var value = self.origin.take() ?? WireCommandOrigin()
+                try reader.message(&value)
+                self.origin = value
             case 82:
                 var value = WireRootCommand.Found()
                 if case .found(let known) = self.operation { value = known }

@@ -74,6 +74,7 @@ package struct AgentSettings: Hashable, Sendable {
     package var labels: [NodeLabel] = []
     /// The feature level up to which the program acts; 0 is all that it knows.
     package var featureLevel = 0
+    package var priority = 10
 
     package var peerListen = AgentSettings.anywhere(7471)
     /// What other nodes are told; nil is the listening address, or the host's name when that is a wildcard.

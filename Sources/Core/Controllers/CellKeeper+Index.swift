@@ -171,7 +171,12 @@ extension CellKeeper {
     /// Brings one VM's copies, its turn and its care up to the view. Doing it twice changes nothing.
     mutating func vmChanged(_ id: VMID, _ now: Instant) {
         guard let vm = view.vms[id] else { return forget(id, now) }
+        let asked = pending[id]
         settlePending(vm)
+        // The row may be there before the outcome.
+        if let asked, case .place = asked.kind, asked.doneAt == nil, pending[id] == nil, vm.place != nil {
+            counts.placingTimes.add(now - asked.since)
+        }
         let pending = pending[id]
         var main: Assignment?
         var second: Assignment?
@@ -194,7 +199,7 @@ extension CellKeeper {
         setCopy(CellKeeper.copyID(id), vm, second, isPinned: true, besides: main)
         if CellKeeper.isWaiting(vm) && pending == nil {
             if let spec = intern(vm) {
-                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt)
+                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt, size: index.size(of: spec))
             } else {
                 unresolved.insert(id)
             }

@@ -10,6 +10,7 @@ extension CellKeeper {
     mutating func planPlacings(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
         queue.review(now, victimsFrom: victimPriorities.keys.min())
         var placings: [Placing] = []
+        var refused: [VMID] = []
         var tries = 0
         var preemptions = index.hostCount <= 1_000 ? 4 : 1
         while let (id, kind) = queue.next(now) {
@@ -36,7 +37,9 @@ extension CellKeeper {
                 queue.sought(kind)
             }
             queue.refused(kind, now)
+            refused.append(id)
         }
+        decideTogether(refused, &placings, now)
         if !placings.isEmpty {
             counts.placed += UInt64(placings.count)
             operations.append(.placeVMs(placings, isAtomic: false))
@@ -141,7 +144,7 @@ extension CellKeeper {
                 tell(number, through, now, &reasons)
             }
         }
-        for id in nominations.keys.sorted() where reasons.count < CellKeeper.placingsMax {
+        for id in nominations.keys.sorted() where reasons.count < CellKeeper.reasonsMax {
             guard let nomination = nominations[id], let vm = view.vms[id] else { continue }
             let text = "room is being made on \(hostName(nomination.host)) by stopping \(nomination.victims.count) VMs"
             guard vm.message != text, ledger.mayAsk(.reason(id), through, now) else { continue }
@@ -170,7 +173,7 @@ extension CellKeeper {
         var at = max(queue.kinds[number].toldUpTo, queue.kinds[number].first)
         let end = queue.kinds[number].turns.count
         while at < end {
-            if reasons.count == CellKeeper.placingsMax {
+            if reasons.count == CellKeeper.reasonsMax {
                 isCutShort = true
                 break
             }
@@ -279,6 +282,7 @@ extension CellKeeper {
     private mutating func placed(_ id: VMID, _ verdict: Verdict, _ now: Instant) {
         switch verdict {
         case .done(let index):
+            if let since = pending[id]?.since { counts.placingTimes.add(now - since) }
             pending[id]?.doneAt = index
         case .refused(let refusal):
             guard pending[id] != nil else { return }

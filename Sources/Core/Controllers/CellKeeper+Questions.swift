@@ -21,6 +21,9 @@ extension CellKeeper {
             if let host = hosts.first(where: { hostsIndexed[$0] == nil }) { return .refused(.unknownHost(host)) }
             return .plan(planLoss(hosts))
         case .losses(let scope): return .losses(losses(scope))
+        case .capacity(let host, let policy):
+            return planCapacity(host, policy).map { .plan($0) } ?? .refused(.unknownHost(host))
+        case .remove(let host): return planRemoval(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         }
     }
 
@@ -51,6 +54,10 @@ extension CellKeeper {
         result.candidates = found.candidates
         result.tied = found.tied
         result.rules = found.counts.map { CellExplanation.RuleCount(rule: ruleName($0.rule), hosts: $0.hosts) }
+        result.verdicts = found.rules.map {
+            CellExplanation.RuleVerdict(
+                rule: ruleName($0.rule), excluded: $0.excluded, excludedAlone: $0.excludedAlone)
+        }
         result.best = found.best.map { candidate($0) }
         result.asked = found.asked.map { candidate($0) }
         result.nearest = found.nearest.map { text($0) }
@@ -218,7 +225,7 @@ extension CellKeeper {
         return texts
     }
 
-    private func refusalText(_ decision: Decision) -> String {
+    func refusalText(_ decision: Decision) -> String {
         guard let refusal = decision.refusal else { return "" }
         if let invalid = refusal.invalid { return invalid }
         if refusal.counts.isEmpty { return "there are no hosts" }
@@ -268,7 +275,7 @@ extension CellKeeper {
     }
 
     /// Takes the hosts out of service in the index, finds other places for their VMs, and puts all back.
-    private mutating func moveAway(
+    mutating func moveAway(
         _ hosts: [HostID], _ plan: inout CellPlan, _ fate: (CellKeeper, CellVM) -> Fate
     ) {
         var states: [(HostID, HostState)] = []
@@ -327,7 +334,7 @@ extension CellKeeper {
         for (host, state) in states { set(host, state) }
     }
 
-    private func left(_ vm: CellVM, _ cause: CellPlan.Left.Cause, _ text: String) -> CellPlan.Left {
+    func left(_ vm: CellVM, _ cause: CellPlan.Left.Cause, _ text: String) -> CellPlan.Left {
         CellPlan.Left(vm: vm.id, name: vm.name, tenant: vm.tenant, cause: cause, text: text)
     }
 
@@ -343,13 +350,13 @@ extension CellKeeper {
         }
     }
 
-    private mutating func set(_ host: HostID, _ state: HostState) {
+    mutating func set(_ host: HostID, _ state: HostState) {
         do throws(IndexError) { try index.setState(host, state) } catch { preconditionFailure("\(error)") }
     }
-    private mutating func take(_ id: VMID) {
+    mutating func take(_ id: VMID) {
         do throws(IndexError) { try index.remove(id) } catch { preconditionFailure("\(error)") }
     }
-    private mutating func put(_ spec: VMSpec, at assignment: Assignment) {
+    mutating func put(_ spec: VMSpec, at assignment: Assignment) {
         do throws(IndexError) { try index.place(spec, assignment) } catch { preconditionFailure("\(error)") }
     }
 

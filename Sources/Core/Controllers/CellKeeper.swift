@@ -235,11 +235,16 @@ package struct CellKeeper: Sendable {
 }
 
 extension CellKeeper {
-    /// Placings of one command.
-    package static let placingsMax = 256
+    /// Placings of one command: a batch as the admin port sends it.
+    package static let placingsMax = 512
+    static let reasonsMax = 256
+    /// VMs that arrived together and are decided together where one by one not all of them find room.
+    static let togetherMax = 64
+    /// Decisions that this may take, beyond one for each of them.
+    static let togetherStepsMax = 1_024
     /// Commands of one plan.
     package static let commandsMax = 512
-    static let triesMax = 512
+    static let triesMax = 768
     static let drainTriesMax = 256
     static let explainsMax = 2
     static let indexedAtOnceMax = 4_096

@@ -1,8 +1,8 @@
 import ClusterBase
 import FleetModel
 
-/// VMs that wait for a place, in order of priority and then of time, and by kind: of VMs that ask for exactly the same, none is
-/// tried after one was refused until room may have appeared.
+/// VMs that wait for a place, in order of priority and then of time, those that arrived together by size, the largest first; and
+/// by kind: of VMs that ask for exactly the same, none is tried after one was refused until room may have appeared.
 ///
 ///     kind open ──(its first VM is refused)──▶ closed ──(room may have appeared)──▶ open
 ///
@@ -27,6 +27,8 @@ struct WaitingQueue: Sendable {
     struct Kind: Sendable {
         var key: Key
         var spec: VMSpec { key.spec }
+        /// What it takes of an average host.
+        var size: Int64
         /// Ascending from `first` on; what is before has gone.
         var turns: [Turn] = []
         var first = 0
@@ -51,9 +53,14 @@ struct WaitingQueue: Sendable {
     private struct Ready: Comparable, Sendable {
         var priority: Int32
         var turn: Turn
+        var size: Int64
         var kind: Int
         static func < (a: Ready, b: Ready) -> Bool {
-            a.priority == b.priority ? a.turn < b.turn : a.priority > b.priority
+            if a.priority != b.priority { return a.priority > b.priority }
+            if a.turn.queuedAt != b.turn.queuedAt { return a.turn.queuedAt < b.turn.queuedAt }
+            // VMs of one command have one time: large ones find room more easily while there is much of it, and those of a
+            // kind one after the other are cheap to place.
+            return a.size == b.size ? a.turn.vm < b.turn.vm : a.size > b.size
         }
     }
 
@@ -107,8 +114,8 @@ struct WaitingQueue: Sendable {
 
     // MARK: VMs
 
-    /// Queues a VM or changes its turn or kind. `spec` has its id.
-    mutating func insert(_ spec: VMSpec, boundTo: HostID?, queuedAt: LogTime) {
+    /// Queues a VM or changes its turn or kind. `spec` has its id; the size is asked for where it is the first of its kind.
+    mutating func insert(_ spec: VMSpec, boundTo: HostID?, queuedAt: LogTime, size: @autoclosure () -> Int64) {
         let turn = Turn(queuedAt: queuedAt, vm: spec.id)
         var key = Key(spec: spec, boundTo: boundTo)
         key.spec.id = VMID(rawValue: 0)
@@ -116,7 +123,7 @@ struct WaitingQueue: Sendable {
             if known.turn == turn && kinds[known.kind].key == key { return }
             remove(spec.id)
         }
-        let number = number(key)
+        let number = number(key, size)
         places[spec.id] = (number, turn)
         let at = position(turn, in: number)
         kinds[number].turns.insert(turn, at: at)
@@ -148,27 +155,70 @@ struct WaitingQueue: Sendable {
     /// How many VMs are before this one.
     func before(_ vm: VMID) -> Int {
         guard let (number, turn) = places[vm] else { return 0 }
-        let priority = kinds[number].spec.priority
+        let own = Ready(priority: kinds[number].spec.priority, turn: turn, size: kinds[number].size, kind: number)
         var sum = 0
-        for kind in kinds where kind.count > 0 {
-            if kind.spec.priority > priority {
+        for (other, kind) in kinds.enumerated() where kind.count > 0 {
+            if kind.spec.priority > own.priority {
                 sum += kind.count
-            } else if kind.spec.priority == priority {
-                sum += kind.turns[kind.first...].count { $0 < turn }
+            } else if kind.spec.priority == own.priority {
+                sum += kind.turns[kind.first...].count {
+                    Ready(priority: own.priority, turn: $0, size: kind.size, kind: other) < own
+                }
             }
         }
         return sum
     }
 
-    private mutating func number(_ key: Key) -> Int {
+    /// Those of a priority that arrived at one time and are tied to no host, largest kind first; nil where they are more than
+    /// `most`. O(kinds).
+    func together(_ priority: Int32, _ queuedAt: LogTime, most: Int) -> [VMID]? {
+        var found: [Ready] = []
+        for (number, kind) in kinds.enumerated()
+        where kind.count > 0 && kind.spec.priority == priority && kind.key.boundTo == nil && kind.restsUntil == nil {
+            var at = position(Turn(queuedAt: queuedAt, vm: VMID(rawValue: 0)), in: number)
+            while at < kind.turns.count, kind.turns[at].queuedAt == queuedAt {
+                if found.count == most { return nil }
+                found.append(Ready(priority: priority, turn: kind.turns[at], size: kind.size, kind: number))
+                at += 1
+            }
+        }
+        return found.sorted().map(\.turn.vm)
+    }
+
+    /// The first of all that wait.
+    func inOrder(most: Int) -> [VMID] {
+        var heads = Heap<Ready>()
+        // hash order: looked up only
+        var next: [Int: Int] = [:]
+        func ready(_ number: Int, _ at: Int) -> Ready? {
+            let kind = kinds[number]
+            if at >= kind.turns.count { return nil }
+            return Ready(priority: kind.spec.priority, turn: kind.turns[at], size: kind.size, kind: number)
+        }
+        for (number, kind) in kinds.enumerated() where kind.count > 0 {
+            next[number] = kind.first + 1
+            if let head = ready(number, kind.first) { heads.insert(head) }
+        }
+        var found: [VMID] = []
+        while found.count < most, let head = heads.popFirst() {
+            found.append(head.turn.vm)
+            if let at = next[head.kind], let other = ready(head.kind, at) {
+                next[head.kind] = at + 1
+                heads.insert(other)
+            }
+        }
+        return found
+    }
+
+    private mutating func number(_ key: Key, _ size: () -> Int64) -> Int {
         if let number = numbers[key] { return number }
         let number: Int
         if let reused = unused.popLast() {
             number = reused
-            kinds[number] = Kind(key: key)
+            kinds[number] = Kind(key: key, size: size())
         } else {
             number = kinds.count
-            kinds.append(Kind(key: key))
+            kinds.append(Kind(key: key, size: size()))
         }
         numbers[key] = number
         return number
@@ -195,7 +245,8 @@ struct WaitingQueue: Sendable {
 
     private mutating func push(_ number: Int) {
         guard let head = kinds[number].head else { return }
-        ready.insert(Ready(priority: kinds[number].spec.priority, turn: head, kind: number))
+        let kind = kinds[number]
+        ready.insert(Ready(priority: kind.spec.priority, turn: head, size: kind.size, kind: number))
     }
 
     // MARK: Turns

@@ -30,8 +30,14 @@ package enum FleetTable {
         ),
     ]
     private static let dryRun = Option("dry-run", help: "show what would happen, and change nothing")
+    private static let plan = Option(
+        "plan", .text("DIGEST"), help: "of the plan that --dry-run showed: refused where it is another one by now")
     private static let ifGeneration = Option(
         "if-generation", .integer(1...Int.max), help: "only if this is still its generation")
+    /// Of what has labels.
+    static let selector = Option(
+        "selector", .text("LABELS"), letter: "l", isRepeated: true,
+        help: "with these labels, such as app=web,env!=dev, 'env in (a,b)', gpu or '!gpu'")
     package static let listing = [
         Option("filter", .text("EXPRESSION"), letter: "f", help: "such as 'phase=running and host=h1'"),
         Option("sort", .text("FIELD"), help: "by this field; -FIELD for falling order"),
@@ -88,7 +94,7 @@ package enum FleetTable {
                     help: "a JSON object as `vm show -o json` prints it, or a list of them; - is standard input"),
                 Option("stopped", help: "don't start it"),
                 Option("all-or-nothing", help: "create none if one can't be created"),
-                dryRun,
+                dryRun, plan,
             ] + wait,
             examples: [
                 .init("muster vm create web --cpu 2 --memory 4GiB --wait", "one VM, running when the command ends"),
@@ -96,8 +102,9 @@ package enum FleetTable {
                 .init("muster vm create big --cpu 64 --memory 512GiB --dry-run", "where it would go, and why"),
             ]),
         Command(
-            "vm list", summary: "list VMs", options: listing + [tenant],
+            "vm list", summary: "list VMs", options: listing + [tenant, selector],
             examples: [
+                .init("muster vm list -l 'app=web,env in (prod,test)'", "by labels"),
                 .init("muster vm list --filter 'phase=waiting' -o wide", "what waits for room"),
                 .init("muster vm list --columns name,host,age --sort -age", "three columns, the newest first"),
             ]),
@@ -158,11 +165,11 @@ package enum FleetTable {
     ]
 
     private static let hosts: [Command] = [
-        Command("host list", summary: "list hosts", options: listing),
+        Command("host list", summary: "list hosts", options: listing + [selector]),
         Command("host show", summary: "show a host", arguments: [host]),
         Command("host cordon", summary: "let nothing new come to a host", arguments: [host]),
         Command(
-            "host drain", summary: "move everything off a host", arguments: [host], options: [dryRun] + wait,
+            "host drain", summary: "move everything off a host", arguments: [host], options: [dryRun, plan] + wait,
             examples: [.init("muster host drain h2 --dry-run", "what would move where, and what can't")]),
         Command("host maintenance", summary: "keep an empty host out of use", arguments: [host]),
         Command("host resume", summary: "take a host back into service", arguments: [host]),
@@ -177,11 +184,14 @@ package enum FleetTable {
                 Option("reserve-memory", .size(0...(1 << 50)), help: "kept for the host itself"),
                 Option("overcommit-cpu", .text("FACTOR"), help: "such as 2 or 1.5"),
                 Option("overcommit-memory", .text("FACTOR"), help: "such as 1.2"),
-                ifGeneration,
-            ]),
+                ifGeneration, dryRun, plan,
+            ],
+            examples: [.init("muster host set n2 --reserve-memory 8GiB --dry-run", "which VMs would not fit any more")]),
         Command(
             "host remove", summary: "take a host out of its cell for good", arguments: [host],
-            options: [Option("force", help: "even with VMs on it: you say that they don't run any more")]),
+            options: [
+                Option("force", help: "even with VMs on it: you say that they don't run any more"), dryRun, plan,
+            ]),
     ]
 
     private static let groups: [Command] = [
@@ -254,7 +264,7 @@ package enum FleetTable {
             "tenant set", summary: "make a tenant, or change its quota",
             details: "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away.",
             arguments: [Argument("TENANT", help: "its name")],
-            options: bounds + [Option("tier", .text("WORD"), help: "its class of service")],
+            options: bounds + [Option("tier", .text("WORD"), help: "its class of service"), dryRun, plan],
             examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
         Command(
             "tenant delete", summary: "delete a tenant that has no VMs",
@@ -275,7 +285,7 @@ package enum FleetTable {
             "quota set", summary: "change a tenant's quota",
             details:
                 "What is not said stays as it is; `none` takes a bound away. What runs beyond a new bound runs on.",
-            arguments: [Argument("TENANT", help: "its name")], options: bounds,
+            arguments: [Argument("TENANT", help: "its name")], options: bounds + [dryRun, plan],
             examples: [.init("muster quota set shop --vms 100 --cpu none", "")]),
     ]
 

@@ -40,6 +40,16 @@ extension PlacementIndex {
     public mutating func decideBatch(
         _ specs: [VMSpec], policy: PlacementPolicy = .pack, allOrNothing: Bool = false
     ) -> BatchDecision {
+        decideBatch(specs, policy: policy, allOrNothing: allOrNothing, stepsMax: PlacementIndex.batchStepsMax)
+    }
+
+    /// What a VM takes of an average host, in 65,536ths: the order in which those that arrive together are placed.
+    package func size(of spec: VMSpec) -> Int64 { Int64(min(totals.share(of: Shape(spec)), 0x1p20) * 65536) }
+
+    /// The same with another bound on the decisions that are spent after the first order.
+    package mutating func decideBatch(
+        _ specs: [VMSpec], policy: PlacementPolicy, allOrNothing: Bool, stepsMax: Int
+    ) -> BatchDecision {
         if specs.count > PlacementIndex.batchMax {
             let refusal = Refusal(invalid: "a batch has at most \(PlacementIndex.batchMax) VMs, not \(specs.count)")
             return BatchDecision(decisions: specs.map { _ in .refuse(refusal) }, isComplete: specs.isEmpty)
@@ -49,7 +59,7 @@ extension PlacementIndex {
         let first = tryBatch(specs, BatchAttempt(order: largestFirst, policy: policy, stopsEarly: allOrNothing))
         if first.isComplete { return first.withoutSteps }
         var result = first
-        var steps = PlacementIndex.batchStepsMax
+        var steps = stepsMax
         for number in 1..<PlacementIndex.batchOrdersMax {
             var attempt = BatchAttempt(order: largestFirst, policy: policy, stopsEarly: allOrNothing)
             switch number {
@@ -61,7 +71,7 @@ extension PlacementIndex {
                 if number % 2 == 1 { attempt.policy = .pack }
                 attempt.steps = steps
             }
-            if number > 2 && specs.count > steps { break }
+            if specs.count > steps && (number > 2 || stepsMax < PlacementIndex.batchStepsMax) { break }
             if number > 1 && specs.count == 1 { break }
             let other = tryBatch(specs, attempt)
             steps -= max(1, other.steps)

@@ -75,6 +75,8 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         let isLocked = cguard_lock_memory()
         // Where the system allows it: with this process all guests go.
         _ = cguard_spare("-900")
+        // And what it renews late is lost.
+        _ = ThreadPriority.comeBefore(steps: 10)
         var made: Int32 = 0
         let result = cguard_timer_make(&made)
         guard result == 0 else {

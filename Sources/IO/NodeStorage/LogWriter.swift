@@ -66,13 +66,15 @@ package final class LogWriter: Sendable {
     private let bounds: Bounds
     private let thread: WorkThread
 
-    /// `commit` makes a batch durable and is called on the writer's thread only, as `onOutcome` is.
+    /// `commit` makes a batch durable and is called on the writer's thread only, as `onOutcome` is, and first of all `begin`.
     package init(
-        bounds: Bounds = Bounds(), commit: @escaping @Sendable (WriteBatch) throws(StoreError) -> Void,
+        bounds: Bounds = Bounds(), begin: @escaping @Sendable () -> Void = {},
+        commit: @escaping @Sendable (WriteBatch) throws(StoreError) -> Void,
         onOutcome: @escaping @Sendable (Outcome) -> Void
     ) {
         self.bounds = bounds
         thread = WorkThread("log-writer") { [shared] in
+            begin()
             Self.run(shared, bounds, commit, onOutcome)
         }
     }

@@ -22,6 +22,9 @@ struct FleetClient {
     var firstAttempt: UInt64 = 0
     var stamp: UInt64 = 0
     var named: UInt64 = 0
+    /// With each cell, of those that number their commands as an agent does; the others have ids of their own.
+    var sessions: [CommandSession] = []
+    var origin: CommandOrigin?
 
     init(number: Int, target: Int) {
         self.number = number
@@ -58,13 +61,32 @@ extension Fleet {
         var request: [UInt8] = []
         request.appendBigEndian(random.next())
         request.appendBigEndian(random.next())
-        let command = CellCommand(request: request, by: "client \(number)", operation)
+        var command = CellCommand(request: request, by: "client \(number)", operation)
+        if let origin = originOfNext(number, cell) {
+            command.request = nil
+            command.origin = origin
+        }
         clients[number].firstAttempt = clients[number].attempt + 1
         clients[number].operation = FleetClient.Operation(
             command: command, bytes: command.encoded(), cell: cell,
             givesUpAt: world.now + profile.operationTimeout.count, isChore: isChore)
         world.result.operations += 1
         checkers[cell].asked(operation)
+    }
+
+    /// Every second client numbers its commands, under a session for each cell, where the feature level is open.
+    private func originOfNext(_ number: Int, _ cell: Int) -> CommandOrigin? {
+        if number % 2 == 0 || profile.cells == 1 { return nil }
+        if clients[number].sessions.isEmpty {
+            clients[number].sessions = (0..<profile.cells).map {
+                CommandSession(CommandOrigin.Session(node: UInt64(number), mark: UInt64($0)))
+            }
+        }
+        // The one before is answered or given up.
+        if let last = clients[number].origin { clients[number].sessions[Int(last.session.mark)].settle(last) }
+        let origin = clients[number].sessions[cell].next()
+        clients[number].origin = origin
+        return origin
     }
 
     private func try_(_ number: Int) {

@@ -1,205 +1,7 @@
 internal import ClusterBase
 package import FleetModel
 
-// What people ask about placement, and what they are told.
-
-/// A host's part in an explanation.
-package struct HostVerdict: Shaped {
-    package var host: String
-    /// Every rule that keeps the VM out; empty for a candidate.
-    package var excludedBy: [String]
-    /// What is missing, in words.
-    package var shortages: [String]
-    package var free: SignedResources
-    /// Of a candidate; lower is better, and the soft rules outweigh the policy's score.
-    package var softRules: Int64?
-    package var score: Int64?
-    package var numaNodes: [Int64]
-
-    package init(
-        host: String, excludedBy: [String] = [], shortages: [String] = [], free: Resources, softRules: Int64? = nil,
-        score: Int64? = nil, numaNodes: [Int64] = []
-    ) {
-        self.host = host
-        self.excludedBy = excludedBy
-        self.shortages = shortages
-        self.free = SignedResources(free)
-        self.softRules = softRules
-        self.score = score
-        self.numaNodes = numaNodes
-    }
-
-    init(_ candidate: CellExplanation.Candidate) {
-        self.init(
-            host: candidate.name, excludedBy: candidate.excludedBy,
-            shortages: candidate.shortages.map { shortage in
-                switch shortage.resource {
-                case .cpu: "\(shortage.amount)m CPU"
-                case .memory: "\(shortage.amount) MiB of memory"
-                case .disk: "\(shortage.amount) MiB of disk"
-                case .network: "\(shortage.amount) Mbit/s"
-                }
-            }, free: candidate.free, softRules: candidate.score?.softRules, score: candidate.score?.policy,
-            numaNodes: (candidate.assignment?.numaNodes ?? []).map { Int64($0) })
-    }
-
-    package static let shape = Shape(
-        "HostVerdict",
-        [
-            Field("host", .string, "its name"),
-            Field("excludedBy", .strings, "every rule that keeps the VM out; empty for a candidate"),
-            Field("shortages", .strings, "what is missing"),
-            Field("free", .object(SignedResources.shape), "what is left"),
-            Field("softRules", .integer, isRequired: false, "the weights of soft rules that it breaks"),
-            Field("score", .integer, isRequired: false, "the policy's; lower is better"),
-            Field("numaNodes", .integers, "where in the host the VM would go"),
-        ])
-    package var members: [JSONMember] {
-        var members = [
-            JSONMember("host", host), JSONMember("excludedBy", excludedBy), JSONMember("shortages", shortages),
-            JSONMember("free", free),
-        ]
-        members.add("softRules", softRules)
-        members.add("score", score)
-        members.append(JSONMember("numaNodes", integers: numaNodes))
-        return members
-    }
-    package init(_ object: ShapedObject) throws(Problem) {
-        self.init(
-            host: object.text("host"), excludedBy: object.strings("excludedBy"),
-            shortages: object.strings("shortages"), free: (try object.object("free") ?? SignedResources(.zero)).amount,
-            softRules: object.optionalInteger("softRules"), score: object.optionalInteger("score"),
-            numaNodes: object.integers("numaNodes"))
-    }
-}
-
-/// Hosts that one rule excludes.
-package struct RuleCount: Shaped {
-    package var rule: String
-    package var hosts: Int64
-    package init(rule: String, hosts: Int64) {
-        self.rule = rule
-        self.hosts = hosts
-    }
-    package static let shape = Shape(
-        "RuleCount",
-        [
-            Field("rule", .string, "the rule"),
-            Field("hosts", .integer, "hosts of which it is the first to exclude them"),
-        ])
-    package var members: [JSONMember] { [JSONMember("rule", rule), JSONMember("hosts", hosts)] }
-    package init(_ object: ShapedObject) throws(Problem) {
-        self.init(rule: object.text("rule"), hosts: object.integer("hosts"))
-    }
-}
-
-/// Why a VM is where it is, or why it waits.
-package struct ExplainInfo: Shaped {
-    package var vm: String
-    /// placed, waiting, nominated or idle.
-    package var standing: String
-    /// Where it is, or where room is being made; empty for none.
-    package var host: String
-    /// How many wait before it.
-    package var before: Int64
-    package var index: UInt64
-    package var hosts: Int64
-    package var candidates: Int64
-    package var excluded: [RuleCount]
-    package var best: [HostVerdict]
-    /// The hosts that were asked about.
-    package var asked: [HostVerdict]
-    package var policy: String
-    package var tieBreak: String
-    /// Hosts that share the best score.
-    package var tied: Int64
-    /// The smallest single change that would let it in; empty where it is placed or nothing small would.
-    package var nearest: String
-    /// Why its specification can't be judged at all; empty where it can.
-    package var invalid: String
-
-    package init(
-        vm: String, standing: String, host: String, before: Int64, index: UInt64, hosts: Int64, candidates: Int64,
-        excluded: [RuleCount], best: [HostVerdict], asked: [HostVerdict], policy: String, tieBreak: String, tied: Int64,
-        nearest: String, invalid: String
-    ) {
-        self.vm = vm
-        self.standing = standing
-        self.host = host
-        self.before = before
-        self.index = index
-        self.hosts = hosts
-        self.candidates = candidates
-        self.excluded = excluded
-        self.best = best
-        self.asked = asked
-        self.policy = policy
-        self.tieBreak = tieBreak
-        self.tied = tied
-        self.nearest = nearest
-        self.invalid = invalid
-    }
-
-    package init(_ found: CellExplanation, hostName: (HostID) -> String) {
-        var before = 0
-        var host = ""
-        let standing: String
-        switch found.standing {
-        case .placed(let place): (standing, host) = ("placed", hostName(place))
-        case .waiting(let count): (standing, before) = ("waiting", count)
-        case .nominated(let place): (standing, host) = ("nominated", hostName(place))
-        case .idle: standing = "idle"
-        }
-        self.init(
-            vm: found.name, standing: standing, host: host, before: Int64(before), index: found.through.rawValue,
-            hosts: Int64(found.hosts), candidates: Int64(found.candidates),
-            excluded: found.rules.map { RuleCount(rule: $0.rule, hosts: Int64($0.hosts)) },
-            best: found.best.map { HostVerdict($0) }, asked: found.asked.map { HostVerdict($0) },
-            policy: found.policy.rawValue, tieBreak: found.tieBreak, tied: Int64(found.tied),
-            nearest: found.nearest ?? "", invalid: found.invalid ?? "")
-    }
-
-    package static let shape = Shape(
-        "Explanation",
-        [
-            Field("vm", .string, "its name"),
-            Field(
-                "standing", .choice(["placed", "waiting", "nominated", "idle"]),
-                "nominated: room is being made for it; idle: it is not meant to have a place now"),
-            Field("host", .string, "where it is, or where room is being made; empty for none"),
-            Field("before", .integer, "how many wait before it"),
-            Field("index", .integer, "of the state that this is true of"),
-            Field("hosts", .integer, "hosts of the cell"),
-            Field("candidates", .integer, "hosts that no rule excludes"),
-            Field("excluded", .objects(RuleCount.shape), "the others, by the first rule that excludes them"),
-            Field("best", .objects(HostVerdict.shape), "the best candidates, best first"),
-            Field("asked", .objects(HostVerdict.shape), "the hosts that were asked about"),
-            Field("policy", .string, "what the score is for"),
-            Field("tieBreak", .string, "what decides between equal scores"),
-            Field("tied", .integer, "hosts that share the best score"),
-            Field("nearest", .string, "the smallest single change that would let it in; empty for none"),
-            Field("invalid", .string, "why it can't be judged at all; empty where it can"),
-        ])
-    package var members: [JSONMember] {
-        [
-            JSONMember("vm", vm), JSONMember("standing", standing), JSONMember("host", host),
-            JSONMember("before", before), JSONMember("index", index), JSONMember("hosts", hosts),
-            JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
-            JSONMember("best", objects: best), JSONMember("asked", objects: asked), JSONMember("policy", policy),
-            JSONMember("tieBreak", tieBreak), JSONMember("tied", tied), JSONMember("nearest", nearest),
-            JSONMember("invalid", invalid),
-        ]
-    }
-    package init(_ object: ShapedObject) throws(Problem) {
-        self.init(
-            vm: object.text("vm"), standing: object.text("standing"), host: object.text("host"),
-            before: object.integer("before"), index: object.unsigned("index"), hosts: object.integer("hosts"),
-            candidates: object.integer("candidates"),
-            excluded: try object.objects("excluded"), best: try object.objects("best"),
-            asked: try object.objects("asked"), policy: object.text("policy"), tieBreak: object.text("tieBreak"),
-            tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
-    }
-}
+// What people ask about what moves, and what they are told.
 
 /// `POST /v1/plan`: what would happen. Nothing happens.
 package enum PlanWish: Shaped {
@@ -209,6 +11,12 @@ package enum PlanWish: Shaped {
     case rebalance
     /// These hosts, by name, were lost at once.
     case loss([String])
+    /// This host, by name, had this policy: other reservations, overcommit, labels or taints.
+    indirect case capacity(CapacityWish)
+    /// This host, by name, were taken out of the cell.
+    case remove(String)
+    /// This tenant had this quota.
+    case quota(QuotaWish)
 
     package static let itemsMax = 1_000
 
@@ -220,6 +28,9 @@ package enum PlanWish: Shaped {
             Field("drain", .name, isRequired: false, "this host were drained"),
             Field("rebalance", .object(Shape("RebalanceWish", [])), isRequired: false, "the cell were rebalanced now"),
             Field("loss", .names, isRequired: false, "these hosts were lost at once; at most \(itemsMax)"),
+            Field("capacity", .object(CapacityWish.shape), isRequired: false, "this host had this policy"),
+            Field("remove", .name, isRequired: false, "this host were taken out of the cell"),
+            Field("quota", .object(QuotaWish.shape), isRequired: false, "this tenant had this quota"),
         ])
     package var members: [JSONMember] {
         switch self {
@@ -227,14 +38,16 @@ package enum PlanWish: Shaped {
         case .drain(let host): [JSONMember("drain", host)]
         case .rebalance: [JSONMember("rebalance", .object([]))]
         case .loss(let hosts): [JSONMember("loss", hosts)]
+        case .capacity(let wish): [JSONMember("capacity", wish)]
+        case .remove(let host): [JSONMember("remove", host)]
+        case .quota(let wish): [JSONMember("quota", wish)]
         }
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        let given = ["create", "drain", "rebalance", "loss"].filter { object.has($0) }
+        let all = ["create", "drain", "rebalance", "loss", "capacity", "remove", "quota"]
+        let given = all.filter { object.has($0) }
         guard given.count == 1 else {
-            throw Problem(
-                .invalid, "a plan is about one of \"create\", \"drain\", \"rebalance\" and \"loss\"; send exactly one"
-            )
+            throw Problem(.invalid, "a plan is about one of \(all.joined(separator: ", ")); send exactly one")
         }
         switch given[0] {
         case "create":
@@ -244,6 +57,17 @@ package enum PlanWish: Shaped {
             }
             self = .create(items)
         case "drain": self = .drain(object.text("drain"))
+        case "remove": self = .remove(object.text("remove"))
+        case "capacity":
+            guard let wish: CapacityWish = try object.object("capacity") else {
+                throw object.wrong("capacity", "is null; send the host and its policy")
+            }
+            self = .capacity(wish)
+        case "quota":
+            guard let wish: QuotaWish = try object.object("quota") else {
+                throw object.wrong("quota", "is null; send the tenant and its quota")
+            }
+            self = .quota(wish)
         case "loss":
             let hosts = object.strings("loss")
             if hosts.isEmpty || hosts.count > PlanWish.itemsMax {
@@ -255,6 +79,46 @@ package enum PlanWish: Shaped {
             if !members.isEmpty { throw object.wrong("rebalance", "holds members; send {}") }
             self = .rebalance
         }
+    }
+}
+
+/// A host's policy that is not in force yet.
+package struct CapacityWish: Shaped {
+    package var host: String
+    package var policy: HostPolicy
+    package init(host: String, policy: HostPolicy) {
+        self.host = host
+        self.policy = policy
+    }
+    package static let shape = Shape(
+        "CapacityWish",
+        [
+            Field("host", .name, "its name"),
+            Field("policy", .object(HostPolicy.shape), "all of its labels, taints, reservations and overcommit"),
+        ])
+    package var members: [JSONMember] { [JSONMember("host", host), JSONMember("policy", policy)] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(host: object.text("host"), policy: try object.object("policy") ?? HostPolicy())
+    }
+}
+
+/// A tenant's quota that is not in force yet.
+package struct QuotaWish: Shaped {
+    package var tenant: String
+    package var quota: Quota
+    package init(tenant: String, quota: Quota) {
+        self.tenant = tenant
+        self.quota = quota
+    }
+    package static let shape = Shape(
+        "QuotaWish",
+        [
+            Field("tenant", .name, "its name"),
+            Field("quota", .object(Quota.shape), isRequired: false, "what it may have; no bounds when left out"),
+        ])
+    package var members: [JSONMember] { [JSONMember("tenant", tenant), JSONMember("quota", quota)] }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(tenant: object.text("tenant"), quota: try object.object("quota") ?? .unlimited)
     }
 }
 

@@ -12,6 +12,7 @@ extension Problem {
         case .tooMany(.commandBytes), .tooMany(.specBytes), .tooMany(.items): self.init(.bodyTooLarge, detail)
         case .tooMany: self.init(.notPossible, detail)
         case .requestReused: self.init(.retryUnknown, detail)
+        case .sessionUnknown, .commandSettled: self.init(.outcomeUnknown, detail)
         case .unknownHost, .unknownVM, .unknownGroup: self.init(.notFound, detail)
         case .imageReleased(let name): self.init(.notPossible, detail, members: [JSONMember("image", name)])
         case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail)

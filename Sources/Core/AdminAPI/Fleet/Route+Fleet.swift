@@ -61,7 +61,19 @@ extension Route {
             "watch what comes after this revision, or after this index; now by default"),
     ]
 
-    static let fleet = (hosts + vms + groups + tenants + placement).map(withCell) + images
+    static let fleet = (hosts + vms + groups + tenants + placement).map(withCell).map(withPlan) + images
+
+    /// What can be planned first.
+    private static func withPlan(_ route: Route) -> Route {
+        let planned: [Operation] = [.drainHost, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant]
+        if !planned.contains(route.operation) { return route }
+        var route = route
+        route.query.append(
+            Parameter(
+                "plan", .text(pattern: Pattern.planDigest),
+                "the digest of the plan that was shown: with another plan by now the change is refused with 409"))
+        return route
+    }
 
     private static func withCell(_ route: Route) -> Route {
         if [.setTenant, .deleteTenant, .renewLease].contains(route.operation) { return route }

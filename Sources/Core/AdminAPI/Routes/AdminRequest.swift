@@ -168,12 +168,16 @@ package struct AdminCall: Hashable, Sendable {
     package var isHead: Bool
     /// The name of the cell that a request about hosts and VMs is for; nil: whichever has what it names.
     package var cell: String?
+    /// The digest of the plan that was shown: the change is made only while that is the plan.
+    package var plan: String?
 
     package init(
-        _ request: AdminRequest, cell: String? = nil, idempotencyKey: IdempotencyKey? = nil, isHead: Bool = false
+        _ request: AdminRequest, cell: String? = nil, plan: String? = nil, idempotencyKey: IdempotencyKey? = nil,
+        isHead: Bool = false
     ) {
         self.request = request
         self.cell = cell
+        self.plan = plan
         self.idempotencyKey = idempotencyKey
         self.isHead = isHead
     }

@@ -63,7 +63,8 @@ package enum OpenAPIDocument {
             writer.value(
                 parameter(
                     "Idempotency-Key", "header", schema(.text(pattern: Pattern.idempotencyKey)),
-                    "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID with or without dashes"))
+                    "makes a retry harmless: client:sequence[;ack=N][;born=INDEX], or a UUID with or without dashes; of hosts, VMs and "
+                        + "the cluster the result is kept for up to 24 h, and of a tenant the newest 16384"))
         }
         if route.hasGeneration {
             writer.value(

@@ -18,9 +18,10 @@ package struct RequestWriter: Sendable {
         out.append(text: method.name)
         out.append(HTTPSyntax.space)
         Self.writeTarget(call.request, into: &out)
-        if let cell = call.cell, case .fleet(let request) = call.request {
+        if case .fleet(let request) = call.request {
             var separator = UInt8(ascii: request.query.isEmpty ? "?" : "&")
-            Self.write("cell", Array(cell.utf8), &separator, &out)
+            if let cell = call.cell { Self.write("cell", Array(cell.utf8), &separator, &out) }
+            if let plan = call.plan { Self.write("plan", Array(plan.utf8), &separator, &out) }
         }
         out.append(contentsOf: fixedFields)
         var key = call.idempotencyKey

@@ -48,16 +48,18 @@ package struct Router: Sendable {
             }
             let request: AdminRequest
             var cell: String?
+            var plan: String?
             if Router.isKeyPath(parser, head) {
                 if head.method == .put && !head.query.isThere { return try put(parser, head, key) }
                 request = try keyRequest(parser, head, parser.bytes(head.path), key)
             } else {
-                (request, cell) = try tableRequest(parser, head, parser.bytes(head.path))
+                (request, cell, plan) = try tableRequest(parser, head, parser.bytes(head.path))
             }
             if head.method == .head && request.isStream {
                 throw Problem(.methodNotAllowed, "a stream has no header alone; use GET")
             }
-            return AdminCall(request, cell: cell, idempotencyKey: key, isHead: head.method == .head)
+            return AdminCall(
+                request, cell: cell, plan: plan, idempotencyKey: key, isHead: head.method == .head)
         } catch {
             var problem = error
             problem.instance = parser.text(head.path)
@@ -296,12 +298,14 @@ package struct Router: Sendable {
 
     private func tableRequest(
         _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>
-    ) throws(Problem) -> (request: AdminRequest, cell: String?) {
+    ) throws(Problem) -> (request: AdminRequest, cell: String?, plan: String?) {
         guard let match = match(path, head.method) else { throw problem(noRouteFor: path) }
         let query = try Query(parser, head.query, match.route, limits)
         var cell: String?
         if let bytes = query["cell"] { cell = try name(bytes[...], "cell") }
-        return (try request(parser, head, match, query), cell)
+        // The query was held to the pattern of its parameters.
+        let plan = query["plan"].map { String(decoding: $0, as: UTF8.self) }
+        return (try request(parser, head, match, query), cell, plan)
     }
 
     private func request(

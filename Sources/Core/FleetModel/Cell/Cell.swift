@@ -5,7 +5,7 @@ internal import Schema
 /// The replicated state machine of a cell: its hosts, the VMs with their places and permissions to run, placement groups,
 /// and what tenants were lent.
 ///
-///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ request id: known result? ──(yes)──▶ that result
+///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ came before: known result? ──(yes)──▶ that result
 ///                                                                        │ no
 ///                                                                        ▼
 ///             judge against the state at this index: capacity, quota, hard rules, epochs ──▶ refused, nothing changed
@@ -77,6 +77,8 @@ struct CellStep<Access: StateAccess> {
     // hash order: looked up, or read by sorted keys
     var domains: [PlacementGroupID: [[UInt8]: UInt64]] = [:]
 
+    /// Of the processes that send commands.
+    var sessions: SessionBook
     var changedVMs: [UInt64] = []
     var changedSettings: [UInt32] = []
     var events: [WireCellEvent] = []
@@ -85,6 +87,7 @@ struct CellStep<Access: StateAccess> {
         self.index = index
         self.number = number
         self.access = access
+        sessions = SessionBook(CellKey.sessionKinds, index)
         summary = try CellSummary.read(access)
     }
 
@@ -106,93 +109,7 @@ struct CellStep<Access: StateAccess> {
         }
     }
 
-    private mutating func apply(_ command: CellCommand) throws(StoreError) -> CellResult {
-        by = command.by
-        request = command.request ?? []
-        imagesAt = command.imagesAt
-        isAudit = command.operation.isAsked
-        if !CellCheck.isText(command.by) {
-            return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
-        }
-        guard let request = command.request else { return try execute(command.operation) }
-        if request.count != CellLimits.requestBytes {
-            return refused(.invalid(field: "request", "a request id has \(CellLimits.requestBytes) bytes"))
-        }
-        try dropOldRequests()
-        var unnamed = command
-        unnamed.request = nil
-        unnamed.imagesAt = .zero
-        let whole = unnamed
-        if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
-        let digest = RequestDigest.of(unnamed.encoded())
-        if let kept = try access.record(KeptCellRequest.self, CellKey.request(request)),
-            !mutated(.repetitionTakesEffect)
-        {
-            // The other one may have been kept at a lower level.
-            let isSame = kept.digest == digest || kept.digest == RequestDigest.of(whole.encoded())
-            return isSame ? kept.result : refused(.requestReused)
-        }
-        let tenant = try self.tenant(of: command.operation)
-        let keptCount = tenant.isEmpty ? summary.cellRequests : try slice(tenant).requestCount
-        if keptCount >= CellLimits.requestsPerTenantMax || summary.requests >= CellLimits.requestsMax {
-            return refused(.tooMany(.requests))
-        }
-        let result = try execute(command.operation)
-        try countRequest(tenant, 1)
-        access.put(CellKey.request(request), KeptCellRequest(digest: digest, result: result).encoded())
-        access.put(CellKey.requestTime(time, request), Array(tenant.utf8))
-        return result
-    }
-
-    private func refused(_ refusal: CellRefusal) -> CellResult {
-        CellResult(revision: revision, outcome: .refused(refusal))
-    }
-
-    /// Empty for a command that is the cell's own, or of a tenant that is not known here.
-    private mutating func tenant(of operation: CellCommand.Operation) throws(StoreError) -> String {
-        let name: String
-        switch operation {
-        case .createVMs(let items, _): name = items.first?.tenant ?? ""
-        case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _),
-            .moveVM(let vm, _, _, _):
-            name = try self.vm(vm)?.tenant ?? ""
-        case .putGroup(let group): name = group.tenant
-        case .deleteGroup(let tenant, _): name = tenant
-        default: name = ""
-        }
-        if !CellCheck.isName(name) { return "" }
-        _ = try slice(name)
-        return slices[name]?.record != nil || summary.tenants < CellLimits.tenantsMax ? name : ""
-    }
-
-    private mutating func countRequest(_ tenant: String, _ sign: Int) throws(StoreError) {
-        if sign > 0 { summary.requests += 1 } else { summary.requests -= 1 }
-        if tenant.isEmpty {
-            if sign > 0 { summary.cellRequests += 1 } else { summary.cellRequests -= 1 }
-        } else {
-            var slice = try slice(tenant)
-            if sign > 0 { slice.requestCount += 1 } else { slice.requestCount -= 1 }
-            put(slice)
-        }
-    }
-
-    mutating func dropOldRequests() throws(StoreError) {
-        guard summary.requests > 0, time.rawValue > CellLimits.requestLifetime else { return }
-        let end = LogTime(time.rawValue - CellLimits.requestLifetime)
-        var old: [(key: [UInt8], tenant: [UInt8])] = []
-        let range = KeyRange(from: [CellKey.Kind.requestTime], to: CellKey.requestTime(end, []))
-        try access.scan(range) { key, tenant in
-            old.append((key, tenant))
-            return old.count < CellLimits.requestsDroppedMax
-        }
-        for (key, tenant) in old {
-            access.delete(key)
-            access.delete(CellKey.request(Array(key.dropFirst(9))))
-            try countRequest(String(decoding: tenant, as: UTF8.self), -1)
-        }
-    }
-
-    private mutating func execute(_ operation: CellCommand.Operation) throws(StoreError) -> CellResult {
+    mutating func execute(_ operation: CellCommand.Operation) throws(StoreError) -> CellResult {
         let outcome = try outcome(of: operation)
         if isAudit { noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
@@ -292,6 +209,7 @@ struct CellStep<Access: StateAccess> {
         history.settings = changedSettings
         try write(history)
         try writeEvents()
+        try sessions.finish(&access)
         access.put(CellKey.summary, summary.encoded())
     }
 

@@ -45,11 +45,25 @@ extension CellCommand {
     init?(_ wire: WireCellCommand) {
         guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
         self.init(
-            request: wire.request.isEmpty ? nil : wire.request, by: wire.by, imagesAt: LogIndex(wire.imagesAt),
-            operation)
+            request: wire.request.isEmpty ? nil : wire.request, origin: wire.origin.map(CommandOrigin.init),
+            by: wire.by,
+            imagesAt: LogIndex(wire.imagesAt), operation)
     }
     var wire: WireCellCommand {
-        WireCellCommand(request: request ?? [], by: by, imagesAt: imagesAt.rawValue, operation: operation.wire)
+        WireCellCommand(
+            request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, operation: operation.wire)
+    }
+}
+
+extension CommandOrigin {
+    init(_ wire: WireCommandOrigin) {
+        self.init(
+            session: Session(node: wire.node, mark: wire.mark), sequence: wire.sequence, settled: wire.settled,
+            born: LogIndex(wire.born))
+    }
+    var wire: WireCommandOrigin {
+        WireCommandOrigin(
+            node: session.node, mark: session.mark, sequence: sequence, settled: settled, born: born.rawValue)
     }
 }
 

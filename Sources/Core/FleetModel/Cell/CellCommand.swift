@@ -95,23 +95,34 @@ package struct CellCommand: Hashable, Sendable {
         case noteTime
     }
 
-    /// 16 random bytes that make repetitions harmless for 24 h; nil for none.
+    /// 16 random bytes of somebody's own that make repetitions harmless for up to 24 h; nil for none.
     package var request: [UInt8]?
+    /// The process that sends it, which makes its repetitions harmless until it is answered. Wants feature level
+    /// `FeatureLevel.sessions`.
+    package var origin: CommandOrigin?
     /// Who asked, and from where, for the audit.
     package var by: String
     /// Up to which entry of the root whoever asks knew the images that the operation names; zero where it names none. Wants
     /// feature level 3.
     package var imagesAt = LogIndex.zero
     package var operation: Operation
-    package init(request: [UInt8]? = nil, by: String, imagesAt: LogIndex = .zero, _ operation: Operation) {
+
+    /// An origin takes no more bytes than this when it is encoded.
+    package static let originBytesMax = 64
+
+    package init(
+        request: [UInt8]? = nil, origin: CommandOrigin? = nil, by: String,
+        imagesAt: LogIndex = .zero, _ operation: Operation
+    ) {
         self.request = request
+        self.origin = origin
         self.by = by
         self.imagesAt = imagesAt
         self.operation = operation
     }
 
-    /// The feature level that has to be open for it.
-    package var level: UInt32 { max(operation.level, imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images) }
+    /// What repetitions have in common.
+    var unnamed: CellCommand { CellCommand(by: by, operation) }
 }
 
 /// A secret field of a VM under another key.

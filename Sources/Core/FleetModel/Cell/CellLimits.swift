@@ -22,14 +22,16 @@ package enum CellLimits {
     /// Items of one command.
     package static let itemsMax = 1_024
     package static let commandBytesMax = 1 << 20
-    /// Results kept for repetitions of one tenant's commands, and of those that are no tenant's. Beyond it new request ids
-    /// are refused, and kept ones are never dropped early.
+    /// Results kept under request ids for repetitions of one tenant's commands, and of those that are no tenant's. Beyond it
+    /// the tenant's oldest is dropped; before feature level 3 a new id was refused.
     package static let requestsPerTenantMax: UInt64 = 16_384
     package static let requestsMax: UInt64 = 262_144
     /// How long a result is kept, in milliseconds.
     package static let requestLifetime: UInt64 = 24 * 3_600_000
     /// Kept results that one command may drop because they are old.
     package static let requestsDroppedMax = 64
+    /// Results kept before feature level 3 among which one looks for the oldest of a tenant.
+    package static let requestsSoughtMax = 1_024
     package static let requestBytes = 16
     /// Rows whose changes followers can still ask for.
     package static let historyChangesMax: UInt64 = 262_144

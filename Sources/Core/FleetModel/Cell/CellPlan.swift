@@ -12,6 +12,10 @@ package enum CellQuestion: Hashable, Sendable {
     case rebalance
     /// What becomes of the VMs when these hosts are lost at once.
     case loss([HostID])
+    /// What becomes of VMs when a host has this policy.
+    case capacity(HostID, HostPolicy)
+    /// What becomes of its VMs when a host is taken out of the cell.
+    case remove(HostID)
     /// Of each host, rack or zone: what its loss would leave down.
     case losses(PlacementGroup.Scope)
 }
@@ -27,13 +31,16 @@ package enum CellReply: Hashable, Sendable {
     case notReady
 }
 
-/// Everything that moves something, before it is done: a create, a drain, a rebalancing, a loss.
+/// Everything that moves something, before it is done: a create, a drain, a rebalancing, a loss, another capacity or quota.
 package struct CellPlan: Hashable, Sendable {
     package enum Purpose: Hashable, Sendable {
         case create
         case drain(HostID)
         case rebalance
         case loss([HostID])
+        case capacity(HostID)
+        case remove(HostID)
+        case quota(String)
     }
 
     /// One VM's way.
@@ -131,6 +138,8 @@ package struct CellPlan: Hashable, Sendable {
     /// Of a rebalancing: higher is better, comparable within one plan only.
     package var scoreBefore: Int64?
     package var scoreAfter: Int64?
+    /// Of what is to be changed: plans of other values differ though they move the same.
+    package var change: UInt64 = 0
     /// False when a bound ended the search; planning again after it is carried out finds more.
     package var isComplete = true
 
@@ -143,6 +152,7 @@ package struct CellPlan: Hashable, Sendable {
     package var digest: UInt64 {
         var sum: UInt64 = 0
         func add(_ value: UInt64) { sum = mix64(sum ^ value) }
+        func add(_ text: String.UTF8View) { for byte in text { add(UInt64(byte)) } }
         switch purpose {
         case .create: add(1)
         case .drain(let host):
@@ -152,7 +162,17 @@ package struct CellPlan: Hashable, Sendable {
         case .loss(let hosts):
             add(4)
             for host in hosts { add(host.rawValue) }
+        case .capacity(let host):
+            add(5)
+            add(host.rawValue)
+        case .remove(let host):
+            add(6)
+            add(host.rawValue)
+        case .quota(let tenant):
+            add(7)
+            add(tenant.utf8)
         }
+        add(change)
         for step in steps {
             add(UInt64(Step.Kind.allCases.firstIndex(of: step.kind) ?? 0))
             add(step.vm.rawValue)
@@ -164,7 +184,11 @@ package struct CellPlan: Hashable, Sendable {
             for node in to.numaNodes { add(UInt64(node)) }
             for use in to.devices { add(UInt64(use.device) << 32 | UInt64(UInt32(bitPattern: use.millis))) }
         }
-        for vm in left { add(vm.vm.rawValue ^ UInt64(vm.item ?? 0) << 48) }
+        for vm in left {
+            add(vm.vm.rawValue ^ UInt64(vm.item ?? 0) << 48)
+            // What is left of a quota is no VM, and says how much.
+            if case .quota = purpose { add(vm.text.utf8) }
+        }
         return sum
     }
 
@@ -178,9 +202,37 @@ package struct CellPlan: Hashable, Sendable {
             steps.compactMap { step in
                 step.to.map { .beginMigration(step.vm, from: step.epoch, to: $0, cause: .rebalance) }
             }
-        case .loss: []
+        // A change of what a host or a tenant may have is a command of its own, and controllers do the rest.
+        case .loss, .capacity, .remove, .quota: []
         }
     }
+}
+
+extension CellPlan {
+    /// What another quota would do: it stops nothing, and says what would be in use beyond it.
+    package init(of tenant: String, _ quota: Quota, used: Resources, count: UInt64, through: LogIndex) {
+        self.init(.quota(tenant), through: through)
+        let pairs: [(String, Int64?, Int64)] = [
+            ("VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: count)),
+            ("thousandths of cores", quota.cpuMillis, used.cpuMillis),
+            ("MiB of memory", quota.memoryMiB, used.memoryMiB), ("MiB of disk", quota.diskMiB, used.diskMiB),
+        ]
+        for (what, limit, used) in pairs {
+            change = mix64(change ^ UInt64(bitPattern: limit ?? -1))
+            guard let limit, used > limit else { continue }
+            left.append(
+                Left(
+                    vm: VMID(0), name: "", tenant: tenant, cause: .quota,
+                    text:
+                        "\(used) \(what) are in use, \(used - limit) more than it would allow: nothing is stopped, and nothing "
+                        + "more is made until they are given back"))
+        }
+    }
+}
+
+extension HostPolicy {
+    /// The same for equal policies.
+    package var digest: UInt64 { RequestDigest.of(encoded()) }
 }
 
 /// What the loss of a host, a rack or a zone would leave down.
@@ -222,6 +274,19 @@ package struct CellExplanation: Hashable, Sendable {
         package init(rule: String, hosts: Int) {
             self.rule = rule
             self.hosts = hosts
+        }
+    }
+    /// How one rule judged all hosts, whatever the other rules do.
+    package struct RuleVerdict: Hashable, Sendable {
+        package var rule: String
+        /// Hosts that it excludes; zero for one that was asked for and excludes none.
+        package var excluded: Int
+        /// Of these, hosts that nothing else excludes.
+        package var excludedAlone: Int
+        package init(rule: String, excluded: Int, excludedAlone: Int) {
+            self.rule = rule
+            self.excluded = excluded
+            self.excludedAlone = excludedAlone
         }
     }
     package struct Shortage: Hashable, Sendable {
@@ -294,6 +359,8 @@ package struct CellExplanation: Hashable, Sendable {
     package var candidates: Int
     /// Hosts by the first rule that excludes them.
     package var rules: [RuleCount] = []
+    /// Every rule that the VM or a host brings up, by itself.
+    package var verdicts: [RuleVerdict] = []
     /// Best first, at most five.
     package var best: [Candidate] = []
     package var asked: [Candidate] = []
@@ -320,6 +387,22 @@ package struct CellExplanation: Hashable, Sendable {
     }
 }
 
+/// Times, counted by upper bound.
+package struct LatencyCounts: Hashable, Sendable {
+    package static let boundsMilliseconds: [Int64] = [1, 2, 5, 10, 20, 50, 100, 250, 500, 1_000, 2_500, 5_000]
+    /// One more than there are bounds: those above all of them.
+    package private(set) var counts = [UInt64](repeating: 0, count: boundsMilliseconds.count + 1)
+    package private(set) var sum = Nanoseconds(0)
+    package init() {}
+
+    package mutating func add(_ time: Nanoseconds) {
+        let milliseconds = LatencyCounts.boundsMilliseconds
+        let at = milliseconds.firstIndex { time <= Nanoseconds.milliseconds($0) } ?? milliseconds.count
+        counts[at] += 1
+        sum = sum + time
+    }
+}
+
 /// What a cell's controllers did since this node leads it, and what is before them. Counts only; the shell adds times.
 package struct CellKeeperCounts: Hashable, Sendable {
     /// VMs that wait, and how many kinds of them no host takes now.
@@ -337,6 +420,9 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var placed: UInt64 = 0
     /// Placings that the state machine refused: lost races.
     package var takenBack: UInt64 = 0
+    /// Times that VMs which arrived together were decided together, and VMs that have a place because of that.
+    package var batches: UInt64 = 0
+    package var batchGains: UInt64 = 0
     package var preemptions: UInt64 = 0
     package var migrationsBegun: UInt64 = 0
     package var migrationsCancelled: UInt64 = 0
@@ -345,5 +431,7 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var brakeHeld: UInt64 = 0
     /// Rows that could not be brought into the index as they are; zero in a healthy cell.
     package var misfits: UInt64 = 0
+    /// From a placing's decision to its outcome.
+    package var placingTimes = LatencyCounts()
     package init() {}
 }

@@ -1,4 +1,4 @@
-import ClusterBase
+package import ClusterBase
 
 /// Why a cell did not carry out a command, an item of one, or a query. Nothing of it changed. `description` says which promise it would
 /// have broken, and what to do.
@@ -15,6 +15,11 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case invalid(field: String, String)
     case tooMany(Bound)
     case requestReused
+    /// Of its process's session nothing is known here any more, so that the command may have been carried out before. A new
+    /// session is born at this index of the log or later.
+    case sessionUnknown(bornAtLeast: LogIndex)
+    /// Its process asked for it before and has settled it: it was carried out then, or never will be.
+    case commandSettled
     /// Another item of an atomic command was refused.
     case anotherItem
 
@@ -79,6 +84,11 @@ extension CellRefusal: CustomStringConvertible {
         case .invalid(let field, let text): "\(field): \(text)"
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"
+        case .sessionUnknown:
+            "the cell has forgotten the session that this command is of, and can't tell whether it was carried out; look, then "
+                + "ask again"
+        case .commandSettled:
+            "the one who sent this command has given it up; look whether it was carried out, then ask again"
         case .anotherItem:
             "another item of this all-or-nothing command was refused; correct that one, or send them singly"
         case .unknownHost(let host): "there is no host \(host) in this cell; see `muster host list`"
@@ -178,6 +188,8 @@ extension CellRefusal {
         case .invalid(let field, let text): Stored(code: 3, text: field, detail: text)
         case .tooMany(let bound): Stored(code: 4, number: bound.rawValue)
         case .requestReused: Stored(code: 5)
+        case .sessionUnknown(let born): Stored(code: 7, number: born.rawValue)
+        case .commandSettled: Stored(code: 8)
         case .anotherItem: Stored(code: 6)
         case .unknownHost(let host): Stored(code: 10, number: host.rawValue)
         case .unknownVM(let vm): Stored(code: 11, number: vm.rawValue)
@@ -230,6 +242,8 @@ extension CellRefusal {
             guard let bound = Bound(rawValue: number) else { return nil }
             self = .tooMany(bound)
         case 5: self = .requestReused
+        case 7: self = .sessionUnknown(bornAtLeast: LogIndex(number))
+        case 8: self = .commandSettled
         case 6: self = .anotherItem
         case 10: self = .unknownHost(HostID(number))
         case 11: self = .unknownVM(VMID(number))

@@ -26,7 +26,7 @@ enum CellKey {
         static let taking: UInt8 = 0x77
         /// ‖ request id → `KeptCellRequest`
         static let request: UInt8 = 0x78
-        /// ‖ time ‖ request id → tenant
+        /// ‖ time ‖ request id → tenant, and from feature level 3 on a 0: then it has a place in the tenant's order
         static let requestTime: UInt8 = 0x79
         /// ‖ index → `CellHistory`
         static let history: UInt8 = 0x7A
@@ -42,7 +42,15 @@ enum CellKey {
         static let peer: UInt8 = 0x7F
         /// ‖ tenant, empty for everybody's ‖ 0 ‖ name of an image → `ImageRelease`
         static let imageRelease: UInt8 = 0x80
+        /// ‖ tenant ‖ 0 ‖ time ‖ request id → nothing
+        static let requestOrder: UInt8 = 0x81
+        static let sessions: UInt8 = 0x82
+        static let session: UInt8 = 0x83
+        static let sessionResult: UInt8 = 0x84
     }
+
+    static let sessionKinds = SessionBook.Kinds(
+        book: Kind.sessions, session: Kind.session, result: Kind.sessionResult)
 
     static let summary: [UInt8] = [Kind.summary]
     static func vmName(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.vmName, tenant, name) }
@@ -77,6 +85,12 @@ enum CellKey {
     static func request(_ request: [UInt8]) -> [UInt8] { [Kind.request] + request }
     static func requestTime(_ time: LogTime, _ request: [UInt8]) -> [UInt8] {
         key(Kind.requestTime, time.rawValue) + request
+    }
+    static func requestOrders(_ tenant: [UInt8]) -> [UInt8] { [Kind.requestOrder] + tenant + [0] }
+    static func requestOrder(_ tenant: String, _ time: LogTime, _ request: [UInt8]) -> [UInt8] {
+        var bytes = requestOrders(Array(tenant.utf8))
+        bytes.appendBigEndian(time.rawValue)
+        return bytes + request
     }
     static func history(_ index: LogIndex) -> [UInt8] { key(Kind.history, index.rawValue) }
     static func events(_ index: LogIndex) -> [UInt8] { key(Kind.events, index.rawValue) }

@@ -253,10 +253,11 @@ extension CellStep {
 
     // MARK: Garbage
 
-    /// Drops tombstones and kept results whose time is over, a bounded number at once.
+    /// Drops tombstones, kept results and sessions whose time is over, a bounded number at once.
     mutating func collectGarbage() throws(StoreError) -> CellResult.Outcome {
         try dropOldRequests()
         if level >= FeatureLevel.rootAudit { try dropOldEvents() }
+        try sessions.forgetOld(time, &access)
         let lifetime = try setting(.tombstoneLifetime)
         guard summary.tombstones > 0, time.rawValue >= lifetime else { return .done }
         let end = LogTime(time.rawValue - lifetime).advanced(by: 1)

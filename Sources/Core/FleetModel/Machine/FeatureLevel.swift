@@ -24,6 +24,9 @@ package enum FeatureLevel {
     package static let images: UInt32 = 3
     /// A command that is sent again from another address is the same one.
     package static let placelessRequests: UInt32 = 3
+    /// Processes number their commands, and groups keep what came of them until they are settled. Results under request ids of
+    /// people's own are dropped, the oldest first, instead of refusing new ones.
+    package static let sessions: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -54,6 +57,19 @@ extension SpaceCommand {
     package var level: UInt32 {
         if case .compareAndDelete = operation { return FeatureLevel.conditionalDeletes }
         return FeatureLevel.oldest
+    }
+}
+
+extension RootCommand {
+    /// The feature level that has to be open for it.
+    package var level: UInt32 { origin == nil ? operation.level : max(operation.level, FeatureLevel.sessions) }
+}
+
+extension CellCommand {
+    /// The feature level that has to be open for it.
+    package var level: UInt32 {
+        let names = imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images
+        return max(operation.level, max(names, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions))
     }
 }
 

@@ -5,7 +5,7 @@ internal import Schema
 /// The replicated state machine of the root group: who belongs to the cluster, who may join and administrate, which
 /// certificates count, which spaces there are and where every group's replicas are to be.
 ///
-///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ request id: known result? ──(yes)──▶ that result
+///     pack at index ──▶ time goes on ──▶ command in slot 0, 1, … ──▶ came before: known result? ──(yes)──▶ that result
 ///                                                                        │ no
 ///                                                                        ▼
 ///                                                     judge against the state at this index ──▶ refused, nothing changed
@@ -57,10 +57,13 @@ struct RootStep<Access: StateAccess> {
     /// Of the entry: what came later means nothing in it.
     var level = FeatureLevel.oldest
     private var changed: [RootRow] = []
+    /// Of the processes that send commands.
+    var sessions: SessionBook
 
     init(_ index: LogIndex, _ access: Access) throws(StoreError) {
         self.index = index
         self.access = access
+        sessions = SessionBook(RootKey.sessionKinds, index)
         summary = try RootSummary.read(access)
         settings = try RootSettings.read(access)
         cluster = try access.record(RootCluster.self, RootCluster.onlyKey)
@@ -75,54 +78,6 @@ struct RootStep<Access: StateAccess> {
         switch RootCommand.decode(bytes, level: level) {
         case .failure(let refusal): return RootResult(revision: revision, outcome: .refused(refusal))
         case .success(let command): return try apply(command)
-        }
-    }
-
-    private mutating func apply(_ command: RootCommand) throws(StoreError) -> RootResult {
-        by = command.by
-        if !RootCheck.isText(command.by) {
-            return RootResult(revision: revision, outcome: .refused(.invalid(.by)))
-        }
-        guard let request = command.request else {
-            return RootResult(revision: revision, outcome: try noted(command.operation))
-        }
-        if request.count != RootLimits.requestBytes {
-            return RootResult(revision: revision, outcome: .refused(.invalid(.request)))
-        }
-        try dropOldRequests()
-        var unnamed = command
-        unnamed.request = nil
-        let whole = unnamed
-        if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
-        let digest = RequestDigest.of(unnamed.encoded())
-        if let kept = try access.record(KeptRequest.self, RootKey.request(request)) {
-            // The other one may have been kept at a lower level.
-            if kept.digest == digest || kept.digest == RequestDigest.of(whole.encoded()) { return kept.result }
-            return RootResult(revision: revision, outcome: .refused(.requestReused))
-        }
-        if summary.requests >= RootLimits.requestsMax {
-            return RootResult(revision: revision, outcome: .refused(.tooMany(.requests)))
-        }
-        let result = RootResult(revision: revision, outcome: try noted(command.operation))
-        access.put(RootKey.request(request), KeptRequest(digest: digest, at: time, result: result).encoded())
-        access.put(RootKey.requestTime(time, request), [])
-        summary.requests += 1
-        return result
-    }
-
-    private mutating func dropOldRequests() throws(StoreError) {
-        guard summary.requests > 0, time.rawValue > RootLimits.requestLifetime else { return }
-        let end = LogTime(time.rawValue - RootLimits.requestLifetime)
-        var old: [[UInt8]] = []
-        let range = KeyRange(from: [RootKey.Kind.requestTime], to: RootKey.requestTime(end, []))
-        try access.scan(range) { key, _ in
-            old.append(key)
-            return old.count < RootLimits.requestsDroppedMax
-        }
-        for key in old {
-            access.delete(key)
-            access.delete(RootKey.request(Array(key.dropFirst(9))))
-            summary.requests -= 1
         }
     }
 
@@ -228,6 +183,7 @@ struct RootStep<Access: StateAccess> {
             summary.historyBytes += UInt64(value.count)
             if summary.historyIsTooLong { try trimHistory() }
         }
+        try sessions.finish(&access)
         access.put(RootKey.summary, summary.encoded())
     }
 

@@ -37,7 +37,7 @@ extension RootCommand {
         if bytes.count > RootLimits.commandBytesMax { return .failure(.tooMany(.commandBytes)) }
         // As above.
         guard let wire = try? WireRootCommand(serialized: bytes), let command = RootCommand(wire),
-            command.encoded() == bytes, command.operation.level <= level
+            command.encoded() == bytes, command.level <= level
         else { return .failure(.malformed) }
         return .success(command)
     }
@@ -46,10 +46,13 @@ extension RootCommand {
 extension RootCommand: RootMapped {
     init?(_ wire: WireRootCommand) {
         guard let operation = wire.operation.flatMap(Operation.init) else { return nil }
-        self.init(request: wire.request.isEmpty ? nil : wire.request, by: wire.by, operation)
+        self.init(
+            request: wire.request.isEmpty ? nil : wire.request, origin: wire.origin.map(CommandOrigin.init),
+            by: wire.by,
+            operation)
     }
     var wire: WireRootCommand {
-        WireRootCommand(request: request ?? [], by: by, operation: operation.wire)
+        WireRootCommand(request: request ?? [], by: by, origin: origin?.wire, operation: operation.wire)
     }
 }
 

@@ -112,17 +112,26 @@ package struct RootCommand: Hashable, Sendable {
         }
     }
 
-    /// 16 random bytes that make repetitions harmless for 24 h; nil for none, and then a repetition takes effect again.
+    /// 16 random bytes of somebody's own that make repetitions harmless for up to 24 h; nil for none.
     package var request: [UInt8]?
+    /// The process that sends it, which makes its repetitions harmless until it is answered. Wants feature level
+    /// `FeatureLevel.sessions`. With neither of the two a repetition takes effect again.
+    package var origin: CommandOrigin?
     /// Who asked, for the records.
     package var by: String
     package var operation: Operation
 
-    package init(request: [UInt8]? = nil, by: String = "", _ operation: Operation) {
+    package init(
+        request: [UInt8]? = nil, origin: CommandOrigin? = nil, by: String = "", _ operation: Operation
+    ) {
         self.request = request
+        self.origin = origin
         self.by = by
         self.operation = operation
     }
+
+    /// What repetitions have in common.
+    var unnamed: RootCommand { RootCommand(by: by, operation) }
 }
 
 /// One step of a change of a placement.

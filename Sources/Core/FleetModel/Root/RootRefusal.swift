@@ -13,7 +13,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
         case name = 1, region, zone, rack, peerAddress, adminAddress, key, programVersion, hash, fingerprint,
             certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
-        case outcome, expiry, tier, quota, size
+        case outcome, expiry, tier, quota, size, origin
     }
 
     case malformed
@@ -24,6 +24,11 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case tooMany(Bound)
     /// The request id was used for another command.
     case requestReused
+    /// Of its process's session nothing is known here any more, so that the command may have been carried out before. A new
+    /// session is born at this index of the log or later.
+    case sessionUnknown(bornAtLeast: LogIndex)
+    /// Its process asked for it before and has settled it: it was carried out then, or never will be.
+    case commandSettled
 
     case nameTaken(String)
     case unknownNode(NodeID)
@@ -96,6 +101,11 @@ extension RootRefusal: CustomStringConvertible {
         case .invalid(let field): field.sentence
         case .tooMany(let bound): bound.sentence
         case .requestReused: "this request id was used for another command; draw a new one"
+        case .sessionUnknown:
+            "the root has forgotten the session that this command is of, and can't tell whether it was carried out; look, then "
+                + "ask again"
+        case .commandSettled:
+            "the one who sent this command has given it up; look whether it was carried out, then ask again"
         case .nameTaken(let name):
             "a node named \(name) is in the cluster. If this is its host, made anew or without its disk, run `muster node remove "
                 + "\(name)` and join again: it becomes a new node. If its data directory is still there, run `muster agent` with "
@@ -211,6 +221,7 @@ extension RootRefusal.Field {
         case .interval: "a backup is made every minute at most and every year at least"
         case .keep: "keep 1 to 10000 backups"
         case .cluster: "a cluster's id has \(RootLimits.clusterBytes) bytes"
+        case .origin: "a process counts its commands from 1, above those that are settled"
         case .request: "a request id has \(RootLimits.requestBytes) bytes"
         case .expiry: "this has expired, or lies more than ten years ahead"
         }
@@ -248,6 +259,8 @@ extension RootRefusal {
         case .invalid(let field): (5, field.rawValue, "")
         case .tooMany(let bound): (6, bound.rawValue, "")
         case .requestReused: (7, 0, "")
+        case .sessionUnknown(let born): (8, born.rawValue, "")
+        case .commandSettled: (9, 0, "")
         case .nameTaken(let name): (10, 0, name)
         case .unknownNode(let node): (11, node.rawValue, "")
         case .nodeRemoved(let node): (12, node.rawValue, "")
@@ -312,6 +325,8 @@ extension RootRefusal {
             guard let bound = Bound(rawValue: number) else { return nil }
             self = .tooMany(bound)
         case 7: self = .requestReused
+        case 8: self = .sessionUnknown(bornAtLeast: LogIndex(number))
+        case 9: self = .commandSettled
         case 10: self = .nameTaken(text)
         case 11: self = .unknownNode(NodeID(number))
         case 12: self = .nodeRemoved(NodeID(number))

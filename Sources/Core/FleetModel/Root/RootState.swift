@@ -20,7 +20,13 @@ enum RootKey {
         static let requestTime: UInt8 = 0x44
         /// ‖ index → `RootHistory`
         static let history: UInt8 = 0x45
+        static let sessions: UInt8 = 0x46
+        static let session: UInt8 = 0x47
+        static let sessionResult: UInt8 = 0x48
     }
+
+    static let sessionKinds = SessionBook.Kinds(
+        book: Kind.sessions, session: Kind.session, result: Kind.sessionResult)
 
     static let summary: [UInt8] = [Kind.summary]
     static func nodeName(_ name: String) -> [UInt8] { [Kind.nodeName] + Array(name.utf8) }

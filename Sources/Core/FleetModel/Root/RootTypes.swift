@@ -34,7 +34,8 @@ package enum RootLimits {
     package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
     package static let recoveriesMax: UInt64 = 1_000
-    /// Results kept for repetitions. Beyond it new request ids are refused, and kept ones are never dropped early.
+    /// Results kept under request ids for repetitions. Beyond it the oldest is dropped; before feature level 3 a new id was
+    /// refused.
     package static let requestsMax: UInt64 = 65_536
     /// How long a result is kept, in milliseconds.
     package static let requestLifetime: UInt64 = 24 * 3_600_000

@@ -40,8 +40,10 @@ extension AdminPort {
             let vm = UInt64(name).map { VMReference.id(VMID($0)) } ?? .named(name, tenant: list.tenant ?? defaultTenant)
             locate(vm, groups, asker, body)
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
-            .plan(.drain(let name)):
+            .plan(.drain(let name)), .plan(.remove(let name)):
             body([hostID(name).flatMap(cell(of:)) ?? groups[0]])
+        case .plan(.capacity(let wish)): body([hostID(wish.host).flatMap(cell(of:)) ?? groups[0]])
+        case .plan(.quota): body(groups)
         case .plan(.loss(let names)):
             let found = names.compactMap { hostID($0).flatMap(cell(of:)) }
             if let first = found.first, found.contains(where: { $0 != first }) {
@@ -228,7 +230,7 @@ extension AdminPort {
 
     /// Nothing comes to the cell any more; then whatever was lent to it has come or is the lender's again, and its group ends.
     private func close(_ cell: RootCell, _ fleet: FleetAsker, _ asker: Asker) {
-        command(.closeCell, id: Crypto.randomBytes(CellLimits.requestBytes), cell.group, fleet) { [self] result in
+        command(.closeCell, .once(), cell.group, fleet) { [self] result in
             switch result {
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             case .success(let done):

@@ -7,6 +7,7 @@ import NodeRuntime
 import RaftCore
 import Reactor
 import StoreLayout
+import TLSSession
 
 // Hosts, VMs and all that is asked of a cell.
 
@@ -35,13 +36,19 @@ struct FleetAsker {
         bytes.appendBigEndian(key.sequence)
         return bytes
     }
+
+    /// The same for a command for which names are held.
+    func commandKey(_ part: Int = 0) -> AdminPort.CommandKey {
+        request(part).map { .kept($0) } ?? .once(Crypto.randomBytes(CellLimits.requestBytes))
+    }
 }
 
 extension AdminPort {
     func hostName(_ host: HostID) -> String { agent.name(of: NodeID(host.rawValue)) }
 
     func fleet(
-        _ request: FleetRequest, _ cell: String?, _ key: IdempotencyKey?, _ principal: Principal, _ ticket: Ticket
+        _ request: FleetRequest, _ cell: String?, _ plan: String?, _ key: IdempotencyKey?, _ principal: Principal,
+        _ ticket: Ticket
     ) {
         let isWrite: Bool
         if case .writeTenant = request.action { isWrite = true } else { isWrite = false }
@@ -59,7 +66,8 @@ extension AdminPort {
             var asker = asker
             asker.cell = found.count == 1 ? found[0] : nil
             asker.isCellNamed = cell != nil
-            carryOut(request, found, asker)
+            guard let plan else { return carryOut(request, found, asker) }
+            checkPlan(plan, of: request, found, asker) { [self] in carryOut(request, found, asker) }
         }
     }
 
@@ -89,6 +97,7 @@ extension AdminPort {
         case .settings(let mode): showSettings(mode, cell, asker)
         case .renewLease(let wish): renewLease(wish, cell, asker)
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
+        case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         default: changeFleet(request, found, asker)
         }

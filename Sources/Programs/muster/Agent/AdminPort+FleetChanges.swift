@@ -71,19 +71,38 @@ extension AdminPort {
         }
     }
 
-    /// Has the cell apply a command, wherever it is led. Without an idempotency key the command has an id of its own, so
-    /// that what is sent on twice takes effect once.
+    /// What makes a command's repetition harmless.
+    enum CommandKey {
+        /// Somebody's own: the cell remembers it after the answer, too.
+        case kept([UInt8])
+        /// This process's, until it is answered. The id is for names that are held for it.
+        case once([UInt8] = [])
+
+        var id: [UInt8] {
+            switch self {
+            case .kept(let id), .once(let id): id
+            }
+        }
+
+        func with(_ id: [UInt8]) -> CommandKey {
+            switch self {
+            case .kept: .kept(id)
+            case .once: .once(id)
+            }
+        }
+    }
+
+    /// Has the cell apply a command, wherever it is led; of several of one request, the one with this part's number.
     func command(
         _ operation: CellCommand.Operation, part: Int = 0, _ cell: GroupID, _ asker: FleetAsker,
         imagesAt: LogIndex? = nil, _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
-        let id = asker.request(part) ?? Crypto.randomBytes(CellLimits.requestBytes)
-        command(operation, id: id, cell, asker, imagesAt: imagesAt, done)
+        command(operation, asker.request(part).map { .kept($0) } ?? .once(), cell, asker, imagesAt: imagesAt, done)
     }
 
     /// `imagesAt`: of a change, up to where the root's images were known when it was looked at.
     func command(
-        _ operation: CellCommand.Operation, id: [UInt8], _ cell: GroupID, _ asker: FleetAsker,
+        _ operation: CellCommand.Operation, _ key: CommandKey, _ cell: GroupID, _ asker: FleetAsker,
         imagesAt: LogIndex? = nil, _ done: @escaping (Result<CellResult, Problem>) -> Void
     ) {
         if case .createVMs(var items, let isAtomic) = operation, !agent.knowsSecretFields,
@@ -91,7 +110,7 @@ extension AdminPort {
         {
             for i in items.indices { items[i].spec = items[i].spec.withAnnotatedSecrets }
             if items.allSatisfy(\.spec.secrets.isEmpty) {
-                return command(.createVMs(items, isAtomic: isAtomic), id: id, cell, asker, done)
+                return command(.createVMs(items, isAtomic: isAtomic), key, cell, asker, done)
             }
         }
         if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
@@ -102,6 +121,9 @@ extension AdminPort {
         }
         if case .createVMs(let items, let isAtomic) = operation, items.contains(where: \.spec.hasOpenSecrets) {
             // What is sealed for this VM opens for no later one of its name.
+            let id = key.id.isEmpty ? Crypto.randomBytes(CellLimits.requestBytes) : key.id
+            var marking = key
+            if case .once = key { marking = .once(id) }
             let marked = items.map { item in
                 var spec = item.spec
                 if !spec.secrets.isEmpty { spec.sealMark = id }
@@ -113,27 +135,32 @@ extension AdminPort {
                 case .success(let specs):
                     var items = items
                     for (i, spec) in specs.enumerated() { items[i].spec = spec }
-                    self.command(.createVMs(items, isAtomic: isAtomic), id: id, cell, asker, done)
+                    self.command(.createVMs(items, isAtomic: isAtomic), marking, cell, asker, done)
                 }
             }
         }
         let command = CellCommand(
-            request: id, by: asker.by, imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero, operation)
-        let bytes = command.encoded()
-        if bytes.count > CellLimits.commandBytesMax {
+            request: key.id.isEmpty ? nil : key.id, by: asker.by,
+            imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero, operation)
+        let byteCount = command.encoded().count + CellCommand.originBytesMax
+        if byteCount > CellLimits.commandBytesMax {
             return done(
                 .failure(
                     Problem(
                         .bodyTooLarge,
-                        "the command has \(bytes.count) bytes and may have \(CellLimits.commandBytesMax); send less at once"
+                        "the command has \(byteCount) bytes and may have \(CellLimits.commandBytesMax); send less at once"
                     )))
         }
-        agent.request(.command(cell, bytes)) { outcome in
+        let take = { (outcome: ClientAnswer) in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
             if result.outcome == .refused(.malformed), command.level > FeatureLevel.oldest {
                 return done(.failure(Agent.levelUnheard(command.level)))
             }
             done(.success(result))
+        }
+        switch key {
+        case .kept: agent.request(.command(cell, command.encoded()), take)
+        case .once: agent.sendOwn(command, to: cell, take)
         }
     }
 
@@ -371,7 +398,7 @@ extension AdminPort {
         }
         guard hasHadCells else { return goOn(job, batch.isAtomic, cell, asker) }
         if batch.isAtomic {
-            return createAll(job, cell, asker.request() ?? Crypto.randomBytes(CellLimits.requestBytes), asker)
+            return createAll(job, cell, asker.commandKey(), asker)
         }
         let wanted = job.creations.indices.map { job.results[$0] == nil ? job.creations[$0] : nil }
         run(
@@ -390,19 +417,19 @@ extension AdminPort {
 
     /// All or none is one command, and so of one cell.
     private func createAll(
-        _ job: BatchJob, _ cell: GroupID, _ id: [UInt8], replaces: [UInt8] = [], _ asker: FleetAsker
+        _ job: BatchJob, _ cell: GroupID, _ key: CommandKey, replaces: [UInt8] = [], _ asker: FleetAsker
     ) {
         let creations = job.creations.compactMap { $0 }
-        holdNames(of: creations[...], for: cell, id, replaces: replaces, asker) { [self] held in
+        holdNames(of: creations[...], for: cell, key.id, replaces: replaces, asker) { [self] held in
             guard case .success(let cell) = held else {
                 if case .failure(let problem) = held { fail(asker, problem) }
                 return
             }
-            command(.createVMs(creations, isAtomic: true), id: id, cell, asker) { [self] result in
+            command(.createVMs(creations, isAtomic: true), key, cell, asker) { [self] result in
                 // What was refused under a request id is refused for ever: after a loan it is asked under the other one.
                 if replaces.isEmpty, case .success(let done) = result, done.outcome.isForQuota {
                     return borrow(for: creations, in: cell, asker) { [self] in
-                        createAll(job, cell, CreationJob.second(id), replaces: id, asker)
+                        createAll(job, cell, key.with(CreationJob.second(key.id)), replaces: key.id, asker)
                     }
                 }
                 take(result, job, Array(job.creations.indices))

@@ -50,7 +50,7 @@ final class CreationJob {
         _ done: @escaping (CreationJob) -> Void
     ) {
         self.creations = creations
-        requests = creations.indices.map { asker.request($0) ?? Crypto.randomBytes(CellLimits.requestBytes) }
+        requests = creations.indices.map { asker.commandKey($0).id }
         self.cells = cells
         self.asker = asker
         deadline = now + CreationJob.patience
@@ -159,15 +159,18 @@ extension AdminPort {
         var isQuota = false
     }
 
-    /// The same command again while its outcome is unknown: under its request id it takes effect once.
+    /// The same command again while its outcome is unknown: under somebody's own request id it takes effect once. What is this
+    /// process's own was sent again already.
     private func make(
         _ creation: VMCreation, in cell: GroupID, _ request: [UInt8], _ job: CreationJob,
         _ done: @escaping (Result<VMID, CreationFailure>) -> Void
     ) {
-        command(.createVMs([creation], isAtomic: false), id: request, cell, job.asker) { [self] result in
+        let isKept = job.asker.key != nil
+        let key: CommandKey = isKept ? .kept(request) : .once(request)
+        command(.createVMs([creation], isAtomic: false), key, cell, job.asker) { [self] result in
             switch result {
             case .failure(let problem):
-                if problem.kind == .outcomeUnknown, agent.loop.now < job.deadline {
+                if problem.kind == .outcomeUnknown, isKept, agent.loop.now < job.deadline {
                     return make(creation, in: cell, request, job, done)
                 }
                 done(.failure(CreationFailure(problem: problem)))
@@ -224,7 +227,7 @@ extension AdminPort {
         guard hasHadCells, let keeper = siblings.first?.group else { return done(.success((cell, request))) }
         let hold = CellCommand.Operation.holdName(
             tenant: creation.tenant, name: creation.name, cell: cell.number, request: request, replaces: replaces)
-        command(hold, id: Crypto.randomBytes(CellLimits.requestBytes), keeper, asker) { [self] result in
+        command(hold, .once(), keeper, asker) { [self] result in
             switch result {
             case .failure(let problem):
                 if problem.kind == .outcomeUnknown, attempts > 0 {
@@ -263,7 +266,7 @@ extension AdminPort {
         isThere(creation, in: siblings, of: siblings, asker) { [self] found in
             // A retired cell makes nothing.
             guard case .success(false) = found, let cell else { return done(found) }
-            command(.noteTime, id: other, cell, asker) { [self] result in
+            command(.noteTime, .kept(other), cell, asker) { [self] result in
                 if case .failure(let problem) = result { return done(.failure(problem)) }
                 // Either it was used up now, or it was before: then what came of it is there to see.
                 isThere(creation, in: siblings, of: siblings, asker, done)

@@ -161,7 +161,12 @@ extension AdminPort {
         }
         let only = asker.tenants.flatMap { $0.count == 1 ? $0[0] : nil }
         if let tenant = list.tenant ?? list.filter?.required("tenant") ?? only {
-            return { .vmsOfTenant(tenant, after: vm($0), limit: $1) }
+            // A name is one VM's; the tenant's index goes on behind it.
+            let name = list.kind == .vms ? list.filter?.required("name") : nil
+            return { after, limit in
+                if let name, after == nil { return .vmNamed(tenant: tenant, name: name) }
+                return .vmsOfTenant(tenant, after: vm(after), limit: limit)
+            }
         }
         return { .list(.vms, after: $0, limit: $1) }
     }

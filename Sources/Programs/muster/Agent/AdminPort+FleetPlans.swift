@@ -182,6 +182,12 @@ extension AdminPort {
             case .failure(let problem): return said(AdminResponse(problem), done)
             case .success(let hosts): question = .loss(hosts)
             }
+        case .plan(.capacity(let wish)):
+            guard let host = hostID(wish.host) else { return said(AdminResponse(AdminPort.noHost(wish.host)), done) }
+            question = .capacity(host, wish.policy)
+        case .plan(.remove(let name)):
+            guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
+            question = .remove(host)
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
         case .renewLease(let wish): return grant(wish, cell, done)
         default: return false

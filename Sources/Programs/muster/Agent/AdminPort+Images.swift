@@ -147,8 +147,7 @@ extension AdminPort {
         _ done: @escaping (Problem?) -> Void
     ) {
         guard let cell = cells.first else { return done(nil) }
-        let id = Crypto.randomBytes(CellLimits.requestBytes)
-        command(.releaseImage(tenant: tenant, name: name, at: at), id: id, cell, asker) { [self] result in
+        command(.releaseImage(tenant: tenant, name: name, at: at), .once(), cell, asker) { [self] result in
             switch result {
             case .failure(let problem): done(problem)
             case .success(let result):

@@ -59,18 +59,17 @@ extension AdminPort {
         _ share: QuotaShare, of tenant: String, from lender: GroupID, to cell: GroupID, _ asker: FleetAsker,
         _ done: @escaping (Bool) -> Void
     ) {
-        func id() -> [UInt8] { Crypto.randomBytes(CellLimits.requestBytes) }
         let lending = CellCommand.Operation.lendQuota(tenant: tenant, to: cell.number, share)
-        command(lending, id: id(), lender, asker) { [self] result in
+        command(lending, .once(), lender, asker) { [self] result in
             guard case .success(let lent) = result, lent.outcome == .done else { return done(false) }
             let number = lent.revision.rawValue
             let taking = CellCommand.Operation.takeQuota(
                 tenant: tenant, from: lender.number, number: number, share)
-            command(taking, id: id(), cell, asker) { [self] result in
+            command(taking, .once(), cell, asker) { [self] result in
                 guard case .success(let taken) = result, taken.outcome == .done else { return done(false) }
                 let settling = CellCommand.Operation.settleLoan(
                     tenant: tenant, to: cell.number, number: number, isTaken: true)
-                command(settling, id: id(), lender, asker) { _ in done(true) }
+                command(settling, .once(), lender, asker) { _ in done(true) }
             }
         }
     }
@@ -126,10 +125,9 @@ extension AdminPort {
         _ done: @escaping (Problem?) -> Void
     ) {
         guard let (lender, tenant, loan) = open.first else { return done(nil) }
-        func id() -> [UInt8] { Crypto.randomBytes(CellLimits.requestBytes) }
         let taking = CellCommand.Operation.takeQuota(
             tenant: tenant, from: lender.number, number: loan.number, loan.share)
-        command(taking, id: id(), cell, asker) { [self] result in
+        command(taking, .once(), cell, asker) { [self] result in
             let isTaken: Bool
             switch result {
             case .failure(let problem): return done(problem)
@@ -143,7 +141,7 @@ extension AdminPort {
             }
             let settling = CellCommand.Operation.settleLoan(
                 tenant: tenant, to: cell.number, number: loan.number, isTaken: isTaken)
-            command(settling, id: id(), lender, asker) { [self] result in
+            command(settling, .once(), lender, asker) { [self] result in
                 if case .failure(let problem) = result { return done(problem) }
                 settle(open.dropFirst(), to: cell, asker, done)
             }

@@ -94,7 +94,7 @@ extension AdminPort {
                 asker, "backups are made by the schedule \(name)")
         case .removeBackupSchedule(let name):
             change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
-        case .fleet(let request): fleet(request, call.cell, call.idempotencyKey, principal, ticket)
+        case .fleet(let request): fleet(request, call.cell, call.plan, call.idempotencyKey, principal, ticket)
         case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }

@@ -240,6 +240,7 @@ extension Problem {
             .nodeHasReplica, .alreadyFounded, .cellExists, .tenantExists, .imageExists:
             kind = .alreadyExists
         case .requestReused: kind = .retryUnknown
+        case .sessionUnknown, .commandSettled: kind = .outcomeUnknown
         case .notFounded: kind = .unavailable
         default: kind = .notPossible
         }

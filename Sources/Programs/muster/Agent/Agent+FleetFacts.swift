@@ -51,6 +51,8 @@ extension Agent {
         }
         gauge("queue_length", "VMs that wait for a place.", \.waiting)
         gauge("queue_stuck_kinds", "Kinds of waiting VMs that no host takes now.", \.refusedClasses)
+        gauge("nominations", "VMs that room is being made for.", \.nominated)
+        gauge("crashed_vms", "Crashed VMs that wait to start again.", \.crashed)
         gauge("migrations", "Migrations under way.", \.migrating)
         gauge("draining_hosts", "Hosts that are being drained.", \.draining)
         gauge("commands_under_way", "Commands of the controller without an outcome yet.", \.underWay)
@@ -64,11 +66,22 @@ extension Agent {
         counter("refusals", "Decisions that found no host.", \.refusals)
         counter("placed", "VMs placed.", \.placed)
         counter("races_lost", "Placings that the state machine refused.", \.takenBack)
+        counter("batches", "Times that VMs which arrived together were decided together.", \.batches)
+        counter("batch_gains", "VMs that have a place because they were decided together.", \.batchGains)
+        counter("misfits", "Rows that could not be taken into the index as they are.", \.misfits)
         counter("preemptions", "VMs stopped to make room.", \.preemptions)
         counter("migrations_begun", "Migrations begun.", \.migrationsBegun)
         counter("migrations_cancelled", "Migrations given up.", \.migrationsCancelled)
         counter("restarts", "Restarts after crashes.", \.restarts)
         counter("hosts_declared_down", "Hosts declared down.", \.hostsDeclaredDown)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
+        for cell in cells {
+            let times = cell.counts.placingTimes
+            metrics.add(
+                "muster_cell_placing_seconds", "From a placement decision to its outcome.",
+                Metrics.Histogram(
+                    bounds: LatencyCounts.boundsMilliseconds.map { Double($0) / 1_000 }, counts: times.counts,
+                    sum: Double(times.sum.count) / 1e9), [cell.cell])
+        }
     }
 }

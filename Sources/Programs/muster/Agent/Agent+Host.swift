@@ -151,10 +151,8 @@ extension Agent {
     /// puts it into the other one. All of it may be repeated.
     func moveHost(_ host: RootNode, by: String, _ done: @escaping (Problem?) -> Void) {
         guard let target = host.movesTo, let (cell, epoch) = view.assignment(of: host.id) else { return done(nil) }
-        let release = CellCommand(
-            request: Crypto.randomBytes(CellLimits.requestBytes), by: by,
-            .releaseHost(HostID(rawValue: host.id.rawValue), assignment: epoch))
-        request(.command(cell, release.encoded())) { [self] answer in
+        let release = CellCommand(by: by, .releaseHost(HostID(rawValue: host.id.rawValue), assignment: epoch))
+        sendOwn(release, to: cell) { [self] answer in
             guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
             if case .refused(let refusal) = result.outcome {
                 return change(.moveHost(host.id, to: cell, epoch: epoch, .cancel), by: by) { _ in

@@ -396,8 +396,7 @@ extension Agent {
         _ done: @escaping (Result<RootResult, Problem>) -> Void
     ) {
         if let problem = problem(wanting: operation.level) { return done(.failure(problem)) }
-        let command = RootCommand(request: id ?? Crypto.randomBytes(16), by: by, operation)
-        request(.command(.root, command.encoded())) { answer in
+        let take = { (answer: ClientAnswer) in
             switch answer {
             case .applied(.root(let result)):
                 if result.outcome == .refused(.malformed), operation.level > FeatureLevel.oldest {
@@ -407,6 +406,11 @@ extension Agent {
                 done(.success(result))
             default: done(.failure(Problem(answer)))
             }
+        }
+        if let id {
+            request(.command(.root, RootCommand(request: id, by: by, operation).encoded()), take)
+        } else {
+            sendOwn(RootCommand(by: by, operation), take)
         }
     }
 }

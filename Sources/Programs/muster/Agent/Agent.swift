@@ -110,6 +110,8 @@ final class Agent: TurnOwner {
     // Requests under way.
     var ticketLast: UInt64 = 0
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]
+    /// With each group that this process has commands for.
+    var commandSessions: [GroupID: CommandSession] = [:]
     var controlPending: [UInt64: (RequestOutcome) -> Void] = [:]
 
     private var manager: ManagerReports
@@ -148,7 +150,9 @@ final class Agent: TurnOwner {
             precondition(mail.post(item), "the loop's mailbox is full: it has stood still for too long")
         }
         let store = directory.log
+        let priority = settings.priority
         writer = LogWriter(
+            begin: { _ = ThreadPriority.comeBefore(steps: priority) },
             commit: { batch throws(StoreError) in try store.write(batch, isSynced: true) },
             onOutcome: { outcome in
                 switch outcome {
@@ -278,6 +282,9 @@ final class Agent: TurnOwner {
     /// Runs until it is asked to end, or must. Says how it ended.
     func run() -> End {
         loop.owner = self
+        if !ThreadPriority.comeBefore(steps: settings.priority) {
+            log.info("the system does not let this program come before other work: where the host is busy, others may miss its beats")
+        }
         tellClock()
         // Until the root was heard, any other node may be the one that holds it.
         engine.handle(.directory(Directory([.init(group: .root, nodes: files.peers().map(\.node))])), now: loop.now)

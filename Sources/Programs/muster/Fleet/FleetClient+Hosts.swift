@@ -16,10 +16,22 @@ extension FleetClient {
         try post(["v1", "plan"], [], .object([JSONMember(what, about)]))
     }
 
+    /// The digest of the plan that was shown.
+    var planQuery: [(name: String, value: String)] { line.text("plan").map { [("plan", $0)] } ?? [] }
+
+    func removeHost() throws -> ExitCode {
+        let name = word("HOST")
+        if line.has("dry-run") { return showPlan(try plan("remove", .string(name))) }
+        return show(
+            try ask(
+                RawRequest(
+                    .delete, ["v1", "hosts", name], query: (line.has("force") ? [("force", "1")] : []) + planQuery)))
+    }
+
     func drain() throws -> ExitCode {
         let name = word("HOST")
         if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
-        let asked = try post(["v1", "hosts", name, "drain"])
+        let asked = try ask(RawRequest(.post, ["v1", "hosts", name, "drain"], query: planQuery))
         return line.has("wait") ? try watchDrain(of: name) : show(asked)
     }
 
@@ -153,11 +165,16 @@ extension FleetClient {
             overcommit.append(JSONMember(name, .integer(factor)))
         }
         if !overcommit.isEmpty { put("overcommit", .object(overcommit)) }
+        if line.has("dry-run") {
+            let wish = [JSONMember("host", .string(name)), JSONMember("policy", .object(policy))]
+            return showPlan(try plan("capacity", .object(wish)))
+        }
         let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
         return show(
             try ask(
                 RawRequest(
-                    .put, ["v1", "hosts", name, "policy"], body: .object(policy), ifMatch: generation)))
+                    .put, ["v1", "hosts", name, "policy"], query: planQuery, body: .object(policy),
+                    ifMatch: generation)))
     }
 
     func createCell() throws -> ExitCode {
@@ -225,7 +242,12 @@ extension FleetClient {
         if let tier = wanted ?? known?["tier"]?.text, !tier.isEmpty {
             members.append(JSONMember("tier", .string(tier)))
         }
-        return show(try ask(RawRequest(.put, ["v1", "tenants", name], body: .object(members))))
+        if line.has("dry-run") {
+            let quota = members.first { $0.name == "quota" }?.value ?? .object([])
+            let wish = [JSONMember("tenant", .string(name)), JSONMember("quota", quota)]
+            return showPlan(try plan("quota", .object(wish)))
+        }
+        return show(try ask(RawRequest(.put, ["v1", "tenants", name], query: planQuery, body: .object(members))))
     }
 
     /// Shows the plan, then has exactly that one carried out; another one that came of it meanwhile is shown again.

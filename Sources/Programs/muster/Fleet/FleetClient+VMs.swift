@@ -99,18 +99,22 @@ extension FleetClient {
         if line.has("dry-run") { return try planCreation() }
         let items = try wholeCreations()
         if items.count == 1 {
-            let made = try post(["v1", "vms"], [], items[0])
+            let made = try post(["v1", "vms"], planQuery, items[0])
             let name = made["name"]?.text ?? word("NAME")
             guard line.has("wait") else { return show(made) }
             let code = try wait([name], for: isStopped ? "placed" : "running")
             return code == .success ? show(try vm(name)) : code
+        }
+        if !planQuery.isEmpty && items.count > PlanWish.itemsMax {
+            throw FleetMistake(
+                "A plan is about at most \(PlanWish.itemsMax) VMs; create fewer at once, or leave --plan out.")
         }
         var refused = 0
         var names: [String] = []
         for start in stride(from: 0, to: items.count, by: 10_000) {
             let part = Array(items[start..<min(start + 10_000, items.count)])
             let answer = try post(
-                ["v1", "vms", "batch"], [],
+                ["v1", "vms", "batch"], planQuery,
                 .object([JSONMember("items", .array(part)), JSONMember("atomic", .bool(line.has("all-or-nothing")))]))
             for (i, result) in (answer["items"]?.elements ?? []).enumerated() {
                 let name = part[i]["name"]?.text ?? ""

@@ -137,9 +137,8 @@ struct FleetClient {
     func list(_ path: [String], _ columns: [Column], _ query: [(name: String, value: String)] = []) throws -> ExitCode {
         if let refusal = printer.refusal(columns) { throw FleetMistake(refusal) }
         var query = query
-        for (option, name) in [("filter", "filter"), ("sort", "sort")] {
-            if let text = line.text(option) { query.append((name, text)) }
-        }
+        if let filter = try filter() { query.append(("filter", filter)) }
+        if let text = line.text("sort") { query.append(("sort", text)) }
         let limit = line.integer("limit") ?? .max
         guard line.has("watch") else { return show(try pages(path, query, limit: limit), columns) }
         var last = ""
@@ -152,6 +151,20 @@ struct FleetClient {
             }
             sleep(2)
         }
+    }
+
+    /// What `--filter` and `--selector` say together.
+    private func filter() throws -> String? {
+        var parts = line.text("filter").map { ["(\($0))"] } ?? []
+        for text in line.command.options.contains(where: { $0.name == "selector" }) ? line.texts("selector") : [] {
+            guard let part = LabelSelector.filter(text) else {
+                throw FleetMistake(
+                    "--selector wants labels such as app=web,env!=dev, 'env in (a,b)', gpu or '!gpu', not '\(text)'.")
+            }
+            parts.append(part)
+        }
+        if parts.count == 1, let only = line.text("filter") { return only }
+        return parts.isEmpty ? nil : parts.joined(separator: " and ")
     }
 
     // MARK: Commands
@@ -190,11 +203,7 @@ struct FleetClient {
         case "host cordon", "host resume", "host maintenance": return try duty()
         case "host drain": return try drain()
         case "host set": return try setHost()
-        case "host remove":
-            return show(
-                try ask(
-                    RawRequest(
-                        .delete, ["v1", "hosts", word("HOST")], query: line.has("force") ? [("force", "1")] : [])))
+        case "host remove": return try removeHost()
         case "group create": return try createGroup()
         case "group delete":
             return show(try ask(RawRequest(.delete, ["v1", "groups", word("GROUP")], query: tenantQuery)))

@@ -1,0 +1,61 @@
+import ClusterBase
+import FleetModel
+import Placement
+
+// VMs that arrived together: the queue has them placed the largest first, in one command. Where that leaves some without a
+// place, they are decided as one batch, which finds orders and moves among them that let more of them in.
+
+extension CellKeeper {
+    /// Has those that arrived with one that was refused placed together with it, if so more of them have a place.
+    mutating func decideTogether(_ refused: [VMID], _ placings: inout [Placing], _ now: Instant) {
+        if placings.isEmpty { return }
+        // hash order: looked up only
+        var seen: Set<LogTime> = []
+        for id in refused.prefix(CellKeeper.groupsTogetherMax) {
+            guard let vm = view.vms[id], vm.boundTo == nil, seen.insert(vm.queuedAt).inserted else { continue }
+            decideTogether(vm.spec.priority, vm.queuedAt, &placings, now)
+        }
+    }
+
+    private mutating func decideTogether(
+        _ priority: Int32, _ queuedAt: LogTime, _ placings: inout [Placing], _ now: Instant
+    ) {
+        let placed = placings.filter { placing in
+            view.vms[placing.vm].map {
+                $0.spec.priority == priority && $0.queuedAt == queuedAt && $0.boundTo == nil
+            } ?? false
+        }
+        guard !placed.isEmpty, placed.count < CellKeeper.togetherMax,
+            let waiting = queue.together(priority, queuedAt, most: CellKeeper.togetherMax - placed.count),
+            !waiting.isEmpty
+        else { return }
+        for placing in placed { takeBack(placing.vm, now) }
+        var specs: [VMSpec] = []
+        for id in placed.map(\.vm) + waiting {
+            if let vm = view.vms[id], let spec = intern(vm) { specs.append(spec) }
+        }
+        counts.batches += 1
+        let batch = index.decideBatch(
+            specs, policy: policy, allOrNothing: false, stepsMax: CellKeeper.togetherStepsMax)
+        guard batch.placed > placed.count else {
+            for placing in placed {
+                if let vm = view.vms[placing.vm] {
+                    expect(vm, .place(generation: placing.generation), placing.assignment, now)
+                }
+            }
+            return
+        }
+        counts.batchGains += UInt64(batch.placed - placed.count)
+        // hash order: looked up only
+        let before = Set(placed.map(\.vm))
+        placings.removeAll { before.contains($0.vm) }
+        for (spec, decision) in zip(specs, batch.decisions) {
+            guard let assignment = decision.assignment, let vm = view.vms[spec.id] else { continue }
+            expect(vm, .place(generation: vm.generation), assignment, now)
+            placings.append(Placing(spec.id, generation: vm.generation, assignment))
+        }
+    }
+
+    /// Times of arrival that one plan looks at in this way.
+    static let groupsTogetherMax = 4
+}

@@ -1,0 +1,275 @@
+internal import BinaryCoding
+import ClusterBase
+
+/// What a group knows of processes' sessions, while it works on one entry.
+///
+///     command ─▶ session known? ──(yes)──▶ result kept? ──(yes)──▶ that result
+///                  │ no                       │ no: settled already ──▶ refused
+///                  │                          └ carried out, and its result kept until it is settled
+///                  ▼
+///                born at or after the last use of every session that was forgotten? ──(no)──▶ refused: it may have run
+///                  │ yes: it surely has not run
+///                  └ a new session
+///
+/// Sessions that were not used for long are forgotten, and those that were used the longest ago where there are too many.
+/// A session costs its row and a row for each result that is not settled yet. Lives in rows of its own, so that a state
+/// that knows no sessions is as it always was.
+struct SessionBook {
+    /// The first bytes of its rows' keys.
+    struct Kinds {
+        /// → `Head`
+        var book: UInt8
+        /// ‖ session → `Entry`
+        var session: UInt8
+        /// ‖ session ‖ sequence → result
+        var result: UInt8
+    }
+
+    private struct Head {
+        var sessions: UInt64 = 0
+        var results: UInt64 = 0
+        /// The highest index at which a session was used that is forgotten.
+        var forgottenThrough = LogIndex.zero
+    }
+
+    private struct Entry {
+        var usedIndex = LogIndex.zero
+        var usedTime = LogTime.zero
+        var highest: UInt64 = 0
+        /// Commands up to here are settled: none is carried out any more.
+        var settled: UInt64 = 0
+        var results: UInt64 = 0
+        /// Results up to here are gone; not stored, since it is `settled` where an entry ends.
+        var dropped: UInt64 = 0
+    }
+
+    enum Admission {
+        case known([UInt8])
+        case new
+        /// Nobody knows whether it ran.
+        case unknown(bornAtLeast: LogIndex)
+        /// It ran, or never will.
+        case settled
+        case malformed
+    }
+
+    private let kinds: Kinds
+    private let index: LogIndex
+    private var head = Head()
+    private var isRead = false
+    /// Those of this entry.
+    // hash order: looked up, or read by sorted keys
+    private var entries: [CommandOrigin.Session: Entry] = [:]
+
+    init(_ kinds: Kinds, _ index: LogIndex) {
+        self.kinds = kinds
+        self.index = index
+    }
+
+    // MARK: Commands
+
+    mutating func admit(
+        _ origin: CommandOrigin, _ time: LogTime, _ access: inout some StateAccess
+    ) throws(StoreError) -> Admission {
+        if origin.sequence == 0 || origin.settled >= origin.sequence { return .malformed }
+        try read(access)
+        guard let entry = try entry(origin.session, access) else {
+            if origin.born < head.forgottenThrough { return .unknown(bornAtLeast: head.forgottenThrough) }
+            try forgetOld(time, &access)
+            if head.sessions >= SessionLimits.sessionsMax { _ = try forgetOldest(but: nil, &access) }
+            head.sessions += 1
+            entries[origin.session] = Entry()
+            return .new
+        }
+        if origin.sequence <= entry.settled { return .settled }
+        if origin.sequence <= entry.highest, let result = try access.value(for: resultKey(origin)) {
+            return .known(result)
+        }
+        return .new
+    }
+
+    /// Keeps the result of a command that was admitted as new.
+    mutating func keep(
+        _ result: [UInt8], of origin: CommandOrigin, _ time: LogTime, _ access: inout some StateAccess
+    ) throws(StoreError) {
+        guard var entry = entries[origin.session] else {
+            preconditionFailure("the result of \(origin) is kept, which was not admitted")
+        }
+        entry.usedIndex = index
+        entry.usedTime = time
+        entry.highest = max(entry.highest, origin.sequence)
+        let window = SessionLimits.window
+        entry.settled = max(
+            entry.settled, origin.settled, entry.highest > window ? entry.highest - window : 0)
+        if origin.sequence > entry.settled {
+            access.put(resultKey(origin), result)
+            entry.results += 1
+            head.results += 1
+        }
+        entries[origin.session] = entry
+        if head.results > SessionLimits.resultsMax {
+            try dropSettled(&access)
+            while head.results > SessionLimits.resultsMax, try forgetOldest(but: origin.session, &access) {}
+        }
+    }
+
+    /// Forgets sessions that nobody used for long, a bounded number at once.
+    mutating func forgetOld(_ time: LogTime, _ access: inout some StateAccess) throws(StoreError) {
+        try read(access)
+        if head.sessions == 0 || time.rawValue <= SessionLimits.lifetime { return }
+        let end = LogTime(time.rawValue - SessionLimits.lifetime)
+        let old = try all(access).filter { $0.entry.usedTime < end && $0.entry.usedIndex < index }
+        for (session, entry) in old.prefix(SessionLimits.forgottenMax) { try forget(session, entry, &access) }
+    }
+
+    /// Writes what belongs to the entry as a whole.
+    mutating func finish(_ access: inout some StateAccess) throws(StoreError) {
+        if entries.isEmpty { return }
+        try dropSettled(&access)
+        for session in entries.keys.sorted() {
+            guard let entry = entries[session], entry.usedIndex == index else { continue }
+            var bytes: [UInt8] = []
+            bytes.reserveCapacity(44)
+            for word in [
+                entry.usedIndex.rawValue, entry.usedTime.rawValue, entry.highest, entry.settled, entry.results,
+            ] { bytes.appendBigEndian(word) }
+            access.put(key(session), bytes)
+        }
+        writeHead(&access)
+    }
+
+    // MARK: Rows
+
+    private func writeHead(_ access: inout some StateAccess) {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(28)
+        for word in [head.sessions, head.results, head.forgottenThrough.rawValue] { bytes.appendBigEndian(word) }
+        access.put([kinds.book], bytes)
+    }
+
+    private mutating func read(_ access: some OrderedReader) throws(StoreError) {
+        if isRead { return }
+        isRead = true
+        guard let bytes = try access.value(for: [kinds.book]) else { return }
+        guard bytes.count == 24, let sessions = bytes.bigEndian64(at: 0), let results = bytes.bigEndian64(at: 8),
+            let through = bytes.bigEndian64(at: 16)
+        else { throw StoreError(.corrupt, "what is known of sessions has \(bytes.count) bytes instead of 24") }
+        head = Head(sessions: sessions, results: results, forgottenThrough: LogIndex(through))
+    }
+
+    private mutating func entry(
+        _ session: CommandOrigin.Session, _ access: some OrderedReader
+    ) throws(StoreError) -> Entry? {
+        if let known = entries[session] { return known }
+        guard let bytes = try access.value(for: key(session)) else { return nil }
+        let entry = try SessionBook.entry(bytes)
+        entries[session] = entry
+        return entry
+    }
+
+    private static func entry(_ bytes: [UInt8]) throws(StoreError) -> Entry {
+        guard bytes.count == 40, let usedIndex = bytes.bigEndian64(at: 0), let usedTime = bytes.bigEndian64(at: 8),
+            let highest = bytes.bigEndian64(at: 16), let settled = bytes.bigEndian64(at: 24),
+            let results = bytes.bigEndian64(at: 32)
+        else { throw StoreError(.corrupt, "a session has \(bytes.count) bytes instead of 40") }
+        return Entry(
+            usedIndex: LogIndex(usedIndex), usedTime: LogTime(usedTime), highest: highest, settled: settled,
+            results: results, dropped: settled)
+    }
+
+    /// All sessions as they are now, ascending.
+    private func all(
+        _ access: some OrderedReader
+    ) throws(StoreError) -> [(session: CommandOrigin.Session, entry: Entry)] {
+        var found: [(session: CommandOrigin.Session, entry: Entry)] = []
+        var failure: StoreError?
+        try access.scan(.prefix([kinds.session])) { key, value in
+            guard let node = key.bigEndian64(at: 1), let mark = key.bigEndian64(at: 9) else {
+                failure = StoreError(.corrupt, "a session's key has \(key.count) bytes")
+                return false
+            }
+            let session = CommandOrigin.Session(node: node, mark: mark)
+            if let known = entries[session] {
+                found.append((session, known))
+                return true
+            }
+            do throws(StoreError) {
+                found.append((session, try SessionBook.entry(value)))
+            } catch {
+                failure = error
+            }
+            return failure == nil
+        }
+        if let failure { throw failure }
+        return found
+    }
+
+    /// Takes out the results that are settled since the entry began.
+    private mutating func dropSettled(_ access: inout some StateAccess) throws(StoreError) {
+        for session in entries.keys.sorted() {
+            guard var entry = entries[session], entry.settled > entry.dropped else { continue }
+            let gone = try results(session, from: entry.dropped + 1, through: entry.settled, access)
+            for key in gone { access.delete(key) }
+            entry.dropped = entry.settled
+            entry.results -= min(entry.results, UInt64(gone.count))
+            head.results -= min(head.results, UInt64(gone.count))
+            entries[session] = entry
+        }
+    }
+
+    /// False when there is no other; those that began in this entry are not looked at, and are few.
+    private mutating func forgetOldest(
+        but current: CommandOrigin.Session?, _ access: inout some StateAccess
+    ) throws(StoreError) -> Bool {
+        let others = try all(access).filter { $0.session != current }
+        guard let oldest = others.min(by: { $0.entry.usedIndex < $1.entry.usedIndex }) else { return false }
+        try forget(oldest.session, oldest.entry, &access)
+        return true
+    }
+
+    private mutating func forget(
+        _ session: CommandOrigin.Session, _ entry: Entry, _ access: inout some StateAccess
+    ) throws(StoreError) {
+        let gone = try results(session, from: 0, through: .max, access)
+        for key in gone { access.delete(key) }
+        access.delete(key(session))
+        entries[session] = nil
+        head.results -= min(head.results, UInt64(gone.count))
+        head.sessions -= min(head.sessions, 1)
+        head.forgottenThrough = max(head.forgottenThrough, entry.usedIndex)
+        // An entry that only forgets has no session of its own to write.
+        writeHead(&access)
+    }
+
+    private func results(
+        _ session: CommandOrigin.Session, from first: UInt64, through last: UInt64, _ access: some OrderedReader
+    ) throws(StoreError) -> [[UInt8]] {
+        let origin = { CommandOrigin(session: session, sequence: $0, settled: 0, born: .zero) }
+        var keys: [[UInt8]] = []
+        let range = KeyRange(from: resultKey(origin(first)), to: resultKey(origin(last)) + [0])
+        try access.scan(range) { key, _ in
+            keys.append(key)
+            return true
+        }
+        return keys
+    }
+
+    private func key(_ session: CommandOrigin.Session) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(17)
+        bytes.append(kinds.session)
+        bytes.appendBigEndian(session.node)
+        bytes.appendBigEndian(session.mark)
+        return bytes
+    }
+
+    private func resultKey(_ origin: CommandOrigin) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(26)
+        bytes.append(kinds.result)
+        bytes.appendBigEndian(origin.session.node)
+        bytes.appendBigEndian(origin.session.mark)
+        bytes.appendBigEndian(origin.sequence)
+        return bytes
+    }
+}
