@@ -51,7 +51,8 @@ extension CellCommand {
     }
     var wire: WireCellCommand {
         WireCellCommand(
-            request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, operation: operation.wire)
+            request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, operation: operation.wire
+        )
     }
 }
 

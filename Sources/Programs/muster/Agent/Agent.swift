@@ -283,7 +283,7 @@ final class Agent: TurnOwner {
     func run() -> End {
         loop.owner = self
         if !ThreadPriority.comeBefore(steps: settings.priority) {
-            log.info("the system does not let this program come before other work: where the host is busy, others may miss its beats")
+            log.info("the system does not let this program come before other work; beats may be late when it is busy")
         }
         tellClock()
         // Until the root was heard, any other node may be the one that holds it.
