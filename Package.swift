@@ -231,7 +231,9 @@ let package = Package(
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),
         tests("HistoryCheckerTests", ["ClusterBase", "HistoryChecker"]),
-        tests("SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"]),
+        tests(
+            "SimulationTests", ["ClusterBase", "RaftCore", "FleetModel", "HistoryChecker", "Simulator"],
+            exclude: ["traces.txt"]),
         tests("ReactorTests", ["ClusterBase", "Reactor"]),
         tests("SecureChannelTests", ["ClusterBase", "Reactor", "TLSSession", "SecureChannel"]),
         tests(

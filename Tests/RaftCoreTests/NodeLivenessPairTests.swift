@@ -346,6 +346,36 @@ struct NodeLivenessPairTests {
         #expect(pair.suspicions(of: 1) == [])
     }
 
+    @Test
+    func `a peer that stands still for a moment now and then is mistaken for gone once, and not forgiven for ever`()
+        throws
+    {
+        var pair = Pair(Pair.Path(), seed: 51)
+        pair.run(for: .seconds(5))
+        let usual = try #require(pair.nodes[1].suspicionTimeout(NodeID(0)))
+        for _ in 0..<60 {
+            pair.pausedUntil[0] = pair.now + .milliseconds(110)
+            pair.run(for: .seconds(30))
+        }
+        #expect(pair.suspicions(of: 0).count == 1, "\(pair.suspicions(of: 0).count)")
+        let forgiven = try #require(pair.nodes[1].suspicionTimeout(NodeID(0)))
+        #expect(forgiven > .milliseconds(150) && forgiven < .milliseconds(230), "\(forgiven)")
+        pair.run(for: .seconds(1_800))
+        #expect(try #require(pair.nodes[1].suspicionTimeout(NodeID(0))) <= usual + .milliseconds(5))
+    }
+
+    @Test func `what a path held back for a moment is no halt of the peer`() throws {
+        var pair = Pair(Pair.Path(), seed: 52)
+        pair.run(for: .seconds(5))
+        let usual = try #require(pair.nodes[1].suspicionTimeout(NodeID(0)))
+        for _ in 0..<5 {
+            pair.heldUntil[0] = pair.now + .milliseconds(200)
+            pair.run(for: .seconds(2))
+        }
+        pair.run(for: .seconds(60))
+        #expect(try #require(pair.nodes[1].suspicionTimeout(NodeID(0))) <= usual + .milliseconds(5))
+    }
+
     @Test func `a cut in one direction is seen on the silent side only`() {
         var pair = Pair(Pair.Path(), seed: 9)
         pair.run(for: .seconds(1))

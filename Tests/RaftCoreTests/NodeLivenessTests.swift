@@ -308,7 +308,9 @@ struct NodeLivenessTests {
                     lost += 1
                     continue
                 }
-                timing.beatArrived(after: ms(15 * Int64(lost + 1)), lost: lost, settings: LivenessSettings())
+                timing.beatArrived(
+                    after: ms(15 * Int64(lost + 1)), lost: lost, sent: ms(15 * Int64(lost + 1)),
+                    settings: LivenessSettings())
                 lost = 0
                 sum += timing.lostRun
             }

@@ -2,15 +2,20 @@ import ClusterBase
 
 /// What one peer's beats say about the path to it, and how long a silence of it is therefore forgiven. Constant size.
 ///
-///     S = clamp(max(3 × mean interval, 2 × longest recent interval, (run + 1) × mean interval, 10 × high round trip),
-///               floor, max)
+///     S = clamp(max(3 × mean interval, 2 × longest recent interval, 1.5 × longest halt, (run + 1) × mean interval,
+///                   10 × high round trip), floor, max)
 ///
 /// An interval is between beats as the peer sent them: the sequence tells how many were lost in between. So a slow or
 /// halting peer shows in the intervals, a lossy path in the share of lost beats, and neither is taken for the other.
 /// `run` is how many beats in a row that share loses by chance: with a loss of 30 %, three in a row every second.
+///
+/// On a host that others keep busy a process stands still for a tenth of a second now and then, without a sign of it before. Who
+/// forgets that in seconds takes each such halt for an end; so a halt that was none is remembered for minutes.
 struct BeatTiming: Sendable {
     private(set) var interval: Nanoseconds
     private(set) var intervalLongest: Nanoseconds
+    /// How long the peer itself stood still and went on.
+    private(set) var haltLongest = Nanoseconds.zero
     /// The share of lost beats, where 2^32 is all of them.
     private(set) var lostShare: UInt64 = 0
     /// Smoothed, and its mean deviation, as TCP does it (RFC 6298); zero before the first sample.
@@ -28,6 +33,9 @@ struct BeatTiming: Sendable {
     /// A round trip above this is a clock's or a peer's fault.
     static let roundTripMax = Nanoseconds.seconds(30)
 
+    /// A halt that is longer, in floors of suspicion, is a failure and no way to be: it is to be noticed when it comes again.
+    static let haltMax: Int64 = 6
+
     init(settings: LivenessSettings) {
         interval = settings.beatInterval
         intervalLongest = settings.beatInterval
@@ -36,8 +44,11 @@ struct BeatTiming: Sendable {
         suspicion = max(settings.suspicionFloor, settings.suspicionMax / 4)
     }
 
-    /// Takes in that a beat came `elapsed` after the one before it, with `lost` between them.
-    mutating func beatArrived(after elapsed: Nanoseconds, lost: UInt64, settings: LivenessSettings) {
+    /// Takes in that a beat came `elapsed` after the one before it, with `lost` between them, and by the peer's own clock was sent
+    /// `apart` after it: what a path holds back is not the peer's halt.
+    mutating func beatArrived(
+        after elapsed: Nanoseconds, lost: UInt64, sent apart: Nanoseconds, settings: LivenessSettings
+    ) {
         // An outage says nothing about how regular the path is when it works.
         guard lost <= BeatTiming.lostRunMax, elapsed <= settings.suspicionMax else { return }
         for _ in 0..<lost { lostShare += ((1 << 32) - lostShare) / 256 }
@@ -48,6 +59,12 @@ struct BeatTiming: Sendable {
         // Half of it is forgotten in 355 beats, about five seconds.
         let longest = lost == 0 ? elapsed : elapsed - interval * Int64(lost)
         intervalLongest = max(longest, intervalLongest - intervalLongest / 512)
+        // Half of it is forgotten in 11,000 beats, about five minutes.
+        haltLongest = haltLongest - haltLongest / 16_384
+        let halt = min(elapsed, apart)
+        if lost == 0, halt > interval * 2, halt <= settings.suspicionFloor * BeatTiming.haltMax {
+            haltLongest = max(haltLongest, halt)
+        }
         update(settings)
     }
 
@@ -84,7 +101,7 @@ struct BeatTiming: Sendable {
 
     private mutating func update(_ settings: LivenessSettings) {
         guard roundTrip != .zero else { return }
-        let byInterval = max(interval * max(3, lostRun + 1), intervalLongest * 2)
+        let byInterval = max(interval * max(3, lostRun + 1), max(intervalLongest * 2, haltLongest * 3 / 2))
         let wanted = max(byInterval, roundTripHigh * 10)
         suspicion = min(max(wanted, settings.suspicionFloor), settings.suspicionMax)
     }

@@ -84,7 +84,11 @@ struct LivenessPeer: Sendable {
             // A stream that an outage has held back comes in bursts, each after a timer of its sender's.
             recoversUntil = now + settings.suspicionMax / 2
         } else if now >= recoversUntil {
-            timing.beatArrived(after: now - heardAt, lost: beat.sequence - sequence - 1, settings: settings)
+            // Whatever a peer writes there, it is a number.
+            let (apart, overflow) = beat.sentAt.nanoseconds.subtractingReportingOverflow(peerSentAt.nanoseconds)
+            timing.beatArrived(
+                after: now - heardAt, lost: beat.sequence - sequence - 1, sent: overflow ? .zero : Nanoseconds(apart),
+                settings: settings)
         }
         sequence = beat.sequence
         peerSentAt = beat.sentAt
