@@ -132,6 +132,26 @@ import Testing
         #expect(try remains(cell).isEmpty)
     }
 
+    @Test func `a disk that was made stays of its image, and one that was not may change`() throws {
+        var cell = try cell()
+        guard case .vm(let vm)? = try create(&cell, "a", "debian", at: 5) else {
+            Issue.record("nothing is in the way")
+            return
+        }
+        func update() throws -> CellResult.Outcome {
+            let command = CellCommand(by: "test", imagesAt: LogIndex(5), .updateVM(vm, begins("suse"), generation: nil))
+            return try cell.apply([command])[0].outcome
+        }
+        #expect(try update() == .done)
+        try cell.place(vm, on: 11)
+        let command = CellCommand(by: "test", imagesAt: LogIndex(5), .updateVM(vm, begins("debian"), generation: nil))
+        guard case .refused(.invalid(let field, let why)) = try cell.apply([command])[0].outcome else {
+            Issue.record("its disk is of suse")
+            return
+        }
+        #expect(field == "disks" && why.contains("give a disk of that image another name"))
+    }
+
     @Test func `events older than the setting says go with the garbage, and who missed them is told`() throws {
         var cell = try cell()
         let id = try cell.create("a", CellBench.spec())

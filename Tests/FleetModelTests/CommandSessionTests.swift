@@ -92,6 +92,19 @@ import Testing
         #expect(try cell.apply([CellCommand(origin: next.next(), by: "a", .noteTime)])[0].outcome == .done)
     }
 
+    @Test func `the command that forgets old sessions may be of one of them`() throws {
+        var cell = try bench()
+        var sessions = [CommandSession(Self.id), CommandSession(CommandOrigin.Session(node: 4, mark: 78))]
+        _ = try cell.apply([CellCommand(origin: sessions[0].next(), by: "a", .noteTime)])
+        for i in 0...1 {
+            cell.time = cell.time.advanced(by: SessionLimits.lifetime + 1)
+            let command = CellCommand(origin: sessions[i].next(), by: "a", .collectGarbage)
+            let first = try cell.apply([command])[0]
+            #expect(first.outcome == .done)
+            #expect(try cell.apply([command])[0] == first)
+        }
+    }
+
     @Test func `where there are too many sessions the one that was used the longest ago goes`() throws {
         var cell = try bench()
         func command(_ number: UInt64) -> CellCommand {

@@ -51,6 +51,10 @@ package enum BackupRestore {
             // Made after the root was saved: nobody would find it.
             try state.write(StoredState.deleteGenerations(of: group.group, except: nil, in: state), isSynced: false)
         }
+        for group in scan.groups
+        where group.group.kind == .cell && placements.contains(where: { $0.group == group.group }) {
+            try restore(group, generation, &state)
+        }
         try state.flush()
         for placement in placements {
             guard let group = scan.groups.first(where: { $0.group == placement.group }),
@@ -65,5 +69,17 @@ package enum BackupRestore {
                 group.group, placed.replica, RestoredLog(empty: base, hardState: hardState),
                 snapshot: BackupScan.snapshot, in: &log)
         }
+    }
+
+    /// What the old cluster made after the backup may still lie on storage that the new one reaches.
+    private static func restore(
+        _ group: BackupScan.Group, _ generation: UInt32, _ state: inout some OrderedStore
+    ) throws(StoreError) {
+        var view = StateView()
+        let applied = try StoredState.applied(group.group, generation: generation, in: state)
+        view.begin(group.group, generation: generation, applied: applied, state)
+        try Cell.restore(&view)
+        let (batch, _) = view.finish(index: group.base.index, term: group.base.term, chain: group.base.chain)
+        try state.write(batch, isSynced: false)
     }
 }

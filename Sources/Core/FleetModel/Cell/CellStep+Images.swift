@@ -73,6 +73,11 @@ extension CellRemains: CellCoded, CellMapped {
 
 extension VMDescription {
     /// Of its disks' images, each once.
+    /// A disk that keeps its name and is to be of another image.
+    func diskOfOtherImage(than before: VMDescription) -> String? {
+        disks.first { disk in before.disks.contains { $0.name == disk.name && $0.image != disk.image } }?.name
+    }
+
     package var imageNames: [String] {
         var names: [String] = []
         for disk in disks where !disk.image.isEmpty && !names.contains(disk.image) { names.append(disk.image) }

@@ -79,6 +79,13 @@ extension CellStep {
         if let refusal = try refusal(ofGroups: spec.groups, besides: old.spec.groups, old.tenant) {
             return .refused(refusal)
         }
+        if old.epochHighest > 0 && level >= FeatureLevel.images, let disk = spec.diskOfOtherImage(than: old.spec) {
+            return .refused(
+                .invalid(
+                    field: "disks",
+                    "the disk \(disk) was made of another image and stays what it is; give a disk of that image another name"
+                ))
+        }
         let images = spec.imageNames.filter { !old.spec.imageNames.contains($0) }
         if let refusal = try refusal(ofImages: images, old.tenant) { return .refused(refusal) }
         if let refusal = try slice(old.tenant).refusal(of: spec.charge - old.spec.charge, count: 0),

@@ -73,19 +73,28 @@ struct SessionBook {
     ) throws(StoreError) -> Admission {
         if origin.sequence == 0 || origin.settled >= origin.sequence { return .malformed }
         try read(access)
-        guard let entry = try entry(origin.session, access) else {
+        guard var entry = try entry(origin.session, access) else {
             if origin.born < head.forgottenThrough { return .unknown(bornAtLeast: head.forgottenThrough) }
             try forgetOld(time, &access)
             if head.sessions >= SessionLimits.sessionsMax { _ = try forgetOldest(but: nil, &access) }
             head.sessions += 1
-            entries[origin.session] = Entry()
+            entries[origin.session] = used(Entry(), time)
             return .new
         }
         if origin.sequence <= entry.settled { return .settled }
         if origin.sequence <= entry.highest, let result = try access.value(for: resultKey(origin)) {
             return .known(result)
         }
+        entry = used(entry, time)
+        entries[origin.session] = entry
         return .new
+    }
+
+    /// In use from its admission on: the command itself may be the one that forgets old sessions.
+    private func used(_ entry: Entry, _ time: LogTime) -> Entry {
+        var entry = entry
+        (entry.usedIndex, entry.usedTime) = (index, time)
+        return entry
     }
 
     /// Keeps the result of a command that was admitted as new.
@@ -95,8 +104,7 @@ struct SessionBook {
         guard var entry = entries[origin.session] else {
             preconditionFailure("the result of \(origin) is kept, which was not admitted")
         }
-        entry.usedIndex = index
-        entry.usedTime = time
+        entry = used(entry, time)
         entry.highest = max(entry.highest, origin.sequence)
         let window = SessionLimits.window
         entry.settled = max(

@@ -315,6 +315,12 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private func watchAnswered(_ ticket: Ticket, _ outcome: ClientAnswer) {
         guard let i = watches.firstIndex(where: { $0.ticket == ticket }) else { return }
         watches[i].isAsking = false
+        if case .refused(.noSuchGroup) = outcome {
+            // The space is gone; who asks again is told so.
+            server.endStream(ticket, isWhole: false)
+            watches.remove(at: i)
+            return
+        }
         guard case .read(.space(let read)) = outcome else {
             // No leader now; the watch goes on where it stood.
             watches[i].askAt = agent.loop.now + AdminPort.watchPoll

@@ -66,11 +66,19 @@ extension Agent {
 
     private func prefix(_ schedule: String) -> String { "muster-\(cluster.prefix(8))-\(schedule)-" }
 
+    /// Of this schedule, and not of one whose name goes on where this one's ends.
+    private func isBackup(_ name: String, of schedule: String) -> Bool {
+        let start = prefix(schedule)
+        guard name.hasPrefix(start) else { return false }
+        let time = name.dropFirst(start.count).prefix { $0.isNumber || $0 == "T" }
+        return time.count >= 8 && name.dropFirst(start.count + time.count).hasPrefix("Z.")
+    }
+
     private func begin(_ schedule: FleetModel.BackupSchedule) {
         let folder = schedule.destination
         let time = AgentLog.text(wallNanoseconds: SystemClock.wallNanoseconds).filter { $0.isNumber || $0 == "T" }
         for name in NodeFiles.names(in: folder)
-        where name.hasPrefix(prefix(schedule.name)) && name.hasSuffix(".partial") {
+        where isBackup(name, of: schedule.name) && name.hasSuffix(".partial") {
             unlink(folder + "/" + name)
         }
         let words = [
@@ -141,7 +149,7 @@ extension Agent {
     /// The newest stay, as many as the schedule keeps; names sort by time.
     private func removeOld(_ run: BackupRun) {
         let made = NodeFiles.names(in: run.folder).filter {
-            $0.hasPrefix(prefix(run.schedule)) && $0.hasSuffix(".backup")
+            isBackup($0, of: run.schedule) && $0.hasSuffix(".backup")
         }.sorted()
         for name in made.dropLast(run.keep) { unlink(run.folder + "/" + name) }
     }

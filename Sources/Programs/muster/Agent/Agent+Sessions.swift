@@ -17,7 +17,7 @@ import TLSSession
 
 extension Agent {
     /// How long a command is sent again whose answer was lost.
-    static let repeatPatience = Nanoseconds.seconds(5)
+    static let repeatPatience = Nanoseconds.seconds(15)
     static let repeatsMax = 4
 
     /// Has a cell carry out a command of this process's own.

@@ -77,9 +77,9 @@ final class BackupSave {
     func run() throws -> BackupScan {
         let begun = try client.ask(.beginBackup)
         if let problem = begun.problem { throw AgentFailure("The cluster said no: \(problem.detail).") }
-        let first = try plan()
         // What was held back goes on by itself within an hour, should nobody be there to hear this.
         defer { _ = try? client.ask(.endBackup) }
+        let first = try plan()
         guard let root = first.groups.first, let cluster = [UInt8](hexadecimal: first.cluster) else {
             throw AgentFailure("The node does not know its cluster yet; ask again, or ask another node.")
         }

@@ -35,7 +35,21 @@ final class KeyWatch {
         _ show: @escaping (AdminAnswer) -> ExitCode
     ) throws {
         loop = try EventLoop()
-        places = addresses.compactMap { address in address.resolved.map { (address, $0) } }
+        let resolver = Resolver(loop)
+        defer { resolver.close() }
+        var places: [(address: Address, place: SocketAddress)] = []
+        var problem = "Watching wants an address; name one with --address."
+        for address in addresses {
+            var outcome: Resolver.Outcome?
+            resolver.resolve(address) { outcome = $0 }
+            _ = loop.run(atMost: .seconds(3)) { outcome != nil }
+            switch outcome {
+            case .found(let found)?: places += found.map { (address, $0) }
+            case .failed(let sentence)?: problem = sentence
+            case nil: problem = "The name \(address.host) could not be looked up in time."
+            }
+        }
+        self.places = places
         self.context = context
         self.token = token
         self.space = space
@@ -43,7 +57,7 @@ final class KeyWatch {
         self.show = show
         through = from
         heardAt = loop.now
-        if places.isEmpty { throw AgentFailure("Watching wants an address in digits; name one with --address.") }
+        if places.isEmpty { throw AgentFailure(problem) }
     }
 
     func run() -> ExitCode {
@@ -70,6 +84,7 @@ final class KeyWatch {
         var end: End?
         var began = false
         rest = []
+        let from = loop.now
         let client = AdminClient(
             loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
         ) { [self] _, event in
@@ -90,7 +105,13 @@ final class KeyWatch {
             }
         }
         client.send(AdminCall(.watch(space: space, prefix: prefix, from: through)))
-        while end == nil { loop.turn(waitingAtMost: .seconds(10)) }
+        while end == nil {
+            loop.turn(waitingAtMost: .seconds(1))
+            // A node that is there says so every few seconds, also when nothing changes.
+            if end == nil && loop.now - max(from, heardAt) > KeyWatch.silenceMax {
+                end = .lost("\(address) has said nothing for \(KeyWatch.silenceMax.count / 1_000_000_000) s")
+            }
+        }
         client.close()
         hasBegun = hasBegun || began
         return end ?? .lost("nothing was heard")
