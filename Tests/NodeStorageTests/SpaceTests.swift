@@ -46,6 +46,29 @@ final class SmallDisk: Sendable {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible))
+    func `what the reserve gave back is no space for clients`() throws {
+        let disk = SmallDisk(megabytes: 64)
+        var settings = smallSettings()
+        settings.reserveBytes = 4 << 20
+        settings.space = SpaceThreshold(permille: 70, freeBytesMin: 1 << 30)
+        let directory = try NodeDirectory.create(disk.folder.path + "/data", identity, settings)
+        #expect(directory.hasReserve)
+        let notices = Answers<DirectoryWatch.Notice>()
+        let watch = DirectoryWatch(directory) { notices.add($0) }
+        let ballast = disk.folder.path + "/ballast"
+        let free = try #require(directory.space).freeBytes
+        Folder.write(ballast, [UInt8](repeating: 1, count: Int(free) - (2 << 20)))
+        #expect(notices.wait { _ in !directory.hasReserve })
+        // Two looks of the watch: more is free now than what is otherwise called clear.
+        usleep(2_500_000)
+        #expect(notices.all.count == 1, "\(notices.all)")
+        unlink(ballast)
+        #expect(notices.wait { if case .spaceClear? = $0.last { true } else { false } })
+        #expect(notices.wait { _ in directory.hasReserve })
+        watch.stop()
+    }
+
+    @Test(.enabled(if: SmallDisk.isPossible))
     func `a full disk is told once, nothing is acknowledged after it, and with space again all that was is there`()
         throws
     {

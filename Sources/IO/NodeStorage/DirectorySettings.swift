@@ -17,6 +17,8 @@ package struct DirectorySettings: Sendable {
 
     package init() {}
 
+    func reserve(of space: DiskSpace) -> UInt64 { min(reserveBytes, space.totalBytes / 16) }
+
     func log(_ cache: BlockCache) -> StoreSettings {
         var settings = StoreSettings.log(cache)
         settings.writeBufferBytes = logBufferBytes

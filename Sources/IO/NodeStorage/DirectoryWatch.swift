@@ -57,7 +57,8 @@ package final class DirectoryWatch: Sendable {
         if !isLow && space.freeBytes < low {
             isLow = true
             onNotice(.spaceLow(space))
-        } else if isLow && space.freeBytes >= threshold.clearFrom(space) {
+        } else if isLow && space.freeBytes >= threshold.clearFrom(space) + directory.reserveOwed(space) {
+            // What the reserve gave back is no room for clients: it is to be put by again first.
             isLow = false
             onNotice(.spaceClear(space))
         }

@@ -105,6 +105,9 @@ package final class NodeDirectory: Sendable {
     /// The space of the file system now; nil when it can't be asked.
     package var space: DiskSpace? { DiskSpace(at: path) }
 
+    /// What is to be put by for when the disk is full, as long as it is not there.
+    package func reserveOwed(_ space: DiskSpace) -> UInt64 { hasReserve ? 0 : settings.reserve(of: space) }
+
     /// Gives the reserve back to the file system.
     package func releaseReserve() throws(StoreError) { try Files.remove(reservePath, in: path) }
 

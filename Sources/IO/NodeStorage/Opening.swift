@@ -254,7 +254,7 @@ struct Opening {
         let reserve = path + "/reserve"
         if Files.exists(reserve) { return true }
         guard let space = DiskSpace(at: path) else { return false }
-        let byteCount = min(settings.reserveBytes, space.totalBytes / 16)
+        let byteCount = settings.reserve(of: space)
         if space.freeBytes < settings.space.clearFrom(space) + byteCount { return false }
         return try Files.allocate(reserve, byteCount: byteCount)
     }

@@ -147,6 +147,12 @@ extension AdminPort {
     }
 
     private func send(_ lines: [UInt8], isMore: Bool, _ through: Revision, _ i: Int) {
+        let asker = fleetWatches[i].asker
+        // What it may see is not what it was when it began.
+        guard Access.tenants(roles(of: asker.principal), toWrite: false) == asker.tenants else {
+            fleetWatches.remove(at: i)
+            return server.endStream(asker.ticket, isWhole: false)
+        }
         let now = agent.loop.now
         fleetWatches[i].through = max(through, fleetWatches[i].through ?? .zero)
         if isMore { fleetWatches[i].askAt = now }

@@ -167,7 +167,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         case .read(let space, let key, let mode): read(space, .get(key: key), mode, ticket)
         case .list(let space, let prefix, let after, let limit, let mode):
             read(space, .list(prefix: prefix, after: after, limit: limit), mode, ticket)
-        case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, ticket)
+        case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, principal, ticket)
         case .health: answer(ticket, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
         case .ready: answer(ticket, readiness)
         case .metrics:
@@ -254,6 +254,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// One client's stream of a space's changes.
     struct Watch {
         let ticket: Ticket
+        let principal: Principal
+        let space: String
         let group: GroupID
         let prefix: [UInt8]
         /// Everything up to here was sent; nil until the beginning is known.
@@ -272,7 +274,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// A stream that nothing happens on says how far it is, so that its client can tell a quiet space from a dead node.
     static let progressEvery = Nanoseconds.seconds(5)
 
-    private func beginWatch(_ space: String, _ prefix: [UInt8], _ from: Revision?, _ ticket: Ticket) {
+    private func beginWatch(
+        _ space: String, _ prefix: [UInt8], _ from: Revision?, _ principal: Principal, _ ticket: Ticket
+    ) {
         guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
         guard watches.count < AdminPort.watchesMax else {
             return answer(
@@ -283,7 +287,10 @@ final class AdminPort: AdminHandler, AdminAuthority {
                         "\(AdminPort.watchesMax) watches are open here, which is the bound; ask another node")))
         }
         let now = agent.loop.now
-        watches.append(Watch(ticket: ticket, group: group, prefix: prefix, through: from, askAt: now, toldAt: now))
+        watches.append(
+            Watch(
+                ticket: ticket, principal: principal, space: space, group: group, prefix: prefix, through: from,
+                askAt: now, toldAt: now))
         if from != nil { answer(ticket, .stream(.jsonLines)) }
     }
 
@@ -346,6 +353,14 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     private func sendChanges(_ i: Int, _ changes: [SpaceChange], _ through: Revision) {
+        let watch = watches[i]
+        // A role that was taken back, or is over, gives nothing more; who asks again is told why.
+        guard Access.judge(.readSpace(watch.space), watch.principal, roles: roles(of: watch.principal)) == .allowed
+        else {
+            server.endStream(watch.ticket, isWhole: false)
+            watches.remove(at: i)
+            return
+        }
         let now = agent.loop.now
         let isNews = through > (watches[i].through ?? .zero)
         watches[i].through = max(through, watches[i].through ?? .zero)
