@@ -28,6 +28,9 @@ struct RemainsWork {
     /// How often each was asked for in vain.
     // hash order: looked up only
     var attempts: [VMID: Int] = [:]
+    /// Where the next look goes on, of each cell that has more of them than one look sees.
+    // hash order: looked up only
+    var after: [GroupID: [UInt8]] = [:]
 }
 
 extension Agent {
@@ -41,7 +44,7 @@ extension Agent {
 
     private func tendRemains(_ cell: GroupID) {
         var open: [CellRemains] = []
-        var after: [UInt8]?
+        var after = remains.after[cell]
         // Those that people keep are passed over, a bounded number of them at a time.
         for _ in 0..<8 {
             guard let answer = rows(.list(.remains, after: after, limit: 0), cell) else { return }
@@ -50,8 +53,9 @@ extension Agent {
             after = answer.resumeAfter
             if after == nil || open.count >= RemainsWork.askedMax { break }
         }
+        remains.after[cell] = after
         if open.isEmpty { return }
-        // The first page of hosts is enough wherever hosts of a domain are many; else the rest is looked at too.
+        // A page of hosts is enough wherever hosts of a domain are many; else the rest is looked at too.
         var hosts: [CellHost] = []
         after = nil
         repeat {
@@ -59,7 +63,7 @@ extension Agent {
             hosts += answer.rows.compactMap { if case .host(_, let host?) = $0 { host } else { nil } }
                 .filter { $0.health == .up && !$0.about.storageDomains.isEmpty }
             after = answer.resumeAfter
-        } while after != nil && hosts.isEmpty
+        } while after != nil && open.contains { Agent.able($0, hosts).isEmpty }
         for left in open.prefix(RemainsWork.askedMax - remains.asked.count) { ask(left, hosts, cell) }
     }
 
@@ -68,10 +72,15 @@ extension Agent {
         return AdminPort.rows(answer)
     }
 
-    private func ask(_ left: CellRemains, _ hosts: [CellHost], _ cell: GroupID) {
-        let able = hosts.filter { host in
+    /// Who reaches all that is to go.
+    private static func able(_ left: CellRemains, _ hosts: [CellHost]) -> [CellHost] {
+        hosts.filter { host in
             left.disks.allSatisfy { $0.isKept || host.about.storageDomains.contains($0.domain) }
         }
+    }
+
+    private func ask(_ left: CellRemains, _ hosts: [CellHost], _ cell: GroupID) {
+        let able = Agent.able(left, hosts)
         guard !able.isEmpty else { return }
         let attempt = remains.attempts[left.vm] ?? 0
         let host = able[attempt % able.count]
