@@ -253,7 +253,7 @@ package enum FleetTable {
                 """,
             options: [tenant]),
         Command(
-            "remains forget", summary: "list the kept disks of a VM that is gone no more; their files stay",
+            "remains forget", summary: "take the kept disks of a VM that is gone off the list; their files stay",
             arguments: [Argument("NUMBER", help: "of the VM, as the list has it")], options: [tenant]),
     ]
 

@@ -366,15 +366,12 @@ extension AdminClient {
         mutating func ask(_ addresses: [Address], _ send: (AdminClient) -> Void) throws -> AdminAnswer? {
             isLost = false
             for address in addresses {
-                var found: Resolver.Outcome?
-                resolver.resolve(address) { found = $0 }
-                _ = loop.run(atMost: settings.connectTimeout) { found != nil }
-                guard case .found(let places)? = found else {
-                    if case .failed(let sentence)? = found { failure.description = sentence }
-                    continue
-                }
-                for place in places {
-                    if let answer = try ask(address, place, send) { return answer }
+                switch resolver.places(of: address, within: settings.connectTimeout, on: loop) {
+                case .failed(let sentence): failure.description = sentence
+                case .found(let places):
+                    for place in places {
+                        if let answer = try ask(address, place, send) { return answer }
+                    }
                 }
             }
             return nil

@@ -1,5 +1,5 @@
 internal import CLinux
-internal import ClusterBase
+package import ClusterBase
 
 /// Turns names into addresses on a thread of its own, since the system's resolver blocks. Addresses in digits come back
 /// without that thread.
@@ -83,5 +83,15 @@ package final class Resolver {
         if count > 0 { return .found(found.prefix(Int(count)).map { SocketAddress($0) }) }
         let reason = count == 0 ? "it has no address" : String(cString: clinux_resolve_text(count))
         return .failed("the name \(address.host) could not be resolved: \(reason); correct it, or use its address")
+    }
+}
+
+extension Resolver {
+    /// Waits for it, with the loop's turns: for a command line. A failure is one sentence.
+    package func places(of address: Address, within time: Nanoseconds, on loop: EventLoop) -> Outcome {
+        var outcome: Outcome?
+        resolve(address) { outcome = $0 }
+        _ = loop.run(atMost: time) { outcome != nil }
+        return outcome ?? .failed("The name \(address.host) could not be looked up in time.")
     }
 }

@@ -135,17 +135,14 @@ struct ClientCommands {
         }
         var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
         for address in addresses {
-            var found: Resolver.Outcome?
-            resolver.resolve(address) { found = $0 }
-            _ = loop.run(atMost: settings.connectTimeout) { found != nil }
-            guard case .found(let places)? = found else {
-                if case .failed(let sentence)? = found { failure.description = sentence }
-                continue
-            }
-            for place in places {
-                switch stream(request, loop, address, place, line) {
-                case .success(let end): return end
-                case .failure(let other): failure = other
+            switch resolver.places(of: address, within: settings.connectTimeout, on: loop) {
+            case .failed(let sentence): failure.description = sentence
+            case .found(let places):
+                for place in places {
+                    switch stream(request, loop, address, place, line) {
+                    case .success(let end): return end
+                    case .failure(let other): failure = other
+                    }
                 }
             }
         }

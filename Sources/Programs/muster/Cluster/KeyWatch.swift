@@ -40,13 +40,9 @@ final class KeyWatch {
         var places: [(address: Address, place: SocketAddress)] = []
         var problem = "Watching wants an address; name one with --address."
         for address in addresses {
-            var outcome: Resolver.Outcome?
-            resolver.resolve(address) { outcome = $0 }
-            _ = loop.run(atMost: .seconds(3)) { outcome != nil }
-            switch outcome {
-            case .found(let found)?: places += found.map { (address, $0) }
-            case .failed(let sentence)?: problem = sentence
-            case nil: problem = "The name \(address.host) could not be looked up in time."
+            switch resolver.places(of: address, within: .seconds(3), on: loop) {
+            case .found(let found): places += found.map { (address, $0) }
+            case .failed(let sentence): problem = sentence
             }
         }
         self.places = places
