@@ -167,7 +167,7 @@ let package = Package(
             name: "fuzz",
             dependencies: [
                 "AdminAPI", "AgentConfig", "BackupFormat", "BinaryCoding", "ClusterBase", "Compression", "FleetModel",
-                "PeerTransport", "Schema", "TLSSession",
+                "NodePorts", "PeerTransport", "Schema", "TLSSession", "WireFormat",
             ],
             path: "Tools/Fuzz",
             exclude: ["Corpus"],

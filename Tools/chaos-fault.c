@@ -1,6 +1,7 @@
 // Preloaded into an agent by Tools/chaos: fails what a disk may fail, while a file says so.
 //
 //     CHAOS_FAULT=FILE    FILE holds `fsync`: the next fsync or fdatasync fails with EIO, and FILE is gone
+//                         FILE holds `freeze`: every fsync and fdatasync waits until FILE is gone
 //                         FILE holds `full`: file systems say that nothing of them is free
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,6 +23,10 @@ static int is_wanted(const char *wanted) {
     return count > 0 && strncmp(word, wanted, strlen(wanted)) == 0;
 }
 
+static void wait_for_thaw(void) {
+    while (is_wanted("freeze")) usleep(10000);
+}
+
 // Whoever takes the file fails; no other thread does.
 static int is_due(const char *wanted) { return is_wanted(wanted) && unlink(getenv("CHAOS_FAULT")) == 0; }
 
@@ -36,6 +41,7 @@ int statvfs(const char *restrict path, struct statvfs *restrict found) {
 int fsync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    wait_for_thaw();
     if (is_due("fsync")) {
         errno = EIO;
         return -1;
@@ -46,6 +52,7 @@ int fsync(int file) {
 int fdatasync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    wait_for_thaw();
     if (is_due("fsync")) {
         errno = EIO;
         return -1;

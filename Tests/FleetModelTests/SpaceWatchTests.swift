@@ -85,6 +85,25 @@ import Testing
         #expect(events(try bench.changes(since: .zero)).count == 1)
     }
 
+    @Test
+    func `a watcher that saw what this state never held is told to list again, and nothing is skipped in silence`()
+        throws
+    {
+        var bench = Bench()
+        for i in 1...5 { _ = try bench.apply(put("k", "\(i)")) }
+        let last = try bench.changes(since: .zero).revision
+        // Up to date is not ahead.
+        #expect(through(try bench.changes(since: last)) == last)
+        let ahead = try bench.changes(since: .end(of: last.index.next))
+        guard case .compacted(let from) = ahead.body else {
+            Issue.record("\(ahead.body)")
+            return
+        }
+        #expect(from == last)
+        _ = try bench.apply(put("k", "6"))
+        #expect(events(try bench.changes(since: from)).count == 1)
+    }
+
     @Test func `history is bounded by count, and a watcher from before it is told where to restart`() throws {
         var bench = Bench()
         let perPack = 200

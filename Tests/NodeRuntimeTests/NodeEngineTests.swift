@@ -164,9 +164,10 @@ private let group = GroupID(1)
         let leader = try #require(try cluster.leader())
         leader.holdsWrites = true
         leader.turn(TestCluster.put("k", ticket: 1))
-        try cluster.run(for: .milliseconds(900))
+        // Its disk was quick so far.
+        try cluster.run(for: .milliseconds(200))
         #expect(leader.leads(group))
-        try cluster.run(for: .seconds(1))
+        try cluster.run(for: .milliseconds(200))
         #expect(!leader.leads(group))
         #expect(try cluster.leader(except: leader) != nil)
         leader.turn(TestCluster.put("k", ticket: 2))
@@ -180,6 +181,42 @@ private let group = GroupID(1)
         let next = try #require(try cluster.leader())
         #expect(try cluster.put(1, at: next))
         #expect(try cluster.run { cluster.nodes.allSatisfy { $0.applied(group) == next.applied(group) } })
+    }
+
+    @Test func `a disk that is slow by nature gets the whole time, for as long as it is known to be slow`() throws {
+        var settings = NodeSettings()
+        settings.storagePulseInterval = .seconds(1)
+        let cluster = try TestCluster(settings)
+        let leader = try #require(try cluster.leader())
+        leader.writeTime = .milliseconds(100)
+        #expect(try cluster.put(2, at: leader))
+        func survives(_ time: Nanoseconds) throws -> Bool {
+            leader.holdsWrites = true
+            leader.turn(TestCluster.put("k", ticket: cluster.nextTicket()))
+            try cluster.run(for: time)
+            let isLeader = leader.leads(group)
+            try leader.release()
+            try cluster.run(for: .seconds(5))
+            return isLeader
+        }
+        #expect(try survives(.milliseconds(700)))
+        #expect(leader.leads(group))
+        // It got quick minutes ago.
+        leader.writeTime = .microseconds(100)
+        try cluster.run(for: .seconds(130))
+        #expect(try !survives(.milliseconds(700)))
+    }
+
+    @Test func `a process that did not run does not take its own halt for the disk's`() throws {
+        let cluster = try TestCluster()
+        let leader = try #require(try cluster.leader())
+        #expect(try cluster.put(2, at: leader))
+        leader.turn(TestCluster.put("k", ticket: 1))
+        leader.isHung = true
+        try cluster.run(for: .milliseconds(600))
+        leader.isHung = false
+        leader.turn(.tick)
+        #expect(leader.inspect(group) { raft, _ in raft.isStorageStalled } == false)
     }
 
     @Test func `a node whose storage failed says so once and then nothing`() throws {

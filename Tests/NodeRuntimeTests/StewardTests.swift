@@ -130,6 +130,33 @@ import Testing
         #expect(isGone)
     }
 
+    @Test func `a root voter that comes back after it was replaced hears of it, though its own old replica never will`()
+        throws
+    {
+        let cluster = try cluster(of: 4)
+        #expect(try cluster.run(until: { members(cluster, .root, .voter).count == 3 }, limit: .seconds(60)))
+        try cluster.run(for: .seconds(3))
+        let victim = try #require(members(cluster, .root, .voter).last)
+        let lost = cluster.nodes[Int(victim) - 1]
+        #expect(!lost.leads(.root))
+        lost.crash()
+        let isReplaced = try cluster.run(
+            until: {
+                let voters = members(cluster, .root, .voter)
+                return voters.count == 3 && !voters.contains(victim)
+            }, limit: .seconds(60))
+        #expect(isReplaced)
+        try lost.start(cluster.settings)
+        lost.turn(.directory(Directory([Directory.Row(group: .root, nodes: (1...4).map { NodeID($0) })])))
+        #expect(try cluster.run(until: { lost.engine?.root.through != nil }, limit: .seconds(15)))
+        let isKept = try cluster.run(
+            until: {
+                members(cluster, .root, .learner).contains(victim) && lost.engine?.groups.contains(.root) == true
+            },
+            limit: .seconds(60))
+        #expect(isKept, "\(members(cluster, .root, .voter)) \(members(cluster, .root, .learner))")
+    }
+
     @Test func `the first node can be drained, leadership and all, and be removed`() throws {
         let cluster = try cluster(of: 4)
         #expect(try cluster.run(until: { members(cluster, .root, .voter).count == 3 }, limit: .seconds(60)))

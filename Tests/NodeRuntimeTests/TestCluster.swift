@@ -23,6 +23,8 @@ final class TestNode: WorldPorts {
     var log = MemoryStore()
     var state = MemoryStore()
     var holdsWrites = false
+    /// How long its disk takes for one.
+    var writeTime = Nanoseconds.microseconds(100)
     var holdsFlushes = false
     var nextTick = Instant(nanoseconds: .max)
     var isCut = false
@@ -122,7 +124,7 @@ final class TestNode: WorldPorts {
     func submit(_ writes: [GroupWrite], ticket: UInt64) {
         self.writes.append((ticket, writes))
         notes.append(.writesAsked(snapshot: writes.contains { $0.write.snapshot != nil }))
-        cluster.plan(.write, self)
+        cluster.plan(.write, self, after: writeTime)
     }
 
     func entries(

@@ -3,6 +3,12 @@ import Testing
 
 /// Backups as an operator makes and needs them.
 @Suite(.serialized) struct BackupTests {
+    /// The entries of a list; it also says which state they are of.
+    private func items(_ text: String) throws -> NSArray {
+        let answer = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
+        return try #require(answer?["items"] as? NSArray, "\(text)")
+    }
+
     @Test func `a cluster that was saved and destroyed comes back with the same keys under another id`() throws {
         let cluster = try LocalCluster()
         let (key, file) = (cluster.folder.file("backup.key").path, cluster.folder.file("monday.backup").path)
@@ -10,7 +16,7 @@ import Testing
         try cluster.wait("the space is ready") { try cluster.ask(1, "kv", "put", "box", "first", "one").status == 0 }
         let text = String(repeating: "muster ", count: 2_000)
         for i in 0..<40 { #expect(try cluster.ask(1, "kv", "put", "box", "key-\(i)", "\(i) \(text)").status == 0) }
-        let listed = try cluster.ask(1, "kv", "list", "box", "--output", "json").output
+        let listed = try items(cluster.ask(1, "kv", "list", "box", "--output", "json").output)
         #expect(try cluster.ask(1, "setting", "set", "replace-after", "2m").status == 0)
 
         #expect(try MusterRun("backup", "key", key).status == 0)
@@ -38,7 +44,7 @@ import Testing
         }
         try cluster.wait("the restored cluster answers") { try ask("kv", "get", "box", "first").output == "one" }
         // Keys, values, revisions and versions.
-        #expect(try ask("kv", "list", "box", "--output", "json").output == listed)
+        #expect(try items(ask("kv", "list", "box", "--output", "json").output) == listed)
         #expect(try ask("kv", "get", "box", "key-7").output == "7 \(text)")
         #expect(try ask("kv", "get", "box", "late").status == 3)
         #expect(try ask("kv", "put", "box", "after", "restore").status == 0)

@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// Where the nodes of a local cluster live: on this machine's loopback.
 class ClusterNetwork {
@@ -9,8 +10,11 @@ class ClusterNetwork {
 
 /// Each in a network namespace of its own, on one bridge. Addresses of the block that is meant for tests of networks.
 final class SeparateNetworks: ClusterNetwork {
-    private let bridge = "mt\(getpid() % 100_000)"
+    private let bridge: String
+    /// Several may be there at a time, this process's and others'.
+    private let block: Int
     private let count: Int
+    private static let made = Atomic<Int>(0)
 
     struct Failure: Error, CustomStringConvertible { let description: String }
 
@@ -22,9 +26,12 @@ final class SeparateNetworks: ClusterNetwork {
 
     init(_ count: Int) throws {
         self.count = count
+        let number = SeparateNetworks.made.wrappingAdd(1, ordering: .relaxed).newValue
+        bridge = "mt\(getpid() % 100_000)x\(number % 10)"
+        block = (Int(getpid()) * 7 + number) % 250
         super.init()
         try SeparateNetworks.ip("link", "add", bridge, "type", "bridge")
-        try SeparateNetworks.ip("address", "add", "198.18.78.254/24", "dev", bridge)
+        try SeparateNetworks.ip("address", "add", "198.19.\(block).254/24", "dev", bridge)
         try SeparateNetworks.ip("link", "set", bridge, "up")
         for node in 1...count {
             let name = space(node)
@@ -45,7 +52,7 @@ final class SeparateNetworks: ClusterNetwork {
     }
 
     private func space(_ node: Int) -> String { "\(bridge)-\(node)" }
-    override func host(_ node: Int) -> String { "198.18.78.\(node)" }
+    override func host(_ node: Int) -> String { "198.19.\(block).\(node)" }
     override func inside(_ node: Int) -> [String] { ["ip", "netns", "exec", space(node)] }
 
     /// Takes a node's network away without a word, or gives it back.

@@ -56,6 +56,19 @@ final class LocalCluster {
     /// The id of a node's process.
     func process(_ node: Int) -> Int32? { processes[node]?.processIdentifier }
 
+    /// The threads of a node's process with the system's letter for what they do.
+    func threads(_ node: Int) -> [(id: Int32, state: String)] {
+        guard let process = process(node) else { return [] }
+        let folder = "/proc/\(process)/task"
+        // A process that is gone has none.
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        return all.compactMap { Int32($0) }.compactMap { id in
+            guard let data = FileManager.default.contents(atPath: "\(folder)/\(id)/stat") else { return nil }
+            let rest = String(decoding: data, as: UTF8.self).components(separatedBy: ") ").last ?? ""
+            return (id, String(rest.prefix(1)))
+        }
+    }
+
     /// Stops a node's process as it stands, or lets it go on.
     func signal(_ node: Int, _ signal: Int32) {
         if let process = processes[node] { kill(process.processIdentifier, signal) }
@@ -143,6 +156,15 @@ final class LocalCluster {
             usleep(100_000)
         }
         throw Failure(description: "not within 60 s: \(what)\n\(log(1).suffix(2_000))")
+    }
+
+    /// The first of as many ports that follow each other.
+    static func freePorts(_ count: Int) throws -> Int {
+        for _ in 0..<100 {
+            let first = try freePort()
+            if try (1..<count).allSatisfy({ try freePort() == first + $0 }) { return first }
+        }
+        throw Failure(description: "no \(count) ports in a row are free")
     }
 
     /// Below those that the kernel gives to connections: one of another test's could take it before the agent does. None comes

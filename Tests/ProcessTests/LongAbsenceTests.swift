@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// What becomes of nodes whose certificates ended while they were off.
+/// What becomes of nodes whose certificates get old while they run, or ended while they were off.
 @Suite struct LongAbsenceTests {
     @Test func `a cluster that was off for longer than its certificates live comes back with all its nodes`() throws {
         let tools = try TemporaryFolder()
@@ -40,6 +40,80 @@ import Testing
             let items = (listed as? [String: Any])?["items"] as? [[String: Any]] ?? []
             let ends = items.compactMap { $0["certificateExpires"] as? Double }
             return ends.count == 3 && ends.allSatisfy { $0 > Date().timeIntervalSince1970 + Double(ahead) }
+        }
+    }
+
+    @Test func `certificates are renewed when a third of their life is left, without a start and before they end`()
+        throws
+    {
+        let tools = try TemporaryFolder()
+        let library = try Preload.build("clock-shift", in: tools)
+        let clock = tools.file("ahead")
+        func set(_ ahead: Int) throws {
+            // Written over, not replaced: the agents look at this file.
+            let file = try FileHandle(forUpdating: clock)
+            file.write(withUnsafeBytes(of: ahead) { Data($0) })
+            try file.close()
+        }
+        try Data(count: 8).write(to: clock)
+        let shifted = ["LD_PRELOAD=\(library.path)", "CLOCK_SHIFT=\(clock.path)"]
+        let cluster = try LocalCluster(surroundings: { _, _ in shifted })
+        try cluster.grow()
+        func ends() throws -> [Double] {
+            let listed = try MusterRun(
+                [
+                    "node", "list", "--output", "json", "--identity", cluster.folder.file("n1/operator").path,
+                    "--address",
+                    cluster.address(1),
+                ], inside: shifted)
+            let answer = try JSONSerialization.jsonObject(with: Data(listed.output.utf8))
+            let items = (answer as? [String: Any])?["items"] as? [[String: Any]] ?? []
+            return items.compactMap { $0["certificateExpires"] as? Double }
+        }
+        let processes = (1...3).map { cluster.process($0) }
+        let first = try ends()
+        #expect(first.count == 3)
+        // A day is their life: after fifteen hours none is renewed, after seventeen all are.
+        try set(15 * 3_600)
+        sleep(3)
+        #expect(try ends() == first)
+        try set(17 * 3_600)
+        try cluster.wait("all are renewed") {
+            let now = try ends()
+            return now.count == 3 && zip(now, first).allSatisfy { $0 > $1 + 16 * 3_600 }
+        }
+        // By now the first ones have ended: whoever still showed one would be let in nowhere.
+        try set(25 * 3_600)
+        for node in 1...3 {
+            try cluster.wait("node \(node) answers") {
+                try MusterRun(
+                    [
+                        "space", "list", "--identity", cluster.folder.file("n1/operator").path, "--address",
+                        cluster.address(node),
+                    ], inside: shifted
+                ).status == 0
+            }
+        }
+        #expect((1...3).map { cluster.process($0) } == processes)
+        for node in 1...3 { #expect(cluster.log(node).contains("the node's certificate was renewed")) }
+    }
+
+    @Test
+    func `a node whose renewed certificate never reached its disk is let in with the one before and certified again`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        #expect(try cluster.ask(1, "setting", "set", "certificate-overlap", "0s").status == 0)
+        let file = cluster.folder.file("n3/node.pem")
+        let before = try Data(contentsOf: file)
+        #expect(try cluster.ask(3, "cert", "rotate").status == 0)
+        try cluster.wait("it has another certificate") { try Data(contentsOf: file) != before }
+        #expect(cluster.terminate(3) == 0)
+        try before.write(to: file)
+        try cluster.start(3)
+        try cluster.wait("it is certified again") {
+            try Data(contentsOf: file) != before && cluster.ask(3, "token", "list").status == 0
         }
     }
 }

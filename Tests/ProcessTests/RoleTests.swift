@@ -43,4 +43,34 @@ import Testing
         #expect(try cluster.ask(1, "space", "create", "box").status == 0)
         try cluster.wait("the cluster goes on") { try cluster.ask(demoted, "kv", "put", "box", "k", "1").status == 0 }
     }
+
+    @Test
+    func `a voter that stays away is replaced by a standby after the time that is set, and follows when it is back`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.grow(to: 4)
+        func role(_ node: Int) throws -> String {
+            let listed = try JSONSerialization.jsonObject(
+                with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
+            return (listed as? [String: Any])?["role"] as? String ?? ""
+        }
+        #expect(try cluster.ask(1, "setting", "set", "replace-after", "20s").status == 0)
+        let standby = try #require(try (2...4).first { try role($0) != "voter" })
+        let lost = standby == 4 ? 3 : 4
+        cluster.kill9(lost)
+        let since = Date()
+        try cluster.wait("its loss is noticed") {
+            try cluster.ask(1, "node", "show", "n\(lost)").output.contains("not reachable")
+        }
+        #expect(try role(lost) == "voter")
+        try cluster.wait("the standby votes in its place") { try role(standby) == "voter" && role(lost) != "voter" }
+        #expect(Date().timeIntervalSince(since) >= 20)
+        try cluster.start(lost)
+        try cluster.wait("it answers") { try cluster.ask(lost, "token", "list").status == 0 }
+        try cluster.wait("it is reached") {
+            try !cluster.ask(1, "node", "show", "n\(lost)").output.contains("not reachable")
+        }
+        #expect(try role(lost) != "voter" && role(standby) == "voter")
+    }
 }

@@ -5,9 +5,11 @@ import BinaryCoding
 import ClusterBase
 import Compression
 import FleetModel
+import NodePorts
 import PeerTransport
 import Schema
 import TLSSession
+import WireFormat
 
 /// Everything that reads bytes from a disk or from another node. The first byte of an input chooses the reader, so that
 /// one corpus serves all; a new reader goes to the end of the table, so that old inputs keep their meaning.
@@ -53,6 +55,12 @@ enum Readers {
         backupFrames,
         peerFrame,
         lz4,
+        message(PeerHello.self),
+        message(PeerHelloAnswer.self),
+        message(PeerRequest.self),
+        message(PeerAnswer.self),
+        message(PeerStreamWord.self),
+        coreFrame,
     ]
 
     /// Ends the process when a reader breaks its promise; input that is merely wrong is refused in silence.
@@ -208,6 +216,16 @@ enum Readers {
         } catch {
             return nil
         }
+    }
+
+    /// What the core is handed of a frame goes out as a frame that hands it the same, by both ways of writing it.
+    private static func coreFrame(_ bytes: [UInt8]) {
+        guard let frame = try? PeerFrame(serialized: bytes) else { return }
+        var writer = ByteWriter()
+        frame.encode(into: &writer)
+        let encoded = writer.bytes
+        precondition(frame.wire.serialized() == encoded, "a frame has two encodings: \(bytes)")
+        precondition((try? PeerFrame(serialized: encoded)) == frame, "a frame reads back as another: \(bytes)")
     }
 
     /// Whatever is unpacked stays within what is allowed, and what was packed comes back.

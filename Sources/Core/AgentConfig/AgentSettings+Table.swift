@@ -79,7 +79,8 @@ extension AgentSettings {
             "what a node gets to connect again after its connection closed"),
         Setting(
             "liveness.storage-stall", .duration(\.storageStallMax, .milliseconds(100)...(.seconds(60))),
-            "a disk that takes longer than this for a write makes its node give up leading"),
+            "a disk that takes longer than this for a write, or a quarter of it where it is quick else, makes its node give up "
+                + "leading"),
         Setting(
             "liveness.engine-stall", .duration(\.engineStallMax, .milliseconds(100)...(.seconds(60))),
             "the same for a processor that does not get around to it"),

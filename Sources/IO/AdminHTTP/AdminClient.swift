@@ -355,14 +355,6 @@ extension AdminClient {
 
         static let pause = Nanoseconds.milliseconds(100)
 
-        /// What may be otherwise in a moment, by itself.
-        static func passes(_ kind: Problem.Kind) -> Bool {
-            switch kind {
-            case .outcomeUnknown, .unavailable, .overloaded, .tooManyRequests: true
-            default: false
-            }
-        }
-
         mutating func ask(_ addresses: [Address], _ send: (AdminClient) -> Void) throws -> AdminAnswer? {
             isLost = false
             for address in addresses {
@@ -397,7 +389,7 @@ extension AdminClient {
             let wasLost = failure.mayHaveHappened
             switch result {
             case .success(let answer)?:
-                guard repeats, let problem = answer.problem, Round.passes(problem.kind) else { return answer }
+                guard repeats, let problem = answer.problem, problem.kind.mayPass else { return answer }
                 unsettled = answer
                 isLost = true
                 return nil

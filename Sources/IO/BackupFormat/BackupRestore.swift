@@ -22,8 +22,16 @@ package enum BackupRestore {
         }
     }
 
-    /// Rewrites the root for the new cluster, and gives every group a log of one replica, here, which goes on where the
-    /// saved one was applied: revisions stay. Durable when it returns.
+    /// What the old cluster did after the backup is not known: far more than a group can have done since is left out, so that no
+    /// revision means two things, and what was seen of the old cluster's later states is older than anything of the new one.
+    static let indexesLeftOut: UInt64 = 1 << 32
+
+    static func index(after saved: LogIndex) -> LogIndex {
+        LogIndex((saved.rawValue / indexesLeftOut + 1) * indexesLeftOut)
+    }
+
+    /// Rewrites the root for the new cluster, and gives every group a log of one replica, here, which goes on far behind where
+    /// the saved one was applied: what was saved keeps its revisions. Durable when it returns.
     package static func finish(
         _ scan: BackupScan, as founding: RootCommand.Founding, log: inout some OrderedStore,
         state: inout some OrderedStore
@@ -39,21 +47,21 @@ package enum BackupRestore {
         let applied = try StoredState.applied(.root, generation: generation, in: state)
         view.begin(.root, generation: generation, applied: applied, state)
         let placements: [GroupPlacement]
-        switch try Root.restore(as: founding, saved: saved, gone: scan.gone, access: &view) {
+        let index = BackupRestore.index(after: root.base.index)
+        switch try Root.restore(as: founding, saved: saved, gone: scan.gone, at: index, access: &view) {
         case .success(let found): placements = found
         case .failure(let refusal):
             view.abandon()
             throw BackupFailure(.notUsable, "The backup can't become a cluster: \(refusal).")
         }
-        let (batch, _) = view.finish(index: root.base.index, term: root.base.term, chain: root.base.chain)
+        let (batch, _) = view.finish(index: index, term: root.base.term, chain: root.base.chain)
         try state.write(batch, isSynced: false)
         for group in scan.groups where !placements.contains(where: { $0.group == group.group }) {
             // Made after the root was saved: nobody would find it.
             try state.write(StoredState.deleteGenerations(of: group.group, except: nil, in: state), isSynced: false)
         }
-        for group in scan.groups
-        where group.group.kind == .cell && placements.contains(where: { $0.group == group.group }) {
-            try restore(group, generation, &state)
+        for group in scan.groups where placements.contains(where: { $0.group == group.group }) {
+            if group.group != .root { try restore(group, generation, &state) }
         }
         try state.flush()
         for placement in placements {
@@ -61,6 +69,7 @@ package enum BackupRestore {
                 let placed = placement.replicas.first
             else { continue }
             var base = group.base
+            base.index = BackupRestore.index(after: group.base.index)
             base.configuration = Configuration(
                 members: [Member(peer: Peer(replica: placed.replica, node: placed.node), role: .voter)],
                 epoch: placement.epoch, replicaHighest: placement.replicaHighest)
@@ -71,15 +80,19 @@ package enum BackupRestore {
         }
     }
 
-    /// What the old cluster made after the backup may still lie on storage that the new one reaches.
     private static func restore(
         _ group: BackupScan.Group, _ generation: UInt32, _ state: inout some OrderedStore
     ) throws(StoreError) {
         var view = StateView()
         let applied = try StoredState.applied(group.group, generation: generation, in: state)
         view.begin(group.group, generation: generation, applied: applied, state)
-        try Cell.restore(&view)
-        let (batch, _) = view.finish(index: group.base.index, term: group.base.term, chain: group.base.chain)
+        let index = BackupRestore.index(after: group.base.index)
+        switch group.group.kind {
+        case .cell: try Cell.restore(at: index, &view)
+        case .space: try Space.restore(at: index, &view)
+        case .root, nil: return
+        }
+        let (batch, _) = view.finish(index: index, term: group.base.term, chain: group.base.chain)
         try state.write(batch, isSynced: false)
     }
 }

@@ -4,13 +4,19 @@ internal import Glibc
 /// Holds a data directory for one process. The kernel lets go of it when the process ends, however it ends.
 final class DirectoryLock: Sendable {
     private let fd: CInt
+    /// A process that is gone holds what it shared for a moment more; a second is enough for that.
+    private static let looks = 50
 
     init(_ folder: String) throws(DataDirectoryRefusal) {
         let path = folder + "/LOCK"
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         if fd < 0 { throw .store(Files.failure("open the file", path, errno)) }
-        if flock(fd, LOCK_EX | LOCK_NB) != 0 {
-            let code = errno
+        var code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
+        for _ in 0..<DirectoryLock.looks where code == EWOULDBLOCK {
+            usleep(20_000)
+            code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
+        }
+        if code != 0 {
             close(fd)
             if code != EWOULDBLOCK { throw .store(Files.failure("lock the file", path, code)) }
             throw .inUse(path: folder, process: Self.process(in: path))

@@ -23,6 +23,8 @@ struct Forwards {
         var hops: UInt32 = 0
         /// The node that a refusal named.
         var hint: NodeID?
+        /// The replica here did not answer in time: it may be no member any more, and nobody tells it.
+        var isElsewhere = false
     }
 
     enum Stage {
@@ -30,7 +32,7 @@ struct Forwards {
         case waiting(until: Instant)
         case asked(Key, at: Instant)
         /// At this node's own replica, under a ticket of the engine's.
-        case here
+        case here(since: Instant)
     }
 
     /// A request on the wire.

@@ -70,16 +70,17 @@ extension NodeEngine {
     private func route(_ slot: Int, _ now: Instant) {
         guard var own = forwards.own[slot] else { return }
         let group = own.request.group
-        if isAnsweredHere(own.request) {
-            own.stage = .here
+        if !own.isElsewhere && isAnsweredHere(own.request) {
+            own.stage = .here(since: now)
             forwards.own[slot] = own
-            forwards.sweepAt = min(forwards.sweepAt, own.givesUpAt)
+            let check = own.isQuery ? min(own.givesUpAt, now + settings.forwardQueryRetry) : own.givesUpAt
+            forwards.sweepAt = min(forwards.sweepAt, check)
             return take(own.request, forwards.ticket(for: .own(slot: slot, ticket: own.ticket)), now)
         }
         // After a few steps from hint to hint the hints are in a circle, and time must pass.
         let isTired = own.hops > 0 && own.hops % 4 == 0 && own.hint != nil
         guard !isTired, let node = target(of: own) else {
-            own.hint = nil
+            (own.hint, own.isElsewhere) = (nil, false)
             let until = now + wait(own)
             own.stage = .waiting(until: until)
             if isTired { own.hops += 1 }
@@ -112,7 +113,7 @@ extension NodeEngine {
     private func target(of own: Forwards.Own) -> NodeID? {
         let group = own.request.group
         if let hint = own.hint, hint != node, !forwards.isCutOff(hint) { return hint }
-        if let i = position(of: group) {
+        if !own.isElsewhere, let i = position(of: group) {
             if let leader = replicas[i].raft.leader?.node {
                 return leader == node || forwards.isCutOff(leader) || replicas[i].doubts(leader) ? nil : leader
             }
@@ -168,7 +169,7 @@ extension NodeEngine {
             case .waiting(let until):
                 if now >= own.givesUpAt {
                     end(slot, .refused(.unavailable))
-                } else if now >= until || isAnsweredHere(own.request) {
+                } else if now >= until || !own.isElsewhere && isAnsweredHere(own.request) {
                     route(slot, now)
                 } else {
                     next = min(next, until)
@@ -187,9 +188,19 @@ extension NodeEngine {
                         next = min(next, at + settings.forwardQueryRetry)
                     }
                 }
-            case .here:
-                // What becomes of it here shows here; the client has waited long enough.
-                if now >= own.givesUpAt { end(slot, own.isQuery ? .refused(.unavailable) : .unknown) }
+            case .here(let since):
+                // What becomes of a command here shows here; its client has waited long enough.
+                if now >= own.givesUpAt {
+                    end(slot, own.isQuery ? .refused(.unavailable) : .unknown)
+                } else if own.isQuery {
+                    if now >= since + settings.forwardQueryRetry {
+                        forwards.own[slot]?.isElsewhere = true
+                        forwards.own[slot]?.stage = .waiting(until: now)
+                        route(slot, now)
+                    } else {
+                        next = min(next, since + settings.forwardQueryRetry)
+                    }
+                }
             }
             if forwards.own[slot] != nil { forwards.sweepAt = min(forwards.sweepAt, next) }
         }

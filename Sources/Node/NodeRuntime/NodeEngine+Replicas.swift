@@ -237,15 +237,17 @@ extension NodeEngine {
 
     func pulses(_ now: Instant) -> Pulses {
         guard watchesStorage else { return Pulses(engineAge: .zero, storageAge: .zero) }
-        let age = logTickets.isEmpty ? .zero : now - oldestWriteAt
+        let age = logTickets.isEmpty ? .zero : now - writingSince
         return Pulses(engineAge: .zero, storageAge: age)
     }
+
+    var stallMin: Nanoseconds { storagePace.stallMin(most: settings.storageStallMax) }
 
     /// Leadership depends on a disk that works: a leader that can't write stands in its group's way.
     func watchStorage(_ now: Instant) {
         guard watchesStorage else { return }
-        let age = logTickets.isEmpty ? .zero : now - oldestWriteAt
-        let stalls = age >= settings.storageStallMax
+        let age = logTickets.isEmpty ? .zero : now - writingSince
+        let stalls = age >= stallMin
         if stalls == isStalled { return }
         isStalled = stalls
         tellAll(.storageStalled(stalls), now)
@@ -268,8 +270,8 @@ extension NodeEngine {
         var sequences: [(group: GroupID, sequence: UInt64)] = []
         sequences.reserveCapacity(writes.count)
         for write in writes { sequences.append((write.group, write.write.sequence)) }
-        if logTickets.isEmpty { oldestWriteAt = now }
-        logTickets.append(LogTicket(ticket: ticketNumber, submittedAt: now, sequences: sequences))
+        if logTickets.isEmpty { writingSince = now }
+        logTickets.append(LogTicket(ticket: ticketNumber, sequences: sequences))
         var given: [GroupWrite] = []
         swap(&given, &writes)
         ports.submit(given, ticket: ticketNumber)
@@ -279,7 +281,9 @@ extension NodeEngine {
         precondition(ticket <= ticketNumber, "log write \(ticket) was never asked for")
         while let first = logTickets.first, first.ticket <= ticket {
             _ = logTickets.popFirst()
-            if let next = logTickets.first { oldestWriteAt = next.submittedAt }
+            storagePace.wrote(within: now - writingSince, now: now)
+            // Not since it was handed over: the disk gets on.
+            writingSince = now
             for done in first.sequences {
                 guard let i = position(of: done.group), done.sequence > 0 else { continue }
                 switchState(i, through: done.sequence)

@@ -70,7 +70,10 @@ extension NodeEngine {
 
     func ask(_ request: ClientRequest, _ task: StewardTask, _ now: Instant) {
         let ticket = forwards.ticket(for: .steward(task))
-        if isAnsweredHere(request) {
+        // A question is asked of another node where the replica here does not answer.
+        if case .query = request, settings.forwardsRequests {
+            forward(request, ticket, now)
+        } else if isAnsweredHere(request) {
             take(request, ticket, now)
         } else if settings.forwardsRequests {
             forward(request, ticket, now)

@@ -39,9 +39,10 @@ package final class NodeEngine<Ports: WorldPorts> {
     // The log store: tickets under way, oldest first.
     var ticketNumber: UInt64 = 0
     var logTickets = RingBuffer<LogTicket>()
-    /// When the oldest of them was handed over; of no meaning while there is none.
-    var oldestWriteAt = Instant.origin
+    /// Since when the oldest of them is under way; of no meaning while there is none.
+    var writingSince = Instant.origin
     var isStalled = false
+    var storagePace: StoragePace
     var isSpaceLow = false
     /// When a batch was last handed over, and how many groups say here that this node leads them.
     var submittedAt: Instant
@@ -105,6 +106,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         self.random = PRNG(seed: seed)
         self.flushedAt = now
         self.submittedAt = now
+        self.storagePace = StoragePace(now: now)
         self.suspicionReviewAt = now
         self.lastNow = now
         self.steward = Steward(now: now)
@@ -127,14 +129,20 @@ package final class NodeEngine<Ports: WorldPorts> {
     /// A turn that is later than this is one after a standstill: whoever was silent meanwhile may have spoken, and does not
     /// lose that time.
     static var standstillMin: Nanoseconds { .seconds(1) }
+    /// And after this much a disk that says nothing may have spoken long ago.
+    static var pauseMin: Nanoseconds { .milliseconds(20) }
+
+    private func takeOutPause(_ now: Instant) {
+        let pause = now - max(lastNow, deadline)
+        writingSince = min(writingSince + pause, now)
+        guard pause > NodeEngine.standstillMin else { return }
+        contacts.takeOut(pause, now)
+        hostSigns.takeOut(pause, now)
+    }
 
     package func handle(_ event: consuming NodeEvent, now: Instant) {
         if hasFailed { return }
-        if now - lastNow > NodeEngine.standstillMin, now - deadline > NodeEngine.standstillMin {
-            let pause = now - max(lastNow, deadline)
-            contacts.takeOut(pause, now)
-            hostSigns.takeOut(pause, now)
-        }
+        if now - lastNow > NodeEngine.pauseMin, now - deadline > NodeEngine.pauseMin { takeOutPause(now) }
         lastNow = now
         defer { dropUnreadable() }
         switch consume event {
@@ -200,7 +208,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         if logTickets.isEmpty {
             if let next = pulseAt { earliest = min(earliest, next) }
         } else if !isStalled, watchesStorage {
-            earliest = min(earliest, oldestWriteAt + settings.storageStallMax)
+            earliest = min(earliest, writingSince + stallMin)
         }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
         return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)

@@ -36,7 +36,8 @@ package struct NodeSettings: Sendable {
     /// The log is cut only when it saves this much of either.
     package var cutEntriesMin: UInt64 = 10_000
     package var cutBytesMin = 16 << 20
-    /// A log write under way for this long means that the disk stalls: the node leads nothing until it ends.
+    /// A log write under way for this long means that the disk stalls, whatever it is used to: the node leads nothing until it
+    /// ends. On a disk that is quick otherwise less is enough, down to a quarter.
     package var storageStallMax = Nanoseconds.seconds(1)
     /// A node that leads and has written nothing for this long writes an empty batch, so that a frozen disk shows before a
     /// client waits for it; nil for never.

@@ -141,7 +141,6 @@ struct Creation {
 /// A log write under way. Not inside of the engine, which is generic: each use would look its type up.
 struct LogTicket {
     var ticket: UInt64
-    var submittedAt: Instant
     var sequences: [(group: GroupID, sequence: UInt64)]
 }
 

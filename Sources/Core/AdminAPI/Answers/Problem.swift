@@ -40,6 +40,14 @@ package struct Problem: Error, Hashable, Sendable {
         case versionUnsupported = "version-unsupported"
         case storageLow = "storage-low"
 
+        /// What may be otherwise in a moment, by itself.
+        package var mayPass: Bool {
+            switch self {
+            case .outcomeUnknown, .unavailable, .overloaded, .tooManyRequests: true
+            default: false
+            }
+        }
+
         package var status: Int {
             switch self {
             case .malformed: 400

@@ -13,12 +13,11 @@ extension Root {
     /// authorities, its operators' certificates and its join tokens are forgotten.
     ///
     /// `saved` groups get one replica each, on that node; `gone` ones are deleted. Returns the placements of the saved ones.
-    /// Not a command: nobody follows the state yet.
+    /// Not a command: nobody follows the state yet. It is as if it were the entry at `index`.
     package static func restore<Access: StateAccess>(
-        as founding: RootCommand.Founding, saved: [GroupID], gone: [GroupID], access: inout Access
+        as founding: RootCommand.Founding, saved: [GroupID], gone: [GroupID], at index: LogIndex, access: inout Access
     ) throws(StoreError) -> Result<[GroupPlacement], RootRefusal> {
-        let applied = try RootSummary.read(access).applied
-        var step = try RootStep(applied, access)
+        var step = try RootStep(index, access)
         let outcome = try step.restore(founding, saved, gone)
         if case .success = outcome {
             try step.finish()
@@ -26,7 +25,7 @@ extension Root {
             // Followers of the old root are not this one's.
             access.delete(.prefix([RootKey.Kind.history]))
             var summary = step.summary
-            (summary.historyChanges, summary.historyBytes, summary.compactedThrough) = (0, 0, applied)
+            (summary.historyChanges, summary.historyBytes, summary.compactedThrough) = (0, 0, index)
             access.put(RootKey.summary, summary.encoded())
         }
         return outcome

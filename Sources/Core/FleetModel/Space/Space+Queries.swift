@@ -85,6 +85,8 @@ extension Space {
     ) throws(StoreError) -> SpaceAnswer.Body {
         let compacted = summary.compactedThrough == .zero ? Revision.zero : .end(of: summary.compactedThrough)
         if since < compacted { return .compacted(compacted) }
+        // Its watcher saw a state that a forced recovery has given up, or another space's: what came instead was never told.
+        if summary.applied != .zero, since > .end(of: summary.applied) { return .compacted(.end(of: summary.applied)) }
         // A watcher that has seen the end of an entry goes on with the next; one that stopped inside, inside.
         let range = KeyRange(
             from: SpaceKey.history(since.index), to: successor(ofPrefix: [SpaceKey.Kind.history]))
@@ -125,7 +127,7 @@ extension Space {
             return true
         }
         if isBad { throw StoreError(.corrupt, "a history record after revision \(through) is malformed") }
-        if !isCut && summary.applied != .zero { through = max(through, .end(of: summary.applied)) }
+        if !isCut && summary.applied != .zero { through = .end(of: summary.applied) }
         return .changes(found, through: through)
     }
 }

@@ -470,7 +470,15 @@ extension AdminPort {
             agent.log.warning(
                 "a group was taken out of a lost quorum by force",
                 ["group": "\(group)", "by": asker.name, "reason": wanted.reason, "loss-after": "\(commit)"])
-            change(.recordRecovery(record), asker, "the group goes on with this node alone; see `muster status`")
+            agent.record(record, by: asker.name)
+            // It is done, whether or not the root can note it now: nobody may take an answer for a reason to do it elsewhere too.
+            answer(
+                asker.ticket,
+                AdminResponse(
+                    Acceptance(
+                        "the group goes on with this node alone; the root notes it as soon as it can: see `muster events`"
+                    ),
+                    status: asker.status))
         }
     }
 }

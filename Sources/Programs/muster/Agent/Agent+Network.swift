@@ -41,9 +41,10 @@ extension Agent: PeerNetworkDelegate {
         }
         if known.state == .removed { return .refuse("node \(peer) was removed from the cluster") }
         if known.state == .joining || view.accepts(peer, fingerprint: certificate.fingerprint.bytes) { return .accept }
-        // Renewed a moment ago, perhaps: a certificate that is younger than what the root knows may be on its way there.
-        let isNewer = certificate.notAfter * 1_000 > Int64(clamping: known.certificate?.expiresAt.rawValue ?? 0)
-        return isNewer ? .accept : .refuse("the root knows another certificate of node \(peer)")
+        // Renewed a moment ago, perhaps; or the renewed one never reached the node's disk, and it comes with the one before. That
+        // proves no less, for a node's key stays the same: let in, it has itself certified again. What can't be read proves nothing.
+        return (try? certificate.keyHash()) == known.about.key
+            ? .accept : .refuse("the root knows another certificate of node \(peer), and another key")
     }
 
     func peerContexts() throws(AgentFailure) -> (server: TLSContext, client: TLSContext) {

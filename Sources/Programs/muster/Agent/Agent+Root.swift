@@ -167,6 +167,7 @@ extension Agent {
         keepFiles()
         found()
         renewCertificate()
+        tendRecoveries()
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
         finishOwnMove(own)

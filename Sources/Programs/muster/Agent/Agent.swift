@@ -90,6 +90,9 @@ final class Agent: TurnOwner {
     /// Since when this host is to go to another cell.
     var moveSeenAt: Instant?
     var isRenewing = false
+    /// Oldest first; as many as groups were recovered here since the start.
+    var recoveriesOwed: [RecoveryOwed] = []
+    var isNotingRecovery = false
     /// Whom the process before this one knew, and the highest number of a node then.
     let knownBefore: (nodes: Set<NodeID>, highest: NodeID)?
     /// Since when this node holds the authority's key without being a voter of the root.

@@ -39,6 +39,8 @@ struct NodeFiles {
         "authority.secret", "next-authority.pem", "next-authority.sealed", "next-authority.secret", "operator",
         "joining.key", "set-up", "vms", "guard", "level", "admins", "sealing.key", "images",
     ]
+    /// And what a crash leaves of one that was being written.
+    static var namesAndRests: [String] { names.flatMap { [$0, $0 + ".next"] } }
     static let bytesMax = 1 << 20
 
     /// Makes a folder and those above it, for its owner alone.
@@ -121,7 +123,10 @@ struct NodeFiles {
         isGood = isGood && fsync(file) == 0
         let problem = failure("write \(next)")
         close(file)
-        guard isGood else { throw problem }
+        guard isGood else {
+            unlink(next)
+            throw problem
+        }
         guard rename(next, path) == 0 else { throw failure("replace \(path)") }
         NodeFiles.syncFolder(of: path)
     }

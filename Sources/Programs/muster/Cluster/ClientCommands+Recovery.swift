@@ -4,9 +4,36 @@ import CommandSyntax
 import Reactor
 import Terminal
 
-// What a forced recovery would keep, before anybody asks for one.
+// A forced recovery, and what it would keep before anybody asks for one.
 
 extension ClientCommands {
+    /// Asks one node, once: a second one that did it too would be a second group that goes on by itself.
+    func recover() throws -> ExitCode {
+        guard addresses.count == 1, let address = addresses.first else {
+            Console.complain(
+                "muster: The node that is asked goes on alone, so name just one: the one with the newest log, which `muster "
+                    + "recover` without --accept-loss shows, with --address.")
+            return .usage
+        }
+        guard let group = try number(ofGroup: word("GROUP")) else {
+            Console.complain(
+                "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")
+            return .notFound
+        }
+        let wanted = Recovery(group: group, reason: invocation.text("reason") ?? "", acceptsLoss: true)
+        do {
+            return try show(
+                AdminClient.ask(
+                    AdminCall(.recover(wanted)), at: [address], context: context, bearerToken: token, settings: settings
+                ))
+        } catch let failure as AdminClientFailure where failure.mayHaveHappened {
+            Console.complain(
+                "muster: \(failure) It may have done it all the same: look with `muster status --address \(address)` who leads "
+                    + "the group, before you ask again, and ask no other node.")
+            return ClientCommands.code(ofFailure: failure)
+        }
+    }
+
     /// More nodes than this are not asked what they hold.
     private static var recoveryAskedMax: Int { 64 }
 

@@ -156,10 +156,12 @@ struct ClientCommands {
     ) -> Result<ExitCode, AdminClientFailure> {
         var end: Result<ExitCode, AdminClientFailure>?
         var hasBegun = false
+        var heardAt = loop.now
         var rest: [UInt8] = []
         let client = AdminClient(
             loop, to: place, host: address.description, serverName: address.host, context: context, bearerToken: token
         ) { _, event in
+            heardAt = loop.now
             switch event {
             case .piece(let bytes):
                 rest += bytes
@@ -186,7 +188,14 @@ struct ClientCommands {
                 client.close()
                 return end
             }
-            loop.turn(waitingAtMost: .seconds(10))
+            loop.turn(waitingAtMost: .seconds(1))
+            // A node that is there says so every few seconds, also when nothing changes.
+            if end == nil && loop.now - heardAt > KeyWatch.silenceMax {
+                let silence = AdminClientFailure(
+                    description: "\(address) has said nothing for \(KeyWatch.silenceMax.count / 1_000_000_000) s",
+                    mayHaveHappened: false)
+                end = hasBegun ? .success(ClientCommands.code(ofFailure: silence)) : .failure(silence)
+            }
         }
     }
 
@@ -217,17 +226,7 @@ struct ClientCommands {
         case "upgrade status": return try show(.upgrade)
         case "upgrade finalize": return try show(.finalizeUpgrade(UpgradeFinalization()))
         case "recover":
-            guard invocation.has("accept-loss") else { return try explainRecovery() }
-            guard let group = try number(ofGroup: word("GROUP")) else {
-                Console.complain(
-                    "muster: The node that is asked holds no group '\(word("GROUP"))'; see `muster status`.")
-                return .notFound
-            }
-            return try show(
-                .recover(
-                    Recovery(
-                        group: group, reason: invocation.text("reason") ?? "",
-                        acceptsLoss: invocation.has("accept-loss"))))
+            return invocation.has("accept-loss") ? try recover() : try explainRecovery()
         case "space create":
             return try show(
                 .createSpace(
@@ -262,7 +261,7 @@ struct ClientCommands {
     }
 
     /// A group by its number, or as the status of the node that is asked calls it.
-    private func number(ofGroup word: String) throws -> Int64? {
+    func number(ofGroup word: String) throws -> Int64? {
         if let number = Int64(word) { return number }
         let answer = try ask(.status)
         guard answer.isSuccess else { return nil }

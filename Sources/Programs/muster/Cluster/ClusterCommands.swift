@@ -174,6 +174,8 @@ enum ClusterCommands {
             details: """
                 For the day when a majority of a group's voters is gone for good. The node that is asked goes on alone with what
                 it has: what only the lost voters held is lost. The group's old members are fenced, and the cluster remembers.
+                Recover the root first, then the others, each at the node with its newest log. Programs that watched or cached
+                a space or a cell read it again: revisions that were lost are given out again.
                 Without --accept-loss it shows what each --address, and each node that these know, holds of the group, and
                 changes nothing.
                 """,

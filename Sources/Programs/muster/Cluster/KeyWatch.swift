@@ -10,7 +10,7 @@ import Terminal
 /// `kv watch`: prints a stream of changes, and goes on at the next node where one ends, without a gap and without repeating.
 final class KeyWatch {
     /// Without any node for this long it gives up, and says where to go on.
-    private static let silenceMax = Nanoseconds.seconds(30)
+    static let silenceMax = Nanoseconds.seconds(30)
 
     private let loop: EventLoop
     private let places: [(address: Address, place: SocketAddress)]
@@ -93,7 +93,8 @@ final class KeyWatch {
                 heardAt = loop.now
                 if through == nil { through = answer.index.map { Revision.end(of: $0) } }
             case .streamEnded:
-                end = isCompacted ? .over(.success) : .lost("\(address) has ended the stream")
+                // Its line says from where on there is history; what was before is to be listed.
+                end = isCompacted ? .over(.refused) : .lost("\(address) has ended the stream")
             case .answer(let answer):
                 let isAway = answer.status == 503 || answer.status == 504
                 end = isAway ? .lost(answer.problem?.detail ?? "\(address) can't serve") : .over(show(answer))

@@ -163,7 +163,7 @@ struct NodeCommands {
         try files.write("set-up", "A node is being set up here; the same command may be repeated.\n")
         do throws(DataDirectoryRefusal) {
             return try NodeDirectory.create(
-                settings.dataDirectory, identity, directorySettings, besides: NodeFiles.names)
+                settings.dataDirectory, identity, directorySettings, besides: NodeFiles.namesAndRests)
         } catch {
             throw AgentFailure("\(error)")
         }
@@ -244,7 +244,7 @@ struct NodeCommands {
     /// What is no part of a node would stop its making, and must do so before the cluster is asked.
     private func checkNothingElse() throws {
         do throws(DataDirectoryRefusal) {
-            try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.names)
+            try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.namesAndRests)
         } catch {
             throw AgentFailure("\(error)")
         }
@@ -290,6 +290,10 @@ struct NodeCommands {
         let log = AgentLog(level: settings.logLevel, format: settings.logFormat)
         if let problem = CoreDumps.prevent() {
             log.warning("a crash of this process may write its secrets to a disk: \(problem)")
+        }
+        // While the process is small: the other one begins as its copy.
+        if let problem = Farewell.arrange(steps: settings.priority) {
+            log.info("other nodes will learn of a crash some milliseconds later: \(problem)")
         }
         let loop = try EventLoop()
         var running: Agent?
