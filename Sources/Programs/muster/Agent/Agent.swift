@@ -103,6 +103,10 @@ final class Agent: TurnOwner {
     var keepAt = Instant.origin
 
     var backupRun: BackupRun?
+    /// Those that took too long, until the system lets their processes go.
+    var backupsLeft: [BackupRun] = []
+    /// Since when this process knows each schedule.
+    var backupsSeen: [String: LogTime] = [:]
     /// Since when this node, leading the root, has seen every node understand the next feature level.
     var levelReadySince: Instant?
     var isNotingBackup = false
