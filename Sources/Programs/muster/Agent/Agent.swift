@@ -181,7 +181,7 @@ final class Agent: TurnOwner {
         do throws(DirectoryRefusal) {
             opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings)
         } catch {
-            throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass)
+            throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass, isFinal: !error.mayPass)
         }
         let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
         engine = NodeEngine(
