@@ -211,6 +211,7 @@ import Testing
         func colleague(_ words: String...) throws -> MusterRun {
             try MusterRun(words + ["--identity", other.path, "--address", cluster.address(1)])
         }
+        let token = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
         let before = try trusted(own)
         #expect(try cluster.ask(1, "cert", "rotate", "--authority", "--step", "trust").status == 0)
         #expect(try trusted(own).count == 2)
@@ -229,6 +230,32 @@ import Testing
         #expect(try colleague("node", "list").status != 0)
         try cluster.wait("nodes still reach each other") {
             try cluster.ask(3, "kv", "put", "box", "k", "2").status == 0
+        }
+        // So is a token that knows the old authority, and whoever holds it hears why.
+        let late = try MusterRun(["join", token] + cluster.options(4))
+        #expect(late.status == 1 && late.complaint.contains("rotated since, create a new token"), "\(late)")
+        #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n4/node.key").path))
+        let fresh = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
+        let joined = try MusterRun(["join", fresh] + cluster.options(4))
+        #expect(joined.status == 0, "\(joined)")
+    }
+
+    @Test func `an authority that is asked for by several at once is one, and its key is there when it is to sign`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        for round in 1...4 {
+            let wish = #"{"subject":"ca","step":"trust"}"#
+            let statuses = try Asked.together(8, "/v1/certs/rotate", wish, at: 1, of: cluster)
+            #expect(statuses.count == 8 && statuses.count { $0 < 300 } == 1, "round \(round): \(statuses)")
+            try cluster.wait("a new authority is trusted in round \(round)") {
+                try cluster.ask(1, "cert", "list").output.contains("trusted")
+            }
+            let signed = try cluster.ask(1, "cert", "rotate", "--authority", "--step", "sign")
+            #expect(signed.status == 0, "round \(round): \(signed.complaint)")
+            try cluster.wait("the old one is dropped in round \(round)") {
+                try cluster.ask(1, "cert", "rotate", "--authority", "--step", "finish").status == 0
+            }
         }
     }
 }

@@ -10,6 +10,26 @@ struct Asked: Decodable {
         (try? JSONSerialization.jsonObject(with: Data(body.utf8))) as? [String: Any] ?? [:]
     }
 
+    private static let several = """
+        import http.client, json, ssl, sys, threading, uuid
+        address, folder, path, count, body = sys.argv[1:]
+        context = ssl.create_default_context(cafile=folder + "/ca.pem")
+        context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+        barrier = threading.Barrier(int(count))
+        statuses = []
+        def ask():
+            connection = http.client.HTTPSConnection(address, context=context, timeout=10)
+            connection.connect()
+            barrier.wait()
+            key = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
+            connection.request("POST", path, body, key)
+            statuses.append(connection.getresponse().status)
+        threads = [threading.Thread(target=ask) for _ in range(int(count))]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(json.dumps(statuses))
+        """
+
     private static let program = """
         import http.client, json, ssl, sys
         address, folder, method, path, key, body = sys.argv[1:]
@@ -34,17 +54,27 @@ struct Asked: Decodable {
     private static func ask(
         _ method: String, _ path: String, _ body: String, key: String, at node: Int, of cluster: LocalCluster
     ) throws -> Asked {
+        let words = [cluster.address(node), cluster.folder.file("n1/operator").path, method, path, key, body]
+        return try JSONDecoder().decode(Asked.self, from: run(program, words, cluster))
+    }
+
+    /// The statuses that several clients get who send the same at one moment, each over a connection of its own.
+    static func together(
+        _ count: Int, _ path: String, _ body: String, at node: Int, of cluster: LocalCluster
+    ) throws -> [Int] {
+        let words = [cluster.address(node), cluster.folder.file("n1/operator").path, path, "\(count)", body]
+        return try JSONDecoder().decode([Int].self, from: run(several, words, cluster))
+    }
+
+    private static func run(_ program: String, _ words: [String], _ cluster: LocalCluster) throws -> Data {
         let said = cluster.folder.file("asked")
         try Data().write(to: said)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "python3", "-c", program, cluster.address(node), cluster.folder.file("n1/operator").path, method, path, key,
-            body,
-        ]
+        process.arguments = ["python3", "-c", program] + words
         process.standardOutput = try FileHandle(forWritingTo: said)
         try process.run()
         process.waitUntilExit()
-        return try JSONDecoder().decode(Asked.self, from: Data(contentsOf: said))
+        return try Data(contentsOf: said)
     }
 }

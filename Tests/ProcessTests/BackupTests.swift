@@ -88,6 +88,29 @@ import Testing
         )
     }
 
+    @Test func `a backup that hangs is ended, told of, and keeps no other schedule from its turn`() throws {
+        let cluster = try LocalCluster(surroundings: { _, _ in ["MUSTER_BACKUP_TIME_LIMIT=8s"] })
+        let (key, folder) = (cluster.folder.file("backup.key").path, cluster.folder.file("kept"))
+        #expect(try MusterRun("backup", "key", key).status == 0)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        // Nobody ever writes to it, so whoever opens it for reading waits.
+        let hanging = cluster.folder.file("hanging.key").path
+        #expect(mkfifo(hanging, 0o600) == 0)
+        for (name, file) in [("a-hangs", hanging), ("b-works", key)] {
+            let set = try cluster.ask(
+                1, "backup", "schedule", name, "--every", "1h", "--keep", "2", "--to", folder.path, "--key-file", file)
+            #expect(set.status == 0, "\(set)")
+        }
+        try cluster.wait("the one that hangs is told of") {
+            try cluster.ask(1, "status").output.contains("a-hangs failed: n1: it took longer than")
+        }
+        try cluster.wait("the other one is made") {
+            try FileManager.default.contentsOfDirectory(atPath: folder.path).contains {
+                $0.contains("-b-works-") && $0.hasSuffix(".backup")
+            }
+        }
+    }
+
     @Test func `a schedule takes backups by itself, keeps the newest, and says when it can't`() throws {
         let cluster = try LocalCluster()
         let (key, folder) = (cluster.folder.file("backup.key").path, cluster.folder.file("kept"))

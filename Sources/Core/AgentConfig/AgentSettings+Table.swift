@@ -57,6 +57,9 @@ extension AgentSettings {
             "storage.trailing-entries", .integer(\.trailingEntries, 0...10_000_000),
             "log entries kept for followers that were away, so that they need no snapshot"),
         Setting(
+            "backup.time-limit", .duration(\.backupTimeMax, .seconds(1)...(.seconds(604_800))),
+            "a backup by schedule that takes longer is ended, counts as failed, and lets the other schedules go on"),
+        Setting(
             "snapshot.outgoing-max", .integer(\.snapshotsOutgoingMax, 1...64), "snapshots that are sent at once"),
         Setting(
             "snapshot.promotion-stability", .duration(\.promotionStability, .seconds(1)...(.seconds(3_600))),

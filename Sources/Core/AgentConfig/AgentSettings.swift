@@ -99,6 +99,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var flushInterval = Nanoseconds.seconds(30)
     package var flushEntries = 10_000
     package var trailingEntries = 10_000
+    /// What a backup by schedule may take.
+    package var backupTimeMax = Nanoseconds.seconds(7_200)
 
     /// What bulk connections may send, in bytes per second.
     package var bulkBytesPerSecond = 128 << 20

@@ -26,6 +26,11 @@ package enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertibl
     case damaged(String)
     case store(StoreError)
 
+    /// Why nobody can tell which node or which groups this is.
+    package init(unreadable error: StoreError) {
+        self = error.code == .corrupt ? .damaged(error.message) : .store(error)
+    }
+
     /// Whether the same start may succeed another time: the disk failed.
     package var mayPass: Bool { if case .store(let error) = self { error.mayPass } else { false } }
 
@@ -42,7 +47,7 @@ package enum DirectoryRefusal: Error, Hashable, Sendable, CustomStringConvertibl
         case .newerFormat(let found, let supported):
             "the data directory has format \(found) and this program reads up to \(supported); start a newer program"
         case .damaged(let finding):
-            "the data directory's node record is damaged (\(finding)); this node must not go on with it: remove the node "
+            "the data directory is damaged (\(finding)); this node must not go on with it: remove the node "
                 + "from its cluster, and join again with an empty directory"
         case .store(let error): error.description
         }
@@ -82,7 +87,7 @@ extension StoredLog {
             found = try read(NodeRecord.self, LogKey.node, store)
             isUnused = try isEmpty(store)
         } catch {
-            throw .store(error)
+            throw DirectoryRefusal(unreadable: error)
         }
         if isUnused { throw .notFormatted }
         guard let found else { throw .damaged("it is missing") }

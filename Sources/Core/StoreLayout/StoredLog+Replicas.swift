@@ -184,6 +184,7 @@ extension StoredLog {
                 return false
             }
         } catch {
+            if error.code == .corrupt { throw .damage(LogDamage(group, error.message)) }
             throw .store(error)
         }
         return isEmpty

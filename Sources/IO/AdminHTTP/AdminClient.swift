@@ -46,10 +46,13 @@ package struct AdminClientFailure: Error, Hashable, Sendable, CustomStringConver
     package var description: String
     /// The request was sent, so it may have taken effect.
     package var mayHaveHappened: Bool
+    /// Whoever answered showed no certificate of an authority that is trusted.
+    package var isUntrusted = false
 
-    package init(description: String, mayHaveHappened: Bool) {
+    package init(description: String, mayHaveHappened: Bool, isUntrusted: Bool = false) {
         self.description = description
         self.mayHaveHappened = mayHaveHappened
+        self.isUntrusted = isUntrusted
     }
 }
 
@@ -257,7 +260,9 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
         if state == .waiting || state == .streaming, case .end = parser.finish() { return ended() }
         if state == .connecting, case .insecure(let failure) = reason {
             // Nothing gets better by asking again.
-            return fail("\(address) is not who it should be: \(failure.message)", sent: false)
+            return fail(
+                "\(address) is not who it should be: \(failure.message)", sent: false,
+                isUntrusted: failure.code == .certificateRefused)
         }
         if state != .idle { fail("\(reason); ask again, or ask another node", sent: state != .connecting) }
     }
@@ -270,10 +275,12 @@ package final class AdminClient: SecureConnectionDelegate, TimerHandler {
         old?.close()
     }
 
-    private func fail(_ sentence: String, sent: Bool) {
+    private func fail(_ sentence: String, sent: Bool, isUntrusted: Bool = false) {
         drop()
         state = .idle
-        onEvent(self, .failed(AdminClientFailure(description: sentence, mayHaveHappened: sent)))
+        onEvent(
+            self,
+            .failed(AdminClientFailure(description: sentence, mayHaveHappened: sent, isUntrusted: isUntrusted)))
     }
 
     // MARK: Time

@@ -23,6 +23,7 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB 
     /// Kept open as long as the store.
     private let cache: BlockCache
     private let writing: Mutex<Writing>
+    private let onRot: (@Sendable (StoreError) -> Void)?
 
     private struct Writing: @unchecked Sendable {  // Only inside of `writing`.
         /// Used again and again, so that its memory is.
@@ -36,10 +37,15 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB 
     /// Opens a store, and makes it when it is not there and `mayCreate`.
     ///
     /// With `isSalvage` it opens what can be read of a damaged one; the caller must not take that for what was written.
+    ///
+    /// A file with a block that is not what was written fails the merging of files, and with it every write and flush from
+    /// then on, now and after every start. `onRot` hears of it before the writer does, on the writer's thread.
     package init(
-        _ path: String, _ settings: StoreSettings, mayCreate: Bool = true, isSalvage: Bool = false
+        _ path: String, _ settings: StoreSettings, mayCreate: Bool = true, isSalvage: Bool = false,
+        onRot: (@Sendable (StoreError) -> Void)? = nil
     ) throws(StoreOpenFailure) {
         self.path = path
+        self.onRot = onRot
         kind = settings.kind
         cache = settings.blockCache
         do throws(StoreError) {
@@ -140,11 +146,19 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB 
             rocksdb_flush(db, options, &error)
         }
         guard let text = takeText(&error) else { return }
-        throw fail(StoreError(rocks: text, otherwise: .writeFailed, "flush the store \(path)"))
+        throw fail(failure(text, "flush the store \(path)"))
     }
 
     func refuseAfterFailure() throws(StoreError) {
         if let failure = writing.withLock({ $0.failure }) { throw failure }
+    }
+
+    /// Why no more can be written. What was read is whole: it is not `corrupt` to whoever writes.
+    func failure(_ text: String, _ doing: String) -> StoreError {
+        let failure = StoreError(rocks: text, otherwise: .writeFailed, doing)
+        if failure.code != .corrupt { return failure }
+        onRot?(failure)
+        return StoreError(.writeFailed, failure.message)
     }
 
     /// From here on every write is refused with the first failure, which it gives back.
@@ -168,7 +182,7 @@ package final class RocksStore: OrderedStore, @unchecked Sendable {  // RocksDB 
             rocksdb_write(db, isSynced ? synced : unsynced, rows, &error)
             if let text = takeText(&error) {
                 let what = "write \(rocksdb_writebatch_count(rows)) rows to the store \(path)"
-                let failure = StoreError(rocks: text, otherwise: .writeFailed, what)
+                let failure = failure(text, what)
                 writing.failure = failure
                 throw failure
             }

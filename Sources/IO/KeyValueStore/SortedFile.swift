@@ -69,7 +69,7 @@ extension RocksStore {
         var error: UnsafeMutablePointer<CChar>?
         crocksdb_ingest_file(db, file.path, options, &error)
         if let text = takeText(&error) {
-            throw fail(StoreError(rocks: text, otherwise: .writeFailed, "take the file \(file.path)"))
+            throw fail(failure(text, "take the file \(file.path)"))
         }
     }
 }

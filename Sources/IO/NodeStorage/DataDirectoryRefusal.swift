@@ -27,6 +27,11 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
         }
     }
 
+    /// Whether no other start succeeds before somebody does what the description says.
+    package var isFinal: Bool {
+        if case .inUse = self { false } else { !mayPass }
+    }
+
     package var description: String {
         switch self {
         case .inUse(let path, let process):

@@ -12,6 +12,12 @@ enum Files {
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    /// Nil when there is no such file.
+    static func byteCount(_ path: String) -> UInt64? {
+        var found = stat()
+        return stat(path, &found) == 0 ? UInt64(found.st_size) : nil
+    }
+
     static func makeFolder(_ path: String) throws(StoreError) {
         if mkdir(path, 0o700) != 0 && errno != EEXIST { throw failure("make the directory", path, errno) }
     }

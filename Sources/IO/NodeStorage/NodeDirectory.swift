@@ -14,9 +14,10 @@ package import StoreLayout
 ///     horizon    the number of the newest acknowledged write
 ///     reserve    space put by for when the disk is full
 ///     DAMAGED    only while what is damaged is being marked
+///     raft.damaged, state.damaged   the next start replaces that store by a copy of what is whole of it
 ///
-/// Damage is found at opening and never repaired in place: every replica of the node is then marked as damaged, which
-/// keeps it from voting and acknowledging, and `findings` say what was found.
+/// Damage is found at opening and never repaired in place: every replica that may have lost something is then marked as
+/// damaged, which keeps it from voting and acknowledging, and `findings` say what was found.
 package final class NodeDirectory: Sendable {
     package static let formatVersion: UInt32 = 1
 
@@ -116,5 +117,9 @@ package final class NodeDirectory: Sendable {
         try Opening(path, settings).makeReserve()
     }
 
-    package var hasReserve: Bool { Files.exists(reservePath) }
+    /// Whether all of it is there.
+    package var hasReserve: Bool {
+        guard let byteCount = Files.byteCount(reservePath) else { return false }
+        return space.map { byteCount >= settings.reserve(of: $0) } ?? true
+    }
 }

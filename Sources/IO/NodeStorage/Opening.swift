@@ -16,7 +16,7 @@ internal import StoreLayout
 struct Opening {
     let path: String
     let settings: DirectorySettings
-    private let cache: BlockCache
+    let cache: BlockCache
 
     init(_ path: String, _ settings: DirectorySettings) {
         self.path = path
@@ -26,7 +26,7 @@ struct Opening {
 
     private var formatPath: String { path + "/FORMAT" }
     private var horizonPath: String { path + "/horizon" }
-    private var markerPath: String { path + "/DAMAGED" }
+    var markerPath: String { path + "/DAMAGED" }
     private static let formatWord = "muster data directory, format "
     /// What a directory may hold before a node is made in it: an earlier try, and what a new file system holds.
     static let expectedNames = [
@@ -77,6 +77,12 @@ struct Opening {
         _ lock: DirectoryLock, _ identity: NodeIdentity?, isNew: Bool
     ) throws(DataDirectoryRefusal) -> NodeDirectory {
         try storing { () throws(StoreError) in try checkSpace() }
+        var notes: [String] = []
+        try storing { () throws(StoreError) in
+            try logRebuilding.settle()
+            try stateRebuilding.settle()
+        }
+        try rebuildLog(identity, &notes)
         var findings: [String] = []
         if Files.exists(markerPath) { findings.append("damage was found before, and not all of it was marked") }
         let rocks = try openLog(&findings)
@@ -103,6 +109,7 @@ struct Opening {
             }
         }
         let incoming = path + "/incoming"
+        try rebuildState(of: try groups(log), &notes)
         let state = StateStore(try openState(&findings), incoming: incoming)
         try storing { () throws(StoreError) in
             try Files.makeFolder(incoming)
@@ -111,11 +118,11 @@ struct Opening {
             _ = try makeReserve()
         }
         return NodeDirectory(
-            path: path, identity: owner, log: log, state: state, findings: findings, horizon: horizon,
+            path: path, identity: owner, log: log, state: state, findings: findings + notes, horizon: horizon,
             settings: settings, lock: lock)
     }
 
-    private func storing<Value>(_ body: () throws(StoreError) -> Value) throws(DataDirectoryRefusal) -> Value {
+    func storing<Value>(_ body: () throws(StoreError) -> Value) throws(DataDirectoryRefusal) -> Value {
         do throws(StoreError) {
             return try body()
         } catch {
@@ -126,7 +133,7 @@ struct Opening {
     private func openLog(_ findings: inout [String]) throws(DataDirectoryRefusal) -> RocksStore {
         let reason: String
         do throws(StoreOpenFailure) {
-            return try RocksStore(path + "/raft", settings.log(cache))
+            return try RocksStore(path + "/raft", settings.log(cache), onRot: logRebuilding.want)
         } catch {
             guard case .store(let failure) = error, failure.code == .corrupt else { throw refusal(error) }
             reason = failure.message
@@ -135,14 +142,15 @@ struct Opening {
         // Opening what can be read makes a whole store of it: from here on only this file knows better.
         try storing { () throws(StoreError) in try mark(findings) }
         do throws(StoreOpenFailure) {
-            return try RocksStore(path + "/raft", settings.log(cache), isSalvage: true)
+            return try RocksStore(
+                path + "/raft", settings.log(cache), isSalvage: true, onRot: logRebuilding.want)
         } catch {
             guard case .store(let failure) = error, failure.code == .corrupt else { throw refusal(error) }
             throw .refused(path: path, .damaged(failure.message))
         }
     }
 
-    private func refusal(_ failure: StoreOpenFailure) -> DataDirectoryRefusal {
+    func refusal(_ failure: StoreOpenFailure) -> DataDirectoryRefusal {
         switch failure {
         case .inUse: .inUse(path: path, process: 0)
         case .missing: .refused(path: path, .notFormatted)
@@ -150,7 +158,7 @@ struct Opening {
         }
     }
 
-    private func owner(
+    func owner(
         _ log: RocksStore, _ identity: NodeIdentity?, isNew: Bool, _ findings: [String]
     ) throws(DataDirectoryRefusal) -> NodeIdentity {
         do throws(DirectoryRefusal) {
@@ -169,7 +177,7 @@ struct Opening {
     }
 
     /// The number that the next write follows, by what the store holds and by what it must hold.
-    private func lastNumber(_ log: RocksStore, _ findings: inout [String]) throws(DataDirectoryRefusal) -> UInt64 {
+    func lastNumber(_ log: RocksStore, _ findings: inout [String]) throws(DataDirectoryRefusal) -> UInt64 {
         let found: UInt64
         do throws(StoreError) {
             let numbers = try log.numbers()
@@ -191,6 +199,14 @@ struct Opening {
             return max(found, number)
         }
         return found
+    }
+
+    private func groups(_ log: LogStore) throws(DataDirectoryRefusal) -> [GroupID] {
+        do throws(StoreError) {
+            return try StoredLog.groups(in: log)
+        } catch {
+            throw .refused(path: path, DirectoryRefusal(unreadable: error))
+        }
     }
 
     private func mark(_ findings: [String]) throws(StoreError) {
@@ -216,7 +232,7 @@ struct Opening {
         let folder = path + "/state"
         let reason: String
         do throws(StoreOpenFailure) {
-            return try RocksStore(folder, settings.state(cache))
+            return try RocksStore(folder, settings.state(cache), onRot: stateRebuilding.want)
         } catch {
             guard case .store(let failure) = error, failure.code == .corrupt else { throw refusal(error) }
             reason = failure.message
@@ -224,9 +240,12 @@ struct Opening {
         // The state can be had again, from the log or from others. A replica whose log does not reach back that far is
         // found damaged by it.
         findings.append("the state store is damaged, and begins anew (\(reason))")
-        try storing { () throws(StoreError) in try Files.removeFlatFolder(folder) }
+        try storing { () throws(StoreError) in
+            try Files.removeFlatFolder(folder)
+            try stateRebuilding.forget()
+        }
         do throws(StoreOpenFailure) {
-            return try RocksStore(folder, settings.state(cache))
+            return try RocksStore(folder, settings.state(cache), onRot: stateRebuilding.want)
         } catch {
             throw refusal(error)
         }
@@ -252,9 +271,10 @@ struct Opening {
     /// Puts the reserve by, unless it is there or the space is low without it. False when there is none now.
     func makeReserve() throws(StoreError) -> Bool {
         let reserve = path + "/reserve"
-        if Files.exists(reserve) { return true }
-        guard let space = DiskSpace(at: path) else { return false }
+        guard let space = DiskSpace(at: path) else { return Files.exists(reserve) }
         let byteCount = settings.reserve(of: space)
+        // A start that ended in the middle of it leaves a part of it, which is no reserve yet.
+        if Files.byteCount(reserve).map({ $0 >= byteCount }) ?? false { return true }
         if space.freeBytes < settings.space.clearFrom(space) + byteCount { return false }
         return try Files.allocate(reserve, byteCount: byteCount)
     }

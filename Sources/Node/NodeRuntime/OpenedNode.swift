@@ -34,8 +34,13 @@ package struct OpenedNode: Sendable {
         settings nodeSettings: NodeSettings
     ) throws(DirectoryRefusal) {
         incarnation = try StoredLog.openNode(identity, in: &log)
+        let groups: [GroupID]
         do throws(StoreError) {
-            let groups = try StoredLog.groups(in: log)
+            groups = try StoredLog.groups(in: log)
+        } catch {
+            throw DirectoryRefusal(unreadable: error)
+        }
+        do throws(StoreError) {
             var settings = nodeSettings.raft
             settings.cacheBytesMax = nodeSettings.cacheShare(of: groups.count)
             for group in groups {

@@ -357,14 +357,8 @@ extension AdminPort {
                 asker.ticket, .misdirected, "ask a node that votes in the root group; it holds the authority's key")
         }
         let made: CertificateAuthority
-        do throws(TLSFailure) {
-            made = try CertificateAuthority.make(cluster: cluster, now: Int64(agent.wallTime.rawValue / 1_000))
-        } catch {
-            return fail(asker.ticket, .internal, error.message)
-        }
-        // Its key is kept before anybody trusts it.
         do throws(AgentFailure) {
-            try agent.files.keep(made, as: NodeFiles.nextAuthority)
+            if let proposed = try proposedAuthority() { made = proposed } else { made = try newAuthority() }
         } catch {
             return fail(asker.ticket, .internal, error.description)
         }
@@ -372,6 +366,26 @@ extension AdminPort {
             .trustAuthority(fingerprint: made.certificate.fingerprint.bytes, certificate: made.certificate.der), asker,
             "a new authority is trusted and signs nothing yet; let every operator run `muster cert renew` and give programs the "
                 + "new ca.pem, then ask this node again")
+    }
+
+    /// What was asked for before may come to be trusted yet, whatever its asker heard: it is the one that is asked for again.
+    /// Another one's key would take the place of its key.
+    private func proposedAuthority() throws(AgentFailure) -> CertificateAuthority? {
+        guard let kept = try agent.files.authority(NodeFiles.nextAuthority) else { return nil }
+        let fingerprint = kept.certificate.fingerprint.bytes
+        return agent.view.authorities.contains { $0.fingerprint == fingerprint } ? nil : kept
+    }
+
+    /// Its key is kept before anybody trusts it.
+    private func newAuthority() throws(AgentFailure) -> CertificateAuthority {
+        let made: CertificateAuthority
+        do throws(TLSFailure) {
+            made = try CertificateAuthority.make(cluster: cluster, now: Int64(agent.wallTime.rawValue / 1_000))
+        } catch {
+            throw AgentFailure(error.message)
+        }
+        try agent.files.keep(made, as: NodeFiles.nextAuthority)
+        return made
     }
 
     private func letSign(_ next: Authority, _ asker: Asker) {
@@ -395,8 +409,9 @@ extension AdminPort {
                 agent.control()
                 return AdminResponse(
                     Acceptance(
-                        "the new authority signs now; let every operator run `muster cert renew`, and ask again when `muster cert "
-                            + "list` shows that it signed every node's certificate"), status: asker.status)
+                        "the new authority signs now; let every operator run `muster cert renew`, create new tokens for hosts that "
+                            + "are still to join, and ask again when `muster cert list` shows that it signed every node's "
+                            + "certificate"), status: asker.status)
             }
         }
     }

@@ -16,12 +16,11 @@ struct BackupRun {
     let process: pid_t
     /// What the process complains of.
     let complaints: Int32
+    /// When it is ended if it has not by then.
+    let until: Instant
 }
 
 extension Agent {
-    /// A failed backup is tried again after this, or after the schedule's interval if that is shorter.
-    private static let backupRetry: UInt64 = 5 * 60_000
-
     func info(_ schedule: FleetModel.BackupSchedule) -> BackupScheduleInfo {
         BackupScheduleInfo(
             name: schedule.name,
@@ -32,36 +31,78 @@ extension Agent {
             succeeded: Int64(clamping: schedule.succeededAt.rawValue / 1_000), outcome: schedule.outcome)
     }
 
-    /// Schedules whose last backup failed, for people.
+    /// Schedules whose last backup failed, and those that nobody seems to take backups of, for people.
     var backupAlarms: [String] {
-        view.backups.filter { $0.finishedAt > $0.succeededAt }.map { "the backup \($0.name) failed: \($0.outcome)" }
+        let now = wallTime
+        var alarms = view.backups.filter { $0.finishedAt > $0.succeededAt }
+            .map { "the backup \($0.name) failed: \($0.outcome)" }
+        for schedule in view.backups
+        where schedule.isOverdue(at: now, knownSince: backupsSeen[schedule.name] ?? now) {
+            let under = backupRun.map { "that of \($0.schedule) is under way here" }
+            alarms.append(
+                "the backup \(schedule.name) is overdue: "
+                    + (under ?? "see the log of the node that leads the root group, and its clock"))
+        }
+        return alarms
     }
 
-    /// Begins what is due, and notes what has ended.
+    /// Begins what is due, ends what takes too long, and notes what has ended.
     func tendBackups() {
+        seeSchedules()
+        backupsLeft.removeAll { Agent.isGone($0) }
         if let run = backupRun {
             var status: CInt = 0
-            if waitpid(run.process, &status, WNOHANG) == run.process { ended(run, status) }
+            if waitpid(run.process, &status, WNOHANG) == run.process {
+                ended(run, status)
+            } else if loop.now >= run.until {
+                giveUp(run)
+            }
             return
         }
         guard leads(.root), view.through != nil, !isNotingBackup else { return }
         let now = wallTime
-        let due = view.backups.first { schedule in
-            let hasFailed = schedule.finishedAt > schedule.succeededAt
-            let wait = hasFailed ? min(schedule.interval, Agent.backupRetry) : schedule.interval
-            return schedule.finishedAt == .zero || schedule.finishedAt.advanced(by: wait) <= now
-        }
+        // Who waits for longest is first: one that fails again and again keeps no other from its turn. Nor does one whose
+        // process hangs get another.
+        let due = view.backups.filter { schedule in
+            schedule.dueAt <= now && !backupsLeft.contains { $0.schedule == schedule.name }
+        }.min { ($0.dueAt, $0.name) < ($1.dueAt, $1.name) }
         if let due { begin(due) }
     }
 
-    /// Ends a backup that is under way with this process.
+    private func seeSchedules() {
+        let schedules = view.backups
+        if schedules.isEmpty && backupsSeen.isEmpty { return }
+        var seen: [String: LogTime] = [:]
+        for schedule in schedules { seen[schedule.name] = backupsSeen[schedule.name] ?? wallTime }
+        backupsSeen = seen
+    }
+
+    /// A destination that hangs must not keep the other schedules from theirs. Its process may hang on in the system.
+    private func giveUp(_ run: BackupRun) {
+        kill(run.process, SIGKILL)
+        backupRun = nil
+        backupsLeft.append(run)
+        let why = "it took longer than backup.time-limit allows, and was ended; is \(run.folder) reachable?"
+        log.error("a backup failed", ["schedule": run.schedule, "reason": why])
+        note(run.schedule, false, "\(settings.nodeName): \(why)")
+    }
+
+    private static func isGone(_ run: BackupRun) -> Bool {
+        var status: CInt = 0
+        if waitpid(run.process, &status, WNOHANG) == 0 { return false }
+        close(run.complaints)
+        return true
+    }
+
+    /// Ends a backup that is under way with this process. One that hangs in the system is not waited for.
     func endBackups() {
         guard let run = backupRun else { return }
-        kill(run.process, SIGKILL)
-        var status: CInt = 0
-        waitpid(run.process, &status, 0)
-        close(run.complaints)
         backupRun = nil
+        kill(run.process, SIGKILL)
+        for _ in 0..<100 {
+            if Agent.isGone(run) { return }
+            usleep(10_000)
+        }
     }
 
     private func prefix(_ schedule: String) -> String { "muster-\(cluster.prefix(8))-\(schedule)-" }
@@ -91,7 +132,7 @@ extension Agent {
             log.info("a backup begins", ["schedule": schedule.name, "directory": folder])
             backupRun = BackupRun(
                 schedule: schedule.name, folder: folder, keep: Int(schedule.keep), process: process,
-                complaints: complaints)
+                complaints: complaints, until: loop.now + settings.backupTimeMax)
         } catch {
             note(schedule.name, false, error.description)
         }

@@ -106,6 +106,10 @@ final class Agent: TurnOwner {
     var keepAt = Instant.origin
 
     var backupRun: BackupRun?
+    /// Those that took too long, until the system lets their processes go.
+    var backupsLeft: [BackupRun] = []
+    /// Since when this process knows each schedule.
+    var backupsSeen: [String: LogTime] = [:]
     /// Since when this node, leading the root, has seen every node understand the next feature level.
     var levelReadySince: Instant?
     var isNotingBackup = false
@@ -180,7 +184,7 @@ final class Agent: TurnOwner {
         do throws(DirectoryRefusal) {
             opened = try OpenedNode(directory.identity, log: &log, state: &applied, settings: nodeSettings)
         } catch {
-            throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass)
+            throw AgentFailure("\(directory.path): \(error).", isStorage: error.mayPass, isFinal: !error.mayPass)
         }
         let seed = Crypto.randomBytes(8).reduce(0) { $0 << 8 | UInt64($1) }
         engine = NodeEngine(

@@ -8,10 +8,13 @@ struct AgentFailure: Error, CustomStringConvertible {
     let description: String
     /// The disk failed, and may do so no more at the next start.
     let isStorage: Bool
+    /// No other start mends it: somebody has to do something.
+    let isFinal: Bool
 
-    init(_ description: String, isStorage: Bool = false) {
+    init(_ description: String, isStorage: Bool = false, isFinal: Bool = false) {
         self.description = description
         self.isStorage = isStorage
+        self.isFinal = isFinal
     }
 }
 

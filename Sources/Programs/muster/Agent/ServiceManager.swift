@@ -6,6 +6,9 @@ enum ServiceManager {
     /// How much longer than now a start may take, as the manager is told again and again.
     static let moreTime = "EXTEND_TIMEOUT_USEC=30000000"
 
+    /// Whether one waits to hear from this process.
+    static var isThere: Bool { Muster.variable("NOTIFY_SOCKET") != nil }
+
     /// Tells all of it at once, one assignment each.
     static func tell(_ assignments: String...) {
         let state = assignments.joined(separator: "\n")

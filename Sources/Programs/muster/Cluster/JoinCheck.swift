@@ -108,6 +108,11 @@ final class JoinCheck: SecureConnectionDelegate {
         }
         if agreed.isEmpty {
             if let undecided { throw AgentFailure("The cluster said no: \(undecided.detail).") }
+            if let refused = failure as? AdminClientFailure, refused.isUntrusted {
+                throw AgentFailure(
+                    "\(refused) The token is good for the authority that signed when it was made: if that was rotated since, create "
+                        + "a new token with `muster token create`; if it was not, this is another cluster.")
+            }
             throw failure ?? AgentFailure("The token names no address; copy it again.")
         }
         return agreed

@@ -34,7 +34,7 @@ struct NodeCommands {
             return .usage
         } catch let failure as AgentFailure {
             Console.complain("muster: \(failure)")
-            return .failure
+            return failure.isFinal ? .refused : .failure
         } catch let failure as AdminClientFailure {
             Console.complain("muster: \(failure)")
             return .unavailable
@@ -275,7 +275,7 @@ struct NodeCommands {
         guard files.has("node.key") else {
             throw AgentFailure(
                 "There is no node in \(settings.dataDirectory); run `muster init` or `muster join` on this host first, or name "
-                    + "the right directory with --node-data.")
+                    + "the right directory with --node-data.", isFinal: true)
         }
         let (open, known) = (try files.openLevel(), Agent.level(settings))
         if open > known {
@@ -311,17 +311,24 @@ struct NodeCommands {
         }
         // Reading long logs takes its time.
         ServiceManager.tell(ServiceManager.moreTime, "STATUS=opens its data directory")
-        guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
-            log.info("asked to end before the node ran")
-            return .success
-        }
         let agent: Agent
-        do throws(AgentFailure) {
+        do {
+            guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
+                log.info("asked to end before the node ran")
+                return .success
+            }
             agent = try Agent(settings: settings, files: files, log: log, directory: directory, loop: loop)
-        } catch {
-            guard error.isStorage else { throw error }
-            log.error(error.description)
-            exit(Agent.End.storage.rawValue)
+        } catch let failure as AgentFailure {
+            if failure.isStorage {
+                log.error(failure.description)
+                exit(Agent.End.storage.rawValue)
+            }
+            // A manager starts it again at once; what is in its way, such as a port that is taken, may need a while to go.
+            if ServiceManager.isThere && !failure.isFinal {
+                log.error(failure.description)
+                _ = wait(NodeCommands.managedPause)
+            }
+            throw failure
         }
         running = agent
         let end = agent.run()
@@ -329,6 +336,8 @@ struct NodeCommands {
         if end == .storage { exit(Agent.End.storage.rawValue) }
         return end == .removed || end == .outdated ? .refused : .success
     }
+
+    private static let managedPause = Nanoseconds.seconds(10)
 
     /// A full disk is waited for: the node comes back by itself when there is space. Nil when it is to end.
     private func openDirectory(_ log: AgentLog, _ wait: (Nanoseconds) -> Bool) throws -> NodeDirectory? {
@@ -340,7 +349,7 @@ struct NodeCommands {
                     log.error("\(error)")
                     exit(Agent.End.storage.rawValue)
                 }
-                guard error.isNoSpace else { throw AgentFailure("\(error)") }
+                guard error.isNoSpace else { throw AgentFailure("\(error)", isFinal: error.isFinal) }
                 log.warning("the disk is full; the agent waits for space", ["directory": settings.dataDirectory])
             }
         } while wait(.seconds(1))
