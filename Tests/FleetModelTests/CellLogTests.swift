@@ -243,9 +243,9 @@ import Testing
         }
         try world.clear()
         let gone = world.state.rows.filter { $0.key.first == CellTable.remains.kind }.compactMap {
-            $0.key.bigEndian64(at: 1)
+            CellRemains.decode($0.value)
         }
-        #expect(try world.ask(.dropRemains(gone.map { VMID($0) })) == .done)
+        #expect(try world.ask(.dropRemains(gone.map { CellRemains.Left($0.vm, $0.disks) })) == .done)
         // The summary, removed hosts, what the root lent, settings, history and events.
         let left = world.state.rows.filter { ![0x60, 0x61, 0x64, 0x65, 0x7A, 0x7B].contains($0.key.first ?? 0) }
         #expect(left.isEmpty, "\(left.map(\.key))")
