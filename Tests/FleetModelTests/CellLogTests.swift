@@ -232,6 +232,7 @@ import Testing
     ) throws {
         let world = try CellWorld(seed: seed)
         for _ in 0..<400 { try world.step() }
+        for _ in 0..<2_000 where world.checker.drops == 0 { try world.step() }
         var copy = NaiveState()
         for (i, pack) in world.log.enumerated() {
             _ = try Cell.apply(pack: pack, index: LogIndex(UInt64(i + 1)), access: &copy)
@@ -241,6 +242,7 @@ import Testing
         for what in ["some changed", "rows left out", "other rows"] {
             #expect(world.done[what, default: 0] > 50, "\(what): \(world.done)")
         }
+        #expect(world.checker.drops > 0, "no VM dropped a shared disk")
         try world.clear()
         let gone = world.state.rows.filter { $0.key.first == CellTable.remains.kind }.compactMap {
             CellRemains.decode($0.value)

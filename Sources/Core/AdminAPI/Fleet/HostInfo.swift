@@ -167,7 +167,9 @@ package struct HostInfo: Shaped {
             Field("numaNodes", .objects(NUMANode.shape), "its NUMA nodes"),
             Field("devices", .objects(NamedDevice.shape), "its devices"),
             Field("storageDomains", .strings, "shared disks that it can open"),
-            Field("storageProblems", .map, "storage domains of its settings that it does not reach, and what to do"),
+            Field(
+                "storageProblems", .map, isRequired: false,
+                "storage domains of its settings that it does not reach, and what to do"),
             Field("networks", .strings, "networks that it has"),
             Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
             Field("since", .integer, "when it was first registered; seconds since 1970"),
