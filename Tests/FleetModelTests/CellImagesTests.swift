@@ -102,6 +102,9 @@ import Testing
             id: VMID(7), name: "a", tenant: "t", spec: begins("debian"), at: LogTime(1), by: "a")
         var view = RootView()
         #expect(!view.imagesStay(vm), "nothing is known yet")
+        vm.spec.disks[0].image = ""
+        #expect(view.imagesStay(vm), "it rests on none")
+        vm.spec = begins("debian")
         func know(_ images: [RootImage]) {
             view = RootView()
             let rows = images.map { RootRow(key: $0.rowKey, value: $0.encoded()) }

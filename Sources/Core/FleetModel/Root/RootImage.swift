@@ -102,9 +102,9 @@ extension RootView {
 
     /// Whether no image that a VM may have begun with is being removed. False while nothing is known.
     package func imagesStay(_ vm: CellVM) -> Bool {
-        guard through != nil else { return false }
         let names = vm.spec.imageNames
         if names.isEmpty { return true }
+        guard through != nil else { return false }
         return !images.contains { image in
             image.isLeaving && names.contains(image.name) && [vm.tenant, ""].contains(image.tenant)
         }
