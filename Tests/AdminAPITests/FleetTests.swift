@@ -66,6 +66,7 @@ let fleetSamples: [FleetRequest] = [
             reserved: Resources(cpuMillis: 1_000, memoryMiB: 512), overcommit: Overcommit(cpuMilli: 2_000),
             labels: [Named("disk", "ssd")], taints: [NamedTaint("gpu", "yes", effect: .avoid), NamedTaint("k")]),
         generation: 4),
+    .markStorage("h1", StorageMarking("fast")), .markStorage("h1", StorageMarking("fast", isForced: true)),
     .removeHost("h1", isForced: false), .removeHost("h1", isForced: true),
     .vm(vm, .linearizable), .vm(plain, .stale(within: .milliseconds(5))), .vm(.id(VMID(1 << 40 + 7)), .linearizable),
     .createVM(VMCreation(name: "web-1", tenant: "shop", spec: fullSpec, power: .stopped)),

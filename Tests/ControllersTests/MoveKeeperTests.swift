@@ -42,6 +42,26 @@ import Testing
         #expect(late.contains(.own(.advanceMove(901, .abort, reason: "the other cell found no place for it in time"))))
     }
 
+    @Test func `a VM whose image is being removed asks no cell to keep it, and is called off in the end`() {
+        var keeper = MoveKeeper()
+        let open = [move(1, to: 2, .preparing), move(2, to: 2, .preparing)]
+        func plan(_ now: Int64, leaving: VMID) -> [MoveKeeper.Ask] {
+            keeper.plan(open, of: 1, now: Instant(nanoseconds: now)) {
+                vm($0)
+            } mayArrive: {
+                $0.id != leaving
+            } isThere: { _ in
+                true
+            }
+        }
+        let asked = plan(0, leaving: VMID(1)).compactMap { ask -> VMID? in
+            if case .other(2, .prepareArrival(let arrival)) = ask { arrival.vm } else { nil }
+        }
+        #expect(asked == [VMID(2)])
+        let late = plan(MoveKeeper.patience.count + 1, leaving: VMID(1))
+        #expect(late.contains(.own(.advanceMove(1, .abort, reason: "the other cell found no place for it in time"))))
+    }
+
     @Test func `a guest that may take its time to end gets it before its move is called off`() {
         var keeper = MoveKeeper()
         let open = [move(1, to: 2, .leaving)]

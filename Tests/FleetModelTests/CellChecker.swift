@@ -30,9 +30,41 @@ struct CellChecker {
             for claim in CellChecker.claims(vm) where !before.contains(claim) { try checkRules(vm, claim, view) }
         }
         try checkIndexes(view, state)
+        try checkRemains(view, state)
         hosts = view.hosts
         vms = view.vms
         slices = view.slices
+    }
+
+    // MARK: Disks that are left
+
+    /// Changes that took a shared disk off a VM which had it.
+    private(set) var drops = 0
+
+    /// A file that somebody removes is no VM's, and what a VM may have had and has no more is noted.
+    private mutating func checkRemains(_ view: CellView, _ state: NaiveState) throws {
+        func hasPlace(_ disk: VMDescription.NamedDisk, _ other: CellRemains.Disk) -> Bool {
+            disk.name == other.name && disk.kind == .shared(domain: other.domain)
+        }
+        var noted: [VMID: CellRemains] = [:]
+        for row in state.rows where row.key.first == CellTable.remains.kind {
+            guard let remains = CellRemains.decode(row.value) else { throw CellFailure("a note of disks is damaged") }
+            noted[remains.vm] = remains
+            for disk in view.vms[remains.vm]?.spec.disks ?? []
+            where remains.leaving.contains(where: { hasPlace(disk, $0) }) {
+                throw CellFailure("the disk \(disk.name) of VM \(remains.vm) is to be removed, and the VM has it")
+            }
+        }
+        for (id, vm) in view.vms {
+            for disk in vm.spec.disks where vm.droppedDisks.contains(where: { hasPlace(disk, $0) }) {
+                throw CellFailure("VM \(id) has the disk \(disk.name) again, whose file may be removed late")
+            }
+            guard let old = vms[id], vm.droppedDisks.count > old.droppedDisks.count else { continue }
+            drops += 1
+            guard noted[id]?.leaving.isEmpty == false else {
+                throw CellFailure("VM \(id) dropped a disk that nobody removes")
+            }
+        }
     }
 
     // MARK: Room

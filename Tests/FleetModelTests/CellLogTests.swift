@@ -232,6 +232,7 @@ import Testing
     ) throws {
         let world = try CellWorld(seed: seed)
         for _ in 0..<400 { try world.step() }
+        for _ in 0..<2_000 where world.checker.drops == 0 { try world.step() }
         var copy = NaiveState()
         for (i, pack) in world.log.enumerated() {
             _ = try Cell.apply(pack: pack, index: LogIndex(UInt64(i + 1)), access: &copy)
@@ -241,11 +242,12 @@ import Testing
         for what in ["some changed", "rows left out", "other rows"] {
             #expect(world.done[what, default: 0] > 50, "\(what): \(world.done)")
         }
+        #expect(world.checker.drops > 0, "no VM dropped a shared disk")
         try world.clear()
         let gone = world.state.rows.filter { $0.key.first == CellTable.remains.kind }.compactMap {
-            $0.key.bigEndian64(at: 1)
+            CellRemains.decode($0.value)
         }
-        #expect(try world.ask(.dropRemains(gone.map { VMID($0) })) == .done)
+        #expect(try world.ask(.dropRemains(gone.map { CellRemains.Left($0.vm, $0.disks) })) == .done)
         // The summary, removed hosts, what the root lent, settings, history and events.
         let left = world.state.rows.filter { ![0x60, 0x61, 0x64, 0x65, 0x7A, 0x7B].contains($0.key.first ?? 0) }
         #expect(left.isEmpty, "\(left.map(\.key))")

@@ -81,6 +81,7 @@ import Testing
         let later: [CellCommand.Operation] = [
             .registerHost(
                 HostID(7), Incarnation(2), HostDescription(name: "h7", capacity: .zero), running: [], assignment: 300),
+            .registerHost(HostID(7), Incarnation(2), CellWireTests.apart, running: []),
             .releaseHost(HostID(7), assignment: 300), .closeCell,
             .holdName(tenant: "t", name: "x", cell: 2, request: [UInt8](0..<16), replaces: [UInt8](1..<17)),
             .lendQuota(tenant: "t", to: 2, QuotaShare(vms: 1, cpuMillis: 2, memoryMiB: 3, diskMiB: 4)),
@@ -97,7 +98,9 @@ import Testing
             + later.map { CellCommand(by: "admin", $0) } + [
                 CellCommand(
                     by: "admin", imagesAt: LogIndex(9), .releaseImage(tenant: "t", name: "i", at: LogIndex(300))),
-                CellCommand(by: "admin", .dropRemains([VMID(7), VMID(300)])),
+                CellCommand(
+                    by: "admin",
+                    .dropRemains([CellRemains.Left(VMID(7), [CellWireTests.disk]), CellRemains.Left(VMID(300), [])])),
                 CellCommand(by: "admin", .confirmMove(VMID(7), from: 2, number: 300)),
                 CellCommand(by: "admin", .moveVM(VMID(7), to: 2, request: [], keepsName: true)),
             ]
@@ -107,11 +110,18 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(18).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(19).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     static let origin = CommandOrigin(
         session: .init(node: 3, mark: 1 << 63), sequence: 300, settled: 299, born: LogIndex(77))
+
+    private static let disk = CellRemains.Disk(name: "d", domain: "fast", hasImage: true, isKept: true)
+    private static var apart: HostDescription {
+        var about = HostDescription(name: "h7", capacity: .zero)
+        about.storageProblems = [Named("fast", "away")]
+        return about
+    }
 
     private static var arrival: CellArrival {
         var move = CellMove(
@@ -122,6 +132,7 @@ import Testing
         var row = CellVM(id: vm, name: "v", tenant: "t", spec: spec, at: LogTime(5), by: "a")
         row.power = .paused
         row.generation = 2
+        row.droppedDisks = [disk]
         return move.preparation(of: row, from: 1)
     }
 

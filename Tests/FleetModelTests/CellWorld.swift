@@ -342,6 +342,15 @@ final class CellWorld {
 
     private func askAsOwner() throws {
         let vm = someVM()
+        if random.chance(1, in: 2), let id = view.vms.keys.sorted().first(where: mayDropDisks),
+            var changed = view.vms[id]?.spec
+        {
+            let name = "d\(random.below(3))"
+            changed.disks = [VMDescription.NamedDisk(name: name, sizeMiB: 1_000, kind: .shared(domain: "ceph"))]
+            if random.chance(1, in: 3) { changed.disks = [] }
+            try ask(.updateVM(id, changed, generation: nil))
+            return
+        }
         switch random.below(10) {
         case 0..<4:
             let items = (0...random.below(3)).map { _ in
@@ -376,6 +385,13 @@ final class CellWorld {
             ]
             _ = try ask(commands.map { CellCommand(by: "fuzz", $0) })
         }
+    }
+
+    /// It may have run with a shared disk, and stands still.
+    private func mayDropDisks(_ id: VMID) -> Bool {
+        guard let vm = view.vms[id], vm.epochHighest > 0, vm.migration == nil, !vm.isDeleting else { return false }
+        return (vm.place == nil || vm.phase == .stopped)
+            && vm.spec.disks.contains { $0.kind == .shared(domain: "ceph") }
     }
 
     private func askAsOperator() throws {

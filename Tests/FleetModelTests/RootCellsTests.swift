@@ -37,6 +37,26 @@ import Testing
         #expect(try root.apply(.retireCell(name: "other")) == .refused(.malformed))
     }
 
+    @Test func `a storage domain is known by the first mark, and by another only for who knows that one`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.storageMarks
+        func mark(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 32) }
+        func ask(_ name: String, _ new: UInt8, before: [UInt8] = []) throws -> RootResult.Outcome {
+            try root.apply(.markDomain(name: name, mark: mark(new), before: before))
+        }
+        #expect(try root.apply(.markDomain(name: "fast", mark: [1], before: [])) == .refused(.invalid(.hash)))
+        #expect(try ask("", 1) == .refused(.invalid(.name)))
+        #expect(try ask("slow", 1) == .done && ask("fast", 2) == .done && ask("fast", 2) == .done)
+        #expect(try ask("fast", 3) == .refused(.domainMarked("fast")))
+        #expect(try ask("fast", 3, before: mark(9)) == .refused(.domainMarked("fast")))
+        #expect(try ask("fast", 3, before: mark(2)) == .done)
+        let cluster = try #require(try root.view().cluster)
+        #expect(cluster.domains.map(\.name) == ["fast", "slow"])
+        #expect(cluster.mark(of: "fast") == mark(3) && cluster.mark(of: "other") == nil)
+        for i in 2..<RootLimits.domainsMax { #expect(try ask("d\(i)", 1) == .done) }
+        #expect(try ask("one-more", 1) == .refused(.tooMany(.domains)))
+    }
+
     @Test func `the first sealing key that is named is the cluster's, and no older program names one`() throws {
         var old = try RootBench()
         #expect(try old.apply(.nameSealingKey([UInt8](repeating: 1, count: 32))) == .refused(.malformed))

@@ -127,4 +127,20 @@ import Testing
         held.imageIsReady(about.id, "0a")
         #expect(held.wait(about.id, "here", now: later + .seconds(9))?.message == "here", "at once")
     }
+
+    @Test func `what waits begins with the bytes that its image's name meant when it began to wait`() {
+        var held = HeldOrders()
+        let about = vm(nil, image: "debian")
+        #expect(held.take([.start(about, epoch: 3, isPaused: false)], now: now, digests).isEmpty)
+        #expect(held.images == ["0a"])
+        held.imageIsReady(about.id, "0a")
+        #expect(held.images == ["0a"], "its file stays until the driver has the order")
+        let given = held.takeReady(now: now) { _ in ["debian": "0b"] }
+        guard case .start(let told, epoch: 3, isPaused: false)? = given.first else {
+            Issue.record("\(given.map(\.words))")
+            return
+        }
+        #expect(told.spec.disks.map(\.image) == [CatalogueName.prefix + "0a"])
+        #expect(held.images.isEmpty)
+    }
 }

@@ -310,7 +310,7 @@ struct GuestImageTests {
 
         try create("common", "name=root,size=8MiB,kind=shared:fast,image=base")
         let folder = cluster.folder.file("storage/fast")
-        let disks = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        let disks = try files(folder)
         #expect(disks.count == 1 && disks[0].hasSuffix("-root.qcow2"), "\(disks)")
         let disk = folder.appendingPathComponent(disks[0]).path
         let shown = try info(disk)
@@ -329,15 +329,20 @@ struct GuestImageTests {
         }
         let now = try FileManager.default.attributesOfItem(atPath: disk)[.systemFileNumber] as? Int
         #expect(now == inode)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == disks)
+        #expect(try files(folder) == disks)
         try leave(cluster, folder, disks, create)
+    }
+
+    /// All but the domain's mark.
+    private func files(_ folder: URL) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0 != ".muster-domain" }
     }
 
     /// The shared disk of a VM that is gone goes with it, and one that is to be kept stays and is listed.
     private func leave(
         _ cluster: LocalCluster, _ folder: URL, _ disks: [String], _ create: (String, String, String...) throws -> Void
     ) throws {
-        func files() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: folder.path) }
+        func files() throws -> [String] { try self.files(folder) }
         try create("kept", "name=data,size=4MiB,kind=shared:fast,keep")
         let kept = try files().filter { !disks.contains($0) }
         #expect(kept.count == 1 && kept[0].hasSuffix("-data.raw"), "\(kept)")

@@ -756,6 +756,8 @@ public struct WireHostDescription: WireMessage {
     public var storageDomains: [String] = []
     public var networks: [String] = []
     public var driver: String = ""
+    /// Feature level 3.
+    public var storageProblems: [WireHostDescription.StorageProblem] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -769,7 +771,8 @@ public struct WireHostDescription: WireMessage {
         labels: [WireNamed] = [],
         storageDomains: [String] = [],
         networks: [String] = [],
-        driver: String = ""
+        driver: String = "",
+        storageProblems: [WireHostDescription.StorageProblem] = []
     ) {
         self.name = name
         self.locality = locality
@@ -780,6 +783,7 @@ public struct WireHostDescription: WireMessage {
         self.storageDomains = storageDomains
         self.networks = networks
         self.driver = driver
+        self.storageProblems = storageProblems
     }
 
     public static var messageName: String { "HostDescription" }
@@ -795,6 +799,7 @@ public struct WireHostDescription: WireMessage {
         case 7: "storage_domains"
         case 8: "networks"
         case 9: "driver"
+        case 10: "storage_problems"
         default: nil
         }
     }
@@ -831,6 +836,9 @@ public struct WireHostDescription: WireMessage {
             writer.tag(74)
             writer.lengthDelimited(self.driver)
         }
+        for value in self.storageProblems {
+            writer.message(82, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -860,7 +868,61 @@ public struct WireHostDescription: WireMessage {
                 self.networks.append(try reader.string())
             case 74:
                 self.driver = try reader.string()
+            case 82:
+                self.storageProblems.append(try reader.message(WireHostDescription.StorageProblem.self))
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    /// A storage domain of its settings that it does not reach, and why.
+    public struct StorageProblem: WireMessage {
+        public var domain: String = ""
+        public var text: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            domain: String = "",
+            text: String = ""
+        ) {
+            self.domain = domain
+            self.text = text
+        }
+
+        public static var messageName: String { "HostDescription.StorageProblem" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "domain"
+            case 2: "text"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.domain.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.domain)
+            }
+            if !self.text.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.text)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.domain = try reader.string()
+                case 18:
+                    self.text = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -2177,6 +2239,8 @@ public struct WireCellVm: WireMessage {
     public var departure: WireVmDeparture? = nil
     /// It is to come from another cell, and is not this one's yet.
     public var arrival: WireVmArrival? = nil
+    /// Shared disks that were taken off it and are removed: it gets none of these names again.
+    public var droppedDisks: [WireCellRemains.Disk] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2206,7 +2270,8 @@ public struct WireCellVm: WireMessage {
         held: WireResources? = nil,
         events: [UInt64] = [],
         departure: WireVmDeparture? = nil,
-        arrival: WireVmArrival? = nil
+        arrival: WireVmArrival? = nil,
+        droppedDisks: [WireCellRemains.Disk] = []
     ) {
         self.id = id
         self.name = name
@@ -2233,6 +2298,7 @@ public struct WireCellVm: WireMessage {
         self.events = events
         self.departure = departure
         self.arrival = arrival
+        self.droppedDisks = droppedDisks
     }
 
     public static var messageName: String { "CellVm" }
@@ -2264,6 +2330,7 @@ public struct WireCellVm: WireMessage {
         case 23: "events"
         case 24: "departure"
         case 25: "arrival"
+        case 26: "dropped_disks"
         default: nil
         }
     }
@@ -2365,6 +2432,9 @@ public struct WireCellVm: WireMessage {
         if let value = self.arrival {
             writer.message(202, value)
         }
+        for value in self.droppedDisks {
+            writer.message(210, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2438,6 +2508,8 @@ public struct WireCellVm: WireMessage {
                 var value = self.arrival.take() ?? WireVmArrival()
                 try reader.message(&value)
                 self.arrival = value
+            case 210:
+                self.droppedDisks.append(try reader.message(WireCellRemains.Disk.self))
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3573,7 +3645,7 @@ public struct WireCellSummary: WireMessage {
     /// Images that are noted as released, and the newest of those that are noted no more.
     public var imageReleases: UInt64 = 0
     public var imagesFloor: UInt64 = 0
-    /// VMs that are gone, and whose shared disks are not.
+    /// VMs that are gone or go on, and that left shared disks.
     public var remains: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
@@ -3895,18 +3967,14 @@ public struct WireNameHold: WireMessage {
 /// An image that nobody may name who knows the root's log only up to an earlier entry.
 public struct WireImageRelease: WireMessage {
     public var at: UInt64 = 0
-    /// The cell's time then.
-    public var time: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
-        at: UInt64 = 0,
-        time: UInt64 = 0
+        at: UInt64 = 0
     ) {
         self.at = at
-        self.time = time
     }
 
     public static var messageName: String { "ImageRelease" }
@@ -3914,7 +3982,6 @@ public struct WireImageRelease: WireMessage {
     public static func fieldName(_ number: UInt32) -> String? {
         switch number {
         case 1: "at"
-        case 2: "time"
         default: nil
         }
     }
@@ -3923,10 +3990,6 @@ public struct WireImageRelease: WireMessage {
         if self.at != 0 {
             writer.tag(8)
             writer.varint(self.at)
-        }
-        if self.time != 0 {
-            writer.tag(16)
-            writer.varint(self.time)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -3937,21 +4000,21 @@ public struct WireImageRelease: WireMessage {
             case 0: return
             case 8:
                 self.at = try reader.uint64()
-            case 16:
-                self.time = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
     }
 }
 
-/// Shared disks of a VM that is gone.
+/// Shared disks of a VM that is gone, or that were taken off one.
 public struct WireCellRemains: WireMessage {
     public var vm: UInt64 = 0
     public var name: String = ""
     public var tenant: String = ""
     public var since: UInt64 = 0
     public var disks: [WireCellRemains.Disk] = []
+    /// The highest under which the VM may have had one of them.
+    public var epoch: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3961,13 +4024,15 @@ public struct WireCellRemains: WireMessage {
         name: String = "",
         tenant: String = "",
         since: UInt64 = 0,
-        disks: [WireCellRemains.Disk] = []
+        disks: [WireCellRemains.Disk] = [],
+        epoch: UInt64 = 0
     ) {
         self.vm = vm
         self.name = name
         self.tenant = tenant
         self.since = since
         self.disks = disks
+        self.epoch = epoch
     }
 
     public static var messageName: String { "CellRemains" }
@@ -3979,6 +4044,7 @@ public struct WireCellRemains: WireMessage {
         case 3: "tenant"
         case 4: "since"
         case 5: "disks"
+        case 6: "epoch"
         default: nil
         }
     }
@@ -4003,6 +4069,10 @@ public struct WireCellRemains: WireMessage {
         for value in self.disks {
             writer.message(42, value)
         }
+        if self.epoch != 0 {
+            writer.tag(48)
+            writer.varint(self.epoch)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -4020,6 +4090,8 @@ public struct WireCellRemains: WireMessage {
                 self.since = try reader.uint64()
             case 42:
                 self.disks.append(try reader.message(WireCellRemains.Disk.self))
+            case 48:
+                self.epoch = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4965,34 +5037,31 @@ public struct WireCellCommand: WireMessage {
         }
     }
 
-    /// The shared disks of VMs that are gone are gone too.
+    /// Shared disks that VMs left are gone, or nobody looks after them any more.
     public struct DropRemains: WireMessage {
-        public var vms: [UInt64] = []
+        public var left: [WireCellCommand.DropRemains.Left] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
-            vms: [UInt64] = []
+            left: [WireCellCommand.DropRemains.Left] = []
         ) {
-            self.vms = vms
+            self.left = left
         }
 
         public static var messageName: String { "CellCommand.DropRemains" }
 
         public static func fieldName(_ number: UInt32) -> String? {
             switch number {
-            case 1: "vms"
+            case 2: "left"
             default: nil
             }
         }
 
         public func encode(into writer: inout ByteWriter) {
-            if !self.vms.isEmpty {
-                writer.tag(10)
-                let mark = writer.begin()
-                for value in self.vms { writer.varint(value) }
-                writer.end(mark)
+            for value in self.left {
+                writer.message(18, value)
             }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
@@ -5001,13 +5070,59 @@ public struct WireCellCommand: WireMessage {
             while true {
                 switch try reader.nextTag() {
                 case 0: return
-                case 10:
-                    let outer = try reader.enter()
-                    while reader.hasMore { self.vms.append(try reader.uint64()) }
-                    reader.leave(outer)
-                case 8:
-                    self.vms.append(try reader.uint64())
+                case 18:
+                    self.left.append(try reader.message(WireCellCommand.DropRemains.Left.self))
                 default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public struct Left: WireMessage {
+            public var vm: UInt64 = 0
+            public var disks: [WireCellRemains.Disk] = []
+            public var unknownFields: [UInt8] = []
+
+            public init() {}
+
+            public init(
+                vm: UInt64 = 0,
+                disks: [WireCellRemains.Disk] = []
+            ) {
+                self.vm = vm
+                self.disks = disks
+            }
+
+            public static var messageName: String { "CellCommand.DropRemains.Left" }
+
+            public static func fieldName(_ number: UInt32) -> String? {
+                switch number {
+                case 1: "vm"
+                case 2: "disks"
+                default: nil
+                }
+            }
+
+            public func encode(into writer: inout ByteWriter) {
+                if self.vm != 0 {
+                    writer.tag(8)
+                    writer.varint(self.vm)
+                }
+                for value in self.disks {
+                    writer.message(18, value)
+                }
+                if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+            }
+
+            public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+                while true {
+                    switch try reader.nextTag() {
+                    case 0: return
+                    case 8:
+                        self.vm = try reader.uint64()
+                    case 18:
+                        self.disks.append(try reader.message(WireCellRemains.Disk.self))
+                    default: try reader.keepUnknown(in: &self.unknownFields)
+                    }
                 }
             }
         }
@@ -5336,6 +5451,7 @@ public struct WireCellCommand: WireMessage {
         public var createdAt: UInt64 = 0
         public var createdBy: String = ""
         public var request: [UInt8] = []
+        public var droppedDisks: [WireCellRemains.Disk] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -5352,7 +5468,8 @@ public struct WireCellCommand: WireMessage {
             share: WireQuotaShare? = nil,
             createdAt: UInt64 = 0,
             createdBy: String = "",
-            request: [UInt8] = []
+            request: [UInt8] = [],
+            droppedDisks: [WireCellRemains.Disk] = []
         ) {
             self.from = from
             self.number = number
@@ -5366,6 +5483,7 @@ public struct WireCellCommand: WireMessage {
             self.createdAt = createdAt
             self.createdBy = createdBy
             self.request = request
+            self.droppedDisks = droppedDisks
         }
 
         public static var messageName: String { "CellCommand.PrepareArrival" }
@@ -5384,6 +5502,7 @@ public struct WireCellCommand: WireMessage {
             case 10: "created_at"
             case 11: "created_by"
             case 12: "request"
+            case 13: "dropped_disks"
             default: nil
             }
         }
@@ -5435,6 +5554,9 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(98)
                 writer.lengthDelimited(self.request)
             }
+            for value in self.droppedDisks {
+                writer.message(106, value)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -5470,6 +5592,8 @@ public struct WireCellCommand: WireMessage {
                     self.createdBy = try reader.string()
                 case 98:
                     self.request = try reader.bytes()
+                case 106:
+                    self.droppedDisks.append(try reader.message(WireCellRemains.Disk.self))
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

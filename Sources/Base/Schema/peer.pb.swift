@@ -657,6 +657,7 @@ public struct NodeRequest: WireMessage {
         case 7: "sealing_key"
         case 8: "send_image"
         case 9: "remove_disks"
+        case 10: "mark_domain"
         default: nil
         }
     }
@@ -683,6 +684,8 @@ public struct NodeRequest: WireMessage {
             writer.message(66, value)
         case .removeDisks(let value):
             writer.message(74, value)
+        case .markDomain(let value):
+            writer.message(82, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -734,6 +737,11 @@ public struct NodeRequest: WireMessage {
                 if case .removeDisks(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .removeDisks(value)
+            case 82:
+                var value = NodeRequest.MarkDomain()
+                if case .markDomain(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .markDomain(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -756,9 +764,64 @@ public struct NodeRequest: WireMessage {
         case sendImage(NodeRequest.SendImage)
         /// Of a host that reaches their storage domains, by the leader of its cell.
         case removeDisks(NodeRequest.RemoveDisks)
+        /// Of a host, by the node that an operator asked.
+        case markDomain(NodeRequest.MarkDomain)
     }
 
-    /// Asks that the shared disks of a VM that is gone be removed. The host reads from the cell itself which they are.
+    /// What a host has in a storage domain's directory is that domain from now on.
+    public struct MarkDomain: WireMessage {
+        public var domain: String = ""
+        /// Who asked, and from where.
+        public var by: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            domain: String = "",
+            by: String = ""
+        ) {
+            self.domain = domain
+            self.by = by
+        }
+
+        public static var messageName: String { "NodeRequest.MarkDomain" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "domain"
+            case 2: "by"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.domain.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.domain)
+            }
+            if !self.by.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.by)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.domain = try reader.string()
+                case 18:
+                    self.by = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Asks that the shared disks that a VM left be removed. The host reads from the cell itself which they are.
     public struct RemoveDisks: WireMessage {
         public var cell: UInt64 = 0
         public var vm: UInt64 = 0

@@ -1575,6 +1575,8 @@ public struct WireRootCluster: WireMessage {
     public var sealingRotates: Bool = false
     public var sealingKeyNext: [UInt8] = []
     public var sealingKeyBefore: [UInt8] = []
+    /// Storage domains, ascending by name.
+    public var domains: [WireStorageDomainMark] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1593,7 +1595,8 @@ public struct WireRootCluster: WireMessage {
         sealingKey: [UInt8] = [],
         sealingRotates: Bool = false,
         sealingKeyNext: [UInt8] = [],
-        sealingKeyBefore: [UInt8] = []
+        sealingKeyBefore: [UInt8] = [],
+        domains: [WireStorageDomainMark] = []
     ) {
         self.id = id
         self.name = name
@@ -1609,6 +1612,7 @@ public struct WireRootCluster: WireMessage {
         self.sealingRotates = sealingRotates
         self.sealingKeyNext = sealingKeyNext
         self.sealingKeyBefore = sealingKeyBefore
+        self.domains = domains
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1629,6 +1633,7 @@ public struct WireRootCluster: WireMessage {
         case 12: "sealing_rotates"
         case 13: "sealing_key_next"
         case 14: "sealing_key_before"
+        case 15: "domains"
         default: nil
         }
     }
@@ -1690,6 +1695,9 @@ public struct WireRootCluster: WireMessage {
             writer.tag(114)
             writer.lengthDelimited(self.sealingKeyBefore)
         }
+        for value in self.domains {
+            writer.message(122, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1725,6 +1733,61 @@ public struct WireRootCluster: WireMessage {
                 self.sealingKeyNext = try reader.bytes()
             case 114:
                 self.sealingKeyBefore = try reader.bytes()
+            case 122:
+                self.domains.append(try reader.message(WireStorageDomainMark.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A storage domain, and what its directory is known by.
+public struct WireStorageDomainMark: WireMessage {
+    public var name: String = ""
+    /// 32 bytes, in a file of the directory.
+    public var mark: [UInt8] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        mark: [UInt8] = []
+    ) {
+        self.name = name
+        self.mark = mark
+    }
+
+    public static var messageName: String { "StorageDomainMark" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "mark"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if !self.mark.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.mark)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 18:
+                self.mark = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3054,6 +3117,7 @@ public struct WireRootCommand: WireMessage {
         case 45: "hold_image"
         case 46: "remove_image"
         case 47: "rotate_sealing_key"
+        case 48: "mark_domain"
         default: nil
         }
     }
@@ -3157,6 +3221,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(370, value)
         case .rotateSealingKey(let value):
             writer.message(378, value)
+        case .markDomain(let value):
+            writer.message(386, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3334,6 +3400,11 @@ public struct WireRootCommand: WireMessage {
                 if case .rotateSealingKey(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .rotateSealingKey(value)
+            case 386:
+                var value = WireRootCommand.MarkDomain()
+                if case .markDomain(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .markDomain(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3380,6 +3451,7 @@ public struct WireRootCommand: WireMessage {
         case holdImage(WireRootCommand.HoldImage)
         case removeImage(WireRootCommand.RemoveImage)
         case rotateSealingKey(WireRootCommand.RotateSealingKey)
+        case markDomain(WireRootCommand.MarkDomain)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -3410,6 +3482,69 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A storage domain is known by this mark from now on.
+    public struct MarkDomain: WireMessage {
+        public var name: String = ""
+        public var mark: [UInt8] = []
+        /// The one before; empty for none.
+        public var before: [UInt8] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            mark: [UInt8] = [],
+            before: [UInt8] = []
+        ) {
+            self.name = name
+            self.mark = mark
+            self.before = before
+        }
+
+        public static var messageName: String { "RootCommand.MarkDomain" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "mark"
+            case 3: "before"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if !self.mark.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.mark)
+            }
+            if !self.before.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.before)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 18:
+                    self.mark = try reader.bytes()
+                case 26:
+                    self.before = try reader.bytes()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -68,7 +68,8 @@ extension CellKeeper {
 
     private func candidate(_ report: Explanation.HostReport) -> CellExplanation.Candidate {
         CellExplanation.Candidate(
-            host: report.host, name: hostName(report.host), excludedBy: report.excludedBy.map { ruleName($0) },
+            host: report.host, name: hostName(report.host),
+            excludedBy: report.excludedBy.map { ruleName($0) + storageText($0, report.host) },
             shortages: report.shortages.map { CellExplanation.Shortage(resource: $0.kind, amount: $0.amount) },
             free: report.free, assignment: report.assignment,
             score: report.terms.map { terms in
@@ -89,6 +90,14 @@ extension CellKeeper {
     func ruleName(_ rule: Rule) -> String {
         if case .group(let id) = rule { return "group \(groupName(id))" }
         return rule.description
+    }
+
+    /// What a host says of storage that it does not reach.
+    private func storageText(_ rule: Rule, _ host: HostID) -> String {
+        guard rule == .storageDomain, let problems = view.hosts[host]?.about.storageProblems, !problems.isEmpty else {
+            return ""
+        }
+        return " (\(problems.prefix(2).map(\.value).joined(separator: "; ")))"
     }
 
     /// `no host fits: 3 by free memory, 2 by taint; fits on h4 if 3072 MiB of memory more were free`.
@@ -132,7 +141,7 @@ extension CellKeeper {
         case .hostReady(let host, let state):
             return "fits on \(hostName(host)) if it were not \(state)"
         case .rule(let rule, let host):
-            return "fits on \(hostName(host)) but for one rule: \(ruleName(rule))"
+            return "fits on \(hostName(host)) but for one rule: \(ruleName(rule))\(storageText(rule, host))"
         }
     }
 

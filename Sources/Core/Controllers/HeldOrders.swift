@@ -24,6 +24,9 @@ package struct HeldOrders {
         var isOpen: Bool
         /// By their SHA-256; those that are not here yet.
         var images: [String]
+        /// What its images were by their names when it began to wait, which it keeps.
+        // hash order: looked up
+        var digests: [String: String]
         var orders: [HypervisorOrder]
         var since: Instant
         /// Since when it waits, whatever came meanwhile.
@@ -47,6 +50,9 @@ package struct HeldOrders {
 
     package init() {}
 
+    /// Of the catalogue, by their SHA-256: what waits here begins with them.
+    // hash order: looked up
+    package var images: Set<String> { Set(waits.values.flatMap(\.digests.values)) }
     package var isEmpty: Bool { waits.isEmpty && released.isEmpty }
     /// When the next question is due.
     package var deadline: Instant? {
@@ -87,15 +93,17 @@ package struct HeldOrders {
                 guard let about = order.about else { break }
                 let isOpen = isOpen(about)
                 // An image is looked at before every start, and not for a change of what runs.
+                let named = digests(about)
                 // hash order: sorted
-                let images = order.beginning == nil ? [] : Set(digests(about).values).sorted()
+                let images = order.beginning == nil ? [] : Set(named.values).sorted()
                 guard isOpen && images.isEmpty else {
                     waits[vm] = Wait(
-                        fields: about.spec.secrets, isOpen: isOpen, images: images, orders: [order], since: now,
+                        fields: about.spec.secrets, isOpen: isOpen, images: images, digests: named, orders: [order],
+                        since: now,
                         firstAt: now, askAt: now)
                     continue
                 }
-                passed.append(order.with(open[vm]?.values ?? [], digests(about)))
+                passed.append(order.with(open[vm]?.values ?? [], named))
                 continue
             }
             passed.append(order)
@@ -117,7 +125,7 @@ package struct HeldOrders {
             let first = rest.removeFirst()
             if let about = first.about {
                 let values = about.spec.secrets.isEmpty ? [] : open[vm]?.values ?? []
-                passed.append(first.with(values, digests(about)))
+                passed.append(first.with(values, wait.digests))
             } else {
                 passed.append(first)
             }

@@ -258,6 +258,8 @@ package struct HostKeeper: Sendable {
     package var known: [CellVM] { work }
     /// What it knows of a VM, for people who look for a fault.
     package func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
+    /// Of the copy that the driver has of a VM.
+    package func epoch(of vm: VMID) -> UInt64? { records[vm]?.copy?.epoch }
     /// VMs that the driver has, ascending.
     package var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
 

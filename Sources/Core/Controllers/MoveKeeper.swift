@@ -67,10 +67,11 @@ package struct MoveKeeper: Sendable {
         return asks
     }
 
-    /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, and `isThere` which cells there are.
+    /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
+    /// whether the images that one rests on stay, as far as is known here, and `isThere` which cells there are.
     package mutating func plan(
         _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, vm: (VMID) -> CellVM?,
-        isThere: (UInt64) -> Bool
+        mayArrive: (CellVM) -> Bool = { _ in true }, isThere: (UInt64) -> Bool
     ) -> [Ask] {
         // hash order: looked up only
         let numbers = Set(open.map(\.number))
@@ -96,7 +97,7 @@ package struct MoveKeeper: Sendable {
                 } else if isLate {
                     asks.append(
                         .own(.advanceMove(move.number, .abort, reason: "the other cell found no place for it in time")))
-                } else if mayAsk(move.to) {
+                } else if mayArrive(vm), mayAsk(move.to) {
                     asks.append(.other(move.to, .prepareArrival(move.preparation(of: vm, from: cell))))
                 }
             case .leaving:

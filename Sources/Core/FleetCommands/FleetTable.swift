@@ -188,6 +188,16 @@ package enum FleetTable {
             ],
             examples: [.init("muster host set n2 --reserve-memory 8GiB --dry-run", "which VMs would not fit any more")]),
         Command(
+            "host mark", summary: "say that what a host has in a storage domain's directory is that domain",
+            details: """
+                A storage domain's directory has a mark, by which hosts tell it from a place where it is not mounted. It is written when
+                the first host names a new domain. Say it yourself where the storage is another one than before, was emptied, or
+                was not mounted on the first host. Hosts that have something else there offer the domain no more.
+                """,
+            arguments: [host, Argument("DOMAIN", help: "one of host.storage-domains of that host")],
+            options: [Option("force", help: "even while other hosts reach the domain, which are wrong then")],
+            examples: [.init("muster host mark n1 fast", "the storage that is mounted on n1 is fast from now on")]),
+        Command(
             "host remove", summary: "take a host out of its cell for good", arguments: [host],
             options: [
                 Option("force", help: "even with VMs on it: you say that they don't run any more"), dryRun, plan,
@@ -246,14 +256,14 @@ package enum FleetTable {
 
     private static let remains: [Command] = [
         Command(
-            "remains list", summary: "list shared disks of VMs that are gone",
+            "remains list", summary: "list shared disks that VMs left",
             details: """
-                A shared disk goes with its VM, removed by a host that reaches it, unless it was made with `keep`. Listed are those that
-                are kept, and those that no host could remove yet.
+                A shared disk goes with its VM, or when it is taken off it, removed by a host that reaches it, unless it was made with
+                `keep`. Listed are those that are kept, and those that no host could remove yet.
                 """,
             options: [tenant]),
         Command(
-            "remains forget", summary: "take the kept disks of a VM that is gone off the list; their files stay",
+            "remains forget", summary: "take the kept disks that a VM left off the list; their files stay",
             arguments: [Argument("NUMBER", help: "of the VM, as the list has it")], options: [tenant]),
     ]
 

@@ -226,7 +226,8 @@ final class Guest {
             diskNow = disk
             let whole = disk.isWhole ? WholeDisk(disk.path, epoch: record.epoch) : nil
             wholeDisk = whole
-            return work(now) { DiskStep.begin(disk, whole) }
+            let marks = driver.settings.marks
+            return work(now) { DiskStep.begin(disk, whole, marks) }
         }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)

@@ -26,7 +26,9 @@ enum DiskStep: Sendable {
     case failed(String)
 
     /// Looks whether the disk is there, and makes it where that takes no program.
-    static func begin(_ disk: QEMUMachine.Disk, _ whole: WholeDisk?) -> DiskStep {
+    static func begin(_ disk: QEMUMachine.Disk, _ whole: WholeDisk?, _ marks: [String: [UInt8]]?) -> DiskStep {
+        // What is mounted may have changed since the machine was made: no blank disk takes the place of one that is elsewhere.
+        if let problem = disk.home?.problem(marks) { return .failed("can't start: a disk \(problem)") }
         if access(disk.path, F_OK) == 0 { return .ready }
         if disk.image != nil {
             whole?.clear()

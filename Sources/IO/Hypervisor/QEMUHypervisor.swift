@@ -24,11 +24,13 @@ package final class QEMUHypervisor: Hypervisor {
     /// Nil makes guests this process's own children, for tests of the driver alone.
     let parent: (any GuestParent)?
     let carrier: any MemoryCarrier
-    let settings: QEMUSettings
+    package internal(set) var settings: QEMUSettings
     let loop: EventLoop
     private var guests: [VMID: Guest] = [:]
     // hash order: looked up, or read by sorted keys
     var consoles: [VMID: ConsoleLine] = [:]
+    /// Images that disks of VMs without a process were made over.
+    private var imagesLeft: [VMID: [String]] = [:]  // hash order: joined
     private var news: [HypervisorNews] = []
     private var probe: KVMProbe?
     /// Nil until it is known.
@@ -52,6 +54,7 @@ package final class QEMUHypervisor: Hypervisor {
         let processes = HostProcess.living(below: settings.directory)
         for vm in VMDirectory.all(in: settings.directory) {
             let directory = VMDirectory(vm, in: settings.directory)
+            imagesLeft[vm] = directory.images
             let living = processes[directory.path] ?? []
             guard let record = directory.record, record.vm == vm else {
                 for pid in living { HostProcess.kill(pid) }
@@ -73,6 +76,9 @@ package final class QEMUHypervisor: Hypervisor {
         probe = settings.triesKVM ? KVMProbe(settings) : nil
         if probe == nil { settle(.tcg, "KVM is not tried") }
     }
+
+    /// What storage domains are known by from now on; disks of others are not opened.
+    package func know(_ marks: [String: [UInt8]]?) { settings.marks = marks }
 
     private func settle(_ accelerator: QEMUMachine.Accelerator, _ why: String) {
         self.accelerator = accelerator
@@ -106,6 +112,19 @@ package final class QEMUHypervisor: Hypervisor {
     package func guestEnded(_ vm: VMID, epoch: UInt64, status: Int32, cause: String?) {
         guard let guest = guests[vm], guest.record.epoch == epoch else { return }
         guest.ended(status, cause, loop.now)
+    }
+
+    /// Images of the catalogue, by their SHA-256, that disks here rest on or are being made of. What their names mean by now does
+    /// not matter.
+    package var imagesInUse: Set<String> {
+        var images = Set(imagesLeft.values.joined())
+        for guest in guests.values {
+            for disk in (guest.wanted ?? guest.machine?.vm)?.spec.disks ?? []
+            where disk.image.hasPrefix(CatalogueName.prefix) {
+                images.insert(String(disk.image.dropFirst(CatalogueName.prefix.count)))
+            }
+        }
+        return images
     }
 
     package var deadline: Instant? {
@@ -153,6 +172,7 @@ package final class QEMUHypervisor: Hypervisor {
         consoles.removeValue(forKey: guest.record.vm)?.close()
         guest.directory.clear()
         if guest.isDiscarded { guest.directory.remove() }
+        imagesLeft[guest.record.vm] = guest.isDiscarded ? nil : guest.directory.images
         // One that was never committed must not be taken for a VM that was stopped here.
         if guest.record.isArriving && !guest.isDiscarded { unlink(guest.directory.path + "/record") }
         let wasTold = guest.isToldToStop
@@ -193,7 +213,10 @@ package final class QEMUHypervisor: Hypervisor {
                 let directory = VMDirectory(vm, in: settings.directory)
                 // What an agent before could not finish.
                 for pid in HostProcess.living(with: directory.mark) { HostProcess.kill(pid) }
-                if isForGood { directory.remove() }
+                if isForGood {
+                    directory.remove()
+                    imagesLeft[vm] = nil
+                }
                 return say(vm, epoch, .stopped)
             }
             guard guest.record.epoch <= epoch else { return }

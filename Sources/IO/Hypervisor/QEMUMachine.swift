@@ -29,6 +29,8 @@ package struct QEMUMachine: Hashable, Sendable {
         package var isEphemeral: Bool
         /// Holds all of its image: other hosts may have the image elsewhere, or not at all.
         package var isWhole = false
+        /// Of a shared one: where it lies.
+        var home: StorageDirectory?
 
         package static func == (a: Disk, b: Disk) -> Bool { a.path == b.path }
         package func hash(into hasher: inout Hasher) { hasher.combine(path) }
@@ -216,12 +218,15 @@ package struct QEMUMachine: Hashable, Sendable {
         let format = base == nil ? "raw" : "qcow2"
         let path: String
         var isEphemeral = false
+        var home: StorageDirectory?
         switch disk.kind {
         case .shared(let domain):
-            guard let real = SharedDisks.folder(of: domain, in: settings.storage) else {
-                throw QEMURefusal(
-                    field, "is in the storage domain '\(domain)', which is no directory of hypervisor.storage here")
+            let place = StorageDirectory(domain, in: settings.storage)
+            if let problem = place.problem(settings.marks) { throw QEMURefusal(field, problem) }
+            guard let real = place.folder else {
+                throw QEMURefusal(field, "is in a storage domain that went away just now")
             }
+            home = place
             path = "\(real)/\(SharedDisks.fileName(vm, disk.name, hasImage: base != nil))"
         case .local: path = "\(directory)/local-\(disk.name).\(format)"
         case .ephemeral:
@@ -229,7 +234,8 @@ package struct QEMUMachine: Hashable, Sendable {
             isEphemeral = true
         }
         var made = Disk(path: path, format: format, sizeMiB: disk.sizeMiB, image: base, isEphemeral: isEphemeral)
-        if case .shared = disk.kind { made.isWhole = disk.image.hasPrefix(CatalogueName.prefix) }
+        if home != nil { made.isWhole = disk.image.hasPrefix(CatalogueName.prefix) }
+        made.home = home
         return made
     }
 

@@ -8,6 +8,9 @@ package struct QEMUSettings: Hashable, Sendable {
     package var images: String
     /// A directory per storage domain.
     package var storage: String
+    /// What storage domains are known by; nil where they have no marks.
+    // hash order: looked up only
+    package var marks: [String: [UInt8]]?
     /// Where images of the catalogue lie by their SHA-256; empty for none.
     package var cache = ""
     /// The bridge of this host that a network's guests are on.

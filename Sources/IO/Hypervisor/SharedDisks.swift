@@ -16,26 +16,26 @@ package struct SharedDisks: Sendable {
 
     /// A directory per storage domain.
     private let storage: String
+    /// What domains are known by; nil where they have no marks.
+    private let marks: [String: [UInt8]]?  // hash order: looked up only
 
-    package init(_ storage: String) { self.storage = storage }
+    package init(_ storage: String, marks: [String: [UInt8]]?) {
+        self.storage = storage
+        self.marks = marks
+    }
 
+    static let prefix = "vm-"
     static func fileName(_ vm: VMID, _ disk: String, hasImage: Bool) -> String {
-        "vm-\(vm)-\(disk).\(hasImage ? "qcow2" : "raw")"
+        "\(prefix)\(vm)-\(disk).\(hasImage ? "qcow2" : "raw")"
     }
 
-    /// Where a domain is on this host, links followed; nil where it is not reached.
-    static func folder(of domain: String, in storage: String) -> String? {
-        guard QEMUMachine.isName(domain), let root = QEMUMachine.resolved(storage),
-            let real = QEMUMachine.resolved("\(root)/\(domain)"), real.hasPrefix(root + "/")
-        else { return nil }
-        return real
-    }
-
-    /// Removes disks of a VM that is gone, and what hosts that lost it were making of them. One that is not there is removed.
+    /// Removes disks that a VM left, and what hosts that lost it were making of them. One that is not there is removed.
     /// Says why not.
     package func remove(_ disks: [Disk], of vm: VMID) -> String? {
         for disk in disks {
-            guard QEMUMachine.isName(disk.name), let folder = SharedDisks.folder(of: disk.domain, in: storage) else {
+            let home = StorageDirectory(disk.domain, in: storage)
+            // Where the domain is not mounted no file of it is, which says nothing.
+            guard QEMUMachine.isName(disk.name), let folder = home.folder, home.problem(marks) == nil else {
                 return "the storage domain '\(disk.domain)' is not reached here"
             }
             let path = "\(folder)/\(SharedDisks.fileName(vm, disk.name, hasImage: disk.hasImage))"

@@ -157,6 +157,30 @@ struct VMDirectory {
         }
     }
 
+    /// The images that its disks here were made over, as the disks themselves name them: whatever the catalogue says by now.
+    var images: [String] {
+        VMDirectory.names(in: path).filter { $0.hasSuffix(".qcow2") }.compactMap { name in
+            VMDirectory.backing(of: "\(path)/\(name)").flatMap { $0.split(separator: "/").last }.map { String($0) }
+        }
+    }
+
+    /// The file that a qcow2 file is made over; nil for none.
+    private static func backing(of disk: String) -> String? {
+        let file = open(disk, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var head = [UInt8](repeating: 0, count: 20)
+        guard pread(file, &head, head.count, 0) == head.count, head[..<4].elementsEqual([0x51, 0x46, 0x49, 0xFB]) else {
+            return nil
+        }
+        let at = head[8..<16].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        let count = Int(head[16..<20].reduce(UInt32(0)) { $0 << 8 | UInt32($1) })
+        guard at > 0, (1...1_023).contains(count) else { return nil }
+        var name = [UInt8](repeating: 0, count: count)
+        guard pread(file, &name, count, off_t(clamping: at)) == count else { return nil }
+        return String(decoding: name, as: UTF8.self)
+    }
+
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {
         removeSeed()

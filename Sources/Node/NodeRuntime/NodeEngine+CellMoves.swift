@@ -48,11 +48,14 @@ extension NodeEngine {
                 case .vm(_, let vm?)?? = rows.first.map(\.content)
             else { return nil }
             return vm
+        } mayArrive: { vm in
+            root.imagesStay(vm)
         } isThere: {
             isThere($0)
         }
         cells.kept[k].moves = keeper
-        for ask in asks { send(ask, group, now) }
+        // What was asked rests on the images as they are known here.
+        for ask in asks { send(ask, group, now, imagesAt: root.through ?? .zero) }
     }
 
     private static var arrivalsInterval: Nanoseconds { .seconds(10) }
@@ -94,13 +97,14 @@ extension NodeEngine {
         return open
     }
 
-    private func send(_ step: MoveKeeper.Ask, _ group: GroupID, _ now: Instant) {
+    private func send(_ step: MoveKeeper.Ask, _ group: GroupID, _ now: Instant, imagesAt: LogIndex = .zero) {
         let (target, operation) =
             switch step {
             case .own(let operation): (group, operation)
             case .other(let number, let operation): (GroupID(.cell, number: number), operation)
             }
-        let command = CellCommand(by: "controller", operation)
+        var command = CellCommand(by: "controller", operation)
+        if operation.namesImages { command.imagesAt = imagesAt }
         ask(.command(target, command.encoded()), .move(from: group, operation), now)
     }
 

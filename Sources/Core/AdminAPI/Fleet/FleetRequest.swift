@@ -24,6 +24,7 @@ package enum FleetRequest: Hashable, Sendable {
     case setDuty(String, CellHost.Duty)
     indirect case setHostPolicy(String, HostPolicy, generation: UInt64?)
     case removeHost(String, isForced: Bool)
+    indirect case markStorage(String, StorageMarking)
 
     case vm(VMReference, ReadMode)
     indirect case createVM(VMCreation)
@@ -93,6 +94,7 @@ package enum FleetRequest: Hashable, Sendable {
             }
         case .setHostPolicy: .setHostPolicy
         case .removeHost: .removeHost
+        case .markStorage: .markStorage
         case .vm: .getVM
         case .createVM: .createVM
         case .createVMs: .createVMs
@@ -141,7 +143,7 @@ package enum FleetRequest: Hashable, Sendable {
             default: .readTenant(list.tenant)
             }
         case .host, .rebalance, .settings: .observe
-        case .setDuty, .setHostPolicy, .removeHost, .startRebalance: .manageHosts
+        case .setDuty, .setHostPolicy, .removeHost, .markStorage, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
         case .renewLease: .renewOwnLease
         case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _): .readTenant(vm.tenant)
@@ -199,6 +201,7 @@ package enum FleetRequest: Hashable, Sendable {
     var members: [JSONMember]? {
         switch self {
         case .setHostPolicy(_, let policy, _): policy.members
+        case .markStorage(_, let marking): marking.members
         case .createVM(let creation): creation.members
         case .createVMs(let batch): batch.members
         case .updateVM(_, let spec, _): VMUpdate(spec).members
@@ -220,7 +223,8 @@ package enum FleetRequest: Hashable, Sendable {
     var pathName: String {
         switch self {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
-            .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _), .setTenant(let name, _),
+            .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
+            .setTenant(let name, _),
             .deleteTenant(let name), .image(let name, _), .removeImage(let name, _):
             name
         case .forgetRemains(let vm, _): "\(vm.rawValue)"

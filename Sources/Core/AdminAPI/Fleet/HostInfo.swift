@@ -117,6 +117,8 @@ package struct HostInfo: Shaped {
     package var numaNodes: [NUMANode]
     package var devices: [NamedDevice]
     package var storageDomains: [String]
+    /// Those of its settings that it does not reach, and why.
+    package var storageProblems: [Named]
     package var networks: [String]
     package var generation: UInt64
     package var since: Int64
@@ -139,6 +141,7 @@ package struct HostInfo: Shaped {
         numaNodes = host.about.numaNodes
         devices = host.about.devices
         storageDomains = host.about.storageDomains
+        storageProblems = host.about.storageProblems
         networks = host.about.networks
         generation = host.generation
         since = host.since.seconds
@@ -164,6 +167,9 @@ package struct HostInfo: Shaped {
             Field("numaNodes", .objects(NUMANode.shape), "its NUMA nodes"),
             Field("devices", .objects(NamedDevice.shape), "its devices"),
             Field("storageDomains", .strings, "shared disks that it can open"),
+            Field(
+                "storageProblems", .map, isRequired: false,
+                "storage domains of its settings that it does not reach, and what to do"),
             Field("networks", .strings, "networks that it has"),
             Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
             Field("since", .integer, "when it was first registered; seconds since 1970"),
@@ -178,7 +184,8 @@ package struct HostInfo: Shaped {
             JSONMember("free", free), JSONMember("vmCount", vmCount), JSONMember("labels", pairs: labels),
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
-            JSONMember("networks", networks), JSONMember("generation", generation), JSONMember("since", since),
+            JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
+            JSONMember("generation", generation), JSONMember("since", since),
         ]
     }
 
@@ -200,6 +207,7 @@ package struct HostInfo: Shaped {
         numaNodes = try object.objects("numaNodes")
         devices = try object.objects("devices")
         storageDomains = object.strings("storageDomains")
+        storageProblems = object.pairs("storageProblems")
         networks = object.strings("networks")
         generation = object.unsigned("generation")
         since = object.integer("since")

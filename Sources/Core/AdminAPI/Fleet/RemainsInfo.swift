@@ -26,9 +26,10 @@ package struct RemainsInfo: Hashable, Sendable, Shaped {
     package static let shape = Shape(
         "Remains",
         [
-            Field("vm", .integer, "the number of the VM that is gone"), Field("name", .string, "what it was called"),
+            Field("vm", .integer, "the number of the VM, which is gone or goes on without them"),
+            Field("name", .string, "what it was called"),
             Field("tenant", .string, "whose it was"), Field("cell", .string, "the cell that it was of"),
-            Field("since", .integer, "when it went, in seconds since 1970"),
+            Field("since", .integer, "when it left the last of them, in seconds since 1970"),
             Field("kept", .strings, "shared disks that are to be kept, as DOMAIN/NAME"),
             Field("leaving", .strings, "shared disks that a host is to remove as soon as one reaches them"),
         ])

@@ -107,6 +107,10 @@ extension Route {
         Route(
             .setHostPolicy, .put, "/v1/hosts/{host}/policy", "Sets labels, taints, overcommit and what is reserved.",
             body: .json(HostPolicy.shape), hasGeneration: true, accepted),
+        Route(
+            .markStorage, .post, "/v1/hosts/{host}/storage",
+            "Says that what the host has in a storage domain's directory is that domain from now on.",
+            body: .json(StorageMarking.shape), accepted),
     ]
 
     private static let vms = [

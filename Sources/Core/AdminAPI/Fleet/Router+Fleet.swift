@@ -29,6 +29,7 @@ extension Router {
         case .setHostPolicy:
             return .setHostPolicy(
                 try name(parts.name, "host"), try HostPolicy(body), generation: parts.generation)
+        case .markStorage: return .markStorage(try name(parts.name, "host"), try StorageMarking(body))
         case .getGroup:
             return .group(try name(parts.name, "group"), tenant: try tenant(query), try fleetMode(query))
         case .createGroup: return .createGroup(try CellGroup(body))

@@ -147,7 +147,7 @@ struct CellStep<Access: StateAccess> {
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
         case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
-        case .dropRemains(let vms): return try dropRemains(vms)
+        case .dropRemains(let items): return try dropRemains(items)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
         case .closeCell: return try closeCell()
         case .lendQuota(let tenant, let to, let share): return try lendQuota(tenant, to: to, share)

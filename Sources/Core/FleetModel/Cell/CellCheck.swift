@@ -81,6 +81,15 @@ enum CellCheck {
             ?? counted("storageDomains", about.storageDomains.count, CellLimits.listMax)
             ?? words("storageDomains", about.storageDomains)
             ?? counted("networks", about.networks.count, CellLimits.listMax) ?? words("networks", about.networks)
+            ?? problems(about.storageProblems)
+    }
+
+    private static func problems(_ problems: [Named]) -> CellRefusal? {
+        if let refusal = counted("storageProblems", problems.count, CellLimits.listMax) { return refusal }
+        for problem in problems where !isWord(problem.key) || !isText(problem.value, CellLimits.problemBytesMax) {
+            return refuse("storageProblems", textRule)
+        }
+        return nil
     }
 
     static func refusal(of policy: HostPolicy) -> CellRefusal? {

@@ -149,7 +149,9 @@ extension CellCommand.Operation {
             self = .resealVM(VMID(wire.vm), wire.boxes.map { Resealed(key: $0.key, from: $0.from, to: $0.to) })
         case .releaseImage(let wire):
             self = .releaseImage(tenant: wire.tenant, name: wire.name, at: LogIndex(wire.at))
-        case .dropRemains(let wire): self = .dropRemains(wire.vms.map { VMID($0) })
+        case .dropRemains(let wire):
+            self = .dropRemains(
+                wire.left.map { CellRemains.Left(VMID($0.vm), $0.disks.map { CellRemains.Disk($0) }) })
         case .prepareArrival(let wire):
             guard let arrival = CellArrival(wire) else { return nil }
             self = .prepareArrival(arrival)
@@ -229,7 +231,12 @@ extension CellCommand.Operation {
         case .collectGarbage: .collectGarbage(Wire.CollectGarbage())
         case .releaseImage(let tenant, let name, let at):
             .releaseImage(Wire.ReleaseImage(tenant: tenant, name: name, at: at.rawValue))
-        case .dropRemains(let vms): .dropRemains(Wire.DropRemains(vms: vms.map(\.rawValue)))
+        case .dropRemains(let items):
+            .dropRemains(
+                Wire.DropRemains(
+                    left: items.map {
+                        Wire.DropRemains.Left(vm: $0.vm.rawValue, disks: $0.disks.map(\.wire))
+                    }))
         case .releaseHost(let host, let assignment):
             .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
         case .closeCell: .closeCell(Wire.CloseCell())

@@ -89,8 +89,8 @@ package struct CellCommand: Hashable, Sendable {
         case collectGarbage
         /// The removal of an image began at this entry of the root: who knows less may not name it any more.
         case releaseImage(tenant: String, name: String, at: LogIndex)
-        /// The shared disks that these VMs left are gone too.
-        case dropRemains([VMID])
+        /// Of the shared disks that VMs left, these are gone too, or nobody looks after them any more.
+        case dropRemains([CellRemains.Left])
         /// Nothing but the time.
         case noteTime
     }
@@ -123,6 +123,18 @@ package struct CellCommand: Hashable, Sendable {
 
     /// What repetitions have in common.
     var unnamed: CellCommand { CellCommand(by: by, operation) }
+}
+
+extension CellCommand.Operation {
+    /// Whoever asks for it says up to which entry of the root it knows the images.
+    package var namesImages: Bool {
+        switch self {
+        case .createVMs(let items, _): items.contains { !$0.spec.imageNames.isEmpty }
+        case .updateVM(_, let spec, _): !spec.imageNames.isEmpty
+        case .prepareArrival(let arrival): !arrival.spec.imageNames.isEmpty
+        default: false
+        }
+    }
 }
 
 /// A secret field of a VM under another key.

@@ -46,6 +46,8 @@ package struct HostDescription: Hashable, Sendable {
     package var networks: [String]
     /// The driver that runs VMs here: `simulated`, `qemu`.
     package var driver: String
+    /// Storage domains of its settings that it does not reach, and why, as sentences. Wants feature level 3.
+    package var storageProblems: [Named] = []
     package init(
         name: String, locality: Locality = Locality(), capacity: Resources, numaNodes: [NUMANode] = [],
         devices: [NamedDevice] = [], labels: [Named] = [], storageDomains: [String] = [], networks: [String] = [],

@@ -13,10 +13,10 @@ package enum CellLimits {
     package static let movesEndedMax = 4_096
     /// Images of which is noted that they were released.
     package static let imageReleasesMax: UInt64 = 4_096
-    /// For how long, in milliseconds, no VM comes from another cell that names one.
-    package static let imageReleaseTime: UInt64 = 180_000
-    /// VMs that are gone, and whose shared disks are not.
+    /// VMs that left shared disks.
     package static let remainsMax: UInt64 = 262_144
+    /// Shared disks that a VM drops while it goes on, and those of it that are noted.
+    package static let droppedDisksMax = 128
     package static let groupsPerTenantMax: UInt64 = 10_000
     package static let groupMembersMax: UInt64 = 65_536
     /// Items of one command.
@@ -56,6 +56,8 @@ package enum CellLimits {
     /// Of a label, a zone, a network and other words.
     package static let textBytesMax = 255
     package static let annotationBytesMax = 4_096
+    /// Of why a host does not reach a storage domain.
+    package static let problemBytesMax = 1_024
     /// Of one secret field as it is sealed.
     package static let secretBytesMax = 12 << 10
     /// Of all words of a VM's specification together.

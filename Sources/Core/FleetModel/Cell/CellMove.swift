@@ -50,7 +50,8 @@ extension CellMove {
     package func preparation(of vm: CellVM, from cell: UInt64) -> CellArrival {
         CellArrival(
             from: cell, number: number, vm: vm.id, name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power,
-            generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request)
+            generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request,
+            droppedDisks: vm.droppedDisks)
     }
 
     /// What the other cell is told in the end. `open` are all moves from the cell that are kept.
@@ -75,6 +76,7 @@ package struct CellArrival: Hashable, Sendable {
     package var createdAt: LogTime
     package var createdBy: String
     package var request: [UInt8]
+    package var droppedDisks: [CellRemains.Disk]
 }
 
 extension CellVM {
@@ -158,13 +160,15 @@ extension CellArrival: CellMapped {
             from: wire.from, number: wire.number, vm: VMID(wire.vm), name: wire.name, tenant: wire.tenant, spec: spec,
             power: power, generation: wire.generation, share: QuotaShare(wire.share),
             createdAt: LogTime(wire.createdAt),
-            createdBy: wire.createdBy, request: wire.request)
+            createdBy: wire.createdBy, request: wire.request,
+            droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) })
     }
     var wire: WireCellCommand.PrepareArrival {
         WireCellCommand.PrepareArrival(
             from: from, number: number, vm: vm.rawValue, name: name, tenant: tenant, spec: spec.wire,
             power: WireVmPower(rawValue: power.rawValue), generation: generation, share: share.sparse,
-            createdAt: createdAt.rawValue, createdBy: createdBy, request: request)
+            createdAt: createdAt.rawValue, createdBy: createdBy, request: request,
+            droppedDisks: droppedDisks.map(\.wire))
     }
 }
 

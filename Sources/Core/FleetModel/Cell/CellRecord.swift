@@ -134,6 +134,7 @@ extension HostDescription: CellMapped {
             capacity: Resources(ofWire: wire.capacity), numaNodes: wire.numaNodes.map { NUMANode($0) },
             devices: devices, labels: wire.labels.map { Named($0) }, storageDomains: wire.storageDomains,
             networks: wire.networks, driver: wire.driver)
+        storageProblems = wire.storageProblems.map { Named($0.domain, $0.text) }
     }
     var wire: WireHostDescription {
         let isNowhere = locality == Locality()
@@ -141,7 +142,8 @@ extension HostDescription: CellMapped {
             name: name,
             locality: isNowhere ? nil : WireLocality(region: locality.region, zone: locality.zone, rack: locality.rack),
             capacity: capacity.sparse, numaNodes: numaNodes.map(\.wire), devices: devices.map(\.wire),
-            labels: labels.map(\.wire), storageDomains: storageDomains, networks: networks, driver: driver)
+            labels: labels.map(\.wire), storageDomains: storageDomains, networks: networks, driver: driver,
+            storageProblems: storageProblems.map { WireHostDescription.StorageProblem(domain: $0.key, text: $0.value) })
     }
 }
 
@@ -416,6 +418,7 @@ extension CellVM: CellCoded, CellMapped {
         events = wire.events.map { LogIndex($0) }
         departure = wire.departure.map { Departure($0) }
         arrival = wire.arrival.map { Arrival($0) }
+        droppedDisks = wire.droppedDisks.map { CellRemains.Disk($0) }
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -425,7 +428,8 @@ extension CellVM: CellCoded, CellMapped {
             message: message, runningGeneration: runningGeneration, epochHighest: epochHighest, restarts: restarts,
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
-            events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire)
+            events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire,
+            droppedDisks: droppedDisks.map(\.wire))
     }
 }
 

@@ -5,26 +5,22 @@ internal import Schema
 //
 //     root: the removal begins at entry I ─▶ every cell: released at I ─▶ no VM of any cell has it ─▶ root: gone
 //
-// Whoever asks for a VM says up to which entry of the root it knew the images. A cell that has released one at I takes no VM
-// that names it from somebody who knows less than I; and who knows I has seen itself that the image goes, or that it stayed,
-// or came anew. So what is released needs no taking back. For as long as a removal may take, no VM with such a name comes
-// from another cell: one that is looked for in one cell after the other can't be missed.
+// Whoever asks for a VM says up to which entry of the root it knew the images, and so does the cell that a VM comes from. A
+// cell that has released one at I takes no VM that names it from somebody who knows less than I; and who knows I has seen itself
+// that the image goes, and waits, or that it stayed, or came anew. So what is released needs no taking back, and one that is
+// looked for in one cell after the other can't be missed.
 
 /// A note that an image was released.
 struct ImageRelease: CellMapped {
     /// The root's entry that began its removal.
     var at: LogIndex
-    var time: LogTime
 
-    init(at: LogIndex, time: LogTime) {
-        self.at = at
-        self.time = time
-    }
-    init?(_ wire: WireImageRelease) { self.init(at: LogIndex(wire.at), time: LogTime(wire.time)) }
-    var wire: WireImageRelease { WireImageRelease(at: at.rawValue, time: time.rawValue) }
+    init(at: LogIndex) { self.at = at }
+    init?(_ wire: WireImageRelease) { self.init(at: LogIndex(wire.at)) }
+    var wire: WireImageRelease { WireImageRelease(at: at.rawValue) }
 }
 
-/// What is left of a VM that is gone: disks in storage domains, which nobody writes to any more.
+/// What is left of a VM that is gone, or was taken off one: disks in storage domains, which nobody writes to any more.
 package struct CellRemains: Hashable, Sendable {
     package struct Disk: Hashable, Sendable {
         package var name: String
@@ -39,18 +35,46 @@ package struct CellRemains: Hashable, Sendable {
             self.hasImage = hasImage
             self.isKept = isKept
         }
+        /// Of two of one VM: whether one would be taken for the other.
+        func hasPlace(of other: Disk) -> Bool { name == other.name && domain == other.domain }
+        func isFile(of other: Disk) -> Bool { hasPlace(of: other) && hasImage == other.hasImage }
+    }
+    /// Disks of a note that somebody has seen to. Of the note nothing else goes.
+    package struct Left: Hashable, Sendable {
+        package var vm: VMID
+        package var disks: [Disk]
+        package init(_ vm: VMID, _ disks: [Disk]) {
+            self.vm = vm
+            self.disks = disks
+        }
     }
     package var vm: VMID
     package var name: String
     package var tenant: String
     package var since: LogTime
     package var disks: [Disk]
-    package init(vm: VMID, name: String, tenant: String, since: LogTime, disks: [Disk]) {
+    /// The highest under which the VM may have had one of them: what runs under a later one has none.
+    package var epoch: UInt64
+    package init(vm: VMID, name: String, tenant: String, since: LogTime, disks: [Disk], epoch: UInt64) {
         self.vm = vm
         self.name = name
         self.tenant = tenant
         self.since = since
         self.disks = disks
+        self.epoch = epoch
+    }
+    /// Those that a host is to remove.
+    package var leaving: [Disk] { disks.filter { !$0.isKept } }
+    /// Those that people look after.
+    package var kept: [Disk] { disks.filter(\.isKept) }
+}
+
+extension CellRemains.Disk {
+    init(_ wire: WireCellRemains.Disk) {
+        self.init(name: wire.name, domain: wire.domain, hasImage: wire.hasImage, isKept: wire.isKept)
+    }
+    var wire: WireCellRemains.Disk {
+        WireCellRemains.Disk(name: name, domain: domain, hasImage: hasImage, isKept: isKept)
     }
 }
 
@@ -58,30 +82,33 @@ extension CellRemains: CellCoded, CellMapped {
     init?(_ wire: WireCellRemains) {
         self.init(
             vm: VMID(wire.vm), name: wire.name, tenant: wire.tenant, since: LogTime(wire.since),
-            disks: wire.disks.map {
-                Disk(name: $0.name, domain: $0.domain, hasImage: $0.hasImage, isKept: $0.isKept)
-            })
+            disks: wire.disks.map { Disk($0) }, epoch: wire.epoch)
     }
     var wire: WireCellRemains {
         WireCellRemains(
-            vm: vm.rawValue, name: name, tenant: tenant, since: since.rawValue,
-            disks: disks.map {
-                WireCellRemains.Disk(name: $0.name, domain: $0.domain, hasImage: $0.hasImage, isKept: $0.isKept)
-            })
+            vm: vm.rawValue, name: name, tenant: tenant, since: since.rawValue, disks: disks.map(\.wire), epoch: epoch)
     }
 }
 
 extension VMDescription {
-    /// Of its disks' images, each once.
     /// A disk that keeps its name and is to be of another image.
     func diskOfOtherImage(than before: VMDescription) -> String? {
         disks.first { disk in before.disks.contains { $0.name == disk.name && $0.image != disk.image } }?.name
     }
 
+    /// Of its disks' images, each once.
     package var imageNames: [String] {
         var names: [String] = []
         for disk in disks where !disk.image.isEmpty && !names.contains(disk.image) { names.append(disk.image) }
         return names
+    }
+
+    var sharedDisks: [CellRemains.Disk] {
+        disks.compactMap { disk in
+            guard case .shared(let domain) = disk.kind else { return nil }
+            return CellRemains.Disk(
+                name: disk.name, domain: domain, hasImage: !disk.image.isEmpty, isKept: disk.isKept)
+        }
     }
 }
 
@@ -101,7 +128,7 @@ extension CellStep {
             if summary.imageReleases >= CellLimits.imageReleasesMax { try forgetReleases() }
             summary.imageReleases += 1
         }
-        access.put(key, ImageRelease(at: at, time: time).encoded())
+        access.put(key, ImageRelease(at: at).encoded())
         return .done
     }
 
@@ -140,43 +167,80 @@ extension CellStep {
         return nil
     }
 
-    /// Whether an image of a VM that is to come from another cell may be in the midst of a removal.
-    func isReleasing(_ spec: VMDescription, _ tenant: String) throws(StoreError) -> Bool {
-        for name in spec.imageNames {
-            for owner in [tenant, ""] {
-                let release = try access.record(ImageRelease.self, CellKey.imageRelease(owner, name))
-                if let release, time < release.time.advanced(by: CellLimits.imageReleaseTime) { return true }
-            }
-        }
-        return false
-    }
-
     // MARK: Disks
 
     /// Notes the shared disks of a VM that may have run: nothing of it runs any more.
-    mutating func leaveRemains(of vm: CellVM) {
+    mutating func leaveRemains(of vm: CellVM) throws(StoreError) {
         guard level >= FeatureLevel.images, vm.epochHighest > 0 else { return }
-        var disks: [CellRemains.Disk] = []
-        for disk in vm.spec.disks {
-            guard case .shared(let domain) = disk.kind else { continue }
-            disks.append(
-                CellRemains.Disk(
-                    name: disk.name, domain: domain, hasImage: !disk.image.isEmpty, isKept: disk.isKept))
-        }
-        // Beyond the bound they stay, and nobody knows of them but the log of events.
-        if disks.isEmpty || summary.remains >= CellLimits.remainsMax { return }
-        let remains = CellRemains(vm: vm.id, name: vm.name, tenant: vm.tenant, since: time, disks: disks)
-        access.put(CellTable.remains.key(vm.id.rawValue), remains.encoded())
-        summary.remains += 1
+        let known = try access.record(CellRemains.self, CellTable.remains.key(vm.id.rawValue))?.disks ?? []
+        let own = vm.spec.sharedDisks
+        let disks = known.filter { disk in !own.contains { $0.isFile(of: disk) } } + own
+        try putRemains(disks, of: vm)
     }
 
-    mutating func dropRemains(_ vms: [VMID]) throws(StoreError) -> CellResult.Outcome {
-        if vms.count > CellLimits.itemsMax { return .refused(.tooMany(.items)) }
-        for vm in vms {
-            let key = CellTable.remains.key(vm.rawValue)
-            guard try access.value(for: key) != nil else { continue }
-            access.delete(key)
-            summary.remains -= 1
+    /// Notes the shared disks that a change takes off a VM which may have run, and takes back those that were kept and are its
+    /// own again. Says why it can't be changed so, and then has changed nothing.
+    mutating func changeDisks(_ before: VMDescription, _ vm: inout CellVM) throws(StoreError) -> CellRefusal? {
+        guard level >= FeatureLevel.images, vm.epochHighest > 0 else { return nil }
+        let (old, new) = (before.sharedDisks, vm.spec.sharedDisks)
+        let gone = old.filter { disk in !new.contains { $0.hasPlace(of: disk) } }
+        let come = new.filter { disk in !old.contains { $0.hasPlace(of: disk) } }
+        if gone.isEmpty && come.isEmpty { return nil }
+        // Whoever is to remove the file may be slow, and would remove the new one.
+        if let disk = come.first(where: { disk in vm.droppedDisks.contains { $0.hasPlace(of: disk) } }) {
+            return .invalid(
+                field: "disks",
+                "a disk \(disk.name) of this VM in storage domain \(disk.domain) was dropped, and its file goes; give the new disk "
+                    + "another name")
+        }
+        if vm.migration != nil {
+            return .invalid(field: "disks", "a copy of the VM is still to end on a host; change its disks after that")
+        }
+        let known = try access.record(CellRemains.self, CellTable.remains.key(vm.id.rawValue))?.disks ?? []
+        let disks = known.filter { disk in !(come + gone).contains { $0.isFile(of: disk) } } + gone
+        let dropped = vm.droppedDisks + gone.filter { !$0.isKept }
+        if max(dropped.count, disks.count) > CellLimits.droppedDisksMax {
+            return .invalid(
+                field: "disks",
+                "a VM drops at most \(CellLimits.droppedDisksMax) shared disks in its life; forget kept ones (`muster remains "
+                    + "forget`), or make another VM")
+        }
+        vm.droppedDisks = dropped
+        try putRemains(disks, of: vm)
+        return nil
+    }
+
+    private mutating func putRemains(_ disks: [CellRemains.Disk], of vm: CellVM) throws(StoreError) {
+        let key = CellTable.remains.key(vm.id.rawValue)
+        let isNoted = try access.value(for: key) != nil
+        if disks.isEmpty {
+            if isNoted {
+                access.delete(key)
+                summary.remains -= 1
+            }
+            return
+        }
+        // Beyond the bound they stay, and nobody knows of them but the log of events.
+        if !isNoted && summary.remains >= CellLimits.remainsMax { return }
+        let remains = CellRemains(
+            vm: vm.id, name: vm.name, tenant: vm.tenant, since: time, disks: disks, epoch: vm.epochHighest)
+        access.put(key, remains.encoded())
+        if !isNoted { summary.remains += 1 }
+    }
+
+    /// Of each note only the disks that are named go: others may have come to it since, or are kept.
+    mutating func dropRemains(_ items: [CellRemains.Left]) throws(StoreError) -> CellResult.Outcome {
+        if items.count > CellLimits.itemsMax { return .refused(.tooMany(.items)) }
+        for item in items {
+            let key = CellTable.remains.key(item.vm.rawValue)
+            guard var remains = try access.record(CellRemains.self, key) else { continue }
+            remains.disks.removeAll { item.disks.contains($0) }
+            if remains.disks.isEmpty {
+                access.delete(key)
+                summary.remains -= 1
+            } else {
+                access.put(key, remains.encoded())
+            }
         }
         return .done
     }

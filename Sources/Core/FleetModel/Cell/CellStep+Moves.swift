@@ -183,9 +183,10 @@ extension CellStep {
             let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
             return isKept && (known.place != nil || known.power == .stopped) ? .done : .refused(.notKeptYet(arrival.vm))
         }
-        let isReleasing = try isReleasing(arrival.spec, arrival.tenant)
+        // An image of it goes, and its cell did not know that when it asked.
+        let isReleased = try refusal(ofImages: arrival.spec.imageNames, arrival.tenant) != nil
         let isHeld = try areMovesHeld()
-        if isHeld || isReleasing { return .refused(.notKeptYet(arrival.vm)) }
+        if isHeld || isReleased { return .refused(.notKeptYet(arrival.vm)) }
         if let refusal = try refusal(of: arrival) { return .refused(refusal) }
         var slice = try slice(arrival.tenant)
         slice.net.vector &+= arrival.share.vector
@@ -194,6 +195,7 @@ extension CellStep {
             id: arrival.vm, name: arrival.name, tenant: arrival.tenant, spec: arrival.spec, at: arrival.createdAt,
             by: arrival.createdBy)
         vm.generation = arrival.generation
+        vm.droppedDisks = arrival.droppedDisks
         vm.power = arrival.power
         vm.since = time
         vm.queuedAt = time

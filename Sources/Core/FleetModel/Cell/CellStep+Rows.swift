@@ -108,7 +108,7 @@ extension CellStep {
         try note("vm.deleted", &vm)
         if let old { try forget(old) }
         try keepStone(of: vm)
-        leaveRemains(of: vm)
+        try leaveRemains(of: vm)
     }
 
     /// Its row goes, and all that follows from it.

@@ -101,6 +101,7 @@ extension CellStep {
         } else if vm.boundTo != nil && !spec.isBoundToHost {
             vm.boundTo = nil
         }
+        if let refusal = try changeDisks(old.spec, &vm) { return .refused(refusal) }
         try note("vm.updated", &vm)
         try put(vm, was: old)
         return .done

@@ -223,6 +223,8 @@ package struct CellVM: Hashable, Sendable {
     package var events: [LogIndex] = []
     package var departure: Departure?
     package var arrival: Arrival?
+    /// Shared disks that were taken off it, and whose files go: no disk of it gets one of these names in its domain again.
+    package var droppedDisks: [CellRemains.Disk] = []
 
     /// What it counts for on each of its hosts.
     package var demand: Resources { held ?? spec.demand }

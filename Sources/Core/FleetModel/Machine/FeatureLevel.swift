@@ -22,6 +22,8 @@ package enum FeatureLevel {
     package static let rootAudit: UInt32 = 3
     /// A catalogue of images.
     package static let images: UInt32 = 3
+    /// Storage domains are known by a mark, and hosts say why they don't reach one.
+    package static let storageMarks: UInt32 = 3
     /// A command that is sent again from another address is the same one.
     package static let placelessRequests: UInt32 = 3
     /// Processes number their commands, and groups keep what came of them until they are settled. Results under request ids of
@@ -82,6 +84,7 @@ extension RootCommand.Operation {
         case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
+        case .markDomain: FeatureLevel.storageMarks
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
         }
@@ -100,7 +103,10 @@ extension CellCommand.Operation {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
         switch self {
-        case .registerHost(_, _, _, _, let assignment): assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells
+        case .registerHost(_, _, let about, _, let assignment):
+            max(
+                assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells,
+                about.storageProblems.isEmpty ? FeatureLevel.oldest : FeatureLevel.storageMarks)
         case .createVMs(let items, _):
             items.map(\.spec.level).max() ?? FeatureLevel.oldest
         case .updateVM(_, let spec, _): spec.level

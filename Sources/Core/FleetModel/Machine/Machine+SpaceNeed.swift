@@ -43,7 +43,7 @@ extension RootCommand.Operation {
             false
         case .found, .reportNode, .certifyNode, .trustAuthority, .signWithAuthority, .foundGroup, .changePlacement,
             .reportReplicas, .reportGroup, .finalizeLevel, .noteBackup, .recordRecovery, .noteTime, .moveHost,
-            .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage:
+            .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage, .markDomain:
             false
         }
     }

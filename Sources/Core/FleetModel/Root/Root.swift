@@ -124,6 +124,7 @@ struct RootStep<Access: StateAccess> {
         case .retireCell(let name): return try retireCell(name, &cluster)
         case .reportCell(let report): return try reportCell(report)
         case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
+        case .markDomain(let name, let mark, let before): return markDomain(name, mark, before, &cluster)
         case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):

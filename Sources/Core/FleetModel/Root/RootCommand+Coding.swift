@@ -138,6 +138,7 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .markDomain(let wire): self = .markDomain(name: wire.name, mark: wire.mark, before: wire.before)
         case .rotateSealingKey(let wire):
             guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
             self = .rotateSealingKey(step, wire.key)
@@ -220,6 +221,8 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .markDomain(let name, let mark, let before):
+            .markDomain(Wire.MarkDomain(name: name, mark: mark, before: before))
         case .rotateSealingKey(let step, let hash):
             .rotateSealingKey(
                 Wire.RotateSealingKey(step: Wire.RotateSealingKey.Step(rawValue: step.rawValue), key: hash))

@@ -71,6 +71,9 @@ package struct RootCommand: Hashable, Sendable {
         case nameSealingKey([UInt8])
         /// A step of its rotation, with the hash of the key that it is about; none to begin.
         case rotateSealingKey(SealingStep, [UInt8])
+        /// A storage domain is known by this mark from now on. `before` is the one that whoever asks saw; none for a domain that
+        /// is new.
+        case markDomain(name: String, mark: [UInt8], before: [UInt8])
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)

@@ -169,6 +169,11 @@ extension RootCommand.Operation {
         case .moveHost(_, let cell, _, .begin): return ("host.assigned", "move the host to cell \(cell)")
         case .moveHost(_, _, _, .cancel): return ("host.stays", "call off the host's move")
         case .rotateSealingKey(.begin, _): return ("sealing-key.rotated", "take another key for secret fields")
+        case .markDomain(let name, _, let before):
+            return (
+                "domain.marked",
+                before.isEmpty ? "begin the storage domain \(name)" : "mark the storage domain \(name) anew"
+            )
         case .addImage(let image): return ("image.added", "add the image \(image.name)")
         case .removeImage(_, let name, .begin, _): return ("image.leaving", "remove the image \(name)")
         case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")

@@ -99,4 +99,14 @@ extension RootView {
     package func image(_ name: String, for tenant: String) -> RootImage? {
         images.first { $0.name == name && $0.tenant == tenant } ?? images.first { $0.name == name && $0.tenant.isEmpty }
     }
+
+    /// Whether no image that a VM may have begun with is being removed. False while nothing is known.
+    package func imagesStay(_ vm: CellVM) -> Bool {
+        let names = vm.spec.imageNames
+        if names.isEmpty { return true }
+        guard through != nil else { return false }
+        return !images.contains { image in
+            image.isLeaving && names.contains(image.name) && [vm.tenant, ""].contains(image.tenant)
+        }
+    }
 }

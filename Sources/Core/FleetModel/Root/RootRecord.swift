@@ -351,12 +351,14 @@ extension RootCluster: RootRecord, RootMapped {
         sealingRotates = wire.sealingRotates
         sealingKeyNext = wire.sealingKeyNext
         sealingKeyBefore = wire.sealingKeyBefore
+        domains = wire.domains.map { DomainMark(name: $0.name, mark: $0.mark) }
     }
     var wire: WireRootCluster {
         WireRootCluster(
             id: id, name: name, level: level, nodeHighest: nodeHighest.rawValue, groupHighest: groupHighest,
             epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
             mapEpoch: mapEpoch, sealingKey: sealingKey, sealingRotates: sealingRotates, sealingKeyNext: sealingKeyNext,
-            sealingKeyBefore: sealingKeyBefore)
+            sealingKeyBefore: sealingKeyBefore,
+            domains: domains.map { WireStorageDomainMark(name: $0.name, mark: $0.mark) })
     }
 }

@@ -5,7 +5,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     package enum Bound: UInt64, Hashable, Sendable {
         case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
-            cells, tenants, images
+            cells, tenants, images, domains
     }
 
     /// What an input is.
@@ -87,6 +87,8 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case imageStays(String)
     case sealingKeyRotates
     case sealingStepOver
+    /// With another mark than whoever asks knows.
+    case domainMarked(String)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -168,6 +170,7 @@ extension RootRefusal: CustomStringConvertible {
         case .imageExists(let name): "an image named \(name) is there already; remove it first, or choose another name"
         case .sealingKeyRotates:
             "no key seals secret fields yet, or another one takes its place just now; see `muster cert list`"
+        case .domainMarked(let name): "the storage domain \(name) was marked by somebody else meanwhile; look again"
         case .sealingStepOver: "the rotation of the sealing key is further, or another one"
         case .imageStays(let name):
             "the removal of the image \(name) was called off, or another one took its place; look, and ask again"
@@ -194,6 +197,8 @@ extension RootRefusal.Bound {
         case .commandBytes: "a command has at most \(RootLimits.commandBytesMax) bytes"
         case .cells: "there are \(RootLimits.cellsMax) cells, the most there may be"
         case .images: "there are \(RootLimits.imagesMax) images, the most there may be; remove one first"
+        case .domains:
+            "the cluster knows \(RootLimits.domainsMax) storage domains, the most it may; use the names of old ones again"
         case .tenants: "there are \(RootLimits.tenantsMax) tenants, the most there may be; delete one first"
         }
     }
@@ -309,6 +314,7 @@ extension RootRefusal {
         case .sealingKeyRotates: (69, 0, "")
         case .sealingStepOver: (70, 0, "")
         case .cellKeepsNames(let name): (71, 0, name)
+        case .domainMarked(let name): (72, 0, name)
         }
     }
 
@@ -377,6 +383,7 @@ extension RootRefusal {
         case 69: self = .sealingKeyRotates
         case 70: self = .sealingStepOver
         case 71: self = .cellKeepsNames(text)
+        case 72: self = .domainMarked(text)
         default: return nil
         }
     }

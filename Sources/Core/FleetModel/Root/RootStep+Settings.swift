@@ -103,6 +103,27 @@ extension RootStep {
         return .done
     }
 
+    /// Two hosts may have marked a new domain at once, perhaps not the same storage: the first one's is the domain. Another mark
+    /// takes its place only for whoever knows the one before.
+    mutating func markDomain(
+        _ name: String, _ mark: [UInt8], _ before: [UInt8], _ cluster: inout RootCluster
+    ) -> RootResult.Outcome {
+        if name.isEmpty || !RootCheck.isText(name) { return .refused(.invalid(.name)) }
+        if !RootCheck.isHash(mark) { return .refused(.invalid(.hash)) }
+        let at = cluster.domains.firstIndex { $0.name >= name } ?? cluster.domains.count
+        let known = at < cluster.domains.count && cluster.domains[at].name == name ? cluster.domains[at].mark : []
+        if known == mark { return .done }
+        if known != before { return .refused(.domainMarked(name)) }
+        if !known.isEmpty {
+            cluster.domains[at].mark = mark
+        } else {
+            if cluster.domains.count >= RootLimits.domainsMax { return .refused(.tooMany(.domains)) }
+            cluster.domains.insert(DomainMark(name: name, mark: mark), at: at)
+        }
+        put(cluster)
+        return .done
+    }
+
     /// Two nodes may have made a key at once: the one whose name comes first is the cluster's.
     mutating func nameSealingKey(_ hash: [UInt8], _ cluster: inout RootCluster) -> RootResult.Outcome {
         if !RootCheck.isHash(hash) { return .refused(.invalid(.hash)) }

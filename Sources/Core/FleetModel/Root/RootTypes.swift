@@ -31,6 +31,8 @@ package enum RootLimits {
     /// Of those that are too old, what one command drops.
     package static let eventsDroppedMax = 64
     package static let imagesMax: UInt64 = 10_000
+    /// Storage domains whose mark is known; all of them are in one row.
+    package static let domainsMax = 256
     package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
     package static let recoveriesMax: UInt64 = 1_000
@@ -440,6 +442,16 @@ package struct RootTenant: Hashable, Sendable {
     }
 }
 
+/// A storage domain, and what its directory is known by on every host.
+package struct DomainMark: Hashable, Sendable {
+    package var name: String
+    package var mark: [UInt8]
+    package init(name: String, mark: [UInt8]) {
+        self.name = name
+        self.mark = mark
+    }
+}
+
 /// What there is one of in a cluster.
 package struct RootCluster: Hashable, Sendable {
     package var id: [UInt8]
@@ -459,6 +471,8 @@ package struct RootCluster: Hashable, Sendable {
     package var sealingRotates = false
     package var sealingKeyNext: [UInt8] = []
     package var sealingKeyBefore: [UInt8] = []
+    /// Storage domains that hosts have used, ascending by name.
+    package var domains: [DomainMark] = []
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.

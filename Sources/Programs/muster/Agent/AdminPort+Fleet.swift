@@ -88,6 +88,7 @@ extension AdminPort {
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, found, asker)
         case .images(let tenant): listImages(tenant, asker)
+        case .markStorage(let name, let marking): markStorage(name, marking, cell, asker)
         case .remains(let tenant): listRemains(tenant, found[...], [], after: nil, asker)
         case .forgetRemains(let vm, let tenant): forgetRemains(vm, tenant, found[...], asker)
         case .image(let name, let tenant): showImage(name, tenant, asker)

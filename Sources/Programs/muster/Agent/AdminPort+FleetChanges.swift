@@ -558,13 +558,3 @@ extension CellResult.Outcome {
         }
     }
 }
-
-extension CellCommand.Operation {
-    fileprivate var namesImages: Bool {
-        switch self {
-        case .createVMs(let items, _): items.contains { !$0.spec.imageNames.isEmpty }
-        case .updateVM(_, let spec, _): !spec.imageNames.isEmpty
-        default: false
-        }
-    }
-}

@@ -139,7 +139,7 @@ extension AdminPort {
         }
     }
 
-    /// Shorter than cells keep VMs with that image from coming to them.
+    /// Shorter than the time after which the root's leader takes a removal for forgotten, and calls it off.
     private static let removalPatience = Nanoseconds.seconds(100)
 
     private func release(

@@ -5,7 +5,7 @@ import FleetModel
 import RaftCore
 import TLSSession
 
-// Shared disks of VMs that are gone, as people ask for them.
+// Shared disks that VMs left, as people ask for them.
 
 extension AdminPort {
     static let remainsShownMax = 10_000
@@ -45,14 +45,14 @@ extension AdminPort {
                 else {
                     return forgetRemains(vm, tenant, cells.dropFirst(), asker)
                 }
-                guard left.disks.allSatisfy(\.isKept) else {
+                guard !left.kept.isEmpty else {
                     return fail(
                         asker,
                         Problem(.notPossible, "a host is to remove disks of VM \(vm), which then are gone here too"))
                 }
-                command(.dropRemains([vm]), cell, asker) { [self] result in
+                command(.dropRemains([CellRemains.Left(vm, left.kept)]), cell, asker) { [self] result in
                     if case .failure(let problem) = result { return fail(asker, problem) }
-                    answer(asker, AdminResponse(Acceptance("the disks of VM \(vm) are listed no more")))
+                    answer(asker, AdminResponse(Acceptance("the kept disks of VM \(vm) are listed no more")))
                 }
             }
         }

@@ -32,6 +32,10 @@ final class AgentHost {
     let guardian: HostGuard?
     /// How their memory moves.
     let carrier: HostCarrier
+    /// Which of its storage domains it reaches.
+    var storage: StorageKeeper
+    /// As the cell is told of it.
+    var about: HostDescription
 
     init(
         _ settings: AgentSettings, node: NodeID, incarnation: Incarnation, driver: any Hypervisor,
@@ -40,7 +44,12 @@ final class AgentHost {
         self.driver = driver
         self.carrier = carrier
         self.guardian = guardian
-        let about = HostMachine(diskAt: directory).description(settings, driver: driver.name)
+        var about = HostMachine(diskAt: directory).description(settings, driver: driver.name)
+        storage = StorageKeeper(
+            settings.storageDomains, host: settings.nodeName, directory: settings.storageDirectory,
+            opensFiles: driver is QEMUHypervisor)
+        about.storageDomains = storage.reached
+        self.about = about
         keeper = HostKeeper(
             host: HostID(rawValue: node.rawValue), incarnation: incarnation, about: about, found: driver.found,
             isGuarded: guardian != nil)
@@ -109,6 +118,12 @@ extension Agent {
         let isPlaced = host.cell != nil && view.node(node)?.state == .active
         guard view.through != nil, isPlaced || isShuttingDown else {
             host.steppedAt = loop.now + .milliseconds(100)
+            return
+        }
+        tendStorage()
+        // What it has is told once and whole: a domain that it seems not to reach would have VMs begin elsewhere.
+        guard host.storage.isSettled(loop.now) || isShuttingDown else {
+            host.steppedAt = loop.now + .milliseconds(20)
             return
         }
         host.steppedAt = loop.now

@@ -49,17 +49,13 @@ extension Agent {
         return NodeAnswer(version: 1, refusal: refusal ?? "")
     }
 
-    /// What VMs of this host began with, and what this node keeps for the others.
+    /// What disks of this host rest on, what its VMs begin with next, and what this node keeps for the others: by content, since a
+    /// name may mean other bytes by now than when a VM began.
     private var pinnedImages: Set<String> {
         var pinned = Set(view.images.filter { $0.holders.contains(node) }.map(\.digest))
-        for vm in host.keeper.known {
-            for disk in vm.spec.disks where !disk.image.isEmpty {
-                // Its own or everybody's: which of them it began with, its name does not say.
-                for image in view.images where image.name == disk.image && [vm.tenant, ""].contains(image.tenant) {
-                    pinned.insert(image.digest)
-                }
-            }
-        }
+        pinned.formUnion(host.held.images)
+        if let machines = host.driver as? QEMUHypervisor { pinned.formUnion(machines.imagesInUse) }
+        for vm in host.keeper.known { pinned.formUnion(imageDigests(of: vm).values) }
         return pinned
     }
 

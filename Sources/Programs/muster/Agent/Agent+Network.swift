@@ -100,6 +100,10 @@ extension Agent: PeerNetworkDelegate {
             removeDisks(GroupID(.cell, number: wanted.cell), VMID(rawValue: wanted.vm)) { [self] refusal in
                 network.answer(request, NodeAnswer(version: 1, refusal: refusal ?? "").serialized())
             }
+        case .markDomain(let wanted):
+            markDomain(wanted.domain, by: wanted.by) { [self] refusal in
+                network.answer(request, NodeAnswer(version: 1, refusal: refusal ?? "").serialized())
+            }
         case .sendImage(let wanted): network.answer(request, sendImageAnswer(request, wanted).serialized())
         case .sealingKey(let wanted):
             guard let answer = sealingKeyAnswer(for: request.node, wanted.key) else {

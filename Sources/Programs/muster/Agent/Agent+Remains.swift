@@ -9,10 +9,11 @@ import PeerTransport
 import Reactor
 import Schema
 
-// Shared disks of VMs that are gone. The cell notes them at the entry by which the VM goes, when no copy of it can run any more,
-// and ids are given out once: whatever is removed under that id is nobody else's, however often and by whomever.
+// Shared disks that VMs left. The cell notes them at the entry by which the VM goes, or by which a disk is taken off it, when no copy
+// that has them can run any more. Ids are given out once, and a VM gets no disk of the name of one that goes: whatever is
+// removed is nobody else's, however often and by whomever.
 //
-//     cell: VM gone, disks noted ─▶ its leader picks a host that has the domains ─▶ host reads the note from the cell itself
+//     cell: disks noted ─▶ its leader picks a host that has the domains ─▶ host reads the note from the cell itself
 //            ▲                                                                              │ removes the files
 //            └─────────── the note is dropped ◀────────── (removed, or not there) ◀─────────┘ other host: asked next
 
@@ -49,7 +50,7 @@ extension Agent {
         for _ in 0..<8 {
             guard let answer = rows(.list(.remains, after: after, limit: 0), cell) else { return }
             open += answer.rows.compactMap { if case .remains(_, let left?) = $0 { left } else { nil } }
-                .filter { left in !left.disks.allSatisfy(\.isKept) && !remains.asked.contains(left.vm) }
+                .filter { left in !left.leaving.isEmpty && !remains.asked.contains(left.vm) }
             after = answer.resumeAfter
             if after == nil || open.count >= RemainsWork.askedMax { break }
         }
@@ -75,7 +76,7 @@ extension Agent {
     /// Who reaches all that is to go.
     private static func able(_ left: CellRemains, _ hosts: [CellHost]) -> [CellHost] {
         hosts.filter { host in
-            left.disks.allSatisfy { $0.isKept || host.about.storageDomains.contains($0.domain) }
+            left.leaving.allSatisfy { host.about.storageDomains.contains($0.domain) }
         }
     }
 
@@ -89,13 +90,15 @@ extension Agent {
             remains.asked.remove(left.vm)
             guard let refusal else {
                 remains.attempts[left.vm] = nil
-                let command = CellCommand(by: settings.nodeName, .dropRemains([left.vm]))
+                // The host saw these, and perhaps more: those are for another time.
+                let gone = CellRemains.Left(left.vm, left.leaving)
+                let command = CellCommand(by: settings.nodeName, .dropRemains([gone]))
                 return request(.command(cell, command.encoded())) { _ in }
             }
             if remains.attempts.count > 4_096 { remains.attempts = [:] }
             remains.attempts[left.vm] = attempt + 1
             log.warning(
-                "shared disks of a VM that is gone could not be removed, and another host is asked",
+                "shared disks that a VM left could not be removed, and another host is asked",
                 ["vm": left.name, "host": host.about.name, "reason": refusal])
         }
         let other = NodeID(host.id.rawValue)
@@ -108,17 +111,18 @@ extension Agent {
     /// As a host: removes what the cell says, now, is left of a VM. Says why not.
     func removeDisks(_ cell: GroupID, _ vm: VMID, _ done: @escaping (String?) -> Void) {
         guard cell == host.cell else { return done("it is no host of this cell") }
-        // Its copy here would be one that the cell knows nothing of: it goes first.
-        guard !host.keeper.vms.contains(vm) else { return done("the VM has a copy here still") }
         request(.query(cell, .cell(.one(.remains, key: AdminPort.bytes(vm.rawValue))))) { [self] outcome in
             guard case .read(.cell(let answer)) = outcome else { return done("the cell can't be read now") }
             // Somebody else was faster.
             guard case .remains(_, let left?)? = AdminPort.rows(answer).rows.first else { return done(nil) }
-            let disks = left.disks.filter { !$0.isKept }
+            // A copy here that may have one of them would be one that the cell knows nothing of: it goes first.
+            if let epoch = host.keeper.epoch(of: vm), left.epoch == 0 || epoch <= left.epoch {
+                return done("the VM has a copy here still")
+            }
             // The simulated driver has no files.
             guard host.driver is QEMUHypervisor else { return done(nil) }
-            let files = SharedDisks(settings.storageDirectory)
-            let list = disks.map { SharedDisks.Disk(name: $0.name, domain: $0.domain, hasImage: $0.hasImage) }
+            let files = SharedDisks(settings.storageDirectory, marks: host.storage.marks)
+            let list = left.leaving.map { SharedDisks.Disk(name: $0.name, domain: $0.domain, hasImage: $0.hasImage) }
             blocking.start("disks", { files.remove(list, of: vm) }, done: done)
         }
     }

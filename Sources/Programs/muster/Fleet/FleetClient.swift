@@ -203,6 +203,10 @@ struct FleetClient {
         case "host cordon", "host resume", "host maintenance": return try duty()
         case "host drain": return try drain()
         case "host set": return try setHost()
+        case "host mark":
+            var about = [JSONMember("domain", .string(word("DOMAIN")))]
+            if line.has("force") { about.append(JSONMember("force", .bool(true))) }
+            return show(try post(["v1", "hosts", word("HOST"), "storage"], [], .object(about)))
         case "host remove": return try removeHost()
         case "group create": return try createGroup()
         case "group delete":
