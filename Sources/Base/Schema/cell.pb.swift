@@ -2177,6 +2177,8 @@ public struct WireCellVm: WireMessage {
     public var departure: WireVmDeparture? = nil
     /// It is to come from another cell, and is not this one's yet.
     public var arrival: WireVmArrival? = nil
+    /// It waits for its first place with the others that have the same number: all of them get one by one command, or none.
+    public var gang: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2206,7 +2208,8 @@ public struct WireCellVm: WireMessage {
         held: WireResources? = nil,
         events: [UInt64] = [],
         departure: WireVmDeparture? = nil,
-        arrival: WireVmArrival? = nil
+        arrival: WireVmArrival? = nil,
+        gang: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -2233,6 +2236,7 @@ public struct WireCellVm: WireMessage {
         self.events = events
         self.departure = departure
         self.arrival = arrival
+        self.gang = gang
     }
 
     public static var messageName: String { "CellVm" }
@@ -2264,6 +2268,7 @@ public struct WireCellVm: WireMessage {
         case 23: "events"
         case 24: "departure"
         case 25: "arrival"
+        case 26: "gang"
         default: nil
         }
     }
@@ -2365,6 +2370,10 @@ public struct WireCellVm: WireMessage {
         if let value = self.arrival {
             writer.message(202, value)
         }
+        if self.gang != 0 {
+            writer.tag(208)
+            writer.varint(self.gang)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2438,6 +2447,8 @@ public struct WireCellVm: WireMessage {
                 var value = self.arrival.take() ?? WireVmArrival()
                 try reader.message(&value)
                 self.arrival = value
+            case 208:
+                self.gang = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3575,6 +3586,9 @@ public struct WireCellSummary: WireMessage {
     public var imagesFloor: UInt64 = 0
     /// VMs that are gone, and whose shared disks are not.
     public var remains: UInt64 = 0
+    /// VMs up to this one have their rows in the index of phases, groups and labels; all of them, of those to come too, where it
+    /// is the highest number.
+    public var markedThrough: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3604,7 +3618,8 @@ public struct WireCellSummary: WireMessage {
         moves: UInt64 = 0,
         imageReleases: UInt64 = 0,
         imagesFloor: UInt64 = 0,
-        remains: UInt64 = 0
+        remains: UInt64 = 0,
+        markedThrough: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -3631,6 +3646,7 @@ public struct WireCellSummary: WireMessage {
         self.imageReleases = imageReleases
         self.imagesFloor = imagesFloor
         self.remains = remains
+        self.markedThrough = markedThrough
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3662,6 +3678,7 @@ public struct WireCellSummary: WireMessage {
         case 23: "image_releases"
         case 24: "images_floor"
         case 25: "remains"
+        case 26: "marked_through"
         default: nil
         }
     }
@@ -3767,6 +3784,10 @@ public struct WireCellSummary: WireMessage {
             writer.tag(200)
             writer.varint(self.remains)
         }
+        if self.markedThrough != 0 {
+            writer.tag(208)
+            writer.varint(self.markedThrough)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3824,6 +3845,8 @@ public struct WireCellSummary: WireMessage {
                 self.imagesFloor = try reader.uint64()
             case 200:
                 self.remains = try reader.uint64()
+            case 208:
+                self.markedThrough = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -7668,6 +7691,7 @@ public struct WireCellQuery: WireMessage {
         case 10: "changes"
         case 11: "rows"
         case 12: "events"
+        case 13: "vms_marked"
         default: nil
         }
     }
@@ -7700,6 +7724,8 @@ public struct WireCellQuery: WireMessage {
             writer.message(90, value)
         case .events(let value):
             writer.message(98, value)
+        case .vmsMarked(let value):
+            writer.message(106, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -7763,6 +7789,11 @@ public struct WireCellQuery: WireMessage {
                 if case .events(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .events(value)
+            case 106:
+                var value = WireCellQuery.VmsMarked()
+                if case .vmsMarked(let known) = self.query { value = known }
+                try reader.message(&value)
+                self.query = .vmsMarked(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -7782,6 +7813,7 @@ public struct WireCellQuery: WireMessage {
         /// All rows that followers keep, in the order of their keys.
         case rows(WireCellQuery.Page)
         case events(WireCellQuery.Events)
+        case vmsMarked(WireCellQuery.VmsMarked)
     }
 
     public struct List: WireMessage {
@@ -8013,6 +8045,89 @@ public struct WireCellQuery: WireMessage {
                 case 24:
                     self.after = try reader.uint64()
                 case 32:
+                    self.limit = try reader.uint32()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Of one phase, of the groups of one name, or with one label, whichever is given.
+    public struct VmsMarked: WireMessage {
+        public var phase: WireVmPhase = .unspecified
+        public var group: String = ""
+        public var label: WireNamed? = nil
+        public var after: UInt64? = nil
+        public var limit: UInt32 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            phase: WireVmPhase = .unspecified,
+            group: String = "",
+            label: WireNamed? = nil,
+            after: UInt64? = nil,
+            limit: UInt32 = 0
+        ) {
+            self.phase = phase
+            self.group = group
+            self.label = label
+            self.after = after
+            self.limit = limit
+        }
+
+        public static var messageName: String { "CellQuery.VmsMarked" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "phase"
+            case 2: "group"
+            case 3: "label"
+            case 4: "after"
+            case 5: "limit"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.phase.rawValue != 0 {
+                writer.tag(8)
+                writer.signed(Int64(self.phase.rawValue))
+            }
+            if !self.group.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.group)
+            }
+            if let value = self.label {
+                writer.message(26, value)
+            }
+            if let value = self.after {
+                writer.tag(32)
+                writer.varint(value)
+            }
+            if self.limit != 0 {
+                writer.tag(40)
+                writer.varint(UInt64(self.limit))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.phase = WireVmPhase(rawValue: try reader.int32())
+                case 18:
+                    self.group = try reader.string()
+                case 26:
+                    var value = self.label.take() ?? WireNamed()
+                    try reader.message(&value)
+                    self.label = value
+                case 32:
+                    self.after = try reader.uint64()
+                case 40:
                     self.limit = try reader.uint32()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }

@@ -416,6 +416,7 @@ extension CellVM: CellCoded, CellMapped {
         events = wire.events.map { LogIndex($0) }
         departure = wire.departure.map { Departure($0) }
         arrival = wire.arrival.map { Arrival($0) }
+        gang = wire.gang
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -425,7 +426,7 @@ extension CellVM: CellCoded, CellMapped {
             message: message, runningGeneration: runningGeneration, epochHighest: epochHighest, restarts: restarts,
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
-            events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire)
+            events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire, gang: gang)
     }
 }
 
