@@ -73,9 +73,44 @@ final class PieceRows: StateAccess {
         if pieces[piece].isEmpty && pieces.count > 1 { pieces.remove(at: piece) }
     }
     func delete(_ range: KeyRange) {
-        var keys: [[UInt8]] = []
-        for piece in pieces { for row in piece where range.contains(row.key) { keys.append(row.key) } }
+        for key in keys(in: range) { delete(key) }
+    }
+    func keys(in range: KeyRange) -> [[UInt8]] {
+        pieces.flatMap { piece in piece.filter { range.contains($0.key) }.map(\.key) }
+    }
+}
+
+/// What an entry writes, over rows that stay as they are until it is kept: a copy is one.
+struct EntryRows: StateAccess {
+    let base: PieceRows
+    /// Nil: deleted.
+    private var changes: [[UInt8]: [UInt8]?] = [:]
+    init(_ base: PieceRows) { self.base = base }
+
+    func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? {
+        if let change = changes[key] { return change }
+        return try base.value(for: key)
+    }
+    func scan(_ range: KeyRange, _ body: ([UInt8], [UInt8]) -> Bool) throws(StoreError) {
+        var rows: [(key: [UInt8], value: [UInt8])] = []
+        try base.scan(range) { key, value in
+            rows.append((key, value))
+            return true
+        }
+        let changed = changes.keys.filter { range.contains($0) }
+        rows.removeAll { changed.contains($0.key) }
+        for key in changed { if let value = changes[key] ?? nil { rows.append((key, value)) } }
+        for row in rows.sorted(by: { $0.key.precedes($1.key) }) where !body(row.key, row.value) { return }
+    }
+    mutating func put(_ key: [UInt8], _ value: [UInt8]) { changes[key] = .some(value) }
+    mutating func delete(_ key: [UInt8]) { changes[key] = .some(nil) }
+    mutating func delete(_ range: KeyRange) {
+        var keys: [[UInt8]] = changes.keys.filter { range.contains($0) }
+        for key in base.keys(in: range) { keys.append(key) }
         for key in keys { delete(key) }
+    }
+    func keep() {
+        for (key, change) in changes { if let value = change { base.put(key, value) } else { base.delete(key) } }
     }
 }
 
@@ -101,6 +136,8 @@ final class CellWorld {
     private(set) var ticks = 0
     var machines: [Machine] = []
     var keeper: CellKeeper
+    /// At which entries are packed; above the oldest, what is all or none is undone where it is refused.
+    var level = FeatureLevel.oldest
     /// Keepers of leaders that were; they go on for a while without hearing.
     var deposed: [CellKeeper] = []
     /// Commands that keepers asked for, and those of them that were refused.
@@ -123,7 +160,13 @@ final class CellWorld {
     @discardableResult
     func apply(_ operations: [CellCommand.Operation], by: String = "test") throws -> [CellResult] {
         index = index.next
-        let pack = Cell.pack(operations.map { CellCommand(by: by, $0).encoded() }, time: time)
+        let pack = Cell.pack(operations.map { CellCommand(by: by, $0).encoded() }, level: level, time: time)
+        if level > FeatureLevel.oldest {
+            var entry = EntryRows(state)
+            let results = try Cell.apply(pack: pack, index: index, access: &entry)
+            entry.keep()
+            return results
+        }
         var access = state
         return try Cell.apply(pack: pack, index: index, access: &access)
     }

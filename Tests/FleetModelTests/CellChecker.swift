@@ -31,6 +31,7 @@ struct CellChecker {
         }
         try checkIndexes(view, state)
         try checkRemains(view, state)
+        try checkGangs(view)
         hosts = view.hosts
         vms = view.vms
         slices = view.slices
@@ -219,6 +220,22 @@ struct CellChecker {
         }
     }
 
+    // MARK: Gangs
+
+    /// Nobody has its first place while others of its gang wait.
+    private func checkGangs(_ view: CellView) throws {
+        var left: Set<UInt64> = []
+        for vm in view.vms.values where vm.gang > 0 {
+            if vm.place != nil || vm.power == .stopped || vm.isDeleting {
+                throw CellFailure("\(vm) waits for no place with others")
+            }
+            left.insert(vm.gang)
+        }
+        for old in vms.values where left.contains(old.gang) && view.vms[old.id]?.place != nil {
+            throw CellFailure("VM \(old.id) has a place, and others of its gang wait")
+        }
+    }
+
     // MARK: Indexes
 
     private func number(_ kind: UInt8, _ numbers: UInt64...) -> [UInt8] {
@@ -260,7 +277,20 @@ struct CellChecker {
             expected.insert([0x77, 1] + Array(place.zone.utf8) + [0] + Array(place.rack.utf8))
             expected.insert([0x77, 2] + Array(place.zone.utf8))
         }
-        let found = Set(state.rows.map(\.key).filter { (0x73...0x77).contains($0.first ?? 0) })
+        for (id, vm) in view.vms where vm.gang > 0 { expected.insert(number(0x85, vm.gang, id.rawValue)) }
+        // Whoever has one of the marks has all of them, and most have after a while.
+        let marked = Set(
+            state.rows.map(\.key).filter { $0.first == 0x86 }.compactMap { $0.bigEndian64(at: $0.count - 8) })
+        for (id, vm) in view.vms where marked.contains(id.rawValue) {
+            let tail = number(0, id.rawValue)
+            expected.insert([0x86, 1, UInt8(vm.phase.rawValue)] + tail)
+            for group in vm.spec.groups { expected.insert([0x86, 2] + Array(group.utf8) + tail) }
+            for label in vm.spec.labels {
+                expected.insert([0x86, 3] + Array(label.key.utf8) + [0] + Array(label.value.utf8) + tail)
+            }
+        }
+        let kinds: [ClosedRange<UInt8>] = [0x73...0x77, 0x85...0x86]
+        let found = Set(state.rows.map(\.key).filter { key in kinds.contains { $0.contains(key.first ?? 0) } })
         if found != expected {
             throw CellFailure(
                 "indexes: missing \(expected.subtracting(found).sorted { $0.precedes($1) }.prefix(3)), "

@@ -209,10 +209,15 @@ import Testing
             .list(.tombstones, after: [1], limit: 3), .one(.slices, key: [2]), .vmNamed(tenant: "t", name: "n"),
             .groupNamed(tenant: "t", name: "n"), .hostNamed("h"), .vmsOfTenant("t", after: VMID(3), limit: 1),
             .vmsOnHost(HostID(4), after: nil, limit: 0), .waitingVMs(limit: 9),
+            .vmsMarked(.phase(.unknown), after: VMID(7), limit: 3), .vmsMarked(.group("web"), after: nil, limit: 0),
+            .vmsMarked(.label("env", ""), after: VMID(0), limit: 1),
             .hostWork(HostID(5), since: LogIndex(6)), .hostWork(HostID(5), since: LogIndex(6), takesChanges: true),
             .changes(since: LogIndex(7), limit: 8),
             .rows(after: [], limit: 1), .events(after: Revision(300), vm: VMID(1), host: HostID(0), limit: 2),
         ]
+        var waiting = CellVM(id: VMID(7), name: "v", tenant: "t", spec: CellWireTests.row.spec, at: LogTime(5), by: "a")
+        waiting.gang = 513
+        #expect(CellVM.decode(waiting.encoded()) == waiting)
         for query in queries { #expect(CellQuery.decode(query.encoded()) == query) }
         var event = CellEvent(revision: Revision(300), time: LogTime(4), kind: "k", vm: "v", by: "b", text: "x")
         event.isAudit = true
@@ -225,7 +230,7 @@ import Testing
                 lease: 5),
             .work([], workIndex: LogIndex(3), lease: 0), .work([CellWireTests.row], workIndex: .zero, lease: 1),
             .changes([CellRow(key: [1], value: [2])], through: LogIndex(9)), .compacted(LogIndex(8)),
-            .events([event], resumeAfter: Revision(300)), .refused(.malformed),
+            .events([event], resumeAfter: Revision(300)), .refused(.malformed), .refused(.gangIncomplete(VMID(7))),
         ]
         for body in bodies {
             let answer = CellAnswer(index: LogIndex(5), time: LogTime(6), body: body)

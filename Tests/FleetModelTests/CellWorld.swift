@@ -333,6 +333,7 @@ final class CellWorld {
         sometimes(6) { $0.disks = [VMDescription.NamedDisk(name: "d", sizeMiB: 1_000, kind: .shared(domain: "ceph"))] }
         sometimes(6) { $0.zones = ["z\(random.below(3))", "z0"] }
         sometimes(6) { $0.required = [VMDescription.NamedSelector("kind", .oneOf(["even"]))] }
+        sometimes(3) { $0.labels = [Named("env", random.chance(1, in: 2) ? "prod" : "test")] }
         sometimes(3) { $0.tolerations = [VMDescription.NamedToleration("bad")] }
         sometimes(5) { $0.isolation = .keep }
         sometimes(8) { $0.restart = .never }
@@ -441,6 +442,15 @@ final class CellWorld {
         let all = view.vms.keys.sorted().compactMap { view.vms[$0] }
         let waiting = all.filter { $0.place == nil && $0.power != .stopped }
         switch random.below(12) {
+        case 0 where waiting.contains { $0.gang > 0 }:
+            let gangs = waiting.filter { $0.gang > 0 }
+            let gang = gangs[random.below(gangs.count)].gang
+            let items = waiting.filter { $0.gang == gang }.map {
+                Placing($0.id, generation: $0.generation, assignment($0))
+            }
+            if case .items(let placed) = try ask(.placeVMs(items, isAtomic: true)), case .vm? = placed.first {
+                done["gangs", default: 0] += 1
+            }
         case 0..<6:
             if waiting.isEmpty { return }
             let items = (0...random.below(6)).map { _ in

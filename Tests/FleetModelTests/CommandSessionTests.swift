@@ -181,6 +181,60 @@ import Testing
         #expect(most - begin < 1_500, "\(most - begin) rows more than at the beginning")
     }
 
+    private func results(_ cell: CellBench) -> (count: Int, bytes: Int) {
+        let rows = cell.state.rows.filter { $0.key.first == 0x84 }
+        return (rows.count, rows.reduce(0) { $0 + $1.value.count })
+    }
+
+    @Test func `results of a process that is gone go after minutes, and its commands are not carried out again`() throws
+    {
+        var cell = try bench()
+        var gone = CommandSession(Self.id)
+        let commands = (0..<300).map { CellCommand(origin: gone.next(), by: "a", creation("v\($0)")) }
+        for start in stride(from: 0, to: 300, by: 100) { _ = try cell.apply(Array(commands[start..<(start + 100)])) }
+        #expect(results(cell).count == 300)
+        var other = CommandSession(CommandOrigin.Session(node: 4, mark: 1))
+        cell.time = cell.time.advanced(by: SessionLimits.resultLifetime - 1)
+        _ = try cell.apply([CellCommand(origin: other.next(), by: "b", .noteTime)])
+        #expect(results(cell).count == 301, "they may be asked for still")
+        cell.time = cell.time.advanced(by: SessionLimits.sweepInterval)
+        _ = try cell.apply([CellCommand(origin: other.next(), by: "b", .noteTime)])
+        #expect(results(cell).count == 2)
+        #expect(try cell.apply([commands[7]])[0].outcome == .refused(.commandSettled))
+        // It was slow, not gone: what it asks next is carried out once, as ever.
+        let next = CellCommand(origin: gone.next(), by: "a", creation("next"))
+        let first = try cell.apply([next])[0]
+        #expect(try first.outcome != .refused(.commandSettled) && cell.apply([next]) == [first])
+        #expect(try cell.rows(.all(.vms)).count == 301)
+    }
+
+    @Test func `large results of one session make room for its newer ones`() throws {
+        var cell = try bench()
+        let name = String(repeating: "n", count: CellLimits.nameBytesMax)
+        try cell.create(name)
+        let items = (0..<CellLimits.itemsMax).map { _ in
+            VMCreation(name: name, tenant: "t", spec: CellBench.spec())
+        }
+        var session = CommandSession(Self.id)
+        var commands: [CellCommand] = []
+        var most = 0
+        for _ in 0..<90 {
+            commands.append(CellCommand(origin: session.next(), by: "a", .createVMs(items, isAtomic: false)))
+            cell.log.removeAll()
+            _ = try cell.apply([commands[commands.count - 1]])
+            most = max(most, results(cell).bytes)
+        }
+        let one = results(cell).bytes / results(cell).count
+        #expect(one * 90 > Int(SessionLimits.sessionBytesMax), "what is sent is more than is kept")
+        #expect(most > Int(SessionLimits.sessionBytesMax) / 2 && most <= Int(SessionLimits.sessionBytesMax) + one)
+        #expect(try cell.apply([commands[0]])[0].outcome == .refused(.commandSettled))
+        guard case .items(let again) = try cell.apply([commands[89]])[0].outcome else {
+            Issue.record("the newest result is gone")
+            return
+        }
+        #expect(again.count == CellLimits.itemsMax)
+    }
+
     @Test func `ids of people's own never fill a cell: the tenant's oldest result makes room`() throws {
         var cell = try bench()
         func request(_ number: Int) -> [UInt8] {

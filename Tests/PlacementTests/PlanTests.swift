@@ -70,6 +70,40 @@ import Testing
         try index.placeBatch(specs, batch)
         #expect(index.vmCount == world.placed.count)
     }
+
+    @Test(arguments: 1...30 as ClosedRange<UInt64>)
+    func `all or nothing is all that keeps the rules, or nothing, over random cells`(seed: UInt64) throws {
+        var (world, index) = try DecideTests.history(seed: seed, steps: 60) { _, _, _, _ in }
+        var maker = Maker(seed: seed + 700)
+        for number in 0..<8 {
+            let count = 2 + (Int(seed) + number) % 7
+            let specs = (0..<count).map { maker.spec(UInt64(1000 + 100 * number + $0), groups: 4) }
+            let before = view(index)
+            let batch = index.decideBatch(specs, allOrNothing: true)
+            #expect(view(index) == before)
+            let there = batch.decisions.count { $0.assignment != nil }
+            #expect(batch.isComplete ? there == count : there == 0)
+            // What finds room one after the other finds it together.
+            var trial = index
+            var fits = 0
+            for spec in specs {
+                guard let at = trial.decide(spec).assignment else { break }
+                try trial.place(spec, at)
+                fits += 1
+            }
+            #expect(fits < count || batch.isComplete)
+            if !batch.isComplete { continue }
+            try index.placeBatch(specs, batch)
+            for (spec, decision) in zip(specs, batch.decisions) {
+                if let at = decision.assignment { world.placed.append((spec, at)) }
+            }
+            for host in world.hosts where world.vms(on: host.id).contains(where: { $0.spec.id.rawValue >= 1000 }) {
+                #expect(world.free(host).cpuMillis >= 0 && world.free(host).memoryMiB >= 0)
+                #expect(world.freeDevices(host).allSatisfy { $0 >= 0 })
+            }
+            #expect(index.vmCount == world.placed.count)
+        }
+    }
 }
 
 @Suite struct PreemptionTests {

@@ -89,6 +89,46 @@ import Testing
         #expect(logs.status == 4 && logs.complaint.contains("simulated"), "\(logs.complaint)")
     }
 
+    @Test func `VMs that are created all or none wait together, say how many would fit, and come when all do`() throws {
+        let cluster = try LocalCluster()
+        try cluster.wait("the host has reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
+        }
+        func json(_ text: String) throws -> [String: Any] {
+            try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any] ?? [:]
+        }
+        let host = try json(try cluster.ask(1, "host", "show", "n1", "-o", "json").output)
+        let free = try #require((host["free"] as? [String: Any])?["cpuMillis"] as? Int)
+        let part = "\(free * 4 / 10)m"
+        let made = try cluster.ask(
+            1, "vm", "create", "gang-{1..3}", "--cpu", part, "--memory", "16MiB", "--all-or-nothing", "--label",
+            "kind=gang")
+        #expect(made.status == 0, "\(made.complaint)")
+        var gang: [String: Any] = [:]
+        try cluster.wait("it is explained") {
+            let found = try json(try cluster.ask(1, "vm", "explain", "gang-2", "-o", "json").output)
+            gang = found["gang"] as? [String: Any] ?? [:]
+            return !gang.isEmpty
+        }
+        #expect(gang["count"] as? Int == 3 && gang["fitting"] as? Int == 2, "\(gang)")
+        let missing = try #require((gang["missing"] as? [[String: Any]])?.first)
+        #expect((missing["text"] as? String)?.contains("more were free") == true, "\(missing)")
+        // One behind them takes what they can't use.
+        let single = try cluster.ask(1, "vm", "create", "single", "--cpu", part, "--memory", "16MiB", "--wait")
+        #expect(single.status == 0, "\(single.complaint)")
+        let all = ["gang-1", "gang-2", "gang-3"]
+        for filter in ["phase=waiting", "label.kind=gang", "label.kind=gang and phase=waiting"] {
+            #expect(try cluster.names(1, "vm", "list", "--filter", filter) == all, "\(filter)")
+        }
+        #expect(try cluster.names(1, "vm", "list", "--filter", "phase=running") == ["single"])
+        // One of them is not wanted any more: the others fit when the single one is gone.
+        #expect(try cluster.ask(1, "vm", "delete", "gang-3", "single", "--wait").status == 0)
+        try cluster.wait("the rest runs") {
+            try cluster.names(1, "vm", "list", "--filter", "phase=running") == ["gang-1", "gang-2"]
+        }
+        #expect(try cluster.names(1, "vm", "list", "--filter", "phase=waiting").isEmpty)
+    }
+
     @Test func `what is secret is in no log and no data directory, but for the files that are there to hold it`() throws
     {
         let cluster = try LocalCluster()

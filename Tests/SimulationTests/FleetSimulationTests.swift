@@ -4,9 +4,12 @@ import Simulator
 import Testing
 
 /// A run as `muster simulate --fleet` draws it.
-private func fleet(_ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64) -> Simulation {
+private func fleet(
+    _ seed: UInt64, nodes: ClosedRange<Int> = 3...7, seconds: Int64, mayOpenLevel: Bool = true
+) -> Simulation {
     var random = PRNG(seed: seed).child(0x5EED)
-    let profile = Profile.drawFleet(&random, nodes: nodes)
+    var profile = Profile.drawFleet(&random, nodes: nodes)
+    if !mayOpenLevel { profile.fleet?.opensLevel = false }
     return Simulation(seed: seed, profile: profile, chaos: .seconds(seconds))
 }
 
@@ -46,7 +49,9 @@ private func calm() -> Profile {
 
     @Test(arguments: FleetRegression.all)
     func `what a seed with VMs once found is not there any more`(regression: FleetRegression) {
-        let result = fleet(regression.seed, nodes: regression.nodes, seconds: regression.seconds).run()
+        // As it ran then.
+        let run = fleet(regression.seed, nodes: regression.nodes, seconds: regression.seconds, mayOpenLevel: false)
+        let result = run.run()
         #expect(result.violation == nil, "\(regression): \(result.violation.map { "\($0)" } ?? "")")
     }
 
@@ -79,6 +84,23 @@ private func calm() -> Profile {
             kept += result.fleet?.cellsKept ?? 0
         }
         #expect(changed > 10 && kept > 0, "\(changed) VMs went to another cell, \(kept) did not get there")
+    }
+
+    /// Gangs among other VMs, with leaders and hosts that fail between a decision and its judgement.
+    @Test func `VMs that are created all or none get their first places so, whatever fails`() {
+        var placed = 0
+        for seed: UInt64 in 70...75 {
+            var profile = calm()
+            profile.fleet?.opensLevel = true
+            profile.fleet?.mishapIntervalMax = .seconds(3)
+            profile.faults = [.crash, .pause, .partition, .isolateLeader]
+            profile.faultIntervalMax = .seconds(2)
+            profile.faultLengthMax = .seconds(4)
+            let result = Simulation(seed: seed, profile: profile, chaos: .seconds(10)).run()
+            #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+            placed += result.fleet?.gangsPlaced ?? 0
+        }
+        #expect(placed > 10, "\(placed) gangs were placed")
     }
 
     /// The machine and its guests are gone; the others run its VMs when its lease has surely run out.

@@ -2241,6 +2241,8 @@ public struct WireCellVm: WireMessage {
     public var arrival: WireVmArrival? = nil
     /// Shared disks that were taken off it and are removed: it gets none of these names again.
     public var droppedDisks: [WireCellRemains.Disk] = []
+    /// It waits for its first place with the others that have the same number: all of them get one by one command, or none.
+    public var gang: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2271,7 +2273,8 @@ public struct WireCellVm: WireMessage {
         events: [UInt64] = [],
         departure: WireVmDeparture? = nil,
         arrival: WireVmArrival? = nil,
-        droppedDisks: [WireCellRemains.Disk] = []
+        droppedDisks: [WireCellRemains.Disk] = [],
+        gang: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -2299,6 +2302,7 @@ public struct WireCellVm: WireMessage {
         self.departure = departure
         self.arrival = arrival
         self.droppedDisks = droppedDisks
+        self.gang = gang
     }
 
     public static var messageName: String { "CellVm" }
@@ -2331,6 +2335,7 @@ public struct WireCellVm: WireMessage {
         case 24: "departure"
         case 25: "arrival"
         case 26: "dropped_disks"
+        case 27: "gang"
         default: nil
         }
     }
@@ -2435,6 +2440,10 @@ public struct WireCellVm: WireMessage {
         for value in self.droppedDisks {
             writer.message(210, value)
         }
+        if self.gang != 0 {
+            writer.tag(216)
+            writer.varint(self.gang)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2510,6 +2519,8 @@ public struct WireCellVm: WireMessage {
                 self.arrival = value
             case 210:
                 self.droppedDisks.append(try reader.message(WireCellRemains.Disk.self))
+            case 216:
+                self.gang = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3647,6 +3658,9 @@ public struct WireCellSummary: WireMessage {
     public var imagesFloor: UInt64 = 0
     /// VMs that are gone or go on, and that left shared disks.
     public var remains: UInt64 = 0
+    /// VMs up to this one have their rows in the index of phases, groups and labels; all of them, of those to come too, where it
+    /// is the highest number.
+    public var markedThrough: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3676,7 +3690,8 @@ public struct WireCellSummary: WireMessage {
         moves: UInt64 = 0,
         imageReleases: UInt64 = 0,
         imagesFloor: UInt64 = 0,
-        remains: UInt64 = 0
+        remains: UInt64 = 0,
+        markedThrough: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -3703,6 +3718,7 @@ public struct WireCellSummary: WireMessage {
         self.imageReleases = imageReleases
         self.imagesFloor = imagesFloor
         self.remains = remains
+        self.markedThrough = markedThrough
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3734,6 +3750,7 @@ public struct WireCellSummary: WireMessage {
         case 23: "image_releases"
         case 24: "images_floor"
         case 25: "remains"
+        case 26: "marked_through"
         default: nil
         }
     }
@@ -3839,6 +3856,10 @@ public struct WireCellSummary: WireMessage {
             writer.tag(200)
             writer.varint(self.remains)
         }
+        if self.markedThrough != 0 {
+            writer.tag(208)
+            writer.varint(self.markedThrough)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3896,6 +3917,8 @@ public struct WireCellSummary: WireMessage {
                 self.imagesFloor = try reader.uint64()
             case 200:
                 self.remains = try reader.uint64()
+            case 208:
+                self.markedThrough = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -7792,6 +7815,7 @@ public struct WireCellQuery: WireMessage {
         case 10: "changes"
         case 11: "rows"
         case 12: "events"
+        case 13: "vms_marked"
         default: nil
         }
     }
@@ -7824,6 +7848,8 @@ public struct WireCellQuery: WireMessage {
             writer.message(90, value)
         case .events(let value):
             writer.message(98, value)
+        case .vmsMarked(let value):
+            writer.message(106, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -7887,6 +7913,11 @@ public struct WireCellQuery: WireMessage {
                 if case .events(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .events(value)
+            case 106:
+                var value = WireCellQuery.VmsMarked()
+                if case .vmsMarked(let known) = self.query { value = known }
+                try reader.message(&value)
+                self.query = .vmsMarked(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -7906,6 +7937,7 @@ public struct WireCellQuery: WireMessage {
         /// All rows that followers keep, in the order of their keys.
         case rows(WireCellQuery.Page)
         case events(WireCellQuery.Events)
+        case vmsMarked(WireCellQuery.VmsMarked)
     }
 
     public struct List: WireMessage {
@@ -8137,6 +8169,89 @@ public struct WireCellQuery: WireMessage {
                 case 24:
                     self.after = try reader.uint64()
                 case 32:
+                    self.limit = try reader.uint32()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Of one phase, of the groups of one name, or with one label, whichever is given.
+    public struct VmsMarked: WireMessage {
+        public var phase: WireVmPhase = .unspecified
+        public var group: String = ""
+        public var label: WireNamed? = nil
+        public var after: UInt64? = nil
+        public var limit: UInt32 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            phase: WireVmPhase = .unspecified,
+            group: String = "",
+            label: WireNamed? = nil,
+            after: UInt64? = nil,
+            limit: UInt32 = 0
+        ) {
+            self.phase = phase
+            self.group = group
+            self.label = label
+            self.after = after
+            self.limit = limit
+        }
+
+        public static var messageName: String { "CellQuery.VmsMarked" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "phase"
+            case 2: "group"
+            case 3: "label"
+            case 4: "after"
+            case 5: "limit"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.phase.rawValue != 0 {
+                writer.tag(8)
+                writer.signed(Int64(self.phase.rawValue))
+            }
+            if !self.group.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.group)
+            }
+            if let value = self.label {
+                writer.message(26, value)
+            }
+            if let value = self.after {
+                writer.tag(32)
+                writer.varint(value)
+            }
+            if self.limit != 0 {
+                writer.tag(40)
+                writer.varint(UInt64(self.limit))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.phase = WireVmPhase(rawValue: try reader.int32())
+                case 18:
+                    self.group = try reader.string()
+                case 26:
+                    var value = self.label.take() ?? WireNamed()
+                    try reader.message(&value)
+                    self.label = value
+                case 32:
+                    self.after = try reader.uint64()
+                case 40:
                     self.limit = try reader.uint32()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }

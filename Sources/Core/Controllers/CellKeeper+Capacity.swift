@@ -65,7 +65,19 @@ extension CellKeeper {
         // hash order: looked up only
         var refused: Set<Int> = []
         for id in queue.inOrder(most: CellKeeper.capacityTriesMax) {
-            guard let kind = queue.kind(of: id), !refused.contains(kind), let vm = view.vms[id] else { continue }
+            guard let kind = queue.kind(of: id), !refused.contains(kind) else { continue }
+            if queue.kinds[kind].isGang {
+                // All of it is looked at with the first of it.
+                refused.insert(kind)
+                let gang = queue.members(kind)
+                let batch = index.decideBatch(
+                    gang, policy: policy, allOrNothing: true, stepsMax: CellKeeper.togetherStepsMax)
+                if !batch.isComplete { continue }
+                for (spec, decision) in zip(gang, batch.decisions) {
+                    if let assignment = decision.assignment { placed.append(settle(spec, assignment, &plan)) }
+                }
+                continue
+            }
             var spec = queue.kinds[kind].spec
             spec.id = id
             let filter = HostFilter(only: queue.kinds[kind].key.boundTo.map { [$0] })
@@ -73,14 +85,18 @@ extension CellKeeper {
                 refused.insert(kind)
                 continue
             }
-            put(spec, at: assignment)
-            placed.append(spec)
-            plan.steps.append(
-                CellPlan.Step(
-                    .place, vm: id, name: vm.name, tenant: vm.tenant, to: assignment, toName: hostName(assignment.host))
-            )
+            placed.append(settle(spec, assignment, &plan))
         }
         return placed
+    }
+
+    private mutating func settle(_ spec: VMSpec, _ assignment: Assignment, _ plan: inout CellPlan) -> VMSpec {
+        put(spec, at: assignment)
+        plan.steps.append(
+            CellPlan.Step(
+                .place, vm: spec.id, name: view.vms[spec.id]?.name ?? "", tenant: view.vms[spec.id]?.tenant ?? "",
+                to: assignment, toName: hostName(assignment.host)))
+        return spec
     }
 
     private func before(_ a: VMID, _ b: VMID) -> Bool {

@@ -199,7 +199,9 @@ extension CellKeeper {
         setCopy(CellKeeper.copyID(id), vm, second, isPinned: true, besides: main)
         if CellKeeper.isWaiting(vm) && pending == nil {
             if let spec = intern(vm) {
-                queue.insert(spec, boundTo: vm.boundTo, queuedAt: vm.queuedAt, size: index.size(of: spec))
+                queue.insert(
+                    spec, boundTo: vm.boundTo, gang: vm.gang, queuedAt: vm.queuedAt,
+                    size: index.size(of: spec))
             } else {
                 unresolved.insert(id)
             }

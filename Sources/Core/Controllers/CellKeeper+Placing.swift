@@ -14,9 +14,20 @@ extension CellKeeper {
         var tries = 0
         var preemptions = index.hostCount <= 1_000 ? 4 : 1
         while let (id, kind) = queue.next(now) {
-            if placings.count == CellKeeper.placingsMax || tries == CellKeeper.triesMax || preemptions == 0 {
+            if placings.count == CellKeeper.placingsMax || tries >= CellKeeper.triesMax || preemptions == 0 {
                 isCutShort = true
                 break
+            }
+            if queue.kinds[kind].isGang {
+                guard let gang = queue.gang(kind) else { continue }
+                // The first of a plan may be larger than all that is tried otherwise.
+                if tries > 0 && tries + gang.count > CellKeeper.triesMax {
+                    isCutShort = true
+                    break
+                }
+                tries += gang.count
+                if !placeTogether(gang, now, &operations) { queue.refused(kind, now) }
+                continue
             }
             tries += 1
             counts.decisions += 1
@@ -193,6 +204,7 @@ extension CellKeeper {
 
     private mutating func reason(_ number: Int) -> String {
         let key = queue.kinds[number].key
+        if queue.kinds[number].isGang { return gangText(queue.members(number)) }
         if let bound = key.boundTo { return boundText(key.spec, bound) }
         return waitingText(index.explain(key.spec, policy: policy, bestMax: 0))
     }

@@ -63,6 +63,9 @@ extension CellKeeper {
         result.nearest = found.nearest.map { text($0) }
         result.invalid = found.invalid
         if vm.place == nil, let bound = vm.boundTo { result.nearest = boundText(spec, bound) }
+        if let kind = queue.kind(of: id), queue.kinds[kind].isGang {
+            result.gang = gangStanding(queue.members(kind), textsMax: CellKeeper.gangExplainedMax)
+        }
         return result
     }
 
@@ -217,12 +220,15 @@ extension CellKeeper {
 
     /// Why some of a batch have no place, as it is when the others have theirs.
     // hash order: looked up, or read by sorted keys
-    private mutating func texts(_ specs: [VMSpec], _ batch: BatchDecision) -> [Int: String] {
+    mutating func texts(
+        _ specs: [VMSpec], _ batch: BatchDecision, most: Int = CellKeeper.plansExplainedMax
+        // hash order: looked up, or read by sorted keys
+    ) -> [Int: String] {
         // hash order: looked up only
         var texts: [Int: String] = [:]
         do throws(IndexError) { try index.placeBatch(specs, batch) } catch { return [:] }
         for (position, decision) in batch.decisions.enumerated() where decision.assignment == nil {
-            guard texts.count < CellKeeper.plansExplainedMax else { break }
+            guard texts.count < most else { break }
             if decision.refusal?.invalid != nil { continue }
             let found = index.explain(specs[position], policy: policy, bestMax: 0)
             texts[position] =

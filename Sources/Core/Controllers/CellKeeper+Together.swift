@@ -56,6 +56,62 @@ extension CellKeeper {
         }
     }
 
+    // MARK: Gangs
+
+    /// Places VMs that get their places all or none, in a command of their own. False where they don't fit together; then all
+    /// is as if they had not been tried, and nothing is kept for them.
+    mutating func placeTogether(
+        _ specs: [VMSpec], _ now: Instant, _ operations: inout [CellCommand.Operation]
+    ) -> Bool {
+        counts.decisions += UInt64(specs.count)
+        let batch = index.decideBatch(
+            specs, policy: policy, allOrNothing: true, stepsMax: CellKeeper.togetherStepsMax)
+        guard batch.isComplete else {
+            counts.refusals += 1
+            return false
+        }
+        var placings: [Placing] = []
+        for (spec, decision) in zip(specs, batch.decisions) {
+            guard let vm = view.vms[spec.id], let assignment = decision.assignment else {
+                preconditionFailure("VM \(spec.id) waits with others, and is not known or has no decision")
+            }
+            placings.append(Placing(vm.id, generation: vm.generation, assignment))
+        }
+        for placing in placings {
+            if let vm = view.vms[placing.vm] {
+                expect(vm, .place(generation: placing.generation), placing.assignment, now)
+            }
+        }
+        counts.placed += UInt64(placings.count)
+        counts.gangsPlaced += 1
+        operations.append(.placeVMs(placings, isAtomic: true))
+        return true
+    }
+
+    /// How many of a gang would fit together now, and why the others don't when those are there.
+    mutating func gangStanding(_ specs: [VMSpec], textsMax: Int) -> CellExplanation.Gang {
+        let batch = index.decideBatch(
+            specs, policy: policy, allOrNothing: false, stepsMax: CellKeeper.togetherStepsMax)
+        let texts = texts(specs, batch, most: textsMax)
+        let missing = texts.keys.sorted().compactMap { position in
+            texts[position].map { text in
+                let id = specs[position].id
+                return CellExplanation.Gang.Missing(vm: id, name: view.vms[id]?.name ?? "\(id)", text: text)
+            }
+        }
+        return CellExplanation.Gang(count: specs.count, fitting: batch.placed, missing: missing)
+    }
+
+    /// `2 of the 3 VMs that are placed together fit; web-3: no host fits: 3 by free memory`.
+    mutating func gangText(_ specs: [VMSpec]) -> String {
+        let gang = gangStanding(specs, textsMax: 1)
+        if gang.fitting == gang.count { return "waits for its turn" }
+        let why = gang.missing.first.map { "; \($0.name): \($0.text)" } ?? ""
+        return "\(gang.fitting) of the \(gang.count) VMs that are placed together fit\(why)"
+    }
+
+    /// VMs of a gang of which an explanation says what they lack.
+    static let gangExplainedMax = 16
     /// Times of arrival that one plan looks at in this way.
     static let groupsTogetherMax = 4
 }

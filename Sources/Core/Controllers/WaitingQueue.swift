@@ -6,6 +6,9 @@ import FleetModel
 ///
 ///     kind open ──(its first VM is refused)──▶ closed ──(room may have appeared)──▶ open
 ///
+/// VMs that get their first places together are a kind of their own, a gang, and are tried all at once; nothing is kept for one
+/// that does not fit.
+///
 /// Room appears where a VM left or shrank, for kinds with groups also where a member came or went, and anywhere when a host
 /// or a rule changed. These events are numbered; a closed kind remembers the number at which it was refused and looks only at
 /// the hosts that had events since.
@@ -22,6 +25,15 @@ struct WaitingQueue: Sendable {
         var spec: VMSpec
         /// The host that has the VM's local disks.
         var boundTo: HostID?
+        /// Of VMs that get their places together; these are one kind whatever they ask for.
+        var gang: UInt64 = 0
+
+        init(_ spec: VMSpec, boundTo: HostID?, gang: UInt64) {
+            self.spec = gang == 0 ? spec : VMSpec(id: spec.id, resources: .zero)
+            self.spec.id = VMID(rawValue: 0)
+            self.boundTo = gang == 0 ? boundTo : nil
+            self.gang = gang
+        }
     }
 
     struct Kind: Sendable {
@@ -29,6 +41,16 @@ struct WaitingQueue: Sendable {
         var spec: VMSpec { key.spec }
         /// What it takes of an average host.
         var size: Int64
+        /// Of a gang: the least of its VMs'.
+        var priority: Int32
+        var groups: [PlacementGroupID]
+        /// What the VMs of a gang ask for; of the others it is in the key.
+        // hash order: looked up only
+        var members: [VMID: VMSpec] = [:]
+        /// Some of a gang went since its priority and groups were worked out.
+        var isOutdated = false
+        /// A gang is not tried again before, whatever room appears.
+        var pausesUntil = Instant.origin
         /// Ascending from `first` on; what is before has gone.
         var turns: [Turn] = []
         var first = 0
@@ -46,6 +68,14 @@ struct WaitingQueue: Sendable {
         /// VMs whose rows may not have the text yet, from this position on.
         var toldUpTo = 0
 
+        init(key: Key, size: Int64) {
+            self.key = key
+            self.size = size
+            priority = key.spec.priority
+            groups = key.spec.groups
+        }
+
+        var isGang: Bool { key.gang > 0 }
         var count: Int { turns.count - first }
         var head: Turn? { first < turns.count ? turns[first] : nil }
     }
@@ -76,6 +106,7 @@ struct WaitingQueue: Sendable {
     private var places: [VMID: (kind: Int, turn: Turn)] = [:]
     private var ready = Heap<Ready>()
     private(set) var closedCount = 0
+    private(set) var gangCount = 0
 
     /// The number of the last event.
     private(set) var event = 0
@@ -101,6 +132,7 @@ struct WaitingQueue: Sendable {
     private var seekingVersion = 0
     private static let seekInterval = Nanoseconds.seconds(10)
     private static let soughtAtOnceMax = 8
+    private static let gangPauseMax = Nanoseconds.seconds(60)
     /// When the next text is due.
     var explainAt = Instant(nanoseconds: .max)
 
@@ -115,12 +147,14 @@ struct WaitingQueue: Sendable {
     // MARK: VMs
 
     /// Queues a VM or changes its turn or kind. `spec` has its id; the size is asked for where it is the first of its kind.
-    mutating func insert(_ spec: VMSpec, boundTo: HostID?, queuedAt: LogTime, size: @autoclosure () -> Int64) {
+    mutating func insert(
+        _ spec: VMSpec, boundTo: HostID?, gang: UInt64 = 0, queuedAt: LogTime, size: @autoclosure () -> Int64
+    ) {
         let turn = Turn(queuedAt: queuedAt, vm: spec.id)
-        var key = Key(spec: spec, boundTo: boundTo)
-        key.spec.id = VMID(rawValue: 0)
+        let key = Key(spec, boundTo: boundTo, gang: gang)
         if let known = places[spec.id] {
-            if known.turn == turn && kinds[known.kind].key == key { return }
+            let isSame = gang == 0 || kinds[known.kind].members[spec.id] == spec
+            if known.turn == turn && kinds[known.kind].key == key && isSame { return }
             remove(spec.id)
         }
         let number = number(key, size)
@@ -128,6 +162,7 @@ struct WaitingQueue: Sendable {
         let at = position(turn, in: number)
         kinds[number].turns.insert(turn, at: at)
         kinds[number].toldUpTo = min(kinds[number].toldUpTo, at)
+        if gang > 0 { join(spec, number) }
         if kinds[number].isOpen && kinds[number].head == turn { push(number) }
     }
 
@@ -149,18 +184,59 @@ struct WaitingQueue: Sendable {
             kinds[number].turns.remove(at: at)
             if kinds[number].toldUpTo > at { kinds[number].toldUpTo -= 1 }
         }
+        if kinds[number].isGang {
+            kinds[number].members[vm] = nil
+            kinds[number].isOutdated = true
+            // What is left of it may fit.
+            if !kinds[number].isOpen && kinds[number].count > 0 { open(number) }
+        }
         if kinds[number].count == 0 { drop(number) }
+    }
+
+    // MARK: Gangs
+
+    private mutating func join(_ spec: VMSpec, _ number: Int) {
+        let isFirst = kinds[number].members.isEmpty
+        kinds[number].members[spec.id] = spec
+        kinds[number].priority = isFirst ? spec.priority : min(kinds[number].priority, spec.priority)
+        for group in spec.groups where !kinds[number].groups.contains(group) { kinds[number].groups.append(group) }
+        if !kinds[number].isOpen { open(number) }
+    }
+
+    /// What the VMs of a gang ask for, in their order; nil where its turn is another one, since some of it went.
+    mutating func gang(_ number: Int) -> [VMSpec]? {
+        let specs = members(number)
+        if !kinds[number].isOutdated { return specs }
+        kinds[number].isOutdated = false
+        kinds[number].groups = []
+        for spec in specs {
+            for group in spec.groups where !kinds[number].groups.contains(group) {
+                kinds[number].groups.append(group)
+            }
+        }
+        let priority = specs.map(\.priority).min() ?? 0
+        if priority == kinds[number].priority { return specs }
+        kinds[number].priority = priority
+        _ = ready.popFirst()
+        push(number)
+        return nil
+    }
+
+    /// What the VMs of a gang ask for, in their order.
+    func members(_ number: Int) -> [VMSpec] {
+        let kind = kinds[number]
+        return kind.turns[kind.first...].compactMap { kind.members[$0.vm] }
     }
 
     /// How many VMs are before this one.
     func before(_ vm: VMID) -> Int {
         guard let (number, turn) = places[vm] else { return 0 }
-        let own = Ready(priority: kinds[number].spec.priority, turn: turn, size: kinds[number].size, kind: number)
+        let own = Ready(priority: kinds[number].priority, turn: turn, size: kinds[number].size, kind: number)
         var sum = 0
         for (other, kind) in kinds.enumerated() where kind.count > 0 {
-            if kind.spec.priority > own.priority {
+            if kind.priority > own.priority {
                 sum += kind.count
-            } else if kind.spec.priority == own.priority {
+            } else if kind.priority == own.priority {
                 sum += kind.turns[kind.first...].count {
                     Ready(priority: own.priority, turn: $0, size: kind.size, kind: other) < own
                 }
@@ -174,7 +250,9 @@ struct WaitingQueue: Sendable {
     func together(_ priority: Int32, _ queuedAt: LogTime, most: Int) -> [VMID]? {
         var found: [Ready] = []
         for (number, kind) in kinds.enumerated()
-        where kind.count > 0 && kind.spec.priority == priority && kind.key.boundTo == nil && kind.restsUntil == nil {
+        where kind.count > 0 && kind.priority == priority && kind.key.boundTo == nil && kind.restsUntil == nil
+            && !kind.isGang
+        {
             var at = position(Turn(queuedAt: queuedAt, vm: VMID(rawValue: 0)), in: number)
             while at < kind.turns.count, kind.turns[at].queuedAt == queuedAt {
                 if found.count == most { return nil }
@@ -193,7 +271,7 @@ struct WaitingQueue: Sendable {
         func ready(_ number: Int, _ at: Int) -> Ready? {
             let kind = kinds[number]
             if at >= kind.turns.count { return nil }
-            return Ready(priority: kind.spec.priority, turn: kind.turns[at], size: kind.size, kind: number)
+            return Ready(priority: kind.priority, turn: kind.turns[at], size: kind.size, kind: number)
         }
         for (number, kind) in kinds.enumerated() where kind.count > 0 {
             next[number] = kind.first + 1
@@ -221,12 +299,14 @@ struct WaitingQueue: Sendable {
             kinds.append(Kind(key: key, size: size()))
         }
         numbers[key] = number
+        if key.gang > 0 { gangCount += 1 }
         return number
     }
 
     private mutating func drop(_ number: Int) {
         if !kinds[number].isOpen { closedCount -= 1 }
         numbers[kinds[number].key] = nil
+        if kinds[number].isGang { gangCount -= 1 }
         kinds[number].turns = []
         kinds[number].first = 0
         kinds[number].isOpen = true
@@ -246,7 +326,7 @@ struct WaitingQueue: Sendable {
     private mutating func push(_ number: Int) {
         guard let head = kinds[number].head else { return }
         let kind = kinds[number]
-        ready.insert(Ready(priority: kind.spec.priority, turn: head, size: kind.size, kind: number))
+        ready.insert(Ready(priority: kind.priority, turn: head, size: kind.size, kind: number))
     }
 
     // MARK: Turns
@@ -296,6 +376,11 @@ struct WaitingQueue: Sendable {
 
     mutating func refused(_ number: Int, _ now: Instant) {
         kinds[number].refusedAt = event
+        if kinds[number].isGang {
+            // Trying it costs as much as trying each of its VMs: however many gangs wait, that is a small part of the time.
+            let pause = Nanoseconds.milliseconds(Int64(kinds[number].count)) * Int64(gangCount)
+            kinds[number].pausesUntil = now + min(pause, WaitingQueue.gangPauseMax)
+        }
         close(number, now)
     }
 
@@ -338,8 +423,12 @@ struct WaitingQueue: Sendable {
                 let wasResting = kinds[number].restsUntil != nil
                 kinds[number].restsUntil = nil
                 if let refusedAt = kinds[number].refusedAt, !wasResting,
-                    !mayFit(kinds[number].spec.groups, since: refusedAt)
+                    !mayFit(kinds[number].groups, since: refusedAt)
                 {
+                    continue
+                }
+                if now < kinds[number].pausesUntil {
+                    resting = min(resting, kinds[number].pausesUntil)
                     continue
                 }
                 open(number)
@@ -365,7 +454,9 @@ struct WaitingQueue: Sendable {
         while seekNext < kinds.count, opened < WaitingQueue.soughtAtOnceMax {
             let number = seekNext
             seekNext += 1
-            guard !kinds[number].isOpen, let lowest, lowest < kinds[number].spec.priority else { continue }
+            guard !kinds[number].isOpen, !kinds[number].isGang, let lowest, lowest < kinds[number].priority else {
+                continue
+            }
             kinds[number].isSought = false
             opened += 1
             open(number)

@@ -84,7 +84,8 @@ package enum FleetTable {
             "vm create", summary: "create VMs, and place them",
             details: """
                 A VM that can't be placed now waits, and is placed by itself when there is room; `muster vm explain` says what
-                it waits for. A number in braces in the name makes many at once.
+                it waits for. A number in braces in the name makes many at once; with --all-or-nothing all of them are created
+                and placed, or none is, and those that wait get their places together.
                 """,
             arguments: [Argument("NAME", isOptional: true, help: "such as web, or web-{1..20}")],
             options: spec + [
@@ -93,7 +94,8 @@ package enum FleetTable {
                     "file", .text("FILE"),
                     help: "a JSON object as `vm show -o json` prints it, or a list of them; - is standard input"),
                 Option("stopped", help: "don't start it"),
-                Option("all-or-nothing", help: "create none if one can't be created"),
+                Option(
+                    "all-or-nothing", help: "create none if one can't be, and place none before all fit; at most 1,024"),
                 dryRun, plan,
             ] + wait,
             examples: [

@@ -29,9 +29,10 @@ package enum HelpTopics {
             Hard rules decide which hosts a VM may be on: free room, labels, taints, zones, storage domains, networks, groups. A
             score picks the best of them: the cell's policy, or the VM's own, is pack, balance or spread. What has no host waits,
             higher priorities first, and is placed as soon as there is room; nobody has to ask again. `vm explain` tells which
-            rule kept how many hosts away, and the smallest change that would help. A host offers a storage domain only where its
-            mark is, which the first host that names the domain writes: an empty directory is one that is not mounted. `host show`
-            says what is wrong, `host mark` says that a directory is the domain.
+            rule kept how many hosts away, and the smallest change that would help. VMs that are created with --all-or-nothing get
+            their places together, or wait together: then it tells how many of them would fit, too. A host offers a storage domain
+            only where its mark is, which the first host that names the domain writes: an empty directory is one that is not
+            mounted. `host show` says what is wrong, `host mark` says that a directory is the domain.
             """,
         examples: [
             .init("muster group create web --rule anti-affinity --over zone", "no two of them in one zone"),

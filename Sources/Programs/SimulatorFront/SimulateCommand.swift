@@ -231,6 +231,7 @@ struct Summary {
                 """
                 VMs: \(fleet.created) created, \(fleet.deleted) deleted, \(fleet.starts) starts, \(fleet.movesBegun) moves begun and \
                 \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
+                gangs: \(fleet.gangsPlaced) placed, \(fleet.gangsLeft) VMs left theirs without a place
                 between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsKept) were kept for and stayed
                 hosts: \(fleet.hostsDeclaredDown) declared down, \(fleet.leasesEnded) leases ended, \(fleet.mishaps) mishaps; \
                 \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused

@@ -112,6 +112,17 @@ extension Fleet {
 
     /// A waiting VM has a true reason: no host takes it, by rules that are worked out anew.
     private func waitsRightly(_ vm: CellVM, _ view: CellView) -> String? {
+        if vm.gang > 0 {
+            let gang = view.vms.keys.sorted().compactMap { view.vms[$0] }.filter { $0.gang == vm.gang }
+            for id in view.hosts.keys.sorted() {
+                guard let host = view.hosts[id] else { continue }
+                // Where all could be, each of them finds a place whatever order they are tried in.
+                if FleetRules.takesAll(gang, host, view) {
+                    return "waits with its gang, and host \(id) takes all of it"
+                }
+            }
+            return vm.message.isEmpty ? "waits without a reason" : nil
+        }
         for id in view.hosts.keys.sorted() {
             guard let host = view.hosts[id] else { continue }
             if FleetRules.refusal(vm, host, view) == nil { return "waits, and host \(id) takes it" }

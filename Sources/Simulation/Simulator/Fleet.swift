@@ -27,6 +27,7 @@ final class Fleet {
     var counts = FleetCounts()
     var random: PRNG
     var faultRandom: PRNG
+    var gangRandom: PRNG
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
     /// What operators still have to do before the fleet can come to rest.
@@ -49,9 +50,12 @@ final class Fleet {
         self.random = random.child(1)
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
+        gangRandom = random.child(15)
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
+
+    var opensLevel: Bool { profile.cells > 1 || profile.opensLevel }
 
     var zones: [String] { ["a", "b", "c"] }
 

@@ -167,7 +167,22 @@ final class FleetChecker {
             guard let host = view.hosts[id] else { continue }
             if before.hosts[id]?.health == .up && host.health == .down { fleet.counts.hostsDeclaredDown += 1 }
         }
+        countGangs(before, fleet)
         if let broken = FleetRules.broken(before: before, after: view) { self.broken(broken.promise, broken.detail) }
+    }
+
+    private func countGangs(_ before: CellView, _ fleet: Fleet) {
+        // hash order: only counted
+        var placed: Set<UInt64> = []
+        for id in before.vms.keys.sorted() {
+            guard let old = before.vms[id], old.gang > 0 else { continue }
+            if view.vms[id]?.place != nil {
+                placed.insert(old.gang)
+            } else if view.vms[id]?.gang != old.gang {
+                fleet.counts.gangsLeft += 1
+            }
+        }
+        fleet.counts.gangsPlaced += placed.count
     }
 
     private func compare(_ vm: CellVM, _ old: CellVM?, _ fleet: Fleet) {

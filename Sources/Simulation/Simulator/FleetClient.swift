@@ -208,7 +208,8 @@ extension Fleet {
     }
 
     private func drawCreation(_ number: Int, _ view: CellView) -> CellCommand.Operation {
-        let count = random.chance(1, in: 5) ? 1 + random.below(4) : 1
+        let isGang = opensLevel && gangRandom.chance(1, in: 4)
+        let count = isGang ? 2 + gangRandom.below(4) : random.chance(1, in: 5) ? 1 + random.below(4) : 1
         var items: [VMCreation] = []
         let tenant = "t\(random.below(profile.tenants) + 1)"
         for _ in 0..<count {
@@ -218,7 +219,7 @@ extension Fleet {
                     name: "c\(number)-\(clients[number].named)", tenant: tenant, spec: drawSpec(tenant, view),
                     power: random.chance(1, in: 10) ? .stopped : .running))
         }
-        return .createVMs(items, isAtomic: random.chance(1, in: 3))
+        return .createVMs(items, isAtomic: isGang || random.chance(1, in: 3))
     }
 
     private func drawSpec(_ tenant: String, _ view: CellView) -> VMDescription {

@@ -30,6 +30,8 @@ public struct FleetProfile: Sendable {
     public var hasOperators = true
     /// VMs ask for more than their room and their owner.
     public var hasRules = true
+    /// The newest feature level is open; with several cells it always is.
+    public var opensLevel = false
     /// Of all that clients ask, in tenths, moves.
     public var movesShare: UInt64 = 2
     /// Clocks of the wall jump.
@@ -79,6 +81,8 @@ extension Profile {
             fleet.voters -= 1 - fleet.voters % 2
             p.groups = fleet.cells
         }
+        var gangs = random.child(15)
+        fleet.opensLevel = gangs.chance(1, in: 2)
         p.fleet = fleet
         p.settings.forwardsRequests = true
         p.settings.runsControllers = true
@@ -94,6 +98,10 @@ public struct FleetCounts: Sendable {
     public var created = 0
     /// VMs that the cell let go of.
     public var deleted = 0
+    /// Sets of VMs, created all or none, that got their first places.
+    public var gangsPlaced = 0
+    /// VMs that left such a set before it had places: they were stopped, deleted or moved.
+    public var gangsLeft = 0
     /// Guests that hosts let their hypervisors start, or take over at the end of a move.
     public var starts = 0
     /// Moves that a cell ordered.
@@ -134,6 +142,8 @@ public struct FleetCounts: Sendable {
     public static func += (a: inout FleetCounts, b: FleetCounts) {
         a.created += b.created
         a.deleted += b.deleted
+        a.gangsPlaced += b.gangsPlaced
+        a.gangsLeft += b.gangsLeft
         a.starts += b.starts
         a.movesBegun += b.movesBegun
         a.movesCommitted += b.movesCommitted

@@ -51,11 +51,42 @@ enum FleetRules {
             let (count, sum) = charged[tenant] ?? (0, .zero)
             if let broken = broken(slice, count, sum, was: before.slices[tenant]) { return broken }
         }
+        if let broken = brokenGang(before, after) { return broken }
         for id in after.vms.keys.sorted() {
             guard let vm = after.vms[id] else { continue }
             let had = before.vms[id].map { claims($0) } ?? []
             for host in claims(vm) where !had.contains(host) {
                 if let broken = broken(vm, newOn: host, before, after) { return broken }
+            }
+        }
+        return nil
+    }
+
+    /// VMs that wait together get their first places in one entry, all that still wait; and none is by itself before.
+    private static func brokenGang(_ before: CellView, _ after: CellView) -> Broken? {
+        // hash order: looked up only
+        var placed: [UInt64: VMID] = [:]
+        for id in before.vms.keys.sorted() {
+            guard let old = before.vms[id], old.gang > 0, let vm = after.vms[id] else { continue }
+            if vm.place != nil { placed[old.gang] = id }
+            // One that was stopped and started meanwhile is of another generation.
+            if vm.place == nil && vm.gang != old.gang && vm.power != .stopped && !vm.isDeleting
+                && vm.departure?.isLeaving != true && vm.generation == old.generation
+            {
+                return Broken(
+                    promise: "a gang is placed whole",
+                    detail: "VM \(id) waits, and is of gang \(old.gang) no more: \(vm)")
+            }
+        }
+        for id in after.vms.keys.sorted() {
+            guard let vm = after.vms[id], vm.gang > 0 else { continue }
+            if let other = placed[vm.gang] {
+                return Broken(
+                    promise: "a gang is placed whole",
+                    detail: "VM \(other) of gang \(vm.gang) has a place, and VM \(id) waits")
+            }
+            if vm.place != nil || vm.power == .stopped || vm.isDeleting {
+                return Broken(promise: "a gang waits", detail: "\(vm)")
             }
         }
         return nil
@@ -175,6 +206,13 @@ enum FleetRules {
         }
         for network in spec.networks where !host.about.networks.contains(network) { return "network" }
         return nil
+    }
+
+    /// Whether VMs without groups can all be on one host.
+    static func takesAll(_ vms: [CellVM], _ host: CellHost, _ view: CellView) -> Bool {
+        if vms.contains(where: { !$0.spec.groups.isEmpty || refusal($0, host, view) != nil }) { return false }
+        let free = host.offered - host.used - vms.reduce(Resources.zero) { $0 + $1.demand }
+        return ResourceKind.allCases.allSatisfy { free.vector[$0.rawValue] >= 0 }
     }
 
     /// Why a waiting VM can't be on a host; nil when it can.

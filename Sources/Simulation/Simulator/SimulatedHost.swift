@@ -78,7 +78,7 @@ extension Fleet {
         let holders = world.nodes.prefix(profile.voters).map(\.id)
         let groups = (0..<profile.cells).map { Directory.Row(group: Fleet.group(of: $0), nodes: holders) }
         node.runtime?.handle(.directory(Directory(groups)), now: now)
-        if profile.cells > 1 { node.runtime?.open(level: FeatureLevel.newest) }
+        if opensLevel { node.runtime?.open(level: FeatureLevel.newest) }
     }
 
     func agentEnded(at node: SimulatedNode) {

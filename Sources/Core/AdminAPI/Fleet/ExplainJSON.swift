@@ -161,6 +161,48 @@ package struct GroupWeight: Shaped {
     }
 }
 
+/// VMs that get their first places all or none, one of which is explained.
+package struct GangInfo: Shaped {
+    /// One of them that does not fit with the others.
+    package struct Missing: Shaped {
+        package var vm: String
+        package var text: String
+        package init(vm: String, text: String) {
+            self.vm = vm
+            self.text = text
+        }
+        package static let shape = Shape(
+            "GangMissing",
+            [Field("vm", .string, "its name"), Field("text", .string, "why, when those that fit are there")])
+        package var members: [JSONMember] { [JSONMember("vm", vm), JSONMember("text", text)] }
+        package init(_ object: ShapedObject) throws(Problem) {
+            self.init(vm: object.text("vm"), text: object.text("text"))
+        }
+    }
+    package var count: Int64
+    package var fitting: Int64
+    package var missing: [Missing]
+    package init(count: Int64, fitting: Int64, missing: [Missing]) {
+        self.count = count
+        self.fitting = fitting
+        self.missing = missing
+    }
+    package static let shape = Shape(
+        "Gang",
+        [
+            Field("count", .integer, "all of them"),
+            Field("fitting", .integer, "how many would fit together now"),
+            Field("missing", .objects(Missing.shape), "some of the others, and what they lack"),
+        ])
+    package var members: [JSONMember] {
+        [JSONMember("count", count), JSONMember("fitting", fitting), JSONMember("missing", objects: missing)]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            count: object.integer("count"), fitting: object.integer("fitting"), missing: try object.objects("missing"))
+    }
+}
+
 /// Why a VM is where it is, or why it waits.
 package struct ExplainInfo: Shaped {
     package var vm: String
@@ -187,6 +229,8 @@ package struct ExplainInfo: Shaped {
     package var nearest: String
     /// Why its specification can't be judged at all; empty where it can.
     package var invalid: String
+    /// Of one that waits for its place together with others.
+    package var gang: GangInfo?
 
     package init(
         vm: String, standing: String, host: String, before: Int64, index: UInt64, hosts: Int64, candidates: Int64,
@@ -233,6 +277,11 @@ package struct ExplainInfo: Shaped {
             best: found.best.map { HostVerdict($0) }, asked: found.asked.map { HostVerdict($0) },
             policy: found.policy.rawValue, tieBreak: found.tieBreak, tied: Int64(found.tied),
             nearest: found.nearest ?? "", invalid: found.invalid ?? "")
+        gang = found.gang.map { gang in
+            GangInfo(
+                count: Int64(gang.count), fitting: Int64(gang.fitting),
+                missing: gang.missing.map { GangInfo.Missing(vm: $0.name, text: $0.text) })
+        }
     }
 
     package static let shape = Shape(
@@ -258,9 +307,12 @@ package struct ExplainInfo: Shaped {
             Field("tied", .integer, "hosts that share the best score"),
             Field("nearest", .string, "the smallest single change that would let it in; empty for none"),
             Field("invalid", .string, "why it can't be judged at all; empty where it can"),
+            Field(
+                "gang", .object(GangInfo.shape), isRequired: false,
+                "of a VM that waits for its place together with others, all or none"),
         ])
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("vm", vm), JSONMember("standing", standing), JSONMember("host", host),
             JSONMember("before", before), JSONMember("index", index), JSONMember("hosts", hosts),
             JSONMember("candidates", candidates), JSONMember("excluded", objects: excluded),
@@ -269,6 +321,8 @@ package struct ExplainInfo: Shaped {
             JSONMember("tieBreak", tieBreak), JSONMember("tied", tied), JSONMember("nearest", nearest),
             JSONMember("invalid", invalid),
         ]
+        if let gang { members.append(JSONMember("gang", gang)) }
+        return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
@@ -279,5 +333,6 @@ package struct ExplainInfo: Shaped {
             best: try object.objects("best"),
             asked: try object.objects("asked"), policy: object.text("policy"), tieBreak: object.text("tieBreak"),
             tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
+        gang = try object.object("gang")
     }
 }

@@ -79,6 +79,18 @@ package struct FilterExpression: Hashable, Sendable {
         }
     }
 
+    /// The key and the value of a field such as `label.KEY` that must have that value.
+    package func requiredPair(_ field: String) -> (key: String, value: String)? {
+        let nodes = if case .all(let nodes) = root { nodes } else { [root] }
+        for node in nodes {
+            guard case .compare(let name, .equal, let values, _) = node, name.hasPrefix(field + "."),
+                let value = values.first
+            else { continue }
+            return (String(name.dropFirst(field.count + 1)), value)
+        }
+        return nil
+    }
+
     private static func judge(_ node: Node, _ value: (String) -> FilterValue) -> Bool {
         switch node {
         case .any(let nodes): nodes.contains { judge($0, value) }

@@ -134,6 +134,19 @@ package struct FleetList: Hashable, Sendable {
     }
 }
 
+extension FleetList {
+    /// What all VMs of the list have, where that is as a rule few VMs': most of them run, and those are looked at one by one.
+    package var mark: CellMark? {
+        guard kind == .vms, let filter, filter.required("name") == nil else { return nil }
+        if let group = filter.required("group"), !group.isEmpty { return .group(group) }
+        if let label = filter.requiredPair("label") { return .label(label.key, label.value) }
+        guard let phase = filter.required("phase").flatMap({ FleetWords.phase[$0] }), phase != .running else {
+            return nil
+        }
+        return .phase(phase)
+    }
+}
+
 /// A page of a list. It may be short, and even empty, while `next` is there: what was looked at passed no filter.
 package struct FleetPage<Item: Shaped>: Shaped {
     package var items: [Item]

@@ -94,7 +94,10 @@ package struct VMBatch: Shaped {
         [
             // Not as the shape of a creation: what is wrong with one item is that item's result.
             Field("items", .anyObjects, "bodies of POST /v1/vms; at most \(itemsMax); each is judged for itself"),
-            Field("atomic", .boolean, isRequired: false, "all or none; then no more than one log entry holds"),
+            Field(
+                "atomic", .boolean, isRequired: false,
+                "all are created, or none; those that are to run get their first places all at once, or wait; at most 1,024"
+            ),
         ])
 
     package var members: [JSONMember] {

@@ -33,6 +33,10 @@ extension Cell {
             return try vms(CellKey.tenantVMs(tenant), after, bounded(limit), access)
         case .vmsOnHost(let host, let after, let limit):
             return try vms(CellKey.hostVMs(host), after, bounded(limit), access)
+        case .vmsMarked(let mark, let after, let limit):
+            if summary.areAllMarked { return try vms(CellKey.marked(mark), after, bounded(limit), access) }
+            let last = after.map { CellTable.vms.key($0.rawValue) }
+            return try page(.prefix([CellTable.vms.kind]), after: last, bounded(limit), 1, access)
         case .waitingVMs(let limit): return try vms([CellKey.Kind.waiting], nil, bounded(limit), access)
         case .hostWork(let host, let since, let takesChanges):
             return try work(host, since, takesChanges, access)

@@ -200,6 +200,7 @@ struct CellStep<Access: StateAccess> {
     /// Writes what belongs to the entry as a whole.
     mutating func finish() throws(StoreError) {
         summary.applied = index
+        try markMore()
         var history = WireCellHistory()
         writeHosts(&history)
         writeGroups(&history)

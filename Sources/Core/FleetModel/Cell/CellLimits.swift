@@ -19,6 +19,8 @@ package enum CellLimits {
     package static let droppedDisksMax = 128
     package static let groupsPerTenantMax: UInt64 = 10_000
     package static let groupMembersMax: UInt64 = 65_536
+    /// VMs from before feature level 3 that an entry brings into the index of phases, groups and labels.
+    package static let markedAtOnceMax = 32
     /// Items of one command.
     package static let itemsMax = 1_024
     package static let commandBytesMax = 1 << 20

@@ -346,10 +346,37 @@ package struct CellExplanation: Hashable, Sendable {
         }
     }
 
+    /// VMs that get their first places all or none.
+    package struct Gang: Hashable, Sendable {
+        package struct Missing: Hashable, Sendable {
+            package var vm: VMID
+            package var name: String
+            package var text: String
+            package init(vm: VMID, name: String, text: String) {
+                self.vm = vm
+                self.name = name
+                self.text = text
+            }
+        }
+        /// All of them.
+        package var count: Int
+        /// Those that would fit together now; all of them while they wait for their turn.
+        package var fitting: Int
+        /// Why some of the others don't, when those are there.
+        package var missing: [Missing]
+        package init(count: Int, fitting: Int, missing: [Missing]) {
+            self.count = count
+            self.fitting = fitting
+            self.missing = missing
+        }
+    }
+
     package var vm: VMID
     package var name: String
     package var tenant: String
     package var standing: Standing
+    /// Of a VM that waits together with others.
+    package var gang: Gang?
     /// The state that it is true of.
     package var through: LogIndex
     package var policy: PlacementPolicy
@@ -423,6 +450,8 @@ package struct CellKeeperCounts: Hashable, Sendable {
     /// Times that VMs which arrived together were decided together, and VMs that have a place because of that.
     package var batches: UInt64 = 0
     package var batchGains: UInt64 = 0
+    /// Gangs of which all have a place.
+    package var gangsPlaced: UInt64 = 0
     package var preemptions: UInt64 = 0
     package var migrationsBegun: UInt64 = 0
     package var migrationsCancelled: UInt64 = 0

@@ -20,6 +20,17 @@ extension CellQuery: CellCoded, CellMapped {
             self = .vmsOfTenant(wire.tenant, after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
         case .vmsOnHost(let wire)?:
             self = .vmsOnHost(HostID(wire.host), after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
+        case .vmsMarked(let wire)?:
+            let mark: CellMark
+            if let label = wire.label {
+                mark = .label(label.key, label.value)
+            } else if !wire.group.isEmpty {
+                mark = .group(wire.group)
+            } else {
+                guard let phase = CellVM.Phase(rawValue: wire.phase.rawValue) else { return nil }
+                mark = .phase(phase)
+            }
+            self = .vmsMarked(mark, after: wire.after.map { VMID($0) }, limit: Int(wire.limit))
         case .waitingVMs(let limit)?: self = .waitingVMs(limit: Int(limit))
         case .hostWork(let wire)?:
             self = .hostWork(HostID(wire.host), since: LogIndex(wire.since), takesChanges: wire.takesChanges)
@@ -55,6 +66,8 @@ extension CellQuery: CellCoded, CellMapped {
             Wire(
                 query: .vmsOnHost(
                     Wire.Vms(host: host.rawValue, after: after?.rawValue, limit: UInt32(clamping: limit))))
+        case .vmsMarked(let mark, let after, let limit):
+            Wire(query: .vmsMarked(Wire.VmsMarked(mark, after: after?.rawValue, limit: UInt32(clamping: limit))))
         case .waitingVMs(let limit): Wire(query: .waitingVMs(UInt32(clamping: limit)))
         case .hostWork(let host, let since, let takesChanges):
             Wire(
@@ -69,6 +82,18 @@ extension CellQuery: CellCoded, CellMapped {
                 query: .events(
                     Wire.Events(
                         after: after.rawValue, vm: vm?.rawValue, host: host?.rawValue, limit: UInt32(clamping: limit))))
+        }
+    }
+}
+
+extension WireCellQuery.VmsMarked {
+    fileprivate init(_ mark: CellMark, after: UInt64?, limit: UInt32) {
+        switch mark {
+        case .phase(let phase):
+            self.init(phase: WireVmPhase(rawValue: phase.rawValue), after: after, limit: limit)
+        case .group(let name): self.init(group: name, after: after, limit: limit)
+        case .label(let key, let value):
+            self.init(label: WireNamed(key: key, value: value), after: after, limit: limit)
         }
     }
 }

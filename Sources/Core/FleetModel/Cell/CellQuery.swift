@@ -53,6 +53,8 @@ package enum CellQuery: Hashable, Sendable {
     /// In the order of their ids, after `after`.
     case vmsOfTenant(String, after: VMID?, limit: Int)
     case vmsOnHost(HostID, after: VMID?, limit: Int)
+    /// The same; all VMs where not all have their marks yet. Wants feature level 3.
+    case vmsMarked(CellMark, after: VMID?, limit: Int)
     /// By priority, and then by the time that they wait.
     case waitingVMs(limit: Int)
     /// What a host is to do: every VM that is placed there, comes there, or must be confirmed gone there. Without rows

@@ -419,6 +419,7 @@ extension CellVM: CellCoded, CellMapped {
         departure = wire.departure.map { Departure($0) }
         arrival = wire.arrival.map { Arrival($0) }
         droppedDisks = wire.droppedDisks.map { CellRemains.Disk($0) }
+        gang = wire.gang
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -429,7 +430,7 @@ extension CellVM: CellCoded, CellMapped {
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
             events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire,
-            droppedDisks: droppedDisks.map(\.wire))
+            droppedDisks: droppedDisks.map(\.wire), gang: gang)
     }
 }
 

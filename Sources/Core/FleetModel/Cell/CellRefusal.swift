@@ -72,6 +72,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case imageReleased(String)
     /// A backup is being made.
     case movesHeld
+    /// Others wait for their first place together with this one, and no place is given to some of them.
+    case gangIncomplete(VMID)
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -140,6 +142,9 @@ extension CellRefusal: CustomStringConvertible {
             "a backup is being made, and until it is no VM goes from cell to cell; ask again when it is there"
         case .imageReleased(let name):
             "the image \(name) is being removed, or was meanwhile; see `muster image list`, and ask again"
+        case .gangIncomplete(let vm):
+            "VM \(vm) was created all or none with others, and gets its place with all of them that still wait; place them in "
+                + "one all-or-nothing command"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
@@ -226,6 +231,7 @@ extension CellRefusal {
         case .moveIsOver: Stored(code: 58)
         case .imageReleased(let name): Stored(code: 59, text: name)
         case .movesHeld: Stored(code: 60)
+        case .gangIncomplete(let vm): Stored(code: 61, number: vm.rawValue)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -285,6 +291,7 @@ extension CellRefusal {
         case 58: self = .moveIsOver
         case 59: self = .imageReleased(stored.text)
         case 60: self = .movesHeld
+        case 61: self = .gangIncomplete(VMID(number))
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

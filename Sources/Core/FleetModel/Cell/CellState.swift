@@ -44,6 +44,10 @@ enum CellKey {
         static let imageRelease: UInt8 = 0x80
         /// ‖ tenant ‖ 0 ‖ time ‖ request id → nothing
         static let requestOrder: UInt8 = 0x81
+        /// ‖ gang ‖ VM → nothing; of VMs that wait for their first place together
+        static let gangVM: UInt8 = 0x85
+        /// ‖ mark ‖ 0 ‖ VM → nothing; what lists of VMs are filtered by
+        static let vmMark: UInt8 = 0x86
         static let sessions: UInt8 = 0x82
         static let session: UInt8 = 0x83
         static let sessionResult: UInt8 = 0x84
@@ -61,6 +65,8 @@ enum CellKey {
     static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
     static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
     static func hostVMs(_ host: HostID) -> [UInt8] { key(Kind.hostVM, host.rawValue) }
+    static func gangVM(_ gang: UInt64, _ vm: VMID) -> [UInt8] { key(Kind.gangVM, gang, vm.rawValue) }
+    static func gangVMs(_ gang: UInt64) -> [UInt8] { key(Kind.gangVM, gang) }
     static func tenantVMs(_ tenant: String) -> [UInt8] { named(Kind.tenantVM, tenant, "") }
     static func tenantVM(_ tenant: String, _ vm: VMID) -> [UInt8] {
         var bytes = tenantVMs(tenant)
@@ -217,6 +223,9 @@ struct CellSummary: CellMapped {
     var imagesFloor = LogIndex.zero
     /// VMs that are gone, and whose shared disks are not.
     var remains: UInt64 = 0
+    /// VMs with ids up to this one have their marks, and no others.
+    var markedThrough: UInt64 = 0
+    var areAllMarked: Bool { markedThrough == .max }
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -255,6 +264,7 @@ struct CellSummary: CellMapped {
         imageReleases = wire.imageReleases
         imagesFloor = LogIndex(wire.imagesFloor)
         remains = wire.remains
+        markedThrough = wire.markedThrough
     }
 
     var wire: WireCellSummary {
@@ -265,7 +275,7 @@ struct CellSummary: CellMapped {
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
             isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
-            imagesFloor: imagesFloor.rawValue, remains: remains)
+            imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough)
     }
 }
 

@@ -6,16 +6,33 @@ extension CellStep {
     // MARK: Placing and releasing
 
     mutating func place(_ items: [Placing], _ isAtomic: Bool) throws(StoreError) -> CellResult.Outcome {
-        try each(items, isAtomic: isAtomic) { step, item throws(StoreError) in try step.place(item) }
+        // hash order: looked up only
+        let together = isAtomic ? Set(items.map(\.vm)) : []
+        // Gangs of which all are in the command.
+        // hash order: looked up only
+        var whole: Set<UInt64> = []
+        return try each(items, isAtomic: isAtomic) { step, item throws(StoreError) in
+            try step.place(item, together, &whole)
+        }
     }
 
-    private mutating func place(_ item: Placing) throws(StoreError) -> Result<VMID, CellRefusal> {
+    private mutating func place(
+        // hash order: looked up only
+        _ item: Placing, _ together: Set<VMID>, _ whole: inout Set<UInt64>
+    ) throws(StoreError) -> Result<VMID, CellRefusal> {
         guard let old = try vm(item.vm) else { return .failure(.unknownVM(item.vm)) }
         if old.isDeleting { return .failure(.isDeleting(item.vm)) }
         if !old.isWaiting { return .failure(.notWaiting(item.vm)) }
         // What is left of a move may still be on a host.
         if old.migration != nil { return .failure(.migrationUnderWay(item.vm)) }
         if old.generation != item.generation { return .failure(.generationChanged(old.generation)) }
+        if old.gang > 0 && !whole.contains(old.gang) {
+            let gang = try access.ids(CellKey.gangVMs(old.gang))
+            if !gang.allSatisfy({ together.contains(VMID($0)) }) {
+                return .failure(.gangIncomplete(item.vm))
+            }
+            whole.insert(old.gang)
+        }
         if let refusal = try refusal(of: old, at: item.assignment) { return .failure(refusal) }
         var vm = old
         vm.place = VMPlace(item.assignment, epoch: 0)

@@ -98,6 +98,8 @@ extension CellStep {
         if new.isDeleting && new.place == nil && new.migration == nil { return try bury(new, old) }
         var new = new
         new.revision = revision
+        // From its place on it lives by itself, and so does one that wants none any more.
+        if new.gang > 0 && !new.isWaiting { new.gang = 0 }
         try follow(old, new)
         access.put(CellTable.vms.key(new.id.rawValue), new.encoded())
         changedVMs.append(new.id.rawValue)
@@ -146,6 +148,8 @@ extension CellStep {
             if new != nil { summary.vms += 1 } else { summary.vms -= 1 }
         }
         try followWaiting(old, new)
+        followGang(old, new, id)
+        followMarks(old, new, id)
         try followQuota(old, new, tenant)
         try followGroups(old, new, tenant)
         try followHosts(old, new, id)
@@ -163,6 +167,14 @@ extension CellStep {
         if before == after { return }
         if let before { access.delete(before) }
         if let after { access.put(after, []) }
+    }
+
+    private mutating func followGang(_ old: CellVM?, _ new: CellVM?, _ id: VMID) {
+        let before = old?.gang ?? 0
+        let after = new?.gang ?? 0
+        if before == after { return }
+        if before > 0 { access.delete(CellKey.gangVM(before, id)) }
+        if after > 0 { access.put(CellKey.gangVM(after, id), []) }
     }
 
     private mutating func followQuota(_ old: CellVM?, _ new: CellVM?, _ tenant: String) throws(StoreError) {

@@ -5,11 +5,14 @@ import ClusterBase
 extension CellStep {
     // MARK: Creating
 
+    /// Those that are all or none get their places so, too: they are a gang, which is named after its creation.
     mutating func create(_ items: [VMCreation], _ isAtomic: Bool) throws(StoreError) -> CellResult.Outcome {
-        try each(items, isAtomic: isAtomic) { step, item throws(StoreError) in try step.create(item) }
+        let isGang = isAtomic && level >= FeatureLevel.gangs && items.count { $0.power != .stopped } > 1
+        let gang = isGang ? revision.rawValue : 0
+        return try each(items, isAtomic: isAtomic) { step, item throws(StoreError) in try step.create(item, gang) }
     }
 
-    private mutating func create(_ item: VMCreation) throws(StoreError) -> Result<VMID, CellRefusal> {
+    private mutating func create(_ item: VMCreation, _ gang: UInt64) throws(StoreError) -> Result<VMID, CellRefusal> {
         if let refusal = CellCheck.refusal(of: item) { return .failure(refusal) }
         // No two VMs come of one request under one name.
         if !item.spec.sealMark.isEmpty && item.spec.sealMark != request { return .failure(CellCheck.wrongSealMark) }
@@ -35,6 +38,7 @@ extension CellStep {
             by: by)
         vm.power = item.power
         vm.queuedAt = time
+        vm.gang = gang
         if item.power == .stopped { vm.phase = .stopped }
         access.put(nameKey, vm.id.rawValue.bigEndianBytes)
         try note("vm.created", &vm)

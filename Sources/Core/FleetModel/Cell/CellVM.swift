@@ -225,6 +225,9 @@ package struct CellVM: Hashable, Sendable {
     package var arrival: Arrival?
     /// Shared disks that were taken off it, and whose files go: no disk of it gets one of these names in its domain again.
     package var droppedDisks: [CellRemains.Disk] = []
+    /// It waits for its first place with the others of this number, its gang: all of them get one by one command, or none.
+    /// 0 for one that is by itself, and for all that have their place. Wants feature level 3.
+    package var gang: UInt64 = 0
 
     /// What it counts for on each of its hosts.
     package var demand: Resources { held ?? spec.demand }

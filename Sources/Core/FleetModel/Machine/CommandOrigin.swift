@@ -37,6 +37,13 @@ package enum SessionLimits {
     package static let window: UInt64 = 4_096
     /// Results that are kept for all.
     package static let resultsMax: UInt64 = 262_144
+    /// Bytes of the results of one session, of which the oldest are given up then, and of all.
+    package static let sessionBytesMax: UInt64 = 4 << 20
+    package static let bytesMax: UInt64 = 64 << 20
+    /// How long results are kept after the last command of their session, in milliseconds, and how often one looks: a process
+    /// sends none again after seconds.
+    package static let resultLifetime: UInt64 = 300_000
+    package static let sweepInterval: UInt64 = 60_000
     /// How long a session is known after its last command, in milliseconds.
     package static let lifetime: UInt64 = 3_600_000
     /// Sessions that one command forgets because they are old.

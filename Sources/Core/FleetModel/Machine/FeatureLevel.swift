@@ -29,6 +29,10 @@ package enum FeatureLevel {
     /// Processes number their commands, and groups keep what came of them until they are settled. Results under request ids of
     /// people's own are dropped, the oldest first, instead of refusing new ones.
     package static let sessions: UInt32 = 3
+    /// VMs that are created all or none get their first places all or none, too.
+    package static let gangs: UInt32 = 3
+    /// Rows by which lists of VMs find those of a phase, a group or a label.
+    package static let marks: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 

@@ -12,7 +12,8 @@ import ClusterBase
 ///                  └ a new session
 ///
 /// Sessions that were not used for long are forgotten, and those that were used the longest ago where there are too many.
-/// A session costs its row and a row for each result that is not settled yet. Lives in rows of its own, so that a state
+/// A session costs its row and a row for each result that is not settled yet; results go, as if they were settled, the oldest
+/// first where they have too many bytes, and all where the session was not used for as long as nobody asks again. Lives in rows of its own, so that a state
 /// that knows no sessions is as it always was.
 struct SessionBook {
     /// The first bytes of its rows' keys.
@@ -30,6 +31,10 @@ struct SessionBook {
         var results: UInt64 = 0
         /// The highest index at which a session was used that is forgotten.
         var forgottenThrough = LogIndex.zero
+        /// Of the results.
+        var bytes: UInt64 = 0
+        /// When sessions that are idle were looked for last.
+        var sweptTime = LogTime.zero
     }
 
     private struct Entry {
@@ -39,8 +44,18 @@ struct SessionBook {
         /// Commands up to here are settled: none is carried out any more.
         var settled: UInt64 = 0
         var results: UInt64 = 0
+        var bytes: UInt64 = 0
         /// Results up to here are gone; not stored, since it is `settled` where an entry ends.
         var dropped: UInt64 = 0
+
+        var encoded: [UInt8] {
+            var encoded: [UInt8] = []
+            encoded.reserveCapacity(48)
+            for word in [usedIndex.rawValue, usedTime.rawValue, highest, settled, results, bytes] {
+                encoded.appendBigEndian(word)
+            }
+            return encoded
+        }
     }
 
     enum Admission {
@@ -73,6 +88,7 @@ struct SessionBook {
     ) throws(StoreError) -> Admission {
         if origin.sequence == 0 || origin.settled >= origin.sequence { return .malformed }
         try read(access)
+        try sweep(time, &access)
         guard var entry = try entry(origin.session, access) else {
             if origin.born < head.forgottenThrough { return .unknown(bornAtLeast: head.forgottenThrough) }
             try forgetOld(time, &access)
@@ -112,13 +128,57 @@ struct SessionBook {
         if origin.sequence > entry.settled {
             access.put(resultKey(origin), result)
             entry.results += 1
+            entry.bytes += UInt64(result.count)
             head.results += 1
+            head.bytes += UInt64(result.count)
         }
         entries[origin.session] = entry
-        if head.results > SessionLimits.resultsMax {
+        if entry.bytes > SessionLimits.sessionBytesMax {
             try dropSettled(&access)
-            while head.results > SessionLimits.resultsMax, try forgetOldest(but: origin.session, &access) {}
+            try dropOldest(of: origin, &access)
         }
+        if isTooMuch {
+            try dropSettled(&access)
+            while isTooMuch, try forgetOldest(but: origin.session, &access) {}
+        }
+    }
+
+    private var isTooMuch: Bool { head.results > SessionLimits.resultsMax || head.bytes > SessionLimits.bytesMax }
+
+    /// Settles the oldest commands of a session until half of the bytes are left, but not the one that it is at.
+    private mutating func dropOldest(
+        of origin: CommandOrigin, _ access: inout some StateAccess
+    ) throws(StoreError) {
+        guard var entry = entries[origin.session], entry.bytes > SessionLimits.sessionBytesMax,
+            origin.sequence > entry.dropped + 1
+        else { return }
+        var left = entry.bytes
+        for old in try results(origin.session, from: entry.dropped + 1, through: origin.sequence - 1, access) {
+            if left <= SessionLimits.sessionBytesMax / 2 { break }
+            left -= min(left, old.bytes)
+            entry.settled = old.key.bigEndian64(at: old.key.count - 8) ?? entry.settled
+        }
+        entries[origin.session] = entry
+        try dropSettled(&access)
+    }
+
+    /// Once a minute the results of sessions go whose processes have given up by now; the sessions are known for longer.
+    private mutating func sweep(_ time: LogTime, _ access: inout some StateAccess) throws(StoreError) {
+        guard head.results > 0, time.rawValue > SessionLimits.resultLifetime,
+            time.rawValue >= head.sweptTime.advanced(by: SessionLimits.sweepInterval).rawValue
+        else { return }
+        head.sweptTime = time
+        let end = LogTime(time.rawValue - SessionLimits.resultLifetime)
+        for (session, found) in try all(access)
+        where found.results > 0 && found.usedTime < end && found.usedIndex < index {
+            var entry = found
+            entry.settled = max(entry.settled, entry.highest)
+            entries[session] = entry
+            try dropSettled(&access)
+            if let entry = entries[session] { access.put(key(session), entry.encoded) }
+        }
+        // An entry that only forgets has no session of its own to write.
+        writeHead(&access)
     }
 
     /// Forgets sessions that nobody used for long, a bounded number at once.
@@ -136,12 +196,7 @@ struct SessionBook {
         try dropSettled(&access)
         for session in entries.keys.sorted() {
             guard let entry = entries[session], entry.usedIndex == index else { continue }
-            var bytes: [UInt8] = []
-            bytes.reserveCapacity(44)
-            for word in [
-                entry.usedIndex.rawValue, entry.usedTime.rawValue, entry.highest, entry.settled, entry.results,
-            ] { bytes.appendBigEndian(word) }
-            access.put(key(session), bytes)
+            access.put(key(session), entry.encoded)
         }
         writeHead(&access)
     }
@@ -150,8 +205,10 @@ struct SessionBook {
 
     private func writeHead(_ access: inout some StateAccess) {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(28)
-        for word in [head.sessions, head.results, head.forgottenThrough.rawValue] { bytes.appendBigEndian(word) }
+        bytes.reserveCapacity(40)
+        for word in [
+            head.sessions, head.results, head.forgottenThrough.rawValue, head.bytes, head.sweptTime.rawValue,
+        ] { bytes.appendBigEndian(word) }
         access.put([kinds.book], bytes)
     }
 
@@ -159,10 +216,13 @@ struct SessionBook {
         if isRead { return }
         isRead = true
         guard let bytes = try access.value(for: [kinds.book]) else { return }
-        guard bytes.count == 24, let sessions = bytes.bigEndian64(at: 0), let results = bytes.bigEndian64(at: 8),
-            let through = bytes.bigEndian64(at: 16)
-        else { throw StoreError(.corrupt, "what is known of sessions has \(bytes.count) bytes instead of 24") }
-        head = Head(sessions: sessions, results: results, forgottenThrough: LogIndex(through))
+        guard bytes.count == 40, let sessions = bytes.bigEndian64(at: 0), let results = bytes.bigEndian64(at: 8),
+            let through = bytes.bigEndian64(at: 16), let size = bytes.bigEndian64(at: 24),
+            let swept = bytes.bigEndian64(at: 32)
+        else { throw StoreError(.corrupt, "what is known of sessions has \(bytes.count) bytes instead of 40") }
+        head = Head(
+            sessions: sessions, results: results, forgottenThrough: LogIndex(through), bytes: size,
+            sweptTime: LogTime(swept))
     }
 
     private mutating func entry(
@@ -176,13 +236,13 @@ struct SessionBook {
     }
 
     private static func entry(_ bytes: [UInt8]) throws(StoreError) -> Entry {
-        guard bytes.count == 40, let usedIndex = bytes.bigEndian64(at: 0), let usedTime = bytes.bigEndian64(at: 8),
+        guard bytes.count == 48, let usedIndex = bytes.bigEndian64(at: 0), let usedTime = bytes.bigEndian64(at: 8),
             let highest = bytes.bigEndian64(at: 16), let settled = bytes.bigEndian64(at: 24),
-            let results = bytes.bigEndian64(at: 32)
-        else { throw StoreError(.corrupt, "a session has \(bytes.count) bytes instead of 40") }
+            let results = bytes.bigEndian64(at: 32), let size = bytes.bigEndian64(at: 40)
+        else { throw StoreError(.corrupt, "a session has \(bytes.count) bytes instead of 48") }
         return Entry(
             usedIndex: LogIndex(usedIndex), usedTime: LogTime(usedTime), highest: highest, settled: settled,
-            results: results, dropped: settled)
+            results: results, bytes: size, dropped: settled)
     }
 
     /// All sessions as they are now, ascending.
@@ -217,10 +277,10 @@ struct SessionBook {
         for session in entries.keys.sorted() {
             guard var entry = entries[session], entry.settled > entry.dropped else { continue }
             let gone = try results(session, from: entry.dropped + 1, through: entry.settled, access)
-            for key in gone { access.delete(key) }
+            let bytes = drop(gone, &access)
             entry.dropped = entry.settled
             entry.results -= min(entry.results, UInt64(gone.count))
-            head.results -= min(head.results, UInt64(gone.count))
+            entry.bytes -= min(entry.bytes, bytes)
             entries[session] = entry
         }
     }
@@ -238,28 +298,37 @@ struct SessionBook {
     private mutating func forget(
         _ session: CommandOrigin.Session, _ entry: Entry, _ access: inout some StateAccess
     ) throws(StoreError) {
-        let gone = try results(session, from: 0, through: .max, access)
-        for key in gone { access.delete(key) }
+        _ = drop(try results(session, from: 0, through: .max, access), &access)
         access.delete(key(session))
         entries[session] = nil
-        head.results -= min(head.results, UInt64(gone.count))
         head.sessions -= min(head.sessions, 1)
         head.forgottenThrough = max(head.forgottenThrough, entry.usedIndex)
         // An entry that only forgets has no session of its own to write.
         writeHead(&access)
     }
 
+    /// Gives how many bytes they had.
+    private mutating func drop(
+        _ gone: [(key: [UInt8], bytes: UInt64)], _ access: inout some StateAccess
+    ) -> UInt64 {
+        for old in gone { access.delete(old.key) }
+        let bytes = gone.reduce(0) { $0 + $1.bytes }
+        head.results -= min(head.results, UInt64(gone.count))
+        head.bytes -= min(head.bytes, bytes)
+        return bytes
+    }
+
     private func results(
         _ session: CommandOrigin.Session, from first: UInt64, through last: UInt64, _ access: some OrderedReader
-    ) throws(StoreError) -> [[UInt8]] {
+    ) throws(StoreError) -> [(key: [UInt8], bytes: UInt64)] {
         let origin = { CommandOrigin(session: session, sequence: $0, settled: 0, born: .zero) }
-        var keys: [[UInt8]] = []
+        var found: [(key: [UInt8], bytes: UInt64)] = []
         let range = KeyRange(from: resultKey(origin(first)), to: resultKey(origin(last)) + [0])
-        try access.scan(range) { key, _ in
-            keys.append(key)
+        try access.scan(range) { key, value in
+            found.append((key, UInt64(value.count)))
             return true
         }
-        return keys
+        return found
     }
 
     private func key(_ session: CommandOrigin.Session) -> [UInt8] {

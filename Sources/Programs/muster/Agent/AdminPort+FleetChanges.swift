@@ -398,7 +398,9 @@ extension AdminPort {
         }
         guard hasHadCells else { return goOn(job, batch.isAtomic, cell, asker) }
         if batch.isAtomic {
-            return createAll(job, cell, asker.commandKey(), asker)
+            return cellWithRoom(for: job.creations.compactMap { $0 }, cells[...], best: cell, asker) { [self] cell in
+                createAll(job, cell, asker.commandKey(), asker)
+            }
         }
         let wanted = job.creations.indices.map { job.results[$0] == nil ? job.creations[$0] : nil }
         run(

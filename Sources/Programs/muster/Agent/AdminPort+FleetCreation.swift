@@ -88,15 +88,7 @@ extension AdminPort {
             for place in places { job.targets[place] = job.cells[0] }
             return done()
         }
-        let items = places.compactMap { job.creations[$0] }
-        hand(.plan(.create(items)), cell, job.asker) { [self] answer in
-            var placed: Set<[String]> = []
-            if answer.status == 200, case .bytes(let body) = answer.body,
-                // What can't be read says of nobody that there is room.
-                let plan = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
-            {
-                placed = Set((plan["steps"]?.elements ?? []).map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
-            }
+        planned(places.compactMap { job.creations[$0] }, cell, job.asker) { [self] placed in
             var rest: [Int] = []
             for place in places {
                 guard let creation = job.creations[place] else { continue }
@@ -107,6 +99,36 @@ extension AdminPort {
                 }
             }
             share(rest, among: cells.dropFirst(), job, done)
+        }
+    }
+
+    /// Tenants and names of those that a cell would place now.
+    private func planned(
+        _ creations: [VMCreation], _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Set<[String]>) -> Void
+    ) {
+        hand(.plan(.create(creations)), cell, asker) { answer in
+            var placed: Set<[String]> = []
+            if answer.status == 200, case .bytes(let body) = answer.body,
+                // What can't be read says of nobody that there is room.
+                let plan = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
+            {
+                placed = Set((plan["steps"]?.elements ?? []).map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
+            }
+            done(placed)
+        }
+    }
+
+    /// The first of the cells that would place all of these now; the best one where none would.
+    func cellWithRoom(
+        for creations: [VMCreation], _ cells: ArraySlice<GroupID>, best: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (GroupID) -> Void
+    ) {
+        guard let cell = cells.first, cells.count > 1 || cell != best, creations.count <= PlanWish.itemsMax else {
+            return done(best)
+        }
+        planned(creations, cell, asker) { [self] placed in
+            if placed.count == creations.count { return done(cell) }
+            cellWithRoom(for: creations, cells.dropFirst(), best: best, asker, done)
         }
     }
 

@@ -160,6 +160,9 @@ extension AdminPort {
             return { .vmsOnHost(host, after: vm($0), limit: $1) }
         }
         let only = asker.tenants.flatMap { $0.count == 1 ? $0[0] : nil }
+        if agent.engine.levelOpen >= FeatureLevel.marks, let mark = list.mark {
+            return { .vmsMarked(mark, after: vm($0), limit: $1) }
+        }
         if let tenant = list.tenant ?? list.filter?.required("tenant") ?? only {
             // A name is one VM's; the tenant's index goes on behind it.
             let name = list.kind == .vms ? list.filter?.required("name") : nil

@@ -68,6 +68,7 @@ extension Agent {
         counter("races_lost", "Placings that the state machine refused.", \.takenBack)
         counter("batches", "Times that VMs which arrived together were decided together.", \.batches)
         counter("batch_gains", "VMs that have a place because they were decided together.", \.batchGains)
+        counter("gangs_placed", "Gangs of VMs that were placed, all of each in one command.", \.gangsPlaced)
         counter("misfits", "Rows that could not be taken into the index as they are.", \.misfits)
         counter("preemptions", "VMs stopped to make room.", \.preemptions)
         counter("migrations_begun", "Migrations begun.", \.migrationsBegun)

@@ -12,6 +12,7 @@ import TLSSession
 //     numbered ─▶ sent ─▶ answered ──────────────────────────────▶ settled, and its answer handed on
 //                  ▲  │
 //                  │  ├─▶ answer lost ─▶ the same again, a few times ─▶ given up: nobody knows
+//                  │  ├─▶ refused, and not the first time ─▶ the same again after a pause: the session knows what came of it
 //                  │  └─▶ session forgotten ─▶ another session ─┐ the first time only; a repetition may have run before
 //                  └───────────────────────────────────────────┘
 
@@ -19,6 +20,8 @@ extension Agent {
     /// How long a command is sent again whose answer was lost.
     static let repeatPatience = Nanoseconds.seconds(15)
     static let repeatsMax = 4
+    /// Before a command goes out again that nobody took, though it may have been carried out before.
+    static let refusedPause = Nanoseconds.milliseconds(250)
 
     /// Has a cell carry out a command of this process's own.
     func sendOwn(_ command: CellCommand, to cell: GroupID, _ done: @escaping (ClientAnswer) -> Void) {
@@ -84,6 +87,11 @@ extension Agent {
                 again.isRepeat = true
                 return send(again, bytes, origin)
             }
+            if case .refused = verdict, command.isRepeat, loop.now + Agent.refusedPause < command.until {
+                _ = loop.setTimer(
+                    after: Agent.refusedPause, Later { [self] in send(command, bytes, origin) }, tag: 0)
+                return
+            }
             commandSessions[command.group]?.settle(origin)
             switch verdict {
             case .answered: command.done(answer)
@@ -134,4 +142,10 @@ private enum SessionVerdict {
         case .applied, .read, .accepted: self = .answered
         }
     }
+}
+
+private final class Later: TimerHandler {
+    private let body: () -> Void
+    init(_ body: @escaping () -> Void) { self.body = body }
+    func timerFired(_ tag: Int) { body() }
 }
