@@ -56,6 +56,21 @@ import Testing
         #expect(zones.count == 3, "\(world.nodes(of: .root, .voter))")
     }
 
+    @Test func `the root's voters spread over regions that come later, and nobody else's do`() throws {
+        let world = try World(zone: "a")
+        for zone in ["b", "c"] { try world.join(zone) }
+        try world.run(seconds: 60)
+        #expect(world.nodes(of: .root, .voter) == [1, 2, 3])
+        for region in ["north", "south"] {
+            for zone in ["a", "b", "c"] { try world.join(zone, region: region) }
+        }
+        try world.run(seconds: 300)
+        let regions = world.nodes(of: .root, .voter).compactMap { world.view.node(NodeID($0))?.about.locality.region }
+        #expect(regions.sorted() == ["north", "r", "south"])
+        let cell = try #require(world.view.cells.first?.group)
+        #expect(world.nodes(of: cell, .voter) == [1, 2, 3])
+    }
+
     @Test func `a dead voter is replaced by a standby after the set time and not before`() throws {
         let world = try World()
         for _ in 0..<4 { try world.join() }

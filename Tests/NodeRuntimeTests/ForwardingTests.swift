@@ -187,6 +187,24 @@ private let group = GroupID(1)
         }
     }
 
+    @Test func `a query that is longer under way than another node is asked after is answered all the same`() throws {
+        let cluster = try cluster()
+        _ = try #require(try cluster.leader())
+        cluster.frameDelay = .milliseconds(150)
+        // Until everybody has got used to it.
+        try cluster.run(for: .seconds(20))
+        _ = try #require(try cluster.leader())
+        let asked = cluster.nodes[3]
+        #expect(version(try answer(cluster, asked, put("k"))) == 1)
+        for _ in 0..<6 {
+            // To the leader and back, and from there to a quorum and back: twice 300 ms.
+            guard case .read? = try answer(cluster, asked, get("k")) else {
+                Issue.record("a query was not answered")
+                return
+            }
+        }
+    }
+
     @Test func `a frame that arrives twice takes effect once`() throws {
         let cluster = try cluster()
         _ = try #require(try cluster.leader())

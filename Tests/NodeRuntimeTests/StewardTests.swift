@@ -178,4 +178,28 @@ import Testing
         try cluster.run(for: .seconds(20))
         for node in cluster.nodes { #expect(!node.notes.contains(.writesAsked(snapshot: false))) }
     }
+
+    @Test func `what the own replica of the root has applied is seen without asking anybody`() throws {
+        let cluster = try cluster(of: 3)
+        #expect(try cluster.run(until: { members(cluster, .root, .voter).count == 3 }, limit: .seconds(60)))
+        try cluster.run(for: .seconds(10))
+        let follower = try #require(cluster.nodes.first { !$0.leads(.root) })
+        for step in 1...100 {
+            let value = UInt64(3_600_000 + step)
+            #expect(try ask(cluster, .changeSetting(.tokenLifetime, value), at: 1) == .done)
+            let applied = follower.applied(.root)
+            let before = try #require(follower.engine?.root.through, "the view is loaded anew")
+            let frames = follower.frames
+            let isNew = follower.engine?.followOwnRoot(cluster.now)
+            let through = try #require(follower.engine?.root.through)
+            #expect(isNew == (before < applied))
+            #expect(through == max(before, applied))
+            #expect(follower.frames == frames)
+            // Questions are under way all the time.
+            follower.engine?.followRoot(cluster.now)
+            follower.turn(.tick)
+        }
+        try cluster.run(for: .seconds(2))
+        for node in cluster.nodes { #expect(node.engine?.root.settings[.tokenLifetime] == 3_600_100) }
+    }
 }

@@ -165,6 +165,8 @@ final class TestCluster {
     private(set) var now = Instant(nanoseconds: 1_000_000_000)
     let settings: NodeSettings
     private(set) var nodes: [TestNode] = []
+    /// What a frame takes.
+    var frameDelay = Nanoseconds.microseconds(200)
     /// Every frame arrives twice.
     var repeatsFrames = false
     private var happenings = Heap<Happening>()
@@ -202,8 +204,8 @@ final class TestCluster {
     func carry(_ frame: PeerFrame, from: TestNode, to: NodeID) {
         let target = nodes[Int(to.rawValue) - 1]
         if from.isCut || target.isCut { return }
-        plan(.frame(frame), target, after: .microseconds(200))
-        if repeatsFrames { plan(.frame(frame), target, after: .microseconds(700)) }
+        plan(.frame(frame), target, after: frameDelay)
+        if repeatsFrames { plan(.frame(frame), target, after: frameDelay + .microseconds(500)) }
     }
 
     func run(for length: Nanoseconds) throws {

@@ -7,7 +7,7 @@ package import FleetModel
 ///
 /// The first cell is made as soon as there is a node. Rules, for the root group, every space and every cell alike:
 /// * as many voters as wanted, an odd number where nodes allow it, spread over zones, then regions, racks and load;
-/// * the root's next nodes stand by as learners;
+/// * the root's next nodes stand by as learners; its voters also move to regions that came later;
 /// * a cell that survives a zone has its voters in its region where nodes allow it, one that survives a region in as many
 ///   regions as there are;
 /// * a group with one voter bears no loss, so it takes nodes that are there without waiting whether they stay;
@@ -241,14 +241,15 @@ struct Spread {
     }
 
     /// Whether a voter moves from `worst`, which is one, to `entry`, which is none, only to be spread better. What it
-    /// betters no later move takes back.
-    func gains(from worst: NodePool.Entry, to entry: NodePool.Entry) -> Bool {
+    /// betters no later move takes back. Over regions that came later goes the root alone: a space or a cell that nobody asked
+    /// that of would answer slower from then on.
+    func gains(from worst: NodePool.Entry, to entry: NodePool.Entry, isRoot: Bool) -> Bool {
         let zones = zoneCount(worst) - zoneCount(entry)
+        let regions = regionCount(worst) - regionCount(entry)
         switch home?.survives {
-        case nil: return zones >= 2
+        case nil: return zones >= 2 || (isRoot && zones >= 1 && regions >= 2)
         case .zone: return isAway(worst) == isAway(entry) ? zones >= 2 : isAway(worst)
         case .region:
-            let regions = regionCount(worst) - regionCount(entry)
             let isSame = worst.node.about.locality.region == entry.node.about.locality.region
             return regions >= 2 || (isSame && zones >= 2)
         }
@@ -407,7 +408,7 @@ struct GroupPlanner {
         let movable = all.filter { !wanted.isRoot || $0.node.voting != .preferred }
         guard let worst = spread.worst(movable), let gone = voters.first(where: { $0.node == worst.node.id }),
             let (change, entry) = bestVoter(beside: voters.filter { $0 != gone }, standbys),
-            spread.gains(from: worst, to: entry)
+            spread.gains(from: worst, to: entry, isRoot: wanted.isRoot)
         else { return }
         isMove = true
         changes = [change, release(gone)]

@@ -7,7 +7,7 @@ import RaftCore
 ///
 ///     client ─▶ waiting ──(a node to ask is known)──▶ asked ──(result, final refusal)──▶ client
 ///                  ▲                                    │
-///                  └──(not the leader, no such group; a query also: silence)
+///                  └──(not the leader, no such group; a query also: silence, and then whoever answers first is heard)
 ///     a command whose node falls silent is `unknown`: nobody asks it again
 struct Forwards {
     /// Tickets from here on are the engine's own.
@@ -25,6 +25,8 @@ struct Forwards {
         var hint: NodeID?
         /// The replica here did not answer in time: it may be no member any more, and nobody tells it.
         var isElsewhere = false
+        /// Of a query, those that were silent so long that another node was asked too: what they say is an answer all the same.
+        var earlier: [Key] = []
     }
 
     enum Stage {

@@ -15,7 +15,12 @@ extension NodeEngine {
         guard let waiter = forwards.waiter(of: ticket) else { return }
         switch waiter {
         case .own(let slot, let client):
-            guard let own = forwards.own[slot], own.ticket == client, case .here = own.stage else { return }
+            guard let own = forwards.own[slot], own.ticket == client else { return }
+            if case .here = own.stage {
+            } else {
+                // Late, and another node was asked too: what it read is an answer all the same.
+                guard own.isElsewhere, case .read = answer else { return }
+            }
             answered(slot, answer, lastNow)
         case .steward(let task): tended(task, answer, lastNow)
         case .node(let node, let incarnation, let number):
@@ -149,6 +154,7 @@ extension NodeEngine {
     private func end(_ slot: Int, _ answer: ClientAnswer) {
         guard let own = forwards.own[slot] else { return }
         if case .asked(let key, _) = own.stage { forwards.slotOfKey[key] = nil }
+        for key in own.earlier { forwards.slotOfKey[key] = nil }
         forwards.ownBytes -= own.bytes
         forwards.own.remove(slot)
         self.answer(own.ticket, answer)
@@ -181,7 +187,8 @@ extension NodeEngine {
                 } else if own.isQuery {
                     if now >= at + settings.forwardQueryRetry {
                         forwards.passOver(key.node, own.request.group)
-                        forwards.slotOfKey[key] = nil
+                        // It may only be far: to a leader and from there to a quorum can take longer than this.
+                        forwards.own[slot]?.earlier.append(key)
                         forwards.own[slot]?.stage = .waiting(until: now)
                         route(slot, now)
                     } else {
@@ -227,6 +234,10 @@ extension NodeEngine {
         guard answer.incarnation == incarnation, let slot = forwards.slotOfKey.removeValue(forKey: key),
             let own = forwards.own[slot]
         else { return }
+        if own.earlier.contains(key) {
+            // A refusal says nothing of the node that is asked now.
+            guard case .read = answer.body else { return }
+        }
         let group = own.request.group
         let result: ClientAnswer
         switch answer.body {

@@ -34,6 +34,7 @@ extension NodeEngine {
                 steward.askedAt = now
                 steward.givesUpAt = now + settings.forwardTimeout + settings.forwardTimeout
                 steward.askedWith = position(of: .root).map { replicas[$0].applied.index }
+                steward.askedThrough = steward.view.through
                 ask(.query(.root, .root(steward.view.nextQuery)), .follow(steward.asked), now)
             }
         }
@@ -103,13 +104,8 @@ extension NodeEngine {
             guard number == steward.asked else { return }
             steward.isAsking = false
             guard case .read(.root(let news)) = answer else { return }
-            let isNew = steward.view.take(news)
-            if isNew {
-                // A root that is not founded yet knows of no place, and must be found again.
-                let directory = steward.view.directory
-                if !directory.nodes(of: .root).isEmpty { forwards.directory = directory }
-                steward.planAt = now
-                if let level = steward.view.cluster?.level { open(level: level) }
+            if !isPassed(news), steward.view.take(news) {
+                viewChanged(now)
                 ports.report(.rootChanged(steward.view.through ?? .zero))
             }
             let isBehind = (steward.view.through ?? .zero) < news.index
@@ -117,6 +113,41 @@ extension NodeEngine {
             steward.heard = isBehind ? nil : steward.askedWith.map { ($0, now) }
         }
     }
+
+    /// The own replica told of it while the question was under way.
+    private func isPassed(_ news: RootAnswer) -> Bool {
+        guard case .changes(_, let changed) = news.body, let through = steward.view.through,
+            let asked = steward.askedThrough
+        else { return false }
+        return through > asked && changed >= asked && changed < through
+    }
+
+    private func viewChanged(_ now: Instant) {
+        // A root that is not founded yet knows of no place, and must be found again.
+        let directory = steward.view.directory
+        if !directory.nodes(of: .root).isEmpty { forwards.directory = directory }
+        steward.planAt = now
+        if let level = steward.view.cluster?.level { open(level: level) }
+    }
+
+    /// Brings the view as far as this node's own replica of the root has come, and asks nobody: what is applied is committed, and
+    /// a round trip to other regions would tell no more. Returns whether the view changed. Not from within a replica's step.
+    package func followOwnRoot(_ now: Instant) -> Bool {
+        guard let i = position(of: .root) else { return false }
+        var isNew = false
+        while let through = steward.view.through, through < replicas[i].applied.index,
+            case .root(let news)? = readHere(.root, .root(steward.view.nextQuery))
+        {
+            isNew = steward.view.take(news) || isNew
+            // One that is not sound is loaded anew, and that is for those who ask.
+            guard let reached = steward.view.through, reached > through else { break }
+        }
+        if isNew { viewChanged(now) }
+        return isNew
+    }
+
+    /// Somebody waits for what the root says next: it is asked at once.
+    package func followRoot(_ now: Instant) { steward.follow(now) }
 
     // MARK: Controllers
 

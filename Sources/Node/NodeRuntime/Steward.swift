@@ -32,6 +32,8 @@ struct Steward {
     var heard: (applied: LogIndex, at: Instant)?
     /// The same of the question under way.
     var askedWith: LogIndex?
+    /// How far the view was then.
+    var askedThrough: LogIndex?
     var commandsUnderWay = 0
     private(set) var followAt: Instant
     /// Whether something asked for the next look at the root.

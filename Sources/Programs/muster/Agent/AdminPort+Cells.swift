@@ -199,8 +199,12 @@ extension AdminPort {
             return answer(asker.ticket, AdminResponse(problem))
         }
         agent.change(operation, request: asker.request, by: asker.name) { [self] result in
-            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
-            refresh(asker.ticket) { [self] in
+            let made: RootResult
+            switch result {
+            case .failure(let problem): return answer(asker.ticket, AdminResponse(problem))
+            case .success(let result): made = result
+            }
+            known(made, asker.ticket) { [self] in
                 agent.view.cell(wanted.name).map { AdminResponse(json: info($0).json, status: 201) }
                     ?? AdminResponse(Acceptance("the cell \(wanted.name) is made"), status: 202)
             }

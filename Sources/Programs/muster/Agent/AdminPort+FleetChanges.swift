@@ -495,23 +495,34 @@ extension AdminPort {
 
     // MARK: Tenants and settings
 
-    private func setTenant(_ name: String, _ settings: TenantSettings, _ asker: FleetAsker) {
-        agent.refreshView { [self] problem in
-            if let problem { return fail(asker, problem) }
-            let operation: RootCommand.Operation =
-                agent.view.tenant(name) == nil
-                ? .createTenant(name: name, settings.quota, tier: settings.tier)
-                : .setTenant(name: name, settings.quota, tier: settings.tier)
-            changeRoot(operation, asker, "the tenant \(name) is set; the cell takes it over in a moment")
+    /// Whether it is made or changed this node's view says, which may be behind: then the root refuses, and is asked first.
+    private func setTenant(_ name: String, _ settings: TenantSettings, _ asker: FleetAsker, isFresh: Bool = false) {
+        let isThere = agent.view.tenant(name) != nil
+        let operation: RootCommand.Operation =
+            isThere
+            ? .setTenant(name: name, settings.quota, tier: settings.tier)
+            : .createTenant(name: name, settings.quota, tier: settings.tier)
+        let words = "the tenant \(name) is set; the cell takes it over in a moment"
+        // Another command than the one that was refused, so under another id.
+        agent.change(operation, request: asker.request(isFresh ? 1 : 0), by: asker.by) { [self] result in
+            guard case .failure(let problem) = result, !isFresh,
+                problem == Problem(isThere ? RootRefusal.unknownTenant(name) : .tenantExists(name))
+            else { return finishRoot(result, asker, words) }
+            agent.refreshView { [self] problem in
+                if let problem { return fail(asker, problem) }
+                setTenant(name, settings, asker, isFresh: true)
+            }
         }
     }
 
     private func changeRoot(_ operation: RootCommand.Operation, _ asker: FleetAsker, _ words: String) {
-        agent.change(operation, request: asker.request(), by: asker.by) { [self] result in
-            switch result {
-            case .failure(let problem): fail(asker, problem)
-            case .success: answer(asker, AdminResponse(Acceptance(words)))
-            }
+        agent.change(operation, request: asker.request(), by: asker.by) { [self] in finishRoot($0, asker, words) }
+    }
+
+    private func finishRoot(_ result: Result<RootResult, Problem>, _ asker: FleetAsker, _ words: String) {
+        switch result {
+        case .failure(let problem): fail(asker, problem)
+        case .success: answer(asker, AdminResponse(Acceptance(words)))
         }
     }
 

@@ -149,10 +149,18 @@ extension AdminPort {
         agent.refreshView { [self] problem in answer(ticket, problem.map { AdminResponse($0) } ?? make()) }
     }
 
+    /// Answers from a state of the root that has this change.
+    func known(_ result: RootResult, _ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
+        agent.awaitView(result.revision.index) { [self] problem in
+            answer(ticket, problem.map { AdminResponse($0) } ?? make())
+        }
+    }
+
     func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {
         agent.change(operation, request: asker.request, by: asker.name) { [self] result in
             switch result {
-            case .success: refresh(asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
+            case .success(let result):
+                known(result, asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
         }
@@ -235,8 +243,8 @@ extension AdminPort {
             [self] result in
             switch result {
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
-            case .success:
-                refresh(asker.ticket) { [self] in
+            case .success(let result):
+                known(result, asker.ticket) { [self] in
                     agent.view.space(wanted.name).map { AdminResponse(json: info($0).json, status: 201) }
                         ?? AdminResponse(Acceptance("the space \(wanted.name) is made"), status: 202)
                 }
@@ -403,8 +411,12 @@ extension AdminPort {
         }
         agent.change(.signWithAuthority(fingerprint: next.fingerprint), request: asker.request, by: asker.name) {
             [self] result in
-            if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
-            refresh(asker.ticket) { [self] in
+            let signed: RootResult
+            switch result {
+            case .failure(let problem): return answer(asker.ticket, AdminResponse(problem))
+            case .success(let result): signed = result
+            }
+            known(signed, asker.ticket) { [self] in
                 // With what signs now, before anybody asks for a certificate by it.
                 agent.control()
                 return AdminResponse(

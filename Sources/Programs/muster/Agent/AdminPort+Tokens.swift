@@ -111,7 +111,7 @@ extension AdminPort {
         agent.change(.addOperator(made), request: asker.request, by: asker.name) { [self] result in
             switch result {
             // Whoever uses it at once is known here; where this node does not hear the root, it was made all the same.
-            case .success: agent.refreshView { _ in tell(expires) }
+            case .success(let done): agent.awaitView(done.revision.index) { _ in tell(expires) }
             // The same command but for the time when it ends, if it was asked for before.
             case .failure(let problem) where asker.request != nil && AdminPort.mayBeThere(problem):
                 agent.refreshView { [self] unheard in

@@ -26,14 +26,27 @@ extension Agent {
     func refreshView(_ done: @escaping (Problem?) -> Void) {
         request(.query(.root, .root(.cluster))) { [self] answer in
             guard case .read(.root(let read)) = answer else { return done(Problem(answer)) }
-            if (view.through ?? .zero) >= read.index { return done(nil) }
-            waiting.append((read.index, loop.now + .seconds(5), done))
+            awaitView(read.index, done)
         }
+    }
+
+    /// Goes on when this node's view of the root holds everything up to there. Of a change that was acknowledged this is all that
+    /// whoever made it can want to see: to ask for the newest state would be another round trip.
+    func awaitView(_ index: LogIndex, _ done: @escaping (Problem?) -> Void) {
+        if (view.through ?? .zero) < index { followOwnRoot() }
+        if (view.through ?? .zero) >= index { return done(nil) }
+        waiting.append((index, loop.now + .seconds(5), done))
+        engine.followRoot(loop.now)
+    }
+
+    private func followOwnRoot() {
+        if engine.followOwnRoot(loop.now) { viewChanged() }
     }
 
     /// Answers who waits for the view.
     func tendWaiting() {
         if waiting.isEmpty { return }
+        followOwnRoot()
         let through = view.through ?? .zero
         let ready = waiting.filter { through >= $0.index || loop.now >= $0.until }
         waiting.removeAll { through >= $0.index || loop.now >= $0.until }

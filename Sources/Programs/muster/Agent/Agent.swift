@@ -382,10 +382,10 @@ final class Agent: TurnOwner {
         handOver()
         admin.tendWatches()
         settle()
+        tendWaiting()
         tendHost()
         engine.endTurn(now: turn.now)
         settle()
-        tendWaiting()
         checkDrained()
     }
 
