@@ -109,6 +109,8 @@ final class CellWorld {
     private(set) var lastOperations: [CellCommand.Operation] = []
     /// VMs that end by themselves when they run.
     var crashing: Set<VMID> = []
+    /// At which entries are packed.
+    var level = FeatureLevel.oldest
     /// Migrations make no progress.
     var isStuck = false
     /// Ticks that a migration copies.
@@ -123,7 +125,7 @@ final class CellWorld {
     @discardableResult
     func apply(_ operations: [CellCommand.Operation], by: String = "test") throws -> [CellResult] {
         index = index.next
-        let pack = Cell.pack(operations.map { CellCommand(by: by, $0).encoded() }, time: time)
+        let pack = Cell.pack(operations.map { CellCommand(by: by, $0).encoded() }, level: level, time: time)
         var access = state
         return try Cell.apply(pack: pack, index: index, access: &access)
     }

@@ -27,6 +27,8 @@ package enum FeatureLevel {
     /// Processes number their commands, and groups keep what came of them until they are settled. Results under request ids of
     /// people's own are dropped, the oldest first, instead of refusing new ones.
     package static let sessions: UInt32 = 3
+    /// VMs move between hosts of a cell with the disks that they have there.
+    package static let diskMoves: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -35,7 +37,7 @@ package enum FeatureLevel {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
-        case cells: "several cells in one cluster, secret fields of VMs, and images"
+        case cells: "several cells in one cluster, secret fields of VMs, images, and moves with local disks"
         default: "what a newer program knows"
         }
     }
