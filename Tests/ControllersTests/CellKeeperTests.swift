@@ -212,6 +212,28 @@ import Testing
         #expect(try world.view().hosts[first]?.duty == .maintenance)
     }
 
+    @Test func `a drain takes the disks of VMs that run along where disks move, and no others`() throws {
+        let world = CellWorld()
+        world.level = FeatureLevel.diskMoves
+        let first = try world.addHost(cpu: 8_000)
+        var local = CellWorld.spec()
+        local.disks = [.init(name: "data", sizeMiB: 100, kind: .local)]
+        let running = try world.create(local)
+        let stopped = try world.create(local)
+        try world.tick(5)
+        try world.apply(.setPower(stopped, .stopped, generation: nil))
+        try world.tick(5)
+        try world.addHost(cpu: 8_000)
+        try world.tick(2)
+        #expect(try #require(world.planDrain(first)).steps.isEmpty, "the level is not open")
+        world.keeper.movesDisks = true
+        let plan = try #require(world.planDrain(first))
+        #expect(plan.steps.map(\.vm) == [running] && plan.steps.map(\.kind) == [.migrate])
+        #expect(plan.steps.first?.cost == local.resources.memoryMiB + 100)
+        #expect(plan.left.map(\.vm) == [stopped])
+        #expect(plan.left.first?.text.contains("moves only while the VM runs") == true)
+    }
+
     // MARK: VMs
 
     @Test func `a crashed VM is started again, each time later, and given up in the end`() throws {

@@ -183,7 +183,13 @@ struct CellChecker {
         where disk.kind == .shared(domain: "ceph") && !host.about.storageDomains.contains("ceph") {
             throw fail("storage")
         }
-        if let bound = vm.boundTo, bound != host.id { throw fail("its disk is on \(bound)") }
+        // A move that takes its disk along is under way, or was committed.
+        let isMoving = vm.migration?.phase != .undoing && vm.migration?.target.assignment.host == host.id
+        if let bound = vm.boundTo, bound != host.id, !isMoving { throw fail("its disk is on \(bound)") }
+        if let bound = vm.boundTo, let migration = vm.migration {
+            let home = migration.phase == .leaving ? migration.target : migration.source
+            if bound != home.assignment.host { throw fail("its disk is on \(bound), and it is at home elsewhere") }
+        }
         for name in vm.spec.groups {
             guard let group = view.groups.values.first(where: { $0.name == name && $0.tenant == vm.tenant }) else {
                 continue

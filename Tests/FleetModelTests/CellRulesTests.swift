@@ -172,7 +172,7 @@ import Testing
         try cell.place(id, on: 3)
     }
 
-    @Test func `a VM with a local disk stays on its host for ever`() throws {
+    @Test func `a VM with a local disk stays on its host for ever where disks don't move`() throws {
         var cell = try CellBench(hosts: 2)
         let id = try cell.running("db", on: 1, spec { $0.disks = [.init(name: "d", sizeMiB: 10, kind: .local)] })
         let epoch = try #require(try cell.vm(id).place?.epoch)
@@ -185,6 +185,67 @@ import Testing
         #expect(try cell.vm(id).phase == .unknown && cell.vm(id).place?.assignment.host == HostID(1))
         try cell.register(1, incarnation: 2)
         #expect(try cell.vm(id).phase == .starting && cell.vm(id).place?.epoch == epoch + 1)
+    }
+
+    @Test func `a VM that runs takes its local disk along, and its source keeps what it has until it runs there`()
+        throws
+    {
+        var cell = try CellBench(hosts: 3)
+        cell.level = FeatureLevel.diskMoves
+        let id = try cell.running("db", on: 1, spec { $0.disks = [.init(name: "d", sizeMiB: 10, kind: .local)] })
+        let epoch = try #require(try cell.vm(id).place?.epoch)
+        func say(_ host: UInt64, _ epoch: UInt64, _ state: VMReport.State) throws {
+            try cell.must(
+                .reportVMs(
+                    HostID(host), Incarnation(1), [VMReport(id, epoch: epoch, state, generation: 1)]))
+        }
+        #expect(
+            try cell.refusal(.releaseVMs([Release(id, epoch: epoch, reason: "")], cause: .drain)) == .boundToHost(id))
+        let diskBefore = try cell.host(2).used.diskMiB
+        try cell.must(.beginMigration(id, from: epoch, to: Assignment(host: HostID(2)), cause: .asked))
+        #expect(try cell.host(2).used.diskMiB == diskBefore + 10, "its room is kept before a byte moves")
+        #expect(try cell.vm(id).boundTo == HostID(1))
+        try say(1, epoch, .copied)
+        try cell.must(.commitMigration(id, target: epoch + 1))
+        #expect(try cell.vm(id).boundTo == HostID(2) && cell.vm(id).awaitsArrival)
+        // Nothing of it runs at the source, which keeps the disk nevertheless.
+        try say(1, epoch, .stopped)
+        #expect(try cell.vm(id).migration?.phase == .leaving)
+        try say(2, epoch + 1, .running)
+        #expect(try cell.vm(id).migration?.hasArrived == true && !cell.vm(id).awaitsArrival)
+        try say(1, epoch, .stopped)
+        #expect(try cell.vm(id).migration == nil)
+        #expect(try cell.host(1).used.diskMiB == 0)
+        // From there it goes on like any other that is bound.
+        #expect(
+            try cell.refusal(.releaseVMs([Release(id, epoch: epoch + 1, reason: "")], cause: .drain))
+                == .boundToHost(id))
+        try cell.must(.beginMigration(id, from: epoch + 1, to: Assignment(host: HostID(3)), cause: .asked))
+        try cell.must(.cancelMigration(id, target: epoch + 2))
+        #expect(try cell.vm(id).boundTo == HostID(2))
+    }
+
+    @Test func `a VM that ends at its destination before it ran there is no reason to keep its disk at the source`()
+        throws
+    {
+        var cell = try CellBench(hosts: 2)
+        cell.level = FeatureLevel.diskMoves
+        let id = try cell.running("db", on: 1, spec { $0.disks = [.init(name: "d", sizeMiB: 10, kind: .local)] })
+        let epoch = try #require(try cell.vm(id).place?.epoch)
+        func say(_ host: UInt64, _ epoch: UInt64, _ state: VMReport.State) throws {
+            try cell.must(
+                .reportVMs(
+                    HostID(host), Incarnation(1), [VMReport(id, epoch: epoch, state, generation: 1)]))
+        }
+        try cell.must(.beginMigration(id, from: epoch, to: Assignment(host: HostID(2)), cause: .asked))
+        try say(1, epoch, .copied)
+        try cell.must(.commitMigration(id, target: epoch + 1))
+        try say(2, epoch + 1, .crashed)
+        #expect(try !cell.vm(id).awaitsArrival && cell.vm(id).boundTo == HostID(2))
+        try say(1, epoch, .stopped)
+        #expect(try cell.vm(id).migration == nil)
+        try cell.must(.retryVM(id, epoch: epoch + 1))
+        #expect(try cell.vm(id).place?.assignment.host == HostID(2))
     }
 
     // MARK: Groups

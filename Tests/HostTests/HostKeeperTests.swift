@@ -320,6 +320,57 @@ import Testing
         #expect(arrival.orders.last == .finishArrival(coming.id, epoch: 2))
     }
 
+    @Test func `a source that sent disks along throws its own away only when the guest runs where it is now`() {
+        var pair = Pair()
+        pair.step()
+        var vm = Self.vm()
+        vm.spec.disks = [.init(name: "d", sizeMiB: 1, kind: .local)]
+        pair.answer([vm])
+        (vm.phase, vm.runningGeneration) = (.running, vm.generation)
+        pair.say(vm, 1, .running)
+        vm.migration = Migration(
+            phase: .copying, cause: .asked, target: VMPlace(Assignment(host: Self.other), epoch: 2),
+            source: VMPlace(Assignment(host: Self.host), epoch: 1), since: LogTime(rawValue: 0))
+        pair.pass(.milliseconds(500))
+        pair.answer([vm])
+        pair.say(vm, 1, .copied)
+        vm.place = vm.migration?.target
+        vm.migration?.phase = .leaving
+        pair.pass(.milliseconds(300))
+        while !pair.questions.isEmpty { pair.answer([vm]) }
+        #expect(pair.orders.last == .stop(vm.id, epoch: 1, grace: .zero), "its process goes, its disks stay")
+        pair.reports = []
+        pair.say(vm, 1, .stopped)
+        pair.pass(.milliseconds(600))
+        while !pair.questions.isEmpty { pair.answer([vm]) }
+        #expect(!pair.reports.contains { $0.state == .stopped })
+        #expect(!pair.orders.contains(.discard(vm.id, epoch: 1, forGood: true)))
+        vm.migration?.hasArrived = true
+        pair.pass(.milliseconds(600))
+        while !pair.questions.isEmpty { pair.answer([vm]) }
+        #expect(pair.orders.last == .discard(vm.id, epoch: 1, forGood: true))
+        #expect(pair.reports.last?.state == .stopped)
+
+        // The other side says that it runs though the cell has it so.
+        var arrival = Pair()
+        arrival.step()
+        var here = vm
+        here.place = VMPlace(Assignment(host: Self.host), epoch: 2)
+        here.migration?.target = VMPlace(Assignment(host: Self.host), epoch: 2)
+        here.migration?.source = VMPlace(Assignment(host: Self.other), epoch: 1)
+        here.migration?.phase = .copying
+        here.place = here.migration?.source
+        arrival.answer([here])
+        here.place = here.migration?.target
+        here.migration?.phase = .leaving
+        here.migration?.hasArrived = false
+        arrival.pass(.milliseconds(300))
+        arrival.answer([here])
+        #expect(arrival.orders.last == .finishArrival(vm.id, epoch: 2))
+        arrival.say(here, 2, .running)
+        #expect(arrival.reports.last?.state == .running && arrival.reports.last?.epoch == 2)
+    }
+
     @Test func `while a guest stands still for its migration nobody waits for the next question`() {
         var pair = Pair()
         pair.step()

@@ -136,6 +136,27 @@ import Testing
     }
 
     @Test(arguments: Drivers.Kind.here)
+    func `a VM moves with the disks of its host, which count in its progress`(_ kind: Drivers.Kind) throws {
+        let drivers = try Drivers.make(kind)
+        defer { drivers.end() }
+        let vm = drivers.vm { spec in
+            spec.disks = [
+                .init(name: "data", sizeMiB: 2_048, kind: .local), .init(name: "tmp", sizeMiB: 64, kind: .ephemeral),
+            ]
+        }
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        drivers.order(1, .receive(vm, epoch: 2, from: HostID(rawValue: 1)))
+        drivers.order(0, .send(vm.id, epoch: 1, target: 2, to: HostID(rawValue: 2)))
+        #expect(drivers.wait(0, vm, .copied, atMost: 60))
+        #expect(drivers.news[0].contains { $0.state == .copying && $0.progressMillis > 500 })
+        drivers.order(1, .finishArrival(vm.id, epoch: 2))
+        #expect(drivers.wait(1, vm, .running, atMost: 5))
+        drivers.order(0, .discard(vm.id, epoch: 1, forGood: true))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+    }
+
+    @Test(arguments: Drivers.Kind.here)
     func `a move that is called off when all is copied leaves the VM where it was`(_ kind: Drivers.Kind) throws {
         let drivers = try Drivers.make(kind)
         defer { drivers.end() }

@@ -66,20 +66,22 @@ final class TestCarrier: MemoryCarrier {
     }
 
     func send(
-        _ vm: VMID, epoch: UInt64, to host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, to host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream {
         let stream = network.sendStream(
-            StreamName(vm: vm.rawValue, epoch: epoch), to: NodeID(host.rawValue), listeningAt: path
+            StreamName(part, of: vm, epoch), to: NodeID(host.rawValue), listeningAt: path
         ) { hear(TestCarrier.news($0)) }
-        sent = stream
+        if part == .memory { sent = stream }
         return stream
     }
 
     func receive(
-        _ vm: VMID, epoch: UInt64, from host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, from host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream {
         let stream = network.receiveStream(
-            StreamName(vm: vm.rawValue, epoch: epoch), from: NodeID(host.rawValue), connectingTo: path
+            StreamName(part, of: vm, epoch), from: NodeID(host.rawValue), connectingTo: path
         ) { hear(TestCarrier.news($0)) }
         return losesTaken ? Deaf(stream) : stream
     }
@@ -94,3 +96,10 @@ final class TestCarrier: MemoryCarrier {
 }
 
 extension PeerStream: MemoryStream {}
+
+extension StreamName {
+    fileprivate init(_ part: GuestPart, of vm: VMID, _ epoch: UInt64) {
+        self.init(vm: vm.rawValue, epoch: epoch)
+        if case .disk(let number) = part { disk = UInt32(clamping: number + 1) }
+    }
+}

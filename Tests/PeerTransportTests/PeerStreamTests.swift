@@ -88,6 +88,69 @@ final class Program: ReadinessHandler {
     }
 }
 
+/// A program that talks: what it gets, it says back in the other case.
+final class Talker: ReadinessHandler {
+    private let loop: EventLoop
+    private let answers: Bool
+    private var listener: Socket?
+    private var socket: Socket?
+    private var watch: Watch?
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 8)
+    private(set) var heard: [UInt8] = []
+    private(set) var isOver = false
+
+    /// Greets the first who comes, as a server does, and answers.
+    init(_ loop: EventLoop, at path: String) throws {
+        (self.loop, answers) = (loop, true)
+        listener = try Socket.listening(onPath: path)
+        watch = try listener?.watched(by: loop, self)
+    }
+
+    init(_ loop: EventLoop, to path: String) throws {
+        (self.loop, answers) = (loop, false)
+        socket = try Socket.connected(toPath: path)
+        watch = try socket?.watched(by: loop, self)
+    }
+
+    deinit {
+        if let watch { loop.unwatch(watch) }
+        buffer.deallocate()
+    }
+
+    func say(_ bytes: [UInt8]) {
+        guard case .bytes(bytes.count)? = bytes.withUnsafeBytes({ socket?.write($0) }) else { return end() }
+    }
+
+    func end() {
+        if let watch { loop.unwatch(watch) }
+        watch = nil
+        socket = nil
+        listener = nil
+        isOver = true
+    }
+
+    func ready(_ readiness: Readiness) {
+        if listener != nil {
+            var from = SocketAddress.loopback()
+            guard let made = try? listener?.accept(from: &from) else { return }
+            if let watch { loop.unwatch(watch) }
+            listener = nil
+            socket = consume made
+            watch = try? socket?.watched(by: loop, self)
+            return say(Array("hello".utf8))
+        }
+        while true {
+            switch socket?.read(into: buffer) ?? .ended {
+            case .bytes(let count):
+                heard += buffer[..<count]
+                if answers { say(buffer[..<count].map { $0 ^ 0x20 }) }
+            case .notNow: return
+            case .ended, .failed: return end()
+            }
+        }
+    }
+}
+
 /// What one end of a stream was told.
 final class Heard {
     var events: [StreamEvent] = []
@@ -171,6 +234,42 @@ final class Heard {
         waits(loop) { ends.sent.events == [.open, .taken] }
         waits(loop) { reader.isOver && loop.watched == before }
         #expect(ends.received.events.isEmpty)
+    }
+
+    @Test func `two programs talk over a disk's stream, and it ends with either of them`() throws {
+        for endsAtSender in [true, false] {
+            let ends = try Ends()
+            let loop = ends.loop
+            let before = loop.watched
+            let name = StreamName(vm: ends.name.vm, epoch: ends.name.epoch, disk: 2)
+            let server = try Talker(loop, at: ends.to)
+            // Beside the stream of its memory, which is another one.
+            let memory = ends.receive()
+            _ = ends.b.network.receiveStream(name, from: ends.a.node, connectingTo: ends.to) {
+                ends.received.events.append($0)
+            }
+            _ = ends.send(nil, name)
+            waits(loop) { ends.sent.events == [.open] }
+            // The server has spoken before anybody is there to hear it.
+            _ = loop.run(atMost: .milliseconds(100)) { false }
+            let client = try Talker(loop, to: ends.from)
+            waits(loop) { client.heard == Array("hello".utf8) }
+            var said: [UInt8] = []
+            for round in 0..<50 {
+                let part = (0..<(round * 97 % 4_096 + 1)).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ round) }
+                client.say(part)
+                said += part
+                waits(loop) { server.heard.count == said.count }
+            }
+            #expect(server.heard == said)
+            waits(loop) { client.heard.count == said.count + 5 }
+            #expect(Array(client.heard.dropFirst(5)) == said.map { $0 ^ 0x20 })
+            #expect(memory.bytesCarried == 0)
+            if endsAtSender { client.end() } else { server.end() }
+            waits(loop) { client.isOver && server.isOver && ends.sent.why != nil && ends.received.why != nil }
+            memory.close("it is over")
+            waits(loop) { loop.watched == before }
+        }
     }
 
     @Test func `a program that does not read holds up the one that writes`() throws {

@@ -36,9 +36,8 @@ struct MoveTests {
         ticks(console(cluster, node).flatMap { FileManager.default.contents(atPath: $0) } ?? Data())
     }
 
-    @Test
-    func `a guest moves between machines that share nothing, and one whose way is cut or is called off stays`() throws {
-        let network = try SeparateNetworks(3)
+    /// Three hosts, and a guest that counts. Gives its first host.
+    private static func make(_ network: SeparateNetworks, _ words: [String] = []) throws -> (LocalCluster, Int) {
         let cluster = try LocalCluster(on: network) { folder, node in
             [
                 "--hypervisor-driver", "qemu", "--hypervisor-images", folder.file("images").path,
@@ -62,13 +61,67 @@ struct MoveTests {
         try cluster.wait("all hosts have reported") {
             try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
         }
-        let made = try cluster.ask(
-            1, "vm", "create", "a", "--cpu", "1", "--memory", "128MiB", "--annotation", "qemu.kernel=kernel",
-            "--annotation", "qemu.initrd=initrd", "--annotation", "qemu.append=console=ttyS0 quiet panic=-1 dirty",
-            "--wait")
+        let made = try cluster.run(
+            [
+                "vm", "create", "a", "--cpu", "1", "--memory", "128MiB", "--annotation", "qemu.kernel=kernel",
+                "--annotation", "qemu.initrd=initrd", "--annotation",
+                "qemu.append=console=ttyS0 quiet panic=-1 dirty", "--wait",
+            ] + words, at: 1)
         #expect(made.status == 0, "\(made.complaint)")
-        var host = try #require(Int(try cluster.hosts(ofVMs: "a")[0].dropFirst()))
+        let host = try #require(Int(try cluster.hosts(ofVMs: "a")[0].dropFirst()))
         try cluster.wait("the guest counts") { MoveTests.ticks(cluster, host).contains { $0 >= 50 } }
+        return (cluster, host)
+    }
+
+    @Test
+    func `a guest's disk moves with it, and back, and after a move that is called off nothing of it is left`() throws {
+        let network = try SeparateNetworks(3)
+        let (cluster, first) = try MoveTests.make(network, ["--disk", "name=data,size=64MiB,kind=local"])
+        var host = first
+        func disk(_ node: Int) -> String {
+            let vms = cluster.folder.file("n\(node)/vms").path
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: vms)) ?? []
+            return "\(vms)/\(names.first { UInt64($0) != nil } ?? "none")/local-data.raw"
+        }
+        // What is on it: the guest has no driver for it, and does not write.
+        let bytes = Data((0..<(24 << 20)).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 16) })
+        let file = try #require(FileHandle(forWritingAtPath: disk(host)))
+        try file.seek(toOffset: 16 << 20)
+        try file.write(contentsOf: bytes)
+        try file.close()
+        let all = try #require(FileManager.default.contents(atPath: disk(host)))
+        for _ in 0..<2 {
+            let target = host % 3 + 1
+            let before = try #require(MoveTests.ticks(cluster, host).last)
+            let moved = try cluster.ask(target, "vm", "migrate", "a", "--to", "n\(target)", "--wait")
+            #expect(moved.status == 0, "\(moved.complaint)\n\(cluster.log(host).suffix(3_000))")
+            try cluster.wait("it counts on where it is now") { (MoveTests.ticks(cluster, target).last ?? 0) > before }
+            #expect(FileManager.default.contents(atPath: disk(target)) == all)
+            let left = disk(host)
+            try cluster.wait("its source has nothing of it any more") { !FileManager.default.fileExists(atPath: left) }
+            host = target
+        }
+        #expect(try cluster.ask(1, "setting", "set", "bulk-rate", "2MiB").status == 0)
+        let target = host % 3 + 1
+        #expect(try cluster.ask(1, "vm", "migrate", "a", "--to", "n\(target)").status == 0)
+        try cluster.wait("some of its disk is there") {
+            let list = try cluster.ask(1, "migration", "list", "-o", "json").output
+            return list.contains("\"diskMiB\":64") && FileManager.default.fileExists(atPath: disk(target))
+        }
+        #expect(try cluster.ask(1, "vm", "migrate", "a", "--cancel").status == 0)
+        try cluster.wait("nothing of it is left at the target") {
+            !FileManager.default.fileExists(atPath: disk(target))
+        }
+        let last = MoveTests.ticks(cluster, host).last ?? 0
+        try cluster.wait("it counts on where it was") { (MoveTests.ticks(cluster, host).last ?? 0) > last + 20 }
+        #expect(FileManager.default.contents(atPath: disk(host)) == all)
+    }
+
+    @Test
+    func `a guest moves between machines that share nothing, and one whose way is cut or is called off stays`() throws {
+        let network = try SeparateNetworks(3)
+        let (cluster, first) = try MoveTests.make(network)
+        var host = first
         let guests = { (node: Int) in
             cluster.others(with: cluster.folder.file("n\(node)/vms").path, program: "qemu")
         }

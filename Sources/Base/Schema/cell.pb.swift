@@ -2122,6 +2122,8 @@ public struct WireMigration: WireMessage {
     public var source: WireVmPlace? = nil
     public var since: UInt64 = 0
     public var progressMillis: UInt32 = 0
+    /// Of a VM whose disks moved along: its destination has said that it runs there. From feature level 3 on.
+    public var hasArrived: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2132,7 +2134,8 @@ public struct WireMigration: WireMessage {
         target: WireVmPlace? = nil,
         source: WireVmPlace? = nil,
         since: UInt64 = 0,
-        progressMillis: UInt32 = 0
+        progressMillis: UInt32 = 0,
+        hasArrived: Bool = false
     ) {
         self.phase = phase
         self.cause = cause
@@ -2140,6 +2143,7 @@ public struct WireMigration: WireMessage {
         self.source = source
         self.since = since
         self.progressMillis = progressMillis
+        self.hasArrived = hasArrived
     }
 
     public static var messageName: String { "Migration" }
@@ -2152,6 +2156,7 @@ public struct WireMigration: WireMessage {
         case 4: "source"
         case 5: "since"
         case 6: "progress_millis"
+        case 7: "has_arrived"
         default: nil
         }
     }
@@ -2179,6 +2184,10 @@ public struct WireMigration: WireMessage {
             writer.tag(48)
             writer.varint(UInt64(self.progressMillis))
         }
+        if self.hasArrived {
+            writer.tag(56)
+            writer.byte(self.hasArrived ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2202,6 +2211,8 @@ public struct WireMigration: WireMessage {
                 self.since = try reader.uint64()
             case 48:
                 self.progressMillis = try reader.uint32()
+            case 56:
+                self.hasArrived = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -41,16 +41,21 @@ public enum PeerLane: Hashable, Sendable {
 public struct PeerStreamName: WireMessage {
     public var vm: UInt64 = 0
     public var epoch: UInt64 = 0
+    /// One of the VM's disks on its host, counted from 1, instead of its memory. Who has been asked for such a stream, at feature
+    /// level 3, knows what it is.
+    public var disk: UInt32 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         vm: UInt64 = 0,
-        epoch: UInt64 = 0
+        epoch: UInt64 = 0,
+        disk: UInt32 = 0
     ) {
         self.vm = vm
         self.epoch = epoch
+        self.disk = disk
     }
 
     public static var messageName: String { "PeerStreamName" }
@@ -59,6 +64,7 @@ public struct PeerStreamName: WireMessage {
         switch number {
         case 1: "vm"
         case 2: "epoch"
+        case 3: "disk"
         default: nil
         }
     }
@@ -72,6 +78,10 @@ public struct PeerStreamName: WireMessage {
             writer.tag(16)
             writer.varint(self.epoch)
         }
+        if self.disk != 0 {
+            writer.tag(24)
+            writer.varint(UInt64(self.disk))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -83,6 +93,8 @@ public struct PeerStreamName: WireMessage {
                 self.vm = try reader.uint64()
             case 16:
                 self.epoch = try reader.uint64()
+            case 24:
+                self.disk = try reader.uint32()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -427,6 +439,8 @@ public struct PeerStreamWord: WireMessage {
     public var kind: PeerStreamWord.Kind = .unspecified
     /// One sentence for people, with FAILED.
     public var reason: String = ""
+    /// With ANSWER.
+    public var bytes: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -434,11 +448,13 @@ public struct PeerStreamWord: WireMessage {
     public init(
         version: UInt32 = 0,
         kind: PeerStreamWord.Kind = .unspecified,
-        reason: String = ""
+        reason: String = "",
+        bytes: [UInt8] = []
     ) {
         self.version = version
         self.kind = kind
         self.reason = reason
+        self.bytes = bytes
     }
 
     public static var messageName: String { "PeerStreamWord" }
@@ -448,6 +464,7 @@ public struct PeerStreamWord: WireMessage {
         case 1: "version"
         case 2: "kind"
         case 3: "reason"
+        case 4: "bytes"
         default: nil
         }
     }
@@ -465,6 +482,10 @@ public struct PeerStreamWord: WireMessage {
             writer.tag(26)
             writer.lengthDelimited(self.reason)
         }
+        if !self.bytes.isEmpty {
+            writer.tag(34)
+            writer.lengthDelimited(self.bytes)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -478,6 +499,8 @@ public struct PeerStreamWord: WireMessage {
                 self.kind = PeerStreamWord.Kind(rawValue: try reader.int32())
             case 26:
                 self.reason = try reader.string()
+            case 34:
+                self.bytes = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -489,6 +512,8 @@ public struct PeerStreamWord: WireMessage {
         /// Whoever the stream is for has taken in all of it.
         case taken
         case failed
+        /// Of a disk: what the receiver's program says to the sender's.
+        case answer
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -498,6 +523,7 @@ public struct PeerStreamWord: WireMessage {
             case 1: self = .go
             case 2: self = .taken
             case 3: self = .failed
+            case 4: self = .answer
             default: self = .unrecognized(rawValue)
             }
         }
@@ -508,6 +534,7 @@ public struct PeerStreamWord: WireMessage {
             case .go: 1
             case .taken: 2
             case .failed: 3
+            case .answer: 4
             case .unrecognized(let rawValue): rawValue
             }
         }

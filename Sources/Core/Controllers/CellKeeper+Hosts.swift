@@ -88,7 +88,12 @@ extension CellKeeper {
 
     func way(_ vm: CellVM) -> Way {
         guard let place = vm.place, !place.isReleasing, !vm.isDeleting, vm.migration == nil else { return .wait }
-        if vm.boundTo != nil { return .never(.localDisk) }
+        if vm.boundTo != nil {
+            switch vm.phase {
+            case .running where movesDisks, .paused where movesDisks: return .migrate
+            default: return .never(.localDisk)
+            }
+        }
         // Room that is kept for it, and nothing of it runs here.
         if vm.arrival != nil { return .restart }
         switch vm.phase {

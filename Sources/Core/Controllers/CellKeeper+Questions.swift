@@ -305,7 +305,7 @@ extension CellKeeper {
                 guard let vm = view.vms[id], let place = vm.place, place.assignment.host == host else { continue }
                 switch fate(self, vm) {
                 case .gone: continue
-                case .stay(let cause): plan.left.append(left(vm, cause, CellKeeper.text(cause, hostName(host))))
+                case .stay(let cause): plan.left.append(left(vm, cause, text(cause, hostName(host), plan.purpose)))
                 case .go: leaving.append(vm)
                 }
             }
@@ -340,7 +340,7 @@ extension CellKeeper {
                 CellPlan.Step(
                     kind, vm: vm.id, name: vm.name, tenant: vm.tenant, epoch: from.epoch,
                     from: from.assignment.host, fromName: hostName(from.assignment.host), to: target,
-                    toName: hostName(target.host), cost: kind == .migrate ? vm.spec.resources.memoryMiB : 0))
+                    toName: hostName(target.host), cost: kind == .migrate ? CellKeeper.moveCost(vm) : 0))
         }
         for (spec, from) in moved.reversed() {
             take(spec.id)
@@ -351,6 +351,21 @@ extension CellKeeper {
 
     func left(_ vm: CellVM, _ cause: CellPlan.Left.Cause, _ text: String) -> CellPlan.Left {
         CellPlan.Left(vm: vm.id, name: vm.name, tenant: vm.tenant, cause: cause, text: text)
+    }
+
+    private func text(_ cause: CellPlan.Left.Cause, _ host: String, _ purpose: CellPlan.Purpose) -> String {
+        if case .drain = purpose, cause == .localDisk, movesDisks {
+            return "it has a local disk on \(host), which moves only while the VM runs; start it, or delete it"
+        }
+        return CellKeeper.text(cause, host)
+    }
+
+    /// What moves with it, in MiB.
+    static func moveCost(_ vm: CellVM) -> Int64 {
+        vm.spec.disks.reduce(vm.spec.resources.memoryMiB) { sum, disk in
+            if case .shared = disk.kind { return sum }
+            return sum + disk.sizeMiB
+        }
     }
 
     static func text(_ cause: CellPlan.Left.Cause, _ host: String) -> String {
@@ -391,7 +406,7 @@ extension CellKeeper {
                 CellPlan.Step(
                     .migrate, vm: move.vm, name: vm.name, tenant: vm.tenant, epoch: place.epoch, from: move.from.host,
                     fromName: hostName(move.from.host), to: move.to, toName: hostName(move.to.host), gain: move.gain,
-                    cost: vm.spec.resources.memoryMiB))
+                    cost: CellKeeper.moveCost(vm)))
         }
         plan.scoreBefore = found.scoreBefore
         plan.scoreAfter = found.scoreAfter

@@ -111,6 +111,8 @@ extension CellKeeper {
 
     /// Whether moving it can make the cell better.
     func isMovable(_ vm: CellVM) -> Bool {
+        // Its disks would have to come along: that is not worth a better balance.
+        if vm.boundTo != nil { return false }
         guard way(vm) == .migrate, pending[vm.id] == nil, let place = vm.place else { return false }
         return view.hosts[place.assignment.host]?.state == .ready
     }

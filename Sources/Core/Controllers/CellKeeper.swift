@@ -21,6 +21,8 @@ package struct CellKeeper: Sendable {
     let seed: UInt64
     /// What was silent before is not held against anyone.
     let leadsSince: Instant
+    /// `FeatureLevel.diskMoves` is open: VMs that run take local disks along.
+    package var movesDisks = false
 
     /// VMs that are not in the index yet after all was loaded, the next one last.
     var backlog: [VMID] = []

@@ -37,6 +37,7 @@ extension HostKeeper {
         case .copying:
             guard migration.target.assignment.host == host, let place = row.place else { return .gone(nil) }
             return .arrive(migration.target.epoch, from: place.assignment.host)
+        case .leaving where row.awaitsArrival && migration.source.assignment.host == host: return .ended
         case .leaving: return .gone(migration.source.assignment.host == host ? migration.source.epoch : nil)
         case .undoing: return .gone(migration.target.assignment.host == host ? migration.target.epoch : nil)
         }
@@ -293,9 +294,11 @@ extension HostKeeper {
             return row.phase == .starting && !copy.message.isEmpty && copy.message != row.message ? say(.starting) : nil
         case .arriving: return nil
         case .running:
-            return row.phase != .running || row.runningGeneration != copy.generation ? say(.running) : nil
+            let isKnown = row.phase == .running && row.runningGeneration == copy.generation && !row.awaitsArrival
+            return isKnown ? nil : say(.running)
         case .paused:
-            return row.phase != .paused || row.runningGeneration != copy.generation ? say(.paused) : nil
+            let isKnown = row.phase == .paused && row.runningGeneration == copy.generation && !row.awaitsArrival
+            return isKnown ? nil : say(.paused)
         case .copying:
             guard let migration, copy.progressMillis > migration.progressMillis else { return nil }
             return say(.copying)

@@ -8,9 +8,11 @@ internal import Reactor
 // destination's has read in everything and holds it: so after the commit nothing is needed of the source, and before it the
 // source goes on whatever breaks.
 //
-//     none ── send ─▶ reaching ── open ─▶ copying ── QEMU is done ─▶ written ── taken ─▶ copied
-//       ▲                 └─▶ marking ──▶───┤                           │                  │
-//       └────────── returning ◀─────────────┴── a failure, called off ──┴── called off ────┘
+//     none ── send ─▶ mirroring ─▶ reaching ── open ─▶ copying ── QEMU is done ─▶ written ── taken ─▶ copied
+//       ▲                              └─▶ marking ──▶───┤                           │                  │
+//       └───────────────── returning ◀───────────────────┴── a failure, called off ──┴── called off ────┘
+//
+// What is before its memory is about its disks on this host: see Guest+Disks.
 //
 // QEMU's emulator loses a store, sometimes, when the list of written pages is taken while the guest runs: its processor
 // asks whether a page is on the list, and stores, with nothing between the two that the taker waits for. The guest then
@@ -22,11 +24,15 @@ internal import Reactor
 extension Guest {
     enum Sending {
         case none
+        /// Its disks on this host are copied; of a guest without any, a moment.
+        case mirroring
         /// The destination is not ready yet.
         case reaching
         /// An emulated guest stands still until its writes are noted.
         case marking
         case copying
+        /// The guest stands still, and its disks at the destination become whole.
+        case settling(until: Instant)
         /// The guest stands still, and the destination reads the rest.
         case written(until: Instant)
         case copied
@@ -46,9 +52,24 @@ extension Guest {
     func send(_ target: UInt64, to host: HostID, _ now: Instant) {
         guard case .up = phase, case .none = sending, !record.isArriving else { return sayState() }
         directory.isCopied = false
-        (sending, isTaken, wasPaused) = (.reaching, false, isPaused)
-        stream = driver.carrier.send(record.vm, epoch: target, to: host, path: directory.departurePath) {
-            [weak self] in self?.hear($0)
+        (sending, isTaken, wasPaused) = (.mirroring, false, isPaused)
+        diskMove = DiskMove()
+        (diskMove.target, diskMove.to) = (target, host)
+        findDisks()
+        driver.say(self, .copying)
+    }
+
+    /// Its disks are the same at both ends.
+    func sendMemory() {
+        sending = .reaching
+        stream = driver.carrier.send(
+            .memory, of: record.vm, epoch: diskMove.target, to: diskMove.to, path: directory.departurePath
+        ) { [weak self] in self?.hear($0) }
+        // Its disks settle at the end, when the guest stands still and before its state leaves.
+        if !diskMove.mirrors.isEmpty {
+            line?.execute(
+                "migrate-set-capabilities",
+                [JSONMember("capabilities", .array([Guest.capability("pause-before-switchover")]))])
         }
         line?.execute(
             "migrate-set-parameters",
@@ -56,7 +77,6 @@ extension Guest {
                 JSONMember("downtime-limit", .integer(isEmulated ? 0 : Guest.downtimeMax)),
                 JSONMember("max-bandwidth", .integer(Guest.bandwidthMax)),
             ])
-        driver.say(self, .copying)
     }
 
     private func hear(_ news: MemoryNews) {
@@ -75,14 +95,21 @@ extension Guest {
             isTaken = true
             askMigration()
         case (.taken, .written): sayCopied()
-        case (.ended(let why), .reaching): sendFailed(why)
-        case (.ended(let why), .marking), (.ended(let why), .copying), (.ended(let why), .written): rollBack(why)
+        case (.ended(let why), .reaching) where diskMove.mirrors.isEmpty: sendFailed(why)
+        case (.ended(let why), .reaching), (.ended(let why), .marking), (.ended(let why), .copying),
+            (.ended(let why), .settling), (.ended(let why), .written):
+            rollBack(why)
         default: break
         }
     }
 
     func tend(_ now: Instant) {
+        if isSyncing(now) { return }
         switch sending {
+        case .mirroring: askMirrors(now)
+        case .settling(let until):
+            if now >= until { return rollBack("the destination did not take the rest of its disks in time") }
+            wakeAt = until
         case .marking:
             askMigration()
             poll(now)
@@ -127,8 +154,8 @@ extension Guest {
             if wakeAt == nil { wakeAt = driver.loop.now + QEMUHypervisor.progressInterval }
             guard let ram = migration["ram"], let total = ram["total"]?.integer, let left = ram["remaining"]?.integer
             else { return }
-            let copied = max(0, min(999, (total - left) * 1_000 / max(1, total)))
-            driver.say(self, .copying, progressMillis: UInt32(copied))
+            driver.say(
+                self, .copying, progressMillis: progress(disks: diskBytes, memory: total - left, of: max(1, total)))
         case ("completed", .copying):
             driver.looksAtWritesMax = max(
                 driver.looksAtWritesMax, migration["ram"]?["dirty-sync-count"]?.integer ?? 0)
@@ -136,7 +163,8 @@ extension Guest {
         case ("failed", .marking), ("failed", .copying), ("cancelled", .marking), ("cancelled", .copying):
             rollBack(migration["error-desc"]?.text ?? "QEMU gave up copying")
         // An earlier agent's.
-        case ("setup", .none), ("active", .none), ("device", .none): rollBack("its agent began anew")
+        case ("setup", .none), ("active", .none), ("pre-switchover", .none), ("device", .none):
+            rollBack("its agent began anew")
         case (_, .none): sayState()
         default: break
         }
@@ -144,8 +172,9 @@ extension Guest {
 
     /// QEMU has stopped the guest and waits. `stop` is for one that was let go on after that; then the rest may go.
     func finishWriting() {
-        sending = .copying
         line?.execute("stop")
+        guard settleDisks() else { return }
+        sending = .copying
         line?.execute("migrate-continue", [JSONMember("state", .string("pre-switchover"))])
     }
 
@@ -181,18 +210,18 @@ extension Guest {
     func cancelSend() {
         switch sending {
         case .none: sayState()
-        case .reaching:
+        case .reaching where diskMove.mirrors.isEmpty:
             closeStream("the move was called off")
             sending = .none
             sayState()
-        case .marking, .copying, .written, .copied: rollBack(nil)
+        case .mirroring, .reaching, .marking, .copying, .settling, .written, .copied: rollBack(nil)
         case .returning: break
         }
     }
 
     // MARK: Going on at the source
 
-    private func rollBack(_ why: String?) {
+    func rollBack(_ why: String?) {
         closeStream(why ?? "the move was called off")
         directory.isCopied = false
         isTaken = false
@@ -202,6 +231,13 @@ extension Guest {
     }
 
     private func askReturned() {
+        line?.execute("query-block-jobs") { [unowned self] answer in
+            guard case .success(let jobs) = answer, case .returning = sending else { return }
+            if dropMirrors(jobs) { askCancelled() } else { poll(driver.loop.now) }
+        }
+    }
+
+    private func askCancelled() {
         line?.execute("query-migrate") { [unowned self] answer in
             guard case .success(let migration) = answer, case .returning = sending else { return }
             switch migration["status"]?.text {
@@ -230,12 +266,13 @@ extension Guest {
     func closeStream(_ why: String) {
         stream?.close(why)
         stream = nil
+        closeDisks(why)
     }
 
     // MARK: The destination
 
     /// QEMU listens for it first, then it may come.
-    func receive(from source: HostID) {
+    func receiveMemory(from source: HostID) {
         guard stream == nil else { return }
         let path = directory.arrivalPath
         line?.execute("migrate-incoming", [JSONMember("uri", .string("unix:" + path))]) { [unowned self] answer in
@@ -243,9 +280,9 @@ extension Guest {
             if case .failure(let failure) = answer {
                 return fail("it can't be received: \(failure.message)", driver.loop.now)
             }
-            stream = driver.carrier.receive(record.vm, epoch: record.epoch, from: source, path: path) { [weak self] in
-                self?.hearArriving($0)
-            }
+            stream = driver.carrier.receive(
+                .memory, of: record.vm, epoch: record.epoch, from: source, path: path
+            ) { [weak self] in self?.hearArriving($0) }
         }
     }
 
@@ -256,7 +293,9 @@ extension Guest {
     }
 
     /// All of its memory is read in, and it stands still.
-    func arrived() {
+    func arrived() { if diskMove.arriving.isEmpty { taken() } else { takeDisks() } }
+
+    func taken() {
         isTaken = true
         stream?.tellTaken()
     }
@@ -264,6 +303,7 @@ extension Guest {
     /// From here on it is this host's.
     func finishArrival() {
         guard record.isArriving else { return sayState() }
+        diskMove.isCommitted = true
         // There is no way back from here: it goes on without a network that can't be had, and says so.
         if let problem = joinTaps() { driver.say(self, .starting, message: problem) }
         line?.execute("cont") { [unowned self] answer in

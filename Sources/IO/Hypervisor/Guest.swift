@@ -53,6 +53,8 @@ final class Guest {
     private(set) var line: QMPConnection?
     var isPaused = false
     var sending = Sending.none
+    /// Its disks on their way, in either direction.
+    var diskMove = DiskMove()
     /// Its memory on its way, in either direction.
     var stream: (any MemoryStream)?
     /// All of its memory was taken in at the destination.
@@ -138,6 +140,7 @@ final class Guest {
         if isAsking { return false }
         // What is under way may still change a disk.
         if let diskWork, diskWork.value == nil { return false }
+        if let syncing = diskMove.syncing, syncing.value == nil { return false }
         let hasParent = child != nil || (driver.parent?.isUp ?? false && !pids.isEmpty)
         if hasParent {
             guard isReaped else { return false }
@@ -164,11 +167,6 @@ final class Guest {
             switch made {
             case .failure(let refusal): return fail("can't start: \(refusal)", now)
             case .success(let made):
-                if source != nil, let at = made.disks.firstIndex(where: { $0.path.hasPrefix(directory.path + "/") }) {
-                    return fail(
-                        "its disk '\(made.vm.spec.disks[at].name)' lies on its host, and only memory is moved so far; give it "
-                            + "shared disks, or stop it and start it elsewhere", now)
-                }
                 machine = made
                 return makeImages(now)
             }
@@ -227,7 +225,9 @@ final class Guest {
             let whole = disk.isWhole ? WholeDisk(disk.path, epoch: record.epoch) : nil
             wholeDisk = whole
             let marks = driver.settings.marks
-            return work(now) { DiskStep.begin(disk, whole, marks) }
+            // What comes is all of it.
+            let isEmpty = source != nil && disk.isOwn
+            return work(now) { DiskStep.begin(disk, whole, marks, isEmpty: isEmpty) }
         }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)
@@ -238,6 +238,9 @@ final class Guest {
         guard let disk = diskNow, let image = disk.image else { return fail("its disk is not known", now) }
         if let whole = wholeDisk {
             imageSteps = whole.steps(from: image, sizeMiB: disk.sizeMiB, driver.settings.imageProgram)
+        } else if source != nil {
+            let words = ["create", "-q", "-f", "qcow2", disk.path, "\(disk.sizeMiB)M"]
+            imageSteps = [(driver.settings.imageProgram, words)]
         } else {
             let words = [
                 "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.path, disk.path, "\(disk.sizeMiB)M",
@@ -346,7 +349,7 @@ final class Guest {
         }
     }
 
-    private static func capability(_ name: String) -> JSONValue {
+    static func capability(_ name: String) -> JSONValue {
         .object([JSONMember("capability", .string(name)), JSONMember("state", .bool(true))])
     }
 
@@ -357,13 +360,14 @@ final class Guest {
         directory.removeSeed()
         switch word {
         case "inmigrate":
-            if let source { receive(from: source) }
+            if let source { receiveDisks(from: source) }
             driver.say(self, .starting)
         case "running":
             runningSince = runningSince ?? driver.loop.now
             isPaused = false
             // An agent before may have ended between the commit and its note of it.
             if record.isArriving { settleHere() }
+            findMirrors()
             askMigration()
         case "postmigrate", "finish-migrate":
             isPaused = true
@@ -371,7 +375,11 @@ final class Guest {
         case "paused", "prelaunch", "suspended":
             isPaused = true
             // Received, and not yet committed here.
-            driver.say(self, record.isArriving ? .starting : .paused)
+            if record.isArriving { return driver.say(self, .starting) }
+            driver.say(self, .paused)
+            findMirrors()
+            // It may stand still only because an earlier agent was moving it.
+            askMigration()
         default:
             fail("its QEMU process is in the state '\(word)'", driver.loop.now)
         }
@@ -379,8 +387,9 @@ final class Guest {
 
     func sayState() {
         switch (phase, sending) {
-        case (.up, .marking), (.up, .copying), (.up, .reaching), (.up, .returning): driver.say(self, .copying)
-        case (.up, .written): driver.say(self, .copying, progressMillis: 999)
+        case (.up, .mirroring), (.up, .marking), (.up, .copying), (.up, .reaching), (.up, .returning):
+            driver.say(self, .copying)
+        case (.up, .settling), (.up, .written): driver.say(self, .copying, progressMillis: 999)
         case (.up, .copied): driver.say(self, .copied, progressMillis: 1_000)
         case (.up, .none) where !record.isArriving: driver.say(self, isPaused ? .paused : .running)
         case (.ending, _), (.killed, _): break
@@ -403,6 +412,7 @@ final class Guest {
         case "SHUTDOWN":
             let isGuests = data["guest"]?.bool ?? false
             endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
+        case "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED": heardOfDisk(event, data)
         case "GUEST_PANICKED": endText = "its guest's kernel panicked"
         case "MIGRATION":
             let status = data["status"]?.text

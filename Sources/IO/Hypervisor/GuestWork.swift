@@ -25,11 +25,17 @@ enum DiskStep: Sendable {
     case wantsImage
     case failed(String)
 
-    /// Looks whether the disk is there, and makes it where that takes no program.
-    static func begin(_ disk: QEMUMachine.Disk, _ whole: WholeDisk?, _ marks: [String: [UInt8]]?) -> DiskStep {
+    /// Looks whether the disk is there, and makes it where that takes no program. One that is to be empty is made anew.
+    static func begin(
+        _ disk: QEMUMachine.Disk, _ whole: WholeDisk?, _ marks: [String: [UInt8]]?, isEmpty: Bool
+    ) -> DiskStep {
         // What is mounted may have changed since the machine was made: no blank disk takes the place of one that is elsewhere.
         if let problem = disk.home?.problem(marks) { return .failed("can't start: a disk \(problem)") }
-        if access(disk.path, F_OK) == 0 { return .ready }
+        if isEmpty {
+            unlink(disk.path)
+        } else if access(disk.path, F_OK) == 0 {
+            return .ready
+        }
         if disk.image != nil {
             whole?.clear()
             return .wantsImage
@@ -39,5 +45,16 @@ enum DiskStep: Sendable {
         defer { close(file) }
         if ftruncate(file, off_t(disk.sizeMiB) << 20) == 0 { return .ready }
         return .failed("a disk could not be made: \(String(cString: strerror(errno)))")
+    }
+
+    /// Whoever wrote to the files: all of it is on the disk.
+    static func sync(_ paths: [String]) -> DiskStep {
+        for path in paths {
+            let file = open(path, O_RDONLY | O_CLOEXEC)
+            guard file >= 0 else { return .failed("\(path) can't be synced: \(String(cString: strerror(errno)))") }
+            defer { close(file) }
+            if fsync(file) != 0 { return .failed("\(path) can't be synced: \(String(cString: strerror(errno)))") }
+        }
+        return .ready
     }
 }

@@ -1,6 +1,13 @@
 package import FleetModel
 
-/// What becomes of a guest's memory on its way.
+/// What of a guest is on its way.
+package enum GuestPart: Hashable, Sendable {
+    case memory
+    /// One of its disks on its host, by its place among its disks. Its QEMUs talk about it.
+    case disk(Int)
+}
+
+/// What becomes of a part of a guest on its way.
 package enum MemoryNews: Hashable, Sendable {
     /// At the source: the destination waits, and what QEMU writes to the path is carried.
     case open
@@ -10,7 +17,7 @@ package enum MemoryNews: Hashable, Sendable {
     case ended(String)
 }
 
-/// A guest's memory on its way from one host to another.
+/// A part of a guest on its way from one host to another.
 package protocol MemoryStream: AnyObject {
     var bytesCarried: UInt64 { get }
     /// At the destination: QEMU has read in all of it.
@@ -19,15 +26,17 @@ package protocol MemoryStream: AnyObject {
     func close(_ reason: String)
 }
 
-/// Carries guests' memory between hosts: the agents' connections. Nothing else reaches a QEMU that waits for memory. Belongs
+/// Carries guests between hosts: the agents' connections. Nothing else reaches a QEMU that waits for memory or disks. Belongs
 /// to the loop's thread; tells news on it, and never before the call that asks for it returns.
 package protocol MemoryCarrier: AnyObject {
     /// From the QEMU that will connect to the path to the host that receives the VM under this epoch.
     func send(
-        _ vm: VMID, epoch: UInt64, to host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, to host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream
     /// From that host, which sends the VM under this epoch, to the QEMU that listens at the path.
     func receive(
-        _ vm: VMID, epoch: UInt64, from host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, from host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream
 }

@@ -174,7 +174,11 @@ package final class QEMUHypervisor: Hypervisor {
         if guest.isDiscarded { guest.directory.remove() }
         imagesLeft[guest.record.vm] = guest.isDiscarded ? nil : guest.directory.images
         // One that was never committed must not be taken for a VM that was stopped here.
-        if guest.record.isArriving && !guest.isDiscarded { unlink(guest.directory.path + "/record") }
+        if guest.record.isArriving && !guest.isDiscarded {
+            unlink(guest.directory.path + "/record")
+            // What of its disks came is nobody's. An agent that did not begin it can't know that, and waits to be told.
+            if guest.source != nil && !guest.diskMove.isCommitted { guest.directory.removeDisks() }
+        }
         let wasTold = guest.isToldToStop
         say(guest, wasTold ? .stopped : .crashed, message: wasTold ? "" : guest.endText ?? "its QEMU process ended")
     }

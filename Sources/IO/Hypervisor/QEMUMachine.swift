@@ -31,6 +31,8 @@ package struct QEMUMachine: Hashable, Sendable {
         package var isWhole = false
         /// Of a shared one: where it lies.
         var home: StorageDirectory?
+        /// It lies on the host, and moves with its guest.
+        package var isOwn = false
 
         package static func == (a: Disk, b: Disk) -> Bool { a.path == b.path }
         package func hash(into hasher: inout Hasher) { hasher.combine(path) }
@@ -234,7 +236,7 @@ package struct QEMUMachine: Hashable, Sendable {
             isEphemeral = true
         }
         var made = Disk(path: path, format: format, sizeMiB: disk.sizeMiB, image: base, isEphemeral: isEphemeral)
-        if home != nil { made.isWhole = disk.image.hasPrefix(CatalogueName.prefix) }
+        if home != nil { made.isWhole = disk.image.hasPrefix(CatalogueName.prefix) } else { made.isOwn = true }
         made.home = home
         return made
     }
@@ -277,8 +279,8 @@ package struct QEMUMachine: Hashable, Sendable {
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
         ]
         for (number, disk) in disks.enumerated() {
-            let node = "disk\(number)"
-            list += ["-blockdev", QEMUMachine.drive(disk.format, node, disk.path)]
+            let node = QEMUMachine.diskNode(number)
+            list += ["-blockdev", QEMUMachine.drive(disk.format, node, disk.path, isThin: disk.isOwn)]
             list += ["-device", "virtio-blk-pci,drive=\(node),id=virtio-\(node)"]
         }
         if seed != nil {
@@ -302,13 +304,21 @@ package struct QEMUMachine: Hashable, Sendable {
         return list
     }
 
-    private static func drive(_ format: String, _ node: String, _ path: String, isReadOnly: Bool = false) -> String {
-        let file = JSONValue.object([
-            JSONMember("driver", .string("file")), JSONMember("filename", .string(path)),
-        ])
+    static let diskPrefix = "disk"
+    /// What QEMU calls a disk.
+    static func diskNode(_ number: Int) -> String { "\(diskPrefix)\(number)" }
+
+    /// A thin one gives back to its host what its guest, or a move, says to be empty.
+    private static func drive(
+        _ format: String, _ node: String, _ path: String, isReadOnly: Bool = false, isThin: Bool = false
+    ) -> String {
+        let discard = isThin ? [JSONMember("discard", .string("unmap"))] : []
+        let file = JSONValue.object(
+            [JSONMember("driver", .string("file")), JSONMember("filename", .string(path))] + discard)
         var members = [
             JSONMember("driver", .string(format)), JSONMember("node-name", .string(node)), JSONMember("file", file),
         ]
+        members += discard
         if isReadOnly { members.append(JSONMember("read-only", .bool(true))) }
         var writer = JSONWriter()
         writer.value(.object(members))

@@ -5,7 +5,7 @@ internal import Glibc
 ///
 ///     <vms>/<id>/record            which epoch runs here, written before its process starts
 ///               /pid, qmp, console sockets and process number of QEMU
-///               /arrival, departure, copied   while it moves
+///               /arrival, departure, departure-*, nbd, copied   while it moves
 ///               /serial.log, qemu.log   what the guest and QEMU wrote
 ///               /taps      its taps on this host's bridges
 ///               /local-*, ephemeral-*   its disks on this host
@@ -54,6 +54,9 @@ struct VMDirectory {
     /// Where QEMU reads its memory from, and where it writes it to.
     var arrivalPath: String { path + "/arrival" }
     var departurePath: String { path + "/departure" }
+    /// Where QEMU serves its disks that arrive, and where it writes one of them to.
+    var disksPath: String { path + "/nbd" }
+    func departurePath(ofDisk number: Int) -> String { "\(departurePath)-\(number)" }
 
     /// There while its host may have said that all of it is copied: the guest must not go on here by itself.
     var isCopied: Bool {
@@ -152,9 +155,11 @@ struct VMDirectory {
     func clear() {
         removeSeed()
         for tap in taps { tap.remove() }
-        for name in ["taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "copied"] {
+        for name in ["taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "nbd", "copied"]
+        {
             unlink("\(path)/\(name)")
         }
+        remove(prefix: "departure-")
     }
 
     /// The images that its disks here were made over, as the disks themselves name them: whatever the catalogue says by now.
@@ -188,6 +193,8 @@ struct VMDirectory {
         for name in VMDirectory.names(in: path, hidden: true) { unlink("\(path)/\(name)") }
         rmdir(path)
     }
+
+    func removeDisks() { for prefix in ["local-", "ephemeral-"] { remove(prefix: prefix) } }
 
     func remove(prefix: String) {
         for name in VMDirectory.names(in: path) where name.hasPrefix(prefix) { unlink("\(path)/\(name)") }

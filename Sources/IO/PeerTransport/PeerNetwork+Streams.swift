@@ -4,7 +4,8 @@ internal import Schema
 
 // Streams between programs of two machines, a guest's memory above all. Each has a connection of its own, which the sender
 // opens. Its hello names the stream; the receiver gives the stream to whoever waits for exactly that from exactly that node.
-// Then the sender's side is raw bytes, since TLS protects them and a frame would only cost a copy; the receiver says words.
+// Then the sender's side is raw bytes, since TLS protects them and a frame would only cost a copy; the receiver says words. What
+// the program at a disk's other end answers is little, and goes back in such words.
 extension PeerNetwork {
     /// Between attempts to reach the receiver.
     static let streamRetry = Nanoseconds.milliseconds(200)
@@ -82,6 +83,6 @@ extension PeerNetwork {
 }
 
 extension StreamName {
-    init(_ wire: PeerStreamName) { self.init(vm: wire.vm, epoch: wire.epoch) }
-    var wire: PeerStreamName { PeerStreamName(vm: vm, epoch: epoch) }
+    init(_ wire: PeerStreamName) { self.init(vm: wire.vm, epoch: wire.epoch, disk: wire.disk) }
+    var wire: PeerStreamName { PeerStreamName(vm: vm, epoch: epoch, disk: disk) }
 }

@@ -4,15 +4,20 @@ package import Reactor
 internal import Schema
 internal import SecureChannel
 
-/// What a stream carries: the memory of a VM on its way to where it has this epoch.
+/// What a stream carries: the memory of a VM on its way to where it has this epoch, or one of its disks.
 package struct StreamName: Hashable, Sendable, CustomStringConvertible {
     package var vm: UInt64
     package var epoch: UInt64
-    package init(vm: UInt64, epoch: UInt64) {
+    /// Counted from 1; zero is the memory.
+    package var disk: UInt32
+    package init(vm: UInt64, epoch: UInt64, disk: UInt32 = 0) {
         self.vm = vm
         self.epoch = epoch
+        self.disk = disk
     }
-    package var description: String { "VM \(vm) under epoch \(epoch)" }
+    package var description: String { (disk == 0 ? "" : "disk \(disk) of ") + "VM \(vm) under epoch \(epoch)" }
+    /// The programs talk: what the receiver's answers goes back.
+    var isTalk: Bool { disk != 0 }
 }
 
 package enum StreamEvent: Hashable, Sendable {
@@ -33,7 +38,7 @@ package enum StreamEvent: Hashable, Sendable {
 ///                expected ── arrived ──┴▶ carrying ── tellTaken ─▶ taken ── the sender lets go ─▶ over
 ///
 /// It is over, too, whenever its connection breaks, either end closes it, or a bound of `PeerSettings` is reached. The end of
-/// what a program writes ends nothing: the owners know what that end means.
+/// what a program writes ends nothing: the owners know what that end means. Only a talk (`isTalk`) ends with either program.
 package final class PeerStream: ReadinessHandler, TimerHandler {
     enum State {
         case reaching, listening
@@ -67,10 +72,19 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
     private(set) var isReadable = false
     /// The program's end is closed, and the system tells nothing more of it.
     private var isHungUp = false
+    /// The program does not take what is there for it.
+    private var isBlocked = false
+    /// To the sender's program, which has not taken them.
+    private var answers: [UInt8] = []
+    /// Of answers that wait for the sender's program; then no more are read.
+    private static let answersMax = 64 << 10
+    /// Of answers in one word. Words are not compressed, and so are shorter than what would be.
+    private static let answerBytesMax = 2 << 10
 
     private static let limitTag = 0
     private static let reachTag = 1
     private static let beginTag = 2
+    private static let talkTag = 3
 
     /// A sender.
     init(
@@ -114,6 +128,10 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
         case PeerStream.reachTag:
             soonTimer = nil
             reach()
+        case PeerStream.talkTag:
+            soonTimer = nil
+            let reason = "the program at its \(isSender ? "beginning" : "end") has closed it"
+            isSender ? finish(reason) : fail(reason)
         default:
             soonTimer = nil
             begin()
@@ -166,6 +184,7 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
         switch (word.kind, state) {
         case (.go, .reaching): listen()
         case (.taken, .carrying): tell(.taken)
+        case (.answer, .carrying) where name.isTalk, (.answer, .listening) where name.isTalk: take(answer: word.bytes)
         case (.failed, _): finish("node \(node) does not take it: \(word.reason)")
         default: finish("node \(node) said what does not belong here")
         }
@@ -196,6 +215,7 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
         if let limitTimer { loop.cancel(limitTimer) }
         limitTimer = nil
         state = .carrying
+        handOnAnswers()
     }
 
     private func stopListening() {
@@ -236,7 +256,7 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
         guard state == .expected, connection != nil else { return }
         do throws(SystemError) {
             local = try Socket.connected(toPath: path)
-            watch = try local?.watched(by: loop, for: [], self)
+            watch = try local?.watched(by: loop, for: name.isTalk ? .readable : [], self)
         } catch {
             return fail(error.description)
         }
@@ -266,39 +286,81 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
             isHungUp = true
             unwatch()
         }
-        if isSender {
+        let isWritable = isBlocked && (readiness.contains(.writable) || isHungUp)
+        if isWritable { isBlocked = false }
+        if name.isTalk ? readiness.contains(.readable) || isHungUp : isSender {
             isReadable = true
-            setInterest([])
             network.pumpBulk()
-        } else {
-            setInterest([])
+        }
+        setInterest()
+        if isSender {
+            if isWritable { handOnAnswers() }
+        } else if isWritable || isHungUp {
             connection?.secure?.resumeReading()
         }
     }
 
     /// True when bytes wait that the connection has room for.
     var wantsPump: Bool {
-        guard isReadable, let connection else { return false }
-        return connection.isWritable && connection.bytesQueued < PeerNetwork.bulkAheadBytes
+        guard isReadable, let connection, connection.isWritable else { return false }
+        return !isSender || connection.bytesQueued < PeerNetwork.bulkAheadBytes
     }
 
     /// Hands on one buffer of what the program wrote; gives the count of the bytes.
     func pump() -> Int {
         guard wantsPump, let connection else { return 0 }
-        switch local?.read(into: loop.scratch) ?? .ended {
+        let room = isSender ? loop.scratch.count : min(PeerStream.answerBytesMax, loop.scratch.count)
+        switch local?.read(into: UnsafeMutableRawBufferPointer(rebasing: loop.scratch[..<room])) ?? .ended {
         case .bytes(let count):
-            _ = connection.secure?.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<count]))
-            bytesCarried += UInt64(count)
+            let bytes = UnsafeRawBufferPointer(rebasing: loop.scratch[..<count])
+            if isSender {
+                _ = connection.secure?.write(bytes)
+                bytesCarried += UInt64(count)
+            } else {
+                connection.say(.streamWord, PeerStreamWord(version: 1, kind: .answer, bytes: Array(bytes)))
+            }
             return count
         case .notNow where !isHungUp:
             isReadable = false
-            setInterest(.readable)
+            setInterest()
         case .notNow, .ended, .failed:
             isReadable = false
             unwatch()
             local = nil
+            if name.isTalk { endTalk() }
         }
         return 0
+    }
+
+    /// Nobody is left to talk with. Not within a round of the network's over its streams.
+    private func endTalk() { setSoon(PeerStream.talkTag, after: .zero) }
+
+    private func take(answer bytes: [UInt8]) {
+        if state == .carrying && local == nil { return }
+        answers += bytes
+        handOnAnswers()
+    }
+
+    /// To the sender's program, as far as it takes them.
+    private func handOnAnswers() {
+        while !answers.isEmpty, !isBlocked, local != nil {
+            switch answers.withUnsafeBytes({ local?.write($0) ?? .ended }) {
+            case .bytes(let count): answers.removeFirst(count)
+            case .notNow where !isHungUp:
+                isBlocked = true
+                setInterest()
+            case .notNow, .ended, .failed:
+                answers = []
+                // What it still wrote is read first.
+                isReadable = true
+                network.pumpBulk()
+            }
+        }
+        if answers.count > PeerStream.answersMax {
+            connection?.secure?.pauseReading()
+        } else if name.isTalk {
+            connection?.secure?.resumeReading()
+        }
     }
 
     /// Hands what arrived to the program; gives the count of the bytes that it took.
@@ -314,18 +376,26 @@ package final class PeerStream: ReadinessHandler, TimerHandler {
                 bytesCarried += UInt64(count)
             case .notNow where !isHungUp:
                 connection?.secure?.pauseReading()
-                setInterest(.writable)
+                isBlocked = true
+                setInterest()
                 return at - from
             case .notNow, .ended, .failed:
                 unwatch()
                 local = nil
+                if name.isTalk { endTalk() }
             }
         }
         // The program is gone: its owner finds out why, and the rest is nobody's.
         return to - from
     }
 
-    private func setInterest(_ wanted: Readiness) { if let watch { loop.change(watch, to: wanted) } }
+    private func setInterest() {
+        guard let watch else { return }
+        var wanted: Readiness = []
+        if (isSender || name.isTalk) && !isReadable { wanted.insert(.readable) }
+        if isBlocked { wanted.insert(.writable) }
+        loop.change(watch, to: wanted)
+    }
 
     private func unwatch() {
         if let watch { loop.unwatch(watch) }

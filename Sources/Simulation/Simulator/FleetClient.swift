@@ -199,8 +199,11 @@ extension Fleet {
             return random.chance(1, in: 8) ? .commitMigration(vm.id, target: migration.target.epoch) : nil
         }
         guard let place = vm.place else { return nil }
+        // Its disks come along, where that level is open.
+        var free = vm
+        if profile.cells > 1 { free.boundTo = nil }
         let open = view.hosts.keys.sorted().filter { id in
-            id != place.assignment.host && view.hosts[id].map { FleetRules.refusal(vm, $0, view) == nil } ?? false
+            id != place.assignment.host && view.hosts[id].map { FleetRules.refusal(free, $0, view) == nil } ?? false
         }
         let isBlind = open.isEmpty || random.chance(1, in: 6)
         let target = isBlind ? HostID(UInt64(1 + random.below(hosts.count))) : open[random.below(open.count)]

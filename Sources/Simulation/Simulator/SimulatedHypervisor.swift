@@ -232,7 +232,7 @@ package final class SimulatedHypervisor: Hypervisor {
         }
     }
 
-    /// Pre-copy in rounds: each sends what the guest changed during the one before. A guest that changes more than the
+    /// Its disks on its host first, once. Then pre-copy in rounds: each sends what the guest changed during the one before. A guest that changes more than the
     /// network takes is slowed down from the third round on.
     private func beginCopying(_ guest: inout Guest, _ target: UInt64, _ to: HostID, _ now: Instant) {
         guard guest.state == .running || guest.state == .paused else { return }
@@ -240,8 +240,12 @@ package final class SimulatedHypervisor: Hypervisor {
         let all = memory(of: guest, now)
         var dirty = guest.wasPaused ? 0 : dirtyRate(guest.vm)
         var left = max(1, all) << 10
-        var microseconds: Int64 = 0
         let bandwidth = max(1, settings.bandwidthMiBps)
+        let disks = guest.vm.spec.disks.reduce(Int64(0)) { sum, disk in
+            if case .shared = disk.kind { return sum }
+            return sum + min(disk.sizeMiB, 1 << 30)
+        }
+        var microseconds = disks * 1_000_000 / bandwidth
         for round in 1...SimulatedHypervisor.roundsMax {
             let time = left * 1_000_000 / 1_024 / bandwidth
             microseconds += time

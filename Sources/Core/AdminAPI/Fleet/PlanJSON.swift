@@ -152,7 +152,7 @@ package struct PlanStep: Shaped {
             Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
             Field("from", .string, "the host that it leaves; empty for none"),
             Field("to", .string, "the host that it goes to; empty for none"),
-            Field("cost", .integer, "memory to copy in MiB; 0 where not counted"),
+            Field("cost", .integer, "memory and disks of its host to copy, in MiB; 0 where not counted"),
             Field("gain", .integer, "how much better the cell's score gets; 0 where not counted"),
         ])
     package var members: [JSONMember] {

@@ -228,9 +228,11 @@ package struct MigrationInfo: Shaped {
     package var from: String
     package var to: String
     package var since: Int64
-    /// Thousandths of the memory that are copied.
+    /// Thousandths of the memory, and of disks on the host, that are copied.
     package var progressMillis: Int64
     package var memoryMiB: Int64
+    /// Of disks on its host, which move along.
+    package var diskMiB: Int64
     package var copiedMiB: Int64
     /// As it went so far; 0 while that says nothing.
     package var secondsLeft: Int64
@@ -246,7 +248,11 @@ package struct MigrationInfo: Shaped {
         since = migration.since.seconds
         progressMillis = Int64(migration.progressMillis)
         memoryMiB = vm.spec.resources.memoryMiB
-        copiedMiB = min(memoryMiB, Resources.amountMax) * progressMillis / 1_000
+        diskMiB = vm.spec.disks.reduce(0) { sum, disk in
+            if case .shared = disk.kind { return sum }
+            return sum + min(disk.sizeMiB, Resources.amountMax)
+        }
+        copiedMiB = min(memoryMiB + diskMiB, Resources.amountMax) * progressMillis / 1_000
         secondsLeft = 0
         if let now, now > migration.since, progressMillis > 0, migration.phase == .copying {
             let passed = min((now.rawValue - migration.since.rawValue) / 1_000, 1 << 30)
@@ -263,8 +269,10 @@ package struct MigrationInfo: Shaped {
             Field("cause", .string, "asked, drain, rebalance or preemption"),
             Field("from", .string, "the host that it leaves"), Field("to", .string, "the host that it goes to"),
             Field("since", .integer, "seconds since 1970"),
-            Field("progressMillis", .integer, "thousandths of its memory that are copied"),
-            Field("memoryMiB", .integer, "its memory"), Field("copiedMiB", .integer, "what is copied of it"),
+            Field("progressMillis", .integer, "thousandths of its memory, and of its disks there, that are copied"),
+            Field("memoryMiB", .integer, "its memory"),
+            Field("diskMiB", .integer, isRequired: false, "its disks on the host that it leaves, which move along"),
+            Field("copiedMiB", .integer, "what is copied of both"),
             Field("secondsLeft", .integer, "what the rest takes, as it went so far; 0 while that is not known"),
         ])
     package var members: [JSONMember] {
@@ -272,7 +280,7 @@ package struct MigrationInfo: Shaped {
             JSONMember("vm", vm), JSONMember("id", id.rawValue), JSONMember("tenant", tenant),
             JSONMember("phase", phase), JSONMember("cause", cause), JSONMember("from", from), JSONMember("to", to),
             JSONMember("since", since), JSONMember("progressMillis", progressMillis),
-            JSONMember("memoryMiB", memoryMiB), JSONMember("copiedMiB", copiedMiB),
+            JSONMember("memoryMiB", memoryMiB), JSONMember("diskMiB", diskMiB), JSONMember("copiedMiB", copiedMiB),
             JSONMember("secondsLeft", secondsLeft),
         ]
     }
@@ -287,6 +295,7 @@ package struct MigrationInfo: Shaped {
         since = object.integer("since")
         progressMillis = object.integer("progressMillis")
         memoryMiB = object.integer("memoryMiB")
+        diskMiB = object.optionalInteger("diskMiB") ?? 0
         copiedMiB = object.integer("copiedMiB")
         secondsLeft = object.integer("secondsLeft")
     }

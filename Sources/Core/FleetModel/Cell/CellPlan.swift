@@ -70,7 +70,7 @@ package struct CellPlan: Hashable, Sendable {
         package var toName: String
         /// Of a rebalancing: how much better the cell's score gets.
         package var gain: Int64
-        /// What moving it takes, in MiB of memory to copy.
+        /// What moving it takes, in MiB of memory, and of disks on its host, to copy.
         package var cost: Int64
         package init(
             _ kind: Kind, vm: VMID, item: Int? = nil, name: String, tenant: String, epoch: UInt64 = 0,

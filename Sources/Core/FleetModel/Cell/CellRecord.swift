@@ -377,11 +377,13 @@ extension Migration: CellMapped {
         else { return nil }
         self.init(phase: phase, cause: cause, target: target, source: source, since: LogTime(wire.since))
         progressMillis = wire.progressMillis
+        hasArrived = wire.hasArrived
     }
     var wire: WireMigration {
         WireMigration(
             phase: WireMigrationPhase(rawValue: phase.rawValue), cause: WireMigrationCause(rawValue: cause.rawValue),
-            target: target.wire, source: source.wire, since: since.rawValue, progressMillis: progressMillis)
+            target: target.wire, source: source.wire, since: since.rawValue, progressMillis: progressMillis,
+            hasArrived: hasArrived)
     }
 }
 

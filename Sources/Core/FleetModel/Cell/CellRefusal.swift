@@ -122,7 +122,9 @@ extension CellRefusal: CustomStringConvertible {
         case .noMigration(let vm): "VM \(vm) is not being moved, or the move can't be taken back any more"
         case .notRunning(let vm): "VM \(vm) does not run; start it first"
         case .boundToHost(let vm):
-            "VM \(vm) has a local disk and stays on its host; give it shared disks, or delete it there and create it anew"
+            "VM \(vm) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
+                + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
+                + "it anew"
         case .settingOutOfRange(let setting):
             "\(setting.name) can't have this value; its standard is \(setting.standard)"
         case .brakeHolds:

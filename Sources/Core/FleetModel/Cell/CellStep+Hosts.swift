@@ -77,7 +77,9 @@ extension CellStep {
         let named = running.filter { $0.vm == id }
         if let migration = old.migration {
             let end = migration.phase == .leaving ? migration.source : migration.target
-            if end.assignment.host == host.id, !named.contains(where: { $0.epoch == end.epoch }), !sameProcess {
+            if end.assignment.host == host.id, !named.contains(where: { $0.epoch == end.epoch }), !sameProcess,
+                !old.awaitsArrival
+            {
                 vm.migration = nil
                 vm.message = migration.phase == .copying ? "its move failed: the destination's agent began anew" : ""
             }

@@ -142,12 +142,15 @@ extension CellStep {
             return .refused(.epochOutdated(id))
         }
         if old.phase != .running && old.phase != .paused { return .refused(.notRunning(id)) }
-        if old.spec.isBoundToHost { return .refused(.boundToHost(id)) }
+        if old.spec.isBoundToHost && level < FeatureLevel.diskMoves { return .refused(.boundToHost(id)) }
         if place.assignment.host == target.host {
             return .refused(.doesNotFit(target.host, "the VM is there already"))
         }
-        if let refusal = try refusal(of: old, at: target) { return .refused(refusal) }
+        // Its disks come along.
         var vm = old
+        vm.boundTo = nil
+        if let refusal = try refusal(of: vm, at: target) { return .refused(refusal) }
+        vm.boundTo = old.boundTo
         vm.epochHighest += 1
         vm.migration = Migration(
             phase: .copying, cause: cause, target: VMPlace(target, epoch: vm.epochHighest), source: place, since: time)
@@ -171,6 +174,7 @@ extension CellStep {
         migration.source = place
         vm.place = migration.target
         vm.migration = migration
+        if vm.boundTo != nil { vm.boundTo = migration.target.assignment.host }
         vm.message = ""
         try note("vm.migrated", &vm, host: migration.target.assignment.host)
         try put(vm, was: old)

@@ -52,6 +52,7 @@ extension CellStep {
         case .running, .paused:
             if report.generation == vm.generation { vm.held = nil }
             vm.runningGeneration = max(vm.runningGeneration, min(report.generation, vm.generation))
+            if vm.awaitsArrival { vm.migration?.hasArrived = true }
             if vm.phase == .stopping { return }
             if vm.power == .stopped || vm.isDeleting || vm.place?.isReleasing == true {
                 return enter(.stopping, &vm)
@@ -98,7 +99,7 @@ extension CellStep {
     private mutating func takeOfOtherEnd(
         _ report: VMReport, _ migration: Migration, _ host: HostID, _ vm: inout CellVM
     ) throws(StoreError) {
-        guard report.state == .stopped || report.state == .crashed else { return }
+        guard report.state == .stopped || report.state == .crashed, !vm.awaitsArrival else { return }
         vm.migration = nil
         if migration.phase == .copying {
             vm.message = "its move failed: \(report.message)"

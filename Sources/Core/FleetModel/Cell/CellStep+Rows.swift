@@ -305,5 +305,6 @@ extension CellVM {
         generation == other.generation && power == other.power && isDeleting == other.isDeleting
             && place == other.place && migration?.phase == other.migration?.phase
             && migration?.target == other.migration?.target && migration?.source == other.migration?.source
+            && awaitsArrival == other.awaitsArrival
     }
 }

@@ -149,10 +149,12 @@ package struct Migration: Hashable, Sendable {
     /// Where it came from, once `leaving`.
     package var source: VMPlace
     package var since: LogTime
-    /// What the source said of it last: thousandths of the memory copied. 1000 only when all is copied and the source has
+    /// What the source said of it last: thousandths of what is copied, its memory and its disks there. 1000 only when all is copied and the source has
     /// paused it: then the move can be committed.
     package var progressMillis: UInt32 = 0
     package var isCopied: Bool { progressMillis >= 1_000 }
+    /// Of a VM whose disks moved along: the destination has said, after the commit, that it runs there.
+    package var hasArrived = false
     package init(phase: Phase, cause: Cause, target: VMPlace, source: VMPlace, since: LogTime) {
         self.phase = phase
         self.cause = cause
@@ -214,7 +216,7 @@ package struct CellVM: Hashable, Sendable {
     package var createdBy: String
     /// Of its last change, whatever it was.
     package var revision = Revision.zero
-    /// The host that has its local disks; it is placed nowhere else.
+    /// The host that has its local disks; it is placed nowhere else, and leaves only by a live migration that takes them along.
     package var boundTo: HostID?
     /// What it may still take of its hosts where that is more than its specification says: until its host has reported
     /// that the smaller one is in force.
@@ -228,6 +230,18 @@ package struct CellVM: Hashable, Sendable {
     /// It waits for its first place with the others of this number, its gang: all of them get one by one command, or none.
     /// 0 for one that is by itself, and for all that have their place. Wants feature level 3.
     package var gang: UInt64 = 0
+
+    /// It moved with its disks, and its destination has not yet said that it runs: its source keeps what it has of them.
+    package var awaitsArrival: Bool {
+        guard let migration, migration.phase == .leaving, !migration.hasArrived, spec.isBoundToHost, let place,
+            !place.isReleasing, !isDeleting, power != .stopped
+        else { return false }
+        switch phase {
+        case .starting, .running, .paused, .unknown: return true
+        // It ended there, by what is on its disks there.
+        case .waiting, .stopping, .stopped, .crashed, .looping: return false
+        }
+    }
 
     /// What it counts for on each of its hosts.
     package var demand: Resources { held ?? spec.demand }

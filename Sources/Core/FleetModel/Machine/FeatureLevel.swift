@@ -33,6 +33,8 @@ package enum FeatureLevel {
     package static let gangs: UInt32 = 3
     /// Rows by which lists of VMs find those of a phase, a group or a label.
     package static let marks: UInt32 = 3
+    /// VMs move between hosts of a cell with the disks that they have there.
+    package static let diskMoves: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -41,7 +43,7 @@ package enum FeatureLevel {
         switch level {
         case oldest: "what the first program knew"
         case conditionalDeletes: "deletes of keys that expect a value"
-        case cells: "several cells in one cluster, secret fields of VMs, and images"
+        case cells: "several cells in one cluster, secret fields of VMs, images, and moves with local disks"
         default: "what a newer program knows"
         }
     }

@@ -23,12 +23,13 @@ final class HostCarrier: MemoryCarrier {
     }
 
     func send(
-        _ vm: VMID, epoch: UInt64, to host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, to host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream {
         let began = loop.now
         var carried: () -> UInt64 = { 0 }
         let stream = peers.sendStream(
-            StreamName(vm: vm.rawValue, epoch: epoch), to: NodeID(host.rawValue), listeningAt: path
+            StreamName(part, of: vm, epoch), to: NodeID(host.rawValue), listeningAt: path
         ) { [loop, log] event in
             if event == .taken {
                 log.info(
@@ -45,15 +46,23 @@ final class HostCarrier: MemoryCarrier {
     }
 
     func receive(
-        _ vm: VMID, epoch: UInt64, from host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+        _ part: GuestPart, of vm: VMID, epoch: UInt64, from host: HostID, path: String,
+        _ hear: @escaping (MemoryNews) -> Void
     ) -> any MemoryStream {
         peers.receiveStream(
-            StreamName(vm: vm.rawValue, epoch: epoch), from: NodeID(host.rawValue), connectingTo: path
+            StreamName(part, of: vm, epoch), from: NodeID(host.rawValue), connectingTo: path
         ) { hear(MemoryNews($0)) }
     }
 }
 
 extension PeerStream: MemoryStream {}
+
+extension StreamName {
+    fileprivate init(_ part: GuestPart, of vm: VMID, _ epoch: UInt64) {
+        self.init(vm: vm.rawValue, epoch: epoch)
+        if case .disk(let number) = part { disk = UInt32(clamping: number + 1) }
+    }
+}
 
 extension MemoryNews {
     fileprivate init(_ event: StreamEvent) {
