@@ -146,8 +146,6 @@ final class CellWorld {
     private(set) var lastOperations: [CellCommand.Operation] = []
     /// VMs that end by themselves when they run.
     var crashing: Set<VMID> = []
-    /// At which entries are packed.
-    var level = FeatureLevel.oldest
     /// Migrations make no progress.
     var isStuck = false
     /// Ticks that a migration copies.

@@ -32,10 +32,12 @@ import Testing
             func close(_ reason: String) {}
         }
         func send(
-            _ vm: VMID, epoch: UInt64, to host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+            _ part: GuestPart, of vm: VMID, epoch: UInt64, to host: HostID, path: String,
+            _ hear: @escaping (MemoryNews) -> Void
         ) -> any MemoryStream { Closed() }
         func receive(
-            _ vm: VMID, epoch: UInt64, from host: HostID, path: String, _ hear: @escaping (MemoryNews) -> Void
+            _ part: GuestPart, of vm: VMID, epoch: UInt64, from host: HostID, path: String,
+            _ hear: @escaping (MemoryNews) -> Void
         ) -> any MemoryStream { Closed() }
     }
     private static func mark(_ byte: UInt8, _ domain: String = "fast") -> StorageMark {
