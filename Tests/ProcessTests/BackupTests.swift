@@ -6,7 +6,7 @@ import Testing
     /// The entries of a list; it also says which state they are of.
     private func items(_ text: String) throws -> NSArray {
         let answer = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
-        return try #require(answer?["items"] as? NSArray, "\(text)")
+        return try #require(answer?["keys"] as? NSArray, "\(text)")
     }
 
     @Test func `a cluster that was saved and destroyed comes back with the same keys under another id`() throws {

@@ -60,13 +60,27 @@ static inline int clinux_come_before(int steps) {
 
 // ---- the end of the process
 
-/// Begins a process that shares this one's descriptors, and ends all connections among them as soon as the calling thread is
-/// gone. The kernel does so only when the last thread is, and one that waits for a disk takes its time. It stays after nothing
-/// else: its arguments, `count` bytes at `words` together, are replaced, and only the end of the caller is heard.
+static inline int clinux_is_tcp(int fd) {
+    int domain = 0, kind = 0;
+    socklen_t size = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || (domain != AF_INET && domain != AF_INET6)) return 0;
+    size = sizeof kind;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &size) == 0 && kind == SOCK_STREAM;
+}
+
+/// Begins a process that shares this one's descriptors, and ends all connections over TCP among them as soon as the calling thread
+/// is gone; not those that were there before, which other processes may have, too. The kernel does so only when the last thread is
+/// gone, and one that waits for a disk takes its time. It stays after nothing else: its arguments, `count` bytes at `words`
+/// together, are replaced, and only the end of the caller is heard.
 static inline int clinux_farewell(int steps, char *words, size_t count) {
+    enum { fds_max = 65536 };
     static const char name[] = "muster: ends connections when its agent is gone";
+    static uint8_t inherited[fds_max / 8];
     pid_t parent = getpid();
     sigset_t all;
+    // Before the other process is there: meanwhile this one opens its own.
+    for (int fd = 3; fd < fds_max; fd++)
+        if (clinux_is_tcp(fd)) inherited[fd / 8] |= (uint8_t)(1 << fd % 8);
     long child = syscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
     if (child != 0) return clinux_result(child);
     sigfillset(&all);
@@ -81,7 +95,8 @@ static inline int clinux_farewell(int steps, char *words, size_t count) {
         // Others could send it too.
         if (sigwaitinfo(&all, &info) == SIGUSR2 && info.si_pid == parent) break;
     }
-    for (int fd = 3; fd < 65536; fd++) shutdown(fd, SHUT_RDWR);
+    for (int fd = 3; fd < fds_max; fd++)
+        if (!(inherited[fd / 8] & 1 << fd % 8) && clinux_is_tcp(fd)) shutdown(fd, SHUT_RDWR);
     syscall(SYS_exit_group, 0);
     return 0;
 }
