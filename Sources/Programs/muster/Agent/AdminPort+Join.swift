@@ -100,29 +100,35 @@ extension AdminPort {
         }
         agent.request(.query(.root, .root(.token(hash: token)))) { [self] outcome in
             guard case .read(.root(let read)) = outcome else { return answer(ticket, AdminResponse(Problem(outcome))) }
-            let known = read.records(FleetModel.JoinToken.self)?.first
-            let other = agent.view.node(named: about.name)
-            let isAgain = other?.about.key == about.key
-            guard let known, !known.isRevoked else {
-                return fail(ticket, .unauthenticated, AdminPort.tokenUnknown)
+            // Who had the name may have been removed a moment ago, by another node's doing.
+            agent.awaitView(read.index) { [self] problem in
+                if let problem { return answer(ticket, AdminResponse(problem)) }
+                if let problem = objection(to: about, read, clock: clock) {
+                    return answer(ticket, AdminResponse(problem))
+                }
+                checkReach(about, probe, ticket)
             }
-            guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
-                return fail(
-                    ticket, .unauthenticated,
-                    "the token has expired or is used up; create one with `muster token create`")
-            }
-            if let other, !isAgain, other.state == .active {
-                return answer(ticket, AdminResponse(Problem(RootRefusal.nameTaken(about.name))))
-            }
-            let ahead = clock - Int64(clamping: agent.wallTime.rawValue)
-            if clock != 0, ahead.magnitude > AdminPort.clockSkewMax {
-                return fail(
-                    ticket, .notPossible,
-                    "the joining host's clock is \(ahead.magnitude / 1_000) s \(ahead > 0 ? "ahead of" : "behind") the "
-                        + "cluster's; set it, best by NTP, and join again")
-            }
-            checkReach(about, probe, ticket)
         }
+    }
+
+    private func objection(to about: NodeDescription, _ read: RootAnswer, clock: Int64) -> Problem? {
+        let known = read.records(FleetModel.JoinToken.self)?.first
+        let other = agent.view.node(named: about.name)
+        let isAgain = other?.about.key == about.key
+        guard let known, !known.isRevoked else { return Problem(.unauthenticated, AdminPort.tokenUnknown) }
+        guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
+            return Problem(
+                .unauthenticated, "the token has expired or is used up; create one with `muster token create`")
+        }
+        if let other, !isAgain, other.state == .active { return Problem(RootRefusal.nameTaken(about.name)) }
+        let ahead = clock - Int64(clamping: agent.wallTime.rawValue)
+        if clock != 0, ahead.magnitude > AdminPort.clockSkewMax {
+            return Problem(
+                .notPossible,
+                "the joining host's clock is \(ahead.magnitude / 1_000) s \(ahead > 0 ? "ahead of" : "behind") the "
+                    + "cluster's; set it, best by NTP, and join again")
+        }
+        return nil
     }
 
     /// Milliseconds. Certificates begin five minutes early, and what people read off two hosts should still agree.
