@@ -113,7 +113,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var restIntervalInForce: Nanoseconds {
         restInterval == .zero ? .zero : max(beatInterval, min(restInterval, suspicionMax))
     }
-    package var suspicionFloor = Nanoseconds.milliseconds(75)
+    /// A process of a host whose processors others keep busy stands still for 76 to 100 ms now and then, without a sign before.
+    package var suspicionFloor = Nanoseconds.milliseconds(100)
     package var suspicionMax = Nanoseconds.seconds(2)
     package var closedLinkGrace = Nanoseconds.milliseconds(15)
     package var storageStallMax = Nanoseconds.seconds(1)
