@@ -85,7 +85,8 @@ let fleetSamples: [FleetRequest] = [
     .createGroup(CellGroup(name: "web", tenant: "default", rule: .pack)), .deleteGroup("web", tenant: "default"),
     .tenant("shop", .linearizable), .setTenant("shop", TenantSettings()),
     .setTenant("shop", TenantSettings(quota: Quota(vmCount: 3, cpuMillis: 1, memoryMiB: 2, diskMiB: 0), tier: "gold")),
-    .deleteTenant("shop"), .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)])),
+    .deleteTenant("shop"), .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)], isAtomic: false)),
+    .plan(.create([VMCreation(name: "a", tenant: "default", spec: smallSpec)], isAtomic: true)),
     .images(tenant: nil), .images(tenant: "shop"), .image("debian", tenant: "shop"),
     .addImagePart(
         ImagePart(tenant: "shop", digest: String(repeating: "0a", count: 32), offset: 7, bytes: [0, 255, 1])),

@@ -86,11 +86,87 @@ import Testing
         try world.tick(3)
         #expect(try placed(world, high) == 2 && world.host(of: single) != nil && placed(world, low) == 0)
         #expect(world.explain(low[0])?.standing == .waiting(before: 0))
-        // Nobody is stopped for a gang.
-        let urgent = try gang(world, "urgent", [1, 1], priority: 9)
+    }
+
+    @Test func `others are stopped for a gang of a higher priority, and all of it gets its places by one command`()
+        throws
+    {
+        let world = try world()
+        var singles: [VMID] = []
+        for _ in 0..<4 { singles.append(try world.create(CellWorld.spec(cpu: 5_000))) }
         try world.tick(5)
-        #expect(try placed(world, urgent) == 0 && placed(world, high) == 2)
+        #expect(try placed(world, singles) == 4)
+        let wish = [4, 4, 1].enumerated().map { i, cpu in
+            VMCreation(name: "g\(i)", tenant: "default", spec: CellWorld.spec(cpu: cpu * 1_000, priority: 3))
+        }
+        let plan = world.keeper.planCreate(wish, isAtomic: true)
+        #expect(plan.left.isEmpty)
+        let stopped = plan.steps.filter { $0.kind == .preempt }.map(\.vm)
+        let places = plan.steps.filter { $0.kind == .place }
+        #expect(stopped.count == 2 && Set(stopped).isSubset(of: singles) && places.compactMap(\.item) == [0, 1, 2])
+        let ids = try world.create(wish, isAtomic: true).compactMap { $0 }
+        var commands: [Int] = []
+        for _ in 0..<20 {
+            try world.tick()
+            for case .placeVMs(let items, let isAtomic) in world.lastOperations where isAtomic {
+                commands.append(items.count)
+            }
+            let there = try placed(world, ids)
+            #expect(there == 0 || there == 3)
+        }
+        #expect(commands == [3] && world.keeper.counts.preemptions == 1 && world.keeper.counts.gangsPlaced == 1)
+        // As it was planned: the same places, and the same that were stopped.
+        for (id, step) in zip(ids, places) { #expect(try world.host(of: id) == step.to?.host) }
+        #expect(try Set(singles.filter { try world.host(of: $0) == nil }) == Set(stopped))
+        #expect(world.refused.isEmpty, "\(world.refused)")
+    }
+
+    @Test func `nobody is stopped for a gang that would not fit then, or for one that is not more urgent`() throws {
+        let world = try world()
+        let kept = try world.create(CellWorld.spec(cpu: 6_000, priority: 3))
+        var singles: [VMID] = []
+        for _ in 0..<2 { singles.append(try world.create(CellWorld.spec(cpu: 4_000))) }
+        try world.tick(5)
+        let large = try gang(world, "large", [9, 9], priority: 3)
+        let same = try gang(world, "same", [6, 6], priority: 0)
+        try world.tick(150)
+        #expect(try placed(world, large + same) == 0 && placed(world, singles + [kept]) == 3)
         #expect(world.keeper.counts.preemptions == 0)
+    }
+
+    @Test func `one that leaves a gang while room is made for it does not keep the others`() throws {
+        let world = try world()
+        for _ in 0..<4 { try world.create(CellWorld.spec(cpu: 5_000)) }
+        try world.tick(5)
+        let ids = try gang(world, "g", [4, 4, 4], priority: 3)
+        try world.tick()
+        #expect(world.keeper.counts.preemptions == 1)
+        #expect(try placed(world, ids) == 0)
+        try world.apply(.deleteVM(ids[2], generation: nil))
+        try world.tick(20)
+        #expect(try placed(world, Array(ids[..<2])) == 2)
+    }
+
+    @Test func `a plan of all or none says of each why it has no place`() throws {
+        let world = try world()
+        func creations(_ cores: [Int64], group: String? = nil) -> [VMCreation] {
+            cores.enumerated().map { i, cpu in
+                VMCreation(
+                    name: "g\(i)", tenant: "default",
+                    spec: CellWorld.spec(cpu: cpu * 1_000, groups: i == 1 ? group.map { [$0] } ?? [] : []))
+            }
+        }
+        try world.tick()
+        let fits = world.keeper.planCreate(creations([6, 6]), isAtomic: true)
+        #expect(fits.steps.count == 2 && fits.left.isEmpty)
+        let large = world.keeper.planCreate(creations([6, 6, 6]), isAtomic: true)
+        #expect(large.steps.isEmpty && large.left.count { $0.cause == .anotherItem } == 2)
+        #expect(large.left.count { $0.cause == .noHostFits } == 1)
+        // One by one two of them would have places.
+        #expect(world.keeper.planCreate(creations([6, 6, 6])).steps.count == 2)
+        let wrong = world.keeper.planCreate(creations([1, 1, 1], group: "none"), isAtomic: true)
+        #expect(wrong.steps.isEmpty && wrong.left.map(\.cause) == [.anotherItem, .invalid, .anotherItem])
+        #expect(large.digest != fits.digest)
     }
 
     @Test func `who leaves a gang, or asks for less, lets the rest in`() throws {
@@ -166,7 +242,8 @@ import Testing
             if world.deposed.count > 1 { world.deposed.removeFirst() }
             try world.tick(1 + random.below(3))
             for gang in gangs {
-                let there = try placed(world, gang)
+                // From its first place on each is for itself, and may be stopped for others.
+                let there = try gang.count { try (world.vm($0)?.epochHighest ?? 0) > 0 }
                 #expect(there == 0 || there == gang.count, "\(there) of \(gang.count)")
                 if there > 0 { whole += 1 }
             }
@@ -178,7 +255,7 @@ import Testing
         let asked = world.asked
         try world.tick(60)
         #expect(world.asked == asked, "it goes on asking: \(world.lastOperations.prefix(2))")
-        for gang in gangs where try placed(world, gang) == 0 {
+        for gang in gangs where try gang.allSatisfy({ try world.vm($0)?.epochHighest == 0 }) {
             let found = try #require(world.explain(gang[0])?.gang)
             #expect(found.fitting < found.count && !found.missing.isEmpty)
         }

@@ -26,7 +26,13 @@ extension CellKeeper {
                     break
                 }
                 tries += gang.count
-                if !placeTogether(gang, now, &operations) { queue.refused(kind, now) }
+                if placeTogether(gang, now, &operations) { continue }
+                if mayPreempt(gang), !queue.kinds[kind].isSought {
+                    preemptions = max(0, preemptions - gang.count)
+                    if nominate(gang, now, &operations) { continue }
+                    queue.sought(kind)
+                }
+                queue.refused(kind, now)
                 continue
             }
             tries += 1
@@ -104,9 +110,14 @@ extension CellKeeper {
     mutating func planNominations(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
         if nominations.isEmpty { return }
         var placings: [Placing] = []
+        var gangs: [UInt64] = []
         for id in nominations.keys.sorted() {
             guard let nomination = nominations[id], let asked = pending[id], asked.isNomination else {
                 nominations[id] = nil
+                continue
+            }
+            if nomination.gang > 0 {
+                if !gangs.contains(nomination.gang) { gangs.append(nomination.gang) }
                 continue
             }
             guard let vm = view.vms[id], let spec = queueSpec(vm), view.hosts[nomination.host]?.state.takesVMs == true,
@@ -122,17 +133,18 @@ extension CellKeeper {
             expect(vm, .place(generation: vm.generation), assignment, now)
             placings.append(Placing(id, generation: vm.generation, assignment))
         }
+        for gang in gangs { placeNominated(gang, now, &operations) }
         if !placings.isEmpty {
             counts.placed += UInt64(placings.count)
             operations.append(.placeVMs(placings, isAtomic: false))
         }
     }
 
-    private mutating func queueSpec(_ vm: CellVM) -> VMSpec? {
+    mutating func queueSpec(_ vm: CellVM) -> VMSpec? {
         CellKeeper.isWaiting(vm) ? intern(vm) : nil
     }
 
-    private func isOn(_ host: HostID, _ id: VMID) -> Bool {
+    func isOn(_ host: HostID, _ id: VMID) -> Bool {
         indexed[id]?.assignment.host == host || indexed[CellKeeper.copyID(id)]?.assignment.host == host
     }
 
@@ -157,7 +169,10 @@ extension CellKeeper {
         }
         for id in nominations.keys.sorted() where reasons.count < CellKeeper.reasonsMax {
             guard let nomination = nominations[id], let vm = view.vms[id] else { continue }
-            let text = "room is being made on \(hostName(nomination.host)) by stopping \(nomination.victims.count) VMs"
+            let text =
+                nomination.gang > 0
+                ? "room is being made for it and those that are placed together with it, by stopping others"
+                : "room is being made on \(hostName(nomination.host)) by stopping \(nomination.victims.count) VMs"
             guard vm.message != text, ledger.mayAsk(.reason(id), through, now) else { continue }
             ledger.asked(.reason(id), now)
             reasons.append(WaitingReason(id, text))

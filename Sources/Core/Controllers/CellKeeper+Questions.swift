@@ -177,8 +177,18 @@ extension CellKeeper {
             specs.append(spec)
             items.append(i)
         }
-        if isAtomic && specs.count < creations.count { specs = [] }
-        let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic)
+        if isAtomic && specs.count < creations.count {
+            for item in items { plan.left.append(CellKeeper.leftWithOthers(item, creations[item])) }
+            plan.left.sort { ($0.item ?? 0) < ($1.item ?? 0) }
+            return plan
+        }
+        // All or none are decided as they will be when they wait.
+        let steps = isAtomic ? CellKeeper.togetherStepsMax : PlacementIndex.batchStepsMax
+        let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic, stepsMax: steps)
+        if isAtomic, !batch.isComplete, mayPreempt(specs), let found = makingRoom(for: specs) {
+            planRoom(found, creations, &plan)
+            return plan
+        }
         let room = texts(specs, batch)
         for (position, decision) in batch.decisions.enumerated() {
             let i = items[position]
@@ -190,14 +200,39 @@ extension CellKeeper {
                         to: assignment, toName: hostName(assignment.host)))
                 continue
             }
-            let isOther = isAtomic && decision.refusal?.invalid != nil
+            if isAtomic && decision.refusal?.invalid != nil {
+                plan.left.append(CellKeeper.leftWithOthers(i, creation))
+                continue
+            }
             plan.left.append(
                 CellPlan.Left(
-                    vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant,
-                    cause: isOther ? .anotherItem : .noHostFits,
-                    text: isOther ? "another one of the batch has no place" : room[position] ?? refusalText(decision)))
+                    vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant, cause: .noHostFits,
+                    text: room[position] ?? refusalText(decision)))
         }
         return plan
+    }
+
+    private static func leftWithOthers(_ item: Int, _ creation: VMCreation) -> CellPlan.Left {
+        CellPlan.Left(
+            vm: VMID(rawValue: 0), item: item, name: creation.name, tenant: creation.tenant, cause: .anotherItem,
+            text: text(.anotherItem, ""))
+    }
+
+    /// Who is stopped for those that are created all or none, and then their places.
+    private func planRoom(_ found: [Preemption], _ creations: [VMCreation], _ plan: inout CellPlan) {
+        for id in found.flatMap(\.victims) {
+            guard let vm = view.vms[id], let place = vm.place else { continue }
+            plan.steps.append(
+                CellPlan.Step(
+                    .preempt, vm: id, name: vm.name, tenant: vm.tenant, epoch: place.epoch,
+                    from: place.assignment.host, fromName: hostName(place.assignment.host), to: nil, toName: ""))
+        }
+        for (item, answer) in found.enumerated() {
+            plan.steps.append(
+                CellPlan.Step(
+                    .place, vm: VMID(rawValue: 0), item: item, name: creations[item].name,
+                    tenant: creations[item].tenant, to: answer.assignment, toName: hostName(answer.assignment.host)))
+        }
     }
 
     private func quotaText(_ creation: VMCreation, _ before: (count: UInt64, demand: Resources)) -> String? {

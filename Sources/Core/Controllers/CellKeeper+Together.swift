@@ -88,6 +88,86 @@ extension CellKeeper {
         return true
     }
 
+    /// Whether others may be stopped for some of a gang, and it is small enough to look for them.
+    func mayPreempt(_ gang: [VMSpec]) -> Bool {
+        nominations.count + gang.count <= CellKeeper.nominationsMax
+            && gang.count * index.hostCount <= CellKeeper.gangVictimsWorkMax
+            && (victimPriorities.keys.min() ?? .max) < (gang.map(\.priority).max() ?? .min)
+    }
+
+    /// Where all of a gang would be when others were stopped, each for one of it that has a higher priority; nil when what may be
+    /// stopped is not enough.
+    mutating func makingRoom(for gang: [VMSpec]) -> [Preemption]? {
+        let found = index.decidePreemptions(gang, policy: policy).compactMap { $0 }
+        return found.count == gang.count && found.contains { !$0.victims.isEmpty } ? found : nil
+    }
+
+    /// Has others stopped for a gang, and keeps all of its places.
+    mutating func nominate(
+        _ gang: [VMSpec], _ now: Instant, _ operations: inout [CellCommand.Operation]
+    ) -> Bool {
+        guard let found = makingRoom(for: gang) else { return false }
+        var releases: [Release] = []
+        for (spec, answer) in zip(gang, found) {
+            guard let vm = view.vms[spec.id] else { preconditionFailure("VM \(spec.id) waits and is not known") }
+            for id in answer.victims {
+                guard let victim = view.vms[id], let place = victim.place,
+                    ledger.mayAsk(.release(id, place.epoch), view.through ?? .zero, now)
+                else { return false }
+                releases.append(
+                    Release(id, epoch: place.epoch, reason: "stopped for \(vm.name), which has a higher priority"))
+            }
+        }
+        if releases.count > CellLimits.itemsMax { return false }
+        for release in releases { ledger.asked(.release(release.vm, release.epoch), now) }
+        counts.preemptions += 1
+        operations.append(.releaseVMs(releases, cause: .preemption))
+        for (spec, answer) in zip(gang, found) {
+            guard let vm = view.vms[spec.id] else { continue }
+            expect(vm, .place(generation: vm.generation), answer.assignment, now, isNomination: true)
+            nominations[spec.id] = Nomination(
+                host: answer.assignment.host, victims: answer.victims, gang: vm.gang,
+                givesUpAt: now + CellKeeper.nominationMax)
+        }
+        return true
+    }
+
+    /// Places a gang for which others were stopped, when all of these have gone. Where one of it changed or can't go where it
+    /// was to go, all of it waits again and is tried anywhere.
+    mutating func placeNominated(_ gang: UInt64, _ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        let ids = nominations.keys.sorted().filter { nominations[$0]?.gang == gang }
+        var isWhole = !queue.waits(gang: gang)
+        var isClear = true
+        var members: [(spec: VMSpec, host: HostID)] = []
+        for id in ids {
+            guard let nomination = nominations[id], now < nomination.givesUpAt, let vm = view.vms[id],
+                let spec = queueSpec(vm), view.hosts[nomination.host]?.state.takesVMs == true
+            else {
+                isWhole = false
+                break
+            }
+            if nomination.victims.contains(where: { isOn(nomination.host, $0) }) { isClear = false }
+            members.append((spec, nomination.host))
+        }
+        if isWhole && !isClear { return }
+        for id in ids { takeBack(id, now) }
+        if !isWhole { return }
+        var placings: [Placing] = []
+        for (spec, host) in members {
+            guard let vm = view.vms[spec.id],
+                let assignment = index.decide(spec, policy: policy, among: HostFilter(only: [host])).assignment
+            else {
+                for placing in placings { takeBack(placing.vm, now) }
+                return
+            }
+            expect(vm, .place(generation: vm.generation), assignment, now)
+            placings.append(Placing(spec.id, generation: vm.generation, assignment))
+        }
+        counts.placed += UInt64(placings.count)
+        counts.gangsPlaced += 1
+        operations.append(.placeVMs(placings, isAtomic: true))
+    }
+
     /// How many of a gang would fit together now, and why the others don't when those are there.
     mutating func gangStanding(_ specs: [VMSpec], textsMax: Int) -> CellExplanation.Gang {
         let batch = index.decideBatch(

@@ -253,6 +253,8 @@ extension CellKeeper {
     static let declaredAtOnceMax = 64
     static let restartsAtOnceMax = 64
     static let nominationsMax = 64
+    /// VMs of a gang, times hosts, for which others to stop are looked for.
+    static let gangVictimsWorkMax = 16_384
     /// Between two plans for which nothing changed.
     static let pause = Nanoseconds.milliseconds(10)
     static let idleInterval = Nanoseconds.seconds(60)
@@ -330,7 +332,10 @@ struct Pending: Hashable, Sendable {
 /// A waiting VM for which others are stopped.
 struct Nomination: Hashable, Sendable {
     var host: HostID
+    /// None where it fits without, and waits for the others of its gang.
     var victims: [VMID]
+    /// Those that are placed together with it have the same; zero for one that is placed alone.
+    var gang: UInt64 = 0
     var givesUpAt: Instant
 }
 

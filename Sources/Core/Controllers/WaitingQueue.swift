@@ -228,6 +228,11 @@ struct WaitingQueue: Sendable {
         return kind.turns[kind.first...].compactMap { kind.members[$0.vm] }
     }
 
+    /// Whether some of a gang wait.
+    func waits(gang: UInt64) -> Bool {
+        numbers[Key(VMSpec(id: VMID(rawValue: 0), resources: .zero), boundTo: nil, gang: gang)] != nil
+    }
+
     /// How many VMs are before this one.
     func before(_ vm: VMID) -> Int {
         guard let (number, turn) = places[vm] else { return 0 }
@@ -454,9 +459,11 @@ struct WaitingQueue: Sendable {
         while seekNext < kinds.count, opened < WaitingQueue.soughtAtOnceMax {
             let number = seekNext
             seekNext += 1
-            guard !kinds[number].isOpen, !kinds[number].isGang, let lowest, lowest < kinds[number].priority else {
-                continue
-            }
+            let kind = kinds[number]
+            if kind.isOpen || (kind.isGang && kind.count > CellKeeper.nominationsMax) { continue }
+            // hash order: the greatest of all
+            let highest = kind.isGang ? kind.members.values.map(\.priority).max() ?? .min : kind.priority
+            guard let lowest, lowest < highest else { continue }
             kinds[number].isSought = false
             opened += 1
             open(number)

@@ -27,7 +27,7 @@ extension PlacementIndex {
     public static let batchMax = 100_000
 
     /// Decisions that are spent on finding places for more of a batch, after the first orders left some without.
-    static let batchStepsMax = 8192
+    package static let batchStepsMax = 8192
     /// Orders in which a batch is tried.
     static let batchOrdersMax = 48
 

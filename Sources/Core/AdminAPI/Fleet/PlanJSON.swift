@@ -5,7 +5,8 @@ package import FleetModel
 
 /// `POST /v1/plan`: what would happen. Nothing happens.
 package enum PlanWish: Shaped {
-    case create([VMCreation])
+    /// All of them or none where `isAtomic`.
+    case create([VMCreation], isAtomic: Bool)
     /// The host by name.
     case drain(String)
     case rebalance
@@ -25,6 +26,7 @@ package enum PlanWish: Shaped {
         [
             Field(
                 "create", .objects(VMCreation.shape), isRequired: false, "these VMs were made; at most \(itemsMax)"),
+            Field("atomic", .boolean, isRequired: false, "with create: all of them were made and placed, or none"),
             Field("drain", .name, isRequired: false, "this host were drained"),
             Field("rebalance", .object(Shape("RebalanceWish", [])), isRequired: false, "the cell were rebalanced now"),
             Field("loss", .names, isRequired: false, "these hosts were lost at once; at most \(itemsMax)"),
@@ -34,7 +36,9 @@ package enum PlanWish: Shaped {
         ])
     package var members: [JSONMember] {
         switch self {
-        case .create(let items): [JSONMember("create", objects: items)]
+        // A program that knows no plans of that kind is not asked for one where nobody wants it.
+        case .create(let items, let isAtomic):
+            [JSONMember("create", objects: items)] + (isAtomic ? [JSONMember("atomic", true)] : [])
         case .drain(let host): [JSONMember("drain", host)]
         case .rebalance: [JSONMember("rebalance", .object([]))]
         case .loss(let hosts): [JSONMember("loss", hosts)]
@@ -49,13 +53,17 @@ package enum PlanWish: Shaped {
         guard given.count == 1 else {
             throw Problem(.invalid, "a plan is about one of \(all.joined(separator: ", ")); send exactly one")
         }
+        let isAtomic = object.bool("atomic")
+        if isAtomic && given[0] != "create" {
+            throw object.wrong("atomic", "is for create only; leave it out")
+        }
         switch given[0] {
         case "create":
             let items: [VMCreation] = try object.objects("create")
             if items.isEmpty || items.count > PlanWish.itemsMax {
                 throw object.wrong("create", "holds \(items.count) items; send 1 to \(PlanWish.itemsMax)")
             }
-            self = .create(items)
+            self = .create(items, isAtomic: isAtomic)
         case "drain": self = .drain(object.text("drain"))
         case "remove": self = .remove(object.text("remove"))
         case "capacity":

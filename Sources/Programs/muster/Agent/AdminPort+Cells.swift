@@ -56,7 +56,7 @@ extension AdminPort {
         case .createVM(let creation): rank([creation], groups, asker, body)
         case .createVMs(let batch):
             rank(batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } }, groups, asker, body)
-        case .plan(.create(let items)): rank(items, groups, asker) { body([$0[0]]) }
+        case .plan(.create(let items, _)): rank(items, groups, asker) { body([$0[0]]) }
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant: body(groups)
         case .remains, .forgetRemains, .images, .image, .addImagePart, .addImage, .removeImage: body(groups)

@@ -104,15 +104,20 @@ extension AdminPort {
 
     /// Tenants and names of those that a cell would place now.
     private func planned(
-        _ creations: [VMCreation], _ cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Set<[String]>) -> Void
+        _ creations: [VMCreation], isAtomic: Bool = false, _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (Set<[String]>) -> Void
     ) {
-        hand(.plan(.create(creations)), cell, asker) { answer in
+        hand(.plan(.create(creations, isAtomic: isAtomic)), cell, asker) { answer in
             var placed: Set<[String]> = []
             if answer.status == 200, case .bytes(let body) = answer.body,
                 // What can't be read says of nobody that there is room.
                 let plan = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
             {
-                placed = Set((plan["steps"]?.elements ?? []).map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
+                let steps = plan["steps"]?.elements ?? []
+                // Another cell may have room without stopping others.
+                if !steps.contains(where: { $0["action"]?.text == CellPlan.Step.Kind.preempt.rawValue }) {
+                    placed = Set(steps.map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
+                }
             }
             done(placed)
         }
@@ -126,7 +131,7 @@ extension AdminPort {
         guard let cell = cells.first, cells.count > 1 || cell != best, creations.count <= PlanWish.itemsMax else {
             return done(best)
         }
-        planned(creations, cell, asker) { [self] placed in
+        planned(creations, isAtomic: true, cell, asker) { [self] placed in
             if placed.count == creations.count { return done(cell) }
             cellWithRoom(for: creations, cells.dropFirst(), best: best, asker, done)
         }

@@ -173,7 +173,7 @@ extension AdminPort {
             case .failure(let problem): return said(AdminResponse(problem), done)
             case .success(let hosts): question = .explain(vm, hosts: hosts)
             }
-        case .plan(.create(let items)): question = .create(items, isAtomic: false)
+        case .plan(.create(let items, let isAtomic)): question = .create(items, isAtomic: isAtomic)
         case .plan(.drain(let name)):
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .drain(host)

@@ -20,9 +20,11 @@ extension FleetRequest {
         case .setDuty(let name, .draining): .drain(name)
         case .setHostPolicy(let name, let policy, _): .capacity(CapacityWish(host: name, policy: policy))
         case .removeHost(let name, _): .remove(name)
-        case .createVM(let creation): .create([creation])
+        case .createVM(let creation): .create([creation], isAtomic: false)
         case .createVMs(let batch):
-            .create(batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } })
+            .create(
+                batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } },
+                isAtomic: batch.isAtomic)
         case .setTenant(let name, let settings): .quota(QuotaWish(tenant: name, quota: settings.quota))
         default: nil
         }
@@ -37,7 +39,7 @@ extension AdminPort {
         guard let wish = request.planWish else {
             return fail(asker, Problem(.invalid, "nothing is planned for this change; leave plan out", field: "plan"))
         }
-        if case .create(let items) = wish {
+        if case .create(let items, _) = wish {
             if cells.count > 1 && !asker.isCellNamed {
                 return fail(
                     asker,

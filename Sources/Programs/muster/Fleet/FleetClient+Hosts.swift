@@ -12,8 +12,8 @@ extension FleetClient {
     func duty() throws -> ExitCode { show(try post(["v1", "hosts", word("HOST"), line.command.words[1]])) }
 
     /// Asks what would happen; nothing does.
-    func plan(_ what: String, _ about: JSONValue) throws -> JSONValue {
-        try post(["v1", "plan"], [], .object([JSONMember(what, about)]))
+    func plan(_ what: String, _ about: JSONValue, _ more: [JSONMember] = []) throws -> JSONValue {
+        try post(["v1", "plan"], [], .object([JSONMember(what, about)] + more))
     }
 
     /// The digest of the plan that was shown.

@@ -92,7 +92,9 @@ extension FleetClient {
         if items.count > PlanWish.itemsMax {
             throw FleetMistake("A plan is about at most \(PlanWish.itemsMax) VMs; ask about fewer.")
         }
-        return showPlan(try plan("create", .array(items)))
+        // One alone is created as any other, and an older program knows no plans of all or none.
+        let isAtomic = line.has("all-or-nothing") && items.count > 1
+        return showPlan(try plan("create", .array(items), isAtomic ? [JSONMember("atomic", .bool(true))] : []))
     }
 
     func createVMs() throws -> ExitCode {
