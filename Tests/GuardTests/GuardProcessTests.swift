@@ -31,9 +31,8 @@ import Testing
         let guest = try ward.run(1, epoch: 7)
         // Whoever may not come before others stays among them.
         let mayComeBefore = geteuid() == 0
-        #expect(
-            getpriority(Int32(PRIO_PROCESS.rawValue), id_t(try ward.guardProcess))
-                == (mayComeBefore ? Int32(-steps) : 0))
+        let process = Int32(PRIO_PROCESS.rawValue)
+        #expect(getpriority(process, id_t(try ward.guardProcess)) == (mayComeBefore ? Int32(-steps) : 0))
         #expect(getpriority(process, id_t(guest)) == 0)
     }
 
