@@ -433,7 +433,9 @@ private func call(_ text: String) -> Result<AdminCall, Router.Refusal>? {
         let most = AdminLimits.standard.batchBodyBytesMax
         parser.append(
             contentsOf: Array("POST /v1/vms/batch HTTP/1.1\r\nHost: a\r\nContent-Length: \(most + 1)\r\n\r\n".utf8))
-        #expect(parser.next() == .fault(.bodyTooLarge))
+        #expect(parser.next() == .fault(.batchTooLarge))
+        #expect(RequestFault.batchTooLarge.detail(.standard).contains("\(most) bytes"))
+        #expect(RequestFault.batchTooLarge.kind == .bodyTooLarge)
     }
 
     @Test(arguments: [("\"7\"", 7), ("7", 7), ("*", nil)] as [(String, UInt64?)])

@@ -51,6 +51,20 @@ func written(_ response: AdminResponse, _ frame: ResponseWriter.Frame = .init(),
 }
 
 @Suite struct ResponseTests {
+    @Test func `a refusal of the cell names the field that it is about, in a batch with its item`() throws {
+        #expect(Problem(CellRefusal.vmNameTaken("a")).inside("items[3]").field == "items[3].name")
+        #expect(Problem(CellRefusal.generationChanged(7)).field == "If-Match")
+        #expect(Problem(CellRefusal.requestReused).field == "Idempotency-Key")
+        #expect(Problem(CellRefusal.brakeHolds).inside("items[3]").field == nil)
+        let body = Array("{\"kind\":\"api\",\"role\":\"chef\"}".utf8)
+        var roles: Problem?
+        do {
+            _ = try TokenCreation(
+                ShapedObject(try JSONParser.parse(body[...]), TokenCreation.shape, isStrict: true))
+        } catch let problem as Problem { roles = problem }
+        #expect(roles?.field == "role" && roles?.detail.contains("tenant:NAME:write") == true)
+    }
+
     let revision = Revision(index: LogIndex(812), slot: 3)
 
     @Test func `an answer to a write is these bytes`() {

@@ -152,6 +152,42 @@ import Testing
         #expect(all.split(separator: "\n").allSatisfy { $0.count <= 100 })
     }
 
+    @Test(
+        arguments: [
+            ("tok l", "token list"), ("t ls", "token list"), ("tokens", "token list"),
+            ("tokens create", "token create"),
+            ("token cr --uses 3", "token create"), ("k p a b", "kv put"), ("-o json tok ls", "token list"),
+            ("stat", nil), ("token r 7", nil), ("token rev 7", nil), ("tokens 7", nil), ("s thing", nil),
+            ("secr thing", nil),
+        ] as [(String, String?)])
+    func `a noun and a verb are known by their beginnings, but not what ends something`(line: String, path: String?) {
+        #expect(Self.run(line)?.path == path)
+    }
+
+    @Test func `a beginning that several words have is refused with all of them`() {
+        let table = CommandTable(
+            program: "muster", about: "",
+            commands: ["vm show", "vm start", "vm stop", "vm delete", "vm list", "space list", "status"].map {
+                Command($0, summary: "", arguments: [Argument("X", isOptional: true, help: "")])
+            })
+        func said(_ line: String) -> String {
+            switch table.parse(line.split(separator: " ").map(String.init)) {
+            case .run(let made): made.path
+            case .help: "help"
+            case .refused(let text): text
+            }
+        }
+        #expect(said("vm s x") == "'s' may mean 'show', 'start' or 'stop'; write more of it.")
+        #expect(said("vm st x") == "'st' may mean 'start' or 'stop'; write more of it.")
+        #expect(said("s l") == "'s' may mean 'space' or 'status'; write more of it.")
+        #expect(said("v sho x") == "vm show")
+        #expect(said("vm rm x") == "vm delete")
+        #expect(said("vm d x") == "`muster vm` can't 'd'; it knows show, start, stop, delete, list.")
+        #expect(said("vms --help") == "help" && said("help v sh") == "help")
+        #expect(table.spelledOut(["v", "sto", "a"]) == ["vm", "stop", "a"])
+        #expect(table.spelledOut(["vm", "s", "a"]) == ["vm", "s", "a"] && table.spelledOut([]).isEmpty)
+    }
+
     @Test func `no line ends the process`() {
         var random = PRNG(seed: 7)
         let words = [

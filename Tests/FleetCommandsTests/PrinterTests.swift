@@ -44,6 +44,17 @@ import Testing
         #expect(Printer(.name).list([], columns) == "")
     }
 
+    @Test func `what has no name is called by what it has`() {
+        let printer = Printer(.name)
+        func record(_ members: [(String, JSONValue)]) -> String {
+            printer.record(.object(members.map { JSONMember($0.0, $0.1) }))
+        }
+        #expect(record([("vm", .string("web")), ("host", .string("n1"))]) == "web\n")
+        #expect(record([("vm", .string("web")), ("revision", .string("7.0"))]) == "7.0\n")
+        #expect(record([("digest", .string("8f")), ("steps", .array([]))]) == "8f\n")
+        #expect(record([("id", .integer(7)), ("name", .string("a"))]) == "a\n" && record([]) == "-\n")
+    }
+
     @Test func `colours appear only where they are wanted`() {
         #expect(!Printer(.table).list(rows, columns).contains("\u{1B}["))
         #expect(Printer(.table, isColoured: true).list([rows[0]], columns).contains("\u{1B}[32mrunning\u{1B}[0m"))
@@ -117,6 +128,14 @@ import Testing
         #expect(Completion.wish(["image", "remove", ""], in: table) == .names(.images))
         #expect(Completion.wish(["image", "add", ""], in: table) == .words([]))
         #expect(Completion.wish(["context", "use", ""], in: table) == .names(.contexts))
+        #expect(Completion.wish(["v", "sh", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["context", "rm", ""], in: table) == .names(.contexts))
+        #expect(Completion.wish(["vm", "create", "a", "b"], in: table) == .words([]))
+        guard case .words(let columns) = Completion.wish(["vm", "list", "--columns", "name,h"], in: table),
+            case .words(let fields) = Completion.wish(["hosts", "--sort", ""], in: table)
+        else { return #expect(Bool(false)) }
+        #expect(columns.contains("name,host") && !columns.contains("host"))
+        #expect(fields.contains("vmCount") && fields.contains("-name") && !fields.contains("label"))
         #expect(Completion.wish(["completion", ""], in: table) == .words(["bash", "zsh", "fish"]))
         guard case .words(let options) = Completion.wish(["vm", "create", "--"], in: table) else {
             return #expect(Bool(false))
@@ -141,6 +160,9 @@ import Testing
         #expect(useHome && !contexts.use("nowhere"))
         #expect(Contexts(text: contexts.text) == contexts)
         #expect(Contexts(text: contexts.text).used?.addresses == ["a:1", "b:2"])
+        let printer = Printer(.json)
+        #expect(printer.list(contexts.rows, FleetColumns.contexts).contains("{\"name\":\"home\",\"isUsed\":true"))
+        #expect(Printer(.table).list(Contexts().rows, FleetColumns.contexts) == "None.\n")
         let isGone = contexts.remove("home")
         #expect(isGone && contexts.used == nil)
         #expect(Contexts(text: "nonsense\n\n").entries.isEmpty)

@@ -70,6 +70,9 @@ import Testing
         #expect(try SpecOptions.names("web") == ["web"])
         #expect(try SpecOptions.names("web-{1..3}") == ["web-1", "web-2", "web-3"])
         #expect(try SpecOptions.names("w{08..10}x") == ["w08x", "w09x", "w10x"])
+        // As a shell hands on what it has expanded itself.
+        #expect(try SpecOptions.names(["web-1", "db-{1..2}"]) == ["web-1", "db-1", "db-2"])
+        #expect(throws: FleetMistake.self) { try SpecOptions.names(Array(repeating: "w{1..10000}", count: 11)) }
         for wrong in ["w{", "w{1}", "w{3..1}", "w{a..b}", "w{0..10000}", "w{-1..2}"] {
             #expect(throws: FleetMistake.self) { try SpecOptions.names(wrong) }
         }

@@ -23,6 +23,19 @@ import Testing
         #expect(!Ward.lives(process))
     }
 
+    @Test(arguments: [0, 3])
+    func `a guard comes before other work by the steps that its agent was told, its guests don't`(steps: Int) throws {
+        let ward = try Ward(priority: steps)
+        defer { ward.end() }
+        ward.grant([1: 7])
+        let guest = try ward.run(1, epoch: 7)
+        // Whoever may not come before others stays among them.
+        let mayComeBefore = geteuid() == 0
+        let process = Int32(PRIO_PROCESS.rawValue)
+        #expect(getpriority(process, id_t(try ward.guardProcess)) == (mayComeBefore ? Int32(-steps) : 0))
+        #expect(getpriority(process, id_t(guest)) == 0)
+    }
+
     @Test func `guests die with their guard, and the next one starts no epoch again`() throws {
         let ward = try Ward()
         defer { ward.end() }

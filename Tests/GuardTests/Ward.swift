@@ -19,8 +19,10 @@ final class Ward {
 
     /// What guards are started from, and become.
     private let program: String
+    private let priority: Int
 
-    init(program: String? = nil) throws {
+    init(program: String? = nil, priority: Int = GuardPriority.standard) throws {
+        self.priority = priority
         self.program = try program ?? Ward.binary()
         var template = Array("/tmp/muster-g-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Failure(description: "no directory") }
@@ -30,9 +32,9 @@ final class Ward {
     }
 
     func connect(as other: String? = nil) throws {
-        link = try GuardLink(loop, nodeDirectory: path, program: other ?? program, incarnation: 1) { [unowned self] in
-            events.append($0)
-        }
+        link = try GuardLink(
+            loop, nodeDirectory: path, program: other ?? program, incarnation: 1, priority: priority
+        ) { [unowned self] in events.append($0) }
         guard wait({ self.link?.isUp ?? false }) else { throw Failure(description: "no guard: \(log)") }
     }
 

@@ -43,4 +43,56 @@ import Testing
             try cluster.wait("it is back") { try cluster.ask(2, "kv", "get", "box", "warm").status == 0 }
         }
     }
+
+    @Test
+    func `a batch that nobody gave a key survives the cell's leader, and what that had carried out is not done again`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        let curl = "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem"
+        var leader = 0
+        for round in 1...2 {
+            try cluster.wait("all hosts have reported, and the cell names its leader") {
+                guard try cluster.names(2, "host", "list", "--filter", "state=ready").count == 3 else { return false }
+                let head = try cluster.shell(
+                    "\(curl) -D - -o /dev/null https://$MUSTER_ADDRESS/v1/cell/settings", at: 2
+                ).output.lowercased()
+                leader = (1...3).first { head.contains("muster-leader: n\($0)\r") } ?? 0
+                return leader > 0
+            }
+            let asked = leader == 2 ? 3 : 2
+            let third = 6 - leader - asked
+            let items = (0..<2_500).map {
+                "{\"name\":\"r\(round)-\($0)\",\"power\":\"stopped\",\"spec\":{\"cpuMillis\":1,\"memoryMiB\":1}}"
+            }
+            let body = cluster.folder.file("batch")
+            try Data("{\"items\":[\(items.joined(separator: ","))]}".utf8).write(to: body)
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+            let identity = cluster.folder.file("n1/operator").path
+            let answer = cluster.folder.file("answer")
+            process.arguments = [
+                "curl", "-sk", "--max-time", "50", "--cert", "\(identity)/cert.pem", "--key", "\(identity)/key.pem",
+                "--json", "@\(body.path)", "--output", answer.path, "https://\(cluster.address(asked))/v1/vms/batch",
+            ]
+            try process.run()
+            // Some commands are carried out then, and others are on their way.
+            try cluster.wait("the third node has the first of them") {
+                try cluster.shell(
+                    "\(curl) \"https://$MUSTER_ADDRESS/v1/vms?stale=60s&limit=1&fields=name&filter=name~r\(round)-\"",
+                    at: third
+                ).output.contains("r\(round)-")
+            }
+            #expect(process.isRunning)
+            cluster.kill9(leader)
+            process.waitUntilExit()
+            let said = try JSONSerialization.jsonObject(with: try Data(contentsOf: answer)) as? [String: Any] ?? [:]
+            let refused = (said["items"] as? [[String: Any]] ?? []).filter { $0["status"] as? Int != 201 }
+            #expect(said["created"] as? Int == 2_500, "\(said["detail"] ?? "") \(refused.prefix(2))")
+            try cluster.start(leader)
+            let names = try cluster.names(asked, "vm", "list", "--filter", "name~r\(round)-")
+            #expect(names.count == 2_500 && Set(names).count == 2_500)
+        }
+    }
 }

@@ -17,6 +17,29 @@ import Testing
         return (process, seen, said)
     }
 
+    @Test
+    func `who has seen what the cell never said is told to list again, and every answer of the root has its index`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.wait("the cell answers") { try cluster.ask(1, "vm", "list").status == 0 }
+        for path in ["vms", "hosts", "groups", "events", "audit"] {
+            let seen = try Asked.get("/v1/\(path)?watch=1&from=99999.0", at: 1, of: cluster)
+            #expect(seen.status == 200)
+            let lines = seen.body.split(separator: "\n")
+            #expect(
+                lines.count == 1 && lines.first?.contains("\"type\":\"compacted\"") == true, "\(path): \(seen.body)")
+        }
+        for path in ["nodes", "nodes/n1", "cells", "cells/default", "settings", "spaces", "status", "upgrade", "certs"]
+        {
+            let head = try cluster.shell(
+                "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -D - -o /dev/null "
+                    + "https://$MUSTER_ADDRESS/v1/\(path)", at: 1
+            ).output.lowercased()
+            #expect(head.hasPrefix("http/1.1 200") && head.contains("\nmuster-index: "), "\(path): \(head)")
+        }
+    }
+
     private func text(_ file: URL) throws -> String { try String(contentsOf: file, encoding: .utf8) }
 
     @Test func `who lost the right to a space hears nothing more of it, and who watches a space that goes is told`()

@@ -13,7 +13,8 @@ extension AgentSettings {
         Setting("node.labels", .labels(\.labels), "what placement rules may ask for"),
         Setting(
             "node.priority", .integer(\.priority, 0...19),
-            "by how many steps of niceness this program's beats and log writes come before other work; wants the right to it"
+            "by how many steps of niceness this program's beats and log writes, and its guard, come before other work; wants "
+                + "the right to it, and a guard that runs keeps what it began with"
         ),
         Setting(
             "node.feature-level", .integer(\.featureLevel, 0...1_000),

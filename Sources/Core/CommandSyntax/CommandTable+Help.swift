@@ -14,7 +14,9 @@ extension CommandTable {
         if !topics.isEmpty {
             text += "\ntopics:\n" + Self.columns(topics.map { ($0.name, $0.summary) })
         }
-        return text + "\n`\(program) help COMMAND` explains one command"
+        return text + "\nA noun and a verb may be shortened while only one is meant, but not what deletes. `ls` is\n"
+            + "`list`, `rm` is `delete`, and a noun's plural alone lists.\n"
+            + "\n`\(program) help COMMAND` explains one command"
             + (topics.isEmpty ? ".\n" : ", `\(program) help TOPIC` what concerns many.\n")
     }
 
@@ -56,6 +58,8 @@ extension CommandTable {
     }
 
     func help(for words: [String]) -> ParsedLine {
+        // A topic goes before a noun's plural.
+        let words = topics.contains { [$0.name] == words } ? words : spelledOut(words)
         guard let first = words.first else { return .help(help()) }
         let family = commands.filter { $0.words[0] == first }
         if let command = family.first(where: { $0.words == Array(words.prefix(2)) || $0.words == [first] }) {

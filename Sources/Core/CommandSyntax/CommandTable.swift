@@ -5,6 +5,7 @@
 ///     option   = --name value | --name=value | --name | --no-name | -l value | -l
 ///     --       ends the options; what follows are arguments
 ///
+/// A noun and a verb may be shortened while only one is meant (`CommandTable+ShortForms`).
 /// `help`, `--help` and `-h` are understood everywhere.
 package struct CommandTable: Sendable {
     package let program: String
@@ -50,14 +51,27 @@ package struct CommandTable: Sendable {
         var reader = LineReader(words: words)
         // Global options may stand before the command.
         if let refusal = reader.takeOptions(options) { return .refused(refusal) }
-        guard let first = reader.next() else {
+        guard var first = reader.next() else {
             return reader.wantsHelp || words.isEmpty ? .help(help()) : .refused("Name a command; \(seeHelp()).")
         }
         if first == "help" { return help(for: reader.remainingWords) }
+        let typed = first
+        switch spelling(first, reader.peek) {
+        case .words(let meant, let taken):
+            if taken == 2 { _ = reader.next() }
+            reader.putBack(Array(meant.dropFirst()))
+            first = meant[0]
+        case .ambiguous(let word, let meant):
+            let all = meant.map { "'\($0)'" }
+            return .refused(
+                "'\(word)' may mean \(all.dropLast().joined(separator: ", ")) or \(all[all.count - 1]); "
+                    + "write more of it.")
+        case .unknown: break
+        }
         let family = commands.filter { $0.words[0] == first }
         guard !family.isEmpty else {
             return .refused(
-                "There is no command '\(first)'\(NearestWord.hint(first, in: nouns)); \(seeHelp()) lists them.")
+                "There is no command '\(typed)'\(NearestWord.hint(typed, in: nouns)); \(seeHelp()) lists them.")
         }
         guard let command = family.first(where: { $0.words.count == 1 }) ?? reader.takeVerb(family) else {
             if reader.wantsHelp { return .help(help(noun: first)) }
@@ -133,6 +147,8 @@ private struct LineReader {
     var remainingWords: [String] { words.filter { !$0.hasPrefix("-") } }
 
     mutating func next() -> String? { words.popFirst() }
+    var peek: String? { words.first }
+    mutating func putBack(_ before: [String]) { words = (before + words)[...] }
 
     mutating func takeVerb(_ family: [Command]) -> Command? {
         if let word = words.first, ["--help", "-h", "help"].contains(word) { wantsHelp = true }

@@ -65,13 +65,14 @@ extension CellKeeper {
     ) -> Bool {
         counts.decisions += UInt64(specs.count)
         let batch = index.decideBatch(
-            specs, policy: policy, allOrNothing: true, stepsMax: CellKeeper.togetherStepsMax)
-        guard batch.isComplete else {
+            specs, policy: policy, allOrNothing: !mutated(.gangInParts), stepsMax: CellKeeper.togetherStepsMax)
+        guard batch.isComplete || (mutated(.gangInParts) && batch.placed > 0) else {
             counts.refusals += 1
             return false
         }
         var placings: [Placing] = []
         for (spec, decision) in zip(specs, batch.decisions) {
+            if decision.assignment == nil && mutated(.gangInParts) { continue }
             guard let vm = view.vms[spec.id], let assignment = decision.assignment else {
                 preconditionFailure("VM \(spec.id) waits with others, and is not known or has no decision")
             }

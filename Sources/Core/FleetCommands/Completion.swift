@@ -1,3 +1,4 @@
+internal import AdminAPI
 package import CommandSyntax
 
 /// Scripts that complete command lines in a shell. They ask the program itself, so that names are the cluster's own and the
@@ -45,12 +46,12 @@ package enum Completion {
         case names(Kind)
     }
     package enum Kind: Hashable, Sendable {
-        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, contexts
+        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, tokens, contexts
     }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""
-        let before = words.dropLast().filter { !$0.hasPrefix("-") }
+        let before = table.spelledOut(words.dropLast().filter { !$0.hasPrefix("-") })
         let family = table.commands.filter { !$0.isHidden && $0.words[0] == before.first }
         let command =
             family.first { $0.words.count == 1 } ?? family.first { before.count > 1 && $0.words[1] == before[1] }
@@ -65,6 +66,10 @@ package enum Completion {
         {
             if case .choice(let choices) = option.value { return .words(choices) }
             if option.name == "context" { return .names(.contexts) }
+            if let known = list(of: command?.path) {
+                if option.name == "columns" { return .words(listed(known.columns.map { $0.title.lowercased() }, last)) }
+                if option.name == "sort" { return .words(known.fields + known.fields.map { "-" + $0 }) }
+            }
             return kind(option.value).map { .names($0) } ?? .words([])
         }
         guard let command else {
@@ -87,9 +92,30 @@ package enum Completion {
         case "IMAGE" where !command.path.hasSuffix("add"): return .names(.images)
         case "SETTING": return .names(.settings)
         case "NAME" where command.words[0] == "context" && !command.path.hasSuffix("set"): return .names(.contexts)
+        case "ID" where command.words[0] == "token": return .names(.tokens)
         case "SHELL": return .words(Shell.allCases.map(\.rawValue))
         default: return .words([])
         }
+    }
+
+    /// What a listing can show and be sorted by.
+    private static func list(of path: String?) -> (columns: [Column], fields: [String])? {
+        let found: ([Column], FleetKind)? =
+            switch path {
+            case "vm list": (FleetColumns.vms, .vms)
+            case "host list": (FleetColumns.hosts, .hosts)
+            case "migration list": (FleetColumns.migrations, .migrations)
+            default: nil
+            }
+        return found.map { columns, kind in
+            (columns, kind.fields.filter { $0.kind == .text || $0.kind == .number }.map(\.name))
+        }
+    }
+
+    /// The words as the last ones of a list with commas.
+    private static func listed(_ words: [String], _ typed: String) -> [String] {
+        guard let comma = typed.lastIndex(of: ",") else { return words }
+        return words.map { typed[...comma] + $0 }
     }
 
     private static func nouns(of table: CommandTable) -> [String] {

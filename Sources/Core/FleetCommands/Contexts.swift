@@ -1,3 +1,5 @@
+package import AdminAPI
+
 /// The clusters that a user knows by name: the text of one file, a line each. `*` marks the one that is asked.
 ///
 ///     * home  /etc/muster/op  10.0.0.1:7470 10.0.0.2:7470
@@ -30,6 +32,17 @@ package struct Contexts: Hashable, Sendable {
             ([entry.name == current ? "*" : "", entry.name, entry.folder] + entry.addresses).joined(separator: "\t")
                 + "\n"
         }.joined()
+    }
+
+    /// As a list shows them.
+    package var rows: [JSONValue] {
+        entries.map { entry in
+            .object([
+                JSONMember("name", .string(entry.name)), JSONMember("isUsed", .bool(entry.name == current)),
+                JSONMember("folder", .string(entry.folder)),
+                JSONMember("addresses", .array(entry.addresses.map { .string($0) })),
+            ])
+        }
     }
 
     package subscript(name: String) -> Entry? { entries.first { $0.name == name } }

@@ -11,6 +11,9 @@ package enum FleetColumns {
         Column("GENERATION", "generation", .integer, isWide: true), Column("LABELS", "spec.labels", isWide: true),
         Column("MESSAGE", "message", isWide: true),
     ]
+    package static let contexts = [
+        Column("NAME", "name"), Column("USED", "isUsed"), Column("FOLDER", "folder"), Column("ADDRESSES", "addresses"),
+    ]
     package static let images = [
         Column("NAME", "name"), Column("TENANT", "tenant"), Column("BYTES", "bytes", .integer),
         Column("FORMAT", "format", isWide: true), Column("DISK-BYTES", "guestBytes", .integer, isWide: true),

@@ -87,7 +87,7 @@ package enum FleetTable {
                 it waits for. A number in braces in the name makes many at once; with --all-or-nothing all of them are created
                 and placed, or none is, and those that wait get their places together.
                 """,
-            arguments: [Argument("NAME", isOptional: true, help: "such as web, or web-{1..20}")],
+            arguments: [Argument("NAME", isOptional: true, isRepeated: true, help: "such as web, or web-{1..20}")],
             options: spec + [
                 tenant,
                 Option(
@@ -304,7 +304,7 @@ package enum FleetTable {
     private static let plans: [Command] = [
         Command(
             "plan create", summary: "say where VMs would go, and change nothing",
-            arguments: [Argument("NAME", isOptional: true, help: "such as web, or web-{1..20}")],
+            arguments: [Argument("NAME", isOptional: true, isRepeated: true, help: "such as web, or web-{1..20}")],
             options: spec + [tenant, Option("file", .text("FILE"), help: "as for `vm create`")],
             examples: [.init("muster plan create 'web-{1..20}' --cpu 2 --memory 4GiB", "how many of them have room")]),
         Command(

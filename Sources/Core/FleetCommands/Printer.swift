@@ -31,7 +31,7 @@ package struct Printer: Sendable {
             return rows.isEmpty
                 ? "[]\n" : "[\n" + rows.map { "  " + Printer.json($0) }.joined(separator: ",\n") + "\n]\n"
         case .yaml: return rows.isEmpty ? "[]\n" : rows.map { Printer.yaml($0, item: true) }.joined()
-        case .name: return rows.map { Column.plain($0["name"] ?? $0["id"] ?? .null) + "\n" }.joined()
+        case .name: return rows.map { Printer.name(of: $0) + "\n" }.joined()
         case .table, .wide:
             if rows.isEmpty { return "None.\n" }
             return table(rows, chosen(columns))
@@ -43,9 +43,17 @@ package struct Printer: Sendable {
         switch format {
         case .json: return Printer.json(value) + "\n"
         case .yaml: return Printer.yaml(value)
-        case .name: return Column.plain(value["name"] ?? value["id"] ?? .null) + "\n"
+        case .name: return Printer.name(of: value) + "\n"
         case .table, .wide: return Printer.lines(value, "")
         }
+    }
+
+    /// What it is called; an event has its revision, a plan its digest.
+    private static func name(of value: JSONValue) -> String {
+        for member in ["name", "id", "revision", "digest", "subject", "vm", "node"] {
+            if let found = value[member], found != .null { return Column.plain(found) }
+        }
+        return Column.plain(.null)
     }
 
     private func chosen(_ columns: [Column]) -> [Column] {

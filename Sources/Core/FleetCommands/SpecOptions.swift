@@ -169,6 +169,21 @@ package enum SpecOptions {
     }
 
     /// `web-{1..3}` as its three names; any other name as itself.
+    /// At most so many VMs are made by one command.
+    package static let namesMax = 100_000
+
+    /// The names that all of these mean.
+    package static func names(_ patterns: [String]) throws(FleetMistake) -> [String] {
+        var all: [String] = []
+        for pattern in patterns {
+            all += try names(pattern)
+            guard all.count <= namesMax else {
+                throw FleetMistake("These are more than \(namesMax) VMs; create fewer at once.")
+            }
+        }
+        return all
+    }
+
     package static func names(_ pattern: String) throws(FleetMistake) -> [String] {
         guard let open = pattern.firstIndex(of: "{") else { return [pattern] }
         guard let close = pattern[open...].firstIndex(of: "}"),

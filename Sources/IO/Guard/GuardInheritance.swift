@@ -49,7 +49,10 @@ package struct GuardInheritance: Sendable {
         let texts: [String] = ["muster-guard", "guard", directory, "\(stateFile),\(lockFile)"]
         var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) }
         words.append(nil)
-        var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
+        var environment: [UnsafeMutablePointer<CChar>?] = GuardPriority.environment(GuardPriority.told).map {
+            strdup($0)
+        }
+        environment.append(nil)
         defer { for word in words + environment { free(word) } }
         _ = cguard_keep_open(lockFile, 1)
         let result = cguard_become(program, &words, &environment)

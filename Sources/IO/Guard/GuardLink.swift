@@ -70,19 +70,22 @@ package final class GuardLink: TimerHandler {
     private var asks: [UInt64: Ask] = [:]
     private var grant: GuardGrant?
     private var nodes: [String] = []
+    private let priority: Int
     private var isClosed = false
 
     /// The guard is started as `program`, which is this very program where nothing else is said, with its name and
-    /// `guard` and the directory for arguments.
+    /// `guard` and the directory for arguments. It comes before other work by `priority` steps of niceness; one that is there
+    /// already keeps what it began with.
     package init(
         _ loop: EventLoop, nodeDirectory: String, program: String = "/proc/self/exe", incarnation: UInt64,
-        onEvent: @escaping (Event) -> Void
+        priority: Int = GuardPriority.standard, onEvent: @escaping (Event) -> Void
     ) throws(GuardFailure) {
         self.loop = loop
         directory = GuardDirectory(of: nodeDirectory)
         if let problem = directory.problem { throw GuardFailure(problem) }
         try directory.make()
         self.program = program
+        self.priority = priority
         words = ["muster-guard", "guard", nodeDirectory]
         agentIncarnation = incarnation
         self.onEvent = onEvent
@@ -195,7 +198,8 @@ package final class GuardLink: TimerHandler {
         defer { if log >= 0 { Glibc.close(log) } }
         var words: [UnsafeMutablePointer<CChar>?] = self.words.map { strdup($0) }
         words.append(nil)
-        var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
+        var environment: [UnsafeMutablePointer<CChar>?] = GuardPriority.environment(priority).map { strdup($0) }
+        environment.append(nil)
         defer { for word in words + environment { free(word) } }
         let result = cguard_detach(program, &words, &environment, log)
         environment.removeAll(keepingCapacity: true)

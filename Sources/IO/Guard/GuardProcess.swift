@@ -76,7 +76,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         // Where the system allows it: with this process all guests go.
         _ = cguard_spare("-900")
         // And what it renews late is lost.
-        _ = ThreadPriority.comeBefore(steps: 10)
+        _ = ThreadPriority.comeBefore(steps: GuardPriority.told)
         var made: Int32 = 0
         let result = cguard_timer_make(&made)
         guard result == 0 else {

@@ -320,9 +320,12 @@ private final class Lister {
         }
         let tenth = max(1, times.count / 10)
         let sum = times.reduce(0, +)
+        let tenths = stride(from: 0, to: times.count, by: tenth).prefix(10).map { at in
+            median(times[at..<min(at + tenth, times.count)])
+        }
         return "fleet list: \(count) VMs on \(times.count) pages in \(sum / 1_000_000) ms; a page takes at the median "
             + "\(median(times.prefix(tenth))) in the first tenth, \(median(times[...])) in all, "
             + "\(median(times.suffix(tenth))) in the last tenth, at most "
-            + "\(Double((times.max() ?? 0) / 1_000) / 1_000) ms"
+            + "\(Double((times.max() ?? 0) / 1_000) / 1_000) ms; by tenths: \(tenths.joined(separator: ", "))"
     }
 }

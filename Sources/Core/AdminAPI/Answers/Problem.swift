@@ -147,6 +147,16 @@ package struct Problem: Error, Hashable, Sendable {
     /// The member or parameter that it is about.
     package var field: String? { members.first { $0.name == "field" }?.value.text }
 
+    /// The same about a member of this one, such as an item of a batch.
+    package func inside(_ place: String) -> Problem {
+        var problem = self
+        problem.members = members.map { member in
+            guard member.name == "field", let field = member.value.text else { return member }
+            return JSONMember("field", .string("\(place).\(field)"))
+        }
+        return problem
+    }
+
     package init(_ fault: RequestFault, limits: AdminLimits) {
         self.init(fault.kind, fault.detail(limits))
     }

@@ -103,7 +103,8 @@ package struct TokenCreation: Shaped {
             guard let role = Role(text) else {
                 throw Problem(
                     .malformed,
-                    "the role is unknown; use admin, operator, viewer, space:NAME:read or space:NAME:write")
+                    "the role is unknown; use admin, operator, viewer, space:NAME:read, space:NAME:write, "
+                        + "tenant:NAME:read or tenant:NAME:write", field: "role")
             }
             self.role = role
         }

@@ -11,13 +11,15 @@ extension Problem {
         case .invalid(let field, _): self.init(.invalid, detail, field: field)
         case .tooMany(.commandBytes), .tooMany(.specBytes), .tooMany(.items): self.init(.bodyTooLarge, detail)
         case .tooMany: self.init(.notPossible, detail)
-        case .requestReused: self.init(.retryUnknown, detail)
+        case .requestReused: self.init(.retryUnknown, detail, field: "Idempotency-Key")
         case .sessionUnknown, .commandSettled: self.init(.outcomeUnknown, detail)
         case .unknownHost, .unknownVM, .unknownGroup: self.init(.notFound, detail)
         case .imageReleased(let name): self.init(.notPossible, detail, members: [JSONMember("image", name)])
-        case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail)
+        case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail, field: "name")
         case .generationChanged(let generation):
-            self.init(.generationChanged, detail, members: [JSONMember("generation", generation)])
+            self.init(
+                .generationChanged, detail,
+                members: [JSONMember("generation", generation), JSONMember("field", "If-Match")])
         case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
             self.init(
                 .quotaExceeded, detail,

@@ -21,6 +21,8 @@ package enum RequestFault: Error, Hashable, Sendable, CaseIterable {
     case encodingInOldVersion
     case expectationUnknown
     case bodyTooLarge
+    /// Of the routes that take larger ones.
+    case batchTooLarge
     case chunkMalformed
     case chunkLineTooLong
     case trailerTooLarge
@@ -31,7 +33,7 @@ package enum RequestFault: Error, Hashable, Sendable, CaseIterable {
         case .methodUnknown, .encodingUnknown: .notImplemented
         case .versionUnsupported: .versionUnsupported
         case .headTooLarge, .tooManyHeaders, .trailerTooLarge: .headTooLarge
-        case .bodyTooLarge: .bodyTooLarge
+        case .bodyTooLarge, .batchTooLarge: .bodyTooLarge
         case .expectationUnknown: .expectationFailed
         default: .malformed
         }
@@ -65,6 +67,7 @@ package enum RequestFault: Error, Hashable, Sendable, CaseIterable {
         case .encodingInOldVersion: "HTTP/1.0 has no transfer encodings; send Content-Length or use HTTP/1.1"
         case .expectationUnknown: "the expectation is unknown; 100-continue is the only one met here"
         case .bodyTooLarge: "the body is too large; send at most \(limits.bodyBytesMax) bytes"
+        case .batchTooLarge: "the body is too large; send at most \(limits.batchBodyBytesMax) bytes at once"
         case .chunkMalformed: "a chunk is malformed; send its size in hex, CR LF, the bytes and CR LF"
         case .chunkLineTooLong: "a chunk's size line is too long; send at most \(limits.chunkLineBytesMax) bytes"
         case .trailerTooLarge: "the trailer is too large; send at most \(limits.headBytesMax) bytes of it"

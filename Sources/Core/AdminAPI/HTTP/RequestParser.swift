@@ -177,7 +177,7 @@ package struct RequestParser: Sendable {
             phase = .done
             return .request(head)
         }
-        if head.length > limits.bodyBytesMax && head.length > bodyBytesMax { return fail(.bodyTooLarge) }
+        if head.length > limits.bodyBytesMax && head.length > bodyBytesMax { return fail(bodyFault) }
         head.body = ByteRange(position, position + head.length)
         phase = .body
         return nil
@@ -185,9 +185,12 @@ package struct RequestParser: Sendable {
 
     /// How large this request's body may be.
     private var bodyBytesMax: Int {
+        isLarge ? limits.batchBodyBytesMax : limits.bodyBytesMax
+    }
+    private var bodyFault: RequestFault { isLarge ? .batchTooLarge : .bodyTooLarge }
+    private var isLarge: Bool {
         let path = bytes(head.path)
-        let isLarge = path.elementsEqual(AdminLimits.batchPath) || path.elementsEqual(AdminLimits.partPath)
-        return isLarge ? limits.batchBodyBytesMax : limits.bodyBytesMax
+        return path.elementsEqual(AdminLimits.batchPath) || path.elementsEqual(AdminLimits.partPath)
     }
 
     // MARK: Lines
@@ -461,7 +464,7 @@ package struct RequestParser: Sendable {
                 trailerStart = position
                 phase = .trailer
             } else if size > limits.bodyBytesMax - head.body.count && size > bodyBytesMax - head.body.count {
-                return fail(.bodyTooLarge)
+                return fail(bodyFault)
             } else {
                 phase = .chunkData(remaining: size)
             }

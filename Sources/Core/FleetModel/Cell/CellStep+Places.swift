@@ -26,7 +26,7 @@ extension CellStep {
         // What is left of a move may still be on a host.
         if old.migration != nil { return .failure(.migrationUnderWay(item.vm)) }
         if old.generation != item.generation { return .failure(.generationChanged(old.generation)) }
-        if old.gang > 0 && !whole.contains(old.gang) {
+        if old.gang > 0 && !whole.contains(old.gang) && !mutated(.gangInParts) {
             let gang = try access.ids(CellKey.gangVMs(old.gang))
             if !gang.allSatisfy({ together.contains(VMID($0)) }) {
                 return .failure(.gangIncomplete(item.vm))

@@ -60,7 +60,7 @@ extension CellStep {
         var result: CellResult?
         if let request = command.request { result = try known(command, request, digest(of: command)) }
         let done = if let result { result } else { try execute(command.operation) }
-        try sessions.keep(done.encoded(), of: origin, time, &access)
+        if !mutated(.sessionForgets) { try sessions.keep(done.encoded(), of: origin, time, &access) }
         return done
     }
 

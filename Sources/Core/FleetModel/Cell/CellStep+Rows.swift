@@ -99,7 +99,7 @@ extension CellStep {
         var new = new
         new.revision = revision
         // From its place on it lives by itself, and so does one that wants none any more.
-        if new.gang > 0 && !new.isWaiting { new.gang = 0 }
+        if new.gang > 0 && !new.isWaiting && !mutated(.gangOutlivesPlace) { new.gang = 0 }
         try follow(old, new)
         access.put(CellTable.vms.key(new.id.rawValue), new.encoded())
         changedVMs.append(new.id.rawValue)

@@ -54,6 +54,12 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case growthBeyondQuota
     /// A repeated command takes effect again.
     case repetitionTakesEffect
+    /// Of a command of a session nothing is kept, so that its repetition is a new one.
+    case sessionForgets
+    /// Of VMs that get their first places all or none, those that fit get theirs.
+    case gangInParts
+    /// A VM that has its place is still one of those that wait together.
+    case gangOutlivesPlace
 
     // Of ways to other cells.
 

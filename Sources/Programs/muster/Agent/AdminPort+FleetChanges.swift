@@ -488,7 +488,8 @@ extension AdminPort {
             }
             switch made[i] {
             case .vm(let id): job.results[place] = VMBatchResult.Item(name: name, id: id)
-            case .refused(let refusal): job.results[place] = VMBatchResult.Item(name: name, Problem(refusal))
+            case .refused(let refusal):
+                job.results[place] = VMBatchResult.Item(name: name, Problem(refusal).inside("items[\(place)]"))
             }
         }
     }

@@ -82,7 +82,9 @@ extension AdminPort {
             fleetWatches[i].askAt = now + (here == nil ? AdminPort.watchPoll : AdminPort.progressEvery)
             let query = AdminPort.nextQuery(watch)
             // A stream begins with what is newest anywhere, and goes on with what is here.
-            if watch.through != nil, case .cell(let found)? = agent.engine.readHere(watch.cell, .cell(query)) {
+            if let through = watch.through, case .cell(let found)? = agent.engine.readHere(watch.cell, .cell(query)),
+                through.index <= found.index
+            {
                 take(found, i)
                 continue
             }
@@ -94,6 +96,10 @@ extension AdminPort {
                     // No leader now; the stream goes on where it stood.
                     fleetWatches[i].askAt = agent.loop.now + AdminPort.watchPoll
                     return
+                }
+                // Its reader saw a state that a forced recovery has given up, or another cell's: what came instead was never told.
+                if let through = fleetWatches[i].through, through.index > found.index {
+                    return end(i, compacted: found.index)
                 }
                 take(found, i)
             }
@@ -131,19 +137,22 @@ extension AdminPort {
                     asEvents: watch.asEvents, into: &lines)
             }
             send(lines, isMore: next != nil, next ?? max(watch.through ?? .zero, .end(of: found.index)), i)
-        case .compacted(let index):
-            var line: [UInt8] = []
-            WatchLine.write(
-                .compacted, revision: .end(of: index), asEvents: fleetWatches[i].asEvents, into: &line)
-            let ticket = fleetWatches[i].ticket
-            fleetWatches.remove(at: i)
-            _ = server.send(ticket, line)
-            server.endStream(ticket)
+        case .compacted(let index): end(i, compacted: index)
         case .work, .workChanges, .refused:
             let ticket = fleetWatches[i].ticket
             fleetWatches.remove(at: i)
             server.endStream(ticket, isWhole: false)
         }
+    }
+
+    /// Ends a stream with the word that what comes next can't be told: its reader lists again.
+    private func end(_ i: Int, compacted index: LogIndex) {
+        var line: [UInt8] = []
+        WatchLine.write(.compacted, revision: .end(of: index), asEvents: fleetWatches[i].asEvents, into: &line)
+        let ticket = fleetWatches[i].ticket
+        fleetWatches.remove(at: i)
+        _ = server.send(ticket, line)
+        server.endStream(ticket)
     }
 
     private func send(_ lines: [UInt8], isMore: Bool, _ through: Revision, _ i: Int) {

@@ -41,7 +41,7 @@ extension AdminPort {
                 AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
             }
         case .node(let name):
-            withNode(name, ticket) { [self] node in answer(ticket, AdminResponse(agent.info(node))) }
+            withNode(name, ticket) { [self] node in answer(ticket, ofRoot(AdminResponse(agent.info(node)))) }
         case .removeNode(let name, let isForced):
             withNode(name, ticket) { [self] node in
                 if !isForced, let problem = quorumLost(without: node) { return answer(ticket, AdminResponse(problem)) }
@@ -132,7 +132,7 @@ extension AdminPort {
                 status.alarms.insert(
                     "the root group does not answer, and what is shown may be old: \(problem.detail)", at: 0)
             }
-            answer(ticket, AdminResponse(status))
+            answer(ticket, ofRoot(AdminResponse(status)))
         }
     }
 
@@ -146,14 +146,21 @@ extension AdminPort {
 
     /// Answers from the root's state as it is now, and not as this node happened to know it.
     func refresh(_ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
-        agent.refreshView { [self] problem in answer(ticket, problem.map { AdminResponse($0) } ?? make()) }
+        agent.refreshView { [self] problem in answer(ticket, problem.map { AdminResponse($0) } ?? ofRoot(make())) }
     }
 
     /// Answers from a state of the root that has this change.
     func known(_ result: RootResult, _ ticket: Ticket, _ make: @escaping () -> AdminResponse) {
         agent.awaitView(result.revision.index) { [self] problem in
-            answer(ticket, problem.map { AdminResponse($0) } ?? make())
+            answer(ticket, problem.map { AdminResponse($0) } ?? ofRoot(make()))
         }
+    }
+
+    /// The answer with the index of the root's state that it was made of.
+    func ofRoot(_ response: AdminResponse) -> AdminResponse {
+        var response = response
+        response.index = agent.view.through
+        return response
     }
 
     func change(_ operation: RootCommand.Operation, _ asker: Asker, _ done: String) {

@@ -95,7 +95,8 @@ extension Agent {
                         + "hypervisor.driver to simulated.")
             }
             try NodeFiles.makeFolder(settings.storageDirectory)
-            let made = try HostGuard(loop, settings.dataDirectory, incarnation, log)
+            let made = try HostGuard(
+                loop, settings.dataDirectory, incarnation, priority: settings.priority, log)
             let machines = QEMUHypervisor(qemu, loop: loop, carrier: carrier, parent: made)
             made.driver = machines
             (driver, guardian) = (machines, made)

@@ -352,6 +352,12 @@ extension FleetClient {
     func top() throws -> ExitCode {
         while true {
             let hosts = try pages(["v1", "hosts"], [], limit: .max)
+            if printer.format != .table && printer.format != .wide {
+                print(printer.list(hosts, FleetColumns.hosts))
+                guard line.has("watch") else { return .success }
+                sleep(2)
+                continue
+            }
             var text = ""
             for host in hosts {
                 let name = host["name"]?.text ?? ""

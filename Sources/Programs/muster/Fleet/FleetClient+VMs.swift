@@ -28,7 +28,7 @@ extension FleetClient {
     private func creations() throws -> [JSONValue] {
         let given = try specMembers()
         let file = try file
-        let patterns = line.argument("NAME").map { [$0] } ?? []
+        let patterns = line.arguments
         if file == nil && patterns.isEmpty {
             throw FleetMistake("NAME is missing; name the VM, or give it with --file.")
         }
@@ -38,7 +38,7 @@ extension FleetClient {
         }
         return try described.flatMap { base -> [JSONValue] in
             let spec = FleetClient.merged(base["spec"] ?? .object([]), given)
-            let names = try patterns.isEmpty ? [base["name"]?.text ?? ""] : SpecOptions.names(patterns[0])
+            let names = try patterns.isEmpty ? [base["name"]?.text ?? ""] : SpecOptions.names(patterns)
             return names.map { name in
                 var members = [JSONMember("name", .string(name)), JSONMember("spec", spec)]
                 if let tenant = line.text("tenant") ?? base["tenant"]?.text {

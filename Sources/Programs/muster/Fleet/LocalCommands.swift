@@ -16,11 +16,9 @@ enum LocalCommands {
             }
             Console.write(Completion.script(shell, program: "muster"), to: 1)
         case "context list":
-            for entry in contexts.entries {
-                Console.write(
-                    (entry.name == contexts.current ? "* " : "  ") + entry.name + "  " + entry.folder + "  "
-                        + entry.addresses.joined(separator: " ") + "\n", to: 1)
-            }
+            let known = contexts
+            let format = line.text("output").flatMap(OutputFormat.init) ?? .table
+            Console.write(Printer(format).list(known.rows, FleetColumns.contexts), to: 1)
         case "context use":
             var known = contexts
             let name = line.argument("NAME") ?? ""
@@ -96,13 +94,14 @@ enum LocalCommands {
                 case .cells: ["v1", "cells"]
                 case .images: ["v1", "images"]
                 case .settings: ["v1", "settings"]
+                case .tokens: ["v1", "tokens"]
                 case .contexts: []
                 }
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
                 // Who waits for a completion wants no complaints.
                 let client = try? FleetClient(line), let rows = try? client.get(path)["items"]?.elements
             else { return }
-            Console.write(rows.compactMap { $0["name"]?.text }.map { $0 + "\n" }.joined(), to: 1)
+            Console.write(rows.compactMap { $0["name"]?.text ?? $0["id"]?.text }.map { $0 + "\n" }.joined(), to: 1)
         }
     }
 }
