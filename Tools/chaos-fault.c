@@ -1,6 +1,7 @@
-// Preloaded into an agent by Tools/chaos: fails what a disk may fail, while a file says so.
+// Preloaded into an agent by Tools/chaos and Tools/bench-failures: fails what a disk may fail, while a file says so.
 //
 //     CHAOS_FAULT=FILE    FILE holds `fsync`: the next fsync or fdatasync fails with EIO, and FILE is gone
+//                         FILE holds `broken`: every fsync and fdatasync fails with EIO
 //                         FILE holds `freeze`: every fsync and fdatasync waits until FILE is gone
 //                         FILE holds `full`: file systems say that nothing of them is free
 #define _GNU_SOURCE
@@ -42,7 +43,7 @@ int fsync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     wait_for_thaw();
-    if (is_due("fsync")) {
+    if (is_due("fsync") || is_wanted("broken")) {
         errno = EIO;
         return -1;
     }
@@ -53,7 +54,7 @@ int fdatasync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     wait_for_thaw();
-    if (is_due("fsync")) {
+    if (is_due("fsync") || is_wanted("broken")) {
         errno = EIO;
         return -1;
     }

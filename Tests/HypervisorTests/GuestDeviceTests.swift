@@ -142,6 +142,52 @@ struct GuestDeviceTests {
         driver.closeConsoles()
     }
 
+    static let hasUEFI = access("/usr/share/OVMF/OVMF_CODE_4M.fd", R_OK) == 0
+
+    @Test(.enabled(if: hasUEFI, "there is no UEFI firmware (Debian: ovmf)"))
+    func `a guest boots by UEFI with the NUMA nodes that were asked for, and has both where it moved`() throws {
+        let script =
+            Modules.begin + """
+                seen() {
+                    echo "$1: $(/bin/busybox ls -d /sys/devices/system/node/node* | /bin/busybox wc -l) nodes,"\
+                        "$(/bin/busybox nproc) CPUs, EFI $([ -d /sys/firmware/efi ] && echo yes || echo no)"
+                }
+                seen here; i=0
+                while true; do
+                    i=$((i+1)); echo "tick $i"; [ $((i % 50)) = 0 ] && seen now; /bin/busybox usleep 10000
+                done
+                """
+        let drivers = try QEMUDrivers(script: script)
+        defer { drivers.end() }
+        let vm = drivers.vm { spec in
+            spec.resources = Resources(cpuMillis: 2_000, memoryMiB: 256)
+            spec.annotations += [Named("qemu.firmware", "uefi"), Named("qemu.numa", "2")]
+        }
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        func said(_ host: Int) -> String { String(decoding: Files.read(drivers.serial(host, vm)), as: UTF8.self) }
+        #expect(drivers.wait(atMost: 90) { said(0).contains("tick") }, "\(said(0).suffix(2_000))")
+        #expect(said(0).contains("here: 2 nodes, 2 CPUs, EFI yes"), "\(said(0).suffix(2_000))")
+        let variables = "local-firmware.fd"
+        func remembered(_ host: Int) -> [UInt8] {
+            Files.read("\(drivers.settings[host].directory)/\(vm.id)/\(variables)")
+        }
+        // The firmware has written down what it boots from.
+        let template = Files.read("/usr/share/OVMF/OVMF_VARS_4M.fd")
+        #expect(remembered(0).count == template.count && remembered(0) != template)
+        drivers.order(1, .receive(vm, epoch: 2, from: HostID(rawValue: 1)))
+        drivers.order(0, .send(vm.id, epoch: 1, target: 2, to: HostID(rawValue: 2)))
+        #expect(drivers.wait(0, vm, .copied, atMost: 60))
+        let before = remembered(0)
+        drivers.order(1, .finishArrival(vm.id, epoch: 2))
+        #expect(drivers.wait(1, vm, .running, atMost: 5))
+        #expect(
+            drivers.wait(atMost: 30) { said(1).contains("now: 2 nodes, 2 CPUs, EFI yes") }, "\(said(1).suffix(500))")
+        #expect(remembered(1) == before, "what it remembers came along")
+        drivers.order(0, .discard(vm.id, epoch: 1, forGood: true))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        #expect(remembered(0).isEmpty)
+    }
+
     /// Listens on a bridge and writes down when a frame of the guest's came, and of which kind.
     private static let listener = """
         use Time::HiRes qw(clock_gettime); $| = 1;

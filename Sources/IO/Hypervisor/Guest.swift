@@ -39,6 +39,7 @@ final class Guest {
     /// The disk that `diskWork` is about, or the program after it.
     private var diskNow: QEMUMachine.Disk?
     private var imagesLeft: [QEMUMachine.Disk]?
+    private var isFirmwareSeenTo = false
     private var imageChild: HostProcess.Child?
     /// What is still to be run for a disk that is made whole, and where that becomes the disk.
     private var imageSteps: [(program: String, words: [String])] = []
@@ -228,6 +229,11 @@ final class Guest {
             // What comes is all of it.
             let isEmpty = source != nil && disk.isOwn
             return work(now) { DiskStep.begin(disk, whole, marks, isEmpty: isEmpty) }
+        }
+        if let firmware = machine.firmware, !isFirmwareSeenTo {
+            isFirmwareSeenTo = true
+            let isArriving = source != nil
+            return work(now) { firmware.make(isArriving: isArriving).map { .failed($0) } ?? .ready }
         }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)

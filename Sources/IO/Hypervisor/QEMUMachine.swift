@@ -39,12 +39,15 @@ package struct QEMUMachine: Hashable, Sendable {
     }
 
     package static let annotations = [
-        "cloud-init.network-config", "cloud-init.user-data", "qemu.append", "qemu.initrd", "qemu.kernel",
+        "cloud-init.network-config", "cloud-init.user-data", "qemu.append", "qemu.firmware", "qemu.initrd",
+        "qemu.kernel", "qemu.numa",
     ]
     /// What annotations of this driver begin with.
     static let prefixes = ["qemu.", "cloud-init."]
     package static let appendBytesMax = 1_024
     package static let cpusMax = 255
+    /// NUMA nodes that a guest can see.
+    package static let numaNodesMax: Int64 = 8
     /// The network that needs nothing of the host: the guest reaches out through its QEMU process.
     package static let userNetwork = "user"
 
@@ -55,6 +58,10 @@ package struct QEMUMachine: Hashable, Sendable {
     let taps: [Tap?]
     /// What cloud-init finds.
     let seed: CloudSeed?
+    /// Nil for QEMU's own BIOS.
+    let firmware: GuestFirmware?
+    /// One is no topology.
+    private let numaNodes: Int64
     private let kernel: String?
     private let initrd: String?
     private let append: String?
@@ -89,6 +96,8 @@ package struct QEMUMachine: Hashable, Sendable {
         guard QEMUMachine.cpus(spec) <= QEMUMachine.cpusMax else {
             throw QEMURefusal("resources.cpuMillis", "is more than \(QEMUMachine.cpusMax) CPUs of a QEMU machine")
         }
+        firmware = try QEMUMachine.firmware(annotation("qemu.firmware"), settings, directory)
+        numaNodes = try QEMUMachine.numaNodes(annotation("qemu.numa"), spec)
         if annotation("cloud-init.network-config") != nil, annotation("cloud-init.user-data") == nil {
             throw QEMURefusal("annotations.cloud-init.user-data", "is missing; it may be empty")
         }
@@ -110,6 +119,29 @@ package struct QEMUMachine: Hashable, Sendable {
             disks.append(try QEMUMachine.disk(disk, vm.id, settings, directory))
         }
         self.disks = disks
+    }
+
+    private static func firmware(
+        _ word: String?, _ settings: QEMUSettings, _ directory: String
+    ) throws(QEMURefusal) -> GuestFirmware? {
+        switch word {
+        case nil, "bios": nil
+        case "uefi": try GuestFirmware(settings, directory: directory)
+        case let other?: throw QEMURefusal("annotations.qemu.firmware", "is '\(other)'; it is bios or uefi")
+        }
+    }
+
+    /// Nodes of a guest are as large as each other.
+    private static func numaNodes(_ word: String?, _ spec: VMDescription) throws(QEMURefusal) -> Int64 {
+        guard let word else { return 1 }
+        let (cpus, memory) = (cpus(spec), spec.resources.memoryMiB)
+        guard let nodes = Int64(word), (1...numaNodesMax).contains(nodes), cpus % nodes == 0, memory % nodes == 0 else {
+            throw QEMURefusal(
+                "annotations.qemu.numa",
+                "is '\(word)'; it is from 1 to \(numaNodesMax) and divides the VM's \(cpus) CPUs and \(memory) MiB evenly"
+            )
+        }
+        return nodes
     }
 
     /// What its process may take: the guest's share and what QEMU needs beside it, for devices and, emulating, for the code that
@@ -268,16 +300,22 @@ package struct QEMUMachine: Hashable, Sendable {
             "-name", "guest=vm-\(id),process=muster-vm-\(id)", "-uuid", "6d757374-6572-4000-8000-\(tail)",
             "-nodefaults", "-no-user-config", "-display", "none", "-pidfile", directory + "/pid",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-            "-machine", "q35", "-accel", accelerator.rawValue,
+            "-machine", firmware == nil ? "q35" : "q35,pflash0=firmware-code,pflash1=firmware-variables",
+            "-accel", accelerator.rawValue,
             // What every host of a cell with this accelerator has.
             "-cpu", accelerator == .kvm ? "Nehalem" : "qemu64",
-            "-smp", "\(QEMUMachine.cpus(vm.spec))", "-m", "size=\(vm.spec.resources.memoryMiB)M",
+            "-smp", processors, "-m", "size=\(vm.spec.resources.memoryMiB)M",
             "-chardev", "socket,id=qmp,path=\(directory)/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-chardev",
             "socket,id=serial,path=\(directory)/console,server=on,wait=off,logfile=\(directory)/serial.log,logappend=on",
             "-serial", "chardev:serial", "-device", "pvpanic", "-device", "virtio-balloon-pci,id=balloon0",
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
         ]
+        list += topology
+        if let firmware {
+            list += ["-blockdev", QEMUMachine.drive("raw", "firmware-code", firmware.code, isReadOnly: true)]
+            list += ["-blockdev", QEMUMachine.drive("raw", "firmware-variables", firmware.variables)]
+        }
         for (number, disk) in disks.enumerated() {
             let node = QEMUMachine.diskNode(number)
             list += ["-blockdev", QEMUMachine.drive(disk.format, node, disk.path, isThin: disk.isOwn)]
@@ -302,6 +340,23 @@ package struct QEMUMachine: Hashable, Sendable {
         if isPaused || isArriving { list += ["-S"] }
         if isArriving { list += ["-incoming", "defer"] }
         return list
+    }
+
+    private var processors: String {
+        let cpus = QEMUMachine.cpus(vm.spec)
+        return numaNodes == 1 ? "\(cpus)" : "\(cpus),sockets=\(numaNodes),cores=\(cpus / numaNodes),threads=1"
+    }
+
+    /// Its NUMA nodes, each with its part of CPUs and memory.
+    private var topology: [String] {
+        if numaNodes == 1 { return [] }
+        let (cpus, memory) = (QEMUMachine.cpus(vm.spec) / numaNodes, vm.spec.resources.memoryMiB / numaNodes)
+        return (0..<numaNodes).flatMap { node in
+            [
+                "-object", "memory-backend-ram,id=memory\(node),size=\(memory)M", "-numa",
+                "node,nodeid=\(node),cpus=\(node * cpus)-\((node + 1) * cpus - 1),memdev=memory\(node)",
+            ]
+        }
     }
 
     static let diskPrefix = "disk"

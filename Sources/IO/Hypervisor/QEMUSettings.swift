@@ -2,6 +2,8 @@
 package struct QEMUSettings: Hashable, Sendable {
     package var program = "/usr/bin/qemu-system-x86_64"
     package var imageProgram = "/usr/bin/qemu-img"
+    /// Where UEFI firmware for guests lies, under Debian's names.
+    package var firmware = "/usr/share/OVMF"
     /// One directory per VM.
     package var directory: String
     /// Images, kernels and initial file systems; nothing outside of it is given to a guest as one.
