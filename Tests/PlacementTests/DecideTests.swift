@@ -62,6 +62,21 @@ import Testing
         return (world, index)
     }
 
+    /// Hosts by rule; kinds of room are one, and groups are, since a host that several exclude counts for any of them.
+    private static func summed(_ counts: [Refusal.Count]) -> [Rule: Int] {
+        var sums: [Rule: Int] = [:]
+        for count in counts {
+            let rule: Rule =
+                switch count.rule {
+                case .resource, .numa, .devices: .room
+                case .group: .group(PlacementGroupID(rawValue: 0))
+                default: count.rule
+                }
+            sums[rule, default: 0] += count.hosts
+        }
+        return sums
+    }
+
     @Test(arguments: 1...60 as ClosedRange<UInt64>)
     func `a decision keeps every hard rule and a refusal means that no host would do`(seed: UInt64) throws {
         var refusals = 0
@@ -74,6 +89,10 @@ import Testing
                 let possible = world.hosts.filter { world.allows(spec, $0) }.map(\.id)
                 #expect(possible.isEmpty, "seed \(seed), VM \(spec.id): \(refusal)")
                 #expect(refusal.counts.reduce(0) { $0 + $1.hosts } == world.hosts.count)
+                // Counted by classes and racks, and host by host: the same.
+                var asked = index
+                let found = asked.explain(spec, bestMax: 0)
+                #expect(DecideTests.summed(refusal.counts) == DecideTests.summed(found.counts), "\(spec.id)")
             }
         }
         #expect(refusals > 0)

@@ -100,9 +100,10 @@ import Testing
         let host = try json(try cluster.ask(1, "host", "show", "n1", "-o", "json").output)
         let free = try #require((host["free"] as? [String: Any])?["cpuMillis"] as? Int)
         let part = "\(free * 4 / 10)m"
-        let made = try cluster.ask(
-            1, "vm", "create", "gang-{1..3}", "--cpu", part, "--memory", "16MiB", "--all-or-nothing", "--label",
-            "kind=gang")
+        let three = ["vm", "create", "gang-{1..3}", "--cpu", part, "--memory", "16MiB", "--all-or-nothing"]
+        let none = try json(try cluster.run(three + ["--dry-run", "-o", "json"], at: 1).output)
+        #expect((none["steps"] as? [Any])?.isEmpty == true && (none["left"] as? [Any])?.count == 3, "\(none)")
+        let made = try cluster.run(three + ["--label", "kind=gang"], at: 1)
         #expect(made.status == 0, "\(made.complaint)")
         var gang: [String: Any] = [:]
         try cluster.wait("it is explained") {
@@ -127,6 +128,19 @@ import Testing
             try cluster.names(1, "vm", "list", "--filter", "phase=running") == ["gang-1", "gang-2"]
         }
         #expect(try cluster.names(1, "vm", "list", "--filter", "phase=waiting").isEmpty)
+        // More urgent ones have them stopped, as their plan says.
+        let urgent = [
+            "vm", "create", "urgent-{1..2}", "--cpu", part, "--memory", "16MiB", "--priority", "5", "--all-or-nothing",
+        ]
+        let plan = try json(try cluster.run(urgent + ["--dry-run", "-o", "json"], at: 1).output)
+        let steps = (plan["steps"] as? [[String: Any]] ?? []).compactMap { $0["action"] as? String }
+        #expect(steps == ["preempt", "preempt", "place", "place"], "\(plan)")
+        let digest = try #require(plan["digest"] as? String)
+        #expect(try cluster.run(urgent + ["--plan", digest], at: 1).status == 0)
+        try cluster.wait("the urgent ones run, and the others wait") {
+            try cluster.names(1, "vm", "list", "--filter", "phase=running") == ["urgent-1", "urgent-2"]
+                && cluster.names(1, "vm", "list", "--filter", "phase=waiting") == ["gang-1", "gang-2"]
+        }
     }
 
     @Test func `what is secret is in no log and no data directory, but for the files that are there to hold it`() throws

@@ -67,44 +67,91 @@ extension PlacementIndex {
 
     /// Counts hosts by the first rule that excludes them, block by block: O(blocks + members of the groups).
     private func refusal(_ spec: VMSpec, _ search: Search, _ filter: HostFilter) -> Refusal {
-        var counts: [Refusal.Count] = []
-        func count(_ rule: Rule, _ hosts: Int) {
-            if hosts == 0 { return }
-            if let at = counts.firstIndex(where: { $0.rule == rule }) {
-                counts[at].hosts += hosts
-            } else {
-                counts.append(Refusal.Count(rule: rule, hosts: hosts))
-            }
-        }
+        var counts = RuleCounts()
         if let only = filter.only {
             var others = slotOf.count
             for id in only {
                 guard let slot = slotOf[id] else { continue }
-                count(firstRule(spec, search, Int(slot)) ?? .room, 1)
+                counts.add(firstRule(spec, search, Int(slot)) ?? .room, 1)
                 others -= 1
             }
-            count(.excludedByCaller, others)
-        } else {
-            for block in blocks.indices where blocks[block].count > 0 {
-                count(.hostState, blocks[block].count - blocks[block].taking)
-                if blocks[block].taking == 0 { continue }
-                if search.isSimple && blockPenalty(search, block) != Search.excluded {
-                    count(.room, blocks[block].taking)
-                    continue
-                }
+            counts.add(.excludedByCaller, others)
+            return counts.refusal
+        }
+        // What a rule excludes it excludes all over a class or a rack, but for hosts with members of a group.
+        let isByRack = !search.domainChecks.isEmpty || !spec.zones.isEmpty
+        let outside = isByRack ? domains.rackZone.map { isOutside(spec, $0) } : []
+        let special = search.specialBlocks
+        var next = 0
+        var state = 0
+        var byClass = Array(repeating: 0, count: classes.count)
+        var byRack = Array(repeating: 0, count: outside.count)
+        for block in blocks.indices where blocks[block].count > 0 {
+            let taking = blocks[block].taking
+            state += blocks[block].count - taking
+            if taking == 0 { continue }
+            while next < special.count && special[next] < block { next += 1 }
+            if next < special.count && special[next] == block {
                 let first = block << PlacementIndex.blockShift
-                if search.isSpecial(block: block) {
-                    for slot in first..<first + PlacementIndex.blockSize where seats[slot].takesVMs {
-                        count(firstRule(spec, search, slot) ?? .room, 1)
-                    }
-                } else if let slot = (first..<first + PlacementIndex.blockSize).first(where: { seats[$0].takesVMs }) {
-                    count(firstRule(spec, search, slot) ?? .room, blocks[block].taking)
+                for slot in first..<first + PlacementIndex.blockSize where seats[slot].takesVMs {
+                    counts.add(firstRule(spec, search, slot) ?? .room, 1)
                 }
+                continue
+            }
+            let key = blocks[block].key
+            let isExcluded = search.classPenalties[Int(key.hostClass)] == Search.excluded
+            if !isByRack || isExcluded && !outside[Int(key.rack)] {
+                byClass[Int(key.hostClass)] += taking
+            } else {
+                byRack[Int(key.rack)] += taking
             }
         }
-        counts.sort { $0.rule < $1.rule }
-        return Refusal(counts: counts)
+        counts.add(.hostState, state)
+        for (number, hosts) in byClass.enumerated() where hosts > 0 {
+            if case .excluded(let rule) = search.verdicts[number] {
+                counts.add(rule, hosts)
+            } else {
+                counts.add(groupRule(spec, search, rack: nil) ?? .room, hosts)
+            }
+        }
+        for (rack, hosts) in byRack.enumerated() where hosts > 0 {
+            counts.add(outside[rack] ? .zone : groupRule(spec, search, rack: rack) ?? .room, hosts)
+        }
+        return counts.refusal
     }
+
+    private func isOutside(_ spec: VMSpec, _ zone: Int32) -> Bool {
+        !spec.zones.isEmpty && !spec.zones.contains(domains.zoneWords[Int(zone)])
+    }
+
+    /// The first group that excludes hosts without members; those over racks and zones are judged where a rack is named.
+    private func groupRule(_ spec: VMSpec, _ search: Search, rack: Int?) -> Rule? {
+        for id in spec.groups {
+            if search.hostChecks.contains(where: { $0.state.group.id == id && $0.penalty(0) == nil }) {
+                return .group(id)
+            }
+            guard let rack, let check = search.domainChecks.first(where: { $0.state.group.id == id }) else { continue }
+            let domain = check.state.group.scope == .rack ? Int32(rack) : domains.rackZone[rack]
+            if check.penalty(check.state.count(domain: domain)) == nil { return .group(id) }
+        }
+        return nil
+    }
+}
+
+/// Hosts by the first rule that excludes them.
+private struct RuleCounts {
+    private var counts: [Refusal.Count] = []
+
+    mutating func add(_ rule: Rule, _ hosts: Int) {
+        if hosts == 0 { return }
+        if let at = counts.firstIndex(where: { $0.rule == rule }) {
+            counts[at].hosts += hosts
+        } else {
+            counts.append(Refusal.Count(rule: rule, hosts: hosts))
+        }
+    }
+
+    var refusal: Refusal { Refusal(counts: counts.sorted { $0.rule < $1.rule }) }
 }
 
 /// One search for the best host: the request's rules made ready, and what was found.
@@ -130,14 +177,16 @@ struct Search {
     var bestSlot = -1
     var bestTotal = Int64.max
 
-    func isSpecial(block: Int) -> Bool {
-        let first = Int32(block << PlacementIndex.blockShift)
-        let end = first + Int32(PlacementIndex.blockSize)
-        for check in hostChecks {
-            let at = check.state.position(first)
-            if at < check.state.slots.count && check.state.slots[at] < end { return true }
+    /// Blocks of which rules tell the hosts apart, ascending.
+    var specialBlocks: [Int] {
+        var slots = except
+        for check in hostChecks { slots += check.state.slots }
+        slots.sort()
+        var blocks: [Int] = []
+        for slot in slots where blocks.last != Int(slot) >> PlacementIndex.blockShift {
+            blocks.append(Int(slot) >> PlacementIndex.blockShift)
         }
-        return except.contains { $0 >= first && $0 < end }
+        return blocks
     }
 
     /// What the groups over hosts cost at one host.

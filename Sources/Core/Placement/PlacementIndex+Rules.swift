@@ -94,7 +94,35 @@ extension PlacementIndex {
 
     func check(_ id: PlacementGroupID) -> GroupCheck? {
         guard let state = groups[id] else { return nil }
-        return GroupCheck(state, self)
+        var least = Int.max
+        var most = 0
+        switch state.group.scope {
+        case .host:
+            var takingWithMembers = 0
+            for (i, slot) in state.slots.enumerated() {
+                most = max(most, Int(state.slotCounts[i]))
+                if seats[Int(slot)].takesVMs {
+                    takingWithMembers += 1
+                    least = min(least, Int(state.slotCounts[i]))
+                }
+            }
+            if takingWithMembers < hostsTaking { least = 0 }
+        case .rack: (least, most) = PlacementIndex.members(state, domains.rackTaking)
+        case .zone: (least, most) = PlacementIndex.members(state, domains.zoneTaking)
+        }
+        return GroupCheck(state: state, least: least == .max ? 0 : least, most: most)
+    }
+
+    /// The fewest members in a domain that has hosts which take VMs, and the most in any.
+    private static func members(_ state: GroupState, _ taking: [Int]) -> (least: Int, most: Int) {
+        var least = Int.max
+        var most = 0
+        for (i, taking) in taking.enumerated() {
+            let count = state.count(domain: Int32(i))
+            most = max(most, count)
+            if taking > 0 { least = min(least, count) }
+        }
+        return (least, most)
     }
 }
 
@@ -103,38 +131,6 @@ struct GroupCheck: Sendable {
     let state: GroupState
     let least: Int
     let most: Int
-
-    init(_ state: GroupState, _ index: PlacementIndex) {
-        self.state = state
-        var least = Int.max
-        var most = 0
-        switch state.group.scope {
-        case .host:
-            var takingWithMembers = 0
-            for (i, slot) in state.slots.enumerated() {
-                most = max(most, Int(state.slotCounts[i]))
-                if index.seats[Int(slot)].takesVMs {
-                    takingWithMembers += 1
-                    least = min(least, Int(state.slotCounts[i]))
-                }
-            }
-            if takingWithMembers < index.hostsTaking { least = 0 }
-        case .rack:
-            for (i, taking) in index.domains.rackTaking.enumerated() {
-                let count = state.count(domain: Int32(i))
-                most = max(most, count)
-                if taking > 0 { least = min(least, count) }
-            }
-        case .zone:
-            for (i, taking) in index.domains.zoneTaking.enumerated() {
-                let count = state.count(domain: Int32(i))
-                most = max(most, count)
-                if taking > 0 { least = min(least, count) }
-            }
-        }
-        self.least = least == .max ? 0 : least
-        self.most = most
-    }
 
     /// True when a host with members can be better than one without.
     var drawsTogether: Bool {

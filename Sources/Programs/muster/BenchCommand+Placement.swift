@@ -108,7 +108,8 @@ extension BenchCommand {
             Option("stay", help: "ignore departures: VMs stay"),
             Option("batch", help: "ignore times: all VMs are placed together, the order being the engine's choice"),
             Option(
-                "mix-per-arrivals", .integer(1...1_000_000_000), help: "how often pack learns what runs (default 1000)"),
+                "mix-per-arrivals", .integer(1...1_000_000_000),
+                help: "how often pack learns what runs (default 1000, on servers with GPUs 25)"),
             Option("seed", .integer(0...Int.max), help: "of the order of equal hosts (default 0)"),
             outputOption,
         ]

@@ -126,18 +126,24 @@ struct ReplayBench {
         }
     }
 
+    /// What is free of each model of GPU says quickly something else, and the mix weighs what is scarce.
+    private var arrivalsPerMix: Int {
+        let hasDevices = servers.kinds.contains { !$0.host.devices.isEmpty }
+        return line.integer("mix-per-arrivals") ?? (hasDevices ? 25 : 1000)
+    }
+
     private func fewest(_ policy: PlacementPolicy) throws -> Int? {
         let low = bound ?? 1
         let high = line.integer("servers-max") ?? max(low + 16, 4 * low)
         return try Replay.fewestHosts(
             trace.rows, like: servers.kinds[0].host, in: low...max(low, high), policy: policy,
-            arrivalsPerMix: line.integer("mix-per-arrivals") ?? 1000,
+            arrivalsPerMix: arrivalsPerMix,
             arrivalsPerMove: line.integer("rebalance-per-arrivals"), seed: UInt64(line.integer("seed") ?? 0))
     }
 
     private func report(_ policy: PlacementPolicy, _ fewest: Int?, _ count: Int) throws {
         var replay = Replay(hosts: servers.hosts(open: count), policy: policy)
-        replay.arrivalsPerMix = line.integer("mix-per-arrivals") ?? 1000
+        replay.arrivalsPerMix = arrivalsPerMix
         replay.arrivalsPerMove = line.integer("rebalance-per-arrivals")
         replay.seed = UInt64(line.integer("seed") ?? 0)
         let began = Console.seconds()
