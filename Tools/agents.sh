@@ -12,7 +12,8 @@ muster=${MUSTER:-.build/release/muster}
 port=${PORT:-17570}
 [[ -x $muster ]] || { printf 'There is no %s; build it with: Tools/check build\n' "$muster" >&2; exit 1; }
 folder=$(mktemp -d)
-declare -A pids=()
+# Global also where this is sourced inside of a function: what ends them runs after it.
+declare -gA pids=()
 others=()
 bridge=
 finish_more() { :; }

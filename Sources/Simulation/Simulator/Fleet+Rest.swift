@@ -80,6 +80,8 @@ extension Fleet {
         if let migration = vm.migration {
             let ends = [migration.source, migration.target].map { hosts[Int($0.assignment.host.rawValue) - 1] }
             if ends.allSatisfy({ isThere($0) }) { return "still moves" }
+            // Until the end that was left behind confirms or is down, a VM without a place can neither get one nor go.
+            if vm.place == nil { return nil }
         }
         if isHostLost || isDoubtful {
             if isHostLost && vm.phase != .unknown && vm.phase != .stopped {

@@ -333,6 +333,11 @@ final class FleetChecker {
         }
         guard case .createVMs(let items, _) = operation, case .items(let made) = result.outcome else { return }
         for (item, made) in zip(items, made) {
+            // Each name is asked for by one command, so that only its own repetition can find it taken.
+            if case .refused(.vmNameTaken(let name)) = made {
+                fleet.world.fail(
+                    "a retry takes effect once", "the one command that asks for \(name) was told that it is taken")
+            }
             guard case .vm(let id) = made else { continue }
             if !promises.everSeen.contains(id) || promises.named[item.name] != id {
                 fleet.world.fail(
