@@ -96,7 +96,7 @@ enum QEMU {
     static let absence: String? = {
         for (path, package) in [
             ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"), ("/usr/bin/qemu-img", "qemu-utils"),
-            (busybox, "busybox-static"),
+            (busybox, "busybox-static"), ("/usr/bin/setpriv", "util-linux"),
         ] where access(path, X_OK) != 0 {
             return "No real guests are run: \(path) is not there (Debian: \(package))."
         }
@@ -105,6 +105,16 @@ enum QEMU {
         }
         return nil
     }()
+
+    /// A program that becomes QEMU and ends with the thread that started it, as a test's guests do with a test that is killed.
+    static func leashed(in folder: String) throws -> String {
+        let program = folder + "/qemu"
+        Files.write(
+            program,
+            Array("#!/bin/sh\nexec /usr/bin/setpriv --pdeathsig KILL -- /usr/bin/qemu-system-x86_64 \"$@\"\n".utf8))
+        guard chmod(program, 0o700) == 0 else { throw Files.Failure() }
+        return program
+    }
 }
 
 enum Files {
@@ -225,9 +235,11 @@ final class QEMUDrivers: Drivers, TurnOwner {
         ]
         Files.write(path + "/images/initrd", Files.archive(files + more))
         if let kernel = QEMU.kernel { Files.write(path + "/images/kernel", Files.read(kernel)) }
+        let program = try QEMU.leashed(in: path)
         for name in ["a", "b"] {
             var each = QEMUSettings(directory: "\(path)/\(name)", images: path + "/images", storage: path + "/storage")
             each.triesKVM = triesKVM
+            each.program = program
             set(&each, settings.count)
             settings.append(each)
         }

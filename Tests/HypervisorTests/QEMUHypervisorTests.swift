@@ -193,7 +193,9 @@ struct QEMUHypervisorTests {
         return drivers.wait(atMost: 5) { Files.size(drivers.serial(host, vm)) > size }
     }
 
-    enum Trouble: CaseIterable { case cut, calledOff, destinationKilled, destinationDiscarded, sourcesAgentAnew }
+    enum Trouble: CaseIterable {
+        case cut, calledOff, destinationKilled, destinationDiscarded, sourcesAgentAnew, destinationsAgentAnew
+    }
 
     @Test(arguments: Trouble.allCases)
     func `a move that breaks on its way leaves the guest running, and the next one succeeds`(_ trouble: Trouble) throws
@@ -209,6 +211,11 @@ struct QEMUHypervisorTests {
         case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
         case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
         case .sourcesAgentAnew: drivers.restartAgent(0)
+        case .destinationsAgentAnew:
+            drivers.restartAgent(1)
+            // Its connections end with an agent.
+            drivers.carriers[0].network.setJudge { _, _ in .refuse("its agent begins anew") }
+            drivers.carriers[0].network.setJudge { _, _ in .accept }
         }
         #expect(drivers.wait(0, vm, .running, atMost: 10))
         if trouble != .calledOff { #expect(drivers.states(0).contains(.copyFailed)) }
@@ -223,8 +230,12 @@ struct QEMUHypervisorTests {
         #expect(drivers.pids(1).isEmpty)
         #expect(drivers.sockets == [])
         for carrier in drivers.carriers { carrier.network.setBulkRate(1 << 30) }
-        move(drivers, vm, 3)
-        #expect(drivers.wait(0, vm, .copied))
+        let isMoved = drivers.wait {
+            let state = drivers.last(0, vm)?.state
+            if state != .copying && state != .copied { move(drivers, vm, 3) }
+            return state == .copied
+        }
+        #expect(isMoved)
         drivers.order(1, .finishArrival(vm.id, epoch: 3))
         #expect(drivers.wait(1, vm, .running, atMost: 5))
         #expect(ticks(drivers, 1, vm))
@@ -300,6 +311,15 @@ struct QEMUHypervisorTests {
         Bad(field: "annotations.qemu.append") {
             $0.annotations = [Named("qemu.kernel", "good"), Named("qemu.append", "a\n-S")]
         },
+        Bad(field: "annotations.qemu.firmware") { $0.annotations = [Named("qemu.firmware", "/etc/shadow")] },
+        Bad(field: "annotations.qemu.firmware") { $0.annotations = [Named("qemu.firmware", "uefi")] },
+        Bad(field: "annotations.qemu.numa") { $0.annotations = [Named("qemu.numa", "2")] },
+        Bad(field: "annotations.qemu.numa") { $0.annotations = [Named("qemu.numa", "0")] },
+        Bad(field: "annotations.qemu.numa") {
+            $0.annotations = [Named("qemu.numa", "3")]
+            $0.resources.cpuMillis = 3_000
+        },
+        Bad(field: "annotations.qemu.numa") { $0.annotations = [Named("qemu.numa", "1,memdev=x")] },
         Bad(field: "disks") { $0.disks = [.init(name: "a,readonly=off", sizeMiB: 1, kind: .local)] },
         Bad(field: "disks") { $0.disks = [.init(name: "../a", sizeMiB: 1, kind: .local)] },
         Bad(field: "disks.a") { $0.disks = [.init(name: "a", sizeMiB: 1, kind: .shared(domain: ".."))] },
@@ -322,7 +342,8 @@ struct QEMUHypervisorTests {
         chained.replaceSubrange(0..<8, with: [0x51, 0x46, 0x49, 0xFB, 0, 0, 0, 3])
         chained[15] = 200
         Files.write(path + "/images/chained", chained)
-        let settings = QEMUSettings(directory: path + "/vms", images: path + "/images", storage: path + "/storage")
+        var settings = QEMUSettings(directory: path + "/vms", images: path + "/images", storage: path + "/storage")
+        settings.firmware = path + "/none"
         var spec = VMDescription(resources: Resources(cpuMillis: 1_000, memoryMiB: 128))
         bad.change(&spec)
         let vm = CellVM(

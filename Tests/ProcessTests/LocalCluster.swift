@@ -108,9 +108,9 @@ final class LocalCluster {
     func start(_ node: Int) throws {
         let process = Process()
         let words =
-            try surroundings(folder, node) + network.inside(node) + [try MusterRun.binary().path, "agent"]
-            + options(node)
-        // Both `env` and `ip netns exec` become what they run, so that signals reach the agent.
+            try surroundings(folder, node) + Leash.words + network.inside(node)
+            + [try MusterRun.binary().path, "agent"] + options(node)
+        // All of `env`, `setpriv` and `ip netns exec` become what they run, so that signals reach the agent.
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = words
         let log = folder.file("n\(node).log")

@@ -44,6 +44,13 @@ struct MusterRun {
     }
 }
 
+/// What is started with these words before its own ends with the thread that started it, so also with a test that is killed.
+enum Leash {
+    static let words: [String] =
+        FileManager.default.isExecutableFile(atPath: "/usr/bin/setpriv")
+        ? ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"] : []
+}
+
 /// A folder that is gone when nobody needs it any more.
 final class TemporaryFolder {
     let url: URL
