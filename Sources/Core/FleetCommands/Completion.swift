@@ -45,7 +45,7 @@ package enum Completion {
         case names(Kind)
     }
     package enum Kind: Hashable, Sendable {
-        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, contexts
+        case vms, hosts, groups, tenants, spaces, nodes, cells, regions, images, settings, contexts
     }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
@@ -84,6 +84,7 @@ package enum Completion {
         case "SPACE": return .names(.spaces)
         case "NODE": return .names(.nodes)
         case "CELL" where !command.path.hasSuffix("create"): return .names(.cells)
+        case "REGION": return .names(.regions)
         case "IMAGE" where !command.path.hasSuffix("add"): return .names(.images)
         case "SETTING": return .names(.settings)
         case "NAME" where command.words[0] == "context" && !command.path.hasSuffix("set"): return .names(.contexts)
@@ -108,6 +109,7 @@ package enum Completion {
         case .text("TENANT"): .tenants
         case .text("GROUP"): .groups
         case .text("CELL"): .cells
+        case .text("REGION"): .regions
         default: nil
         }
     }
