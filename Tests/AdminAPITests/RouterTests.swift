@@ -61,6 +61,7 @@ let samples: [AdminRequest] =
         .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
         .assignHost("n", CellAssignment(cell: "c")), .cells, .cell("c"), .createCell(CellCreation(name: "c")),
         .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
+        .regions, .region("north"), .declareRegion("north", isLost: true), .declareRegion("north", isLost: false),
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",

@@ -179,7 +179,11 @@ final class CellMoveWorld {
             for case .vm(let id) in items { wanted.insert(id) }
         case 2..<6:
             guard let vm else { return }
-            try ask(cell, .moveVM(vm, to: UInt64(1 + random.below(views.count)), request: []))
+            let to = UInt64(1 + random.below(views.count))
+            let home = CellVM.Home(cell: UInt64(cell + 1), region: "r", epoch: 1)
+            let (lost, back) = (views[cell].vms[vm]?.place == nil, views[cell].vms[vm]?.home != nil)
+            let cause: CellMove.Cause = lost && random.chance(1, in: 2) ? .regionLost : back ? .regionBack : .asked
+            try ask(cell, .moveVM(vm, to: to, request: [], home: cause == .regionLost ? home : nil, cause: cause))
         case 6:
             guard let vm else { return }
             if let number = views[cell].vms[vm]?.departure?.number {

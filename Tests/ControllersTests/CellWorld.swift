@@ -179,11 +179,11 @@ final class CellWorld {
     @discardableResult
     func addHost(
         cpu: Int64 = 16_000, memory: Int64 = 65_536, zone: String = "a", rack: String = "r1", labels: [Named] = [],
-        domains: [String] = ["ssd"], numaNodes: [NUMANode] = [], devices: [NamedDevice] = []
+        domains: [String] = ["ssd"], numaNodes: [NUMANode] = [], devices: [NamedDevice] = [], region: String = "r"
     ) throws -> HostID {
         let id = HostID(UInt64(machines.count + 1))
         let about = HostDescription(
-            name: "h\(id)", locality: Locality(region: "r", zone: zone, rack: rack),
+            name: "h\(id)", locality: Locality(region: region, zone: zone, rack: rack),
             capacity: Resources(cpuMillis: cpu, memoryMiB: memory, diskMiB: 1 << 20, networkMbps: 10_000),
             numaNodes: numaNodes, devices: devices, labels: labels, storageDomains: domains, networks: ["lan"])
         try apply(.registerHost(id, Incarnation(1), about, running: []))

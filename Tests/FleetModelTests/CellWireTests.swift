@@ -103,6 +103,13 @@ import Testing
                     .dropRemains([CellRemains.Left(VMID(7), [CellWireTests.disk]), CellRemains.Left(VMID(300), [])])),
                 CellCommand(by: "admin", .confirmMove(VMID(7), from: 2, number: 300)),
                 CellCommand(by: "admin", .moveVM(VMID(7), to: 2, request: [], keepsName: true)),
+                CellCommand(by: "admin", .noteRegion(CellRegion(name: "north", epoch: 300, isLost: true))),
+                CellCommand(
+                    by: "admin",
+                    .moveVM(
+                        VMID(7), to: 2, request: [], home: CellVM.Home(cell: 1, region: "north", epoch: 300),
+                        cause: .regionLost)),
+                CellCommand(by: "admin", .updateVM(VMID(7), CellWireTests.going, generation: nil)),
             ]
             + [CellCommand(origin: CellWireTests.origin, by: "admin", .noteTime)]
         let bytes = try golden("cell-pack-v3")
@@ -110,12 +117,17 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(19).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(22).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     static let origin = CommandOrigin(
         session: .init(node: 3, mark: 1 << 63), sequence: 300, settled: 299, born: LogIndex(77))
 
+    private static var going: VMDescription {
+        var spec = VMDescription(resources: Resources(cpuMillis: 1))
+        (spec.regionLoss, spec.returnsHome, spec.regions) = (.mustMove, true, ["north"])
+        return spec
+    }
     private static let disk = CellRemains.Disk(name: "d", domain: "fast", hasImage: true, isKept: true)
     private static var apart: HostDescription {
         var about = HostDescription(name: "h7", capacity: .zero)
@@ -217,6 +229,7 @@ import Testing
         ]
         var waiting = CellVM(id: VMID(7), name: "v", tenant: "t", spec: CellWireTests.row.spec, at: LogTime(5), by: "a")
         waiting.gang = 513
+        waiting.home = CellVM.Home(cell: 300, region: "north", epoch: 4)
         #expect(CellVM.decode(waiting.encoded()) == waiting)
         for query in queries { #expect(CellQuery.decode(query.encoded()) == query) }
         var event = CellEvent(revision: Revision(300), time: LogTime(4), kind: "k", vm: "v", by: "b", text: "x")
@@ -231,6 +244,7 @@ import Testing
             .work([], workIndex: LogIndex(3), lease: 0), .work([CellWireTests.row], workIndex: .zero, lease: 1),
             .changes([CellRow(key: [1], value: [2])], through: LogIndex(9)), .compacted(LogIndex(8)),
             .events([event], resumeAfter: Revision(300)), .refused(.malformed), .refused(.gangIncomplete(VMID(7))),
+            .refused(.regionOutdated(300)),
         ]
         for body in bodies {
             let answer = CellAnswer(index: LogIndex(5), time: LogTime(6), body: body)

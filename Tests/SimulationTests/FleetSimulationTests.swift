@@ -86,6 +86,30 @@ private func calm() -> Profile {
         #expect(changed > 10 && kept > 0, "\(changed) VMs went to another cell, \(kept) did not get there")
     }
 
+    /// All nodes of a region crash, or only count as lost; what may go to another region does, and comes home.
+    @Test func `of a lost region's VMs none runs twice or is lost, and those that may move run elsewhere`() {
+        var (lost, away, home) = (0, 0, 0)
+        for seed: UInt64 in 80...87 {
+            var profile = calm()
+            profile.nodes = 6
+            profile.groups = 2
+            profile.fleet?.cells = 2
+            profile.fleet?.losesRegion = true
+            profile.fleet?.vmsMax = 10
+            if seed > 83 {
+                profile.faults = [.crash, .pause, .partition, .isolateLeader]
+                profile.faultIntervalMax = .seconds(3)
+                profile.faultLengthMax = .seconds(3)
+            }
+            let result = Simulation(seed: seed, profile: profile, chaos: .seconds(25)).run()
+            #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+            lost += result.fleet?.regionsLost ?? 0
+            away += result.fleet?.regionAway ?? 0
+            home += result.fleet?.regionHome ?? 0
+        }
+        #expect(lost > 2 && away > 3 && home > 0, "\(lost) regions lost, \(away) VMs went away, \(home) home")
+    }
+
     /// Gangs among other VMs, with leaders and hosts that fail between a decision and its judgement.
     @Test func `VMs that are created all or none get their first places so, whatever fails`() {
         var placed = 0

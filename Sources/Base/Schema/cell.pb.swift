@@ -234,6 +234,34 @@ public enum WireIsolationRule: Hashable, Sendable {
     }
 }
 
+public enum WireRegionLossRule: Hashable, Sendable {
+    /// It waits for its cell's hosts.
+    case homeOnly
+    case mayMove
+    /// It goes before those that may.
+    case mustMove
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .homeOnly
+        case 1: self = .mayMove
+        case 2: self = .mustMove
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .homeOnly: 0
+        case .mayMove: 1
+        case .mustMove: 2
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireMigrationPhase: Hashable, Sendable {
     case unspecified
     case copying
@@ -366,6 +394,34 @@ public enum WireVmPhase: Hashable, Sendable {
         case .crashed: 7
         case .looping: 8
         case .unknown: 9
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+public enum WireCellMoveCause: Hashable, Sendable {
+    case asked
+    /// It waits, its region is lost, and it stays if it finds a place first.
+    case regionLost
+    /// It goes home.
+    case regionBack
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .asked
+        case 1: self = .regionLost
+        case 2: self = .regionBack
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .asked: 0
+        case .regionLost: 1
+        case .regionBack: 2
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1413,6 +1469,11 @@ public struct WireVmDescription: WireMessage {
     /// What its boxes are bound to beside the VM's name and tenant: the id of the request that made the VM, or the VM's own
     /// number where it had no secret fields then; 16 bytes, and the same for the VM's life.
     public var sealMark: [UInt8] = []
+    /// What becomes of it when its region is lost, and when that is back.
+    public var regionLoss: WireRegionLossRule = .homeOnly
+    public var returnsHome: Bool = false
+    /// Where it may go then; empty for any region.
+    public var regions: [String] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1438,7 +1499,10 @@ public struct WireVmDescription: WireMessage {
         labels: [WireNamed] = [],
         annotations: [WireNamed] = [],
         secrets: [WireVmDescription.Secret] = [],
-        sealMark: [UInt8] = []
+        sealMark: [UInt8] = [],
+        regionLoss: WireRegionLossRule = .homeOnly,
+        returnsHome: Bool = false,
+        regions: [String] = []
     ) {
         self.resources = resources
         self.numa = numa
@@ -1461,6 +1525,9 @@ public struct WireVmDescription: WireMessage {
         self.annotations = annotations
         self.secrets = secrets
         self.sealMark = sealMark
+        self.regionLoss = regionLoss
+        self.returnsHome = returnsHome
+        self.regions = regions
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1488,6 +1555,9 @@ public struct WireVmDescription: WireMessage {
         case 19: "annotations"
         case 20: "secrets"
         case 21: "seal_mark"
+        case 22: "region_loss"
+        case 23: "returns_home"
+        case 24: "regions"
         default: nil
         }
     }
@@ -1568,6 +1638,18 @@ public struct WireVmDescription: WireMessage {
             writer.tag(170)
             writer.lengthDelimited(self.sealMark)
         }
+        if self.regionLoss.rawValue != 0 {
+            writer.tag(176)
+            writer.signed(Int64(self.regionLoss.rawValue))
+        }
+        if self.returnsHome {
+            writer.tag(184)
+            writer.byte(self.returnsHome ? 1 : 0)
+        }
+        for value in self.regions {
+            writer.tag(194)
+            writer.lengthDelimited(value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1619,6 +1701,12 @@ public struct WireVmDescription: WireMessage {
                 self.secrets.append(try reader.message(WireVmDescription.Secret.self))
             case 170:
                 self.sealMark = try reader.bytes()
+            case 176:
+                self.regionLoss = WireRegionLossRule(rawValue: try reader.int32())
+            case 184:
+                self.returnsHome = try reader.bool()
+            case 194:
+                self.regions.append(try reader.string())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2254,6 +2342,8 @@ public struct WireCellVm: WireMessage {
     public var droppedDisks: [WireCellRemains.Disk] = []
     /// It waits for its first place with the others that have the same number: all of them get one by one command, or none.
     public var gang: UInt64 = 0
+    /// It came here because its region was lost.
+    public var home: WireVmHome? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2285,7 +2375,8 @@ public struct WireCellVm: WireMessage {
         departure: WireVmDeparture? = nil,
         arrival: WireVmArrival? = nil,
         droppedDisks: [WireCellRemains.Disk] = [],
-        gang: UInt64 = 0
+        gang: UInt64 = 0,
+        home: WireVmHome? = nil
     ) {
         self.id = id
         self.name = name
@@ -2314,6 +2405,7 @@ public struct WireCellVm: WireMessage {
         self.arrival = arrival
         self.droppedDisks = droppedDisks
         self.gang = gang
+        self.home = home
     }
 
     public static var messageName: String { "CellVm" }
@@ -2347,6 +2439,7 @@ public struct WireCellVm: WireMessage {
         case 25: "arrival"
         case 26: "dropped_disks"
         case 27: "gang"
+        case 28: "home"
         default: nil
         }
     }
@@ -2455,6 +2548,9 @@ public struct WireCellVm: WireMessage {
             writer.tag(216)
             writer.varint(self.gang)
         }
+        if let value = self.home {
+            writer.message(226, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2532,6 +2628,73 @@ public struct WireCellVm: WireMessage {
                 self.droppedDisks.append(try reader.message(WireCellRemains.Disk.self))
             case 216:
                 self.gang = try reader.uint64()
+            case 226:
+                var value = self.home.take() ?? WireVmHome()
+                try reader.message(&value)
+                self.home = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Where a VM was when its region was lost.
+public struct WireVmHome: WireMessage {
+    public var cell: UInt64 = 0
+    public var region: String = ""
+    /// Of the declaration.
+    public var epoch: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        cell: UInt64 = 0,
+        region: String = "",
+        epoch: UInt64 = 0
+    ) {
+        self.cell = cell
+        self.region = region
+        self.epoch = epoch
+    }
+
+    public static var messageName: String { "VmHome" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "cell"
+        case 2: "region"
+        case 3: "epoch"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.cell != 0 {
+            writer.tag(8)
+            writer.varint(self.cell)
+        }
+        if !self.region.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.region)
+        }
+        if self.epoch != 0 {
+            writer.tag(24)
+            writer.varint(self.epoch)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.cell = try reader.uint64()
+            case 18:
+                self.region = try reader.string()
+            case 24:
+                self.epoch = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2676,6 +2839,9 @@ public struct WireCellMove: WireMessage {
     /// The highest that was given out here, once it is committed.
     public var epoch: UInt64 = 0
     public var since: UInt64 = 0
+    /// What it has as its home there.
+    public var home: WireVmHome? = nil
+    public var cause: WireCellMoveCause = .asked
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2689,7 +2855,9 @@ public struct WireCellMove: WireMessage {
         share: WireQuotaShare? = nil,
         request: [UInt8] = [],
         epoch: UInt64 = 0,
-        since: UInt64 = 0
+        since: UInt64 = 0,
+        home: WireVmHome? = nil,
+        cause: WireCellMoveCause = .asked
     ) {
         self.number = number
         self.vm = vm
@@ -2700,6 +2868,8 @@ public struct WireCellMove: WireMessage {
         self.request = request
         self.epoch = epoch
         self.since = since
+        self.home = home
+        self.cause = cause
     }
 
     public static var messageName: String { "CellMove" }
@@ -2715,6 +2885,8 @@ public struct WireCellMove: WireMessage {
         case 7: "request"
         case 8: "epoch"
         case 9: "since"
+        case 10: "home"
+        case 11: "cause"
         default: nil
         }
     }
@@ -2755,6 +2927,13 @@ public struct WireCellMove: WireMessage {
             writer.tag(72)
             writer.varint(self.since)
         }
+        if let value = self.home {
+            writer.message(82, value)
+        }
+        if self.cause.rawValue != 0 {
+            writer.tag(88)
+            writer.signed(Int64(self.cause.rawValue))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2782,6 +2961,12 @@ public struct WireCellMove: WireMessage {
                 self.epoch = try reader.uint64()
             case 72:
                 self.since = try reader.uint64()
+            case 82:
+                var value = self.home.take() ?? WireVmHome()
+                try reader.message(&value)
+                self.home = value
+            case 88:
+                self.cause = WireCellMoveCause(rawValue: try reader.int32())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3672,6 +3857,8 @@ public struct WireCellSummary: WireMessage {
     /// VMs up to this one have their rows in the index of phases, groups and labels; all of them, of those to come too, where it
     /// is the highest number.
     public var markedThrough: UInt64 = 0
+    /// Regions of which the root said that they are lost or back, ascending by name.
+    public var regions: [WireCellRegion] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3702,7 +3889,8 @@ public struct WireCellSummary: WireMessage {
         imageReleases: UInt64 = 0,
         imagesFloor: UInt64 = 0,
         remains: UInt64 = 0,
-        markedThrough: UInt64 = 0
+        markedThrough: UInt64 = 0,
+        regions: [WireCellRegion] = []
     ) {
         self.applied = applied
         self.time = time
@@ -3730,6 +3918,7 @@ public struct WireCellSummary: WireMessage {
         self.imagesFloor = imagesFloor
         self.remains = remains
         self.markedThrough = markedThrough
+        self.regions = regions
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3762,6 +3951,7 @@ public struct WireCellSummary: WireMessage {
         case 24: "images_floor"
         case 25: "remains"
         case 26: "marked_through"
+        case 27: "regions"
         default: nil
         }
     }
@@ -3871,6 +4061,9 @@ public struct WireCellSummary: WireMessage {
             writer.tag(208)
             writer.varint(self.markedThrough)
         }
+        for value in self.regions {
+            writer.message(218, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3930,6 +4123,70 @@ public struct WireCellSummary: WireMessage {
                 self.remains = try reader.uint64()
             case 208:
                 self.markedThrough = try reader.uint64()
+            case 218:
+                self.regions.append(try reader.message(WireCellRegion.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireCellRegion: WireMessage {
+    public var name: String = ""
+    /// Of the root's declaration; older ones are refused.
+    public var epoch: UInt64 = 0
+    public var isLost: Bool = false
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        epoch: UInt64 = 0,
+        isLost: Bool = false
+    ) {
+        self.name = name
+        self.epoch = epoch
+        self.isLost = isLost
+    }
+
+    public static var messageName: String { "CellRegion" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "epoch"
+        case 3: "is_lost"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if self.epoch != 0 {
+            writer.tag(16)
+            writer.varint(self.epoch)
+        }
+        if self.isLost {
+            writer.tag(24)
+            writer.byte(self.isLost ? 1 : 0)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 16:
+                self.epoch = try reader.uint64()
+            case 24:
+                self.isLost = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4558,6 +4815,7 @@ public struct WireCellCommand: WireMessage {
         case 48: "release_image"
         case 49: "drop_remains"
         case 50: "confirm_move"
+        case 51: "note_region"
         default: nil
         }
     }
@@ -4663,6 +4921,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(394, value)
         case .confirmMove(let value):
             writer.message(402, value)
+        case .noteRegion(let value):
+            writer.message(410, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4881,6 +5141,11 @@ public struct WireCellCommand: WireMessage {
                 if case .confirmMove(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .confirmMove(value)
+            case 410:
+                var value = WireCellRegion()
+                if case .noteRegion(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .noteRegion(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4929,6 +5194,7 @@ public struct WireCellCommand: WireMessage {
         case releaseImage(WireCellCommand.ReleaseImage)
         case dropRemains(WireCellCommand.DropRemains)
         case confirmMove(WireCellCommand.ConfirmMove)
+        case noteRegion(WireCellRegion)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -5282,6 +5548,8 @@ public struct WireCellCommand: WireMessage {
         public var request: [UInt8] = []
         /// The cell keeps its region's names, and this one goes on being held here.
         public var keepsName: Bool = false
+        public var home: WireVmHome? = nil
+        public var cause: WireCellMoveCause = .asked
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -5290,12 +5558,16 @@ public struct WireCellCommand: WireMessage {
             vm: UInt64 = 0,
             to: UInt64 = 0,
             request: [UInt8] = [],
-            keepsName: Bool = false
+            keepsName: Bool = false,
+            home: WireVmHome? = nil,
+            cause: WireCellMoveCause = .asked
         ) {
             self.vm = vm
             self.to = to
             self.request = request
             self.keepsName = keepsName
+            self.home = home
+            self.cause = cause
         }
 
         public static var messageName: String { "CellCommand.MoveVm" }
@@ -5306,6 +5578,8 @@ public struct WireCellCommand: WireMessage {
             case 2: "to"
             case 3: "request"
             case 4: "keeps_name"
+            case 5: "home"
+            case 6: "cause"
             default: nil
             }
         }
@@ -5327,6 +5601,13 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(32)
                 writer.byte(self.keepsName ? 1 : 0)
             }
+            if let value = self.home {
+                writer.message(42, value)
+            }
+            if self.cause.rawValue != 0 {
+                writer.tag(48)
+                writer.signed(Int64(self.cause.rawValue))
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -5342,6 +5623,12 @@ public struct WireCellCommand: WireMessage {
                     self.request = try reader.bytes()
                 case 32:
                     self.keepsName = try reader.bool()
+                case 42:
+                    var value = self.home.take() ?? WireVmHome()
+                    try reader.message(&value)
+                    self.home = value
+                case 48:
+                    self.cause = WireCellMoveCause(rawValue: try reader.int32())
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -5486,6 +5773,7 @@ public struct WireCellCommand: WireMessage {
         public var createdBy: String = ""
         public var request: [UInt8] = []
         public var droppedDisks: [WireCellRemains.Disk] = []
+        public var home: WireVmHome? = nil
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -5503,7 +5791,8 @@ public struct WireCellCommand: WireMessage {
             createdAt: UInt64 = 0,
             createdBy: String = "",
             request: [UInt8] = [],
-            droppedDisks: [WireCellRemains.Disk] = []
+            droppedDisks: [WireCellRemains.Disk] = [],
+            home: WireVmHome? = nil
         ) {
             self.from = from
             self.number = number
@@ -5518,6 +5807,7 @@ public struct WireCellCommand: WireMessage {
             self.createdBy = createdBy
             self.request = request
             self.droppedDisks = droppedDisks
+            self.home = home
         }
 
         public static var messageName: String { "CellCommand.PrepareArrival" }
@@ -5537,6 +5827,7 @@ public struct WireCellCommand: WireMessage {
             case 11: "created_by"
             case 12: "request"
             case 13: "dropped_disks"
+            case 14: "home"
             default: nil
             }
         }
@@ -5591,6 +5882,9 @@ public struct WireCellCommand: WireMessage {
             for value in self.droppedDisks {
                 writer.message(106, value)
             }
+            if let value = self.home {
+                writer.message(114, value)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -5628,6 +5922,10 @@ public struct WireCellCommand: WireMessage {
                     self.request = try reader.bytes()
                 case 106:
                     self.droppedDisks.append(try reader.message(WireCellRemains.Disk.self))
+                case 114:
+                    var value = self.home.take() ?? WireVmHome()
+                    try reader.message(&value)
+                    self.home = value
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

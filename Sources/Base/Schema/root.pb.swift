@@ -1577,6 +1577,8 @@ public struct WireRootCluster: WireMessage {
     public var sealingKeyBefore: [UInt8] = []
     /// Storage domains, ascending by name.
     public var domains: [WireStorageDomainMark] = []
+    /// Regions that were ever declared lost, ascending by name. Feature level 3.
+    public var regions: [WireRegionStanding] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1596,7 +1598,8 @@ public struct WireRootCluster: WireMessage {
         sealingRotates: Bool = false,
         sealingKeyNext: [UInt8] = [],
         sealingKeyBefore: [UInt8] = [],
-        domains: [WireStorageDomainMark] = []
+        domains: [WireStorageDomainMark] = [],
+        regions: [WireRegionStanding] = []
     ) {
         self.id = id
         self.name = name
@@ -1613,6 +1616,7 @@ public struct WireRootCluster: WireMessage {
         self.sealingKeyNext = sealingKeyNext
         self.sealingKeyBefore = sealingKeyBefore
         self.domains = domains
+        self.regions = regions
     }
 
     public static var messageName: String { "RootCluster" }
@@ -1634,6 +1638,7 @@ public struct WireRootCluster: WireMessage {
         case 13: "sealing_key_next"
         case 14: "sealing_key_before"
         case 15: "domains"
+        case 16: "regions"
         default: nil
         }
     }
@@ -1698,6 +1703,9 @@ public struct WireRootCluster: WireMessage {
         for value in self.domains {
             writer.message(122, value)
         }
+        for value in self.regions {
+            writer.message(130, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1735,6 +1743,102 @@ public struct WireRootCluster: WireMessage {
                 self.sealingKeyBefore = try reader.bytes()
             case 122:
                 self.domains.append(try reader.message(WireStorageDomainMark.self))
+            case 130:
+                self.regions.append(try reader.message(WireRegionStanding.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Whether a region counts as lost, and since when.
+public struct WireRegionStanding: WireMessage {
+    public var name: String = ""
+    /// One higher with every declaration: who knows an older one is not followed.
+    public var epoch: UInt64 = 0
+    public var isLost: Bool = false
+    public var since: UInt64 = 0
+    public var by: String = ""
+    /// By the root's leader, which heard none of its nodes for the set time, or hears them again.
+    public var isAutomatic: Bool = false
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        epoch: UInt64 = 0,
+        isLost: Bool = false,
+        since: UInt64 = 0,
+        by: String = "",
+        isAutomatic: Bool = false
+    ) {
+        self.name = name
+        self.epoch = epoch
+        self.isLost = isLost
+        self.since = since
+        self.by = by
+        self.isAutomatic = isAutomatic
+    }
+
+    public static var messageName: String { "RegionStanding" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "epoch"
+        case 3: "is_lost"
+        case 4: "since"
+        case 5: "by"
+        case 6: "is_automatic"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if self.epoch != 0 {
+            writer.tag(16)
+            writer.varint(self.epoch)
+        }
+        if self.isLost {
+            writer.tag(24)
+            writer.byte(self.isLost ? 1 : 0)
+        }
+        if self.since != 0 {
+            writer.tag(32)
+            writer.varint(self.since)
+        }
+        if !self.by.isEmpty {
+            writer.tag(42)
+            writer.lengthDelimited(self.by)
+        }
+        if self.isAutomatic {
+            writer.tag(48)
+            writer.byte(self.isAutomatic ? 1 : 0)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 16:
+                self.epoch = try reader.uint64()
+            case 24:
+                self.isLost = try reader.bool()
+            case 32:
+                self.since = try reader.uint64()
+            case 42:
+                self.by = try reader.string()
+            case 48:
+                self.isAutomatic = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3118,6 +3222,7 @@ public struct WireRootCommand: WireMessage {
         case 46: "remove_image"
         case 47: "rotate_sealing_key"
         case 48: "mark_domain"
+        case 49: "declare_region"
         default: nil
         }
     }
@@ -3223,6 +3328,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(378, value)
         case .markDomain(let value):
             writer.message(386, value)
+        case .declareRegion(let value):
+            writer.message(394, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3405,6 +3512,11 @@ public struct WireRootCommand: WireMessage {
                 if case .markDomain(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .markDomain(value)
+            case 394:
+                var value = WireRootCommand.DeclareRegion()
+                if case .declareRegion(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .declareRegion(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3452,6 +3564,7 @@ public struct WireRootCommand: WireMessage {
         case removeImage(WireRootCommand.RemoveImage)
         case rotateSealingKey(WireRootCommand.RotateSealingKey)
         case markDomain(WireRootCommand.MarkDomain)
+        case declareRegion(WireRootCommand.DeclareRegion)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -3482,6 +3595,79 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A region is lost, or is back.
+    public struct DeclareRegion: WireMessage {
+        public var name: String = ""
+        public var isLost: Bool = false
+        /// Of the standing that whoever asks knows; 0 for none.
+        public var epoch: UInt64 = 0
+        public var isAutomatic: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            isLost: Bool = false,
+            epoch: UInt64 = 0,
+            isAutomatic: Bool = false
+        ) {
+            self.name = name
+            self.isLost = isLost
+            self.epoch = epoch
+            self.isAutomatic = isAutomatic
+        }
+
+        public static var messageName: String { "RootCommand.DeclareRegion" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "is_lost"
+            case 3: "epoch"
+            case 4: "is_automatic"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if self.isLost {
+                writer.tag(16)
+                writer.byte(self.isLost ? 1 : 0)
+            }
+            if self.epoch != 0 {
+                writer.tag(24)
+                writer.varint(self.epoch)
+            }
+            if self.isAutomatic {
+                writer.tag(32)
+                writer.byte(self.isAutomatic ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 16:
+                    self.isLost = try reader.bool()
+                case 24:
+                    self.epoch = try reader.uint64()
+                case 32:
+                    self.isAutomatic = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -21,6 +21,9 @@ extension CellKeeper {
         groupsNamed = [:]
         unresolved = []
         queue = WaitingQueue()
+        regions.guests = []
+        regions.leaving = []
+        regions.tries = [:]
         migrating = [:]
         crashed = [:]
         draining = []
@@ -235,6 +238,7 @@ extension CellKeeper {
         takeOff(id)
         takeOff(CellKeeper.copyID(id))
         queue.remove(id)
+        forgetRegion(id)
         if migrating.removeValue(forKey: id) != nil { drainAt = min(drainAt, now) }
         crashed[id] = nil
         stuckSince[id] = nil

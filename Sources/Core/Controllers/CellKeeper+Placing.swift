@@ -204,7 +204,8 @@ extension CellKeeper {
                 break
             }
             let id = queue.kinds[number].turns[at].vm
-            if view.vms[id]?.message != text {
+            let text = rowText(id, text)
+            if view.vms[id]?.message != text && (regions.lost.isEmpty || view.vms[id]?.departure == nil) {
                 guard ledger.mayAsk(.reason(id), through, now) else {
                     queue.explainAt = min(queue.explainAt, now + CellKeeper.reasonFirst)
                     break
@@ -256,6 +257,12 @@ extension CellKeeper {
         case .setSlice(let tenant, _, _), .returnSlice(let tenant, _): settle(.slice(tenant), result(outcome, 0), now)
         case .collectGarbage: settle(.garbage, result(outcome, 0), now)
         case .noteTime: settle(.time, result(outcome, 0), now)
+        case .noteRegion(let region):
+            let verdict = result(outcome, 0)
+            settle(.region(region.name, region.epoch), verdict, now)
+            if case .done = verdict { noted(region, now) }
+        case .moveVM(let vm, _, _, _, _, _):
+            if case .refused(let refusal) = result(outcome, 0) { notSent(vm, refusal, now) }
         case .setSetting(.leaseBefore, let value): settle(.leaseBefore(value), result(outcome, 0), now)
         default: break
         }

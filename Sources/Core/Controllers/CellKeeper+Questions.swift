@@ -62,6 +62,7 @@ extension CellKeeper {
         result.asked = found.asked.map { candidate($0) }
         result.nearest = found.nearest.map { text($0) }
         result.invalid = found.invalid
+        result.region = regionText(vm) ?? ""
         if vm.place == nil, let bound = vm.boundTo { result.nearest = boundText(spec, bound) }
         if let kind = queue.kind(of: id), queue.kinds[kind].isGang {
             result.gang = gangStanding(queue.members(kind), textsMax: CellKeeper.gangExplainedMax)

@@ -7,6 +7,7 @@ import Placement
 extension CellKeeper {
     /// Puts a VM on the lists of what needs care, or takes it off them.
     mutating func care(_ vm: CellVM, _ now: Instant) {
+        followRegion(vm, now)
         if let migration = vm.migration {
             if let known = migrating[vm.id], known.target == migration.target.epoch,
                 known.progressMillis == migration.progressMillis

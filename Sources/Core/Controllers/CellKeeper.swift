@@ -46,6 +46,7 @@ package struct CellKeeper: Sendable {
     var victimPriorities: [Int32: Int] = [:]
 
     var queue = WaitingQueue()
+    var regions = RegionWork()
     var ledger = CellLedger()
     /// What was asked for and does not show in the view yet.
     // hash order: looked up, or read sorted
@@ -205,6 +206,7 @@ package struct CellKeeper: Sendable {
         planRestarts(now, &operations)
         planNominations(now, &operations)
         planPlacings(now, &operations)
+        planRegions(now, &operations)
         planDrains(now, &operations)
         planRebalance(now, &operations)
         planReasons(now, &operations)
@@ -221,6 +223,7 @@ package struct CellKeeper: Sendable {
         if view[.rebalance] == 2 { next = min(next, rebalanceAt) }
         for id in crashed.keys { if let due = crashed[id]?.dueAt { next = min(next, due) } }
         for id in migrating.keys { if let due = migrating[id]?.givesUpAt { next = min(next, due) } }
+        if regions.isBusy { next = min(next, regions.planAt) }
         next = min(next, queue.deadline)
         return max(next, now + CellKeeper.pause)
     }
@@ -277,7 +280,11 @@ package struct TenantWish: Hashable, Sendable {
     package var name: String
     package var revision: Revision
     package var quota: Quota
-    package init(name: String, revision: Revision, quota: Quota) {
+    /// Among VMs of one priority, those of the tier that comes first in the alphabet go first when their region is lost; those
+    /// without one go last.
+    package var tier: String
+    package init(name: String, revision: Revision, quota: Quota, tier: String = "") {
+        self.tier = tier
         self.name = name
         self.revision = revision
         self.quota = quota

@@ -20,6 +20,7 @@ struct CellLedger: Sendable {
         case garbage
         case time
         case leaseBefore(UInt64)
+        case region(String, UInt64)
     }
 
     private enum Wait: Hashable, Sendable {
@@ -59,6 +60,11 @@ struct CellLedger: Sendable {
         case .answer, .view: true
         case .time, nil: false
         }
+    }
+
+    /// What kept it from being asked is over. One whose outcome is not known stays.
+    mutating func forget(_ key: Key) {
+        if case .time = entries[key]?.wait { entries[key] = nil }
     }
 
     mutating func asked(_ key: Key, _ now: Instant) {

@@ -16,6 +16,8 @@ package struct MoveKeeper: Sendable {
     /// The other cell has so long to keep what the VM needs, and the VM so long to leave its place, beside what its guest gets
     /// to end by itself.
     package static let patience = Nanoseconds.seconds(60)
+    /// For a VM whose region is lost, which may find room in another one.
+    package static let patienceOfLost = Nanoseconds.seconds(20)
     /// Moves that each other cell is asked about at once: those to one that does not answer wait for it alone.
     package static let asksMax = 64
 
@@ -88,7 +90,9 @@ package struct MoveKeeper: Sendable {
             let known = watched[move.number]
             let since = known?.phase == move.phase && !isHeld ? known?.since ?? now : now
             watched[move.number] = Watch(phase: move.phase, since: since)
-            let isLate = now - since > MoveKeeper.patience
+            // One that waits anyway is tried elsewhere soon.
+            let isLate =
+                now - since > (move.cause == .regionLost ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
             switch move.phase {
             case .preparing:
                 guard let vm = vm(move.vm) else { continue }

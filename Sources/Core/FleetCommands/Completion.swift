@@ -46,7 +46,7 @@ package enum Completion {
         case names(Kind)
     }
     package enum Kind: Hashable, Sendable {
-        case vms, hosts, groups, tenants, spaces, nodes, cells, images, settings, tokens, contexts
+        case vms, hosts, groups, tenants, spaces, nodes, cells, regions, images, settings, tokens, contexts
     }
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
@@ -89,6 +89,7 @@ package enum Completion {
         case "SPACE": return .names(.spaces)
         case "NODE": return .names(.nodes)
         case "CELL" where !command.path.hasSuffix("create"): return .names(.cells)
+        case "REGION": return .names(.regions)
         case "IMAGE" where !command.path.hasSuffix("add"): return .names(.images)
         case "SETTING": return .names(.settings)
         case "NAME" where command.words[0] == "context" && !command.path.hasSuffix("set"): return .names(.contexts)
@@ -134,6 +135,7 @@ package enum Completion {
         case .text("TENANT"): .tenants
         case .text("GROUP"): .groups
         case .text("CELL"): .cells
+        case .text("REGION"): .regions
         default: nil
         }
     }

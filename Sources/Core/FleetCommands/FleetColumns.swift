@@ -65,6 +65,11 @@ package enum FleetColumns {
         Column("NODES", "nodes", isWide: true), Column("GROUP", "group", .integer, isWide: true),
         Column("EPOCH", "epoch", .integer, isWide: true),
     ]
+    package static let regions = [
+        Column("NAME", "name"), Column("STATE", "state"), Column("NODES", "nodes", .integer),
+        Column("REACHED", "reached", .integer), Column("GO ON", "goOn"), Column("WAIT", "wait"),
+        Column("EPOCH", "epoch", .integer, isWide: true), Column("BY", "by", isWide: true),
+    ]
     package static let steps = [
         Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
         Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("TENANT", "tenant", isWide: true),

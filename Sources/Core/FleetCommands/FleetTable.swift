@@ -4,7 +4,8 @@ package import CommandSyntax
 /// The commands about hosts, VMs and what belongs to them.
 package enum FleetTable {
     package static let commands: [Command] =
-        (vms + hosts + groups + plans + events).map(ofCell) + cells + images + remains + tenants + quotas + shell
+        (vms + hosts + groups + plans + events).map(ofCell) + cells + regions + images + remains + tenants + quotas
+        + shell
 
     private static let cell = Option(
         "cell", .text("CELL"), help: "in this cell (default: where what is named is; lists: in all)")
@@ -72,6 +73,13 @@ package enum FleetTable {
         Option(
             "isolation", .choice(["stop", "keep"]),
             help: "when its host is cut off: stop and start elsewhere, or run on (default stop)"),
+        Option(
+            "region-loss", .choice(["home-only", "may-move", "must-move"]),
+            help: "when its region is lost: wait, go to another, or go first (default home-only)"),
+        Option(
+            "region-return", .choice(["stay", "return"]),
+            help: "when its region is back: stay where it went, or return (default stay)"),
+        Option("region", .text("REGION"), isRepeated: true, help: "a region that it may go to then (default: any)"),
         Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters"),
         Option("annotation", .text("KEY=VALUE"), isRepeated: true, help: "for drivers, such as sim.boot-ms=500"),
         Option(
@@ -358,6 +366,32 @@ package enum FleetTable {
         Command(
             "cell retire", summary: "end an empty cell", details: "The cluster's first cell stays.",
             arguments: [named]),
+    ]
+
+    private static let region = Argument("REGION", help: "its name")
+
+    private static let regions: [Command] = [
+        Command(
+            "region list", summary: "list the regions, and whether they are lost",
+            details: "GO ON are cells whose group has a majority without the region, WAIT those whose has none."),
+        Command("region show", summary: "show a region", arguments: [region]),
+        Command(
+            "region declare-lost", summary: "have VMs of a lost region start elsewhere",
+            details: """
+                Cells give up all its hosts that are silent, each when its lease has ended, whatever the brake says; a host that is
+                heard keeps its VMs. What finds no place in its cell and may move (`muster vm create --region-loss`) goes to cells
+                in other regions, the most urgent first. The cluster does this by itself after `region-lost-after` (`muster
+                setting list`) when it hears none of the region's nodes, and most of the others.
+                """,
+            arguments: [region],
+            examples: [.init("muster region declare-lost north", "says what goes on and what waits")]),
+        Command(
+            "region back", summary: "say that a lost region is there again",
+            details: """
+                The brake holds for its hosts again, and VMs that went elsewhere and are to return (`--region-return return`) go
+                home, a few at a time, each stopped for a moment. A region that the cluster found lost by itself is back by itself.
+                """,
+            arguments: [region]),
     ]
 
     private static let happened = [

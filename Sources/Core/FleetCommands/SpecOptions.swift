@@ -49,6 +49,9 @@ package enum SpecOptions {
         add("devices", try each("device") { (text) throws(FleetMistake) in try device(text) })
         if let priority = line.integer("priority") { add("priority", .integer(Int64(priority))) }
         for name in ["policy", "restart", "isolation"] { add(name, line.text(name).map { .string($0) }) }
+        add("regionLoss", line.text("region-loss").map { .string($0) })
+        add("regionReturn", line.text("region-return").map { .string($0) })
+        add("regions", try each("region") { (text) throws(FleetMistake) in .string(text) })
         add("labels", try named(line.texts("label"), "--label"))
         add("annotations", try named(line.texts("annotation"), "--annotation"))
         return members

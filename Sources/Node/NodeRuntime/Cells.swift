@@ -22,12 +22,21 @@ struct Cells {
         /// How far the cell was when no move was open in it: none is until it goes on.
         var movesNoneAt: LogIndex?
         var moves = MoveKeeper()
+        /// Names that are being held for VMs that go from here to a region with several cells.
+        var claims: [Claim] = []
         /// When VMs that may come from other cells are looked after next.
         var arrivalsAt = Instant.origin
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
         /// Commands without an outcome, ascending by number.
         var asked: [(number: UInt64, operation: CellCommand.Operation)] = []
+    }
+
+    struct Claim {
+        var number: UInt64
+        var claim: NameClaim
+        /// What is asked of the cell when the name is held.
+        var operation: CellCommand.Operation
     }
 
     /// Pages of a state's changes that one turn takes in.
@@ -45,9 +54,19 @@ struct Cells {
     var loanAnswers: [(lender: GroupID, tenant: String, loan: QuotaLoan, isTaken: Bool)] = []
     /// What cells said to steps of moves, and whose moves those are.
     var moveAnswers: [(group: GroupID, operation: CellCommand.Operation, outcome: CellResult.Outcome?)] = []
+    /// What cells said to questions about names, and whose these are.
+    var claimAnswers: [(group: GroupID, number: UInt64, answer: NameClaim.Answer)] = []
+    /// What a shell without a root told of regions.
+    // hash order: looked up only
+    var told: [GroupID: RegionFacts] = [:]
     private var number: UInt64 = 0
 
     func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }
+
+    mutating func nextNumber() -> UInt64 {
+        number += 1
+        return number
+    }
 
     mutating func noteAsked(_ k: Int, _ operation: CellCommand.Operation) -> UInt64 {
         number += 1

@@ -15,6 +15,7 @@ extension NodeEngine {
         if cells.kept.isEmpty {
             cells.outcomes.removeAll()
             cells.moveAnswers.removeAll()
+            cells.claimAnswers.removeAll()
             return
         }
         for k in cells.kept.indices { followCell(k, now) }
@@ -24,6 +25,7 @@ extension NodeEngine {
             reportCell(k, now)
             settleLoans(k, now)
         }
+        tendClaims(now)
         tendMoves(now)
         let answers = cells.loanAnswers
         cells.loanAnswers.removeAll()
@@ -82,7 +84,7 @@ extension NodeEngine {
     /// When `tendCells` has something to do.
     var cellsDeadline: Instant {
         if cells.kept.isEmpty { return Instant(nanoseconds: .max) }
-        if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty { return lastNow }
+        if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty || !cells.claimAnswers.isEmpty { return lastNow }
         var next = Instant(nanoseconds: .max)
         for kept in cells.kept {
             guard let i = position(of: kept.group) else { return lastNow }
@@ -117,6 +119,7 @@ extension NodeEngine {
             } else {
                 let keeper = CellKeeper(seed: mix64(group.rawValue), leadsSince: now)
                 next.append(Cells.Kept(group: group, term: term, keeper: keeper))
+                if let told = cells.told[group] { next[next.count - 1].keeper.take(regions: told, now: now) }
                 #if MUTANTS
                 next[next.count - 1].keeper.mutant = settings.fleetMutant
                 next[next.count - 1].moves.mutant = settings.fleetMutant
@@ -170,9 +173,11 @@ extension NodeEngine {
             let isLent = steward.view.firstCell.map { $0.group == group } ?? true
             let wishes = steward.view.tenants.map { tenant in
                 TenantWish(
-                    name: tenant.name, revision: tenant.revision, quota: isLent ? tenant.quota : tenant.quota.emptied)
+                    name: tenant.name, revision: tenant.revision, quota: isLent ? tenant.quota : tenant.quota.emptied,
+                    tier: tenant.tier)
             }
             cells.kept[k].keeper.take(tenants: wishes, through: through, now: now)
+            cells.kept[k].keeper.take(regions: regionFacts(of: group), now: now)
         }
     }
 
@@ -184,6 +189,7 @@ extension NodeEngine {
         }
         let group = cells.kept[k].group
         for operation in operations {
+            if beginClaim(k, operation, now) { continue }
             let number = cells.noteAsked(k, operation)
             let ticket = forwards.ticket(for: .steward(.cell(group, number: number)))
             take(.command(group, CellCommand(by: "controller", operation).encoded()), ticket, now)

@@ -99,6 +99,7 @@ extension NodeEngine {
         case .cell(let group, let number): tended(group, number: number, answer)
         case .loan(let group, let tenant, let loan): tended(group, tenant, loan, answer)
         case .move(let group, let operation): tended(group, operation, answer)
+        case .claim(let group, let number, let isQuery): claimed(group, number, isQuery, answer)
         case .told: break
         case .follow(let number):
             guard number == steward.asked else { return }
@@ -178,7 +179,9 @@ extension NodeEngine {
         let facts = contacts.all.map { NodeWatch.Fact(node: $0.node, since: $0.since, heardAt: $0.heardAt) }
         let watch = NodeWatch(
             own: node, watchingSince: since, facts: facts, gap: settings.contactGap)
-        let commands = RoleKeeper.plan(steward.view, watch, now: now, settled: &steward.rolesSettled)
+        let commands =
+            RegionWatch.plan(steward.view, watch, now: now)
+            + RoleKeeper.plan(steward.view, watch, now: now, settled: &steward.rolesSettled)
         for command in commands { ask(command, now) }
         let isMoving = steward.view.placements.contains { $0.replicas.contains { $0.isLeaving || $0.phase == .wanted } }
         if isMoving { again(now) }

@@ -107,6 +107,7 @@ extension Fleet {
             if vm.phase == .crashed && vm.spec.restart == .never { return nil }
             let wanted: CellVM.Phase = vm.power == .running ? .running : .paused
             if vm.phase != wanted { return "is \(vm.phase), and should be \(wanted)" }
+            if let away = isAwayRightly(vm) { return away }
             let runs = host?.driver.running.contains(RunningVM(vm.id, epoch: place.epoch)) ?? false
             return runs ? nil : "does not run on its host"
         }

@@ -28,6 +28,7 @@ final class Fleet {
     var random: PRNG
     var faultRandom: PRNG
     var gangRandom: PRNG
+    var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
     /// What operators still have to do before the fleet can come to rest.
@@ -51,6 +52,7 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
+        regions = Regions(random: random.child(16))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
@@ -75,7 +77,8 @@ final class Fleet {
             networkMbps: 10_000)
         var about = HostDescription(
             name: "h\(number + 1)",
-            locality: Locality(region: "r", zone: zones[number % zones.count], rack: "r\(random.below(2))"),
+            locality: Locality(
+                region: regionName(cell(of: number)), zone: zones[number % zones.count], rack: "r\(random.below(2))"),
             capacity: capacity, storageDomains: random.chance(3, in: 4) ? ["ssd"] : [],
             networks: random.chance(4, in: 5) ? ["lan"] : [], driver: "simulated")
         if random.chance(1, in: 2) { about.labels = [Named("disk", "fast")] }
@@ -148,6 +151,7 @@ extension Fleet {
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
         world.plan(.fleetFault, at: 2_000_000_000)
         planPlots()
+        planRegions()
     }
 
     /// Whether a source reaches the copy that receives its VM.
@@ -225,6 +229,7 @@ extension Fleet {
     // MARK: The end
 
     func beginRecovery() {
+        endRegions()
         for host in hosts {
             host.driver.release(host.node.local(world.now))
             chores.append(Chore(cell: host.cell, operation: .setHostDuty(host.id, .inService)))

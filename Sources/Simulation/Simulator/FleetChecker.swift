@@ -147,8 +147,11 @@ final class FleetChecker {
                 continue
             }
             // It is another cell's now, as is held against that one.
-            if old.departure != nil {
+            if let way = old.departure {
                 fleet.counts.cellsChanged += 1
+                let cause = moves.first { $0.number == way.number }?.cause
+                if cause == .regionLost { fleet.counts.regionAway += 1 }
+                if cause == .regionBack { fleet.counts.regionHome += 1 }
                 continue
             }
             fleet.counts.deleted += 1

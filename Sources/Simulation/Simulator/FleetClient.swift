@@ -238,6 +238,7 @@ extension Fleet {
         if random.chance(1, in: 24) { spec.annotations.append(Named("sim.start-fails", "as it was told to")) }
         if random.chance(1, in: 6) { spec.isolation = .keep }
         if random.chance(1, in: 12) { spec.restart = .never }
+        drawRegion(&spec)
         guard profile.hasRules else { return spec }
         spec.priority = Int32(random.below(UInt64(3))) * 10
         if random.chance(1, in: 10) { spec.disks = [.init(name: "d", sizeMiB: 1_024, kind: .local)] }

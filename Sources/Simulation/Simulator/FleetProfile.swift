@@ -30,6 +30,8 @@ public struct FleetProfile: Sendable {
     public var hasOperators = true
     /// VMs ask for more than their room and their owner.
     public var hasRules = true
+    /// Each of several cells has a region of its own, and one of these is lost.
+    public var losesRegion = false
     /// The newest feature level is open; with several cells it always is.
     public var opensLevel = false
     /// Of all that clients ask, in tenths, moves.
@@ -80,6 +82,8 @@ extension Profile {
             fleet.plots = []
             fleet.voters -= 1 - fleet.voters % 2
             p.groups = fleet.cells
+            var regions = random.child(16)
+            fleet.losesRegion = regions.chance(1, in: 2)
         }
         var gangs = random.child(15)
         fleet.opensLevel = gangs.chance(1, in: 2)
@@ -110,6 +114,12 @@ public struct FleetCounts: Sendable {
     public var movesCommitted = 0
     /// VMs that went from one cell to another.
     public var cellsChanged = 0
+    /// Regions whose nodes all crashed.
+    public var regionsLost = 0
+    /// VMs that went to another cell because their region was lost.
+    public var regionAway = 0
+    /// VMs that went home because their region was back.
+    public var regionHome = 0
     /// VMs that did not get to another cell after all.
     public var cellsKept = 0
     /// Leases that ran out at their hosts, which then ended the guests.
@@ -149,6 +159,9 @@ public struct FleetCounts: Sendable {
         a.movesCommitted += b.movesCommitted
         a.cellsChanged += b.cellsChanged
         a.cellsKept += b.cellsKept
+        a.regionsLost += b.regionsLost
+        a.regionAway += b.regionAway
+        a.regionHome += b.regionHome
         a.leasesEnded += b.leasesEnded
         a.hostsDeclaredDown += b.hostsDeclaredDown
         a.mishaps += b.mishaps

@@ -261,7 +261,7 @@ public final class Simulation {
     private func checkCalm() {
         // An upgrade restarts leaders too, and one whose disk falls behind what clients want of it is not healthy: it says so itself.
         guard profile.faults.isEmpty, profile.lossPerMille == 0, upgrade == nil, !hasSteppedAside,
-            now > Simulation.settledAt
+            profile.fleet?.losesRegion != true, now > Simulation.settledAt
         else {
             return
         }
@@ -328,6 +328,7 @@ public final class Simulation {
         case .leaseEnd: if let node { fleet?.leaseEnded(at: node.number, stamp: event.a) }
         case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
         case .fleetFault: fleet?.faultTurn()
+        case .fleetRegion: fleet?.regionTurn(event.a)
         case .fleetPlot: fleet?.plotCame(event)
         case .upgrade: if node.map({ $0.life == event.life }) ?? true { upgradeTurn(node) }
         case .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest:

@@ -49,6 +49,8 @@ struct WorldEvent: Comparable {
         case upgrade
         /// The course of the run's ending goes on.
         case ending
+        /// A region is lost, and back: `a` is the step.
+        case fleetRegion
         /// The plot of a fleet goes on: `a` is what happens, `b` the host.
         case fleetPlot
     }

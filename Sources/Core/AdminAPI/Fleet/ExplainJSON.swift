@@ -231,6 +231,8 @@ package struct ExplainInfo: Shaped {
     package var invalid: String
     /// Of one that waits for its place together with others.
     package var gang: GangInfo?
+    /// What a lost region has to do with it; empty for nothing.
+    package var region = ""
 
     package init(
         vm: String, standing: String, host: String, before: Int64, index: UInt64, hosts: Int64, candidates: Int64,
@@ -277,6 +279,7 @@ package struct ExplainInfo: Shaped {
             best: found.best.map { HostVerdict($0) }, asked: found.asked.map { HostVerdict($0) },
             policy: found.policy.rawValue, tieBreak: found.tieBreak, tied: Int64(found.tied),
             nearest: found.nearest ?? "", invalid: found.invalid ?? "")
+        region = found.region
         gang = found.gang.map { gang in
             GangInfo(
                 count: Int64(gang.count), fitting: Int64(gang.fitting),
@@ -310,6 +313,9 @@ package struct ExplainInfo: Shaped {
             Field(
                 "gang", .object(GangInfo.shape), isRequired: false,
                 "of a VM that waits for its place together with others, all or none"),
+            Field(
+                "region", .string, isRequired: false,
+                "of a VM whose region is lost or was: where it goes, or why not"),
         ])
     package var members: [JSONMember] {
         var members = [
@@ -322,6 +328,7 @@ package struct ExplainInfo: Shaped {
             JSONMember("invalid", invalid),
         ]
         if let gang { members.append(JSONMember("gang", gang)) }
+        if !region.isEmpty { members.append(JSONMember("region", region)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -334,5 +341,6 @@ package struct ExplainInfo: Shaped {
             asked: try object.objects("asked"), policy: object.text("policy"), tieBreak: object.text("tieBreak"),
             tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
         gang = try object.object("gang")
+        region = object.optionalText("region") ?? ""
     }
 }

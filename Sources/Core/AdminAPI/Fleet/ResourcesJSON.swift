@@ -96,6 +96,10 @@ package enum FleetWords {
         ("always", .always), ("on-failure", .onFailure), ("never", .never),
     ])
     static let isolation = Words<VMDescription.Isolation>([("stop", .stop), ("keep", .keep)])
+    static let regionLoss = Words<VMDescription.RegionLoss>([
+        ("home-only", .homeOnly), ("may-move", .mayMove), ("must-move", .mustMove),
+    ])
+    static let regionReturn = Words<Bool>([("stay", false), ("return", true)])
     static let scope = Words<PlacementGroup.Scope>([("host", .host), ("rack", .rack), ("zone", .zone)])
     static let effect = Words<Taint.Effect>([("no-placement", .noPlacement), ("avoid", .avoid)])
     static let migrationPhase = Words<Migration.Phase>([

@@ -174,6 +174,14 @@ extension VMDescription: Shaped {
             Field(
                 "isolation", .choice(FleetWords.isolation.all), isRequired: false,
                 "when its host is cut off: stop, and start elsewhere, or keep running there; stop"),
+            Field(
+                "regionLoss", .choice(FleetWords.regionLoss.all), isRequired: false,
+                "when its region is lost and its cell has no place for it: wait, go to another region, or go before the others; "
+                    + "home-only"),
+            Field(
+                "regionReturn", .choice(FleetWords.regionReturn.all), isRequired: false,
+                "when its region is back: stay where it went, or return; stay"),
+            Field("regions", .strings, isRequired: false, "regions that it may go to then; all when empty"),
             Field("labels", .map, isRequired: false, "for filters"),
             Field("annotations", .map, isRequired: false, "for drivers, such as sim.boot-ms"),
             Field(
@@ -208,6 +216,9 @@ extension VMDescription: Shaped {
         members.append(JSONMember("restart", FleetWords.restart[restart]))
         members.append(JSONMember("restartsMax", Int64(restartsMax)))
         members.append(JSONMember("isolation", FleetWords.isolation[isolation]))
+        if regionLoss != .homeOnly { members.append(JSONMember("regionLoss", FleetWords.regionLoss[regionLoss])) }
+        if returnsHome { members.append(JSONMember("regionReturn", FleetWords.regionReturn[true])) }
+        members.add("regions", regions)
         if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
         if !annotations.isEmpty {
             // As programs kept it that knew no secret fields.
@@ -249,6 +260,11 @@ extension VMDescription: Shaped {
         if let word = object.optionalText("restart"), let found = FleetWords.restart[word] { restart = found }
         if let count = object.optionalInteger("restartsMax") { restartsMax = UInt32(count) }
         if let word = object.optionalText("isolation"), let found = FleetWords.isolation[word] { isolation = found }
+        if let word = object.optionalText("regionLoss"), let found = FleetWords.regionLoss[word] { regionLoss = found }
+        if let word = object.optionalText("regionReturn"), let found = FleetWords.regionReturn[word] {
+            returnsHome = found
+        }
+        regions = object.strings("regions")
         labels = object.pairs("labels")
         annotations = object.pairs("annotations").filter { !SecretField.keys.contains($0.key) }
         let given = object.pairs("secrets")

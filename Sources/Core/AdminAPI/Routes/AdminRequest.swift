@@ -44,6 +44,10 @@ package enum AdminRequest: Hashable, Sendable {
     indirect case createCell(CellCreation)
     case retireCell(String)
 
+    case regions
+    case region(String)
+    case declareRegion(String, isLost: Bool)
+
     case tokens
     indirect case createToken(TokenCreation)
     case revokeToken(String)
@@ -100,6 +104,9 @@ package enum AdminRequest: Hashable, Sendable {
         case .cell: .getCell
         case .createCell: .createCell
         case .retireCell: .retireCell
+        case .regions: .listRegions
+        case .region: .getRegion
+        case .declareRegion(_, let isLost): isLost ? .loseRegion : .regainRegion
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
@@ -131,8 +138,9 @@ package enum AdminRequest: Hashable, Sendable {
         case .join: .join
         case .write(let space, _): .writeSpace(space)
         case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
-        case .spaces, .space, .status, .nodes, .node, .cells, .cell, .certificates, .upgrade: .observe
-        case .createCell, .retireCell, .assignHost: .manageCells
+        case .spaces, .space, .status, .nodes, .node, .cells, .cell, .regions, .region, .certificates, .upgrade:
+            .observe
+        case .createCell, .retireCell, .assignHost, .declareRegion: .manageCells
         case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
         case .removeNode, .promoteNode, .demoteNode: .manageNodes
         case .tokens, .createToken, .revokeToken: .manageTokens

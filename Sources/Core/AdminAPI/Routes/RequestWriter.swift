@@ -202,6 +202,7 @@ package struct RequestWriter: Sendable {
             .assignHost(let node, _):
             name = node
         case .cell(let cell), .retireCell(let cell): name = cell
+        case .region(let region), .declareRegion(let region, _): name = region
         case .revokeToken(let token): name = token
         case .changeSetting(let setting, _): name = setting
         case .copyGroup(let group): name = "\(group)"

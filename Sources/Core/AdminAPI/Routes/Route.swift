@@ -6,6 +6,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
     case listCells, createCell, getCell, retireCell
+    case listRegions, getRegion, loseRegion, regainRegion
     case listTokens, createToken, revokeToken
     case listSettings, changeSetting
     case transferLeadership
@@ -204,6 +205,15 @@ extension Route {
             body: .json(CellCreation.shape), status: 201, .json(CellInfo.shape)),
         Route(.getCell, .get, "/v1/cells/{cell}", "Shows a cell.", .json(CellInfo.shape)),
         Route(.retireCell, .delete, "/v1/cells/{cell}", "Retires an empty cell; its group ends.", accepted),
+        Route(.listRegions, .get, "/v1/regions", "Lists regions.", .json(Listing<RegionInfo>.shape)),
+        Route(.getRegion, .get, "/v1/regions/{region}", "Shows a region.", .json(RegionInfo.shape)),
+        Route(
+            .loseRegion, .post, "/v1/regions/{region}/declare-lost",
+            "Declares a region lost: cells give up all its hosts when their leases have ended, and VMs that may move go to "
+                + "other regions.", accepted),
+        Route(
+            .regainRegion, .post, "/v1/regions/{region}/back",
+            "Declares that a region is back: VMs that are to return go home.", accepted),
     ]
 
     private static let cluster = [

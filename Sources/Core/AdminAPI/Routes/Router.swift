@@ -336,6 +336,10 @@ package struct Router: Sendable {
         case .createCell: return .createCell(try CellCreation(body))
         case .getCell: return .cell(try name(match, "cell"))
         case .retireCell: return .retireCell(try name(match, "cell"))
+        case .listRegions: return .regions
+        case .getRegion: return .region(try name(match, "region"))
+        case .loseRegion: return .declareRegion(try name(match, "region"), isLost: true)
+        case .regainRegion: return .declareRegion(try name(match, "region"), isLost: false)
         case .listTokens: return .tokens
         case .createToken: return .createToken(try TokenCreation(body))
         case .revokeToken: return .revokeToken(try name(match, "token"))

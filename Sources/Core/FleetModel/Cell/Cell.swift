@@ -155,8 +155,9 @@ struct CellStep<Access: StateAccess> {
             return try takeQuota(tenant, QuotaReceipt(from: from, number: number), share)
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
-        case .moveVM(let vm, let cell, let request, let keepsName):
-            return try moveVM(vm, to: cell, request, keepsName: keepsName)
+        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause):
+            return try moveVM(vm, to: cell, request, keepsName: keepsName, home, cause)
+        case .noteRegion(let region): return noteRegion(region)
         case .confirmMove(let vm, let from, let number): return try confirmMove(vm, from: from, number)
         case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
         case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
@@ -282,8 +283,9 @@ extension CellCommand.Operation {
     var isAsked: Bool {
         switch self {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup, .releaseHost, .closeCell, .moveVM:
+            .putGroup, .deleteGroup, .releaseHost, .closeCell:
             true
+        case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil
         case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.

@@ -196,6 +196,7 @@ enum CellCheck {
         }
         if let refusal = counted("networks", spec.networks.count, CellLimits.listMax)
             ?? words("networks", spec.networks) ?? counted("zones", spec.zones.count, CellLimits.listMax)
+            ?? counted("regions", spec.regions.count, CellLimits.listMax) ?? words("regions", spec.regions)
             ?? words("zones", spec.zones) ?? counted("groups", spec.groups.count, VMSpec.groupsMax)
             ?? labels("labels", spec.labels)
         {

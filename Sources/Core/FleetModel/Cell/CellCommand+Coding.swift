@@ -140,7 +140,11 @@ extension CellCommand.Operation {
         case .settleLoan(let wire):
             self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
         case .moveVM(let wire):
-            self = .moveVM(VMID(wire.vm), to: wire.to, request: wire.request, keepsName: wire.keepsName)
+            guard let cause = CellMove.Cause(rawValue: wire.cause.rawValue) else { return nil }
+            self = .moveVM(
+                VMID(wire.vm), to: wire.to, request: wire.request, keepsName: wire.keepsName,
+                home: wire.home.map { CellVM.Home($0) }, cause: cause)
+        case .noteRegion(let wire): self = .noteRegion(CellRegion(wire))
         case .confirmMove(let wire): self = .confirmMove(VMID(wire.vm), from: wire.from, number: wire.number)
         case .advanceMove(let wire):
             guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
@@ -249,8 +253,12 @@ extension CellCommand.Operation {
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             .holdName(
                 Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))
-        case .moveVM(let vm, let cell, let request, let keepsName):
-            .moveVM(Wire.MoveVm(vm: vm.rawValue, to: cell, request: request, keepsName: keepsName))
+        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause):
+            .moveVM(
+                Wire.MoveVm(
+                    vm: vm.rawValue, to: cell, request: request, keepsName: keepsName, home: home?.wire,
+                    cause: WireCellMoveCause(rawValue: cause.rawValue)))
+        case .noteRegion(let region): .noteRegion(region.wire)
         case .confirmMove(let vm, let from, let number):
             .confirmMove(Wire.ConfirmMove(vm: vm.rawValue, from: from, number: number))
         case .advanceMove(let number, let step, let reason):

@@ -50,7 +50,10 @@ package struct CellCommand: Hashable, Sendable {
         /// It is to go to another cell. Where its name has to be held there, it is under this request id, which is empty
         /// otherwise.
         /// Of a region's several cells the one that keeps its names goes on keeping this one's where `keepsName`.
-        case moveVM(VMID, to: UInt64, request: [UInt8], keepsName: Bool = false)
+        /// There its home is `home`.
+        case moveVM(
+            VMID, to: UInt64, request: [UInt8], keepsName: Bool = false, home: CellVM.Home? = nil,
+            cause: CellMove.Cause = .asked)
         /// The next step of the move with this number, which is the revision that began it.
         case advanceMove(UInt64, CellMove.Step, reason: String)
         /// A VM may come from another cell, which asks that all be kept that it needs.
@@ -87,6 +90,8 @@ package struct CellCommand: Hashable, Sendable {
         /// The root knows no such tenant any more, as of this revision of the root.
         case returnSlice(tenant: String, revision: Revision)
         case collectGarbage
+        /// The root has declared a region lost, or back.
+        case noteRegion(CellRegion)
         /// The removal of an image began at this entry of the root: who knows less may not name it any more.
         case releaseImage(tenant: String, name: String, at: LogIndex)
         /// Of the shared disks that VMs left, these are gone too, or nobody looks after them any more.

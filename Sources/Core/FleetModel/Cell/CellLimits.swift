@@ -71,6 +71,8 @@ package enum CellLimits {
     package static let overcommitMax: Int64 = 100_000
     /// Of hosts declared down, in milliseconds, that the brake looks at.
     package static let brakeWindow: UInt64 = 10 * 60_000
+    /// Regions of which a cell knows what was declared; the oldest of those that are back go.
+    package static let regionsMax = 256
     /// Of crashes, in milliseconds, that restarts are counted in.
     package static let restartWindow: UInt64 = 10 * 60_000
 }

@@ -18,6 +18,24 @@ package struct CellMove: Hashable, Sendable {
     /// What its coordinator does with it next.
     package enum Step: Int32, Hashable, Sendable, CaseIterable { case leave = 1, commit, abort, settle }
 
+    /// Why it goes.
+    package enum Cause: Int32, Hashable, Sendable, CaseIterable {
+        case asked
+        /// Its region is lost, and it has no place; it stays if it finds one first.
+        case regionLost
+        /// Its region is back, and it goes home.
+        case regionBack
+
+        func text(_ home: CellVM.Home?) -> String {
+            guard let home else { return "" }
+            return switch self {
+            case .asked: ""
+            case .regionLost: ": region \(home.region) is lost"
+            case .regionBack: ": region \(home.region) is back"
+            }
+        }
+    }
+
     /// The revision of the command that began it.
     package var number: UInt64
     package var vm: VMID
@@ -30,6 +48,9 @@ package struct CellMove: Hashable, Sendable {
     package var request: [UInt8]
     /// The highest that was given out here, once it is committed.
     package var epoch: UInt64 = 0
+    /// What it has as its home where it goes.
+    package var home: CellVM.Home?
+    package var cause = Cause.asked
     /// Since when it is in this phase.
     package var since: LogTime
     package init(
@@ -51,7 +72,7 @@ extension CellMove {
         CellArrival(
             from: cell, number: number, vm: vm.id, name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power,
             generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request,
-            droppedDisks: vm.droppedDisks)
+            droppedDisks: vm.droppedDisks, home: home)
     }
 
     /// What the other cell is told in the end. `open` are all moves from the cell that are kept.
@@ -77,6 +98,7 @@ package struct CellArrival: Hashable, Sendable {
     package var createdBy: String
     package var request: [UInt8]
     package var droppedDisks: [CellRemains.Disk]
+    package var home: CellVM.Home?
 }
 
 extension CellVM {
@@ -102,6 +124,19 @@ extension CellVM {
             self.from = from
             self.number = number
             self.share = share
+        }
+    }
+
+    /// Where it was when its region was lost: there it goes again if it is to, when the region is back.
+    package struct Home: Hashable, Sendable {
+        package var cell: UInt64
+        package var region: String
+        /// Of the declaration that it was lost.
+        package var epoch: UInt64
+        package init(cell: UInt64, region: String, epoch: UInt64) {
+            self.cell = cell
+            self.region = region
+            self.epoch = epoch
         }
     }
 
@@ -138,17 +173,22 @@ struct CellPeer: CellMapped {
 
 extension CellMove: CellCoded, CellMapped {
     init?(_ wire: WireCellMove) {
-        guard let phase = Phase(rawValue: wire.phase.rawValue) else { return nil }
+        guard let phase = Phase(rawValue: wire.phase.rawValue), let cause = Cause(rawValue: wire.cause.rawValue) else {
+            return nil
+        }
         self.init(
             number: wire.number, vm: VMID(wire.vm), tenant: wire.tenant, to: wire.to, share: QuotaShare(wire.share),
             request: wire.request, since: LogTime(wire.since))
         self.phase = phase
         epoch = wire.epoch
+        home = wire.home.map { CellVM.Home($0) }
+        self.cause = cause
     }
     var wire: WireCellMove {
         WireCellMove(
             number: number, vm: vm.rawValue, tenant: tenant, to: to, phase: WireCellMovePhase(rawValue: phase.rawValue),
-            share: share.sparse, request: request, epoch: epoch, since: since.rawValue)
+            share: share.sparse, request: request, epoch: epoch, since: since.rawValue, home: home?.wire,
+            cause: WireCellMoveCause(rawValue: cause.rawValue))
     }
 }
 
@@ -161,15 +201,20 @@ extension CellArrival: CellMapped {
             power: power, generation: wire.generation, share: QuotaShare(wire.share),
             createdAt: LogTime(wire.createdAt),
             createdBy: wire.createdBy, request: wire.request,
-            droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) })
+            droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) }, home: wire.home.map { CellVM.Home($0) })
     }
     var wire: WireCellCommand.PrepareArrival {
         WireCellCommand.PrepareArrival(
             from: from, number: number, vm: vm.rawValue, name: name, tenant: tenant, spec: spec.wire,
             power: WireVmPower(rawValue: power.rawValue), generation: generation, share: share.sparse,
             createdAt: createdAt.rawValue, createdBy: createdBy, request: request,
-            droppedDisks: droppedDisks.map(\.wire))
+            droppedDisks: droppedDisks.map(\.wire), home: home?.wire)
     }
+}
+
+extension CellVM.Home {
+    init(_ wire: WireVmHome) { self.init(cell: wire.cell, region: wire.region, epoch: wire.epoch) }
+    var wire: WireVmHome { WireVmHome(cell: cell, region: region, epoch: epoch) }
 }
 
 extension CellVM.Departure {

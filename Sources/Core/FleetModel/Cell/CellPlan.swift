@@ -377,6 +377,8 @@ package struct CellExplanation: Hashable, Sendable {
     package var standing: Standing
     /// Of a VM that waits together with others.
     package var gang: Gang?
+    /// What a lost region has to do with it, in words; empty for nothing.
+    package var region = ""
     /// The state that it is true of.
     package var through: LogIndex
     package var policy: PlacementPolicy
@@ -458,6 +460,10 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var restarts: UInt64 = 0
     package var hostsDeclaredDown: UInt64 = 0
     package var brakeHeld: UInt64 = 0
+    /// VMs of a lost region that no host of the cell takes; those that were sent to other regions, and home again.
+    package var regionWaiting = 0
+    package var regionAway: UInt64 = 0
+    package var regionHome: UInt64 = 0
     /// Rows that could not be brought into the index as they are; zero in a healthy cell.
     package var misfits: UInt64 = 0
     /// From a placing's decision to its outcome.

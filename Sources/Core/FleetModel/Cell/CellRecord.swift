@@ -292,7 +292,8 @@ extension VMDescription: CellMapped {
         devicesOnSameNodes = wire.devicesOnSameNodes
         guard let required = NamedSelector.all(wire.required), let preferred = NamedPreference.all(wire.preferred),
             let disks = NamedDisk.all(wire.disks), let restart = Restart(rawValue: wire.restart.rawValue),
-            let isolation = Isolation(rawValue: wire.isolation.rawValue)
+            let isolation = Isolation(rawValue: wire.isolation.rawValue),
+            let regionLoss = RegionLoss(rawValue: wire.regionLoss.rawValue)
         else { return nil }
         self.required = required
         self.preferred = preferred
@@ -309,6 +310,9 @@ extension VMDescription: CellMapped {
         self.restart = restart
         restartsMax = wire.restartsMax
         self.isolation = isolation
+        self.regionLoss = regionLoss
+        returnsHome = wire.returnsHome
+        regions = wire.regions
         labels = wire.labels.map { Named($0) }
         annotations = wire.annotations.map { Named($0) }
         secrets = wire.secrets.map { SecretField($0.key, .sealed($0.sealed)) }
@@ -333,7 +337,8 @@ extension VMDescription: CellMapped {
             networks: networks, zones: zones, priority: priority, groups: groups, policy: policy?.rawValue ?? "",
             restart: WireRestartRule(rawValue: restart.rawValue), restartsMax: restartsMax,
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
-            annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark)
+            annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark,
+            regionLoss: WireRegionLossRule(rawValue: regionLoss.rawValue), returnsHome: returnsHome, regions: regions)
     }
 }
 
@@ -422,6 +427,7 @@ extension CellVM: CellCoded, CellMapped {
         arrival = wire.arrival.map { Arrival($0) }
         droppedDisks = wire.droppedDisks.map { CellRemains.Disk($0) }
         gang = wire.gang
+        home = wire.home.map { Home($0) }
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -432,7 +438,7 @@ extension CellVM: CellCoded, CellMapped {
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
             events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire,
-            droppedDisks: droppedDisks.map(\.wire), gang: gang)
+            droppedDisks: droppedDisks.map(\.wire), gang: gang, home: home?.wire)
     }
 }
 

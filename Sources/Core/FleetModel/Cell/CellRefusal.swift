@@ -74,6 +74,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case movesHeld
     /// Others wait for their first place together with this one, and no place is given to some of them.
     case gangIncomplete(VMID)
+    /// A later declaration than this one, with this epoch, is known here.
+    case regionOutdated(UInt64)
 }
 
 extension CellRefusal: CustomStringConvertible {
@@ -147,6 +149,8 @@ extension CellRefusal: CustomStringConvertible {
         case .gangIncomplete(let vm):
             "VM \(vm) was created all or none with others, and gets its place with all of them that still wait; place them in "
                 + "one all-or-nothing command"
+        case .regionOutdated(let epoch):
+            "what was declared of the region is over: epoch \(epoch) is known here; see `muster region show`"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
@@ -234,6 +238,7 @@ extension CellRefusal {
         case .imageReleased(let name): Stored(code: 59, text: name)
         case .movesHeld: Stored(code: 60)
         case .gangIncomplete(let vm): Stored(code: 61, number: vm.rawValue)
+        case .regionOutdated(let epoch): Stored(code: 62, number: epoch)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -294,6 +299,7 @@ extension CellRefusal {
         case 59: self = .imageReleased(stored.text)
         case 60: self = .movesHeld
         case 61: self = .gangIncomplete(VMID(number))
+        case 62: self = .regionOutdated(number)
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

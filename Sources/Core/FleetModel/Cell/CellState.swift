@@ -226,6 +226,8 @@ struct CellSummary: CellMapped {
     /// VMs with ids up to this one have their marks, and no others.
     var markedThrough: UInt64 = 0
     var areAllMarked: Bool { markedThrough == .max }
+    /// What the root said of regions, ascending by name.
+    var regions: [CellRegion] = []
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -265,6 +267,7 @@ struct CellSummary: CellMapped {
         imagesFloor = LogIndex(wire.imagesFloor)
         remains = wire.remains
         markedThrough = wire.markedThrough
+        regions = wire.regions.map { CellRegion($0) }
     }
 
     var wire: WireCellSummary {
@@ -275,7 +278,8 @@ struct CellSummary: CellMapped {
             groupHighest: groupHighest, tenants: tenants, tombstones: tombstones, events: events,
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
             isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
-            imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough)
+            imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough,
+            regions: regions.map(\.wire))
     }
 }
 

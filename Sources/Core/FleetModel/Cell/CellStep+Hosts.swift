@@ -208,7 +208,7 @@ extension CellStep {
         if known.health == .removed { return .refused(.hostRemoved(id)) }
         if known.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
         if known.health == .down { return .done }
-        if try brakeHolds() { return .refused(.brakeHolds) }
+        if try brakeHolds(for: known) { return .refused(.brakeHolds) }
         try countTaking(known, -1)
         var host = known
         host.health = .down
@@ -218,20 +218,6 @@ extension CellStep {
         note("host.down", host, "its lease has run out")
         for vm in try vms(on: id) { try lose(vm, id, isForced: false) }
         return .done
-    }
-
-    /// Whether so many hosts were lost lately, and have not come back, that a person must look first. One always may be.
-    private mutating func brakeHolds() throws(StoreError) -> Bool {
-        let start = LogTime(time.rawValue > CellLimits.brakeWindow ? time.rawValue - CellLimits.brakeWindow : 0)
-        var old: [[UInt8]] = []
-        var lost: UInt64 = 0
-        try access.scan(.prefix([CellKey.Kind.down])) { key, _ in
-            if key.precedes(CellKey.down(start, HostID(0))) { old.append(key) } else { lost += 1 }
-            return true
-        }
-        for key in old { access.delete(key) }
-        let share = try setting(.brakeMillis)
-        return lost > 0 && (lost + 1) * 1_000 > summary.hosts * share
     }
 
     /// A host is lost with what it ran. Forced: also what may run on without the cell is gone, an operator says.

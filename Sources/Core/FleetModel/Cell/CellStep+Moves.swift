@@ -21,7 +21,7 @@ extension CellStep {
     private func areMovesHeld() throws(StoreError) -> Bool { try setting(.movesHeldUntil) > time.rawValue }
 
     mutating func moveVM(
-        _ id: VMID, to cell: UInt64, _ request: [UInt8], keepsName: Bool
+        _ id: VMID, to cell: UInt64, _ request: [UInt8], keepsName: Bool, _ home: CellVM.Home?, _ cause: CellMove.Cause
     ) throws(StoreError) -> CellResult.Outcome {
         if cell == number || cell == 0 { return .refused(.invalid(field: "cell", "name another cell")) }
         if !request.isEmpty && request.count != CellLimits.requestBytes {
@@ -32,18 +32,25 @@ extension CellStep {
         if old.isBetweenCells { return .refused(.betweenCells(id)) }
         if old.migration != nil { return .refused(.migrationUnderWay(id)) }
         if old.boundTo != nil || old.spec.isBoundToHost { return .refused(.boundToHost(id)) }
+        if cause == .regionLost && !old.isWaiting { return .refused(.notWaiting(id)) }
+        if let home, !CellCheck.isText(home.region) || home.cell == 0 {
+            return .refused(.invalid(field: "home", "name a cell and its region"))
+        }
         if summary.moves >= CellLimits.movesMax { return .refused(.tooMany(.moves)) }
         if try areMovesHeld() { return .refused(.movesHeld) }
         if keepsName { try keepName(of: old, to: cell) }
-        let move = CellMove(
+        var move = CellMove(
             number: revision.rawValue, vm: id, tenant: old.tenant, to: cell,
             share: try slice(old.tenant).bounded(old.spec.charge), request: request, since: time)
+        move.home = home
+        move.cause = cause
         access.put(CellTable.moves.key(move.number), move.encoded())
         summary.moves += 1
         var vm = old
         vm.departure = CellVM.Departure(number: move.number, to: cell)
         vm.message = "it goes to cell number \(cell) as soon as that has room for it"
-        try note("vm.moving", &vm, host: vm.place?.assignment.host, "to cell number \(cell)")
+        try note(
+            "vm.moving", &vm, host: vm.place?.assignment.host, "to cell number \(cell)\(cause.text(old.home ?? home))")
         try put(vm, was: old)
         return .done
     }
@@ -106,6 +113,7 @@ extension CellStep {
         guard move.phase == .preparing, let old = try vm(move.vm), old.departure?.number == move.number else {
             return .refused(.moveIsOver)
         }
+        if move.cause == .regionLost && old.place != nil { return try abort(move, "it found a place first") }
         enter(.leaving, move)
         var vm = old
         vm.departure?.isLeaving = true
@@ -196,6 +204,7 @@ extension CellStep {
             by: arrival.createdBy)
         vm.generation = arrival.generation
         vm.droppedDisks = arrival.droppedDisks
+        vm.home = arrival.home?.cell == number ? nil : arrival.home
         vm.power = arrival.power
         vm.since = time
         vm.queuedAt = time

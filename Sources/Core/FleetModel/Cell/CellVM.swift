@@ -73,6 +73,16 @@ package struct VMDescription: Hashable, Sendable {
         case keep
     }
 
+    /// What becomes of it when its region is lost.
+    package enum RegionLoss: Int32, Hashable, Sendable, CaseIterable {
+        /// It waits for hosts of its cell.
+        case homeOnly
+        /// It goes to a cell of another region if its own has no place for it.
+        case mayMove
+        /// The same, before all that may.
+        case mustMove
+    }
+
     /// Without local disks, which are counted from `disks`.
     package var resources: Resources
     package var numa = NUMAWish.none
@@ -93,6 +103,11 @@ package struct VMDescription: Hashable, Sendable {
     /// Restarts in place within ten minutes before it counts as looping.
     package var restartsMax: UInt32 = 5
     package var isolation = Isolation.stop
+    package var regionLoss = RegionLoss.homeOnly
+    /// When its region is back it goes home; else it stays where it came to. Wants feature level 3, as these others do.
+    package var returnsHome = false
+    /// Where it may go when its region is lost; empty: to any region.
+    package var regions: [String] = []
     package var labels: [Named] = []
     /// For drivers: `sim.boot-ms`, `qemu.kernel`, …
     package var annotations: [Named] = []
@@ -230,6 +245,8 @@ package struct CellVM: Hashable, Sendable {
     /// It waits for its first place with the others of this number, its gang: all of them get one by one command, or none.
     /// 0 for one that is by itself, and for all that have their place. Wants feature level 3.
     package var gang: UInt64 = 0
+    /// Where it was when its region was lost, and came from for that.
+    package var home: Home?
 
     /// It moved with its disks, and its destination has not yet said that it runs: its source keeps what it has of them.
     package var awaitsArrival: Bool {

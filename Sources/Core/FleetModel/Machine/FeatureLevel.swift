@@ -35,6 +35,8 @@ package enum FeatureLevel {
     package static let marks: UInt32 = 3
     /// VMs move between hosts of a cell with the disks that they have there.
     package static let diskMoves: UInt32 = 3
+    /// Regions are declared lost, and VMs go elsewhere then.
+    package static let regions: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -91,6 +93,7 @@ extension RootCommand.Operation {
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         case .markDomain: FeatureLevel.storageMarks
+        case .declareRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
         }
@@ -101,6 +104,7 @@ extension VMDescription {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
         if !secrets.isEmpty { return FeatureLevel.secrets }
+        if regionLoss != .homeOnly || returnsHome || !regions.isEmpty { return FeatureLevel.regions }
         return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
 }
@@ -120,6 +124,7 @@ extension CellCommand.Operation {
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
         case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
+        case .noteRegion: FeatureLevel.regions
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival:

@@ -43,7 +43,8 @@ extension RootCommand.Operation {
             false
         case .found, .reportNode, .certifyNode, .trustAuthority, .signWithAuthority, .foundGroup, .changePlacement,
             .reportReplicas, .reportGroup, .finalizeLevel, .noteBackup, .recordRecovery, .noteTime, .moveHost,
-            .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage, .markDomain:
+            .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage, .markDomain,
+            .declareRegion:
             false
         }
     }
@@ -59,7 +60,7 @@ extension CellCommand.Operation {
         case .registerHost, .reportVMs, .lendQuota, .takeQuota, .settleLoan, .advanceMove, .prepareArrival,
             .endArrival, .placeVMs, .explainWaiting, .releaseVMs, .retryVM, .giveUpVM, .beginMigration,
             .commitMigration, .cancelMigration, .declareDown, .finishDrain, .setSlice, .returnSlice, .collectGarbage,
-            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove:
+            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove, .noteRegion:
             false
         }
     }

@@ -138,6 +138,9 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .declareRegion(let wire):
+            self = .declareRegion(
+                name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
         case .markDomain(let wire): self = .markDomain(name: wire.name, mark: wire.mark, before: wire.before)
         case .rotateSealingKey(let wire):
             guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
@@ -221,6 +224,8 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
+            .declareRegion(Wire.DeclareRegion(name: name, isLost: isLost, epoch: epoch, isAutomatic: isAutomatic))
         case .markDomain(let name, let mark, let before):
             .markDomain(Wire.MarkDomain(name: name, mark: mark, before: before))
         case .rotateSealingKey(let step, let hash):

@@ -74,6 +74,8 @@ package struct RootCommand: Hashable, Sendable {
         /// A storage domain is known by this mark from now on. `before` is the one that whoever asks saw; none for a domain that
         /// is new.
         case markDomain(name: String, mark: [UInt8], before: [UInt8])
+        /// A region is lost, or is back: planned for the standing with this epoch, 0 where there is none.
+        case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)

@@ -174,6 +174,13 @@ extension RootCommand.Operation {
                 "domain.marked",
                 before.isEmpty ? "begin the storage domain \(name)" : "mark the storage domain \(name) anew"
             )
+        case .declareRegion(let name, true, _, false):
+            return ("region.lost", "declare the region \(name) lost")
+        case .declareRegion(let name, true, _, true):
+            return ("region.lost", "none of the nodes of region \(name) is heard, and the others are: it is lost")
+        case .declareRegion(let name, false, _, false): return ("region.back", "the region \(name) is back")
+        case .declareRegion(let name, false, _, true):
+            return ("region.back", "most nodes of region \(name) are heard again: it is back")
         case .addImage(let image): return ("image.added", "add the image \(image.name)")
         case .removeImage(_, let name, .begin, _): return ("image.leaving", "remove the image \(name)")
         case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")

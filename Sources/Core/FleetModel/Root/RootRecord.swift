@@ -352,6 +352,7 @@ extension RootCluster: RootRecord, RootMapped {
         sealingKeyNext = wire.sealingKeyNext
         sealingKeyBefore = wire.sealingKeyBefore
         domains = wire.domains.map { DomainMark(name: $0.name, mark: $0.mark) }
+        regions = wire.regions.map { RegionStanding($0) }
     }
     var wire: WireRootCluster {
         WireRootCluster(
@@ -359,6 +360,6 @@ extension RootCluster: RootRecord, RootMapped {
             epoch: epoch.rawValue, recoveries: recoveries, foundedAt: foundedAt.rawValue, cellHighest: cellHighest,
             mapEpoch: mapEpoch, sealingKey: sealingKey, sealingRotates: sealingRotates, sealingKeyNext: sealingKeyNext,
             sealingKeyBefore: sealingKeyBefore,
-            domains: domains.map { WireStorageDomainMark(name: $0.name, mark: $0.mark) })
+            domains: domains.map { WireStorageDomainMark(name: $0.name, mark: $0.mark) }, regions: regions.map(\.wire))
     }
 }

@@ -5,7 +5,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
     /// What there is a bound on.
     package enum Bound: UInt64, Hashable, Sendable {
         case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
-            cells, tenants, images, domains
+            cells, tenants, images, domains, regions
     }
 
     /// What an input is.
@@ -89,6 +89,12 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case sealingStepOver
     /// With another mark than whoever asks knows.
     case domainMarked(String)
+    /// No node is in it.
+    case unknownRegion(String)
+    /// Nothing is outside of it.
+    case onlyRegion(String)
+    /// It was declared something else meanwhile, under this epoch.
+    case regionChanged(UInt64)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -170,6 +176,11 @@ extension RootRefusal: CustomStringConvertible {
         case .imageExists(let name): "an image named \(name) is there already; remove it first, or choose another name"
         case .sealingKeyRotates:
             "no key seals secret fields yet, or another one takes its place just now; see `muster cert list`"
+        case .unknownRegion(let name):
+            "no node of the cluster is in a region named \(name); see `muster region list`"
+        case .onlyRegion(let name):
+            "all nodes of the cluster are in region \(name): there is nobody left who could go on without it"
+        case .regionChanged: "the region was declared lost or back by somebody else meanwhile; look again"
         case .domainMarked(let name): "the storage domain \(name) was marked by somebody else meanwhile; look again"
         case .sealingStepOver: "the rotation of the sealing key is further, or another one"
         case .imageStays(let name):
@@ -197,6 +208,8 @@ extension RootRefusal.Bound {
         case .commandBytes: "a command has at most \(RootLimits.commandBytesMax) bytes"
         case .cells: "there are \(RootLimits.cellsMax) cells, the most there may be"
         case .images: "there are \(RootLimits.imagesMax) images, the most there may be; remove one first"
+        case .regions:
+            "\(RootLimits.regionsMax) regions are lost, the most there may be; declare those back that are"
         case .domains:
             "the cluster knows \(RootLimits.domainsMax) storage domains, the most it may; use the names of old ones again"
         case .tenants: "there are \(RootLimits.tenantsMax) tenants, the most there may be; delete one first"
@@ -315,6 +328,9 @@ extension RootRefusal {
         case .sealingStepOver: (70, 0, "")
         case .cellKeepsNames(let name): (71, 0, name)
         case .domainMarked(let name): (72, 0, name)
+        case .unknownRegion(let name): (73, 0, name)
+        case .onlyRegion(let name): (74, 0, name)
+        case .regionChanged(let epoch): (75, epoch, "")
         }
     }
 
@@ -384,6 +400,9 @@ extension RootRefusal {
         case 70: self = .sealingStepOver
         case 71: self = .cellKeepsNames(text)
         case 72: self = .domainMarked(text)
+        case 73: self = .unknownRegion(text)
+        case 74: self = .onlyRegion(text)
+        case 75: self = .regionChanged(number)
         default: return nil
         }
     }

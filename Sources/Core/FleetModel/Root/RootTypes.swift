@@ -33,6 +33,8 @@ package enum RootLimits {
     package static let imagesMax: UInt64 = 10_000
     /// Storage domains whose mark is known; all of them are in one row.
     package static let domainsMax = 256
+    /// Regions that were declared lost; of those that are back the one declared longest ago makes room.
+    package static let regionsMax = 256
     package static let imageBytesMax: UInt64 = 1 << 44
     /// Records of forced recoveries that are kept; the oldest go.
     package static let recoveriesMax: UInt64 = 1_000
@@ -473,6 +475,8 @@ package struct RootCluster: Hashable, Sendable {
     package var sealingKeyBefore: [UInt8] = []
     /// Storage domains that hosts have used, ascending by name.
     package var domains: [DomainMark] = []
+    /// Regions that were ever declared lost, ascending by name.
+    package var regions: [RegionStanding] = []
     /// Of the root group: one higher after every forced recovery of it.
     package var epoch: Epoch
     /// How many forced recoveries there were.
@@ -521,6 +525,9 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     case metricsAuthorized = 13
     /// Milliseconds for which what people asked of the root is kept for the audit. Wants feature level 3.
     case auditLifetime = 14
+    /// Milliseconds of silence of all of a region's nodes, while the others are heard, after which it is declared lost; 0:
+    /// only by an operator. Wants feature level 3.
+    case regionLostAfter = 15
 
     package var name: String {
         switch self {
@@ -537,6 +544,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .bulkRate: "bulk-rate"
         case .metricsAuthorized: "metrics-authorized"
         case .auditLifetime: "audit-lifetime"
+        case .regionLostAfter: "region-lost-after"
         }
     }
 
@@ -558,6 +566,9 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .metricsAuthorized: "whether /metrics asks for authorization"
         case .auditLifetime:
             "how long the audit keeps what was asked of the root, and the last \(RootLimits.eventsMax) of it at most"
+        case .regionLostAfter:
+            "how long all nodes of a region are silent, while the others are heard, until it counts as lost; 0: only by `muster "
+                + "region declare-lost`"
         }
     }
 
@@ -576,6 +587,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .bulkRate: "0 or a size up to 1PiB"
         case .metricsAuthorized: "1 or 0"
         case .auditLifetime: "1h to 3650d"
+        case .regionLostAfter: "0, or 5s to 24h"
         }
     }
 
@@ -583,7 +595,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
     package var unit: String {
         switch self {
         case .replaceAfter, .stableFor, .tokenLifetime, .certificateLifetime, .certificateOverlap, .finalizeAfter,
-            .auditLifetime:
+            .auditLifetime, .regionLostAfter:
             "ms"
         case .bulkRate: "bytes"
         default: ""
@@ -603,6 +615,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .finalizeAfter, .bulkRate: 0
         case .metricsAuthorized: 1
         case .auditLifetime: 90 * 24 * 3_600_000
+        case .regionLostAfter: 60_000
         }
     }
 
@@ -620,6 +633,7 @@ package enum RootSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .bulkRate: value <= 1 << 50
         case .metricsAuthorized: value <= 1
         case .auditLifetime: (3_600_000...RootLimits.lifetimeMax).contains(value)
+        case .regionLostAfter: value == 0 || (5_000...24 * 3_600_000).contains(value)
         }
     }
 

@@ -58,6 +58,9 @@ extension AdminPort {
             }
         case .createCell(let wanted): create(wanted, asker)
         case .retireCell(let name): retireCell(name, asker)
+        case .regions: refresh(ticket) { [self] in AdminResponse(Listing(regions)) }
+        case .region(let name): region(name, ticket)
+        case .declareRegion(let name, let isLost): declareRegion(name, isLost: isLost, asker)
         case .tokens: listTokens(ticket)
         case .createToken(let wanted): createToken(wanted, asker)
         case .revokeToken(let id): revokeToken(id, asker)

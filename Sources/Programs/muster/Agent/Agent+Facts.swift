@@ -232,7 +232,7 @@ extension Problem {
         case .malformed, .unknownVersion: kind = .malformed
         case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
-            .unknownAuthority, .unknownTenant, .unknownImage:
+            .unknownAuthority, .unknownTenant, .unknownImage, .unknownRegion:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
         case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,

@@ -51,6 +51,7 @@ extension Agent {
         }
         gauge("queue_length", "VMs that wait for a place.", \.waiting)
         gauge("queue_stuck_kinds", "Kinds of waiting VMs that no host takes now.", \.refusedClasses)
+        gauge("region_waiting_vms", "VMs of lost regions that no host of their cell takes.", \.regionWaiting)
         gauge("nominations", "VMs that room is being made for.", \.nominated)
         gauge("crashed_vms", "Crashed VMs that wait to start again.", \.crashed)
         gauge("migrations", "Migrations under way.", \.migrating)
@@ -75,6 +76,8 @@ extension Agent {
         counter("migrations_cancelled", "Migrations given up.", \.migrationsCancelled)
         counter("restarts", "Restarts after crashes.", \.restarts)
         counter("hosts_declared_down", "Hosts declared down.", \.hostsDeclaredDown)
+        counter("region_away", "VMs sent to cells of other regions because theirs was lost.", \.regionAway)
+        counter("region_home", "VMs sent home because their region was back.", \.regionHome)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
         for cell in cells {
             let times = cell.counts.placingTimes

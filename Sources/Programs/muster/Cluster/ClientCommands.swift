@@ -479,7 +479,7 @@ extension AdminRequest {
     var isChange: Bool {
         switch self {
         case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,
-            .revokeToken, .createCell, .retireCell, .assignHost:
+            .revokeToken, .createCell, .retireCell, .assignHost, .declareRegion:
             true
         default: false
         }

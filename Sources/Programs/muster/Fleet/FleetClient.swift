@@ -239,6 +239,11 @@ struct FleetClient {
                     ["v1", "nodes", word("NODE"), "assign"], [],
                     .object([JSONMember("cell", .string(word("CELL")))])))
         case "cell retire": return show(try ask(RawRequest(.delete, ["v1", "cells", word("CELL")])))
+        case "region list":
+            return show(try get(["v1", "regions"])["items"]?.elements ?? [], FleetColumns.regions)
+        case "region show": return show(try get(["v1", "regions", word("REGION")]))
+        case "region declare-lost": return show(try post(["v1", "regions", word("REGION"), "declare-lost"], [], nil))
+        case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
         case "cell set":
             let value = word("VALUE")
             return show(

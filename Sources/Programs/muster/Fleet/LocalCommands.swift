@@ -92,6 +92,7 @@ enum LocalCommands {
                 case .spaces: ["v1", "spaces"]
                 case .nodes: ["v1", "nodes"]
                 case .cells: ["v1", "cells"]
+                case .regions: ["v1", "regions"]
                 case .images: ["v1", "images"]
                 case .settings: ["v1", "settings"]
                 case .tokens: ["v1", "tokens"]

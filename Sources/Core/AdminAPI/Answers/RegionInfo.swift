@@ -1,0 +1,64 @@
+/// A region as the root knows it, and what its loss would mean.
+package struct RegionInfo: Shaped {
+    package var name: String
+    /// `there` or `lost`.
+    package var state: String
+    /// Of what was last declared of it; 0 for nothing.
+    package var epoch: UInt64
+    /// Since when it is lost, or back; 0 where nothing was declared. Seconds since 1970.
+    package var since: Int64
+    /// Who declared that; empty for the cluster by itself.
+    package var by: String
+    package var nodes: Int64
+    /// Of those, what the node that was asked reaches.
+    package var reached: Int64
+    /// Cells whose group goes on without it, and those whose does not.
+    package var goOn: [String]
+    package var wait: [String]
+
+    package init(
+        name: String, state: String, epoch: UInt64, since: Int64, by: String, nodes: Int64, reached: Int64,
+        goOn: [String], wait: [String]
+    ) {
+        self.name = name
+        self.state = state
+        self.epoch = epoch
+        self.since = since
+        self.by = by
+        self.nodes = nodes
+        self.reached = reached
+        self.goOn = goOn
+        self.wait = wait
+    }
+
+    package static let shape = Shape(
+        "Region",
+        [
+            Field("name", .string, "its name"),
+            Field("state", .choice(["there", "lost"]), "whether it counts as lost"),
+            Field("epoch", .integer, "of what was last declared of it; 0 for nothing"),
+            Field(
+                "since", .integer, "since when it is lost or back, in seconds since 1970; 0 where nothing was declared"),
+            Field("by", .string, "who declared that; empty for the cluster by itself, or nobody"),
+            Field("nodes", .integer, "nodes that are in it"),
+            Field("reached", .integer, "of those, what the node that was asked reaches"),
+            Field("goOn", .strings, "cells with hosts or voters there whose group goes on without it"),
+            Field("wait", .strings, "cells whose group has no majority without it: their VMs wait for it"),
+        ])
+
+    package var members: [JSONMember] {
+        [
+            JSONMember("name", name), JSONMember("state", state), JSONMember("epoch", epoch),
+            JSONMember("since", since),
+            JSONMember("by", by), JSONMember("nodes", nodes), JSONMember("reached", reached), JSONMember("goOn", goOn),
+            JSONMember("wait", wait),
+        ]
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            name: object.text("name"), state: object.text("state"), epoch: object.unsigned("epoch"),
+            since: object.integer("since"), by: object.text("by"), nodes: object.integer("nodes"),
+            reached: object.integer("reached"), goOn: object.strings("goOn"), wait: object.strings("wait"))
+    }
+}

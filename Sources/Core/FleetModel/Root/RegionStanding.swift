@@ -1,0 +1,87 @@
+import ClusterBase
+internal import Schema
+
+/// Whether a region counts as lost.
+///
+///     (never heard of) ──lost, epoch 1──▶ lost ──back, epoch 2──▶ back ──lost, epoch 3──▶ …
+///
+/// Nothing is started elsewhere by it: that is for leases to allow. It lets cells give up all hosts of the region, however many
+/// they are, and lets their VMs go to other regions.
+package struct RegionStanding: Hashable, Sendable {
+    package var name: String
+    /// One higher with every declaration of any region.
+    package var epoch: UInt64
+    package var isLost: Bool
+    package var since: LogTime
+    package var by: String
+    /// The root's leader found it out by itself.
+    package var isAutomatic: Bool
+    package init(
+        name: String, epoch: UInt64, isLost: Bool, since: LogTime = .zero, by: String = "", isAutomatic: Bool = false
+    ) {
+        self.name = name
+        self.epoch = epoch
+        self.isLost = isLost
+        self.since = since
+        self.by = by
+        self.isAutomatic = isAutomatic
+    }
+
+    init(_ wire: WireRegionStanding) {
+        self.init(
+            name: wire.name, epoch: wire.epoch, isLost: wire.isLost, since: LogTime(wire.since), by: wire.by,
+            isAutomatic: wire.isAutomatic)
+    }
+    var wire: WireRegionStanding {
+        WireRegionStanding(
+            name: name, epoch: epoch, isLost: isLost, since: since.rawValue, by: by, isAutomatic: isAutomatic)
+    }
+}
+
+extension RootView {
+    /// What was last declared of a region; nil where nothing ever was.
+    package func region(_ name: String) -> RegionStanding? { cluster?.regions.first { $0.name == name } }
+    /// Of the nodes that are in the cluster, each once, ascending. Places that nobody named are none.
+    package var regionNames: [String] {
+        // hash order: read sorted
+        let names = Set(nodes.filter { $0.state != .removed }.map(\.about.locality.region))
+        return names.filter { !$0.isEmpty }.sorted()
+    }
+}
+
+extension RootStep {
+    /// Whether its nodes are silent is not for the root to say: whoever asks answers for it.
+    mutating func declareRegion(
+        _ name: String, _ isLost: Bool, _ epoch: UInt64, _ isAutomatic: Bool, _ cluster: inout RootCluster
+    ) throws(StoreError) -> RootResult.Outcome {
+        if name.isEmpty || !RootCheck.isText(name) { return .refused(.invalid(.region)) }
+        let at = cluster.regions.firstIndex { $0.name >= name } ?? cluster.regions.count
+        let isKnown = at < cluster.regions.count && cluster.regions[at].name == name
+        let known = isKnown ? cluster.regions[at] : nil
+        if known?.isLost ?? false == isLost && (isLost || known != nil) { return .done }
+        if epoch != known?.epoch ?? 0 { return .refused(.regionChanged(known?.epoch ?? 0)) }
+        let nodes = try all(RootNode.self).filter { $0.state != .removed }
+        if isLost {
+            if !nodes.contains(where: { $0.about.locality.region == name }) { return .refused(.unknownRegion(name)) }
+            if nodes.allSatisfy({ $0.about.locality.region == name }) { return .refused(.onlyRegion(name)) }
+        } else if known == nil {
+            return nodes.contains { $0.about.locality.region == name } ? .done : .refused(.unknownRegion(name))
+        }
+        let highest = cluster.regions.map(\.epoch).max() ?? 0
+        let standing = RegionStanding(
+            name: name, epoch: cluster.floor(highest) + 1, isLost: isLost, since: time, by: by,
+            isAutomatic: isAutomatic)
+        if isKnown {
+            cluster.regions[at] = standing
+        } else {
+            cluster.regions.insert(standing, at: at)
+            if cluster.regions.count > RootLimits.regionsMax {
+                let back = cluster.regions.filter { !$0.isLost }
+                guard let oldest = back.min(by: { $0.epoch < $1.epoch }) else { return .refused(.tooMany(.regions)) }
+                cluster.regions.removeAll { $0.name == oldest.name }
+            }
+        }
+        put(cluster)
+        return .done
+    }
+}

@@ -1,0 +1,81 @@
+import AdminAPI
+import AdminHTTP
+import FleetModel
+import PeerTransport
+import RaftCore
+
+// Regions, and whether they are lost.
+
+extension AdminPort {
+    var regions: [RegionInfo] { agent.view.regionNames.map(regionInfo) }
+
+    func regionInfo(_ name: String) -> RegionInfo {
+        let view = agent.view
+        let nodes = view.nodes.filter { $0.state != .removed && $0.about.locality.region == name }
+        let reached = nodes.count { $0.id == agent.node || agent.network.isLinked($0.id) }
+        let standing = view.region(name)
+        var goOn: [String] = []
+        var wait: [String] = []
+        for cell in cells {
+            let voters = (view.placement(cell.group)?.replicas ?? []).filter { $0.part == .voter && !$0.isLeaving }
+            let there = voters.count { voter in nodes.contains { $0.id == voter.node } }
+            let hasHosts = nodes.contains { view.assignment(of: $0.id)?.cell == cell.group }
+            if there == 0 && !hasHosts { continue }
+            if (voters.count - there) * 2 > voters.count { goOn.append(cell.name) } else { wait.append(cell.name) }
+        }
+        return RegionInfo(
+            name: name, state: standing?.isLost ?? false ? "lost" : "there", epoch: standing?.epoch ?? 0,
+            since: Int64((standing?.since.rawValue ?? 0) / 1_000),
+            by: standing.map { $0.isAutomatic ? "" : $0.by } ?? "", nodes: Int64(nodes.count), reached: Int64(reached),
+            goOn: goOn, wait: wait)
+    }
+
+    func region(_ name: String, _ ticket: Ticket) {
+        refresh(ticket) { [self] in
+            agent.view.regionNames.contains(name)
+                ? AdminResponse(regionInfo(name)) : AdminResponse(Problem(RootRefusal.unknownRegion(name)))
+        }
+    }
+
+    func declareRegion(_ name: String, isLost: Bool, _ asker: Asker) {
+        if let problem = agent.problem(wanting: FeatureLevel.regions) {
+            return answer(asker.ticket, AdminResponse(problem))
+        }
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            let operation = RootCommand.Operation.declareRegion(
+                name: name, isLost: isLost, epoch: agent.view.region(name)?.epoch ?? 0, isAutomatic: false)
+            agent.change(operation, request: asker.request, by: asker.name) { [self] result in
+                switch result {
+                case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+                case .success(let result):
+                    known(result, asker.ticket) { [self] in
+                        let text = isLost ? lossText(regionInfo(name)) : AdminPort.backText(name)
+                        return AdminResponse(Acceptance(text), status: asker.status)
+                    }
+                }
+            }
+        }
+    }
+
+    /// What follows from the declaration, and what it rests on.
+    private func lossText(_ region: RegionInfo) -> String {
+        func names(_ cells: [String]) -> String { cells.isEmpty ? "none" : cells.joined(separator: ", ") }
+        let reached =
+            region.reached > 0
+            ? " \(region.reached) of its \(region.nodes) nodes are reached from here at this moment: hosts that their cell hears "
+                + "keep their VMs."
+            : " None of its \(region.nodes) nodes is reached from here."
+        return
+            "region \(region.name) counts as lost, with epoch \(region.epoch). Nothing starts twice by this: a VM starts "
+            + "elsewhere only when its host's lease has run out, by the clock of its cell's leader, and its host stops it by then. "
+            + "What is released is the brake, for hosts of \(region.name) alone, and VMs that may move go to other regions.\(reached) "
+            + "Cells that go on: \(names(region.goOn)); cells whose VMs wait for the region: \(names(region.wait)). When it is "
+            + "there again, say so with `muster region back \(region.name)`"
+    }
+
+    private static func backText(_ name: String) -> String {
+        "region \(name) is back: the brake holds for its hosts again, VMs go there again, and those that are to return go home as "
+            + "their cells have room"
+    }
+}

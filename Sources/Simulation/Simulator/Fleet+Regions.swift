@@ -1,0 +1,136 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import NodeRuntime
+
+/// One of a fleet's regions is lost and comes back: each cell has its hosts in one of its own.
+///
+///     hosts crash, or go on while they count as lost ─▶ declared lost ─▶ hosts are back ─▶ declared back
+///
+/// Nobody follows a root in these runs: what it would say of regions and of room every engine is told from time to time, at
+/// times of its own, and only while its node runs.
+extension Fleet {
+    struct Regions {
+        var random: PRNG
+        var standings: [RegionStanding] = []
+        /// The number of the cell whose region it is.
+        var lost = 0
+        var isFalse = false
+    }
+
+    func regionName(_ cell: Int) -> String { profile.losesRegion ? "r\(cell)" : "r" }
+
+    /// A majority of the voters is elsewhere, so that every cell goes on.
+    private var losable: [Int] {
+        (0..<profile.cells).filter { cell in
+            (0..<profile.voters).count { self.cell(of: $0) == cell } * 2 < profile.voters
+        }
+    }
+
+    func planRegions() {
+        guard profile.losesRegion, let cell = losable.last else { return }
+        regions.lost = losable.count > 1 ? losable[regions.random.below(losable.count)] : cell
+        regions.isFalse = regions.random.chance(1, in: 4)
+        var at = Nanoseconds.milliseconds(regions.random.within(3_000...8_000)).count
+        for step: UInt64 in 0..<4 {
+            world.plan(.fleetRegion, at: at, a: step)
+            at += Nanoseconds.milliseconds(regions.random.within(step == 1 ? 5_000...14_000 : 100...4_000)).count
+        }
+        world.plan(.fleetRegion, at: Nanoseconds.seconds(1).count, a: 4)
+    }
+
+    func regionTurn(_ step: UInt64) {
+        guard profile.losesRegion else { return }
+        let nodes = world.nodes.filter { cell(of: $0.number) == regions.lost }
+        switch step {
+        case 0 where !regions.isFalse && world.recovery.phase == .chaos:
+            counts.regionsLost += 1
+            // Longer than the region stays lost: whoever starts them again is there in time.
+            for node in nodes where node.isRunning { world.crash(node, restartAfter: Nanoseconds.seconds(30).count) }
+        case 1 where world.recovery.phase == .chaos: declare(isLost: true)
+        case 2: for node in nodes { world.start(node) }
+        case 3: declare(isLost: false)
+        default: break
+        }
+        if step != 4 { return }
+        for node in world.nodes { tellRegions(node) }
+        world.plan(
+            .fleetRegion, at: world.now + Nanoseconds.milliseconds(regions.random.within(500...2_500)).count, a: 4)
+    }
+
+    private func declare(isLost: Bool) {
+        let name = regionName(regions.lost)
+        let epoch = (regions.standings.first?.epoch ?? 0) + 1
+        if !isLost && regions.standings.first?.isLost != true { return }
+        regions.standings = [RegionStanding(name: name, epoch: epoch, isLost: isLost)]
+    }
+
+    /// What a root would have told the node by now.
+    func tellRegions(_ node: SimulatedNode) {
+        guard profile.losesRegion, node.isRunning, !regions.standings.isEmpty else { return }
+        let now = node.local(world.now)
+        for own in 0..<profile.cells {
+            let cells = (0..<profile.cells).filter { $0 != own }.map { other in
+                RegionFacts.Cell(
+                    number: Fleet.group(of: other).number, name: "c\(other)", region: regionName(other),
+                    report: report(of: other))
+            }
+            node.runtime?.tell(
+                regions: RegionFacts(
+                    own: Fleet.group(of: own).number, region: regionName(own), regions: regions.standings, cells: cells),
+                of: Fleet.group(of: own), now: now)
+        }
+    }
+
+    /// How much room a cell has, as its own leader would count it.
+    private func report(of cell: Int) -> CellReport {
+        let view = checkers[cell].view
+        var report = CellReport(group: Fleet.group(of: cell))
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id], host.state == .ready else { continue }
+            let free = host.offered - host.used
+            report.hosts += 1
+            report.offered += host.offered
+            report.free += free
+            for kind in ResourceKind.allCases {
+                report.largest.vector[kind.rawValue] = max(
+                    report.largest.vector[kind.rawValue], free.vector[kind.rawValue])
+            }
+            if !report.zones.contains(host.about.locality.zone) { report.zones.append(host.about.locality.zone) }
+        }
+        return report
+    }
+
+    /// What becomes of a new VM when its region is lost.
+    func drawRegion(_ spec: inout VMDescription) {
+        guard profile.losesRegion else { return }
+        spec.regionLoss = VMDescription.RegionLoss.allCases[regions.random.below(3)]
+        spec.returnsHome = regions.random.chance(1, in: 2)
+        if regions.random.chance(1, in: 5) { spec.regions = [regionName(regions.random.below(profile.cells))] }
+    }
+
+    /// The region is back for good, whatever was planned.
+    func endRegions() {
+        declare(isLost: false)
+        for node in world.nodes { tellRegions(node) }
+    }
+
+    /// At rest nobody waits in a lost region, and whoever is to go home is there if that has room.
+    func isAwayRightly(_ vm: CellVM) -> String? {
+        guard let home = vm.home, vm.spec.returnsHome, vm.boundTo == nil, !vm.spec.isBoundToHost, vm.place != nil,
+            vm.phase == .running
+        else { return nil }
+        let cell = Int(home.cell) - 1
+        let view = checkers[cell].view
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id], vm.spec.groups.isEmpty, host.state == .ready else { continue }
+            let slice = view.slices[vm.tenant]
+            if slice != nil && slice?.quota != .unlimited { continue }
+            // hash order: any of them
+            let isTaken = view.vms.values.contains { $0.name == vm.name && $0.tenant == vm.tenant }
+            if isTaken { continue }
+            if FleetRules.refusal(vm, host, view) == nil { return "is to go home, and host \(id) there takes it" }
+        }
+        return nil
+    }
+}
