@@ -194,8 +194,8 @@ import Testing
         ),
         ("[hypervisor]\ndriver = \"xen\"", ["muster.toml:2: hypervisor.driver wants simulated or qemu, not 'xen'."]),
         (
-            "[liveness]\nbeat-interval = \"40ms\"",
-            ["liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 40ms."]
+            "[liveness]\nbeat-interval = \"50ms\"",
+            ["liveness.suspicion-floor must be at least three times liveness.beat-interval, which is 50ms."]
         ),
         (
             "[liveness]\nsuspicion-floor = \"40ms\"",

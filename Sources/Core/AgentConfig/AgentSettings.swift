@@ -113,8 +113,9 @@ package struct AgentSettings: Hashable, Sendable {
     package var restIntervalInForce: Nanoseconds {
         restInterval == .zero ? .zero : max(beatInterval, min(restInterval, suspicionMax))
     }
-    /// A process of a host whose processors others keep busy stands still for 76 to 100 ms now and then, without a sign before.
-    package var suspicionFloor = Nanoseconds.milliseconds(100)
+    /// A virtual machine that has had its share of its host's processors stands still until the next tenth of a second, whatever the
+    /// priority of what runs in it, and the last beat before may be one interval old.
+    package var suspicionFloor = Nanoseconds.milliseconds(125)
     package var suspicionMax = Nanoseconds.seconds(2)
     package var closedLinkGrace = Nanoseconds.milliseconds(15)
     package var storageStallMax = Nanoseconds.seconds(1)

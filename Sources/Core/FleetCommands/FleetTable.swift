@@ -31,6 +31,8 @@ package enum FleetTable {
         ),
     ]
     private static let dryRun = Option("dry-run", help: "show what would happen, and change nothing")
+    private static let together = Option(
+        "all-or-nothing", help: "create none if one can't be, and place none before all fit; at most 1,024")
     private static let plan = Option(
         "plan", .text("DIGEST"), help: "of the plan that --dry-run showed: refused where it is another one by now")
     private static let ifGeneration = Option(
@@ -102,9 +104,7 @@ package enum FleetTable {
                     "file", .text("FILE"),
                     help: "a JSON object as `vm show -o json` prints it, or a list of them; - is standard input"),
                 Option("stopped", help: "don't start it"),
-                Option(
-                    "all-or-nothing", help: "create none if one can't be, and place none before all fit; at most 1,024"),
-                dryRun, plan,
+                together, dryRun, plan,
             ] + wait,
             examples: [
                 .init("muster vm create web --cpu 2 --memory 4GiB --wait", "one VM, running when the command ends"),
@@ -313,7 +313,7 @@ package enum FleetTable {
         Command(
             "plan create", summary: "say where VMs would go, and change nothing",
             arguments: [Argument("NAME", isOptional: true, isRepeated: true, help: "such as web, or web-{1..20}")],
-            options: spec + [tenant, Option("file", .text("FILE"), help: "as for `vm create`")],
+            options: spec + [tenant, Option("file", .text("FILE"), help: "as for `vm create`"), together],
             examples: [.init("muster plan create 'web-{1..20}' --cpu 2 --memory 4GiB", "how many of them have room")]),
         Command(
             "plan drain", summary: "say what would leave a host, where to, and what can't", arguments: [host]),

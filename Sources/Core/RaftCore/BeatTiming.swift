@@ -2,7 +2,7 @@ import ClusterBase
 
 /// What one peer's beats say about the path to it, and how long a silence of it is therefore forgiven. Constant size.
 ///
-///     S = clamp(max(3 × mean interval, 2 × longest recent interval, 1.5 × longest halt, (run + 1) × mean interval,
+///     S = clamp(max(3 × mean interval, 2 × longest recent interval, 2 × longest halt, (run + 1) × mean interval,
 ///                   10 × high round trip), floor, max)
 ///
 /// An interval is between beats as the peer sent them: the sequence tells how many were lost in between. So a slow or
@@ -101,7 +101,7 @@ struct BeatTiming: Sendable {
 
     private mutating func update(_ settings: LivenessSettings) {
         guard roundTrip != .zero else { return }
-        let byInterval = max(interval * max(3, lostRun + 1), max(intervalLongest * 2, haltLongest * 3 / 2))
+        let byInterval = max(interval * max(3, lostRun + 1), max(intervalLongest, haltLongest) * 2)
         let wanted = max(byInterval, roundTripHigh * 10)
         suspicion = min(max(wanted, settings.suspicionFloor), settings.suspicionMax)
     }
