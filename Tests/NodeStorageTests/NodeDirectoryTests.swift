@@ -6,6 +6,7 @@ import NodePorts
 import NodeStorage
 import RaftCore
 import StoreLayout
+import Synchronization
 import Testing
 
 @Suite struct NodeDirectoryTests {
@@ -48,6 +49,43 @@ import Testing
         #expect(found == .inUse(path: path, process: Int(getpid())))
         #expect(found?.description.contains("in use by process \(getpid())") == true)
         withExtendedLifetime(directory) {}
+    }
+
+    @Test func `a refused directory closes no file of another thread`() throws {
+        let directory = try NodeDirectory.create(path, identity, smallSettings())
+        let neighbour = Neighbour()
+        for _ in 0..<3 { #expect(try refusal() != nil) }
+        #expect(neighbour.end() == 0)
+        withExtendedLifetime(directory) {}
+    }
+
+    /// Opens files all the time, closes each a while later, and counts those that somebody else had closed by then.
+    private final class Neighbour: Sendable {
+        private let state = Mutex((isEnded: false, lost: 0))
+        private let ended = DispatchSemaphore(value: 0)
+
+        init() {
+            Thread.detachNewThread { [self] in
+                var files = [CInt](repeating: -1, count: 64)
+                var lost = 0
+                var i = 0
+                while i % files.count > 0 || !state.withLock({ $0.isEnded }) {
+                    let old = files[i % files.count]
+                    if old >= 0, close(old) != 0 { lost += 1 }
+                    files[i % files.count] = open("/dev/null", O_RDONLY | O_CLOEXEC)
+                    i += 1
+                }
+                for file in files where close(file) != 0 { lost += 1 }
+                state.withLock { $0.lost = lost }
+                ended.signal()
+            }
+        }
+
+        func end() -> Int {
+            state.withLock { $0.isEnded = true }
+            ended.wait()
+            return state.withLock { $0.lost }
+        }
     }
 
     @Test func `another node's or another cluster's directory is refused`() throws {

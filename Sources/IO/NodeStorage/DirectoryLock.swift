@@ -8,22 +8,26 @@ final class DirectoryLock: Sendable {
     private static let looks = 50
 
     init(_ folder: String) throws(DataDirectoryRefusal) {
-        let path = folder + "/LOCK"
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        if fd < 0 { throw .store(Files.failure("open the file", path, errno)) }
-        var code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
-        for _ in 0..<DirectoryLock.looks where code == EWOULDBLOCK {
-            usleep(20_000)
-            code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
-        }
-        if code != 0 {
-            close(fd)
-            if code != EWOULDBLOCK { throw .store(Files.failure("lock the file", path, code)) }
-            throw .inUse(path: folder, process: Self.process(in: path))
-        }
+        fd = try DirectoryLock.locked(folder)
         let name = Array("\(getpid())\n".utf8)
         ftruncate(fd, 0)
         _ = name.withUnsafeBytes { pwrite(fd, $0.baseAddress, $0.count, 0) }
+    }
+
+    /// Before there is a lock whose end closes the file: a second close would be of another thread's.
+    private static func locked(_ folder: String) throws(DataDirectoryRefusal) -> CInt {
+        let path = folder + "/LOCK"
+        let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if fd < 0 { throw .store(Files.failure("open the file", path, errno)) }
+        var code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
+        for _ in 0..<looks where code == EWOULDBLOCK {
+            usleep(20_000)
+            code = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno
+        }
+        if code == 0 { return fd }
+        close(fd)
+        if code != EWOULDBLOCK { throw .store(Files.failure("lock the file", path, code)) }
+        throw .inUse(path: folder, process: process(in: path))
     }
 
     /// A child of this process that has not begun its program yet has the file open too: closing alone would leave the lock
