@@ -89,21 +89,31 @@ extension CellKeeper {
         _ vm: CellVM, _ spec: VMSpec, _ now: Instant, _ operations: inout [CellCommand.Operation]
     ) -> Bool {
         guard let found = index.decidePreemption(spec, policy: policy), !found.victims.isEmpty else { return false }
-        var releases: [Release] = []
-        for id in found.victims {
-            guard let victim = view.vms[id], let place = victim.place,
-                ledger.mayAsk(.release(id, place.epoch), view.through ?? .zero, now)
-            else { return false }
-            releases.append(
-                Release(id, epoch: place.epoch, reason: "stopped for \(vm.name), which has a higher priority"))
-        }
-        for release in releases { ledger.asked(.release(release.vm, release.epoch), now) }
-        counts.preemptions += 1
-        operations.append(.releaseVMs(releases, cause: .preemption))
+        guard let releases = releases(of: found.victims, for: vm, now) else { return false }
+        stop(releases, now, &operations)
         expect(vm, .place(generation: vm.generation), found.assignment, now, isNomination: true)
         nominations[vm.id] = Nomination(
             host: found.assignment.host, victims: found.victims, givesUpAt: now + CellKeeper.nominationMax)
         return true
+    }
+
+    /// What stops these VMs for another; nil when one of them can't be stopped now.
+    func releases(of victims: [VMID], for vm: CellVM, _ now: Instant) -> [Release]? {
+        var releases: [Release] = []
+        for id in victims {
+            guard let victim = view.vms[id], let place = victim.place,
+                ledger.mayAsk(.release(id, place.epoch), view.through ?? .zero, now)
+            else { return nil }
+            releases.append(
+                Release(id, epoch: place.epoch, reason: "stopped for \(vm.name), which has a higher priority"))
+        }
+        return releases
+    }
+
+    mutating func stop(_ releases: [Release], _ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        for release in releases { ledger.asked(.release(release.vm, release.epoch), now) }
+        counts.preemptions += 1
+        operations.append(.releaseVMs(releases, cause: .preemption))
     }
 
     /// Places the nominated where all that was in their way has gone.

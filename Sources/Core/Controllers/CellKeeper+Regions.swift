@@ -39,8 +39,9 @@ struct RegionWork: Sendable {
         var to: UInt64
         /// Asked, and not seen in its row yet.
         var askedAt: Instant?
-        /// Cells that did not take it.
+        /// Cells that did not take it since all of those with room had been tried, and how often it was not taken at all.
         var refusedBy: [UInt64] = []
+        var refusals = 0
         var restsUntil = Instant.origin
         /// Why not, for people.
         var text = ""
@@ -95,7 +96,7 @@ extension CellKeeper {
             regions.leaving.insert(vm.id)
         } else if regions.leaving.remove(vm.id) != nil {
             // It stays after all.
-            stays(vm.id, "\(vm.message)", now)
+            stays(vm.id, vm.message, now)
         }
         if vm.place != nil && vm.home == nil { regions.tries[vm.id] = nil }
     }
@@ -110,8 +111,9 @@ extension CellKeeper {
         guard var known = regions.tries[id] else { return }
         known.askedAt = nil
         known.refusedBy.append(known.to)
+        known.refusals += 1
         known.text = text
-        let doublings = min(known.refusedBy.count - 1, 5)
+        let doublings = min(known.refusals - 1, 5)
         known.restsUntil = now + min(CellKeeper.awayRestFirst * Int64(1 << doublings), CellKeeper.awayRestMax)
         regions.tries[id] = known
     }
@@ -209,8 +211,7 @@ extension CellKeeper {
         regions.isBusy = !movable.isEmpty
         for vm in movable {
             if wave.left <= 0 { break }
-            if mayGo(vm, now) == false { continue }
-            guard let target = choose(vm, wave) else { continue }
+            guard mayGo(vm, now), let target = choose(vm, wave) else { continue }
             let home = vm.home ?? CellVM.Home(cell: regions.facts.own, region: lost.name, epoch: lost.epoch)
             begin(vm, to: target, home, .regionLost, now, &wave, &operations)
             counts.regionAway += 1
@@ -261,7 +262,7 @@ extension CellKeeper {
         var open = fitting.filter { !refused.contains($0.number) }
         if open.isEmpty, !fitting.isEmpty {
             // All of them said no: from the beginning, after the rest that it had.
-            regions.tries[vm.id]?.refusedBy = Array(repeating: 0, count: min(refused.count, 5))
+            regions.tries[vm.id]?.refusedBy = []
             open = fitting
         }
         let wish = CellWish(demand: vm.spec.demand, zones: vm.spec.zones)

@@ -111,18 +111,11 @@ extension CellKeeper {
         var releases: [Release] = []
         for (spec, answer) in zip(gang, found) {
             guard let vm = view.vms[spec.id] else { preconditionFailure("VM \(spec.id) waits and is not known") }
-            for id in answer.victims {
-                guard let victim = view.vms[id], let place = victim.place,
-                    ledger.mayAsk(.release(id, place.epoch), view.through ?? .zero, now)
-                else { return false }
-                releases.append(
-                    Release(id, epoch: place.epoch, reason: "stopped for \(vm.name), which has a higher priority"))
-            }
+            guard let more = self.releases(of: answer.victims, for: vm, now) else { return false }
+            releases += more
         }
         if releases.count > CellLimits.itemsMax { return false }
-        for release in releases { ledger.asked(.release(release.vm, release.epoch), now) }
-        counts.preemptions += 1
-        operations.append(.releaseVMs(releases, cause: .preemption))
+        stop(releases, now, &operations)
         for (spec, answer) in zip(gang, found) {
             guard let vm = view.vms[spec.id] else { continue }
             expect(vm, .place(generation: vm.generation), answer.assignment, now, isNomination: true)

@@ -34,7 +34,7 @@ package struct NameClaim: Sendable {
         case useUp
     }
 
-    package static let hopsMax = 4
+    private static let hopsMax = 4
 
     private let tenant: String
     private let name: String
@@ -47,6 +47,7 @@ package struct NameClaim: Sendable {
     private var holder: (cell: UInt64, request: [UInt8]) = (0, [])
     /// Cells where VMs of that name went, which are asked too.
     private var hops: [UInt64] = []
+    private var hopsLeft = NameClaim.hopsMax
     private var rounds = 0
 
     /// `siblings` are all cells of the region, ascending: the first keeps its names.
@@ -99,8 +100,6 @@ package struct NameClaim: Sendable {
         default: return .unknown
         }
     }
-
-    private var hopsLeft = NameClaim.hopsMax
 
     private mutating func look(isUsedUp: Bool) {
         hopsLeft = NameClaim.hopsMax

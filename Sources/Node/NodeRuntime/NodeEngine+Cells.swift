@@ -76,7 +76,7 @@ extension NodeEngine {
         guard packLevel >= FeatureLevel.cells, steward.view.cells.count > 1, cells.kept[k].keeper.isReady,
             steward.commandsUnderWay == 0
         else { return }
-        let report = cells.kept[k].keeper.report(of: group)
+        let report = cells.kept[k].keeper.view.report(of: group)
         if let known = steward.view.report(of: group), !report.isNews(to: known) { return }
         ask(.reportCell(report), now)
     }

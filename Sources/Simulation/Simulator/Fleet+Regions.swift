@@ -73,32 +73,13 @@ extension Fleet {
             let cells = (0..<profile.cells).filter { $0 != own }.map { other in
                 RegionFacts.Cell(
                     number: Fleet.group(of: other).number, name: "c\(other)", region: regionName(other),
-                    report: report(of: other))
+                    report: checkers[other].view.report(of: Fleet.group(of: other)))
             }
             node.runtime?.tell(
                 regions: RegionFacts(
                     own: Fleet.group(of: own).number, region: regionName(own), regions: regions.standings, cells: cells),
                 of: Fleet.group(of: own), now: now)
         }
-    }
-
-    /// How much room a cell has, as its own leader would count it.
-    private func report(of cell: Int) -> CellReport {
-        let view = checkers[cell].view
-        var report = CellReport(group: Fleet.group(of: cell))
-        for id in view.hosts.keys.sorted() {
-            guard let host = view.hosts[id], host.state == .ready else { continue }
-            let free = host.offered - host.used
-            report.hosts += 1
-            report.offered += host.offered
-            report.free += free
-            for kind in ResourceKind.allCases {
-                report.largest.vector[kind.rawValue] = max(
-                    report.largest.vector[kind.rawValue], free.vector[kind.rawValue])
-            }
-            if !report.zones.contains(host.about.locality.zone) { report.zones.append(host.about.locality.zone) }
-        }
-        return report
     }
 
     /// What becomes of a new VM when its region is lost.

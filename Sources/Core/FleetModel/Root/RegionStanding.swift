@@ -58,7 +58,7 @@ extension RootStep {
         let at = cluster.regions.firstIndex { $0.name >= name } ?? cluster.regions.count
         let isKnown = at < cluster.regions.count && cluster.regions[at].name == name
         let known = isKnown ? cluster.regions[at] : nil
-        if known?.isLost ?? false == isLost && (isLost || known != nil) { return .done }
+        if known?.isLost == isLost { return .done }
         if epoch != known?.epoch ?? 0 { return .refused(.regionChanged(known?.epoch ?? 0)) }
         let nodes = try all(RootNode.self).filter { $0.state != .removed }
         if isLost {

@@ -1,14 +1,13 @@
 package import ClusterBase
-package import FleetModel
 
-extension CellKeeper {
+extension CellView {
     /// How much room the cell has, for those who choose among cells. O(hosts).
     package func report(of group: GroupID) -> CellReport {
         var report = CellReport(group: group)
         // hash order: read sorted
         var zones: Set<String> = []
-        for id in view.hosts.keys.sorted() {
-            guard let host = view.hosts[id], host.state == .ready else { continue }
+        for id in hosts.keys.sorted() {
+            guard let host = hosts[id], host.state == .ready else { continue }
             let free = host.offered - host.used
             report.hosts += 1
             report.offered += host.offered
@@ -17,8 +16,8 @@ extension CellKeeper {
             zones.insert(host.about.locality.zone)
         }
         report.zones = Array(zones.sorted().prefix(CellReport.zonesMax))
-        report.waiting = UInt64(view.count(of: .waiting))
-        report.vms = UInt64(view.vms.count)
+        report.waiting = UInt64(count(of: .waiting))
+        report.vms = UInt64(vms.count)
         return report
     }
 }
