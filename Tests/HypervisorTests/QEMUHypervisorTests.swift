@@ -291,6 +291,22 @@ struct QEMUHypervisorTests {
         let text = (drivers.hosts[0] as? QEMUHypervisor)?.accelerationText ?? ""
         print(text)
         #expect(text.hasPrefix("guests run under"))
+        // What was chosen boots a kernel, too.
+        #expect(drivers.wait(atMost: 60) { Files.size(drivers.serial(0, vm)) > 0 }, "\(text)")
+    }
+
+    @Test func `the test guest of KVM runs on any machine that can run a guest`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let probe = KVMProbe(
+            QEMUSettings(directory: drivers.path, images: drivers.path, storage: drivers.path), device: "/dev/null", accelerator: "tcg")
+        var verdict: (QEMUMachine.Accelerator, String)?
+        #expect(
+            drivers.wait(atMost: 10) {
+                verdict = probe.verdict(drivers.now)
+                return verdict != nil
+            })
+        #expect(verdict?.0 == .kvm, "\(verdict?.1 ?? "")")
     }
 }
 

@@ -51,8 +51,10 @@ import Testing
         let cluster = try LocalCluster()
         try cluster.grow()
         let curl = "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem"
-        var leader = 0
-        for round in 1...2 {
+        var (leader, struck, round) = (0, 0, 0)
+        // A batch may be done before its leader is: such a round says nothing, and another follows.
+        while struck < 2 && round < 10 {
+            round += 1
             try cluster.wait("all hosts have reported, and the cell names its leader") {
                 guard try cluster.names(2, "host", "list", "--filter", "state=ready").count == 3 else { return false }
                 let head = try cluster.shell(
@@ -78,13 +80,10 @@ import Testing
             ]
             try process.run()
             // Some commands are carried out then, and others are on their way.
-            try cluster.wait("the third node has the first of them") {
-                try cluster.shell(
-                    "\(curl) \"https://$MUSTER_ADDRESS/v1/vms?stale=60s&limit=1&fields=name&filter=name~r\(round)-\"",
-                    at: third
-                ).output.contains("r\(round)-")
-            }
-            #expect(process.isRunning)
+            _ = try cluster.shell(
+                "until \(curl) 'https://$MUSTER_ADDRESS/v1/vms?stale=60s&limit=1&fields=name&filter=name~r\(round)-'"
+                    + " | grep -q r\(round)-; do sleep 0.005; [ $((i = i + 1)) -lt 2000 ] || exit 1; done", at: third)
+            struck += process.isRunning ? 1 : 0
             cluster.kill9(leader)
             process.waitUntilExit()
             let said = try JSONSerialization.jsonObject(with: try Data(contentsOf: answer)) as? [String: Any] ?? [:]
@@ -94,5 +93,6 @@ import Testing
             let names = try cluster.names(asked, "vm", "list", "--filter", "name~r\(round)-")
             #expect(names.count == 2_500 && Set(names).count == 2_500)
         }
+        #expect(struck == 2, "a leader died in the middle of a batch \(struck) times of \(round)")
     }
 }
