@@ -187,5 +187,5 @@ final class LocalCluster {
         throw Failure(description: "no port is free")
     }
 
-    private static let next = Atomic<Int>(Int(getpid()) * 64)
+    private static let next = Atomic<Int>(Int(getpid()) * 7_919)
 }
