@@ -299,7 +299,8 @@ struct QEMUHypervisorTests {
         let drivers = try QEMUDrivers()
         defer { drivers.end() }
         let probe = KVMProbe(
-            QEMUSettings(directory: drivers.path, images: drivers.path, storage: drivers.path), device: "/dev/null", accelerator: "tcg")
+            QEMUSettings(directory: drivers.path, images: drivers.path, storage: drivers.path), device: "/dev/null",
+            accelerator: "tcg")
         var verdict: (QEMUMachine.Accelerator, String)?
         #expect(
             drivers.wait(atMost: 10) {

@@ -35,7 +35,8 @@ package final class KVMProbe {
             return
         }
         let words = [
-            "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", accelerator, "-m", "size=16M",
+            "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", accelerator, "-m",
+            "size=16M",
             "-drive", "if=none,id=boot,format=raw,read-only=on,file=\(diskPath)", "-device", "isa-fdc,id=fdc",
             "-device", "floppy,drive=boot",
             "-chardev", "file,id=log,path=\(logPath)", "-device", "isa-debugcon,iobase=0x402,chardev=log",
