@@ -40,6 +40,24 @@ import Testing
         try make("visits", "--region-loss", "must-move", "--region-return", "return", "--region", "east")
         let before = try cluster.ask(1, "region", "show", "west", "-o", "json").output
         #expect(before.contains("\"state\":\"there\"") && before.contains("\"wait\":[]"), "\(before)")
+        var rehearsed = ""
+        func rehearse(_ more: String...) throws -> MusterRun {
+            try cluster.run(["region", "declare-lost", "west", "--dry-run"] + more, at: 1)
+        }
+        try cluster.wait("the rehearsal knows what room the other cell has") {
+            rehearsed = try rehearse("-o", "json").output
+            return rehearsed.contains("\"away\":2,\"wait\":1")
+        }
+        for name in ["goes", "visits"] {
+            let said = #""vm":"\#(name)","tenant":"default","fate":"away","to":"east","region":"east","wave":1"#
+            #expect(rehearsed.contains(said), "\(rehearsed)")
+        }
+        #expect(rehearsed.contains(#""vm":"stays","tenant":"default","fate":"wait""#), "\(rehearsed)")
+        #expect(rehearsed.contains(#""cause":"homeOnly""#) && rehearsed.contains(#""unanswered":[]"#))
+        let table = try rehearse()
+        #expect(table.status == 0 && table.output.contains("Nothing was changed"), "\(table.output)\(table.complaint)")
+        #expect(try cluster.ask(1, "region", "declare-lost", "south", "--dry-run").status == 3)
+        #expect(try cluster.ask(1, "region", "show", "west", "-o", "json").output == before)
         cluster.kill9(3)
         func place(_ name: String) throws -> String {
             try cluster.ask(1, "vm", "show", name, "-o", "json").output
