@@ -88,5 +88,21 @@ import Testing
         #expect(try cluster.ask(1, "region", "declare-lost", "south").status == 3)
         #expect(try cluster.ask(1, "region", "back", "west").status == 0)
         #expect(try place("stays").contains("\"host\":\"n3\""))
+        // Found lost by itself again, and then declared so by somebody, who says when it is back.
+        cluster.kill9(3)
+        try cluster.wait("the one that stays waits again") {
+            try cluster.ask(2, "vm", "explain", "stays", "-o", "json").output.contains("region west is lost")
+        }
+        let taken = try cluster.ask(1, "region", "declare-lost", "west")
+        #expect(taken.status == 0 && taken.output.contains("does not take that back by itself"), "\(taken.output)")
+        try cluster.start(3)
+        try cluster.wait("its host is there, and the one that stays runs") {
+            let shown = try place("stays")
+            return shown.contains("\"host\":\"n3\"") && shown.contains("\"phase\":\"running\"")
+        }
+        let still = try cluster.ask(2, "region", "show", "west", "-o", "json").output
+        #expect(still.contains("\"state\":\"lost\"") && !still.contains("\"by\":\"\""), "\(still)")
+        #expect(try cluster.ask(1, "region", "back", "west").status == 0)
+        #expect(try cluster.ask(2, "region", "show", "west", "-o", "json").output.contains("\"state\":\"there\""))
     }
 }
