@@ -96,7 +96,7 @@ let fleetSamples: [FleetRequest] = [
     .remains(tenant: nil), .remains(tenant: "shop"), .forgetRemains(VMID(7), tenant: "shop"),
     .removeImage("debian", tenant: "shop"), .removeImage("debian", tenant: ""),
     .plan(.drain("h1")), .plan(.rebalance), .plan(.loss(["h1", "h2"])), .rebalance, .startRebalance(RebalanceStart()),
-    .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),
+    .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable), .rehearse(region: "north"),
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),
 ]
@@ -181,6 +181,29 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                 steps: [PlanStep(action: "migrate", vm: "a", tenant: "t", from: "h1", to: "h2", cost: 3, gain: 4)],
                 left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
                 isComplete: false))
+        var played = CellRehearsal(region: "north", through: LogIndex(7))
+        played.targets = [
+            CellRehearsal.Target(
+                cell: 2, name: "south", region: "south", free: Resources(cpuMillis: 1_000), at: LogTime(4_000))
+        ]
+        played.targets[0].vms = 1
+        played.targets[0].demand = Resources(cpuMillis: 700)
+        played.add(CellRehearsal.Step(cellVM(), .away, to: "south", region: "south", wave: 1))
+        played.add(CellRehearsal.Step(cellVM(), .wait, cause: .homeOnly, text: "it waits"))
+        played.waves = 3
+        played.silence = .seconds(11)
+        let part = RegionRehearsal(
+            played, cell: "c", leaderIsThere: true, pace: .seconds(1), now: LogTime(9_000))
+        #expect(part.cells[0].atLeastMillis == 13_000 && part.targets[0].ageMillis == 5_000)
+        #expect(part.waits == [RehearsalWait(cell: "c", cause: "homeOnly", vms: 1)])
+        var whole = RegionRehearsal(region: "north", nodes: 3, reached: 2)
+        whole.add(part)
+        #expect(!whole.targets[0].isOverbooked)
+        whole.add(part)
+        #expect(whole.targets.count == 1 && whole.targets[0].vms == 2 && whole.targets[0].isOverbooked)
+        #expect(whole.cells.count == 2 && whole.steps.count == 4)
+        whole.unanswered = ["d: it has no leader"]
+        try holds(whole)
         try holds(CellSettingsBody(CellSetting.shown.map { ($0, $0.standard) }))
     }
 

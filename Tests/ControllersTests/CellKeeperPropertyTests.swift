@@ -26,6 +26,22 @@ import Testing
             try story.compareIndexes()
         }
     }
+
+    @Test(arguments: 1...4)
+    func `a rehearsal accounts for each VM once, whenever it is asked for, and leaves the index as it is`(
+        seed: UInt64
+    ) throws {
+        var story = Story(seed: 200 + seed)
+        story.world.level = FeatureLevel.newest
+        try story.begin()
+        for _ in 0..<60 {
+            try story.step()
+            try story.rehearse()
+        }
+        try story.world.tick(1)
+        try story.rehearse()
+        try story.compareIndexes()
+    }
 }
 
 /// A random life of a small cell.
@@ -43,7 +59,7 @@ struct Story {
                 i % 3 == 0 ? [NamedDevice(kind: "gpu", numaNode: i % 2 == 0 ? 1 : nil), NamedDevice(kind: "gpu")] : []
             try world.addHost(
                 zone: i < 3 ? "a" : "b", rack: "r\(i / 2)", labels: i == 0 ? [Named("disk", "nvme")] : [],
-                numaNodes: nodes, devices: devices)
+                numaNodes: nodes, devices: devices, region: i < 3 ? "north" : "south")
         }
         let groups: [(String, PlacementGroup.Rule, PlacementGroup.Scope, Bool)] = [
             ("web", .antiAffinity(perDomainMax: 2), .rack, true), ("db", .spread(skewMax: 1), .zone, true),
@@ -74,6 +90,9 @@ struct Story {
         case 9: spec.isolation = .keep
         case 10: spec.restart = .never
         default: break
+        }
+        if world.level >= FeatureLevel.regions {
+            spec.regionLoss = VMDescription.RegionLoss.allCases[vms.count % 3]
         }
         return spec
     }
@@ -125,6 +144,27 @@ struct Story {
         if !world.deposed.isEmpty { return }
         let moving = try world.view().vms.values.count { $0.migration != nil }
         #expect(moving <= 8, "four of this leader's and of the one before")
+    }
+
+    /// The loss of the hosts in the north, some of whose VMs another cell takes.
+    func rehearse() throws {
+        if !world.keeper.isReady { return }
+        var report = CellReport(group: GroupID(.cell, number: 2))
+        report.hosts = 2
+        report.free = Resources(cpuMillis: 9_000, memoryMiB: 64_000)
+        report.largest = Resources(cpuMillis: 5_000, memoryMiB: 16_000)
+        report.zones = ["b"]
+        let cell = RegionFacts.Cell(number: 2, name: "c2", region: "east", report: report)
+        let facts = RegionFacts(own: 1, region: "north", cells: [cell])
+        let rehearsed = world.keeper.rehearse(lossOf: "north", facts, goesOn: true, now: world.now)
+        let fates = rehearsed.restarted + rehearsed.away + rehearsed.waiting
+        #expect(fates == rehearsed.vms + rehearsed.waitedBefore + rehearsed.preempted)
+        #expect(rehearsed.isComplete && rehearsed.waits.map(\.vms).reduce(0, +) == rehearsed.waiting)
+        let sent = rehearsed.targets.map(\.demand.cpuMillis).reduce(0, +)
+        #expect(sent <= 9_000 && rehearsed.targets.map(\.vms).reduce(0, +) == rehearsed.away)
+        // hash order: looked up only
+        let homes = try world.view().vms.filter { $0.value.spec.regionLoss == .homeOnly }
+        #expect(rehearsed.steps.allSatisfy { $0.fate != .away || homes[$0.vm] == nil })
     }
 
     /// Lets everything come to rest.

@@ -97,6 +97,23 @@ import Testing
         #expect(try bench.plan().isEmpty, "a person said so, and says when it is back")
     }
 
+    @Test func `what was found lost by itself is not taken back by itself once a person has declared it lost, too`()
+        throws
+    {
+        var bench = try Bench()
+        bench.silent = [7, 8, 9]
+        try bench.ask(declaration(true, 0))
+        bench.silent = []
+        let back = declaration(false, 1)
+        #expect(try bench.plan() == [back])
+        try bench.ask(.declareRegion(name: "west", isLost: true, epoch: 1, isAutomatic: false))
+        #expect(try bench.plan().isEmpty)
+        #expect(throws: StoreError.self, "it was on its way when the person spoke") { try bench.ask(back) }
+        try bench.ask(.declareRegion(name: "west", isLost: false, epoch: 2, isAutomatic: false))
+        bench.silent = [7, 8, 9]
+        #expect(try bench.plan() == [declaration(true, 3)], "from then on as ever")
+    }
+
     // MARK: Names
 
     private static let request = [UInt8](0..<16)

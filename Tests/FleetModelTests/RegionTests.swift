@@ -32,6 +32,29 @@ import Testing
         #expect(try root.view().region("north")?.epoch == 3 && root.view().region("r") == nil)
     }
 
+    @Test func `a loss that was found out by itself becomes that of the person who declares it, under another epoch`()
+        throws
+    {
+        var root = try root()
+        func found() throws -> RootResult.Outcome {
+            try root.apply(.declareRegion(name: "north", isLost: true, epoch: 0, isAutomatic: true), by: "root")
+        }
+        #expect(try found() == .done)
+        let before = try #require(try root.view().region("north"))
+        #expect(before.isAutomatic && before.epoch == 1)
+        #expect(try declare(&root, true, epoch: 0) == .refused(.regionChanged(1)))
+        #expect(try declare(&root, true, epoch: 1) == .done)
+        let after = try #require(try root.view().region("north"))
+        #expect(after.isLost && !after.isAutomatic && after.epoch == 2 && after.by == "ada")
+        #expect(after.since == before.since, "lost since it was found so")
+        for _ in 0..<2 { #expect(try declare(&root, true, epoch: 1) == .done, "said again it is no news") }
+        #expect(try found() == .done)
+        #expect(try root.view().region("north") == after, "nobody finds out what a person has said")
+        let back = RootCommand.Operation.declareRegion(name: "north", isLost: false, epoch: 1, isAutomatic: true)
+        #expect(try root.apply(back, by: "root") == .refused(.regionChanged(2)))
+        #expect(try declare(&root, false, epoch: 2) == .done)
+    }
+
     @Test func `a region without nodes, and the only one, can't be lost; a region that never was is back anyway`()
         throws
     {

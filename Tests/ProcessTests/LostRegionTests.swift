@@ -40,6 +40,24 @@ import Testing
         try make("visits", "--region-loss", "must-move", "--region-return", "return", "--region", "east")
         let before = try cluster.ask(1, "region", "show", "west", "-o", "json").output
         #expect(before.contains("\"state\":\"there\"") && before.contains("\"wait\":[]"), "\(before)")
+        var rehearsed = ""
+        func rehearse(_ more: String...) throws -> MusterRun {
+            try cluster.run(["region", "declare-lost", "west", "--dry-run"] + more, at: 1)
+        }
+        try cluster.wait("the rehearsal knows what room the other cell has") {
+            rehearsed = try rehearse("-o", "json").output
+            return rehearsed.contains("\"away\":2,\"wait\":1")
+        }
+        for name in ["goes", "visits"] {
+            let said = #""vm":"\#(name)","tenant":"default","fate":"away","to":"east","region":"east","wave":1"#
+            #expect(rehearsed.contains(said), "\(rehearsed)")
+        }
+        #expect(rehearsed.contains(#""vm":"stays","tenant":"default","fate":"wait""#), "\(rehearsed)")
+        #expect(rehearsed.contains(#""cause":"homeOnly""#) && rehearsed.contains(#""unanswered":[]"#))
+        let table = try rehearse()
+        #expect(table.status == 0 && table.output.contains("Nothing was changed"), "\(table.output)\(table.complaint)")
+        #expect(try cluster.ask(1, "region", "declare-lost", "south", "--dry-run").status == 3)
+        #expect(try cluster.ask(1, "region", "show", "west", "-o", "json").output == before)
         cluster.kill9(3)
         func place(_ name: String) throws -> String {
             try cluster.ask(1, "vm", "show", name, "-o", "json").output
@@ -70,5 +88,21 @@ import Testing
         #expect(try cluster.ask(1, "region", "declare-lost", "south").status == 3)
         #expect(try cluster.ask(1, "region", "back", "west").status == 0)
         #expect(try place("stays").contains("\"host\":\"n3\""))
+        // Found lost by itself again, and then declared so by somebody, who says when it is back.
+        cluster.kill9(3)
+        try cluster.wait("the one that stays waits again") {
+            try cluster.ask(2, "vm", "explain", "stays", "-o", "json").output.contains("region west is lost")
+        }
+        let taken = try cluster.ask(1, "region", "declare-lost", "west")
+        #expect(taken.status == 0 && taken.output.contains("does not take that back by itself"), "\(taken.output)")
+        try cluster.start(3)
+        try cluster.wait("its host is there, and the one that stays runs") {
+            let shown = try place("stays")
+            return shown.contains("\"host\":\"n3\"") && shown.contains("\"phase\":\"running\"")
+        }
+        let still = try cluster.ask(2, "region", "show", "west", "-o", "json").output
+        #expect(still.contains("\"state\":\"lost\"") && !still.contains("\"by\":\"\""), "\(still)")
+        #expect(try cluster.ask(1, "region", "back", "west").status == 0)
+        #expect(try cluster.ask(2, "region", "show", "west", "-o", "json").output.contains("\"state\":\"there\""))
     }
 }

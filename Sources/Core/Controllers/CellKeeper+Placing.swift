@@ -228,7 +228,7 @@ extension CellKeeper {
         queue.told(number, upTo: at)
     }
 
-    private mutating func reason(_ number: Int) -> String {
+    mutating func reason(_ number: Int) -> String {
         let key = queue.kinds[number].key
         if queue.kinds[number].isGang { return gangText(queue.members(number)) }
         if let bound = key.boundTo { return boundText(key.spec, bound) }

@@ -68,11 +68,12 @@ struct RegionWork: Sendable {
 }
 
 extension CellKeeper {
-    static let regionInterval = Nanoseconds.seconds(1)
+    /// Between two plans for lost regions.
+    package static let regionInterval = Nanoseconds.seconds(1)
     static let regionTellInterval = Nanoseconds.seconds(5)
     /// VMs on their way at a time, and those to one cell.
-    static let awayMax = 256
-    static let awayPerCellMax = 64
+    package static let awayMax = 256
+    package static let awayPerCellMax = 64
     /// VMs that wait, of which a plan looks at the most urgent.
     static let awayLookedMax = 16_384
     static let awayRestFirst = Nanoseconds.seconds(2)
@@ -190,7 +191,7 @@ extension CellKeeper {
         return found
     }
 
-    private func sortedByTurn(_ vms: [CellVM]) -> [CellVM] {
+    func sortedByTurn(_ vms: [CellVM]) -> [CellVM] {
         func tier(_ vm: CellVM) -> String { tenants[vm.tenant]?.tier ?? "" }
         return vms.sorted { a, b in
             if a.spec.regionLoss != b.spec.regionLoss { return a.spec.regionLoss.rawValue > b.spec.regionLoss.rawValue }
@@ -330,21 +331,31 @@ extension CellKeeper {
         guard let lost = regions.lost.first, vm.place == nil, vm.power != .stopped, !vm.isDeleting else { return nil }
         let head = "region \(lost.name) is lost"
         if vm.departure != nil { return "\(head), and it is on its way to another cell" }
-        if vm.boundTo != nil || vm.spec.isBoundToHost { return "\(head), and it waits for its local disk there" }
-        if vm.gang > 0 { return "\(head), and it waits for its first place together with others" }
-        if vm.spec.regionLoss == .homeOnly { return "\(head), and its regionLoss is home-only: it waits for its cell" }
-        let cells = allowed(vm)
-        if cells.isEmpty {
+        switch regionWait(vm, known) {
+        case .localDisk: return "\(head), and it waits for its local disk there"
+        case .gang: return "\(head), and it waits for its first place together with others"
+        case .homeOnly: return "\(head), and its regionLoss is home-only: it waits for its cell"
+        case .noRegion:
             let bound = vm.spec.regions.isEmpty ? "" : " of \(vm.spec.regions.joined(separator: ", "))"
             return "\(head), and there is no cell\(bound) in another region that it may go to"
+        case .refused: return "\(head), and it is tried again: \(regions.tries[vm.id]?.text ?? "")"
+        case .noRoom: return "\(head), and none of \(allowed(vm).count) cells in other regions has room for it"
+        default: return "\(head), and it goes to another region in its turn"
         }
-        if let tried = regions.tries[vm.id], !tried.text.isEmpty {
-            return "\(head), and it is tried again: \(tried.text)"
-        }
+    }
+
+    /// Why a VM without a place goes to no other region now.
+    func regionWait(_ vm: CellVM) -> CellRehearsal.Cause { regionWait(vm, nil) }
+
+    private func regionWait(_ vm: CellVM, _ known: Wave?) -> CellRehearsal.Cause {
+        if vm.boundTo != nil || vm.spec.isBoundToHost { return .localDisk }
+        if vm.gang > 0 { return .gang }
+        if vm.spec.regionLoss == .homeOnly { return .homeOnly }
+        let cells = allowed(vm)
+        if cells.isEmpty { return .noRegion }
+        if let tried = regions.tries[vm.id], !tried.text.isEmpty { return .refused }
         let wave = known ?? Wave(self, .origin)
-        let fitting = cells.count { wave.hasRoom(vm, $0) }
-        if fitting == 0 { return "\(head), and none of \(cells.count) cells in other regions has room for it" }
-        return "\(head), and it goes to another region in its turn"
+        return cells.contains { wave.hasRoom(vm, $0) } ? .inTurn : .noRoom
     }
 
     /// The text of its kind, and what its region has to do with it.

@@ -159,7 +159,7 @@ package struct CellKeeper: Sendable {
     // hash order: read sorted
     var slicesOfAll: Set<String> { Set(tenants.keys).union(view.slices.keys) }
 
-    private mutating func take(_ changes: CellChanges, _ now: Instant) {
+    mutating func take(_ changes: CellChanges, _ now: Instant) {
         if changes.settingsChanged { settingsChanged(now) }
         for id in changes.groups where view.groups[id] != nil { groupChanged(id) }
         for id in changes.hosts { hostChanged(id, now) }

@@ -6,7 +6,8 @@ package import FleetModel
 ///
 ///     heard ──(none of its nodes for `region-lost-after`, and most of the others are)──▶ lost ──(most of its nodes again)──▶ back
 ///
-/// Only what was found out by itself is taken back by itself: who declares a region lost says when it is back.
+/// Only what was found out by itself is taken back by itself: who declares a region lost says when it is back, also where it was
+/// lost already.
 package enum RegionWatch {
     package static let commandsMax = 16
 

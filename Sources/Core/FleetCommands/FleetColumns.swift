@@ -70,6 +70,29 @@ package enum FleetColumns {
         Column("REACHED", "reached", .integer), Column("GO ON", "goOn"), Column("WAIT", "wait"),
         Column("EPOCH", "epoch", .integer, isWide: true), Column("BY", "by", isWide: true),
     ]
+    package static let rehearsedCells = [
+        Column("CELL", "cell"), Column("GOES ON", "goesOn"), Column("HOSTS", "hosts", .integer),
+        Column("VMS", "vms", .integer), Column("WAITED", "waitedBefore", .integer),
+        Column("RESTART", "restart", .integer), Column("STOPPED FOR ROOM", "preempted", .integer, isWide: true),
+        Column("AWAY", "away", .integer), Column("WAIT", "wait", .integer), Column("WAVES", "waves", .integer),
+        Column("SILENCE-MS", "silenceMillis", .integer, isWide: true), Column("AT-LEAST-MS", "atLeastMillis", .integer),
+        Column("LEADER THERE", "leaderIsThere", isWide: true), Column("COMPLETE", "isComplete", isWide: true),
+        Column("INDEX", "index", .integer, isWide: true),
+    ]
+    package static let rehearsalTargets = [
+        Column("CELL", "cell"), Column("REGION", "region"), Column("VMS", "vms", .integer),
+        Column("CPU", "demand.cpuMillis", .cores), Column("CPU-FREE", "free.cpuMillis", .cores),
+        Column("MEMORY", "demand.memoryMiB", .mebibytes), Column("MEMORY-FREE", "free.memoryMiB", .mebibytes),
+        Column("TOO MUCH", "isOverbooked"), Column("AGE-MS", "ageMillis", .integer),
+    ]
+    package static let rehearsalWaits = [
+        Column("CELL", "cell"), Column("CAUSE", "cause"), Column("VMS", "vms", .integer),
+    ]
+    package static let rehearsalSteps = [
+        Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("CELL", "cell"), Column("FATE", "fate"),
+        Column("TO", "to"), Column("REGION", "region"), Column("WAVE", "wave", .integer),
+        Column("STOPPED FOR ROOM", "isPreempted", isWide: true), Column("WHY", "text"),
+    ]
     package static let steps = [
         Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
         Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("TENANT", "tenant", isWide: true),

@@ -382,14 +382,22 @@ package enum FleetTable {
                 heard keeps its VMs. What finds no place in its cell and may move (`muster vm create --region-loss`) goes to cells
                 in other regions, the most urgent first. The cluster does this by itself after `region-lost-after` (`muster
                 setting list`) when it hears none of the region's nodes, and most of the others.
+
+                With --dry-run nothing is declared: each cell's leader plays through what it would do if all hosts of the region
+                fell silent at once. The answer says per cell and VM what would start where, in which waves, and what would wait
+                and why; of cells in other regions it knows what they said of their room, and how long ago.
                 """,
-            arguments: [region],
-            examples: [.init("muster region declare-lost north", "says what goes on and what waits")]),
+            arguments: [region], options: [dryRun],
+            examples: [
+                .init("muster region declare-lost north", "says what goes on and what waits"),
+                .init("muster region declare-lost north --dry-run", "what would move where, and what would not"),
+            ]),
         Command(
             "region back", summary: "say that a lost region is there again",
             details: """
                 The brake holds for its hosts again, and VMs that went elsewhere and are to return (`--region-return return`) go
-                home, a few at a time, each stopped for a moment. A region that the cluster found lost by itself is back by itself.
+                home, a few at a time, each stopped for a moment. A region that the cluster found lost by itself is back by itself,
+                unless somebody has declared it lost since.
                 """,
             arguments: [region]),
     ]

@@ -10,17 +10,29 @@ import RaftCore
 extension NodeEngine {
     /// What the keeper of a cell has to know of regions and other cells; nothing as long as no region was ever lost.
     func regionFacts(of group: GroupID) -> RegionFacts {
-        let view = steward.view
-        guard let regions = view.cluster?.regions, !regions.isEmpty, packLevel >= FeatureLevel.regions else {
+        guard let regions = steward.view.cluster?.regions, !regions.isEmpty, packLevel >= FeatureLevel.regions else {
             return RegionFacts()
         }
+        return factsAtHand(of: group)
+    }
+
+    private func factsAtHand(of group: GroupID) -> RegionFacts {
+        let view = steward.view
         var cells: [RegionFacts.Cell] = []
         for cell in view.cells.sorted(by: { $0.group < $1.group }) where cell.group != group {
             let report = view.cellReports.first { $0.group == cell.group }
             cells.append(
                 RegionFacts.Cell(number: cell.group.number, name: cell.name, region: cell.region, report: report))
         }
-        return RegionFacts(own: group.number, region: view.cell(group)?.region ?? "", regions: regions, cells: cells)
+        return RegionFacts(
+            own: group.number, region: view.cell(group)?.region ?? "", regions: view.cluster?.regions ?? [],
+            cells: cells)
+    }
+
+    /// What the loss of a region is rehearsed with, on whatever thread: a copy of the cell's keeper, and what this node knows of
+    /// regions and other cells. Nil where the cell is not led here.
+    package func rehearsalParts(of group: GroupID) -> (keeper: CellKeeper, facts: RegionFacts)? {
+        withCellKeeper(group) { $0 }.map { ($0, factsAtHand(of: group)) }
     }
 
     /// What a shell tells that follows no root: a world without one.

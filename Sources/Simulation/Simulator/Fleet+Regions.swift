@@ -47,7 +47,9 @@ extension Fleet {
             counts.regionsLost += 1
             // Longer than the region stays lost: whoever starts them again is there in time.
             for node in nodes where node.isRunning { world.crash(node, restartAfter: Nanoseconds.seconds(30).count) }
-        case 1 where world.recovery.phase == .chaos: declare(isLost: true)
+        case 1 where world.recovery.phase == .chaos:
+            rehearse()
+            declare(isLost: true)
         case 2: for node in nodes { world.start(node) }
         case 3: declare(isLost: false)
         default: break
@@ -65,20 +67,41 @@ extension Fleet {
         regions.standings = [RegionStanding(name: name, epoch: epoch, isLost: isLost)]
     }
 
+    /// Whoever leads a cell can say at any time what the loss would bring: each VM has one fate. Nothing changes by that.
+    private func rehearse() {
+        let region = regionName(regions.lost)
+        for node in world.nodes where node.isRunning {
+            for own in 0..<profile.cells {
+                guard let keeper = node.runtime?.withCellKeeper(Fleet.group(of: own), { $0 }), keeper.isReady else {
+                    continue
+                }
+                let played = keeper.rehearse(lossOf: region, facts(of: own), goesOn: true, now: node.local(world.now))
+                let fates = played.restarted + played.away + played.waiting
+                if fates == played.vms + played.waitedBefore + played.preempted { continue }
+                world.fail(
+                    "a rehearsal accounts for each VM once",
+                    "cell \(own), the loss of \(region): \(fates) fates of \(played.vms) VMs there, \(played.waitedBefore) that "
+                        + "waited and \(played.preempted) that made room")
+            }
+        }
+    }
+
+    private func facts(of own: Int) -> RegionFacts {
+        let cells = (0..<profile.cells).filter { $0 != own }.map { other in
+            RegionFacts.Cell(
+                number: Fleet.group(of: other).number, name: "c\(other)", region: regionName(other),
+                report: checkers[other].view.report(of: Fleet.group(of: other)))
+        }
+        return RegionFacts(
+            own: Fleet.group(of: own).number, region: regionName(own), regions: regions.standings, cells: cells)
+    }
+
     /// What a root would have told the node by now.
     func tellRegions(_ node: SimulatedNode) {
         guard profile.losesRegion, node.isRunning, !regions.standings.isEmpty else { return }
         let now = node.local(world.now)
         for own in 0..<profile.cells {
-            let cells = (0..<profile.cells).filter { $0 != own }.map { other in
-                RegionFacts.Cell(
-                    number: Fleet.group(of: other).number, name: "c\(other)", region: regionName(other),
-                    report: checkers[other].view.report(of: Fleet.group(of: other)))
-            }
-            node.runtime?.tell(
-                regions: RegionFacts(
-                    own: Fleet.group(of: own).number, region: regionName(own), regions: regions.standings, cells: cells),
-                of: Fleet.group(of: own), now: now)
+            node.runtime?.tell(regions: facts(of: own), of: Fleet.group(of: own), now: now)
         }
     }
 

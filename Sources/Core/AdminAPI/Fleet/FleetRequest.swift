@@ -67,6 +67,8 @@ package enum FleetRequest: Hashable, Sendable {
     /// Changes that people and programs asked for, oldest first.
     indirect case audit(FleetList)
     indirect case plan(PlanWish)
+    /// Of the loss of a region.
+    case rehearse(region: String)
     case rebalance
     case startRebalance(RebalanceStart)
     case settings(ReadMode)
@@ -126,6 +128,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .deleteTenant: .deleteTenant
         case .audit: .getAudit
         case .plan: .plan
+        case .rehearse: .rehearseRegionLoss
         case .rebalance: .getRebalance
         case .startRebalance: .startRebalance
         case .settings: .getCellSettings
@@ -166,7 +169,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .tenant(let name, _): .readTenant(name)
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
-        case .plan: .observe
+        case .plan, .rehearse: .observe
         }
     }
 
@@ -225,7 +228,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
             .setTenant(let name, _),
-            .deleteTenant(let name), .image(let name, _), .removeImage(let name, _):
+            .deleteTenant(let name), .image(let name, _), .removeImage(let name, _), .rehearse(let name):
             name
         case .forgetRemains(let vm, _): "\(vm.rawValue)"
         default: vm.map { vm in if case .named(let name, _) = vm { name } else { "\(vm)" } } ?? ""

@@ -254,6 +254,10 @@ extension Route {
             .plan, .post, "/v1/plan", "Says what would happen; nothing happens.", body: .json(PlanWish.shape),
             .json(PlanInfo.shape)),
         Route(
+            .rehearseRegionLoss, .get, "/v1/regions/{region}/rehearsal",
+            "Says what would move where, in which waves, and what would wait, if a region were lost; nothing happens.",
+            .json(RegionRehearsal.shape)),
+        Route(
             .getRebalance, .get, "/v1/rebalance", "Shows which moves would make the cell better.",
             .json(PlanInfo.shape)),
         Route(

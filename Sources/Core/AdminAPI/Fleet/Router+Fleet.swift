@@ -54,6 +54,7 @@ extension Router {
         case .setTenant: return .setTenant(try name(parts.name, "tenant"), try TenantSettings(body))
         case .deleteTenant: return .deleteTenant(try name(parts.name, "tenant"))
         case .plan: return .plan(try PlanWish(body))
+        case .rehearseRegionLoss: return .rehearse(region: try name(parts.name, "region"))
         case .getRebalance: return .rebalance
         case .startRebalance: return .startRebalance(try RebalanceStart(body))
         case .renewLease: return .renewLease(try LeaseWish(body))

@@ -26,6 +26,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
     case plan, getRebalance, startRebalance
+    case rehearseRegionLoss
     case getCellSettings, changeCellSettings
     case renewLease
 }

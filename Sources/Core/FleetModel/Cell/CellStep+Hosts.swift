@@ -251,8 +251,7 @@ extension CellStep {
     }
 
     private mutating func loseCopy(_ vm: inout CellVM, _ host: HostID, isForced: Bool) throws(StoreError) {
-        let mayMove = isForced || (vm.boundTo == nil && (vm.spec.restart != .never || vm.power == .stopped))
-        if vm.isDeleting || vm.place?.isReleasing == true || mayMove {
+        if isForced || vm.tieToLostHost == nil {
             leavePlace(&vm)
             if !vm.isDeleting && vm.power != .stopped {
                 vm.message = vm.boundTo == nil ? "its host was lost" : "its local disk was on a host that was removed"

@@ -65,11 +65,7 @@ extension CellStep {
     }
 
     /// Enters a phase, which begins now when it is another one.
-    func enter(_ phase: CellVM.Phase, _ vm: inout CellVM) {
-        if vm.phase == phase { return }
-        vm.phase = phase
-        vm.since = time
-    }
+    func enter(_ phase: CellVM.Phase, _ vm: inout CellVM) { vm.enter(phase, at: time) }
 
     /// Gives permission to start where it is.
     func permit(_ vm: inout CellVM) {
@@ -81,17 +77,7 @@ extension CellStep {
     }
 
     /// It has no place, and waits for one if it is to run.
-    func leavePlace(_ vm: inout CellVM) {
-        vm.place = nil
-        vm.held = nil
-        vm.runningGeneration = 0
-        if vm.power == .stopped || vm.isDeleting {
-            enter(.stopped, &vm)
-        } else if vm.phase != .waiting {
-            enter(.waiting, &vm)
-            vm.queuedAt = time
-        }
-    }
+    func leavePlace(_ vm: inout CellVM) { vm.leavePlace(at: time) }
 
     /// Writes a VM that was `old`, and all that follows from it. A VM that is being deleted goes when nothing of it can run.
     mutating func put(_ new: CellVM, was old: CellVM?) throws(StoreError) {

@@ -106,6 +106,11 @@ package struct CellView: Sendable {
     /// False when the row is none that this version can read.
     private mutating func set(_ row: CellRow, _ changes: inout CellChanges) -> Bool {
         guard let content = row.content else { return false }
+        set(content, &changes)
+        return true
+    }
+
+    private mutating func set(_ content: CellRowContent, _ changes: inout CellChanges) {
         switch content {
         case .host(let id, let host):
             hosts[id] = host
@@ -126,7 +131,18 @@ package struct CellView: Sendable {
             changes.settingsChanged = true
         case .tombstone, .move, .remains, .arrival, .unknownTable: break
         }
-        return true
+    }
+
+    /// Takes in rows as they would be: for a copy in which something is played through, and that nobody follows with.
+    package mutating func suppose(_ contents: [CellRowContent], at time: LogTime) -> CellChanges {
+        var changes = CellChanges()
+        for content in contents { set(content, &changes) }
+        self.time = max(self.time, time)
+        changes.hosts.sort()
+        changes.vms.sort()
+        changes.groups.sort()
+        changes.slices.sort()
+        return changes
     }
 }
 

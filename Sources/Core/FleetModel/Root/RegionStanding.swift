@@ -5,6 +5,9 @@ internal import Schema
 ///
 ///     (never heard of) ──lost, epoch 1──▶ lost ──back, epoch 2──▶ back ──lost, epoch 3──▶ …
 ///
+/// What the root's leader found out by itself it takes back by itself, until a person declares the same: then it is that
+/// person's.
+///
 /// Nothing is started elsewhere by it: that is for leases to allow. It lets cells give up all hosts of the region, however many
 /// they are, and lets their VMs go to other regions.
 package struct RegionStanding: Hashable, Sendable {
@@ -58,7 +61,10 @@ extension RootStep {
         let at = cluster.regions.firstIndex { $0.name >= name } ?? cluster.regions.count
         let isKnown = at < cluster.regions.count && cluster.regions[at].name == name
         let known = isKnown ? cluster.regions[at] : nil
-        if known?.isLost == isLost { return .done }
+        // What was found out by itself becomes that of the person who says it too, under another epoch: who takes it back because
+        // nodes are heard again knew the one before.
+        let isTakenOver = known.map { $0.isLost && $0.isAutomatic } == true && isLost && !isAutomatic
+        if known?.isLost == isLost && !isTakenOver { return .done }
         if epoch != known?.epoch ?? 0 { return .refused(.regionChanged(known?.epoch ?? 0)) }
         let nodes = try all(RootNode.self).filter { $0.state != .removed }
         if isLost {
@@ -69,7 +75,8 @@ extension RootStep {
         }
         let highest = cluster.regions.map(\.epoch).max() ?? 0
         let standing = RegionStanding(
-            name: name, epoch: cluster.floor(highest) + 1, isLost: isLost, since: time, by: by,
+            name: name, epoch: cluster.floor(highest) + 1, isLost: isLost,
+            since: isTakenOver ? known?.since ?? time : time, by: by,
             isAutomatic: isAutomatic)
         if isKnown {
             cluster.regions[at] = standing

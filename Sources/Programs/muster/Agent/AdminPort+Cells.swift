@@ -58,7 +58,7 @@ extension AdminPort {
             rank(batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } }, groups, asker, body)
         case .plan(.create(let items, _)): rank(items, groups, asker) { body([$0[0]]) }
         case .createGroup: body([groups[0]])
-        case .tenant, .setTenant, .deleteTenant: body(groups)
+        case .tenant, .setTenant, .deleteTenant, .rehearse: body(groups)
         case .remains, .forgetRemains, .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
         case .plan(.rebalance), .rebalance, .startRebalance, .settings, .changeSettings:
             fail(asker, AdminPort.needsCell)

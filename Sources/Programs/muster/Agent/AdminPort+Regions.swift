@@ -43,14 +43,20 @@ extension AdminPort {
         }
         agent.refreshView { [self] problem in
             if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            let before = agent.view.region(name)
+            let isTakenOver = isLost && before?.isLost == true && before?.isAutomatic == true
             let operation = RootCommand.Operation.declareRegion(
-                name: name, isLost: isLost, epoch: agent.view.region(name)?.epoch ?? 0, isAutomatic: false)
+                name: name, isLost: isLost, epoch: before?.epoch ?? 0, isAutomatic: false)
             agent.change(operation, request: asker.request, by: asker.name) { [self] result in
                 switch result {
                 case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
                 case .success(let result):
                     known(result, asker.ticket) { [self] in
-                        let text = isLost ? lossText(regionInfo(name)) : AdminPort.backText(name)
+                        var text = isLost ? lossText(regionInfo(name)) : AdminPort.backText(name)
+                        if isTakenOver {
+                            text +=
+                                ". The cluster had found it lost by itself, and does not take that back by itself any more"
+                        }
                         return AdminResponse(Acceptance(text), status: asker.status)
                     }
                 }

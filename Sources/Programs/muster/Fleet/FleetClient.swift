@@ -242,7 +242,7 @@ struct FleetClient {
         case "region list":
             return show(try get(["v1", "regions"])["items"]?.elements ?? [], FleetColumns.regions)
         case "region show": return show(try get(["v1", "regions", word("REGION")]))
-        case "region declare-lost": return show(try post(["v1", "regions", word("REGION"), "declare-lost"], [], nil))
+        case "region declare-lost": return try declareLost()
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
         case "cell set":
             let value = word("VALUE")

@@ -1,0 +1,157 @@
+package import ClusterBase
+
+/// What would become of a cell's VMs if a region were lost: its hosts silent all at once, and declared lost. Played through in a
+/// copy of what the cell's leader plans with, by the functions that it plans with; nothing of it happens.
+package struct CellRehearsal: Hashable, Sendable {
+    package enum Fate: String, Hashable, Sendable, CaseIterable {
+        /// It starts on another host of its cell.
+        case restart
+        /// It goes to a cell of another region.
+        case away
+        case wait
+    }
+
+    /// Why a VM would wait.
+    package enum Cause: String, Hashable, Sendable, CaseIterable {
+        /// Its cell has no majority without the region.
+        case cellHasNoMajority
+        /// A local disk ties it to its host.
+        case localDisk
+        /// Its isolation policy is `keep`.
+        case isolationKeep
+        /// Its restart policy is `never`.
+        case neverRestarts
+        /// Its `regionLoss` is `home-only`.
+        case homeOnly
+        /// It waits for its first place together with others.
+        case gang
+        /// No cell in another region is one that it may go to.
+        case noRegion
+        /// None of these has room for it.
+        case noRoom
+        /// Those that were asked said no, and it is tried again.
+        case refused
+        /// It would go in its turn: the rehearsal ended before.
+        case inTurn
+    }
+
+    package struct Step: Hashable, Sendable {
+        package var vm: VMID
+        package var name: String
+        package var tenant: String
+        package var fate: Fate
+        /// The name of the host or the cell that it goes to; empty for one that waits.
+        package var to: String
+        /// The other cell's; empty for one that goes to none.
+        package var region: String
+        /// The first is 1; 0 for one that goes to no other cell.
+        package var wave: Int
+        package var cause: Cause?
+        /// It ran elsewhere, and was stopped to make room.
+        package var isPreempted: Bool
+        package var text: String
+        package init(
+            _ vm: CellVM, _ fate: Fate, to: String = "", region: String = "", wave: Int = 0, cause: Cause? = nil,
+            isPreempted: Bool = false, text: String = ""
+        ) {
+            self.vm = vm.id
+            name = vm.name
+            tenant = vm.tenant
+            self.fate = fate
+            self.to = to
+            self.region = region
+            self.wave = wave
+            self.cause = cause
+            self.isPreempted = isPreempted
+            self.text = text
+        }
+    }
+
+    /// A cell that VMs go to, by what it said of itself last.
+    package struct Target: Hashable, Sendable {
+        package var cell: UInt64
+        package var name: String
+        package var region: String
+        package var vms = 0
+        package var demand = Resources.zero
+        package var free: Resources
+        /// When it said so.
+        package var at: LogTime
+        package init(cell: UInt64, name: String, region: String, free: Resources, at: LogTime) {
+            self.cell = cell
+            self.name = name
+            self.region = region
+            self.free = free
+            self.at = at
+        }
+    }
+
+    package struct Wait: Hashable, Sendable {
+        package var cause: Cause
+        package var vms: Int
+        package init(cause: Cause, vms: Int) {
+            self.cause = cause
+            self.vms = vms
+        }
+    }
+
+    package var region: String
+    /// The state that it rests on.
+    package var through: LogIndex
+    /// Its group has a majority without the region.
+    package var goesOn = true
+    /// Hosts of the region in the cell, and VMs on them that are meant to run.
+    package var hosts = 0
+    package var vms = 0
+    /// VMs that wait already, which a lost region lets go elsewhere too.
+    package var waitedBefore = 0
+    /// VMs on other hosts that would be stopped to make room.
+    package var preempted = 0
+    package var restarted = 0
+    package var away = 0
+    package var waiting = 0
+    /// How long a host of it is silent at most until it is given up.
+    package var silence = Nanoseconds.zero
+    package var waves = 0
+    /// Of each fate at most `stepsOfFateMax`.
+    package var steps: [Step] = []
+    /// By cell.
+    package var targets: [Target] = []
+    /// By cause.
+    package var waits: [Wait] = []
+    /// False when a bound ended it.
+    package var isComplete = true
+
+    package init(region: String, through: LogIndex) {
+        self.region = region
+        self.through = through
+    }
+
+    package static let stepsOfFateMax = 256
+
+    /// Counts a VM's way, and tells it while there is room for that.
+    package mutating func add(_ step: Step) {
+        let told: Int
+        switch step.fate {
+        case .restart:
+            told = restarted
+            restarted += 1
+        case .away:
+            told = away
+            away += 1
+        case .wait:
+            told = waiting
+            waiting += 1
+            if let cause = step.cause { count(cause) }
+        }
+        if told < CellRehearsal.stepsOfFateMax { steps.append(step) }
+    }
+
+    private mutating func count(_ cause: Cause) {
+        if let at = waits.firstIndex(where: { $0.cause == cause }) {
+            waits[at].vms += 1
+        } else {
+            waits.append(Wait(cause: cause, vms: 1))
+        }
+    }
+}
