@@ -523,7 +523,8 @@ extension AdminPort {
     private func finishRoot(_ result: Result<RootResult, Problem>, _ asker: FleetAsker, _ words: String) {
         switch result {
         case .failure(let problem): fail(asker, problem)
-        case .success: answer(asker, AdminResponse(Acceptance(words)))
+        case .success(let done):
+            answer(asker, AdminResponse(json: Acceptance(words).json, index: done.revision.index))
         }
     }
 
