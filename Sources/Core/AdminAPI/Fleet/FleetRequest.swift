@@ -72,6 +72,8 @@ package enum FleetRequest: Hashable, Sendable {
     case settings(ReadMode)
     case renewLease(LeaseWish)
     indirect case changeSettings(CellSettingsBody)
+    /// What this change would do, or why it would be refused; nothing is done.
+    indirect case dryRun(FleetRequest)
 
     package var operation: Operation {
         switch self {
@@ -131,7 +133,14 @@ package enum FleetRequest: Hashable, Sendable {
         case .settings: .getCellSettings
         case .renewLease: .renewLease
         case .changeSettings: .changeCellSettings
+        case .dryRun(let request): request.operation
         }
+    }
+
+    /// One may ask what it would do by the same request with `dry-run=1`.
+    package var canBeDryRun: Bool {
+        if case .dryRun = self { return false }
+        return Route.dryRuns.contains(operation)
     }
 
     package var action: Action {
@@ -167,6 +176,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
         case .plan: .observe
+        // Whoever may not do it is refused beforehand, too.
+        case .dryRun(let request): request.action
         }
     }
 
@@ -193,6 +204,7 @@ package enum FleetRequest: Hashable, Sendable {
             .startVM(_, let generation), .stopVM(_, let generation), .pauseVM(_, let generation),
             .resumeVM(_, let generation):
             generation
+        case .dryRun(let request): request.generation
         default: nil
         }
     }
@@ -215,6 +227,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .startRebalance(let start): start.members
         case .renewLease(let wish): wish.members
         case .changeSettings(let settings): settings.members
+        case .dryRun(let request): request.members
         default: nil
         }
     }
@@ -239,12 +252,14 @@ package enum FleetRequest: Hashable, Sendable {
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
             .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
             vm
+        case .dryRun(let request): request.vm
         default: nil
         }
     }
 
     /// The parameters of its query.
     var query: [(String, String)] {
+        if case .dryRun(let request) = self { return request.query + [("dry-run", "1")] }
         var query: [(String, String)] = []
         func add(_ mode: ReadMode) {
             switch mode {

@@ -100,6 +100,7 @@ extension AdminPort {
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
+        case .dryRun(let change): rehearse(change, found, asker) { [self] in answer(asker, $0) }
         default: changeFleet(request, found, asker)
         }
     }
