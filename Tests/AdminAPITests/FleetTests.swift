@@ -99,6 +99,8 @@ let fleetSamples: [FleetRequest] = [
     .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable), .rehearse(region: "north"),
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),
+    .dryRun(.changeSettings(CellSettingsBody([(.policy, 2)]))), .dryRun(.updateVM(vm, fullSpec, generation: 3)),
+    .dryRun(.deleteVM(plain, generation: nil)), .dryRun(.migrateVM(vm, MigrationWish(cell: "north"))),
 ]
 
 private func parsed(_ text: String, _ shape: Shape) throws -> ShapedObject {
@@ -180,7 +182,8 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                 index: 7, digest: "ab",
                 steps: [PlanStep(action: "migrate", vm: "a", tenant: "t", from: "h1", to: "h2", cost: 3, gain: 4)],
                 left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
-                isComplete: false))
+                isComplete: false, changes: [PlanChange("policy", before: "pack", after: "spread", text: "x")],
+                notes: ["nothing else"]))
         var played = CellRehearsal(region: "north", through: LogIndex(7))
         played.targets = [
             CellRehearsal.Target(

@@ -201,6 +201,7 @@ let samples: [AdminRequest] =
         "PUT /v1/kv/s/a?prev-value=a",
         "DELETE /v1/kv/s/a?prev-revision=0",
         "DELETE /v1/kv/s/a?prev-value=a", "GET /v1/status?x=1", "DELETE /v1/nodes/n?force=yes", "GET /v1/nodes/%2F",
+        "DELETE /v1/vms/a?dry-run=2", "POST /v1/vms/a/stop?dry-run=1", "POST /v1/vms?dry-run=1",
         "PUT /v1/kv/s/a?a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1&a=1",
     ])
     func `a wrong parameter is refused`(_ line: String) {
@@ -211,6 +212,7 @@ let samples: [AdminRequest] =
         "GET /v1/kv/s/a?stale=3601s", "GET /v1/kv/s?from=1", "GET /v1/kv/s?watch=1&limit=1",
         "PUT /v1/kv/s/a?prev-revision=0&prev-value=", "GET /v1/vms?stale=1s&index=4", "GET /v1/vms?filter=",
         "GET /v1/vms?filter=colour%3Dred", "GET /v1/vms?watch=1&sort=name", "GET /v1/hosts?from=1",
+        "DELETE /v1/vms/a?dry-run=1&plan=8f",
     ])
     func `what fits the document and makes no sense is told apart from what does not fit`(_ line: String) {
         #expect(kind(line) == .invalid)
@@ -356,6 +358,13 @@ let samples: [AdminRequest] =
                 #expect((method.value["requestBody"] != nil) == (route?.body != Route.Body.none))
                 #expect(method.value["security"]?.elements?.isEmpty == (route?.security == .open))
             }
+        }
+        // A plan comes under 200, beside whatever else the change is answered with.
+        for route in Route.all where route.query.contains(where: { $0.name == "dry-run" }) {
+            let answers = document["paths"]?[route.path]?[route.method.name.lowercased()]?["responses"]
+            let said = answers?["200"].map { String(decoding: $0.bytes, as: UTF8.self) } ?? ""
+            #expect(said.contains("#/components/schemas/Plan\""), "\(route.path)")
+            #expect(answers?["\(route.status)"] != nil)
         }
         #expect(found.sorted() == Route.all.map { "\($0.method.name) \($0.path) \($0.operation.rawValue)" }.sorted())
         // Every reference leads somewhere.

@@ -103,6 +103,28 @@ import Testing
         #expect(world.planCapacity(host, more)?.digest != wide.digest, "the state is another one")
     }
 
+    @Test func `a plan of VMs that are to be stopped gives them no place`() throws {
+        let world = CellWorld()
+        try world.addHost(cpu: 4_000)
+        try world.tick(2)
+        var items = batch([3, 3, 1])
+        items[0].power = .stopped
+        let plan = world.keeper.planCreate(items)
+        #expect(plan.steps.map(\.kind) == [.create, .place, .place] && plan.left.isEmpty)
+        #expect(plan.steps[0].name == "b0" && plan.steps[0].to == nil && plan.steps[0].toName.isEmpty)
+        #expect(world.keeper.planCreate(Array(items.prefix(1))).steps.map(\.kind) == [.create])
+        var running = items
+        running[0].power = .running
+        #expect(world.keeper.planCreate(running).digest != plan.digest)
+        // All or none: those that are to run have their places together, and one that can't be made takes all along.
+        items[2] = batch([1, 1, 3])[2]
+        let tight = world.keeper.planCreate(items, isAtomic: true)
+        #expect(tight.steps.map(\.kind) == [.create] && tight.left.map(\.item) == [1, 2])
+        items[2].spec.groups = ["none"]
+        let wrong = world.keeper.planCreate(items, isAtomic: true)
+        #expect(wrong.steps.isEmpty && wrong.left.map(\.item) == [0, 1, 2])
+    }
+
     @Test func `a plan of another quota says what would be in use beyond it`() {
         let used = Resources(cpuMillis: 5_000, memoryMiB: 100)
         func plan(_ quota: Quota) -> CellPlan {

@@ -242,6 +242,9 @@ import Testing
         for what in ["some changed", "rows left out", "other rows"] {
             #expect(world.done[what, default: 0] > 50, "\(what): \(world.done)")
         }
+        for what in ["foretold changes", "foretold refusals"] {
+            #expect(world.done[what, default: 0] > 5, "\(what): \(world.done)")
+        }
         #expect(world.checker.drops > 0, "no VM dropped a shared disk")
         try world.clear()
         let gone = world.state.rows.filter { $0.key.first == CellTable.remains.kind }.compactMap {

@@ -226,6 +226,7 @@ import Testing
             .hostWork(HostID(5), since: LogIndex(6)), .hostWork(HostID(5), since: LogIndex(6), takesChanges: true),
             .changes(since: LogIndex(7), limit: 8),
             .rows(after: [], limit: 1), .events(after: Revision(300), vm: VMID(1), host: HostID(0), limit: 2),
+            .rehearsal([[1, 2], []], cell: 300, level: 3), .rehearsal([], cell: 0, level: 0),
         ]
         var waiting = CellVM(id: VMID(7), name: "v", tenant: "t", spec: CellWireTests.row.spec, at: LogTime(5), by: "a")
         waiting.gang = 513

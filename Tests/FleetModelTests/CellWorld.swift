@@ -93,7 +93,9 @@ final class CellWorld {
         if index.rawValue == 150 { level = FeatureLevel.newest }
         let pack = Cell.pack(commands.map { $0.encoded() }, level: level, time: time)
         log.append(pack)
+        let rehearsed = try rehearsal(commands)
         let results = try Cell.apply(pack: pack, index: index, access: &state)
+        try compare(rehearsed, results[0].outcome)
         for result in results {
             if CellResult.decode(result.encoded()) != result {
                 throw CellFailure("\(result) is read back as something else")
@@ -110,6 +112,27 @@ final class CellWorld {
         try checkCopies()
         for i in agents.indices { try checkChanges(i) }
         return results
+    }
+
+    /// What the cell says beforehand that a command would do; nil for what nobody asks about.
+    private func rehearsal(_ commands: [CellCommand]) throws -> CellAnswer.Body? {
+        guard commands.count == 1, level >= FeatureLevel.rehearsals, commands[0].operation.canBeRehearsed,
+            commands[0].request == nil, commands[0].origin == nil
+        else { return nil }
+        let before = state
+        let answer = try Cell.read(.rehearsal([commands[0].encoded()], cell: 1, level: level), state)
+        if state != before { throw CellFailure("a rehearsal of \(commands[0].operation) changed the state") }
+        return answer.body
+    }
+
+    private func compare(_ rehearsed: CellAnswer.Body?, _ outcome: CellResult.Outcome) throws {
+        switch (rehearsed, outcome) {
+        case (nil, _): return
+        case (.refused(let said)?, .refused(let refusal)) where said == refusal:
+            done["foretold refusals", default: 0] += 1
+        case (.rows?, .done): done["foretold changes", default: 0] += 1
+        default: throw CellFailure("it was \(outcome), and the rehearsal said \(rehearsed.map { "\($0)" } ?? "")")
+        }
     }
 
     private func count(_ operation: CellCommand.Operation, _ outcome: CellResult.Outcome) {

@@ -205,6 +205,10 @@ import Testing
             try cluster.ask(1, "vm", "show", "a", "-o", "json").output.components(separatedBy: "\"id\":").last?
                 .prefix { $0.isNumber })
 
+        let before = try cluster.ask(1, "vm", "show", "a", "-o", "json").output
+        let planned = try cluster.ask(3, "vm", "migrate", "a", "--cell", "more", "--dry-run")
+        #expect(planned.status == 0 && planned.output.contains("once cell more has kept room"), "\(planned.output)")
+        #expect(try cluster.ask(1, "vm", "show", "a", "-o", "json").output == before)
         for name in ["a", "b"] {
             let moved = try cluster.ask(3, "vm", "migrate", name, "--cell", "more", "--wait")
             #expect(moved.status == 0, "\(moved.output)\(moved.complaint)")

@@ -32,7 +32,7 @@ import Testing
         #expect(try cluster.ask(1, "vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--wait").status == 0)
         var leaders: [String] = []
         for node in 1...3 {
-            for path in ["vms/a/explain", "migrations", "rebalance", "vms"] {
+            for path in ["vms/a/explain", "migrations", "rebalance", "vms", "images", "remains", "tokens"] {
                 let head = try cluster.shell(
                     "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -D - -o /dev/null "
                         + "https://$MUSTER_ADDRESS/v1/\(path)", at: node
@@ -43,7 +43,91 @@ import Testing
                 leaders += fields.filter { $0.hasPrefix("muster-leader: ") }.map(String.init)
             }
         }
-        #expect(leaders.count == 12 && Set(leaders).count == 1, "\(leaders)")
+        // So they do when it is asked what a move would do, and the VM stays where it is.
+        let home = try cluster.ask(1, "vm", "show", "a", "-o", "json").output
+        for node in 1...3 {
+            let moved = try cluster.ask(node, "vm", "migrate", "a", "--dry-run")
+            #expect(moved.status == 0 && moved.output.contains("migrate"), "\(moved.output) \(moved.complaint)")
+        }
+        #expect(try cluster.ask(1, "vm", "show", "a", "-o", "json").output == home)
+        // Tokens are the root's.
+        #expect(leaders.count == 18 && Set(leaders).count == 1, "\(leaders)")
+    }
+
+    @Test func `a dry run says what a change would do, refuses what it would refuse, and changes nothing`() throws {
+        let cluster = try LocalCluster()
+        try cluster.wait("the host has reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
+        }
+        func plan(_ words: String...) throws -> [String: Any] {
+            let said = try cluster.run(words + ["--dry-run", "-o", "json"], at: 1)
+            #expect(said.status == 0, "\(words): \(said.complaint)")
+            return try JSONSerialization.jsonObject(with: Data(said.output.utf8)) as? [String: Any] ?? [:]
+        }
+        func fields(_ plan: [String: Any]) -> [String] {
+            (plan["changes"] as? [[String: Any]] ?? []).map { change in
+                "\(change["field"] ?? ""): \(change["before"] ?? "") to \(change["after"] ?? "")"
+            }
+        }
+        func notes(_ plan: [String: Any]) -> String { (plan["notes"] as? [String] ?? []).joined(separator: "\n") }
+        func actions(_ plan: [String: Any]) -> [String] {
+            (plan["steps"] as? [[String: Any]] ?? []).compactMap { $0["action"] as? String }
+        }
+        #expect(
+            try cluster.ask(
+                1, "vm", "create", "web", "--cpu", "100m", "--memory", "64MiB", "--disk", "size=1MiB,kind=ephemeral",
+                "--wait"
+            ).status == 0)
+        func seen() throws -> [String] {
+            let shown = ["vm show web", "cell show", "events --limit 1000", "vm list"]
+            return try shown.map {
+                try cluster.run($0.split(separator: " ").map(String.init) + ["-o", "json"], at: 1).output
+            }
+        }
+        let before = try seen()
+
+        let larger = try plan("vm", "update", "web", "--memory", "32MiB", "--label", "env=prod")
+        #expect(fields(larger) == ["memoryMiB: 64 to 32", "labels.env:  to prod"], "\(larger)")
+        #expect(notes(larger).contains("muster vm restart web"))
+        #expect(notes(try plan("vm", "update", "web", "--memory", "64MiB")).contains("nothing would change"))
+        let gone = try plan("vm", "delete", "web")
+        #expect(actions(gone) == ["delete"] && fields(gone).count == 1, "\(gone)")
+        #expect(notes(gone).contains("it is stopped on host n1 first"))
+        let policy = try plan("cell", "set", "policy", "spread")
+        #expect(fields(policy).first?.hasSuffix(" to spread") == true && actions(policy).isEmpty, "\(policy)")
+        let idle = try plan("vm", "create", "idle", "--cpu", "4096", "--memory", "1TiB", "--stopped")
+        #expect(actions(idle) == ["create"] && notes(idle).contains("created stopped"), "\(idle)")
+        // What the change would be refused for.
+        for change in [
+            ["vm", "update", "web", "--cpu", "4096"], ["vm", "update", "web", "--disk", "2MiB"],
+            ["vm", "delete", "none"],
+            ["vm", "delete", "web", "--if-generation", "9"], ["vm", "migrate", "web"],
+            ["vm", "migrate", "web", "--to", "n1"], ["vm", "migrate", "web", "--cell", "none"],
+            ["vm", "migrate", "web", "--cell", "default"], ["cell", "set", "leaseMillis", "1"],
+        ] {
+            let dry = try cluster.run(change + ["--dry-run"], at: 1)
+            let real = try cluster.run(change, at: 1)
+            #expect(dry.status == real.status && dry.complaint == real.complaint, "\(change): \(dry.complaint)")
+            #expect(real.status != 0, "\(change): \(real.output)")
+        }
+        let table = try cluster.run(["vm", "delete", "web", "--dry-run"], at: 1).output
+        #expect(table.contains("goes with the VM") && table.contains("\nPlan "), "\(table)")
+        let now = try seen()
+        #expect(now[0] == before[0] && now[1] == before[1] && now[3] == before[3])
+        #expect(!now[2].contains("vm.delete\"") && !now[2].contains("vm.updated"))
+
+        // The plan that was shown is held to.
+        let digest = try #require(larger["digest"] as? String)
+        let wrong = try cluster.ask(1, "vm", "update", "web", "--memory", "48MiB", "--plan", digest)
+        #expect(wrong.status == 4 && wrong.complaint.contains("the plan is another one now"), "\(wrong.complaint)")
+        let right = try cluster.ask(
+            1, "vm", "update", "web", "--memory", "32MiB", "--label", "env=prod", "--plan", digest)
+        #expect(right.status == 0, "\(right.complaint)")
+        #expect(try cluster.ask(1, "vm", "show", "web", "-o", "json").output.contains("\"memoryMiB\":32"))
+
+        let nodes = try JSONSerialization.jsonObject(
+            with: Data(try cluster.ask(1, "node", "list", "-o", "json").output.utf8))
+        #expect((nodes as? [[String: Any]])?.count == 1)
     }
 
     @Test func `what can't leave a drained host is named, and the newest events come first`() throws {

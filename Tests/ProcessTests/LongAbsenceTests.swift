@@ -37,7 +37,7 @@ import Testing
         try cluster.wait("the root knows the new certificates") {
             let listed = try JSONSerialization.jsonObject(
                 with: Data(try ask(1, "node", "list", "--output", "json").output.utf8))
-            let items = (listed as? [String: Any])?["items"] as? [[String: Any]] ?? []
+            let items = listed as? [[String: Any]] ?? []
             let ends = items.compactMap { $0["certificateExpires"] as? Double }
             return ends.count == 3 && ends.allSatisfy { $0 > Date().timeIntervalSince1970 + Double(ahead) }
         }
@@ -67,7 +67,7 @@ import Testing
                     cluster.address(1),
                 ], inside: shifted)
             let answer = try JSONSerialization.jsonObject(with: Data(listed.output.utf8))
-            let items = (answer as? [String: Any])?["items"] as? [[String: Any]] ?? []
+            let items = answer as? [[String: Any]] ?? []
             return items.compactMap { $0["certificateExpires"] as? Double }
         }
         let processes = (1...3).map { cluster.process($0) }

@@ -193,7 +193,7 @@ import Testing
                 .map(String.init)
         }
         func listed() throws -> [String] {
-            try cluster.ask(2, "cert", "list", "-o", "json").output.components(separatedBy: "},{").filter {
+            try cluster.ask(2, "cert", "list", "-o", "json").output.split(separator: "\n").map(String.init).filter {
                 $0.contains("secret fields")
             }
         }

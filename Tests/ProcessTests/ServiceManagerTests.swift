@@ -114,11 +114,10 @@ private final class NotifySocket {
     }
 
     private func leader(of space: String, _ cluster: LocalCluster) throws -> Int? {
-        struct Listing: Decodable { var items: [Space] }
         let said = try cluster.ask(1, "space", "list", "-o", "json")
         guard said.status == 0 else { return nil }
-        let listing = try JSONDecoder().decode(Listing.self, from: Data(said.output.utf8))
-        return listing.items.first { $0.name == space }.flatMap { Int($0.leader.dropFirst()) }
+        let listing = try JSONDecoder().decode([Space].self, from: Data(said.output.utf8))
+        return listing.first { $0.name == space }.flatMap { Int($0.leader.dropFirst()) }
     }
 
     /// Clients that write as fast as they are answered.

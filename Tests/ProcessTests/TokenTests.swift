@@ -5,7 +5,7 @@ import Testing
     private func tokens(_ cluster: LocalCluster, _ kind: String) throws -> [String] {
         let listed = try JSONSerialization.jsonObject(
             with: Data(try cluster.ask(1, "token", "list", "-o", "json").output.utf8))
-        let items = (listed as? [String: Any])?["items"] as? [[String: Any]] ?? []
+        let items = listed as? [[String: Any]] ?? []
         return items.filter { $0["kind"] as? String == kind }.compactMap { $0["id"] as? String }
     }
 

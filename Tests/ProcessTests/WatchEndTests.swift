@@ -58,7 +58,7 @@ import Testing
         }
         let listed = try JSONSerialization.jsonObject(
             with: Data(try cluster.ask(1, "token", "list", "-o", "json").output.utf8))
-        let items = (listed as? [String: Any])?["items"] as? [[String: Any]] ?? []
+        let items = listed as? [[String: Any]] ?? []
         let id = try #require(items.first { $0["kind"] as? String == "api" }?["id"] as? String, "\(items)")
         #expect(try cluster.ask(1, "token", "revoke", id).status == 0)
         #expect(try cluster.ask(1, "kv", "put", "box", "b", "second").status == 0)

@@ -8125,6 +8125,7 @@ public struct WireCellQuery: WireMessage {
         case 11: "rows"
         case 12: "events"
         case 13: "vms_marked"
+        case 14: "rehearsal"
         default: nil
         }
     }
@@ -8159,6 +8160,8 @@ public struct WireCellQuery: WireMessage {
             writer.message(98, value)
         case .vmsMarked(let value):
             writer.message(106, value)
+        case .rehearsal(let value):
+            writer.message(114, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -8227,6 +8230,11 @@ public struct WireCellQuery: WireMessage {
                 if case .vmsMarked(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .vmsMarked(value)
+            case 114:
+                var value = WireCellQuery.Rehearsal()
+                if case .rehearsal(let known) = self.query { value = known }
+                try reader.message(&value)
+                self.query = .rehearsal(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -8247,6 +8255,7 @@ public struct WireCellQuery: WireMessage {
         case rows(WireCellQuery.Page)
         case events(WireCellQuery.Events)
         case vmsMarked(WireCellQuery.VmsMarked)
+        case rehearsal(WireCellQuery.Rehearsal)
     }
 
     public struct List: WireMessage {
@@ -8562,6 +8571,70 @@ public struct WireCellQuery: WireMessage {
                     self.after = try reader.uint64()
                 case 40:
                     self.limit = try reader.uint32()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// What these commands would do, one after the other.
+    public struct Rehearsal: WireMessage {
+        public var commands: [[UInt8]] = []
+        /// The number of the cell that is asked.
+        public var cell: UInt64 = 0
+        /// The feature level at which they would be packed.
+        public var level: UInt32 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            commands: [[UInt8]] = [],
+            cell: UInt64 = 0,
+            level: UInt32 = 0
+        ) {
+            self.commands = commands
+            self.cell = cell
+            self.level = level
+        }
+
+        public static var messageName: String { "CellQuery.Rehearsal" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "commands"
+            case 2: "cell"
+            case 3: "level"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.commands {
+                writer.tag(10)
+                writer.lengthDelimited(value)
+            }
+            if self.cell != 0 {
+                writer.tag(16)
+                writer.varint(self.cell)
+            }
+            if self.level != 0 {
+                writer.tag(24)
+                writer.varint(UInt64(self.level))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.commands.append(try reader.bytes())
+                case 16:
+                    self.cell = try reader.uint64()
+                case 24:
+                    self.level = try reader.uint32()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -151,11 +151,13 @@ extension CellKeeper {
 
     // MARK: Plans
 
-    /// Where VMs that don't exist yet would go. Names and quotas that are taken are named, too.
+    /// Where VMs that don't exist yet would go. Names and quotas that are taken are named, too. One that is to be stopped gets no
+    /// place.
     package mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
         var plan = CellPlan(.create, through: view.through ?? .zero)
         var specs: [VMSpec] = []
         var items: [Int] = []
+        var idle: [Int] = []
         // hash order: looked up only
         var asked: [String: (count: UInt64, demand: Resources)] = [:]
         for (i, creation) in creations.enumerated() {
@@ -175,19 +177,30 @@ extension CellKeeper {
                 continue
             }
             asked[creation.tenant] = (before.count + 1, before.demand + creation.spec.demand)
+            if creation.power == .stopped {
+                idle.append(i)
+                continue
+            }
             specs.append(spec)
             items.append(i)
         }
-        if isAtomic && specs.count < creations.count {
-            for item in items { plan.left.append(CellKeeper.leftWithOthers(item, creations[item])) }
+        if isAtomic && !plan.left.isEmpty {
+            for item in items + idle { plan.left.append(CellKeeper.leftWithOthers(item, creations[item])) }
             plan.left.sort { ($0.item ?? 0) < ($1.item ?? 0) }
             return plan
         }
+        for item in idle {
+            plan.steps.append(
+                CellPlan.Step(
+                    .create, vm: VMID(rawValue: 0), item: item, name: creations[item].name,
+                    tenant: creations[item].tenant, to: nil, toName: ""))
+        }
+        if specs.isEmpty { return plan }
         // All or none are decided as they will be when they wait.
         let steps = isAtomic ? CellKeeper.togetherStepsMax : PlacementIndex.batchStepsMax
         let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic, stepsMax: steps)
         if isAtomic, !batch.isComplete, mayPreempt(specs), let found = makingRoom(for: specs) {
-            planRoom(found, creations, &plan)
+            planRoom(found, items.map { (item: $0, creation: creations[$0]) }, &plan)
             return plan
         }
         let room = texts(specs, batch)
@@ -220,7 +233,9 @@ extension CellKeeper {
     }
 
     /// Who is stopped for those that are created all or none, and then their places.
-    private func planRoom(_ found: [Preemption], _ creations: [VMCreation], _ plan: inout CellPlan) {
+    private func planRoom(
+        _ found: [Preemption], _ creations: [(item: Int, creation: VMCreation)], _ plan: inout CellPlan
+    ) {
         for id in found.flatMap(\.victims) {
             guard let vm = view.vms[id], let place = vm.place else { continue }
             plan.steps.append(
@@ -228,11 +243,11 @@ extension CellKeeper {
                     .preempt, vm: id, name: vm.name, tenant: vm.tenant, epoch: place.epoch,
                     from: place.assignment.host, fromName: hostName(place.assignment.host), to: nil, toName: ""))
         }
-        for (item, answer) in found.enumerated() {
+        for (known, answer) in zip(creations, found) {
             plan.steps.append(
                 CellPlan.Step(
-                    .place, vm: VMID(rawValue: 0), item: item, name: creations[item].name,
-                    tenant: creations[item].tenant, to: answer.assignment, toName: hostName(answer.assignment.host)))
+                    .place, vm: VMID(rawValue: 0), item: known.item, name: known.creation.name,
+                    tenant: known.creation.tenant, to: answer.assignment, toName: hostName(answer.assignment.host)))
         }
     }
 

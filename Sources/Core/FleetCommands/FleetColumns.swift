@@ -97,6 +97,9 @@ package enum FleetColumns {
         Column("ACTION", "action"), Column("VM", "vm"), Column("FROM", "from"), Column("TO", "to"),
         Column("COST", "cost", .mebibytes), Column("GAIN", "gain", .integer), Column("TENANT", "tenant", isWide: true),
     ]
+    package static let changes = [
+        Column("FIELD", "field"), Column("NOW", "before"), Column("THEN", "after"), Column("WHAT", "text"),
+    ]
     package static let left = [
         Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("CAUSE", "cause"), Column("WHY", "text"),
     ]

@@ -123,9 +123,13 @@ package enum FleetTable {
             "vm update", summary: "change a VM's specification",
             details: "What can't be changed while it runs takes effect at its next start.", arguments: [vm],
             options: spec + [
-                tenant, ifGeneration, Option("file", .text("FILE"), help: "the whole specification as JSON"),
+                tenant, ifGeneration, Option("file", .text("FILE"), help: "the whole specification as JSON"), dryRun,
+                plan,
             ],
-            examples: [.init("muster vm update web --memory 8GiB", "")]),
+            examples: [
+                .init("muster vm update web --memory 8GiB", ""),
+                .init("muster vm update web --cpu 4 --dry-run", "what would change, and whether it needs a restart"),
+            ]),
         Command("vm start", summary: "start VMs", arguments: [vmList], options: [tenant] + wait),
         Command("vm stop", summary: "stop VMs; they keep their place", arguments: [vmList], options: [tenant] + wait),
         Command("vm restart", summary: "stop VMs and start them again", arguments: [vmList], options: [tenant] + wait),
@@ -133,7 +137,8 @@ package enum FleetTable {
         Command("vm resume", summary: "let paused VMs go on", arguments: [vmList], options: [tenant] + wait),
         Command(
             "vm delete", summary: "stop VMs and delete them", arguments: [vmList],
-            options: [tenant, ifGeneration] + wait),
+            options: [tenant, ifGeneration, dryRun, plan] + wait,
+            examples: [.init("muster vm delete web --dry-run", "which of its disks would go with it")]),
         Command(
             "vm migrate", summary: "move a VM to another host while it runs, or to another cell",
             details:
@@ -142,8 +147,9 @@ package enum FleetTable {
             options: [
                 tenant, Option("cell", .text("CELL"), help: "to this cell, which chooses the host"),
                 Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
-                Option("cancel", help: "call off the migration under way"),
-            ] + wait),
+                Option("cancel", help: "call off the migration under way"), dryRun, plan,
+            ] + wait,
+            examples: [.init("muster vm migrate web --dry-run", "where it would go, or why it can't")]),
         Command(
             "vm explain", summary: "say why a VM is where it is, or why it waits", arguments: [vm],
             options: [tenant, Option("host", .text("HOST"), isRepeated: true, help: "what speaks against this one")],
@@ -357,7 +363,8 @@ package enum FleetTable {
         Command(
             "cell set", summary: "change a setting of a cell",
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
-            options: [cell], examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
+            options: [cell, dryRun, plan],
+            examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
         Command(
             "cell assign", summary: "have a node's host go to another cell",
             details: "A host with VMs is drained first. It belongs to one cell at any time.",

@@ -20,6 +20,8 @@ package enum HelpTopics {
             .init("muster vm list", ""),
             .init("muster vm show hello", "what is wanted, where it is, what it does"),
             .init("muster vm history hello", "what happened to it"),
+            .init("muster vm update hello --memory 128MiB --dry-run", "what would change, and nothing does"),
+            .init("muster vm delete hello --dry-run", "what would go with it"),
             .init("muster vm delete hello --wait", ""),
         ])
 
@@ -100,6 +102,7 @@ package enum HelpTopics {
         examples: [
             .init("muster vm create 'app-{1..3}' --cpu 1 --memory 128MiB --policy spread --wait", ""),
             .init("muster plan drain n2", "what would go where, and what could not"),
+            .init("muster vm migrate app-1 --dry-run", "where one of them would go"),
             .init("muster host drain n2 --wait", ""),
             .init("muster host resume n2", ""),
             .init("muster plan loss n3", "what would become of its VMs"),
@@ -116,6 +119,7 @@ package enum HelpTopics {
         examples: [
             .init("muster cell list", ""),
             .init("muster cell show default", "with its settings"),
+            .init("muster cell set policy spread --dry-run", "what it is, and would be"),
             .init("muster host list --cell default", ""),
             .init("muster events --cell default --limit 3", "events are of one cell"),
         ])

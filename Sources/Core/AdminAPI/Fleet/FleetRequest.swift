@@ -74,6 +74,8 @@ package enum FleetRequest: Hashable, Sendable {
     case settings(ReadMode)
     case renewLease(LeaseWish)
     indirect case changeSettings(CellSettingsBody)
+    /// What this change would do, or why it would be refused; nothing is done.
+    indirect case dryRun(FleetRequest)
 
     package var operation: Operation {
         switch self {
@@ -134,7 +136,14 @@ package enum FleetRequest: Hashable, Sendable {
         case .settings: .getCellSettings
         case .renewLease: .renewLease
         case .changeSettings: .changeCellSettings
+        case .dryRun(let request): request.operation
         }
+    }
+
+    /// One may ask what it would do by the same request with `dry-run=1`.
+    package var canBeDryRun: Bool {
+        if case .dryRun = self { return false }
+        return Route.dryRuns.contains(operation)
     }
 
     package var action: Action {
@@ -170,6 +179,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
         case .plan, .rehearse: .observe
+        // Whoever may not do it is refused beforehand, too.
+        case .dryRun(let request): request.action
         }
     }
 
@@ -196,6 +207,7 @@ package enum FleetRequest: Hashable, Sendable {
             .startVM(_, let generation), .stopVM(_, let generation), .pauseVM(_, let generation),
             .resumeVM(_, let generation):
             generation
+        case .dryRun(let request): request.generation
         default: nil
         }
     }
@@ -218,6 +230,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .startRebalance(let start): start.members
         case .renewLease(let wish): wish.members
         case .changeSettings(let settings): settings.members
+        case .dryRun(let request): request.members
         default: nil
         }
     }
@@ -242,12 +255,14 @@ package enum FleetRequest: Hashable, Sendable {
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
             .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
             vm
+        case .dryRun(let request): request.vm
         default: nil
         }
     }
 
     /// The parameters of its query.
     var query: [(String, String)] {
+        if case .dryRun(let request) = self { return request.query + [("dry-run", "1")] }
         var query: [(String, String)] = []
         func add(_ mode: ReadMode) {
             switch mode {

@@ -155,11 +155,13 @@ package struct PlanStep: Shaped {
         "PlanStep",
         [
             Field(
-                "action", .choice(CellPlan.Step.Kind.allCases.map(\.rawValue)),
-                "place what has no place, migrate while it runs, restart elsewhere, or preempt: stop to make room"),
+                "action", .choice(CellPlan.Step.Kind.allCases.map(\.rawValue) + ["update", "delete", "move"]),
+                "place what has no place, migrate while it runs, restart elsewhere, preempt: stop to make room, create: make it "
+                    + "without a place, as it is to be stopped, update its specification, delete it, or move it to another cell"
+            ),
             Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
-            Field("from", .string, "the host that it leaves; empty for none"),
-            Field("to", .string, "the host that it goes to; empty for none"),
+            Field("from", .string, "the host that it leaves, or is on; empty for none"),
+            Field("to", .string, "the host, or of a move the cell, that it goes to; empty for none"),
             Field("cost", .integer, "memory and disks of its host to copy, in MiB; 0 where not counted"),
             Field("gain", .integer, "how much better the cell's score gets; 0 where not counted"),
         ])
@@ -220,9 +222,13 @@ package struct PlanInfo: Shaped {
     package var scoreAfter: Int64
     /// False when a bound ended the search before it found nothing more.
     package var isComplete: Bool
+    /// Values that would be other ones.
+    package var changes: [PlanChange]
+    /// What else there is to say, in sentences.
+    package var notes: [String]
     package init(
         index: UInt64, digest: String, steps: [PlanStep], left: [PlanLeft] = [], scoreBefore: Int64 = 0,
-        scoreAfter: Int64 = 0, isComplete: Bool = true
+        scoreAfter: Int64 = 0, isComplete: Bool = true, changes: [PlanChange] = [], notes: [String] = []
     ) {
         self.index = index
         self.digest = digest
@@ -231,9 +237,16 @@ package struct PlanInfo: Shaped {
         self.scoreBefore = scoreBefore
         self.scoreAfter = scoreAfter
         self.isComplete = isComplete
+        self.changes = changes
+        self.notes = notes
     }
 
     package init(_ plan: CellPlan) {
+        let idle = plan.steps.count { $0.kind == .create }
+        let ofIdle =
+            idle == 1
+            ? "1 VM is created stopped, and gets a place when it is started"
+            : "\(idle) VMs are created stopped, and get places when they are started"
         self.init(
             index: plan.through.rawValue, digest: String(plan.digest, radix: 16),
             steps: plan.steps.map { step in
@@ -243,7 +256,8 @@ package struct PlanInfo: Shaped {
             },
             left: plan.left.map {
                 PlanLeft(vm: $0.name, tenant: $0.tenant, cause: $0.cause.rawValue, text: $0.text)
-            }, scoreBefore: plan.scoreBefore ?? 0, scoreAfter: plan.scoreAfter ?? 0, isComplete: plan.isComplete)
+            }, scoreBefore: plan.scoreBefore ?? 0, scoreAfter: plan.scoreAfter ?? 0, isComplete: plan.isComplete,
+            notes: idle == 0 ? [] : [ofIdle])
     }
 
     package static let shape = Shape(
@@ -256,19 +270,25 @@ package struct PlanInfo: Shaped {
             Field("scoreBefore", .integer, "of the cell; higher is better, 0 where not counted"),
             Field("scoreAfter", .integer, "of the cell when all is done"),
             Field("isComplete", .boolean, "no bound ended the search"),
+            Field("changes", .objects(PlanChange.shape), isRequired: false, "values that would be other ones"),
+            Field("notes", .strings, isRequired: false, "what else there is to say"),
         ])
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("index", index), JSONMember("digest", digest), JSONMember("steps", objects: steps),
             JSONMember("left", objects: left), JSONMember("scoreBefore", scoreBefore),
             JSONMember("scoreAfter", scoreAfter), JSONMember("isComplete", isComplete),
         ]
+        members.add("changes", objects: changes)
+        members.add("notes", notes)
+        return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             index: object.unsigned("index"), digest: object.text("digest"), steps: try object.objects("steps"),
             left: try object.objects("left"), scoreBefore: object.integer("scoreBefore"),
-            scoreAfter: object.integer("scoreAfter"), isComplete: object.bool("isComplete"))
+            scoreAfter: object.integer("scoreAfter"), isComplete: object.bool("isComplete"),
+            changes: try object.objects("changes"), notes: object.strings("notes"))
     }
 }
 

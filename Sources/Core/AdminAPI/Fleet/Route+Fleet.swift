@@ -63,11 +63,23 @@ extension Route {
 
     static let fleet = (hosts + vms + groups + tenants + placement).map(withCell).map(withPlan) + images
 
+    /// Changes that are answered with a plan where `dry-run=1` asks for one. Those that a `PlanWish` describes are planned by
+    /// `POST /v1/plan`.
+    static let dryRuns: [Operation] = [.updateVM, .deleteVM, .migrateVM, .changeCellSettings]
+
     /// What can be planned first.
     private static func withPlan(_ route: Route) -> Route {
         let planned: [Operation] = [.drainHost, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant]
-        if !planned.contains(route.operation) { return route }
+        let isDryRun = dryRuns.contains(route.operation)
+        if !isDryRun && !planned.contains(route.operation) { return route }
         var route = route
+        if isDryRun {
+            route.query.append(
+                Parameter(
+                    "dry-run", .range(0, 1),
+                    "1: the answer is a plan, 200: what would change, or the refusal that the change would get; nothing is done"
+                ))
+        }
         route.query.append(
             Parameter(
                 "plan", .text(pattern: Pattern.planDigest),
@@ -126,7 +138,7 @@ extension Route {
         Route(.getVM, .get, "/v1/vms/{vm}", "Shows a VM.", query: [tenant, stale, index], .json(VMInfo.shape)),
         Route(
             .updateVM, .put, "/v1/vms/{vm}", "Changes what a VM asks for.", query: [tenant],
-            body: .json(VMUpdate.shape), hasGeneration: true, accepted),
+            body: .json(VMUpdate.shape), status: 202, hasGeneration: true, accepted),
         Route(
             .deleteVM, .delete, "/v1/vms/{vm}", "Stops a VM and deletes it.", query: [tenant], status: 202,
             hasGeneration: true, accepted),

@@ -16,6 +16,17 @@ extension Router {
     func fleetRequest(
         _ operation: Operation, _ parts: FleetParts, _ body: ShapedObject
     ) throws(Problem) -> FleetRequest {
+        let request = try wholeRequest(operation, parts, body)
+        guard try parts.query.flag("dry-run") else { return request }
+        if parts.query["plan"] != nil {
+            throw Problem(.invalid, "plan stands beside dry-run, which makes the plan; send one of them", field: "plan")
+        }
+        return .dryRun(request)
+    }
+
+    private func wholeRequest(
+        _ operation: Operation, _ parts: FleetParts, _ body: ShapedObject
+    ) throws(Problem) -> FleetRequest {
         if let list = try fleetList(operation, parts) { return list }
         if let request = try vmRequest(operation, parts, body) { return request }
         let query = parts.query

@@ -79,10 +79,20 @@ package enum OpenAPIDocument {
         }
         writer.name("responses")
         writer.beginObject()
+        let hasPlan = Route.dryRuns.contains(route.operation)
+        if hasPlan && route.status != 200 {
+            writer.name("200")
+            writer.value(
+                .object([
+                    JSONMember("description", "With dry-run=1: what would change."),
+                    JSONMember("content", media(.json, reference(PlanInfo.shape.name))),
+                ]))
+        }
         writer.name("\(route.status)")
         writer.value(
             .object([
-                JSONMember("description", route.summary), JSONMember("content", content(route)),
+                JSONMember("description", route.summary),
+                JSONMember("content", hasPlan && route.status == 200 ? contentOrPlan(route) : content(route)),
             ]))
         writer.name("429")
         writer.value(
@@ -162,6 +172,13 @@ package enum OpenAPIDocument {
             }
             return media(.json, reference(shape.name))
         }
+    }
+
+    /// Of an answer under the status that a plan has, too.
+    private static func contentOrPlan(_ route: Route) -> JSONValue {
+        guard case .json(let shape) = route.answer else { return content(route) }
+        let either = [reference(shape.name), reference(PlanInfo.shape.name)]
+        return media(.json, .object([JSONMember("anyOf", .array(either))]))
     }
 
     private static func media(_ type: MediaType, _ schema: JSONValue) -> JSONValue {

@@ -61,6 +61,8 @@ extension Cell {
             }
             if gone > .zero && after > .zero && after < .end(of: gone) { return .compacted(gone) }
             return try events(after, vm, host, bounded(limit), access)
+        case .rehearsal(let commands, let cell, let level):
+            return try rehearse(commands, cell: cell, level: level, after: summary.applied, access)
         }
     }
 

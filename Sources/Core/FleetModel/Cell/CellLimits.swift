@@ -24,6 +24,8 @@ package enum CellLimits {
     /// Items of one command.
     package static let itemsMax = 1_024
     package static let commandBytesMax = 1 << 20
+    /// Commands of which one question asks what they would do.
+    package static let rehearsedMax = 64
     /// Ids of VMs that a restore passes over. No multiple of 2^24, which is what of an id shows in a network address.
     package static let vmsSkippedByRestore: UInt64 = 10_000_019
     /// Results kept under request ids for repetitions of one tenant's commands, and of those that are no tenant's. Beyond it

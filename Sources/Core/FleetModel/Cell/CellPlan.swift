@@ -54,6 +54,8 @@ package struct CellPlan: Hashable, Sendable {
             case restart
             /// It stops and waits, to make room for one of a higher priority.
             case preempt
+            /// It is made, and gets no place, since it is to be stopped.
+            case create
         }
         package var kind: Kind
         /// Zero for a VM that does not exist yet; then `item` says which of those asked about it is.
@@ -65,7 +67,7 @@ package struct CellPlan: Hashable, Sendable {
         package var epoch: UInt64
         package var from: HostID?
         package var fromName: String
-        /// Nil for one that is only stopped.
+        /// Nil for one that is only stopped, or made.
         package var to: Assignment?
         package var toName: String
         /// Of a rebalancing: how much better the cell's score gets.

@@ -40,6 +40,7 @@ extension CellQuery: CellCoded, CellMapped {
             self = .events(
                 after: Revision(wire.after), vm: wire.vm.map { VMID($0) }, host: wire.host.map { HostID($0) },
                 limit: Int(wire.limit))
+        case .rehearsal(let wire)?: self = .rehearsal(wire.commands, cell: wire.cell, level: wire.level)
         case nil: return nil
         }
     }
@@ -82,6 +83,8 @@ extension CellQuery: CellCoded, CellMapped {
                 query: .events(
                     Wire.Events(
                         after: after.rawValue, vm: vm?.rawValue, host: host?.rawValue, limit: UInt32(clamping: limit))))
+        case .rehearsal(let commands, let cell, let level):
+            Wire(query: .rehearsal(Wire.Rehearsal(commands: commands, cell: cell, level: level)))
         }
     }
 }

@@ -69,6 +69,11 @@ package enum CellQuery: Hashable, Sendable {
     /// none, and may have none at all and still say where to go on. Of a VM after zero: those of its last entries. `compacted` where some after that revision are gone;
     /// after zero there is what is kept.
     case events(after: Revision, vm: VMID?, host: HostID?, limit: Int)
+    /// What these commands would do if they came now, one after the other, to the cell of this number at this feature level;
+    /// nothing is done. Of each VM, setting or other row that they would write there are two rows: as it is, and as it would be.
+    /// Rows of hosts, groups and slices, which follow from those, are left out. The first refusal is the answer. Wants feature
+    /// level 3.
+    case rehearsal([[UInt8]], cell: UInt64, level: UInt32)
 
     package static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
     package static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }

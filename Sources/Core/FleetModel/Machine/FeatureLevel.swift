@@ -37,6 +37,8 @@ package enum FeatureLevel {
     package static let diskMoves: UInt32 = 3
     /// Regions are declared lost, and VMs go elsewhere then.
     package static let regions: UInt32 = 3
+    /// A cell says what a command would do.
+    package static let rehearsals: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 

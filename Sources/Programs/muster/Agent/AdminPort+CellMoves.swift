@@ -9,12 +9,14 @@ import TLSSession
 // VMs that are to go to another cell. What is begun here the leader of the VM's cell brings to its end.
 
 extension AdminPort {
+    static func isThereAlready(_ cell: String) -> Problem {
+        Problem(.notPossible, "the VM is in cell \(cell) already; name another one")
+    }
+
     func moveVM(_ reference: VMReference, to name: String, _ cell: GroupID, _ asker: FleetAsker) {
         guard let target = cells.first(where: { $0.name == name }) else { return fail(asker, AdminPort.noCell(name)) }
         withVM(reference, cell, asker) { [self] vm in
-            if target.group == cell {
-                return fail(asker, Problem(.notPossible, "the VM is in cell \(name) already; name another one"))
-            }
+            if target.group == cell { return fail(asker, AdminPort.isThereAlready(name)) }
             guard let home = cells.first(where: { $0.group == cell }), home.region != target.region else {
                 return begin(vm, to: target, request: [], cell, asker)
             }
@@ -30,14 +32,17 @@ extension AdminPort {
         }
     }
 
-    private func begin(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID, _ asker: FleetAsker) {
+    /// Has the cell that the VM leaves begin.
+    func beginning(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID) -> CellCommand.Operation {
         // Within a region its name stays held where the region's names are kept, and was not if it is older than the second cell.
         let home = cells.first { $0.group == cell }
         let keepsName =
             home?.region == target.region && cells.first { $0.region == target.region }?.group == cell
-        let move = CellCommand.Operation.moveVM(
-            vm.id, to: target.group.number, request: request, keepsName: keepsName)
-        command(move, cell, asker) { [self] result in
+        return .moveVM(vm.id, to: target.group.number, request: request, keepsName: keepsName)
+    }
+
+    private func begin(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID, _ asker: FleetAsker) {
+        command(beginning(vm, to: target, request: request, cell), cell, asker) { [self] result in
             switch result {
             case .failure(let problem): fail(asker, problem)
             case .success(let done):

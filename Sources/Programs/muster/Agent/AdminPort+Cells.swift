@@ -23,6 +23,7 @@ extension AdminPort {
     func locate(
         _ request: FleetRequest, _ name: String?, _ asker: FleetAsker, _ body: @escaping ([GroupID]) -> Void
     ) {
+        if case .dryRun(let change) = request { return locate(change, name, asker, body) }
         let groups = cells.map(\.group)
         if let name {
             guard let known = cells.first(where: { $0.name == name }) else {

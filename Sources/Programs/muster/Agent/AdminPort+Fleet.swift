@@ -101,6 +101,7 @@ extension AdminPort {
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .rehearse(let region): rehearse(region, found, asker)
         case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
+        case .dryRun(let change): rehearse(change, found, asker) { [self] in answer(asker, $0) }
         default: changeFleet(request, found, asker)
         }
     }

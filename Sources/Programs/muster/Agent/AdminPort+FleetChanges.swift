@@ -20,7 +20,11 @@ extension AdminPort {
             if spec.secrets.isEmpty && spec.disks.allSatisfy(\.image.isEmpty) {
                 changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
             } else {
-                updateWithSecrets(vm, spec, generation, cell, asker)
+                withUpdate(vm, spec, generation, cell, asker) { [self] vm, update, known in
+                    command(update, cell, asker, imagesAt: known) { [self] in
+                        finish($0, of: update, vm, cell, asker, "the VM is changed")
+                    }
+                }
             }
         case .deleteVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM is stopped and goes then") { .deleteVM($0.id, generation: generation) }
@@ -142,15 +146,7 @@ extension AdminPort {
         let command = CellCommand(
             request: key.id.isEmpty ? nil : key.id, by: asker.by,
             imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero, operation)
-        let byteCount = command.encoded().count + CellCommand.originBytesMax
-        if byteCount > CellLimits.commandBytesMax {
-            return done(
-                .failure(
-                    Problem(
-                        .bodyTooLarge,
-                        "the command has \(byteCount) bytes and may have \(CellLimits.commandBytesMax); send less at once"
-                    )))
-        }
+        if let problem = AdminPort.sizeProblem(command) { return done(.failure(problem)) }
         let take = { (outcome: ClientAnswer) in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
             if result.outcome == .refused(.malformed), command.level > FeatureLevel.oldest {
@@ -162,6 +158,14 @@ extension AdminPort {
         case .kept: agent.request(.command(cell, command.encoded()), take)
         case .once: agent.sendOwn(command, to: cell, take)
         }
+    }
+
+    static func sizeProblem(_ command: CellCommand) -> Problem? {
+        let byteCount = command.encoded().count + CellCommand.originBytesMax
+        if byteCount <= CellLimits.commandBytesMax { return nil }
+        return Problem(
+            .bodyTooLarge,
+            "the command has \(byteCount) bytes and may have \(CellLimits.commandBytesMax); send less at once")
     }
 
     /// Up to where this node knows the root's images; zero as long as there may be none.
@@ -272,8 +276,9 @@ extension AdminPort {
 
     /// Fields that are to stay as they are come from the VM as it is now, and only while nobody else changes it. Without such it is
     /// the same command when it is sent again: sealing a value twice gives the same.
-    private func updateWithSecrets(
-        _ reference: VMReference, _ spec: VMDescription, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker
+    func withUpdate(
+        _ reference: VMReference, _ spec: VMDescription, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker,
+        _ body: @escaping (_ vm: CellVM, _ update: CellCommand.Operation, _ imagesAt: LogIndex) -> Void
     ) {
         withVM(reference, cell, asker) { [self] vm in
             if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
@@ -290,9 +295,7 @@ extension AdminPort {
                     let keeps = spec.secrets.contains { $0.value == .kept }
                     let update = CellCommand.Operation.updateVM(
                         vm.id, specs[0], generation: generation ?? (keeps ? vm.generation : nil))
-                    command(update, cell, asker, imagesAt: known) { [self] in
-                        finish($0, of: update, vm, cell, asker, "the VM is changed")
-                    }
+                    body(vm, update, known)
                 }
             }
         }
@@ -523,7 +526,8 @@ extension AdminPort {
     private func finishRoot(_ result: Result<RootResult, Problem>, _ asker: FleetAsker, _ words: String) {
         switch result {
         case .failure(let problem): fail(asker, problem)
-        case .success: answer(asker, AdminResponse(Acceptance(words)))
+        case .success(let done):
+            answer(asker, AdminResponse(json: Acceptance(words).json, index: done.revision.index))
         }
     }
 

@@ -303,7 +303,7 @@ extension AdminPort {
 
     /// Whether one of the region's cells has the VM, or keeps room for it: it may have gone from one to another, and out of the
     /// region and back. One that left a cell while the next was asked is looked for where it went.
-    private func isThere(
+    func isThere(
         _ creation: VMCreation, in cells: [GroupID], of region: [GroupID], hops: Int = 4, _ asker: FleetAsker,
         _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {

@@ -168,7 +168,7 @@ extension AdminPort {
             case .failure(let problem): return said(AdminResponse(problem), done)
             case .success(let hosts): question = .explain(vm, hosts: hosts)
             }
-        case .migrateVM(.id(let vm), let wish):
+        case .migrateVM(.id(let vm), let wish), .dryRun(.migrateVM(.id(let vm), let wish)):
             switch hosts(wish.host.map { [$0] } ?? []) {
             case .failure(let problem): return said(AdminResponse(problem), done)
             case .success(let hosts): question = .explain(vm, hosts: hosts)
@@ -199,7 +199,9 @@ extension AdminPort {
             done(AdminResponse(Problem(.unavailable, "the cell's leader is new and still reads the state; ask again")))
         case (.refused(let refusal), _): done(AdminResponse(Problem(refusal)))
         case (.explanation(let found), .migrateVM(.id(let vm), let wish)):
-            migrate(vm, found, wish, cell, asker, done)
+            migrate(vm, found, wish, isDryRun: false, cell, asker, done)
+        case (.explanation(let found), .dryRun(.migrateVM(.id(let vm), let wish))):
+            migrate(vm, found, wish, isDryRun: true, cell, asker, done)
         case (.explanation(let found), _):
             done(
                 AdminResponse(
@@ -244,8 +246,8 @@ extension AdminPort {
     }
 
     private func migrate(
-        _ vm: VMID, _ found: CellExplanation, _ wish: MigrationWish, _ cell: GroupID, _ asker: FleetAsker,
-        _ done: @escaping (AdminResponse) -> Void
+        _ vm: VMID, _ found: CellExplanation, _ wish: MigrationWish, isDryRun: Bool, _ cell: GroupID,
+        _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
     ) {
         guard case .placed(let home) = found.standing else {
             return done(
@@ -269,7 +271,9 @@ extension AdminPort {
         guard case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(vm))),
             case .vm(_, let known?)? = AdminPort.rows(state).rows.first, let place = known.place
         else { return done(AdminResponse(AdminPort.noVM(.id(vm)))) }
-        command(.beginMigration(vm, from: place.epoch, to: target, cause: .asked), cell, asker) { [self] result in
+        let begin = CellCommand.Operation.beginMigration(vm, from: place.epoch, to: target, cause: .asked)
+        if isDryRun { return rehearseMigration(begin, of: known, to: target.host, cell, asker, done) }
+        command(begin, cell, asker) { [self] result in
             switch result {
             case .failure(let problem): done(AdminResponse(problem))
             case .success(let result):

@@ -23,7 +23,7 @@ extension AdminPort {
                 if image.tenant.isEmpty { return true }
                 return asker.reaches(image.tenant) && (tenant.map { $0 == image.tenant } ?? true)
             }
-            answer(asker, AdminResponse(Listing(seen.map(info))))
+            answer(asker, ofRoot(AdminResponse(Listing(seen.map(info)))))
         }
     }
 
@@ -33,7 +33,7 @@ extension AdminPort {
             guard let image = agent.view.image(name, for: tenant) else {
                 return fail(asker, Problem(RootRefusal.unknownImage(name)))
             }
-            answer(asker, AdminResponse(info(image)))
+            answer(asker, ofRoot(AdminResponse(info(image))))
         }
     }
 
@@ -48,7 +48,7 @@ extension AdminPort {
         agent.refreshView { [self] problem in
             if let problem { return fail(asker, problem) }
             guard let seen = seen(part.digest, for: part.tenant, asker) else { return takeImagePart(part, asker) }
-            answer(asker, AdminResponse(ImageProgress(received: Int64(clamping: seen.size))))
+            answer(asker, ofRoot(AdminResponse(ImageProgress(received: Int64(clamping: seen.size)))))
         }
     }
 
@@ -108,7 +108,7 @@ extension AdminPort {
             agent.refreshView { [self] problem in
                 if let problem { return fail(asker, problem) }
                 let made = agent.view.images.first { $0.tenant == wanted.tenant && $0.name == wanted.name }
-                answer(asker, AdminResponse(info(made ?? image), status: 201))
+                answer(asker, ofRoot(AdminResponse(info(made ?? image), status: 201)))
             }
         }
     }
@@ -177,7 +177,9 @@ extension AdminPort {
         agent.change(.removeImage(tenant: tenant, name: name, .finish, removal: removal), by: asker.by) { [self] in
             switch $0 {
             case .failure(let problem): fail(asker, problem)
-            case .success: answer(asker, AdminResponse(Acceptance("the image \(name) is removed")))
+            case .success(let done):
+                let said = Acceptance("the image \(name) is removed")
+                answer(asker, AdminResponse(json: said.json, index: done.revision.index))
             }
         }
     }

@@ -36,6 +36,19 @@ extension AdminPort {
         _ digest: String, of request: FleetRequest, _ cells: [GroupID], _ asker: FleetAsker,
         _ body: @escaping () -> Void
     ) {
+        let judge = { [self] (planned: AdminResponse) in
+            guard planned.status == 200, case .bytes(let bytes) = planned.body,
+                // What can't be read is as good as another plan.
+                let now = (try? JSONParser.parse(bytes[...], depthMax: 32, valuesMax: 1 << 20))?["digest"]?.text
+            else { return answer(asker, planned) }
+            if now == digest { return body() }
+            fail(
+                asker,
+                Problem(
+                    .conflict, "the plan is another one now; look at it and decide again",
+                    members: [JSONMember("digest", .string(now))]))
+        }
+        if request.canBeDryRun { return rehearse(request, cells, asker, judge) }
         guard let wish = request.planWish else {
             return fail(asker, Problem(.invalid, "nothing is planned for this change; leave plan out", field: "plan"))
         }
@@ -52,18 +65,6 @@ extension AdminPort {
                         .invalid, "a plan is about 1 to \(PlanWish.itemsMax) VMs; send fewer, or leave plan out",
                         field: "plan"))
             }
-        }
-        let judge = { [self] (planned: AdminResponse) in
-            guard planned.status == 200, case .bytes(let bytes) = planned.body,
-                // What can't be read is as good as another plan.
-                let now = (try? JSONParser.parse(bytes[...], depthMax: 32, valuesMax: 1 << 20))?["digest"]?.text
-            else { return answer(asker, planned) }
-            if now == digest { return body() }
-            fail(
-                asker,
-                Problem(
-                    .conflict, "the plan is another one now; look at it and decide again",
-                    members: [JSONMember("digest", .string(now))]))
         }
         if case .quota(let wish) = wish { return planQuota(wish, asker, judge) }
         hand(.plan(wish), cells[0], asker, judge)

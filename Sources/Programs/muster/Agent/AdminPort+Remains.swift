@@ -11,10 +11,13 @@ extension AdminPort {
     static let remainsShownMax = 10_000
 
     func listRemains(
-        _ tenant: String?, _ cells: ArraySlice<GroupID>, _ sofar: [RemainsInfo], after: [UInt8]?, _ asker: FleetAsker
+        _ tenant: String?, _ cells: ArraySlice<GroupID>, _ sofar: [RemainsInfo], after: [UInt8]?, _ asker: FleetAsker,
+        through: LogIndex? = nil
     ) {
         guard let cell = cells.first, sofar.count < AdminPort.remainsShownMax else {
-            return answer(asker, AdminResponse(Listing(Array(sofar.prefix(AdminPort.remainsShownMax)))))
+            let listing = Listing(Array(sofar.prefix(AdminPort.remainsShownMax)))
+            // Over several cells there is no one index.
+            return answer(asker, AdminResponse(json: listing.json, index: asker.cell == nil ? nil : through))
         }
         read(.list(.remains, after: after, limit: 0), .linearizable, cell) { [self] result in
             switch result {
@@ -28,7 +31,10 @@ extension AdminPort {
                     else { return nil }
                     return RemainsInfo(left, cell: name)
                 }
-                listRemains(tenant, next == nil ? cells.dropFirst() : cells, sofar + more, after: next, asker)
+                // Of several pages the first holds all that a later one was sure to hold.
+                listRemains(
+                    tenant, next == nil ? cells.dropFirst() : cells, sofar + more, after: next, asker,
+                    through: through ?? found.answer.index)
             }
         }
     }
@@ -51,8 +57,12 @@ extension AdminPort {
                         Problem(.notPossible, "a host is to remove disks of VM \(vm), which then are gone here too"))
                 }
                 command(.dropRemains([CellRemains.Left(vm, left.kept)]), cell, asker) { [self] result in
-                    if case .failure(let problem) = result { return fail(asker, problem) }
-                    answer(asker, AdminResponse(Acceptance("the kept disks of VM \(vm) are listed no more")))
+                    switch result {
+                    case .failure(let problem): fail(asker, problem)
+                    case .success(let done):
+                        let said = Acceptance("the kept disks of VM \(vm) are listed no more")
+                        answer(asker, AdminResponse(json: said.json, index: done.revision.index))
+                    }
                 }
             }
         }

@@ -27,7 +27,7 @@ extension AdminPort {
                     id: known.name, kind: "api", role: AdminPort.role(of: known).text, usesLeft: -1,
                     expires: known.expiresAt.map { Int64($0.rawValue / 1_000) } ?? 0, note: "")
             }
-            answer(ticket, AdminResponse(Listing(items)))
+            answer(ticket, AdminResponse(json: Listing(items).json, index: read.index))
         }
     }
 
@@ -61,12 +61,12 @@ extension AdminPort {
             return fail(asker.ticket, .unavailable, "this node does not know the cluster's authority yet; ask again")
         }
         let hash = Crypto.sha256(secret)
-        func tell(_ expires: LogTime) {
+        func tell(_ expires: LogTime, _ index: LogIndex) {
             let token = AgentConfig.JoinToken(
                 addresses: agent.adminAddresses, secret: secret, fingerprint: signer.fingerprint)
             let made = CreatedToken(
                 id: Fingerprints.short(hash), token: token.text, expires: Int64(expires.rawValue / 1_000))
-            answer(asker.ticket, AdminResponse(made, status: 201))
+            answer(asker.ticket, AdminResponse(json: made.json, status: 201, index: index))
         }
         let seconds = wanted.ttlSeconds.map { UInt64(clamping: $0) }
         let lifetime = (seconds ?? agent.view.settings[.tokenLifetime] / 1_000) * 1_000
@@ -74,23 +74,25 @@ extension AdminPort {
             hash: hash, note: wanted.note ?? "", lifetime: lifetime, uses: UInt32(clamping: wanted.uses ?? 0))
         agent.change(operation, request: asker.request, by: asker.name) { [self] result in
             switch result {
-            case .success: withToken(hash, asker) { tell($0?.expiresAt ?? .zero) }
+            case .success: withToken(hash, asker) { tell($0?.expiresAt ?? .zero, $1) }
             // Asked for before with other defaults in force: it is what it was then.
             case .failure(let problem) where asker.request != nil && AdminPort.mayBeThere(problem):
-                withToken(hash, asker) { [self] known in
-                    known.map { tell($0.expiresAt) } ?? answer(asker.ticket, AdminResponse(AdminPort.keyUsed))
+                withToken(hash, asker) { [self] known, index in
+                    known.map { tell($0.expiresAt, index) } ?? answer(asker.ticket, AdminResponse(AdminPort.keyUsed))
                 }
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
             }
         }
     }
 
-    private func withToken(_ hash: [UInt8], _ asker: Asker, _ body: @escaping (FleetModel.JoinToken?) -> Void) {
+    private func withToken(
+        _ hash: [UInt8], _ asker: Asker, _ body: @escaping (FleetModel.JoinToken?, LogIndex) -> Void
+    ) {
         agent.request(.query(.root, .root(.token(hash: hash)))) { [self] outcome in
             guard case .read(.root(let read)) = outcome else {
                 return answer(asker.ticket, AdminResponse(Problem(outcome)))
             }
-            body(read.records(FleetModel.JoinToken.self)?.first)
+            body(read.records(FleetModel.JoinToken.self)?.first, read.index)
         }
     }
 
@@ -103,7 +105,8 @@ extension AdminPort {
         let name = "token-" + Fingerprints.short(hash)
         func tell(_ expires: LogTime?) {
             let ends = expires.map { Int64($0.rawValue / 1_000) } ?? 0
-            answer(asker.ticket, AdminResponse(CreatedToken(id: name, token: text, expires: ends), status: 201))
+            let made = CreatedToken(id: name, token: text, expires: ends)
+            answer(asker.ticket, ofRoot(AdminResponse(made, status: 201)))
         }
         let seconds = wanted.ttlSeconds.map { UInt64(clamping: $0) }
         let expires = seconds.map { agent.wallTime.advanced(by: $0 * 1_000) }

@@ -404,7 +404,14 @@ struct ClientCommands {
             let rows = json["items"]?.elements ?? json["keys"]?.elements
             Console.write(rows.map { Printer(format).list($0, []) } ?? Printer(format).record(json), to: 1)
         } else if invocation.text("output") == "json" {
-            Console.write(bytes: body + [10], to: 1)
+            // A list is an array, as that of VMs is; what says more than its rows is printed as it is, and so is what is no JSON.
+            if let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20),
+                let rows = json["items"]?.elements, json.members?.count == 1
+            {
+                Console.write(Printer(.json).list(rows, []), to: 1)
+            } else {
+                Console.write(bytes: body + [10], to: 1)
+            }
             // What is no JSON is printed as it is.
         } else if let json = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20) {
             Console.write(ClientCommands.table(json), to: 1)

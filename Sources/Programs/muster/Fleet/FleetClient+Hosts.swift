@@ -102,7 +102,15 @@ extension FleetClient {
             print(printer.record(.object(members)))
             return .success
         }
-        print(steps.isEmpty ? "Nothing would move.\n" : printer.list(steps, FleetColumns.steps))
+        let changes = plan["changes"]?.elements ?? []
+        let notes = (plan["notes"]?.elements ?? []).map { Column.plain($0) + "\n" }
+        if !steps.isEmpty {
+            print(printer.list(steps, FleetColumns.steps))
+        } else if changes.isEmpty && notes.isEmpty {
+            print("Nothing would move.\n")
+        }
+        if !changes.isEmpty { print((steps.isEmpty ? "" : "\n") + printer.list(changes, FleetColumns.changes)) }
+        if !notes.isEmpty { print((steps.isEmpty && changes.isEmpty ? "" : "\n") + notes.joined()) }
         if !left.isEmpty { print("\nWithout a way:\n" + printer.list(left, FleetColumns.left)) }
         var end = "\nPlan \(plan["digest"]?.text ?? "") on the state at index \(plan["index"]?.integer ?? 0)"
         if let before = plan["scoreBefore"]?.integer, let after = plan["scoreAfter"]?.integer, before != after {

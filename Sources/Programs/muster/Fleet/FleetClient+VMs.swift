@@ -143,12 +143,18 @@ extension FleetClient {
         let spec = FleetClient.merged(
             base?["spec"] ?? base ?? known["spec"] ?? .object([]), try specMembers())
         let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
-        return show(
+        return showChange(
             try ask(
                 RawRequest(
-                    .put, ["v1", "vms", name], query: tenantQuery, body: .object([JSONMember("spec", spec)]),
-                    ifMatch: generation)))
+                    .put, ["v1", "vms", name], query: tenantQuery + changeQuery,
+                    body: .object([JSONMember("spec", spec)]), ifMatch: generation)))
     }
+
+    /// Asks for a plan in the place of the change, or holds the change to the plan that was shown.
+    var changeQuery: [(name: String, value: String)] { line.has("dry-run") ? [("dry-run", "1")] : planQuery }
+
+    /// What was done, or with `--dry-run` the plan.
+    func showChange(_ answer: JSONValue) -> ExitCode { line.has("dry-run") ? showPlan(answer) : show(answer) }
 
     /// One command for each of the VMs named; one that is refused does not keep the others.
     private func each(_ body: (String) throws -> Void) throws -> ExitCode {
@@ -189,11 +195,20 @@ extension FleetClient {
     }
 
     func deleteVMs() throws -> ExitCode {
+        if line.text("plan") != nil && line.arguments.count > 1 {
+            throw FleetMistake("A plan is one VM's; delete that one alone, or leave --plan out.")
+        }
+        var plans: [JSONValue] = []
         let code = try each { name in
-            _ = try ask(
-                RawRequest(
-                    .delete, ["v1", "vms", name], query: tenantQuery,
-                    ifMatch: line.integer("if-generation").map(UInt64.init)))
+            plans.append(
+                try ask(
+                    RawRequest(
+                        .delete, ["v1", "vms", name], query: tenantQuery + changeQuery,
+                        ifMatch: line.integer("if-generation").map(UInt64.init))))
+        }
+        if line.has("dry-run") {
+            for plan in plans { _ = showPlan(plan) }
+            return code
         }
         if line.has("wait"), code == .success { return try wait(line.arguments, for: "gone") }
         if code == .success {
@@ -206,12 +221,17 @@ extension FleetClient {
 
     func migrate() throws -> ExitCode {
         let name = word("VM")
-        if line.has("cancel") { return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery)) }
+        if line.has("cancel") {
+            if line.has("dry-run") {
+                throw FleetMistake("--dry-run is for a move that is to begin; leave --cancel out.")
+            }
+            return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery))
+        }
         if let cell = line.text("cell") { return try move(name, to: cell) }
         let began = try vm(name)["host"]?.text
         let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
-        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
-        guard line.has("wait") else { return show(asked) }
+        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery + changeQuery, body)
+        guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         let target = line.text("to")
         return try follow([name], "moved") { _, vm in
             if vm["migration"] != nil && vm["migration"] != .null { return false }
@@ -225,8 +245,8 @@ extension FleetClient {
     private func move(_ name: String, to cell: String) throws -> ExitCode {
         if line.has("to") { throw Undone("--cell chooses the host itself; leave --to out") }
         let body = JSONValue.object([JSONMember("cell", .string(cell))])
-        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery, body)
-        guard line.has("wait") else { return show(asked) }
+        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery + changeQuery, body)
+        guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         return try follow([name], "moved") { _, vm in
             if vm["toCell"] != nil || vm["fromCell"] != nil { return false }
             do {

@@ -246,10 +246,10 @@ struct FleetClient {
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
         case "cell set":
             let value = word("VALUE")
-            return show(
+            return showChange(
                 try ask(
                     RawRequest(
-                        .put, ["v1", "cell", "settings"],
+                        .put, ["v1", "cell", "settings"], query: changeQuery,
                         body: .object([
                             JSONMember(word("SETTING"), Int64(value).map { .integer($0) } ?? .string(value))
                         ]))))

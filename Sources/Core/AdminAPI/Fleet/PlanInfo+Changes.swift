@@ -1,0 +1,249 @@
+package import ClusterBase
+package import FleetModel
+
+// What a change would do: what it makes of a VM or a cell's settings, in fields, and what follows.
+
+/// A value that would be another one.
+package struct PlanChange: Shaped {
+    /// `cpuMillis`, `labels.env`, `disks.root`, `policy`.
+    package var field: String
+    /// As text; empty where it is not there.
+    package var before: String
+    package var after: String
+    /// What it means, or when it takes effect; empty for at once.
+    package var text: String
+    package init(_ field: String, before: String, after: String, text: String = "") {
+        self.field = field
+        self.before = before
+        self.after = after
+        self.text = text
+    }
+    package static let shape = Shape(
+        "PlanChange",
+        [
+            Field(
+                "field", .string,
+                "a member of the specification or a setting, such as cpuMillis, labels.env or disks.root"),
+            Field("before", .string, "its value now; empty where it is not there"),
+            Field("after", .string, "its value then; empty where it is not there"),
+            Field("text", .string, isRequired: false, "what it means, or when it takes effect, if not at once"),
+        ])
+    package var members: [JSONMember] {
+        var members = [JSONMember("field", field), JSONMember("before", before), JSONMember("after", after)]
+        if !text.isEmpty { members.append(JSONMember("text", text)) }
+        return members
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            object.text("field"), before: object.text("before"), after: object.text("after"),
+            text: object.text("text"))
+    }
+
+    /// What differs between two specifications, in the order of their fields. Of values that are secret it is said only that
+    /// they differ.
+    static func between(_ old: VMDescription, _ new: VMDescription) -> [PlanChange] {
+        var changes: [PlanChange] = []
+        let (oldJSON, newJSON) = (old.json, new.json)
+        for field in VMDescription.shape.fields {
+            let (before, after) = (oldJSON[field.name], newJSON[field.name])
+            if before != after { changes += between(before, after, field.name, depth: 1) }
+        }
+        for field in new.secrets {
+            if let known = old.secrets.first(where: { $0.key == field.key }), known.value != field.value {
+                let marker = SecretField.marker
+                changes.append(
+                    PlanChange("secrets.\(field.key)", before: marker, after: marker, text: "it is another value"))
+            }
+        }
+        return changes
+    }
+
+    /// Of objects, and of lists of things with names, only the parts that differ.
+    private static func between(
+        _ old: JSONValue?, _ new: JSONValue?, _ field: String, depth: Int
+    ) -> [PlanChange] {
+        guard depth > 0, let before = parts(old), let after = parts(new) else {
+            return [PlanChange(field, before: shown(old), after: shown(new))]
+        }
+        let known = before.map(\.name)
+        let names = known + after.map(\.name).filter { !known.contains($0) }
+        return names.flatMap { name -> [PlanChange] in
+            let (a, b) = (before.first { $0.name == name }?.value, after.first { $0.name == name }?.value)
+            return a == b ? [] : between(a, b, "\(field).\(name)", depth: depth - 1)
+        }
+    }
+
+    /// The named parts of a value; none of one that is not there, and nil for one without such parts.
+    private static func parts(_ value: JSONValue?) -> [JSONMember]? {
+        guard let value else { return [] }
+        if let members = value.members { return members }
+        guard let elements = value.elements else { return nil }
+        var parts: [JSONMember] = []
+        for element in elements {
+            guard let name = element["name"]?.text, !parts.contains(where: { $0.name == name }) else { return nil }
+            parts.append(JSONMember(name, element))
+        }
+        return parts
+    }
+
+    private static func shown(_ value: JSONValue?) -> String {
+        guard let value else { return "" }
+        if let text = value.text { return text }
+        if let texts = value.elements?.map(\.text), texts.allSatisfy({ $0 != nil }) {
+            return texts.compactMap { $0 }.joined(separator: ",")
+        }
+        return String(decoding: value.bytes, as: UTF8.self)
+    }
+
+    /// A machine that runs is not made another one by it.
+    fileprivate var waitsForStart: Bool {
+        let first = field.split(separator: ".").first.map { String($0) } ?? ""
+        switch first {
+        case "cpuMillis", "memoryMiB", "diskMiB", "networkMbps", "networks", "secrets": return true
+        case "annotations":
+            return ["qemu.", "cloud-init."].contains { field.dropFirst("annotations.".count).hasPrefix($0) }
+        default: return false
+        }
+    }
+}
+
+extension PlanInfo {
+    private init(_ index: LogIndex, _ steps: [PlanStep], _ changes: [PlanChange], _ notes: [String]) {
+        self.init(index: index.rawValue, digest: "", steps: steps, changes: changes, notes: notes)
+        var sum: UInt64 = 0
+        for member in members where member.name != "index" {
+            for byte in JSONValue.object([member]).bytes { sum = mix64(sum ^ UInt64(byte)) }
+        }
+        digest = String(sum, radix: 16)
+    }
+
+    /// What another specification makes of a VM; `new` is nil where nothing would change.
+    package init(
+        updating old: CellVM, to new: CellVM?, at index: LogIndex, hostName: (HostID) -> String
+    ) {
+        let host = old.place.map { hostName($0.assignment.host) } ?? ""
+        guard let new, new.spec != old.spec else {
+            self.init(index, [], [], ["nothing would change: the VM has this specification"])
+            return
+        }
+        var changes = PlanChange.between(old.spec, new.spec)
+        var notes: [String] = []
+        if old.mayRun {
+            let late = changes.indices.filter { changes[$0].waitsForStart }
+            for i in late {
+                changes[i].text += (changes[i].text.isEmpty ? "" : ", ") + "at its next start, at the latest"
+            }
+            if !late.isEmpty {
+                notes.append("it needs a restart, and runs on as it is until then: `muster vm restart \(old.name)`")
+            }
+        }
+        if old.place != nil && new.place == nil {
+            notes.append("it leaves its place on host \(host), and gets one as it asks for then when it is started")
+        } else if old.phase == .waiting {
+            notes.append("it waits for a place, and gets one as it asks for then")
+        }
+        let step = PlanStep(action: "update", vm: old.name, tenant: old.tenant, from: host, to: host)
+        self.init(index, [step], changes, notes)
+    }
+
+    /// What goes with a VM, and what stays of it. `isAtOnce`: nothing of it runs.
+    package init(
+        deleting vm: CellVM, isAtOnce: Bool, at index: LogIndex, hostName: (HostID) -> String
+    ) {
+        let host = vm.place.map { hostName($0.assignment.host) } ?? ""
+        if vm.isDeleting {
+            self.init(index, [], [], ["the VM is being deleted already"])
+            return
+        }
+        let changes = vm.spec.disks.map { disk -> PlanChange in
+            let shown = PlanInfo.shown(disk)
+            let isMade = vm.epochHighest > 0
+            guard case .shared(let domain) = disk.kind else {
+                return PlanChange(
+                    "disks.\(disk.name)", before: shown, after: "", text: isMade ? "goes with the VM" : "was never made"
+                )
+            }
+            if !isMade { return PlanChange("disks.\(disk.name)", before: shown, after: "", text: "was never made") }
+            return disk.isKept
+                ? PlanChange(
+                    "disks.\(disk.name)", before: shown, after: shown,
+                    text: "stays in storage domain \(domain), and is listed by `muster remains list`")
+                : PlanChange(
+                    "disks.\(disk.name)", before: shown, after: "",
+                    text: "its file goes from storage domain \(domain), removed by a host that reaches it")
+        }
+        let how =
+            isAtOnce
+            ? "nothing of it runs: it goes at once"
+            : "it is stopped on host \(host) first, and goes when that has confirmed it"
+        let step = PlanStep(action: "delete", vm: vm.name, tenant: vm.tenant, from: host)
+        self.init(index, [step], changes, [how])
+    }
+
+    private static func shown(_ disk: VMDescription.NamedDisk) -> String {
+        let kind =
+            switch disk.kind {
+            case .shared(let domain): "shared in \(domain)"
+            case .local: "local"
+            case .ephemeral: "ephemeral"
+            }
+        return "\(disk.sizeMiB) MiB, \(kind)" + (disk.image.isEmpty ? "" : ", of image \(disk.image)")
+    }
+
+    /// A live migration to a host that can take the VM.
+    package init(
+        migrating vm: CellVM, to target: HostID, at index: LogIndex, hostName: (HostID) -> String
+    ) {
+        let disks = vm.spec.disks.filter { if case .shared = $0.kind { false } else { true } }
+        let step = PlanStep(
+            action: CellPlan.Step.Kind.migrate.rawValue, vm: vm.name, tenant: vm.tenant,
+            from: vm.place.map { hostName($0.assignment.host) } ?? "", to: hostName(target),
+            cost: disks.reduce(vm.spec.resources.memoryMiB) { $0 + $1.sizeMiB })
+        let note =
+            disks.isEmpty
+            ? "its memory is copied while it runs" : "its memory and the disks on its host are copied while it runs"
+        self.init(index, [step], [], [note])
+    }
+
+    /// The way to another cell. `forecast`: what that cell has room for, as far as that is known.
+    package init(
+        moving vm: CellVM, to cell: String, forecast: String, at index: LogIndex, hostName: (HostID) -> String
+    ) {
+        let step = PlanStep(
+            action: "move", vm: vm.name, tenant: vm.tenant, from: vm.place.map { hostName($0.assignment.host) } ?? "",
+            to: cell)
+        let how =
+            vm.mayRun
+            ? "it stops once cell \(cell) has kept room for it, and starts there"
+            : "it goes once cell \(cell) has kept room for it"
+        self.init(index, [step], [], [how] + (forecast.isEmpty ? [] : [forecast]))
+    }
+
+    /// Settings of a cell, each with its value now and then.
+    package init(settings: [(setting: CellSetting, before: UInt64, after: UInt64)], at index: LogIndex) {
+        var changes: [PlanChange] = []
+        for (setting, before, after) in settings where before != after {
+            let old = CellSettingsBody([(setting, before)]).members
+            let new = CellSettingsBody([(setting, after)]).members
+            for (a, b) in zip(old, new) {
+                changes.append(PlanChange(a.name, before: PlanInfo.shown(a.value), after: PlanInfo.shown(b.value)))
+            }
+        }
+        self.init(index, [], changes, changes.isEmpty ? ["nothing would change: the settings have these values"] : [])
+    }
+
+    private static func shown(_ value: JSONValue) -> String {
+        value.text ?? String(decoding: value.bytes, as: UTF8.self)
+    }
+}
+
+extension CellVM {
+    /// A machine of it may run, which a change finds as it is.
+    fileprivate var mayRun: Bool {
+        if place == nil { return false }
+        switch phase {
+        case .starting, .running, .paused, .stopping, .unknown: return true
+        case .waiting, .stopped, .crashed, .looping: return false
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import ClusterBase
+import FleetModel
+import Testing
+
+@testable import AdminAPI
+
+/// Plans of changes: what they say of a VM, a cell's settings, and VMs that are made stopped.
+@Suite struct DryRunTests {
+    private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
+
+    private func vm(_ phase: CellVM.Phase = .running, _ change: (inout VMDescription) -> Void = { _ in }) -> CellVM {
+        var spec = VMDescription(resources: Resources(cpuMillis: 2_000, memoryMiB: 4_096))
+        spec.labels = [Named("env", "test"), Named("team", "a")]
+        spec.disks = [
+            .init(name: "root", sizeMiB: 10_240, kind: .local, image: "debian"),
+            .init(name: "data", sizeMiB: 100, kind: .shared(domain: "ceph"), isKept: true),
+            .init(name: "logs", sizeMiB: 50, kind: .shared(domain: "ceph")),
+        ]
+        change(&spec)
+        var vm = CellVM(id: VMID(7), name: "web", tenant: "shop", spec: spec, at: LogTime(5), by: "me")
+        vm.phase = phase
+        vm.place = VMPlace(Assignment(host: HostID(3)), epoch: 2)
+        vm.epochHighest = 2
+        return vm
+    }
+
+    private func updated(_ old: CellVM, _ change: (inout CellVM) -> Void) -> PlanInfo {
+        var new = old
+        change(&new)
+        return PlanInfo(updating: old, to: new, at: LogIndex(9), hostName: hostName)
+    }
+
+    @Test func `an update names each field with its old and new value, and what waits for a restart`() {
+        let plan = updated(vm()) { vm in
+            vm.spec.resources.memoryMiB = 8_192
+            vm.spec.labels = [Named("env", "prod"), Named("tier", "1")]
+            vm.spec.zones = ["a", "b"]
+            vm.spec.priority = 5
+        }
+        #expect(
+            plan.changes == [
+                PlanChange("memoryMiB", before: "4096", after: "8192", text: "at its next start, at the latest"),
+                PlanChange("zones", before: "", after: "a,b"), PlanChange("priority", before: "0", after: "5"),
+                PlanChange("labels.env", before: "test", after: "prod"),
+                PlanChange("labels.team", before: "a", after: ""), PlanChange("labels.tier", before: "", after: "1"),
+            ])
+        #expect(plan.notes.count == 1 && plan.notes[0].contains("muster vm restart web"))
+        #expect(plan.steps.map(\.action) == ["update"] && plan.steps[0].from == "h3" && plan.index == 9)
+        let labels = updated(vm()) { $0.spec.labels = [] }
+        #expect(labels.notes.isEmpty && labels.changes.map(\.field) == ["labels.env", "labels.team"])
+        #expect(labels.digest != plan.digest && !plan.digest.isEmpty)
+        let later = PlanInfo(
+            updating: vm(), to: vm { $0.labels = [] }, at: LogIndex(99), hostName: hostName)
+        #expect(later.digest == labels.digest && later.index == 99)
+    }
+
+    @Test func `what stands still needs no restart, and a disk is one field`() {
+        let plan = updated(vm(.stopped)) { vm in
+            vm.spec.resources.cpuMillis = 1_000
+            vm.spec.disks[2].sizeMiB = 60
+            vm.spec.disks.removeFirst()
+        }
+        #expect(plan.notes.isEmpty && plan.changes.allSatisfy(\.text.isEmpty))
+        #expect(plan.changes.map(\.field) == ["cpuMillis", "disks.root", "disks.logs"])
+        #expect(plan.changes[1].after.isEmpty && plan.changes[2].after.contains("\"sizeMiB\":60"))
+        let leaves = updated(vm(.stopped)) { vm in
+            vm.spec.numa = .nodes(2)
+            vm.place = nil
+        }
+        #expect(leaves.notes.count == 1 && leaves.notes[0].contains("leaves its place on host h3"))
+        let same = updated(vm()) { _ in }
+        #expect(same.steps.isEmpty && same.changes.isEmpty && same.notes.count == 1)
+    }
+
+    @Test func `of a secret it is said that it is another one, and no more`() {
+        let old = vm { $0.secrets = [SecretField("vnc", .sealed([1])), SecretField("kept", .sealed([2]))] }
+        let plan = updated(old) { vm in
+            vm.spec.secrets = [
+                SecretField("vnc", .sealed([9])), SecretField("kept", .sealed([2])), SecretField("new", .sealed([3])),
+            ]
+        }
+        let marker = SecretField.marker
+        #expect(plan.changes.map(\.field) == ["secrets.new", "secrets.vnc"])
+        #expect(plan.changes.allSatisfy { $0.after == marker } && plan.changes[0].before.isEmpty)
+    }
+
+    @Test func `a deletion names every disk, and whether it goes`() {
+        let plan = PlanInfo(deleting: vm(), isAtOnce: false, at: LogIndex(9), hostName: hostName)
+        #expect(plan.changes.map(\.field) == ["disks.root", "disks.data", "disks.logs"])
+        #expect(plan.changes[0].before == "10240 MiB, local, of image debian" && plan.changes[0].after.isEmpty)
+        #expect(plan.changes[1].after == plan.changes[1].before && plan.changes[1].text.contains("muster remains list"))
+        #expect(
+            plan.changes[2].after.isEmpty && plan.changes[2].text.contains("its file goes from storage domain ceph"))
+        #expect(
+            plan.steps.map(\.action) == ["delete"]
+                && plan.notes == [
+                    "it is stopped on host h3 first, and goes when that has confirmed it"
+                ])
+        var never = vm(.stopped)
+        (never.place, never.epochHighest) = (nil, 0)
+        let gone = PlanInfo(deleting: never, isAtOnce: true, at: LogIndex(9), hostName: hostName)
+        #expect(gone.changes.allSatisfy { $0.text == "was never made" } && gone.notes[0].contains("at once"))
+        never.isDeleting = true
+        let twice = PlanInfo(deleting: never, isAtOnce: false, at: LogIndex(9), hostName: hostName)
+        #expect(twice.steps.isEmpty && twice.changes.isEmpty && twice.notes == ["the VM is being deleted already"])
+    }
+
+    @Test func `a move says where from, where to, and what is copied`() {
+        let plan = PlanInfo(migrating: vm(), to: HostID(4), at: LogIndex(9), hostName: hostName)
+        #expect(
+            plan.steps == [
+                PlanStep(action: "migrate", vm: "web", tenant: "shop", from: "h3", to: "h4", cost: 4_096 + 10_240)
+            ])
+        let away = PlanInfo(
+            moving: vm(), to: "north", forecast: "cell north has room", at: LogIndex(9), hostName: hostName)
+        #expect(away.steps[0].action == "move" && away.steps[0].to == "north" && away.notes.count == 2)
+        #expect(away.notes[0].hasPrefix("it stops once"))
+        let still = PlanInfo(moving: vm(.stopped), to: "north", forecast: "", at: LogIndex(9), hostName: hostName)
+        #expect(still.notes == ["it goes once cell north has kept room for it"])
+    }
+
+    @Test func `settings are shown in their words, as they are and as they would be`() {
+        let plan = PlanInfo(
+            settings: [(.policy, 1, 3), (.leaseLength, 9_000, 9_000), (.migrationsMax, 5, 6)], at: LogIndex(9))
+        #expect(
+            plan.changes == [
+                PlanChange("policy", before: "pack", after: "spread"),
+                PlanChange("migrationsMax", before: "5", after: "6"),
+            ])
+        #expect(plan.steps.isEmpty && plan.notes.isEmpty)
+        #expect(PlanInfo(settings: [(.policy, 1, 1)], at: LogIndex(9)).notes.count == 1)
+    }
+
+    @Test func `a VM that is made stopped is in the plan, without a place`() {
+        var plan = CellPlan(.create, through: LogIndex(9))
+        plan.steps = [CellPlan.Step(.create, vm: VMID(0), item: 0, name: "a", tenant: "t", to: nil, toName: "")]
+        let info = PlanInfo(plan)
+        #expect(info.steps == [PlanStep(action: "create", vm: "a", tenant: "t")])
+        #expect(info.notes == ["1 VM is created stopped, and gets a place when it is started"])
+    }
+
+    @Test func `whoever may not change it may not ask what the change would do, and a plan stands for itself`() {
+        let reference = VMReference.named("web", tenant: "shop")
+        for change: FleetRequest in [
+            .deleteVM(reference, generation: nil), .migrateVM(reference, MigrationWish()),
+            .changeSettings(CellSettingsBody([(.policy, 2)])),
+        ] {
+            #expect(FleetRequest.dryRun(change).action == change.action && change.canBeDryRun)
+            #expect(!FleetRequest.dryRun(change).canBeDryRun && !FleetRequest.dryRun(change).isStream)
+        }
+        #expect(!FleetRequest.stopVM(reference, generation: nil).canBeDryRun)
+    }
+}
