@@ -354,7 +354,38 @@ import Testing
         #expect(world.keeper.counts.migrationsBegun == begun)
     }
 
+    @Test func `plans to rebalance one after the other keep to the budget of a host that moves are under way at`() throws {
+        let world = CellWorld()
+        try world.apply(.setSetting(.policy, 2))
+        try world.addHost()
+        for _ in 0..<12 { try world.create(CellWorld.spec()) }
+        try world.tick(5)
+        for _ in 0..<5 { try world.addHost() }
+        try world.tick(5)
+        var begun = 0
+        for _ in 0..<3 {
+            let plan = world.keeper.planRebalance()
+            begun += plan.steps.count
+            try world.apply(plan.operations(), by: "operator")
+            try world.lead()
+        }
+        #expect(begun == Int(CellSetting.migrationsPerHostMax.standard), "all of them leave the one host that is full")
+    }
+
     // MARK: Questions
+
+    @Test func `what a VM that is planned alone has stopped for it is in its plan`() throws {
+        let world = CellWorld()
+        try world.addHost(cpu: 4_000)
+        let lesser = try world.create(CellWorld.spec(cpu: 3_000))
+        try world.tick(5)
+        var spec = CellWorld.spec(cpu: 2_000)
+        spec.priority = 50
+        let plan = world.keeper.planCreate([VMCreation(name: "big", tenant: "default", spec: spec)])
+        #expect(plan.steps.map(\.kind) == [.preempt, .place] && plan.steps.first?.vm == lesser)
+        let other = world.keeper.planCreate([VMCreation(name: "other", tenant: "default", spec: spec)])
+        #expect(other.digest != plan.digest, "a plan holds for those that it was made for")
+    }
 
     @Test func `a plan for VMs that don't exist names places, lacks and quotas`() throws {
         let world = CellWorld()

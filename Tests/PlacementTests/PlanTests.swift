@@ -165,6 +165,26 @@ import Testing
         return best
     }
 
+    @Test(.timeLimit(.minutes(1)))
+    func `a search among many full hosts takes its bounded time, and among equal ones finds what is cheapest`() throws {
+        func spec(_ id: UInt64, _ cpu: Int64, _ priority: Int32) -> VMSpec {
+            VMSpec(id: VMID(rawValue: id), resources: Resources(cpuMillis: cpu, memoryMiB: 100), priority: priority)
+        }
+        for differ in [false, true] {
+            var index = try BatchTests.cell(300)
+            for host in 1...300 as ClosedRange<UInt64> {
+                for i in 0..<16 as Range<UInt64> {
+                    let cpu: Int64 = differ ? 242 + Int64((host * 7 + i * 5) % 9) : 250
+                    try index.place(spec(host * 16 + i, cpu, 1), Assignment(host: HostID(rawValue: host)))
+                }
+            }
+            let answer = index.decidePreemption(spec(9, 1_900, 5))
+            let found = try #require(answer)
+            #expect(differ ? (7...8).contains(found.victims.count) : found.victims.count == 8)
+            if !differ { #expect(found.assignment.host == HostID(rawValue: 1)) }
+        }
+    }
+
     @Test func `one of low priority goes before two, and low before high`() throws {
         var index = try BatchTests.cell(2)
         func vm(_ id: UInt64, _ cpu: Int64, _ priority: Int32) -> VMSpec {

@@ -260,5 +260,11 @@ struct MoveBudget {
         }
     }
 
+    /// Once for each move that is under way at them.
+    var busyHosts: [HostID] {
+        // hash order: sorted
+        at.keys.sorted().flatMap { host in repeatElement(host, count: at[host] ?? 0) }
+    }
+
     func allows(_ host: HostID) -> Bool { left > 0 && at[host, default: 0] < perHost }
 }

@@ -155,6 +155,7 @@ extension CellKeeper {
     /// place.
     package mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
         var plan = CellPlan(.create, through: view.through ?? .zero)
+        plan.change = CellKeeper.sum(of: creations)
         var specs: [VMSpec] = []
         var items: [Int] = []
         var idle: [Int] = []
@@ -199,7 +200,7 @@ extension CellKeeper {
         // All or none are decided as they will be when they wait.
         let steps = isAtomic ? CellKeeper.togetherStepsMax : PlacementIndex.batchStepsMax
         let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic, stepsMax: steps)
-        if isAtomic, !batch.isComplete, mayPreempt(specs), let found = makingRoom(for: specs) {
+        if isAtomic || specs.count == 1, !batch.isComplete, mayPreempt(specs), let found = makingRoom(for: specs) {
             planRoom(found, items.map { (item: $0, creation: creations[$0]) }, &plan)
             return plan
         }
@@ -224,6 +225,23 @@ extension CellKeeper {
                     text: room[position] ?? refusalText(decision)))
         }
         return plan
+    }
+
+    /// Of who is created and what each takes: secret fields are sealed anew each time, and are left out.
+    private static func sum(of creations: [VMCreation]) -> UInt64 {
+        var sum: UInt64 = 0
+        func add(_ value: UInt64) { sum = mix64(sum ^ value) }
+        for creation in creations {
+            for text in [creation.name, creation.tenant] {
+                for byte in text.utf8 { add(UInt64(byte)) }
+                add(256)
+            }
+            for lane in 0..<4 { add(UInt64(bitPattern: creation.spec.demand.vector[lane])) }
+            add(UInt64(bitPattern: Int64(creation.spec.priority)))
+            add(creation.power == .stopped ? 1 : 0)
+            for disk in creation.spec.disks { add(UInt64(bitPattern: disk.sizeMiB)) }
+        }
+        return sum
     }
 
     private static func leftWithOthers(_ item: Int, _ creation: VMCreation) -> CellPlan.Left {
@@ -450,7 +468,7 @@ extension CellKeeper {
             policy: policy,
             budget: RebalanceBudget(
                 movesMax: max(0, budget.left), movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
-                frozen: frozen, vmsExaminedMax: CellKeeper.rebalanceExaminedMax))
+                frozen: frozen, vmsExaminedMax: CellKeeper.rebalanceExaminedMax, busyHosts: budget.busyHosts))
         for move in found.moves {
             guard let vm = view.vms[move.vm], let place = vm.place else { continue }
             plan.steps.append(

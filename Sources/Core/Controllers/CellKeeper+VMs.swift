@@ -155,7 +155,7 @@ extension CellKeeper {
             policy: policy,
             budget: RebalanceBudget(
                 movesMax: budget.left, movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
-                frozen: frozen, gainMin: CellKeeper.rebalanceGainMin))
+                frozen: frozen, gainMin: CellKeeper.rebalanceGainMin, busyHosts: budget.busyHosts))
         for move in plan.moves {
             guard budget.allows(move.from.host), budget.allows(move.to.host), let vm = view.vms[move.vm] else {
                 continue

@@ -88,9 +88,13 @@ final class FleetListJob {
             let (cell, key) = FleetListJob.place(String(after[after.index(after: colon)...]))
         else { return nil }
         let text = String(after[..<colon])
+        if text.isEmpty { return (.none, cell, key) }
         let kind = list.kind.fields.first { $0.name == list.sort?.field }?.kind
-        return (kind == .number ? .number(Int64(text) ?? 0) : text.isEmpty ? .none : .text(text), cell, key)
+        return (kind == .number ? .number(Int64(text) ?? 0) : .text(text), cell, key)
     }()
+
+    /// What is empty is as what is not there: a cursor can't tell them apart.
+    static func sortable(_ value: FilterValue) -> FilterValue { value == .text("") ? .none : value }
 
     /// `CELL.KEY`, or `KEY` alone where there is one cell.
     static func place(_ text: String) -> (cell: UInt64, key: UInt64)? {
@@ -147,6 +151,9 @@ extension AdminPort {
         }
         let after = place.map { AdminPort.bytes($0.key) }
         let job = FleetListJob(list, isAudit: isAudit, cells, asker, after: after, query)
+        if list.sort != nil, list.after != nil, job.cursor == nil {
+            return fail(asker, Problem(.invalid, "after is none; send a page's next", field: "after"))
+        }
         if let place, cells.count > 1 { job.skip(to: place.cell) }
         goOn(job)
     }
@@ -300,7 +307,8 @@ extension AdminPort {
         let list = job.list
         if let filter = list.filter, !filter.matches(field) { return nil }
         return FleetListJob.Found(
-            cell: job.cell, key: key, value: list.sort.map { field($0.field) } ?? .none, json: json().only(list.fields))
+            cell: job.cell, key: key, value: list.sort.map { FleetListJob.sortable(field($0.field)) } ?? .none,
+            json: json().only(list.fields))
     }
 
     // MARK: Migrations

@@ -211,12 +211,15 @@ extension Agent {
 
     private func describeSelf(_ own: RootNode) {
         let about = description(key: own.about.key)
-        guard own.state == .joining || own.about != about, reported != about else { return }
+        guard own.state == .joining || own.about != about, reported != about, loop.now >= describesAgainAt else {
+            return
+        }
         reported = about
         change(.reportNode(node, about)) { [self] outcome in
             guard case .failure(let problem) = outcome else { return }
             log.warning("the root did not take what this node says of itself: \(problem.detail)")
             reported = nil
+            describesAgainAt = loop.now + .seconds(60)
         }
     }
 
@@ -235,7 +238,7 @@ extension Agent {
         levelReadySince = nil
         change(.finalizeLevel(level + 1), by: settings.nodeName) { [self] result in
             switch result {
-            case .success: log.info("a feature level is open", ["level": "\(level + 1)"])
+            case .success: log.info("a feature level is open", ["feature-level": "\(level + 1)"])
             case .failure(let problem): log.warning("a feature level was not opened: \(problem.detail)")
             }
         }

@@ -85,6 +85,8 @@ final class Agent: TurnOwner {
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     var clockAt: Instant
     var reported: NodeDescription?
+    /// A description that the root refused is not sent again before.
+    var describesAgainAt = Instant.origin
     var isFounding = false
     var renewAt: Instant
     /// Since when this host is to go to another cell.

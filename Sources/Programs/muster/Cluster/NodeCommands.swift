@@ -106,6 +106,36 @@ struct NodeCommands {
         }
     }
 
+    /// As the root judges them: a cluster that can't be founded must not be begun.
+    func checkName(_ name: String, _ option: String) throws {
+        let bytes = Array(name.utf8)
+        func isPlain(_ byte: UInt8?) -> Bool {
+            byte.map { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) } ?? false
+        }
+        guard bytes.count <= 63, isPlain(bytes.first), isPlain(bytes.last),
+            bytes.allSatisfy({ isPlain($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".") })
+        else {
+            throw AgentFailure(
+                "'\(name)' is no name: it has 1 to 63 lower-case letters, digits, dashes and dots, and begins and ends "
+                    + "with a letter or a digit; name another with --\(option).")
+        }
+    }
+
+    /// A host that can't listen founds nothing.
+    private func checkListening() throws {
+        let loop = try EventLoop()
+        for (endpoint, whom) in [(settings.peerListen, "peers"), (settings.adminListen, "the admin port")] {
+            guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
+                throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
+            }
+            do throws(SystemError) {
+                try Listener(loop, on: address) { socket, _ in _ = socket }.close()
+            } catch {
+                throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
+            }
+        }
+    }
+
     func checkEmpty() throws {
         // A set-up leaves its mark until the node's key is there; stores beside the mark never held a node.
         if !files.has("node.key") && files.has("set-up") { try files.removeStores() }
@@ -120,7 +150,10 @@ struct NodeCommands {
 
     private func initialize() throws -> ExitCode {
         try checkAddresses()
+        try checkName(invocation.text("cluster-name") ?? "muster", "cluster-name")
+        try checkName(settings.nodeName, "node-name")
         try checkEmpty()
+        if invocation.text("start") != "no" { try checkListening() }
         let clusterID = Crypto.randomBytes(16)
         let node = NodeID(1)
         let founded = try Founded(
@@ -188,6 +221,7 @@ struct NodeCommands {
             return .usage
         }
         try checkAddresses()
+        try checkName(settings.nodeName, "node-name")
         try checkEmpty()
         try checkNothingElse()
         guard let fingerprint = Fingerprint(bytes: token.fingerprint) else {
@@ -277,6 +311,8 @@ struct NodeCommands {
                 "There is no node in \(settings.dataDirectory); run `muster init` or `muster join` on this host first, or name "
                     + "the right directory with --node-data.", isFinal: true)
         }
+        // All would learn it, and nobody find this node again.
+        do { try checkAddresses() } catch { throw AgentFailure("\(error)", isFinal: true) }
         let (open, known) = (try files.openLevel(), Agent.level(settings))
         if open > known {
             Console.complain(
