@@ -354,7 +354,7 @@ import Testing
         #expect(world.keeper.counts.migrationsBegun == begun)
     }
 
-    @Test func `plans to rebalance one after the other keep to the budget of a host that moves are under way at`() throws {
+    @Test func `plans to rebalance one after the other count the moves that are under way at a host`() throws {
         let world = CellWorld()
         try world.apply(.setSetting(.policy, 2))
         try world.addHost()

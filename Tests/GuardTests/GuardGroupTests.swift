@@ -61,21 +61,29 @@ struct GuardGroupTests {
 
 /// A guard that goes on as another program.
 @Suite(.serialized) struct GuardUpgradeTests {
-    /// The same program in a file of its own, which counts as another one.
+    /// The same program in a file of its own, which counts as another one. Another process writes it: what this one has open for
+    /// writing any child that is just being forked has, too, and nothing becomes a program that somebody can write to.
     private func copy() throws -> String {
         var template = Array("/tmp/muster-u-XXXXXX".utf8CString)
-        let file = mkstemp(&template)
-        guard file >= 0 else { throw Ward.Failure(description: "no file") }
-        defer { close(file) }
-        var at = 0
-        let bytes = Ward.bytes(try Ward.binary())
-        while at < bytes.count {
-            let count = bytes[at...].withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
-            guard count > 0 else { throw Ward.Failure(description: "no room for a copy") }
-            at += count
+        guard mkdtemp(&template) != nil else { throw Ward.Failure(description: "no folder") }
+        let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self) + "/muster"
+        var child = pid_t()
+        let line = ["cp", try Ward.binary(), path]
+        var words: [UnsafeMutablePointer<CChar>?] = line.map { strdup($0) }
+        words.append(nil)
+        defer { for word in words { free(word) } }
+        guard posix_spawn(&child, "/bin/cp", nil, nil, &words, environ) == 0 else {
+            throw Ward.Failure(description: "cp does not start")
         }
-        fchmod(file, 0o755)
-        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        var status: Int32 = 0
+        while waitpid(child, &status, 0) < 0 && errno == EINTR {}
+        guard status == 0 else { throw Ward.Failure(description: "no room for a copy") }
+        return path
+    }
+
+    private func remove(_ copy: String) {
+        unlink(copy)
+        rmdir(String(copy.dropLast("/muster".count)))
     }
 
     private func program(_ process: Int32) -> String {
@@ -86,7 +94,7 @@ struct GuardGroupTests {
 
     @Test func `a guard becomes the newer agent's program, and its guests notice nothing`() throws {
         let newer = try copy()
-        defer { unlink(newer) }
+        defer { remove(newer) }
         let ward = try Ward()
         defer { ward.end() }
         ward.grant([1: 7, 2: 3], length: .seconds(8))
@@ -123,7 +131,7 @@ struct GuardGroupTests {
     @Test(arguments: [false, true])
     func `a lease of before ends the guests of after, whenever their guard is stopped`(isEarly: Bool) throws {
         let newer = try copy()
-        defer { unlink(newer) }
+        defer { remove(newer) }
         let ward = try Ward()
         defer { ward.end() }
         let end = ward.grant([1: 7], length: .seconds(6))

@@ -77,7 +77,7 @@ package struct AgentSettings: Hashable, Sendable {
     package var priority = 10
 
     package var peerListen = AgentSettings.anywhere(7471)
-    /// What other nodes are told; nil is the listening address, or the host's name when that is a wildcard.
+    /// What other nodes are told; nil is the listening address, which must be no wildcard then.
     package var peerAdvertise: Endpoint?
     package var adminListen = AgentSettings.anywhere(7470)
     package var adminAdvertise: Endpoint?

@@ -116,7 +116,7 @@ package enum FleetTable {
             examples: [
                 .init("muster vm list -l 'app=web,env in (prod,test)'", "by labels"),
                 .init("muster vm list --filter 'phase=waiting' -o wide", "what waits for room"),
-                .init("muster vm list --columns name,host,age --sort -age", "three columns, the newest first"),
+                .init("muster vm list --columns name,host,age --sort=-id", "three columns, the newest first"),
             ]),
         Command("vm show", summary: "show a VM", arguments: [vm], options: [tenant]),
         Command(

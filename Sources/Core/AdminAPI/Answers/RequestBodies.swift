@@ -18,7 +18,7 @@ package struct SpaceCreation: Shaped {
         "SpaceCreation",
         [
             Field("name", .name, "1 to 63 letters, digits, dots, dashes and underscores"),
-            Field("replicas", .oneOf([1, 3, 5, 7]), isRequired: false, "how many nodes hold it"),
+            Field("replicas", .oneOf([1, 3, 5]), isRequired: false, "how many nodes hold it"),
             Field("nodes", .names, isRequired: false, "the nodes that hold it"),
         ])
 

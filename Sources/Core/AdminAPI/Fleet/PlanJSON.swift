@@ -360,40 +360,41 @@ package struct CellSettingsBody: Shaped {
     private static let policies = Words<UInt64>([("pack", 1), ("balance", 2), ("spread", 3)])
     private static let modes = Words<UInt64>([("off", 0), ("advice", 1), ("auto", 2)])
 
-    private static let names: [(CellSetting, String, String)] = [
-        (.policy, "policy", "what placement is for"),
-        (.leaseLength, "leaseMillis", "after so long without the leader a host's VMs are stopped there"),
-        (.rebalance, "rebalance", "off, advice only, or by itself"),
-        (.migrationsMax, "migrationsMax", "migrations at one time in the cell"),
-        (.migrationsPerHostMax, "migrationsPerHostMax", "migrations at one time at a host"),
-        (.moveCooldown, "moveCooldownMillis", "so long a VM is left alone after a move"),
+    private static let summaries: [(CellSetting, String)] = [
+        (.policy, "what placement is for"),
+        (.leaseLength, "after so long without the leader a host's VMs are stopped there"),
+        (.rebalance, "off, advice only, or by itself"),
+        (.migrationsMax, "migrations at one time in the cell"),
+        (.migrationsPerHostMax, "migrations at one time at a host"),
+        (.moveCooldown, "so long a VM is left alone after a move"),
         (
-            .brakeMillis, "failoverBrakeMilli",
+            .brakeMillis,
             "thousandths of the hosts that may be lost within ten minutes before failover stops by itself"
         ),
-        (.tombstoneLifetime, "tombstoneLifetimeMillis", "so long a deleted name is remembered"),
-        (.backoffFirst, "restartBackoffMillis", "the first wait before a crashed VM starts again"),
-        (.backoffMax, "restartBackoffMaxMillis", "the longest"),
+        (.tombstoneLifetime, "so long a deleted name is remembered"),
+        (.backoffFirst, "the first wait before a crashed VM starts again"),
+        (.backoffMax, "the longest"),
         (
-            .eventLifetime, "eventLifetimeMillis",
+            .eventLifetime,
             "so long events are kept, the audit among them, and the last \(CellLimits.eventsMax) at most"
         ),
     ]
 
     package static let shape = Shape(
         "CellSettings",
-        names.map { setting, name, summary in
+        summaries.map { setting, summary in
             let kind: Field.Kind =
                 switch setting {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
                 default: .range(0, 1 << 53)
                 }
-            return Field(name, kind, isRequired: false, summary)
+            return Field(setting.member, kind, isRequired: false, summary)
         })
 
     package var members: [JSONMember] {
-        CellSettingsBody.names.compactMap { setting, name, _ in
+        CellSettingsBody.summaries.compactMap { setting, _ in
+            let name = setting.member
             guard let value = values.first(where: { $0.0 == setting })?.1 else { return nil }
             switch setting {
             case .policy: return JSONMember(name, CellSettingsBody.policies[value])
@@ -405,7 +406,8 @@ package struct CellSettingsBody: Shaped {
 
     package init(_ object: ShapedObject) throws(Problem) {
         kept = []
-        for (setting, name, _) in CellSettingsBody.names where object.has(name) {
+        for (setting, _) in CellSettingsBody.summaries where object.has(setting.member) {
+            let name = setting.member
             let value: UInt64?
             switch setting {
             case .policy: value = CellSettingsBody.policies[object.text(name)]

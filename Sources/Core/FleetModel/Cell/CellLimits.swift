@@ -80,20 +80,40 @@ package enum CellLimits {
 }
 
 extension CellSetting {
-    package func allows(_ value: UInt64) -> Bool {
+    package func allows(_ value: UInt64) -> Bool { range.contains(value) }
+
+    package var range: ClosedRange<UInt64> {
         switch self {
-        case .policy: (1...3).contains(value)
-        case .leaseLength: (1_000...60_000).contains(value)
-        case .rebalance: value <= 2
-        case .migrationsMax: value <= 1_000
-        case .migrationsPerHostMax: (1...100).contains(value)
-        case .moveCooldown: value <= 24 * 3_600_000
-        case .brakeMillis: (1...1_000).contains(value)
-        case .tombstoneLifetime: value <= 365 * 24 * 3_600_000
-        case .backoffFirst: (10...600_000).contains(value)
-        case .backoffMax: (10...24 * 3_600_000).contains(value)
-        case .leaseBefore, .movesHeldUntil: true
-        case .eventLifetime: (3_600_000...10 * 365 * 24 * 3_600_000).contains(value)
+        case .policy: 1...3
+        case .leaseLength: 1_000...60_000
+        case .rebalance: 0...2
+        case .migrationsMax: 0...1_000
+        case .migrationsPerHostMax: 1...100
+        case .moveCooldown: 0...24 * 3_600_000
+        case .brakeMillis: 1...1_000
+        case .tombstoneLifetime: 0...365 * 24 * 3_600_000
+        case .backoffFirst: 10...600_000
+        case .backoffMax: 10...24 * 3_600_000
+        case .leaseBefore, .movesHeldUntil: 0...UInt64.max
+        case .eventLifetime: 3_600_000...10 * 365 * 24 * 3_600_000
+        }
+    }
+
+    /// What the admin port and the command line call it; `name` is the events' word.
+    package var member: String {
+        switch self {
+        case .policy: "policy"
+        case .leaseLength: "leaseMillis"
+        case .rebalance: "rebalance"
+        case .migrationsMax: "migrationsMax"
+        case .migrationsPerHostMax: "migrationsPerHostMax"
+        case .moveCooldown: "moveCooldownMillis"
+        case .brakeMillis: "failoverBrakeMilli"
+        case .tombstoneLifetime: "tombstoneLifetimeMillis"
+        case .backoffFirst: "restartBackoffMillis"
+        case .backoffMax: "restartBackoffMaxMillis"
+        case .leaseBefore, .movesHeldUntil: name
+        case .eventLifetime: "eventLifetimeMillis"
         }
     }
 

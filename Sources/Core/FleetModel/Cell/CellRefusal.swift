@@ -128,10 +128,11 @@ extension CellRefusal: CustomStringConvertible {
                 + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
                 + "it anew"
         case .settingOutOfRange(let setting):
-            "\(setting.name) can't have this value; its standard is \(setting.standard)"
+            "\(setting.member) can't have this value: it goes from \(setting.range.lowerBound) to \(setting.range.upperBound), "
+                + "and is \(setting.standard) unless it is set"
         case .brakeHolds:
             "too many hosts were lost within ten minutes, so no more are given up by themselves; look what happened, then "
-                + "raise failover-brake to let their VMs start elsewhere"
+                + "raise the cell's failoverBrakeMilli to let their VMs start elsewhere"
         case .hostReleased(let host):
             "host \(host) has left this cell for another one; it comes back when `muster cell assign` says so"
         case .assignmentOutdated(let host):

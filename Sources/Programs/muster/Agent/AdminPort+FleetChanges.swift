@@ -449,17 +449,9 @@ extension AdminPort {
 
     private func goOn(_ job: BatchJob, _ isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker) {
         while job.next < job.parts.count && job.underWay < AdminPort.batchWidth {
-            let part = job.next
-            let places = job.parts[part]
             job.next += 1
             job.underWay += 1
-            command(
-                .createVMs(places.compactMap { job.creations[$0] }, isAtomic: isAtomic), part: part, cell, asker
-            ) { [self] result in
-                job.underWay -= 1
-                take(result, job, places)
-                goOn(job, isAtomic, cell, asker)
-            }
+            makePart(job.next - 1, job, isAtomic, cell, asker, until: agent.loop.now + CreationJob.patience)
         }
         guard job.underWay == 0 && job.next == job.parts.count else { return }
         job.next += 1
@@ -467,6 +459,25 @@ extension AdminPort {
         answer(
             asker,
             AdminResponse(json: VMBatchResult(items).json, index: job.index == .zero ? nil : job.index))
+    }
+
+    /// Again while its outcome is unknown: under somebody's own key it takes effect once.
+    private func makePart(
+        _ part: Int, _ job: BatchJob, _ isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker, until: Instant
+    ) {
+        let places = job.parts[part]
+        command(
+            .createVMs(places.compactMap { job.creations[$0] }, isAtomic: isAtomic), part: part, cell, asker
+        ) { [self] result in
+            if case .failure(let problem) = result, problem.kind == .outcomeUnknown, asker.key != nil,
+                agent.loop.now < until
+            {
+                return makePart(part, job, isAtomic, cell, asker, until: until)
+            }
+            job.underWay -= 1
+            take(result, job, places)
+            goOn(job, isAtomic, cell, asker)
+        }
     }
 
     private func take(_ result: Result<CellResult, Problem>, _ job: BatchJob, _ places: [Int]) {

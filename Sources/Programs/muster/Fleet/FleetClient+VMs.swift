@@ -111,7 +111,7 @@ extension FleetClient {
             throw FleetMistake(
                 "A plan is about at most \(PlanWish.itemsMax) VMs; create fewer at once, or leave --plan out.")
         }
-        var refused = 0
+        var (refused, unknown) = (0, 0)
         var names: [String] = []
         for start in stride(from: 0, to: items.count, by: 10_000) {
             let part = Array(items[start..<min(start + 10_000, items.count)])
@@ -121,19 +121,20 @@ extension FleetClient {
             for (i, result) in (answer["items"]?.elements ?? []).enumerated() {
                 let name = part[i]["name"]?.text ?? ""
                 if let detail = result["detail"]?.text {
-                    refused += 1
+                    if result["status"]?.integer == 504 { unknown += 1 } else { refused += 1 }
                     Console.complain("muster: \(name): \(detail)")
                 } else {
                     names.append(name)
                 }
             }
         }
-        print("\(names.count) created" + (refused > 0 ? ", \(refused) refused" : "") + "\n")
+        let rest = unknown > 0 ? ", \(unknown) may be there or not: see muster vm list" : ""
+        print("\(names.count) created" + (refused > 0 ? ", \(refused) refused" : "") + rest + "\n")
         if line.has("wait"), !names.isEmpty {
             let code = try wait(names, for: isStopped ? "placed" : "running")
             if code != .success { return code }
         }
-        return refused == 0 ? .success : .refused
+        return refused > 0 ? .refused : unknown > 0 ? .failure : .success
     }
 
     func updateVM() throws -> ExitCode {
