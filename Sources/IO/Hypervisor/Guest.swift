@@ -135,7 +135,7 @@ final class Guest {
         return exitStatus != nil
     }
 
-    private var complaint: String { HostProcess.complaint(in: directory.path + "/qemu.log") }
+    var complaint: String { HostProcess.complaint(in: directory.path + "/qemu.log") }
 
     private var isEnded: Bool {
         if isAsking { return false }

@@ -170,6 +170,7 @@ package final class QEMUHypervisor: Hypervisor {
     func isGone(_ guest: Guest) {
         guests[guest.record.vm] = nil
         consoles.removeValue(forKey: guest.record.vm)?.close()
+        let complaint = guest.complaint
         guest.directory.clear()
         if guest.isDiscarded { guest.directory.remove() }
         imagesLeft[guest.record.vm] = guest.isDiscarded ? nil : guest.directory.images
@@ -180,7 +181,9 @@ package final class QEMUHypervisor: Hypervisor {
             if guest.source != nil && !guest.diskMove.isCommitted { guest.directory.removeDisks() }
         }
         let wasTold = guest.isToldToStop
-        say(guest, wasTold ? .stopped : .crashed, message: wasTold ? "" : guest.endText ?? "its QEMU process ended")
+        say(
+            guest, wasTold ? .stopped : .crashed,
+            message: wasTold ? "" : guest.endText ?? "its QEMU process ended: \(complaint)")
     }
 
     package func statistics(of vm: VMID, now: Instant) -> VMStatistics? {
