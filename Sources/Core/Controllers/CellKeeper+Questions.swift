@@ -151,8 +151,8 @@ extension CellKeeper {
 
     // MARK: Plans
 
-    /// Where VMs that don't exist yet would go. Names and quotas that are taken are named, too. One that is to be stopped gets no
-    /// place.
+    /// Where VMs that don't exist yet would go. Quotas that are used up are named, too; names are not looked at. One that is to
+    /// be stopped gets no place.
     package mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
         var plan = CellPlan(.create, through: view.through ?? .zero)
         plan.change = CellKeeper.sum(of: creations)

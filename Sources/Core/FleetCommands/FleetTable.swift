@@ -301,7 +301,7 @@ package enum FleetTable {
         Option("vms", .text("N|none"), help: "VMs at most"),
         Option("cpu", .text("CORES|none"), help: "cores at most"),
         Option("memory", .text("SIZE|none"), help: "memory at most"),
-        Option("disk", .text("SIZE|none"), help: "local disk at most"),
+        Option("disk", .text("SIZE|none"), help: "disk at most, on hosts and shared"),
     ]
 
     private static let quotas: [Command] = [

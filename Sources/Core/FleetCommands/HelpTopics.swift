@@ -127,7 +127,7 @@ package enum HelpTopics {
     private static let quotas = Topic(
         "quotas", summary: "what a tenant may have",
         text: """
-            A tenant's quota bounds VMs, cores, memory and local disk, and is judged when a VM is created or changed, by the state
+            A tenant's quota bounds VMs, cores, memory and disk, shared or not, and is judged when a VM is created or changed, by the state
             that decides: two that race for the last place can't both have it. A quota that is lowered below what is in use stops
             nothing that runs. `tenant delete` wants a tenant without VMs.
             """,
@@ -145,7 +145,8 @@ package enum HelpTopics {
         "watching", summary: "events, the audit, and streams that lose nothing",
         text: """
             `events` shows the newest, the last one at the bottom; --follow goes on. `audit` shows what people and programs changed:
-            who, what, from where, for 90 days (`setting set audit-lifetime`). Each has a revision: --after goes on behind it. A
+            who, what, from where, for 90 days: `setting set audit-lifetime` for changes of the cluster, eventLifetimeMillis of
+            `cell set` for those of a cell, which keeps the last 200,000 events at most. Each has a revision: --after goes on behind it. A
             stream that is too far behind is told so and ends; it never leaves anything out in silence. Programs read the same
             from `GET /v1/events?watch=1`.
             """,

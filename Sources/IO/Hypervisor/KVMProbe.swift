@@ -7,6 +7,7 @@ internal import Reactor
 /// not at all. So a machine must get through its firmware, enter long mode there, and count at a processor's speed.
 package final class KVMProbe {
     static let timeMax = Nanoseconds.seconds(4)
+    private static let diskName = "kvm-probe.img"
     /// What the guest says when it has counted.
     static let lastWords = "long mode runs"
 
@@ -19,17 +20,14 @@ package final class KVMProbe {
     /// Tests run its guest without KVM, too.
     package init(_ settings: QEMUSettings, device: String = "/dev/kvm", accelerator: String = "kvm") {
         logPath = settings.directory + "/kvm-probe.log"
-        diskPath = settings.directory + "/kvm-probe.img"
+        diskPath = settings.directory + "/" + KVMProbe.diskName
         unlink(logPath)
         guard access(device, R_OK | W_OK) == 0 else {
             child = nil
             why = "\(device) can't be opened (\(String(cString: strerror(errno))))"
             return
         }
-        let disk = open(diskPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        defer { close(disk) }
-        let count = KVMProbe.bootSector.withUnsafeBytes { Glibc.write(disk, $0.baseAddress, $0.count) }
-        guard count == KVMProbe.bootSector.count else {
+        guard VMDirectory(path: settings.directory).replace(KVMProbe.diskName, KVMProbe.bootSector) else {
             child = nil
             why = "its test guest can't be written to \(diskPath): \(String(cString: strerror(errno)))"
             return
@@ -61,7 +59,10 @@ package final class KVMProbe {
             end(child)
             return (.kvm, "a test guest ran through its firmware and in long mode")
         }
-        if child.status() != nil { return (.tcg, "KVM's test guest ended: \(child.complaint)") }
+        if child.status() != nil {
+            clear()
+            return (.tcg, "KVM's test guest ended: \(child.complaint)")
+        }
         guard now - began > KVMProbe.timeMax else { return nil }
         end(child)
         return (.tcg, "KVM's test guest did not run through its firmware and in long mode within \(KVMProbe.timeMax)")
@@ -71,6 +72,10 @@ package final class KVMProbe {
         HostProcess.kill(child.pid)
         var status: Int32 = 0
         waitpid(child.pid, &status, 0)
+        clear()
+    }
+
+    private func clear() {
         unlink(logPath)
         unlink(diskPath)
     }
@@ -92,7 +97,7 @@ package final class KVMProbe {
             0x66, 0xB8, 0x01, 0x00, 0x00, 0x80, 0x0F, 0x22, 0xC0,  // cr0 = PG | PE
             0xEA, 0x5F, 0x7C, 0x08, 0x00,  // a jump into the segment of long mode, to the next line
             0xB9, 0x00, 0xE1, 0xF5, 0x05, 0xFF, 0xC9, 0x75, 0xFC,  // 100,000,000 times: decl %ecx; jnz
-            0xBE, 0x91, 0x7C, 0x00, 0x00, 0xB9, 0x0E, 0x00, 0x00, 0x00,  // esi, ecx = the last words
+            0xBE, 0x91, 0x7C, 0x00, 0x00, 0xB9, 0x0E, 0x00, 0x00, 0x00,  // esi, ecx = the last words, all 14
             0x66, 0xBA, 0x02, 0x04, 0xF3, 0x6E,  // rep outsb to port 0x402
             0xF4, 0xEB, 0xFD,  // hlt, for ever
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x9A, 0x20, 0x00,  // segments: none, and 64-bit code

@@ -163,8 +163,8 @@ extension RootSettings {
 }
 
 /// The checks of a command's fields that need no state.
-enum RootCheck {
-    static func isName(_ name: String) -> Bool {
+package enum RootCheck {
+    package static func isName(_ name: String) -> Bool {
         let bytes = Array(name.utf8)
         guard (1...RootLimits.nameBytesMax).contains(bytes.count), let first = bytes.first, let last = bytes.last else {
             return false

@@ -55,7 +55,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         settings.limits.drainTimeout = agent.settings.drainTime
         settings.requestRateMax = agent.settings.requestRate
         settings.strangerRateMax = agent.settings.strangerRate
-        _ = try agent.listen(agent.settings.adminListen, for: "the admin port") { address throws(SystemError) in
+        _ = try Agent.listen(agent.settings.adminListen, for: "the admin port") { address throws(SystemError) in
             let server = try AdminServer(
                 agent.loop, on: address, context: context, authority: self, handler: self, settings: settings)
             serverMade = server

@@ -226,15 +226,15 @@ final class Agent: TurnOwner {
         ports.network = network
         host.carrier.network = network
         connectImages()
-        _ = try listen(settings.peerListen, for: "peers") { address throws(SystemError) in
+        _ = try Agent.listen(settings.peerListen, for: "peers") { address throws(SystemError) in
             try network.listen(on: address)
         }
         adminMade = try AdminPort(self)
     }
 
-    func listen(
-        _ endpoint: Endpoint, for whom: String, _ body: (SocketAddress) throws(SystemError) -> SocketAddress
-    ) throws(AgentFailure) -> SocketAddress {
+    static func listen<Listening>(
+        _ endpoint: Endpoint, for whom: String, _ body: (SocketAddress) throws(SystemError) -> Listening
+    ) throws(AgentFailure) -> Listening {
         guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
             throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
         }

@@ -40,15 +40,10 @@ final class JoinCheck: SecureConnectionDelegate {
             side: .server, identity: TLSIdentity(chain: [certificate, authority.certificate], key: key),
             trust: .authorities([]), clientCertificate: .notAsked)
         for (endpoint, whom) in [(settings.peerListen, "peers"), (settings.adminListen, "the admin port")] {
-            guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-                throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
-            }
-            do throws(SystemError) {
-                listeners.append(
-                    try Listener(loop, on: address) { [unowned self] socket, from in answer(socket, from) })
-            } catch {
-                throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
-            }
+            listeners.append(
+                try Agent.listen(endpoint, for: whom) { address throws(SystemError) in
+                    try Listener(loop, on: address) { [unowned self] socket, from in answer(socket, from) }
+                })
         }
     }
 

@@ -108,13 +108,7 @@ struct NodeCommands {
 
     /// As the root judges them: a cluster that can't be founded must not be begun.
     func checkName(_ name: String, _ option: String) throws {
-        let bytes = Array(name.utf8)
-        func isPlain(_ byte: UInt8?) -> Bool {
-            byte.map { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) } ?? false
-        }
-        guard bytes.count <= 63, isPlain(bytes.first), isPlain(bytes.last),
-            bytes.allSatisfy({ isPlain($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: ".") })
-        else {
+        if !RootCheck.isName(name) {
             throw AgentFailure(
                 "'\(name)' is no name: it has 1 to 63 lower-case letters, digits, dashes and dots, and begins and ends "
                     + "with a letter or a digit; name another with --\(option).")
@@ -125,14 +119,9 @@ struct NodeCommands {
     private func checkListening() throws {
         let loop = try EventLoop()
         for (endpoint, whom) in [(settings.peerListen, "peers"), (settings.adminListen, "the admin port")] {
-            guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-                throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
-            }
-            do throws(SystemError) {
-                try Listener(loop, on: address) { socket, _ in _ = socket }.close()
-            } catch {
-                throw AgentFailure("Can't listen for \(whom) on \(endpoint): \(error).")
-            }
+            try Agent.listen(endpoint, for: whom) { address throws(SystemError) in
+                try Listener(loop, on: address) { _, _ in }
+            }.close()
         }
     }
 

@@ -2,7 +2,7 @@ import ClusterBase
 
 // What commands would do: they are carried out by the very code that applies the log, on changes that nobody keeps.
 //
-//     commands ──▶ CellStep over Rehearsal(state) ──▶ refused: that refusal
+//     commands ──▶ CellStep over ForgottenChanges(state) ──▶ refused: that refusal
 //                                                └──▶ done: the rows that it wrote, each as it is and as it would be
 
 extension Cell {
@@ -11,7 +11,7 @@ extension Cell {
     ) throws(StoreError) -> CellAnswer.Body {
         let isKnown = level >= FeatureLevel.rehearsals && level <= FeatureLevel.newest
         if commands.isEmpty || commands.count > CellLimits.rehearsedMax || !isKnown { return .refused(.malformed) }
-        var step = try CellStep(index.next, cell, Rehearsal(access))
+        var step = try CellStep(index.next, cell, ForgottenChanges(access))
         step.level = level
         for (slot, bytes) in commands.enumerated() {
             guard case .success(let command) = CellCommand.decode(bytes, level: level),
@@ -41,7 +41,7 @@ extension CellCommand.Operation {
 }
 
 /// A state under changes that are forgotten with it.
-struct Rehearsal: StateAccess {
+struct ForgottenChanges: StateAccess {
     private let state: any OrderedReader
     /// By key; without a value it is deleted.
     // hash order: looked up, or read in the order of the keys
