@@ -371,6 +371,8 @@ public struct WireNodeDescription: WireMessage {
     public var programVersion: String = ""
     /// The highest feature level that its program understands.
     public var level: UInt32 = 0
+    /// Fingerprints of the authorities that it trusts, from feature level 3 on, sorted.
+    public var trusts: [[UInt8]] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -382,7 +384,8 @@ public struct WireNodeDescription: WireMessage {
         adminAddress: String = "",
         key: [UInt8] = [],
         programVersion: String = "",
-        level: UInt32 = 0
+        level: UInt32 = 0,
+        trusts: [[UInt8]] = []
     ) {
         self.name = name
         self.locality = locality
@@ -391,6 +394,7 @@ public struct WireNodeDescription: WireMessage {
         self.key = key
         self.programVersion = programVersion
         self.level = level
+        self.trusts = trusts
     }
 
     public static var messageName: String { "NodeDescription" }
@@ -404,6 +408,7 @@ public struct WireNodeDescription: WireMessage {
         case 5: "key"
         case 6: "program_version"
         case 7: "level"
+        case 8: "trusts"
         default: nil
         }
     }
@@ -436,6 +441,10 @@ public struct WireNodeDescription: WireMessage {
             writer.tag(56)
             writer.varint(UInt64(self.level))
         }
+        for value in self.trusts {
+            writer.tag(66)
+            writer.lengthDelimited(value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -459,6 +468,8 @@ public struct WireNodeDescription: WireMessage {
                 self.programVersion = try reader.string()
             case 56:
                 self.level = try reader.uint32()
+            case 66:
+                self.trusts.append(try reader.bytes())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

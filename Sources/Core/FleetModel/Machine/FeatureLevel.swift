@@ -39,6 +39,8 @@ package enum FeatureLevel {
     package static let regions: UInt32 = 3
     /// A cell says what a command would do.
     package static let rehearsals: UInt32 = 3
+    /// Nodes say which authorities they trust, and none signs before all trust it.
+    package static let trustTold: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 

@@ -96,7 +96,7 @@ struct RootStep<Access: StateAccess> {
         case .arrangeNode(let node, let voting, let isDraining): return try arrangeNode(node, voting, isDraining)
         case .removeNode(let node, let isForced): return try removeNode(node, isForced)
         case .trustAuthority(let fingerprint, let certificate): return try trust(fingerprint, certificate)
-        case .signWithAuthority(let fingerprint): return try sign(with: fingerprint)
+        case .signWithAuthority(let fingerprint): return try sign(with: fingerprint, cluster)
         case .distrustAuthority(let fingerprint): return try distrust(fingerprint)
         case .createSpace(let name, let replicas): return try createSpace(name, replicas, &cluster)
         case .deleteSpace(let name): return try deleteSpace(name)
