@@ -74,8 +74,11 @@ import Testing
         let runs = try (0..<4).map { i in
             let process = Process()
             process.executableURL = try MusterRun.binary()
-            process.arguments = ["init", "--no-start", "--node-data", folder.path, "--node-name", "x\(i)", "--peer-advertise", "x\(i).example:7471",
-                "--admin-advertise", "x\(i).example:7470"]
+            process.arguments = [
+                "init", "--no-start", "--node-data", folder.path, "--node-name", "x\(i)", "--peer-advertise",
+                "x\(i).example:7471",
+                "--admin-advertise", "x\(i).example:7470",
+            ]
             process.standardError = FileHandle.nullDevice
             try process.run()
             return process
