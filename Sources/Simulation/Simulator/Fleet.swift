@@ -28,6 +28,7 @@ final class Fleet {
     var random: PRNG
     var faultRandom: PRNG
     var gangRandom: PRNG
+    var tenantRandom: PRNG
     var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
@@ -52,6 +53,7 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
+        tenantRandom = random.child(17)
         regions = Regions(random: random.child(16))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
