@@ -151,6 +151,12 @@ extension Fleet {
         if random.chance(1, in: 2) { settings.append(.setSetting(.brakeMillis, 1_000)) }
         settings.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
+        for cell in 0..<profile.cells where opensLevel {
+            for tenant in 1...profile.tenants {
+                chores.append(
+                    Chore(cell: cell, operation: setTenant("t\(tenant)", after: .zero, through: LogIndex(1 << 41))))
+            }
+        }
         world.plan(.fleetFault, at: 2_000_000_000)
         planPlots()
         planRegions()

@@ -232,17 +232,21 @@ extension Fleet {
         guard opensLevel else { return nil }
         let slice = view.slices[tenant] ?? TenantSlice(tenant: tenant)
         if slice.isKnown {
-            if tenantRandom.chance(1, in: 40) { return .returnSlice(tenant: tenant, revision: slice.revision) }
+            if tenantRandom.chance(1, in: 60) { return .returnSlice(tenant: tenant, revision: slice.revision) }
             guard let most = slice.allowed.vmCount, slice.usedCount >= most, tenantRandom.chance(2, in: 3) else {
                 return nil
             }
-        } else if tenantRandom.chance(1, in: 4) {
+        } else if tenantRandom.chance(1, in: 6) {
             return nil
         }
         let isLate = tenantRandom.chance(1, in: 12)
-        let revision = Revision(index: LogIndex(max(slice.revision.index.rawValue, 1 << 40) + 1), slot: 0)
-        return .setSlice(
-            tenant: tenant, revision: revision, .unlimited, through: isLate ? LogIndex(1) : LogIndex(1 << 41))
+        return setTenant(tenant, after: slice.revision, through: LogIndex(isLate ? 1 : 1 << 41))
+    }
+
+    /// The root here has no tenants; these are said by one that is far ahead of it, so that controllers do not take them back.
+    func setTenant(_ tenant: String, after known: Revision, through: LogIndex) -> CellCommand.Operation {
+        let revision = Revision(index: LogIndex(max(known.index.rawValue, 1 << 40) + 1), slot: 0)
+        return .setSlice(tenant: tenant, revision: revision, .unlimited, through: through)
     }
 
     private func drawSpec(_ tenant: String, _ view: CellView) -> VMDescription {

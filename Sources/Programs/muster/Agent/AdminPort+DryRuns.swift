@@ -79,7 +79,8 @@ extension AdminPort {
                 return done(.failure(Unplanned(problem: problem)))
             }
             let command = CellCommand(
-                by: asker.by, imagesAt: operation.namesImages ? imagesAt : .zero, operation)
+                by: asker.by, imagesAt: operation.namesImages ? imagesAt : .zero,
+                isBounded: isBounded(operation, asker), operation)
             if let problem = AdminPort.sizeProblem(command) { return done(.failure(Unplanned(problem: problem))) }
             commands.append(command.encoded())
         }

@@ -179,8 +179,11 @@ extension AdminPort {
         send { [self] outcome in
             guard case .applied(.cell(let result)) = outcome, result.isForUnknownTenant else { return take(outcome) }
             // Nothing is kept of what came to nothing for that, and the same command may be carried out.
-            bring(result.unknownTenants, to: cell, asker) { isThere in
-                if isThere { send(take) } else { take(outcome) }
+            bring(result.unknownTenants, to: cell, asker) { found in
+                switch found {
+                case .failure(let problem): done(.failure(problem))
+                case .success(let isThere): if isThere { send(take) } else { take(outcome) }
+                }
             }
         }
     }
@@ -301,7 +304,9 @@ extension AdminPort {
             case .failure(let problem): fail(asker, problem)
             case .success(let found):
                 switch AdminPort.vm(reference, in: found.answer, asker) {
-                case .failure(let problem): fail(asker, problem, found.answer.index)
+                case .failure(let problem):
+                    if asker.isChange && problem.kind == .forbidden { forbade(problem.detail, by: asker.by) }
+                    fail(asker, problem, found.answer.index)
                 case .success(let vm): body(vm)
                 }
             }
@@ -427,6 +432,10 @@ extension AdminPort {
                     .bodyTooLarge,
                     "an all-or-nothing batch has at most \(CellLimits.itemsMax) items; send fewer, or leave atomic out",
                     field: "items"))
+        }
+        for case .success(let item) in batch.items where !asker.reaches(item.tenant) {
+            forbade("may not \(Action.writeTenant(item.tenant).name)", by: asker.by)
+            break
         }
         let job = BatchJob(batch.items, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
         if batch.isAtomic && job.results.contains(where: { $0 != nil }) {

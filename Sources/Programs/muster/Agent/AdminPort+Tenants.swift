@@ -69,14 +69,16 @@ extension AdminPort {
 
     // MARK: To the cells
 
-    /// Has a cell hear of those of these tenants that the root knows; false where it knows none of them.
+    /// Has a cell hear of those of these tenants that the root knows; false where it knows none of them. What the root does not
+    /// say is no answer.
     func bring(
-        _ tenants: [String], to cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Bool) -> Void
+        _ tenants: [String], to cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Result<Bool, Problem>) -> Void
     ) {
         agent.refreshView { [self] problem in
+            if let problem { return done(.failure(problem)) }
             let known = tenants.filter { agent.view.tenant($0) != nil }
-            guard problem == nil, !known.isEmpty else { return done(false) }
-            bring(known[...], to: cell, asker, done)
+            if known.isEmpty { return done(.success(false)) }
+            bring(known[...], to: cell, asker) { done(.success($0)) }
         }
     }
 
