@@ -125,6 +125,7 @@ struct RootStep<Access: StateAccess> {
         case .reportCell(let report): return try reportCell(report)
         case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
         case .markDomain(let name, let mark, let before): return markDomain(name, mark, before, &cluster)
+        case .noteForbidden(let action, _): return RootCheck.isText(action) ? .done : .refused(.invalid(.note))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             return try declareRegion(name, isLost, epoch, isAutomatic, &cluster)
         case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)

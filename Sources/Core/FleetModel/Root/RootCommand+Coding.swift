@@ -138,6 +138,7 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .noteForbidden(let wire): self = .noteForbidden(action: wire.action, omitted: wire.omitted)
         case .declareRegion(let wire):
             self = .declareRegion(
                 name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
@@ -224,6 +225,8 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .noteForbidden(let action, let omitted):
+            .noteForbidden(Wire.NoteForbidden(action: action, omitted: omitted))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             .declareRegion(Wire.DeclareRegion(name: name, isLost: isLost, epoch: epoch, isAutomatic: isAutomatic))
         case .markDomain(let name, let mark, let before):

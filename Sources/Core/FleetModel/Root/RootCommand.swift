@@ -76,6 +76,9 @@ package struct RootCommand: Hashable, Sendable {
         case markDomain(name: String, mark: [UInt8], before: [UInt8])
         /// A region is lost, or is back: planned for the standing with this epoch, 0 where there is none.
         case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
+        /// Somebody asked a node for a change without the right to it, and before that so many did of whom nothing was noted. It is
+        /// for the audit, and changes nothing else.
+        case noteForbidden(action: String, omitted: UInt64)
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)
