@@ -4747,6 +4747,8 @@ public struct WireCellCommand: WireMessage {
     public var imagesAt: UInt64 = 0
     /// Feature level 3.
     public var origin: WireCommandOrigin? = nil
+    /// Of the VM or the host that it is about: another one is not changed. 0 for any. Feature level 3.
+    public var generation: UInt64 = 0
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4757,12 +4759,14 @@ public struct WireCellCommand: WireMessage {
         by: String = "",
         imagesAt: UInt64 = 0,
         origin: WireCommandOrigin? = nil,
+        generation: UInt64 = 0,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
         self.imagesAt = imagesAt
         self.origin = origin
+        self.generation = generation
         self.operation = operation
     }
 
@@ -4774,6 +4778,7 @@ public struct WireCellCommand: WireMessage {
         case 2: "by"
         case 3: "images_at"
         case 4: "origin"
+        case 5: "generation"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4816,6 +4821,7 @@ public struct WireCellCommand: WireMessage {
         case 49: "drop_remains"
         case 50: "confirm_move"
         case 51: "note_region"
+        case 60: "note_advice"
         default: nil
         }
     }
@@ -4835,6 +4841,10 @@ public struct WireCellCommand: WireMessage {
         }
         if let value = self.origin {
             writer.message(34, value)
+        }
+        if self.generation != 0 {
+            writer.tag(40)
+            writer.varint(self.generation)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4923,6 +4933,9 @@ public struct WireCellCommand: WireMessage {
             writer.message(402, value)
         case .noteRegion(let value):
             writer.message(410, value)
+        case .noteAdvice(let value):
+            writer.tag(482)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4942,6 +4955,8 @@ public struct WireCellCommand: WireMessage {
                 var value = self.origin.take() ?? WireCommandOrigin()
                 try reader.message(&value)
                 self.origin = value
+            case 40:
+                self.generation = try reader.uint64()
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }
@@ -5146,6 +5161,8 @@ public struct WireCellCommand: WireMessage {
                 if case .noteRegion(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteRegion(value)
+            case 482:
+                self.operation = .noteAdvice(try reader.string())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5195,6 +5212,8 @@ public struct WireCellCommand: WireMessage {
         case dropRemains(WireCellCommand.DropRemains)
         case confirmMove(WireCellCommand.ConfirmMove)
         case noteRegion(WireCellRegion)
+        /// What the controller of the balance proposes, for people.
+        case noteAdvice(String)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -8126,6 +8145,7 @@ public struct WireCellQuery: WireMessage {
         case 12: "events"
         case 13: "vms_marked"
         case 14: "rehearsal"
+        case 20: "repetition"
         default: nil
         }
     }
@@ -8162,6 +8182,9 @@ public struct WireCellQuery: WireMessage {
             writer.message(106, value)
         case .rehearsal(let value):
             writer.message(114, value)
+        case .repetition(let value):
+            writer.tag(162)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -8235,6 +8258,8 @@ public struct WireCellQuery: WireMessage {
                 if case .rehearsal(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .rehearsal(value)
+            case 162:
+                self.query = .repetition(try reader.bytes())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -8256,6 +8281,8 @@ public struct WireCellQuery: WireMessage {
         case events(WireCellQuery.Events)
         case vmsMarked(WireCellQuery.VmsMarked)
         case rehearsal(WireCellQuery.Rehearsal)
+        /// A command with a request id: what came of it.
+        case repetition([UInt8])
     }
 
     public struct List: WireMessage {

@@ -184,6 +184,7 @@ extension NodeEngine {
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         cells.kept[k].keeper.movesDisks = packLevel >= FeatureLevel.diskMoves
+        cells.kept[k].keeper.notesAdvice = packLevel >= FeatureLevel.linkBudgets
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }

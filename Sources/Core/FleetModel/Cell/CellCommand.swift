@@ -96,6 +96,8 @@ package struct CellCommand: Hashable, Sendable {
         case releaseImage(tenant: String, name: String, at: LogIndex)
         /// Of the shared disks that VMs left, these are gone too, or nobody looks after them any more.
         case dropRemains([CellRemains.Left])
+        /// What the controller of the balance proposes, for people to read. Wants feature level 3.
+        case noteAdvice(String)
         /// Nothing but the time.
         case noteTime
     }
@@ -110,6 +112,8 @@ package struct CellCommand: Hashable, Sendable {
     /// Up to which entry of the root whoever asks knew the images that the operation names; zero where it names none. Wants
     /// feature level 3.
     package var imagesAt = LogIndex.zero
+    /// Of the VM or the host that the operation is about: one of another generation is not changed. Wants feature level 3.
+    package var generation: UInt64?
     package var operation: Operation
 
     /// An origin takes no more bytes than this when it is encoded.
@@ -117,8 +121,9 @@ package struct CellCommand: Hashable, Sendable {
 
     package init(
         request: [UInt8]? = nil, origin: CommandOrigin? = nil, by: String,
-        imagesAt: LogIndex = .zero, _ operation: Operation
+        imagesAt: LogIndex = .zero, generation: UInt64? = nil, _ operation: Operation
     ) {
+        self.generation = generation
         self.request = request
         self.origin = origin
         self.by = by
@@ -127,7 +132,7 @@ package struct CellCommand: Hashable, Sendable {
     }
 
     /// What repetitions have in common.
-    var unnamed: CellCommand { CellCommand(by: by, operation) }
+    var unnamed: CellCommand { CellCommand(by: by, generation: generation, operation) }
 }
 
 extension CellCommand.Operation {
@@ -274,6 +279,9 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// Not for people either: until then, by the cell's time, no VM's way to another cell goes a step further, so that a
     /// backup has each of them in one cell.
     case movesHeldUntil
+    /// Migrations at one time over the uplink of a rack: those that come to it from other racks, or leave it. Wants feature
+    /// level 3.
+    case migrationsPerLinkMax = 20
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -287,6 +295,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rebalance: 0
         case .migrationsMax: 16
         case .migrationsPerHostMax: 2
+        case .migrationsPerLinkMax: 8
         case .moveCooldown: 600_000
         case .brakeMillis: 500
         case .tombstoneLifetime: 24 * 3_600_000
@@ -304,6 +313,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rebalance: "rebalance"
         case .migrationsMax: "migrations-max"
         case .migrationsPerHostMax: "migrations-per-host-max"
+        case .migrationsPerLinkMax: "migrations-per-link-max"
         case .moveCooldown: "move-cooldown"
         case .brakeMillis: "failover-brake"
         case .tombstoneLifetime: "tombstone-lifetime"

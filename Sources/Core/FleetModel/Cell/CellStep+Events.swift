@@ -35,6 +35,15 @@ extension CellStep {
                 isAudit: isAudit))
     }
 
+    /// For people: nothing is done about it.
+    mutating func noteAdvice(_ text: String) -> CellResult.Outcome {
+        if text.isEmpty || !CellCheck.isText(text, CellLimits.annotationBytesMax) {
+            return .refused(.invalid(field: "text", "1 to \(CellLimits.annotationBytesMax) bytes"))
+        }
+        note("cell.rebalance-advice", text)
+        return .done
+    }
+
     /// One event for a command that somebody asked for and that was refused, as a whole or in part.
     mutating func noteRefusal(of operation: CellCommand.Operation, _ outcome: CellResult.Outcome) {
         switch outcome {

@@ -39,6 +39,8 @@ package enum FeatureLevel {
     package static let regions: UInt32 = 3
     /// A cell says what a command would do.
     package static let rehearsals: UInt32 = 3
+    /// A bound on moves over a rack's uplink, advice on the balance as events, and changes that ask for a generation.
+    package static let linkBudgets: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -81,7 +83,9 @@ extension CellCommand {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
         let names = imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images
-        return max(operation.level, max(names, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions))
+        let judges = generation == nil ? FeatureLevel.oldest : FeatureLevel.linkBudgets
+        return max(
+            max(operation.level, judges), max(names, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions))
     }
 }
 
@@ -127,6 +131,7 @@ extension CellCommand.Operation {
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
         case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
         case .noteRegion: FeatureLevel.regions
+        case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival:
