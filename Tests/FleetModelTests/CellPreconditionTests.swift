@@ -116,6 +116,16 @@ import Testing
         #expect(query.encoded() == known && CellQuery.decode(known) == query)
     }
 
+    @Test func `the audit calls hosts and VMs in refusals by their names`() throws {
+        var (cell, id) = try bench()
+        _ = try outcome(&cell, .removeHost(HostID(1), isForced: false), nil)
+        _ = try outcome(&cell, .cancelMigration(id, target: 9), nil)
+        let found = try Cell.read(.events(after: .zero, vm: nil, host: nil, limit: 0), cell.state)
+        guard case .events(let events, _) = found.body else { return #expect(Bool(false)) }
+        let texts = events.filter { $0.kind == "refused" }.map(\.text)
+        #expect(texts.count == 2 && texts[0].contains("host h1") && texts[1].contains("VM a "), "\(texts)")
+    }
+
     @Test func `a host reserves no more than it has`() throws {
         var (cell, _) = try bench()
         var policy = HostPolicy()

@@ -116,7 +116,7 @@ struct CellStep<Access: StateAccess> {
             if let refusal = try refusal(ofGeneration: operation) { .refused(refusal) } else {
                 try self.outcome(of: operation)
             }
-        if isAudit { noteRefusal(of: operation, outcome) }
+        if isAudit { try noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
     }
 

@@ -244,6 +244,12 @@ extension AdminPort {
             changeVM(reference, cell, asker, words) { .deleteVM($0.id, generation: generation) }
         }
         if asker.key == nil || agent.problem(wanting: FeatureLevel.linkBudgets) != nil { return change() }
+        // Where it is still known, the command itself finds what came of it before.
+        if case .cell(let found)? = agent.engine.readHere(cell, .cell(AdminPort.query(reference))),
+            case .success = AdminPort.vm(reference, in: found, asker)
+        {
+            return change()
+        }
         gone(reference, cell, asker) { [self] id in
             guard let id else { return change() }
             repetition(of: .deleteVM(id, generation: generation), parts: [0, 1], cell, asker) { [self] known in
