@@ -100,6 +100,11 @@ let fleetSamples: [FleetRequest] = [
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),
     .dryRun(.changeSettings(CellSettingsBody([(.policy, 2)]))), .dryRun(.updateVM(vm, fullSpec, generation: 3)),
+    .losses(.host), .losses(.zone), .usage(vm), .usage(plain), .hostUsage("h1"),
+    .onlyAt(generation: 3, .restartVM(vm)), .onlyAt(generation: 4, .migrateVM(plain, MigrationWish(host: "h2"))),
+    .onlyAt(generation: 5, .cancelMigration(vm)), .onlyAt(generation: 6, .setDuty("h1", .cordoned)),
+    .onlyAt(generation: 7, .removeHost("h1", isForced: true)),
+    .onlyAt(generation: 8, .dryRun(.migrateVM(vm, MigrationWish()))),
     .dryRun(.deleteVM(plain, generation: nil)), .dryRun(.migrateVM(vm, MigrationWish(cell: "north"))),
 ]
 
@@ -414,7 +419,7 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         #expect(mark("host=h1 and label.a.b=c") == .label("a.b", "c"))
         for text in [
             "phase=running", "phase!=waiting", "phase=waiting or group=web", "not group=web", "group~web", "group!=web",
-            "label.env", "label.env in (a,b)", "phase in (waiting,crashed)", "name=a and group=web", "phase=odd",
+            "label.env", "label.env in (a,b)", "phase in (waiting,crashed)", "name=a and group=web",
             "group=''", "not label.env=a",
         ] {
             #expect(filter(text) != nil && mark(text) == nil, "\(text)")
@@ -468,6 +473,41 @@ private func call(_ text: String) -> Result<AdminCall, Router.Refusal>? {
     func `If-Match is a generation`(_ field: String, _ generation: UInt64?) throws {
         let answer = try #require(call("POST /v1/vms/a/stop HTTP/1.1\r\nHost: a\r\nIf-Match: \(field)\r\n\r\n"))
         #expect(try answer.get().request == .fleet(.stopVM(plain, generation: generation)))
+    }
+
+    @Test func `If-Match is refused where no generation is judged`() throws {
+        for line in [
+            "PUT /v1/tenants/a", "DELETE /v1/tenants/a", "DELETE /v1/groups/a", "POST /v1/rebalance",
+            "DELETE /v1/spaces/a", "PUT /v1/kv/s/k", "DELETE /v1/kv/s/k",
+        ] {
+            let json = line.hasPrefix("PUT /v1/tenants") || line.contains("rebalance") ? "{}" : ""
+            let body = json.isEmpty ? "\r\n" : "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            let answer = try #require(call("\(line) HTTP/1.1\r\nHost: a\r\nIf-Match: 3\r\n\(body)"))
+            guard case .failure(let refusal) = answer else {
+                Issue.record("\(line) was taken")
+                continue
+            }
+            #expect(refusal.problem.kind == .malformed && refusal.problem.field == "If-Match", "\(line): \(refusal)")
+        }
+        // Whoever only looks may say what it wants.
+        let read = try #require(call("GET /v1/tenants/a HTTP/1.1\r\nHost: a\r\nIf-Match: 3\r\n\r\n"))
+        #expect((try? read.get()) != nil)
+    }
+
+    @Test func `a value that a field never has is refused with those that it has`() {
+        for (text, kind) in [
+            ("state=foo", FleetKind.hosts), ("duty!=foo", .hosts), ("health in (up,foo)", .hosts),
+            ("phase=foo", .vms), ("power not in (foo)", .vms), ("cause=foo", .migrations),
+            ("phase=running", .migrations),
+        ] {
+            do throws(Problem) {
+                _ = try FilterExpression(text, fields: kind.fields)
+                Issue.record("\(text) was taken")
+            } catch {
+                #expect(error.kind == .invalid && error.detail.contains("which it never is; use "), "\(error.detail)")
+            }
+        }
+        #expect(filter("state=ready", .hosts) != nil && filter("phase~run") != nil && filter("name=foo") != nil)
     }
 
     @Test func `If-Match with anything else is refused and names itself`() throws {

@@ -143,6 +143,16 @@ import Testing
         #expect(options.contains("--memory") && options.contains("--output"))
     }
 
+    @Test func `names are asked for by how they begin, so that they are found among many`() {
+        func query(_ kind: Completion.Kind, _ words: String...) -> [String] {
+            Completion.query(kind, words).map { "\($0.name)=\($0.value)" }
+        }
+        #expect(query(.vms, "vm", "show", "web-1") == ["filter=name~'web-1'"])
+        #expect(query(.vms, "vm", "show", "--tenant", "shop", "we") == ["filter=name~'we'", "tenant=shop"])
+        #expect(query(.hosts, "host", "show", "").isEmpty && query(.spaces, "space", "show", "a").isEmpty)
+        #expect(query(.vms, "vm", "show", "it's").isEmpty, "no name begins so")
+    }
+
     @Test func `every shell has a script that asks the program`() {
         for shell in Completion.Shell.allCases {
             #expect(Completion.script(shell, program: "muster").contains("muster __complete"))

@@ -25,7 +25,9 @@ import Testing
         #expect(try SpecOptions.cores("0.5") == 500)
         #expect(try SpecOptions.cores("1.25") == 1_250)
         #expect(try SpecOptions.cores("1500m") == 1_500)
-        for wrong in ["", "0", "-1", "two", "1.2345", "1.", ".5", "0m", "1e3", "1.-5"] {
+        for wrong in [
+            "", "0", "-1", "-0.5", "-0", "+1", "1.+5", "two", "1.2345", "1.", ".5", "0m", "1e3", "1.-5", "-5m",
+        ] {
             #expect(throws: FleetMistake.self) { try SpecOptions.cores(wrong) }
         }
     }
@@ -33,6 +35,46 @@ import Testing
     @Test func `only what is given becomes a member`() throws {
         #expect(try json() == "{}")
         #expect(try json("--cpu", "2", "--memory", "4GiB") == #"{"cpuMillis":2000,"memoryMiB":4096}"#)
+    }
+
+    /// A specification with what the options of an update say.
+    private func updated(_ base: String, _ words: String...) throws -> String {
+        guard case .run(let invocation) = table.parse(["vm", "update", "web"] + words) else { return "refused" }
+        let known = try JSONParser.parse(Array(base.utf8)[...])
+        return String(
+            decoding: SpecOptions.merged(known, try SpecOptions.members(invocation)).bytes, as: UTF8.self)
+    }
+
+    @Test func `labels are set and taken away one by one, and the others stay`() throws {
+        let base = #"{"labels":{"app":"web","old":"1"},"cpuMillis":1}"#
+        #expect(
+            try updated(base, "--label", "tier=front", "--label", "old-")
+                == #"{"cpuMillis":1,"labels":{"app":"web","tier":"front"}}"#)
+        #expect(try updated(base, "--label", "none") == #"{"cpuMillis":1}"#)
+        #expect(try updated(#"{"cpuMillis":1}"#, "--label", "gone-") == #"{"cpuMillis":1,"labels":{}}"#)
+        #expect(throws: FleetMistake.self) { try self.updated(base, "--label", "none", "--label", "a=b") }
+        #expect(throws: FleetMistake.self) { try self.updated(base, "--label", "bare") }
+    }
+
+    @Test func `what is optional can be taken away again`() throws {
+        let base = #"{"groups":["a"],"regions":["north"],"policy":"pack","zones":["z"]}"#
+        #expect(
+            try updated(base, "--group", "none", "--region", "none", "--policy", "none", "--zone", "none")
+                == #"{"zones":[],"groups":[],"regions":[]}"#
+                || SpecOptionsTests.isEmpty(
+                    updated(base, "--group", "none", "--region", "none", "--policy", "none", "--zone", "none"))
+        )
+        #expect(throws: FleetMistake.self) { try self.updated(base, "--group", "none", "--group", "b") }
+    }
+
+    private static func isEmpty(_ text: String) -> Bool {
+        ["groups", "regions", "zones"].allSatisfy { text.contains("\"\($0)\":[]") } && !text.contains("policy")
+    }
+
+    @Test func `one wish for NUMA nodes takes the place of the other`() throws {
+        #expect(try updated(#"{"numaExactly":1}"#, "--numa", "fewest") == #"{"numaAtMost":8}"#)
+        #expect(try updated(#"{"numaAtMost":8}"#, "--numa", "2") == #"{"numaExactly":2}"#)
+        #expect(try updated(#"{"numaAtMost":8}"#, "--numa", "none") == "{}")
     }
 
     @Test func `a disk is a size alone or named in parts`() throws {

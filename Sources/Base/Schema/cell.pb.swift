@@ -4760,6 +4760,8 @@ public struct WireCellCommand: WireMessage {
     public var origin: WireCommandOrigin? = nil
     /// Who asks reaches some tenants alone, and is held to the priorities that these may give. Feature level 3.
     public var isBounded: Bool = false
+    /// Of the VM or the host that it is about: another one is not changed. 0 for any. Feature level 3.
+    public var generation: UInt64 = 0
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4771,6 +4773,7 @@ public struct WireCellCommand: WireMessage {
         imagesAt: UInt64 = 0,
         origin: WireCommandOrigin? = nil,
         isBounded: Bool = false,
+        generation: UInt64 = 0,
         operation: Operation? = nil
     ) {
         self.request = request
@@ -4778,6 +4781,7 @@ public struct WireCellCommand: WireMessage {
         self.imagesAt = imagesAt
         self.origin = origin
         self.isBounded = isBounded
+        self.generation = generation
         self.operation = operation
     }
 
@@ -4790,6 +4794,7 @@ public struct WireCellCommand: WireMessage {
         case 3: "images_at"
         case 4: "origin"
         case 5: "is_bounded"
+        case 6: "generation"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4832,6 +4837,7 @@ public struct WireCellCommand: WireMessage {
         case 49: "drop_remains"
         case 50: "confirm_move"
         case 51: "note_region"
+        case 60: "note_advice"
         default: nil
         }
     }
@@ -4855,6 +4861,10 @@ public struct WireCellCommand: WireMessage {
         if self.isBounded {
             writer.tag(40)
             writer.byte(self.isBounded ? 1 : 0)
+        }
+        if self.generation != 0 {
+            writer.tag(48)
+            writer.varint(self.generation)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4943,6 +4953,9 @@ public struct WireCellCommand: WireMessage {
             writer.message(402, value)
         case .noteRegion(let value):
             writer.message(410, value)
+        case .noteAdvice(let value):
+            writer.tag(482)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4964,6 +4977,8 @@ public struct WireCellCommand: WireMessage {
                 self.origin = value
             case 40:
                 self.isBounded = try reader.bool()
+            case 48:
+                self.generation = try reader.uint64()
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }
@@ -5168,6 +5183,8 @@ public struct WireCellCommand: WireMessage {
                 if case .noteRegion(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteRegion(value)
+            case 482:
+                self.operation = .noteAdvice(try reader.string())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5217,6 +5234,8 @@ public struct WireCellCommand: WireMessage {
         case dropRemains(WireCellCommand.DropRemains)
         case confirmMove(WireCellCommand.ConfirmMove)
         case noteRegion(WireCellRegion)
+        /// What the controller of the balance proposes, for people.
+        case noteAdvice(String)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -8159,6 +8178,7 @@ public struct WireCellQuery: WireMessage {
         case 12: "events"
         case 13: "vms_marked"
         case 14: "rehearsal"
+        case 20: "repetition"
         default: nil
         }
     }
@@ -8195,6 +8215,9 @@ public struct WireCellQuery: WireMessage {
             writer.message(106, value)
         case .rehearsal(let value):
             writer.message(114, value)
+        case .repetition(let value):
+            writer.tag(162)
+            writer.lengthDelimited(value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -8268,6 +8291,8 @@ public struct WireCellQuery: WireMessage {
                 if case .rehearsal(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .rehearsal(value)
+            case 162:
+                self.query = .repetition(try reader.bytes())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -8289,6 +8314,8 @@ public struct WireCellQuery: WireMessage {
         case events(WireCellQuery.Events)
         case vmsMarked(WireCellQuery.VmsMarked)
         case rehearsal(WireCellQuery.Rehearsal)
+        /// A command with a request id: what came of it.
+        case repetition([UInt8])
     }
 
     public struct List: WireMessage {

@@ -104,8 +104,10 @@ extension CellKeeper {
     }
 
     mutating func planDrains(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        if draining.isEmpty { drainGoesOn = false }
         if draining.isEmpty || now < drainAt { return }
         drainAt = now + CellKeeper.drainInterval
+        drainGoesOn = false
         let through = view.through ?? .zero
         var budget = MoveBudget(self)
         var tries = 0
@@ -123,21 +125,24 @@ extension CellKeeper {
                 switch way(vm) {
                 case .wait, .never: continue
                 case .restart:
+                    drainGoesOn = true
                     let key = CellLedger.Key.release(id, place.epoch)
                     if releases.count < CellKeeper.placingsMax, ledger.mayAsk(key, through, now) {
                         ledger.asked(key, now)
                         releases.append(Release(id, epoch: place.epoch, reason: "its host is drained"))
                     }
                 case .migrate:
-                    if !budget.allows(host) || tries >= CellKeeper.drainTriesMax { continue }
                     if let until = restingUntil[id], now < until { continue }
                     if let stuck = stuckSince[id], !queue.mayFit(index.spec(id)?.groups ?? [], since: stuck) {
                         continue
                     }
+                    drainGoesOn = true
+                    if !budget.allows(host) || tries >= CellKeeper.drainTriesMax { continue }
                     tries += 1
                     counts.decisions += 1
                     guard let target = decideMove(vm, budget) else {
-                        stuckSince[id] = queue.event
+                        // Where only a budget is in the way, it is tried again when a move has ended.
+                        if !budget.leavesOut { stuckSince[id] = queue.event }
                         continue
                     }
                     stuckSince[id] = nil
@@ -155,8 +160,7 @@ extension CellKeeper {
         let target: Assignment?
         do throws(IndexError) {
             try index.remove(vm.id)
-            let filter = HostFilter(except: [from.host] + budget.full)
-            target = index.decide(own, policy: policy, among: filter).assignment
+            target = index.decide(own, policy: policy, among: budget.filter(from: from.host, self)).assignment
             try index.place(own, from)
         } catch {
             preconditionFailure("VM \(vm.id) left the index and can't come back: \(error)")
@@ -169,7 +173,7 @@ extension CellKeeper {
         _ operations: inout [CellCommand.Operation]
     ) {
         guard let place = vm.place else { return }
-        budget.take(place.assignment.host, target.host)
+        budget.take(place.assignment.host, target.host, self)
         counts.migrationsBegun += 1
         expect(vm, .move(epoch: place.epoch), target, now)
         operations.append(.beginMigration(vm.id, from: place.epoch, to: target, cause: cause))
@@ -228,45 +232,4 @@ extension CellKeeper {
     }
 
     static let drainInterval = Nanoseconds.seconds(1)
-}
-
-/// How many migrations may still begin: in the cell, and at each host in and out together.
-struct MoveBudget {
-    private(set) var left: Int
-    private let perHost: Int
-    // hash order: looked up only
-    private var at: [HostID: Int] = [:]
-    /// Hosts that take part in no more.
-    private(set) var full: [HostID] = []
-
-    init(_ keeper: borrowing CellKeeper) {
-        left = Int(clamping: keeper.view[.migrationsMax])
-        perHost = Int(clamping: keeper.view[.migrationsPerHostMax])
-        for id in keeper.migrating.keys.sorted() {
-            guard let vm = keeper.view.vms[id], let migration = vm.migration else { continue }
-            take(migration.source.assignment.host, migration.target.assignment.host)
-        }
-        for id in keeper.pending.keys.sorted() {
-            guard let asked = keeper.pending[id], case .move = asked.kind, let vm = keeper.view.vms[id],
-                let from = vm.place?.assignment.host, vm.migration == nil
-            else { continue }
-            take(from, asked.assignment.host)
-        }
-    }
-
-    mutating func take(_ from: HostID, _ to: HostID) {
-        left -= 1
-        for host in [from, to] {
-            at[host, default: 0] += 1
-            if at[host] == perHost { full.append(host) }
-        }
-    }
-
-    /// Once for each move that is under way at them.
-    var busyHosts: [HostID] {
-        // hash order: sorted
-        at.keys.sorted().flatMap { host in repeatElement(host, count: at[host] ?? 0) }
-    }
-
-    func allows(_ host: HostID) -> Bool { left > 0 && at[host, default: 0] < perHost }
 }

@@ -274,6 +274,9 @@ extension CellKeeper {
             if case .done = verdict { noted(region, now) }
         case .moveVM(let vm, _, _, _, _, _):
             if case .refused(let refusal) = result(outcome, 0) { notSent(vm, refusal, now) }
+        case .noteAdvice:
+            // It is told again a minute later.
+            if case .done = result(outcome, 0) {} else { adviceNoted = 0 }
         case .setSetting(.leaseBefore, let value): settle(.leaseBefore(value), result(outcome, 0), now)
         default: break
         }
@@ -297,6 +300,8 @@ extension CellKeeper {
         case done(LogIndex)
         case refused(CellRefusal?)
         case unknown
+
+        var isKnown: Bool { if case .unknown = self { false } else { true } }
     }
 
     private func result(_ outcome: CellOutcome, _ item: Int) -> Verdict {
@@ -317,6 +322,9 @@ extension CellKeeper {
     }
 
     private mutating func settle(_ key: CellLedger.Key, _ verdict: Verdict, _ now: Instant) {
+        if let waited = ledger.waited(key, now), verdict.isKnown {
+            counts.controllerTimes[key.controller, default: LatencyCounts()].add(waited)
+        }
         switch verdict {
         case .done(let index): ledger.done(key, at: index, now)
         case .refused: ledger.refused(key, now)
@@ -344,6 +352,9 @@ extension CellKeeper {
     }
 
     private mutating func moved(_ id: VMID, _ verdict: Verdict, _ now: Instant) {
+        if let since = pending[id]?.since, verdict.isKnown {
+            counts.controllerTimes[.moves, default: LatencyCounts()].add(now - since)
+        }
         switch verdict {
         case .done(let index): pending[id]?.doneAt = index
         case .refused:

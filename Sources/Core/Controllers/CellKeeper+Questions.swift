@@ -17,6 +17,7 @@ extension CellKeeper {
         case .drain(let host):
             return planDrain(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .rebalance: return .plan(planRebalance())
+        case .budgets(let from, let to): return .budgets(MoveBudget(self).lacks(from: from, to: to, self))
         case .loss(let hosts):
             if let host = hosts.first(where: { hostsIndexed[$0] == nil }) { return .refused(.unknownHost(host)) }
             return .plan(planLoss(hosts))
@@ -266,30 +267,6 @@ extension CellKeeper {
         do throws(IndexError) { try index.place(spec, assignment) } catch { preconditionFailure("\(error)") }
     }
 
-    /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now.
-    package mutating func planRebalance() -> CellPlan {
-        var plan = CellPlan(.rebalance, through: view.through ?? .zero)
-        let budget = MoveBudget(self)
-        let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
-        let found = index.planRebalance(
-            policy: policy,
-            budget: RebalanceBudget(
-                movesMax: max(0, budget.left), movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
-                frozen: frozen, vmsExaminedMax: CellKeeper.rebalanceExaminedMax, busyHosts: budget.busyHosts))
-        for move in found.moves {
-            guard let vm = view.vms[move.vm], let place = vm.place else { continue }
-            plan.steps.append(
-                CellPlan.Step(
-                    .migrate, vm: move.vm, name: vm.name, tenant: vm.tenant, epoch: place.epoch, from: move.from.host,
-                    fromName: hostName(move.from.host), to: move.to, toName: hostName(move.to.host), gain: move.gain,
-                    cost: CellKeeper.moveCost(vm)))
-        }
-        plan.scoreBefore = found.scoreBefore
-        plan.scoreAfter = found.scoreAfter
-        plan.isComplete = found.isComplete
-        return plan
-    }
-
     /// Of each host, rack or zone: what its loss would leave down. Those that leave nothing down are counted, too.
     package mutating func losses(_ scope: PlacementGroup.Scope) -> [LossReport] {
         // hash order: read by sorted keys
@@ -315,5 +292,4 @@ extension CellKeeper {
 
     /// Of one plan: VMs that get a text with the nearest change; the others get one without.
     static let plansExplainedMax = 64
-    static let rebalanceExaminedMax = 20_000
 }

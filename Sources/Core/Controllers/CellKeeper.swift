@@ -25,6 +25,8 @@ package struct CellKeeper: Sendable {
     package var movesDisks = false
     /// Nothing is made for tenants that nobody set, and slices say how much of the root was known.
     package var knowsTenants = false
+    /// `FeatureLevel.linkBudgets` is open: advice is written down as an event.
+    package var notesAdvice = false
 
     /// VMs that are not in the index yet after all was loaded, the next one last.
     var backlog: [VMID] = []
@@ -88,6 +90,10 @@ package struct CellKeeper: Sendable {
     var drainAt: Instant
     var rebalanceAt: Instant
     var rebalanceNext: VMID = VMID(rawValue: 0)
+    /// Of the advice that was written down last.
+    var adviceNoted: UInt64 = 0
+    /// VMs leave a host that drains, or will as soon as a budget lets them.
+    var drainGoesOn = false
     var garbageAt: Instant
     var garbageThrough = LogIndex.zero
     var garbageDoneAt: Instant
@@ -222,7 +228,7 @@ package struct CellKeeper: Sendable {
         var next = min(healthAt, garbageAt, now + CellKeeper.idleInterval)
         if !pending.isEmpty || ledger.count > 0 { next = min(next, sweepAt) }
         if !draining.isEmpty { next = min(next, drainAt) }
-        if view[.rebalance] == 2 { next = min(next, rebalanceAt) }
+        if view[.rebalance] > 0 { next = min(next, rebalanceAt) }
         for id in crashed.keys { if let due = crashed[id]?.dueAt { next = min(next, due) } }
         for id in migrating.keys { if let due = migrating[id]?.givesUpAt { next = min(next, due) } }
         if regions.isBusy { next = min(next, regions.planAt) }

@@ -32,6 +32,8 @@ struct CellLedger: Sendable {
     private struct Entry: Hashable, Sendable {
         var wait: Wait
         var refusals = 0
+        /// When it was asked last.
+        var askedAt: Instant?
     }
 
     static let refusedFirst = Nanoseconds.milliseconds(250)
@@ -62,6 +64,12 @@ struct CellLedger: Sendable {
         }
     }
 
+    /// How long ago something without an answer was asked.
+    func waited(_ key: Key, _ now: Instant) -> Nanoseconds? {
+        guard let entry = entries[key], case .answer = entry.wait, let askedAt = entry.askedAt else { return nil }
+        return now - askedAt
+    }
+
     /// What kept it from being asked is over. One whose outcome is not known stays.
     mutating func forget(_ key: Key) {
         if case .time = entries[key]?.wait { entries[key] = nil }
@@ -71,6 +79,7 @@ struct CellLedger: Sendable {
         var entry = entries[key] ?? Entry(wait: .time(now))
         if case .answer = entry.wait { underWay -= 1 }
         entry.wait = .answer(until: now + CellKeeper.patience)
+        entry.askedAt = now
         underWay += 1
         entries[key] = entry
     }
@@ -100,5 +109,21 @@ struct CellLedger: Sendable {
             }
         }
         underWay = entries.values.count { if case .answer = $0.wait { true } else { false } }
+    }
+}
+
+extension CellLedger.Key {
+    /// Whose decision it is.
+    var controller: CellKeeperCounts.Controller {
+        switch self {
+        case .release, .finishDrain: .drain
+        case .retry, .giveUp: .restarts
+        case .commit, .cancel: .migrations
+        case .down, .leaseBefore: .health
+        case .slice: .quotas
+        case .reason: .reasons
+        case .garbage, .time: .housekeeping
+        case .region: .regions
+        }
     }
 }

@@ -99,6 +99,21 @@ package enum Completion {
         }
     }
 
+    /// What is asked for, so that a name is found among more than a page has: how it begins, and whose it is.
+    package static func query(_ kind: Kind, _ words: [String]) -> [(name: String, value: String)] {
+        var query: [(name: String, value: String)] = []
+        let typed = words.last ?? ""
+        if [.vms, .hosts, .groups, .tenants].contains(kind), !typed.isEmpty,
+            typed.utf8.allSatisfy({ $0 != UInt8(ascii: "'") && $0 != UInt8(ascii: "\\") })
+        {
+            query.append(("filter", "name~'\(typed)'"))
+        }
+        if kind == .vms || kind == .groups, let at = words.firstIndex(of: "--tenant"), at + 1 < words.count - 1 {
+            query.append(("tenant", words[at + 1]))
+        }
+        return query
+    }
+
     /// What a listing can show and be sorted by.
     private static func list(of path: String?) -> (columns: [Column], fields: [String])? {
         let found: ([Column], FleetKind)? =
@@ -106,6 +121,8 @@ package enum Completion {
             case "vm list": (FleetColumns.vms, .vms)
             case "host list": (FleetColumns.hosts, .hosts)
             case "migration list": (FleetColumns.migrations, .migrations)
+            case "group list": (FleetColumns.groups, .groups)
+            case "tenant list", "quota list": (FleetColumns.tenants, .tenants)
             default: nil
             }
         return found.map { columns, kind in

@@ -101,6 +101,15 @@ package enum FleetColumns {
     package static let changes = [
         Column("FIELD", "field"), Column("NOW", "before"), Column("THEN", "after"), Column("WHAT", "text"),
     ]
+    package static let losses = [
+        Column("LOST", "name"), Column("HOSTS", "hosts"), Column("RESTARTED", "restarted", .integer),
+        Column("DOWN", "downCount", .integer),
+    ]
+    package static let usage = [
+        Column("NAME", "name"), Column("TENANT", "tenant", isWide: true), Column("HOST", "host"),
+        Column("MEMORY", "memoryMiB", .mebibytes), Column("CPU", "cpuMillis", .cores),
+        Column("UPTIME", "uptimeSeconds", .seconds), Column("ID", "id", .integer, isWide: true),
+    ]
     package static let left = [
         Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("CAUSE", "cause"), Column("WHY", "text"),
     ]

@@ -49,6 +49,11 @@ package enum FleetTable {
         Option("watch", letter: "w", help: "go on, and show what changes"),
     ]
 
+    /// The same of what has other fields.
+    private static func of(_ example: String) -> [Option] {
+        [Option("filter", .text("EXPRESSION"), letter: "f", help: "such as \(example)")] + listing.dropFirst()
+    }
+
     /// Everything that a VM's specification can say.
     package static let spec = [
         Option("cpu", .text("CORES"), help: "such as 2, 0.5 or 1500m"),
@@ -69,7 +74,8 @@ package enum FleetTable {
         Option(
             "numa", .choice(["none", "fewest", "1", "2", "4", "8"]), help: "over how many NUMA nodes (default none)"),
         Option("priority", .integer(-1_000_000...1_000_000), help: "higher goes first, and may push lower out"),
-        Option("policy", .choice(["pack", "balance", "spread"]), help: "instead of the cell's"),
+        Option(
+            "policy", .choice(["pack", "balance", "spread", "none"]), help: "instead of the cell's; none: the cell's"),
         Option(
             "restart", .choice(["always", "on-failure", "never"]), help: "after it ended by itself (default always)"),
         Option(
@@ -82,8 +88,10 @@ package enum FleetTable {
             "region-return", .choice(["stay", "return"]),
             help: "when its region is back: stay where it went, or return (default stay)"),
         Option("region", .text("REGION"), isRepeated: true, help: "a region that it may go to then (default: any)"),
-        Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters"),
-        Option("annotation", .text("KEY=VALUE"), isRepeated: true, help: "for drivers, such as sim.boot-ms=500"),
+        Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters; KEY- takes one away"),
+        Option(
+            "annotation", .text("KEY=VALUE"), isRepeated: true,
+            help: "for drivers, such as sim.boot-ms=500; KEY- takes one away"),
         Option(
             "secret", .text("KEY=VALUE"), isRepeated: true,
             help: "for drivers, and seen by its host alone: cloud-init.user-data=@FILE"),
@@ -121,13 +129,22 @@ package enum FleetTable {
         Command("vm show", summary: "show a VM", arguments: [vm], options: [tenant]),
         Command(
             "vm update", summary: "change a VM's specification",
-            details: "What can't be changed while it runs takes effect at its next start.", arguments: [vm],
+            details: """
+                What can't be changed while it runs takes effect at its next start. What is not said stays as it is. Labels,
+                annotations and secrets are set one by one: KEY=VALUE sets one and leaves the others, KEY- takes it away. Of what else
+                may be repeated (--group, --disk, --network, --zone, --require, --prefer, --tolerate, --device, --region), what is given
+                takes the place of all that was there. `none` alone takes all away: --group none, --label none, --numa none; and
+                --policy none goes back to the cell's.
+                """, arguments: [vm],
             options: spec + [
                 tenant, ifGeneration, Option("file", .text("FILE"), help: "the whole specification as JSON"), dryRun,
                 plan,
             ],
             examples: [
                 .init("muster vm update web --memory 8GiB", ""),
+                .init(
+                    "muster vm update web --label tier=front --label old- --group none",
+                    "one set, one gone, in no group"),
                 .init("muster vm update web --cpu 4 --dry-run", "what would change, and whether it needs a restart"),
             ]),
         Command("vm start", summary: "start VMs", arguments: [vmList], options: [tenant] + wait),
@@ -221,7 +238,8 @@ package enum FleetTable {
     ]
 
     private static let groups: [Command] = [
-        Command("group list", summary: "list placement groups", options: [tenant]),
+        Command(
+            "group list", summary: "list placement groups", options: of("'rule=spread and memberCount>0'") + [tenant]),
         Command(
             "group show", summary: "show a placement group", arguments: [Argument("GROUP", help: "its name")],
             options: [tenant]),
@@ -284,7 +302,9 @@ package enum FleetTable {
     ]
 
     private static let tenants: [Command] = [
-        Command("tenant list", summary: "list tenants with their quotas and use"),
+        Command(
+            "tenant list", summary: "list tenants with their quotas and use", options: of("'tier=gold and usedCount>0'")
+        ),
         Command("tenant show", summary: "show a tenant", arguments: [Argument("TENANT", help: "its name")]),
         Command(
             "tenant set", summary: "make a tenant, or change its quota",
@@ -310,7 +330,8 @@ package enum FleetTable {
     ]
 
     private static let quotas: [Command] = [
-        Command("quota list", summary: "list what tenants may have and what they use"),
+        Command(
+            "quota list", summary: "list what tenants may have and what they use", options: of("'memoryMiB>65536'")),
         Command("quota show", summary: "show a tenant's quota", arguments: [Argument("TENANT", help: "its name")]),
         Command(
             "quota set", summary: "change a tenant's quota",
@@ -332,6 +353,10 @@ package enum FleetTable {
             "plan loss", summary: "say what would become of VMs if hosts were lost at once",
             arguments: [Argument("HOST", isRepeated: true, help: "names or numbers")],
             examples: [.init("muster plan loss h1 h2", "what would run elsewhere, and what would not")]),
+        Command(
+            "plan losses", summary: "say of each host, rack or zone what its loss would leave down",
+            options: [Option("over", .choice(["host", "rack", "zone"]), help: "what is lost (default host)")],
+            examples: [.init("muster plan losses --over zone", "which VMs would wait if a zone were lost")]),
         Command("plan rebalance", summary: "say what moves would make the cell better"),
         Command("rebalance show", summary: "say what moves would make the cell better"),
         Command(
@@ -443,8 +468,11 @@ package enum FleetTable {
                 .init("muster audit --root", "changes of tenants, tokens, nodes and settings"),
             ]),
         Command(
-            "top", summary: "show how full the hosts are",
-            options: [Option("watch", letter: "w", help: "again and again, every two seconds")]),
+            "top", summary: "show how full the hosts are, and what VMs use",
+            options: [
+                Option("vms", help: "what each VM uses of the memory and the processors that it was given"),
+                Option("watch", letter: "w", help: "again and again, every two seconds"),
+            ]),
     ]
 
     private static let shell: [Command] = [

@@ -82,7 +82,7 @@ package enum HelpTopics {
         text: """
             --wait goes on until what was asked for is done: a VM runs, is stopped or gone, a host is empty. It says how far it is,
             with a bar on a terminal and in plain lines elsewhere. --wait-timeout (5m when left out) ends it with exit code 5; what
-            was asked for goes on in the cluster. `vm wait` waits for a phase without asking for anything.
+            was asked for goes on in the cluster; `host drain --wait` does the same, and says what is still on the host. `vm wait` waits for a phase without asking for anything.
             """,
         examples: [
             .init("muster vm create slow --cpu 1 --memory 128MiB --annotation sim.boot-ms=700", ""),
@@ -97,7 +97,7 @@ package enum HelpTopics {
         text: """
             `host cordon` lets nothing new come. `host drain` moves everything elsewhere, running VMs live, within the cell's
             budgets, and ends in maintenance. With --wait it names what can't leave and why, and ends with exit code 1 when nothing
-            else can. `host resume` takes the host back. `plan drain` and `plan loss` tell beforehand what would happen.
+            else can, and with 5 when --wait-timeout is over. `host resume` takes the host back. `plan drain` and `plan loss` tell beforehand what would happen.
             """,
         examples: [
             .init("muster vm create 'app-{1..3}' --cpu 1 --memory 128MiB --policy spread --wait", ""),
@@ -164,7 +164,7 @@ package enum HelpTopics {
         "scripts", summary: "exit codes, retries and many clusters",
         text: """
             Exit codes: 0 done, 1 failed, 2 the command line makes no sense, 3 what was named is not there, 4 refused, 5 nobody
-            answered in time. Every change carries a key, so that sending it again after a lost answer does it once. --address may
+            answered in time, or what --wait waits for did not come in time. Every change carries a key, so that sending it again after a lost answer does it once. --address may
             be repeated: the next node is asked where one can't be reached. `context` remembers clusters under names. The settings
             MUSTER_IDENTITY, MUSTER_ADDRESS, MUSTER_TOKEN, MUSTER_TENANT and MUSTER_CONTEXT stand for options.
             """,

@@ -18,15 +18,22 @@ package enum SpecOptions {
         if let text = line.text("cpu") { add("cpuMillis", .integer(try cores(text))) }
         if let size = line.size("memory") { add("memoryMiB", .integer(Int64(size >> 20))) }
         if let rate = line.integer("bandwidth") { add("networkMbps", .integer(Int64(rate))) }
-        if let text = line.text("numa"), text != "none" {
-            if let nodes = Int64(text) { add("numaExactly", .integer(nodes)) } else { add("numaAtMost", .integer(8)) }
+        if let text = line.text("numa") {
+            add("numaExactly", Int64(text).map { .integer($0) } ?? .null)
+            add("numaAtMost", text == "fewest" ? .integer(8) : .null)
         }
         func each(_ option: String, _ body: (String) throws(FleetMistake) -> JSONValue) throws(FleetMistake)
             -> JSONValue?
         {
+            let texts = line.texts(option)
+            if texts.isEmpty { return nil }
+            if texts == [none] { return .array([]) }
             var values: [JSONValue] = []
-            for text in line.texts(option) { values.append(try body(text)) }
-            return values.isEmpty ? nil : .array(values)
+            for text in texts {
+                if text == none { throw both(option) }
+                values.append(try body(text))
+            }
+            return .array(values)
         }
         add("disks", try disks(line.texts("disk")))
         add("networks", try each("network") { (text) throws(FleetMistake) in .string(text) })
@@ -48,13 +55,60 @@ package enum SpecOptions {
             })
         add("devices", try each("device") { (text) throws(FleetMistake) in try device(text) })
         if let priority = line.integer("priority") { add("priority", .integer(Int64(priority))) }
-        for name in ["policy", "restart", "isolation"] { add(name, line.text(name).map { .string($0) }) }
+        for name in ["policy", "restart", "isolation"] {
+            add(name, line.text(name).map { name == "policy" && $0 == none ? .null : .string($0) })
+        }
         add("regionLoss", line.text("region-loss").map { .string($0) })
         add("regionReturn", line.text("region-return").map { .string($0) })
         add("regions", try each("region") { (text) throws(FleetMistake) in .string(text) })
-        add("labels", try named(line.texts("label"), "--label"))
-        add("annotations", try named(line.texts("annotation"), "--annotation"))
+        add("labels", try changes(line.texts("label"), "--label"))
+        add("annotations", try changes(line.texts("annotation"), "--annotation"))
         return members
+    }
+
+    /// What takes away all that a list or a map holds.
+    package static let none = "none"
+
+    private static func both(_ option: String) -> FleetMistake {
+        FleetMistake("--\(option) \(none) takes all of them away; give it alone.")
+    }
+
+    /// Members of maps that change, the others staying as they are: `KEY=VALUE` sets one, `KEY-` takes it away (null), and
+    /// `none` alone all of them (an array, which no map is).
+    package static func changes(_ texts: [String], _ option: String) throws(FleetMistake) -> JSONValue? {
+        if texts.isEmpty { return nil }
+        if texts == [none] { return .array([]) }
+        var members: [JSONMember] = []
+        for text in texts {
+            let (key, value) = halves(text)
+            if text == none { throw both(String(option.dropFirst(2))) }
+            let isGone = value == nil && key.hasSuffix("-") && key.count > 1
+            guard isGone || value != nil, !key.isEmpty else {
+                throw FleetMistake("\(option) wants KEY=VALUE, or KEY- to take one away, not '\(text)'.")
+            }
+            let name = isGone ? String(key.dropLast()) : key
+            members.removeAll { $0.name == name }
+            members.append(JSONMember(name, value.map { .string($0) } ?? .null))
+        }
+        return .object(members)
+    }
+
+    /// A specification with what options say of it. Maps keep what is not named; null takes a member away.
+    package static func merged(_ base: JSONValue, _ members: [JSONMember]) -> JSONValue {
+        var all = base.members ?? []
+        for var member in members {
+            if case .object(let changes) = member.value,
+                let before = all.first(where: { $0.name == member.name })?.value, before.members != nil
+            {
+                member.value = merged(before, changes)
+            } else if case .object(let changes) = member.value {
+                member.value = merged(.object([]), changes)
+            }
+            all.removeAll { $0.name == member.name }
+            let isEmptyMap = ["labels", "annotations", "secrets"].contains(member.name) && member.value == .array([])
+            if member.value != .null && !isEmptyMap { all.append(member) }
+        }
+        return .object(all)
     }
 
     /// `2`, `0.5` or `1500m`, in thousandths.
@@ -67,9 +121,12 @@ package enum SpecOptions {
     /// A decimal number with at most three digits after the point, times 1,000.
     package static func thousandths(_ text: String) -> Int64? {
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count <= 2, let whole = Int64(parts[0]), whole >= 0, whole < 1 << 40 else { return nil }
+        // A sign would be lost with a zero behind it.
+        guard parts.count <= 2, parts.allSatisfy({ $0.utf8.allSatisfy { $0 &- 48 <= 9 } }),
+            let whole = Int64(parts[0]), whole < 1 << 40
+        else { return nil }
         guard parts.count == 2 else { return whole * 1_000 }
-        guard (1...3).contains(parts[1].count), let rest = Int64(parts[1]), rest >= 0 else { return nil }
+        guard (1...3).contains(parts[1].count), let rest = Int64(parts[1]) else { return nil }
         let scale: Int64 = parts[1].count == 1 ? 100 : parts[1].count == 2 ? 10 : 1
         return whole * 1_000 + rest * scale
     }
@@ -129,6 +186,7 @@ package enum SpecOptions {
 
     private static func disks(_ texts: [String]) throws(FleetMistake) -> JSONValue? {
         if texts.isEmpty { return nil }
+        if texts == [none] { return .array([]) }
         var disks: [JSONValue] = []
         for (i, text) in texts.enumerated() {
             var name = "disk\(i)"

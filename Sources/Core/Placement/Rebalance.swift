@@ -39,11 +39,18 @@ public struct RebalanceBudget: Hashable, Sendable {
     public var vmsExaminedMax: Int
     /// A move must gain at least this part of an average host, in 65,536ths. Above zero, so that plans end.
     public var gainMin: Int64
+    /// Over the uplink of one rack, in and out together: moves that begin in one rack and end in another take those of both.
+    public var movesPerLinkMax: Int
+    /// A host of the rack for each end of a move between racks that is under way; they count against `movesPerLinkMax`.
+    public var busyLinks: [HostID]
 
+    /// Whatever is left out bounds nothing, or stands at a modest value.
     public init(
         movesMax: Int = 32, movesPerHostMax: Int = 4, frozen: [VMID] = [], vmsExaminedMax: Int = 1_000_000,
-        gainMin: Int64 = 64, busyHosts: [HostID] = []
+        gainMin: Int64 = 64, busyHosts: [HostID] = [], movesPerLinkMax: Int = .max, busyLinks: [HostID] = []
     ) {
+        self.movesPerLinkMax = movesPerLinkMax
+        self.busyLinks = busyLinks
         self.busyHosts = busyHosts
         self.movesMax = movesMax
         self.movesPerHostMax = movesPerHostMax
@@ -125,6 +132,9 @@ extension PlacementIndex {
         // hash order: looked up only
         var movesOf: [HostID: Int] = [:]
         for host in budget.busyHosts { movesOf[host, default: 0] += 1 }
+        // hash order: looked up only
+        var movesOver: [Int32: Int] = [:]
+        for host in budget.busyLinks { if let rack = rack(of: host) { movesOver[rack, default: 0] += 1 } }
         var isComplete = true
         // hash order: looked up only
         var moved: Set<VMID> = []
@@ -153,13 +163,16 @@ extension PlacementIndex {
                     candidates.insert(current)
                     continue
                 }
+                let links = links(move)
                 if movesOf[move.from.host, default: 0] >= budget.movesPerHostMax
                     || movesOf[move.to.host, default: 0] >= budget.movesPerHostMax
+                    || links.contains(where: { movesOver[$0, default: 0] >= budget.movesPerLinkMax })
                 {
                     isComplete = false
                     continue
                 }
                 relocate(move.vm, move.to)
+                for link in links { movesOver[link, default: 0] += 1 }
                 movesOf[move.from.host, default: 0] += 1
                 movesOf[move.to.host, default: 0] += 1
                 moves.append(move)
@@ -189,6 +202,14 @@ extension PlacementIndex {
         }
         if let fault = validateMove(move) { throw .badAssignment(fault) }
         relocate(move.vm, move.to)
+    }
+
+    private func rack(of host: HostID) -> Int32? { slotOf[host].map { blocks[Int($0) >> Self.blockShift].key.rack } }
+
+    /// The racks whose uplinks a move takes; none within a rack.
+    private func links(_ move: Move) -> [Int32] {
+        guard let from = rack(of: move.from.host), let to = rack(of: move.to.host), from != to else { return [] }
+        return [from, to]
     }
 
     private mutating func validateMove(_ move: Move) -> String? {

@@ -180,6 +180,7 @@ extension NodeEngine {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         cells.kept[k].keeper.movesDisks = packLevel >= FeatureLevel.diskMoves
         cells.kept[k].keeper.knowsTenants = packLevel >= FeatureLevel.knownTenants
+        cells.kept[k].keeper.notesAdvice = packLevel >= FeatureLevel.linkBudgets
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }

@@ -17,9 +17,12 @@ package struct FilterField: Hashable, Sendable {
     }
     package var name: String
     package var kind: Kind
-    package init(_ name: String, _ kind: Kind) {
+    /// All that it can hold, where that is known.
+    package var values: [String]
+    package init(_ name: String, _ kind: Kind, oneOf values: [String] = []) {
         self.name = name
         self.kind = kind
+        self.values = values
     }
 }
 
@@ -266,6 +269,11 @@ private struct FilterParser {
         let isPrefix = comparison == .begins || comparison == .beginsNot
         guard field.kind == .number else {
             if isOrder { throw FilterExpression.wrong("orders by \"\(name)\", which is no number; use = or ~") }
+            if !isPrefix, !field.values.isEmpty, let other = values.first(where: { !field.values.contains($0) }) {
+                throw FilterExpression.wrong(
+                    "compares \"\(name)\" with \"\(other)\", which it never is; use \(field.values.joined(separator: ", "))"
+                )
+            }
             return .compare(name, comparison, values, [])
         }
         if isPrefix { throw FilterExpression.wrong("asks how \"\(name)\" begins, which is a number; use = or <") }

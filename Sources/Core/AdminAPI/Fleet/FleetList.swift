@@ -10,7 +10,8 @@ package enum FleetKind: Hashable, Sendable, CaseIterable {
         case .vms:
             [
                 FilterField("id", .number), FilterField("name", .text), FilterField("tenant", .text),
-                FilterField("phase", .text), FilterField("power", .text), FilterField("host", .text),
+                FilterField("phase", .text, oneOf: FleetWords.phase.all),
+                FilterField("power", .text, oneOf: FleetWords.power.all), FilterField("host", .text),
                 FilterField("priority", .number), FilterField("cpuMillis", .number),
                 FilterField("memoryMiB", .number), FilterField("generation", .number),
                 FilterField("restarts", .number), FilterField("since", .number), FilterField("created", .number),
@@ -19,8 +20,10 @@ package enum FleetKind: Hashable, Sendable, CaseIterable {
             ]
         case .hosts:
             [
-                FilterField("id", .number), FilterField("name", .text), FilterField("state", .text),
-                FilterField("duty", .text), FilterField("health", .text), FilterField("region", .text),
+                FilterField("id", .number), FilterField("name", .text),
+                FilterField("state", .text, oneOf: FleetWords.state.all),
+                FilterField("duty", .text, oneOf: FleetWords.duty.all),
+                FilterField("health", .text, oneOf: FleetWords.health.all), FilterField("region", .text),
                 FilterField("zone", .text), FilterField("rack", .text), FilterField("driver", .text),
                 FilterField("vmCount", .number), FilterField("cpuMillis", .number), FilterField("memoryMiB", .number),
                 FilterField("freeCpuMillis", .number), FilterField("freeMemoryMiB", .number),
@@ -40,7 +43,8 @@ package enum FleetKind: Hashable, Sendable, CaseIterable {
         case .migrations:
             [
                 FilterField("id", .number), FilterField("vm", .text), FilterField("tenant", .text),
-                FilterField("phase", .text), FilterField("cause", .text), FilterField("from", .text),
+                FilterField("phase", .text, oneOf: FleetWords.migrationPhase.all),
+                FilterField("cause", .text, oneOf: FleetWords.cause.all), FilterField("from", .text),
                 FilterField("to", .text), FilterField("progressMillis", .number),
             ]
         case .events:

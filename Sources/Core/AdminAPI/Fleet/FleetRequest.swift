@@ -43,6 +43,9 @@ package enum FleetRequest: Hashable, Sendable {
     case history(VMReference, after: Revision, limit: Int)
     case logs(VMReference, bytes: Int)
     indirect case console(VMReference, ConsoleTurn)
+    /// What it uses of its host now.
+    case usage(VMReference)
+    case hostUsage(String)
 
     case group(String, tenant: String, ReadMode)
     indirect case createGroup(CellGroup)
@@ -70,10 +73,14 @@ package enum FleetRequest: Hashable, Sendable {
     /// Of the loss of a region.
     case rehearse(region: String)
     case rebalance
+    /// Of each host, rack or zone.
+    case losses(PlacementGroup.Scope)
     case startRebalance(RebalanceStart)
     case settings(ReadMode)
     case renewLease(LeaseWish)
     indirect case changeSettings(CellSettingsBody)
+    /// A change of a VM or a host that has no place for a generation itself: not carried out where it has another one by now.
+    indirect case onlyAt(generation: UInt64, FleetRequest)
     /// What this change would do, or why it would be refused; nothing is done.
     indirect case dryRun(FleetRequest)
 
@@ -115,6 +122,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .history: .getVMHistory
         case .logs: .getVMLogs
         case .console: .useVMConsole
+        case .usage: .getVMUsage
+        case .hostUsage: .getHostUsage
         case .group: .getGroup
         case .createGroup: .createGroup
         case .deleteGroup: .deleteGroup
@@ -132,11 +141,12 @@ package enum FleetRequest: Hashable, Sendable {
         case .plan: .plan
         case .rehearse: .rehearseRegionLoss
         case .rebalance: .getRebalance
+        case .losses: .listLosses
         case .startRebalance: .startRebalance
         case .settings: .getCellSettings
         case .renewLease: .renewLease
         case .changeSettings: .changeCellSettings
-        case .dryRun(let request): request.operation
+        case .dryRun(let request), .onlyAt(_, let request): request.operation
         }
     }
 
@@ -154,11 +164,13 @@ package enum FleetRequest: Hashable, Sendable {
             case .hosts: .observe
             default: .readTenant(list.tenant)
             }
-        case .host, .rebalance, .settings: .observe
+        case .host, .rebalance, .losses, .hostUsage, .settings: .observe
         case .setDuty, .setHostPolicy, .removeHost, .markStorage, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
         case .renewLease: .renewOwnLease
-        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _): .readTenant(vm.tenant)
+        case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _),
+            .usage(let vm):
+            .readTenant(vm.tenant)
         case .createVM(let creation): .writeTenant(creation.tenant)
         // Each item is judged by its tenant.
         case .createVMs: .writeTenant(nil)
@@ -180,7 +192,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .audit(let list): .readTenant(list.tenant)
         case .plan, .rehearse: .observe
         // Whoever may not do it is refused beforehand, too.
-        case .dryRun(let request): request.action
+        case .dryRun(let request), .onlyAt(_, let request): request.action
         }
     }
 
@@ -207,6 +219,7 @@ package enum FleetRequest: Hashable, Sendable {
             .startVM(_, let generation), .stopVM(_, let generation), .pauseVM(_, let generation),
             .resumeVM(_, let generation):
             generation
+        case .onlyAt(let generation, _): generation
         case .dryRun(let request): request.generation
         default: nil
         }
@@ -230,7 +243,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .startRebalance(let start): start.members
         case .renewLease(let wish): wish.members
         case .changeSettings(let settings): settings.members
-        case .dryRun(let request): request.members
+        case .dryRun(let request), .onlyAt(_, let request): request.members
         default: nil
         }
     }
@@ -240,10 +253,11 @@ package enum FleetRequest: Hashable, Sendable {
         switch self {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
-            .setTenant(let name, _),
+            .setTenant(let name, _), .hostUsage(let name),
             .deleteTenant(let name), .image(let name, _), .removeImage(let name, _), .rehearse(let name):
             name
         case .forgetRemains(let vm, _): "\(vm.rawValue)"
+        case .onlyAt(_, let request): request.pathName
         default: vm.map { vm in if case .named(let name, _) = vm { name } else { "\(vm)" } } ?? ""
         }
     }
@@ -253,9 +267,10 @@ package enum FleetRequest: Hashable, Sendable {
         switch self {
         case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
-            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _):
+            .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _),
+            .usage(let vm):
             vm
-        case .dryRun(let request): request.vm
+        case .dryRun(let request), .onlyAt(_, let request): request.vm
         default: nil
         }
     }
@@ -263,6 +278,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// The parameters of its query.
     var query: [(String, String)] {
         if case .dryRun(let request) = self { return request.query + [("dry-run", "1")] }
+        if case .onlyAt(_, let request) = self { return request.query }
         var query: [(String, String)] = []
         func add(_ mode: ReadMode) {
             switch mode {
@@ -288,6 +304,7 @@ package enum FleetRequest: Hashable, Sendable {
                 if let from = watch.from { query.append(("from", from.description)) }
             }
             add(list.mode)
+        case .losses(let scope) where scope != .host: query.append(("over", LossInfo.word(scope)))
         case .removeHost(_, isForced: true): query.append(("force", "1"))
         case .host(_, let mode), .vm(_, let mode), .tenant(_, let mode), .settings(let mode): add(mode)
         case .explain(_, let hosts) where !hosts.isEmpty: query.append(("hosts", hosts.joined(separator: ",")))

@@ -378,6 +378,7 @@ package struct CellSettingsBody: Shaped {
             .eventLifetime,
             "so long events are kept, the audit among them, and the last \(CellLimits.eventsMax) at most"
         ),
+        (.migrationsPerLinkMax, "migrations at one time over a rack's uplink, in and out together"),
     ]
 
     package static let shape = Shape(

@@ -3,8 +3,10 @@ package import FleetModel
 
 extension Problem {
     /// Why a cell did not carry something out.
-    package init(_ refusal: CellRefusal) {
-        let detail = "\(refusal)"
+    package init(_ refusal: CellRefusal) { self.init(refusal, saying: "\(refusal)") }
+
+    /// With the refusal's sentence as it is to be read.
+    package init(_ refusal: CellRefusal, saying detail: String) {
         switch refusal {
         case .malformed, .unknownVersion: self.init(.malformed, detail)
         case .settingOutOfRange: self.init(.invalid, detail)

@@ -109,16 +109,26 @@ extension Route {
             query: [
                 Parameter(
                     "force", .range(0, 1), "1: even if it has VMs; they are given up for gone, which must be true")
-            ], status: 202, accepted),
-        Route(.cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, accepted),
-        Route(.drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, accepted),
+            ], status: 202, hasGeneration: true, accepted),
+        Route(
+            .cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, hasGeneration: true,
+            accepted),
+        Route(
+            .drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, hasGeneration: true,
+            accepted),
         Route(
             .maintainHost, .post, "/v1/hosts/{host}/maintenance", "Says that an empty host is worked on.", status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .resumeHost, .post, "/v1/hosts/{host}/resume", "Lets VMs come again.", status: 202, hasGeneration: true,
             accepted),
-        Route(.resumeHost, .post, "/v1/hosts/{host}/resume", "Lets VMs come again.", status: 202, accepted),
         Route(
             .setHostPolicy, .put, "/v1/hosts/{host}/policy", "Sets labels, taints, overcommit and what is reserved.",
             body: .json(HostPolicy.shape), hasGeneration: true, accepted),
+        Route(
+            .getHostUsage, .get, "/v1/hosts/{host}/usage",
+            "Lists what VMs use of a host now; the host itself is asked.",
+            .json(Listing<VMUsage>.shape)),
         Route(
             .markStorage, .post, "/v1/hosts/{host}/storage",
             "Says that what the host has in a storage domain's directory is that domain from now on.",
@@ -156,15 +166,15 @@ extension Route {
             hasGeneration: true, accepted),
         Route(
             .restartVM, .post, "/v1/vms/{vm}/restart", "Stops a VM and starts it where it is.", query: [tenant],
-            status: 202, accepted),
+            status: 202, hasGeneration: true, accepted),
         Route(
             .migrateVM, .post, "/v1/vms/{vm}/migrate", "Moves a running VM to another host, or a VM to another cell.",
             query: [tenant],
-            body: .json(MigrationWish.shape), status: 202, accepted),
+            body: .json(MigrationWish.shape), status: 202, hasGeneration: true, accepted),
         Route(
             .cancelMigration, .post, "/v1/vms/{vm}/cancel-migration",
             "Gives a migration, or the way to another cell, up before its commit.",
-            query: [tenant], status: 202, accepted),
+            query: [tenant], status: 202, hasGeneration: true, accepted),
         Route(
             .explainVM, .get, "/v1/vms/{vm}/explain", "Says why a VM is where it is, or why it waits.",
             query: [
@@ -184,6 +194,9 @@ extension Route {
             query: [
                 tenant, Parameter("bytes", .range(1, Int64(VMLogs.bytesMax)), "at most so many; 65536 when left out"),
             ], .json(VMLogs.shape)),
+        Route(
+            .getVMUsage, .get, "/v1/vms/{vm}/usage", "Says what a VM uses of its host now; the host is asked.",
+            query: [tenant], .json(VMUsage.shape)),
         Route(
             .useVMConsole, .post, "/v1/vms/{vm}/console",
             "Types into a VM's serial console and gives what it wrote since.",
@@ -265,6 +278,11 @@ extension Route {
         Route(
             .plan, .post, "/v1/plan", "Says what would happen; nothing happens.", body: .json(PlanWish.shape),
             .json(PlanInfo.shape)),
+        Route(
+            .listLosses, .get, "/v1/losses",
+            "Says of each host, rack or zone what its loss would leave down; nothing happens.",
+            query: [Parameter("over", .choice(LossInfo.scopes), "what is lost: host when left out")],
+            .json(Listing<LossInfo>.shape)),
         Route(
             .rehearseRegionLoss, .get, "/v1/regions/{region}/rehearsal",
             "Says what would move where, in which waves, and what would wait, if a region were lost; nothing happens.",

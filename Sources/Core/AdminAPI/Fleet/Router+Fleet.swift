@@ -16,6 +16,14 @@ extension Router {
     func fleetRequest(
         _ operation: Operation, _ parts: FleetParts, _ body: ShapedObject
     ) throws(Problem) -> FleetRequest {
+        let request = try changeRequest(operation, parts, body)
+        guard let generation = parts.generation, request.generation == nil else { return request }
+        return .onlyAt(generation: generation, request)
+    }
+
+    private func changeRequest(
+        _ operation: Operation, _ parts: FleetParts, _ body: ShapedObject
+    ) throws(Problem) -> FleetRequest {
         let request = try wholeRequest(operation, parts, body)
         guard try parts.query.flag("dry-run") else { return request }
         if parts.query["plan"] != nil {
@@ -67,6 +75,15 @@ extension Router {
         case .plan: return .plan(try PlanWish(body))
         case .rehearseRegionLoss: return .rehearse(region: try name(parts.name, "region"))
         case .getRebalance: return .rebalance
+        case .listLosses:
+            let word = try text(query, "over") ?? LossInfo.word(.host)
+            guard let scope = LossInfo.scope(word) else {
+                throw Problem(
+                    .malformed, "over is none of \(LossInfo.scopes.joined(separator: ", ")); send one of them",
+                    field: "over")
+            }
+            return .losses(scope)
+        case .getHostUsage: return .hostUsage(try name(parts.name, "host"))
         case .startRebalance: return .startRebalance(try RebalanceStart(body))
         case .renewLease: return .renewLease(try LeaseWish(body))
         case .getCellSettings: return .settings(try fleetMode(query))
@@ -97,6 +114,7 @@ extension Router {
         case .restartVM: return .restartVM(try vm(parts))
         case .migrateVM: return .migrateVM(try vm(parts), try MigrationWish(body))
         case .cancelMigration: return .cancelMigration(try vm(parts))
+        case .getVMUsage: return .usage(try vm(parts))
         case .useVMConsole: return .console(try vm(parts), try ConsoleTurn(body))
         case .explainVM: return .explain(try vm(parts), hosts: try words(parts.query, "hosts", areNames: true))
         case .getVMHistory:

@@ -18,14 +18,14 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case markStorage
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
     case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory, getVMLogs
-    case useVMConsole
+    case useVMConsole, getVMUsage, getHostUsage
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
     case listImages, getImage, addImagePart, addImage, removeImage
     case listRemains, forgetRemains
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
-    case plan, getRebalance, startRebalance
+    case plan, getRebalance, startRebalance, listLosses
     case rehearseRegionLoss
     case getCellSettings, changeCellSettings
     case renewLease

@@ -96,6 +96,7 @@ package struct Router: Sendable {
     private func put(
         _ parser: RequestParser, _ head: RequestHead, _ idempotency: IdempotencyKey?
     ) throws(Problem) -> AdminCall {
+        if head.ifMatch.isThere { throw Router.noGenerationOfKeys }
         let bytes = parser.storage.span
         let end = parser.start + head.path.end
         let begin = parser.start + head.path.start + Router.keyPrefix.count
@@ -120,6 +121,10 @@ package struct Router: Sendable {
                 Router.command(operation, idempotency)), idempotencyKey: idempotency)
     }
 
+    private static let noGenerationOfKeys = Problem(
+        .malformed, "If-Match is not judged for keys; send prev-revision or prev-value, or leave it out",
+        field: "If-Match")
+
     private static func command(_ operation: SpaceCommand.Operation, _ key: IdempotencyKey?) -> SpaceCommand {
         guard let key else { return SpaceCommand(operation) }
         return SpaceCommand(
@@ -139,6 +144,7 @@ package struct Router: Sendable {
             return try listOrWatch(parser, head, space)
         }
         guard let key = PercentCoding.decode(path[(slash + 1)...]) else { throw Router.badEncoding }
+        if head.ifMatch.isThere && head.method != .get && head.method != .head { throw Router.noGenerationOfKeys }
         switch head.method {
         case .put:
             let value = Array(parser.bytes(head.body))
@@ -312,6 +318,7 @@ package struct Router: Sendable {
         _ parser: RequestParser, _ head: RequestHead, _ match: Match, _ query: Query
     ) throws(Problem) -> AdminRequest {
         let body = try body(parser, head, match.route)
+        if head.ifMatch.isThere && !match.route.hasGeneration { try refuseGeneration(head) }
         switch match.route.operation {
         case .putKey, .getKey, .deleteKey, .listKeys:
             preconditionFailure("\(match.route.path) is routed before the table")
@@ -366,6 +373,14 @@ package struct Router: Sendable {
                 asEvents: asksForEvents(parser, head), lastEvent: try lastEvent(parser, head))
             return .fleet(try fleetRequest(match.route.operation, parts, body))
         }
+    }
+
+    /// Who asks for a generation where none is judged would believe that it was.
+    private func refuseGeneration(_ head: RequestHead) throws(Problem) {
+        if head.method == .get || head.method == .head { return }
+        throw Problem(
+            .malformed, "If-Match is not judged here: what is changed has no generation; leave it out",
+            field: "If-Match")
     }
 
     /// What `If-Match` says; nil for any, and where it is not there.

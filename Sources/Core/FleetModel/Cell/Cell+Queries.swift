@@ -63,6 +63,7 @@ extension Cell {
             return try events(after, vm, host, bounded(limit), access)
         case .rehearsal(let commands, let cell, let level):
             return try rehearse(commands, cell: cell, level: level, after: summary.applied, access)
+        case .repetition(let command): return try repetition(of: command, access)
         }
     }
 

@@ -61,6 +61,8 @@ struct CellStep<Access: StateAccess> {
     var imagesAt = LogIndex.zero
     /// The command's: its sender is held to the priorities of tenants.
     var isBounded = false
+    /// The command's: of the VM or the host that it is about.
+    var generation: UInt64?
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
     /// Of the entry: what came later means nothing in it.
@@ -112,9 +114,33 @@ struct CellStep<Access: StateAccess> {
     }
 
     mutating func execute(_ operation: CellCommand.Operation) throws(StoreError) -> CellResult {
-        let outcome = try outcome(of: operation)
-        if isAudit { noteRefusal(of: operation, outcome) }
+        let outcome: CellResult.Outcome =
+            if let refusal = try refusal(ofGeneration: operation) { .refused(refusal) } else {
+                try self.outcome(of: operation)
+            }
+        if isAudit { try noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
+    }
+
+    /// Whoever looked at another generation than there is now decided on something else.
+    private mutating func refusal(ofGeneration operation: CellCommand.Operation) throws(StoreError) -> CellRefusal? {
+        guard let generation else { return nil }
+        if !operation.isJudgedByGeneration {
+            return .invalid(field: "generation", "no generation is asked for with this; leave it out")
+        }
+        let now: UInt64?
+        switch operation {
+        case .restartVM(let id), .beginMigration(let id, _, _, _), .cancelMigration(let id, _),
+            .moveVM(let id, _, _, _, _, _):
+            now = try vm(id)?.generation
+        case .advanceMove(let number, _, _):
+            let move = try access.record(CellMove.self, CellTable.moves.key(number))
+            now = try move.flatMap { (move) throws(StoreError) in try vm(move.vm) }?.generation
+        case .setHostDuty(let id, _), .removeHost(let id, _): now = try host(id)?.generation
+        default: now = nil
+        }
+        // What is not there has its own refusal.
+        return now == nil || now == generation ? nil : now.map { .generationChanged($0) }
     }
 
     private mutating func outcome(of operation: CellCommand.Operation) throws(StoreError) -> CellResult.Outcome {
@@ -149,6 +175,7 @@ struct CellStep<Access: StateAccess> {
         case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
+        case .noteAdvice(let text): return noteAdvice(text)
         case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
         case .dropRemains(let items): return try dropRemains(items)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
@@ -282,6 +309,14 @@ extension WireCellHistory {
 }
 
 extension CellCommand.Operation {
+    /// A command may say of which generation the VM or the host has to be that this changes.
+    package var isJudgedByGeneration: Bool {
+        switch self {
+        case .restartVM, .beginMigration, .cancelMigration, .moveVM, .advanceMove, .setHostDuty, .removeHost: true
+        default: false
+        }
+    }
+
     /// An operator or an owner asked for it; neither a host nor a controller did.
     var isAsked: Bool {
         switch self {

@@ -48,11 +48,12 @@ extension CellCommand {
             request: wire.request.isEmpty ? nil : wire.request, origin: wire.origin.map(CommandOrigin.init),
             by: wire.by,
             imagesAt: LogIndex(wire.imagesAt), isBounded: wire.isBounded, operation)
+        generation = wire.generation == 0 ? nil : wire.generation
     }
     var wire: WireCellCommand {
         WireCellCommand(
             request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, isBounded: isBounded,
-            operation: operation.wire)
+            generation: generation ?? 0, operation: operation.wire)
     }
 }
 
@@ -131,6 +132,7 @@ extension CellCommand.Operation {
         case .returnSlice(let wire): self = .returnSlice(tenant: wire.tenant, revision: Revision(wire.revision))
         case .collectGarbage: self = .collectGarbage
         case .noteTime: self = .noteTime
+        case .noteAdvice(let text): self = .noteAdvice(text)
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
         case .lendQuota(let wire):
@@ -262,6 +264,7 @@ extension CellCommand.Operation {
                     vm: vm.rawValue, to: cell, request: request, keepsName: keepsName, home: home?.wire,
                     cause: WireCellMoveCause(rawValue: cause.rawValue)))
         case .noteRegion(let region): .noteRegion(region.wire)
+        case .noteAdvice(let text): .noteAdvice(text)
         case .confirmMove(let vm, let from, let number):
             .confirmMove(Wire.ConfirmMove(vm: vm.rawValue, from: from, number: number))
         case .advanceMove(let number, let step, let reason):

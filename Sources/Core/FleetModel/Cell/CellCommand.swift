@@ -98,6 +98,8 @@ package struct CellCommand: Hashable, Sendable {
         case releaseImage(tenant: String, name: String, at: LogIndex)
         /// Of the shared disks that VMs left, these are gone too, or nobody looks after them any more.
         case dropRemains([CellRemains.Left])
+        /// What the controller of the balance proposes, for people to read. Wants feature level 3.
+        case noteAdvice(String)
         /// Nothing but the time.
         case noteTime
     }
@@ -115,6 +117,8 @@ package struct CellCommand: Hashable, Sendable {
     /// Who asks reaches some tenants alone, and gives no VM a higher priority than its tenant's `priorityMax`. Wants feature
     /// level 3.
     package var isBounded = false
+    /// Of the VM or the host that the operation is about: one of another generation is not changed. Wants feature level 3.
+    package var generation: UInt64?
     package var operation: Operation
 
     /// An origin takes no more bytes than this when it is encoded.
@@ -122,8 +126,9 @@ package struct CellCommand: Hashable, Sendable {
 
     package init(
         request: [UInt8]? = nil, origin: CommandOrigin? = nil, by: String,
-        imagesAt: LogIndex = .zero, isBounded: Bool = false, _ operation: Operation
+        imagesAt: LogIndex = .zero, isBounded: Bool = false, generation: UInt64? = nil, _ operation: Operation
     ) {
+        self.generation = generation
         self.request = request
         self.origin = origin
         self.by = by
@@ -133,7 +138,7 @@ package struct CellCommand: Hashable, Sendable {
     }
 
     /// What repetitions have in common.
-    var unnamed: CellCommand { CellCommand(by: by, operation) }
+    var unnamed: CellCommand { CellCommand(by: by, generation: generation, operation) }
 }
 
 extension CellCommand.Operation {
@@ -280,6 +285,9 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// Not for people either: until then, by the cell's time, no VM's way to another cell goes a step further, so that a
     /// backup has each of them in one cell.
     case movesHeldUntil
+    /// Migrations at one time over the uplink of a rack: those that come to it from other racks, or leave it. Wants feature
+    /// level 3.
+    case migrationsPerLinkMax = 20
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -293,6 +301,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rebalance: 0
         case .migrationsMax: 16
         case .migrationsPerHostMax: 2
+        case .migrationsPerLinkMax: 8
         case .moveCooldown: 600_000
         case .brakeMillis: 500
         case .tombstoneLifetime: 24 * 3_600_000
@@ -310,6 +319,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rebalance: "rebalance"
         case .migrationsMax: "migrations-max"
         case .migrationsPerHostMax: "migrations-per-host-max"
+        case .migrationsPerLinkMax: "migrations-per-link-max"
         case .moveCooldown: "move-cooldown"
         case .brakeMillis: "failover-brake"
         case .tombstoneLifetime: "tombstone-lifetime"

@@ -89,6 +89,7 @@ extension CellSetting {
         case .rebalance: 0...2
         case .migrationsMax: 0...1_000
         case .migrationsPerHostMax: 1...100
+        case .migrationsPerLinkMax: 1...1_000
         case .moveCooldown: 0...24 * 3_600_000
         case .brakeMillis: 1...1_000
         case .tombstoneLifetime: 0...365 * 24 * 3_600_000
@@ -107,6 +108,7 @@ extension CellSetting {
         case .rebalance: "rebalance"
         case .migrationsMax: "migrationsMax"
         case .migrationsPerHostMax: "migrationsPerHostMax"
+        case .migrationsPerLinkMax: "migrationsPerLinkMax"
         case .moveCooldown: "moveCooldownMillis"
         case .brakeMillis: "failoverBrakeMilli"
         case .tombstoneLifetime: "tombstoneLifetimeMillis"

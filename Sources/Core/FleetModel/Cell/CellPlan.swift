@@ -10,6 +10,8 @@ package enum CellQuestion: Hashable, Sendable {
     case drain(HostID)
     /// The moves that make the cell better.
     case rebalance
+    /// Which of the bounds on moves at one time is used up for a move to each of these hosts.
+    case budgets(from: HostID, to: [HostID])
     /// What becomes of the VMs when these hosts are lost at once.
     case loss([HostID])
     /// What becomes of VMs when a host has this policy.
@@ -25,6 +27,8 @@ package enum CellReply: Hashable, Sendable {
     case explanation(CellExplanation)
     case plan(CellPlan)
     case losses([LossReport])
+    /// For each host that was named; nil where a move there may begin.
+    case budgets([String?])
     /// The question itself is wrong.
     case refused(CellRefusal)
     /// It has just become leader and still reads the state; ask again in a moment.
@@ -453,6 +457,33 @@ package struct LatencyCounts: Hashable, Sendable {
     }
 }
 
+/// What the controller of the balance found last: what it makes by itself, or only proposes.
+package struct RebalanceAdvice: Hashable, Sendable {
+    /// The state that it rests on.
+    package var through: LogIndex
+    package var scoreBefore: Int64
+    package var scoreAfter: Int64
+    /// In the order in which they would be made.
+    package var steps: [CellPlan.Step]
+    package init(through: LogIndex, scoreBefore: Int64, scoreAfter: Int64, steps: [CellPlan.Step]) {
+        self.through = through
+        self.scoreBefore = scoreBefore
+        self.scoreAfter = scoreAfter
+        self.steps = steps
+    }
+
+    /// `3 moves would raise the score from 10 to 20: a from h1 to h2, b from h1 to h3, and 1 more`.
+    package var text: String {
+        if steps.isEmpty { return "no move would make the cell better; its score is \(scoreBefore)" }
+        let named = steps.prefix(RebalanceAdvice.namedMax).map { "\($0.name) from \($0.fromName) to \($0.toName)" }
+        let rest = steps.count > named.count ? ", and \(steps.count - named.count) more" : ""
+        let moves = steps.count == 1 ? "1 move" : "\(steps.count) moves"
+        return "\(moves) would raise the score from \(scoreBefore) to \(scoreAfter): "
+            + named.joined(separator: ", ") + rest
+    }
+    private static let namedMax = 8
+}
+
 /// What a cell's controllers did since this node leads it, and what is before them. Counts only; the shell adds times.
 package struct CellKeeperCounts: Hashable, Sendable {
     /// VMs that wait, and how many kinds of them no host takes now.
@@ -477,6 +508,8 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var gangsPlaced: UInt64 = 0
     package var preemptions: UInt64 = 0
     package var migrationsBegun: UInt64 = 0
+    /// Of the last time that moves for a better balance were looked for; nil while none were.
+    package var advice: RebalanceAdvice?
     package var migrationsCancelled: UInt64 = 0
     package var restarts: UInt64 = 0
     package var hostsDeclaredDown: UInt64 = 0
@@ -487,6 +520,20 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var regionHome: UInt64 = 0
     /// Rows that could not be brought into the index as they are; zero in a healthy cell.
     package var misfits: UInt64 = 0
+    /// Those that decide, beside placement.
+    package enum Controller: String, Hashable, Sendable, CaseIterable {
+        /// VMs off hosts that drain, and off those where others need room; drains that end.
+        case drain
+        case restarts
+        /// Moves that begin: of drains and of a better balance.
+        case moves
+        /// Moves that end.
+        case migrations
+        case health, quotas, reasons, regions, housekeeping
+    }
+    /// From a decision to its outcome; those without one yet are left out.
+    // hash order: looked up only
+    package var controllerTimes: [Controller: LatencyCounts] = [:]
     /// From a placing's decision to its outcome.
     package var placingTimes = LatencyCounts()
     package init() {}

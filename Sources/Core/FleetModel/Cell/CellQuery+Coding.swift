@@ -41,6 +41,7 @@ extension CellQuery: CellCoded, CellMapped {
                 after: Revision(wire.after), vm: wire.vm.map { VMID($0) }, host: wire.host.map { HostID($0) },
                 limit: Int(wire.limit))
         case .rehearsal(let wire)?: self = .rehearsal(wire.commands, cell: wire.cell, level: wire.level)
+        case .repetition(let command)?: self = .repetition(command)
         case nil: return nil
         }
     }
@@ -85,6 +86,7 @@ extension CellQuery: CellCoded, CellMapped {
                         after: after.rawValue, vm: vm?.rawValue, host: host?.rawValue, limit: UInt32(clamping: limit))))
         case .rehearsal(let commands, let cell, let level):
             Wire(query: .rehearsal(Wire.Rehearsal(commands: commands, cell: cell, level: level)))
+        case .repetition(let command): Wire(query: .repetition(command))
         }
     }
 }

@@ -74,6 +74,9 @@ package enum CellQuery: Hashable, Sendable {
     /// Rows of hosts, groups and slices, which follow from those, are left out. The first refusal is the answer. Wants feature
     /// level 3.
     case rehearsal([[UInt8]], cell: UInt64, level: UInt32)
+    /// What came of this command, which has a request id: one row with the result that is kept, or none. Refused where the id
+    /// was another command's. Wants feature level 3.
+    case repetition([UInt8])
 
     package static func host(_ id: HostID) -> CellQuery { .one(.hosts, key: bytes(id.rawValue)) }
     package static func vm(_ id: VMID) -> CellQuery { .one(.vms, key: bytes(id.rawValue)) }
@@ -97,6 +100,14 @@ package struct CellRow: Hashable, Sendable {
     }
 
     package var table: CellTable? { key.first.flatMap(CellTable.init(kind:)) }
+}
+
+extension CellAnswer {
+    /// What `CellQuery.repetition` found.
+    package var repeated: CellResult? {
+        guard case .rows(let rows, _) = body, let value = rows.first?.value else { return nil }
+        return CellResult.decode(value)
+    }
 }
 
 /// The answer to a query, and the state that it comes from.

@@ -83,7 +83,10 @@ package enum CellRefusal: Error, Hashable, Sendable {
 }
 
 extension CellRefusal: CustomStringConvertible {
-    package var description: String {
+    package var description: String { sentence(host: { "\($0)" }, vm: { "\($0)" }) }
+
+    /// For people: hosts and VMs are called as these say.
+    package func sentence(host hostName: (HostID) -> String, vm vmName: (VMID) -> String) -> String {
         switch self {
         case .malformed: "the bytes are no command; send one encoded as cell.proto describes"
         case .unknownVersion(let version):
@@ -99,10 +102,10 @@ extension CellRefusal: CustomStringConvertible {
             "the one who sent this command has given it up; look whether it was carried out, then ask again"
         case .anotherItem:
             "another item of this all-or-nothing command was refused; correct that one, or send them singly"
-        case .unknownHost(let host): "there is no host \(host) in this cell; see `muster host list`"
+        case .unknownHost(let host): "there is no host \(hostName(host)) in this cell; see `muster host list`"
         case .hostRemoved(let host):
-            "host \(host) was removed from this cell; remove its node, and join the machine as a new one"
-        case .unknownVM(let vm): "there is no VM \(vm); see `muster vm list`"
+            "host \(hostName(host)) was removed from this cell; remove its node, and join the machine as a new one"
+        case .unknownVM(let vm): "there is no VM \(vmName(vm)); see `muster vm list`"
         case .unknownGroup(let name): "there is no group \(name); create it first with `muster group create`"
         case .hostNameTaken(let name): "a host named \(name) is in this cell; rename the machine, or remove that host"
         case .vmNameTaken(let name): "the tenant has a VM named \(name); choose another name, or delete that VM first"
@@ -110,10 +113,10 @@ extension CellRefusal: CustomStringConvertible {
         case .generationChanged(let generation):
             "it was changed meanwhile, and has generation \(generation); read it again and decide anew"
         case .incarnationOutdated(let host):
-            "a newer agent of host \(host) has registered; this one's word doesn't count"
-        case .hostInUse(let host): "host \(host) has VMs; drain it first with `muster host drain`"
+            "a newer agent of host \(hostName(host)) has registered; this one's word doesn't count"
+        case .hostInUse(let host): "host \(hostName(host)) has VMs; drain it first with `muster host drain`"
         case .hostIsUp(let host):
-            "host \(host) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
+            "host \(hostName(host)) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
         case .unknownTenant(let name):
             "there is no tenant \(name); an administrator makes it with `muster tenant set \(name)`, and says there what it may have"
         case .priorityTooHigh(let tenant, let most, let asked):
@@ -122,18 +125,18 @@ extension CellRefusal: CustomStringConvertible {
         case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
             "the quota of tenant \(tenant) allows \(limit) of \(resource), \(used) are in use and \(asked) more were asked "
                 + "for; delete something, ask for less, or raise the quota with `muster tenant set`"
-        case .doesNotFit(let host, let rule): "host \(host) can't take it: \(rule); choose another host"
+        case .doesNotFit(let host, let rule): "host \(hostName(host)) can't take it: \(rule); choose another host"
         case .hostTakesNone(let host, let state):
-            "host \(host) is \(state) and takes no VMs; choose another one, or see `muster host show`"
-        case .notWaiting(let vm): "VM \(vm) waits for no place; see `muster vm show`"
-        case .epochOutdated(let vm): "VM \(vm) is no longer as it was when this was decided; look again"
-        case .isDeleting(let vm): "VM \(vm) is being deleted; create a new one"
+            "host \(hostName(host)) is \(state) and takes no VMs; choose another one, or see `muster host show`"
+        case .notWaiting(let vm): "VM \(vmName(vm)) waits for no place; see `muster vm show`"
+        case .epochOutdated(let vm): "VM \(vmName(vm)) is no longer as it was when this was decided; look again"
+        case .isDeleting(let vm): "VM \(vmName(vm)) is being deleted; create a new one"
         case .migrationUnderWay(let vm):
-            "VM \(vm) is being moved; wait, or call that off with `muster vm migrate --cancel`"
-        case .noMigration(let vm): "VM \(vm) is not being moved, or the move can't be taken back any more"
-        case .notRunning(let vm): "VM \(vm) does not run; start it first"
+            "VM \(vmName(vm)) is being moved; wait, or call that off with `muster vm migrate --cancel`"
+        case .noMigration(let vm): "VM \(vmName(vm)) is not being moved, or the move can't be taken back any more"
+        case .notRunning(let vm): "VM \(vmName(vm)) does not run; start it first"
         case .boundToHost(let vm):
-            "VM \(vm) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
+            "VM \(vmName(vm)) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
                 + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
                 + "it anew"
         case .settingOutOfRange(let setting):
@@ -143,21 +146,21 @@ extension CellRefusal: CustomStringConvertible {
             "too many hosts were lost within ten minutes, so no more are given up by themselves; look what happened, then "
                 + "raise the cell's failoverBrakeMilli to let their VMs start elsewhere"
         case .hostReleased(let host):
-            "host \(host) has left this cell for another one; it comes back when `muster cell assign` says so"
+            "host \(hostName(host)) has left this cell for another one; it comes back when `muster cell assign` says so"
         case .assignmentOutdated(let host):
-            "host \(host) was assigned to a cell anew since; its agent hears of that in a moment"
+            "host \(hostName(host)) was assigned to a cell anew since; its agent hears of that in a moment"
         case .loanUnderWay(let cell):
             "a part of the quota is on its way to cell number \(cell) already; ask again in a moment"
         case .betweenCells(let vm):
-            "VM \(vm) is on its way to another cell; wait, or call that off with `muster vm migrate --cancel`"
-        case .notKeptYet(let vm): "VM \(vm) has no place in this cell yet; it is asked again"
+            "VM \(vmName(vm)) is on its way to another cell; wait, or call that off with `muster vm migrate --cancel`"
+        case .notKeptYet(let vm): "VM \(vmName(vm)) has no place in this cell yet; it is asked again"
         case .moveIsOver: "the VM's way to another cell is over, or can't be called off any more; see `muster vm show`"
         case .movesHeld:
             "a backup is being made, and until it is no VM goes from cell to cell; ask again when it is there"
         case .imageReleased(let name):
             "the image \(name) is being removed, or was meanwhile; see `muster image list`, and ask again"
         case .gangIncomplete(let vm):
-            "VM \(vm) was created all or none with others, and gets its place with all of them that still wait; place them in "
+            "VM \(vmName(vm)) was created all or none with others, and gets its place with all of them that still wait; place them in "
                 + "one all-or-nothing command"
         case .regionOutdated(let epoch):
             "what was declared of the region is over: epoch \(epoch) is known here; see `muster region show`"

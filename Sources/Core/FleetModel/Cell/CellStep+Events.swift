@@ -35,11 +35,23 @@ extension CellStep {
                 isAudit: isAudit))
     }
 
+    /// For people: nothing is done about it.
+    mutating func noteAdvice(_ text: String) -> CellResult.Outcome {
+        if text.isEmpty || !CellCheck.isText(text, CellLimits.annotationBytesMax) {
+            return .refused(.invalid(field: "text", "1 to \(CellLimits.annotationBytesMax) bytes"))
+        }
+        note("cell.rebalance-advice", text)
+        return .done
+    }
+
     /// One event for a command that somebody asked for and that was refused, as a whole or in part.
-    mutating func noteRefusal(of operation: CellCommand.Operation, _ outcome: CellResult.Outcome) {
+    mutating func noteRefusal(
+        of operation: CellCommand.Operation, _ outcome: CellResult.Outcome
+    ) throws(StoreError) {
         switch outcome {
         case .done: return
-        case .refused(let refusal): note("refused", tenant: operation.tenant, "\(operation.name): \(refusal)")
+        case .refused(let refusal):
+            note("refused", tenant: operation.tenant, "\(operation.name): \(try words(refusal))")
         case .items(let items):
             var count = 0
             var first: CellRefusal?
@@ -48,8 +60,20 @@ extension CellStep {
                 if first == nil || first == .anotherItem { first = refusal }
             }
             guard let first else { return }
-            note("refused", tenant: operation.tenant, "\(operation.name): \(count) of \(items.count), \(first)")
+            note(
+                "refused", tenant: operation.tenant,
+                "\(operation.name): \(count) of \(items.count), \(try words(first))")
         }
+    }
+
+    /// With names instead of numbers, as they are now; before feature level 3 with numbers.
+    private mutating func words(_ refusal: CellRefusal) throws(StoreError) -> String {
+        if level < FeatureLevel.linkBudgets { return "\(refusal)" }
+        // A refusal has one number at most: a host's, a VM's, or another one, which is called by nobody.
+        let number = refusal.stored.number
+        let hostName = try host(HostID(number))?.about.name
+        let vmName = try vm(VMID(number))?.name
+        return refusal.sentence(host: { hostName ?? "\($0)" }, vm: { vmName ?? "\($0)" })
     }
 
     /// Entries whose events are all older than the setting says, some at a time.

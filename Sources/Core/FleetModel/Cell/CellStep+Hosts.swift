@@ -175,6 +175,16 @@ extension CellStep {
         guard var host = try host(id) else { return .refused(.unknownHost(id)) }
         if host.health == .removed { return .refused(.hostRemoved(id)) }
         if let generation, generation != host.generation { return .refused(.generationChanged(host.generation)) }
+        if level >= FeatureLevel.linkBudgets,
+            let kind = ResourceKind.allCases.first(where: {
+                policy.reserved.vector[$0.rawValue] > host.about.capacity.vector[$0.rawValue]
+                    && policy.reserved.vector[$0.rawValue] > host.policy.reserved.vector[$0.rawValue]
+            })
+        {
+            let most = host.about.capacity.vector[kind.rawValue]
+            return .refused(
+                .invalid(field: "reserved", "the host has \(most) of \(kind) in all; reserve no more than that"))
+        }
         if host.policy == policy { return .done }
         host.policy = policy
         host.generation += 1

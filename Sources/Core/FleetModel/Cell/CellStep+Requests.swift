@@ -10,6 +10,7 @@ extension CellStep {
         request = command.request ?? []
         imagesAt = command.imagesAt
         isBounded = command.isBounded
+        generation = command.generation
         isAudit = command.operation.isAsked
         if !CellCheck.isText(command.by) {
             return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
@@ -68,9 +69,7 @@ extension CellStep {
     }
 
     private func digest(of command: CellCommand) -> UInt64 {
-        var unnamed = command.unnamed
-        if level >= FeatureLevel.placelessRequests { unnamed.by = RequestDigest.withoutPlace(unnamed.by) }
-        return RequestDigest.of(unnamed.encoded())
+        level >= FeatureLevel.placelessRequests ? command.digest : RequestDigest.of(command.unnamed.encoded())
     }
 
     private func known(
@@ -79,9 +78,7 @@ extension CellStep {
         guard let kept = try access.record(KeptCellRequest.self, CellKey.request(request)),
             !mutated(.repetitionTakesEffect)
         else { return nil }
-        // The other one may have been kept at a lower level.
-        let isSame = kept.digest == digest || kept.digest == RequestDigest.of(command.unnamed.encoded())
-        return isSame ? kept.result : refused(.requestReused)
+        return kept.isOf(command) || kept.digest == digest ? kept.result : refused(.requestReused)
     }
 
     private func refused(_ refusal: CellRefusal) -> CellResult {
@@ -168,5 +165,46 @@ extension CellStep {
             access.delete(CellKey.requestOrder(String(decoding: name, as: UTF8.self), LogTime(at), request))
         }
         try countRequest(String(decoding: name, as: UTF8.self), -1)
+    }
+}
+
+extension CellCommand {
+    /// The same for a command that comes again, from another place too. Where somebody asks for a move, the leader chooses the
+    /// host, and may choose another one the next time.
+    fileprivate var digest: UInt64 {
+        var unnamed = unnamed
+        unnamed.by = RequestDigest.withoutPlace(unnamed.by)
+        if case .beginMigration(let vm, _, _, .asked) = operation {
+            unnamed.operation = .beginMigration(vm, from: 0, to: Assignment(host: HostID(0)), cause: .asked)
+        }
+        return RequestDigest.of(unnamed.encoded())
+    }
+}
+
+extension KeptCellRequest {
+    /// The other one may have been kept at a lower level.
+    func isOf(_ command: CellCommand) -> Bool {
+        digest == command.digest || digest == RequestDigest.of(command.unnamed.encoded())
+    }
+}
+
+extension Cell {
+    /// One row with the result that is kept of a command, under its request id; none where none is.
+    static func repetition(
+        of bytes: [UInt8], _ access: some OrderedReader
+    ) throws(StoreError) -> CellAnswer.Body {
+        let command: CellCommand
+        switch CellCommand.decode(bytes) {
+        case .failure(let refusal): return .refused(refusal)
+        case .success(let decoded): command = decoded
+        }
+        guard let request = command.request, request.count == CellLimits.requestBytes else {
+            return .refused(.invalid(field: "request", "a request id has \(CellLimits.requestBytes) bytes"))
+        }
+        guard let kept = try access.record(KeptCellRequest.self, CellKey.request(request)) else {
+            return .rows([], resumeAfter: nil)
+        }
+        if !kept.isOf(command) { return .refused(.requestReused) }
+        return .rows([CellRow(key: CellKey.request(request), value: kept.result.encoded())], resumeAfter: nil)
     }
 }

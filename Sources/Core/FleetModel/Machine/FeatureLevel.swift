@@ -41,6 +41,8 @@ package enum FeatureLevel {
     package static let rehearsals: UInt32 = 3
     /// Nodes say which authorities they trust, and none signs before all trust it.
     package static let trustTold: UInt32 = 3
+    /// A bound on moves over a rack's uplink, advice on the balance as events, and changes that ask for a generation.
+    package static let linkBudgets: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -87,8 +89,9 @@ extension CellCommand {
     package var level: UInt32 {
         let names = imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images
         let bounds = isBounded ? FeatureLevel.knownTenants : FeatureLevel.oldest
-        return [operation.level, names, bounds, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions].max()
-            ?? FeatureLevel.oldest
+        let judges = generation == nil ? FeatureLevel.oldest : FeatureLevel.linkBudgets
+        let sends = origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions
+        return [operation.level, names, bounds, judges, sends].max() ?? FeatureLevel.oldest
     }
 }
 
@@ -142,6 +145,7 @@ extension CellCommand.Operation {
         case .noteRegion: FeatureLevel.regions
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
+        case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival:

@@ -47,7 +47,7 @@ extension AdminPort {
             case .failure(let problem): fail(asker, problem)
             case .success(let done):
                 if case .refused(let refusal) = done.outcome {
-                    return fail(asker, Problem(refusal), done.revision.index)
+                    return fail(asker, problem(refusal, cell), done.revision.index)
                 }
                 var response = AdminResponse(
                     Acceptance("the VM goes to cell \(target.name) as soon as that has room for it"), status: 202)

@@ -41,7 +41,7 @@ extension AdminPort {
             let vm = UInt64(name).map { VMReference.id(VMID($0)) } ?? .named(name, tenant: list.tenant ?? defaultTenant)
             locate(vm, groups, asker, body)
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
-            .markStorage(let name, _), .plan(.drain(let name)), .plan(.remove(let name)):
+            .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)), .plan(.remove(let name)):
             body([hostID(name).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.capacity(let wish)): body([hostID(wish.host).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.quota): body(groups)
@@ -61,7 +61,7 @@ extension AdminPort {
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant, .rehearse: body(groups)
         case .remains, .forgetRemains, .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
-        case .plan(.rebalance), .rebalance, .startRebalance, .settings, .changeSettings:
+        case .plan(.rebalance), .rebalance, .losses, .startRebalance, .settings, .changeSettings:
             fail(asker, AdminPort.needsCell)
         default:
             guard let vm = request.vm else { preconditionFailure("\(request.operation) is about no cell") }

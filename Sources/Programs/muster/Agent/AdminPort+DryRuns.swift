@@ -85,12 +85,12 @@ extension AdminPort {
             commands.append(command.encoded())
         }
         let query = CellQuery.rehearsal(commands, cell: cell.number, level: agent.engine.levelOpen)
-        agent.request(.query(cell, .cell(query))) { outcome in
+        agent.request(.query(cell, .cell(query))) { [self] outcome in
             guard case .read(.cell(let found)) = outcome else {
                 return done(.failure(Unplanned(problem: Problem(outcome))))
             }
             guard case .refused(let refusal) = found.body else { return done(.success(found)) }
-            done(.failure(Unplanned(problem: Problem(refusal), refusal: refusal, index: found.index)))
+            done(.failure(Unplanned(problem: problem(refusal, cell), refusal: refusal, index: found.index)))
         }
     }
 

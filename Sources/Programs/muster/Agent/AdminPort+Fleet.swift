@@ -26,6 +26,8 @@ struct FleetAsker {
     var isChange = false
     /// The asker said which cell.
     var isCellNamed = false
+    /// What `If-Match` says of what is to be changed, where the change has no place for it itself.
+    var generation: UInt64?
 
     func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
 
@@ -59,14 +61,18 @@ extension AdminPort {
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
             ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite),
             isChange: request.action.isChange)
+        var request = request
+        var generation: UInt64?
+        if case .onlyAt(let number, let change) = request { (generation, request) = (number, change) }
         if case .audit(let list) = request, list.isRoot { return listRootEvents(list, asker) }
         if cells.isEmpty {
             return answer(
                 ticket,
                 AdminResponse(Problem(.unavailable, "the cluster's first cell is being made; ask again in a moment")))
         }
-        locate(request, cell, asker) { [self] found in
+        locate(request, cell, asker) { [self, request] found in
             var asker = asker
+            asker.generation = generation
             asker.cell = found.count == 1 ? found[0] : nil
             asker.isCellNamed = cell != nil
             guard let plan else { return carryOut(request, found, asker) }
@@ -88,6 +94,8 @@ extension AdminPort {
         case .history(let vm, let after, let limit): showHistory(vm, after, limit, cell, asker)
         case .logs(let vm, let bytes): showLogs(vm, bytes, cell, asker)
         case .console(let vm, let turn): useConsole(vm, turn, cell, asker)
+        case .usage(let vm): showUsage(vm, cell, asker)
+        case .hostUsage(let name): showUsage(ofHost: name, cell, asker)
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, found, asker)
         case .images(let tenant): listImages(tenant, asker)
@@ -103,7 +111,7 @@ extension AdminPort {
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .rehearse(let region): rehearse(region, found, asker)
-        case .explain, .plan, .rebalance, .startRebalance, .migrateVM: askLeader(request, cell, asker)
+        case .explain, .plan, .rebalance, .losses, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         case .dryRun(let change): rehearse(change, found, asker) { [self] in answer(asker, $0) }
         default: changeFleet(request, found, asker)
         }
@@ -209,6 +217,18 @@ extension AdminPort {
         return UInt64(name).map { HostID($0) }
     }
 
+    /// Why a cell did not carry something out, with the names of hosts and VMs instead of their numbers.
+    func problem(_ refusal: CellRefusal, _ cell: GroupID) -> Problem {
+        Problem(
+            refusal,
+            saying: refusal.sentence(host: hostName) { [self] id in
+                guard case .cell(let found)? = agent.engine.readHere(cell, .cell(.vm(id))),
+                    case .vm(_, let vm?)? = AdminPort.rows(found).rows.first
+                else { return "\(id)" }
+                return vm.name
+            })
+    }
+
     static func noHost(_ name: String) -> Problem {
         Problem(.notFound, "there is no host \(name) in the cell; see `muster host list`")
     }
@@ -220,7 +240,7 @@ extension AdminPort {
                 members: [JSONMember("movedTo", .integer(Int64(clamping: tombstone.movedTo)))])
         }
         return Problem(
-            .notFound, "the VM \(vm) was deleted by \(tombstone.deletedBy); its history is in `muster vm history`",
+            .notFound, "the VM \(vm) was deleted; `muster vm history \(vm)` says when and by whom",
             members: [JSONMember("deleted", .integer(tombstone.deletedAt.seconds))])
     }
 

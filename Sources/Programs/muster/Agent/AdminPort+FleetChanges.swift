@@ -41,12 +41,13 @@ extension AdminPort {
                     }
                 }
             }
-        case .deleteVM(let vm, let generation):
-            changeVM(vm, cell, asker, "the VM is stopped and goes then") { .deleteVM($0.id, generation: generation) }
+        case .deleteVM(let vm, let generation): deleteVM(vm, generation, cell, asker)
         case .startVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM starts") { .setPower($0.id, .running, generation: generation) }
         case .resumeVM(let vm, let generation):
-            changeVM(vm, cell, asker, "the VM goes on") { .setPower($0.id, .running, generation: generation) }
+            changeVM(vm, cell, asker, "the VM goes on", unless: AdminPort.isNotPaused) {
+                .setPower($0.id, .running, generation: generation)
+            }
         case .stopVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM stops") { .setPower($0.id, .stopped, generation: generation) }
         case .pauseVM(let vm, let generation):
@@ -132,7 +133,9 @@ extension AdminPort {
                 return command(.createVMs(items, isAtomic: isAtomic), key, cell, asker, done)
             }
         }
-        if let problem = agent.problem(wanting: operation.level) { return done(.failure(problem)) }
+        let generation = operation.isJudgedByGeneration ? asker.generation : nil
+        let level = generation == nil ? operation.level : max(operation.level, FeatureLevel.linkBudgets)
+        if let problem = agent.problem(wanting: level) { return done(.failure(problem)) }
         if case .createVMs(let items, _) = operation {
             for item in items {
                 if let problem = imageProblem(item.spec, item.tenant) { return done(.failure(problem)) }
@@ -161,7 +164,7 @@ extension AdminPort {
         let command = CellCommand(
             request: key.id.isEmpty ? nil : key.id, by: asker.by,
             imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero,
-            isBounded: isBounded(operation, asker), operation)
+            isBounded: isBounded(operation, asker), generation: generation, operation)
         if let problem = AdminPort.sizeProblem(command) { return done(.failure(problem)) }
         let take = { (outcome: ClientAnswer) in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
@@ -213,17 +216,17 @@ extension AdminPort {
     private func change(
         _ operation: CellCommand.Operation, _ cell: GroupID, _ asker: FleetAsker, _ words: String, status: Int
     ) {
-        command(operation, cell, asker) { [self] in finish($0, asker, words, status: status) }
+        command(operation, cell, asker) { [self] in finish($0, cell, asker, words, status: status) }
     }
 
     private func finish(
-        _ result: Result<CellResult, Problem>, _ asker: FleetAsker, _ words: String, status: Int
+        _ result: Result<CellResult, Problem>, _ cell: GroupID, _ asker: FleetAsker, _ words: String, status: Int
     ) {
         switch result {
         case .failure(let problem): fail(asker, problem)
         case .success(let result):
             if case .refused(let refusal) = result.outcome {
-                return fail(asker, Problem(refusal), result.revision.index)
+                return fail(asker, problem(refusal, cell), result.revision.index)
             }
             var response = AdminResponse(Acceptance(words), status: status)
             response.index = result.revision.index
@@ -245,22 +248,87 @@ extension AdminPort {
     /// leader is asked which VM it is.
     private func changeVM(
         _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ words: String,
+        unless problem: @escaping (CellVM) -> Problem? = { _ in nil },
         _ make: @escaping (CellVM) -> CellCommand.Operation
     ) {
         let query = AdminPort.query(reference)
         if case .cell(let found)? = agent.engine.readHere(cell, .cell(query)),
-            case .success(let vm) = AdminPort.vm(reference, in: found, asker)
+            case .success(let vm) = AdminPort.vm(reference, in: found, asker), problem(vm) == nil
         {
             return command(make(vm), cell, asker) { [self] result in
                 if case .success(let done) = result, case .refused(let refusal) = done.outcome,
                     AdminPort.mayBeStale(refusal)
                 {
-                    return changeFresh(reference, cell, asker, words, make)
+                    return changeFresh(reference, cell, asker, words, unless: problem, make)
                 }
                 finish(result, of: make(vm), vm, cell, asker, words)
             }
         }
-        changeFresh(reference, cell, asker, words, make)
+        changeFresh(reference, cell, asker, words, unless: problem, make)
+    }
+
+    /// It would start one that its owner stopped.
+    private static func isNotPaused(_ vm: CellVM) -> Problem? {
+        vm.power != .stopped
+            ? nil
+            : Problem(.notPossible, "the VM \(vm.name) is stopped, and not paused; start it with `muster vm start`")
+    }
+
+    /// What was asked for before under the same key is answered as it was then, also when the VM is gone.
+    private func deleteVM(_ reference: VMReference, _ generation: UInt64?, _ cell: GroupID, _ asker: FleetAsker) {
+        let words = "the VM is stopped and goes then"
+        func change() {
+            changeVM(reference, cell, asker, words) { .deleteVM($0.id, generation: generation) }
+        }
+        if asker.key == nil || agent.problem(wanting: FeatureLevel.linkBudgets) != nil { return change() }
+        // Where it is still known, the command itself finds what came of it before.
+        if case .cell(let found)? = agent.engine.readHere(cell, .cell(AdminPort.query(reference))),
+            case .success = AdminPort.vm(reference, in: found, asker)
+        {
+            return change()
+        }
+        gone(reference, cell, asker) { [self] id in
+            guard let id else { return change() }
+            repetition(of: .deleteVM(id, generation: generation), parts: [0, 1], cell, asker) { [self] known in
+                guard let known else { return change() }
+                finish(.success(known), cell, asker, words, status: 202)
+            }
+        }
+    }
+
+    /// The id of a VM that was deleted; nil for one that is there, or never was.
+    private func gone(
+        _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ body: @escaping (VMID?) -> Void
+    ) {
+        func id(_ result: Result<CellRead, Problem>) -> (gone: VMID?, isThere: Bool) {
+            guard case .success(let found) = result else { return (nil, false) }
+            for row in AdminPort.rows(found.answer).rows {
+                switch row {
+                case .vm(_, _?): return (nil, true)
+                case .tombstone(let known, let stone?) where asker.reaches(stone.tenant): return (known, false)
+                default: break
+                }
+            }
+            return (nil, false)
+        }
+        read(AdminPort.query(reference), .linearizable, cell) { [self] result in
+            let found = id(result)
+            guard case .id(let number) = reference, !found.isThere, found.gone == nil else { return body(found.gone) }
+            read(.one(.tombstones, key: AdminPort.bytes(number.rawValue)), .linearizable, cell) { body(id($0).gone) }
+        }
+    }
+
+    /// What came of an operation before, under the asker's key; nil where nothing is kept.
+    private func repetition(
+        of operation: CellCommand.Operation, parts: [Int], _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (CellResult?) -> Void
+    ) {
+        guard let part = parts.first, let request = asker.request(part) else { return done(nil) }
+        let command = CellCommand(request: request, by: asker.by, operation)
+        read(.repetition(command.encoded()), .linearizable, cell) { [self] result in
+            if case .success(let found) = result, let known = found.answer.repeated { return done(known) }
+            repetition(of: operation, parts: Array(parts.dropFirst()), cell, asker, done)
+        }
     }
 
     private static func mayBeStale(_ refusal: CellRefusal) -> Bool {
@@ -272,9 +340,10 @@ extension AdminPort {
 
     private func changeFresh(
         _ reference: VMReference, _ cell: GroupID, _ asker: FleetAsker, _ words: String,
-        _ make: @escaping (CellVM) -> CellCommand.Operation
+        unless problem: @escaping (CellVM) -> Problem?, _ make: @escaping (CellVM) -> CellCommand.Operation
     ) {
         withVM(reference, cell, asker) { [self] vm in
+            if let problem = problem(vm) { return fail(asker, problem) }
             // Another command than the one that was refused, so under another id.
             command(make(vm), part: 1, cell, asker) { [self] in finish($0, of: make(vm), vm, cell, asker, words) }
         }
@@ -287,11 +356,11 @@ extension AdminPort {
     ) {
         guard cells.count > 1, case .updateVM(_, let spec, _) = operation, case .success(let done) = result,
             done.outcome.isForQuota
-        else { return finish(result, asker, words, status: 202) }
+        else { return finish(result, cell, asker, words, status: 202) }
         borrow(QuotaShare(vms: 0, spec.charge - vm.spec.charge), of: vm.tenant, in: cell, asker) { [self] _ in
             if let problem = imageProblem(spec, vm.tenant, before: vm.spec) { return fail(asker, problem) }
             // It may be there though nothing was lent: another request's loan, or what this one got before its answer was lost.
-            command(operation, part: 2, cell, asker) { [self] in finish($0, asker, words, status: 202) }
+            command(operation, part: 2, cell, asker) { [self] in finish($0, cell, asker, words, status: 202) }
         }
     }
 
@@ -356,7 +425,7 @@ extension AdminPort {
         let cell = cells[0]
         command(.createVMs([creation], isAtomic: false), cell, asker) { [self] result in
             guard case .success(let done) = result else {
-                return finish(result, asker, "", status: 201)
+                return finish(result, cell, asker, "", status: 201)
             }
             switch done.outcome {
             case .items(let items):
@@ -364,10 +433,10 @@ extension AdminPort {
                 case .vm(let id)?:
                     let made = CreatedVM(id: id, name: creation.name, tenant: creation.tenant)
                     answer(asker, AdminResponse(json: made.json, status: 201, index: done.revision.index))
-                case .refused(let refusal)?: fail(asker, Problem(refusal), done.revision.index)
+                case .refused(let refusal)?: fail(asker, problem(refusal, cell), done.revision.index)
                 case nil: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
                 }
-            case .refused(let refusal): fail(asker, Problem(refusal), done.revision.index)
+            case .refused(let refusal): fail(asker, problem(refusal, cell), done.revision.index)
             case .done: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
             }
         }
@@ -562,7 +631,7 @@ extension AdminPort {
             if values.count > 1, case .success(let done) = result, case .done = done.outcome {
                 return changeSettings(values.dropFirst(), cell, asker)
             }
-            finish(result, asker, "the cell's settings are changed", status: 200)
+            finish(result, cell, asker, "the cell's settings are changed", status: 200)
         }
     }
 }

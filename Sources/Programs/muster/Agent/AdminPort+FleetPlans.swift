@@ -2,6 +2,7 @@ import AdminAPI
 import AdminHTTP
 import AgentConfig
 import ClusterBase
+import Controllers
 import FleetModel
 import Hypervisor
 import NodePorts
@@ -120,21 +121,23 @@ extension AdminPort {
         return AdminResponse(VMLogs(host: agent.settings.nodeName, console: folder + "/console", text: text))
     }
 
-    private func relay(
+    func relay(
         _ request: FleetRequest, _ cell: GroupID, to nodes: ArraySlice<NodeID>, _ asker: FleetAsker,
         _ done: @escaping (AdminResponse) -> Void
     ) {
         guard let node = nodes.first else {
             let who =
-                request.operation == .getVMLogs || request.operation == .useVMConsole
-                ? "the VM's host does not answer" : "the cell has no leader that this node reaches"
+                [.getVMLogs, .useVMConsole, .getVMUsage, .getHostUsage].contains(request.operation)
+                ? "the host does not answer" : "the cell has no leader that this node reaches"
             return done(AdminResponse(Problem(.unavailable, "\(who); ask again in a moment")))
         }
         var bytes: [UInt8] = []
         // A program that knows of one cell only knows no name of it.
         let name = cells.count > 1 ? cellName(cell) : nil
         RequestWriter(host: "cell").write(
-            AdminCall(.fleet(request), cell: name, idempotencyKey: asker.key), into: &bytes)
+            AdminCall(
+                .fleet(asker.generation.map { .onlyAt(generation: $0, request) } ?? request), cell: name,
+                idempotencyKey: asker.key), into: &bytes)
         agent.ask(node, .admin(NodeRequest.AdminQuestion(request: bytes, by: asker.by))) { [self] said in
             guard let said, said.status > 0 else {
                 // What changes something may have been done by one that did not get to say so.
@@ -161,13 +164,18 @@ extension AdminPort {
         let none = NodeAnswer(version: 1, refusal: "the cell is not led here, or the question is not understood")
         // A question that this version does not know is none for it.
         guard case .request(let head) = parser.next(), let call = try? router.call(parser, head),
-            case .fleet(let request) = call.request,
+            case .fleet(var request) = call.request,
             let cell = cells.first(where: { known in call.cell.map { $0 == known.name } ?? true })?.group
         else { return done(none) }
         if case .logs(.id(let vm), let bytes) = request { return done(handedOut(logs(of: vm, bytes))) }
+        if case .usage(.id(let vm)) = request { return done(handedOut(usage(of: vm))) }
+        if case .hostUsage = request { return done(handedOut(usageHere)) }
         if case .console(.id(let vm), let turn) = request { return done(handedOut(console(of: vm, turn))) }
-        let asker = FleetAsker(
+        var generation: UInt64?
+        if case .onlyAt(let number, let change) = request { (generation, request) = (number, change) }
+        var asker = FleetAsker(
             principal: .anonymous, by: question.by, key: call.idempotencyKey, ticket: Ticket(rawValue: 0), tenants: nil)
+        asker.generation = generation
         let isLed = lead(request, cell, asker) { [self] response in done(handedOut(response)) }
         if !isLed { done(none) }
     }
@@ -217,15 +225,21 @@ extension AdminPort {
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .remove(host)
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
+        case .losses(let scope): question = .losses(scope)
         case .renewLease(let wish): return grant(wish, cell, done)
         case .rehearse(let region): return rehearse(region, of: cell, done)
         default: return false
+        }
+        if agent.engine.ledCells.contains(cell), case .migrateVM(.id(let vm), _) = request,
+            let known = migrationAsked(of: vm, cell, asker)
+        {
+            return said(known, done)
         }
         guard let reply = agent.engine.ask(cell, question) else { return false }
         switch (reply, request) {
         case (.notReady, _):
             done(AdminResponse(Problem(.unavailable, "the cell's leader is new and still reads the state; ask again")))
-        case (.refused(let refusal), _): done(AdminResponse(Problem(refusal)))
+        case (.refused(let refusal), _): done(AdminResponse(problem(refusal, cell)))
         case (.explanation(let found), .migrateVM(.id(let vm), let wish)):
             migrate(vm, found, wish, isDryRun: false, cell, asker, done)
         case (.explanation(let found), .dryRun(.migrateVM(.id(let vm), let wish))):
@@ -235,10 +249,29 @@ extension AdminPort {
                 AdminResponse(
                     json: ExplainInfo(found, hostName: hostName).json, index: found.through))
         case (.plan(let plan), .startRebalance(let start)): begin(plan, start, cell, asker, done)
-        case (.plan(let plan), _): done(AdminResponse(json: PlanInfo(plan).json, index: plan.through))
-        case (.losses, _): done(AdminResponse(Problem(.internal, "the answer is of another kind; report this")))
+        case (.plan(let plan), _):
+            var info = PlanInfo(plan)
+            if case .rebalance = plan.purpose { info.notes += rebalanceNotes(of: cell) }
+            done(AdminResponse(json: info.json, index: plan.through))
+        case (.losses(let found), _):
+            let listed = Listing(found.map { LossInfo($0, hostName: hostName) })
+            done(AdminResponse(json: listed.json, index: agent.engine.withCellKeeper(cell) { $0.view.through } ?? nil))
+        case (.budgets, _):
+            done(AdminResponse(Problem(.internal, "the answer is of another kind; report this")))
         }
         return true
+    }
+
+    /// What the cell's controller does about its balance by itself, and what it found last.
+    private func rebalanceNotes(of cell: GroupID) -> [String] {
+        agent.engine.withCellKeeper(cell) { keeper in
+            let found = keeper.counts.advice.map { "; at index \($0.through) it found: \($0.text)" } ?? ""
+            return switch keeper.view[.rebalance] {
+            case 0: ["the setting rebalance is off: none of this is done by itself"]
+            case 1: ["the setting rebalance is advice: the controller proposes moves and makes none\(found)"]
+            default: ["the setting rebalance is auto: the controller makes moves by itself\(found)"]
+            }
+        } ?? []
     }
 
     private func said(_ response: AdminResponse, _ done: (AdminResponse) -> Void) -> Bool {
@@ -284,9 +317,10 @@ extension AdminPort {
         if let name = wish.host, hostID(name) == home {
             return done(AdminResponse(Problem(.notPossible, "the VM is on host \(name) already; name another one")))
         }
-        let candidate =
-            wish.host == nil ? found.best.first { $0.host != home } : found.asked.first { $0.assignment != nil }
-        guard let target = candidate?.assignment else {
+        let candidates = (wish.host == nil ? found.best.filter { $0.host != home } : found.asked).filter {
+            $0.assignment != nil
+        }
+        if candidates.isEmpty {
             let why = found.asked.first.map { $0.excludedBy.joined(separator: ", ") } ?? ""
             return done(
                 AdminResponse(
@@ -296,22 +330,57 @@ extension AdminPort {
                             ? "no other host can take the VM; see its explain"
                             : "that host can't take the VM: \(why); see its explain with hosts=")))
         }
+        // What is rehearsed is begun later, when other moves are under way.
+        var lacks: [String?] = []
+        if !isDryRun,
+            case .budgets(let known)? = agent.engine.ask(cell, .budgets(from: home, to: candidates.map(\.host)))
+        {
+            lacks = known
+        }
+        guard let at = candidates.indices.first(where: { $0 >= lacks.count || lacks[$0] == nil }),
+            let target = candidates[at].assignment
+        else {
+            return done(AdminResponse(Problem(.notPossible, (lacks.first ?? nil) ?? "too many moves are under way")))
+        }
         guard case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(vm))),
             case .vm(_, let known?)? = AdminPort.rows(state).rows.first, let place = known.place
         else { return done(AdminResponse(AdminPort.noVM(.id(vm)))) }
         let begin = CellCommand.Operation.beginMigration(vm, from: place.epoch, to: target, cause: .asked)
+        if isDryRun, let generation = asker.generation, generation != known.generation {
+            return done(AdminResponse(Problem(CellRefusal.generationChanged(known.generation))))
+        }
         if isDryRun { return rehearseMigration(begin, of: known, to: target.host, cell, asker, done) }
         command(begin, cell, asker) { [self] result in
             switch result {
             case .failure(let problem): done(AdminResponse(problem))
             case .success(let result):
-                if case .refused(let refusal) = result.outcome { return done(AdminResponse(Problem(refusal))) }
-                var response = AdminResponse(
-                    Acceptance("the VM moves to host \(hostName(target.host))"), status: 202)
-                response.index = result.revision.index
-                done(response)
+                done(migrationResponse(result, to: target.host, cell))
             }
         }
+    }
+
+    private func migrationResponse(_ result: CellResult, to host: HostID, _ cell: GroupID) -> AdminResponse {
+        if case .refused(let refusal) = result.outcome { return AdminResponse(problem(refusal, cell)) }
+        var response = AdminResponse(Acceptance("the VM moves to host \(hostName(host))"), status: 202)
+        response.index = result.revision.index
+        return response
+    }
+
+    /// The answer to a move that was asked for before under the same key: the leader would choose another host now.
+    private func migrationAsked(of vm: VMID, _ cell: GroupID, _ asker: FleetAsker) -> AdminResponse? {
+        guard let request = asker.request() else { return nil }
+        let command = CellCommand(
+            request: request, by: asker.by, generation: asker.generation,
+            .beginMigration(vm, from: 0, to: Assignment(host: HostID(0)), cause: .asked))
+        guard case .cell(let found)? = agent.engine.readHere(cell, .cell(.repetition(command.encoded()))) else {
+            return nil
+        }
+        if case .refused(.requestReused) = found.body { return AdminResponse(Problem(CellRefusal.requestReused)) }
+        guard let result = found.repeated, case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(vm))),
+            case .vm(_, let known?)? = AdminPort.rows(state).rows.first
+        else { return nil }
+        let host = known.migration?.target.assignment.host ?? known.place?.assignment.host ?? HostID(0)
+        return migrationResponse(result, to: host, cell)
     }
 }
 

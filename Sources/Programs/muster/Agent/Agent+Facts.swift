@@ -209,6 +209,7 @@ extension Agent {
             "muster_loop_turn_longest_seconds", .gauge, "The longest turn of the loop.",
             Double(loop.counters.turnLongest.count) / 1e9)
         addFleet(&metrics)
+        addUsage(&metrics)
         return metrics
     }
 }

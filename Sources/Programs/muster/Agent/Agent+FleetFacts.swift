@@ -79,6 +79,8 @@ extension Agent {
         counter("region_away", "VMs sent to cells of other regions because theirs was lost.", \.regionAway)
         counter("region_home", "VMs sent home because their region was back.", \.regionHome)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
+        addBalance(cells, &metrics)
+        addLatencies(cells, &metrics)
         for cell in cells {
             let times = cell.counts.placingTimes
             metrics.add(
@@ -87,5 +89,33 @@ extension Agent {
                     bounds: LatencyCounts.boundsMilliseconds.map { Double($0) / 1_000 }, counts: times.counts,
                     sum: Double(times.sum.count) / 1e9), [cell.cell])
         }
+    }
+
+    /// From decisions to their outcomes, by controller.
+    private func addLatencies(_ cells: [CellFacts], _ metrics: inout Metrics) {
+        for cell in cells {
+            for controller in CellKeeperCounts.Controller.allCases {
+                let times = cell.counts.controllerTimes[controller] ?? LatencyCounts()
+                metrics.add(
+                    "muster_cell_controller_seconds", "From a controller's decision to its outcome.",
+                    Metrics.Histogram(
+                        bounds: LatencyCounts.boundsMilliseconds.map { Double($0) / 1_000 }, counts: times.counts,
+                        sum: Double(times.sum.count) / 1e9),
+                    [cell.cell, Metrics.Label("controller", controller.rawValue)])
+            }
+        }
+    }
+
+    /// Of cells where moves for a better balance were looked for.
+    private func addBalance(_ cells: [CellFacts], _ metrics: inout Metrics) {
+        func gauge(_ name: String, _ help: String, _ value: (RebalanceAdvice) -> Int64) {
+            for cell in cells {
+                guard let advice = cell.counts.advice else { continue }
+                metrics.add("muster_cell_rebalance_\(name)", .gauge, help, Double(value(advice)), [cell.cell])
+            }
+        }
+        gauge("score", "The cell's score, higher is better, when moves were looked for last.", \.scoreBefore)
+        gauge("score_after", "The score that it would have after the moves that were found.", \.scoreAfter)
+        gauge("proposed_moves", "Moves that were found then.") { Int64($0.steps.count) }
     }
 }

@@ -126,7 +126,10 @@ struct ClientCommands {
     }
 
     /// Calls `line` for every line of a stream until it ends. The addresses are tried in turn until one answers.
-    func stream(_ request: RawRequest, _ line: @escaping (String) -> Void) throws -> ExitCode {
+    /// That of number `beginningWith` comes first. A stream that breaks off ends as one that nobody answers.
+    func stream(
+        _ request: RawRequest, beginningWith first: Int = 0, _ line: @escaping (String) -> Void
+    ) throws -> ExitCode {
         let loop = try EventLoop()
         let resolver = Resolver(loop)
         defer {
@@ -134,7 +137,8 @@ struct ClientCommands {
             loop.removeMailboxes()
         }
         var failure = AdminClientFailure(description: "no address was given; name a node", mayHaveHappened: false)
-        for address in addresses {
+        for i in addresses.indices {
+            let address = addresses[(i + first) % addresses.count]
             switch resolver.places(of: address, within: settings.connectTimeout, on: loop) {
             case .failed(let sentence): failure.description = sentence
             case .found(let places):
@@ -146,7 +150,8 @@ struct ClientCommands {
                 }
             }
         }
-        return ClientCommands.code(ofFailure: failure)
+        // Who goes on with it says so when it can't.
+        return first > 0 ? .unavailable : ClientCommands.code(ofFailure: failure)
     }
 
     /// A failure when nothing came from there.
@@ -172,14 +177,16 @@ struct ClientCommands {
             case .streamBegan: hasBegun = true
             case .streamEnded: end = .success(.success)
             case .answer(let answer):
-                if let problem = answer.problem {
+                if let problem = answer.problem, problem.kind.status == 503 || problem.kind.status == 504 {
+                    end = .failure(AdminClientFailure(description: problem.detail, mayHaveHappened: false))
+                } else if let problem = answer.problem {
                     Console.complain("muster: \(problem.detail)")
                     end = .success(ClientCommands.code(of: problem))
                 } else {
                     end = .success(.success)
                 }
             case .failed(let failure):
-                end = hasBegun ? .success(ClientCommands.code(ofFailure: failure)) : .failure(failure)
+                end = hasBegun ? .success(.unavailable) : .failure(failure)
             }
         }
         client.send(request)
@@ -194,7 +201,7 @@ struct ClientCommands {
                 let silence = AdminClientFailure(
                     description: "\(address) has said nothing for \(KeyWatch.silenceMax.count / 1_000_000_000) s",
                     mayHaveHappened: false)
-                end = hasBegun ? .success(ClientCommands.code(ofFailure: silence)) : .failure(silence)
+                end = hasBegun ? .success(.unavailable) : .failure(silence)
             }
         }
     }

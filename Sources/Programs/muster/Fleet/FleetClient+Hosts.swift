@@ -73,7 +73,9 @@ extension FleetClient {
             if SystemClock.now >= deadline {
                 let plan = try plan("drain", .string(name))
                 Console.complain((progress?.leave ?? "") + "muster: \(Quantity.text(limit)) are over.")
-                return giveUp(name, (plan["left"]?.elements ?? []) + (plan["steps"]?.elements ?? []), nil)
+                _ = giveUp(name, (plan["left"]?.elements ?? []) + (plan["steps"]?.elements ?? []), nil)
+                // As for all that is waited for: what did not come in time may come.
+                return .unavailable
             }
             usleep(500_000)
         }
@@ -198,8 +200,16 @@ extension FleetClient {
     func showCell() throws -> ExitCode {
         let name = line.argument("CELL")
         let about = try name.map { try get(["v1", "cells", $0]).members ?? [] } ?? []
-        let settings = try get(["v1", "cell", "settings"], name.map { [("cell", $0)] } ?? [])
-        return show(.object(about + (settings.members ?? [])))
+        let ofCell = name.map { [(name: "cell", value: $0)] } ?? []
+        let settings = try get(["v1", "cell", "settings"], ofCell)
+        var members = about + (settings.members ?? [])
+        // Without a leader there is no word of its balance, and the rest is shown.
+        if settings["rebalance"]?.text != "off", let plan = try? get(["v1", "rebalance"], ofCell),
+            let notes = plan["notes"]
+        {
+            members.append(JSONMember("balance", notes))
+        }
+        return show(.object(members))
     }
 
     func createGroup() throws -> ExitCode {
@@ -336,29 +346,88 @@ extension FleetClient {
         }
     }
 
+    /// Prints what comes after `from`, and goes on at the next node where one ends: without a gap, and without repeating.
     private func follow(
         _ route: String, _ columns: [Column], _ query: [(name: String, value: String)], from: String
     ) throws -> ExitCode {
+        var through = from
+        // Events of one entry may have one revision: only behind a mark have all of them come.
+        var printed: [JSONValue] = []
         var lost: String?
-        var overdue: String?
-        let code = try connection.stream(
-            ofCell(RawRequest(.get, ["v1", route], query: query + [("watch", "1"), ("from", from)], isStream: true))
-        ) { text in
-            // What is no line of a watch is none of an event.
-            guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }
-            if line.kind == .compacted { lost = line.revision }
-            if line.kind == .overdue { overdue = line.revision }
-            if line.kind == .event, let event = line.item { print(event, columns) }
+        var heardAt = SystemClock.now
+        var attempt = 0
+        while true {
+            let request = RawRequest(
+                .get, ["v1", route], query: query + [("watch", "1"), ("from", through)], isStream: true)
+            let code = try connection.stream(ofCell(request), beginningWith: attempt) { text in
+                // What is no line of a watch is none of an event.
+                guard let line = try? WatchLine.parse(Array(text.utf8)[...]) else { return }
+                heardAt = SystemClock.now
+                switch line.kind {
+                case .compacted: lost = line.revision
+                case .progress, .overdue:
+                    through = line.revision
+                    printed = []
+                case .event:
+                    guard let event = line.item, !printed.contains(event) else { return }
+                    printed.append(event)
+                    print(event, columns)
+                case .put, .delete, .out: break
+                }
+            }
+            if let lost {
+                throw Undone(
+                    "what happened up to \(lost) is kept no longer, and was not shown; follow from --after \(lost)")
+            }
+            guard code == .success || code == .unavailable else { return code }
+            if SystemClock.now - heardAt > KeyWatch.silenceMax {
+                Console.complain("muster: no node goes on; follow from --after \(through)")
+                return .unavailable
+            }
+            attempt += 1
+            usleep(200_000)
         }
-        if let overdue { return try follow(route, columns, query, from: overdue) }
-        if let lost {
-            throw Undone(
-                "what happened up to \(lost) is kept no longer, and was not shown; follow from --after \(lost)")
+    }
+
+    /// Of each host, rack or zone.
+    func showLosses() throws -> ExitCode {
+        let found = try get(["v1", "losses"], line.text("over").map { [("over", $0)] } ?? [])
+        let rows = found["items"]?.elements ?? []
+        _ = show(rows, FleetColumns.losses)
+        guard printer.format == .table || printer.format == .wide else { return .success }
+        for row in rows {
+            let down = row["down"]?.elements ?? []
+            if down.isEmpty { continue }
+            let more = (row["downCount"]?.integer ?? 0) - Int64(down.count)
+            print(
+                "\nDown without \(row["name"]?.text ?? ""):\n" + printer.list(down, FleetColumns.left)
+                    + (more > 0 ? "and \(more) more\n" : ""))
         }
-        return code
+        return .success
+    }
+
+    /// What VMs use, host by host; a host that does not answer is said so.
+    private func topVMs() throws -> ExitCode {
+        while true {
+            var rows: [JSONValue] = []
+            for host in try pages(["v1", "hosts"], [], limit: .max) where host["vmCount"]?.integer ?? 0 > 0 {
+                let name = host["name"]?.text ?? ""
+                do {
+                    rows += try get(["v1", "hosts", name, "usage"])["items"]?.elements ?? []
+                } catch let refusal as Refused {
+                    Console.complain("muster: \(name): \(refusal.problem.detail)")
+                }
+            }
+            rows.sort { ($0["memoryMiB"]?.integer ?? 0) > ($1["memoryMiB"]?.integer ?? 0) }
+            if line.has("watch"), isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J") }
+            print(printer.list(rows, FleetColumns.usage))
+            guard line.has("watch") else { return .success }
+            sleep(2)
+        }
     }
 
     func top() throws -> ExitCode {
+        if line.has("vms") { return try topVMs() }
         while true {
             let hosts = try pages(["v1", "hosts"], [], limit: .max)
             if printer.format != .table && printer.format != .wide {

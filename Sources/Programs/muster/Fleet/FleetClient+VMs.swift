@@ -37,7 +37,7 @@ extension FleetClient {
             throw FleetMistake("--file holds \(described.count) VMs with names of their own; leave NAME out.")
         }
         return try described.flatMap { base -> [JSONValue] in
-            let spec = FleetClient.merged(base["spec"] ?? .object([]), given)
+            let spec = SpecOptions.merged(base["spec"] ?? .object([]), given)
             let names = try patterns.isEmpty ? [base["name"]?.text ?? ""] : SpecOptions.names(patterns)
             return names.map { name in
                 var members = [JSONMember("name", .string(name)), JSONMember("spec", spec)]
@@ -61,21 +61,8 @@ extension FleetClient {
             let value = String(decoding: try Muster.read(String(text[at.upperBound...])), as: UTF8.self)
             return "\(text[..<at.lowerBound])=\(value)"
         }
-        let secrets = try SpecOptions.named(texts, "--secret")
+        let secrets = try SpecOptions.changes(texts, "--secret")
         return try SpecOptions.members(line) + (secrets.map { [JSONMember("secrets", $0)] } ?? [])
-    }
-
-    private static func merged(_ base: JSONValue, _ members: [JSONMember]) -> JSONValue {
-        var all = base.members ?? []
-        for var member in members {
-            // One that is given leaves the others as they are.
-            if member.name == "secrets", let before = all.first(where: { $0.name == "secrets" })?.value {
-                member.value = merged(before, member.value.members ?? [])
-            }
-            all.removeAll { $0.name == member.name }
-            all.append(member)
-        }
-        return .object(all)
     }
 
     /// The VMs that are described, each with what it can't be without.
@@ -102,17 +89,21 @@ extension FleetClient {
         let items = try wholeCreations()
         if items.count == 1 {
             let made = try post(["v1", "vms"], planQuery, items[0])
-            let name = made["name"]?.text ?? word("NAME")
             guard line.has("wait") else { return show(made) }
-            let code = try wait([name], for: isStopped ? "placed" : "running")
-            return code == .success ? show(try vm(name)) : code
+            // Its tenant may be the file's, and its name another tenant's, too.
+            let id = "\(made["id"]?.integer ?? 0)"
+            let code = try wait([id], for: FleetClient.goal(of: items[0]), titles: [id: made["name"]?.text ?? id])
+            return code == .success ? show(try vm(id)) : code
         }
         if !planQuery.isEmpty && items.count > PlanWish.itemsMax {
             throw FleetMistake(
                 "A plan is about at most \(PlanWish.itemsMax) VMs; create fewer at once, or leave --plan out.")
         }
         var (refused, unknown) = (0, 0)
-        var names: [String] = []
+        // hash order: read by sorted keys, or looked up
+        var made: [String: [String]] = [:]
+        // hash order: looked up only
+        var titles: [String: String] = [:]
         for start in stride(from: 0, to: items.count, by: 10_000) {
             let part = Array(items[start..<min(start + 10_000, items.count)])
             let answer = try post(
@@ -124,24 +115,37 @@ extension FleetClient {
                     if result["status"]?.integer == 504 { unknown += 1 } else { refused += 1 }
                     Console.complain("muster: \(name): \(detail)")
                 } else {
-                    names.append(name)
+                    let id = "\(result["id"]?.integer ?? 0)"
+                    titles[id] = name
+                    made[FleetClient.goal(of: part[i]), default: []].append(id)
                 }
             }
         }
         let rest = unknown > 0 ? ", \(unknown) may be there or not: see muster vm list" : ""
-        print("\(names.count) created" + (refused > 0 ? ", \(refused) refused" : "") + rest + "\n")
-        if line.has("wait"), !names.isEmpty {
-            let code = try wait(names, for: isStopped ? "placed" : "running")
-            if code != .success { return code }
+        print("\(titles.count) created" + (refused > 0 ? ", \(refused) refused" : "") + rest + "\n")
+        if line.has("wait") {
+            for goal in made.keys.sorted() {
+                let code = try wait(made[goal] ?? [], for: goal, titles: titles)
+                if code != .success { return code }
+            }
         }
         return refused > 0 ? .refused : unknown > 0 ? .failure : .success
+    }
+
+    /// What a VM is when it is as it was asked for.
+    private static func goal(of creation: JSONValue) -> String {
+        switch creation["power"]?.text {
+        case "stopped": "stopped"
+        case "paused": "paused"
+        default: "running"
+        }
     }
 
     func updateVM() throws -> ExitCode {
         let name = word("VM")
         let known = try vm(name)
         let base = try file
-        let spec = FleetClient.merged(
+        let spec = SpecOptions.merged(
             base?["spec"] ?? base ?? known["spec"] ?? .object([]), try specMembers())
         let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
         return showChange(
@@ -182,7 +186,9 @@ extension FleetClient {
         if verb == "restart", line.has("wait"), code == .success {
             return try follow(line.arguments, "restarted") { name, vm in
                 try refuseEnded(vm)
-                return vm["phase"]?.text == "running" && vm["epoch"]?.integer ?? 0 > epochs[name] ?? 0
+                // One that is paused starts paused.
+                return vm["phase"]?.text == (vm["power"]?.text == "paused" ? "paused" : "running")
+                    && vm["epoch"]?.integer ?? 0 > epochs[name] ?? 0
             }
         }
         if line.has("wait"), code == .success {
@@ -259,7 +265,22 @@ extension FleetClient {
         }
     }
 
-    // MARK: What a VM says
+    // MARK: What a VM says and uses
+
+    /// The cell's word of a VM, and for people its host's of what it uses, where that answers.
+    func showVM() throws -> ExitCode {
+        var about = try vm(word("VM"))
+        let isForPeople = printer.format == .table || printer.format == .wide
+        if isForPeople, about["host"]?.text?.isEmpty == false, ["running", "paused"].contains(about["phase"]?.text) {
+            // One that stopped meanwhile, or whose host does not answer, is shown without.
+            if let usage = try? get(["v1", "vms", "\(about["id"]?.integer ?? 0)", "usage"]) {
+                let wanted = ["memoryMiB", "cpuMillis", "uptimeSeconds"]
+                let members = (usage.members ?? []).filter { wanted.contains($0.name) }
+                about = .object((about.members ?? []) + [JSONMember("usage", .object(members))])
+            }
+        }
+        return show(about)
+    }
 
     func logs() throws -> ExitCode {
         let answer = try ask(
@@ -280,8 +301,10 @@ extension FleetClient {
         }
     }
 
-    func wait(_ names: [String], for phase: String) throws -> ExitCode {
-        try follow(names, phase) { _, vm in
+    /// `titles`: what those are called that are waited for by their numbers.
+    // hash order: looked up only
+    func wait(_ names: [String], for phase: String, titles: [String: String] = [:]) throws -> ExitCode {
+        try follow(names, phase, titles) { _, vm in
             if phase == "gone" { return false }
             if phase == "placed" { return vm["host"]?.text != "" }
             try refuseEnded(vm)
@@ -335,7 +358,9 @@ extension FleetClient {
 
     /// Looks again and again, with a bar on a terminal and plain lines elsewhere, until all VMs are as wanted.
     private func follow(
-        _ names: [String], _ what: String, _ isDone: (String, JSONValue) throws -> Bool
+        _ names: [String], _ what: String,
+        // hash order: looked up only
+        _ titles: [String: String] = [:], _ isDone: (String, JSONValue) throws -> Bool
     ) throws -> ExitCode {
         let limit = line.duration("wait-timeout") ?? .seconds(300)
         let deadline = SystemClock.now + limit
@@ -356,9 +381,9 @@ extension FleetClient {
             if SystemClock.now >= deadline {
                 Console.complain(
                     progress.leave
-                        + "muster: after \(Quantity.text(limit)) not \(what): \(left.prefix(10).joined(separator: ", "))"
+                        + "muster: after \(Quantity.text(limit)) not \(what): \(left.prefix(10).map { titles[$0] ?? $0 }.joined(separator: ", "))"
                         + (left.count > 10 ? " and \(left.count - 10) more" : "")
-                        + "; ask `muster vm explain \(left[0])`")
+                        + "; ask `muster vm explain \(titles[left[0]] ?? left[0])`")
                 return .unavailable
             }
             usleep(pause)

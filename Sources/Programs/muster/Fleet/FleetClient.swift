@@ -173,11 +173,10 @@ struct FleetClient {
         switch line.path {
         case "vm list": return try list(["v1", "vms"], FleetColumns.vms, tenantQuery)
         case "host list": return try list(["v1", "hosts"], FleetColumns.hosts)
-        case "group list": return show(try pages(["v1", "groups"], tenantQuery, limit: .max), FleetColumns.groups)
-        case "tenant list", "quota list":
-            return show(try pages(["v1", "tenants"], [], limit: .max), FleetColumns.tenants)
+        case "group list": return try list(["v1", "groups"], FleetColumns.groups, tenantQuery)
+        case "tenant list", "quota list": return try list(["v1", "tenants"], FleetColumns.tenants)
         case "migration list": return try list(["v1", "migrations"], FleetColumns.migrations)
-        case "vm show": return show(try vm(word("VM")))
+        case "vm show": return try showVM()
         case "host show": return show(try get(["v1", "hosts", word("HOST")]))
         case "group show": return show(try get(["v1", "groups", word("GROUP")], tenantQuery))
         case "tenant show", "quota show": return show(try get(["v1", "tenants", word("TENANT")]))
@@ -228,6 +227,7 @@ struct FleetClient {
         case "plan create": return try planCreation()
         case "plan drain": return showPlan(try plan("drain", .string(word("HOST"))))
         case "plan loss": return showPlan(try plan("loss", .array(line.arguments.map { .string($0) })))
+        case "plan losses": return try showLosses()
         case "plan rebalance", "rebalance show": return showPlan(try plan("rebalance", .object([])))
         case "rebalance run": return try rebalance(isDryRun: line.has("dry-run"))
         case "cell list": return show(try get(["v1", "cells"])["items"]?.elements ?? [], FleetColumns.cells)

@@ -100,7 +100,9 @@ enum LocalCommands {
                 }
             guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
                 // Who waits for a completion wants no complaints.
-                let client = try? FleetClient(line), let rows = try? client.get(path)["items"]?.elements
+                let client = try? FleetClient(line),
+                // As above.
+                let rows = try? client.get(path, Completion.query(kind, words))["items"]?.elements
             else { return }
             Console.write(rows.compactMap { $0["name"]?.text ?? $0["id"]?.text }.map { $0 + "\n" }.joined(), to: 1)
         }

@@ -1,0 +1,105 @@
+internal import ClusterBase
+package import FleetModel
+
+/// What a VM takes of its host at the moment.
+package struct VMUsage: Shaped {
+    package var id: UInt64
+    package var name: String
+    package var tenant: String
+    package var host: String
+    /// What its guest uses, or what it takes of the host where that is not known.
+    package var memoryMiB: Int64
+    package var cpuMillis: Int64
+    /// Since it began to run, here or where it came from.
+    package var uptimeSeconds: Int64
+
+    package init(
+        id: UInt64, name: String, tenant: String, host: String, memoryMiB: Int64, cpuMillis: Int64,
+        uptimeSeconds: Int64
+    ) {
+        self.id = id
+        self.name = name
+        self.tenant = tenant
+        self.host = host
+        self.memoryMiB = memoryMiB
+        self.cpuMillis = cpuMillis
+        self.uptimeSeconds = uptimeSeconds
+    }
+
+    package static let shape = Shape(
+        "VMUsage",
+        [
+            Field("id", .integer, "the VM's number"), Field("name", .string, "its name"),
+            Field("tenant", .string, "whose it is"), Field("host", .string, "where it is"),
+            Field("memoryMiB", .integer, "what it uses of its memory now"),
+            Field("cpuMillis", .integer, "thousandths of processors that it uses now"),
+            Field("uptimeSeconds", .integer, "since it began to run, here or where it came from"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("id", id), JSONMember("name", name), JSONMember("tenant", tenant), JSONMember("host", host),
+            JSONMember("memoryMiB", memoryMiB), JSONMember("cpuMillis", cpuMillis),
+            JSONMember("uptimeSeconds", uptimeSeconds),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            id: object.unsigned("id"), name: object.text("name"), tenant: object.text("tenant"),
+            host: object.text("host"), memoryMiB: object.integer("memoryMiB"), cpuMillis: object.integer("cpuMillis"),
+            uptimeSeconds: object.integer("uptimeSeconds"))
+    }
+}
+
+/// What the loss of a host, a rack or a zone would leave down.
+package struct LossInfo: Shaped {
+    /// VMs of one loss that are named; the others are counted.
+    package static let namedMax = 100
+
+    package var name: String
+    package var hosts: [String]
+    package var restarted: Int64
+    package var downCount: Int64
+    package var down: [PlanLeft]
+
+    package init(name: String, hosts: [String], restarted: Int64, downCount: Int64, down: [PlanLeft]) {
+        self.name = name
+        self.hosts = hosts
+        self.restarted = restarted
+        self.downCount = downCount
+        self.down = down
+    }
+
+    package init(_ report: LossReport, hostName: (HostID) -> String) {
+        self.init(
+            name: report.name, hosts: report.hosts.map(hostName), restarted: Int64(report.restarted),
+            downCount: Int64(report.down.count),
+            down: report.down.prefix(LossInfo.namedMax).map {
+                PlanLeft(vm: $0.name, tenant: $0.tenant, cause: $0.cause.rawValue, text: $0.text)
+            })
+    }
+
+    package static let shape = Shape(
+        "Loss",
+        [
+            Field("name", .string, "the host, zone/rack, or the zone that is lost"),
+            Field("hosts", .strings, "the hosts in it"),
+            Field("restarted", .integer, "VMs that would start elsewhere"),
+            Field("downCount", .integer, "VMs that would be down until it is back, or until there is room"),
+            Field("down", .objects(PlanLeft.shape), "the first \(namedMax) of those"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("name", name), JSONMember("hosts", hosts), JSONMember("restarted", restarted),
+            JSONMember("downCount", downCount), JSONMember("down", objects: down),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(
+            name: object.text("name"), hosts: object.strings("hosts"), restarted: object.integer("restarted"),
+            downCount: object.integer("downCount"), down: try object.objects("down"))
+    }
+
+    package static let scopes = FleetWords.scope.all
+    static func scope(_ word: String) -> PlacementGroup.Scope? { FleetWords.scope[word] }
+    static func word(_ scope: PlacementGroup.Scope) -> String { FleetWords.scope[scope] }
+}

@@ -1,0 +1,130 @@
+import ClusterBase
+package import FleetModel
+import Placement
+
+// Moves that make the cell better: off, advice, or by itself.
+
+extension CellKeeper {
+    /// Whether moving it can make the cell better.
+    func isMovable(_ vm: CellVM) -> Bool {
+        // Its disks would have to come along: that is not worth a better balance.
+        if vm.boundTo != nil { return false }
+        guard way(vm) == .migrate, pending[vm.id] == nil, let place = vm.place else { return false }
+        return view.hosts[place.assignment.host]?.state == .ready
+    }
+
+    /// Every minute a part of the VMs is looked at, and what is found is made or proposed, as the cell is set. What was moved
+    /// rests; and since it is not known here what another leader moved, nothing is moved before this node has led for that
+    /// long. Every move makes the cell's score better by a stated least amount, so moves come to an end.
+    ///
+    /// VMs that wait for room that is not there keep nobody from moving, nor does a drain that can't go on; those whose turn it
+    /// is to be placed, and a drain's moves, come first.
+    mutating func planRebalance(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        let mode = view[.rebalance]
+        if mode == 0 {
+            counts.advice = nil
+            adviceNoted = 0
+        }
+        if mode == 0 || now < rebalanceAt { return }
+        let cooldown = Nanoseconds.milliseconds(Int64(clamping: min(view[.moveCooldown], 1 << 40)))
+        if mode == 2 && now < leadsSince + cooldown {
+            rebalanceAt = leadsSince + cooldown
+            return
+        }
+        rebalanceAt = now + CellKeeper.rebalanceInterval
+        if isCutShort || drainGoesOn { return }
+        var budget = MoveBudget(self)
+        if budget.left <= 0 { return }
+        guard let frozen = frozenOutsideWindow(now) else { return }
+        let found = index.planRebalance(
+            policy: policy,
+            budget: rebalanceBudget(budget, frozen: frozen, gainMin: CellKeeper.rebalanceGainMin))
+        let advice = RebalanceAdvice(
+            through: view.through ?? .zero, scoreBefore: found.scoreBefore, scoreAfter: found.scoreAfter,
+            steps: steps(of: found))
+        counts.advice = advice
+        if mode == 1 { return noteAdvice(advice, &operations) }
+        for move in found.moves {
+            guard budget.allows(move.from.host, move.to.host, self), let vm = view.vms[move.vm] else { continue }
+            begin(vm, move.to, .rebalance, now, &budget, &operations)
+        }
+    }
+
+    /// All VMs but the next ones to be looked at, and of those the ones that can't move or rest; nil where nothing is left.
+    private mutating func frozenOutsideWindow(_ now: Instant) -> [VMID]? {
+        var frozen: [VMID] = []
+        var window = 0
+        var last: VMID?
+        let ids = index.vmIDs
+        for pass in 0..<2 {
+            for id in ids where (id > rebalanceNext) == (pass == 0) {
+                guard window < CellKeeper.rebalancedAtOnceMax, !CellKeeper.isCopy(id), let vm = view.vms[id],
+                    isMovable(vm), restingUntil[id].map({ now >= $0 }) ?? true
+                else {
+                    frozen.append(id)
+                    continue
+                }
+                window += 1
+                last = id
+            }
+        }
+        guard let last else { return nil }
+        rebalanceNext = last
+        return frozen
+    }
+
+    private func rebalanceBudget(
+        _ budget: MoveBudget, frozen: [VMID], gainMin: Int64, vmsExaminedMax: Int = 1_000_000
+    ) -> RebalanceBudget {
+        RebalanceBudget(
+            movesMax: max(0, budget.left), movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
+            frozen: frozen, vmsExaminedMax: vmsExaminedMax, gainMin: gainMin, busyHosts: budget.busyHosts,
+            movesPerLinkMax: max(1, Int(clamping: view[.migrationsPerLinkMax])), busyLinks: budget.busyLinks)
+    }
+
+    private func steps(of found: RebalancePlan) -> [CellPlan.Step] {
+        found.moves.compactMap { move in
+            guard let vm = view.vms[move.vm], let place = vm.place else { return nil }
+            return CellPlan.Step(
+                .migrate, vm: move.vm, name: vm.name, tenant: vm.tenant, epoch: place.epoch, from: move.from.host,
+                fromName: hostName(move.from.host), to: move.to, toName: hostName(move.to.host), gain: move.gain,
+                cost: CellKeeper.moveCost(vm))
+        }
+    }
+
+    /// Told once, and again when it is another one.
+    private mutating func noteAdvice(_ advice: RebalanceAdvice, _ operations: inout [CellCommand.Operation]) {
+        if advice.steps.isEmpty {
+            adviceNoted = 0
+            return
+        }
+        var plan = CellPlan(.rebalance, through: advice.through)
+        plan.steps = advice.steps
+        if !notesAdvice || plan.digest == adviceNoted { return }
+        adviceNoted = plan.digest
+        operations.append(.noteAdvice(advice.text))
+    }
+
+    /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now.
+    package mutating func planRebalance() -> CellPlan {
+        var plan = CellPlan(.rebalance, through: view.through ?? .zero)
+        let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
+        let found = index.planRebalance(
+            policy: policy,
+            budget: rebalanceBudget(
+                MoveBudget(self), frozen: frozen, gainMin: CellKeeper.rebalanceGainAskedMin,
+                vmsExaminedMax: CellKeeper.rebalanceExaminedMax))
+        plan.steps = steps(of: found)
+        plan.scoreBefore = found.scoreBefore
+        plan.scoreAfter = found.scoreAfter
+        plan.isComplete = found.isComplete
+        return plan
+    }
+
+    static let rebalancedAtOnceMax = 512
+    /// The least gain of a move made without being asked: a 64th of an average host.
+    static let rebalanceGainMin: Int64 = 1_024
+    /// That of one that is asked for.
+    static let rebalanceGainAskedMin: Int64 = 64
+    static let rebalanceExaminedMax = 20_000
+}

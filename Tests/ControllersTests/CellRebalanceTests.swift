@@ -1,0 +1,143 @@
+import ClusterBase
+import FleetModel
+import Placement
+import Testing
+
+@testable import Controllers
+
+/// A cell that balances itself: what keeps it from that, what only proposes, and what bounds it.
+@Suite struct CellRebalanceTests {
+    /// Twelve VMs on the first host, and three more hosts.
+    private func uneven(mode: UInt64, racks: [String] = ["r1", "r1", "r1", "r1"]) throws -> CellWorld {
+        let world = CellWorld()
+        world.level = FeatureLevel.newest
+        world.keeper.notesAdvice = true
+        try world.apply(.setSetting(.policy, 2))
+        try world.apply(.setSetting(.rebalance, mode))
+        try world.apply(.setSetting(.moveCooldown, 5_000))
+        try world.addHost(rack: racks[0])
+        for _ in 0..<12 { try world.create(CellWorld.spec()) }
+        try world.tick(5)
+        for rack in racks.dropFirst() { try world.addHost(rack: rack) }
+        return world
+    }
+
+    private func events(_ world: CellWorld) throws -> [CellEvent] {
+        let found = try Cell.read(.events(after: .zero, vm: nil, host: nil, limit: 0), world.state)
+        guard case .events(let events, _) = found.body else { return [] }
+        return events
+    }
+
+    @Test func `a VM that waits for room which is not there keeps nobody from moving`() throws {
+        let world = try uneven(mode: 2)
+        try world.create(CellWorld.spec(cpu: 1_000_000))
+        try world.tick(6_000)
+        #expect(world.keeper.counts.waiting == 1)
+        let counts = try world.view().hosts.values.map(\.vmCount).sorted()
+        #expect((counts.last ?? 0) - (counts.first ?? 0) <= 2, "\(counts)")
+    }
+
+    @Test func `a drain that can't go on keeps nobody from moving`() throws {
+        let world = try uneven(mode: 2)
+        // A local disk that does not move holds the last host's VM there.
+        var spec = CellWorld.spec()
+        spec.disks = [VMDescription.NamedDisk(name: "root", sizeMiB: 1_024, kind: .local)]
+        let last = try world.addHost(labels: [Named("keep", "1")])
+        spec.required = [VMDescription.NamedSelector("keep", .exists)]
+        try world.create(spec)
+        try world.tick(5)
+        try world.apply(.setHostDuty(last, .draining))
+        try world.tick(6_000)
+        #expect(try world.view().hosts[last]?.vmCount == 1)
+        let counts = try world.view().hosts.values.filter { $0.id != last }.map(\.vmCount).sorted()
+        #expect((counts.last ?? 0) - (counts.first ?? 0) <= 2, "\(counts)")
+    }
+
+    @Test func `advice says what would move, tells it once, and moves nothing`() throws {
+        let world = try uneven(mode: 1)
+        try world.tick(2_000)
+        #expect(world.keeper.counts.migrationsBegun == 0)
+        let advice = try #require(world.keeper.counts.advice)
+        #expect(!advice.steps.isEmpty && advice.scoreAfter > advice.scoreBefore)
+        #expect(advice.text.contains("would raise the score from \(advice.scoreBefore) to \(advice.scoreAfter)"))
+        let events = try events(world).filter { $0.kind == "cell.rebalance-advice" }
+        #expect(events.count == 1 && events.first?.text == advice.text, "\(events)")
+        #expect(world.refused.isEmpty, "\(world.refused)")
+        // Carried out by somebody, it is advice no more.
+        try world.apply(.setSetting(.rebalance, 0))
+        try world.tick(20)
+        #expect(world.keeper.counts.advice == nil)
+    }
+
+    @Test func `an older cluster's controller proposes without writing it down`() throws {
+        let world = try uneven(mode: 1)
+        world.keeper.notesAdvice = false
+        try world.tick(2_000)
+        #expect(world.keeper.counts.advice?.steps.isEmpty == false)
+        #expect(try events(world).allSatisfy { $0.kind != "cell.rebalance-advice" })
+    }
+
+    @Test func `moves between racks keep to the bound of a link, and those within a rack don't count`() throws {
+        let world = try uneven(mode: 2, racks: ["r1", "r2", "r2", "r3"])
+        try world.apply(.setSetting(.migrationsPerHostMax, 8))
+        try world.apply(.setSetting(.migrationsPerLinkMax, 1))
+        #expect(try most(world) == 1, "one leaves rack r1 at a time")
+        #expect(world.keeper.counts.migrationsBegun > 1)
+
+        let same = try uneven(mode: 2)
+        try same.apply(.setSetting(.migrationsPerHostMax, 8))
+        try same.apply(.setSetting(.migrationsPerLinkMax, 1))
+        #expect(try most(same) > 1, "a move within a rack takes no uplink")
+    }
+
+    /// Moves that are under way at one time.
+    private func most(_ world: CellWorld) throws -> Int {
+        var most = 0
+        for _ in 0..<2_500 {
+            try world.tick()
+            most = max(most, world.keeper.counts.migrating)
+        }
+        return most
+    }
+
+    @Test func `a drain keeps to the bound of a link, and stays in its rack where the uplink is full`() throws {
+        let world = CellWorld()
+        world.level = FeatureLevel.newest
+        try world.apply(.setSetting(.migrationsPerHostMax, 8))
+        try world.apply(.setSetting(.migrationsPerLinkMax, 1))
+        let first = try world.addHost(rack: "r1")
+        for _ in 0..<6 { try world.create(CellWorld.spec()) }
+        try world.tick(5)
+        try world.addHost(rack: "r2")
+        world.copyTicks = 50
+        try world.tick(2)
+        try world.apply(.setHostDuty(first, .draining))
+        #expect(try most(world) == 1)
+        #expect(try world.view().hosts[first]?.vmCount == 0, "the drain comes to its end")
+    }
+
+    @Test func `a move asked for by hand is told which bound is used up`() throws {
+        let world = CellWorld()
+        world.level = FeatureLevel.newest
+        try world.apply(.setSetting(.migrationsPerHostMax, 8))
+        try world.apply(.setSetting(.migrationsPerLinkMax, 1))
+        let hosts = try ["r1", "r1", "r2"].map { try world.addHost(rack: $0) }
+        let vm = try world.create(CellWorld.spec())
+        try world.tick(5)
+        let from = try #require(try world.host(of: vm))
+        func lacks() -> [String?] {
+            guard case .budgets(let lacks) = world.keeper.answer(.budgets(from: from, to: hosts)) else { return [] }
+            return lacks
+        }
+        #expect(lacks().allSatisfy { $0 == nil })
+        world.copyTicks = 500
+        let epoch = try #require(try world.vm(vm)?.place?.epoch)
+        let outcome = try world.apply(
+            .beginMigration(vm, from: epoch, to: Assignment(host: hosts[2]), cause: .asked))
+        #expect(outcome == .done)
+        try world.tick(1)
+        let now = lacks()
+        #expect(now[1] == nil, "within the rack it may go")
+        #expect(now[2]?.contains("migrationsPerLinkMax") == true && now[2]?.contains("rack r") == true, "\(now)")
+    }
+}
