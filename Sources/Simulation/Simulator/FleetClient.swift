@@ -227,16 +227,18 @@ extension Fleet {
     }
 
     /// An administrator's word for one that nobody set, mostly: some ask without it. One that has used up what it has gets more
-    /// at times, and some that is gone is heard of again from one who does not know.
+    /// at times, and some that is gone is heard of again from one who does not know. Where regions are lost, tenants stay.
     private func setTenant(_ tenant: String, _ view: CellView) -> CellCommand.Operation? {
         guard opensLevel else { return nil }
         let slice = view.slices[tenant] ?? TenantSlice(tenant: tenant)
         if slice.isKnown {
-            if tenantRandom.chance(1, in: 60) { return .returnSlice(tenant: tenant, revision: slice.revision) }
+            if !profile.losesRegion, tenantRandom.chance(1, in: 20) {
+                return .returnSlice(tenant: tenant, revision: slice.revision)
+            }
             guard let most = slice.allowed.vmCount, slice.usedCount >= most, tenantRandom.chance(2, in: 3) else {
                 return nil
             }
-        } else if tenantRandom.chance(1, in: 6) {
+        } else if !profile.losesRegion, tenantRandom.chance(1, in: 3) {
             return nil
         }
         let isLate = tenantRandom.chance(1, in: 12)

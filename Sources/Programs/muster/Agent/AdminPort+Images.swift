@@ -236,7 +236,8 @@ extension AdminPort {
         creations.enumerated().compactMap { at, creation in
             guard let creation else { return nil }
             for disk in creation.spec.disks where !disk.image.isEmpty {
-                if agent.view.image(disk.image, for: creation.tenant) != nil { continue }
+                let isNamed = !disk.image.hasPrefix(CatalogueName.prefix)
+                if !isNamed || agent.view.image(disk.image, for: creation.tenant) != nil { continue }
                 return (
                     at,
                     Problem(
