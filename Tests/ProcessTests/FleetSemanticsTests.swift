@@ -70,6 +70,8 @@ import Testing
         #expect(try ask("tenant", "list", "--filter", "name=shop", "-o", "name").output == "shop\n")
         #expect(try ask("host", "list", "--filter", "state=odd").complaint.contains("ready"))
 
+        for name in ["0", "nobody"] { #expect(try curl(cluster, "GET", "hosts/\(name)/usage").status == 404) }
+
         // Generations.
         let generation = Int(try member(cluster, "web", "generation")) ?? 0
         for (method, path) in [("POST", "vms/web/restart"), ("POST", "vms/web/migrate"), ("POST", "hosts/n1/cordon")] {
