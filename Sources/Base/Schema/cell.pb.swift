@@ -4778,7 +4778,7 @@ public struct WireCellCommand: WireMessage {
         case 2: "by"
         case 3: "images_at"
         case 4: "origin"
-        case 5: "generation"
+        case 8: "generation"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4843,7 +4843,7 @@ public struct WireCellCommand: WireMessage {
             writer.message(34, value)
         }
         if self.generation != 0 {
-            writer.tag(40)
+            writer.tag(64)
             writer.varint(self.generation)
         }
         switch self.operation {
@@ -4955,7 +4955,7 @@ public struct WireCellCommand: WireMessage {
                 var value = self.origin.take() ?? WireCommandOrigin()
                 try reader.message(&value)
                 self.origin = value
-            case 40:
+            case 64:
                 self.generation = try reader.uint64()
             case 82:
                 var value = WireCellCommand.RegisterHost()
