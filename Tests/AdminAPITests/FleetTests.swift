@@ -497,7 +497,8 @@ private func call(_ text: String) -> Result<AdminCall, Router.Refusal>? {
     @Test func `a value that a field never has is refused with those that it has`() {
         for (text, kind) in [
             ("state=foo", FleetKind.hosts), ("duty!=foo", .hosts), ("health in (up,foo)", .hosts),
-            ("phase=foo", .vms), ("power not in (foo)", .vms), ("cause=foo", .migrations),
+            ("phase=foo", .vms), ("power not in (foo)", .vms), ("cause=foo", .migrations), ("rule=foo", .groups),
+            ("scope=foo", .groups),
             ("phase=running", .migrations),
         ] {
             do throws(Problem) {

@@ -53,6 +53,14 @@ import Testing
         let resumed = try ask("vm", "resume", "idle")
         #expect(resumed.status == 4 && resumed.complaint.contains("muster vm start"), "\(resumed.complaint)")
 
+        #expect(try ask("vm", "pause", "idle").status == 4)
+        #expect(try ask("vm", "restart", "web", "--if-generation", "7000").status == 4)
+        #expect(try ask("vm", "migrate", "web", "--if-generation", "7000").complaint.contains("changed meanwhile"))
+        #expect(try ask("host", "cordon", "n1", "--if-generation", "7000").status == 4)
+        #expect(try ask("host", "set", "n1", "--label", "disk=ssd", "--label", "rack-").status == 0)
+        #expect(try ask("host", "set", "n1", "--label", "disk-").status == 0)
+        #expect(try !ask("host", "show", "n1").output.contains("ssd"))
+
         // Labels, and what is optional.
         #expect(try ask("group", "create", "front", "--rule", "spread").status == 0)
         #expect(try ask("vm", "update", "web", "--label", "x=1", "--label", "y=2", "--group", "front").status == 0)
@@ -69,6 +77,8 @@ import Testing
         #expect(try ask("group", "list", "--filter", "rule=spread", "--columns", "name").output.contains("front"))
         #expect(try ask("tenant", "list", "--filter", "name=shop", "-o", "name").output == "shop\n")
         #expect(try ask("host", "list", "--filter", "state=odd").complaint.contains("ready"))
+
+        for name in ["0", "nobody"] { #expect(try curl(cluster, "GET", "hosts/\(name)/usage").status == 404) }
 
         // Generations.
         let generation = Int(try member(cluster, "web", "generation")) ?? 0

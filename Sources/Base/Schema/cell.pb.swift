@@ -4794,7 +4794,7 @@ public struct WireCellCommand: WireMessage {
         case 3: "images_at"
         case 4: "origin"
         case 5: "is_bounded"
-        case 6: "generation"
+        case 8: "generation"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4863,7 +4863,7 @@ public struct WireCellCommand: WireMessage {
             writer.byte(self.isBounded ? 1 : 0)
         }
         if self.generation != 0 {
-            writer.tag(48)
+            writer.tag(64)
             writer.varint(self.generation)
         }
         switch self.operation {
@@ -4977,7 +4977,7 @@ public struct WireCellCommand: WireMessage {
                 self.origin = value
             case 40:
                 self.isBounded = try reader.bool()
-            case 48:
+            case 64:
                 self.generation = try reader.uint64()
             case 82:
                 var value = WireCellCommand.RegisterHost()

@@ -109,7 +109,8 @@ struct MoveBudget {
 
     private func lack(_ from: HostID, _ to: HostID, _ keeper: borrowing CellKeeper) -> String? {
         func text(_ where: String, _ count: Int, _ setting: CellSetting) -> String {
-            "\(count) moves are under way \(`where`), and no more may be; wait for one to end, or set \(setting.member)"
+            (count == 1 ? "1 move is under way" : "\(count) moves are under way") + " \(`where`), and no more may be; "
+                + "wait for one to end, or set \(setting.member)"
         }
         if left <= 0 { return text("in the cell", most - left, .migrationsMax) }
         for host in [from, to] where at[host, default: 0] >= perHost {

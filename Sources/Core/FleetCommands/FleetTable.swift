@@ -147,11 +147,17 @@ package enum FleetTable {
                     "one set, one gone, in no group"),
                 .init("muster vm update web --cpu 4 --dry-run", "what would change, and whether it needs a restart"),
             ]),
-        Command("vm start", summary: "start VMs", arguments: [vmList], options: [tenant] + wait),
-        Command("vm stop", summary: "stop VMs; they keep their place", arguments: [vmList], options: [tenant] + wait),
-        Command("vm restart", summary: "stop VMs and start them again", arguments: [vmList], options: [tenant] + wait),
-        Command("vm pause", summary: "halt VMs where they are", arguments: [vmList], options: [tenant] + wait),
-        Command("vm resume", summary: "let paused VMs go on", arguments: [vmList], options: [tenant] + wait),
+        Command("vm start", summary: "start VMs", arguments: [vmList], options: [tenant, ifGeneration] + wait),
+        Command(
+            "vm stop", summary: "stop VMs; they keep their place", arguments: [vmList],
+            options: [tenant, ifGeneration] + wait),
+        Command(
+            "vm restart", summary: "stop VMs and start them again", arguments: [vmList],
+            options: [tenant, ifGeneration] + wait),
+        Command(
+            "vm pause", summary: "halt VMs where they are", arguments: [vmList], options: [tenant, ifGeneration] + wait),
+        Command(
+            "vm resume", summary: "let paused VMs go on", arguments: [vmList], options: [tenant, ifGeneration] + wait),
         Command(
             "vm delete", summary: "stop VMs and delete them", arguments: [vmList],
             options: [tenant, ifGeneration, dryRun, plan] + wait,
@@ -164,7 +170,7 @@ package enum FleetTable {
             options: [
                 tenant, Option("cell", .text("CELL"), help: "to this cell, which chooses the host"),
                 Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
-                Option("cancel", help: "call off the migration under way"), dryRun, plan,
+                Option("cancel", help: "call off the migration under way"), ifGeneration, dryRun, plan,
             ] + wait,
             examples: [.init("muster vm migrate web --dry-run", "where it would go, or why it can't")]),
         Command(
@@ -200,16 +206,18 @@ package enum FleetTable {
     private static let hosts: [Command] = [
         Command("host list", summary: "list hosts", options: listing + [selector]),
         Command("host show", summary: "show a host", arguments: [host]),
-        Command("host cordon", summary: "let nothing new come to a host", arguments: [host]),
+        Command("host cordon", summary: "let nothing new come to a host", arguments: [host], options: [ifGeneration]),
         Command(
-            "host drain", summary: "move everything off a host", arguments: [host], options: [dryRun, plan] + wait,
+            "host drain", summary: "move everything off a host", arguments: [host],
+            options: [ifGeneration, dryRun, plan] + wait,
             examples: [.init("muster host drain h2 --dry-run", "what would move where, and what can't")]),
-        Command("host maintenance", summary: "keep an empty host out of use", arguments: [host]),
-        Command("host resume", summary: "take a host back into service", arguments: [host]),
+        Command(
+            "host maintenance", summary: "keep an empty host out of use", arguments: [host], options: [ifGeneration]),
+        Command("host resume", summary: "take a host back into service", arguments: [host], options: [ifGeneration]),
         Command(
             "host set", summary: "set a host's labels, taints, reservation and overcommit", arguments: [host],
             options: [
-                Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "KEY= takes it away"),
+                Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "KEY- takes it away"),
                 Option(
                     "taint", .text("KEY=VALUE"), isRepeated: true,
                     help: "keeps VMs away that don't tolerate it; KEY=VALUE:avoid for a soft one, KEY- takes it away"),
@@ -233,7 +241,8 @@ package enum FleetTable {
         Command(
             "host remove", summary: "take a host out of its cell for good", arguments: [host],
             options: [
-                Option("force", help: "even with VMs on it: you say that they don't run any more"), dryRun, plan,
+                Option("force", help: "even with VMs on it: you say that they don't run any more"), ifGeneration,
+                dryRun, plan,
             ]),
     ]
 

@@ -33,7 +33,8 @@ package enum FleetKind: Hashable, Sendable, CaseIterable {
         case .groups:
             [
                 FilterField("id", .number), FilterField("name", .text), FilterField("tenant", .text),
-                FilterField("rule", .text), FilterField("scope", .text), FilterField("memberCount", .number),
+                FilterField("rule", .text, oneOf: ["spread", "antiAffinity", "pack", "affinity"]),
+                FilterField("scope", .text, oneOf: FleetWords.scope.all), FilterField("memberCount", .number),
             ]
         case .tenants:
             [

@@ -45,13 +45,15 @@ extension AdminPort {
         case .startVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM starts") { .setPower($0.id, .running, generation: generation) }
         case .resumeVM(let vm, let generation):
-            changeVM(vm, cell, asker, "the VM goes on", unless: AdminPort.isNotPaused) {
+            changeVM(vm, cell, asker, "the VM goes on", unless: AdminPort.isStopped) {
                 .setPower($0.id, .running, generation: generation)
             }
         case .stopVM(let vm, let generation):
             changeVM(vm, cell, asker, "the VM stops") { .setPower($0.id, .stopped, generation: generation) }
         case .pauseVM(let vm, let generation):
-            changeVM(vm, cell, asker, "the VM pauses") { .setPower($0.id, .paused, generation: generation) }
+            changeVM(vm, cell, asker, "the VM pauses", unless: AdminPort.isStopped) {
+                .setPower($0.id, .paused, generation: generation)
+            }
         case .restartVM(let vm): changeVM(vm, cell, asker, "the VM restarts") { .restartVM($0.id) }
         case .cancelMigration(let vm):
             changeVM(vm, cell, asker, "the migration is given up") { vm in
@@ -268,10 +270,10 @@ extension AdminPort {
     }
 
     /// It would start one that its owner stopped.
-    private static func isNotPaused(_ vm: CellVM) -> Problem? {
+    private static func isStopped(_ vm: CellVM) -> Problem? {
         vm.power != .stopped
             ? nil
-            : Problem(.notPossible, "the VM \(vm.name) is stopped, and not paused; start it with `muster vm start`")
+            : Problem(.notPossible, "the VM \(vm.name) is stopped; start it with `muster vm start`")
     }
 
     /// What was asked for before under the same key is answered as it was then, also when the VM is gone.

@@ -25,10 +25,24 @@ extension AdminPort {
     }
 
     func showUsage(ofHost name: String, _ cell: GroupID, _ asker: FleetAsker) {
-        guard let host = hostID(name) else { return fail(asker, AdminPort.noHost(name)) }
-        let node = NodeID(host.rawValue)
-        if node == agent.node { return answer(asker, usageHere) }
-        relay(.hostUsage(name), cell, to: [node], asker) { [self] in answer(asker, $0) }
+        guard let id = hostID(name) else { return fail(asker, AdminPort.noHost(name)) }
+        read(.host(id), .linearizable, cell) { [self] result in
+            switch result {
+            case .failure(let problem): fail(asker, problem)
+            case .success(let found):
+                guard case .host(_, let host?)? = AdminPort.rows(found.answer).rows.first, host.health != .removed
+                else {
+                    return fail(asker, AdminPort.noHost(name))
+                }
+                if host.health == .down {
+                    return fail(
+                        asker, Problem(.notPossible, "host \(name) is down, and nobody else knows what it runs"))
+                }
+                let node = NodeID(id.rawValue)
+                if node == agent.node { return answer(asker, usageHere) }
+                relay(.hostUsage(name), cell, to: [node], asker) { [self] in answer(asker, $0) }
+            }
+        }
     }
 
     func usage(of vm: VMID) -> AdminResponse {

@@ -9,7 +9,9 @@ import Terminal
 // What is done to hosts, groups, tenants and the cell.
 
 extension FleetClient {
-    func duty() throws -> ExitCode { show(try post(["v1", "hosts", word("HOST"), line.command.words[1]])) }
+    func duty() throws -> ExitCode {
+        show(try ask(RawRequest(.post, ["v1", "hosts", word("HOST"), line.command.words[1]], ifMatch: ifGeneration)))
+    }
 
     /// Asks what would happen; nothing does.
     func plan(_ what: String, _ about: JSONValue, _ more: [JSONMember] = []) throws -> JSONValue {
@@ -25,13 +27,14 @@ extension FleetClient {
         return show(
             try ask(
                 RawRequest(
-                    .delete, ["v1", "hosts", name], query: (line.has("force") ? [("force", "1")] : []) + planQuery)))
+                    .delete, ["v1", "hosts", name], query: (line.has("force") ? [("force", "1")] : []) + planQuery,
+                    ifMatch: ifGeneration)))
     }
 
     func drain() throws -> ExitCode {
         let name = word("HOST")
         if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
-        let asked = try ask(RawRequest(.post, ["v1", "hosts", name, "drain"], query: planQuery))
+        let asked = try ask(RawRequest(.post, ["v1", "hosts", name, "drain"], query: planQuery, ifMatch: ifGeneration))
         return line.has("wait") ? try watchDrain(of: name) : show(asked)
     }
 
@@ -132,9 +135,11 @@ extension FleetClient {
         }
         if !line.texts("label").isEmpty {
             var labels = known["policy"]?["labels"]?.members ?? []
-            for member in try SpecOptions.named(line.texts("label"), "--label")?.members ?? [] {
+            let changes = try SpecOptions.changes(line.texts("label"), "--label")
+            if changes?.members == nil { labels = [] }
+            for member in changes?.members ?? [] {
                 labels.removeAll { $0.name == member.name }
-                if member.value != .string("") { labels.append(member) }
+                if member.value != .string("") && member.value != .null { labels.append(member) }
             }
             put("labels", .object(labels))
         }
@@ -179,7 +184,7 @@ extension FleetClient {
             let wish = [JSONMember("host", .string(name)), JSONMember("policy", .object(policy))]
             return showPlan(try plan("capacity", .object(wish)))
         }
-        let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
+        let generation = ifGeneration ?? known["generation"]?.integer.map(UInt64.init)
         return show(
             try ask(
                 RawRequest(

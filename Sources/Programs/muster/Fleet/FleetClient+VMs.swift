@@ -147,13 +147,16 @@ extension FleetClient {
         let base = try file
         let spec = SpecOptions.merged(
             base?["spec"] ?? base ?? known["spec"] ?? .object([]), try specMembers())
-        let generation = line.integer("if-generation").map(UInt64.init) ?? known["generation"]?.integer.map(UInt64.init)
+        let generation = ifGeneration ?? known["generation"]?.integer.map(UInt64.init)
         return showChange(
             try ask(
                 RawRequest(
                     .put, ["v1", "vms", name], query: tenantQuery + changeQuery,
                     body: .object([JSONMember("spec", spec)]), ifMatch: generation)))
     }
+
+    /// What --if-generation says.
+    var ifGeneration: UInt64? { line.integer("if-generation").map(UInt64.init) }
 
     /// Asks for a plan in the place of the change, or holds the change to the plan that was shown.
     var changeQuery: [(name: String, value: String)] { line.has("dry-run") ? [("dry-run", "1")] : planQuery }
@@ -182,7 +185,9 @@ extension FleetClient {
         if verb == "restart" && line.has("wait") {
             _ = try each { name in epochs[name] = try vm(name)["epoch"]?.integer ?? 0 }
         }
-        let code = try each { name in _ = try post(["v1", "vms", name, verb], tenantQuery) }
+        let code = try each { name in
+            _ = try ask(RawRequest(.post, ["v1", "vms", name, verb], query: tenantQuery, ifMatch: ifGeneration))
+        }
         if verb == "restart", line.has("wait"), code == .success {
             return try follow(line.arguments, "restarted") { name, vm in
                 try refuseEnded(vm)
@@ -211,7 +216,7 @@ extension FleetClient {
                 try ask(
                     RawRequest(
                         .delete, ["v1", "vms", name], query: tenantQuery + changeQuery,
-                        ifMatch: line.integer("if-generation").map(UInt64.init))))
+                        ifMatch: ifGeneration)))
         }
         if line.has("dry-run") {
             for plan in plans { _ = showPlan(plan) }
@@ -232,12 +237,15 @@ extension FleetClient {
             if line.has("dry-run") {
                 throw FleetMistake("--dry-run is for a move that is to begin; leave --cancel out.")
             }
-            return show(try post(["v1", "vms", name, "cancel-migration"], tenantQuery))
+            return show(
+                try ask(
+                    RawRequest(
+                        .post, ["v1", "vms", name, "cancel-migration"], query: tenantQuery, ifMatch: ifGeneration)))
         }
         if let cell = line.text("cell") { return try move(name, to: cell) }
         let began = try vm(name)["host"]?.text
         let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
-        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery + changeQuery, body)
+        let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         let target = line.text("to")
         return try follow([name], "moved") { _, vm in
@@ -248,11 +256,18 @@ extension FleetClient {
         }
     }
 
+    private func migrate(_ name: String, _ body: JSONValue) throws -> JSONValue {
+        try ask(
+            RawRequest(
+                .post, ["v1", "vms", name, "migrate"], query: tenantQuery + changeQuery, body: body,
+                ifMatch: ifGeneration))
+    }
+
     /// To another cell.
     private func move(_ name: String, to cell: String) throws -> ExitCode {
         if line.has("to") { throw Undone("--cell chooses the host itself; leave --to out") }
         let body = JSONValue.object([JSONMember("cell", .string(cell))])
-        let asked = try post(["v1", "vms", name, "migrate"], tenantQuery + changeQuery, body)
+        let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         return try follow([name], "moved") { _, vm in
             if vm["toCell"] != nil || vm["fromCell"] != nil { return false }
