@@ -162,7 +162,17 @@ import Testing
         #expect(try root.apply(.signWithAuthority(fingerprint: new)) == .refused(.authorityDoubted(second)))
         #expect(try root.apply(.removeNode(second, isForced: false)) == .node(second))
         #expect(try root.apply(.signWithAuthority(fingerprint: new)) == .done)
+        // The root has heard of a renewed certificate, and the node's disk has the old one.
+        let renewed = NodeCertificate(
+            fingerprint: RootBench.hash(70), issuer: new, expiresAt: root.time.advanced(by: 1_000))
+        #expect(try root.apply(.certifyNode(NodeID(1), renewed)) == .node(NodeID(1)))
         var about = RootBench.about("n1", level: FeatureLevel.newest)
+        (about.trusts, about.issuer) = ([old, new], old)
+        #expect(try root.apply(.reportNode(NodeID(1), about)) == .node(NodeID(1)))
+        #expect(try root.apply(.distrustAuthority(fingerprint: old)) == .refused(.authorityInUse(NodeID(1))))
+        about.issuer = new
+        #expect(try root.apply(.reportNode(NodeID(1), about)) == .node(NodeID(1)))
+        #expect(try root.apply(.distrustAuthority(fingerprint: old)) == .done)
         about.trusts = [[1, 2]]
         #expect(try root.apply(.reportNode(NodeID(1), about)) == .refused(.invalid(.fingerprint)))
     }

@@ -223,6 +223,10 @@ import Testing
         var store = directory.log
         var newest = Incarnation(0)
         for _ in 1...3 { newest = try StoredLog.openNode(identity, in: &store) }
+        // What peers are told of is what the horizon knows: nobody misses a pulse.
+        let told = directory.log.written
+        try store.write(WriteBatch(), isSynced: true)
+        #expect(told > 0 && directory.log.written == told)
         let copy = folder.path + "/killed"
         Folder.copy(directory.path, to: copy)
         directory.stop()
@@ -233,6 +237,7 @@ import Testing
         Folder.write(file, bytes)
         let opened = try NodeDirectory.open(copy, identity, smallSettings())
         #expect(!opened.findings.isEmpty)
+        #expect(opened.log.written > told + (1 << 32), "a start without findings follows, and tells a number, too")
         var log = opened.log
         let next = try StoredLog.openNode(identity, in: &log)
         #expect(next > newest, "its peers pass over what it says")

@@ -76,6 +76,7 @@ import Testing
     @Test func `a node that comes back dials by itself and takes the place of its former self`() throws {
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1) {
+            $0.livesWithin = .zero
             $0.backoffMin = .seconds(20); $0.backoffMax = .seconds(20)
         }
         let first = try RawPeer(loop, 2, to: a)
@@ -168,9 +169,33 @@ import Testing
         waits(loop) { a.isUp && next.isUp }
     }
 
+    @Test func `a later start takes no place of one that is heard, however often it was started`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1) { $0.livesWithin = .milliseconds(400) }
+        let own = try TestPeer(loop, 2, incarnation: 1)
+        own.knows(a)
+        waits(loop) { a.isUp }
+        let copy = try TestPeer(loop, 2, incarnation: 30) {
+            $0.backoffMin = .milliseconds(5); $0.backoffMax = .milliseconds(20)
+        }
+        copy.knows(a)
+        let until = SystemClock.now + .seconds(1)
+        var number: UInt64 = 0
+        while SystemClock.now < until {
+            number += 1
+            own.network.send(own.beat(number), to: NodeID(1))
+            _ = loop.run(atMost: .milliseconds(50)) { false }
+        }
+        #expect(a.network.counters.collisions > 0 && a.facts?.incarnation == Incarnation(1) && !copy.isUp)
+        #expect(!own.notes.contains { if case .expelled = $0 { true } else { false } })
+        // Its end is seen at once, or its silence after a while.
+        waits(loop) { copy.isUp }
+        #expect(a.facts?.incarnation == Incarnation(30))
+    }
+
     @Test func `an old process learns that a later start took its place, and a removed node that it is out`() throws {
         let loop = try EventLoop()
-        let a = try TestPeer(loop, 1)
+        let a = try TestPeer(loop, 1) { $0.livesWithin = .zero }
         let old = try TestPeer(loop, 2, incarnation: 1) { $0.backoffMin = .milliseconds(5) }
         old.knows(a)
         waits(loop) { a.isUp }

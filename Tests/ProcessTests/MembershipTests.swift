@@ -71,6 +71,7 @@ import Testing
     {
         let cluster = try LocalCluster()
         let folder = cluster.folder.file("twice")
+        let named = ["--peer-advertise", "x.example:7471", "--admin-advertise", "x.example:7470"]
         let runs = try (0..<4).map { i in
             let process = Process()
             process.executableURL = try MusterRun.binary()
@@ -85,6 +86,20 @@ import Testing
         }
         for run in runs { run.waitUntilExit() }
         #expect(runs.count { $0.terminationStatus == 0 } == 1, "\(runs.map(\.terminationStatus))")
+        // Another program's directory stays as it is, however often it is asked for.
+        let foreign = cluster.folder.file("foreign")
+        for name in ["raft", "state"] {
+            try FileManager.default.createDirectory(
+                at: foreign.appendingPathComponent(name), withIntermediateDirectories: true)
+            try Data("theirs".utf8).write(to: foreign.appendingPathComponent("\(name)/data"))
+        }
+        for _ in 1...2 {
+            let refused = try MusterRun(["init", "--no-start", "--node-data", foreign.path] + named)
+            #expect(refused.status == 1)
+        }
+        for name in ["raft", "state"] {
+            #expect(FileManager.default.fileExists(atPath: foreign.appendingPathComponent("\(name)/data").path))
+        }
         let checked = try MusterRun(["agent", "--check-config", "--node-name", "a_b"])
         #expect(checked.status == 1 && checked.complaint.contains("'a_b' is no name"), "\(checked)")
         let listens = try MusterRun(["agent", "--check-config", "--peer-listen", "some.host:7471"])

@@ -373,6 +373,8 @@ public struct WireNodeDescription: WireMessage {
     public var level: UInt32 = 0
     /// Fingerprints of the authorities that it trusts, from feature level 3 on, sorted.
     public var trusts: [[UInt8]] = []
+    /// The fingerprint of the authority that signed the certificate which its disk holds, from feature level 3 on.
+    public var issuer: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -385,7 +387,8 @@ public struct WireNodeDescription: WireMessage {
         key: [UInt8] = [],
         programVersion: String = "",
         level: UInt32 = 0,
-        trusts: [[UInt8]] = []
+        trusts: [[UInt8]] = [],
+        issuer: [UInt8] = []
     ) {
         self.name = name
         self.locality = locality
@@ -395,6 +398,7 @@ public struct WireNodeDescription: WireMessage {
         self.programVersion = programVersion
         self.level = level
         self.trusts = trusts
+        self.issuer = issuer
     }
 
     public static var messageName: String { "NodeDescription" }
@@ -409,6 +413,7 @@ public struct WireNodeDescription: WireMessage {
         case 6: "program_version"
         case 7: "level"
         case 8: "trusts"
+        case 9: "issuer"
         default: nil
         }
     }
@@ -445,6 +450,10 @@ public struct WireNodeDescription: WireMessage {
             writer.tag(66)
             writer.lengthDelimited(value)
         }
+        if !self.issuer.isEmpty {
+            writer.tag(74)
+            writer.lengthDelimited(self.issuer)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -470,6 +479,8 @@ public struct WireNodeDescription: WireMessage {
                 self.level = try reader.uint32()
             case 66:
                 self.trusts.append(try reader.bytes())
+            case 74:
+                self.issuer = try reader.bytes()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

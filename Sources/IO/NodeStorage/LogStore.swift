@@ -11,14 +11,15 @@ package final class LogStore: OrderedStore, Sendable {
     private let horizon: HorizonFile
     private let numbering: Mutex<Numbering>
     private let writtenLast: Atomic<UInt64>
-    /// The number of the newest synced write. Never waits for one.
+    /// The number of the newest write that the horizon knows; zero before the first. Never waits for one, and never goes back: a
+    /// start that finds some of them gone goes on far above them.
     package var written: UInt64 { writtenLast.load(ordering: .relaxed) }
 
     init(_ rocks: RocksStore, _ horizon: HorizonFile, last: UInt64, keptBytes: Int) {
         self.rocks = rocks
         self.horizon = horizon
         numbering = Mutex(Numbering(last: last, keptBytes: keptBytes))
-        writtenLast = Atomic(last)
+        writtenLast = Atomic(0)
     }
 
     package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try rocks.value(for: key) }
@@ -34,7 +35,8 @@ package final class LogStore: OrderedStore, Sendable {
             let (number, forgetBelow) = numbering.next(byteCount: batch.byteCount)
             try rocks.write(batch, number: number, forgetBelow: forgetBelow)
             // Nobody misses an empty one.
-            if !batch.isEmpty { try horizon.note(number) }
+            if batch.isEmpty { return }
+            try horizon.note(number)
             writtenLast.store(number, ordering: .relaxed)
         }
     }

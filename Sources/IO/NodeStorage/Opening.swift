@@ -86,13 +86,15 @@ struct Opening {
         var findings: [String] = []
         if Files.exists(markerPath) { findings.append("damage was found before, and not all of it was marked") }
         let rocks = try openLog(&findings)
-        let last = try lastNumber(rocks, &findings)
+        var last = try lastNumber(rocks, &findings)
         let owner = try owner(rocks, identity, isNew: isNew, findings)
         if !findings.isEmpty {
             try storing { () throws(StoreError) in
                 try mark(findings)
                 try HorizonFile.make(horizonPath, in: path, number: last)
             }
+            // Peers may have heard of numbers that are gone, and take a lower one for an older copy's.
+            last += Opening.numbersPassedOver
         }
         let horizon = try storing { () throws(StoreError) in try HorizonFile(horizonPath, number: last) }
         let log = LogStore(rocks, horizon, last: last, keptBytes: settings.writeAheadBytesMax)
@@ -121,6 +123,9 @@ struct Opening {
             path: path, identity: owner, log: log, state: state, findings: findings + notes, horizon: horizon,
             settings: settings, lock: lock)
     }
+
+    /// More synced writes than a node makes between two finds of damage.
+    private static let numbersPassedOver: UInt64 = 1 << 40
 
     func storing<Value>(_ body: () throws(StoreError) -> Value) throws(DataDirectoryRefusal) -> Value {
         do throws(StoreError) {

@@ -40,6 +40,8 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     var peerSequence: UInt64 = 0
     var isCompressing = false
     var upSince = Instant.origin
+    /// When the peer last sent something.
+    var heardAt = Instant.origin
     /// Requests of the peer that this node has not answered.
     var requestsOpen = 0
     /// What it carries, on the stream lane.
@@ -94,6 +96,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
 
     func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
         var at = from
+        heardAt = network.loop.now
         do throws(FrameDamage) {
             while state != .over {
                 // Whoever is told to go is not listened to any more.

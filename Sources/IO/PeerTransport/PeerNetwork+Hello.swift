@@ -74,7 +74,14 @@ extension PeerNetwork {
     /// Why a start of a node's process is none that can follow on what was linked here: a copy of its data directory from before
     /// has neither its votes nor what it acknowledged since, and two processes with copies of one directory vote twice.
     private func objection(to start: NodeStart, of node: NodeID) -> Objection? {
-        guard let newest = known(node)?.newest, let why = newest.objection(to: start) else { return nil }
+        guard let newest = known(node)?.newest else { return nil }
+        // One that lives is no former process: whoever comes is the copy, though it was started more often.
+        if let current = known(node)?.control, current.incarnation < start.incarnation,
+            loop.now - current.heardAt < settings.livesWithin
+        {
+            return Objection(.superseded, "an earlier start of node \(node) is connected and was heard a moment ago")
+        }
+        guard let why = newest.objection(to: start) else { return nil }
         counters.refusedIdentity += 1
         // While a later start is linked, an earlier one's word may have been under way.
         let isQuiet = start.incarnation < newest.incarnation && known(node)?.control != nil

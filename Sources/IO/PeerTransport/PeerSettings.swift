@@ -20,6 +20,8 @@ package struct PeerSettings: Hashable, Sendable {
     package var backoffMax = Nanoseconds.seconds(1)
     /// A connection that held so long is dialled again at once when it ends.
     package var stableAfter = Nanoseconds.seconds(1)
+    /// A process that was heard within this time is there: no later start of its node takes its place.
+    package var livesWithin = Nanoseconds.seconds(3)
     /// Sent data that a peer's machine does not acknowledge so long ends the connection.
     package var silenceMax = Nanoseconds.seconds(4)
 

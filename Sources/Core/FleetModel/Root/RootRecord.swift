@@ -74,6 +74,7 @@ extension NodeDescription: RootMapped {
             name: wire.name, locality: Locality(region: place.region, zone: place.zone, rack: place.rack),
             peerAddress: wire.peerAddress, adminAddress: wire.adminAddress, key: wire.key,
             programVersion: wire.programVersion, level: wire.level, trusts: wire.trusts)
+        issuer = wire.issuer
     }
     var wire: WireNodeDescription {
         let isNowhere = locality == Locality()
@@ -81,7 +82,7 @@ extension NodeDescription: RootMapped {
             name: name,
             locality: isNowhere ? nil : WireLocality(region: locality.region, zone: locality.zone, rack: locality.rack),
             peerAddress: peerAddress, adminAddress: adminAddress, key: key, programVersion: programVersion,
-            level: level, trusts: trusts)
+            level: level, trusts: trusts, issuer: issuer)
     }
 }
 

@@ -212,7 +212,9 @@ package enum RootCheck {
         if !isHash(about.key) { return .invalid(.key) }
         if !isText(about.programVersion) { return .invalid(.programVersion) }
         if about.level == 0 { return .invalid(.level) }
-        if about.trusts.count > RootLimits.authoritiesMax || !about.trusts.allSatisfy(isHash) {
+        if about.trusts.count > RootLimits.authoritiesMax || !about.trusts.allSatisfy(isHash)
+            || !about.issuer.isEmpty && !isHash(about.issuer)
+        {
             return .invalid(.fingerprint)
         }
         return nil

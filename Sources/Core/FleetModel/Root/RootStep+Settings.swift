@@ -41,7 +41,10 @@ extension RootStep {
         }
         if authority.signs { return .refused(.authoritySigns) }
         for node in try all(RootNode.self) where node.state != .removed {
-            if node.certificate?.issuer == fingerprint { return .refused(.authorityInUse(node.id)) }
+            // A renewed one may not have reached the node's disk yet.
+            if node.certificate?.issuer == fingerprint || node.about.issuer == fingerprint {
+                return .refused(.authorityInUse(node.id))
+            }
         }
         delete(authority)
         return .done

@@ -92,6 +92,8 @@ package struct NodeDescription: Hashable, Sendable {
     package var level: UInt32
     /// Fingerprints of the authorities that it trusts, sorted; said from ``FeatureLevel/trustTold`` on.
     package var trusts: [[UInt8]]
+    /// Of the certificate that its disk holds, the authority's fingerprint; empty where it has not said so.
+    package var issuer: [UInt8] = []
     package init(
         name: String, locality: Locality = Locality(), peerAddress: String, adminAddress: String, key: [UInt8],
         programVersion: String, level: UInt32, trusts: [[UInt8]] = []

@@ -45,7 +45,9 @@ extension AdminPort {
         case .removeNode(let name, let isForced):
             withNode(name, ticket) { [self] node in
                 if !isForced, let problem = quorumLost(without: node) { return answer(ticket, AdminResponse(problem)) }
-                change(.removeNode(node.id, isForced: isForced), asker, "node \(name) is removed")
+                change(
+                    .removeNode(node.id, isForced: isForced), asker,
+                    "node \(name) is removed; its host stays in its cell until `muster host remove \(name)`")
             }
         case .promoteNode(let name): arrange(name, .preferred, asker, "node \(name) votes when it can")
         case .demoteNode(let name): arrange(name, .never, asker, "node \(name) votes no more when another can")
@@ -529,7 +531,7 @@ extension AdminPort {
                 asker.ticket,
                 AdminResponse(
                     Acceptance(
-                        "the group goes on with this node alone; the root notes it as soon as it can: see `muster events`"
+                        "the group goes on with this node alone; the root notes it as soon as it can: see `muster audit --root`"
                     ),
                     status: asker.status))
         }

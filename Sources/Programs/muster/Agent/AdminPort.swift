@@ -220,8 +220,19 @@ final class AdminPort: AdminHandler, AdminAuthority {
         return found
     }
 
+    /// It may have been made a moment ago, by another node's doing.
+    private func learn(of space: String, _ ticket: Ticket, _ again: @escaping () -> Void) {
+        agent.refreshView { [self] problem in
+            if let problem { return answer(ticket, AdminResponse(problem)) }
+            if group(of: space) == nil { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+            again()
+        }
+    }
+
     private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket) {
-        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        guard let group = group(of: space) else {
+            return learn(of: space, ticket) { [self] in write(space, command, ticket) }
+        }
         if let problem = agent.problem(wanting: command.level) { return answer(ticket, AdminResponse(problem)) }
         agent.request(.command(group, command.encoded())) { [self] outcome in
             if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
@@ -234,7 +245,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
     }
 
     private func read(_ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket) {
-        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        guard let group = group(of: space) else {
+            return learn(of: space, ticket) { [self] in read(space, query, mode, ticket) }
+        }
         if case .stale(let within) = mode, let here = readHere(group, .space(query), within: within),
             case .space(let found) = here.answer
         {
@@ -278,7 +291,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private func beginWatch(
         _ space: String, _ prefix: [UInt8], _ from: Revision?, _ principal: Principal, _ ticket: Ticket
     ) {
-        guard let group = group(of: space) else { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+        guard let group = group(of: space) else {
+            return learn(of: space, ticket) { [self] in beginWatch(space, prefix, from, principal, ticket) }
+        }
         guard watches.count < AdminPort.watchesMax else {
             return answer(
                 ticket,

@@ -14,7 +14,10 @@ import TLSSession
 
 extension Agent: PeerNetworkDelegate {
     func received(_ frame: PeerFrame) { engine.handle(.frame(frame), now: loop.now) }
-    func linkUp(_ node: NodeID, _ facts: LinkFacts) { engine.handle(.linkUp(node), now: loop.now) }
+    func linkUp(_ node: NodeID, _ facts: LinkFacts) {
+        expelledBy.remove(node)
+        engine.handle(.linkUp(node), now: loop.now)
+    }
     func linkBroken(_ node: NodeID, _ how: LinkBreak) { engine.handle(.linkBroken(node, how), now: loop.now) }
 
     func answered(_ request: RequestID, _ outcome: RequestOutcome) {
@@ -25,11 +28,24 @@ extension Agent: PeerNetworkDelegate {
         switch note {
         case .linkUp, .linkEnded: log.info("\(note)")
         case .notReachable, .refused, .refusedByPeer, .garbage: log.warning("\(note)")
-        case .expelled(let peer, let how, let why):
-            log.error(
-                "another node says that this process must not go on: the agent ends", ["node": "\(peer)", "why": why])
-            stop(how == .removed ? .removed : .copied)
+        case .expelled(let peer, let how, let why): expelled(peer, how, why)
         }
+    }
+
+    /// One node alone may remember wrongly; what several say, each from its own memory, is so.
+    private func expelled(_ peer: NodeID, _ how: Expulsion, _ why: String) {
+        let isNew = expelledBy.insert(peer).inserted
+        let others =
+            view.through == nil
+            ? files.peers().count : view.nodes.count { $0.state != .removed && $0.id != node }
+        let isSure = expelledBy.count >= min(Agent.expellersMax, others / 2 + 1)
+        if isNew {
+            log.error(
+                "another node says that this process must not go on"
+                    + (isSure ? ": the agent ends" : "; it ends when enough others say so, too"),
+                ["node": "\(peer)", "why": why])
+        }
+        if isSure { stop(how == .removed ? .removed : .copied) }
     }
 
     /// A member as the root knows it. Before this process has heard the root, as its last one knew it; a node that never heard

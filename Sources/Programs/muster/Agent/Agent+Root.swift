@@ -77,6 +77,12 @@ extension Agent {
                 "this node was removed from the cluster; to come back it joins again with an empty data directory")
             stop(.removed)
         }
+        if let known = view.node(node)?.name, known != settings.nodeName {
+            log.error(
+                "this node joined under another name, which is its for ever: the agent ends; start it with --node-name \(known)",
+                ["name": settings.nodeName])
+            stop(.misnamed)
+        }
         followLevel()
         followAssignment()
         controlAt = loop.now
@@ -211,6 +217,17 @@ extension Agent {
         }
     }
 
+    /// Whose certificate the next start would show: a signature is work, and this is asked several times a second.
+    private var issuerKept: [UInt8] {
+        guard !unkept.contains(where: { $0.file == "node.pem" }), let own = identity.chain.first else {
+            return toldIssuer?.issuer ?? []
+        }
+        if let toldIssuer, toldIssuer.own == own.fingerprint, !toldIssuer.issuer.isEmpty { return toldIssuer.issuer }
+        let issuer = authorities.first { own.isSigned(by: $0) }?.fingerprint.bytes ?? []
+        toldIssuer = (own.fingerprint, issuer)
+        return issuer
+    }
+
     private func describeSelf(_ own: RootNode) {
         let about = description(key: own.about.key)
         guard own.state == .joining || own.about != about, reported != about, loop.now >= describesAgainAt else {
@@ -252,6 +269,7 @@ extension Agent {
         if (view.cluster?.level ?? 0) >= FeatureLevel.trustTold, !unkept.contains(where: { $0.file == authoritiesFile })
         {
             about.trusts = authorities.map(\.fingerprint.bytes).sorted { $0.lexicographicallyPrecedes($1) }
+            about.issuer = issuerKept
         }
         return about
     }

@@ -41,7 +41,12 @@ final class Agent: TurnOwner {
         case outdated = 4
         /// Its data directory is an older copy, or another process runs with a copy of it.
         case copied = 5
+        /// Its settings give it another name than it joined with.
+        case misnamed = 6
     }
+    /// Of the other nodes, who say that this process must not go on; more than so many need not.
+    var expelledBy: Set<NodeID> = []
+    static let expellersMax = 3
 
     let settings: AgentSettings
     let files: NodeFiles
@@ -87,6 +92,7 @@ final class Agent: TurnOwner {
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     var clockAt: Instant
     var reported: NodeDescription?
+    var toldIssuer: (own: Fingerprint, issuer: [UInt8])?
     /// A description that the root refused is not sent again before.
     var describesAgainAt = Instant.origin
     var isFounding = false
@@ -222,8 +228,7 @@ final class Agent: TurnOwner {
             delegate: self, judge: { _, _ in .accept })
         networkMade = network
         network.setJudge { [unowned self] in self.judge($0, $1) }
-        // Damage may have taken writes with it, which the node says of each of its replicas.
-        if directory.findings.isEmpty { network.written = { [log = directory.log] in log.written } }
+        network.written = { [log = directory.log] in log.written }
         network.setPeers(
             files.peers().compactMap { known in
                 guard let address = try? Address(parsing: known.address) else { return nil }  // Only a hint.

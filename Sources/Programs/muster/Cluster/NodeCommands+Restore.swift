@@ -13,6 +13,8 @@ extension NodeCommands {
     /// before anything is written.
     func restore() throws -> ExitCode {
         try checkAddresses()
+        let setUp = try SetUp(settings.dataDirectory)
+        defer { setUp.end() }
         try checkEmpty()
         let path = invocation.argument("FILE") ?? ""
         let secret = try BackupFile.secret(invocation)
@@ -42,9 +44,6 @@ extension NodeCommands {
                         + "`muster vm update --secret`.")
             }
         }
-        let setUp = try SetUp(settings.dataDirectory)
-        defer { setUp.end() }
-        try checkEmpty()
         let clusterID = Crypto.randomBytes(16)
         let founded = try Founded(settings, cluster: clusterID, name: checked.cluster?.name ?? "", node: node)
         let directory = try createDirectory(NodeIdentity(cluster: clusterID, node: node))

@@ -128,13 +128,19 @@ struct NodeCommands {
         }
     }
 
+    /// Under the lock of the set-up: what an earlier one has left is removed. What is no part of a node stops it.
     func checkEmpty() throws {
         // A set-up leaves its mark until the node's key is there; stores beside the mark never held a node.
         if !files.has("node.key") && files.has("set-up") { try files.removeStores() }
-        for name in ["node.key", "FORMAT"] where files.has(name) {
+        for name in ["node.key", "FORMAT", "raft", "state"] where files.has(name) {
             throw AgentFailure(
                 "\(settings.dataDirectory) is in use by a node already; name an empty directory with --node-data, or run "
                     + "`muster agent` for that node.")
+        }
+        do throws(DataDirectoryRefusal) {
+            try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.namesAndRests)
+        } catch {
+            throw AgentFailure("\(error)")
         }
     }
 
@@ -144,11 +150,10 @@ struct NodeCommands {
         try checkAddresses()
         try checkName(invocation.text("cluster-name") ?? "muster", "cluster-name")
         try checkName(settings.nodeName, "node-name")
-        try checkEmpty()
-        if invocation.text("start") != "no" { try checkListening() }
         let setUp = try SetUp(settings.dataDirectory)
         defer { setUp.end() }
         try checkEmpty()
+        if invocation.text("start") != "no" { try checkListening() }
         let clusterID = Crypto.randomBytes(16)
         let node = NodeID(1)
         let founded = try Founded(
@@ -218,8 +223,9 @@ struct NodeCommands {
         }
         try checkAddresses()
         try checkName(settings.nodeName, "node-name")
+        let setUp = try SetUp(settings.dataDirectory)
+        defer { setUp.end() }
         try checkEmpty()
-        try checkNothingElse()
         guard let fingerprint = Fingerprint(bytes: token.fingerprint) else {
             throw AgentFailure("The token is damaged; copy it again.")
         }
@@ -239,18 +245,12 @@ struct NodeCommands {
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
         try check(wanted, addresses, context, key, request)
         // Written down before the cluster takes it, so that trying again is the same node.
-        let setUp = try SetUp(settings.dataDirectory)
-        defer { setUp.end() }
-        try checkEmpty()
         try files.write("joining.key", key.pem(), isSecret: true)
         wanted.isCheck = false
         let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
         if let problem = answer.problem {
             // Somebody else took the token's last use, for example. Where it may have been taken before, the key stays.
-            if !isRepeated && !problem.kind.isWorthRetrying {
-                files.remove("joining.key")
-                setUp.undo()
-            }
+            if !isRepeated && !problem.kind.isWorthRetrying { files.remove("joining.key") }
             throw AgentFailure("The cluster said no: \(problem.detail).")
         }
         let joined = try JoinAnswer(body: answer.body[...])
@@ -280,15 +280,6 @@ struct NodeCommands {
         let check = try JoinCheck(settings, key, request)
         defer { check.close() }
         try check.reach(check.ask(wanted, at: addresses, context))
-    }
-
-    /// What is no part of a node would stop its making, and must do so before the cluster is asked.
-    private func checkNothingElse() throws {
-        do throws(DataDirectoryRefusal) {
-            try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.namesAndRests)
-        } catch {
-            throw AgentFailure("\(error)")
-        }
     }
 
     // MARK: agent

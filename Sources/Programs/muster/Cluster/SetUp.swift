@@ -12,7 +12,11 @@ final class SetUp {
         try NodeFiles.makeFolder(path, isSecret: true)
         folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if folder < 0 { throw NodeFiles.failure("open \(path)") }
-        if flock(folder, LOCK_EX | LOCK_NB) == 0 { return }
+        if flock(folder, LOCK_EX | LOCK_NB) == 0 {
+            // What will be in it is nobody else's to read.
+            if fchmod(folder, 0o700) != 0 { throw NodeFiles.failure("close \(path) to others") }
+            return
+        }
         let isTaken = errno == EWOULDBLOCK
         let failure = NodeFiles.failure("lock \(path)")
         end()
@@ -24,13 +28,11 @@ final class SetUp {
 
     deinit { end() }
 
+    /// A folder that was made for nothing goes.
     func end() {
-        if folder >= 0 { close(folder) }
-        folder = -1
-    }
-
-    /// Takes back a folder that was made for nothing.
-    func undo() {
+        if folder < 0 { return }
         if isNew { rmdir(path) }
+        close(folder)
+        folder = -1
     }
 }
