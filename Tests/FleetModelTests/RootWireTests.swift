@@ -85,6 +85,8 @@ import Testing
             .rotateSealingKey(.use, RootWireTests.sha(9)),
             .markDomain(name: "fast", mark: RootWireTests.sha(9), before: RootWireTests.sha(8)),
             .declareRegion(name: "north", isLost: true, epoch: 300, isAutomatic: true),
+            .planRegion(name: "north", .evacuate, returns: .all, epoch: 300),
+            .planRegion(name: "north", .cancel, returns: nil, epoch: 0),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -95,7 +97,7 @@ import Testing
         let wire = try WireRootPack(serialized: bytes)
         #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(12).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(14).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     @Test func `every row is as another implementation of protobuf has it`() throws {

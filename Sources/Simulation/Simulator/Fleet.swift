@@ -52,7 +52,7 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
-        regions = Regions(random: random.child(16))
+        regions = Regions(random: random.child(16), planRandom: random.child(17))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }

@@ -95,7 +95,7 @@ extension RootCommand.Operation {
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         case .markDomain: FeatureLevel.storageMarks
-        case .declareRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
+        case .declareRegion, .planRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
         }

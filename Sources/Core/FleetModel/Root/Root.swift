@@ -127,6 +127,8 @@ struct RootStep<Access: StateAccess> {
         case .markDomain(let name, let mark, let before): return markDomain(name, mark, before, &cluster)
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             return try declareRegion(name, isLost, epoch, isAutomatic, &cluster)
+        case .planRegion(let name, let step, let returns, let epoch):
+            return try planRegion(name, step, returns, epoch, &cluster)
         case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):

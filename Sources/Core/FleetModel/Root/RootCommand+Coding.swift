@@ -57,6 +57,19 @@ extension RootCommand: RootMapped {
 }
 
 extension RootCommand.Operation {
+    private static func declaration(_ wire: WireRootCommand.DeclareRegion) -> Self {
+        .declareRegion(name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
+    }
+
+    private static func plan(_ wire: WireRootCommand.PlanRegion) -> Self? {
+        guard let step = RegionPlan.Step(rawValue: wire.step.rawValue) else { return nil }
+        if wire.returns.rawValue == 0 { return .planRegion(name: wire.name, step, returns: nil, epoch: wire.epoch) }
+        guard let returns = RegionPlan.Returns(rawValue: wire.returns.rawValue) else { return nil }
+        return .planRegion(name: wire.name, step, returns: returns, epoch: wire.epoch)
+    }
+}
+
+extension RootCommand.Operation {
     init?(_ wire: WireRootCommand.Operation) {
         switch wire {
         case .found(let wire):
@@ -138,9 +151,10 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
-        case .declareRegion(let wire):
-            self = .declareRegion(
-                name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
+        case .declareRegion(let wire): self = Self.declaration(wire)
+        case .planRegion(let wire):
+            guard let planned = Self.plan(wire) else { return nil }
+            self = planned
         case .markDomain(let wire): self = .markDomain(name: wire.name, mark: wire.mark, before: wire.before)
         case .rotateSealingKey(let wire):
             guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
@@ -226,6 +240,11 @@ extension RootCommand.Operation {
         case .nameSealingKey(let hash): .nameSealingKey(hash)
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             .declareRegion(Wire.DeclareRegion(name: name, isLost: isLost, epoch: epoch, isAutomatic: isAutomatic))
+        case .planRegion(let name, let step, let returns, let epoch):
+            .planRegion(
+                Wire.PlanRegion(
+                    name: name, step: WireRegionPlanStep(rawValue: step.rawValue),
+                    returns: WireRegionPlanReturns(rawValue: returns?.rawValue ?? 0), epoch: epoch))
         case .markDomain(let name, let mark, let before):
             .markDomain(Wire.MarkDomain(name: name, mark: mark, before: before))
         case .rotateSealingKey(let step, let hash):

@@ -76,6 +76,8 @@ package struct RootCommand: Hashable, Sendable {
         case markDomain(name: String, mark: [UInt8], before: [UInt8])
         /// A region is lost, or is back: planned for the standing with this epoch, 0 where there is none.
         case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
+        /// Asked for with the same epoch; `returns` nil: as it was.
+        case planRegion(name: String, RegionPlan.Step, returns: RegionPlan.Returns?, epoch: UInt64)
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)

@@ -78,6 +78,8 @@ extension Agent {
         counter("hosts_declared_down", "Hosts declared down.", \.hostsDeclaredDown)
         counter("region_away", "VMs sent to cells of other regions because theirs was lost.", \.regionAway)
         counter("region_home", "VMs sent home because their region was back.", \.regionHome)
+        counter(
+            "region_evacuated", "VMs sent to cells of other regions because theirs was evacuated.", \.regionEvacuated)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
         for cell in cells {
             let times = cell.counts.placingTimes
