@@ -264,6 +264,16 @@ import Testing
         #expect(try plan(&alone, .evacuate, epoch: 0) == .refused(.malformed))
     }
 
+    @Test func `a lease outlasts five times the suspicion of its cell's nodes, and two beats`() {
+        func least(_ suspicion: Nanoseconds, _ beat: Nanoseconds) -> UInt64 {
+            CellSetting.leaseLeast(suspicion: suspicion, beat: beat)
+        }
+        #expect(least(.milliseconds(125), .milliseconds(25)) == 675)
+        #expect(least(.seconds(2), .milliseconds(25)) == 10_050)
+        #expect(least(Nanoseconds(1), .zero) == 1, "a part of a millisecond is one")
+        #expect(CellSetting.leaseLength.allows(least(.seconds(2), .seconds(1))))
+    }
+
     @Test func `before the level is open no specification says what becomes of it`() throws {
         var cell = CellBench()
         cell.level = 2

@@ -3,6 +3,24 @@ import Testing
 
 /// A region of three is evacuated while it is there, and its VMs go back: three real agents, one in each.
 @Suite(.serialized) struct EvacuationTests {
+    @Test func `a lease that an election would outlast is refused, by whichever node is asked, and so is its dry run`()
+        throws
+    {
+        let cluster = try LocalCluster { _, _ in ["--liveness-suspicion-floor", "1s"] }
+        try cluster.grow()
+        for node in 1...3 {
+            for more in [[], ["--dry-run"]] {
+                let short = try cluster.run(["cell", "set", "leaseMillis", "4000"] + more, at: node)
+                #expect(short.status != 0 && short.complaint.contains("held for dead after"), "\(short.complaint)")
+            }
+        }
+        #expect(try cluster.ask(1, "cell", "show", "-o", "json").output.contains("\"leaseMillis\":3000"))
+        for node in 1...2 {
+            let long = try cluster.ask(node, "cell", "set", "leaseMillis", "60000")
+            #expect(long.status == 0, "\(long.output)\(long.complaint)")
+        }
+    }
+
     @Test func `VMs leave a region that is evacuated, home-only ones stay, and all that left go back`() throws {
         let cluster = try LocalCluster { _, node in ["--node-region", ["north", "east", "west"][node - 1]] }
         try cluster.grow()

@@ -362,6 +362,11 @@ package enum FleetTable {
             arguments: [Argument("CELL", isOptional: true, help: "its name; may be left out where there is one")]),
         Command(
             "cell set", summary: "change a setting of a cell",
+            details: """
+                A lease (leaseMillis) that another leader's election would outlast is refused: it lasts at least 5 times as long as a
+                silence after which the cell's nodes are held for dead, and 2 beats, by the links as its leader measures them. A cell
+                over regions has a longer one, and waits so long before a lost host's VMs start elsewhere.
+                """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
             examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
@@ -402,7 +407,7 @@ package enum FleetTable {
                 it: those of a cell with hosts in other regions by live migration there, those of a cell with all hosts in it to
                 cells of other regions. The latter is cold: the other cell keeps a place, then the guest is asked to end, and it
                 starts there. Home-only VMs of such a cell, and those with local disks, stay. A cell has as many on their way as may
-                migrate in it (migrations-max), those that must move first, then by priority.
+                migrate in it (migrationsMax of `muster cell set`), those that must move first, then by priority.
 
                 The plan is the cluster's: it goes on whoever leads, and new VMs leave too. --pause has what is on its way go on and
                 nothing else begin; --cancel has all that have not left yet stay. `muster region return` is the way back; --return

@@ -190,6 +190,7 @@ extension AdminPort {
             question = .remove(host)
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
         case .renewLease(let wish): return grant(wish, cell, done)
+        case .dryRun(.changeSettings(let settings)): return judgeLease(settings, of: cell, done)
         case .rehearse(let region, let kind, let returns): return rehearse(region, kind, returns, of: cell, done)
         default: return false
         }

@@ -94,7 +94,7 @@ extension AdminPort {
         case .running where isLeaving:
             return
                 "region \(region) is evacuated: nothing goes there, and VMs that may move leave it, each cell's as many at a time as "
-                + "may migrate there (migrations-max), those of a cell with all its hosts there stopped for the way; home-only VMs "
+                + "may migrate there (migrationsMax), those of a cell with all its hosts there stopped for the way; home-only VMs "
                 + "stay. \(look)"
         case .running:
             let who =

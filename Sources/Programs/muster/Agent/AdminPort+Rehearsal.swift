@@ -172,7 +172,7 @@ private final class Gathering {
         [
             "From cell to cell VMs go cold: the other cell keeps a place first, then the guest is asked to end, and only when nothing "
                 + "of it is left on its host does it start there. In a cell with hosts in several regions they go while they run.",
-            "A wave is as many as may migrate in a cell at a time (migrations-max). atLeastMillis holds a plan each second and no more: "
+            "A wave is as many as may migrate in a cell at a time (migrationsMax). atLeastMillis holds a plan each second and no more: "
                 + "not how long guests take to end and to start, which is what a wave lasts.",
             "Of other cells only the room that they told last is known, as old as ageMillis says. One that says no when it is asked is "
                 + "not asked again at once, and the next one is tried.",
