@@ -494,6 +494,23 @@ let samples: [AdminRequest] =
 }
 
 @Suite struct AccessTests {
+    @Test func `a node writes down some refusals at once, and then one in a while with how many there were`() {
+        var budget = RefusalBudget()
+        var now = Instant(nanoseconds: 5)
+        for _ in 0..<RefusalBudget.burst { #expect(budget.note(now: now) == 0) }
+        for _ in 0..<7 { #expect(budget.note(now: now) == nil) }
+        now += RefusalBudget.interval - Nanoseconds(1)
+        #expect(budget.note(now: now) == nil)
+        now += Nanoseconds(1)
+        #expect(budget.note(now: now) == 8)
+        #expect(budget.note(now: now) == nil)
+        now += RefusalBudget.interval * 1_000
+        #expect(budget.note(now: now) == 1)
+        var noted = 1
+        for _ in 0..<100 where budget.note(now: now) != nil { noted += 1 }
+        #expect(noted == RefusalBudget.burst)
+    }
+
     static let actions: [Action] = [
         .ask, .measure, .join, .observe, .readSpace("s"), .readSpace("t"), .writeSpace("s"), .writeSpace("t"),
         .manageSpaces,

@@ -102,6 +102,8 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         world.known[.token("t1")] = []
         client.say(put("a", "v", good))
         #expect(client.wait(for: 6) && client.responses[5].status == 403)
+        // A change that is refused is told to who keeps the audit; what nobody known asks for is not.
+        #expect(world.forbidden == ["token t1 may not write to the space s"])
         // A node that has just started has not heard yet who may do what: another may know.
         world.knowsRoles = false
         client.say(put("a", "v", good))

@@ -71,6 +71,11 @@ final class World: AdminHandler, AdminAuthority {
         token.elementsEqual("secret".utf8) ? .token("t1") : nil
     }
 
+    private(set) var forbidden: [String] = []
+    func forbade(_ action: Action, _ principal: Principal, from address: String) {
+        forbidden.append("\(principal) may not \(action.name)")
+    }
+
     func run(_ seconds: Int64 = 10, until isDone: () -> Bool) -> Bool {
         loop.run(atMost: .seconds(seconds), until: isDone)
     }

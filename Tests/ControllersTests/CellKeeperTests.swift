@@ -415,6 +415,102 @@ import Testing
         #expect(try world.view().vms.isEmpty)
     }
 
+    @Test func `a plan of several VMs, each for itself, says whom they have stopped and who waits all the same`() throws
+    {
+        let world = CellWorld()
+        try world.addHost(cpu: 4_000)
+        try world.addHost(cpu: 4_000)
+        let lesser = try (0..<2).map { _ in try world.create(CellWorld.spec(cpu: 3_000)) }
+        try world.tick(5)
+        let items = [
+            VMCreation(name: "a", tenant: "default", spec: CellWorld.spec(cpu: 2_000, priority: 50)),
+            VMCreation(name: "b", tenant: "default", spec: CellWorld.spec(cpu: 3_500)),
+            VMCreation(name: "c", tenant: "default", spec: CellWorld.spec(cpu: 4_000, priority: 60)),
+            VMCreation(name: "a", tenant: "default", spec: CellWorld.spec(cpu: 100)),
+        ]
+        let plan = world.keeper.planCreate(items)
+        #expect(plan.steps.map(\.kind) == [.preempt, .preempt, .place, .place])
+        #expect(plan.steps.prefix(2).map(\.vm).sorted() == lesser.sorted())
+        #expect(plan.steps.suffix(2).map(\.item) == [0, 2])
+        #expect(plan.left.map(\.item) == [3, 1], "\(plan.left)")
+        #expect(plan.left.first?.text.contains("has a VM named a") == true)
+        #expect(world.keeper.planCreate(items) == plan, "planning changes nothing")
+        // What fits as it is comes before all that has others stopped.
+        let small = VMCreation(name: "s", tenant: "default", spec: CellWorld.spec(cpu: 900))
+        let mixed = world.keeper.planCreate([items[0], small])
+        #expect(mixed.steps.map(\.kind) == [.place, .preempt, .place] && mixed.steps.map(\.item) == [1, nil, 0])
+        // And so it comes.
+        try world.create(Array(items.prefix(3)))
+        try world.tick(60)
+        let placed = try world.view().vms.values.filter { $0.place != nil }.map(\.name).sorted()
+        #expect(placed == ["a", "c"])
+    }
+
+    @Test func `a plan holds for all that is asked for, and leaves out what would not be made`() throws {
+        let world = CellWorld()
+        try world.addHost()
+        try world.tick(1)
+        let plain = VMCreation(name: "a", tenant: "default", spec: CellWorld.spec())
+        var others = [plain, plain, plain, plain, plain]
+        others[0].spec.zones = ["a"]
+        others[1].spec.disks = [.init(name: "d", sizeMiB: 1, kind: .ephemeral, image: "debian")]
+        others[2].spec.labels = [Named("env", "prod")]
+        others[3].spec.policy = .spread
+        let known = world.keeper.planCreate([plain])
+        others[4].spec.disks = [.init(name: "d", sizeMiB: 1, kind: .ephemeral)]
+        var digests = Set([known.digest, world.keeper.planCreate([plain], isAtomic: true).digest])
+        for other in others { digests.insert(world.keeper.planCreate([other]).digest) }
+        #expect(digests.count == 7)
+        let plan = world.keeper.planCreate([plain], [CellPlan.Refused(0, .vmNameTaken("a"))])
+        #expect(plan.steps.isEmpty && plan.left.map(\.cause) == [.invalid])
+        #expect(plan.left.first?.text == CellRefusal.vmNameTaken("a").description)
+    }
+
+    @Test func `a plan counts disks in a quota as the creation does, and knows who is there`() throws {
+        let world = CellWorld()
+        try world.addHost()
+        world.keeper.knowsTenants = true
+        try world.tick(1)
+        var creation = VMCreation(name: "a", tenant: "acme", spec: CellWorld.spec())
+        creation.spec.disks = [.init(name: "d", sizeMiB: 1_024, kind: .shared(domain: "ssd"))]
+        #expect(world.keeper.planCreate([creation]).left.first?.text == CellRefusal.unknownTenant("acme").description)
+        world.keeper.take(
+            tenants: [TenantWish(name: "acme", revision: Revision(rawValue: 9), quota: Quota(diskMiB: 1_023))],
+            now: world.now)
+        world.level = FeatureLevel.knownTenants
+        try world.tick(2)
+        let left = world.keeper.planCreate([creation]).left
+        #expect(left.map(\.cause) == [.quota])
+        guard case .items(let items) = try world.apply(.createVMs([creation], isAtomic: false)),
+            case .refused(let refusal)? = items.first
+        else {
+            Issue.record("it was made")
+            return
+        }
+        #expect(left.first?.text == refusal.description)
+    }
+
+    @Test func `a loss says whom its VMs have stopped, and a host that is named twice is lost once`() throws {
+        let world = CellWorld()
+        let first = try world.addHost(cpu: 4_000)
+        let urgent = try world.create(CellWorld.spec(cpu: 3_000, priority: 50))
+        try world.tick(5)
+        let second = try world.addHost(cpu: 4_000)
+        let lesser = try world.create(CellWorld.spec(cpu: 3_000))
+        try world.tick(5)
+        #expect(try world.host(of: lesser) == second)
+        let plan = world.keeper.planLoss([first])
+        #expect(plan.steps.map(\.kind) == [.preempt, .restart] && plan.steps.map(\.vm) == [lesser, urgent])
+        #expect(plan.left.isEmpty)
+        #expect(world.keeper.planLoss([first]) == plan, "planning changes nothing")
+        #expect(world.keeper.planLoss([first, first]) == plan)
+        guard case .losses(let reports) = world.keeper.answer(.losses(.host)) else {
+            Issue.record("no answer")
+            return
+        }
+        #expect(reports.map(\.down.count) == [1, 1])
+    }
+
     @Test func `a loss names what would be down and why`() throws {
         let world = CellWorld()
         let first = try world.addHost(cpu: 8_000)

@@ -12,6 +12,8 @@ struct CellBench {
     var level = FeatureLevel.oldest
     /// Every pack that was applied, with its index, for replays.
     var log: [[UInt8]] = []
+    /// Tenants are set, without bounds, when something is made for them.
+    var setsTenants = true
 
     init() {}
 
@@ -39,10 +41,27 @@ struct CellBench {
     // MARK: Asking
 
     mutating func apply(_ commands: [CellCommand]) throws -> [CellResult] {
+        for tenant in try level >= FeatureLevel.knownTenants && setsTenants ? newTenants(commands) : [] {
+            try must(.setSlice(tenant: tenant, revision: Revision(1), .unlimited))
+        }
         index = index.next
         let pack = Cell.pack(commands.map { $0.encoded() }, level: level, time: time)
         log.append(pack)
         return try Cell.apply(pack: pack, index: index, group: group, access: &state)
+    }
+
+    private func newTenants(_ commands: [CellCommand]) throws -> [String] {
+        var tenants: [String] = []
+        for command in commands {
+            switch command.operation {
+            case .createVMs(let items, _): tenants += items.map(\.tenant)
+            case .putGroup(let group): tenants.append(group.tenant)
+            default: break
+            }
+        }
+        return try Set(tenants).sorted().filter { tenant in
+            try !(slice(tenant) ?? TenantSlice(tenant: tenant)).isKnown
+        }
     }
 
     mutating func apply(_ operation: CellCommand.Operation, by: String = "test") throws -> CellResult.Outcome {

@@ -99,6 +99,27 @@ import Testing
         #expect(refused == .refused(.settingOutOfRange(.policy)))
     }
 
+    @Test func `a creation is refused beforehand for what it would be refused for, and makes nothing`() throws {
+        var cell = try bench()
+        try cell.create("a")
+        try cell.must(.setSlice(tenant: "t", revision: Revision(20), Quota(vmCount: 2)))
+        func create(_ name: String, _ tenant: String = "t", groups: [String] = []) -> CellCommand.Operation {
+            var spec = CellBench.spec()
+            spec.groups = groups
+            return .createVMs([VMCreation(name: name, tenant: tenant, spec: spec)], isAtomic: false)
+        }
+        #expect(try rehearse([create("a")], cell) == .refused(.vmNameTaken("a")))
+        #expect(try rehearse([create("b", groups: ["none"])], cell) == .refused(.unknownGroup("none")))
+        #expect(try rehearse([create("b", "nobody")], cell) == .refused(.unknownTenant("nobody")))
+        let before = cell.state
+        guard case .rows(let rows, _) = try rehearse([create("b")], cell) else {
+            Issue.record("it was refused")
+            return
+        }
+        #expect(rows.contains { if case .vm(_, let vm?)? = $0.content { vm.name == "b" } else { false } })
+        #expect(cell.state == before)
+    }
+
     @Test func `what is no command that people ask about first is no rehearsal`() throws {
         var cell = try bench()
         let id = try cell.create("a")
@@ -107,7 +128,10 @@ import Testing
         if case .rows = try rehearse(settings, cell) {} else { Issue.record("the bound is refused") }
         for wrong: [CellCommand.Operation] in [
             [], settings + [.setSetting(.policy, 2)], [.collectGarbage],
-            [.createVMs([VMCreation(name: "b", tenant: "t", spec: CellBench.spec())], isAtomic: false)],
+            [
+                .createVMs(
+                    ["b", "c"].map { VMCreation(name: $0, tenant: "t", spec: CellBench.spec()) }, isAtomic: false)
+            ],
             [.placeVMs([Placing(id, generation: 1, Assignment(host: HostID(1)))], isAtomic: false)],
         ] {
             #expect(try rehearse(wrong, cell) == .refused(.malformed))

@@ -110,6 +110,12 @@ import Testing
                         VMID(7), to: 2, request: [], home: CellVM.Home(cell: 1, region: "north", epoch: 300),
                         cause: .regionLost)),
                 CellCommand(by: "admin", .updateVM(VMID(7), CellWireTests.going, generation: nil)),
+                CellCommand(
+                    by: "admin",
+                    .setSlice(
+                        tenant: "t", revision: Revision(513), Quota(vmCount: 9, priorityMax: -5), through: LogIndex(300)
+                    )),
+                CellCommand(by: "admin", isBounded: true, .deleteVM(VMID(7), generation: nil)),
             ]
             + [CellCommand(origin: CellWireTests.origin, by: "admin", .noteTime)]
         let bytes = try golden("cell-pack-v3")
@@ -117,7 +123,7 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(22).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(24).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     static let origin = CommandOrigin(

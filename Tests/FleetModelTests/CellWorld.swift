@@ -52,6 +52,7 @@ final class CellWorld {
             agents.append(Agent(id: HostID(i), about: about(i)))
             try register(Int(i) - 1)
         }
+        try ask(.setSlice(tenant: "t", revision: Revision(1), .unlimited))
         for (name, rule, scope) in [
             ("anti", PlacementGroup.Rule.antiAffinity(perDomainMax: 1), PlacementGroup.Scope.host),
             ("racks", .antiAffinity(perDomainMax: 2), .rack), ("even", .spread(skewMax: 1), .zone),
@@ -130,6 +131,11 @@ final class CellWorld {
         case (nil, _): return
         case (.refused(let said)?, .refused(let refusal)) where said == refusal:
             done["foretold refusals", default: 0] += 1
+        // One creation is asked about at a time.
+        case (.refused(let said)?, .items(let items)) where items == [.refused(said)]:
+            done["foretold refusals", default: 0] += 1
+        case (.rows?, .items(let items)) where items.allSatisfy({ if case .vm = $0 { true } else { false } }):
+            done["foretold changes", default: 0] += 1
         case (.rows?, .done): done["foretold changes", default: 0] += 1
         default: throw CellFailure("it was \(outcome), and the rehearsal said \(rehearsed.map { "\($0)" } ?? "")")
         }

@@ -35,6 +35,19 @@ import Testing
             try root.read(.rows(after: nil, limit: 0)).records(RootEvent.self)?.isEmpty ?? true, "followers keep none")
     }
 
+    @Test func `who asked for what is not theirs is written down, and how often nobody was`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.rootAudit
+        #expect(
+            try root.apply(.noteForbidden(action: "may not manage hosts", omitted: 0), by: "token t from ::1") == .done)
+        #expect(
+            try root.apply(.noteForbidden(action: "may not manage cells", omitted: 7), by: "token t from ::1") == .done)
+        let found = try events(root).suffix(2)
+        #expect(found.map(\.kind) == ["forbidden", "forbidden"] && found.allSatisfy { $0.by == "token t from ::1" })
+        #expect(found.first?.text == "may not manage hosts")
+        #expect(found.last?.text.contains("7 refusals before it") == true)
+    }
+
     @Test func `a repeated command is written down once, and no hash of a secret ever`() throws {
         var root = try RootBench()
         root.level = FeatureLevel.rootAudit

@@ -144,6 +144,29 @@ import Testing
         #expect(try root.apply(.certifyNode(NodeID(1), stale)) == .refused(.unknownAuthority))
     }
 
+    @Test func `an authority signs only when every node that is not removed trusts it`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.newest
+        let (old, new) = (RootBench.hash(1), RootBench.hash(2))
+        let second = try root.node("n2", level: FeatureLevel.newest)
+        func tell(_ node: NodeID, _ name: String, _ trusts: [[UInt8]]) throws {
+            var about = RootBench.about(name, level: FeatureLevel.newest)
+            about.trusts = trusts
+            #expect(try root.apply(.reportNode(node, about)) == .node(node))
+        }
+        try tell(NodeID(1), "n1", [old])
+        for level in 2...FeatureLevel.newest { #expect(try root.apply(.finalizeLevel(level)) == .done) }
+        #expect(try root.apply(.trustAuthority(fingerprint: new, certificate: [9])) == .done)
+        #expect(try root.apply(.signWithAuthority(fingerprint: new)) == .refused(.authorityDoubted(NodeID(1))))
+        try tell(NodeID(1), "n1", [old, new])
+        #expect(try root.apply(.signWithAuthority(fingerprint: new)) == .refused(.authorityDoubted(second)))
+        #expect(try root.apply(.removeNode(second, isForced: false)) == .node(second))
+        #expect(try root.apply(.signWithAuthority(fingerprint: new)) == .done)
+        var about = RootBench.about("n1", level: FeatureLevel.newest)
+        about.trusts = [[1, 2]]
+        #expect(try root.apply(.reportNode(NodeID(1), about)) == .refused(.invalid(.fingerprint)))
+    }
+
     @Test func `the last administrator stays, and a credential is one operator's`() throws {
         var root = try RootBench()
         func add(_ name: String, _ byte: UInt8, _ role: Operator.Role, expires: UInt64? = nil) throws

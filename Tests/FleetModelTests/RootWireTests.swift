@@ -87,6 +87,8 @@ import Testing
             .declareRegion(name: "north", isLost: true, epoch: 300, isAutomatic: true),
             .planRegion(name: "north", .evacuate, returns: .all, epoch: 300),
             .planRegion(name: "north", .cancel, returns: nil, epoch: 0),
+            .setTenant(name: "t", Quota(vmCount: 9, priorityMax: -5), tier: "gold"),
+            .noteForbidden(action: "may not", omitted: 300),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }

@@ -20,9 +20,11 @@ final class Ward {
     /// What guards are started from, and become.
     private let program: String
     private let priority: Int
+    private let watchdog: String
 
-    init(program: String? = nil, priority: Int = GuardPriority.standard) throws {
+    init(program: String? = nil, priority: Int = GuardPriority.standard, watchdog: String = "") throws {
         self.priority = priority
+        self.watchdog = watchdog
         self.program = try program ?? Ward.binary()
         var template = Array("/tmp/muster-g-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Failure(description: "no directory") }
@@ -33,7 +35,8 @@ final class Ward {
 
     func connect(as other: String? = nil) throws {
         link = try GuardLink(
-            loop, nodeDirectory: path, program: other ?? program, incarnation: 1, priority: priority
+            loop, nodeDirectory: path, program: other ?? program, incarnation: 1, priority: priority,
+            watchdog: watchdog
         ) { [unowned self] in events.append($0) }
         guard wait({ self.link?.isUp ?? false }) else { throw Failure(description: "no guard: \(log)") }
     }

@@ -89,7 +89,7 @@ import Testing
         waits(loop) { first.closed != nil }
         // Its former self is not heard any more.
         let late = try RawPeer(loop, 2, to: a)
-        #expect(late.answer?.refusal == .superseded)
+        #expect(late.answer?.refusal == .copy)
         #expect(a.isUp)
     }
 
@@ -119,6 +119,69 @@ import Testing
         later.knows(a)
         waits(loop) { a.isUp && later.isUp }
         #expect(a.facts?.incarnation == Incarnation(8))
+    }
+
+    @Test func `a later start with fewer writes than were heard of has an older copy, unless damage took its count`()
+        throws
+    {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1)
+        func start(_ incarnation: UInt64, written: UInt64, process: UInt64 = 0) throws -> TestPeer {
+            let peer = try TestPeer(loop, 2, incarnation: incarnation) {
+                $0.process = process
+                $0.backoffMin = .milliseconds(5)
+            }
+            peer.network.written = { written }
+            peer.knows(a)
+            return peer
+        }
+        let first = try start(1, written: 40)
+        a.knows(first)
+        waits(loop) { a.isUp && first.isUp }
+        // It goes on writing, and says so with a beat.
+        first.network.written = { 50 }
+        let heard = a.frameCount
+        first.network.send(first.beat(1), to: NodeID(1))
+        waits(loop) { a.frameCount > heard }
+        first.network.close()
+        waits(loop) { !a.isUp }
+
+        let copy = try start(2, written: 45)
+        waits(loop) { copy.notes.contains { if case .expelled(NodeID(1), .copied, _) = $0 { true } else { false } } }
+        #expect(copy.network.status.first?.failure?.contains("45 writes") == true && !a.isUp)
+        copy.network.close()
+
+        let damaged = try start(2, written: 0, process: 7)
+        waits(loop) { a.isUp && damaged.isUp }
+        // A copy that was started as often is another process.
+        let twin = try start(2, written: 60, process: 8)
+        waits(loop) { twin.notes.contains { if case .expelled(NodeID(1), .copied, _) = $0 { true } else { false } } }
+        #expect(a.isUp && damaged.isUp && !twin.isUp)
+        twin.network.close()
+        // Another connection of the same process is none.
+        damaged.network.refresh()
+        waits(loop) { a.network.counters.linksReplaced > 0 }
+        #expect(a.isUp)
+        damaged.network.close()
+        waits(loop) { !a.isUp }
+        let next = try start(3, written: 48)
+        waits(loop) { a.isUp && next.isUp }
+    }
+
+    @Test func `an old process learns that a later start took its place, and a removed node that it is out`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1)
+        let old = try TestPeer(loop, 2, incarnation: 1) { $0.backoffMin = .milliseconds(5) }
+        old.knows(a)
+        waits(loop) { a.isUp }
+        let copy = try TestPeer(loop, 2, incarnation: 2)
+        copy.knows(a)
+        waits(loop) { old.notes.contains { if case .expelled(_, .copied, _) = $0 { true } else { false } } }
+        #expect(copy.isUp && a.facts?.incarnation == Incarnation(2))
+
+        a.network.setJudge { _, _ in .removed("node 2 was removed") }
+        waits(loop) { copy.notes.contains { if case .expelled(NodeID(1), .removed, _) = $0 { true } else { false } } }
+        #expect(!a.isUp)
     }
 
     @Test func `an old hello that was under way does not replace the connection made after it`() throws {

@@ -87,7 +87,10 @@ import Testing
         let example = try MusterRun(["agent", "--example-config"])
         let file = cluster.folder.file("example.toml")
         try Data(example.output.utf8).write(to: file)
-        #expect(try MusterRun(["agent", "--config", file.path, "--check-config"]).status == 0)
+        let checked = try MusterRun(["agent", "--config", file.path, "--check-config"])
+        #expect(checked.status == 1 && checked.complaint.contains("name this host's address"), "a start says so, too")
+        let named = ["--peer-advertise", "n1.example:7471", "--admin-advertise", "n1.example:7470"]
+        #expect(try MusterRun(["agent", "--config", file.path, "--check-config"] + named).status == 0)
         #expect(example.output.contains("[storage]"))
         let role = try cluster.ask(1, "token", "create", "--role", "space:config:append")
         #expect(role.status == 2 && role.complaint.contains("space:NAME:read"), "\(role.complaint)")

@@ -138,6 +138,14 @@ final class LocalCluster {
         return process.terminationStatus
     }
 
+    /// How a node ended, which it does by itself.
+    func ended(_ node: Int) throws -> Int32 {
+        guard let process = processes[node] else { return -1 }
+        try wait("node \(node) ends") { !process.isRunning }
+        processes[node] = nil
+        return process.terminationStatus
+    }
+
     func log(_ node: Int) -> String { (try? String(contentsOf: folder.file("n\(node).log"), encoding: .utf8)) ?? "" }
 
     func ask(_ node: Int, _ words: String...) throws -> MusterRun { try run(words, at: node) }

@@ -3863,6 +3863,8 @@ public struct WireCellSummary: WireMessage {
     public var markedThrough: UInt64 = 0
     /// Regions of which the root said that they are lost or back, ascending by name.
     public var regions: [WireCellRegion] = []
+    /// Of the root: who knows less of it says of no tenant that it is there.
+    public var tenantsFloor: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3894,7 +3896,8 @@ public struct WireCellSummary: WireMessage {
         imagesFloor: UInt64 = 0,
         remains: UInt64 = 0,
         markedThrough: UInt64 = 0,
-        regions: [WireCellRegion] = []
+        regions: [WireCellRegion] = [],
+        tenantsFloor: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -3923,6 +3926,7 @@ public struct WireCellSummary: WireMessage {
         self.remains = remains
         self.markedThrough = markedThrough
         self.regions = regions
+        self.tenantsFloor = tenantsFloor
     }
 
     public static var messageName: String { "CellSummary" }
@@ -3956,6 +3960,7 @@ public struct WireCellSummary: WireMessage {
         case 25: "remains"
         case 26: "marked_through"
         case 27: "regions"
+        case 28: "tenants_floor"
         default: nil
         }
     }
@@ -4068,6 +4073,10 @@ public struct WireCellSummary: WireMessage {
         for value in self.regions {
             writer.message(218, value)
         }
+        if self.tenantsFloor != 0 {
+            writer.tag(224)
+            writer.varint(self.tenantsFloor)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -4129,6 +4138,8 @@ public struct WireCellSummary: WireMessage {
                 self.markedThrough = try reader.uint64()
             case 218:
                 self.regions.append(try reader.message(WireCellRegion.self))
+            case 224:
+                self.tenantsFloor = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4751,6 +4762,8 @@ public struct WireCellCommand: WireMessage {
     public var imagesAt: UInt64 = 0
     /// Feature level 3.
     public var origin: WireCommandOrigin? = nil
+    /// Who asks reaches some tenants alone, and is held to the priorities that these may give. Feature level 3.
+    public var isBounded: Bool = false
     public var operation: Operation? = nil
     public var unknownFields: [UInt8] = []
 
@@ -4761,12 +4774,14 @@ public struct WireCellCommand: WireMessage {
         by: String = "",
         imagesAt: UInt64 = 0,
         origin: WireCommandOrigin? = nil,
+        isBounded: Bool = false,
         operation: Operation? = nil
     ) {
         self.request = request
         self.by = by
         self.imagesAt = imagesAt
         self.origin = origin
+        self.isBounded = isBounded
         self.operation = operation
     }
 
@@ -4778,6 +4793,7 @@ public struct WireCellCommand: WireMessage {
         case 2: "by"
         case 3: "images_at"
         case 4: "origin"
+        case 5: "is_bounded"
         case 10: "register_host"
         case 11: "report_vms"
         case 12: "set_host_duty"
@@ -4839,6 +4855,10 @@ public struct WireCellCommand: WireMessage {
         }
         if let value = self.origin {
             writer.message(34, value)
+        }
+        if self.isBounded {
+            writer.tag(40)
+            writer.byte(self.isBounded ? 1 : 0)
         }
         switch self.operation {
         case .registerHost(let value):
@@ -4946,6 +4966,8 @@ public struct WireCellCommand: WireMessage {
                 var value = self.origin.take() ?? WireCommandOrigin()
                 try reader.message(&value)
                 self.origin = value
+            case 40:
+                self.isBounded = try reader.bool()
             case 82:
                 var value = WireCellCommand.RegisterHost()
                 if case .registerHost(let known) = self.operation { value = known }
@@ -7637,6 +7659,8 @@ public struct WireCellCommand: WireMessage {
         public var tenant: String = ""
         public var revision: UInt64 = 0
         public var quota: WireTenantQuota? = nil
+        /// Up to which entry of the root's log its sender knew the tenants. Feature level 3.
+        public var through: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7644,11 +7668,13 @@ public struct WireCellCommand: WireMessage {
         public init(
             tenant: String = "",
             revision: UInt64 = 0,
-            quota: WireTenantQuota? = nil
+            quota: WireTenantQuota? = nil,
+            through: UInt64 = 0
         ) {
             self.tenant = tenant
             self.revision = revision
             self.quota = quota
+            self.through = through
         }
 
         public static var messageName: String { "CellCommand.SetSlice" }
@@ -7658,6 +7684,7 @@ public struct WireCellCommand: WireMessage {
             case 1: "tenant"
             case 2: "revision"
             case 3: "quota"
+            case 4: "through"
             default: nil
             }
         }
@@ -7674,6 +7701,10 @@ public struct WireCellCommand: WireMessage {
             if let value = self.quota {
                 writer.message(26, value)
             }
+            if self.through != 0 {
+                writer.tag(32)
+                writer.varint(self.through)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7689,6 +7720,8 @@ public struct WireCellCommand: WireMessage {
                     var value = self.quota.take() ?? WireTenantQuota()
                     try reader.message(&value)
                     self.quota = value
+                case 32:
+                    self.through = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -465,14 +465,18 @@ public struct GuardStop: WireMessage {
 /// Where a lease can be asked for: admin ports, in digits.
 public struct GuardNodes: WireMessage {
     public var addresses: [String] = []
+    /// The host's hardware watchdog, as a path; none where it is empty.
+    public var watchdog: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
-        addresses: [String] = []
+        addresses: [String] = [],
+        watchdog: String = ""
     ) {
         self.addresses = addresses
+        self.watchdog = watchdog
     }
 
     public static var messageName: String { "GuardNodes" }
@@ -480,6 +484,7 @@ public struct GuardNodes: WireMessage {
     public static func fieldName(_ number: UInt32) -> String? {
         switch number {
         case 1: "addresses"
+        case 2: "watchdog"
         default: nil
         }
     }
@@ -488,6 +493,10 @@ public struct GuardNodes: WireMessage {
         for value in self.addresses {
             writer.tag(10)
             writer.lengthDelimited(value)
+        }
+        if !self.watchdog.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.watchdog)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -498,6 +507,8 @@ public struct GuardNodes: WireMessage {
             case 0: return
             case 10:
                 self.addresses.append(try reader.string())
+            case 18:
+                self.watchdog = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

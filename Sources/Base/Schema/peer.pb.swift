@@ -123,6 +123,11 @@ public struct PeerHello: WireMessage {
     public var codecs: UInt32 = 0
     /// Of a connection of the stream lane.
     public var stream: PeerStreamName? = nil
+    /// Drawn by each process: two with the same incarnation run with copies of one data directory. Zero says nothing.
+    public var process: UInt64 = 0
+    /// How many synced writes the speaker's log has. Of a later start fewer than of an earlier one are those of an older copy.
+    /// Zero says nothing: damage may have taken the count.
+    public var written: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -139,7 +144,9 @@ public struct PeerHello: WireMessage {
         featureLevel: UInt32 = 0,
         sequence: UInt64 = 0,
         codecs: UInt32 = 0,
-        stream: PeerStreamName? = nil
+        stream: PeerStreamName? = nil,
+        process: UInt64 = 0,
+        written: UInt64 = 0
     ) {
         self.version = version
         self.cluster = cluster
@@ -153,6 +160,8 @@ public struct PeerHello: WireMessage {
         self.sequence = sequence
         self.codecs = codecs
         self.stream = stream
+        self.process = process
+        self.written = written
     }
 
     public static var messageName: String { "PeerHello" }
@@ -171,6 +180,8 @@ public struct PeerHello: WireMessage {
         case 10: "sequence"
         case 11: "codecs"
         case 12: "stream"
+        case 13: "process"
+        case 14: "written"
         default: nil
         }
     }
@@ -223,6 +234,14 @@ public struct PeerHello: WireMessage {
         if let value = self.stream {
             writer.message(98, value)
         }
+        if self.process != 0 {
+            writer.tag(104)
+            writer.varint(self.process)
+        }
+        if self.written != 0 {
+            writer.tag(112)
+            writer.varint(self.written)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -256,6 +275,10 @@ public struct PeerHello: WireMessage {
                 var value = self.stream.take() ?? PeerStreamName()
                 try reader.message(&value)
                 self.stream = value
+            case 104:
+                self.process = try reader.uint64()
+            case 112:
+                self.written = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -276,6 +299,8 @@ public struct PeerHelloAnswer: WireMessage {
     public var reason: String = ""
     /// As in PeerHello.
     public var codecs: UInt32 = 0
+    public var process: UInt64 = 0
+    public var written: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -289,7 +314,9 @@ public struct PeerHelloAnswer: WireMessage {
         sequence: UInt64 = 0,
         refusal: PeerHelloAnswer.Refusal = .unspecified,
         reason: String = "",
-        codecs: UInt32 = 0
+        codecs: UInt32 = 0,
+        process: UInt64 = 0,
+        written: UInt64 = 0
     ) {
         self.version = version
         self.node = node
@@ -300,6 +327,8 @@ public struct PeerHelloAnswer: WireMessage {
         self.refusal = refusal
         self.reason = reason
         self.codecs = codecs
+        self.process = process
+        self.written = written
     }
 
     public static var messageName: String { "PeerHelloAnswer" }
@@ -315,6 +344,8 @@ public struct PeerHelloAnswer: WireMessage {
         case 7: "refusal"
         case 8: "reason"
         case 9: "codecs"
+        case 10: "process"
+        case 11: "written"
         default: nil
         }
     }
@@ -356,6 +387,14 @@ public struct PeerHelloAnswer: WireMessage {
             writer.tag(72)
             writer.varint(UInt64(self.codecs))
         }
+        if self.process != 0 {
+            writer.tag(80)
+            writer.varint(self.process)
+        }
+        if self.written != 0 {
+            writer.tag(88)
+            writer.varint(self.written)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -381,6 +420,10 @@ public struct PeerHelloAnswer: WireMessage {
                 self.reason = try reader.string()
             case 72:
                 self.codecs = try reader.uint32()
+            case 80:
+                self.process = try reader.uint64()
+            case 88:
+                self.written = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -399,6 +442,10 @@ public struct PeerHelloAnswer: WireMessage {
         /// The listener has a connection that the speaker opened later.
         case superseded
         case full
+        /// The speaker was removed from the cluster, for ever.
+        case removed
+        /// The speaker's data directory is an older copy, or another process runs with a copy of it.
+        case copy
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -412,6 +459,8 @@ public struct PeerHelloAnswer: WireMessage {
             case 5: self = .collision
             case 6: self = .superseded
             case 7: self = .full
+            case 8: self = .removed
+            case 9: self = .copy
             default: self = .unrecognized(rawValue)
             }
         }
@@ -426,6 +475,8 @@ public struct PeerHelloAnswer: WireMessage {
             case .collision: 5
             case .superseded: 6
             case .full: 7
+            case .removed: 8
+            case .copy: 9
             case .unrecognized(let rawValue): rawValue
             }
         }

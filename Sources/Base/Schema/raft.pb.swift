@@ -2202,6 +2202,8 @@ public struct RaftPeerFrame: WireMessage {
     public var snapshots: [RaftSnapshotMessage] = []
     public var requests: [RaftForwardedRequest] = []
     public var answers: [RaftForwardedAnswer] = []
+    /// With a beat: as in PeerHello.
+    public var written: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2214,7 +2216,8 @@ public struct RaftPeerFrame: WireMessage {
         messages: [RaftGroupMessage] = [],
         snapshots: [RaftSnapshotMessage] = [],
         requests: [RaftForwardedRequest] = [],
-        answers: [RaftForwardedAnswer] = []
+        answers: [RaftForwardedAnswer] = [],
+        written: UInt64 = 0
     ) {
         self.version = version
         self.from = from
@@ -2224,6 +2227,7 @@ public struct RaftPeerFrame: WireMessage {
         self.snapshots = snapshots
         self.requests = requests
         self.answers = answers
+        self.written = written
     }
 
     public static var messageName: String { "PeerFrame" }
@@ -2238,6 +2242,7 @@ public struct RaftPeerFrame: WireMessage {
         case 6: "snapshots"
         case 7: "requests"
         case 8: "answers"
+        case 9: "written"
         default: nil
         }
     }
@@ -2270,6 +2275,10 @@ public struct RaftPeerFrame: WireMessage {
         for value in self.answers {
             writer.message(66, value)
         }
+        if self.written != 0 {
+            writer.tag(72)
+            writer.varint(self.written)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2295,6 +2304,8 @@ public struct RaftPeerFrame: WireMessage {
                 self.requests.append(try reader.message(RaftForwardedRequest.self))
             case 66:
                 self.answers.append(try reader.message(RaftForwardedAnswer.self))
+            case 72:
+                self.written = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -493,6 +493,8 @@ public struct WireNodeDescription: WireMessage {
     public var programVersion: String = ""
     /// The highest feature level that its program understands.
     public var level: UInt32 = 0
+    /// Fingerprints of the authorities that it trusts, from feature level 3 on, sorted.
+    public var trusts: [[UInt8]] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -504,7 +506,8 @@ public struct WireNodeDescription: WireMessage {
         adminAddress: String = "",
         key: [UInt8] = [],
         programVersion: String = "",
-        level: UInt32 = 0
+        level: UInt32 = 0,
+        trusts: [[UInt8]] = []
     ) {
         self.name = name
         self.locality = locality
@@ -513,6 +516,7 @@ public struct WireNodeDescription: WireMessage {
         self.key = key
         self.programVersion = programVersion
         self.level = level
+        self.trusts = trusts
     }
 
     public static var messageName: String { "NodeDescription" }
@@ -526,6 +530,7 @@ public struct WireNodeDescription: WireMessage {
         case 5: "key"
         case 6: "program_version"
         case 7: "level"
+        case 8: "trusts"
         default: nil
         }
     }
@@ -558,6 +563,10 @@ public struct WireNodeDescription: WireMessage {
             writer.tag(56)
             writer.varint(UInt64(self.level))
         }
+        for value in self.trusts {
+            writer.tag(66)
+            writer.lengthDelimited(value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -581,6 +590,8 @@ public struct WireNodeDescription: WireMessage {
                 self.programVersion = try reader.string()
             case 56:
                 self.level = try reader.uint32()
+            case 66:
+                self.trusts.append(try reader.bytes())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2290,12 +2301,14 @@ public struct WireRootImage: WireMessage {
     }
 }
 
-/// What a tenant may have; what is left out has no bound.
+/// What a tenant may have; amounts that are left out have no bound.
 public struct WireTenantQuota: WireMessage {
     public var vmCount: UInt64? = nil
     public var cpuMillis: Int64? = nil
     public var memoryMib: Int64? = nil
     public var diskMib: Int64? = nil
+    /// The highest priority that those who reach one tenant alone give its VMs. Feature level 3.
+    public var priorityMax: Int32 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2304,12 +2317,14 @@ public struct WireTenantQuota: WireMessage {
         vmCount: UInt64? = nil,
         cpuMillis: Int64? = nil,
         memoryMib: Int64? = nil,
-        diskMib: Int64? = nil
+        diskMib: Int64? = nil,
+        priorityMax: Int32 = 0
     ) {
         self.vmCount = vmCount
         self.cpuMillis = cpuMillis
         self.memoryMib = memoryMib
         self.diskMib = diskMib
+        self.priorityMax = priorityMax
     }
 
     public static var messageName: String { "TenantQuota" }
@@ -2320,6 +2335,7 @@ public struct WireTenantQuota: WireMessage {
         case 2: "cpu_millis"
         case 3: "memory_mib"
         case 4: "disk_mib"
+        case 5: "priority_max"
         default: nil
         }
     }
@@ -2341,6 +2357,10 @@ public struct WireTenantQuota: WireMessage {
             writer.tag(32)
             writer.signed(value)
         }
+        if self.priorityMax != 0 {
+            writer.tag(40)
+            writer.signed(Int64(self.priorityMax))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2356,6 +2376,8 @@ public struct WireTenantQuota: WireMessage {
                 self.memoryMib = try reader.int64()
             case 32:
                 self.diskMib = try reader.int64()
+            case 40:
+                self.priorityMax = try reader.int32()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3461,6 +3483,7 @@ public struct WireRootCommand: WireMessage {
         case 47: "rotate_sealing_key"
         case 48: "mark_domain"
         case 49: "declare_region"
+        case 50: "note_forbidden"
         case 60: "plan_region"
         default: nil
         }
@@ -3569,6 +3592,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(386, value)
         case .declareRegion(let value):
             writer.message(394, value)
+        case .noteForbidden(let value):
+            writer.message(402, value)
         case .planRegion(let value):
             writer.message(482, value)
         case nil: break
@@ -3758,6 +3783,11 @@ public struct WireRootCommand: WireMessage {
                 if case .declareRegion(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .declareRegion(value)
+            case 402:
+                var value = WireRootCommand.NoteForbidden()
+                if case .noteForbidden(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .noteForbidden(value)
             case 482:
                 var value = WireRootCommand.PlanRegion()
                 if case .planRegion(let known) = self.operation { value = known }
@@ -3811,6 +3841,7 @@ public struct WireRootCommand: WireMessage {
         case rotateSealingKey(WireRootCommand.RotateSealingKey)
         case markDomain(WireRootCommand.MarkDomain)
         case declareRegion(WireRootCommand.DeclareRegion)
+        case noteForbidden(WireRootCommand.NoteForbidden)
         case planRegion(WireRootCommand.PlanRegion)
     }
 
@@ -3842,6 +3873,59 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// Somebody asked for a change without the right to it; for the audit alone.
+    public struct NoteForbidden: WireMessage {
+        public var action: String = ""
+        /// Such refusals before it that were not noted one by one.
+        public var omitted: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            action: String = "",
+            omitted: UInt64 = 0
+        ) {
+            self.action = action
+            self.omitted = omitted
+        }
+
+        public static var messageName: String { "RootCommand.NoteForbidden" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "action"
+            case 2: "omitted"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.action.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.action)
+            }
+            if self.omitted != 0 {
+                writer.tag(16)
+                writer.varint(self.omitted)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.action = try reader.string()
+                case 16:
+                    self.omitted = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/watchdog.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -52,6 +54,20 @@ static inline int cguard_timer_set(int handle, int64_t nanoseconds) {
         when.it_value.tv_nsec = nanoseconds % 1000000000;
     }
     return cguard_result(syscall(SYS_timer_settime, handle, TIMER_ABSTIME, &when, NULL));
+}
+
+/// Sets after how many seconds without food a watchdog resets the machine; gives what it really takes.
+static inline int cguard_watchdog_time(int file, int *seconds) {
+    return cguard_result(ioctl(file, WDIOC_SETTIMEOUT, seconds));
+}
+
+static inline int cguard_watchdog_feed(int file) { return cguard_result(ioctl(file, WDIOC_KEEPALIVE, 0)); }
+
+/// Closes it for good: it does not count any more, unless the kernel was built so that it always does.
+static inline int cguard_watchdog_rest(int file) {
+    int result = cguard_result(write(file, "V", 1));
+    close(file);
+    return result < 0 ? result : 0;
 }
 
 // Between fork and exec only what is safe after a fork of a program with threads: the agent has some.

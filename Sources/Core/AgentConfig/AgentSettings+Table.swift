@@ -111,6 +111,10 @@ extension AgentSettings {
         Setting(
             "host.networks", .names(\.networks, areUnique: true),
             "networks that VMs can be on here, beside those of hypervisor.bridges"),
+        Setting(
+            "host.watchdog", .optionalDirectory(\.watchdog),
+            "a hardware watchdog such as /dev/watchdog, for this alone: it resets the host if guests outlive their lease"
+        ),
         Setting("hypervisor.driver", .hypervisor, "what runs the VMs"),
         Setting("hypervisor.bridges", .labels(\.bridges), "networks that are bridges of this host, as network=bridge"),
         Setting(

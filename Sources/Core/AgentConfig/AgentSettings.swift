@@ -129,6 +129,7 @@ package struct AgentSettings: Hashable, Sendable {
     package var hostNUMANodes = 0
     package var hostDevices: [String] = []
     package var storageDomains: [String] = []
+    package var watchdog = ""
     package var networks: [String] = []
     /// The bridge of this host that a network's guests are on: `lan=br0`.
     package var bridges: [NodeLabel] = []

@@ -197,7 +197,9 @@ extension CellKeeper {
             let operation: CellCommand.Operation
             let held = view.slices[tenant]?.revision ?? .zero
             if let wish = tenants[tenant], held < wish.revision {
-                operation = .setSlice(tenant: tenant, revision: wish.revision, wish.quota)
+                operation = .setSlice(
+                    tenant: tenant, revision: wish.revision, wish.quota,
+                    through: knowsTenants ? tenantsThrough : .zero)
             } else if tenants[tenant] == nil, held > .zero, held.index <= tenantsThrough {
                 // Lent before the root's state in which there is no such tenant.
                 operation = .returnSlice(tenant: tenant, revision: .end(of: tenantsThrough))

@@ -264,7 +264,8 @@ extension CellKeeper {
             }
             healthAt = min(healthAt, now + CellKeeper.healthPause)
         case .finishDrain(let host): settle(.finishDrain(host), result(outcome, 0), now)
-        case .setSlice(let tenant, _, _), .returnSlice(let tenant, _): settle(.slice(tenant), result(outcome, 0), now)
+        case .setSlice(let tenant, _, _, _), .returnSlice(let tenant, _):
+            settle(.slice(tenant), result(outcome, 0), now)
         case .collectGarbage: settle(.garbage, result(outcome, 0), now)
         case .noteTime: settle(.time, result(outcome, 0), now)
         case .noteRegion(let region):

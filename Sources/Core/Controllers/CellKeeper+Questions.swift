@@ -12,8 +12,8 @@ extension CellKeeper {
         switch question {
         case .explain(let vm, let hosts):
             return explain(vm, hosts: hosts).map { .explanation($0) } ?? .refused(.unknownVM(vm))
-        case .create(let creations, let isAtomic):
-            return .plan(planCreate(creations, isAtomic: isAtomic))
+        case .create(let creations, let isAtomic, let refused):
+            return .plan(planCreate(creations, isAtomic: isAtomic, refused))
         case .drain(let host):
             return planDrain(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .rebalance: return .plan(planRebalance())
@@ -151,142 +151,6 @@ extension CellKeeper {
 
     // MARK: Plans
 
-    /// Where VMs that don't exist yet would go. Quotas that are used up are named, too; names are not looked at. One that is to
-    /// be stopped gets no place.
-    package mutating func planCreate(_ creations: [VMCreation], isAtomic: Bool = false) -> CellPlan {
-        var plan = CellPlan(.create, through: view.through ?? .zero)
-        plan.change = CellKeeper.sum(of: creations)
-        var specs: [VMSpec] = []
-        var items: [Int] = []
-        var idle: [Int] = []
-        // hash order: looked up only
-        var asked: [String: (count: UInt64, demand: Resources)] = [:]
-        for (i, creation) in creations.enumerated() {
-            func leave(_ cause: CellPlan.Left.Cause, _ text: String) {
-                plan.left.append(
-                    CellPlan.Left(
-                        vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant, cause: cause,
-                        text: text))
-            }
-            guard let spec = intern(creation.spec, id: CellKeeper.trialID(i), tenant: creation.tenant) else {
-                leave(.invalid, "a placement group that it names does not exist; make it first")
-                continue
-            }
-            let before = asked[creation.tenant] ?? (0, .zero)
-            if let text = quotaText(creation, before) {
-                leave(.quota, text)
-                continue
-            }
-            asked[creation.tenant] = (before.count + 1, before.demand + creation.spec.demand)
-            if creation.power == .stopped {
-                idle.append(i)
-                continue
-            }
-            specs.append(spec)
-            items.append(i)
-        }
-        if isAtomic && !plan.left.isEmpty {
-            for item in items + idle { plan.left.append(CellKeeper.leftWithOthers(item, creations[item])) }
-            plan.left.sort { ($0.item ?? 0) < ($1.item ?? 0) }
-            return plan
-        }
-        for item in idle {
-            plan.steps.append(
-                CellPlan.Step(
-                    .create, vm: VMID(rawValue: 0), item: item, name: creations[item].name,
-                    tenant: creations[item].tenant, to: nil, toName: ""))
-        }
-        if specs.isEmpty { return plan }
-        // All or none are decided as they will be when they wait.
-        let steps = isAtomic ? CellKeeper.togetherStepsMax : PlacementIndex.batchStepsMax
-        let batch = index.decideBatch(specs, policy: policy, allOrNothing: isAtomic, stepsMax: steps)
-        if isAtomic || specs.count == 1, !batch.isComplete, mayPreempt(specs), let found = makingRoom(for: specs) {
-            planRoom(found, items.map { (item: $0, creation: creations[$0]) }, &plan)
-            return plan
-        }
-        let room = texts(specs, batch)
-        for (position, decision) in batch.decisions.enumerated() {
-            let i = items[position]
-            let creation = creations[i]
-            if case .place(let assignment, _) = decision {
-                plan.steps.append(
-                    CellPlan.Step(
-                        .place, vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant,
-                        to: assignment, toName: hostName(assignment.host)))
-                continue
-            }
-            if isAtomic && decision.refusal?.invalid != nil {
-                plan.left.append(CellKeeper.leftWithOthers(i, creation))
-                continue
-            }
-            plan.left.append(
-                CellPlan.Left(
-                    vm: VMID(rawValue: 0), item: i, name: creation.name, tenant: creation.tenant, cause: .noHostFits,
-                    text: room[position] ?? refusalText(decision)))
-        }
-        return plan
-    }
-
-    /// Of who is created and what each takes: secret fields are sealed anew each time, and are left out.
-    private static func sum(of creations: [VMCreation]) -> UInt64 {
-        var sum: UInt64 = 0
-        func add(_ value: UInt64) { sum = mix64(sum ^ value) }
-        for creation in creations {
-            for text in [creation.name, creation.tenant] {
-                for byte in text.utf8 { add(UInt64(byte)) }
-                add(256)
-            }
-            for lane in 0..<4 { add(UInt64(bitPattern: creation.spec.demand.vector[lane])) }
-            add(UInt64(bitPattern: Int64(creation.spec.priority)))
-            add(creation.power == .stopped ? 1 : 0)
-            for disk in creation.spec.disks { add(UInt64(bitPattern: disk.sizeMiB)) }
-        }
-        return sum
-    }
-
-    private static func leftWithOthers(_ item: Int, _ creation: VMCreation) -> CellPlan.Left {
-        CellPlan.Left(
-            vm: VMID(rawValue: 0), item: item, name: creation.name, tenant: creation.tenant, cause: .anotherItem,
-            text: text(.anotherItem, ""))
-    }
-
-    /// Who is stopped for those that are created all or none, and then their places.
-    private func planRoom(
-        _ found: [Preemption], _ creations: [(item: Int, creation: VMCreation)], _ plan: inout CellPlan
-    ) {
-        for id in found.flatMap(\.victims) {
-            guard let vm = view.vms[id], let place = vm.place else { continue }
-            plan.steps.append(
-                CellPlan.Step(
-                    .preempt, vm: id, name: vm.name, tenant: vm.tenant, epoch: place.epoch,
-                    from: place.assignment.host, fromName: hostName(place.assignment.host), to: nil, toName: ""))
-        }
-        for (known, answer) in zip(creations, found) {
-            plan.steps.append(
-                CellPlan.Step(
-                    .place, vm: VMID(rawValue: 0), item: known.item, name: known.creation.name,
-                    tenant: known.creation.tenant, to: answer.assignment, toName: hostName(answer.assignment.host)))
-        }
-    }
-
-    private func quotaText(_ creation: VMCreation, _ before: (count: UInt64, demand: Resources)) -> String? {
-        guard let slice = view.slices[creation.tenant] else { return nil }
-        let demand = slice.used + before.demand + creation.spec.demand
-        if let most = slice.allowed.vmCount, slice.usedCount + before.count + 1 > most {
-            return "tenant \(creation.tenant) has a quota of \(most) VMs"
-        }
-        if let most = slice.allowed.cpuMillis, demand.cpuMillis > most {
-            return "tenant \(creation.tenant) has a quota of \(most)m CPU"
-        }
-        if let most = slice.allowed.memoryMiB, demand.memoryMiB > most {
-            return "tenant \(creation.tenant) has a quota of \(most) MiB of memory"
-        }
-        if let most = slice.allowed.diskMiB, demand.diskMiB > most {
-            return "tenant \(creation.tenant) has a quota of \(most) MiB of disk"
-        }
-        return nil
-    }
-
     /// Why some of a batch have no place, as it is when the others have theirs.
     // hash order: looked up, or read by sorted keys
     mutating func texts(
@@ -335,9 +199,12 @@ extension CellKeeper {
     }
 
     /// What becomes of the VMs of hosts that are lost at once.
-    package mutating func planLoss(_ hosts: [HostID]) -> CellPlan {
+    /// VMs that find no room have others stopped for them, where `stopsOthers`.
+    package mutating func planLoss(_ named: [HostID], stopsOthers: Bool = true) -> CellPlan {
+        var hosts: [HostID] = []
+        for host in named where !hosts.contains(host) { hosts.append(host) }
         var plan = CellPlan(.loss(hosts), through: view.through ?? .zero)
-        moveAway(hosts, &plan) { keeper, vm in
+        moveAway(hosts, &plan, stopsOthers: stopsOthers) { keeper, vm in
             if vm.isDeleting || vm.power == .stopped { return .gone }
             if vm.boundTo != nil { return .stay(.localDisk) }
             if vm.spec.isolation == .keep { return .stay(.isolationKeep) }
@@ -358,71 +225,11 @@ extension CellKeeper {
         case gone
     }
 
-    /// Takes the hosts out of service in the index, finds other places for their VMs, and puts all back.
-    mutating func moveAway(
-        _ hosts: [HostID], _ plan: inout CellPlan, _ fate: (CellKeeper, CellVM) -> Fate
-    ) {
-        var states: [(HostID, HostState)] = []
-        for host in hosts {
-            guard let state = index.host(host)?.state else { continue }
-            states.append((host, state))
-            set(host, state.takesVMs ? .draining : state)
-        }
-        var leaving: [CellVM] = []
-        for host in hosts {
-            for id in index.vms(on: host) where !CellKeeper.isCopy(id) {
-                guard let vm = view.vms[id], let place = vm.place, place.assignment.host == host else { continue }
-                switch fate(self, vm) {
-                case .gone: continue
-                case .stay(let cause): plan.left.append(left(vm, cause, text(cause, hostName(host), plan.purpose)))
-                case .go: leaving.append(vm)
-                }
-            }
-        }
-        leaving.sort { a, b in
-            if a.spec.priority != b.spec.priority { return a.spec.priority > b.spec.priority }
-            if a.spec.resources.memoryMiB != b.spec.resources.memoryMiB {
-                return a.spec.resources.memoryMiB > b.spec.resources.memoryMiB
-            }
-            return a.id < b.id
-        }
-        var moved: [(spec: VMSpec, from: Assignment)] = []
-        var explained = 0
-        for vm in leaving {
-            guard case .go(let kind) = fate(self, vm), let from = vm.place, let own = index.spec(vm.id) else {
-                continue
-            }
-            take(own.id)
-            guard let target = index.decide(own, policy: policy).assignment else {
-                var text = "no other host fits"
-                if explained < CellKeeper.plansExplainedMax {
-                    explained += 1
-                    text = waitingText(index.explain(own, policy: policy, bestMax: 0))
-                }
-                put(own, at: from.assignment)
-                plan.left.append(left(vm, .noHostFits, text))
-                continue
-            }
-            put(own, at: target)
-            moved.append((own, from.assignment))
-            plan.steps.append(
-                CellPlan.Step(
-                    kind, vm: vm.id, name: vm.name, tenant: vm.tenant, epoch: from.epoch,
-                    from: from.assignment.host, fromName: hostName(from.assignment.host), to: target,
-                    toName: hostName(target.host), cost: kind == .migrate ? CellKeeper.moveCost(vm) : 0))
-        }
-        for (spec, from) in moved.reversed() {
-            take(spec.id)
-            put(spec, at: from)
-        }
-        for (host, state) in states { set(host, state) }
-    }
-
     func left(_ vm: CellVM, _ cause: CellPlan.Left.Cause, _ text: String) -> CellPlan.Left {
         CellPlan.Left(vm: vm.id, name: vm.name, tenant: vm.tenant, cause: cause, text: text)
     }
 
-    private func text(_ cause: CellPlan.Left.Cause, _ host: String, _ purpose: CellPlan.Purpose) -> String {
+    func text(_ cause: CellPlan.Left.Cause, _ host: String, _ purpose: CellPlan.Purpose) -> String {
         if case .drain = purpose, cause == .localDisk, movesDisks {
             return "it has a local disk on \(host), which moves only while the VM runs; start it, or delete it"
         }
@@ -500,7 +307,8 @@ extension CellKeeper {
         }
         return domains.keys.sorted().map { name in
             let hosts = domains[name] ?? []
-            let plan = planLoss(hosts)
+            // What has to stop for others is down, too; so many are down in any case.
+            let plan = planLoss(hosts, stopsOthers: false)
             return LossReport(scope: scope, name: name, hosts: hosts, restarted: plan.steps.count, down: plan.left)
         }
     }

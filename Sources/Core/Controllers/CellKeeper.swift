@@ -23,6 +23,8 @@ package struct CellKeeper: Sendable {
     let leadsSince: Instant
     /// `FeatureLevel.diskMoves` is open: VMs that run take local disks along.
     package var movesDisks = false
+    /// Nothing is made for tenants that nobody set, and slices say how much of the root was known.
+    package var knowsTenants = false
 
     /// VMs that are not in the index yet after all was loaded, the next one last.
     var backlog: [VMID] = []
@@ -288,6 +290,13 @@ package struct TenantWish: Hashable, Sendable {
         self.name = name
         self.revision = revision
         self.quota = quota
+    }
+
+    /// A quota is lent as a whole, and to the first cell.
+    package init(_ tenant: RootTenant, isLent: Bool) {
+        self.init(
+            name: tenant.name, revision: tenant.revision, quota: isLent ? tenant.quota : tenant.quota.emptied,
+            tier: tenant.tier)
     }
 }
 

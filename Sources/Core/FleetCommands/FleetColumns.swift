@@ -44,6 +44,7 @@ package enum FleetColumns {
         Column("CPU-MAX", "quota.cpuMillis", .cores), Column("MEMORY", "used.memoryMiB", .mebibytes),
         Column("MEMORY-MAX", "quota.memoryMiB", .mebibytes), Column("DISK", "used.diskMiB", .mebibytes),
         Column("DISK-MAX", "quota.diskMiB", .mebibytes),
+        Column("PRIORITY-MAX", "quota.priorityMax", .integer, isWide: true),
     ]
     package static let migrations = [
         Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("FROM", "from"), Column("TO", "to"),

@@ -288,7 +288,9 @@ package enum FleetTable {
         Command("tenant show", summary: "show a tenant", arguments: [Argument("TENANT", help: "its name")]),
         Command(
             "tenant set", summary: "make a tenant, or change its quota",
-            details: "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away.",
+            details:
+                "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away. It is in force when the command "
+                + "ends. Nothing is made for a tenant that was never set, except for `default`.",
             arguments: [Argument("TENANT", help: "its name")],
             options: bounds + [Option("tier", .text("WORD"), help: "its class of service"), dryRun, plan],
             examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
@@ -302,6 +304,9 @@ package enum FleetTable {
         Option("cpu", .text("CORES|none"), help: "cores at most"),
         Option("memory", .text("SIZE|none"), help: "memory at most"),
         Option("disk", .text("SIZE|none"), help: "disk at most, on hosts and shared"),
+        Option(
+            "priority-max", .integer(-1_000_000...1_000_000),
+            help: "the highest priority that who reaches this tenant alone gives its VMs (default: 0)"),
     ]
 
     private static let quotas: [Command] = [

@@ -268,6 +268,10 @@ final class AdminConnection: SecureConnectionDelegate {
             let call = try server.router.call(parser, head)
             if let refusal = judge(call.request.action, stranger) {
                 server.counters.refused += 1
+                if refusal.kind == .forbidden && call.request.action.isChange {
+                    let ticket = Ticket(slot: slot, generation: generation, number: number)
+                    server.authority.forbade(call.request.action, asking, from: server.clientAddress(ticket))
+                }
                 var problem = refusal
                 problem.instance = parser.text(head.path)
                 return answer(number, AdminResponse(problem))

@@ -49,6 +49,8 @@ package protocol AdminAuthority: AnyObject {
     func roles(of principal: Principal) -> [Role]
     /// Whom a bearer token stands for; nil when it is unknown, has expired or was revoked.
     func principal(ofToken token: ArraySlice<UInt8>) -> Principal?
+    /// Somebody known asked for a change without the right to it, and was told so.
+    func forbade(_ action: Action, _ principal: Principal, from address: String)
 }
 
 /// What became of a piece of a stream.

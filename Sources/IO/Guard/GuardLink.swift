@@ -71,14 +71,15 @@ package final class GuardLink: TimerHandler {
     private var grant: GuardGrant?
     private var nodes: [String] = []
     private let priority: Int
+    private let watchdog: String
     private var isClosed = false
 
     /// The guard is started as `program`, which is this very program where nothing else is said, with its name and
     /// `guard` and the directory for arguments. It comes before other work by `priority` steps of niceness; one that is there
-    /// already keeps what it began with.
+    /// already keeps what it began with. `watchdog` is the device that resets the host, if guests outlive their lease.
     package init(
         _ loop: EventLoop, nodeDirectory: String, program: String = "/proc/self/exe", incarnation: UInt64,
-        priority: Int = GuardPriority.standard, onEvent: @escaping (Event) -> Void
+        priority: Int = GuardPriority.standard, watchdog: String = "", onEvent: @escaping (Event) -> Void
     ) throws(GuardFailure) {
         self.loop = loop
         directory = GuardDirectory(of: nodeDirectory)
@@ -86,6 +87,7 @@ package final class GuardLink: TimerHandler {
         try directory.make()
         self.program = program
         self.priority = priority
+        self.watchdog = watchdog
         words = ["muster-guard", "guard", nodeDirectory]
         agentIncarnation = incarnation
         self.onEvent = onEvent
@@ -113,7 +115,11 @@ package final class GuardLink: TimerHandler {
     package func setNodes(_ addresses: [String]) {
         if addresses == nodes { return }
         nodes = addresses
-        send(.nodes(GuardNodes(addresses: nodes)))
+        tellNodes()
+    }
+
+    private func tellNodes() {
+        if !nodes.isEmpty || !watchdog.isEmpty { send(.nodes(GuardNodes(addresses: nodes, watchdog: watchdog))) }
     }
 
     /// Has the guard start a program as a guest; answers with its process number, or why it does not run.
@@ -245,7 +251,7 @@ package final class GuardLink: TimerHandler {
             guests = welcome.guests.map {
                 Guest(vm: VMID($0.vm), epoch: $0.epoch, process: Int32(clamping: $0.process))
             }
-            if !nodes.isEmpty { send(.nodes(GuardNodes(addresses: nodes))) }
+            tellNodes()
             if let grant { send(.grant(grant)) }
             for ticket in asks.keys.sorted() { if let ask = asks[ticket] { send(.start(ask.order)) } }
             groupsProblem = welcome.groupsProblem

@@ -47,6 +47,9 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
     /// Where it renews.
     private var addresses: [String] = []
     private var idleSince: Instant?
+    private var watchdog: HardwareWatchdog?
+    /// When the kernel ends this process.
+    private var armedUntil: Instant?
     private var isEnding = false
     private var isOver = false
     /// What it is to go on as, when nothing is half done.
@@ -161,6 +164,8 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             let result = cguard_timer_set(timer, moment.map { max(1, $0.nanoseconds) } ?? 0)
             // Without it nothing here is safe; the guests go with this process.
             precondition(result == 0, "the kernel's timer can't be set: errno \(-result)")
+            armedUntil = moment
+            feedWatchdog()
         case .start(let vm, let epoch, let ticket):
             let path = orders[ticket]?.errorPath ?? "/dev/null"
             if disk?.put(.prepare(vm, epoch: epoch, ticket: ticket, errorPath: path)) != true {
@@ -177,6 +182,17 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         case .confirm(let vm, let epoch, let cause): confirmed(vm, epoch, cause)
         case .renew(let isWhole): if isWhole { renewal?.wantWhole() }
         }
+    }
+
+    private func feedWatchdog() {
+        if let armedUntil { watchdog?.feed(until: armedUntil, now: SystemClock.now) } else { watchdog?.rest() }
+    }
+
+    private func watch(with path: String) {
+        if path == watchdog?.path ?? "" { return }
+        watchdog?.rest()
+        watchdog = path.isEmpty ? nil : HardwareWatchdog(path) { [unowned self] in self.log($0) }
+        feedWatchdog()
     }
 
     // MARK: Starting and ending
@@ -319,6 +335,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         case .nodes(let nodes):
             addresses = nodes.addresses
             renewal?.setNodes(addresses.compactMap { GuardProcess.address($0) })
+            watch(with: nodes.watchdog)
         case .end: end("its agent wants it")
         case .upgrade(let upgrade): successor = upgrade.program
         }
@@ -377,6 +394,9 @@ extension GuardProcess {
             incarnation: incarnation, rules: handed, processes: processes, addresses: addresses, watcher: watcher)
         do throws(GuardFailure) {
             let inheritance = try GuardInheritance(state, lockFile: lockFile)
+            // The next program opens it anew.
+            watchdog?.rest()
+            defer { feedWatchdog() }
             let problem = inheritance.become(program, directory.nodePath)
             log("the guard goes on as it is: it can't become \(program): \(problem)")
         } catch {

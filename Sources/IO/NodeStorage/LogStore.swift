@@ -10,11 +10,15 @@ package final class LogStore: OrderedStore, Sendable {
     private let rocks: RocksStore
     private let horizon: HorizonFile
     private let numbering: Mutex<Numbering>
+    private let writtenLast: Atomic<UInt64>
+    /// The number of the newest synced write. Never waits for one.
+    package var written: UInt64 { writtenLast.load(ordering: .relaxed) }
 
     init(_ rocks: RocksStore, _ horizon: HorizonFile, last: UInt64, keptBytes: Int) {
         self.rocks = rocks
         self.horizon = horizon
         numbering = Mutex(Numbering(last: last, keptBytes: keptBytes))
+        writtenLast = Atomic(last)
     }
 
     package func value(for key: [UInt8]) throws(StoreError) -> [UInt8]? { try rocks.value(for: key) }
@@ -31,6 +35,7 @@ package final class LogStore: OrderedStore, Sendable {
             try rocks.write(batch, number: number, forgetBelow: forgetBelow)
             // Nobody misses an empty one.
             if !batch.isEmpty { try horizon.note(number) }
+            writtenLast.store(number, ordering: .relaxed)
         }
     }
 

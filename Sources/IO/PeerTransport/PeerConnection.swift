@@ -32,7 +32,9 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     var lane: PeerLane
     /// Who it should be when we opened it; who it is from the hello on.
     var node: NodeID?
-    var incarnation = Incarnation(0)
+    /// Of the other side's process.
+    var start = NodeStart(Incarnation(0), process: 0, written: 0)
+    var incarnation: Incarnation { start.incarnation }
     var facts: LinkFacts?
     /// The peer's last word about its connections, as of this one's beginning.
     var peerSequence: UInt64 = 0
@@ -130,7 +132,13 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         case (_, .up) where lane == .stream: throw .foreign("a frame of kind \(header.kind) on a stream's connection")
         case (.peerFrame, .up):
             let frame = try FrameCoder.open(bytes, from: at, header, codec: codec) {
-                reader throws(DecodeError) in try PeerFrame(wire: RaftPeerFrame(from: &reader))
+                reader throws(DecodeError) in
+                let wire = try RaftPeerFrame(from: &reader)
+                if wire.written > start.written {
+                    start.written = wire.written
+                    network.moved(self)
+                }
+                return try PeerFrame(wire: wire)
             }
             guard frame.from == node, frame.incarnation == incarnation else {
                 throw .foreign("a frame of node \(frame.from), incarnation \(frame.incarnation), on its connection")

@@ -49,38 +49,40 @@ extension PeerNetwork {
 
     /// Whether the node that was reached is the one that was meant, and still a member. Otherwise the connection ends.
     func mayGreet(_ connection: PeerConnection) -> Bool {
-        guard let node = connection.node, let why = objection(to: node, connection) else { return true }
-        connection.endSoon(why)
+        guard let node = connection.node, let objection = objection(to: node, connection) else { return true }
+        connection.endSoon(objection.reason)
         return false
     }
 
     /// Why the certificate of a connection does not speak for the node.
-    private func objection(to node: NodeID, _ connection: PeerConnection) -> String? {
+    private func objection(to node: NodeID, _ connection: PeerConnection) -> Objection? {
         guard let certificate = connection.certificate else {
             counters.refusedIdentity += 1
-            return "it shows no certificate"
+            return Objection(.identity, "it shows no certificate")
         }
         guard certificate.identity == .node(cluster: settings.cluster, node: node) else {
             counters.refusedIdentity += 1
             let names = certificate.uris.isEmpty ? "nobody" : certificate.uris.joined(separator: " and ")
-            return "its certificate names \(names) and not node \(node) of cluster \(settings.cluster)"
+            return Objection(
+                .identity, "its certificate names \(names) and not node \(node) of cluster \(settings.cluster)")
         }
-        if case .refuse(let reason) = judge(node, certificate) {
-            counters.refusedMembership += 1
-            return reason
-        }
-        return nil
+        let objection = judge(node, certificate).objection
+        if objection != nil { counters.refusedMembership += 1 }
+        return objection
     }
 
-    /// Why a start of a node's process is none that can follow on those that were linked here: a copy of its data directory
-    /// from before has neither its votes nor what it acknowledged since.
-    private func objection(to incarnation: Incarnation, of node: NodeID) -> String? {
-        guard let newest = known(node)?.newest, incarnation < newest else { return nil }
+    /// Why a start of a node's process is none that can follow on what was linked here: a copy of its data directory from before
+    /// has neither its votes nor what it acknowledged since, and two processes with copies of one directory vote twice.
+    private func objection(to start: NodeStart, of node: NodeID) -> Objection? {
+        guard let newest = known(node)?.newest, let why = newest.objection(to: start) else { return nil }
         counters.refusedIdentity += 1
-        return
-            "the data directory of node \(node) is an older copy: it says that this is start \(incarnation) of the node, and start "
-            + "\(newest) was here before. What it promised since is not in it, so it must not go on: remove the node with `muster "
-            + "node remove`, and let its host join again with an empty directory"
+        // While a later start is linked, an earlier one's word may have been under way.
+        let isQuiet = start.incarnation < newest.incarnation && known(node)?.control != nil
+        return Objection(
+            .copy,
+            "the data directory of node \(node) is an older copy: \(why). What the node promised since is not in it, so it must not "
+                + "go on: remove the node with `muster node remove`, and let its host join again with an empty directory",
+            isQuiet: isQuiet)
     }
 
     func hello(_ connection: PeerConnection) -> PeerHello {
@@ -89,7 +91,8 @@ extension PeerNetwork {
             version: FrameCoder.helloVersion, cluster: settings.cluster, node: settings.node.rawValue,
             incarnation: settings.incarnation.rawValue, to: connection.node?.rawValue ?? 0, lane: connection.lane,
             framesOldest: 1, framesNewest: FrameCoder.frameVersion, featureLevel: settings.featureLevel,
-            sequence: sequenceLast, codecs: codec == nil ? 0 : 1, stream: connection.stream?.name.wire)
+            sequence: sequenceLast, codecs: codec == nil ? 0 : 1, stream: connection.stream?.name.wire,
+            process: settings.process, written: written())
     }
 
     /// The other side's answer to this node's hello.
@@ -105,11 +108,12 @@ extension PeerNetwork {
             counters.garbageForeign += 1
             return connection.endSoon("its welcome is of node \(answer.node) with frames of version \(answer.frames)")
         }
-        if let why = objection(to: Incarnation(answer.incarnation), of: node) {
-            delegate?.noted(.refused(connection.address, node, why))
-            return connection.endSoon(why)
+        let start = NodeStart(Incarnation(answer.incarnation), process: answer.process, written: answer.written)
+        if let objection = objection(to: start, of: node) {
+            delegate?.noted(.refused(connection.address, node, objection.reason))
+            return connection.endSoon(objection.reason)
         }
-        connection.incarnation = Incarnation(answer.incarnation)
+        connection.start = start
         connection.peerSequence = answer.sequence
         connection.isCompressing = answer.codecs & 1 != 0
         connection.facts = LinkFacts(
@@ -132,17 +136,17 @@ extension PeerNetwork {
         let node = NodeID(hello.node)
         connection.node = node
         connection.lane = hello.lane
-        connection.incarnation = Incarnation(hello.incarnation)
+        connection.start = NodeStart(Incarnation(hello.incarnation), process: hello.process, written: hello.written)
         connection.peerSequence = hello.sequence
         connection.isCompressing = hello.codecs & 1 != 0
-        if let (refusal, reason) = refusal(of: hello, node, connection) {
-            if refusal == .collision || refusal == .superseded {
+        if let objection = objection(to: hello, node, connection) {
+            if objection.refusal == .collision || objection.refusal == .superseded {
                 counters.collisions += 1
-            } else {
-                delegate?.noted(.refused(connection.address, node, reason))
+            } else if !objection.isQuiet {
+                delegate?.noted(.refused(connection.address, node, objection.reason))
             }
-            connection.say(.helloAnswer, answer(refusal, reason, frames: 0))
-            return connection.leave(reason)
+            connection.say(.helloAnswer, answer(objection.refusal, objection.reason, frames: 0))
+            return connection.leave(objection.reason)
         }
         // One that is refused stays a stranger until it is gone.
         strangers.removeAll { $0 === connection }
@@ -172,15 +176,14 @@ extension PeerNetwork {
         return PeerHelloAnswer(
             version: FrameCoder.helloVersion, node: settings.node.rawValue,
             incarnation: settings.incarnation.rawValue, frames: frames, featureLevel: settings.featureLevel,
-            sequence: sequenceLast, refusal: refusal, reason: reason, codecs: codec == nil ? 0 : 1)
+            sequence: sequenceLast, refusal: refusal, reason: reason, codecs: codec == nil ? 0 : 1,
+            process: settings.process, written: written())
     }
 
-    private func refusal(
-        of hello: PeerHello, _ node: NodeID, _ connection: PeerConnection
-    ) -> (PeerHelloAnswer.Refusal, String)? {
+    private func objection(to hello: PeerHello, _ node: NodeID, _ connection: PeerConnection) -> Objection? {
         guard hello.version >= 1, hello.framesOldest <= FrameCoder.frameVersion, hello.framesNewest >= 1 else {
             counters.refusedVersion += 1
-            return (
+            return Objection(
                 .version,
                 "frames of version \(hello.framesOldest) to \(hello.framesNewest) are not those of this program, "
                     + "1 to \(FrameCoder.frameVersion); upgrade the older one first"
@@ -188,45 +191,43 @@ extension PeerNetwork {
         }
         guard hello.cluster == settings.cluster else {
             counters.refusedCluster += 1
-            return (.cluster, "this is a node of cluster \(settings.cluster), and not of the one that was meant")
+            return Objection(
+                .cluster, "this is a node of cluster \(settings.cluster), and not of the one that was meant")
         }
         guard hello.to == settings.node.rawValue, node != settings.node else {
             counters.refusedIdentity += 1
-            return (.address, "this is node \(settings.node); correct the address of node \(hello.to)")
+            return Objection(.address, "this is node \(settings.node); correct the address of node \(hello.to)")
         }
-        if let why = objection(to: node, connection) { return (.identity, why) }
+        if let objection = objection(to: node, connection) { return objection }
         guard hello.featureLevel >= featureLevelNeeded else {
             counters.refusedVersion += 1
-            return (
+            return Objection(
                 .version,
                 "the cluster has opened feature level \(featureLevelNeeded), and the program of node \(node) knows levels up "
                     + "to \(hello.featureLevel); install the newer program there"
             )
         }
-        // While a later one is linked, it is a word of the former process that was under way.
-        if known(node)?.control == nil, let why = objection(to: Incarnation(hello.incarnation), of: node) {
-            return (.identity, why)
-        }
+        if let objection = objection(to: connection.start, of: node) { return objection }
         if hello.lane == .stream { return refusalOfStream(hello, node) }
         guard hello.lane == .control || hello.lane == .bulk else {
             counters.refusedVersion += 1
-            return (.version, "connections of kind \(hello.lane.rawValue) are not known to this program")
+            return Objection(.version, "connections of kind \(hello.lane.rawValue) are not known to this program")
         }
         if hello.lane == .bulk { return nil }
         return collision(of: hello, node)
     }
 
-    private func collision(of hello: PeerHello, _ node: NodeID) -> (PeerHelloAnswer.Refusal, String)? {
+    private func collision(of hello: PeerHello, _ node: NodeID) -> Objection? {
         guard let peer = known(node) else { return nil }
         if let current = peer.control {
             let theirs = (hello.incarnation, hello.sequence)
             if theirs <= (current.incarnation.rawValue, current.peerSequence) {
-                return (.superseded, "a later connection stands")
+                return Objection(.superseded, "a later connection stands")
             }
         }
         let isSameProcess = peer.control.map { $0.incarnation.rawValue == hello.incarnation } ?? true
         if let own = peer.greeting, own.state == .awaitsAnswer, settings.node < node, isSameProcess {
-            return (.collision, "this node's own connection is under way")
+            return Objection(.collision, "this node's own connection is under way")
         }
         return nil
     }
@@ -251,7 +252,7 @@ extension PeerNetwork {
             }
         }
         guard let facts = connection.facts else { return }
-        peer.newest = max(peer.newest, connection.incarnation)
+        peer.newest = peer.newest.followed(by: connection.start)
         counters.linksMade += 1
         peer.linked(connection)
         delegate?.linkUp(peer.node, facts)
@@ -302,7 +303,12 @@ extension PeerNetwork {
             delegate?.noted(.linkEnded(node, why))
         } else if peer.greeting === connection {
             let isSoft = connection.wasRefused == .collision || connection.wasRefused == .superseded
-            if connection.wasRefused != nil && !isSoft { delegate?.noted(.refusedByPeer(node, why)) }
+            switch connection.wasRefused {
+            case .removed: delegate?.noted(.expelled(node, .removed, why))
+            case .copy: delegate?.noted(.expelled(node, .copied, why))
+            case nil, .collision, .superseded: break
+            default: delegate?.noted(.refusedByPeer(node, why))
+            }
             if case .insecure = reason { counters.refusedTLS += 1 }
             peer.failed(why, isRefused: false, isHostile: connection.isUnwelcome(reason) && !isSoft)
         } else if peer.bulkOut === connection {

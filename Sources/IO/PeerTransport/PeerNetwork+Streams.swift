@@ -36,22 +36,22 @@ extension PeerNetwork {
         return stream
     }
 
-    func refusalOfStream(_ hello: PeerHello, _ node: NodeID) -> (PeerHelloAnswer.Refusal, String)? {
+    func refusalOfStream(_ hello: PeerHello, _ node: NodeID) -> Objection? {
         guard let name = hello.stream.map(StreamName.init) else {
-            return (.version, "a connection of the stream lane must say what it carries")
+            return Objection(.version, "a connection of the stream lane must say what it carries")
         }
         if let known = streams.first(where: { !$0.isSender && $0.name == name && $0.isClaimed }) {
             if known.node != node {
                 counters.streamsRefused += 1
-                return (.identity, "\(name) comes from node \(known.node), and not from node \(node)")
+                return Objection(.identity, "\(name) comes from node \(known.node), and not from node \(node)")
             }
             if known.connection != nil {
                 counters.streamsRefused += 1
-                return (.superseded, "\(name) is being carried already")
+                return Objection(.superseded, "\(name) is being carried already")
             }
         } else if streams.count(where: { $0.state == .unclaimed && $0.node == node }) >= settings.streamsUnclaimedMax {
             counters.refusedFull += 1
-            return (.full, "too many streams of it wait here that nobody has claimed")
+            return Objection(.full, "too many streams of it wait here that nobody has claimed")
         }
         return nil
     }

@@ -123,6 +123,9 @@ package final class PeerNetwork {
         dropEmptyRecords()
     }
 
+    /// How many synced writes this node's log has, which peers remember; zero while damage may have taken some of them.
+    package var written: () -> UInt64 = { 0 }
+
     /// Peers whose program does not know this feature level are refused from now on.
     package var featureLevelNeeded: UInt32 = 0
 
@@ -132,18 +135,18 @@ package final class PeerNetwork {
         for peer in peers {
             for connection in peer.connections {
                 guard let certificate = connection.certificate else { continue }
-                if case .refuse(let reason) = judge(peer.node, certificate) {
+                if let objection = judge(peer.node, certificate).objection {
                     counters.refusedMembership += 1
-                    connection.endSoon(reason)
+                    connection.endSoon(objection.reason)
                 }
             }
         }
         for stream in streams {
             guard let connection = stream.connection, let certificate = connection.certificate,
-                case .refuse(let reason) = judge(stream.node, certificate)
+                let objection = judge(stream.node, certificate).objection
             else { continue }
             counters.refusedMembership += 1
-            connection.endSoon(reason)
+            connection.endSoon(objection.reason)
         }
     }
 
@@ -246,7 +249,17 @@ package final class PeerNetwork {
             counters.messagesTooLarge += 1
             return
         }
-        connection.write(.peerFrame) { frame.encode(into: &$0) }
+        connection.write(.peerFrame) {
+            frame.encode(into: &$0)
+            // A message that is written behind another one is merged with it.
+            if frame.beat != nil { RaftPeerFrame(written: written()).encode(into: &$0) }
+        }
+    }
+
+    /// The node of a connection says how far its log is.
+    func moved(_ connection: PeerConnection) {
+        guard let peer = connection.node.flatMap(known) else { return }
+        peer.newest = peer.newest.followed(by: connection.start)
     }
 
     // MARK: Looking in

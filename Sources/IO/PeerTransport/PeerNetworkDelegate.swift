@@ -2,6 +2,7 @@ package import ClusterBase
 package import NodePorts
 package import RaftCore
 package import Reactor
+internal import Schema
 
 /// Is told what the other nodes say, always from the loop and never from within a call to the network.
 package protocol PeerNetworkDelegate: AnyObject {
@@ -35,6 +36,37 @@ package enum Judgement: Hashable, Sendable {
     case accept
     /// With one sentence for people.
     case refuse(String)
+    /// It was a member and never will be again; with one sentence for people.
+    case removed(String)
+
+    var objection: Objection? {
+        switch self {
+        case .accept: nil
+        case .refuse(let reason): Objection(.identity, reason)
+        case .removed(let reason): Objection(.removed, reason)
+        }
+    }
+}
+
+/// Why a connection is refused.
+struct Objection {
+    var refusal: PeerHelloAnswer.Refusal
+    var reason: String
+    /// It may be an old word under way, which is nothing to tell people.
+    var isQuiet = false
+
+    init(_ refusal: PeerHelloAnswer.Refusal, _ reason: String, isQuiet: Bool = false) {
+        self.refusal = refusal
+        self.reason = reason
+        self.isQuiet = isQuiet
+    }
+}
+
+/// What a process can learn from its peers that it must not go on, whatever it does.
+package enum Expulsion: Hashable, Sendable {
+    case removed
+    /// Its data directory is an older copy, or another process runs with a copy of it.
+    case copied
 }
 
 /// A request of this node to another.
@@ -78,6 +110,8 @@ package enum PeerNote: Hashable, Sendable, CustomStringConvertible {
     case refused(SocketAddress, NodeID?, String)
     /// The peer refused a connection of this node.
     case refusedByPeer(NodeID, String)
+    /// The peer refused this process for ever.
+    case expelled(NodeID, Expulsion, String)
     /// A peer sent what no correct node sends, and lost its connection.
     case garbage(NodeID, String)
 
@@ -89,7 +123,8 @@ package enum PeerNote: Hashable, Sendable, CustomStringConvertible {
         case .notReachable(let node, let why): "node \(node) is not reachable: \(why)"
         case .refused(let address, let node, let why):
             "refused a connection from \(address)\(node.map { " of node \($0)" } ?? ""): \(why)"
-        case .refusedByPeer(let node, let why): "node \(node) refused the connection: \(why)"
+        case .refusedByPeer(let node, let why), .expelled(let node, _, let why):
+            "node \(node) refused the connection: \(why)"
         case .garbage(let node, let why): "node \(node) sent what no node sends, and lost its connection: \(why)"
         }
     }

@@ -5,6 +5,45 @@ internal import Reactor
 internal import Schema
 internal import SecureChannel
 
+/// One run of a node's process, and how far its log got. Its peers remember the latest, and what can't follow on it has the
+/// data directory from before, or a copy of it.
+struct NodeStart {
+    var incarnation: Incarnation
+    /// Drawn by the process; zero is no word of it.
+    var process: UInt64
+    /// Synced writes of the node's log since it was made; zero is no word of them.
+    var written: UInt64
+
+    init(_ incarnation: Incarnation, process: UInt64, written: UInt64) {
+        self.incarnation = incarnation
+        self.process = process
+        self.written = written
+    }
+
+    /// Why another one can't follow on this.
+    func objection(to next: NodeStart) -> String? {
+        if next.incarnation < incarnation {
+            return
+                "it says that this is start \(next.incarnation) of the node, and start \(incarnation) was here before"
+        }
+        if next.incarnation == incarnation {
+            let isOther = process != 0 && next.process != 0 && process != next.process
+            return isOther ? "another process was here as start \(incarnation) of the node" : nil
+        }
+        if next.written == 0 || next.written >= written { return nil }
+        return "it holds \(next.written) writes, and the node had made \(written) before this start"
+    }
+
+    func followed(by next: NodeStart) -> NodeStart {
+        var latest = next.incarnation > incarnation ? next : self
+        if next.incarnation == incarnation {
+            latest.written = max(written, next.written)
+            if latest.process == 0 { latest.process = next.process }
+        }
+        return latest
+    }
+}
+
 /// What the network knows of one other node, and its attempts to reach it.
 ///
 ///     no link ── dial: resolve ─▶ connect ─▶ handshake ─▶ hello ─▶ link
@@ -23,8 +62,8 @@ final class PeerRecord: TimerHandler {
     var addresses: [Address] = []
     var addressIndex = 0
 
-    /// The highest start of the node's process that was linked here.
-    var newest = Incarnation(0)
+    /// The latest start of the node's process that was linked here, and how far it got.
+    var newest = NodeStart(Incarnation(0), process: 0, written: 0)
     /// The one that counts.
     var control: PeerConnection?
     /// The one before it, until its other end lets go of it.

@@ -7,6 +7,8 @@ package struct PeerSettings: Hashable, Sendable {
     package var cluster: String
     package var node: NodeID
     package var incarnation: Incarnation
+    /// Drawn anew by each process, or zero: two of one incarnation run with copies of one data directory.
+    package var process: UInt64 = 0
     /// What this program can do.
     package var featureLevel: UInt32 = 1
 

@@ -169,13 +169,8 @@ extension NodeEngine {
         let through = steward.view.through
         if let through, cells.kept[k].tenantsThrough != through {
             cells.kept[k].tenantsThrough = through
-            // A quota is lent as a whole, and to the first cell.
             let isLent = steward.view.firstCell.map { $0.group == group } ?? true
-            let wishes = steward.view.tenants.map { tenant in
-                TenantWish(
-                    name: tenant.name, revision: tenant.revision, quota: isLent ? tenant.quota : tenant.quota.emptied,
-                    tier: tenant.tier)
-            }
+            let wishes = steward.view.tenants.map { TenantWish($0, isLent: isLent) }
             cells.kept[k].keeper.take(tenants: wishes, through: through, now: now)
             cells.kept[k].keeper.take(regions: regionFacts(of: group), now: now)
         }
@@ -184,6 +179,7 @@ extension NodeEngine {
     private func planCell(_ k: Int, _ now: Instant) {
         if cells.kept[k].asked.count >= Cells.askedMax || now < cells.kept[k].keeper.deadline { return }
         cells.kept[k].keeper.movesDisks = packLevel >= FeatureLevel.diskMoves
+        cells.kept[k].keeper.knowsTenants = packLevel >= FeatureLevel.knownTenants
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }

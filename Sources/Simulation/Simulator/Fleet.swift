@@ -28,6 +28,7 @@ final class Fleet {
     var random: PRNG
     var faultRandom: PRNG
     var gangRandom: PRNG
+    var tenantRandom: PRNG
     var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
@@ -52,7 +53,8 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
-        regions = Regions(random: random.child(16), planRandom: random.child(17))
+        tenantRandom = random.child(17)
+        regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
@@ -149,6 +151,12 @@ extension Fleet {
         if random.chance(1, in: 2) { settings.append(.setSetting(.brakeMillis, 1_000)) }
         settings.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
+        for cell in 0..<profile.cells where opensLevel {
+            for tenant in 1...profile.tenants {
+                chores.append(
+                    Chore(cell: cell, operation: setTenant("t\(tenant)", after: .zero, through: LogIndex(1 << 41))))
+            }
+        }
         world.plan(.fleetFault, at: 2_000_000_000)
         planPlots()
         planRegions()

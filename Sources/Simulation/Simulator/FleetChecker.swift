@@ -172,7 +172,11 @@ final class FleetChecker {
             if before.hosts[id]?.health == .up && host.health == .down { fleet.counts.hostsDeclaredDown += 1 }
         }
         countGangs(before, fleet)
-        if let broken = FleetRules.broken(before: before, after: view) { self.broken(broken.promise, broken.detail) }
+        if let broken = FleetRules.broken(before: before, after: view)
+            ?? (fleet.opensLevel && fleet.profile.cells == 1 ? FleetRules.unknownOwner(before, view) : nil)
+        {
+            self.broken(broken.promise, broken.detail)
+        }
     }
 
     private func countGangs(_ before: CellView, _ fleet: Fleet) {

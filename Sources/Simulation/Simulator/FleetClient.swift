@@ -215,6 +215,7 @@ extension Fleet {
         let count = isGang ? 2 + gangRandom.below(4) : random.chance(1, in: 5) ? 1 + random.below(4) : 1
         var items: [VMCreation] = []
         let tenant = "t\(random.below(profile.tenants) + 1)"
+        if let first = setTenant(tenant, view) { return first }
         for _ in 0..<count {
             clients[number].named += 1
             items.append(
@@ -223,6 +224,29 @@ extension Fleet {
                     power: random.chance(1, in: 10) ? .stopped : .running))
         }
         return .createVMs(items, isAtomic: isGang || random.chance(1, in: 3))
+    }
+
+    /// An administrator's word for one that nobody set, mostly: some ask without it. One that has used up what it has gets more
+    /// at times, and some that is gone is heard of again from one who does not know.
+    private func setTenant(_ tenant: String, _ view: CellView) -> CellCommand.Operation? {
+        guard opensLevel else { return nil }
+        let slice = view.slices[tenant] ?? TenantSlice(tenant: tenant)
+        if slice.isKnown {
+            if tenantRandom.chance(1, in: 60) { return .returnSlice(tenant: tenant, revision: slice.revision) }
+            guard let most = slice.allowed.vmCount, slice.usedCount >= most, tenantRandom.chance(2, in: 3) else {
+                return nil
+            }
+        } else if tenantRandom.chance(1, in: 6) {
+            return nil
+        }
+        let isLate = tenantRandom.chance(1, in: 12)
+        return setTenant(tenant, after: slice.revision, through: LogIndex(isLate ? 1 : 1 << 41))
+    }
+
+    /// The root here has no tenants; these are said by one that is far ahead of it, so that controllers do not take them back.
+    func setTenant(_ tenant: String, after known: Revision, through: LogIndex) -> CellCommand.Operation {
+        let revision = Revision(index: LogIndex(max(known.index.rawValue, 1 << 40) + 1), slot: 0)
+        return .setSlice(tenant: tenant, revision: revision, .unlimited, through: through)
     }
 
     private func drawSpec(_ tenant: String, _ view: CellView) -> VMDescription {

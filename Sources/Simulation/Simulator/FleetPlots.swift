@@ -204,7 +204,8 @@ extension Fleet {
             var spec = VMDescription(resources: Resources(cpuMillis: 500, memoryMiB: 256))
             spec.isolation = keeps ? .keep : .stop
             spec.annotations = [Named("sim.boot-ms", "20")]
-            items.append(VMCreation(name: "p\(plots.created)", tenant: "t1", spec: spec))
+            items.append(
+                VMCreation(name: "p\(plots.created)", tenant: opensLevel ? Quota.tenantAlwaysThere : "t1", spec: spec))
         }
         send(.createVMs(items, isAtomic: false))
     }

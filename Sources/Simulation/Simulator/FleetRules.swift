@@ -62,6 +62,20 @@ enum FleetRules {
         return nil
     }
 
+    /// Where no VM comes from another cell: whose VMs there are more of, somebody set.
+    static func unknownOwner(_ before: CellView, _ after: CellView) -> Broken? {
+        for tenant in after.slices.keys.sorted() where tenant != Quota.tenantAlwaysThere {
+            guard let slice = after.slices[tenant], slice.usedCount > before.slices[tenant]?.usedCount ?? 0 else {
+                continue
+            }
+            // Within the entry it may have been set and gone again.
+            if slice.revision == .zero && before.slices[tenant]?.revision ?? .zero == .zero {
+                return Broken(promise: "no VM is made for a tenant that nobody set", detail: "\(slice)")
+            }
+        }
+        return nil
+    }
+
     /// VMs that wait together get their first places in one entry, all that still wait; and none is by itself before.
     private static func brokenGang(_ before: CellView, _ after: CellView) -> Broken? {
         // hash order: looked up only

@@ -20,6 +20,15 @@ extension Problem {
             self.init(
                 .generationChanged, detail,
                 members: [JSONMember("generation", generation), JSONMember("field", "If-Match")])
+        case .unknownTenant(let tenant):
+            self.init(
+                .notPossible, detail, members: [JSONMember("field", "tenant"), JSONMember("tenant", tenant)])
+        case .priorityTooHigh(let tenant, let most, _):
+            self.init(
+                .forbidden, detail,
+                members: [
+                    JSONMember("field", "priority"), JSONMember("tenant", tenant), JSONMember("priorityMax", most),
+                ])
         case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
             self.init(
                 .quotaExceeded, detail,

@@ -74,6 +74,9 @@ extension Quota: Shaped {
             Field("cpuMillis", .range(0, Resources.amountMax), isRequired: false, "no bound when left out"),
             Field("memoryMiB", .range(0, Resources.amountMax), isRequired: false, "no bound when left out"),
             Field("diskMiB", .range(0, Resources.amountMax), isRequired: false, "no bound when left out"),
+            Field(
+                "priorityMax", .range(-1_000_000, 1_000_000), isRequired: false,
+                "the highest priority that who reaches this tenant alone gives its VMs; 0 when left out"),
         ])
     package var members: [JSONMember] {
         var members: [JSONMember] = []
@@ -81,13 +84,14 @@ extension Quota: Shaped {
         members.add("cpuMillis", cpuMillis)
         members.add("memoryMiB", memoryMiB)
         members.add("diskMiB", diskMiB)
+        if priorityMax != 0 { members.append(JSONMember("priorityMax", Int64(priorityMax))) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             vmCount: object.optionalInteger("vmCount").map { UInt64($0) },
             cpuMillis: object.optionalInteger("cpuMillis"), memoryMiB: object.optionalInteger("memoryMiB"),
-            diskMiB: object.optionalInteger("diskMiB"))
+            diskMiB: object.optionalInteger("diskMiB"), priorityMax: Int32(object.optionalInteger("priorityMax") ?? 0))
     }
 }
 

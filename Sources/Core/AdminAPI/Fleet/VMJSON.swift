@@ -4,7 +4,7 @@ package import FleetModel
 // VMs and what is asked of them.
 
 /// The tenant of whom nothing is said.
-package let defaultTenant = "default"
+package let defaultTenant = Quota.tenantAlwaysThere
 
 /// `POST /v1/vms`, and an item of a batch.
 extension VMCreation: Shaped {

@@ -127,6 +127,50 @@ package enum Action: Hashable, Sendable {
     }
 }
 
+extension Action {
+    /// It is to change something: who is refused it is in the audit.
+    package var isChange: Bool {
+        switch self {
+        case .ask, .measure, .join, .observe, .readSpace, .readTenant, .renewOwnCertificate, .renewOwnLease: false
+        case .writeSpace, .manageSpaces, .manageNodes, .manageTokens, .manageCertificates, .transferLeadership,
+            .upgrade,
+            .changeSettings, .copyState, .backup, .recover, .writeTenant, .manageHosts, .manageTenants, .manageCells:
+            true
+        }
+    }
+}
+
+/// How many refusals a node writes down for the audit: some at once, then one in a while, with how many there were between.
+/// Nobody drives out what else is in the audit by asking for what is not theirs.
+package struct RefusalBudget: Hashable, Sendable {
+    package static let burst = 10
+    package static let interval = Nanoseconds.seconds(600)
+
+    private var left = RefusalBudget.burst
+    private var refilledAt: Instant?
+    private var omitted: UInt64 = 0
+
+    package init() {}
+
+    /// How many were left out before this one, which is written down; nil where it is left out, too.
+    package mutating func note(now: Instant) -> UInt64? {
+        let since = refilledAt ?? now
+        let more = Int((now - since).count / RefusalBudget.interval.count)
+        if more > 0 || refilledAt == nil {
+            left = min(RefusalBudget.burst, left + more)
+            refilledAt =
+                left == RefusalBudget.burst ? now : since + Nanoseconds(RefusalBudget.interval.count * Int64(more))
+        }
+        if left == 0 {
+            omitted += 1
+            return nil
+        }
+        left -= 1
+        defer { omitted = 0 }
+        return omitted
+    }
+}
+
 /// The one table of who may do what.
 package enum Access {
     package enum Verdict: Hashable, Sendable {

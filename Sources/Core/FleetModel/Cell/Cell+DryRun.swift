@@ -20,6 +20,9 @@ extension Cell {
             step.revision = Revision(index: index.next, slot: slot)
             let result = try step.apply(command)
             if case .refused(let refusal) = result.outcome { return .refused(refusal) }
+            if case .items(let items) = result.outcome, case .refused(let refusal)? = items.first {
+                return .refused(refusal)
+            }
         }
         var rows: [CellRow] = []
         for change in step.access.changed where change.table != nil {
@@ -34,6 +37,7 @@ extension CellCommand.Operation {
     /// People ask what it would do before they ask for it. It changes few rows.
     package var canBeRehearsed: Bool {
         switch self {
+        case .createVMs(let items, _): items.count == 1
         case .updateVM, .deleteVM, .setSetting, .beginMigration, .moveVM, .holdName: true
         default: false
         }

@@ -10,6 +10,7 @@ extension Cell {
         access.delete(.prefix([CellKey.Kind.history]))
         var summary = try CellSummary.read(access)
         (summary.applied, summary.compactedThrough, summary.historyChanges, summary.historyBytes) = (index, index, 0, 0)
+        summary.tenantsFloor = .zero
         summary.vmHighest += CellLimits.vmsSkippedByRestore
         access.put(CellKey.summary, summary.encoded())
     }

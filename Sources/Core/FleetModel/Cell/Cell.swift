@@ -59,6 +59,8 @@ struct CellStep<Access: StateAccess> {
     var request: [UInt8] = []
     /// The command's: up to where its sender knew the root's images.
     var imagesAt = LogIndex.zero
+    /// The command's: its sender is held to the priorities of tenants.
+    var isBounded = false
     /// Somebody asked for the command: what it does is part of the audit.
     var isAudit = false
     /// Of the entry: what came later means nothing in it.
@@ -142,7 +144,8 @@ struct CellStep<Access: StateAccess> {
         case .cancelMigration(let vm, let target): return try cancelMigration(vm, target)
         case .declareDown(let host, let incarnation): return try declareDown(host, incarnation)
         case .finishDrain(let host): return try finishDrain(host)
-        case .setSlice(let tenant, let revision, let quota): return try setSlice(tenant, revision, quota)
+        case .setSlice(let tenant, let revision, let quota, let through):
+            return try setSlice(tenant, revision, quota, through)
         case .returnSlice(let tenant, let revision): return try returnSlice(tenant, revision)
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done

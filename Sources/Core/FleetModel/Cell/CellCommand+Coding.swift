@@ -47,12 +47,12 @@ extension CellCommand {
         self.init(
             request: wire.request.isEmpty ? nil : wire.request, origin: wire.origin.map(CommandOrigin.init),
             by: wire.by,
-            imagesAt: LogIndex(wire.imagesAt), operation)
+            imagesAt: LogIndex(wire.imagesAt), isBounded: wire.isBounded, operation)
     }
     var wire: WireCellCommand {
         WireCellCommand(
-            request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, operation: operation.wire
-        )
+            request: request ?? [], by: by, imagesAt: imagesAt.rawValue, origin: origin?.wire, isBounded: isBounded,
+            operation: operation.wire)
     }
 }
 
@@ -126,7 +126,8 @@ extension CellCommand.Operation {
         case .finishDrain(let host): self = .finishDrain(HostID(host))
         case .setSlice(let wire):
             self = .setSlice(
-                tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited)
+                tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited,
+                through: LogIndex(wire.through))
         case .returnSlice(let wire): self = .returnSlice(tenant: wire.tenant, revision: Revision(wire.revision))
         case .collectGarbage: self = .collectGarbage
         case .noteTime: self = .noteTime
@@ -228,8 +229,10 @@ extension CellCommand.Operation {
         case .declareDown(let host, let incarnation):
             .declareDown(Wire.DeclareDown(host: host.rawValue, incarnation: incarnation.rawValue))
         case .finishDrain(let host): .finishDrain(host.rawValue)
-        case .setSlice(let tenant, let revision, let quota):
-            .setSlice(Wire.SetSlice(tenant: tenant, revision: revision.rawValue, quota: quota.sparse))
+        case .setSlice(let tenant, let revision, let quota, let through):
+            .setSlice(
+                Wire.SetSlice(
+                    tenant: tenant, revision: revision.rawValue, quota: quota.sparse, through: through.rawValue))
         case .returnSlice(let tenant, let revision):
             .returnSlice(Wire.ReturnSlice(tenant: tenant, revision: revision.rawValue))
         case .collectGarbage: .collectGarbage(Wire.CollectGarbage())

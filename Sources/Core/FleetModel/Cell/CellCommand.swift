@@ -86,7 +86,9 @@ package struct CellCommand: Hashable, Sendable {
         case declareDown(HostID, Incarnation)
         /// A host that drains is empty.
         case finishDrain(HostID)
-        case setSlice(tenant: String, revision: Revision, Quota)
+        /// Who asks knew the root's tenants up to `through`: one who knows less than who returned a slice sets none. Where it is not
+        /// zero, it wants feature level 3.
+        case setSlice(tenant: String, revision: Revision, Quota, through: LogIndex = .zero)
         /// The root knows no such tenant any more, as of this revision of the root.
         case returnSlice(tenant: String, revision: Revision)
         case collectGarbage
@@ -110,6 +112,9 @@ package struct CellCommand: Hashable, Sendable {
     /// Up to which entry of the root whoever asks knew the images that the operation names; zero where it names none. Wants
     /// feature level 3.
     package var imagesAt = LogIndex.zero
+    /// Who asks reaches some tenants alone, and gives no VM a higher priority than its tenant's `priorityMax`. Wants feature
+    /// level 3.
+    package var isBounded = false
     package var operation: Operation
 
     /// An origin takes no more bytes than this when it is encoded.
@@ -117,12 +122,13 @@ package struct CellCommand: Hashable, Sendable {
 
     package init(
         request: [UInt8]? = nil, origin: CommandOrigin? = nil, by: String,
-        imagesAt: LogIndex = .zero, _ operation: Operation
+        imagesAt: LogIndex = .zero, isBounded: Bool = false, _ operation: Operation
     ) {
         self.request = request
         self.origin = origin
         self.by = by
         self.imagesAt = imagesAt
+        self.isBounded = isBounded
         self.operation = operation
     }
 
@@ -333,5 +339,31 @@ package struct CellResult: Hashable, Sendable {
     package init(revision: Revision, outcome: Outcome) {
         self.revision = revision
         self.outcome = outcome
+    }
+}
+
+extension CellResult {
+    /// Nothing of the command was done, for want of tenants.
+    package var isForUnknownTenant: Bool { !unknownTenants.isEmpty && isRefused }
+
+    private var isRefused: Bool {
+        switch outcome {
+        case .done: false
+        case .items(let items): items.allSatisfy { if case .refused = $0 { true } else { false } }
+        case .refused: true
+        }
+    }
+
+    /// The tenants for want of which something was refused, each once.
+    package var unknownTenants: [String] {
+        let refusals: [CellRefusal] =
+            switch outcome {
+            case .done: []
+            case .items(let items): items.compactMap { if case .refused(let why) = $0 { why } else { nil } }
+            case .refused(let why): [why]
+            }
+        var tenants: [String] = []
+        for case .unknownTenant(let name) in refusals where !tenants.contains(name) { tenants.append(name) }
+        return tenants
     }
 }

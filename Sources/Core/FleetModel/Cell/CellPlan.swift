@@ -4,8 +4,8 @@ package import ClusterBase
 package enum CellQuestion: Hashable, Sendable {
     /// Why a VM is where it is, or why it waits; with a report on each of the hosts named.
     case explain(VMID, hosts: [HostID])
-    /// Where VMs that don't exist yet would go.
-    case create([VMCreation], isAtomic: Bool)
+    /// Where VMs that don't exist yet would go. Some are refused by those who know more than where there is room.
+    case create([VMCreation], isAtomic: Bool, refused: [CellPlan.Refused] = [])
     /// What leaves a host that is drained, and what can't.
     case drain(HostID)
     /// The moves that make the cell better.
@@ -127,6 +127,25 @@ package struct CellPlan: Hashable, Sendable {
             self.name = name
             self.tenant = tenant
             self.cause = cause
+            self.text = text
+        }
+    }
+
+    /// A VM that is not made.
+    package struct Refused: Hashable, Sendable {
+        /// Its place among those that were asked about.
+        package var item: Int
+        package var cause: Left.Cause
+        package var text: String
+        package init(_ item: Int, _ refusal: CellRefusal) {
+            self.item = item
+            cause = .invalid
+            if case .quotaExceeded = refusal { cause = .quota }
+            text = "\(refusal)"
+        }
+        package init(_ item: Int, invalid text: String) {
+            self.item = item
+            cause = .invalid
             self.text = text
         }
     }

@@ -494,10 +494,12 @@ extension CellGroup: CellCoded, CellMapped {
 extension Quota: CellMapped {
     init(_ wire: WireTenantQuota) {
         self.init(
-            vmCount: wire.vmCount, cpuMillis: wire.cpuMillis, memoryMiB: wire.memoryMib, diskMiB: wire.diskMib)
+            vmCount: wire.vmCount, cpuMillis: wire.cpuMillis, memoryMiB: wire.memoryMib, diskMiB: wire.diskMib,
+            priorityMax: wire.priorityMax)
     }
     var wire: WireTenantQuota {
-        WireTenantQuota(vmCount: vmCount, cpuMillis: cpuMillis, memoryMib: memoryMiB, diskMib: diskMiB)
+        WireTenantQuota(
+            vmCount: vmCount, cpuMillis: cpuMillis, memoryMib: memoryMiB, diskMib: diskMiB, priorityMax: priorityMax)
     }
     /// Nothing for no bound at all.
     var sparse: WireTenantQuota? { self == .unlimited ? nil : wire }

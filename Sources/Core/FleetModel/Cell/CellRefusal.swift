@@ -37,6 +37,10 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case hostInUse(HostID)
     case hostIsUp(HostID)
 
+    /// Nobody set it, or this cell has not heard of that yet.
+    case unknownTenant(String)
+    /// Of VMs of the tenant, where who asks reaches it alone.
+    case priorityTooHigh(tenant: String, most: Int64, asked: Int64)
     case quotaExceeded(tenant: String, resource: String, limit: Int64, used: Int64, asked: Int64)
     /// The host can't take it: the rule that it breaks, in words.
     case doesNotFit(HostID, String)
@@ -110,6 +114,11 @@ extension CellRefusal: CustomStringConvertible {
         case .hostInUse(let host): "host \(host) has VMs; drain it first with `muster host drain`"
         case .hostIsUp(let host):
             "host \(host) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
+        case .unknownTenant(let name):
+            "there is no tenant \(name); an administrator makes it with `muster tenant set \(name)`, and says there what it may have"
+        case .priorityTooHigh(let tenant, let most, let asked):
+            "who reaches the tenant \(tenant) alone gives its VMs a priority of at most \(most), and \(asked) was asked for; ask "
+                + "for less, or ask an administrator for more with `muster tenant set \(tenant) --priority-max N`"
         case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
             "the quota of tenant \(tenant) allows \(limit) of \(resource), \(used) are in use and \(asked) more were asked "
                 + "for; delete something, ask for less, or raise the quota with `muster tenant set`"
@@ -240,6 +249,9 @@ extension CellRefusal {
         case .movesHeld: Stored(code: 60)
         case .gangIncomplete(let vm): Stored(code: 61, number: vm.rawValue)
         case .regionOutdated(let epoch): Stored(code: 62, number: epoch)
+        case .unknownTenant(let name): Stored(code: 63, text: name)
+        case .priorityTooHigh(let tenant, let most, let asked):
+            Stored(code: 64, text: tenant, limit: most, asked: asked)
         case .nameHeld(let cell, let request):
             Stored(
                 code: 54, number: cell, text: request.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined())
@@ -301,6 +313,8 @@ extension CellRefusal {
         case 60: self = .movesHeld
         case 61: self = .gangIncomplete(VMID(number))
         case 62: self = .regionOutdated(number)
+        case 63: self = .unknownTenant(stored.text)
+        case 64: self = .priorityTooHigh(tenant: stored.text, most: stored.limit, asked: stored.asked)
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
             guard digits.count == 2 * CellLimits.requestBytes else { return nil }

@@ -228,6 +228,8 @@ struct CellSummary: CellMapped {
     var areAllMarked: Bool { markedThrough == .max }
     /// What the root said of regions, ascending by name.
     var regions: [CellRegion] = []
+    /// Of the root's tenants it was heard up to there that one is gone: who knows less sets none.
+    var tenantsFloor = LogIndex.zero
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -268,6 +270,7 @@ struct CellSummary: CellMapped {
         remains = wire.remains
         markedThrough = wire.markedThrough
         regions = wire.regions.map { CellRegion($0) }
+        tenantsFloor = LogIndex(wire.tenantsFloor)
     }
 
     var wire: WireCellSummary {
@@ -279,7 +282,7 @@ struct CellSummary: CellMapped {
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
             isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
             imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough,
-            regions: regions.map(\.wire))
+            regions: regions.map(\.wire), tenantsFloor: tenantsFloor.rawValue)
     }
 }
 

@@ -147,6 +147,7 @@ extension CellStep {
             note("group.changed", tenant: kept.tenant, kept.name)
         } else {
             var slice = try slice(wanted.tenant)
+            if let refusal = refusal(ofNew: slice) { return .refused(refusal) }
             if slices[wanted.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
                 return .refused(.tooMany(.tenants))
             }
@@ -183,7 +184,7 @@ extension CellStep {
     // MARK: Slices and settings
 
     mutating func setSlice(
-        _ tenant: String, _ revision: Revision, _ quota: Quota
+        _ tenant: String, _ revision: Revision, _ quota: Quota, _ through: LogIndex
     ) throws(StoreError) -> CellResult.Outcome {
         if !CellCheck.isName(tenant) { return .refused(.invalid(field: "tenant", CellCheck.nameRule)) }
         if let refusal = CellCheck.refusal(of: quota) { return .refused(refusal) }
@@ -191,6 +192,10 @@ extension CellStep {
         // An older one comes late: what the root lent since counts.
         if revision < slice.revision { return .done }
         if slice.revision == revision && slice.quota == quota { return .done }
+        // Who asks may not have heard yet that the tenant is gone; it asks again when it knows as much as who said so.
+        if level >= FeatureLevel.knownTenants && slice.revision == .zero && through < summary.tenantsFloor {
+            return .done
+        }
         if slices[tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
             return .refused(.tooMany(.tenants))
         }
@@ -205,6 +210,7 @@ extension CellStep {
 
     /// What was lent goes back, and the row with it unless something of the tenant is still here.
     mutating func returnSlice(_ tenant: String, _ revision: Revision) throws(StoreError) -> CellResult.Outcome {
+        if level >= FeatureLevel.knownTenants { summary.tenantsFloor = max(summary.tenantsFloor, revision.index) }
         var slice = try slice(tenant)
         // The tenant was made again meanwhile.
         if slice.revision == .zero || revision < slice.revision { return .done }
@@ -295,7 +301,7 @@ extension TenantSlice {
     }
 
     /// Why so much more is not allowed; nil when it is.
-    func refusal(of more: Resources, count: UInt64) -> CellRefusal? {
+    package func refusal(of more: Resources, count: UInt64) -> CellRefusal? {
         func check(_ what: String, _ limit: Int64?, _ used: Int64, _ asked: Int64) -> CellRefusal? {
             guard let limit, asked > 0, used + asked > limit else { return nil }
             return .quotaExceeded(tenant: tenant, resource: what, limit: limit, used: used, asked: asked)

@@ -9,6 +9,7 @@ extension CellStep {
         by = command.by
         request = command.request ?? []
         imagesAt = command.imagesAt
+        isBounded = command.isBounded
         isAudit = command.operation.isAsked
         if !CellCheck.isText(command.by) {
             return refused(.invalid(field: "by", "at most \(CellLimits.textBytesMax) bytes and no control characters"))
@@ -31,6 +32,8 @@ extension CellStep {
             try dropOldest(of: isFull ? tenant : nil)
         }
         let result = try execute(command.operation)
+        // Nothing came of it, and something may when the tenant is set: then it is asked again under the same id.
+        if result.isForUnknownTenant { return result }
         try countRequest(tenant, 1)
         access.put(CellKey.request(request), KeptCellRequest(digest: digest, result: result).encoded())
         if dropsOldest {

@@ -28,6 +28,7 @@ extension CellStep {
         if let refusal = try refusal(ofImages: item.spec.imageNames, item.tenant) { return .failure(refusal) }
         if summary.vms >= CellLimits.vmsMax || summary.vmHighest >= 1 << 40 - 1 { return .failure(.tooMany(.vms)) }
         let slice = try slice(item.tenant)
+        if let refusal = refusal(ofNew: slice, item.spec.priority) { return .failure(refusal) }
         if slices[item.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
             return .failure(.tooMany(.tenants))
         }
@@ -54,6 +55,18 @@ extension CellStep {
             if group.memberCount >= CellLimits.groupMembersMax { return .tooMany(.groupMembers) }
         }
         return nil
+    }
+
+    /// Whether anything may be made for a tenant, of this priority.
+    func refusal(ofNew slice: TenantSlice, _ priority: Int32? = nil) -> CellRefusal? {
+        if level < FeatureLevel.knownTenants { return nil }
+        if !slice.isKnown { return .unknownTenant(slice.tenant) }
+        return priority.flatMap { refusal(of: $0, slice) }
+    }
+
+    private func refusal(of priority: Int32, _ slice: TenantSlice) -> CellRefusal? {
+        guard isBounded, priority > slice.quota.priorityMax else { return nil }
+        return .priorityTooHigh(tenant: slice.tenant, most: Int64(slice.quota.priorityMax), asked: Int64(priority))
     }
 
     // MARK: Changing
@@ -92,6 +105,10 @@ extension CellStep {
         }
         let images = spec.imageNames.filter { !old.spec.imageNames.contains($0) }
         if let refusal = try refusal(ofImages: images, old.tenant) { return .refused(refusal) }
+        // What it was given stays, whoever gave it.
+        if spec.priority > old.spec.priority, let refusal = refusal(of: spec.priority, try slice(old.tenant)) {
+            return .refused(refusal)
+        }
         if let refusal = try slice(old.tenant).refusal(of: spec.charge - old.spec.charge, count: 0),
             !mutated(.growthBeyondQuota)
         {

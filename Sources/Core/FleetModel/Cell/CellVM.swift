@@ -320,24 +320,33 @@ package struct CellGroup: Hashable, Sendable {
     }
 }
 
-/// What a tenant may have. Nil: no bound.
+/// What a tenant may have. Of amounts nil: no bound.
 package struct Quota: Hashable, Sendable {
+    /// The one tenant that is there before anybody sets it.
+    package static let tenantAlwaysThere = "default"
+
     package var vmCount: UInt64?
     package var cpuMillis: Int64?
     package var memoryMiB: Int64?
     package var diskMiB: Int64?
-    package init(vmCount: UInt64? = nil, cpuMillis: Int64? = nil, memoryMiB: Int64? = nil, diskMiB: Int64? = nil) {
+    /// The highest priority that those who reach this tenant alone may give its VMs. Operators may give any.
+    package var priorityMax: Int32
+    package init(
+        vmCount: UInt64? = nil, cpuMillis: Int64? = nil, memoryMiB: Int64? = nil, diskMiB: Int64? = nil,
+        priorityMax: Int32 = 0
+    ) {
         self.vmCount = vmCount
         self.cpuMillis = cpuMillis
         self.memoryMiB = memoryMiB
         self.diskMiB = diskMiB
+        self.priorityMax = priorityMax
     }
     package static let unlimited = Quota()
     /// Nothing of what is bounded.
     package var emptied: Quota {
         Quota(
             vmCount: vmCount.map { _ in 0 }, cpuMillis: cpuMillis.map { _ in 0 }, memoryMiB: memoryMiB.map { _ in 0 },
-            diskMiB: diskMiB.map { _ in 0 })
+            diskMiB: diskMiB.map { _ in 0 }, priorityMax: priorityMax)
     }
 }
 
@@ -372,8 +381,12 @@ extension TenantSlice {
         func sum(_ bound: Int64?, _ lane: Int) -> Int64? { bound.map { max(0, $0 + net.vector[lane]) } }
         return Quota(
             vmCount: sum(quota.vmCount.map { Int64(clamping: $0) }, 0).map { UInt64(clamping: $0) },
-            cpuMillis: sum(quota.cpuMillis, 1), memoryMiB: sum(quota.memoryMiB, 2), diskMiB: sum(quota.diskMiB, 3))
+            cpuMillis: sum(quota.cpuMillis, 1), memoryMiB: sum(quota.memoryMiB, 2), diskMiB: sum(quota.diskMiB, 3),
+            priorityMax: quota.priorityMax)
     }
+
+    /// Whether anything new is made for it: somebody set it, and the root's word came here.
+    package var isKnown: Bool { revision != .zero || tenant == Quota.tenantAlwaysThere }
 
     package var use: QuotaShare {
         QuotaShare(

@@ -39,8 +39,13 @@ package enum FeatureLevel {
     package static let regions: UInt32 = 3
     /// A cell says what a command would do.
     package static let rehearsals: UInt32 = 3
+    /// Nodes say which authorities they trust, and none signs before all trust it.
+    package static let trustTold: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
+
+    /// Nothing new is made for a tenant that nobody set, and those who reach one tenant alone are held to its priorities.
+    package static let knownTenants: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
@@ -81,7 +86,9 @@ extension CellCommand {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
         let names = imagesAt == .zero ? FeatureLevel.oldest : FeatureLevel.images
-        return max(operation.level, max(names, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions))
+        let bounds = isBounded ? FeatureLevel.knownTenants : FeatureLevel.oldest
+        return [operation.level, names, bounds, origin == nil ? FeatureLevel.oldest : FeatureLevel.sessions].max()
+            ?? FeatureLevel.oldest
     }
 }
 
@@ -95,6 +102,8 @@ extension RootCommand.Operation {
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         case .markDomain: FeatureLevel.storageMarks
+        case .noteForbidden: FeatureLevel.rootAudit
+        case .createTenant(_, let quota, _), .setTenant(_, let quota, _): quota.level
         case .declareRegion, .planRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
@@ -109,6 +118,10 @@ extension VMDescription {
         if regionLoss != .homeOnly || returnsHome || !regions.isEmpty { return FeatureLevel.regions }
         return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
+}
+
+extension Quota {
+    fileprivate var level: UInt32 { priorityMax == 0 ? FeatureLevel.oldest : FeatureLevel.knownTenants }
 }
 
 extension CellCommand.Operation {
@@ -127,6 +140,8 @@ extension CellCommand.Operation {
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
         case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
         case .noteRegion: FeatureLevel.regions
+        case .setSlice(_, _, let quota, let through):
+            through == .zero ? quota.level : FeatureLevel.knownTenants
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival:

@@ -96,7 +96,7 @@ struct RootStep<Access: StateAccess> {
         case .arrangeNode(let node, let voting, let isDraining): return try arrangeNode(node, voting, isDraining)
         case .removeNode(let node, let isForced): return try removeNode(node, isForced)
         case .trustAuthority(let fingerprint, let certificate): return try trust(fingerprint, certificate)
-        case .signWithAuthority(let fingerprint): return try sign(with: fingerprint)
+        case .signWithAuthority(let fingerprint): return try sign(with: fingerprint, cluster)
         case .distrustAuthority(let fingerprint): return try distrust(fingerprint)
         case .createSpace(let name, let replicas): return try createSpace(name, replicas, &cluster)
         case .deleteSpace(let name): return try deleteSpace(name)
@@ -125,6 +125,7 @@ struct RootStep<Access: StateAccess> {
         case .reportCell(let report): return try reportCell(report)
         case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)
         case .markDomain(let name, let mark, let before): return markDomain(name, mark, before, &cluster)
+        case .noteForbidden(let action, _): return RootCheck.isText(action) ? .done : .refused(.invalid(.note))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             return try declareRegion(name, isLost, epoch, isAutomatic, &cluster)
         case .planRegion(let name, let step, let returns, let epoch):

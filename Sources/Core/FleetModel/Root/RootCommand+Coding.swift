@@ -132,11 +132,8 @@ extension RootCommand.Operation {
             self = .recordRecovery(record)
         case .noteTime: self = .noteTime
         case .createCell(let wire):
-            var survives: RootCell.Survival?
-            if wire.survives.rawValue != 0 {
-                guard let known = RootCell.Survival(rawValue: wire.survives.rawValue) else { return nil }
-                survives = known
-            }
+            let survives = RootCell.Survival(rawValue: wire.survives.rawValue)
+            if survives == nil && wire.survives.rawValue != 0 { return nil }
             self = .createCell(name: wire.name, replicas: wire.replicas, region: wire.region, survives: survives)
         case .createTenant(let wire):
             self = .createTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
@@ -151,6 +148,7 @@ extension RootCommand.Operation {
             guard let report = CellReport(wire) else { return nil }
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
+        case .noteForbidden(let wire): self = .noteForbidden(action: wire.action, omitted: wire.omitted)
         case .declareRegion(let wire): self = Self.declaration(wire)
         case .planRegion(let wire):
             guard let planned = Self.plan(wire) else { return nil }
@@ -238,6 +236,8 @@ extension RootCommand.Operation {
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
+        case .noteForbidden(let action, let omitted):
+            .noteForbidden(Wire.NoteForbidden(action: action, omitted: omitted))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             .declareRegion(Wire.DeclareRegion(name: name, isLost: isLost, epoch: epoch, isAutomatic: isAutomatic))
         case .planRegion(let name, let step, let returns, let epoch):

@@ -78,6 +78,9 @@ package struct RootCommand: Hashable, Sendable {
         case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
         /// Asked for with the same epoch; `returns` nil: as it was.
         case planRegion(name: String, RegionPlan.Step, returns: RegionPlan.Returns?, epoch: UInt64)
+        /// Somebody asked a node for a change without the right to it, and before that so many did of whom nothing was noted. It is
+        /// for the audit, and changes nothing else.
+        case noteForbidden(action: String, omitted: UInt64)
         /// Its time and its author are the root's.
         case addImage(RootImage)
         case holdImage(tenant: String, name: String, sha256: [UInt8], NodeID, isHeld: Bool)

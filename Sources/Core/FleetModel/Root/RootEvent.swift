@@ -129,6 +129,7 @@ extension RootCommand.Operation {
             return (tier.isEmpty ? "" : ", tier \(tier)")
                 + part("VMs", quota.vmCount.map { Int64(clamping: $0) }) + part("cpu", quota.cpuMillis)
                 + part("memory", quota.memoryMiB) + part("disk", quota.diskMiB)
+                + part("priority at most", quota.priorityMax == 0 ? nil : Int64(quota.priorityMax))
         }
         switch self {
         case .found: return nil
@@ -173,6 +174,11 @@ extension RootCommand.Operation {
             return (
                 "domain.marked",
                 before.isEmpty ? "begin the storage domain \(name)" : "mark the storage domain \(name) anew"
+            )
+        case .noteForbidden(let action, let omitted):
+            return (
+                "forbidden",
+                action + (omitted == 0 ? "" : "; \(omitted) refusals before it were not noted one by one")
             )
         case .declareRegion(let name, true, _, false):
             return ("region.lost", "declare the region \(name) lost")

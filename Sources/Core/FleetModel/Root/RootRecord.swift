@@ -73,7 +73,7 @@ extension NodeDescription: RootMapped {
         self.init(
             name: wire.name, locality: Locality(region: place.region, zone: place.zone, rack: place.rack),
             peerAddress: wire.peerAddress, adminAddress: wire.adminAddress, key: wire.key,
-            programVersion: wire.programVersion, level: wire.level)
+            programVersion: wire.programVersion, level: wire.level, trusts: wire.trusts)
     }
     var wire: WireNodeDescription {
         let isNowhere = locality == Locality()
@@ -81,7 +81,7 @@ extension NodeDescription: RootMapped {
             name: name,
             locality: isNowhere ? nil : WireLocality(region: locality.region, zone: locality.zone, rack: locality.rack),
             peerAddress: peerAddress, adminAddress: adminAddress, key: key, programVersion: programVersion,
-            level: level)
+            level: level, trusts: trusts)
     }
 }
 

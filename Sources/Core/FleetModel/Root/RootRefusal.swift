@@ -48,6 +48,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case authorityExists
     case authoritySigns
     case authorityInUse(NodeID)
+    case authorityDoubted(NodeID)
 
     case unknownSpace(String)
     case spaceExists(String)
@@ -145,6 +146,9 @@ extension RootRefusal: CustomStringConvertible {
         case .authoritySigns: "this authority signs new certificates; let another one sign first"
         case .authorityInUse(let node):
             "the certificate of node \(node) is signed by this authority; wait until the node has renewed it"
+        case .authorityDoubted(let node):
+            "node \(node) does not trust this authority yet and would be locked out; start it and wait until it has heard of it, "
+                + "or remove it with `muster node remove`, and ask again"
         case .unknownSpace(let name): "there is no space \(name); see `muster space list`"
         case .spaceExists(let name): "a space named \(name) is there already; choose another name"
         case .unknownGroup(let group): "there is no group \(group)"
@@ -308,6 +312,7 @@ extension RootRefusal {
         case .authorityExists: (31, 0, "")
         case .authoritySigns: (32, 0, "")
         case .authorityInUse(let node): (33, node.rawValue, "")
+        case .authorityDoubted(let node): (34, node.rawValue, "")
         case .unknownSpace(let name): (40, 0, name)
         case .spaceExists(let name): (41, 0, name)
         case .unknownGroup(let group): (42, group.rawValue, "")
@@ -381,6 +386,7 @@ extension RootRefusal {
         case 31: self = .authorityExists
         case 32: self = .authoritySigns
         case 33: self = .authorityInUse(NodeID(number))
+        case 34: self = .authorityDoubted(NodeID(number))
         case 40: self = .unknownSpace(text)
         case 41: self = .spaceExists(text)
         case 42: self = .unknownGroup(GroupID(number))

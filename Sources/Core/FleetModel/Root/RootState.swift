@@ -202,7 +202,7 @@ package enum RootCheck {
 
     static func isHash(_ bytes: [UInt8]) -> Bool { bytes.count == RootLimits.hashBytes }
 
-    static func refusal(of about: NodeDescription) -> RootRefusal? {
+    package static func refusal(of about: NodeDescription) -> RootRefusal? {
         if !isName(about.name) { return .invalid(.name) }
         if !isText(about.locality.region) { return .invalid(.region) }
         if !isText(about.locality.zone) { return .invalid(.zone) }
@@ -212,6 +212,9 @@ package enum RootCheck {
         if !isHash(about.key) { return .invalid(.key) }
         if !isText(about.programVersion) { return .invalid(.programVersion) }
         if about.level == 0 { return .invalid(.level) }
+        if about.trusts.count > RootLimits.authoritiesMax || !about.trusts.allSatisfy(isHash) {
+            return .invalid(.fingerprint)
+        }
         return nil
     }
 

@@ -17,9 +17,16 @@ extension RootStep {
         return .done
     }
 
-    mutating func sign(with fingerprint: [UInt8]) throws(StoreError) -> RootResult.Outcome {
+    /// Whoever does not trust an authority can neither be reached nor hear of it once that one signs.
+    mutating func sign(with fingerprint: [UInt8], _ cluster: RootCluster) throws(StoreError) -> RootResult.Outcome {
         let trusted = try all(Authority.self)
         guard trusted.contains(where: { $0.fingerprint == fingerprint }) else { return .refused(.unknownAuthority) }
+        if cluster.level >= FeatureLevel.trustTold {
+            let doubter = try all(RootNode.self).first {
+                $0.state != .removed && !$0.about.trusts.contains(fingerprint)
+            }
+            if let doubter { return .refused(.authorityDoubted(doubter.id)) }
+        }
         for var authority in trusted where authority.signs != (authority.fingerprint == fingerprint) {
             authority.signs.toggle()
             authority.since = time

@@ -90,9 +90,11 @@ package struct NodeDescription: Hashable, Sendable {
     package var programVersion: String
     /// The highest feature level that its program understands.
     package var level: UInt32
+    /// Fingerprints of the authorities that it trusts, sorted; said from ``FeatureLevel/trustTold`` on.
+    package var trusts: [[UInt8]]
     package init(
         name: String, locality: Locality = Locality(), peerAddress: String, adminAddress: String, key: [UInt8],
-        programVersion: String, level: UInt32
+        programVersion: String, level: UInt32, trusts: [[UInt8]] = []
     ) {
         self.name = name
         self.locality = locality
@@ -101,6 +103,7 @@ package struct NodeDescription: Hashable, Sendable {
         self.key = key
         self.programVersion = programVersion
         self.level = level
+        self.trusts = trusts
     }
 }
 

@@ -1,6 +1,7 @@
 import AdminAPI
 import AdminHTTP
 import ClusterBase
+import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
@@ -80,7 +81,8 @@ extension AdminPort {
                 return done(.failure(Unplanned(problem: problem)))
             }
             let command = CellCommand(
-                by: asker.by, imagesAt: operation.namesImages ? imagesAt : .zero, operation)
+                by: asker.by, imagesAt: operation.namesImages ? imagesAt : .zero,
+                isBounded: isBounded(operation, asker), operation)
             if let problem = AdminPort.sizeProblem(command) { return done(.failure(Unplanned(problem: problem))) }
             commands.append(command.encoded())
         }
@@ -194,11 +196,43 @@ extension AdminPort {
         }
     }
 
+    /// At the leader: which of these VMs would not be made, whatever room there is. Each is judged for itself.
+    func refused(_ items: [VMCreation], _ cell: GroupID, _ asker: FleetAsker) -> [CellPlan.Refused] {
+        guard agent.engine.levelOpen >= FeatureLevel.rehearsals else { return [] }
+        var refused: [CellPlan.Refused] = []
+        let unknown = agent.engine.withCellKeeper(cell) { keeper in
+            let hosts = keeper.view.hosts.values
+            return !hosts.isEmpty && hosts.allSatisfy { $0.health == .removed || $0.about.driver == "simulated" }
+        }
+        let strangers = unknown == true ? unknownImages(items) : []
+        for (at, item) in items.enumerated() {
+            let stranger = strangers.first { $0.at == at }
+            if let problem = imageProblem(item.spec, item.tenant) ?? stranger?.problem {
+                refused.append(CellPlan.Refused(at, invalid: problem.detail))
+                continue
+            }
+            var plain = item
+            plain.spec.secrets = []
+            plain.spec.sealMark = []
+            let operation = CellCommand.Operation.createVMs([plain], isAtomic: false)
+            let known = agent.view.through ?? .zero
+            let command = CellCommand(by: asker.by, imagesAt: operation.namesImages ? known : .zero, operation)
+            let query = CellQuery.rehearsal(
+                [command.encoded()], cell: cell.number, level: agent.engine.levelOpen)
+            guard case .cell(let found)? = agent.engine.readHere(cell, .cell(query)),
+                case .refused(let refusal) = found.body, refusal != .malformed
+            else { continue }
+            refused.append(CellPlan.Refused(at, refusal))
+        }
+        return refused
+    }
+
     /// What the other cell would do with it now, in words; empty where that is not known. Its part of the quota goes along.
     private func foresee(
         _ vm: CellVM, in target: RootCell, _ asker: FleetAsker, _ done: @escaping (String) -> Void
     ) {
-        let wish = VMCreation(name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power)
+        // Its name comes along, whoever keeps the region's; under its number no other VM goes there.
+        let wish = VMCreation(name: "\(vm.id.rawValue)", tenant: vm.tenant, spec: vm.spec, power: vm.power)
         hand(.plan(.create([wish], isAtomic: false)), target.group, asker) { planned in
             guard planned.status == 200, case .bytes(let bytes) = planned.body,
                 // What can't be read says nothing.

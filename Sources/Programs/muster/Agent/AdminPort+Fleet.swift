@@ -22,6 +22,8 @@ struct FleetAsker {
     var tenants: [String]?
     /// Where it is one, the cell that was found to be asked.
     var cell: GroupID?
+    /// It is to change something.
+    var isChange = false
     /// The asker said which cell.
     var isCellNamed = false
 
@@ -55,7 +57,8 @@ extension AdminPort {
         let address = server.clientAddress(ticket)
         let asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
-            ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite))
+            ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite),
+            isChange: request.action.isChange)
         if case .audit(let list) = request, list.isRoot { return listRootEvents(list, asker) }
         if cells.isEmpty {
             return answer(
@@ -124,6 +127,8 @@ extension AdminPort {
     }
 
     func fail(_ asker: FleetAsker, _ problem: Problem, _ index: LogIndex? = nil) {
+        // What a cell refuses is in its own audit.
+        if asker.isChange && problem.kind == .forbidden && index == nil { forbade(problem.detail, by: asker.by) }
         var response = AdminResponse(problem)
         response.index = index
         answer(asker, response)

@@ -14,8 +14,23 @@ extension AdminPort {
     func changeFleet(_ request: FleetRequest, _ cells: [GroupID], _ asker: FleetAsker) {
         let cell = cells[0]
         switch request {
-        case .createVM(let creation): createVM(creation, cells, asker)
-        case .createVMs(let batch): createVMs(batch, cells, asker)
+        case .createVM(let creation):
+            withImages([creation], cells, asker) { [self] unknown in
+                if let problem = unknown.first?.problem { return fail(asker, problem) }
+                createVM(creation, cells, asker)
+            }
+        case .createVMs(let wanted):
+            let creations = wanted.items.map { item -> VMCreation? in
+                if case .success(let known) = item { known } else { nil }
+            }
+            withImages(creations, cells, asker) { [self] unknown in
+                var batch = wanted
+                for (at, problem) in unknown {
+                    if batch.isAtomic { return fail(asker, problem.inside("items[\(at)]")) }
+                    batch.items[at] = .failure(problem.inside("items[\(at)]"))
+                }
+                createVMs(batch, cells, asker)
+            }
         case .updateVM(let vm, let spec, let generation):
             if spec.secrets.isEmpty && spec.disks.allSatisfy(\.image.isEmpty) {
                 changeVM(vm, cell, asker, "the VM is changed") { .updateVM($0.id, spec, generation: generation) }
@@ -146,7 +161,8 @@ extension AdminPort {
         }
         let command = CellCommand(
             request: key.id.isEmpty ? nil : key.id, by: asker.by,
-            imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero, operation)
+            imagesAt: operation.namesImages ? imagesAt ?? imagesKnown : .zero,
+            isBounded: isBounded(operation, asker), operation)
         if let problem = AdminPort.sizeProblem(command) { return done(.failure(problem)) }
         let take = { (outcome: ClientAnswer) in
             guard case .applied(.cell(let result)) = outcome else { return done(.failure(Problem(outcome))) }
@@ -155,9 +171,30 @@ extension AdminPort {
             }
             done(.success(result))
         }
-        switch key {
-        case .kept: agent.request(.command(cell, command.encoded()), take)
-        case .once: agent.sendOwn(command, to: cell, take)
+        func send(_ take: @escaping (ClientAnswer) -> Void) {
+            switch key {
+            case .kept: agent.request(.command(cell, command.encoded()), take)
+            case .once: agent.sendOwn(command, to: cell, take)
+            }
+        }
+        send { [self] outcome in
+            guard case .applied(.cell(let result)) = outcome, result.isForUnknownTenant else { return take(outcome) }
+            // Nothing is kept of what came to nothing for that, and the same command may be carried out.
+            bring(result.unknownTenants, to: cell, asker) { found in
+                switch found {
+                case .failure(let problem): done(.failure(problem))
+                case .success(let isThere): if isThere { send(take) } else { take(outcome) }
+                }
+            }
+        }
+    }
+
+    /// Whoever reaches some tenants alone gives their VMs the priorities that these may have.
+    func isBounded(_ operation: CellCommand.Operation, _ asker: FleetAsker) -> Bool {
+        guard asker.tenants != nil, agent.engine.levelOpen >= FeatureLevel.knownTenants else { return false }
+        switch operation {
+        case .createVMs, .updateVM: return true
+        default: return false
         }
     }
 
@@ -268,7 +305,9 @@ extension AdminPort {
             case .failure(let problem): fail(asker, problem)
             case .success(let found):
                 switch AdminPort.vm(reference, in: found.answer, asker) {
-                case .failure(let problem): fail(asker, problem, found.answer.index)
+                case .failure(let problem):
+                    if asker.isChange && problem.kind == .forbidden { forbade(problem.detail, by: asker.by) }
+                    fail(asker, problem, found.answer.index)
                 case .success(let vm): body(vm)
                 }
             }
@@ -395,6 +434,10 @@ extension AdminPort {
                     "an all-or-nothing batch has at most \(CellLimits.itemsMax) items; send fewer, or leave atomic out",
                     field: "items"))
         }
+        for case .success(let item) in batch.items where !asker.reaches(item.tenant) {
+            forbade("may not \(Action.writeTenant(item.tenant).name)", by: asker.by)
+            break
+        }
         let job = BatchJob(batch.items, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
         if batch.isAtomic && job.results.contains(where: { $0 != nil }) {
             return fail(
@@ -509,59 +552,7 @@ extension AdminPort {
         }
     }
 
-    // MARK: Tenants and settings
-
-    /// Whether it is made or changed this node's view says, which may be behind: then the root refuses, and is asked first.
-    private func setTenant(_ name: String, _ settings: TenantSettings, _ asker: FleetAsker, isFresh: Bool = false) {
-        let isThere = agent.view.tenant(name) != nil
-        let operation: RootCommand.Operation =
-            isThere
-            ? .setTenant(name: name, settings.quota, tier: settings.tier)
-            : .createTenant(name: name, settings.quota, tier: settings.tier)
-        let words = "the tenant \(name) is set; the cell takes it over in a moment"
-        // Another command than the one that was refused, so under another id.
-        agent.change(operation, request: asker.request(isFresh ? 1 : 0), by: asker.by) { [self] result in
-            guard case .failure(let problem) = result, !isFresh,
-                problem == Problem(isThere ? RootRefusal.unknownTenant(name) : .tenantExists(name))
-            else { return finishRoot(result, asker, words) }
-            agent.refreshView { [self] problem in
-                if let problem { return fail(asker, problem) }
-                setTenant(name, settings, asker, isFresh: true)
-            }
-        }
-    }
-
-    private func changeRoot(_ operation: RootCommand.Operation, _ asker: FleetAsker, _ words: String) {
-        agent.change(operation, request: asker.request(), by: asker.by) { [self] in finishRoot($0, asker, words) }
-    }
-
-    private func finishRoot(_ result: Result<RootResult, Problem>, _ asker: FleetAsker, _ words: String) {
-        switch result {
-        case .failure(let problem): fail(asker, problem)
-        case .success(let done):
-            answer(asker, AdminResponse(json: Acceptance(words).json, index: done.revision.index))
-        }
-    }
-
-    private func deleteTenant(_ name: String, _ cells: [GroupID], _ asker: FleetAsker) {
-        readAll(.slice(name), .linearizable, cells) { [self] answers in
-            for answer in answers {
-                guard case .success(let found) = answer else {
-                    if case .failure(let problem) = answer { fail(asker, problem) }
-                    return
-                }
-                for row in AdminPort.rows(found.answer).rows {
-                    guard case .slice(_, let slice?) = row else { continue }
-                    for (count, what) in [(slice.usedCount, "VMs"), (slice.groupCount, "placement groups")]
-                    where count > 0 {
-                        return fail(
-                            asker, Problem(.notPossible, "the tenant \(name) has \(count) \(what); delete them first"))
-                    }
-                }
-            }
-            changeRoot(.deleteTenant(name: name), asker, "the tenant \(name) is deleted")
-        }
-    }
+    // MARK: Settings
 
     /// One after the other; the first that is refused ends it.
     private func changeSettings(

@@ -119,9 +119,10 @@ extension AdminPort {
                 let plan = try? JSONParser.parse(body[...], depthMax: 32, valuesMax: 1 << 20)
             {
                 let steps = plan["steps"]?.elements ?? []
-                // Another cell may have room without stopping others.
-                if !steps.contains(where: { $0["action"]?.text == CellPlan.Step.Kind.preempt.rawValue }) {
-                    placed = Set(steps.map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
+                // Another cell may have room without stopping others. Those that fit as it is come first.
+                let easy = steps.prefix { $0["action"]?.text != CellPlan.Step.Kind.preempt.rawValue }
+                if !isAtomic || easy.count == steps.count {
+                    placed = Set(easy.map { [$0["tenant"]?.text ?? "", $0["vm"]?.text ?? ""] })
                 }
             }
             done(placed)

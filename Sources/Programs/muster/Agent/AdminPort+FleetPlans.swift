@@ -21,11 +21,38 @@ extension AdminPort {
         withVM(vm, cell, asker) { [self] known in
             switch request {
             case .explain(_, let hosts):
-                hand(.explain(.id(known.id), hosts: hosts), cell, asker) { [self] in answer(asker, $0) }
+                guard asker.tenants != nil else {
+                    return hand(.explain(.id(known.id), hosts: hosts), cell, asker) { [self] in answer(asker, $0) }
+                }
+                if !hosts.isEmpty {
+                    return fail(
+                        asker,
+                        Problem(
+                            .forbidden, "what hosts have and lack is for those who see all tenants; ask without hosts=",
+                            field: "hosts"))
+                }
+                hand(.explain(.id(known.id), hosts: []), cell, asker) { [self] in
+                    answer(asker, AdminPort.withoutHosts($0))
+                }
             case .migrateVM(_, let wish):
                 hand(.migrateVM(.id(known.id), wish), cell, asker) { [self] in answer(asker, $0) }
             default: preconditionFailure("\(request.operation) is no question for a leader")
             }
+        }
+    }
+
+    /// An explanation for who reaches some tenants alone: the rules and what would help, and nothing of what hosts have.
+    private static func withoutHosts(_ response: AdminResponse) -> AdminResponse {
+        guard response.status == 200, case .bytes(let bytes) = response.body else { return response }
+        do throws(Problem) {
+            var info = try ExplainInfo(body: bytes[...])
+            info.best = []
+            info.asked = []
+            var plain = AdminResponse(json: info.json, index: response.index)
+            plain.leader = response.leader
+            return plain
+        } catch {
+            return AdminResponse(error)
         }
     }
 
@@ -173,7 +200,8 @@ extension AdminPort {
             case .failure(let problem): return said(AdminResponse(problem), done)
             case .success(let hosts): question = .explain(vm, hosts: hosts)
             }
-        case .plan(.create(let items, let isAtomic)): question = .create(items, isAtomic: isAtomic)
+        case .plan(.create(let items, let isAtomic)):
+            question = .create(items, isAtomic: isAtomic, refused: refused(items, cell, asker))
         case .plan(.drain(let name)):
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .drain(host)

@@ -184,6 +184,22 @@ extension AdminPort {
         return info
     }
 
+    /// Whether one of the groups that a stream is about went since what was sent. A row that is gone does not say whose it was; events
+    /// do. Where they can't be read the end is told to all: an id says little to others, and its owner would miss it.
+    private func mayHaveLostGroup(_ watch: FleetWatch, _ through: LogIndex) -> Bool {
+        if watch.asker.tenants == nil && watch.list.tenant == nil { return true }
+        let since = watch.through.map { $0.index } ?? .zero
+        let before = Revision.end(of: LogIndex(max(1, since.rawValue) - 1))
+        let query = CellQuery.events(after: before, vm: nil, host: nil, limit: AdminPort.watchLimit)
+        guard case .cell(let found)? = agent.engine.readHere(watch.cell, .cell(query)),
+            case .events(let events, nil) = found.body, found.index >= through
+        else { return true }
+        return events.contains { event in
+            event.kind == "group.deleted" && watch.asker.reaches(event.tenant)
+                && watch.list.tenant.map { $0 == event.tenant } ?? true
+        }
+    }
+
     private func write(_ row: CellRowContent, _ watch: FleetWatch, _ through: LogIndex, _ lines: inout [UInt8]) {
         let list = watch.list
         let revision = Revision.end(of: through)
@@ -223,6 +239,8 @@ extension AdminPort {
         case (.groups, .group(let id, let group)):
             if let group {
                 guard watch.asker.reaches(group.tenant), list.tenant.map({ $0 == group.tenant }) ?? true else { return }
+            } else if !mayHaveLostGroup(watch, through) {
+                return
             }
             let passes = group.map { group in list.filter.map { $0.matches { group.field($0) } } ?? true } ?? false
             line(id.rawValue, group.map(\.json), passes: passes)

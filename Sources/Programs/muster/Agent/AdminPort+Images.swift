@@ -216,6 +216,57 @@ extension AdminPort {
 
     // MARK: VMs
 
+    /// Of those that name an image which nobody has: why they are not made, by their places. On hosts with guests an image may also be
+    /// a file of the host's own, of which nobody else knows; the simulated driver has no files.
+    func withImages(
+        _ creations: [VMCreation?], _ cells: [GroupID], _ asker: FleetAsker,
+        _ body: @escaping (_ unknown: [(at: Int, problem: Problem)]) -> Void
+    ) {
+        guard agent.problem(wanting: FeatureLevel.images) == nil, !unknownImages(creations).isEmpty else {
+            return body([])
+        }
+        agent.refreshView { [self] problem in
+            let unknown = unknownImages(creations)
+            if problem != nil || unknown.isEmpty { return body([]) }
+            areSimulated(cells[...], after: nil, isAny: false) { body($0 ? unknown : []) }
+        }
+    }
+
+    func unknownImages(_ creations: [VMCreation?]) -> [(at: Int, problem: Problem)] {
+        creations.enumerated().compactMap { at, creation in
+            guard let creation else { return nil }
+            for disk in creation.spec.disks where !disk.image.isEmpty {
+                if agent.view.image(disk.image, for: creation.tenant) != nil { continue }
+                return (
+                    at,
+                    Problem(
+                        .invalid,
+                        "there is no image \(disk.image); add it with `muster image add`, or see `muster image list`",
+                        field: "disks.\(disk.name).image")
+                )
+            }
+            return nil
+        }
+    }
+
+    /// Whether all hosts there are have the simulated driver.
+    private func areSimulated(
+        _ cells: ArraySlice<GroupID>, after: [UInt8]?, isAny: Bool, _ done: @escaping (Bool) -> Void
+    ) {
+        guard let cell = cells.first else { return done(isAny) }
+        read(.list(.hosts, after: after, limit: 0), .stale(within: .seconds(10)), cell) { [self] result in
+            // What is not known speaks against nobody.
+            guard case .success(let found) = result else { return done(false) }
+            let (rows, next) = AdminPort.rows(found.answer)
+            var isAny = isAny
+            for case .host(_, let host?) in rows where host.health != .removed {
+                if host.about.driver != "simulated" { return done(false) }
+                isAny = true
+            }
+            areSimulated(next == nil ? cells.dropFirst() : cells, after: next, isAny: isAny, done)
+        }
+    }
+
     /// Why a VM can't begin with what its disks name.
     func imageProblem(_ spec: VMDescription, _ tenant: String, before: VMDescription? = nil) -> Problem? {
         for disk in spec.disks where !disk.image.isEmpty {

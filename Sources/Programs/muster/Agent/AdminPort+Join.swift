@@ -116,6 +116,7 @@ extension AdminPort {
         let other = agent.view.node(named: about.name)
         let isAgain = other?.about.key == about.key
         guard let known, !known.isRevoked else { return Problem(.unauthenticated, AdminPort.tokenUnknown) }
+        if let refusal = RootCheck.refusal(of: about) { return Problem(refusal) }
         guard isAgain || (known.usesLeft > 0 && known.expiresAt > read.time) else {
             return Problem(
                 .unauthenticated, "the token has expired or is used up; create one with `muster token create`")

@@ -420,6 +420,7 @@ extension AdminPort {
                 "the key of the new authority is with the node where it was made; ask that one, or give the new authority up "
                     + "with `muster cert rotate --authority --abandon`")
         }
+        if let doubt = doubt(of: next) { return answer(asker.ticket, AdminResponse(doubt)) }
         agent.change(.signWithAuthority(fingerprint: next.fingerprint), request: asker.request, by: asker.name) {
             [self] result in
             let signed: RootResult
@@ -437,6 +438,21 @@ extension AdminPort {
                             + "certificate"), status: asker.status)
             }
         }
+    }
+
+    /// Who would be locked out if it signed now: those that are connected hear of it in a moment, the others need somebody's hand.
+    private func doubt(of next: Authority) -> Problem? {
+        guard (agent.view.cluster?.level ?? 0) >= FeatureLevel.trustTold else { return nil }
+        let doubters = agent.view.nodes.filter { $0.state != .removed && !$0.about.trusts.contains(next.fingerprint) }
+        if doubters.isEmpty { return nil }
+        let away = doubters.filter { $0.id != agent.node && !agent.network.isLinked($0.id) }
+        let names = (away.isEmpty ? doubters : away).prefix(5).map(\.name).joined(separator: ", ")
+        return away.isEmpty
+            ? Problem(.unavailable, "\(names) will have heard of the new authority in a moment; ask again")
+            : Problem(
+                .notPossible,
+                "\(names) would be locked out: not reached now, and without trust in the new authority; start the agent there and "
+                    + "ask again, or remove the node with `muster node remove`")
     }
 
     private func abandon(_ next: Authority, _ asker: Asker) {

@@ -23,6 +23,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     /// The same of a cell.
     var fleetWatches: [FleetWatch] = []
     private var isDrained = false
+    var refusals = RefusalBudget()
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]

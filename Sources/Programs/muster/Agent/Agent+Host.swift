@@ -96,7 +96,8 @@ extension Agent {
             }
             try NodeFiles.makeFolder(settings.storageDirectory)
             let made = try HostGuard(
-                loop, settings.dataDirectory, incarnation, priority: settings.priority, log)
+                loop, settings.dataDirectory, incarnation, priority: settings.priority, watchdog: settings.watchdog, log
+            )
             let machines = QEMUHypervisor(qemu, loop: loop, carrier: carrier, parent: made)
             made.driver = machines
             (driver, guardian) = (machines, made)

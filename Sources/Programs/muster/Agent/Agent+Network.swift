@@ -25,6 +25,10 @@ extension Agent: PeerNetworkDelegate {
         switch note {
         case .linkUp, .linkEnded: log.info("\(note)")
         case .notReachable, .refused, .refusedByPeer, .garbage: log.warning("\(note)")
+        case .expelled(let peer, let how, let why):
+            log.error(
+                "another node says that this process must not go on: the agent ends", ["node": "\(peer)", "why": why])
+            stop(how == .removed ? .removed : .copied)
         }
     }
 
@@ -39,7 +43,10 @@ extension Agent: PeerNetworkDelegate {
             // It may have joined a moment ago, and this node's view be older.
             return peer > view.cluster?.nodeHighest ?? NodeID(0) ? .accept : .refuse("node \(peer) is no member")
         }
-        if known.state == .removed { return .refuse("node \(peer) was removed from the cluster") }
+        if known.state == .removed {
+            return .removed(
+                "node \(peer) was removed from the cluster; to come back it joins again with an empty data directory")
+        }
         if known.state == .joining || view.accepts(peer, fingerprint: certificate.fingerprint.bytes) { return .accept }
         // Renewed a moment ago, perhaps; or the renewed one never reached the node's disk, and it comes with the one before. That
         // proves no less, for a node's key stays the same: let in, it has itself certified again. What can't be read proves nothing.

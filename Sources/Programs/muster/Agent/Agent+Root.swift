@@ -14,6 +14,8 @@ import TLSSession
 // Following the root, and doing what it says.
 
 extension Agent {
+    private var authoritiesFile: String { "authorities.pem" }
+
     private static let controlInterval = Nanoseconds.milliseconds(250)
     private static let keepInterval = Nanoseconds.seconds(1)
     /// How long a former voter of the root keeps the authority's key: it may soon be one again.
@@ -154,7 +156,7 @@ extension Agent {
             return log.error("the root holds an authority that can't be read")
         }
         authorities = certificates
-        keep("authorities.pem", certificates.map(\.pem).joined())
+        keep(authoritiesFile, certificates.map(\.pem).joined())
         useCertificates("the cluster's authorities changed")
     }
 
@@ -245,7 +247,13 @@ extension Agent {
     }
 
     func description(key: [UInt8]) -> NodeDescription {
-        Agent.description(settings, key: key)
+        var about = Agent.description(settings, key: key)
+        // What the next start would not know is not told.
+        if (view.cluster?.level ?? 0) >= FeatureLevel.trustTold, !unkept.contains(where: { $0.file == authoritiesFile })
+        {
+            about.trusts = authorities.map(\.fingerprint.bytes).sorted { $0.lexicographicallyPrecedes($1) }
+        }
+        return about
     }
 
     /// Root voters hold the authority's key; the others give it up.

@@ -39,6 +39,8 @@ final class Agent: TurnOwner {
         case removed = 3
         /// A newer program is needed here.
         case outdated = 4
+        /// Its data directory is an older copy, or another process runs with a copy of it.
+        case copied = 5
     }
 
     let settings: AgentSettings
@@ -129,6 +131,7 @@ final class Agent: TurnOwner {
     private(set) var end: End?
     private var drainUntil: Instant?
     private var drainedSince: Instant?
+    private var leaderlessSince: Instant?
     private static let lastAnswersTime = Nanoseconds.milliseconds(20)
     /// When leadership that is still here is offered again.
     private var handOverAt = Instant.origin
@@ -211,6 +214,7 @@ final class Agent: TurnOwner {
     private func connect(_ incarnation: Incarnation, _ seed: UInt64) throws(AgentFailure) {
         var peers = PeerSettings(cluster: cluster, node: node, incarnation: incarnation)
         peers.featureLevel = level
+        peers.process = seed
         peers.bulkBytesPerSecond = bulkRate
         let (server, client) = try peerContexts()
         let network = PeerNetwork(
@@ -218,6 +222,8 @@ final class Agent: TurnOwner {
             delegate: self, judge: { _, _ in .accept })
         networkMade = network
         network.setJudge { [unowned self] in self.judge($0, $1) }
+        // Damage may have taken writes with it, which the node says of each of its replicas.
+        if directory.findings.isEmpty { network.written = { [log = directory.log] in log.written } }
         network.setPeers(
             files.peers().compactMap { known in
                 guard let address = try? Address(parsing: known.address) else { return nil }  // Only a hint.
@@ -232,12 +238,15 @@ final class Agent: TurnOwner {
         adminMade = try AdminPort(self)
     }
 
+    static func place(_ endpoint: Endpoint) throws(AgentFailure) -> SocketAddress {
+        if let address = SocketAddress(digits: endpoint.host, port: endpoint.port) { return address }
+        throw AgentFailure("Can't listen on '\(endpoint)'; name an address of this host in digits.")
+    }
+
     static func listen<Listening>(
         _ endpoint: Endpoint, for whom: String, _ body: (SocketAddress) throws(SystemError) -> Listening
     ) throws(AgentFailure) -> Listening {
-        guard let address = SocketAddress(digits: endpoint.host, port: endpoint.port) else {
-            throw AgentFailure("Can't listen for \(whom) on '\(endpoint)'; name an address of this host in digits.")
-        }
+        let address = try place(endpoint)
         do throws(SystemError) {
             return try body(address)
         } catch {
@@ -258,6 +267,7 @@ final class Agent: TurnOwner {
         node.runsControllers = true
         node.rootFollowInterval = .milliseconds(200)
         node.controllerInterval = .milliseconds(250)
+        node.raft.proposalBytesMax = SpaceLimits.valueBytesMax + SpaceLimits.keyBytesMax + 4_096
         node.raft.promotionStability = settings.promotionStability
         node.raft.suspicion = settings.suspicionFloor
         node.liveness.beatInterval = settings.beatInterval
@@ -342,7 +352,7 @@ final class Agent: TurnOwner {
 
     private func checkDrained() {
         guard let drainUntil else { return }
-        if loop.now >= drainUntil { return stop(.asked) }
+        if loop.now >= drainUntil || isGivenUp { return stop(.asked) }
         let isDone =
             admin.isIdle && pending.isEmpty && host.keeper.isEnded(loop.now)
             && engine.groups.allSatisfy { !(leads($0) && hasOthers($0)) && owesNothing($0) }
@@ -352,6 +362,17 @@ final class Agent: TurnOwner {
         drainedSince = since
         // What other nodes were answered last is on its way to them.
         if loop.now - since >= Agent.lastAnswersTime { stop(.asked) }
+    }
+
+    /// Longer than any election: of groups without a leader nothing will be answered any more.
+    private static let leaderAwaited = Nanoseconds.seconds(2)
+
+    private var isGivenUp: Bool {
+        let isLeaderless =
+            !engine.groups.isEmpty
+            && engine.groups.allSatisfy { group in engine.inspect(group) { raft, _ in raft.leader == nil } ?? true }
+        leaderlessSince = isLeaderless ? leaderlessSince ?? loop.now : nil
+        return leaderlessSince.map { loop.now - $0 >= Agent.leaderAwaited } ?? false
     }
 
     /// Other nodes' requests are answered too.

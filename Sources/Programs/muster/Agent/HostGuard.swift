@@ -19,13 +19,15 @@ final class HostGuard: GuestParent {
     /// In the order of `endpoints`; nil until it is resolved.
     private var addresses: [String?] = []
 
-    init(_ loop: EventLoop, _ dataDirectory: String, _ incarnation: Incarnation, priority: Int, _ log: AgentLog)
-        throws(AgentFailure)
-    {
+    init(
+        _ loop: EventLoop, _ dataDirectory: String, _ incarnation: Incarnation, priority: Int, watchdog: String,
+        _ log: AgentLog
+    ) throws(AgentFailure) {
         self.loop = loop
         do throws(GuardFailure) {
             linkMade = try GuardLink(
-                loop, nodeDirectory: dataDirectory, incarnation: incarnation.rawValue, priority: priority
+                loop, nodeDirectory: dataDirectory, incarnation: incarnation.rawValue, priority: priority,
+                watchdog: watchdog
             ) { [unowned self] in heard($0, log) }
         } catch {
             throw AgentFailure(error.description)

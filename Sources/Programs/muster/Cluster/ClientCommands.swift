@@ -246,6 +246,10 @@ struct ClientCommands {
                     + "tenant:NAME:read or tenant:NAME:write.")
             return .usage
         }
+        if role != nil, let option = ["uses", "note"].first(where: invocation.has) {
+            Console.complain("muster: --\(option) is for tokens to join with; leave it out, or leave --role out.")
+            return .usage
+        }
         let wanted = TokenCreation(
             kind: role == nil ? .join : .api, role: role, uses: invocation.integer("uses").map(Int64.init),
             ttlSeconds: invocation.duration("expires").map { $0.count / 1_000_000_000 }, note: invocation.text("note"))
@@ -371,9 +375,13 @@ struct ClientCommands {
     private func watch(_ space: String) throws -> ExitCode {
         var from: Revision?
         if let text = invocation.text("from") {
-            switch try expectation(text) {
-            case .revision(let found): from = found
-            case .absent, .value: from = .zero
+            if let index = UInt64(text), index > 0, index < 1 << 56 {
+                // All of that index was seen.
+                from = Revision(index: LogIndex(index), slot: 255)
+            } else if case .revision(let found) = try expectation(text) {
+                from = found
+            } else {
+                from = .zero
             }
         }
         let prefix = Array(word("PREFIX").utf8)

@@ -109,7 +109,7 @@ enum ClusterCommands {
                 Option("uses", .integer(1...10_000), help: "how many hosts may join with it (default 1)"),
                 Option(
                     "expires", .duration(.seconds(60)...(.seconds(31_536_000))),
-                    help: "until when it is good (default 3h)"),
+                    help: "for how long it is good (default 3h; with --role for ever)"),
                 Option("note", .text("TEXT"), help: "what it is for"),
             ],
             examples: [
@@ -138,7 +138,8 @@ enum ClusterCommands {
             "cert rotate", summary: "renew a node's certificate, or take a step of the authority's rotation",
             details: """
                 Without --authority, the node that is asked renews its certificate now instead of in time. With it, the cluster's
-                authority is replaced in three steps, one for each call: a new one is trusted; it signs; the old one is trusted no more.
+                authority is replaced in three steps, one for each call: a new one is trusted; it signs, once every node trusts it (one that is
+                off is started, or removed); the old one is trusted no more, once it is no node's certificate's any more.
                 Between the steps every operator runs `muster cert renew`, and programs get the new ca.pem. With --sealing-key, another
                 key takes over the secret fields of VMs: once all root voters hold it, all fields are sealed anew, and the old key goes
                 when none needs it, after a minute or more; `muster cert list` shows how far it is. Backups from before need the old key.

@@ -42,6 +42,9 @@ extension NodeCommands {
                         + "`muster vm update --secret`.")
             }
         }
+        let setUp = try SetUp(settings.dataDirectory)
+        defer { setUp.end() }
+        try checkEmpty()
         let clusterID = Crypto.randomBytes(16)
         let founded = try Founded(settings, cluster: clusterID, name: checked.cluster?.name ?? "", node: node)
         let directory = try createDirectory(NodeIdentity(cluster: clusterID, node: node))

@@ -52,7 +52,10 @@ struct NodeCommands {
         }
         loaded = try AgentSettings.load(
             file: file, variables: NodeCommands.variables,
-            otherVariables: ["MUSTER_CONFIG", "MUSTER_ADDRESS", "MUSTER_IDENTITY", "MUSTER_TOKEN"],
+            otherVariables: [
+                "MUSTER_CONFIG", "MUSTER_ADDRESS", "MUSTER_IDENTITY", "MUSTER_TOKEN", "MUSTER_TENANT", "MUSTER_CONTEXT",
+                "MUSTER_CONTEXTS",
+            ],
             flags: AgentSettings.flags(of: invocation), hostName: NodeCommands.hostName)
         for warning in loaded.warnings { Console.complain("muster: \(warning)") }
     }
@@ -143,6 +146,9 @@ struct NodeCommands {
         try checkName(settings.nodeName, "node-name")
         try checkEmpty()
         if invocation.text("start") != "no" { try checkListening() }
+        let setUp = try SetUp(settings.dataDirectory)
+        defer { setUp.end() }
+        try checkEmpty()
         let clusterID = Crypto.randomBytes(16)
         let node = NodeID(1)
         let founded = try Founded(
@@ -155,6 +161,7 @@ struct NodeCommands {
         Console.complain(
             "The cluster \(Agent.text(of: clusterID)) begins with this node. The first operator's certificate is in "
                 + "\(settings.dataDirectory)/operator; use it with --identity or MUSTER_IDENTITY.")
+        setUp.end()
         return invocation.text("start") == "no" ? .success : try runAgent()
     }
 
@@ -218,6 +225,7 @@ struct NodeCommands {
         }
         let context = try TLSContext(
             side: .client, identity: nil, trust: .pinnedAuthority(fingerprint), protocols: AdminSettings.protocols)
+        let isRepeated = files.has("joining.key")
         let key = try joiningKey()
         let names = CertificateNames(settings)
         let request = try CertificateRequest(
@@ -231,11 +239,20 @@ struct NodeCommands {
         let addresses = token.addresses.map { Address(host: $0.host, port: $0.port) }
         try check(wanted, addresses, context, key, request)
         // Written down before the cluster takes it, so that trying again is the same node.
-        try NodeFiles.makeFolder(settings.dataDirectory, isSecret: true)
+        let setUp = try SetUp(settings.dataDirectory)
+        defer { setUp.end() }
+        try checkEmpty()
         try files.write("joining.key", key.pem(), isSecret: true)
         wanted.isCheck = false
         let answer = try AdminClient.ask(AdminCall(.join(wanted)), at: addresses, context: context)
-        try refuse(answer)
+        if let problem = answer.problem {
+            // Somebody else took the token's last use, for example. Where it may have been taken before, the key stays.
+            if !isRepeated && !problem.kind.isWorthRetrying {
+                files.remove("joining.key")
+                setUp.undo()
+            }
+            throw AgentFailure("The cluster said no: \(problem.detail).")
+        }
         let joined = try JoinAnswer(body: answer.body[...])
         guard let cluster = [UInt8](hexadecimal: joined.cluster), cluster.count == 16 else {
             throw AgentFailure("The cluster's answer can't be read; use the same version of muster on both hosts.")
@@ -247,6 +264,7 @@ struct NodeCommands {
         try writeIdentity(key, certificate, authorities)
         files.remove("joining.key")
         Console.complain("This host is node \(joined.node) of cluster \(joined.cluster) now; `muster agent` runs it.")
+        setUp.end()
         return invocation.has("start") ? try runAgent() : .success
     }
 
@@ -273,10 +291,6 @@ struct NodeCommands {
         }
     }
 
-    private func refuse(_ answer: AdminAnswer) throws {
-        if let problem = answer.problem { throw AgentFailure("The cluster said no: \(problem.detail).") }
-    }
-
     // MARK: agent
 
     private func agent() throws -> ExitCode {
@@ -287,6 +301,9 @@ struct NodeCommands {
         if invocation.has("check-config") {
             Console.write(
                 invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
+            try checkName(settings.nodeName, "node-name")
+            for endpoint in [settings.peerListen, settings.adminListen] { _ = try Agent.place(endpoint) }
+            try checkAddresses()
             return .success
         }
         guard invocation.has("supervise") else { return try runAgent() }
@@ -359,7 +376,7 @@ struct NodeCommands {
         let end = agent.run()
         running = nil
         if end == .storage { exit(Agent.End.storage.rawValue) }
-        return end == .removed || end == .outdated ? .refused : .success
+        return end == .asked ? .success : .refused
     }
 
     private static let managedPause = Nanoseconds.seconds(10)

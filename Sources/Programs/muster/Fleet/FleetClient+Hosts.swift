@@ -242,6 +242,7 @@ extension FleetClient {
             }
             put(member, Quantity.size(text).map { .integer(Int64($0 >> 20)) })
         }
+        if let most = line.integer("priority-max") { put("priorityMax", .integer(Int64(most))) }
         var members = [JSONMember("quota", .object(quota))]
         let wanted = line.path == "tenant set" ? line.text("tier") : nil
         if line.path == "quota set" && known == nil {
