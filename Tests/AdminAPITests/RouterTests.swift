@@ -62,6 +62,7 @@ let samples: [AdminRequest] =
         .assignHost("n", CellAssignment(cell: "c")), .cells, .cell("c"), .createCell(CellCreation(name: "c")),
         .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
         .regions, .region("north"), .declareRegion("north", isLost: true), .declareRegion("north", isLost: false),
+        .planRegion("north", RegionPlanWish(.evacuate, returns: .all)), .planRegion("north", RegionPlanWish(.cancel)),
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",

@@ -183,7 +183,11 @@ final class CellMoveWorld {
             let home = CellVM.Home(cell: UInt64(cell + 1), region: "r", epoch: 1)
             let (lost, back) = (views[cell].vms[vm]?.place == nil, views[cell].vms[vm]?.home != nil)
             let cause: CellMove.Cause = lost && random.chance(1, in: 2) ? .regionLost : back ? .regionBack : .asked
-            try ask(cell, .moveVM(vm, to: to, request: [], home: cause == .regionLost ? home : nil, cause: cause))
+            // A plan begins like an owner's wish, and may be called off.
+            let planned: CellMove.Cause = cause == .asked && to == 1 ? .evacuation : cause
+            try ask(
+                cell,
+                .moveVM(vm, to: to, request: [], home: cause == .regionLost ? home : nil, cause: planned))
         case 6:
             guard let vm else { return }
             if let number = views[cell].vms[vm]?.departure?.number {

@@ -60,7 +60,7 @@ import Testing
             let vm = try #require(try world.vm(step.vm))
             let host = vm.place.map { "h\($0.assignment.host)" }
             switch step.fate {
-            case .restart: #expect(host == step.to && vm.phase == .running, "\(step)")
+            case .restart, .migrate: #expect(host == step.to && vm.phase == .running, "\(step)")
             case .away: #expect(vm.departure.map { "c\($0.to)" } == step.to, "\(step)")
             case .wait:
                 #expect(vm.departure == nil && vm.phase != .running, "\(step)")

@@ -199,6 +199,81 @@ import Testing
         #expect(try cells[0].vm(id).epochHighest > there.epochHighest)
     }
 
+    private func plan(
+        _ root: inout RootBench, _ step: RegionPlan.Step, epoch: UInt64, returns: RegionPlan.Returns? = nil,
+        _ name: String = "north"
+    ) throws -> RootResult.Outcome {
+        try root.apply(.planRegion(name: name, step, returns: returns, epoch: epoch), by: "ada")
+    }
+
+    @Test func `a plan for a region begins, pauses, goes on, ends and turns round, by whoever knew what was`() throws {
+        var root = try root()
+        #expect(try plan(&root, .pause, epoch: 0) == .refused(.noRegionPlan("north")))
+        #expect(try plan(&root, .cancel, epoch: 0) == .refused(.noRegionPlan("north")))
+        #expect(try plan(&root, .evacuate, epoch: 7) == .refused(.regionChanged(0)))
+        #expect(try plan(&root, .evacuate, epoch: 0, returns: .all) == .done)
+        let begun = try #require(try root.view().region("north"))
+        #expect(begun.isEvacuated && begun.sendsAway && !begun.isLost && begun.epoch == 1 && begun.plan?.number == 1)
+        #expect(begun.plan?.returns == .all && begun.plan?.by == "ada")
+        #expect(try plan(&root, .evacuate, epoch: 0) == .done, "said again it is no news")
+        #expect(try root.view().region("north") == begun)
+        #expect(try plan(&root, .pause, epoch: 1) == .done)
+        let paused = try #require(try root.view().region("north"))
+        #expect(paused.isEvacuated && !paused.sendsAway && paused.plan?.number == 1 && paused.epoch == 2)
+        #expect(try plan(&root, .cancel, epoch: 1) == .refused(.regionChanged(2)))
+        #expect(try plan(&root, .resume, epoch: 2) == .done)
+        #expect(try root.view().region("north")?.sendsAway == true)
+        #expect(try plan(&root, .goBack, epoch: 3) == .done)
+        let home = CellVM.Home(cell: 1, region: "north", epoch: 1)
+        let back = try #require(try root.view().region("north"))
+        #expect(!back.isEvacuated && back.takesBack(home, returnsHome: false), "all were to return")
+        #expect(back.plan?.number == 4 && !back.callsOff(.regionBack) && back.callsOff(.evacuation))
+        #expect(try plan(&root, .goBack, epoch: 4, returns: RegionPlan.Returns.none) == .done)
+        #expect(try root.view().region("north")?.takesBack(home, returnsHome: true) == false)
+        #expect(try plan(&root, .cancel, epoch: 5) == .done)
+        #expect(try root.view().region("north")?.callsOff(.regionBack) == true)
+        #expect(try plan(&root, .resume, epoch: 6) == .refused(.noRegionPlan("north")))
+    }
+
+    @Test
+    func
+        `a lost region is not evacuated, an evacuated one that is lost still is when it is back, and one is left open`()
+        throws
+    {
+        var root = try root()
+        try root.node("n3", region: "west")
+        #expect(try plan(&root, .evacuate, epoch: 0, "east") == .refused(.unknownRegion("east")))
+        #expect(try plan(&root, .evacuate, epoch: 0) == .done)
+        #expect(try plan(&root, .evacuate, epoch: 0, "west") == .done)
+        #expect(try plan(&root, .evacuate, epoch: 0, "r") == .refused(.noRegionLeft("r")))
+        #expect(try declare(&root, true, epoch: 1) == .done)
+        let lost = try #require(try root.view().region("north"))
+        #expect(lost.isLost && lost.isEvacuated && !lost.sendsAway)
+        #expect(try plan(&root, .goBack, epoch: lost.epoch) == .refused(.regionIsLost("north")))
+        #expect(try declare(&root, false, epoch: lost.epoch) == .done)
+        let back = try #require(try root.view().region("north"))
+        #expect(back.sendsAway && !back.takesBack(CellVM.Home(cell: 1, region: "north", epoch: 1), returnsHome: true))
+        #expect(try plan(&root, .cancel, epoch: back.epoch) == .done)
+        #expect(try declare(&root, true, epoch: back.epoch + 1) == .done)
+        #expect(try root.view().region("north")?.plan == nil, "what was called off is over")
+        var alone = try RootBench()
+        alone.level = FeatureLevel.regions
+        #expect(try plan(&alone, .evacuate, epoch: 0, "r") == .refused(.onlyRegion("r")))
+        alone.level = FeatureLevel.regions - 1
+        try alone.node("n2", region: "north")
+        #expect(try plan(&alone, .evacuate, epoch: 0) == .refused(.malformed))
+    }
+
+    @Test func `a lease outlasts five times the suspicion of its cell's nodes, and two beats`() {
+        func least(_ suspicion: Nanoseconds, _ beat: Nanoseconds) -> UInt64 {
+            CellSetting.leaseLeast(suspicion: suspicion, beat: beat)
+        }
+        #expect(least(.milliseconds(125), .milliseconds(25)) == 675)
+        #expect(least(.seconds(2), .milliseconds(25)) == 10_050)
+        #expect(least(Nanoseconds(1), .zero) == 1, "a part of a millisecond is one")
+        #expect(CellSetting.leaseLength.allows(least(.seconds(2), .seconds(1))))
+    }
+
     @Test func `before the level is open no specification says what becomes of it`() throws {
         var cell = CellBench()
         cell.level = 2

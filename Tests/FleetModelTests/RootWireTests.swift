@@ -85,6 +85,8 @@ import Testing
             .rotateSealingKey(.use, RootWireTests.sha(9)),
             .markDomain(name: "fast", mark: RootWireTests.sha(9), before: RootWireTests.sha(8)),
             .declareRegion(name: "north", isLost: true, epoch: 300, isAutomatic: true),
+            .planRegion(name: "north", .evacuate, returns: .all, epoch: 300),
+            .planRegion(name: "north", .cancel, returns: nil, epoch: 0),
             .setTenant(name: "t", Quota(vmCount: 9, priorityMax: -5), tier: "gold"),
             .noteForbidden(action: "may not", omitted: 300),
         ]

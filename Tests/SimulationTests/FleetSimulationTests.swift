@@ -110,6 +110,33 @@ private func calm() -> Profile {
         #expect(lost > 2 && away > 3 && home > 0, "\(lost) regions lost, \(away) VMs went away, \(home) home")
     }
 
+    /// A region is evacuated, paused, called off, turned round, and now and then lost meanwhile, while leaders and hosts fail.
+    @Test
+    func
+        `of an evacuated region's VMs none runs twice or is lost, and a plan that is called off leaves each in one place`()
+    {
+        var (plans, left, home) = (0, 0, 0)
+        for seed: UInt64 in 180...187 {
+            var profile = calm()
+            profile.nodes = 6
+            profile.groups = 2
+            profile.fleet?.cells = 2
+            profile.fleet?.losesRegion = true
+            profile.fleet?.vmsMax = 12
+            if seed > 182 {
+                profile.faults = [.crash, .pause, .partition, .isolateLeader]
+                profile.faultIntervalMax = .seconds(3)
+                profile.faultLengthMax = .seconds(3)
+            }
+            let result = Simulation(seed: seed, profile: profile, chaos: .seconds(30)).run()
+            #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+            plans += result.fleet?.regionPlans ?? 0
+            left += result.fleet?.evacuated ?? 0
+            home += result.fleet?.regionHome ?? 0
+        }
+        #expect(plans > 20 && left > 8 && home > 0, "\(plans) plans, \(left) VMs left, \(home) went home")
+    }
+
     /// Gangs among other VMs, with leaders and hosts that fail between a decision and its judgement.
     @Test func `VMs that are created all or none get their first places so, whatever fails`() {
         var placed = 0

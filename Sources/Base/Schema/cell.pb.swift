@@ -405,6 +405,8 @@ public enum WireCellMoveCause: Hashable, Sendable {
     case regionLost
     /// It goes home.
     case regionBack
+    /// Its region is evacuated; it runs until the other cell has kept its place.
+    case evacuation
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -413,6 +415,7 @@ public enum WireCellMoveCause: Hashable, Sendable {
         case 0: self = .asked
         case 1: self = .regionLost
         case 2: self = .regionBack
+        case 3: self = .evacuation
         default: self = .unrecognized(rawValue)
         }
     }
@@ -422,6 +425,7 @@ public enum WireCellMoveCause: Hashable, Sendable {
         case .asked: 0
         case .regionLost: 1
         case .regionBack: 2
+        case .evacuation: 3
         case .unrecognized(let rawValue): rawValue
         }
     }

@@ -189,6 +189,128 @@ public enum WireCredentialKind: Hashable, Sendable {
     }
 }
 
+public enum WireRegionPlanDirection: Hashable, Sendable {
+    case unspecified
+    case evacuate
+    case goBack
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .evacuate
+        case 2: self = .goBack
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .evacuate: 1
+        case .goBack: 2
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+public enum WireRegionPlanState: Hashable, Sendable {
+    case unspecified
+    case running
+    /// What is on its way goes on, and nothing else begins.
+    case paused
+    case cancelled
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .running
+        case 2: self = .paused
+        case 3: self = .cancelled
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .running: 1
+        case .paused: 2
+        case .cancelled: 3
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+/// Which VMs go home when the region takes VMs again.
+public enum WireRegionPlanReturns: Hashable, Sendable {
+    case unspecified
+    case none
+    /// Those whose own policy says so.
+    case policy
+    case all
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .none
+        case 2: self = .policy
+        case 3: self = .all
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .none: 1
+        case .policy: 2
+        case .all: 3
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+public enum WireRegionPlanStep: Hashable, Sendable {
+    case unspecified
+    case evacuate
+    case goBack
+    case pause
+    case resume
+    case cancel
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .evacuate
+        case 2: self = .goBack
+        case 3: self = .pause
+        case 4: self = .resume
+        case 5: self = .cancel
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .evacuate: 1
+        case .goBack: 2
+        case .pause: 3
+        case .resume: 4
+        case .cancel: 5
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireCellSurvival: Hashable, Sendable {
     /// Voters wherever they are spread best.
     case unspecified
@@ -1783,6 +1905,8 @@ public struct WireRegionStanding: WireMessage {
     public var by: String = ""
     /// By the root's leader, which heard none of its nodes for the set time, or hears them again.
     public var isAutomatic: Bool = false
+    /// The last that was planned for it; none where nothing ever was.
+    public var plan: WireRegionPlan? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1793,7 +1917,8 @@ public struct WireRegionStanding: WireMessage {
         isLost: Bool = false,
         since: UInt64 = 0,
         by: String = "",
-        isAutomatic: Bool = false
+        isAutomatic: Bool = false,
+        plan: WireRegionPlan? = nil
     ) {
         self.name = name
         self.epoch = epoch
@@ -1801,6 +1926,7 @@ public struct WireRegionStanding: WireMessage {
         self.since = since
         self.by = by
         self.isAutomatic = isAutomatic
+        self.plan = plan
     }
 
     public static var messageName: String { "RegionStanding" }
@@ -1813,6 +1939,7 @@ public struct WireRegionStanding: WireMessage {
         case 4: "since"
         case 5: "by"
         case 6: "is_automatic"
+        case 7: "plan"
         default: nil
         }
     }
@@ -1842,6 +1969,9 @@ public struct WireRegionStanding: WireMessage {
             writer.tag(48)
             writer.byte(self.isAutomatic ? 1 : 0)
         }
+        if let value = self.plan {
+            writer.message(58, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1861,6 +1991,114 @@ public struct WireRegionStanding: WireMessage {
                 self.by = try reader.string()
             case 48:
                 self.isAutomatic = try reader.bool()
+            case 58:
+                var value = self.plan.take() ?? WireRegionPlan()
+                try reader.message(&value)
+                self.plan = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// The VMs of a region leave it, or go back there.
+public struct WireRegionPlan: WireMessage {
+    /// The epoch of the standing that it began with.
+    public var number: UInt64 = 0
+    public var direction: WireRegionPlanDirection = .unspecified
+    public var state: WireRegionPlanState = .unspecified
+    public var returns: WireRegionPlanReturns = .unspecified
+    /// When it began, when it was changed last, and by whom.
+    public var since: UInt64 = 0
+    public var changedAt: UInt64 = 0
+    public var by: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        direction: WireRegionPlanDirection = .unspecified,
+        state: WireRegionPlanState = .unspecified,
+        returns: WireRegionPlanReturns = .unspecified,
+        since: UInt64 = 0,
+        changedAt: UInt64 = 0,
+        by: String = ""
+    ) {
+        self.number = number
+        self.direction = direction
+        self.state = state
+        self.returns = returns
+        self.since = since
+        self.changedAt = changedAt
+        self.by = by
+    }
+
+    public static var messageName: String { "RegionPlan" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "direction"
+        case 3: "state"
+        case 4: "returns"
+        case 5: "since"
+        case 6: "changed_at"
+        case 7: "by"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.direction.rawValue != 0 {
+            writer.tag(16)
+            writer.signed(Int64(self.direction.rawValue))
+        }
+        if self.state.rawValue != 0 {
+            writer.tag(24)
+            writer.signed(Int64(self.state.rawValue))
+        }
+        if self.returns.rawValue != 0 {
+            writer.tag(32)
+            writer.signed(Int64(self.returns.rawValue))
+        }
+        if self.since != 0 {
+            writer.tag(40)
+            writer.varint(self.since)
+        }
+        if self.changedAt != 0 {
+            writer.tag(48)
+            writer.varint(self.changedAt)
+        }
+        if !self.by.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.by)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.direction = WireRegionPlanDirection(rawValue: try reader.int32())
+            case 24:
+                self.state = WireRegionPlanState(rawValue: try reader.int32())
+            case 32:
+                self.returns = WireRegionPlanReturns(rawValue: try reader.int32())
+            case 40:
+                self.since = try reader.uint64()
+            case 48:
+                self.changedAt = try reader.uint64()
+            case 58:
+                self.by = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3257,6 +3495,7 @@ public struct WireRootCommand: WireMessage {
         case 48: "mark_domain"
         case 49: "declare_region"
         case 50: "note_forbidden"
+        case 60: "plan_region"
         default: nil
         }
     }
@@ -3366,6 +3605,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(394, value)
         case .noteForbidden(let value):
             writer.message(402, value)
+        case .planRegion(let value):
+            writer.message(482, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3558,6 +3799,11 @@ public struct WireRootCommand: WireMessage {
                 if case .noteForbidden(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteForbidden(value)
+            case 482:
+                var value = WireRootCommand.PlanRegion()
+                if case .planRegion(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .planRegion(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3607,6 +3853,7 @@ public struct WireRootCommand: WireMessage {
         case markDomain(WireRootCommand.MarkDomain)
         case declareRegion(WireRootCommand.DeclareRegion)
         case noteForbidden(WireRootCommand.NoteForbidden)
+        case planRegion(WireRootCommand.PlanRegion)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -3688,6 +3935,80 @@ public struct WireRootCommand: WireMessage {
                     self.action = try reader.string()
                 case 16:
                     self.omitted = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// The VMs of a region leave it or go back, or a plan for that goes on, pauses or ends.
+    public struct PlanRegion: WireMessage {
+        public var name: String = ""
+        public var step: WireRegionPlanStep = .unspecified
+        /// Unspecified: as it was.
+        public var returns: WireRegionPlanReturns = .unspecified
+        /// Of the standing that whoever asks knows; 0 for none.
+        public var epoch: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            step: WireRegionPlanStep = .unspecified,
+            returns: WireRegionPlanReturns = .unspecified,
+            epoch: UInt64 = 0
+        ) {
+            self.name = name
+            self.step = step
+            self.returns = returns
+            self.epoch = epoch
+        }
+
+        public static var messageName: String { "RootCommand.PlanRegion" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "step"
+            case 3: "returns"
+            case 4: "epoch"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(16)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if self.returns.rawValue != 0 {
+                writer.tag(24)
+                writer.signed(Int64(self.returns.rawValue))
+            }
+            if self.epoch != 0 {
+                writer.tag(32)
+                writer.varint(self.epoch)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 16:
+                    self.step = WireRegionPlanStep(rawValue: try reader.int32())
+                case 24:
+                    self.returns = WireRegionPlanReturns(rawValue: try reader.int32())
+                case 32:
+                    self.epoch = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -114,7 +114,7 @@ extension CellKeeper {
         var releases: [Release] = []
         for host in draining.sorted() {
             if view.hosts[host]?.vmCount == 0 && index.vms(on: host).isEmpty {
-                if ledger.mayAsk(.finishDrain(host), through, now) {
+                if view.hosts[host]?.duty == .draining, ledger.mayAsk(.finishDrain(host), through, now) {
                     ledger.asked(.finishDrain(host), now)
                     operations.append(.finishDrain(host))
                 }

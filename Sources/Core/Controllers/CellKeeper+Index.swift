@@ -24,6 +24,7 @@ extension CellKeeper {
         regions.guests = []
         regions.leaving = []
         regions.tries = [:]
+        regions.leavers = ([], 0, .origin)
         migrating = [:]
         crashed = [:]
         draining = []
@@ -79,7 +80,7 @@ extension CellKeeper {
     }
 
     mutating func hostChanged(_ id: HostID, _ now: Instant) {
-        let host = view.hosts[id].flatMap { $0.health == .removed ? nil : $0 }
+        let host = view.hosts[id].flatMap { $0.health == .removed ? nil : asPlanned($0) }
         setOrder(id, isThere: host != nil)
         if host?.duty == .draining && host?.health == .up {
             if draining.insert(id).inserted { drainAt = now }

@@ -65,6 +65,14 @@ struct RegionWork: Sendable {
     var isBusy = false
     /// Regions with hosts of the cell that are lost.
     var lost: [RegionStanding] = []
+    /// Regions that are evacuated while the cell has hosts in others: their hosts take nothing, and empty themselves where the
+    /// value says so.
+    // hash order: looked up, or read sorted
+    var closed: [String: Bool] = [:]
+    /// Who leaves evacuated regions, in their turn; made anew from time to time.
+    var leavers: (order: [VMID], next: Int, until: Instant) = ([], 0, .origin)
+    /// In a rehearsal: as many leave at once as may be on their way at all.
+    var isRehearsed = false
 }
 
 extension CellKeeper {
@@ -86,6 +94,7 @@ extension CellKeeper {
         regions.facts = facts
         guard isNews else { return }
         regions.planAt = now
+        regions.leavers.until = now
         wakeAt = min(wakeAt, now)
     }
 
@@ -99,7 +108,9 @@ extension CellKeeper {
             // It stays after all.
             stays(vm.id, vm.message, now)
         }
-        if vm.place != nil && vm.home == nil { regions.tries[vm.id] = nil }
+        // One that is to leave though it has a place is still tried.
+        let isLeaving = standing(of: region(of: vm))?.isEvacuated ?? false
+        if vm.place != nil && vm.home == nil && !isLeaving { regions.tries[vm.id] = nil }
     }
 
     mutating func forgetRegion(_ id: VMID) {
@@ -156,12 +167,14 @@ extension CellKeeper {
         regions.planAt = now + CellKeeper.regionInterval
         regions.isBusy = false
         regions.lost = lostHere
+        let evacuated = evacuatedHere(now)
         if regions.tries.count > CellKeeper.awayLookedMax {
             regions.tries = regions.tries.filter { $0.value.restsUntil > now || $0.value.askedAt != nil }
         }
-        if regions.lost.isEmpty && regions.guests.isEmpty { return }
+        if regions.lost.isEmpty && regions.guests.isEmpty && evacuated.isEmpty { return }
         var wave = Wave(self, now)
         planAway(now, &wave, &operations)
+        planEvacuation(of: evacuated, now, &wave, &operations)
         planHome(now, &wave, &operations)
         tellRegions(now, &operations)
     }
@@ -219,14 +232,14 @@ extension CellKeeper {
         }
     }
 
-    private func mayGo(_ vm: CellVM, _ now: Instant) -> Bool {
+    func mayGo(_ vm: CellVM, _ now: Instant) -> Bool {
         if vm.departure != nil { return false }
         guard let known = regions.tries[vm.id] else { return true }
         if let asked = known.askedAt, now - asked < CellKeeper.patience { return false }
         return now >= known.restsUntil
     }
 
-    private mutating func begin(
+    mutating func begin(
         _ vm: CellVM, to target: RegionFacts.Cell, _ home: CellVM.Home?, _ cause: CellMove.Cause, _ now: Instant,
         _ wave: inout Wave, _ operations: inout [CellCommand.Operation]
     ) {
@@ -245,17 +258,20 @@ extension CellKeeper {
     }
 
     /// Cells that it may go to, by region and zone alone.
-    private func allowed(_ vm: CellVM) -> [RegionFacts.Cell] {
+    func allowed(_ vm: CellVM) -> [RegionFacts.Cell] {
         regions.facts.cells.filter { cell in
             if cell.number == regions.facts.own || cell.region == regions.facts.region { return false }
-            if regions.facts.regions.contains(where: { $0.isLost && $0.name == cell.region }) { return false }
+            let isClosed = regions.facts.regions.contains {
+                ($0.isLost || $0.isEvacuated) && $0.name == cell.region
+            }
+            if isClosed { return false }
             if !vm.spec.regions.isEmpty && !vm.spec.regions.contains(cell.region) { return false }
             return true
         }
     }
 
     /// The best cell that has room by what was heard of it, and has not refused it lately.
-    private mutating func choose(_ vm: CellVM, _ wave: Wave) -> RegionFacts.Cell? {
+    mutating func choose(_ vm: CellVM, _ wave: Wave) -> RegionFacts.Cell? {
         let cells = allowed(vm)
         if cells.isEmpty { return nil }
         let refused = regions.tries[vm.id]?.refusedBy ?? []
@@ -284,7 +300,7 @@ extension CellKeeper {
         let guests = sortedByTurn(regions.guests.sorted().compactMap { view.vms[$0] }.filter { isGoingHome($0) })
         if guests.isEmpty { return }
         regions.isBusy = true
-        wave.left = min(wave.left, Int(clamping: view[.migrationsMax]) - wave.underWay)
+        wave.left = min(wave.left, movesAtOnce - wave.underWay)
         for vm in guests where mayGo(vm, now) {
             if wave.left <= 0 { break }
             guard let home = vm.home else { continue }
@@ -297,19 +313,14 @@ extension CellKeeper {
     }
 
     private func isGoingHome(_ vm: CellVM) -> Bool {
-        guard let home = vm.home, vm.spec.returnsHome, vm.departure == nil, vm.arrival == nil, vm.migration == nil,
-            !vm.isDeleting, vm.boundTo == nil, !vm.spec.isBoundToHost, isBack(home)
-        else { return false }
-        switch vm.phase {
-        case .waiting, .running, .paused, .stopped, .crashed, .looping: return true
-        case .starting, .stopping, .unknown: return false
-        }
+        guard let home = vm.home, canLeave(vm) else { return false }
+        return takesBack(home, vm.spec.returnsHome)
     }
 
-    /// A declaration that is forgotten is one of long ago.
-    private func isBack(_ home: CellVM.Home) -> Bool {
-        guard let standing = regions.facts.regions.first(where: { $0.name == home.region }) else { return true }
-        return !standing.isLost && standing.epoch > home.epoch
+    /// What is forgotten of a region is of long ago.
+    private func takesBack(_ home: CellVM.Home, _ returnsHome: Bool) -> Bool {
+        guard let standing = regions.facts.regions.first(where: { $0.name == home.region }) else { return returnsHome }
+        return standing.takesBack(home, returnsHome: returnsHome)
     }
 
     // MARK: Words
@@ -320,14 +331,19 @@ extension CellKeeper {
     private func regionText(_ vm: CellVM, _ known: Wave?) -> String? {
         if let home = vm.home, vm.place != nil {
             let cell = regions.facts.cells.first { $0.number == home.cell }?.name ?? "\(home.cell)"
+            let plan = regions.facts.regions.first { $0.name == home.region }?.plan
+            let returns = plan.map { $0.returns == .all || $0.returns == .policy && vm.spec.returnsHome }
             let what =
-                !vm.spec.returnsHome
+                !(returns ?? vm.spec.returnsHome)
                 ? "it stays here"
-                : isBack(home)
-                    ? "it goes back as soon as there is room for it" : "it goes back when that is"
+                : takesBack(home, vm.spec.returnsHome)
+                    ? "it goes back as soon as there is room for it"
+                    : plan == nil ? "it goes back when that is" : "it goes back when that takes VMs again"
             let refused = regions.tries[vm.id].map { $0.text.isEmpty ? "" : "; last: \($0.text)" } ?? ""
-            return "it came from cell \(cell) because region \(home.region) was lost; \(what)\(refused)"
+            let why = plan == nil ? "lost" : "lost or evacuated"
+            return "it came from cell \(cell) because region \(home.region) was \(why); \(what)\(refused)"
         }
+        if let text = evacuationText(vm) { return text }
         guard let lost = regions.lost.first, vm.place == nil, vm.power != .stopped, !vm.isDeleting else { return nil }
         let head = "region \(lost.name) is lost"
         if vm.departure != nil { return "\(head), and it is on its way to another cell" }
@@ -389,7 +405,7 @@ extension CellKeeper {
 }
 
 /// How many may still go at a time, and how much of what other cells have free is spoken for.
-private struct Wave {
+struct Wave {
     var left: Int
     private(set) var underWay = 0
     // hash order: looked up only

@@ -1,8 +1,8 @@
 package import ClusterBase
 package import FleetModel
 
-// The loss of a region, rehearsed: the functions that plan for a lost region run in a copy of the keeper, which is told rows as
-// the cell would have them. The keeper itself is not touched.
+// The loss of a region, its evacuation or the way back, rehearsed: the functions that plan for them run in a copy of the keeper,
+// which is told rows as the cell would have them. The keeper itself is not touched.
 
 extension CellKeeper {
     /// Waves that are played through; what is left then would go in its turn.
@@ -17,7 +17,7 @@ extension CellKeeper {
     package func rehearse(
         lossOf region: String, _ facts: RegionFacts, goesOn: Bool, now: Instant
     ) -> CellRehearsal {
-        var rehearsal = Rehearsal(self, region, facts, now)
+        var rehearsal = Rehearsal(self, region, .loss, facts, now)
         if !goesOn { return rehearsal.stop() }
         let hasHosts = hostOrder.contains { view.hosts[$0]?.about.locality.region == region }
         if !hasHosts && facts.region != region { return CellRehearsal(region: region, through: view.through ?? .zero) }
@@ -25,35 +25,62 @@ extension CellKeeper {
         rehearsal.play()
         return rehearsal.end()
     }
+
+    /// What a plan for a region that is there would do with this cell's VMs, or what one that is under way has done and has
+    /// still to do. The costs are those of the loss.
+    package func rehearse(
+        _ direction: RegionPlan.Direction, of region: String, returns: RegionPlan.Returns?, _ facts: RegionFacts,
+        now: Instant
+    ) -> CellRehearsal {
+        var rehearsal = Rehearsal(self, region, direction == .evacuate ? .evacuation : .return, facts, now, returns)
+        if direction == .evacuate { rehearsal.leave() } else { rehearsal.goBack() }
+        rehearsal.play()
+        return rehearsal.endPlan()
+    }
 }
 
-private struct Rehearsal {
-    private var keeper: CellKeeper
-    private var result: CellRehearsal
+struct Rehearsal {
+    var keeper: CellKeeper
+    let of: CellRehearsal.Kind
+    var result: CellRehearsal
     private var now: Instant
     private var time: LogTime
+    /// Plans that sent somebody away.
+    private var rounds = 0
     /// VMs without a place of which it is not known yet what becomes of them.
     // hash order: read sorted
-    private var unsettled: Set<VMID> = []
+    var unsettled: Set<VMID> = []
     /// Those that stay with their lost hosts.
     // hash order: read sorted
     private var tied: [VMID: (cause: CellPlan.Left.Cause, host: HostID)] = [:]
     // hash order: looked up only
     private var preempted: Set<VMID> = []
 
-    init(_ keeper: CellKeeper, _ region: String, _ facts: RegionFacts, _ now: Instant) {
+    init(
+        _ keeper: CellKeeper, _ region: String, _ of: CellRehearsal.Kind, _ facts: RegionFacts, _ now: Instant,
+        _ returns: RegionPlan.Returns? = nil
+    ) {
         self.keeper = keeper
+        self.of = of
         self.now = now
         time = keeper.view.time
         result = CellRehearsal(region: region, through: keeper.view.through ?? .zero)
+        result.kind = of
         result.hosts = keeper.hostOrder.count { keeper.view.hosts[$0]?.about.locality.region == region }
-        result.silence = CellKeeper.silenceMax(
-            max(keeper.view[.leaseLength], keeper.view[.leaseBefore] & 0xFFFF_FFFF, keeper.leaseLongest.milliseconds))
         var facts = facts
-        if !facts.regions.contains(where: { $0.name == region && $0.isLost }) {
-            let epoch = (facts.regions.map(\.epoch).max() ?? 0) + 1
-            facts.regions.removeAll { $0.name == region }
-            facts.regions.append(RegionStanding(name: region, epoch: epoch, isLost: true))
+        switch of {
+        case .loss:
+            result.silence = CellKeeper.silenceMax(
+                max(
+                    keeper.view[.leaseLength], keeper.view[.leaseBefore] & 0xFFFF_FFFF, keeper.leaseLongest.milliseconds
+                ))
+            if !facts.regions.contains(where: { $0.name == region && $0.isLost }) {
+                let epoch = (facts.regions.map(\.epoch).max() ?? 0) + 1
+                facts.regions.removeAll { $0.name == region }
+                facts.regions.append(RegionStanding(name: region, epoch: epoch, isLost: true))
+            }
+        case .evacuation: Rehearsal.suppose(.evacuate, returns, region, &facts)
+        case .return: Rehearsal.suppose(.goBack, returns, region, &facts)
         }
         result.targets = facts.cells.map { cell in
             CellRehearsal.Target(
@@ -61,12 +88,13 @@ private struct Rehearsal {
                 at: cell.report?.at ?? .zero)
         }
         // Nobody goes home meanwhile, and no row is told anything.
-        self.keeper.regions.guests = []
+        if of != .return { self.keeper.regions.guests = [] }
+        self.keeper.regions.isRehearsed = of != .loss
         self.keeper.regions.tellAt = Instant(nanoseconds: .max)
         self.keeper.take(regions: facts, now: now)
     }
 
-    private static func isMeantToRun(_ vm: CellVM) -> Bool {
+    static func isMeantToRun(_ vm: CellVM) -> Bool {
         vm.power != .stopped && !vm.isDeleting && vm.arrival == nil
     }
 
@@ -139,7 +167,7 @@ private struct Rehearsal {
         return row
     }
 
-    private mutating func suppose(_ rows: [CellRowContent]) {
+    mutating func suppose(_ rows: [CellRowContent]) {
         if rows.isEmpty { return }
         let changes = keeper.view.suppose(rows, at: time)
         keeper.take(changes, now)
@@ -150,7 +178,7 @@ private struct Rehearsal {
     mutating func play() {
         var quiet = 0
         for _ in 0..<CellKeeper.rehearsalTurnsMax {
-            if result.waves == CellKeeper.rehearsalWavesMax { break }
+            if rounds == CellKeeper.rehearsalWavesMax { break }
             now += CellKeeper.regionInterval
             time = time.advanced(by: UInt64(CellKeeper.regionInterval.milliseconds))
             if turn() {
@@ -171,9 +199,15 @@ private struct Rehearsal {
         keeper.isCutShort = false
         keeper.regions.planAt = now
         keeper.tuneMix()
-        keeper.planNominations(now, &operations)
-        keeper.planPlacings(now, &operations)
+        if keeper.regions.leavers.next == keeper.regions.leavers.order.count { keeper.regions.leavers.until = now }
+        if of == .loss { keeper.planNominations(now, &operations) }
+        // Where all hosts of the cell are evacuated, whoever waits need not come to one of them first.
+        if of == .loss || keeper.regions.closed[result.region] != nil { keeper.planPlacings(now, &operations) }
         keeper.planRegions(now, &operations)
+        if of == .evacuation && keeper.regions.closed[result.region] != nil {
+            keeper.drainAt = now
+            keeper.planDrains(now, &operations)
+        }
         var rows: [CellRowContent] = []
         let away = result.away
         for operation in operations {
@@ -183,10 +217,14 @@ private struct Rehearsal {
             case .placeVMs(let placings, _): for placing in placings { place(placing, &rows) }
             case .releaseVMs(let releases, _): for release in releases { self.release(release.vm, &rows) }
             case .moveVM(let id, let to, _, _, _, _): send(id, to, &rows)
+            case .beginMigration(let id, _, let to, _): migrate(id, to, &rows)
             default: break
             }
         }
-        if result.away > away { result.waves += 1 }
+        if result.away > away {
+            rounds += 1
+            if of == .loss { result.waves = rounds }
+        }
         suppose(rows)
         return !operations.isEmpty || keeper.isCutShort
     }
@@ -215,7 +253,7 @@ private struct Rehearsal {
         row.migration = nil
         row.leavePlace(at: time)
         rows.append(.vm(id, row))
-        guard Rehearsal.isMeantToRun(vm) else { return }
+        guard of == .loss, Rehearsal.isMeantToRun(vm) else { return }
         result.preempted += 1
         preempted.insert(id)
         unsettled.insert(id)
@@ -228,10 +266,10 @@ private struct Rehearsal {
         if unsettled.remove(id) == nil { return }
         let cell = keeper.regions.facts.cells.firstIndex { $0.number == to }
         if let cell { keeper.regions.facts.cells[cell].report?.free -= vm.spec.demand }
-        tell(vm, to, wave: result.waves + 1)
+        tell(vm, to, wave: of == .loss ? rounds + 1 : result.away / pace + 1, text: downtime(vm))
     }
 
-    private mutating func tell(_ vm: CellVM, _ to: UInt64, wave: Int, text: String = "") {
+    mutating func tell(_ vm: CellVM, _ to: UInt64, wave: Int, text: String = "") {
         var step = CellRehearsal.Step(
             vm, .away, to: "\(to)", wave: wave, isPreempted: preempted.contains(vm.id), text: text)
         if let at = result.targets.firstIndex(where: { $0.cell == to }) {

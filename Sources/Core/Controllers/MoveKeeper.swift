@@ -16,7 +16,7 @@ package struct MoveKeeper: Sendable {
     /// The other cell has so long to keep what the VM needs, and the VM so long to leave its place, beside what its guest gets
     /// to end by itself.
     package static let patience = Nanoseconds.seconds(60)
-    /// For a VM whose region is lost, which may find room in another one.
+    /// For a VM whose region is lost or evacuated, which may find room in another cell.
     package static let patienceOfLost = Nanoseconds.seconds(20)
     /// Moves that each other cell is asked about at once: those to one that does not answer wait for it alone.
     package static let asksMax = 64
@@ -70,10 +70,12 @@ package struct MoveKeeper: Sendable {
     }
 
     /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
-    /// whether the images that one rests on stay, as far as is known here, and `isThere` which cells there are.
+    /// whether the images that one rests on stay, as far as is known here, `isCalledOff` whether the plan that began a move does not
+    /// want it any more, and `isThere` which cells there are.
     package mutating func plan(
         _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, vm: (VMID) -> CellVM?,
-        mayArrive: (CellVM) -> Bool = { _ in true }, isThere: (UInt64) -> Bool
+        mayArrive: (CellVM) -> Bool = { _ in true }, isCalledOff: (CellMove) -> Bool = { _ in false },
+        isThere: (UInt64) -> Bool
     ) -> [Ask] {
         // hash order: looked up only
         let numbers = Set(open.map(\.number))
@@ -90,14 +92,17 @@ package struct MoveKeeper: Sendable {
             let known = watched[move.number]
             let since = known?.phase == move.phase && !isHeld ? known?.since ?? now : now
             watched[move.number] = Watch(phase: move.phase, since: since)
-            // One that waits anyway is tried elsewhere soon.
-            let isLate =
-                now - since > (move.cause == .regionLost ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
+            // One that waits anyway, or goes wherever there is room, is tried elsewhere soon.
+            let goesAnywhere = move.cause == .regionLost || move.cause == .evacuation
+            let isLate = now - since > (goesAnywhere ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
             switch move.phase {
             case .preparing:
                 guard let vm = vm(move.vm) else { continue }
                 if !isThere(move.to) {
                     asks.append(.own(.advanceMove(move.number, .abort, reason: "there is no such cell")))
+                } else if isCalledOff(move) {
+                    asks.append(
+                        .own(.advanceMove(move.number, .abort, reason: "the plan for its region was called off")))
                 } else if isLate {
                     asks.append(
                         .own(.advanceMove(move.number, .abort, reason: "the other cell found no place for it in time")))

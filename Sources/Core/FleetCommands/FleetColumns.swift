@@ -69,7 +69,15 @@ package enum FleetColumns {
     package static let regions = [
         Column("NAME", "name"), Column("STATE", "state"), Column("NODES", "nodes", .integer),
         Column("REACHED", "reached", .integer), Column("GO ON", "goOn"), Column("WAIT", "wait"),
+        Column("PLAN", "plan.direction"), Column("PLAN IS", "plan.state"),
         Column("EPOCH", "epoch", .integer, isWide: true), Column("BY", "by", isWide: true),
+    ]
+    package static let plannedCells = [
+        Column("CELL", "cell"), Column("VMS", "vms", .integer), Column("WITHOUT PLACE", "waitedBefore", .integer),
+        Column("MOVED", "moved", .integer), Column("MOVING", "moving", .integer), Column("AWAY", "away", .integer),
+        Column("WITHIN", "migrate", .integer), Column("WAIT", "wait", .integer), Column("WAVES", "waves", .integer),
+        Column("AT-LEAST-MS", "atLeastMillis", .integer, isWide: true),
+        Column("COMPLETE", "isComplete", isWide: true), Column("INDEX", "index", .integer, isWide: true),
     ]
     package static let rehearsedCells = [
         Column("CELL", "cell"), Column("GOES ON", "goesOn"), Column("HOSTS", "hosts", .integer),

@@ -401,6 +401,11 @@ package enum FleetTable {
             arguments: [Argument("CELL", isOptional: true, help: "its name; may be left out where there is one")]),
         Command(
             "cell set", summary: "change a setting of a cell",
+            details: """
+                A lease (leaseMillis) that another leader's election would outlast is refused: it lasts at least 5 times as long as a
+                silence after which the cell's nodes are held for dead, and 2 beats, by the links as its leader measures them. A cell
+                over regions has a longer one, and waits so long before a lost host's VMs start elsewhere.
+                """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
             examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
@@ -415,12 +420,54 @@ package enum FleetTable {
     ]
 
     private static let region = Argument("REGION", help: "its name")
+    private static let returns = Option(
+        "return", .choice(["none", "policy", "all"]), help: "who goes home when the region takes VMs again")
+    private static let planSteps = [
+        Option("pause", help: "let nothing more begin"), Option("resume", help: "go on after a pause"),
+        Option("cancel", help: "call the plan off; what has moved stays where it is"),
+    ]
 
     private static let regions: [Command] = [
         Command(
             "region list", summary: "list the regions, and whether they are lost",
             details: "GO ON are cells whose group has a majority without the region, WAIT those whose has none."),
-        Command("region show", summary: "show a region", arguments: [region]),
+        Command(
+            "region show", summary: "show a region, and how far a plan for it is",
+            details: """
+                Of a plan: VMS and WITHOUT PLACE are still there, MOVED came from there and are in that cell now, MOVING are on their
+                way (and counted in AWAY), AWAY and WITHIN go to other cells and to other hosts of their cell, in WAVES; WAIT stay,
+                and it is said why. It is worked out from what is there when you ask.
+                """,
+            arguments: [region]),
+        Command(
+            "region evacuate", summary: "have a region's VMs leave it while it is there",
+            details: """
+                Nothing new goes to the region, and VMs that may move (`muster vm create --region-loss may-move` or must-move) leave
+                it: those of a cell with hosts in other regions by live migration there, those of a cell with all hosts in it to
+                cells of other regions. The latter is cold: the other cell keeps a place, then the guest is asked to end, and it
+                starts there. Home-only VMs of such a cell, and those with local disks, stay. A cell has as many on their way as may
+                migrate in it (migrationsMax of `muster cell set`), those that must move first, then by priority.
+
+                The plan is the cluster's: it goes on whoever leads, and new VMs leave too. --pause has what is on its way go on and
+                nothing else begin; --cancel has all that have not left yet stay. `muster region return` is the way back; --return
+                says here who is to go it: none, those with `--region-return return` (policy, the default), or all that left.
+                """,
+            arguments: [region],
+            options: [dryRun, returns] + planSteps,
+            examples: [
+                .init("muster region evacuate north --dry-run", "what would move where, and what would stay"),
+                .init("muster region evacuate north --return all", "begins"),
+                .init("muster region evacuate north --pause", "`muster region show north` says how far it is"),
+            ]),
+        Command(
+            "region return", summary: "have a region take VMs again, and those that left it go back",
+            details: """
+                Ends an evacuation, and is the way back from it and from a loss: VMs go home as there is room, each stopped for the
+                way. It is a plan like the evacuation, to be shown, paused, resumed and cancelled as that is.
+                """,
+            arguments: [region],
+            options: [dryRun, returns] + planSteps,
+            examples: [.init("muster region return north --return none", "it takes VMs again, and nobody goes back")]),
         Command(
             "region declare-lost", summary: "have VMs of a lost region start elsewhere",
             details: """

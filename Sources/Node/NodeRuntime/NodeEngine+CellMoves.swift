@@ -36,6 +36,7 @@ extension NodeEngine {
         let root = steward.view
         let highest = root.cluster?.cellHighest ?? 0
         var keeper = cells.kept[k].moves
+        let cellKeeper = cells.kept[k].keeper
         // One that is not heard of yet is none that is retired.
         let isThere = { (number: UInt64) in number > highest || root.cell(GroupID(.cell, number: number)) != nil }
         var asks: [MoveKeeper.Ask] = []
@@ -50,6 +51,8 @@ extension NodeEngine {
             return vm
         } mayArrive: { vm in
             root.imagesStay(vm)
+        } isCalledOff: { move in
+            cellKeeper.isCalledOff(move)
         } isThere: {
             isThere($0)
         }

@@ -233,7 +233,8 @@ struct Summary {
                 \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
                 gangs: \(fleet.gangsPlaced) placed, \(fleet.gangsLeft) VMs left theirs without a place
                 between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsKept) were kept for and stayed
-                regions lost: \(fleet.regionsLost), \(fleet.regionAway) VMs went to others, \(fleet.regionHome) went home
+                regions lost: \(fleet.regionsLost), \(fleet.regionAway) VMs went to others, \(fleet.regionHome) went home; plans for \
+                regions were made or changed \(fleet.regionPlans) times, and \(fleet.evacuated) VMs left by them
                 hosts: \(fleet.hostsDeclaredDown) declared down, \(fleet.leasesEnded) leases ended, \(fleet.mishaps) mishaps; \
                 \(fleet.commands) commands of hosts, \(fleet.refused) of owners refused
                 moves were struck \(fleet.movesStruck.reduce(0, +)) times at an end, in \(fleet.movesStruck.count { $0 > 0 }) of \

@@ -12,6 +12,10 @@ import NodeRuntime
 extension Fleet {
     struct Regions {
         var random: PRNG
+        /// For plans, whose draws move no others.
+        var planRandom: PRNG
+        /// The number of the cell whose region is evacuated.
+        var evacuated = 0
         var standings: [RegionStanding] = []
         /// The number of the cell whose region it is.
         var lost = 0
@@ -37,6 +41,7 @@ extension Fleet {
             at += Nanoseconds.milliseconds(regions.random.within(step == 1 ? 5_000...14_000 : 100...4_000)).count
         }
         world.plan(.fleetRegion, at: Nanoseconds.seconds(1).count, a: 4)
+        planEvacuation()
     }
 
     func regionTurn(_ step: UInt64) {
@@ -52,6 +57,7 @@ extension Fleet {
             declare(isLost: true)
         case 2: for node in nodes { world.start(node) }
         case 3: declare(isLost: false)
+        case 5...: planTurn(step)
         default: break
         }
         if step != 4 { return }
@@ -62,9 +68,24 @@ extension Fleet {
 
     private func declare(isLost: Bool) {
         let name = regionName(regions.lost)
-        let epoch = (regions.standings.first?.epoch ?? 0) + 1
-        if !isLost && regions.standings.first?.isLost != true { return }
-        regions.standings = [RegionStanding(name: name, epoch: epoch, isLost: isLost)]
+        if !isLost && standing(of: name)?.isLost != true { return }
+        change(name) { standing in
+            standing.isLost = isLost
+            if isLost && !standing.isEvacuated { standing.plan = nil }
+        }
+    }
+
+    func standing(of region: String) -> RegionStanding? { regions.standings.first { $0.name == region } }
+
+    /// As a root would write it down.
+    func change(_ region: String, _ change: (inout RegionStanding) -> Void) {
+        let epoch = (regions.standings.map(\.epoch).max() ?? 0) + 1
+        var standing = standing(of: region) ?? RegionStanding(name: region, epoch: epoch, isLost: false)
+        standing.epoch = epoch
+        change(&standing)
+        regions.standings.removeAll { $0.name == region }
+        regions.standings.append(standing)
+        regions.standings.sort { $0.name < $1.name }
     }
 
     /// Whoever leads a cell can say at any time what the loss would bring: each VM has one fate. Nothing changes by that.
@@ -116,15 +137,24 @@ extension Fleet {
     /// The region is back for good, whatever was planned.
     func endRegions() {
         declare(isLost: false)
+        endPlan()
         for node in world.nodes { tellRegions(node) }
     }
 
     /// At rest nobody waits in a lost region, and whoever is to go home is there if that has room.
     func isAwayRightly(_ vm: CellVM) -> String? {
-        guard let home = vm.home, vm.spec.returnsHome, vm.boundTo == nil, !vm.spec.isBoundToHost, vm.place != nil,
+        if let left = isLeftRightly(vm) { return left }
+        guard let home = vm.home, vm.boundTo == nil, !vm.spec.isBoundToHost, vm.place != nil,
             vm.phase == .running
         else { return nil }
-        let cell = Int(home.cell) - 1
+        let takesBack = standing(of: home.region)?.takesBack(home, returnsHome: vm.spec.returnsHome)
+        if !(takesBack ?? vm.spec.returnsHome) { return nil }
+        let taker = taker(of: vm, in: Int(home.cell) - 1)
+        return taker.map { "is to go home, and host \($0) there takes it" }
+    }
+
+    /// A host of the cell that could have the VM, by rules that are worked out anew.
+    func taker(of vm: CellVM, in cell: Int) -> HostID? {
         let view = checkers[cell].view
         for id in view.hosts.keys.sorted() {
             guard let host = view.hosts[id], vm.spec.groups.isEmpty, host.state == .ready else { continue }
@@ -133,7 +163,7 @@ extension Fleet {
             // hash order: any of them
             let isTaken = view.vms.values.contains { $0.name == vm.name && $0.tenant == vm.tenant }
             if isTaken { continue }
-            if FleetRules.refusal(vm, host, view) == nil { return "is to go home, and host \(id) there takes it" }
+            if FleetRules.refusal(vm, host, view) == nil { return id }
         }
         return nil
     }

@@ -72,7 +72,9 @@ extension Fleet {
     }
 
     private func unrest(of vm: CellVM, _ view: CellView) -> String? {
-        if vm.arrival != nil || vm.departure != nil { return "is still on its way between cells" }
+        if vm.arrival != nil || vm.departure != nil, !isTriedInVain(vm) { return "is still on its way between cells" }
+        // Where it is now, it is looked at as well.
+        if vm.arrival != nil { return nil }
         let isHostLost = vm.place.map { view.hosts[$0.assignment.host]?.health != .up } ?? false
         // Left behind, and not down: it may be cut off in a way that its agent still reaches the cell, or about to be lost.
         let host = vm.place.map { hosts[Int($0.assignment.host.rawValue) - 1] }

@@ -54,7 +54,7 @@ final class Fleet {
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
         tenantRandom = random.child(17)
-        regions = Regions(random: random.child(16))
+        regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }

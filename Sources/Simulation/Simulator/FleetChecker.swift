@@ -152,6 +152,7 @@ final class FleetChecker {
                 let cause = moves.first { $0.number == way.number }?.cause
                 if cause == .regionLost { fleet.counts.regionAway += 1 }
                 if cause == .regionBack { fleet.counts.regionHome += 1 }
+                if cause == .evacuation { fleet.counts.evacuated += 1 }
                 continue
             }
             fleet.counts.deleted += 1

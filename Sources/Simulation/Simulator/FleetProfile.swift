@@ -120,6 +120,10 @@ public struct FleetCounts: Sendable {
     public var regionAway = 0
     /// VMs that went home because their region was back.
     public var regionHome = 0
+    /// VMs that went to another cell because their region was evacuated.
+    public var evacuated = 0
+    /// Plans for regions that were begun, paused, resumed, turned round or called off.
+    public var regionPlans = 0
     /// VMs that did not get to another cell after all.
     public var cellsKept = 0
     /// Leases that ran out at their hosts, which then ended the guests.
@@ -162,6 +166,8 @@ public struct FleetCounts: Sendable {
         a.regionsLost += b.regionsLost
         a.regionAway += b.regionAway
         a.regionHome += b.regionHome
+        a.evacuated += b.evacuated
+        a.regionPlans += b.regionPlans
         a.leasesEnded += b.leasesEnded
         a.hostsDeclaredDown += b.hostsDeclaredDown
         a.mishaps += b.mishaps

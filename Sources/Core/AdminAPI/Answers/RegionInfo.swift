@@ -15,10 +15,12 @@ package struct RegionInfo: Shaped {
     /// Cells whose group goes on without it, and those whose does not.
     package var goOn: [String]
     package var wait: [String]
+    /// The last; nil where nothing ever was planned.
+    package var plan: RegionPlanInfo?
 
     package init(
         name: String, state: String, epoch: UInt64, since: Int64, by: String, nodes: Int64, reached: Int64,
-        goOn: [String], wait: [String]
+        goOn: [String], wait: [String], plan: RegionPlanInfo? = nil
     ) {
         self.name = name
         self.state = state
@@ -29,6 +31,7 @@ package struct RegionInfo: Shaped {
         self.reached = reached
         self.goOn = goOn
         self.wait = wait
+        self.plan = plan
     }
 
     package static let shape = Shape(
@@ -44,21 +47,25 @@ package struct RegionInfo: Shaped {
             Field("reached", .integer, "of those, what the node that was asked reaches"),
             Field("goOn", .strings, "cells with hosts or voters there whose group goes on without it"),
             Field("wait", .strings, "cells whose group has no majority without it: their VMs wait for it"),
+            Field("plan", .object(RegionPlanInfo.shape), isRequired: false, "the last that was planned for it"),
         ])
 
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("name", name), JSONMember("state", state), JSONMember("epoch", epoch),
             JSONMember("since", since),
             JSONMember("by", by), JSONMember("nodes", nodes), JSONMember("reached", reached), JSONMember("goOn", goOn),
             JSONMember("wait", wait),
         ]
+        if let plan { members.append(JSONMember("plan", .object(plan.members))) }
+        return members
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), state: object.text("state"), epoch: object.unsigned("epoch"),
             since: object.integer("since"), by: object.text("by"), nodes: object.integer("nodes"),
-            reached: object.integer("reached"), goOn: object.strings("goOn"), wait: object.strings("wait"))
+            reached: object.integer("reached"), goOn: object.strings("goOn"), wait: object.strings("wait"),
+            plan: try object.object("plan"))
     }
 }

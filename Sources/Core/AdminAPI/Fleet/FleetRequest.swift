@@ -70,8 +70,8 @@ package enum FleetRequest: Hashable, Sendable {
     /// Changes that people and programs asked for, oldest first.
     indirect case audit(FleetList)
     indirect case plan(PlanWish)
-    /// Of the loss of a region.
-    case rehearse(region: String)
+    /// Of what becomes of a region's VMs; `returns` nil: as it is planned, or by their own policies.
+    case rehearse(region: String, of: CellRehearsal.Kind, returns: RegionPlan.Returns?)
     case rebalance
     /// Of each host, rack or zone.
     case losses(PlacementGroup.Scope)
@@ -254,7 +254,8 @@ package enum FleetRequest: Hashable, Sendable {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
             .setTenant(let name, _), .hostUsage(let name),
-            .deleteTenant(let name), .image(let name, _), .removeImage(let name, _), .rehearse(let name):
+            .deleteTenant(let name), .image(let name, _), .removeImage(let name, _),
+            .rehearse(let name, _, _):
             name
         case .forgetRemains(let vm, _): "\(vm.rawValue)"
         case .onlyAt(_, let request): request.pathName
@@ -306,6 +307,9 @@ package enum FleetRequest: Hashable, Sendable {
             add(list.mode)
         case .losses(let scope) where scope != .host: query.append(("over", LossInfo.word(scope)))
         case .removeHost(_, isForced: true): query.append(("force", "1"))
+        case .rehearse(_, let kind, let returns):
+            if kind != .loss { query.append(("of", kind.rawValue)) }
+            if let returns { query.append(("returns", returns.text)) }
         case .host(_, let mode), .vm(_, let mode), .tenant(_, let mode), .settings(let mode): add(mode)
         case .explain(_, let hosts) where !hosts.isEmpty: query.append(("hosts", hosts.joined(separator: ",")))
         case .history(_, let after, let limit):

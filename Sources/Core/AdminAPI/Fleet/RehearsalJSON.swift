@@ -1,7 +1,7 @@
 package import ClusterBase
 package import FleetModel
 
-// `GET /v1/regions/{region}/rehearsal`: what the loss of a region would bring, cell by cell.
+// `GET /v1/regions/{region}/rehearsal`: what the loss of a region would bring, or a plan for it does, cell by cell.
 
 /// A cell in a rehearsal.
 package struct RehearsedCell: Shaped {
@@ -15,6 +15,9 @@ package struct RehearsedCell: Shaped {
     package var vms: Int64
     package var waitedBefore: Int64
     package var restart: Int64
+    package var migrate: Int64
+    package var moved: Int64
+    package var moving: Int64
     package var preempted: Int64
     package var away: Int64
     package var wait: Int64
@@ -32,13 +35,16 @@ package struct RehearsedCell: Shaped {
         vms = Int64(found.vms)
         waitedBefore = Int64(found.waitedBefore)
         restart = Int64(found.restarted)
+        migrate = Int64(found.migrated)
+        moved = Int64(found.moved)
+        moving = Int64(found.moving)
         preempted = Int64(found.preempted)
         away = Int64(found.away)
         wait = Int64(found.waiting)
         waves = Int64(found.waves)
         silenceMillis = found.silence.milliseconds
         // Nothing moves where nobody goes on, nor before the last host of the region is given up.
-        let isMoving = found.restarted + found.away > 0
+        let isMoving = found.restarted + found.migrated + found.away > 0
         atLeastMillis = isMoving ? silenceMillis + pace.milliseconds * max(0, waves - 1) : 0
         isComplete = found.isComplete
     }
@@ -58,6 +64,9 @@ package struct RehearsedCell: Shaped {
                 "VMs on them that are meant to run; where it does not go on, all of its VMs with a place"),
             Field("waitedBefore", .integer, "VMs that wait for a place already, and are counted below too"),
             Field("restart", .integer, "VMs that would start on other hosts of the cell"),
+            Field("migrate", .integer, "of a plan: VMs that go to other hosts of the cell while they run"),
+            Field("moved", .integer, "of an evacuation: VMs that have left the region by it and are in this cell now"),
+            Field("moving", .integer, "of a plan: VMs that are on their way to other cells; they are in away, too"),
             Field("preempted", .integer, "VMs on other hosts that would be stopped to make room"),
             Field("away", .integer, "VMs that would go to cells of other regions"),
             Field("wait", .integer, "VMs that would wait"),
@@ -76,6 +85,7 @@ package struct RehearsedCell: Shaped {
             JSONMember("cell", cell), JSONMember("goesOn", goesOn), JSONMember("leaderIsThere", leaderIsThere),
             JSONMember("index", index), JSONMember("hosts", hosts), JSONMember("vms", vms),
             JSONMember("waitedBefore", waitedBefore), JSONMember("restart", restart),
+            JSONMember("migrate", migrate), JSONMember("moved", moved), JSONMember("moving", moving),
             JSONMember("preempted", preempted), JSONMember("away", away), JSONMember("wait", wait),
             JSONMember("waves", waves), JSONMember("silenceMillis", silenceMillis),
             JSONMember("atLeastMillis", atLeastMillis), JSONMember("isComplete", isComplete),
@@ -90,6 +100,9 @@ package struct RehearsedCell: Shaped {
         vms = object.integer("vms")
         waitedBefore = object.integer("waitedBefore")
         restart = object.integer("restart")
+        migrate = object.integer("migrate")
+        moved = object.integer("moved")
+        moving = object.integer("moving")
         preempted = object.integer("preempted")
         away = object.integer("away")
         wait = object.integer("wait")
@@ -207,7 +220,7 @@ package struct RehearsalStep: Shaped {
             Field("tenant", .string, "its tenant"),
             Field(
                 "fate", .choice(CellRehearsal.Fate.allCases.map(\.rawValue)),
-                "restart on another host of its cell, away to a cell of another region, or wait"),
+                "restart on another host of its cell, migrate there, away to a cell of another region, or wait"),
             Field("to", .string, "the host or the cell; empty for one that waits"),
             Field("region", .string, "the other cell's; else empty"),
             Field("wave", .integer, "in which it goes away, from 1; else 0"),
@@ -241,12 +254,13 @@ package struct RehearsalStep: Shaped {
     }
 }
 
-/// What would become of VMs if a region were lost.
+/// What would become of VMs if a region were lost, or what a plan for it does.
 package struct RegionRehearsal: Shaped {
     /// Of one answer; the rest is counted.
     package static let stepsMax = 4_096
 
     package var region: String
+    package var kind = CellRehearsal.Kind.loss
     package var nodes: Int64
     /// Of these, what the node that was asked reaches.
     package var reached: Int64
@@ -278,11 +292,13 @@ package struct RegionRehearsal: Shaped {
         _ found: CellRehearsal, cell: String, leaderIsThere: Bool, pace: Nanoseconds, now: LogTime
     ) {
         self.init(region: found.region)
+        kind = found.kind
         cells = [RehearsedCell(found, cell: cell, leaderIsThere: leaderIsThere, pace: pace)]
         targets = found.targets.map { RehearsalTarget($0, now: now) }
         waits = found.waits.map { RehearsalWait(cell: cell, cause: $0.cause.rawValue, vms: Int64($0.vms)) }
         steps = found.steps.map { RehearsalStep($0, cell: cell) }
-        stepsLeftOut = Int64(found.restarted + found.away + found.waiting - found.steps.count)
+        stepsLeftOut = Int64(
+            found.restarted + found.migrated + found.away + found.waiting - found.steps.count)
     }
 
     /// Puts another cell's part behind this.
@@ -305,7 +321,9 @@ package struct RegionRehearsal: Shaped {
     package static let shape = Shape(
         "RegionRehearsal",
         [
-            Field("region", .string, "its name"), Field("nodes", .integer, "nodes that are in it"),
+            Field("region", .string, "its name"),
+            Field("kind", .choice(CellRehearsal.Kind.allCases.map(\.rawValue)), "what was rehearsed"),
+            Field("nodes", .integer, "nodes that are in it"),
             Field(
                 "reached", .integer,
                 "of those, what the node that was asked reaches: hosts that are heard keep their VMs, whatever is declared"
@@ -320,7 +338,8 @@ package struct RegionRehearsal: Shaped {
         ])
     package var members: [JSONMember] {
         [
-            JSONMember("region", region), JSONMember("nodes", nodes), JSONMember("reached", reached),
+            JSONMember("region", region), JSONMember("kind", kind.rawValue), JSONMember("nodes", nodes),
+            JSONMember("reached", reached),
             JSONMember("cells", objects: cells), JSONMember("targets", objects: targets),
             JSONMember("waits", objects: waits), JSONMember("steps", objects: steps),
             JSONMember("stepsLeftOut", stepsLeftOut), JSONMember("unanswered", unanswered),
@@ -329,6 +348,7 @@ package struct RegionRehearsal: Shaped {
     }
     package init(_ object: ShapedObject) throws(Problem) {
         region = object.text("region")
+        kind = CellRehearsal.Kind(rawValue: object.text("kind")) ?? .loss
         nodes = object.integer("nodes")
         reached = object.integer("reached")
         cells = try object.objects("cells")

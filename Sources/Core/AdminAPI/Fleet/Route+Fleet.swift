@@ -285,7 +285,16 @@ extension Route {
             .json(Listing<LossInfo>.shape)),
         Route(
             .rehearseRegionLoss, .get, "/v1/regions/{region}/rehearsal",
-            "Says what would move where, in which waves, and what would wait, if a region were lost; nothing happens.",
+            "Says what would move where, in which waves, and what would wait, if a region were lost, or what a plan for it does and "
+                + "has done; nothing happens.",
+            query: [
+                Route.Parameter(
+                    "of", .choice(CellRehearsal.Kind.allCases.map(\.rawValue)),
+                    "loss is the default; evacuation and return: what such a plan does, from now on"),
+                Route.Parameter(
+                    "returns", .choice(RegionPlan.Returns.allCases.map(\.text)),
+                    "who goes home; by default what was planned last, or their own policies"),
+            ],
             .json(RegionRehearsal.shape)),
         Route(
             .getRebalance, .get, "/v1/rebalance", "Shows which moves would make the cell better.",

@@ -73,7 +73,7 @@ extension Router {
         case .setTenant: return .setTenant(try name(parts.name, "tenant"), try TenantSettings(body))
         case .deleteTenant: return .deleteTenant(try name(parts.name, "tenant"))
         case .plan: return .plan(try PlanWish(body))
-        case .rehearseRegionLoss: return .rehearse(region: try name(parts.name, "region"))
+        case .rehearseRegionLoss: return try rehearsal(parts)
         case .getRebalance: return .rebalance
         case .listLosses:
             let word = try text(query, "over") ?? LossInfo.word(.host)
@@ -95,6 +95,19 @@ extension Router {
             return .changeSettings(settings)
         default: preconditionFailure("\(operation) is no request about a cell")
         }
+    }
+
+    private func rehearsal(_ parts: FleetParts) throws(Problem) -> FleetRequest {
+        let query = parts.query
+        func choice<Choice>(_ name: String, _ all: [(String, Choice)]) throws(Problem) -> Choice? {
+            guard let text = try text(query, name) else { return nil }
+            if let found = all.first(where: { $0.0 == text }) { return found.1 }
+            let words = all.map(\.0).joined(separator: ", ")
+            throw Problem(.malformed, "\(name) is \"\(text)\"; send one of \(words)", field: name)
+        }
+        let kind = try choice("of", CellRehearsal.Kind.allCases.map { ($0.rawValue, $0) }) ?? .loss
+        let returns = try choice("returns", RegionPlan.Returns.allCases.map { ($0.text, $0) })
+        return .rehearse(region: try name(parts.name, "region"), of: kind, returns: returns)
     }
 
     private func vmRequest(

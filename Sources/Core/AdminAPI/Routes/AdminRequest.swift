@@ -47,6 +47,7 @@ package enum AdminRequest: Hashable, Sendable {
     case regions
     case region(String)
     case declareRegion(String, isLost: Bool)
+    case planRegion(String, RegionPlanWish)
 
     case tokens
     indirect case createToken(TokenCreation)
@@ -107,6 +108,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .regions: .listRegions
         case .region: .getRegion
         case .declareRegion(_, let isLost): isLost ? .loseRegion : .regainRegion
+        case .planRegion: .planRegion
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
@@ -140,7 +142,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
         case .spaces, .space, .status, .nodes, .node, .cells, .cell, .regions, .region, .certificates, .upgrade:
             .observe
-        case .createCell, .retireCell, .assignHost, .declareRegion: .manageCells
+        case .createCell, .retireCell, .assignHost, .declareRegion, .planRegion: .manageCells
         case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
         case .removeNode, .promoteNode, .demoteNode: .manageNodes
         case .tokens, .createToken, .revokeToken: .manageTokens

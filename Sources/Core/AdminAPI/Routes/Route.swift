@@ -6,7 +6,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
     case listCells, createCell, getCell, retireCell
-    case listRegions, getRegion, loseRegion, regainRegion
+    case listRegions, getRegion, loseRegion, regainRegion, planRegion
     case listTokens, createToken, revokeToken
     case listSettings, changeSetting
     case transferLeadership
@@ -215,6 +215,11 @@ extension Route {
         Route(
             .regainRegion, .post, "/v1/regions/{region}/back",
             "Declares that a region is back: VMs that are to return go home.", accepted),
+        Route(
+            .planRegion, .post, "/v1/regions/{region}/plan",
+            "Has a region's VMs leave it, or go back there, and pauses, resumes or cancels that. GET "
+                + "/v1/regions/{region}/rehearsal says how far it is.",
+            body: .json(RegionPlanWish.shape), accepted),
     ]
 
     private static let cluster = [

@@ -1,3 +1,5 @@
+package import ClusterBase
+
 /// The bounds of a cell's state, all of them part of its replicated behaviour: changing one needs a new pack version.
 package enum CellLimits {
     /// Removed ones included.
@@ -80,6 +82,14 @@ package enum CellLimits {
 }
 
 extension CellSetting {
+    /// The shortest lease, in milliseconds, for a cell whose nodes are held for dead after `suspicion` and beat every `beat`: within
+    /// it a leader is missed, another one elected though two elections fail, and its hosts have heard of it. A shorter one is no
+    /// danger to anybody but the VMs, which would be stopped by an election.
+    package static func leaseLeast(suspicion: Nanoseconds, beat: Nanoseconds) -> UInt64 {
+        let least = suspicion * 5 + beat * 2
+        return UInt64(clamping: (least.count + 999_999) / 1_000_000)
+    }
+
     package func allows(_ value: UInt64) -> Bool { range.contains(value) }
 
     package var range: ClosedRange<UInt64> {

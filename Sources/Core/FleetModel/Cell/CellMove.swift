@@ -25,6 +25,8 @@ package struct CellMove: Hashable, Sendable {
         case regionLost
         /// Its region is back, and it goes home.
         case regionBack
+        /// Its region is evacuated: it runs until the other cell has what it needs.
+        case evacuation
 
         func text(_ home: CellVM.Home?) -> String {
             guard let home else { return "" }
@@ -32,6 +34,7 @@ package struct CellMove: Hashable, Sendable {
             case .asked: ""
             case .regionLost: ": region \(home.region) is lost"
             case .regionBack: ": region \(home.region) is back"
+            case .evacuation: ": its region is evacuated"
             }
         }
     }

@@ -518,6 +518,7 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var regionWaiting = 0
     package var regionAway: UInt64 = 0
     package var regionHome: UInt64 = 0
+    package var regionEvacuated: UInt64 = 0
     /// Rows that could not be brought into the index as they are; zero in a healthy cell.
     package var misfits: UInt64 = 0
     /// Those that decide, beside placement.

@@ -1,11 +1,17 @@
 package import ClusterBase
 
-/// What would become of a cell's VMs if a region were lost: its hosts silent all at once, and declared lost. Played through in a
+/// What would become of a cell's VMs if a region were lost (its hosts silent all at once, and declared lost), or what a plan for it
+/// does. Played through in a
 /// copy of what the cell's leader plans with, by the functions that it plans with; nothing of it happens.
 package struct CellRehearsal: Hashable, Sendable {
+    /// What is rehearsed.
+    package enum Kind: String, Hashable, Sendable, CaseIterable { case loss, evacuation, `return` }
+
     package enum Fate: String, Hashable, Sendable, CaseIterable {
         /// It starts on another host of its cell.
         case restart
+        /// It goes to a host of its cell in another region, and runs meanwhile.
+        case migrate
         /// It goes to a cell of another region.
         case away
         case wait
@@ -33,6 +39,12 @@ package struct CellRehearsal: Hashable, Sendable {
         case refused
         /// It would go in its turn: the rehearsal ended before.
         case inTurn
+        /// It starts, stops or moves, and goes when that is over.
+        case busy
+        /// The plan for its region is paused.
+        case paused
+        /// It is not to go home.
+        case returnPolicy
     }
 
     package struct Step: Hashable, Sendable {
@@ -95,6 +107,7 @@ package struct CellRehearsal: Hashable, Sendable {
         }
     }
 
+    package var kind = Kind.loss
     package var region: String
     /// The state that it rests on.
     package var through: LogIndex
@@ -105,9 +118,13 @@ package struct CellRehearsal: Hashable, Sendable {
     package var vms = 0
     /// VMs that wait already, which a lost region lets go elsewhere too.
     package var waitedBefore = 0
+    /// Of a plan: VMs that have left the region by it and are in this cell, and those that are on their way from here.
+    package var moved = 0
+    package var moving = 0
     /// VMs on other hosts that would be stopped to make room.
     package var preempted = 0
     package var restarted = 0
+    package var migrated = 0
     package var away = 0
     package var waiting = 0
     /// How long a host of it is silent at most until it is given up.
@@ -136,6 +153,9 @@ package struct CellRehearsal: Hashable, Sendable {
         case .restart:
             told = restarted
             restarted += 1
+        case .migrate:
+            told = migrated
+            migrated += 1
         case .away:
             told = away
             away += 1

@@ -107,7 +107,7 @@ extension RootCommand.Operation {
         case .markDomain: FeatureLevel.storageMarks
         case .noteForbidden: FeatureLevel.rootAudit
         case .createTenant(_, let quota, _), .setTenant(_, let quota, _): quota.level
-        case .declareRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
+        case .declareRegion, .planRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
         default: FeatureLevel.oldest
         }

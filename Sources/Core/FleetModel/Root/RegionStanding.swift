@@ -19,8 +19,11 @@ package struct RegionStanding: Hashable, Sendable {
     package var by: String
     /// The root's leader found it out by itself.
     package var isAutomatic: Bool
+    /// The last that was planned for it. As long as there is one, it alone says who leaves and who goes back.
+    package var plan: RegionPlan?
     package init(
-        name: String, epoch: UInt64, isLost: Bool, since: LogTime = .zero, by: String = "", isAutomatic: Bool = false
+        name: String, epoch: UInt64, isLost: Bool, since: LogTime = .zero, by: String = "", isAutomatic: Bool = false,
+        plan: RegionPlan? = nil
     ) {
         self.name = name
         self.epoch = epoch
@@ -28,16 +31,18 @@ package struct RegionStanding: Hashable, Sendable {
         self.since = since
         self.by = by
         self.isAutomatic = isAutomatic
+        self.plan = plan
     }
 
     init(_ wire: WireRegionStanding) {
         self.init(
             name: wire.name, epoch: wire.epoch, isLost: wire.isLost, since: LogTime(wire.since), by: wire.by,
-            isAutomatic: wire.isAutomatic)
+            isAutomatic: wire.isAutomatic, plan: wire.plan.flatMap(RegionPlan.init))
     }
     var wire: WireRegionStanding {
         WireRegionStanding(
-            name: name, epoch: epoch, isLost: isLost, since: since.rawValue, by: by, isAutomatic: isAutomatic)
+            name: name, epoch: epoch, isLost: isLost, since: since.rawValue, by: by, isAutomatic: isAutomatic,
+            plan: plan?.wire)
     }
 }
 
@@ -58,9 +63,7 @@ extension RootStep {
         _ name: String, _ isLost: Bool, _ epoch: UInt64, _ isAutomatic: Bool, _ cluster: inout RootCluster
     ) throws(StoreError) -> RootResult.Outcome {
         if name.isEmpty || !RootCheck.isText(name) { return .refused(.invalid(.region)) }
-        let at = cluster.regions.firstIndex { $0.name >= name } ?? cluster.regions.count
-        let isKnown = at < cluster.regions.count && cluster.regions[at].name == name
-        let known = isKnown ? cluster.regions[at] : nil
+        let known = cluster.regions.first { $0.name == name }
         // What was found out by itself becomes that of the person who says it too, under another epoch: who takes it back because
         // nodes are heard again knew the one before.
         let isTakenOver = known.map { $0.isLost && $0.isAutomatic } == true && isLost && !isAutomatic
@@ -77,18 +80,23 @@ extension RootStep {
         let standing = RegionStanding(
             name: name, epoch: cluster.floor(highest) + 1, isLost: isLost,
             since: isTakenOver ? known?.since ?? time : time, by: by,
-            isAutomatic: isAutomatic)
-        if isKnown {
-            cluster.regions[at] = standing
-        } else {
-            cluster.regions.insert(standing, at: at)
-            if cluster.regions.count > RootLimits.regionsMax {
-                let back = cluster.regions.filter { !$0.isLost }
-                guard let oldest = back.min(by: { $0.epoch < $1.epoch }) else { return .refused(.tooMany(.regions)) }
-                cluster.regions.removeAll { $0.name == oldest.name }
-            }
+            // Who was to leave still is, when it is there again; what else was planned is over.
+            isAutomatic: isAutomatic, plan: known?.isEvacuated == true || !isLost ? known?.plan : nil)
+        return set(standing, &cluster) ? .done : .refused(.tooMany(.regions))
+    }
+
+    /// In the place of what is known of the region. Of those that are there, and are not evacuated, the oldest is forgotten where
+    /// there are too many; false where there is none.
+    mutating func set(_ standing: RegionStanding, _ cluster: inout RootCluster) -> Bool {
+        var regions = cluster.regions.filter { $0.name != standing.name }
+        if regions.count >= RootLimits.regionsMax {
+            let idle = regions.filter { !$0.isLost && !$0.isEvacuated }
+            guard let oldest = idle.min(by: { $0.epoch < $1.epoch }) else { return false }
+            regions.removeAll { $0.name == oldest.name }
         }
+        regions.insert(standing, at: regions.firstIndex { $0.name > standing.name } ?? regions.count)
+        cluster.regions = regions
         put(cluster)
-        return .done
+        return true
     }
 }

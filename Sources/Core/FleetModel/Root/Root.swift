@@ -128,6 +128,8 @@ struct RootStep<Access: StateAccess> {
         case .noteForbidden(let action, _): return RootCheck.isText(action) ? .done : .refused(.invalid(.note))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             return try declareRegion(name, isLost, epoch, isAutomatic, &cluster)
+        case .planRegion(let name, let step, let returns, let epoch):
+            return try planRegion(name, step, returns, epoch, &cluster)
         case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):

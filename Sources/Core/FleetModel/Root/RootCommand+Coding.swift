@@ -57,6 +57,19 @@ extension RootCommand: RootMapped {
 }
 
 extension RootCommand.Operation {
+    private static func declaration(_ wire: WireRootCommand.DeclareRegion) -> Self {
+        .declareRegion(name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
+    }
+
+    private static func plan(_ wire: WireRootCommand.PlanRegion) -> Self? {
+        guard let step = RegionPlan.Step(rawValue: wire.step.rawValue) else { return nil }
+        if wire.returns.rawValue == 0 { return .planRegion(name: wire.name, step, returns: nil, epoch: wire.epoch) }
+        guard let returns = RegionPlan.Returns(rawValue: wire.returns.rawValue) else { return nil }
+        return .planRegion(name: wire.name, step, returns: returns, epoch: wire.epoch)
+    }
+}
+
+extension RootCommand.Operation {
     init?(_ wire: WireRootCommand.Operation) {
         switch wire {
         case .found(let wire):
@@ -119,11 +132,8 @@ extension RootCommand.Operation {
             self = .recordRecovery(record)
         case .noteTime: self = .noteTime
         case .createCell(let wire):
-            var survives: RootCell.Survival?
-            if wire.survives.rawValue != 0 {
-                guard let known = RootCell.Survival(rawValue: wire.survives.rawValue) else { return nil }
-                survives = known
-            }
+            let survives = RootCell.Survival(rawValue: wire.survives.rawValue)
+            if survives == nil && wire.survives.rawValue != 0 { return nil }
             self = .createCell(name: wire.name, replicas: wire.replicas, region: wire.region, survives: survives)
         case .createTenant(let wire):
             self = .createTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
@@ -139,9 +149,10 @@ extension RootCommand.Operation {
             self = .reportCell(report)
         case .nameSealingKey(let hash): self = .nameSealingKey(hash)
         case .noteForbidden(let wire): self = .noteForbidden(action: wire.action, omitted: wire.omitted)
-        case .declareRegion(let wire):
-            self = .declareRegion(
-                name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
+        case .declareRegion(let wire): self = Self.declaration(wire)
+        case .planRegion(let wire):
+            guard let planned = Self.plan(wire) else { return nil }
+            self = planned
         case .markDomain(let wire): self = .markDomain(name: wire.name, mark: wire.mark, before: wire.before)
         case .rotateSealingKey(let wire):
             guard let step = RootCommand.SealingStep(rawValue: wire.step.rawValue) else { return nil }
@@ -229,6 +240,11 @@ extension RootCommand.Operation {
             .noteForbidden(Wire.NoteForbidden(action: action, omitted: omitted))
         case .declareRegion(let name, let isLost, let epoch, let isAutomatic):
             .declareRegion(Wire.DeclareRegion(name: name, isLost: isLost, epoch: epoch, isAutomatic: isAutomatic))
+        case .planRegion(let name, let step, let returns, let epoch):
+            .planRegion(
+                Wire.PlanRegion(
+                    name: name, step: WireRegionPlanStep(rawValue: step.rawValue),
+                    returns: WireRegionPlanReturns(rawValue: returns?.rawValue ?? 0), epoch: epoch))
         case .markDomain(let name, let mark, let before):
             .markDomain(Wire.MarkDomain(name: name, mark: mark, before: before))
         case .rotateSealingKey(let step, let hash):

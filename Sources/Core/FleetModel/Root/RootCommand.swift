@@ -76,6 +76,8 @@ package struct RootCommand: Hashable, Sendable {
         case markDomain(name: String, mark: [UInt8], before: [UInt8])
         /// A region is lost, or is back: planned for the standing with this epoch, 0 where there is none.
         case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
+        /// Asked for with the same epoch; `returns` nil: as it was.
+        case planRegion(name: String, RegionPlan.Step, returns: RegionPlan.Returns?, epoch: UInt64)
         /// Somebody asked a node for a change without the right to it, and before that so many did of whom nothing was noted. It is
         /// for the audit, and changes nothing else.
         case noteForbidden(action: String, omitted: UInt64)

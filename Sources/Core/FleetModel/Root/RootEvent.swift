@@ -187,6 +187,8 @@ extension RootCommand.Operation {
         case .declareRegion(let name, false, _, false): return ("region.back", "the region \(name) is back")
         case .declareRegion(let name, false, _, true):
             return ("region.back", "most nodes of region \(name) are heard again: it is back")
+        case .planRegion(let name, let step, let returns, _):
+            return ("region.plan", step.text(name) + (returns.map { "; back go: \($0.text)" } ?? ""))
         case .addImage(let image): return ("image.added", "add the image \(image.name)")
         case .removeImage(_, let name, .begin, _): return ("image.leaving", "remove the image \(name)")
         case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")

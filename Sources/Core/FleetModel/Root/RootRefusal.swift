@@ -96,6 +96,12 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case onlyRegion(String)
     /// It was declared something else meanwhile, under this epoch.
     case regionChanged(UInt64)
+    /// It counts as lost.
+    case regionIsLost(String)
+    /// Nothing is planned for it that could go on.
+    case noRegionPlan(String)
+    /// All others are lost or evacuated.
+    case noRegionLeft(String)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -184,7 +190,14 @@ extension RootRefusal: CustomStringConvertible {
             "no node of the cluster is in a region named \(name); see `muster region list`"
         case .onlyRegion(let name):
             "all nodes of the cluster are in region \(name): there is nobody left who could go on without it"
-        case .regionChanged: "the region was declared lost or back by somebody else meanwhile; look again"
+        case .regionChanged:
+            "the region was declared lost or back, or planned for, by somebody else meanwhile; look again"
+        case .regionIsLost(let name):
+            "region \(name) counts as lost: VMs that may move go to other regions anyway, and none goes there; say that it is back first"
+        case .noRegionPlan(let name):
+            "nothing is planned for region \(name) that this could be said of; `muster region show` says what is"
+        case .noRegionLeft(let name):
+            "every other region is lost or evacuated: the VMs of \(name) could go nowhere; let one of these take VMs again first"
         case .domainMarked(let name): "the storage domain \(name) was marked by somebody else meanwhile; look again"
         case .sealingStepOver: "the rotation of the sealing key is further, or another one"
         case .imageStays(let name):
@@ -336,6 +349,9 @@ extension RootRefusal {
         case .unknownRegion(let name): (73, 0, name)
         case .onlyRegion(let name): (74, 0, name)
         case .regionChanged(let epoch): (75, epoch, "")
+        case .regionIsLost(let name): (90, 0, name)
+        case .noRegionPlan(let name): (91, 0, name)
+        case .noRegionLeft(let name): (92, 0, name)
         }
     }
 
@@ -409,6 +425,9 @@ extension RootRefusal {
         case 73: self = .unknownRegion(text)
         case 74: self = .onlyRegion(text)
         case 75: self = .regionChanged(number)
+        case 90: self = .regionIsLost(text)
+        case 91: self = .noRegionPlan(text)
+        case 92: self = .noRegionLeft(text)
         default: return nil
         }
     }

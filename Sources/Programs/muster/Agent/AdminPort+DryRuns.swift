@@ -45,9 +45,11 @@ extension AdminPort {
                 hand(.dryRun(.migrateVM(.id(vm.id), wish)), cell, asker, done)
             }
         case .changeSettings(let settings):
-            foretell(settings.values.map { .setSetting($0.0, $0.1) }, cell, asker) { [self] result in
-                finish(result, done) { found in
-                    PlanInfo(settings: AdminPort.rehearsed(settings.values, in: found), at: found.index)
+            judgeLease(settings, cell, asker) { [self] in
+                foretell(settings.values.map { .setSetting($0.0, $0.1) }, cell, asker) { [self] result in
+                    finish(result, done) { found in
+                        PlanInfo(settings: AdminPort.rehearsed(settings.values, in: found), at: found.index)
+                    }
                 }
             }
         default: preconditionFailure("\(change.operation) is rehearsed by nobody")

@@ -88,7 +88,8 @@ extension AdminPort {
             }
         case .setTenant(let name, let settings): setTenant(name, settings, asker)
         case .deleteTenant(let name): deleteTenant(name, cells, asker)
-        case .changeSettings(let settings): changeSettings(settings.values[...], cell, asker)
+        case .changeSettings(let settings):
+            judgeLease(settings, cell, asker) { [self] in changeSettings(settings.values[...], cell, asker) }
         default: preconditionFailure("\(request.operation) is no change")
         }
     }

@@ -69,7 +69,12 @@ extension AdminPort {
         let offers = cells.filter { groups.contains($0.group) }.map { cell in
             CellOffer(group: cell.group, region: cell.region, report: view.report(of: cell.group))
         }
-        return CellRanking.order(wish, offers)
+        let order = CellRanking.order(wish, offers)
+        // A region that is lost or evacuated only gets what no other takes.
+        let closed = view.cluster?.regions.filter { $0.isLost || $0.isEvacuated }.map(\.name) ?? []
+        if closed.isEmpty { return order }
+        let isClosed = { (group: GroupID) in view.cell(group).map { closed.contains($0.region) } ?? false }
+        return order.filter { !isClosed($0) } + order.filter(isClosed)
     }
 
     func run(_ job: CreationJob) {

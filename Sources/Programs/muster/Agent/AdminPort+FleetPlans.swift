@@ -227,7 +227,8 @@ extension AdminPort {
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
         case .losses(let scope): question = .losses(scope)
         case .renewLease(let wish): return grant(wish, cell, done)
-        case .rehearse(let region): return rehearse(region, of: cell, done)
+        case .dryRun(.changeSettings(let settings)): return judgeLease(settings, of: cell, done)
+        case .rehearse(let region, let kind, let returns): return rehearse(region, kind, returns, of: cell, done)
         default: return false
         }
         if agent.engine.ledCells.contains(cell), case .migrateVM(.id(let vm), _) = request,

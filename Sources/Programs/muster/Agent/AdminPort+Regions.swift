@@ -27,7 +27,7 @@ extension AdminPort {
             name: name, state: standing?.isLost ?? false ? "lost" : "there", epoch: standing?.epoch ?? 0,
             since: Int64((standing?.since.rawValue ?? 0) / 1_000),
             by: standing.map { $0.isAutomatic ? "" : $0.by } ?? "", nodes: Int64(nodes.count), reached: Int64(reached),
-            goOn: goOn, wait: wait)
+            goOn: goOn, wait: wait, plan: (standing?.plan).map { RegionPlanInfo($0) })
     }
 
     func region(_ name: String, _ ticket: Ticket) {
@@ -61,6 +61,55 @@ extension AdminPort {
                     }
                 }
             }
+        }
+    }
+
+    func planRegion(_ name: String, _ wish: RegionPlanWish, _ asker: Asker) {
+        if let problem = agent.problem(wanting: FeatureLevel.regions) {
+            return answer(asker.ticket, AdminResponse(problem))
+        }
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            let operation = RootCommand.Operation.planRegion(
+                name: name, wish.step, returns: wish.returns, epoch: agent.view.region(name)?.epoch ?? 0)
+            agent.change(operation, request: asker.request, by: asker.name) { [self] result in
+                switch result {
+                case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+                case .success(let result):
+                    known(result, asker.ticket) { [self] in
+                        AdminResponse(
+                            Acceptance(AdminPort.planText(name, agent.view.region(name)?.plan)), status: asker.status)
+                    }
+                }
+            }
+        }
+    }
+
+    private static func planText(_ region: String, _ plan: RegionPlan?) -> String {
+        guard let plan else { return "nothing is planned for region \(region)" }
+        let isLeaving = plan.direction == .evacuate
+        let what = isLeaving ? "the evacuation of region \(region)" : "the way back to region \(region)"
+        let look = "`muster region show \(region)` says how far it is"
+        switch plan.state {
+        case .running where isLeaving:
+            return
+                "region \(region) is evacuated: nothing goes there, and VMs that may move leave it, each cell's as many at a time as "
+                + "may migrate there (migrationsMax), those of a cell with all its hosts there stopped for the way; home-only VMs "
+                + "stay. \(look)"
+        case .running:
+            let who =
+                switch plan.returns {
+                case .none: "nobody goes home"
+                case .policy: "VMs that came from there and are to return go home"
+                case .all: "all VMs that came from there go home"
+                }
+            return "region \(region) takes VMs again: \(who), as there is room, each stopped for the way. \(look)"
+        case .paused:
+            return "\(what) is paused: what is on its way goes on, and nothing else begins"
+        case .cancelled:
+            return
+                "\(what) is called off: VMs that have not left yet stay, those on their way arrive, and those that have moved stay "
+                + "where they are" + (isLeaving ? "; `muster region return \(region)` has them go back" : "")
         }
     }
 

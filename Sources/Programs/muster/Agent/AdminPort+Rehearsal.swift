@@ -7,11 +7,14 @@ import NodeRuntime
 import RaftCore
 import Reactor
 
-// The loss of a region, rehearsed: the leader of each cell that has to do with it plays it through, and the node that was asked
+// The loss of a region, or a plan for it, rehearsed: the leader of each cell that has to do with it plays it through, and the node that was asked
 // puts the parts together. Nothing is proposed to any group.
 
 extension AdminPort {
-    func rehearse(_ region: String, _ groups: [GroupID], _ asker: FleetAsker) {
+    func rehearse(
+        _ region: String, _ kind: CellRehearsal.Kind, _ returns: RegionPlan.Returns?, _ groups: [GroupID],
+        _ asker: FleetAsker
+    ) {
         if let problem = agent.problem(wanting: FeatureLevel.regions) { return fail(asker, problem) }
         agent.refreshView { [self] problem in
             if let problem { return fail(asker, problem) }
@@ -23,23 +26,27 @@ extension AdminPort {
                 return fail(asker, Problem(RootRefusal.onlyRegion(region)))
             }
             let info = regionInfo(region)
-            let concerned = groups.filter { info.goOn.contains(cellName($0)) || info.wait.contains(cellName($0)) }
-            gather(info, concerned, asker)
+            // VMs that left it may be in any cell.
+            let concerned = groups.filter {
+                kind != .loss || info.goOn.contains(cellName($0)) || info.wait.contains(cellName($0))
+            }
+            gather(Gathering(info, kind, returns, concerned, asker), asker)
         }
     }
 
     /// A few at a time: one node may lead many of them, and copies of their controllers are in memory meanwhile.
     private static let cellsAtOnceMax = 4
 
-    private func gather(_ info: RegionInfo, _ cells: [GroupID], _ asker: FleetAsker) {
-        let gathering = Gathering(info, cells, asker)
-        if cells.isEmpty { return answer(asker, AdminResponse(gathering.whole(cellName))) }
-        for _ in 0..<min(cells.count, AdminPort.cellsAtOnceMax) { askNext(gathering) }
+    private func gather(_ gathering: Gathering, _ asker: FleetAsker) {
+        if gathering.left == 0 { return answer(asker, AdminResponse(gathering.whole(cellName))) }
+        for _ in 0..<min(gathering.left, AdminPort.cellsAtOnceMax) { askNext(gathering) }
     }
 
     private func askNext(_ gathering: Gathering) {
         guard let (at, cell) = gathering.next() else { return }
-        hand(.rehearse(region: gathering.info.name), cell, gathering.asker) { [self] response in
+        let question = FleetRequest.rehearse(
+            region: gathering.info.name, of: gathering.kind, returns: gathering.returns)
+        hand(question, cell, gathering.asker) { [self] response in
             gathering.parts[at] = AdminPort.part(response)
             gathering.left -= 1
             if gathering.left > 0 { return askNext(gathering) }
@@ -63,7 +70,10 @@ extension AdminPort {
     }
 
     /// This node's part as the cell's leader, played through on a thread of its own. False where the cell is not led here.
-    func rehearse(_ region: String, of cell: GroupID, _ done: @escaping (AdminResponse) -> Void) -> Bool {
+    func rehearse(
+        _ region: String, _ kind: CellRehearsal.Kind, _ returns: RegionPlan.Returns?, of cell: GroupID,
+        _ done: @escaping (AdminResponse) -> Void
+    ) -> Bool {
         guard let (keeper, facts) = agent.engine.rehearsalParts(of: cell) else { return false }
         if !keeper.isReady {
             done(AdminResponse(Problem(.unavailable, "the cell's leader is new and still reads the state; ask again")))
@@ -76,7 +86,12 @@ extension AdminPort {
         let wallTime = agent.wallTime
         let played = Guarded<CellRehearsal?>(nil)
         agent.blocking.start("rehearsal") {
-            let found = keeper.rehearse(lossOf: region, facts, goesOn: goesOn, now: now)
+            let found =
+                switch kind {
+                case .loss: keeper.rehearse(lossOf: region, facts, goesOn: goesOn, now: now)
+                case .evacuation: keeper.rehearse(.evacuate, of: region, returns: returns, facts, now: now)
+                case .return: keeper.rehearse(.goBack, of: region, returns: returns, facts, now: now)
+                }
             played.withLock { $0 = found }
             return nil
         } done: { problem in
@@ -95,6 +110,8 @@ extension AdminPort {
 /// The parts of a rehearsal that have come so far.
 private final class Gathering {
     let info: RegionInfo
+    let kind: CellRehearsal.Kind
+    let returns: RegionPlan.Returns?
     let asker: FleetAsker
     private let cells: [GroupID]
     /// In the order of the cells.
@@ -103,8 +120,13 @@ private final class Gathering {
     var left: Int
     private var asked = 0
 
-    init(_ info: RegionInfo, _ cells: [GroupID], _ asker: FleetAsker) {
+    init(
+        _ info: RegionInfo, _ kind: CellRehearsal.Kind, _ returns: RegionPlan.Returns?, _ cells: [GroupID],
+        _ asker: FleetAsker
+    ) {
         self.info = info
+        self.kind = kind
+        self.returns = returns
         self.asker = asker
         self.cells = cells
         parts = cells.map { _ in nil }
@@ -120,12 +142,17 @@ private final class Gathering {
 
     func whole(_ name: (GroupID) -> String) -> RegionRehearsal {
         var whole = RegionRehearsal(region: info.name, nodes: info.nodes, reached: info.reached)
+        whole.kind = kind
         for (cell, part) in zip(cells, parts) {
             switch part {
             case .success(let part)?: whole.add(part)
             case .failure(let problem)?: whole.unanswered.append("\(name(cell)): \(problem.detail)")
             case nil: whole.unanswered.append("\(name(cell)): it was not asked")
             }
+        }
+        if kind != .loss {
+            whole.notes = planNotes
+            return whole
         }
         whole.notes = [
             "It assumes that all hosts of the region fall silent at one moment. A host that is heard keeps its VMs, whatever is "
@@ -139,5 +166,17 @@ private final class Gathering {
                 + "one cell at a time, nor how long guests take to start.",
         ]
         return whole
+    }
+
+    private var planNotes: [String] {
+        [
+            "From cell to cell VMs go cold: the other cell keeps a place first, then the guest is asked to end, and only when nothing "
+                + "of it is left on its host does it start there. In a cell with hosts in several regions they go while they run.",
+            "A wave is as many as may migrate in a cell at a time (migrationsMax). atLeastMillis holds a plan each second and no more: "
+                + "not how long guests take to end and to start, which is what a wave lasts.",
+            "Of other cells only the room that they told last is known, as old as ageMillis says. One that says no when it is asked is "
+                + "not asked again at once, and the next one is tried.",
+            "Replicas of groups stay on the region's nodes, and go on voting there.",
+        ]
     }
 }

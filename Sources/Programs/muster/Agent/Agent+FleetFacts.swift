@@ -12,11 +12,14 @@ extension Agent {
         var phases: [(CellVM.Phase, Int)]
         var hosts: [(HostState, Int)]
         var counts: CellKeeperCounts
+        var lease: UInt64
+        var leaseLeast: UInt64
     }
 
     func addFleet(_ metrics: inout Metrics) {
         let cells = engine.ledCells.compactMap { group -> CellFacts? in
             let name = view.cells.first { $0.group == group }?.name ?? "\(group)"
+            let least = leaseLeast(of: group)?.milliseconds ?? 0
             return engine.withCellKeeper(group) { keeper in
                 var hosts = HostState.allCases.map { ($0, 0) }
                 // hash order: summed up
@@ -26,7 +29,7 @@ extension Agent {
                 return CellFacts(
                     cell: Metrics.Label("cell", name),
                     phases: CellVM.Phase.allCases.map { ($0, keeper.view.count(of: $0)) }, hosts: hosts,
-                    counts: keeper.counts)
+                    counts: keeper.counts, lease: keeper.view[.leaseLength], leaseLeast: least)
             }
         }
         if cells.isEmpty { return }
@@ -43,6 +46,16 @@ extension Agent {
                     "muster_cell_hosts", .gauge, "Hosts by state.", UInt64(count),
                     [cell.cell, Metrics.Label("state", FleetWords.word(state))])
             }
+        }
+        for cell in cells {
+            metrics.add(
+                "muster_cell_lease_milliseconds", .gauge, "How long a host's lease lasts.", cell.lease, [cell.cell])
+        }
+        for cell in cells {
+            metrics.add(
+                "muster_cell_lease_least_milliseconds", .gauge,
+                "What a lease must last to outlive the election of a leader, by the links as they are now.",
+                cell.leaseLeast, [cell.cell])
         }
         func gauge(_ name: String, _ help: String, _ value: (CellKeeperCounts) -> Int) {
             for cell in cells {
@@ -78,6 +91,8 @@ extension Agent {
         counter("hosts_declared_down", "Hosts declared down.", \.hostsDeclaredDown)
         counter("region_away", "VMs sent to cells of other regions because theirs was lost.", \.regionAway)
         counter("region_home", "VMs sent home because their region was back.", \.regionHome)
+        counter(
+            "region_evacuated", "VMs sent to cells of other regions because theirs was evacuated.", \.regionEvacuated)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
         addBalance(cells, &metrics)
         addLatencies(cells, &metrics)

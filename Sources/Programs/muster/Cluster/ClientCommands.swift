@@ -501,7 +501,8 @@ extension AdminRequest {
     var isChange: Bool {
         switch self {
         case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,
-            .revokeToken, .createCell, .retireCell, .assignHost, .declareRegion:
+            .revokeToken, .createCell, .retireCell, .assignHost, .declareRegion,
+            .planRegion:
             true
         default: false
         }

@@ -2,7 +2,7 @@ import AdminAPI
 import CommandSyntax
 import FleetCommands
 
-// A region is declared lost, or that is rehearsed.
+// A region is declared lost or evacuated, or that is rehearsed.
 
 extension FleetClient {
     func declareLost() throws -> ExitCode {
@@ -11,7 +11,52 @@ extension FleetClient {
         return show(try post(["v1", "regions", name, "declare-lost"], [], nil))
     }
 
-    private func showRehearsal(_ found: JSONValue) -> ExitCode {
+    /// Begins a plan, or changes it.
+    func planRegion(_ direction: String) throws -> ExitCode {
+        let name = word("REGION")
+        let returns = line.text("return")
+        let steps = ["pause", "resume", "cancel"].filter { line.has($0) }
+        if steps.count + (line.has("dry-run") ? 1 : 0) > 1 {
+            throw FleetMistake("--pause, --resume, --cancel and --dry-run stand beside each other; give one of them.")
+        }
+        if line.has("dry-run") {
+            var query = [(name: "of", value: direction == "evacuate" ? "evacuation" : "return")]
+            if let returns { query.append((name: "returns", value: returns)) }
+            return showRehearsal(try get(["v1", "regions", name, "rehearsal"], query))
+        }
+        var body = [JSONMember("step", .string(steps.first ?? direction))]
+        if let returns { body.append(JSONMember("returns", .string(returns))) }
+        return show(try post(["v1", "regions", name, "plan"], [], .object(body)))
+    }
+
+    /// With a plan that is not called off: how far it is.
+    func showRegion() throws -> ExitCode {
+        let name = word("REGION")
+        let found = try get(["v1", "regions", name])
+        guard let plan = found["plan"], let direction = plan["direction"]?.text, let state = plan["state"]?.text,
+            state != "cancelled"
+        else { return show(found) }
+        let kind = direction == "evacuate" ? "evacuation" : "return"
+        let progress = try get(["v1", "regions", name, "rehearsal"], [(name: "of", value: kind)])
+        if printer.format != .table && printer.format != .wide {
+            guard case .object(let members) = found else { return show(found) }
+            return show(.object(members + [JSONMember("progress", progress)]))
+        }
+        let shown = show(found)
+        if shown != .success { return shown }
+        func sum(_ member: String) -> Int64 {
+            progress["cells"]?.elements?.reduce(0) { $0 + ($1[member]?.integer ?? 0) } ?? 0
+        }
+        let moving = sum("moving")
+        let rest = sum("away") - moving + sum("migrate")
+        let moved = direction == "evacuate" ? "\(sum("moved")) VMs have moved, " : ""
+        print(
+            "\nThe \(kind) is \(state): \(moved)\(moving) are on their way, \(rest) go later, \(sum("wait")) stay or wait.\n\n"
+        )
+        return showRehearsal(progress, isPlan: true)
+    }
+
+    private func showRehearsal(_ found: JSONValue, isPlan: Bool = false) -> ExitCode {
         let unanswered = found["unanswered"]?.elements ?? []
         let code = unanswered.isEmpty ? ExitCode.success : .unavailable
         guard printer.format == .table || printer.format == .wide, let cells = found["cells"]?.elements else {
@@ -19,10 +64,13 @@ extension FleetClient {
             return shown == .success ? code : shown
         }
         let region = Column.plain(found["region"] ?? .null)
+        let isLoss = found["kind"]?.text == "loss"
         if cells.isEmpty && unanswered.isEmpty {
             print("No cell has hosts or voters in region \(region): nothing would move.\n")
         }
-        if !cells.isEmpty { print(printer.list(cells, FleetColumns.rehearsedCells)) }
+        if !cells.isEmpty {
+            print(printer.list(cells, isLoss ? FleetColumns.rehearsedCells : FleetColumns.plannedCells))
+        }
         func part(_ title: String, _ name: String, _ columns: [Column]) {
             let rows = found[name]?.elements ?? []
             if !rows.isEmpty { print("\n\(title):\n" + printer.list(rows, columns)) }
@@ -36,7 +84,7 @@ extension FleetClient {
         for text in unanswered { print("\nNothing is counted of cell \(Column.plain(text))\n") }
         print("\n")
         for note in found["notes"]?.elements ?? [] { print(Column.plain(note) + "\n") }
-        print("Nothing was changed.\n")
+        if !isPlan { print("Nothing was changed.\n") }
         return code
     }
 }

@@ -241,7 +241,9 @@ struct FleetClient {
         case "cell retire": return show(try ask(RawRequest(.delete, ["v1", "cells", word("CELL")])))
         case "region list":
             return show(try get(["v1", "regions"])["items"]?.elements ?? [], FleetColumns.regions)
-        case "region show": return show(try get(["v1", "regions", word("REGION")]))
+        case "region show": return try showRegion()
+        case "region evacuate": return try planRegion("evacuate")
+        case "region return": return try planRegion("return")
         case "region declare-lost": return try declareLost()
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
         case "cell set":
