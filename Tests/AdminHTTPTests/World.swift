@@ -76,7 +76,7 @@ final class World: AdminHandler, AdminAuthority {
         forbidden.append("\(principal) may not \(action.name)")
     }
 
-    func run(_ seconds: Int64 = 10, until isDone: () -> Bool) -> Bool {
+    func run(_ seconds: Int64 = 60, until isDone: () -> Bool) -> Bool {
         loop.run(atMost: .seconds(seconds), until: isDone)
     }
 

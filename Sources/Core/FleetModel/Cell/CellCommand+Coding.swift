@@ -135,8 +135,7 @@ extension CellCommand.Operation {
         case .noteAdvice(let text): self = .noteAdvice(text)
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
-        case .lendQuota(let wire):
-            self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
+        case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
         case .takeQuota(let wire):
             self = .takeQuota(
                 tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
