@@ -49,13 +49,14 @@ extension Agent {
         }
         for cell in cells {
             metrics.add(
-                "muster_cell_lease_milliseconds", .gauge, "How long a host's lease lasts.", cell.lease, [cell.cell])
+                "muster_cell_lease_seconds", .gauge, "How long a host's lease lasts.", Double(cell.lease) / 1_000,
+                [cell.cell])
         }
         for cell in cells {
             metrics.add(
-                "muster_cell_lease_least_milliseconds", .gauge,
+                "muster_cell_lease_least_seconds", .gauge,
                 "What a lease must last to outlive the election of a leader, by the links as they are now.",
-                cell.leaseLeast, [cell.cell])
+                Double(cell.leaseLeast) / 1_000, [cell.cell])
         }
         func gauge(_ name: String, _ help: String, _ value: (CellKeeperCounts) -> Int) {
             for cell in cells {
