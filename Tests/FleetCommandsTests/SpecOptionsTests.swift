@@ -97,6 +97,14 @@ import Testing
                 + #"{"key":"gpu","exists":true},{"key":"zone","noneOf":["a"]}]}"#)
     }
 
+    @Test func `what becomes a secret is no annotation any more, unless both are asked for`() throws {
+        let known = try JSONParser.parse(Array(#"{"cpuMillis":1,"annotations":{"a":"1","b":"2"}}"#.utf8)[...])
+        let secret = JSONMember("secrets", .object([JSONMember("a", .string("3"))]))
+        let both = [secret, JSONMember("annotations", .object([JSONMember("a", .string("4"))]))]
+        #expect(SpecOptions.merged(known, [secret])["annotations"]?.members?.map(\.name) == ["b"])
+        #expect(SpecOptions.merged(known, both)["annotations"]?.members?.map(\.name).sorted() == ["a", "b"])
+    }
+
     @Test func `devices count and share`() throws {
         #expect(
             try json("--device", "gpu*2", "--device", "a,b:500")

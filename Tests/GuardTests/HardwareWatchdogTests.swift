@@ -14,6 +14,7 @@ import Testing
         let ward = try Ward(program: tools.script, watchdog: tools.device)
         defer { ward.end() }
         var device: String { tools.text }
+        #expect(ward.wait { ward.linesBegun >= 2 }, "\(ward.log)")
         ward.grant([1: 7])
         let process = try ward.run(1, epoch: 7)
         #expect(ward.wait { device.hasSuffix("time 3\nfed\n") }, "\(device) \(ward.log)")

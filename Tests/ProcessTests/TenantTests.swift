@@ -47,7 +47,7 @@ import Testing
             2, "vm", "create", "a", "--cpu", "100m", "--memory", "64MiB", "--dry-run")
         #expect((plan.output + plan.complaint).contains("has a VM named a"), "\(plan.output) \(plan.complaint)")
         for (more, word) in [
-            (["--group", "none"], "group"),
+            (["--group", "missing"], "group"),
             (["--disk", "size=1GiB,kind=ephemeral,image=none"], "there is no image none"),
             (["--tenant", "nobody"], "muster tenant set nobody"),
         ] {

@@ -108,7 +108,20 @@ package enum SpecOptions {
             let isEmptyMap = ["labels", "annotations", "secrets"].contains(member.name) && member.value == .array([])
             if member.value != .null && !isEmptyMap { all.append(member) }
         }
-        return .object(all)
+        return .object(withoutSealed(all, members))
+    }
+
+    /// A value that is a secret from now on is no annotation any more, as which an older cluster keeps and shows it.
+    private static func withoutSealed(_ all: [JSONMember], _ members: [JSONMember]) -> [JSONMember] {
+        func given(_ name: String) -> [JSONMember] { members.first { $0.name == name }?.value.members ?? [] }
+        let asked = given("annotations").map(\.name)
+        let sealed = given("secrets").filter { $0.value != .null }.map(\.name).filter { !asked.contains($0) }
+        if sealed.isEmpty { return all }
+        return all.compactMap { member in
+            guard member.name == "annotations", let kept = member.value.members else { return member }
+            let left = kept.filter { !sealed.contains($0.name) }
+            return left.isEmpty ? nil : JSONMember(member.name, .object(left))
+        }
     }
 
     /// `2`, `0.5` or `1500m`, in thousandths.
