@@ -110,6 +110,43 @@ private func get(_ path: String, _ fields: String = "") -> String { "GET \(path)
         #expect(client.wait(for: 7) && client.responses[6].status == 503)
     }
 
+    @Test func `what was granted a moment ago is looked up before anybody is refused`() throws {
+        let world = try World()
+        defer { world.end() }
+        let client = try RawClient(world, nil)
+        var waiting: [(Bool) -> Void] = []
+        world.onLearn = { waiting.append($1) }
+        let new = "Authorization: Bearer new\r\n"
+        client.say(put("a", "v", new) + get("/v1/kv/s/a", "Authorization: Bearer secret\r\n"))
+        #expect(world.run { waiting.count == 1 && world.calls.count == 1 }, "the second need not wait for the first")
+        #expect(client.responses.isEmpty, "but its answer does")
+        world.tokens["new"] = .token("t2")
+        world.known[.token("t2")] = [.operator]
+        waiting[0](true)
+        #expect(client.wait(for: 2) && client.responses.map(\.status) == [200, 200])
+        #expect(world.calls.map(\.principal) == [.token("t1"), .token("t2")])
+        // A role that is new, too.
+        world.known[.token("t2")] = []
+        client.say(put("a", "v", new))
+        #expect(world.run { waiting.count == 2 })
+        world.known[.token("t2")] = [.operator]
+        waiting[1](false)
+        #expect(client.wait(for: 3) && client.responses[2].status == 200)
+        // Where the root can't be asked, nobody knows whether the token is a wrong one.
+        client.say(put("a", "v", "Authorization: Bearer wrong\r\n") + put("b", "v", "Authorization: Bearer wrong\r\n"))
+        #expect(world.run { waiting.count == 4 })
+        waiting[2](false)
+        waiting[3](true)
+        #expect(client.wait(for: 5) && client.responses[3...].map(\.status) == [503, 401])
+        // Whoever has gone meanwhile is forgotten.
+        client.say(put("a", "v", "Authorization: Bearer wrong\r\n"))
+        #expect(world.run { waiting.count == 5 })
+        client.connection?.close()
+        #expect(world.run { world.server.connectionCount == 0 })
+        waiting[4](true)
+        #expect(world.looks == 5 && world.calls.count == 3)
+    }
+
     @Test func `who is removed is refused with the next request on the same connection`() throws {
         let world = try World()
         defer { world.end() }

@@ -68,7 +68,16 @@ final class World: AdminHandler, AdminAuthority {
     func cancelled(_ ticket: Ticket) { cancelledTickets.append(ticket) }
     func roles(of principal: Principal) -> [Role] { known[principal] ?? [] }
     func principal(ofToken token: ArraySlice<UInt8>) -> Principal? {
-        token.elementsEqual("secret".utf8) ? .token("t1") : nil
+        tokens[String(decoding: token, as: UTF8.self)]
+    }
+    /// Whoever is known by a token.
+    var tokens: [String: Principal] = ["secret": .token("t1")]
+    /// Looks at the root that were asked for.
+    private(set) var looks = 0
+    var onLearn: (World, @escaping (Bool) -> Void) -> Void = { $1(true) }
+    func learn(_ done: @escaping (Bool) -> Void) {
+        looks += 1
+        onLearn(self, done)
     }
 
     private(set) var forbidden: [String] = []

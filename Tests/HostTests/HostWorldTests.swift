@@ -78,7 +78,17 @@ final class HostWorld {
     func step(_ host: HostID, _ inputs: [HostKeeper.Input]) {
         guard var agent = agents[host] else { return }
         let news = agent.driver.takeNews(now: now).map { HostKeeper.Input.news($0) }
+        // One that looks at all of its VMs finds nothing else to do.
+        var all = agent.keeper
+        all.due = nil
         let output = agent.keeper.step(news + inputs, now: now)
+        let found = all.step(news + inputs, now: now)
+        if output.orders != found.orders || output.command?.command != found.command?.command
+            || output.questions.map(\.query) != found.questions.map(\.query)
+            || agent.keeper.deadline != all.deadline || agent.keeper.isEnded(now) != all.isEnded(now)
+        {
+            findings.append("host \(host) overlooked something: \(output) instead of \(found)")
+        }
         for order in output.orders { judge(order, host, agent.keeper) }
         agent.driver.carryOut(output.orders, now: now)
         agents[host] = agent
@@ -289,6 +299,11 @@ final class HostWorld {
         let world = HostWorld(seed: UInt64(seed))
         world.run(disturbances: 120)
         #expect(world.findings.isEmpty, "seed \(seed): \(world.findings.prefix(3).joined(separator: "\n"))")
+        // The hosts hear of it.
+        let calm = world.now + .seconds(5)
+        while world.now < calm { world.advance() }
+        let due = world.hosts.compactMap { world.agents[$0]?.keeper.due }
+        #expect(!due.isEmpty && due.allSatisfy(\.isEmpty), "VMs that are settled are not looked at: \(due)")
     }
 
     @Test func `the world of the test does what it is there for`() {

@@ -268,6 +268,21 @@ private let group = GroupID(1)
         #expect(asked.answers(to: read) == [.refused(.unavailable)])
     }
 
+    @Test func `a request for a group that ends meanwhile is told so, once that is known`() throws {
+        let cluster = try cluster()
+        _ = try #require(try cluster.leader())
+        for node in cluster.nodes[..<3] { node.crash() }
+        let outside = cluster.nodes[3]
+        for node in cluster.nodes[..<3] { outside.turn(.linkBroken(node.id, .refused)) }
+        let ticket = cluster.nextTicket()
+        outside.turn(.request(put("k"), ticket: ticket))
+        try cluster.run(for: .milliseconds(200))
+        #expect(outside.answers(to: ticket).isEmpty)
+        outside.turn(.directory(Directory([])))
+        try cluster.run(for: .milliseconds(300))
+        #expect(outside.answers(to: ticket) == [.refused(.noSuchGroup)])
+    }
+
     @Test func `leadership can be handed over from any node`() throws {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())

@@ -13,6 +13,8 @@ final class LocalCluster {
     private let surroundings: (TemporaryFolder, Int) throws -> [String]
     /// How long a command waits for its answer.
     var patience = "5s"
+    /// What was asked last, and what came of it.
+    private var last = ""
 
     struct Failure: Error, CustomStringConvertible {
         let description: String
@@ -151,10 +153,13 @@ final class LocalCluster {
     func ask(_ node: Int, _ words: String...) throws -> MusterRun { try run(words, at: node) }
 
     func run(_ words: [String], at node: Int) throws -> MusterRun {
-        try MusterRun(
+        let run = try MusterRun(
             words + [
                 "--identity", folder.file("n1/operator").path, "--address", address(node), "--timeout", patience,
             ])
+        let answer = "\(run.output.suffix(4_000))\(run.complaint.suffix(1_000))"
+        last = "\(words.joined(separator: " ")): \(run.status)\n\(answer)"
+        return run
     }
 
     func wait(_ what: String, _ isDone: () throws -> Bool) throws {
@@ -163,7 +168,7 @@ final class LocalCluster {
             if try isDone() { return }
             usleep(100_000)
         }
-        throw Failure(description: "not within 60 s: \(what)\n\(log(1).suffix(2_000))")
+        throw Failure(description: "not within 60 s: \(what)\n\(last)\n\(log(1).suffix(2_000))")
     }
 
     /// The first of as many ports that follow each other.

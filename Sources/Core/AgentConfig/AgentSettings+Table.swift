@@ -112,13 +112,13 @@ extension AgentSettings {
             "host.networks", .names(\.networks, areUnique: true),
             "networks that VMs can be on here, beside those of hypervisor.bridges"),
         Setting(
-            "host.watchdog", .optionalDirectory(\.watchdog),
+            "host.watchdog", .optionalPath(\.watchdog),
             "a hardware watchdog such as /dev/watchdog, for this alone: it resets the host if guests outlive their lease"
         ),
         Setting("hypervisor.driver", .hypervisor, "what runs the VMs"),
         Setting("hypervisor.bridges", .labels(\.bridges), "networks that are bridges of this host, as network=bridge"),
         Setting(
-            "hypervisor.directory", .optionalDirectory(\.vmDirectory),
+            "hypervisor.directory", .optionalPath(\.vmDirectory),
             "where running VMs and their local disks lie; empty is vms in node.data"),
         Setting("hypervisor.images", .directory(\.imageDirectory), "where disk images and kernels for VMs lie"),
         Setting(

@@ -6,7 +6,7 @@ package struct Setting: Sendable {
     enum Kind: Sendable {
         case name(any WritableKeyPath<AgentSettings, String> & Sendable, isOptional: Bool)
         case directory(any WritableKeyPath<AgentSettings, String> & Sendable)
-        case optionalDirectory(any WritableKeyPath<AgentSettings, String> & Sendable)
+        case optionalPath(any WritableKeyPath<AgentSettings, String> & Sendable)
         case endpoint(any WritableKeyPath<AgentSettings, Endpoint> & Sendable)
         case optionalEndpoint(any WritableKeyPath<AgentSettings, Endpoint?> & Sendable)
         case labels(any WritableKeyPath<AgentSettings, [NodeLabel]> & Sendable)
@@ -49,7 +49,8 @@ package struct Setting: Sendable {
         var isRepeated = false
         switch kind {
         case .name: value = .text("NAME")
-        case .directory, .optionalDirectory: value = .text("DIR")
+        case .directory: value = .text("DIR")
+        case .optionalPath: value = .text("PATH")
         case .endpoint, .optionalEndpoint: value = .text("HOST:PORT")
         case .labels: (value, isRepeated) = (.text("KEY=VALUE"), true)
         case .names: (value, isRepeated) = (.text("NAME"), true)
@@ -69,7 +70,7 @@ package struct Setting: Sendable {
         switch kind {
         case .name(_, let isOptional): "\(isOptional ? "empty, or " : "")1 to \(Self.nameBytesMax) of a-z 0-9 . - _"
         case .directory: "an absolute path"
-        case .optionalDirectory: "empty, or an absolute path"
+        case .optionalPath: "empty, or an absolute path"
         case .endpoint: "HOST:PORT"
         case .optionalEndpoint: "empty, or HOST:PORT"
         case .labels: "at most \(Self.labelsMax) of \"key=value\""
@@ -88,7 +89,7 @@ package struct Setting: Sendable {
     /// The setting's value as the file writes it.
     package func text(in settings: AgentSettings) -> String {
         switch kind {
-        case .name(let path, _), .directory(let path), .optionalDirectory(let path):
+        case .name(let path, _), .directory(let path), .optionalPath(let path):
             Self.quoted(settings[keyPath: path])
         case .endpoint(let path): Self.quoted(settings[keyPath: path].description)
         case .optionalEndpoint(let path): Self.quoted(settings[keyPath: path]?.description ?? "")
@@ -145,8 +146,8 @@ package struct Setting: Sendable {
                     + "not '\(text)'"
             }
             settings[keyPath: path] = text
-        case .optionalDirectory(let path) where text.isEmpty: settings[keyPath: path] = text
-        case .directory(let path), .optionalDirectory(let path):
+        case .optionalPath(let path) where text.isEmpty: settings[keyPath: path] = text
+        case .directory(let path), .optionalPath(let path):
             guard text.hasPrefix("/"), text.count > 1, text.utf8.count <= Self.pathBytesMax, !text.utf8.contains(0)
             else {
                 return "wants an absolute path of at most \(Self.pathBytesMax) bytes, not '\(text)'"

@@ -49,23 +49,53 @@ extension HostKeeper {
 
     /// Brings every copy a step nearer to what its row wants. Only with a lease.
     mutating func tendAll(_ output: inout Output) {
-        var next = work.startIndex
-        for vm in records.keys.sorted() {
-            while next < work.endIndex, work[next].id < vm {
-                tend(work[next].id, work[next], &output)
-                next += 1
-            }
-            if next < work.endIndex, work[next].id == vm {
-                tend(vm, work[next], &output)
-                next += 1
-            } else {
-                tend(vm, nil, &output)
-            }
+        var isAnyBusy = isBusy
+        var rest: Set<VMID> = []  // hash order: only kept
+        for vm in dueVMs {
+            let row = row(of: vm)
+            let ordered = output.orders.count
+            isBusy = false
+            tend(vm, row, &output)
+            isAnyBusy = isAnyBusy || isBusy
+            if isBusy || output.orders.count > ordered || row.flatMap({ report($0) }) != nil { rest.insert(vm) }
         }
-        while next < work.endIndex {
-            tend(work[next].id, work[next], &output)
-            next += 1
+        isBusy = isAnyBusy
+        due = rest
+    }
+
+    /// Ascending.
+    private var dueVMs: [VMID] {
+        if let due { return due.sorted() }
+        return Set(records.keys).union(work.map(\.id)).sorted()  // hash order: sorted
+    }
+
+    private func row(of vm: VMID) -> CellVM? {
+        var (low, high) = (work.startIndex, work.endIndex)
+        while low < high {
+            let middle = (low + high) / 2
+            if work[middle].id < vm { low = middle + 1 } else { high = middle }
         }
+        return low < work.endIndex && work[low].id == vm ? work[low] : nil
+    }
+
+    /// Ascending; all rows that a report may be owed for.
+    private var dueRows: [CellVM] { due == nil ? work : dueVMs.compactMap { row(of: $0) } }
+
+    /// Rows that came, and those that went.
+    mutating func noteDue(_ changed: [CellVM], from old: [CellVM], to new: [CellVM]) {
+        guard due != nil else { return }
+        due?.formUnion(changed.map(\.id))
+        var next = new.startIndex
+        for i in old.indices {
+            while next < new.endIndex, new[next].id < old[i].id { next += 1 }
+            if next == new.endIndex || new[next].id != old[i].id { due?.insert(old[i].id) }
+        }
+    }
+
+    /// A guest that arrives is always due.
+    var isArriving: Bool {
+        guard let due else { return records.values.contains { $0.copy?.state == .arriving } }
+        return due.contains { records[$0]?.copy?.state == .arriving }
     }
 
     private mutating func tend(_ vm: VMID, _ row: CellVM?, _ output: inout Output) {
@@ -199,6 +229,7 @@ extension HostKeeper {
         for vm in records.keys.sorted() {
             guard var record = records[vm], let copy = record.copy, copy.isolation == .stop else { continue }
             if copy.order == .discard || copy.order == .stop(isForced: true) { continue }
+            due?.insert(vm)
             if !copy.isLeaving { record.copy?.stopCause = "stopped by its host, whose lease ran out" }
             stop(vm, &record, .zero, &output)
             records[vm] = record
@@ -210,6 +241,7 @@ extension HostKeeper {
         for vm in records.keys.sorted() {
             guard var record = records[vm], let copy = record.copy else { continue }
             if copy.order == .discard || copy.order == .stop(isForced: true) { continue }
+            due?.insert(vm)
             if !copy.isLeaving { record.copy?.stopCause = "its host's agent ended, and ran it itself" }
             stop(vm, &record, .zero, &output)
             records[vm] = record
@@ -220,7 +252,7 @@ extension HostKeeper {
 
     /// A guest is paused and copied, and the cell has not been told.
     var owesCopied: Bool {
-        work.contains { row in
+        dueRows.contains { row in
             guard row.migration != nil, let record = records[row.id], let copy = record.copy, copy.state == .copied
             else { return false }
             // Bound once: asked of the optional twice, Swift 6.3.1 can't compile it optimized.
@@ -229,12 +261,12 @@ extension HostKeeper {
         }
     }
 
-    var owesReports: Bool { knowsWork && !work.allSatisfy { report($0) == nil } }
+    var owesReports: Bool { knowsWork && !dueRows.allSatisfy { report($0) == nil } }
 
     /// What the rows do not show yet, ascending by VM. What the cell took, and its rows still don't show, comes again.
     mutating func reports(_ now: Instant) -> [VMReport] {
         var list: [VMReport] = []
-        for row in work {
+        for row in dueRows {
             guard let report = report(row) else { continue }
             isBusy = true
             if let taken = records[row.id]?.taken, isSame(taken.report, report) {

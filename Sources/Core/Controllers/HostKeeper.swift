@@ -108,6 +108,10 @@ package struct HostKeeper: Sendable {
     var records: [VMID: Record] = [:]
     /// The newest answer's rows, ascending.
     var work: [CellVM] = []
+    /// VMs whose row or copy is another one than when it was looked at, or with which something is under way; nil for all. No other
+    /// one has anything to be ordered or reported, so that a step costs what has changed and not what the host runs.
+    // hash order: read by sorted keys, or asked whether one is so
+    package var due: Set<VMID>?
     var workIndex = LogIndex.zero
     var workAnswer = LogIndex.zero
     /// False until the rows were heard after the registration that is in force.
@@ -263,7 +267,7 @@ package struct HostKeeper: Sendable {
     /// VMs that the driver has, ascending.
     package var vms: [VMID] { records.keys.sorted().filter { records[$0]?.copy != nil } }
 
-    /// Takes in what happened and gives what is to be done. Costs a look at each of the host's VMs.
+    /// Takes in what happened and gives what is to be done.
     package mutating func step(_ inputs: [Input], now: Instant) -> Output {
         var output = Output()
         for input in inputs { take(input, now) }
@@ -353,6 +357,7 @@ package struct HostKeeper: Sendable {
         guard answer.index >= workAnswer else { return }
         if let rows {
             work = rows.sorted { $0.id < $1.id }
+            due = nil
             (workIndex, workAnswer, knowsWork, asksAll) = (index, answer.index, true, false)
         } else if let changes {
             // Since an earlier answer than the last is more than is needed, and right.
@@ -362,6 +367,7 @@ package struct HostKeeper: Sendable {
                 (knowsWork, asksAll, isStirred) = (false, true, true)
                 return
             }
+            noteDue(changes.vms, from: work, to: merged)
             (work, workIndex, workAnswer) = (merged, index, answer.index)
         } else if knowsWork, question.since == workIndex {
             workAnswer = answer.index
@@ -392,6 +398,7 @@ package struct HostKeeper: Sendable {
             standing = .registered
             registrationAnsweredAt = now
             (work, workIndex, workAnswer, knowsWork, asksAll) = ([], .zero, .zero, false, true)
+            due = nil
             isStirred = true
         case (.reports, .refused):
             // Another process of this agent registered, or the host is no member any more.
@@ -406,6 +413,7 @@ package struct HostKeeper: Sendable {
 
     private mutating func hear(_ report: VMReport) {
         guard var record = records[report.vm], var copy = record.copy, copy.epoch == report.epoch else { return }
+        due?.insert(report.vm)
         copy.message = report.message
         if report.generation > 0 { copy.generation = report.generation }
         switch report.state {
@@ -468,7 +476,7 @@ package struct HostKeeper: Sendable {
             wakeAt = max(commandNotBefore, now + timing.busy)
             return noteLease(now)
         }
-        let isArriving = records.values.contains { $0.copy?.state == .arriving }
+        let isArriving = isArriving
         let busy = isArriving ? timing.arriving : timing.busy
         let pause = isBusy || isStirred || command != nil || !knowsWork ? busy : timing.calm
         // A question is under way already, or one was asked a moment ago.

@@ -266,34 +266,80 @@ final class AdminConnection: SecureConnectionDelegate {
         if let problem = server.tooOften(asking, budget) { return answer(number, AdminResponse(problem)) }
         do throws(Router.Refusal) {
             let call = try server.router.call(parser, head)
-            if let refusal = judge(call.request.action, stranger) {
-                server.counters.refused += 1
-                if refusal.kind == .forbidden && call.request.action.isChange {
-                    let ticket = Ticket(slot: slot, generation: generation, number: number)
-                    server.authority.forbade(call.request.action, asking, from: server.clientAddress(ticket))
-                }
-                var problem = refusal
-                problem.instance = parser.text(head.path)
-                return answer(number, AdminResponse(problem))
-            }
-            switch call.request {
-            case .document: answer(number, AdminResponse(.json, .bytes(server.document)))
-            case .health: answer(number, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
-            default:
-                let ticket = Ticket(slot: slot, generation: generation, number: number)
-                server.handler?.handle(call, from: asking, ticket)
+            guard let refusal = judge(call.request.action, stranger) else { return serve(call, number) }
+            let path = parser.text(head.path)
+            guard mayBeNews(refusal) else { return refuse(call, number, refusal, path) }
+            // What was granted a moment ago is known at the root before it is known here.
+            let (asking, token) = (asking, tokenUnknown)
+            server.authority.learn { [weak self] isNewest in
+                self?.judgeAgain(call, number, asking, token, path, isNewest)
             }
         } catch {
             answer(number, error.response)
         }
     }
 
+    private func serve(_ call: AdminCall, _ number: UInt32) {
+        switch call.request {
+        case .document: answer(number, AdminResponse(.json, .bytes(server.document)))
+        case .health: answer(number, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
+        default: server.handler?.handle(call, from: asking, ticket(number))
+        }
+    }
+
+    private func refuse(_ call: AdminCall, _ number: UInt32, _ refusal: Problem, _ path: String) {
+        server.counters.refused += 1
+        if refusal.kind == .forbidden && call.request.action.isChange {
+            server.authority.forbade(call.request.action, asking, from: server.clientAddress(ticket(number)))
+        }
+        var problem = refusal
+        problem.instance = path
+        answer(number, AdminResponse(problem))
+    }
+
+    private func ticket(_ number: UInt32) -> Ticket { Ticket(slot: slot, generation: generation, number: number) }
+
+    private func mayBeNews(_ refusal: Problem) -> Bool {
+        tokenUnknown != nil || (refusal.kind == .forbidden && asking != .anonymous)
+    }
+
+    private func judgeAgain(
+        _ call: AdminCall, _ number: UInt32, _ before: Principal, _ token: [UInt8]?, _ path: String, _ isNewest: Bool
+    ) {
+        // Nobody waits for it any more.
+        guard pending.contains(where: { $0.number == number && $0.state == .waiting }) else { return }
+        asking = before
+        var stranger: Problem?
+        if let token {
+            if let found = server.authority.principal(ofToken: token[...]) {
+                asking = found
+            } else {
+                stranger = isNewest ? AdminConnection.tokenRefusal : AdminConnection.tokenNotLookedUp
+            }
+        }
+        if let refusal = judge(call.request.action, stranger) { return refuse(call, number, refusal, path) }
+        serve(call, number)
+    }
+
     /// Who asks with the request that is being judged.
     private var asking = Principal.anonymous
+    /// What it shows as a token, if nobody is known by it here.
+    private var tokenUnknown: [UInt8]?
+
+    private static var tokenRefusal: Problem {
+        Problem(.unauthenticated, "the token is unknown, revoked or has expired; ask an administrator for a new one")
+    }
+    private static var tokenNotLookedUp: Problem {
+        Problem(
+            .unavailable,
+            "the token is not known here, and the root can't be asked whether it is new; ask again, or ask another node"
+        )
+    }
 
     /// Finds out who asks; gives what is wrong with what it shows.
     private func identify(_ head: RequestHead) -> Problem? {
         asking = principal
+        tokenUnknown = nil
         if server.second >= principalEnds {
             asking = .anonymous
             return Problem(.unauthenticated, "the client certificate has expired; renew it and connect again")
@@ -304,13 +350,15 @@ final class AdminConnection: SecureConnectionDelegate {
         let isBearer =
             field.count > scheme.count
             && zip(field, scheme).allSatisfy { byte, letter in byte == letter || byte | 0x20 == letter }
-        guard isBearer, let found = server.authority.principal(ofToken: field.dropFirst(scheme.count)) else {
+        guard isBearer else {
             return Problem(
                 .unauthenticated,
-                isBearer
-                    ? "the token is unknown, revoked or has expired; ask an administrator for a new one"
-                    : "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token"
-            )
+                "the Authorization field is of no known scheme; send `Authorization: Bearer` with an API token")
+        }
+        let token = field.dropFirst(scheme.count)
+        guard let found = server.authority.principal(ofToken: token) else {
+            tokenUnknown = Array(token)
+            return AdminConnection.tokenRefusal
         }
         asking = found
         return nil

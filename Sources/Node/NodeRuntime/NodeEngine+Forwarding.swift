@@ -85,6 +85,10 @@ extension NodeEngine {
         // After a few steps from hint to hint the hints are in a circle, and time must pass.
         let isTired = own.hops > 0 && own.hops % 4 == 0 && own.hint != nil
         guard !isTired, let node = target(of: own) else {
+            // It was there when the request came, and is no more.
+            if position(of: group) == nil && forwards.directory.nodes(of: group).isEmpty {
+                return end(slot, .refused(.noSuchGroup))
+            }
             (own.hint, own.isElsewhere) = (nil, false)
             let until = now + wait(own)
             own.stage = .waiting(until: until)

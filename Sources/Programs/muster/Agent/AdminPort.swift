@@ -24,6 +24,10 @@ final class AdminPort: AdminHandler, AdminAuthority {
     var fleetWatches: [FleetWatch] = []
     private var isDrained = false
     var refusals = RefusalBudget()
+    /// Who waits for a look at the root.
+    private var lookers: [(Bool) -> Void] = []
+    private var isLooking = false
+    private var lookAt = Instant(nanoseconds: .min)
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]
@@ -160,6 +164,31 @@ final class AdminPort: AdminHandler, AdminAuthority {
         return known.flatMap { hasExpired($0) ? nil : .token($0.name) }
     }
 
+    /// More of them are answered by what is known here.
+    private static let lookersMax = 1_024
+    /// One look is for all that asked before it, so that strangers cost the root this often one read, however many they are.
+    private static let lookPause = Nanoseconds.milliseconds(50)
+
+    func learn(_ done: @escaping (_ isNewest: Bool) -> Void) {
+        guard lookers.count < AdminPort.lookersMax else { return done(false) }
+        lookers.append(done)
+        tendLooks()
+    }
+
+    var lookDeadline: Instant { lookers.isEmpty || isLooking ? Instant(nanoseconds: .max) : lookAt }
+
+    func tendLooks() {
+        guard lookDeadline <= agent.loop.now else { return }
+        isLooking = true
+        lookAt = agent.loop.now + AdminPort.lookPause
+        let served = lookers
+        lookers = []
+        agent.refreshView { [self] problem in
+            isLooking = false
+            for done in served { done(problem == nil) }
+        }
+    }
+
     // MARK: Requests
 
     func handle(_ call: AdminCall, from principal: Principal, _ ticket: Ticket) {
@@ -235,6 +264,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
         if let problem = agent.problem(wanting: command.level) { return answer(ticket, AdminResponse(problem)) }
         agent.request(.command(group, command.encoded())) { [self] outcome in
+            if case .refused(.noSuchGroup) = outcome { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
             if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
                 command.level > FeatureLevel.oldest
             {
@@ -253,7 +283,10 @@ final class AdminPort: AdminHandler, AdminAuthority {
         {
             return answer(ticket, AdminResponse(found, age: here.age))
         }
-        agent.request(.query(group, .space(query))) { [self] outcome in answer(ticket, AdminResponse(outcome)) }
+        agent.request(.query(group, .space(query))) { [self] outcome in
+            if case .refused(.noSuchGroup) = outcome { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+            answer(ticket, AdminResponse(outcome))
+        }
     }
 
     /// By the clock as it is now: the loop's stands still while this process does.

@@ -397,7 +397,7 @@ final class Agent: TurnOwner {
 
     var deadline: Instant {
         var earliest = min(engine.deadline, min(clockAt, min(admin.watchDeadline, host.deadline)))
-        earliest = min(earliest, min(controlAt + controlLeeway, manager.deadline))
+        earliest = min(earliest, min(controlAt + controlLeeway, min(manager.deadline, admin.lookDeadline)))
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 
@@ -411,6 +411,7 @@ final class Agent: TurnOwner {
         admin.tendWatches()
         settle()
         tendWaiting()
+        admin.tendLooks()
         tendHost()
         engine.endTurn(now: turn.now)
         settle()
