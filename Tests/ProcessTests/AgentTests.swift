@@ -37,6 +37,15 @@ import Testing
         #expect(conflict.complaint.contains("decide again"))
         #expect(try cluster.ask(other, "kv", "get", "box", "nobody").status == 3)
 
+        // A space that is gone is gone at every node, and nobody waits for it.
+        #expect(try cluster.ask(1, "space", "delete", "box").status == 0)
+        for node in 1...3 {
+            let began = Date()
+            let late = try cluster.ask(node, "kv", "put", "box", "too", "late")
+            #expect(late.status == 3 && late.complaint.contains("no space box"), "\(late.status) \(late.complaint)")
+            #expect(Date().timeIntervalSince(began) < 3)
+        }
+
         // A node that was removed is refused and ends.
         #expect(try cluster.ask(1, "leader", "transfer", "--to", "n1").status == 0)
         #expect(try cluster.ask(1, "node", "remove", "n3").status == 0)

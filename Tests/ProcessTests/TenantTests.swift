@@ -77,7 +77,8 @@ import Testing
         func vm(_ name: String, priority: Int, tenant: String = "shop") -> String {
             "{\"name\":\"\(name)\",\"tenant\":\"\(tenant)\",\"spec\":{\"cpuMillis\":100,\"memoryMiB\":64,\"priority\":\(priority)}}"
         }
-        try cluster.wait("the node knows the token") { try ask("GET", "vms").hasSuffix(" 200") }
+        // Another node than the one that made the token.
+        #expect(try ask("GET", "vms").hasSuffix(" 200"))
         let high = try ask("POST", "vms", vm("a", priority: 1))
         #expect(high.hasSuffix(" 403") && high.contains("--priority-max"), "\(high)")
         #expect(try ask("POST", "vms", vm("a", priority: 0)).hasSuffix(" 201"))
