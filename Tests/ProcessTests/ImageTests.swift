@@ -27,6 +27,11 @@ import Testing
         return String(text[try #require(found, "\(text)")])
     }
 
+    private func keepers(_ cluster: LocalCluster, _ image: String) throws -> Int {
+        let shown = try cluster.ask(2, "image", "show", image, "-o", "json").output
+        return ["n1", "n2", "n3"].count { shown.contains("\"\($0)\"") }
+    }
+
     private func create(_ cluster: LocalCluster, _ name: String, _ image: String, _ words: String...) throws
         -> MusterRun
     {
@@ -47,18 +52,14 @@ import Testing
         }
         let (path, data) = try write(cluster, "debian.raw", seed: 1)
         let name = try digest(cluster.ask(1, "image", "add", "probe", path, "-o", "json"))
+        // None of it is still on its way when what there is of it is made another thing.
+        try cluster.wait("three keep it") { try keepers(cluster, "probe") == 3 }
         #expect(try cluster.ask(1, "image", "remove", "probe").status == 0)
-        // One node has had the first third of it, another the wrong bytes.
         for node in [2, 3] {
-            try? FileManager.default.removeItem(at: file(cluster, node, name))
+            #expect(try !cluster.ask(node, "image", "list").output.contains("probe"))
+            try FileManager.default.removeItem(at: file(cluster, node, name))
         }
-        try cluster.wait("nothing of it is left") {
-            [2, 3].allSatisfy { node in
-                try? FileManager.default.removeItem(at: file(cluster, node, name))
-                try? FileManager.default.removeItem(at: file(cluster, node, name + ".part"))
-                return !FileManager.default.fileExists(atPath: file(cluster, node, name).path)
-            }
-        }
+        // One node has had the first third of it, another the wrong bytes.
         try data.prefix(1 << 20).write(to: file(cluster, 2, name + ".part"))
         try Data(count: 1 << 20).write(to: file(cluster, 3, name + ".part"))
 
@@ -67,10 +68,7 @@ import Testing
         #expect(try digest(added) == name)
         let shared = try cluster.ask(1, "image", "add", "debian", path, "--shared")
         #expect(shared.status == 0, "\(shared.complaint)")
-        try cluster.wait("three keep it") {
-            let shown = try cluster.ask(2, "image", "show", "debian", "-o", "json").output
-            return ["n1", "n2", "n3"].allSatisfy { shown.contains("\"\($0)\"") }
-        }
+        try cluster.wait("three keep it") { try keepers(cluster, "debian") == 3 }
         for node in 1...3 { #expect(try Data(contentsOf: file(cluster, node, name)) == data) }
         #expect(cluster.log(2).contains("offset=\(1 << 20)"), "it goes on where it stopped")
         #expect(cluster.log(3).contains("came damaged"), "what came has another hash")
