@@ -139,6 +139,26 @@ import Testing
         #expect(info.notes == ["1 VM is created stopped, and gets a place when it is started"])
     }
 
+    @Test func `a plan of new VMs leaves out those whose names others have, and all of them where it is all or none`() {
+        func creation(_ name: String) -> VMCreation {
+            VMCreation(name: name, tenant: "t", spec: VMDescription(resources: .zero))
+        }
+        let all = ["a", "b", "c"].map(creation)
+        let step = PlanStep(action: "place", vm: "a", tenant: "t", to: "h1")
+        let full = PlanLeft(vm: "c", tenant: "t", cause: "noHostFits", text: "no host fits")
+        let plan = PlanInfo(index: 9, digest: "1f", steps: [step], left: [full])
+        let taken = [(creation: all[1], text: "b is taken")]
+        let some = plan.refusing(taken, of: all, isAtomic: false)
+        #expect(some.steps == [step] && some.left.map(\.vm) == ["c", "b"] && some.left.last?.text == "b is taken")
+        #expect(some.digest != plan.digest && some == plan.refusing(taken, of: all, isAtomic: false))
+        let other = plan.refusing([(creation: all[2], text: "c is taken")], of: all, isAtomic: false)
+        #expect(other.digest != some.digest && other.left.map(\.cause) == ["invalid"])
+        let none = plan.refusing(taken, of: all, isAtomic: true)
+        #expect(none.steps.isEmpty && none.left.map(\.vm) == ["a", "c", "b"])
+        #expect(none.left.map(\.cause) == ["anotherItem", "noHostFits", "invalid"])
+        #expect(plan.refusing([], of: all, isAtomic: true) == plan)
+    }
+
     @Test func `whoever may not change it may not ask what the change would do, and a plan stands for itself`() {
         let reference = VMReference.named("web", tenant: "shop")
         for change: FleetRequest in [

@@ -57,7 +57,8 @@ let samples: [AdminRequest] =
         .watch(space: "s", prefix: [], from: .end(of: LogIndex(4))),
         .spaces, .space("s"), .createSpace(SpaceCreation(name: "s")),
         .createSpace(SpaceCreation(name: "s", replicas: 3, nodes: ["a", "b"])), .deleteSpace("s"),
-        .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes, .node("n-1.x"), .removeNode("n", isForced: false),
+        .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes(.linearizable), .nodes(.stale(within: .seconds(2))),
+        .node("n-1.x"), .removeNode("n", isForced: false),
         .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
         .assignHost("n", CellAssignment(cell: "c")), .cells, .cell("c"), .createCell(CellCreation(name: "c")),
         .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
@@ -162,6 +163,18 @@ let samples: [AdminRequest] =
                 #expect(refusal.problem.kind == .methodNotAllowed, "\(method.name) \(path)")
                 #expect(Set(refusal.allow).subtracting([.head]) == known)
                 #expect(refusal.response.status == 405 && !refusal.response.allow.isEmpty)
+            }
+        }
+    }
+
+    @Test func `a method that no route has is named as it was sent`() {
+        for method in ["PATCH", "OPTIONS", "TRACE", "QUERY"] {
+            for path in ["/v1/nodes", "/v1/vms/x", "/v1/kv/s/k", "/v1/kv/s"] {
+                guard case .failure(let refusal) = route("\(method) \(path)") else {
+                    Issue.record("\(method) \(path) is routed")
+                    continue
+                }
+                #expect(refusal.problem.detail.contains("has no \(method); use GET"), "\(refusal.problem.detail)")
             }
         }
     }

@@ -165,7 +165,7 @@ import Testing
         (
             "[node]\nname = \"Büro\"",
             [
-                "muster.toml:2: node.name wants 1 to 63 lower-case letters, digits, dots, dashes or underscores, not 'Büro'."
+                "muster.toml:2: node.name wants 1 to 63 lower-case letters, digits, dashes and dots, a letter or a digit at both ends, not 'Büro'."
             ]
         ),
         (
@@ -225,7 +225,7 @@ import Testing
                 "muster.toml:2: log.level wants a text in quotation marks, not 1.",
                 "muster.toml:4: peer.listen wants HOST:PORT, such as 10.0.0.1:7471 or [fd00::1]:7471, not 'x'.",
                 "muster.toml:5: peer.foo is no setting.",
-                "muster.toml:8: node.name wants 1 to 63 lower-case letters, digits, dots, dashes or underscores, not 'a b'.",
+                "muster.toml:8: node.name wants 1 to 63 lower-case letters, digits, dashes and dots, a letter or a digit at both ends, not 'a b'.",
             ]
         ),
     ]
@@ -269,6 +269,30 @@ import Testing
         let failure = #expect(throws: SettingsFailure.self) { try AgentSettings.load(hostName: "Ann's PC") }
         #expect(failure?.problems.first?.contains("set node.name") == true)
         #expect(throws: SettingsFailure.self) { try AgentSettings.load() }
+    }
+
+    @Test func `a node's name that the root would refuse is refused with its line`() {
+        for name in ["a_b", "a-", "a.", "-a", "A", ""] {
+            let failure = #expect(throws: SettingsFailure.self) {
+                try AgentSettings.load(file: ("muster.toml", "[node]\nname = \"\(name)\"\n"), hostName: "h")
+            }
+            #expect(failure?.problems.count == 1)
+            #expect(failure?.problems.first?.hasPrefix("muster.toml:2: node.name wants 1 to 63") == true, "\(name)")
+        }
+        // Zones and labels may have one.
+        #expect(throws: Never.self) {
+            try AgentSettings.load(file: ("x", "[node]\nname = \"a\"\nzone = \"z_1\"\n"))
+        }
+    }
+
+    @Test func `where a setting was made begins the sentence about it`() throws {
+        let loaded = try AgentSettings.load(
+            file: ("muster.toml", "[node]\nname = \"a\"\n[peer]\nlisten = \"0.0.0.0:7471\"\n"),
+            variables: [("MUSTER_LOG_LEVEL", "debug")], flags: [("node.zone", "z")])
+        #expect(loaded.place(of: "peer.listen") == "muster.toml:4: peer.listen")
+        #expect(loaded.place(of: "log.level") == "The variable MUSTER_LOG_LEVEL")
+        #expect(loaded.place(of: "node.zone") == "--node-zone")
+        #expect(loaded.place(of: "admin.listen") == "admin.listen")
     }
 
     @Test func `the example file says the defaults, commented out or not`() throws {

@@ -501,14 +501,47 @@ import Testing
         #expect(try world.host(of: lesser) == second)
         let plan = world.keeper.planLoss([first])
         #expect(plan.steps.map(\.kind) == [.preempt, .restart] && plan.steps.map(\.vm) == [lesser, urgent])
-        #expect(plan.left.isEmpty)
+        #expect(plan.left.map(\.vm) == [lesser] && plan.left.map(\.cause) == [.preempted])
         #expect(world.keeper.planLoss([first]) == plan, "planning changes nothing")
         #expect(world.keeper.planLoss([first, first]) == plan)
         guard case .losses(let reports) = world.keeper.answer(.losses(.host)) else {
             Issue.record("no answer")
             return
         }
-        #expect(reports.map(\.down.count) == [1, 1])
+        #expect(reports.map { $0.down.map(\.vm) } == [[lesser], [lesser]])
+        #expect(reports.map(\.preempted) == [1, 0] && reports.map(\.restarted) == [1, 0])
+        #expect(reports.map(\.isComplete) == [true, true])
+    }
+
+    @Test func `what a loss has stopped looks for another place in its turn, and a loss is what it was said to be`()
+        throws
+    {
+        let world = CellWorld()
+        let first = try world.addHost(cpu: 4_000)
+        let urgent = try world.create(CellWorld.spec(cpu: 4_000, priority: 50))
+        try world.tick(5)
+        try world.addHost(cpu: 4_000)
+        let large = try world.create(CellWorld.spec(cpu: 3_000, priority: 10))
+        try world.tick(5)
+        try world.addHost(cpu: 3_000)
+        let small = try world.create(CellWorld.spec(cpu: 2_000))
+        try world.tick(5)
+        guard case .losses(let reports) = world.keeper.answer(.losses(.host)), let report = reports.first else {
+            Issue.record("no answer")
+            return
+        }
+        // The urgent one has the large one stopped, and that the small one, which finds nothing.
+        #expect(report.name == "h1" && report.preempted == 2 && report.restarted == 2)
+        #expect(report.down.map(\.vm) == [small] && report.down.map(\.cause) == [.preempted])
+        let plan = world.keeper.planLoss([first])
+        #expect(plan.steps.map(\.vm) == [large, urgent, small, large])
+        #expect(plan.steps.map(\.kind) == [.preempt, .restart, .preempt, .restart])
+        #expect(world.keeper.planLoss([first]) == plan, "planning changes nothing")
+        world.crash(first)
+        try world.tick(120)
+        let vms = try world.view().vms
+        #expect(vms[urgent]?.place?.assignment == plan.steps[1].to && vms[large]?.place?.assignment == plan.steps[3].to)
+        #expect(vms[small]?.place == nil)
     }
 
     @Test func `a loss names what would be down and why`() throws {
@@ -550,6 +583,17 @@ import Testing
         #expect(other.candidates == 0)
         #expect(other.rules == [.init(rule: "free cpu", hosts: 2)])
         #expect(other.nearest == "fits on h1 if 3000m CPU more were free")
+        // For one that is larger than every host, others that leave are no help.
+        let large = try world.create(CellWorld.spec(cpu: 5_000))
+        try world.tick(3)
+        let nearest = try #require(world.explain(large)).nearest
+        #expect(nearest == "no host is large enough; fits on h1 if that offered 4000m CPU more")
+        // As much for each of the two that wait.
+        var policy = HostPolicy()
+        policy.overcommit.cpuMilli = 3_000
+        try world.apply(.setHostPolicy(first, policy, generation: nil))
+        try world.tick(5)
+        #expect(try world.host(of: waiting) == first && world.host(of: large) == first)
     }
 
     @Test func `a new leader waits for a lease that was made shorter before its time`() throws {

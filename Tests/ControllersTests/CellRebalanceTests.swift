@@ -62,11 +62,23 @@ import Testing
         #expect(advice.text.contains("would raise the score from \(advice.scoreBefore) to \(advice.scoreAfter)"))
         let events = try events(world).filter { $0.kind == "cell.rebalance-advice" }
         #expect(events.count == 1 && events.first?.text == advice.text, "\(events)")
+        #expect(world.keeper.standingAdvice == advice.text)
         #expect(world.refused.isEmpty, "\(world.refused)")
         // Carried out by somebody, it is advice no more.
         try world.apply(.setSetting(.rebalance, 0))
         try world.tick(20)
-        #expect(world.keeper.counts.advice == nil)
+        #expect(world.keeper.counts.advice == nil && world.keeper.standingAdvice == "")
+    }
+
+    @Test
+    func `a controller that has not looked yet has no word on the balance, and one that moves VMs proposes nothing`()
+        throws
+    {
+        let world = try uneven(mode: 1)
+        #expect(world.keeper.standingAdvice == nil)
+        try world.apply(.setSetting(.rebalance, 2))
+        try world.tick(2_000)
+        #expect(world.keeper.counts.advice != nil && world.keeper.standingAdvice == "")
     }
 
     @Test func `an older cluster's controller proposes without writing it down`() throws {

@@ -24,6 +24,22 @@ import Testing
         #expect(view.firstCell?.name == "default")
     }
 
+    @Test func `what a cell's controller proposes is in its report, within a bound, and is news`() throws {
+        var root = try bench()
+        var report = CellReport(group: Self.first)
+        report.advice = "1 move would raise the score from 1 to 2: a from h1 to h2"
+        #expect(try root.apply(.reportCell(report)) == .done)
+        let known = try #require(try root.view().report(of: Self.first))
+        #expect(known.advice == report.advice && !report.isNews(to: known))
+        report.advice = ""
+        #expect(report.isNews(to: known))
+        for wrong in ["a\nb", String(repeating: "a", count: CellReport.adviceBytesMax + 1)] {
+            report.advice = wrong
+            #expect(try root.apply(.reportCell(report)) == .refused(.invalid(.note)))
+        }
+        #expect(try root.view().report(of: Self.first) == known)
+    }
+
     @Test func `before the level is open a cell has no region, and no row says more than it did`() throws {
         var root = try RootBench()
         let outcome = try root.apply(.createCell(name: "north", replicas: 0, region: "north"))

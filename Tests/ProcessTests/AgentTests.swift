@@ -103,6 +103,9 @@ import Testing
         #expect(example.output.contains("[storage]"))
         let role = try cluster.ask(1, "token", "create", "--role", "space:config:append")
         #expect(role.status == 2 && role.complaint.contains("space:NAME:read"), "\(role.complaint)")
+        let early = try cluster.ask(1, "token", "create", "--role", "space:config:read")
+        #expect(early.status == 3 && early.complaint.contains("there is no space config"), "\(early.complaint)")
+        #expect(try cluster.ask(1, "space", "create", "config").status == 0)
         #expect(try cluster.ask(1, "token", "create", "--role", "space:config:read").status == 0)
         let listed = try cluster.ask(1, "token", "list", "--output", "json").output
         #expect(listed.contains("\"role\":\"space:config:read\""), "\(listed)")

@@ -8,6 +8,37 @@ import Testing
             .split(separator: "\n").map(String.init).sorted()
     }
 
+    @Test func `a dry run says of a name that another cell of the region has what its creation would say`() throws {
+        let cluster = try LocalCluster()
+        let made = try cluster.ask(1, "cell", "create", "second")
+        #expect(made.status == 0, "\(made.complaint)")
+        try cluster.wait("the second cell is there") {
+            try cluster.ask(1, "cell", "show", "second", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+        func create(_ words: String...) throws -> MusterRun {
+            try cluster.run(["vm", "create"] + words + ["--cpu", "100m", "--memory", "64MiB"], at: 1)
+        }
+        try cluster.wait("the first cell takes VMs") { try create("a", "--cell", "default", "--wait").status == 0 }
+        let words = "the tenant has a VM named a"
+        for more in [["--cell", "second"], ["--cell", "default"]] {
+            let dry = try cluster.run(
+                ["vm", "create", "a", "b", "--cpu", "100m", "--memory", "64MiB", "--dry-run", "-o", "json"] + more,
+                at: 1)
+            #expect(dry.output.contains(words) && !dry.output.contains("VM named b"), "\(dry.output) \(dry.complaint)")
+            let real = try cluster.run(["vm", "create", "a", "--cpu", "100m", "--memory", "64MiB"] + more, at: 1)
+            #expect(real.status == 4 && real.complaint.contains(words), "\(real.complaint)")
+        }
+        let whole = try create("a", "b", "--cell", "second", "--all-or-nothing", "--dry-run", "-o", "json")
+        #expect(whole.output.contains(words) && whole.output.contains("anotherItem"), "\(whole.output)")
+        #expect(whole.output.contains("\"steps\":[]"), "\(whole.output)")
+        // Nothing was made or held by asking, and what is held for one that is gone is free.
+        #expect(try create("b", "--cell", "default").status == 0)
+        #expect(try cluster.ask(1, "vm", "delete", "a", "--wait").status == 0)
+        let free = try create("a", "--cell", "second", "--dry-run", "-o", "json")
+        #expect(!free.output.contains(words), "\(free.output)")
+        #expect(try create("a", "--cell", "second").status == 0)
+    }
+
     @Test func `hosts go from one cell to another empty, and every host and VM is found wherever it is`() throws {
         let cluster = try LocalCluster()
         try cluster.grow()

@@ -114,6 +114,7 @@ import Testing
         #expect(inner.status != 0 && inner.complaint.contains("own name"), "\(inner.complaint)")
 
         // A tenant's writer adds what is the tenant's, and nothing of everybody's.
+        #expect(try cluster.ask(1, "tenant", "set", "shop").status == 0)
         let made = try cluster.shell(
             "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json "
                 + "-d '{\"kind\":\"api\",\"role\":\"tenant:shop:write\"}' https://$MUSTER_ADDRESS/v1/tokens", at: 1
@@ -136,6 +137,7 @@ import Testing
     private func isProven(_ cluster: LocalCluster) throws {
         let third = try write(cluster, "third.raw", seed: 3)
         let name = try digest(cluster.ask(1, "image", "add", "own", third.path, "--tenant", "shop", "-o", "json"))
+        #expect(try cluster.ask(1, "tenant", "set", "bank").status == 0)
         let made = try cluster.shell(
             "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem -H content-type:application/json "
                 + "-d '{\"kind\":\"api\",\"role\":\"tenant:bank:write\"}' https://$MUSTER_ADDRESS/v1/tokens", at: 1

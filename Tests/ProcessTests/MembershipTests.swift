@@ -101,9 +101,11 @@ import Testing
             #expect(FileManager.default.fileExists(atPath: foreign.appendingPathComponent("\(name)/data").path))
         }
         let checked = try MusterRun(["agent", "--check-config", "--node-name", "a_b"])
-        #expect(checked.status == 1 && checked.complaint.contains("'a_b' is no name"), "\(checked)")
+        #expect(checked.status == 2 && checked.complaint.contains("--node-name wants 1 to 63"), "\(checked)")
         let listens = try MusterRun(["agent", "--check-config", "--peer-listen", "some.host:7471"])
-        #expect(listens.status == 1 && listens.complaint.contains("in digits"), "\(listens)")
+        #expect(
+            listens.status == 1 && listens.complaint.contains("in digits")
+                && listens.complaint.contains("--peer-listen: "), "\(listens)")
         let dropped = try cluster.ask(1, "token", "create", "--role", "viewer", "--uses", "2")
         #expect(dropped.status == 2 && dropped.complaint.contains("--uses"), "\(dropped)")
         #expect(try cluster.ask(1, "space", "create", "box").status == 0)

@@ -2686,6 +2686,8 @@ public struct WireCellReport: WireMessage {
     /// Of those hosts.
     public var zones: [String] = []
     public var at: UInt64 = 0
+    /// Moves that would make it better, where its controller only proposes them.
+    public var advice: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2699,7 +2701,8 @@ public struct WireCellReport: WireMessage {
         waiting: UInt64 = 0,
         vms: UInt64 = 0,
         zones: [String] = [],
-        at: UInt64 = 0
+        at: UInt64 = 0,
+        advice: String = ""
     ) {
         self.group = group
         self.hosts = hosts
@@ -2710,6 +2713,7 @@ public struct WireCellReport: WireMessage {
         self.vms = vms
         self.zones = zones
         self.at = at
+        self.advice = advice
     }
 
     public static var messageName: String { "CellReport" }
@@ -2725,6 +2729,7 @@ public struct WireCellReport: WireMessage {
         case 7: "vms"
         case 8: "zones"
         case 9: "at"
+        case 50: "advice"
         default: nil
         }
     }
@@ -2763,6 +2768,10 @@ public struct WireCellReport: WireMessage {
             writer.tag(72)
             writer.varint(self.at)
         }
+        if !self.advice.isEmpty {
+            writer.tag(402)
+            writer.lengthDelimited(self.advice)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2794,6 +2803,8 @@ public struct WireCellReport: WireMessage {
                 self.zones.append(try reader.string())
             case 72:
                 self.at = try reader.uint64()
+            case 402:
+                self.advice = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -38,6 +38,12 @@ package struct LoadedSettings: Hashable, Sendable {
         zip(AgentSettings.table, origins).contains { $0.key == key && $1 != .standard }
     }
 
+    /// Of the file, as messages name it.
+    let fileName: String
+
+    /// Where a setting was made, to begin a sentence with that says what is wrong with it.
+    package func place(of key: String) -> String { origins.place(of: key, fileName) }
+
     /// All settings as `--check-config` shows them.
     package var listing: Listing {
         var listing = Listing([.init("setting"), .init("value"), .init("from")])
@@ -45,6 +51,20 @@ package struct LoadedSettings: Hashable, Sendable {
             listing.add([.text(setting.key), .text(setting.text(in: settings)), .text(origin.description)])
         }
         return listing
+    }
+}
+
+extension [SettingOrigin] {
+    fileprivate func place(of key: String, _ fileName: String) -> String {
+        guard let index = AgentSettings.table.firstIndex(where: { $0.key == key }) else {
+            preconditionFailure("'\(key)' is no setting")
+        }
+        switch self[index] {
+        case .file(let line): return "\(fileName):\(line): \(key)"
+        case .variable(let name): return "The variable \(name)"
+        case .flag(let name): return "--\(name)"
+        case .standard: return key
+        }
     }
 }
 
@@ -72,7 +92,8 @@ extension AgentSettings {
         for flag in flags { loader.add(flag: flag.key, flag.text) }
         loader.check()
         if !loader.problems.isEmpty { throw SettingsFailure(problems: loader.problems) }
-        return LoadedSettings(settings: loader.settings, origins: loader.origins, warnings: loader.warnings)
+        return LoadedSettings(
+            settings: loader.settings, origins: loader.origins, warnings: loader.warnings, fileName: loader.fileName)
     }
 }
 
@@ -159,24 +180,16 @@ private struct SettingsLoader {
 
     /// What can be judged only when everything is there. A contradiction is laid to the later of its two sources.
     mutating func check() {
-        if !Setting.isName(settings.nodeName) {
+        if !Setting.isNodeName(settings.nodeName) {
             problems.append(
                 settings.nodeName.isEmpty
                     ? "node.name is missing; set it in the file, as MUSTER_NODE_NAME or with --node-name."
                     : "The host's name '\(settings.nodeName)' can't be a node's; set node.name to lower-case letters, "
-                        + "digits, dots, dashes and underscores.")
+                        + "digits, dashes and dots, a letter or a digit at both ends.")
         }
         if !problems.isEmpty { return }
         for (key, sentence) in settings.contradictions() {
-            guard let index = AgentSettings.table.firstIndex(where: { $0.key == key }) else { continue }
-            let place: String
-            switch origins[index] {
-            case .file(let line): place = "\(fileName):\(line): \(key)"
-            case .variable(let name): place = "The variable \(name)"
-            case .flag(let name): place = "--\(name)"
-            case .standard: place = key
-            }
-            problems.append(Self.sentence("\(place) \(sentence)"))
+            problems.append(Self.sentence("\(origins.place(of: key, fileName)) \(sentence)"))
         }
     }
 }

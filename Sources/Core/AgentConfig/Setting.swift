@@ -141,7 +141,12 @@ package struct Setting: Sendable {
     private func apply(_ text: String, to settings: inout AgentSettings) -> String? {
         switch kind {
         case .name(let path, let isOptional):
-            guard isOptional && text.isEmpty || Self.isName(text) else {
+            if !isOptional {
+                if !Self.isNodeName(text) { return Self.nodeNameRefusal(text) }
+                settings[keyPath: path] = text
+                return nil
+            }
+            guard text.isEmpty || Self.isName(text) else {
                 return "wants 1 to \(Self.nameBytesMax) lower-case letters, digits, dots, dashes or underscores, "
                     + "not '\(text)'"
             }
@@ -201,6 +206,15 @@ package struct Setting: Sendable {
         func isPlain(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) }
         guard (1...nameBytesMax).contains(bytes.count), isPlain(bytes[0]) else { return false }
         return bytes.allSatisfy { isPlain($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F }
+    }
+
+    /// As the root judges names, which it is asked about when the node is made.
+    static func isNodeName(_ text: String) -> Bool {
+        isName(text) && !text.utf8.contains(0x5F) && text.utf8.last.map { $0 != 0x2D && $0 != 0x2E } ?? false
+    }
+
+    private static func nodeNameRefusal(_ text: String) -> String {
+        "wants 1 to \(nameBytesMax) lower-case letters, digits, dashes and dots, a letter or a digit at both ends, not '\(text)'"
     }
 
     private static func endpointRefusal(_ text: String) -> String {

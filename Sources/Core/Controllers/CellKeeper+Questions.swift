@@ -128,26 +128,9 @@ extension CellKeeper {
     }
 
     func text(_ change: NearestChange) -> String {
-        switch change {
-        case .free(let host, let shortages):
-            let parts = shortages.map { shortage in
-                switch shortage.kind {
-                case .cpu: "\(shortage.amount)m CPU"
-                case .memory: "\(shortage.amount) MiB of memory"
-                case .disk: "\(shortage.amount) MiB of disk"
-                case .network: "\(shortage.amount) Mbit/s"
-                }
-            }
-            return "fits on \(hostName(host)) if \(parts.joined(separator: " and ")) more were free"
-        case .groupLimit(let group, let limit, let scope, let host):
-            return "fits on \(hostName(host)) if group \(groupName(group)) allowed \(limit) per \(scope)"
-        case .groupSoft(let group, let host):
-            return "fits on \(hostName(host)) if the rule of group \(groupName(group)) were soft"
-        case .hostReady(let host, let state):
-            return "fits on \(hostName(host)) if it were not \(state)"
-        case .rule(let rule, let host):
-            return "fits on \(hostName(host)) but for one rule: \(ruleName(rule))\(storageText(rule, host))"
-        }
+        let words = change.text(host: hostName, group: groupName)
+        guard case .rule(let rule, let host) = change else { return words }
+        return words + storageText(rule, host)
     }
 
     // MARK: Plans
@@ -188,7 +171,8 @@ extension CellKeeper {
     package mutating func planDrain(_ host: HostID) -> CellPlan? {
         guard hostsIndexed[host] != nil else { return nil }
         var plan = CellPlan(.drain(host), through: view.through ?? .zero)
-        moveAway([host], &plan) { keeper, vm in
+        var none = 0
+        moveAway([host], &plan, searches: &none) { keeper, vm in
             switch keeper.way(vm) {
             case .migrate: .go(.migrate)
             case .restart: .go(.restart)
@@ -199,13 +183,17 @@ extension CellKeeper {
         return plan
     }
 
-    /// What becomes of the VMs of hosts that are lost at once.
-    /// VMs that find no room have others stopped for them, where `stopsOthers`.
-    package mutating func planLoss(_ named: [HostID], stopsOthers: Bool = true) -> CellPlan {
+    /// What becomes of the VMs of hosts that are lost at once, and of those that are stopped for them.
+    package mutating func planLoss(_ named: [HostID]) -> CellPlan {
+        var searches = max(1, CellKeeper.gangVictimsWorkMax / max(1, index.hostCount))
+        return planLoss(named, searches: &searches)
+    }
+
+    private mutating func planLoss(_ named: [HostID], searches: inout Int) -> CellPlan {
         var hosts: [HostID] = []
         for host in named where !hosts.contains(host) { hosts.append(host) }
         var plan = CellPlan(.loss(hosts), through: view.through ?? .zero)
-        moveAway(hosts, &plan, stopsOthers: stopsOthers) { keeper, vm in
+        moveAway(hosts, &plan, searches: &searches) { keeper, vm in
             if vm.isDeleting || vm.power == .stopped { return .gone }
             if vm.boundTo != nil { return .stay(.localDisk) }
             if vm.spec.isolation == .keep { return .stay(.isolationKeep) }
@@ -254,6 +242,7 @@ extension CellKeeper {
         case .quota: "its tenant's quota"
         case .invalid: "its specification"
         case .anotherItem: "another one of the batch has no place"
+        case .preempted: "it is stopped for one of a higher priority"
         }
     }
 
@@ -282,13 +271,18 @@ extension CellKeeper {
                 }
             domains[name, default: []].append(id)
         }
+        var searches = max(1, CellKeeper.lossesWorkMax / max(1, index.hostCount))
         return domains.keys.sorted().map { name in
             let hosts = domains[name] ?? []
-            // What has to stop for others is down, too; so many are down in any case.
-            let plan = planLoss(hosts, stopsOthers: false)
-            return LossReport(scope: scope, name: name, hosts: hosts, restarted: plan.steps.count, down: plan.left)
+            let plan = planLoss(hosts, searches: &searches)
+            return LossReport(
+                scope: scope, name: name, hosts: hosts, restarted: plan.steps.count { $0.kind == .restart },
+                preempted: plan.steps.count { $0.kind == .preempt }, down: plan.left, isComplete: plan.isComplete)
         }
     }
+
+    /// Hosts looked at, each time anew, for whom VMs of all losses together would have stopped.
+    private static let lossesWorkMax = 1 << 18
 
     /// Of one plan: VMs that get a text with the nearest change; the others get one without.
     static let plansExplainedMax = 64

@@ -31,7 +31,7 @@ extension CellKeeper {
             rebalanceAt = leadsSince + cooldown
             return
         }
-        rebalanceAt = now + CellKeeper.rebalanceInterval
+        rebalanceAt = now + rebalanceInterval
         if isCutShort || drainGoesOn { return }
         var budget = MoveBudget(self)
         if budget.left <= 0 { return }
@@ -59,7 +59,7 @@ extension CellKeeper {
         for pass in 0..<2 {
             for id in ids where (id > rebalanceNext) == (pass == 0) {
                 guard window < CellKeeper.rebalancedAtOnceMax, !CellKeeper.isCopy(id), let vm = view.vms[id],
-                    isMovable(vm), restingUntil[id].map({ now >= $0 }) ?? true
+                    isMovable(vm), restingUntil[id].map({ now >= $0 || mutated(.restsNot) }) ?? true
                 else {
                     frozen.append(id)
                     continue
@@ -79,7 +79,7 @@ extension CellKeeper {
         RebalanceBudget(
             movesMax: max(0, budget.left), movesPerHostMax: max(1, Int(clamping: view[.migrationsPerHostMax])),
             frozen: frozen, vmsExaminedMax: vmsExaminedMax, gainMin: gainMin, busyHosts: budget.busyHosts,
-            movesPerLinkMax: max(1, Int(clamping: view[.migrationsPerLinkMax])), busyLinks: budget.busyLinks)
+            movesPerLinkMax: max(1, budget.perLink), busyLinks: budget.busyLinks)
     }
 
     private func steps(of found: RebalancePlan) -> [CellPlan.Step] {
@@ -90,6 +90,12 @@ extension CellKeeper {
                 fromName: hostName(move.from.host), to: move.to, toName: hostName(move.to.host), gain: move.gain,
                 cost: CellKeeper.moveCost(vm))
         }
+    }
+
+    /// The moves that it proposes and does not make, in words; empty where there are none, nil while it has not looked.
+    package var standingAdvice: String? {
+        guard view[.rebalance] == 1 else { return "" }
+        return counts.advice.map { $0.steps.isEmpty ? "" : $0.text }
     }
 
     /// Told once, and again when it is another one.

@@ -317,7 +317,7 @@ extension CellRehearsal.Cause {
         case .localDisk: self = .localDisk
         case .isolationKeep: self = .isolationKeep
         case .neverRestarts: self = .neverRestarts
-        case .noHostFits, .quota, .invalid, .anotherItem: self = .noRoom
+        case .noHostFits, .quota, .invalid, .anotherItem, .preempted: self = .noRoom
         }
     }
 }

@@ -89,6 +89,8 @@ package struct CellKeeper: Sendable {
     var healthAt: Instant
     var drainAt: Instant
     var rebalanceAt: Instant
+    /// Between looks at a part of the VMs for moves that make the cell better.
+    package var rebalanceInterval = Nanoseconds.seconds(60)
     var rebalanceNext: VMID = VMID(rawValue: 0)
     /// Of the advice that was written down last.
     var adviceNoted: UInt64 = 0
@@ -273,7 +275,6 @@ extension CellKeeper {
     static let patience = Nanoseconds.seconds(10)
     static let garbageInterval = Nanoseconds.seconds(600)
     static let garbageIntervalIdle = Nanoseconds.seconds(6 * 3_600)
-    static let rebalanceInterval = Nanoseconds.seconds(60)
     /// A migration whose progress stands still for this long is cancelled.
     static let migrationStallMax = Nanoseconds.seconds(300)
     /// A VM whose migration failed or was refused is left alone for this long.

@@ -16,7 +16,7 @@ struct MoveBudget {
     private(set) var left: Int
     private let most: Int
     private let perHost: Int
-    private let perLink: Int
+    let perLink: Int
     // hash order: looked up, or read by sorted keys
     private var at: [HostID: Int] = [:]
     // hash order: looked up only
@@ -31,7 +31,7 @@ struct MoveBudget {
         most = Int(clamping: keeper.view[.migrationsMax])
         left = most
         perHost = Int(clamping: keeper.view[.migrationsPerHostMax])
-        perLink = Int(clamping: keeper.view[.migrationsPerLinkMax])
+        perLink = keeper.mutated(.linksUncounted) ? .max : Int(clamping: keeper.view[.migrationsPerLinkMax])
         for id in keeper.migrating.keys.sorted() {
             guard let vm = keeper.view.vms[id], let migration = vm.migration else { continue }
             take(migration.source.assignment.host, migration.target.assignment.host, keeper)

@@ -111,7 +111,7 @@ package enum FleetColumns {
     ]
     package static let losses = [
         Column("LOST", "name"), Column("HOSTS", "hosts"), Column("RESTARTED", "restarted", .integer),
-        Column("DOWN", "downCount", .integer),
+        Column("STOPPED", "preempted", .integer), Column("DOWN", "downCount", .integer),
     ]
     package static let usage = [
         Column("NAME", "name"), Column("TENANT", "tenant", isWide: true), Column("HOST", "host"),

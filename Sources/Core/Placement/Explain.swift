@@ -77,10 +77,27 @@ public struct Explanation: Hashable, Sendable {
     public var invalid: String?
 }
 
+extension Explanation {
+    /// `3072 MiB of memory and 500m CPU`.
+    public static func text(_ shortages: [Shortage]) -> String {
+        let parts = shortages.map { shortage in
+            switch shortage.kind {
+            case .cpu: "\(shortage.amount)m CPU"
+            case .memory: "\(shortage.amount) MiB of memory"
+            case .disk: "\(shortage.amount) MiB of disk"
+            case .network: "\(shortage.amount) Mbit/s"
+            }
+        }
+        return parts.joined(separator: " and ")
+    }
+}
+
 /// A single change that would give a waiting VM a place.
 public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     /// This much more free on that host.
     case free(HostID, [Explanation.Shortage])
+    /// This much more offered by that host, which has too little even when it is empty.
+    case offer(HostID, [Explanation.Shortage])
     /// A group's hard rule with this limit instead, in the group's scope.
     case groupLimit(PlacementGroupID, limit: Int, scope: PlacementGroup.Scope, host: HostID)
     /// A hard `pack` or `affinity` rule made soft.
@@ -94,6 +111,7 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     public var code: String {
         switch self {
         case .free: "free_room"
+        case .offer: "larger_host"
         case .groupLimit: "group_limit"
         case .groupSoft: "group_soft"
         case .hostReady: "host_ready"
@@ -104,7 +122,8 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     /// The host that would take the VM.
     public var host: HostID {
         switch self {
-        case .free(let host, _), .groupLimit(_, _, _, let host), .groupSoft(_, let host), .hostReady(let host, _),
+        case .free(let host, _), .offer(let host, _), .groupLimit(_, _, _, let host), .groupSoft(_, let host),
+            .hostReady(let host, _),
             .rule(_, let host):
             host
         }
@@ -116,15 +135,9 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     public func text(host name: (HostID) -> String, group: (PlacementGroupID) -> String) -> String {
         switch self {
         case .free(let host, let shortages):
-            let parts = shortages.map { shortage in
-                switch shortage.kind {
-                case .cpu: "\(shortage.amount)m CPU"
-                case .memory: "\(shortage.amount) MiB of memory"
-                case .disk: "\(shortage.amount) MiB of disk"
-                case .network: "\(shortage.amount) Mbit/s"
-                }
-            }
-            return "fits on \(name(host)) if \(parts.joined(separator: " and ")) more were free"
+            return "fits on \(name(host)) if \(Explanation.text(shortages)) more were free"
+        case .offer(let host, let shortages):
+            return "no host is large enough; fits on \(name(host)) if that offered \(Explanation.text(shortages)) more"
         case .groupLimit(let id, let limit, let scope, let host):
             return "fits on \(name(host)) if group \(group(id)) allowed \(limit) per \(scope)"
         case .groupSoft(let id, let host):
@@ -331,9 +344,9 @@ extension PlacementIndex {
             let lacking = shortages(shape, slot)
             var distance = 0.0
             for lack in lacking { distance += Double(lack.amount) * seats[slot].inverse[lack.kind.rawValue] }
-            // A host that offers too little even when empty is not a way out.
-            guard let offered = hosts[slot]?.offered, offered.holds(spec.demand) else { return nil }
-            return (distance, .free(host, lacking))
+            guard let offered = hosts[slot]?.offered else { return nil }
+            // To have others leave a host that is too small is not a way out, and every other change is nearer than a larger host.
+            return offered.holds(spec.demand) ? (distance, .free(host, lacking)) : (5 + distance, .offer(host, lacking))
         }
         guard rules.count == 1 else { return nil }
         switch rules[0] {

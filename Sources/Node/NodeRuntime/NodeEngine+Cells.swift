@@ -68,16 +68,21 @@ extension NodeEngine {
         }
     }
 
-    /// Where there are several cells, everyone is to know which of them has room.
+    /// Where there are several cells, everyone is to know which of them has room; and what a controller proposes, of one alone.
     private func reportCell(_ k: Int, _ now: Instant) {
         guard now >= cells.kept[k].reportAt else { return }
         cells.kept[k].reportAt = now + settings.cellReportInterval
         let group = cells.kept[k].group
-        guard packLevel >= FeatureLevel.cells, steward.view.cells.count > 1, cells.kept[k].keeper.isReady,
-            steward.commandsUnderWay == 0
-        else { return }
-        let report = cells.kept[k].keeper.view.report(of: group)
-        if let known = steward.view.report(of: group), !report.isNews(to: known) { return }
+        guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady, steward.commandsUnderWay == 0 else {
+            return
+        }
+        let known = steward.view.report(of: group)
+        let advised = known?.advice ?? ""
+        let advice = cells.kept[k].keeper.standingAdvice ?? advised
+        if steward.view.cells.count == 1 && advice == advised { return }
+        var report = cells.kept[k].keeper.view.report(of: group)
+        report.advice = advice
+        if let known, !report.isNews(to: known) { return }
         ask(.reportCell(report), now)
     }
 
@@ -117,7 +122,8 @@ extension NodeEngine {
             if let k = cells.position(of: group), cells.kept[k].term == term {
                 next.append(cells.kept[k])
             } else {
-                let keeper = CellKeeper(seed: mix64(group.rawValue), leadsSince: now)
+                var keeper = CellKeeper(seed: mix64(group.rawValue), leadsSince: now)
+                keeper.rebalanceInterval = settings.rebalanceInterval
                 next.append(Cells.Kept(group: group, term: term, keeper: keeper))
                 if let told = cells.told[group] { next[next.count - 1].keeper.take(regions: told, now: now) }
                 #if MUTANTS

@@ -85,6 +85,8 @@ package struct NodeSettings: Sendable {
 
     /// Between reports of a cell's room to the root.
     package var cellReportInterval = Nanoseconds.seconds(2)
+    /// Between looks of a cell's controller at its balance.
+    package var rebalanceInterval = Nanoseconds.seconds(60)
     /// Between attempts to bring loans of quotas to their end.
     package var loanInterval = Nanoseconds.seconds(2)
     /// Between looks at VMs on their way to other cells, where nothing was heard of them.

@@ -229,8 +229,8 @@ struct Summary {
         if let fleet {
             Swift.print(
                 """
-                VMs: \(fleet.created) created, \(fleet.deleted) deleted, \(fleet.starts) starts, \(fleet.movesBegun) moves begun and \
-                \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
+                VMs: \(fleet.created) created, \(fleet.deleted) deleted, \(fleet.starts) starts, \(fleet.movesBegun) moves begun, \
+                \(fleet.rebalanced) of them for a better balance, and \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
                 gangs: \(fleet.gangsPlaced) placed, \(fleet.gangsLeft) VMs left theirs without a place
                 between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsKept) were kept for and stayed
                 regions lost: \(fleet.regionsLost), \(fleet.regionAway) VMs went to others, \(fleet.regionHome) went home; plans for \

@@ -29,6 +29,7 @@ final class Fleet {
     var faultRandom: PRNG
     var gangRandom: PRNG
     var tenantRandom: PRNG
+    var balanceRandom: PRNG
     var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
@@ -54,6 +55,7 @@ final class Fleet {
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
         tenantRandom = random.child(17)
+        balanceRandom = random.child(41)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
@@ -150,6 +152,10 @@ extension Fleet {
         var settings = [CellCommand.Operation.setSetting(.leaseLength, profile.leaseMilliseconds)]
         if random.chance(1, in: 2) { settings.append(.setSetting(.brakeMillis, 1_000)) }
         settings.append(.setSetting(.policy, 1 + random.below(UInt64(3))))
+        if profile.rebalances {
+            settings += [.setSetting(.moveCooldown, profile.moveCooldownMilliseconds), .setSetting(.rebalance, 2)]
+            if opensLevel { settings.append(drawLinkBound()) }
+        }
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
         for cell in 0..<profile.cells where opensLevel {
             for tenant in 1...profile.tenants {

@@ -36,6 +36,7 @@ final class FleetChecker {
     private let group: GroupID
     /// On their way from this cell to others.
     private(set) var moves: [CellMove] = []
+    private var moveWatch = MoveWatch()
     private var failure: (promise: String, detail: String)?
     #if MUTANTS
     var mutant: FleetMutant? {
@@ -172,7 +173,8 @@ final class FleetChecker {
             if before.hosts[id]?.health == .up && host.health == .down { fleet.counts.hostsDeclaredDown += 1 }
         }
         countGangs(before, fleet)
-        if let broken = FleetRules.broken(before: before, after: view)
+        if let broken = moveWatch.follow(before, view, at: fleet.world.now, entry: applied.index)
+            ?? FleetRules.broken(before: before, after: view)
             ?? (fleet.opensLevel && fleet.profile.cells == 1 ? FleetRules.unknownOwner(before, view) : nil)
         {
             self.broken(broken.promise, broken.detail)
@@ -210,7 +212,10 @@ final class FleetChecker {
         }
         if let migration = vm.migration {
             if migration.phase == .copying { permit(vm, migration.target, isMove: true) }
-            if old?.migration == nil { fleet.counts.movesBegun += 1 }
+            if old?.migration == nil {
+                fleet.counts.movesBegun += 1
+                if migration.cause == .rebalance { fleet.counts.rebalanced += 1 }
+            }
             if migration.phase == .leaving && old?.migration?.phase != .leaving {
                 fleet.counts.movesCommitted += 1
                 promises.committedMoves.insert(VMEpoch(vm: vm.id, epoch: migration.target.epoch))

@@ -148,6 +148,7 @@ extension Fleet {
     private func drawOperation(_ number: Int, _ cell: Int) -> CellCommand.Operation? {
         let view = checkers[cell].view
         let ids = view.vms.keys.sorted()
+        if profile.rebalances && balanceRandom.chance(1, in: 16) { return drawBalance() }
         if profile.cells > 1 && random.chance(1, in: 4), let operation = drawWay(cell, view, ids) { return operation }
         if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
         if ids.count < 3 || random.chance(1, in: 4) {
@@ -284,6 +285,21 @@ extension Fleet {
         }
         if known.isEmpty { return [] }
         return [known[random.below(known.count)].name]
+    }
+
+    /// Whoever keeps an eye on the balance changes its bounds, and has it rest at times. The rest of a VM stays as it is.
+    private func drawBalance() -> CellCommand.Operation {
+        switch balanceRandom.below(UInt64(6)) {
+        case 0: .setSetting(.rebalance, UInt64(balanceRandom.below(2)))
+        case 1: .setSetting(.policy, 1 + balanceRandom.below(UInt64(3)))
+        case 2 where opensLevel: drawLinkBound()
+        case 3: .setSetting(.migrationsMax, 1 + balanceRandom.below(UInt64(4)))
+        default: .setSetting(.rebalance, 2)
+        }
+    }
+
+    func drawLinkBound() -> CellCommand.Operation {
+        .setSetting(.migrationsPerLinkMax, 1 + balanceRandom.below(UInt64(3)))
     }
 
     private func drawOperator(_ view: CellView) -> CellCommand.Operation? {

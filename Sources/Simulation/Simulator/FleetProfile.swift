@@ -34,6 +34,10 @@ public struct FleetProfile: Sendable {
     public var losesRegion = false
     /// The newest feature level is open; with several cells it always is.
     public var opensLevel = false
+    /// Controllers move VMs for a better balance by themselves, within bounds that change.
+    public var rebalances = false
+    /// After a move a VM is left alone for so long.
+    public var moveCooldownMilliseconds: UInt64 = 600_000
     /// Of all that clients ask, in tenths, moves.
     public var movesShare: UInt64 = 2
     /// Clocks of the wall jump.
@@ -87,6 +91,13 @@ extension Profile {
         }
         var gangs = random.child(15)
         fleet.opensLevel = gangs.chance(1, in: 2)
+        var balance = random.child(40)
+        // A plot waits for a VM to be where it was placed.
+        if fleet.plots.isEmpty && balance.chance(3, in: 4) {
+            fleet.rebalances = true
+            fleet.moveCooldownMilliseconds = UInt64(balance.within(1_500...8_000))
+            p.settings.rebalanceInterval = .milliseconds(balance.within(300...2_000))
+        }
         p.fleet = fleet
         p.settings.forwardsRequests = true
         p.settings.runsControllers = true
@@ -112,6 +123,8 @@ public struct FleetCounts: Sendable {
     public var movesBegun = 0
     /// Moves after which the VM's place was another.
     public var movesCommitted = 0
+    /// Of all moves, those that controllers began for a better balance.
+    public var rebalanced = 0
     /// VMs that went from one cell to another.
     public var cellsChanged = 0
     /// Regions whose nodes all crashed.
@@ -161,6 +174,7 @@ public struct FleetCounts: Sendable {
         a.starts += b.starts
         a.movesBegun += b.movesBegun
         a.movesCommitted += b.movesCommitted
+        a.rebalanced += b.rebalanced
         a.cellsChanged += b.cellsChanged
         a.cellsKept += b.cellsKept
         a.regionsLost += b.regionsLost

@@ -131,6 +131,10 @@ package struct ClusterStatus: Shaped {
     package var groups: [GroupInfo]
     package var alarms: [String]
     package var addresses: [String]
+    /// The root has confirmed what is shown of it.
+    package var isCurrent = true
+    /// What would make cells better, where their controllers only propose it.
+    package var advice: [String] = []
 
     package init(
         cluster: String, node: String, version: String, isReady: Bool, groups: [GroupInfo], alarms: [String],
@@ -154,13 +158,19 @@ package struct ClusterStatus: Shaped {
             Field("groups", .objects(GroupInfo.shape), "the groups that it holds"),
             Field("alarms", .strings, "what needs a person"),
             Field("addresses", .strings, "where the cluster's nodes can be asked, as far as this one knows"),
+            Field(
+                "isCurrent", .boolean, isRequired: false,
+                "false: the root did not answer in time, and what is shown of it may be as old as Muster-Age says"),
+            Field(
+                "advice", .strings, isRequired: false,
+                "moves that would make a cell better, where its setting rebalance is advice"),
         ])
 
     package var members: [JSONMember] {
         [
             JSONMember("cluster", cluster), JSONMember("node", node), JSONMember("version", version),
             JSONMember("isReady", isReady), JSONMember("groups", objects: groups), JSONMember("alarms", alarms),
-            JSONMember("addresses", addresses),
+            JSONMember("addresses", addresses), JSONMember("isCurrent", isCurrent), JSONMember("advice", advice),
         ]
     }
 
@@ -169,6 +179,8 @@ package struct ClusterStatus: Shaped {
             cluster: object.text("cluster"), node: object.text("node"), version: object.text("version"),
             isReady: object.bool("isReady"), groups: try object.objects("groups"), alarms: object.strings("alarms"),
             addresses: object.strings("addresses"))
+        isCurrent = object.has("isCurrent") ? object.bool("isCurrent") : true
+        advice = object.strings("advice")
     }
 }
 

@@ -247,3 +247,39 @@ extension CellVM {
         }
     }
 }
+
+extension PlanInfo {
+    /// The plan of new VMs of which some are refused for a reason that lies outside of the cell that planned the others, or of
+    /// all where they are made together or not at all: which ones they are is a part of what the digest says.
+    package func refusing(
+        _ refused: [(creation: VMCreation, text: String)], of all: [VMCreation], isAtomic: Bool
+    ) -> PlanInfo {
+        if refused.isEmpty { return self }
+        var plan = self
+        func isRefused(_ tenant: String, _ name: String) -> Bool {
+            refused.contains { $0.creation.tenant == tenant && $0.creation.name == name }
+        }
+        if isAtomic {
+            let known = left.filter { $0.cause != CellPlan.Left.Cause.anotherItem.rawValue }
+            plan.steps = []
+            plan.left = all.filter { !isRefused($0.tenant, $0.name) }.map { creation in
+                known.first { $0.tenant == creation.tenant && $0.vm == creation.name }
+                    ?? PlanLeft(
+                        vm: creation.name, tenant: creation.tenant, cause: CellPlan.Left.Cause.anotherItem.rawValue,
+                        text: "another one of the batch has no place")
+            }
+        } else {
+            plan.left.removeAll { isRefused($0.tenant, $0.vm) }
+        }
+        var sum = UInt64(digest, radix: 16) ?? 0
+        for (creation, text) in refused {
+            plan.left.append(
+                PlanLeft(
+                    vm: creation.name, tenant: creation.tenant, cause: CellPlan.Left.Cause.invalid.rawValue, text: text)
+            )
+            for byte in "\(creation.tenant)/\(creation.name)".utf8 { sum = mix64(sum ^ UInt64(byte)) }
+        }
+        plan.digest = String(sum, radix: 16)
+        return plan
+    }
+}

@@ -58,24 +58,31 @@ package struct LossInfo: Shaped {
     package var name: String
     package var hosts: [String]
     package var restarted: Int64
+    package var preempted: Int64
     package var downCount: Int64
     package var down: [PlanLeft]
+    package var isComplete: Bool
 
-    package init(name: String, hosts: [String], restarted: Int64, downCount: Int64, down: [PlanLeft]) {
+    package init(
+        name: String, hosts: [String], restarted: Int64, preempted: Int64 = 0, downCount: Int64, down: [PlanLeft],
+        isComplete: Bool = true
+    ) {
         self.name = name
         self.hosts = hosts
         self.restarted = restarted
+        self.preempted = preempted
         self.downCount = downCount
         self.down = down
+        self.isComplete = isComplete
     }
 
     package init(_ report: LossReport, hostName: (HostID) -> String) {
         self.init(
             name: report.name, hosts: report.hosts.map(hostName), restarted: Int64(report.restarted),
-            downCount: Int64(report.down.count),
+            preempted: Int64(report.preempted), downCount: Int64(report.down.count),
             down: report.down.prefix(LossInfo.namedMax).map {
                 PlanLeft(vm: $0.name, tenant: $0.tenant, cause: $0.cause.rawValue, text: $0.text)
-            })
+            }, isComplete: report.isComplete)
     }
 
     package static let shape = Shape(
@@ -84,19 +91,30 @@ package struct LossInfo: Shaped {
             Field("name", .string, "the host, zone/rack, or the zone that is lost"),
             Field("hosts", .strings, "the hosts in it"),
             Field("restarted", .integer, "VMs that would start elsewhere"),
+            Field(
+                "preempted", .integer, isRequired: false,
+                "VMs elsewhere that would be stopped for those of a higher priority; they count as restarted or down, too"
+            ),
             Field("downCount", .integer, "VMs that would be down until it is back, or until there is room"),
             Field("down", .objects(PlanLeft.shape), "the first \(namedMax) of those"),
+            Field(
+                "isComplete", .boolean, isRequired: false,
+                "false: a bound ended the search for whom VMs would have stopped, and other VMs may be the ones that are down"
+            ),
         ])
     package var members: [JSONMember] {
         [
             JSONMember("name", name), JSONMember("hosts", hosts), JSONMember("restarted", restarted),
-            JSONMember("downCount", downCount), JSONMember("down", objects: down),
+            JSONMember("preempted", preempted), JSONMember("downCount", downCount), JSONMember("down", objects: down),
+            JSONMember("isComplete", isComplete),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             name: object.text("name"), hosts: object.strings("hosts"), restarted: object.integer("restarted"),
-            downCount: object.integer("downCount"), down: try object.objects("down"))
+            preempted: object.integer("preempted"), downCount: object.integer("downCount"),
+            down: try object.objects("down"),
+            isComplete: object.has("isComplete") ? object.bool("isComplete") : true)
     }
 
     package static let scopes = FleetWords.scope.all

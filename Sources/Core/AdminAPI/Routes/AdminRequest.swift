@@ -31,7 +31,7 @@ package enum AdminRequest: Hashable, Sendable {
     indirect case moveSpace(String, SpaceMove)
 
     case status
-    case nodes
+    case nodes(ReadMode)
     case node(String)
     case removeNode(String, isForced: Bool)
     case promoteNode(String)

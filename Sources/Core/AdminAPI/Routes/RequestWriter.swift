@@ -214,6 +214,10 @@ package struct RequestWriter: Sendable {
         let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"
         for part in path.split(separator: "/") { out.append(text: part.hasPrefix("{") ? "/\(name)" : "/\(part)") }
         if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
+        if case .nodes(let mode) = request {
+            var separator = UInt8(ascii: "?")
+            write(mode, &separator, &out)
+        }
         if case .fleet(let request) = request {
             var separator = UInt8(ascii: "?")
             for (name, value) in request.query { write(name, Array(value.utf8), &separator, &out) }

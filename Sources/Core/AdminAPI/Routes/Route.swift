@@ -176,7 +176,13 @@ extension Route {
     ]
 
     private static let nodes = [
-        Route(.listNodes, .get, "/v1/nodes", "Lists nodes.", .json(Listing<NodeInfo>.shape)),
+        Route(
+            .listNodes, .get, "/v1/nodes", "Lists nodes.",
+            query: [
+                Parameter(
+                    "stale", .text(pattern: Pattern.duration),
+                    "answer with what this node knows of the root if it misses no more than this: 500ms, 2s")
+            ], .json(Listing<NodeInfo>.shape)),
         Route(.getNode, .get, "/v1/nodes/{node}", "Shows a node.", .json(NodeInfo.shape)),
         Route(
             .removeNode, .delete, "/v1/nodes/{node}", "Removes a node; its certificate is refused from then on.",

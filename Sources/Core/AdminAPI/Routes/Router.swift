@@ -139,7 +139,9 @@ package struct Router: Sendable {
         while slash < path.endIndex && path[slash] != UInt8(ascii: "/") { slash += 1 }
         let space = try name(path[begin..<slash], "space")
         if slash == path.endIndex {
-            if head.method != .get && head.method != .head { throw problem(noMethod: head.method, path) }
+            if head.method != .get && head.method != .head {
+                throw problem(noMethod: Router.methodName(parser, head), path)
+            }
             try refuseBody(head)
             return try listOrWatch(parser, head, space)
         }
@@ -170,7 +172,7 @@ package struct Router: Sendable {
             try refuseBody(head)
             if key.isEmpty || key.count > SpaceLimits.keyBytesMax { throw Router.badKey(key) }
             return .read(space: space, key: key, try readMode(try Query(parser, head.query, .getKey, limits)))
-        case .post, .other: throw problem(noMethod: head.method, path)
+        case .post, .other: throw problem(noMethod: Router.methodName(parser, head), path)
         }
     }
 
@@ -291,21 +293,31 @@ package struct Router: Sendable {
         HTTPMethod.allCases.filter { match(path, $0) != nil }
     }
 
-    private func problem(noRouteFor path: ArraySlice<UInt8>) -> Problem {
+    private func problem(noRouteFor path: ArraySlice<UInt8>, _ method: String) -> Problem {
         allowed(path).isEmpty
             ? Problem(.routeUnknown, "there is no such route; GET /v1/openapi.json lists them all")
-            : problem(noMethod: nil, path)
+            : problem(noMethod: method, path)
     }
 
-    private func problem(noMethod method: HTTPMethod?, _ path: ArraySlice<UInt8>) -> Problem {
+    private func problem(noMethod method: String, _ path: ArraySlice<UInt8>) -> Problem {
         let names = allowed(path).map(\.name).joined(separator: ", ")
-        return Problem(.methodNotAllowed, "the route has no \(method?.name ?? "such method"); use \(names)")
+        return Problem(.methodNotAllowed, "the route has no \(method); use \(names)")
+    }
+
+    /// As the request says it, one that no route has, too: its line begins with it.
+    private static func methodName(_ parser: RequestParser, _ head: RequestHead) -> String {
+        guard head.method == .other else { return head.method.name }
+        let line = parser.storage[parser.start..<(parser.start + head.path.start)]
+        let word = line.drop { $0 == HTTPSyntax.carriageReturn || $0 == HTTPSyntax.lineFeed }
+        return String(decoding: word.prefix { $0 != UInt8(ascii: " ") }, as: UTF8.self)
     }
 
     private func tableRequest(
         _ parser: RequestParser, _ head: RequestHead, _ path: ArraySlice<UInt8>
     ) throws(Problem) -> (request: AdminRequest, cell: String?, plan: String?) {
-        guard let match = match(path, head.method) else { throw problem(noRouteFor: path) }
+        guard let match = match(path, head.method) else {
+            throw problem(noRouteFor: path, Router.methodName(parser, head))
+        }
         let query = try Query(parser, head.query, match.route, limits)
         var cell: String?
         if let bytes = query["cell"] { cell = try name(bytes[...], "cell") }
@@ -332,7 +344,7 @@ package struct Router: Sendable {
         case .deleteSpace: return .deleteSpace(try name(match, "space"))
         case .moveSpace: return .moveSpace(try name(match, "space"), try SpaceMove(body))
         case .getStatus: return .status
-        case .listNodes: return .nodes
+        case .listNodes: return .nodes(try readMode(query))
         case .getNode: return .node(try name(match, "node"))
         case .removeNode: return .removeNode(try name(match, "node"), isForced: try query.flag("force"))
         case .promoteNode: return .promoteNode(try name(match, "node"))

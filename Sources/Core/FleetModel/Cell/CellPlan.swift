@@ -115,6 +115,8 @@ package struct CellPlan: Hashable, Sendable {
             case invalid
             /// Another one of an all-or-nothing batch.
             case anotherItem
+            /// It is stopped for one of a higher priority, and no other host takes it.
+            case preempted
         }
         package var vm: VMID
         package var item: Int?
@@ -266,18 +268,25 @@ package struct LossReport: Hashable, Sendable {
     /// The host's name, `zone/rack`, or the zone.
     package var name: String
     package var hosts: [HostID]
-    /// VMs that would start elsewhere.
+    /// VMs that would start elsewhere, among them some of those that are stopped for others.
     package var restarted: Int
+    /// VMs of other hosts that would be stopped for those of a higher priority.
+    package var preempted: Int
     /// VMs that would be down until it is back, or until there is room.
     package var down: [CellPlan.Left]
+    /// False when a bound ended the search for whom VMs would have stopped: fewer of the urgent ones may be down.
+    package var isComplete: Bool
     package init(
-        scope: PlacementGroup.Scope, name: String, hosts: [HostID], restarted: Int, down: [CellPlan.Left]
+        scope: PlacementGroup.Scope, name: String, hosts: [HostID], restarted: Int, preempted: Int,
+        down: [CellPlan.Left], isComplete: Bool
     ) {
         self.scope = scope
         self.name = name
         self.hosts = hosts
         self.restarted = restarted
+        self.preempted = preempted
         self.down = down
+        self.isComplete = isComplete
     }
 }
 

@@ -60,7 +60,7 @@ extension CellStep {
     /// Whether anything may be made for a tenant, of this priority.
     func refusal(ofNew slice: TenantSlice, _ priority: Int32? = nil) -> CellRefusal? {
         if level < FeatureLevel.knownTenants { return nil }
-        if !slice.isKnown { return .unknownTenant(slice.tenant) }
+        if !slice.isKnown && !mutated(.strangerServed) { return .unknownTenant(slice.tenant) }
         return priority.flatMap { refusal(of: $0, slice) }
     }
 

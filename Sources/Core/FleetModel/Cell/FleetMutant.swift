@@ -52,6 +52,8 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case roomNotJudged
     /// A larger VM is not asked for its tenant's quota.
     case growthBeyondQuota
+    /// VMs are made for a tenant that nobody set.
+    case strangerServed
     /// A repeated command takes effect again.
     case repetitionTakesEffect
     /// Of a command of a session nothing is kept, so that its repetition is a new one.
@@ -60,6 +62,13 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case gangInParts
     /// A VM that has its place is still one of those that wait together.
     case gangOutlivesPlace
+
+    // Of the balance.
+
+    /// A VM that was moved for a better balance is moved again before its rest is over.
+    case restsNot
+    /// Moves over a rack's uplink are not counted.
+    case linksUncounted
 
     // Of ways to other cells.
 

@@ -48,6 +48,8 @@ package enum FeatureLevel {
 
     /// Nothing new is made for a tenant that nobody set, and those who reach one tenant alone are held to its priorities.
     package static let knownTenants: UInt32 = 3
+    /// Roles of one tenant or one space are given where that is there, and end with it.
+    package static let scopedRoles: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {

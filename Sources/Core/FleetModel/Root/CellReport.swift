@@ -4,6 +4,7 @@ package import ClusterBase
 /// cell to ask first.
 package struct CellReport: Hashable, Sendable {
     package static let zonesMax = 64
+    package static let adviceBytesMax = 2_048
 
     package var group: GroupID
     /// Hosts that take VMs.
@@ -19,12 +20,15 @@ package struct CellReport: Hashable, Sendable {
     /// Of those hosts, ascending.
     package var zones: [String] = []
     package var at = LogTime.zero
+    /// Moves that would make it better, in words, where its controller only proposes them; else empty.
+    package var advice = ""
     package init(group: GroupID) { self.group = group }
 
     /// Whether somebody who knows `known` would choose another way: hosts came or went, VMs begin to wait or no longer do,
-    /// or a 32nd of the room is another.
+    /// a 32nd of the room is another; or what is proposed.
     package func isNews(to known: CellReport) -> Bool {
         if hosts != known.hosts || zones != known.zones || (waiting > 0) != (known.waiting > 0) { return true }
+        if advice != known.advice { return true }
         for kind in ResourceKind.allCases {
             let i = kind.rawValue
             if offered.vector[i] != known.offered.vector[i] { return true }

@@ -45,6 +45,7 @@ extension RootStep {
         }
         if founding.node.level < cluster.level { return .failure(.levelTooLow(needed: cluster.level)) }
         revision = .end(of: index)
+        level = cluster.level
         let node = cluster.nodeNext
         for var old in try all(RootNode.self) where old.state != .removed { try markRemoved(&old) }
         cluster.id = founding.cluster
@@ -62,6 +63,7 @@ extension RootStep {
         for space in try all(RootSpace.self) where gone.contains(space.group) {
             delete(space)
             summary.spaces -= 1
+            try endRoles(ofSpace: space.name)
         }
         for cell in try all(RootCell.self) where gone.contains(cell.group) {
             delete(cell)

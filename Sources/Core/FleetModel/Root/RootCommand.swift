@@ -29,7 +29,7 @@ package struct RootCommand: Hashable, Sendable {
 
         /// With 0 replicas: as many as the settings say.
         case createSpace(name: String, replicas: UInt32)
-        /// Its keys are gone with it.
+        /// Its keys are gone with it, and roles of it alone.
         case deleteSpace(name: String)
         /// Gives a group its first replicas, all voters, numbered in this order.
         case foundGroup(GroupID, nodes: [NodeID])
@@ -41,6 +41,7 @@ package struct RootCommand: Hashable, Sendable {
         case reportGroup(GroupID, Epoch, gone: [ReplicaID])
 
         case changeSetting(RootSetting, UInt64)
+        /// A role of one tenant or one space is given where that is there.
         case addOperator(Operator)
         case removeOperator(name: String)
         /// Opens a feature level for good. Refused until every node understands it.
@@ -58,7 +59,7 @@ package struct RootCommand: Hashable, Sendable {
         case createCell(name: String, replicas: UInt32, region: String = "", survives: RootCell.Survival? = nil)
         case createTenant(name: String, Quota, tier: String)
         case setTenant(name: String, Quota, tier: String)
-        /// Its VMs stay; nothing more is let in.
+        /// Its VMs stay; nothing more is let in. Roles of it alone end.
         case deleteTenant(name: String)
 
         /// A step of a host's move to another cell, planned for the assignment with this epoch.

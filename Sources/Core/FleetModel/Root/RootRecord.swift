@@ -211,11 +211,12 @@ extension CellReport: RootRecord, RootMapped {
         vms = wire.vms
         zones = wire.zones
         at = LogTime(wire.at)
+        advice = wire.advice
     }
     var wire: WireCellReport {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
-            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue)
+            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice)
     }
 }
 

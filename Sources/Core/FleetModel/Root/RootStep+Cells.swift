@@ -59,6 +59,10 @@ extension RootStep {
         if report.zones.count > CellReport.zonesMax || !report.zones.allSatisfy(RootCheck.isText) {
             return .refused(.invalid(.zone))
         }
+        let isShort = report.advice.utf8.count <= CellReport.adviceBytesMax
+        if !isShort || !report.advice.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) {
+            return .refused(.invalid(.note))
+        }
         guard try all(RootCell.self).contains(where: { $0.group == report.group }) else {
             return .refused(.unknownGroup(report.group))
         }

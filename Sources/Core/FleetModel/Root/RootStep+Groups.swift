@@ -11,6 +11,7 @@ extension RootStep {
         if !RootSetting.spaceReplicas.allows(UInt64(replicas)) { return .refused(.invalid(.replicas)) }
         if try access.record(RootSpace.self, RootTable.spaces.key(name)) != nil { return .refused(.spaceExists(name)) }
         if summary.spaces >= RootLimits.spacesMax { return .refused(.tooMany(.spaces)) }
+        try endRoles(ofSpace: name)
         let group = GroupID(.space, number: cluster.floor(cluster.groupHighest) + 1)
         cluster.groupHighest = group.number
         put(cluster)
@@ -27,6 +28,7 @@ extension RootStep {
         delete(space)
         if let placement = try placement(space.group) { delete(placement) }
         summary.spaces -= 1
+        try endRoles(ofSpace: name)
         return .group(space.group)
     }
 

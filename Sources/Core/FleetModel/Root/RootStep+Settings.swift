@@ -58,6 +58,7 @@ extension RootStep {
             return .refused(.invalid(.name))
         }
         if !RootCheck.isHash(added.credential) { return .refused(.invalid(.hash)) }
+        if let refusal = try refusal(ofScopeOf: added) { return .refused(refusal) }
         if let end = added.expiresAt, end <= time || end > time.advanced(by: RootLimits.lifetimeMax) {
             return .refused(.invalid(.expiry))
         }
@@ -80,10 +81,42 @@ extension RootStep {
         // One who expires is no one to count on.
         let isLast = !known.contains { $0.name != name && $0.role == .administrator && $0.expiresAt == nil }
         if gone.role == .administrator && isLast { return .refused(.lastAdministrator) }
+        remove(gone)
+        return .done
+    }
+
+    private mutating func remove(_ gone: Operator) {
         delete(gone)
         access.delete(RootKey.credential(gone.credential))
         summary.operators -= 1
-        return .done
+    }
+
+    /// What a role reaches alone is there.
+    private func refusal(ofScopeOf added: Operator) throws(StoreError) -> RootRefusal? {
+        if level < FeatureLevel.scopedRoles { return nil }
+        switch added.role {
+        case .reader, .writer, .administrator: return nil
+        case .tenantReader, .tenantWriter:
+            let isThere = try access.value(for: RootTable.tenants.key(added.scope)) != nil
+            return isThere || added.scope == Quota.tenantAlwaysThere ? nil : .unknownTenant(added.scope)
+        case .spaceReader, .spaceWriter:
+            return try access.value(for: RootTable.spaces.key(added.scope)) == nil ? .unknownSpace(added.scope) : nil
+        }
+    }
+
+    /// Those who reach a tenant alone go with it; one that is made again under its name is not reached by them.
+    mutating func endRoles(ofTenant name: String) throws(StoreError) {
+        try endRoles([.tenantReader, .tenantWriter], of: name)
+    }
+
+    /// The same of a space.
+    mutating func endRoles(ofSpace name: String) throws(StoreError) {
+        try endRoles([.spaceReader, .spaceWriter], of: name)
+    }
+
+    private mutating func endRoles(_ roles: [Operator.Role], of scope: String) throws(StoreError) {
+        if level < FeatureLevel.scopedRoles { return }
+        for known in try all(Operator.self) where roles.contains(known.role) && known.scope == scope { remove(known) }
     }
 
     // MARK: Settings and levels

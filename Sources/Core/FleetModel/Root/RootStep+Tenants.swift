@@ -11,6 +11,8 @@ extension RootStep {
             return .refused(.tenantExists(name))
         }
         if summary.tenants >= RootLimits.tenantsMax { return .refused(.tooMany(.tenants)) }
+        // Of one that was deleted before roles ended with their tenants. Of the one that is always there nobody is a stranger.
+        if name != Quota.tenantAlwaysThere { try endRoles(ofTenant: name) }
         put(RootTenant(name: name, quota: quota, tier: tier, revision: revision, createdAt: time, createdBy: by))
         summary.tenants += 1
         return .done
@@ -37,6 +39,7 @@ extension RootStep {
         }
         delete(tenant)
         summary.tenants -= 1
+        try endRoles(ofTenant: name)
         return .done
     }
 

@@ -174,24 +174,34 @@ extension AdminPort {
         _ done: @escaping (Unplanned?) -> Void
     ) {
         let siblings = cells.filter { $0.region == target.region }.map(\.group)
-        guard let home = cells.first(where: { $0.group == cell }), home.region != target.region,
-            let keeper = siblings.first
-        else { return done(nil) }
+        guard let home = cells.first(where: { $0.group == cell }), home.region != target.region else {
+            return done(nil)
+        }
+        let wish = VMCreation(name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power)
+        refusal(ofNameOf: wish, for: target.group, in: siblings, asker) { result in
+            switch result {
+            case .failure(let problem): done(Unplanned(problem: problem))
+            case .success(let refusal): done(refusal.map { Unplanned(problem: Problem($0), refusal: $0) })
+            }
+        }
+    }
+
+    /// Why the region's keeper of names would not have this one held for a new VM of the cell; nil where it would. One that is
+    /// held for a creation that came to nothing is free.
+    func refusal(
+        ofNameOf creation: VMCreation, for cell: GroupID, in siblings: [GroupID], _ asker: FleetAsker,
+        _ done: @escaping (Result<CellRefusal?, Problem>) -> Void
+    ) {
+        guard let keeper = siblings.first else { return done(.success(nil)) }
         let hold = CellCommand.Operation.holdName(
-            tenant: vm.tenant, name: vm.name, cell: target.group.number,
+            tenant: creation.tenant, name: creation.name, cell: cell.number,
             request: Crypto.randomBytes(CellLimits.requestBytes), replaces: [])
         foretell([hold], keeper, asker) { [self] result in
-            guard case .failure(let unplanned) = result else { return done(nil) }
-            guard case .nameHeld? = unplanned.refusal else { return done(unplanned) }
-            let wish = VMCreation(name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power)
-            isThere(wish, in: siblings, of: siblings, asker) { taken in
-                switch taken {
-                case .failure(let problem): done(Unplanned(problem: problem))
-                case .success(false): done(nil)
-                case .success(true):
-                    let refusal = CellRefusal.vmNameTaken(vm.name)
-                    done(Unplanned(problem: Problem(refusal), refusal: refusal))
-                }
+            guard case .failure(let unplanned) = result else { return done(.success(nil)) }
+            guard let refusal = unplanned.refusal else { return done(.failure(unplanned.problem)) }
+            guard case .nameHeld = refusal else { return done(.success(refusal)) }
+            isThere(creation, in: siblings, of: siblings, asker) { taken in
+                done(taken.map { $0 ? .vmNameTaken(creation.name) : nil })
             }
         }
     }

@@ -110,6 +110,8 @@ extension AdminPort {
         case .renewLease(let wish): renewLease(wish, cell, asker)
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
+        case .plan(.create(let items, let isAtomic)):
+            planCreation(items, isAtomic: isAtomic, cell, asker) { [self] in answer(asker, $0) }
         case .rehearse(let region, let kind, let returns): rehearse(region, kind, returns, found, asker)
         case .explain, .plan, .rebalance, .losses, .startRebalance, .migrateVM: askLeader(request, cell, asker)
         case .dryRun(let change): rehearse(change, found, asker) { [self] in answer(asker, $0) }
@@ -356,6 +358,10 @@ extension AdminPort {
 
     /// Goes on with a view of the root that is as fresh as asked for, and with how old it may be.
     func refreshed(_ mode: ReadMode, _ asker: FleetAsker, _ body: @escaping (Nanoseconds?) -> Void) {
+        refreshed(mode, asker.ticket, body)
+    }
+
+    func refreshed(_ mode: ReadMode, _ ticket: Ticket, _ body: @escaping (Nanoseconds?) -> Void) {
         switch mode {
         case .stale(let within):
             if let age = agent.engine.rootAge(SystemClock.now), age <= within { return body(age) }
@@ -364,7 +370,7 @@ extension AdminPort {
         case .linearizable: break
         }
         agent.refreshView { [self] problem in
-            if let problem { return fail(asker, problem) }
+            if let problem { return answer(ticket, AdminResponse(problem)) }
             body(nil)
         }
     }

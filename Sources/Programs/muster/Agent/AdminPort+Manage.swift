@@ -36,9 +36,11 @@ extension AdminPort {
                 return fail(ticket, .notFound, "there is no setting \(name); see `muster setting list`")
             }
             change(.changeSetting(setting, UInt64(clamping: wanted.value)), asker, "\(name) is set")
-        case .nodes:
-            refresh(ticket) { [self] in
-                AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
+        case .nodes(let mode):
+            refreshed(mode, ticket) { [self] age in
+                var response = AdminResponse(Listing(agent.view.nodes.filter { $0.state != .removed }.map(agent.info)))
+                response.age = age
+                answer(ticket, ofRoot(response))
             }
         case .node(let name):
             withNode(name, ticket) { [self] node in answer(ticket, ofRoot(AdminResponse(agent.info(node)))) }
@@ -129,16 +131,24 @@ extension AdminPort {
         answer(ticket, AdminResponse(Problem(kind, detail)))
     }
 
-    /// Without a root that answers, a status is wanted most.
+    /// So long a status waits for the root: without one that answers it is wanted most, and soon.
+    private static let statusPatience = Nanoseconds.seconds(1)
+
     private func status(_ ticket: Ticket) {
-        agent.refreshView { [self] problem in
+        agent.refreshView(within: AdminPort.statusPatience) { [self] problem in
             var status = agent.status
+            var response = AdminResponse(status)
             if let problem {
+                let age = agent.engine.rootAge(SystemClock.now)
+                let since = age.map { "of \($0.count / 1_000_000_000) s ago" } ?? "of an unknown age"
                 status.isReady = false
+                status.isCurrent = false
                 status.alarms.insert(
-                    "the root group does not answer, and what is shown may be old: \(problem.detail)", at: 0)
+                    "the root group does not answer, and what is shown of it is \(since): \(problem.detail)", at: 0)
+                response = AdminResponse(status)
+                response.age = age
             }
-            answer(ticket, ofRoot(AdminResponse(status)))
+            answer(ticket, ofRoot(response))
         }
     }
 

@@ -67,6 +67,9 @@ extension AdminPort {
             }
         }
         if case .quota(let wish) = wish { return planQuota(wish, asker, judge) }
+        if case .create(let items, let isAtomic) = wish {
+            return planCreation(items, isAtomic: isAtomic, cells[0], asker, judge)
+        }
         hand(.plan(wish), cells[0], asker, judge)
     }
 

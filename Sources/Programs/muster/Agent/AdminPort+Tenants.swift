@@ -58,10 +58,14 @@ extension AdminPort {
                     }
                 }
             }
+            let ends = agent.view.operators.count {
+                $0.scope == name && [.tenantReader, .tenantWriter].contains($0.role)
+            }
+            let with = ends == 0 ? "" : ends == 1 ? " with the token for it" : " with the \(ends) tokens for it"
             agent.change(.deleteTenant(name: name), request: asker.request(), by: asker.by) { [self] result in
                 guard case .success(let done) = result else { return finishRoot(result, asker, "") }
                 bringEverywhere(name, asker) { [self] behind in
-                    finishRoot(.success(done), asker, "the tenant \(name) is deleted" + AdminPort.words(behind))
+                    finishRoot(.success(done), asker, "the tenant \(name) is deleted\(with)" + AdminPort.words(behind))
                 }
             }
         }

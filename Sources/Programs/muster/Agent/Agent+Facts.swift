@@ -92,10 +92,22 @@ extension Agent {
         alarms += groups.compactMap(thinness)
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
         alarms += directory.findings + backupAlarms
-        return ClusterStatus(
+        var status = ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms,
             addresses: adminAddresses.map(\.description))
+        status.advice = rebalanceAdvice
+        return status
+    }
+
+    /// What cells' controllers propose and do not make.
+    private var rebalanceAdvice: [String] {
+        let cells = view.cells.sorted { $0.group < $1.group }
+        return cells.compactMap { cell in
+            guard let text = view.report(of: cell.group)?.advice, !text.isEmpty else { return nil }
+            let which = cells.count > 1 ? " --cell \(cell.name)" : ""
+            return "cell \(cell.name): \(text); `muster rebalance run\(which)` makes them"
+        }
     }
 
     /// A group that one lost node would stop, though there are nodes enough and more voters are wished for.

@@ -32,6 +32,13 @@ extension Agent {
         }
     }
 
+    /// The same, and goes on without after so long: what this node has may be old then.
+    func refreshView(within bound: Nanoseconds, _ done: @escaping (Problem?) -> Void) {
+        let refresh = BoundedRefresh(until: loop.now + bound, done)
+        boundedRefreshes.append(refresh)
+        refreshView { refresh.end($0) }
+    }
+
     /// Goes on when this node's view of the root holds everything up to there. Of a change that was acknowledged this is all that
     /// whoever made it can want to see: to ask for the newest state would be another round trip.
     func awaitView(_ index: LogIndex, _ done: @escaping (Problem?) -> Void) {
@@ -47,6 +54,7 @@ extension Agent {
 
     /// Answers who waits for the view.
     func tendWaiting() {
+        endRefreshes()
         if waiting.isEmpty { return }
         followOwnRoot()
         let through = view.through ?? .zero
@@ -56,6 +64,15 @@ extension Agent {
             item.done(
                 through >= item.index
                     ? nil : Problem(.unavailable, "this node does not hear the root; ask again, or ask another node"))
+        }
+    }
+
+    private func endRefreshes() {
+        if boundedRefreshes.isEmpty { return }
+        let late = boundedRefreshes.filter { loop.now >= $0.until }
+        boundedRefreshes.removeAll { $0.isOver || loop.now >= $0.until }
+        for refresh in late {
+            refresh.end(Problem(.unavailable, "a majority of its voters can't be reached from here, or is slow"))
         }
     }
 
@@ -455,5 +472,23 @@ extension Agent {
         } else {
             sendOwn(RootCommand(by: by, operation), take)
         }
+    }
+}
+
+/// Somebody who waits for the root's newest word, and not for long. Whoever ends it first decides.
+final class BoundedRefresh {
+    let until: Instant
+    private var done: ((Problem?) -> Void)?
+    var isOver: Bool { done == nil }
+
+    init(until: Instant, _ done: @escaping (Problem?) -> Void) {
+        self.until = until
+        self.done = done
+    }
+
+    func end(_ problem: Problem?) {
+        let waiting = done
+        done = nil
+        waiting?(problem)
     }
 }

@@ -90,6 +90,8 @@ final class Agent: TurnOwner {
     /// How much later it may be: until the next turn that comes anyway, when nothing asked for it.
     var controlLeeway = Nanoseconds.zero
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
+    /// Those who wait for the root no longer than they said.
+    var boundedRefreshes: [BoundedRefresh] = []
     var clockAt: Instant
     var reported: NodeDescription?
     var toldIssuer: (own: Fingerprint, issuer: [UInt8])?
@@ -398,6 +400,7 @@ final class Agent: TurnOwner {
     var deadline: Instant {
         var earliest = min(engine.deadline, min(clockAt, min(admin.watchDeadline, host.deadline)))
         earliest = min(earliest, min(controlAt + controlLeeway, min(manager.deadline, admin.lookDeadline)))
+        if let refresh = boundedRefreshes.first { earliest = min(earliest, refresh.until) }
         return drainUntil == nil ? earliest : min(earliest, loop.now + .milliseconds(10))
     }
 

@@ -10,6 +10,12 @@ import Reactor
 import TLSSession
 import Terminal
 
+/// A word of the command line that makes no sense.
+struct UsageMistake: Error, CustomStringConvertible {
+    let description: String
+    init(_ text: String) { description = text }
+}
+
 /// Commands that ask a running node's admin port.
 struct ClientCommands {
     let invocation: Invocation
@@ -31,6 +37,7 @@ struct ClientCommands {
     /// Complains of it, and says what it means to a script.
     static func code(ofFailure error: any Error) -> ExitCode {
         Console.complain("muster: \(error)")
+        if error is UsageMistake { return .usage }
         return error is AdminClientFailure ? .unavailable : .failure
     }
 
@@ -211,7 +218,8 @@ struct ClientCommands {
     private func run() throws -> ExitCode {
         switch invocation.path {
         case "status": return try show(.status)
-        case "node list": return try show(.nodes)
+        case "node list":
+            return try show(.nodes(invocation.duration("stale").map { .stale(within: $0) } ?? .linearizable))
         case "node show": return try show(.node(word("NODE")))
         case "node remove": return try show(.removeNode(word("NODE"), isForced: invocation.has("force")))
         case "node promote": return try show(.promoteNode(word("NODE")))
@@ -331,7 +339,7 @@ struct ClientCommands {
             case nil: operation = .delete(key: key, revision: nil)
             case .revision(let revision): operation = .delete(key: key, revision: revision)
             case .value(let value): operation = .compareAndDelete(key: key, expected: value)
-            case .absent: throw AgentFailure("A key that must not be there can't be deleted; leave --revision out.")
+            case .absent: throw UsageMistake("A key that must not be there can't be deleted; leave --revision out.")
             }
             return try show(.write(space: space, SpaceCommand(operation)))
         case "kv list":
@@ -366,7 +374,7 @@ struct ClientCommands {
     private func expectation() throws -> SpaceCommand.Expectation? {
         let value = invocation.text("if-value").map { SpaceCommand.Expectation.value(Array($0.utf8)) }
         guard let text = invocation.text("revision") else { return value }
-        if value != nil { throw AgentFailure("--revision and --if-value say the same in two ways; give one of them.") }
+        if value != nil { throw UsageMistake("--revision and --if-value say the same in two ways; give one of them.") }
         return try expectation(text)
     }
 
@@ -375,7 +383,7 @@ struct ClientCommands {
         let parts = text.split(separator: ".")
         guard parts.count == 2, let index = UInt64(parts[0]), let slot = Int(parts[1]), index < 1 << 56,
             (0..<256).contains(slot)
-        else { throw AgentFailure("'\(text)' is no revision; use one as the answers print it, such as 42.0.") }
+        else { throw UsageMistake("'\(text)' is no revision; use one as the answers print it, such as 42.0.") }
         return .revision(Revision(index: LogIndex(index), slot: slot))
     }
 

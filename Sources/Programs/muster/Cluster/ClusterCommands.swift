@@ -82,7 +82,16 @@ enum ClusterCommands {
             "status", summary: "show the groups of a node, who leads them, and alarms",
             examples: [.init("muster status --address 10.0.0.2:7470", "as that node sees it")]),
         Command(
-            "node list", summary: "list the nodes", examples: [.init("muster node list -o json", "for a script")]),
+            "node list", summary: "list the nodes",
+            options: [
+                Option(
+                    "stale", .duration(.milliseconds(1)...(.seconds(3_600))),
+                    help: "what the asked node knew this long ago is good enough, also while the root has no quorum")
+            ],
+            examples: [
+                .init("muster node list -o json", "for a script"),
+                .init("muster node list --stale 10m", "though the root does not answer"),
+            ]),
         Command(
             "node show", summary: "show a node", arguments: [Argument("NODE", help: "its name or number")],
             examples: [.init("muster node show n2", "")]),
@@ -101,6 +110,10 @@ enum ClusterCommands {
             examples: [.init("muster node demote n1", "before its host is taken away for a while")]),
         Command(
             "token create", summary: "make a token to join with, or an API token",
+            details: """
+                With --role it is a token for programs that ask the admin port. One for a tenant or a space is made when that is
+                there, and ends when that is deleted: made again under the same name it is not reached by old tokens.
+                """,
             options: [
                 Option(
                     "role", .text("ROLE"),

@@ -99,12 +99,16 @@ struct NodeCommands {
             ("admin", settings.adminAdvertise, settings.adminListen),
         ] {
             let called = advertised ?? listened
+            let place = loaded.place(of: "\(key).\(advertised == nil ? "listen" : "advertise")")
             if called.isWildcard {
                 throw AgentFailure(
-                    "Other hosts can't connect to '\(called)'; name this host's address with --\(key)-advertise.")
+                    "\(place) is '\(called)', which other hosts can't connect to; name this host's address with "
+                        + "--\(key)-advertise.")
             }
             if called.port == 0 {
-                throw AgentFailure("'\(called)' has no port that others could connect to; name one in --\(key)-listen.")
+                throw AgentFailure(
+                    "\(place) is '\(called)', without a port that others could connect to; name one in --\(key)-listen."
+                )
             }
         }
     }
@@ -292,8 +296,13 @@ struct NodeCommands {
         if invocation.has("check-config") {
             Console.write(
                 invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
-            try checkName(settings.nodeName, "node-name")
-            for endpoint in [settings.peerListen, settings.adminListen] { _ = try Agent.place(endpoint) }
+            for (key, endpoint) in [("peer.listen", settings.peerListen), ("admin.listen", settings.adminListen)] {
+                do throws(AgentFailure) {
+                    _ = try Agent.place(endpoint)
+                } catch {
+                    throw AgentFailure("\(loaded.place(of: key)): \(error)")
+                }
+            }
             try checkAddresses()
             return .success
         }

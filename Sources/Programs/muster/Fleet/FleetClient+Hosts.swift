@@ -406,7 +406,9 @@ extension FleetClient {
             let more = (row["downCount"]?.integer ?? 0) - Int64(down.count)
             print(
                 "\nDown without \(row["name"]?.text ?? ""):\n" + printer.list(down, FleetColumns.left)
-                    + (more > 0 ? "and \(more) more\n" : ""))
+                    + (more > 0 ? "and \(more) more\n" : "")
+                    + (row["isComplete"]?.bool == false
+                        ? "Whom its VMs would have stopped was not looked for to the end.\n" : ""))
         }
         return .success
     }
