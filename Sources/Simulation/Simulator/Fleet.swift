@@ -28,6 +28,7 @@ final class Fleet {
     var random: PRNG
     var faultRandom: PRNG
     var gangRandom: PRNG
+    var tpmRandom: PRNG
     var tenantRandom: PRNG
     var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
@@ -53,6 +54,7 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
+        tpmRandom = random.child(35)
         tenantRandom = random.child(17)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
@@ -84,6 +86,7 @@ final class Fleet {
             capacity: capacity, storageDomains: random.chance(3, in: 4) ? ["ssd"] : [],
             networks: random.chance(4, in: 5) ? ["lan"] : [], driver: "simulated")
         if random.chance(1, in: 2) { about.labels = [Named("disk", "fast")] }
+        if opensLevel { about.hasTPM = tpmRandom.chance(3, in: 4) }
         return about
     }
 
