@@ -23,6 +23,8 @@ finish() {
     wait 2>/dev/null || true
     finish_more
     [[ -z $bridge ]] || end_networks
+    # What guests said lies in memory; links of their directories lead there.
+    find "$folder" -name serial.log -type l -exec sh -c 'rm -f "$(readlink "$1")"' _ {} \; 2>/dev/null || true
     rm -rf "$folder"
 }
 trap finish EXIT

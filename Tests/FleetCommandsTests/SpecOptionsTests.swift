@@ -105,6 +105,15 @@ import Testing
         #expect(SpecOptions.merged(known, both)["annotations"]?.members?.map(\.name).sorted() == ["a", "b"])
     }
 
+    @Test func `a TPM says where it remembers`() throws {
+        #expect(try json("--tpm", "local") == #"{"tpm":"local"}"#)
+        #expect(try json("--tpm", "shared:fast") == #"{"tpm":"shared:fast"}"#)
+        #expect(try json("--tpm", "none") == #"{"tpm":null}"#)
+        for wrong in ["yes", "shared", "shared:", ""] {
+            #expect(throws: FleetMistake.self) { try json("--tpm", wrong) }
+        }
+    }
+
     @Test func `devices count and share`() throws {
         #expect(
             try json("--device", "gpu*2", "--device", "a,b:500")

@@ -159,6 +159,65 @@ import Testing
         #expect(isMisfit(try cell.refusal(net, on: 2), "dmz"))
     }
 
+    @Test func `a VM with a TPM goes where there is one, and stays where it remembers`() throws {
+        var cell = CellBench()
+        cell.level = FeatureLevel.tpm
+        for id in 1...2 as ClosedRange<UInt64> {
+            var about = CellBench.about(id)
+            about.hasTPM = id == 2
+            try cell.register(id, about)
+        }
+        let local = try cell.create("l", spec { $0.tpm = .local })
+        #expect(isMisfit(try cell.refusal(local, on: 1), "swtpm"))
+        try cell.place(local, on: 2)
+        #expect(try cell.vm(local).boundTo == HostID(2))
+        let shared = try cell.create("s", spec { $0.tpm = .shared(domain: "ceph") })
+        try cell.place(shared, on: 2)
+        #expect(try cell.vm(shared).boundTo == nil)
+        let far = try cell.create("f", spec { $0.tpm = .shared(domain: "nfs") })
+        #expect(isMisfit(try cell.refusal(far, on: 2), "nfs"))
+        try cell.report(shared, .running)
+        guard
+            case .invalid(_, let why) = try cell.refusal(.updateVM(shared, spec { $0.tpm = nil }, generation: nil))
+        else {
+            Issue.record("it runs with one")
+            return
+        }
+        #expect(why.contains("TPM"))
+        // What it remembered is left like a shared disk, under a name that no disk has.
+        try cell.must(.deleteVM(shared, generation: nil))
+        try cell.report(shared, .stopped)
+        let left = try cell.rows(.all(.remains)).compactMap {
+            if case .remains(_, let left?) = $0 { left } else { nil }
+        }
+        #expect(
+            left.map(\.disks) == [
+                [.init(name: VMDescription.tpmName, domain: "ceph", hasImage: false, isKept: false)]
+            ])
+    }
+
+    @Test func `a TPM waits for its feature level, with the VM and with the host`() throws {
+        let wanted = spec { $0.tpm = .ephemeral }
+        var about = CellBench.about(1)
+        about.hasTPM = true
+        let commands = [
+            CellCommand(
+                by: "a",
+                .createVMs(
+                    [VMCreation(name: "v", tenant: "t", spec: wanted, power: .running)], isAtomic: false)),
+            CellCommand(by: "a", .registerHost(HostID(1), Incarnation(1), about, running: [])),
+        ]
+        for command in commands {
+            #expect(command.level == FeatureLevel.tpm)
+            #expect(CellCommand.decode(command.encoded(), level: 2) == .failure(.malformed))
+            #expect(CellCommand.decode(command.encoded(), level: 3) == .success(command))
+        }
+        for kind in [.local, .ephemeral, .shared(domain: "fast")] as [VMDescription.NamedDisk.Kind] {
+            let command = CellCommand(by: "a", .updateVM(VMID(7), spec { $0.tpm = kind }, generation: nil))
+            #expect(CellCommand.decode(command.encoded(), level: 3) == .success(command))
+        }
+    }
+
     @Test func `a host takes VMs only in service and up`() throws {
         var cell = try CellBench(hosts: 3)
         let id = try cell.create("v")

@@ -55,6 +55,17 @@ struct Bench {
         #expect(bench.step(2_000) == [.refuse(ticket: 1, .noLease)])
     }
 
+    @Test func `a guest whose companion ended is ended, and its end says so`() {
+        var bench = Bench()
+        _ = bench.grant(0, sentAt: 0, [1: 7])
+        _ = bench.ask(1, 1, epoch: 7)
+        _ = bench.step(2, .started(one, epoch: 7))
+        #expect(bench.step(3, .companionEnded(one, epoch: 6)).isEmpty)
+        #expect(bench.step(4, .companionEnded(one, epoch: 7)) == [.kill(one, epoch: 7, .companionEnded)])
+        #expect(
+            bench.step(5, .reaped(one, epoch: 7)) == [.confirm(one, epoch: 7, .companionEnded), .arm(nil)])
+    }
+
     @Test func `a start that waits begins when the grant comes`() {
         var bench = Bench()
         _ = bench.grant(0, sentAt: 0, [2: 1])

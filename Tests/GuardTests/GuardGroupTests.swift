@@ -128,6 +128,25 @@ struct GuardGroupTests {
         print("the longest gap between a guest's ticks while its guard became another program: \(Int(gap * 1_000)) ms")
     }
 
+    @Test func `a guest and its companion go on with a guard that becomes another program, and end together`() throws {
+        let newer = try copy()
+        defer { remove(newer) }
+        let ward = try Ward()
+        defer { ward.end() }
+        ward.grant([1: 7], length: .seconds(30))
+        let process = try ward.run(1, epoch: 7, companion: Ward.echo)
+        let guardian = try ward.guardProcess
+        let beside = try #require(ward.children(of: guardian).first { $0 != process })
+        ward.disconnect()
+        let linesBefore = ward.linesBegun
+        try ward.connect(as: newer)
+        #expect(ward.wait { program(guardian) == newer }, "\(ward.log)")
+        #expect(ward.wait { ward.linesBegun >= linesBefore + 2 && ward.link?.isUp ?? false })
+        #expect(ward.goesOn(1) && Ward.lives(beside))
+        kill(beside, SIGKILL)
+        #expect(ward.wait { !Ward.lives(process) })
+    }
+
     @Test(arguments: [false, true])
     func `a lease of before ends the guests of after, whenever their guard is stopped`(isEarly: Bool) throws {
         let newer = try copy()

@@ -87,8 +87,20 @@ final class Ward {
         return sentAt + length
     }
 
+    /// Answers each line with itself, on the line that it was started with.
+    static let echo = GuardLink.Companion(
+        program: "/usr/bin/perl",
+        words: ["-e", "open(my $l, '+<&=', 3) or die; while (sysread($l, my $x, 1)) { syswrite($l, $x) }"])
+    /// Ticks once for each answer of its companion.
+    static let asking = """
+        $| = 1; open(my $f, '>>', $ARGV[0]); $f->autoflush(1); open(my $l, '+<&=', 3) or die;
+        while (1) { syswrite($l, 'x'); sysread($l, my $x, 1) or die; open(my $u, '<', '/proc/uptime'); my $t = <$u>;
+            print $f $t; select(undef, undef, undef, 0.02); }
+        """
+
     func start(
-        _ vm: UInt64, epoch: UInt64, program: String = "/usr/bin/perl", cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0
+        _ vm: UInt64, epoch: UInt64, program: String = "/usr/bin/perl", cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0,
+        output: String = "", companion: GuardLink.Companion? = nil
     ) {
         answers[vm] = nil
         let script = """
@@ -96,14 +108,18 @@ final class Ward {
             while (1) { open(my $u, '<', '/proc/uptime'); my $t = <$u>; print $f $t; select(undef, undef, undef, 0.02); }
             """
         link?.start(
-            VMID(vm), epoch: epoch, program: program, ["-MIO::Handle", "-e", script, ticks(vm)],
-            errorPath: path + "/error-\(vm)", cpuMillis: cpuMillis, memoryMiB: memoryMiB
+            VMID(vm), epoch: epoch, program: program,
+            ["-MIO::Handle", "-e", companion == nil ? script : Ward.asking, ticks(vm)],
+            errorPath: path + "/error-\(vm)", cpuMillis: cpuMillis, memoryMiB: memoryMiB, output: output,
+            companion: companion
         ) { [unowned self] in answers[vm] = $0 }
     }
 
     /// Starts it and waits until it ticks; gives its process.
-    func run(_ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0) throws -> Int32 {
-        start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB)
+    func run(
+        _ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0, companion: GuardLink.Companion? = nil
+    ) throws -> Int32 {
+        start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB, companion: companion)
         _ = wait { self.answers[vm] != nil }
         let process = try answers[vm]?.get() ?? 0
         guard wait({ self.lastTick(vm) != nil }) else {
@@ -136,6 +152,15 @@ final class Ward {
         let text = String(decoding: bytes("/proc/\(process)/stat"), as: UTF8.self)
         guard let end = text.lastIndex(of: ")") else { return false }
         return text[end...].split(separator: " ").dropFirst().first.map { $0 != "Z" && $0 != "X" } ?? false
+    }
+
+    /// Children of a process.
+    func children(of parent: Int32) -> [Int32] {
+        names("/proc").compactMap { Int32($0) }.filter { process in
+            let text = String(decoding: Ward.bytes("/proc/\(process)/stat"), as: UTF8.self)
+            guard let end = text.lastIndex(of: ")") else { return false }
+            return text[end...].split(separator: " ").dropFirst(2).first == "\(parent)" && Ward.lives(process)
+        }
     }
 
     /// The guards of this directory.

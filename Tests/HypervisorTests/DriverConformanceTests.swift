@@ -156,6 +156,28 @@ import Testing
         #expect(drivers.wait(0, vm, .stopped, atMost: 5))
     }
 
+    @Test(arguments: Drivers.Kind.here.filter { $0 == .simulated || QEMU.hasTPM })
+    func `a VM moves with its TPM, wherever that remembers`(_ kind: Drivers.Kind) throws {
+        let drivers = try Drivers.make(kind)
+        defer { drivers.end() }
+        for (number, tpm) in [.local, .ephemeral, .shared(domain: "fast")].enumerated()
+            as EnumeratedSequence<[VMDescription.NamedDisk.Kind]>
+        {
+            let vm = drivers.vm(UInt64(number + 1)) { $0.tpm = tpm }
+            drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+            #expect(drivers.wait(0, vm, .running), "\(drivers.last(0, vm)?.message ?? "")")
+            drivers.order(1, .receive(vm, epoch: 2, from: HostID(rawValue: 1)))
+            drivers.order(0, .send(vm.id, epoch: 1, target: 2, to: HostID(rawValue: 2)))
+            #expect(drivers.wait(0, vm, .copied))
+            drivers.order(1, .finishArrival(vm.id, epoch: 2))
+            #expect(drivers.wait(1, vm, .running, atMost: 5))
+            drivers.order(0, .discard(vm.id, epoch: 1, forGood: true))
+            #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+            drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
+            #expect(drivers.wait(1, vm, .stopped, atMost: 5))
+        }
+    }
+
     @Test(arguments: Drivers.Kind.here)
     func `a move that is called off when all is copied leaves the VM where it was`(_ kind: Drivers.Kind) throws {
         let drivers = try Drivers.make(kind)

@@ -92,6 +92,8 @@ enum QEMU {
     }()
     static let busybox = "/usr/bin/busybox"
 
+    static let hasTPM = access("/usr/bin/swtpm", X_OK) == 0
+
     /// What is missing, as a sentence; nil when guests can run.
     static let absence: String? = {
         for (path, package) in [
@@ -160,6 +162,13 @@ enum Files {
     static func size(_ path: String) -> Int {
         var info = stat()
         return stat(path, &info) == 0 ? Int(info.st_size) : 0
+    }
+
+    /// Where a link leads.
+    static func target(_ path: String) -> String? {
+        var place = [CChar](repeating: 0, count: 4_096)
+        let count = readlink(path, &place, place.count)
+        return count > 0 ? String(decoding: place.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
     }
 
     static func makeTemporary() throws -> String {
@@ -276,6 +285,11 @@ final class QEMUDrivers: Drivers, TurnOwner {
         loop.owner = nil
         for carrier in carriers { carrier.network.close() }
         for host in settings.indices { for pid in pids(host) { kill(pid, SIGKILL) } }
+        for each in settings {
+            for vm in (try? Files.names(in: each.directory)) ?? [] {
+                if let place = Files.target("\(each.directory)/\(vm)/serial.log") { unlink(place) }
+            }
+        }
         Files.remove(path)
     }
 }

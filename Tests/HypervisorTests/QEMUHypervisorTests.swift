@@ -51,6 +51,53 @@ struct QEMUHypervisorTests {
         #expect(drivers.last(0, b)?.message.contains("guest ended it") == true)
     }
 
+    private static let canFreeze =
+        geteuid() == 0 && access("/usr/sbin/mkfs.ext4", X_OK) == 0 && access("/usr/sbin/fsfreeze", X_OK) == 0
+
+    @Test(.enabled(if: canFreeze, "only root can mount and freeze a file system"))
+    func `a guest goes on, and can be ended, while the disk of its host's directory stands still`() throws {
+        var folder = ""
+        let drivers = try QEMUDrivers { settings, host in
+            guard host == 0 else { return }
+            folder = String(settings.directory.dropLast(2))
+            let image = folder + "/image"
+            Program.run("/usr/bin/truncate", ["--size", "64M", image])
+            Program.run("/usr/sbin/mkfs.ext4", ["-q", "-F", image])
+            mkdir(folder + "/m", 0o700)
+            Program.run("/usr/bin/mount", ["-o", "loop", image, folder + "/m"])
+            settings.directory = folder + "/m/a"
+            mkdir(settings.directory, 0o700)
+        }
+        let place = folder + "/m"
+        defer {
+            for pid in drivers.pids(0) { kill(pid, SIGKILL) }
+            if let said = Files.target("\(place)/a/\(drivers.vm().id)/serial.log") { unlink(said) }
+            for _ in 0..<50 {
+                if Program.run("/usr/bin/umount", [place]) == 0 { break }
+                usleep(100_000)
+            }
+            drivers.end()
+        }
+        let vm = drivers.vm()
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        let serial = drivers.serial(0, vm)
+        #expect(drivers.wait { String(decoding: Files.read(serial), as: UTF8.self).contains("tick") })
+        try #require(Program.run("/usr/sbin/fsfreeze", ["--freeze", place]) == 0)
+        let size = Files.size(serial)
+        // More than any buffer between the guest and its log.
+        #expect(drivers.wait(atMost: 20) { Files.size(serial) > size + 5_000 }, "it stands still with the disk")
+        let pids = drivers.pids(0)
+        for pid in pids { kill(pid, SIGKILL) }
+        // The driver would tidy up the directory, and wait with it.
+        func ended() -> Bool { pids.allSatisfy { Files.read("/proc/\($0)/cmdline").isEmpty } }
+        for _ in 0..<50 where !ended() { usleep(100_000) }
+        let hasEnded = ended()
+        try #require(Program.run("/usr/sbin/fsfreeze", ["--unfreeze", place]) == 0)
+        #expect(hasEnded)
+        #expect(drivers.wait(0, vm, .crashed, atMost: 5))
+        #expect(String(decoding: Files.read(serial), as: UTF8.self).contains("tick"), "what it said stays")
+    }
+
     @Test func `disks begin with their image, are made once, and the ephemeral ones anew`() throws {
         let drivers = try QEMUDrivers()
         defer { drivers.end() }

@@ -73,6 +73,7 @@ struct World {
             if case .shared(let domain) = disk.kind, !host.storageDomains.contains(domain) { return false }
         }
         for network in spec.networks where !host.networks.contains(network) { return false }
+        if spec.wantsTPM && !host.hasTPM { return false }
         for id in spec.groups {
             let group = groups.first { $0.id == id }!
             if !group.isHard { continue }
@@ -219,6 +220,7 @@ struct Maker {
         if random.chance(2, in: 3) { host.storageDomains = [Word(80)] }
         if random.chance(2, in: 3) { host.networks = [Word(90), Word(91)] }
         if random.chance(1, in: 12) { host.state = pick(HostState.allCases) }
+        host.hasTPM = random.chance(2, in: 3)
         return host
     }
 
@@ -265,6 +267,7 @@ struct Maker {
             spec.groups = [PlacementGroupID(rawValue: 1 + random.below(groups))]
         }
         spec.priority = Int32(random.below(4))
+        spec.wantsTPM = random.chance(1, in: 8)
         return spec
     }
 }

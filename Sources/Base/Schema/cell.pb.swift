@@ -818,6 +818,8 @@ public struct WireHostDescription: WireMessage {
     public var driver: String = ""
     /// Feature level 3.
     public var storageProblems: [WireHostDescription.StorageProblem] = []
+    /// VMs can have a TPM here. Feature level 3.
+    public var hasTpm: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -832,7 +834,8 @@ public struct WireHostDescription: WireMessage {
         storageDomains: [String] = [],
         networks: [String] = [],
         driver: String = "",
-        storageProblems: [WireHostDescription.StorageProblem] = []
+        storageProblems: [WireHostDescription.StorageProblem] = [],
+        hasTpm: Bool = false
     ) {
         self.name = name
         self.locality = locality
@@ -844,6 +847,7 @@ public struct WireHostDescription: WireMessage {
         self.networks = networks
         self.driver = driver
         self.storageProblems = storageProblems
+        self.hasTpm = hasTpm
     }
 
     public static var messageName: String { "HostDescription" }
@@ -860,6 +864,7 @@ public struct WireHostDescription: WireMessage {
         case 8: "networks"
         case 9: "driver"
         case 10: "storage_problems"
+        case 41: "has_tpm"
         default: nil
         }
     }
@@ -899,6 +904,10 @@ public struct WireHostDescription: WireMessage {
         for value in self.storageProblems {
             writer.message(82, value)
         }
+        if self.hasTpm {
+            writer.tag(328)
+            writer.byte(self.hasTpm ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -930,6 +939,8 @@ public struct WireHostDescription: WireMessage {
                 self.driver = try reader.string()
             case 82:
                 self.storageProblems.append(try reader.message(WireHostDescription.StorageProblem.self))
+            case 328:
+                self.hasTpm = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1478,6 +1489,8 @@ public struct WireVmDescription: WireMessage {
     public var returnsHome: Bool = false
     /// Where it may go then; empty for any region.
     public var regions: [String] = []
+    /// Nothing for a VM without one. Feature level 3.
+    public var tpm: WireVmDescription.Tpm? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1506,7 +1519,8 @@ public struct WireVmDescription: WireMessage {
         sealMark: [UInt8] = [],
         regionLoss: WireRegionLossRule = .homeOnly,
         returnsHome: Bool = false,
-        regions: [String] = []
+        regions: [String] = [],
+        tpm: WireVmDescription.Tpm? = nil
     ) {
         self.resources = resources
         self.numa = numa
@@ -1532,6 +1546,7 @@ public struct WireVmDescription: WireMessage {
         self.regionLoss = regionLoss
         self.returnsHome = returnsHome
         self.regions = regions
+        self.tpm = tpm
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1562,6 +1577,7 @@ public struct WireVmDescription: WireMessage {
         case 22: "region_loss"
         case 23: "returns_home"
         case 24: "regions"
+        case 55: "tpm"
         default: nil
         }
     }
@@ -1654,6 +1670,9 @@ public struct WireVmDescription: WireMessage {
             writer.tag(194)
             writer.lengthDelimited(value)
         }
+        if let value = self.tpm {
+            writer.message(442, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1711,7 +1730,64 @@ public struct WireVmDescription: WireMessage {
                 self.returnsHome = try reader.bool()
             case 194:
                 self.regions.append(try reader.string())
+            case 442:
+                var value = self.tpm.take() ?? WireVmDescription.Tpm()
+                try reader.message(&value)
+                self.tpm = value
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    /// Where what a TPM remembers lies, as for a disk.
+    public struct Tpm: WireMessage {
+        public var kind: WireDiskKind = .unspecified
+        /// Of a shared one.
+        public var domain: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            kind: WireDiskKind = .unspecified,
+            domain: String = ""
+        ) {
+            self.kind = kind
+            self.domain = domain
+        }
+
+        public static var messageName: String { "VmDescription.Tpm" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "kind"
+            case 2: "domain"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.kind.rawValue != 0 {
+                writer.tag(8)
+                writer.signed(Int64(self.kind.rawValue))
+            }
+            if !self.domain.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.domain)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.kind = WireDiskKind(rawValue: try reader.int32())
+                case 18:
+                    self.domain = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -308,6 +308,11 @@ public struct GuardStart: WireMessage {
     /// What its cgroup lets it have, where the host has such limits; zero for no bound.
     public var cpuMillis: UInt64 = 0
     public var memoryMib: UInt64 = 0
+    /// A program that is started before it and ends with it; the two talk over descriptor 3 of each. Empty for none.
+    public var companion: String = ""
+    public var companionWords: [String] = []
+    /// A file in memory that its guest's words are appended to, of which the guard keeps the end. Empty for none.
+    public var output: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -320,7 +325,10 @@ public struct GuardStart: WireMessage {
         words: [String] = [],
         errorPath: String = "",
         cpuMillis: UInt64 = 0,
-        memoryMib: UInt64 = 0
+        memoryMib: UInt64 = 0,
+        companion: String = "",
+        companionWords: [String] = [],
+        output: String = ""
     ) {
         self.ticket = ticket
         self.vm = vm
@@ -330,6 +338,9 @@ public struct GuardStart: WireMessage {
         self.errorPath = errorPath
         self.cpuMillis = cpuMillis
         self.memoryMib = memoryMib
+        self.companion = companion
+        self.companionWords = companionWords
+        self.output = output
     }
 
     public static var messageName: String { "GuardStart" }
@@ -344,6 +355,9 @@ public struct GuardStart: WireMessage {
         case 6: "error_path"
         case 7: "cpu_millis"
         case 8: "memory_mib"
+        case 9: "companion"
+        case 10: "companion_words"
+        case 11: "output"
         default: nil
         }
     }
@@ -381,6 +395,18 @@ public struct GuardStart: WireMessage {
             writer.tag(64)
             writer.varint(self.memoryMib)
         }
+        if !self.companion.isEmpty {
+            writer.tag(74)
+            writer.lengthDelimited(self.companion)
+        }
+        for value in self.companionWords {
+            writer.tag(82)
+            writer.lengthDelimited(value)
+        }
+        if !self.output.isEmpty {
+            writer.tag(90)
+            writer.lengthDelimited(self.output)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -404,6 +430,12 @@ public struct GuardStart: WireMessage {
                 self.cpuMillis = try reader.uint64()
             case 64:
                 self.memoryMib = try reader.uint64()
+            case 74:
+                self.companion = try reader.string()
+            case 82:
+                self.companionWords.append(try reader.string())
+            case 90:
+                self.output = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -1151,6 +1183,9 @@ public struct GuardHanded: WireMessage {
     public var process: UInt32 = 0
     /// Why it is being stopped; zero when it is not.
     public var cause: UInt32 = 0
+    /// The process that was started with it; zero for none.
+    public var companion: UInt32 = 0
+    public var output: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1160,13 +1195,17 @@ public struct GuardHanded: WireMessage {
         epoch: UInt64 = 0,
         isolation: Int32 = 0,
         process: UInt32 = 0,
-        cause: UInt32 = 0
+        cause: UInt32 = 0,
+        companion: UInt32 = 0,
+        output: String = ""
     ) {
         self.vm = vm
         self.epoch = epoch
         self.isolation = isolation
         self.process = process
         self.cause = cause
+        self.companion = companion
+        self.output = output
     }
 
     public static var messageName: String { "GuardHanded" }
@@ -1178,6 +1217,8 @@ public struct GuardHanded: WireMessage {
         case 3: "isolation"
         case 4: "process"
         case 5: "cause"
+        case 6: "companion"
+        case 7: "output"
         default: nil
         }
     }
@@ -1203,6 +1244,14 @@ public struct GuardHanded: WireMessage {
             writer.tag(40)
             writer.varint(UInt64(self.cause))
         }
+        if self.companion != 0 {
+            writer.tag(48)
+            writer.varint(UInt64(self.companion))
+        }
+        if !self.output.isEmpty {
+            writer.tag(58)
+            writer.lengthDelimited(self.output)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1220,6 +1269,10 @@ public struct GuardHanded: WireMessage {
                 self.process = try reader.uint32()
             case 40:
                 self.cause = try reader.uint32()
+            case 48:
+                self.companion = try reader.uint32()
+            case 58:
+                self.output = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

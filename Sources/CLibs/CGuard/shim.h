@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/watchdog.h>
 #include <signal.h>
 #include <stdint.h>
@@ -13,7 +14,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -70,8 +73,12 @@ static inline int cguard_watchdog_rest(int file) {
     return result < 0 ? result : 0;
 }
 
-// Between fork and exec only what is safe after a fork of a program with threads: the agent has some.
-static inline void cguard_begin_child(int error_file, int keep) {
+/// Where a program finds its line to the one that was started with it.
+#define CGUARD_LINE 3
+
+// Between fork and exec only what is safe after a fork of a program with threads: the agent has some. `line` becomes
+// CGUARD_LINE; -1 for none. Gives what `keep` is from then on.
+static inline int cguard_begin_child(int error_file, int keep, int line) {
     setsid();
     sigset_t none;
     sigemptyset(&none);
@@ -84,9 +91,17 @@ static inline void cguard_begin_child(int error_file, int keep) {
         dup2(null, 1);
         dup2(error_file >= 0 ? error_file : null, 2);
     }
+    int first = 3;
+    if (line >= 0) {
+        if (keep == CGUARD_LINE) keep = fcntl(keep, F_DUPFD_CLOEXEC, CGUARD_LINE + 1);
+        if (line == CGUARD_LINE) fcntl(line, F_SETFD, 0);
+        else dup2(line, CGUARD_LINE);
+        first = CGUARD_LINE + 1;
+    }
     // All but the pipe that tells of a failed exec.
-    if (keep > 3) syscall(SYS_close_range, 3, keep - 1, 0);
-    syscall(SYS_close_range, keep < 3 ? 3 : keep + 1, ~0U, 0);
+    if (keep > first) syscall(SYS_close_range, first, keep - 1, 0);
+    syscall(SYS_close_range, keep < first ? first : keep + 1, ~0U, 0);
+    return keep;
 }
 
 /// How willing the system is to end this process when memory runs out, from -1000 to 1000.
@@ -108,9 +123,9 @@ static inline int cguard_await_exec(int from) {
 }
 
 /// Starts a program that is killed when the calling thread ends, in a session of its own, and in the cgroup whose list of
-/// processes `group` is open for; -1 for none. Gives its process number.
+/// processes `group` is open for; -1 for none. It has `line` as CGUARD_LINE; -1 for none. Gives its process number.
 static inline int cguard_start(const char *program, char *const *words, char *const *environment, int error_file,
-                               int group) {
+                               int group, int line) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
     pid_t parent = getpid();
@@ -122,16 +137,17 @@ static inline int cguard_start(const char *program, char *const *words, char *co
         return -code;
     }
     if (child == 0) {
+        int told = ends[1];
         // A parent that ended before this line is not there any more to die.
         if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent
             && (group < 0 || write(group, "0", 1) == 1)) {
-            cguard_begin_child(error_file, ends[1]);
+            told = cguard_begin_child(error_file, ends[1], line);
             // A guest is no better than another program.
             cguard_spare("0");
             execve(program, words, environment);
         }
         int code = errno ? errno : EPERM;
-        ssize_t ignored = write(ends[1], &code, sizeof code);
+        ssize_t ignored = write(told, &code, sizeof code);
         (void)ignored;
         _exit(127);
     }
@@ -154,7 +170,7 @@ static inline int cguard_detach(const char *program, char *const *words, char *c
         return -code;
     }
     if (child == 0) {
-        cguard_begin_child(error_file, ends[1]);
+        cguard_begin_child(error_file, ends[1], -1);
         pid_t grandchild = fork();
         if (grandchild > 0) _exit(0);
         if (grandchild == 0) execve(program, words, environment);
@@ -177,6 +193,9 @@ static inline int cguard_reap(int *status) {
     *status = WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
     return child;
 }
+
+/// Two ends of a line between two programs, which an exec closes.
+static inline int cguard_line(int ends[2]) { return cguard_result(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)); }
 
 static inline int cguard_kill(int process) { return cguard_result(kill(process, SIGKILL)); }
 
@@ -210,6 +229,23 @@ static inline int cguard_watch(int64_t nanoseconds) {
 static inline int cguard_become(const char *program, char *const *words, char *const *environment) {
     execve(program, words, environment);
     return -errno;
+}
+
+/// Gives back to the system what lies in a file before its last `keep` bytes, of one that lies in memory. What is written to it goes
+/// to its end, as before. Gives its size.
+static inline int64_t cguard_trim(const char *path, int64_t keep) {
+    int file = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (file < 0) return -errno;
+    struct stat about;
+    struct statfs place;
+    int64_t size = -EINVAL;
+    if (fstat(file, &about) == 0 && fstatfs(file, &place) == 0 && place.f_type == 0x01021994 /* memory */) {
+        size = about.st_size;
+        if (size > keep && about.st_blocks * 512 > keep)
+            fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size - keep);
+    }
+    close(file);
+    return size;
 }
 
 /// Locks a file for this process, or gives -EWOULDBLOCK.

@@ -344,7 +344,7 @@ extension CellKeeper {
 
     mutating func intern(_ host: CellHost) -> Host {
         let about = host.about
-        return Host(
+        var interned = Host(
             id: host.id, capacity: about.capacity, reserved: host.policy.reserved, overcommit: host.policy.overcommit,
             numaNodes: about.numaNodes,
             devices: about.devices.map { Device(kind: word($0.kind), numaNode: $0.numaNode) },
@@ -353,6 +353,8 @@ extension CellKeeper {
             taints: host.policy.taints.map { Taint(word($0.key), word($0.value), effect: $0.effect) },
             storageDomains: about.storageDomains.map { word($0) }, networks: about.networks.map { word($0) },
             state: host.stateForPlacement)
+        interned.hasTPM = about.hasTPM
+        return interned
     }
 
     /// Nil while a group that it names is not known here.
@@ -378,6 +380,13 @@ extension CellKeeper {
             case .shared(let domain): Disk(sizeMiB: disk.sizeMiB, kind: .shared(domain: word(domain)))
             case .local: Disk(sizeMiB: disk.sizeMiB, kind: .local)
             case .ephemeral: Disk(sizeMiB: disk.sizeMiB, kind: .ephemeral)
+            }
+        }
+        if let tpm = about.tpm {
+            spec.wantsTPM = true
+            // What it takes of a host is no whole MiB.
+            if case .shared(let domain) = tpm {
+                spec.disks.append(Disk(sizeMiB: 0, kind: .shared(domain: word(domain))))
             }
         }
         spec.networks = about.networks.map { word($0) }

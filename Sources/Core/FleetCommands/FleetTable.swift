@@ -61,6 +61,9 @@ package enum FleetTable {
         Option(
             "disk", .text("DISK"), isRepeated: true,
             help: "name=root,size=20GiB,kind=local|ephemeral|shared:DOMAIN,image=NAME,keep; or a size alone"),
+        Option(
+            "tpm", .text("KIND"),
+            help: "a TPM 2.0, which keeps what it remembers local, ephemeral or in shared:DOMAIN; none: without one"),
         Option("network", .text("NETWORK"), isRepeated: true, help: "a network that its host must have"),
         Option("bandwidth", .integer(0...1_000_000), help: "in Mbit/s"),
         Option("group", .text("GROUP"), isRepeated: true, help: "a placement group that it belongs to"),

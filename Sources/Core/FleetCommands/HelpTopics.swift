@@ -28,8 +28,8 @@ package enum HelpTopics {
     private static let placement = Topic(
         "placement", summary: "where VMs go, and why",
         text: """
-            Hard rules decide which hosts a VM may be on: free room, labels, taints, zones, storage domains, networks, groups. A
-            score picks the best of them: the cell's policy, or the VM's own, is pack, balance or spread. What has no host waits,
+            Hard rules decide which hosts a VM may be on: free room, labels, taints, zones, storage domains, networks, TPM,
+            groups. A score picks the best of them: the cell's policy, or the VM's own, is pack, balance or spread. What has no host waits,
             higher priorities first, and is placed as soon as there is room; nobody has to ask again. `vm explain` tells which
             rule kept how many hosts away, and the smallest change that would help. VMs that are created with --all-or-nothing get
             their places together, or wait together: then it tells how many of them would fit, too. A host offers a storage domain

@@ -36,6 +36,18 @@ package enum SpecOptions {
             return .array(values)
         }
         add("disks", try disks(line.texts("disk")))
+        if let text = line.text("tpm") {
+            if text == none {
+                add("tpm", .null)
+            } else {
+                guard ["local", "ephemeral"].contains(text) || text.hasPrefix("shared:") && text.utf8.count > 7 else {
+                    throw FleetMistake(
+                        "'\(text)' is no place for what a TPM remembers; write local, ephemeral, shared:DOMAIN, or none."
+                    )
+                }
+                add("tpm", .string(text))
+            }
+        }
         add("networks", try each("network") { (text) throws(FleetMistake) in .string(text) })
         add("groups", try each("group") { (text) throws(FleetMistake) in .string(text) })
         add("zones", try each("zone") { (text) throws(FleetMistake) in .string(text) })

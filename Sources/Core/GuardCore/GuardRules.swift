@@ -23,6 +23,8 @@ package struct GuardRules: Sendable {
         case startFailed(VMID, epoch: UInt64)
         /// The agent wants it gone, at once.
         case stopAsked(VMID, epoch: UInt64)
+        /// The process that was started with it has ended, without which it is not whole.
+        case companionEnded(VMID, epoch: UInt64)
         /// Its process has ended and nothing of it is left.
         case reaped(VMID, epoch: UInt64)
         /// Everything goes: the guard is to end.
@@ -49,6 +51,7 @@ package struct GuardRules: Sendable {
         /// The newest grant does not name it.
         case notGranted
         case guardEnds
+        case companionEnded
 
         package var text: String {
             switch self {
@@ -56,6 +59,7 @@ package struct GuardRules: Sendable {
             case .leaseEnds: "stopped by its host's guard: the host's lease was about to run out"
             case .notGranted: "stopped by its host's guard: the host's newest lease does not name it"
             case .guardEnds: "stopped by its host's guard, which ended"
+            case .companionEnded: "stopped by its host's guard: the process of its TPM ended"
             }
         }
     }
@@ -199,6 +203,7 @@ package struct GuardRules: Sendable {
             }
             guard let guest = guests[vm], guest.epoch <= epoch else { return }
             kill(vm, .asked, &effects)
+        case .companionEnded(let vm, let epoch): if guests[vm]?.epoch == epoch { kill(vm, .companionEnded, &effects) }
         case .reaped(let vm, let epoch):
             guard let guest = guests[vm], guest.epoch == epoch else { return }
             guests[vm] = nil

@@ -16,6 +16,8 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
     case storageDomain
     /// A network of the VM is not at the host.
     case network
+    /// VMs can have no TPM there, and this one wants one.
+    case tpm
     /// This hard group allows no member there.
     case group(PlacementGroupID)
     /// The host has too little of this free.
@@ -36,6 +38,7 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
         case .taint: (4, 0)
         case .storageDomain: (5, 0)
         case .network: (6, 0)
+        case .tpm: (6, 1)
         case .group(let id): (7, id.rawValue)
         case .resource(let kind): (8, UInt64(kind.rawValue))
         case .numa: (9, 0)
@@ -55,6 +58,7 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
         case .taint: "taint"
         case .storageDomain: "storage_domain"
         case .network: "network"
+        case .tpm: "tpm"
         case .group: "group"
         case .resource(let kind): "free_\(kind)"
         case .numa: "numa"
@@ -75,6 +79,7 @@ public enum Rule: Hashable, Comparable, Sendable, CustomStringConvertible {
         case .taint: "taint"
         case .storageDomain: "storage domain"
         case .network: "network"
+        case .tpm: "TPM"
         case .group(let id): "group \(name(id))"
         case .resource(let kind): "free \(kind)"
         case .numa: "NUMA nodes"

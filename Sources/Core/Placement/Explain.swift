@@ -185,6 +185,7 @@ extension PlacementIndex {
         if !spec.required.isEmpty { rules.append(.selector) }
         if !RuleSet(spec).domains.isEmpty { rules.append(.storageDomain) }
         if !spec.networks.isEmpty { rules.append(.network) }
+        if spec.wantsTPM { rules.append(.tpm) }
         for id in spec.groups { rules.append(.group(id)) }
         for kind in ResourceKind.allCases where spec.demand.vector[kind.rawValue] > 0 { rules.append(.resource(kind)) }
         if spec.numa != .none { rules.append(.numa) }
@@ -308,6 +309,7 @@ extension PlacementIndex {
         }
         if set.domains.contains(where: { !hostClass.storageDomains.contains($0) }) { rules.append(.storageDomain) }
         if set.networks.contains(where: { !hostClass.networks.contains($0) }) { rules.append(.network) }
+        if set.wantsTPM && !hostClass.hasTPM { rules.append(.tpm) }
         for check in search.hostChecks + search.domainChecks where check.penalty(members(check, slot)) == nil {
             rules.append(.group(check.state.group.id))
         }
@@ -374,7 +376,7 @@ extension PlacementIndex {
             return (2, .hostReady(host, hosts[slot]?.state ?? .down))
         case .numa, .devices, .room, .resource, .excludedByCaller:
             return (4, .rule(rules[0], host: host))
-        case .zone, .selector, .taint, .storageDomain, .network:
+        case .zone, .selector, .taint, .storageDomain, .network, .tpm:
             return (3.5, .rule(rules[0], host: host))
         }
     }

@@ -8,6 +8,7 @@ struct RuleSet: Hashable, Sendable {
     var tolerations: [Toleration]
     var domains: [Word]
     var networks: [Word]
+    var wantsTPM: Bool
 
     init(_ spec: VMSpec) {
         required = spec.required
@@ -18,6 +19,7 @@ struct RuleSet: Hashable, Sendable {
             if case .shared(let domain) = disk.kind { domains.append(domain) }
         }
         networks = spec.networks
+        wantsTPM = spec.wantsTPM
     }
 }
 
@@ -51,6 +53,7 @@ extension PlacementIndex {
             return .excluded(.storageDomain)
         }
         for network in rules.networks where !hostClass.networks.contains(network) { return .excluded(.network) }
+        if rules.wantsTPM && !hostClass.hasTPM { return .excluded(.tpm) }
         for wish in rules.preferred where !wish.selector.matches(hostClass.labels) { penalty += Int64(wish.weight) }
         return .penalty(min(penalty, 1 << 14) * softUnit)
     }
@@ -59,7 +62,7 @@ extension PlacementIndex {
     mutating func verdictNumber(_ spec: VMSpec) -> Int {
         let isPlain =
             spec.required.isEmpty && spec.preferred.isEmpty && spec.tolerations.isEmpty && spec.disks.isEmpty
-            && spec.networks.isEmpty
+            && spec.networks.isEmpty && !spec.wantsTPM
         let number: Int
         let rules: RuleSet?
         if isPlain, let plain = verdicts.plain {

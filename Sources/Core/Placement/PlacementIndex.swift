@@ -330,6 +330,7 @@ struct HostClass: Hashable, Sendable {
     var taints: [Taint]
     var storageDomains: [Word]
     var networks: [Word]
+    var hasTPM: Bool
     var nodeCount: Int
     /// Ascending, each once.
     var deviceKinds: [Word]
@@ -344,6 +345,7 @@ struct HostClass: Hashable, Sendable {
         taints = host.taints.sorted()
         storageDomains = host.storageDomains.sorted()
         networks = host.networks.sorted()
+        hasTPM = host.hasTPM
     }
 
     /// False when no host of this class takes the shape, however empty it is.

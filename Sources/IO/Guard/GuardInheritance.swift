@@ -17,6 +17,10 @@ package struct GuardInheritance: Sendable {
         var rules: GuardCore.GuardHandover
         // hash order: looked up, and read by sorted keys
         var processes: [VMID: Int32]
+        // hash order: looked up only
+        var companions: [VMID: Int32]
+        // hash order: looked up only
+        var outputs: [VMID: String]
         var addresses: [String]
         /// Ends this process with the lease until it has a timer; zero for none.
         var watcher: Int32
@@ -114,7 +118,9 @@ package struct GuardInheritance: Sendable {
             if case .dying(let why) = handed.guest.state { cause = why.rawValue }
             return GuardHanded(
                 vm: handed.vm.rawValue, epoch: handed.guest.epoch, isolation: handed.guest.isolation.rawValue,
-                process: UInt32(clamping: state.processes[handed.vm] ?? 0), cause: cause)
+                process: UInt32(clamping: state.processes[handed.vm] ?? 0), cause: cause,
+                companion: UInt32(clamping: state.companions[handed.vm] ?? 0),
+                output: state.outputs[handed.vm] ?? "")
         }
         message.nodes = state.addresses
         message.watcher = UInt32(max(0, state.watcher))
@@ -126,9 +132,13 @@ package struct GuardInheritance: Sendable {
             value == 0 ? nil : Instant(nanoseconds: Int64(clamping: value))
         }
         var processes: [VMID: Int32] = [:]
+        var companions: [VMID: Int32] = [:]
+        var outputs: [VMID: String] = [:]
         var guests: [GuardCore.GuardHandover.Handed] = []
         for guest in message.guests {
             let cause = GuardRules.Cause(rawValue: guest.cause)
+            if !guest.output.isEmpty { outputs[VMID(guest.vm)] = guest.output }
+            if guest.companion > 0 { companions[VMID(guest.vm)] = Int32(clamping: guest.companion) }
             if guest.process > 0 { processes[VMID(guest.vm)] = Int32(clamping: guest.process) }
             guests.append(
                 GuardCore.GuardHandover.Handed(
@@ -147,6 +157,7 @@ package struct GuardInheritance: Sendable {
                 leaseUntil: instant(message.leaseUntil), leaseLength: Nanoseconds(Int64(clamping: message.leaseLength)),
                 newestSentAt: instant(message.newestSentAt), generation: LogIndex(message.generation),
                 isWithdrawn: message.isWithdrawn, permits: permits.sorted(), guests: guests),
-            processes: processes, addresses: message.nodes, watcher: Int32(clamping: message.watcher))
+            processes: processes, companions: companions, outputs: outputs, addresses: message.nodes,
+            watcher: Int32(clamping: message.watcher))
     }
 }

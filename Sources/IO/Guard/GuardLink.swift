@@ -122,15 +122,27 @@ package final class GuardLink: TimerHandler {
         if !nodes.isEmpty || !watchdog.isEmpty { send(.nodes(GuardNodes(addresses: nodes, watchdog: watchdog))) }
     }
 
+    /// A program that is started before a guest's and ends with it; the two have a line to each other as descriptor 3.
+    package struct Companion: Hashable, Sendable {
+        package var program: String
+        package var words: [String]
+        package init(program: String, words: [String]) {
+            self.program = program
+            self.words = words
+        }
+    }
+
     /// Has the guard start a program as a guest; answers with its process number, or why it does not run.
     package func start(
         _ vm: VMID, epoch: UInt64, program: String, _ words: [String], errorPath: String, cpuMillis: UInt64 = 0,
-        memoryMiB: UInt64 = 0, _ done: @escaping (Result<Int32, GuardFailure>) -> Void
+        memoryMiB: UInt64 = 0, output: String = "", companion: Companion? = nil,
+        _ done: @escaping (Result<Int32, GuardFailure>) -> Void
     ) {
         ticketLast += 1
         let order = GuardStart(
             ticket: ticketLast, vm: vm.rawValue, epoch: epoch, program: program, words: words, errorPath: errorPath,
-            cpuMillis: cpuMillis, memoryMib: memoryMiB)
+            cpuMillis: cpuMillis, memoryMib: memoryMiB, companion: companion?.program ?? "",
+            companionWords: companion?.words ?? [], output: output)
         asks[ticketLast] = Ask(order: order, until: loop.now + GuardLink.askMax, done: done)
         send(.start(order))
         schedule(after: GuardLink.askMax)

@@ -17,6 +17,9 @@ internal import Schema
 package final class GuardProcess: TurnOwner, ReadinessHandler {
     /// What an unused guard waits for an agent.
     static let idleMax = Nanoseconds.seconds(10)
+    /// How often it looks after what guests say, and what it keeps of that.
+    static let trimInterval = Nanoseconds.seconds(1)
+    static let outputKept: Int64 = 1 << 20
     /// Connections that have not said who they are.
     static let strangersMax = 8
 
@@ -34,12 +37,20 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
     private struct Child {
         var vm: VMID
         var epoch: UInt64
+        var isCompanion = false
     }
     // hash order: looked up only
     private var children: [Int32: Child] = [:]
     private var processes: [VMID: Int32] = [:]
+    /// What was started with a VM's process and ends with it.
+    private var companions: [VMID: Int32] = [:]
     /// How the last process of a VM ended, until that is told.
     private var statuses: [VMID: UInt32] = [:]
+    /// Where what a VM's guest says is kept in memory.
+    private var outputs: [VMID: String] = [:]
+    private var trimAt: Instant?
+    /// Of VMs whose process could not be started when its companion was, until that is gone: the ticket and why.
+    private var unstarted: [VMID: (UInt64, String)] = [:]
     /// What the agent asked for, by its ticket.
     private var orders: [UInt64: GuardStart] = [:]
     private var agent: GuardFrames<GuardOrder>?
@@ -134,6 +145,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         if !inputs.isEmpty { return .origin }
         var next = rules.deadline ?? Instant(nanoseconds: .max)
         if let idleSince { next = min(next, idleSince + GuardProcess.idleMax) }
+        if let trimAt { next = min(next, trimAt) }
         let due = renewal?.deadline(newestSentAt: rules.newestSentAt, isNeeded: !rules.isIdle)
         return due.map { min(next, $0) } ?? next
     }
@@ -149,6 +161,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             if inputs.isEmpty { break }
         }
         if groups.hasLeftovers { groups.removeLeftovers() }
+        trim()
         if let successor { become(successor) }
         renewal?.tend(
             loop.now, newestSentAt: rules.newestSentAt, digest: rules.digest, isNeeded: !rules.isIdle)
@@ -175,10 +188,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         case .kill(let vm, let epoch, let cause):
             if cause != .asked { log("VM \(vm) epoch \(epoch): \(cause.text)") }
             // One that is still being prepared is not started any more.
-            if let process = processes[vm] {
-                groups.kill(vm, epoch)
-                _ = cguard_kill(process)
-            }
+            if processes[vm] != nil || companions[vm] != nil { kill(vm, epoch) }
         case .confirm(let vm, let epoch, let cause): confirmed(vm, epoch, cause)
         case .renew(let isWhole): if isWhole { renewal?.wantWhole() }
         }
@@ -199,8 +209,14 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
 
     /// It writes nothing more, whatever its end takes.
     private func freeze(_ vm: VMID, _ epoch: UInt64) {
-        guard let process = processes[vm] else { return }
-        if !groups.freeze(vm, epoch) { _ = cguard_stop(process) }
+        let all = [processes[vm], companions[vm]].compactMap { $0 }
+        if all.isEmpty || groups.freeze(vm, epoch) { return }
+        for process in all { _ = cguard_stop(process) }
+    }
+
+    private func kill(_ vm: VMID, _ epoch: UInt64) {
+        groups.kill(vm, epoch)
+        for process in [processes[vm], companions[vm]].compactMap({ $0 }) { _ = cguard_kill(process) }
     }
 
     private func failed(_ vm: VMID, _ epoch: UInt64, _ ticket: UInt64, _ reason: String) {
@@ -227,10 +243,6 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
         guard let guest = rules.guests[job.vm], guest.epoch == job.epoch, guest.state == .starting,
             guest.isolation == .keep || rules.mayRun(SystemClock.now)
         else { return failed(job.vm, job.epoch, job.ticket, "\(GuardRules.Refusal.noLease)") }
-        var words: [UnsafeMutablePointer<CChar>?] = ([order.program] + order.words).map { strdup($0) }
-        words.append(nil)
-        var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
-        defer { for word in words + environment { free(word) } }
         var group: Int32?
         do throws(GuardFailure) {
             group = try groups.make(job.vm, job.epoch, cpuMillis: order.cpuMillis, memoryMiB: order.memoryMib)
@@ -238,15 +250,39 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             return failed(job.vm, job.epoch, job.ticket, error.description)
         }
         defer { if let group { close(group) } }
-        let process = cguard_start(order.program, &words, &environment, file, group ?? -1)
-        environment.removeAll(keepingCapacity: true)
+        var lines: [Int32] = [-1, -1]
+        if !order.companion.isEmpty {
+            let made = cguard_line(&lines)
+            var companion = made
+            if made == 0 {
+                companion = GuardProcess.start(order.companion, order.companionWords, -1, group ?? -1, lines[0])
+            }
+            guard companion > 0 else {
+                for line in lines where line >= 0 { close(line) }
+                groups.remove(job.vm, job.epoch)
+                return failed(
+                    job.vm, job.epoch, job.ticket,
+                    "can't start \(order.companion): \(String(cString: strerror(-companion)))")
+            }
+            children[companion] = Child(vm: job.vm, epoch: job.epoch, isCompanion: true)
+            companions[job.vm] = companion
+        }
+        let process = GuardProcess.start(order.program, order.words, file, group ?? -1, lines[1])
+        for line in lines where line >= 0 { close(line) }
         guard process > 0 else {
-            groups.remove(job.vm, job.epoch)
-            return failed(
-                job.vm, job.epoch, job.ticket, "can't start \(order.program): \(String(cString: strerror(-process)))")
+            let text = "can't start \(order.program): \(String(cString: strerror(-process)))"
+            guard let companion = companions[job.vm] else {
+                groups.remove(job.vm, job.epoch)
+                return failed(job.vm, job.epoch, job.ticket, text)
+            }
+            // What was started is gone first.
+            unstarted[job.vm] = (job.ticket, text)
+            _ = cguard_kill(companion)
+            return
         }
         children[process] = Child(vm: job.vm, epoch: job.epoch)
         processes[job.vm] = process
+        if !order.output.isEmpty { outputs[job.vm] = order.output }
         inputs.append(.started(job.vm, epoch: job.epoch))
         say(.started(GuardStarted(ticket: job.ticket, process: UInt32(process))))
     }
@@ -261,12 +297,55 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             let process = cguard_reap(&status)
             if process <= 0 { return }
             guard let child = children.removeValue(forKey: process) else { continue }
-            if processes[child.vm] == process { processes[child.vm] = nil }
-            statuses[child.vm] = UInt32(status)
-            groups.remove(child.vm, child.epoch)
+            if child.isCompanion {
+                companions[child.vm] = nil
+                // Neither is anything without the other.
+                if processes[child.vm] != nil { inputs.append(.companionEnded(child.vm, epoch: child.epoch)) }
+            } else {
+                processes[child.vm] = nil
+                statuses[child.vm] = UInt32(status)
+                if let companion = companions[child.vm] { _ = cguard_kill(companion) }
+            }
+            if processes[child.vm] == nil && companions[child.vm] == nil { left(child) }
+        }
+    }
+
+    /// What guests say does not fill the memory, however long nobody reads it.
+    private func trim() {
+        if outputs.isEmpty { return trimAt = nil }
+        guard let at = trimAt, loop.now < at else {
+            trimAt = loop.now + GuardProcess.trimInterval
+            for vm in outputs.keys.sorted() {
+                if let path = outputs[vm] { _ = cguard_trim(path, GuardProcess.outputKept) }
+            }
+            return
+        }
+    }
+
+    /// Nothing of it runs any more.
+    private func left(_ child: Child) {
+        groups.remove(child.vm, child.epoch)
+        outputs[child.vm] = nil
+        if let (ticket, text) = unstarted.removeValue(forKey: child.vm) {
+            failed(child.vm, child.epoch, ticket, text)
+        } else {
             inputs.append(.reaped(child.vm, epoch: child.epoch))
         }
     }
+
+    /// A program with all its words, on its own; its number, or the negated errno.
+    private static func start(
+        _ program: String, _ arguments: [String], _ errorFile: Int32, _ group: Int32, _ line: Int32
+    ) -> Int32 {
+        var words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) }
+        words.append(nil)
+        var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
+        defer { for word in words + environment { free(word) } }
+        let process = cguard_start(program, &words, &environment, errorFile, group, line)
+        environment.removeAll(keepingCapacity: true)
+        return process
+    }
+
     private func confirmed(_ vm: VMID, _ epoch: UInt64, _ cause: GuardRules.Cause?) {
         let status = statuses.removeValue(forKey: vm) ?? 0
         if cause != nil && cause != .asked { log("VM \(vm) epoch \(epoch) is gone") }
@@ -391,7 +470,9 @@ extension GuardProcess {
         }
         defer { if watcher > 0 { _ = cguard_kill(watcher) } }
         let state = GuardInheritance.State(
-            incarnation: incarnation, rules: handed, processes: processes, addresses: addresses, watcher: watcher)
+            incarnation: incarnation, rules: handed, processes: processes, companions: companions, outputs: outputs,
+            addresses: addresses,
+            watcher: watcher)
         do throws(GuardFailure) {
             let inheritance = try GuardInheritance(state, lockFile: lockFile)
             // The next program opens it anew.
@@ -406,10 +487,11 @@ extension GuardProcess {
 
     /// Takes over what a program of before had in this process.
     private func goOn(_ handed: GuardInheritance.State) {
-        processes = handed.processes
-        for vm in processes.keys.sorted() {
-            guard let process = processes[vm], let guest = rules.guests[vm] else { continue }
-            children[process] = Child(vm: vm, epoch: guest.epoch)
+        (processes, companions, outputs) = (handed.processes, handed.companions, handed.outputs)
+        for vm in rules.guests.keys.sorted() {
+            guard let epoch = rules.guests[vm]?.epoch else { continue }
+            if let process = processes[vm] { children[process] = Child(vm: vm, epoch: epoch) }
+            if let process = companions[vm] { children[process] = Child(vm: vm, epoch: epoch, isCompanion: true) }
         }
         addresses = handed.addresses
         renewal?.setNodes(addresses.compactMap { GuardProcess.address($0) })
@@ -418,8 +500,7 @@ extension GuardProcess {
         if handed.watcher > 0 { _ = cguard_kill(handed.watcher) }
         for guest in handed.rules.guests where guest.guest.isDying {
             freeze(guest.vm, guest.guest.epoch)
-            groups.kill(guest.vm, guest.guest.epoch)
-            if let process = processes[guest.vm] { _ = cguard_kill(process) }
+            kill(guest.vm, guest.guest.epoch)
         }
         // Who ended meanwhile told nobody.
         signalled(SIGCHLD)

@@ -315,13 +315,20 @@ extension Guest {
             if case .failure(let failure) = answer {
                 return fail("its disks are still served: \(failure.message)", now)
             }
-            let paths = (machine?.disks ?? []).filter(\.isOwn).map(\.path) + [directory.path]
-            do throws(SystemError) {
-                diskMove.syncing = try GuestWork { DiskStep.sync(paths) }
-                poll(now)
-            } catch {
-                fail("its disks can't be synced: \(error)", now)
-            }
+            syncOwn()
+        }
+    }
+
+    /// What arrived on this host is on its disk before it is said to be taken.
+    func syncOwn() {
+        let now = driver.loop.now
+        let disks = (machine?.disks ?? []).filter(\.isOwn).map(\.path)
+        let (tpm, path) = (machine?.tpm, directory.path)
+        do throws(SystemError) {
+            diskMove.syncing = try GuestWork { DiskStep.sync(disks + (tpm?.ownPaths ?? []) + [path]) }
+            poll(now)
+        } catch {
+            fail("its disks can't be synced: \(error)", now)
         }
     }
 

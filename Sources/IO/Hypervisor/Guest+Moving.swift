@@ -293,7 +293,10 @@ extension Guest {
     }
 
     /// All of its memory is read in, and it stands still.
-    func arrived() { if diskMove.arriving.isEmpty { taken() } else { takeDisks() } }
+    func arrived() {
+        if !diskMove.arriving.isEmpty { return takeDisks() }
+        if machine?.tpm?.isOwn == true { syncOwn() } else { taken() }
+    }
 
     func taken() {
         isTaken = true
@@ -304,6 +307,10 @@ extension Guest {
     func finishArrival() {
         guard record.isArriving else { return sayState() }
         diskMove.isCommitted = true
+        // Before anything of it runs, so that what its TPM is told from now on is kept.
+        if !directory.bringTPMHome() {
+            return fail("it arrived and can't go on: its directory can't be written to", driver.loop.now)
+        }
         // There is no way back from here: it goes on without a network that can't be had, and says so.
         if let problem = joinTaps() { driver.say(self, .starting, message: problem) }
         line?.execute("cont") { [unowned self] answer in
@@ -318,6 +325,7 @@ extension Guest {
         isTaken = false
         closeStream("it arrived")
         unlink(directory.arrivalPath)
+        directory.remove(prefix: GuestTPM.arriving)
         _ = directory.write(record)
         announce()
     }

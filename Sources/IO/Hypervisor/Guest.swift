@@ -40,12 +40,14 @@ final class Guest {
     private var diskNow: QEMUMachine.Disk?
     private var imagesLeft: [QEMUMachine.Disk]?
     private var isFirmwareSeenTo = false
+    private var isTPMSeenTo = false
     private var imageChild: HostProcess.Child?
     /// What is still to be run for a disk that is made whole, and where that becomes the disk.
     private var imageSteps: [(program: String, words: [String])] = []
     private var wholeDisk: WholeDisk?
     /// QEMU, if this process is its parent.
     private var child: HostProcess.Child?
+    private var tpmChild: HostProcess.Child?
     /// The parent has not answered yet.
     private var isAsking = false
     /// Its parent's word that nothing of it is left.
@@ -147,13 +149,16 @@ final class Guest {
             guard isReaped else { return false }
             if let exitStatus, exitStatus > 0, !isToldToStop { endText = endText ?? "QEMU ended: \(complaint)" }
         }
+        // It ends with the line to QEMU, and soon.
+        if let tpmChild, tpmChild.status() == nil { return false }
+        tpmChild = nil
         return pids.allSatisfy { !HostProcess.isAlive($0, with: directory.mark) }
     }
 
     /// Its parent says that it is gone, and why if the parent did it.
     func ended(_ status: Int32, _ cause: String?, _ now: Instant) {
         exitStatus = status
-        endText = endText ?? cause
+        endText = endText ?? cause.map { $0 + directory.tpmComplaint }
         // What it still said on its line is heard first: the line ends with it.
         poll(now)
     }
@@ -235,6 +240,12 @@ final class Guest {
             let isArriving = source != nil
             return work(now) { firmware.make(isArriving: isArriving).map { .failed($0) } ?? .ready }
         }
+        if let tpm = machine.tpm, !isTPMSeenTo {
+            isTPMSeenTo = true
+            let (isArriving, marks) = (source != nil, driver.settings.marks)
+            return work(now) { tpm.make(isArriving: isArriving, marks).map { .failed($0) } ?? .ready }
+        }
+        if let problem = directory.makeOutput() { return fail("its console's log could not be made: \(problem)", now) }
         if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
         launch(machine, now)
     }
@@ -308,10 +319,21 @@ final class Guest {
             // This guest stays until it was answered.
             return parent.start(
                 record.vm, epoch: record.epoch, program: driver.settings.program, words,
-                errorPath: directory.path + "/qemu.log", limits: machine.limits(accelerator)
+                errorPath: directory.path + "/qemu.log", limits: machine.limits(accelerator),
+                output: directory.outputPath, companion: machine.tpm?.companion
             ) { [self] in answered($0) }
         }
-        switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/qemu.log") {
+        var line: (Int32, Int32)?
+        defer { for end in [line?.0, line?.1].compactMap({ $0 }) { close(end) } }
+        if let tpm = machine.tpm?.companion {
+            line = HostProcess.line()
+            switch HostProcess.start(tpm.program, tpm.words, errorPath: "/dev/null", line: line?.0) {
+            case .failure(let failure): return fail(failure.message, now)
+            case .success(let child): tpmChild = child
+            }
+        }
+        switch HostProcess.start(driver.settings.program, words, errorPath: directory.path + "/qemu.log", line: line?.1)
+        {
         case .failure(let failure): fail(failure.message, now)
         case .success(let child):
             self.child = child

@@ -27,14 +27,24 @@ enum HostProcess {
         return String(last.suffix(300))
     }
 
-    /// Starts a program with no shell in between, no open files, and all signals as they are by default.
-    static func start(_ program: String, _ arguments: [String], errorPath: String) -> Result<Child, QMPFailure> {
+    /// A line between two programs; nil when none is to be had.
+    static func line() -> (Int32, Int32)? {
+        var ends: [Int32] = [-1, -1]
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        return socketpair(AF_UNIX, kind, 0, &ends) == 0 ? (ends[0], ends[1]) : nil
+    }
+
+    /// Starts a program with no shell in between, no open files but its line, and all signals as they are by default.
+    static func start(
+        _ program: String, _ arguments: [String], errorPath: String, line: Int32? = nil
+    ) -> Result<Child, QMPFailure> {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 2, errorPath, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+        if let line { posix_spawn_file_actions_adddup2(&actions, line, GuestCompanion.line) }
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }

@@ -219,7 +219,9 @@ package final class QEMUHypervisor: Hypervisor {
             guard let guest else {
                 let directory = VMDirectory(vm, in: settings.directory)
                 // What an agent before could not finish.
-                for pid in HostProcess.living(with: directory.mark) { HostProcess.kill(pid) }
+                for mark in [directory.mark, directory.tpmMark] {
+                    for pid in HostProcess.living(with: mark) { HostProcess.kill(pid) }
+                }
                 if isForGood {
                     directory.remove()
                     imagesLeft[vm] = nil
@@ -268,6 +270,9 @@ package final class QEMUHypervisor: Hypervisor {
         }
         guard HostProcess.living(with: directory.mark).isEmpty else {
             return say(vm.id, epoch, .crashed, message: "an earlier QEMU process of it still lives here")
+        }
+        guard vm.spec.tpm == nil || HostProcess.living(with: directory.tpmMark).isEmpty else {
+            return say(vm.id, epoch, .crashed, message: "an earlier process of its TPM still lives here")
         }
         let record = VMDirectory.Record(
             vm.id, epoch: epoch, generation: vm.generation, isolation: vm.spec.isolation, isArriving: source != nil)

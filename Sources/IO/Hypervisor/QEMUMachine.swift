@@ -58,6 +58,7 @@ package struct QEMUMachine: Hashable, Sendable {
     let taps: [Tap?]
     /// What cloud-init finds.
     let seed: CloudSeed?
+    let tpm: GuestTPM?
     /// Nil for QEMU's own BIOS.
     let firmware: GuestFirmware?
     /// One is no topology.
@@ -114,6 +115,11 @@ package struct QEMUMachine: Hashable, Sendable {
         if !spec.devices.isEmpty {
             throw QEMURefusal("devices", "are not given to guests by the QEMU driver so far; leave them out")
         }
+        if let kind = spec.tpm {
+            tpm = try GuestTPM(kind, vm.id, settings, directory: directory)
+        } else {
+            tpm = nil
+        }
         var disks: [Disk] = []
         for disk in spec.disks {
             disks.append(try QEMUMachine.disk(disk, vm.id, settings, directory))
@@ -165,7 +171,7 @@ package struct QEMUMachine: Hashable, Sendable {
     static func isSameMachine(_ a: VMDescription, _ b: VMDescription) -> Bool {
         func own(_ spec: VMDescription) -> [Named] { spec.annotations.filter { isOwn($0.key) } }
         return a.resources == b.resources && a.disks == b.disks && a.networks == b.networks && a.devices == b.devices
-            && own(a) == own(b)
+            && a.tpm == b.tpm && own(a) == own(b)
     }
 
     private static func isOwn(_ key: String) -> Bool { prefixes.contains { key.hasPrefix($0) } }
@@ -312,6 +318,7 @@ package struct QEMUMachine: Hashable, Sendable {
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
         ]
         list += topology
+        if let tpm { list += tpm.arguments }
         if let firmware {
             list += ["-blockdev", QEMUMachine.drive("raw", "firmware-code", firmware.code, isReadOnly: true)]
             list += ["-blockdev", QEMUMachine.drive("raw", "firmware-variables", firmware.variables)]

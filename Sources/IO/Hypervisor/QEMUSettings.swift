@@ -1,7 +1,12 @@
+internal import Glibc
+
 /// Where the QEMU driver finds and keeps what it needs.
 package struct QEMUSettings: Hashable, Sendable {
     package var program = "/usr/bin/qemu-system-x86_64"
     package var imageProgram = "/usr/bin/qemu-img"
+    package var tpmProgram = "/usr/bin/swtpm"
+    /// VMs can have a TPM here.
+    package var hasTPM: Bool { access(tpmProgram, X_OK) == 0 }
     /// Where UEFI firmware for guests lies, under Debian's names.
     package var firmware = "/usr/share/OVMF"
     /// One directory per VM.

@@ -35,11 +35,15 @@ package struct SharedDisks: Sendable {
         for disk in disks {
             let home = StorageDirectory(disk.domain, in: storage)
             // Where the domain is not mounted no file of it is, which says nothing.
-            guard QEMUMachine.isName(disk.name), let folder = home.folder, home.problem(marks) == nil else {
+            let isTPM = disk.name == VMDescription.tpmName
+            guard isTPM || QEMUMachine.isName(disk.name), let folder = home.folder, home.problem(marks) == nil else {
                 return "the storage domain '\(disk.domain)' is not reached here"
             }
-            let path = "\(folder)/\(SharedDisks.fileName(vm, disk.name, hasImage: disk.hasImage))"
-            WholeDisk(path, epoch: 0).clear()
+            let name =
+                isTPM
+                ? GuestTPM.folderName(vm) : SharedDisks.fileName(vm, disk.name, hasImage: disk.hasImage)
+            let path = "\(folder)/\(name)"
+            if isTPM { VMDirectory.removeTree(path) } else { WholeDisk(path, epoch: 0).clear() }
             if unlink(path) != 0 && errno != ENOENT {
                 return "\(path) can't be removed: \(String(cString: strerror(errno)))"
             }

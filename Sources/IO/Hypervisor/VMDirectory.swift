@@ -6,8 +6,9 @@ internal import Glibc
 ///     <vms>/<id>/record            which epoch runs here, written before its process starts
 ///               /pid, qmp, console sockets and process number of QEMU
 ///               /arrival, departure, departure-*, nbd, copied   while it moves
-///               /serial.log, qemu.log   what the guest and QEMU wrote
+///               /serial.log, qemu.log   what the guest and QEMU wrote; the first leads to memory
 ///               /taps      its taps on this host's bridges
+///               /tpm, tpm-home, tpm.log, arriving-tpm, local-tpm, ephemeral-tpm   see GuestTPM
 ///               /local-*, ephemeral-*   its disks on this host
 struct VMDirectory {
     struct Record: Hashable {
@@ -72,11 +73,34 @@ struct VMDirectory {
 
     /// The disk that cloud-init reads, made anew at every start, and gone as soon as QEMU has opened it: in memory where the
     /// system has a place for that, since what a guest is told may be secret.
-    var seedPath: String {
-        guard access(VMDirectory.memoryFolder, W_OK | X_OK) == 0 else { return path + "/seed.iso" }
+    var seedPath: String { inMemory("seed") ?? path + "/seed.iso" }
+
+    /// What its guest says on its console is written there, where the system has a place in memory: a disk that stands still would
+    /// keep QEMU, and the guest, waiting with it. `serial.log` leads there.
+    var outputPath: String? { inMemory("console") }
+    var serialPath: String { path + "/serial.log" }
+
+    private func inMemory(_ name: String) -> String? {
+        guard access(VMDirectory.memoryFolder, W_OK | X_OK) == 0 else { return nil }
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in path.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        return VMDirectory.memoryFolder + "/muster-seed-" + String(hash, radix: 16)
+        return "\(VMDirectory.memoryFolder)/muster-\(name)-\(String(hash, radix: 16))"
+    }
+
+    /// Has `serial.log` lead to memory; what was said there since the machine started stays. Says what went wrong.
+    func makeOutput() -> String? {
+        guard let output = outputPath else { return nil }
+        func problem(_ path: String) -> String { "\(path): \(String(cString: strerror(errno)))" }
+        var about = stat()
+        // One that somebody else put there is not written to.
+        if lstat(output, &about) != 0 || about.st_uid != geteuid() || about.st_mode & S_IFMT != S_IFREG {
+            unlink(output)
+            let file = open(output, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+            guard file >= 0 else { return problem(output) }
+            close(file)
+        }
+        unlink(serialPath)
+        return symlink(output, serialPath) == 0 ? nil : problem(serialPath)
     }
 
     private static let memoryFolder = "/dev/shm"
@@ -129,6 +153,14 @@ struct VMDirectory {
 
     /// What a VM's process is known by.
     var mark: String { path + "/pid" }
+    /// What its TPM's process is known by.
+    var tpmMark: String { "file=\(path)/tpm.pid" }
+
+    /// From now on its TPM keeps what it remembers where that belongs. False when the directory can't be written to.
+    func bringTPMHome() -> Bool {
+        if rename(path + "/tpm-home", path + "/tpm") != 0 { return errno == ENOENT }
+        return true
+    }
 
     static func all(in directory: String) -> [VMID] {
         names(in: directory).compactMap { UInt64($0) }.sorted().map { VMID(rawValue: $0) }
@@ -155,11 +187,13 @@ struct VMDirectory {
     func clear() {
         removeSeed()
         for tap in taps { tap.remove() }
-        for name in ["taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "nbd", "copied"]
-        {
+        for name in [
+            "taps", "pid", "qmp", "console", "qemu.log", "image.log", "arrival", "departure", "nbd", "copied", "tpm",
+            "tpm-home", "tpm.log", "tpm.pid",
+        ] {
             unlink("\(path)/\(name)")
         }
-        remove(prefix: "departure-")
+        for prefix in ["departure-", GuestTPM.arriving] { remove(prefix: prefix) }
     }
 
     /// The images that its disks here were made over, as the disks themselves name them: whatever the catalogue says by now.
@@ -189,15 +223,31 @@ struct VMDirectory {
     /// Takes away all of it, the VM's disks on this host included.
     func remove() {
         removeSeed()
+        if let outputPath { unlink(outputPath) }
         for tap in taps { tap.remove() }
-        for name in VMDirectory.names(in: path, hidden: true) { unlink("\(path)/\(name)") }
+        for name in VMDirectory.names(in: path, hidden: true) { VMDirectory.removeTree("\(path)/\(name)") }
         rmdir(path)
+    }
+
+    /// A file, a link, or a directory with what is in it.
+    static func removeTree(_ path: String) {
+        if unlink(path) == 0 || errno != EISDIR { return }
+        for name in names(in: path, hidden: true) { unlink("\(path)/\(name)") }
+        rmdir(path)
+    }
+
+    /// The last that its TPM's process complained of, behind a colon; empty for nothing.
+    var tpmComplaint: String {
+        let last = VMDirectory.text(path + "/tpm.log").split(separator: "\n").last
+        return last.map { ": " + $0.suffix(200) } ?? ""
     }
 
     func removeDisks() { for prefix in ["local-", "ephemeral-"] { remove(prefix: prefix) } }
 
     func remove(prefix: String) {
-        for name in VMDirectory.names(in: path) where name.hasPrefix(prefix) { unlink("\(path)/\(name)") }
+        for name in VMDirectory.names(in: path) where name.hasPrefix(prefix) {
+            VMDirectory.removeTree("\(path)/\(name)")
+        }
     }
 
     static func names(in path: String, hidden: Bool = false) -> [String] {

@@ -28,6 +28,7 @@ final class Fleet {
     var random: PRNG
     var faultRandom: PRNG
     var gangRandom: PRNG
+    var tpmRandom: PRNG
     var tenantRandom: PRNG
     var balanceRandom: PRNG
     var regions: Regions
@@ -54,6 +55,7 @@ final class Fleet {
         faultRandom = random.child(2)
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
+        tpmRandom = random.child(35)
         tenantRandom = random.child(17)
         balanceRandom = random.child(41)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
@@ -86,6 +88,7 @@ final class Fleet {
             capacity: capacity, storageDomains: random.chance(3, in: 4) ? ["ssd"] : [],
             networks: random.chance(4, in: 5) ? ["lan"] : [], driver: "simulated")
         if random.chance(1, in: 2) { about.labels = [Named("disk", "fast")] }
+        if opensLevel { about.hasTPM = tpmRandom.chance(3, in: 4) }
         return about
     }
 

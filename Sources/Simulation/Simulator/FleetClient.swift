@@ -270,6 +270,9 @@ extension Fleet {
         spec.priority = Int32(random.below(UInt64(3))) * 10
         if random.chance(1, in: 10) { spec.disks = [.init(name: "d", sizeMiB: 1_024, kind: .local)] }
         if random.chance(1, in: 6) { spec.disks.append(.init(name: "s", sizeMiB: 512, kind: .shared(domain: "ssd"))) }
+        if opensLevel, tpmRandom.chance(1, in: 8) {
+            spec.tpm = [.shared(domain: "ssd"), .local, .ephemeral][tpmRandom.below(3)]
+        }
         if random.chance(1, in: 8) { spec.networks = ["lan"] }
         if random.chance(1, in: 10) { spec.zones = [zones[random.below(zones.count)]] }
         if random.chance(1, in: 10) { spec.required = [.init("disk", .oneOf(["fast"]))] }

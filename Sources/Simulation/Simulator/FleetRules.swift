@@ -218,7 +218,9 @@ enum FleetRules {
         for disk in spec.disks {
             if case .shared(let domain) = disk.kind, !host.about.storageDomains.contains(domain) { return "storage" }
         }
+        if case .shared(let domain)? = spec.tpm, !host.about.storageDomains.contains(domain) { return "storage" }
         for network in spec.networks where !host.about.networks.contains(network) { return "network" }
+        if spec.tpm != nil && !host.about.hasTPM { return "TPM" }
         return nil
     }
 

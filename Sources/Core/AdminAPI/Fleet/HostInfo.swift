@@ -120,6 +120,7 @@ package struct HostInfo: Shaped {
     /// Those of its settings that it does not reach, and why.
     package var storageProblems: [Named]
     package var networks: [String]
+    package var hasTPM: Bool
     package var generation: UInt64
     package var since: Int64
 
@@ -143,6 +144,7 @@ package struct HostInfo: Shaped {
         storageDomains = host.about.storageDomains
         storageProblems = host.about.storageProblems
         networks = host.about.networks
+        hasTPM = host.about.hasTPM
         generation = host.generation
         since = host.since.seconds
     }
@@ -171,6 +173,7 @@ package struct HostInfo: Shaped {
                 "storageProblems", .map, isRequired: false,
                 "storage domains of its settings that it does not reach, and what to do"),
             Field("networks", .strings, "networks that it has"),
+            Field("tpm", .boolean, isRequired: false, "whether VMs can have a TPM there: swtpm is installed"),
             Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
             Field("since", .integer, "when it was first registered; seconds since 1970"),
         ])
@@ -185,7 +188,7 @@ package struct HostInfo: Shaped {
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
             JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
-            JSONMember("generation", generation), JSONMember("since", since),
+            JSONMember("tpm", hasTPM), JSONMember("generation", generation), JSONMember("since", since),
         ]
     }
 
@@ -209,6 +212,7 @@ package struct HostInfo: Shaped {
         storageDomains = object.strings("storageDomains")
         storageProblems = object.pairs("storageProblems")
         networks = object.strings("networks")
+        hasTPM = object.bool("tpm")
         generation = object.unsigned("generation")
         since = object.integer("since")
     }

@@ -155,7 +155,7 @@ extension PlanInfo {
             self.init(index, [], [], ["the VM is being deleted already"])
             return
         }
-        let changes = vm.spec.disks.map { disk -> PlanChange in
+        var changes = vm.spec.disks.map { disk -> PlanChange in
             let shown = PlanInfo.shown(disk)
             let isMade = vm.epochHighest > 0
             guard case .shared(let domain) = disk.kind else {
@@ -171,6 +171,10 @@ extension PlanInfo {
                 : PlanChange(
                     "disks.\(disk.name)", before: shown, after: "",
                     text: "its file goes from storage domain \(domain), removed by a host that reaches it")
+        }
+        if let tpm = vm.spec.tpm {
+            let text = vm.epochHighest > 0 ? "what it remembers goes with the VM" : "was never made"
+            changes.append(PlanChange("tpm", before: tpm.text, after: "", text: text))
         }
         let how =
             isAtOnce

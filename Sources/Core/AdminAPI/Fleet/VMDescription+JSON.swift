@@ -137,6 +137,26 @@ extension VMDescription.NamedDisk: Shaped {
     }
 }
 
+extension VMDescription.NamedDisk.Kind {
+    package var text: String {
+        switch self {
+        case .shared(let domain): "shared:\(domain)"
+        case .local: "local"
+        case .ephemeral: "ephemeral"
+        }
+    }
+
+    package init?(text: String) {
+        switch text {
+        case "local": self = .local
+        case "ephemeral": self = .ephemeral
+        default:
+            guard text.hasPrefix("shared:"), text.utf8.count > 7 else { return nil }
+            self = .shared(domain: String(text.dropFirst(7)))
+        }
+    }
+}
+
 extension VMDescription: Shaped {
     package static let shape = Shape(
         "VMSpec",
@@ -161,6 +181,10 @@ extension VMDescription: Shaped {
             Field("preferred", .objects(NamedPreference.shape), isRequired: false, "what they should be"),
             Field("tolerations", .objects(NamedToleration.shape), isRequired: false, "taints that it bears"),
             Field("disks", .objects(NamedDisk.shape), isRequired: false, "its disks"),
+            Field(
+                "tpm", .string, isRequired: false,
+                "a TPM 2.0, and where what it remembers lies, as for a disk: shared:DOMAIN, local or ephemeral; none when left out"
+            ),
             Field("networks", .strings, isRequired: false, "networks that its host must have"),
             Field("zones", .strings, isRequired: false, "zones that it may be in; all when empty"),
             Field("priority", .range(-1_000_000, 1_000_000), isRequired: false, "higher preempts lower; 0"),
@@ -208,6 +232,7 @@ extension VMDescription: Shaped {
         members.add("preferred", objects: preferred)
         members.add("tolerations", objects: tolerations)
         members.add("disks", objects: disks)
+        if let tpm { members.append(JSONMember("tpm", tpm.text)) }
         members.add("networks", networks)
         members.add("zones", zones)
         members.append(JSONMember("priority", Int64(priority)))
@@ -252,6 +277,12 @@ extension VMDescription: Shaped {
         preferred = try object.objects("preferred")
         tolerations = try object.objects("tolerations")
         disks = try object.objects("disks")
+        if let word = object.optionalText("tpm") {
+            guard let kind = NamedDisk.Kind(text: word) else {
+                throw object.wrong("tpm", "is '\(word)'; it is shared:DOMAIN, local or ephemeral")
+            }
+            tpm = kind
+        }
         networks = object.strings("networks")
         zones = object.strings("zones")
         priority = Int32(object.integer("priority"))

@@ -135,6 +135,9 @@ enum CellCheck {
         {
             return refusal
         }
+        if case .shared(let domain)? = spec.tpm, !isWord(domain) {
+            return refuse("tpm", "it is shared; name its storage domain")
+        }
         if spec.restartsMax > 1_000 { return refuse("restartsMax", "at most 1000 restarts within ten minutes") }
         return byteCount(spec) > CellLimits.specBytesMax ? .tooMany(.specBytes) : nil
     }

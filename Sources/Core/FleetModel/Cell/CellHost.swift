@@ -48,6 +48,8 @@ package struct HostDescription: Hashable, Sendable {
     package var driver: String
     /// Storage domains of its settings that it does not reach, and why, as sentences. Wants feature level 3.
     package var storageProblems: [Named] = []
+    /// VMs can have a TPM here. Wants feature level 3.
+    package var hasTPM = false
     package init(
         name: String, locality: Locality = Locality(), capacity: Resources, numaNodes: [NUMANode] = [],
         devices: [NamedDevice] = [], labels: [Named] = [], storageDomains: [String] = [], networks: [String] = [],

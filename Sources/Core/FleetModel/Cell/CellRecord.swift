@@ -135,6 +135,7 @@ extension HostDescription: CellMapped {
             devices: devices, labels: wire.labels.map { Named($0) }, storageDomains: wire.storageDomains,
             networks: wire.networks, driver: wire.driver)
         storageProblems = wire.storageProblems.map { Named($0.domain, $0.text) }
+        hasTPM = wire.hasTpm
     }
     var wire: WireHostDescription {
         let isNowhere = locality == Locality()
@@ -143,7 +144,8 @@ extension HostDescription: CellMapped {
             locality: isNowhere ? nil : WireLocality(region: locality.region, zone: locality.zone, rack: locality.rack),
             capacity: capacity.sparse, numaNodes: numaNodes.map(\.wire), devices: devices.map(\.wire),
             labels: labels.map(\.wire), storageDomains: storageDomains, networks: networks, driver: driver,
-            storageProblems: storageProblems.map { WireHostDescription.StorageProblem(domain: $0.key, text: $0.value) })
+            storageProblems: storageProblems.map { WireHostDescription.StorageProblem(domain: $0.key, text: $0.value) },
+            hasTpm: hasTPM)
     }
 }
 
@@ -248,6 +250,24 @@ extension VMDescription.NamedPreference: CellMapped {
     }
 }
 
+extension VMDescription.NamedDisk.Kind {
+    init?(_ wire: WireVmDescription.Tpm) {
+        switch wire.kind {
+        case .shared: self = .shared(domain: wire.domain)
+        case .local: self = .local
+        case .ephemeral: self = .ephemeral
+        default: return nil
+        }
+    }
+    var wire: WireVmDescription.Tpm {
+        switch self {
+        case .shared(let domain): WireVmDescription.Tpm(kind: .shared, domain: domain)
+        case .local: WireVmDescription.Tpm(kind: .local)
+        case .ephemeral: WireVmDescription.Tpm(kind: .ephemeral)
+        }
+    }
+}
+
 extension VMDescription.NamedDisk: CellMapped {
     init?(_ wire: WireVmDescription.Disk) {
         let kind: Kind
@@ -313,6 +333,10 @@ extension VMDescription: CellMapped {
         self.regionLoss = regionLoss
         returnsHome = wire.returnsHome
         regions = wire.regions
+        if let known = wire.tpm {
+            guard let kind = NamedDisk.Kind(known) else { return nil }
+            tpm = kind
+        }
         labels = wire.labels.map { Named($0) }
         annotations = wire.annotations.map { Named($0) }
         secrets = wire.secrets.map { SecretField($0.key, .sealed($0.sealed)) }
@@ -338,7 +362,8 @@ extension VMDescription: CellMapped {
             restart: WireRestartRule(rawValue: restart.rawValue), restartsMax: restartsMax,
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
             annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark,
-            regionLoss: WireRegionLossRule(rawValue: regionLoss.rawValue), returnsHome: returnsHome, regions: regions)
+            regionLoss: WireRegionLossRule(rawValue: regionLoss.rawValue), returnsHome: returnsHome, regions: regions,
+            tpm: tpm?.wire)
     }
 }
 

@@ -103,13 +103,21 @@ extension VMDescription {
         return names
     }
 
+    /// What its TPM remembers goes with the VM as a disk does.
     var sharedDisks: [CellRemains.Disk] {
-        disks.compactMap { disk in
+        var shared = disks.compactMap { disk -> CellRemains.Disk? in
             guard case .shared(let domain) = disk.kind else { return nil }
             return CellRemains.Disk(
                 name: disk.name, domain: domain, hasImage: !disk.image.isEmpty, isKept: disk.isKept)
         }
+        if case .shared(let domain)? = tpm {
+            shared.append(CellRemains.Disk(name: Self.tpmName, domain: domain, hasImage: false, isKept: false))
+        }
+        return shared
     }
+
+    /// What a TPM remembers among disks that are left; no disk has such a name.
+    package static let tpmName = "tpm state"
 }
 
 extension CellStep {
@@ -188,6 +196,12 @@ extension CellStep {
         if gone.isEmpty && come.isEmpty { return nil }
         // Whoever is to remove the file may be slow, and would remove the new one.
         if let disk = come.first(where: { disk in vm.droppedDisks.contains { $0.hasPlace(of: disk) } }) {
+            if disk.name == VMDescription.tpmName {
+                return .invalid(
+                    field: "tpm",
+                    "a TPM of this VM in storage domain \(disk.domain) was taken off, and what it remembers goes; have the new one "
+                        + "elsewhere, or make another VM")
+            }
             return .invalid(
                 field: "disks",
                 "a disk \(disk.name) of this VM in storage domain \(disk.domain) was dropped, and its file goes; give the new disk "

@@ -33,11 +33,10 @@ extension CellStep {
         where taint.effect == .noPlacement && !spec.tolerations.contains(where: { $0.tolerates(taint) }) {
             return "it has the taint \(taint.key), which the VM does not tolerate"
         }
-        for disk in spec.disks {
-            if case .shared(let domain) = disk.kind, !host.about.storageDomains.contains(domain) {
-                return "it can't open storage domain \(domain)"
-            }
+        for domain in spec.sharedDomains where !host.about.storageDomains.contains(domain) {
+            return "it can't open storage domain \(domain)"
         }
+        if spec.tpm != nil && !host.about.hasTPM { return "VMs can have no TPM there; install swtpm on it" }
         for network in spec.networks where !host.about.networks.contains(network) {
             return "it has no network \(network)"
         }

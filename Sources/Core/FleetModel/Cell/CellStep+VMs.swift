@@ -152,9 +152,11 @@ extension CellStep {
         let changesInside =
             spec.numa != before.numa || spec.devices != before.devices
             || spec.devicesOnSameNodes != before.devicesOnSameNodes || spec.disks != before.disks
+            || spec.tpm != before.tpm
         if changesInside && !isStill {
             return .invalid(
-                field: "spec", "NUMA nodes, devices and disks change only while the VM is stopped; stop it first")
+                field: "spec", "NUMA nodes, devices, disks and a TPM change only while the VM is stopped; stop it first"
+            )
         }
         // Its host may be cut off, and run it on by what it knew last.
         if before.isolation == .keep && spec.isolation == .stop && !isStill {
@@ -303,6 +305,6 @@ extension VMDescription {
     /// Whether other hosts may be allowed to have it.
     fileprivate func hasOtherRules(than other: VMDescription) -> Bool {
         required != other.required || tolerations != other.tolerations || networks != other.networks
-            || zones != other.zones || disks != other.disks
+            || zones != other.zones || disks != other.disks || tpm != other.tpm
     }
 }

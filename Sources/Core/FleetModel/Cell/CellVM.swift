@@ -113,6 +113,8 @@ package struct VMDescription: Hashable, Sendable {
     package var annotations: [Named] = []
     /// For drivers too, and for nobody else; ascending by key. Wants feature level 3.
     package var secrets: [SecretField] = []
+    /// A TPM 2.0, and where what it remembers lies; nil for none. Wants feature level 3.
+    package var tpm: NamedDisk.Kind?
     /// What their boxes are bound to beside the VM's name: no other VM has the same. The cell gives none away twice, and none
     /// changes in a VM's life.
     package var sealMark: [UInt8] = []
@@ -128,8 +130,14 @@ package struct VMDescription: Hashable, Sendable {
         }
         return sum
     }
-    /// True when a disk of its host can't be had elsewhere.
-    package var isBoundToHost: Bool { disks.contains { $0.kind == .local } }
+    /// True when a disk of its host, or what its TPM remembers there, can't be had elsewhere.
+    package var isBoundToHost: Bool { tpm == .local || disks.contains { $0.kind == .local } }
+    /// Where it keeps what is shared, with repetitions.
+    package var sharedDomains: [String] {
+        (disks.map(\.kind) + [tpm].compactMap { $0 }).compactMap { kind in
+            if case .shared(let domain) = kind { domain } else { nil }
+        }
+    }
 }
 
 /// Where a VM is, and the permission to run there.

@@ -142,6 +142,8 @@ public struct Host: Hashable, Sendable {
     public var storageDomains: [Word]
     /// Networks that a VM on this host can be attached to.
     public var networks: [Word]
+    /// VMs can have a TPM here.
+    public var hasTPM = false
     /// Whether it takes new VMs.
     public var state: HostState
 

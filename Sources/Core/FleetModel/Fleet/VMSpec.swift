@@ -135,6 +135,8 @@ public struct VMSpec: Hashable, Sendable {
     public var disks: [Disk]
     /// All of these must be at the host.
     public var networks: [Word]
+    /// It can only be where VMs can have a TPM.
+    public var wantsTPM = false
     /// The zones it may be in; empty means all.
     public var zones: [Word]
     /// Higher preempts lower.

@@ -43,6 +43,8 @@ package enum FeatureLevel {
     package static let trustTold: UInt32 = 3
     /// A bound on moves over a rack's uplink, advice on the balance as events, and changes that ask for a generation.
     package static let linkBudgets: UInt32 = 3
+    /// VMs with a TPM, and hosts that say whether they can have some.
+    package static let tpm: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 
@@ -120,6 +122,7 @@ extension VMDescription {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
         if !secrets.isEmpty { return FeatureLevel.secrets }
+        if tpm != nil { return FeatureLevel.tpm }
         if regionLoss != .homeOnly || returnsHome || !regions.isEmpty { return FeatureLevel.regions }
         return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
@@ -136,7 +139,8 @@ extension CellCommand.Operation {
         case .registerHost(_, _, let about, _, let assignment):
             max(
                 assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells,
-                about.storageProblems.isEmpty ? FeatureLevel.oldest : FeatureLevel.storageMarks)
+                about.storageProblems.isEmpty ? FeatureLevel.oldest : FeatureLevel.storageMarks,
+                about.hasTPM ? FeatureLevel.tpm : FeatureLevel.oldest)
         case .createVMs(let items, _):
             items.map(\.spec.level).max() ?? FeatureLevel.oldest
         case .updateVM(_, let spec, _): spec.level

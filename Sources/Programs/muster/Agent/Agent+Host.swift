@@ -34,6 +34,8 @@ final class AgentHost {
     let carrier: HostCarrier
     /// Which of its storage domains it reaches.
     var storage: StorageKeeper
+    static let looksForTPMInterval = Nanoseconds.seconds(10)
+    var looksForTPMAt = Instant.origin
     /// As the cell is told of it.
     var about: HostDescription
 

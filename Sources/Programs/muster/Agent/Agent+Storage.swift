@@ -19,6 +19,17 @@ extension Agent {
             cluster: cluster.id, domains: cluster.domains, isOpen: cluster.level >= FeatureLevel.storageMarks)
         for order in host.storage.plan(root, now: loop.now) { carryOut(order) }
         tellStorage()
+        if cluster.level >= FeatureLevel.tpm { tellTPM() }
+    }
+
+    /// Whether VMs can have a TPM here, looked after now and then: somebody may install what it takes.
+    private func tellTPM() {
+        guard loop.now >= host.looksForTPMAt else { return }
+        host.looksForTPMAt = loop.now + AgentHost.looksForTPMInterval
+        let has = (host.driver as? QEMUHypervisor)?.settings.hasTPM ?? true
+        if has == host.about.hasTPM { return }
+        host.about.hasTPM = has
+        host.inputs.append(.described(host.about))
     }
 
     /// The cell hears of every change, and so does the driver.
@@ -111,7 +122,7 @@ extension Agent {
             let (rows, next) = AdminPort.rows(answer)
             for row in rows {
                 guard case .vm(_, let vm?) = row else { continue }
-                if vm.spec.disks.contains(where: { $0.kind == .shared(domain: domain) }) && vm.epochHighest > 0 {
+                if vm.spec.sharedDomains.contains(domain) && vm.epochHighest > 0 {
                     return done(true)
                 }
             }

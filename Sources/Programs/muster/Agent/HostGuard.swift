@@ -97,11 +97,13 @@ final class HostGuard: GuestParent {
 
     func start(
         _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
-        limits: GuestLimits, _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
+        limits: GuestLimits, output: String?, companion: GuestCompanion?,
+        _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
     ) {
         link.start(
             vm, epoch: epoch, program: program, arguments, errorPath: errorPath, cpuMillis: limits.cpuMillis,
-            memoryMiB: limits.memoryMiB
+            memoryMiB: limits.memoryMiB, output: output ?? "",
+            companion: companion.map { GuardLink.Companion(program: $0.program, words: $0.words) }
         ) { answer in
             done(answer.mapError { GuestRefusal($0.description) })
         }

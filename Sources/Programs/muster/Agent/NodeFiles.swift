@@ -91,16 +91,22 @@ struct NodeFiles {
     }
 
     /// At most so many bytes of a file from a place on, or from its end, and the place after them. Nothing of one that is not
-    /// there; one that is shorter by now is read from its begin.
+    /// there; one that is shorter by now is read from its begin, and what is not kept of it any more is passed over.
     static func readOn(_ path: String, from: Int64?, _ count: Int) -> (bytes: [UInt8], next: Int64) {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return ([], 0) }
         defer { close(file) }
         let size = Int64(lseek(file, 0, SEEK_END))
-        let place = from.map { $0 > size ? 0 : $0 } ?? size
+        // The C header hides SEEK_DATA from programs without its extensions.
+        let seekData: Int32 = 3
+        let wanted = from.map { $0 > size ? 0 : $0 } ?? size
+        let kept = wanted < size ? Int64(lseek(file, off_t(wanted), seekData)) : size
+        let place = kept < 0 ? wanted : kept
         var bytes = [UInt8](repeating: 0, count: Int(min(size - place, Int64(count))))
         let read = max(0, pread(file, &bytes, bytes.count, off_t(place)))
-        return (Array(bytes.prefix(read)), place + Int64(read))
+        let text = bytes.prefix(read)
+        // Whole pages are given back, and what comes before the first word is empty.
+        return (Array(place > wanted ? text.drop { $0 == 0 } : text), place + Int64(read))
     }
 
     func write(_ name: String, _ bytes: [UInt8], isSecret: Bool = false) throws(AgentFailure) {
