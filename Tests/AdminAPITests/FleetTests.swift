@@ -221,7 +221,7 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         let items =
             #"{"name":"a","spec":{"cpuMillis":1,"memoryMiB":1}},{"name":"b","spec":{"cpuMillis":0,"memoryMiB":1}}"#
         let batch = try VMBatch(parsed(#"{"items":[\#(items)]}"#, VMBatch.shape))
-        #expect(batch.items.count == 2 && (try? batch.items[0].get())?.name == "a")
+        #expect(batch.items.count == 2 && (try? batch.items[0].get())?.name == "a" && batch.names == ["a", "b"])
         guard case .failure(let problem) = batch.items[1] else {
             Issue.record("an item without CPU passed")
             return

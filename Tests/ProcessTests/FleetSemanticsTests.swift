@@ -76,7 +76,12 @@ import Testing
         #expect(try ask("plan", "losses", "--over", "zone").output.contains("zone-1"))
         #expect(try ask("group", "list", "--filter", "rule=spread", "--columns", "name").output.contains("front"))
         #expect(try ask("tenant", "list", "--filter", "name=shop", "-o", "name").output == "shop\n")
-        #expect(try ask("host", "list", "--filter", "state=odd").complaint.contains("ready"))
+        let odd = try ask("host", "list", "--filter", "state=odd")
+        #expect(odd.status == 2 && odd.complaint.contains("ready"), "\(odd.status) \(odd.complaint)")
+        #expect(try ask("vm", "list", "--sort", "nothing").status == 2)
+        let early = try ask("kv", "watch", "box", "--from", "abc")
+        #expect(early.status == 2 && early.complaint.contains("no revision"), "\(early.complaint)")
+        #expect(try ask("node", "list", "--stale", "1m", "-o", "name").output.split(separator: "\n").count == 3)
 
         for name in ["0", "nobody"] { #expect(try curl(cluster, "GET", "hosts/\(name)/usage").status == 404) }
 

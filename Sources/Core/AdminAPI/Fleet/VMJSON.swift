@@ -82,10 +82,13 @@ package struct VMBatch: Shaped {
 
     /// In the order of the body; what is wrong with one is its own result.
     package var items: [Item]
+    /// As they were given, also of what is wrong otherwise; empty where there is none.
+    package private(set) var names: [String]
     /// All or none.
     package var isAtomic: Bool
     package init(_ items: [VMCreation], isAtomic: Bool = false) {
         self.items = items.map { .success($0) }
+        names = items.map(\.name)
         self.isAtomic = isAtomic
     }
 
@@ -110,6 +113,10 @@ package struct VMBatch: Shaped {
         let elements = object.json["items"]?.elements ?? []
         isAtomic = object.bool("atomic")
         items = []
+        // No longer than a name may be: it is said again.
+        names = elements.map { element in
+            element["name"]?.text.flatMap { $0.utf8.count <= AdminLimits.nameBytesMax ? $0 : nil } ?? ""
+        }
         if elements.isEmpty || elements.count > VMBatch.itemsMax {
             throw object.wrong("items", "holds \(elements.count) items; send 1 to \(VMBatch.itemsMax)")
         }

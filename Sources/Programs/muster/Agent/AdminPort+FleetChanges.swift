@@ -460,16 +460,16 @@ extension AdminPort {
         var underWay = 0
         var index = LogIndex.zero
 
-        init(_ items: [VMBatch.Item], _ asker: FleetAsker, _ partMax: Int) {
+        init(_ batch: VMBatch, _ asker: FleetAsker, _ partMax: Int) {
             var creations: [VMCreation?] = []
             var results: [VMBatchResult.Item?] = []
             var parts: [[Int]] = []
             var part: [Int] = []
-            for (place, item) in items.enumerated() {
+            for (place, item) in batch.items.enumerated() {
                 switch item {
                 case .failure(let problem):
                     creations.append(nil)
-                    results.append(VMBatchResult.Item(name: "", problem))
+                    results.append(VMBatchResult.Item(name: batch.names[place], problem))
                 case .success(let creation):
                     creations.append(creation)
                     if asker.reaches(creation.tenant) {
@@ -509,7 +509,7 @@ extension AdminPort {
             forbade("may not \(Action.writeTenant(item.tenant).name)", by: asker.by)
             break
         }
-        let job = BatchJob(batch.items, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
+        let job = BatchJob(batch, asker, batch.isAtomic ? CellLimits.itemsMax : AdminPort.batchItemsMax)
         if batch.isAtomic && job.results.contains(where: { $0 != nil }) {
             return fail(
                 asker, Problem(.forbidden, "an item's tenant is not yours, and all or none are made; nothing was"))

@@ -41,8 +41,12 @@ struct ClientCommands {
         return error is AdminClientFailure ? .unavailable : .failure
     }
 
+    /// Only a node knows which fields there are: what it finds wrong with these words of the command line makes no sense.
+    private static let judgedByNodes = ["filter", "sort"]
+
     static func code(of problem: Problem) -> ExitCode {
         switch problem.kind.status {
+        case 400, 422: judgedByNodes.contains(problem.field ?? "") ? .usage : .failure
         case 404: .notFound
         case 401, 403, 409, 410, 412: .refused
         case 503, 504, 507, 408: .unavailable
