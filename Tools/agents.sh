@@ -21,10 +21,10 @@ finish() {
     local pid
     for pid in "${pids[@]}" "${others[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    finish_more
-    [[ -z $bridge ]] || end_networks
     # What guests said lies in memory; links of their directories lead there.
     find "$folder" -name serial.log -type l -exec sh -c 'rm -f "$(readlink "$1")"' _ {} \; 2>/dev/null || true
+    finish_more
+    [[ -z $bridge ]] || end_networks
     rm -rf "$folder"
 }
 trap finish EXIT

@@ -185,6 +185,23 @@ import Testing
         #expect(world.refused.isEmpty, "\(world.refused)")
     }
 
+    @Test func `what has just come to a host leaves it as soon as that is drained, too`() throws {
+        let world = CellWorld()
+        let first = try world.addHost(cpu: 32_000)
+        let vms = try (0..<4).map { _ in try world.create(CellWorld.spec()) }
+        try world.tick(5)
+        let second = try world.addHost(cpu: 32_000)
+        try world.tick(2)
+        for (from, to) in [(first, second), (second, first), (first, second)] {
+            try world.apply(.setHostDuty(from, .draining))
+            for _ in 0..<60 where try world.view().hosts[from]?.duty != .maintenance { try world.tick() }
+            let view = try world.view()
+            #expect(view.hosts[from]?.duty == .maintenance, "not in time")
+            #expect(vms.allSatisfy { view.vms[$0]?.place?.assignment.host == to })
+            try world.apply(.setHostDuty(from, .inService))
+        }
+    }
+
     @Test func `what can't leave a drained host is named, and stays until there is room`() throws {
         let world = CellWorld()
         let first = try world.addHost(cpu: 8_000)

@@ -51,6 +51,34 @@ struct QEMUHypervisorTests {
         #expect(drivers.last(0, b)?.message.contains("guest ended it") == true)
     }
 
+    @Test func `a process of which only a thread is left, as one that hangs in a write, is there`() throws {
+        let drivers = try QEMUDrivers()
+        defer { drivers.end() }
+        let vm = drivers.vm()
+        let own = "\(drivers.settings[0].directory)/\(vm.id)"
+        mkdir(own, 0o700)
+        Files.write(own + "/record", Array("vm \(vm.id) epoch 4 generation 1 isolation 2 arriving 0\n".utf8))
+        let program = """
+            import ctypes, threading, time
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            ctypes.CDLL(None).pthread_exit(None)
+            """
+        let process = try #require(
+            Program.start("/usr/bin/python3", ["-c", program, own + "/pid"], to: "/dev/null"))
+        func state() -> Substring? {
+            String(decoding: Files.read("/proc/\(process)/stat"), as: UTF8.self).split(separator: " ").dropFirst(2)
+                .first
+        }
+        for _ in 0..<100 where state() != "Z" { usleep(50_000) }
+        #expect(state() == "Z" && Files.read("/proc/\(process)/cmdline").isEmpty, "its first thread has ended")
+        drivers.restartAgent(0)
+        #expect(drivers.hosts[0].found.map(\.state) == [.running])
+        kill(process, SIGKILL)
+        waitpid(process, nil, 0)
+        drivers.restartAgent(0)
+        #expect(drivers.hosts[0].found.map(\.state) == [.stopped])
+    }
+
     private static let canFreeze =
         geteuid() == 0 && access("/usr/sbin/mkfs.ext4", X_OK) == 0 && access("/usr/sbin/fsfreeze", X_OK) == 0
 

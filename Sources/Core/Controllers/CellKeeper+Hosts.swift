@@ -132,7 +132,7 @@ extension CellKeeper {
                         releases.append(Release(id, epoch: place.epoch, reason: "its host is drained"))
                     }
                 case .migrate:
-                    if let until = restingUntil[id], now < until { continue }
+                    if let until = failedUntil[id], now < until { continue }
                     if let stuck = stuckSince[id], !queue.mayFit(index.spec(id)?.groups ?? [], since: stuck) {
                         continue
                     }

@@ -244,6 +244,7 @@ extension CellKeeper {
         crashed[id] = nil
         stuckSince[id] = nil
         restingUntil[id] = nil
+        failedUntil[id] = nil
     }
 
     /// Drops what was asked for a VM when it is there, or can't come any more.

@@ -360,6 +360,7 @@ extension CellKeeper {
         case .refused:
             guard pending[id] != nil else { return }
             restingUntil[id] = now + CellKeeper.restAfterFailure
+            failedUntil[id] = restingUntil[id]
             takeBack(id, now)
         case .unknown: break
         }
@@ -377,6 +378,7 @@ extension CellKeeper {
         }
         for id in late.sorted() { takeBack(id, now) }
         if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
+        if !failedUntil.isEmpty { failedUntil = failedUntil.filter { $0.value > now } }
     }
 
     static let sweepInterval = Nanoseconds.seconds(5)

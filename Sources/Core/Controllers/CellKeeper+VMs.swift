@@ -18,11 +18,13 @@ extension CellKeeper {
                     target: migration.target.epoch, progressMillis: migration.progressMillis,
                     givesUpAt: now + CellKeeper.migrationStallMax)
             }
-        } else if migrating.removeValue(forKey: vm.id) != nil {
+        } else if let watch = migrating.removeValue(forKey: vm.id) {
             // What it took part in may go on elsewhere, and it rests: moved lately, or it could not.
             let cooldown = Nanoseconds.milliseconds(Int64(clamping: min(view[.moveCooldown], 1 << 40)))
             let isOnLeavingHost = vm.place.map { draining.contains($0.assignment.host) } ?? false
             restingUntil[vm.id] = now + (isOnLeavingHost ? CellKeeper.restAfterFailure : cooldown)
+            // One that has just come to a host leaves it at once if that is to be empty.
+            if vm.place?.epoch != watch.target { failedUntil[vm.id] = now + CellKeeper.restAfterFailure }
             drainAt = min(drainAt, now)
         }
         if vm.phase == .crashed, !vm.isDeleting, vm.power != .stopped, let place = vm.place, !place.isReleasing,

@@ -72,6 +72,9 @@ package struct CellKeeper: Sendable {
     /// VMs that are left where they are until then.
     // hash order: looked up only
     var restingUntil: [VMID: Instant] = [:]
+    /// VMs that could not be moved, and that no drain tries to move until then.
+    // hash order: looked up only
+    var failedUntil: [VMID: Instant] = [:]
     /// Tenants whose slices are older than what the root says.
     // hash order: read sorted
     var tenants: [String: TenantWish] = [:]

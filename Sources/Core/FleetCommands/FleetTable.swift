@@ -215,6 +215,34 @@ package enum FleetTable {
             options: [ifGeneration, dryRun, plan] + wait,
             examples: [.init("muster host drain h2 --dry-run", "what would move where, and what can't")]),
         Command(
+            "host maintain", summary: "drain hosts, some at a time, do something with each, and take them back",
+            details: """
+                Hosts are cordoned, looked at whether all can leave them, drained, and given to the step: a command for the shell of
+                this machine, with the host's name as $MUSTER_HOST. When it has ended with 0 and the host is up, the host is taken back
+                and the next ones follow. It ends with the first host that can't be emptied, whose step fails, or that does not come
+                back: that one stays out of service, the rest as they were. Nothing of this is kept in the cluster: it goes as far as
+                this command runs.
+                """,
+            arguments: [Argument("HOST", isOptional: true, isRepeated: true, help: "names, in this order")],
+            options: [
+                Option("filter", .text("EXPRESSION"), letter: "f", help: "such as 'rack=r1 and vmCount<10'"), selector,
+                Option("step", .text("COMMAND"), help: "such as 'ssh $MUSTER_HOST reboot'"),
+                Option("at-once", .integer(1...1_000), help: "so many hosts at a time (default 1)"),
+                Option("restarts", help: "a host is back only when its agent has begun anew"),
+                Option(
+                    "back-timeout", .duration(.seconds(1)...(.seconds(86_400))),
+                    help: "how long a host may take to come back (default 30m)"),
+                Option(
+                    "wait-timeout", .duration(.seconds(1)...(.seconds(86_400))),
+                    help: "how long a host may take to be emptied (default 5m)"),
+                dryRun,
+            ],
+            examples: [
+                .init(
+                    "muster host maintain --selector rack=r1 --at-once 2 --step 'ssh $MUSTER_HOST reboot' --restarts",
+                    "")
+            ]),
+        Command(
             "host maintenance", summary: "keep an empty host out of use", arguments: [host], options: [ifGeneration]),
         Command("host resume", summary: "take a host back into service", arguments: [host], options: [ifGeneration]),
         Command(

@@ -86,7 +86,7 @@ enum HostProcess {
     static func living(below directory: String) -> [String: [pid_t]] {
         var found: [String: [pid_t]] = [:]
         for pid in VMDirectory.names(in: "/proc").compactMap({ pid_t($0) }).sorted() {
-            for word in VMDirectory.bytes("/proc/\(pid)/cmdline").split(separator: 0) {
+            for word in words(of: pid) {
                 let text = String(decoding: word, as: UTF8.self)
                 guard text.hasPrefix(directory + "/"), text.hasSuffix("/pid") else { continue }
                 found[String(text.dropLast(4)), default: []].append(pid)
@@ -96,9 +96,19 @@ enum HostProcess {
     }
 
     static func isAlive(_ pid: pid_t, with argument: String) -> Bool {
-        // A process that has ended, reaped or not, has no arguments.
+        words(of: pid).contains { $0.elementsEqual(argument.utf8) }
+    }
+
+    /// A process that has ended, reaped or not, has no arguments. One whose first thread has ended is there as long as another one
+    /// is, which may have a write to a disk under way that hangs; that has them still.
+    private static func words(of pid: pid_t) -> [ArraySlice<UInt8>] {
         let bytes = VMDirectory.bytes("/proc/\(pid)/cmdline")
-        return bytes.split(separator: 0).contains { $0.elementsEqual(argument.utf8) }
+        if !bytes.isEmpty { return bytes.split(separator: 0) }
+        for thread in VMDirectory.names(in: "/proc/\(pid)/task") where thread != "\(pid)" {
+            let bytes = VMDirectory.bytes("/proc/\(pid)/task/\(thread)/cmdline")
+            if !bytes.isEmpty { return bytes.split(separator: 0) }
+        }
+        return []
     }
 
     static func kill(_ pid: pid_t) { _ = Glibc.kill(pid, SIGKILL) }

@@ -39,7 +39,7 @@ extension FleetClient {
     }
 
     /// Looks until the host is empty. What can't leave it is named as soon as nothing else moves any more.
-    private func watchDrain(of name: String) throws -> ExitCode {
+    func watchDrain(of name: String) throws -> ExitCode {
         let limit = line.duration("wait-timeout") ?? .seconds(300)
         let deadline = SystemClock.now + limit
         var most = Int64(0)

@@ -154,7 +154,7 @@ struct FleetClient {
     }
 
     /// What `--filter` and `--selector` say together.
-    private func filter() throws -> String? {
+    func filter() throws -> String? {
         var parts = line.text("filter").map { ["(\($0))"] } ?? []
         for text in line.command.options.contains(where: { $0.name == "selector" }) ? line.texts("selector") : [] {
             guard let part = LabelSelector.filter(text) else {
@@ -201,6 +201,7 @@ struct FleetClient {
         case "vm console": return try console()
         case "host cordon", "host resume", "host maintenance": return try duty()
         case "host drain": return try drain()
+        case "host maintain": return try maintainHosts()
         case "host set": return try setHost()
         case "host mark":
             var about = [JSONMember("domain", .string(word("DOMAIN")))]
