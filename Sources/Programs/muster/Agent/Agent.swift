@@ -89,6 +89,8 @@ final class Agent: TurnOwner {
     var controlAt: Instant
     /// How much later it may be: until the next turn that comes anyway, when nothing asked for it.
     var controlLeeway = Nanoseconds.zero
+    /// Who waits until a host is no more under this epoch of the root's map.
+    var hostWaits: [(node: NodeID, epoch: UInt64, until: Instant, done: () -> Void)] = []
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     var clockAt: Instant
     var reported: NodeDescription?
@@ -411,6 +413,7 @@ final class Agent: TurnOwner {
         admin.tendWatches()
         settle()
         tendWaiting()
+        tendHostWaits()
         tendHost()
         engine.endTurn(now: turn.now)
         settle()
