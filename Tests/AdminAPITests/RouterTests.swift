@@ -60,7 +60,9 @@ let samples: [AdminRequest] =
         .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes(.linearizable), .nodes(.stale(within: .seconds(2))),
         .node("n-1.x"), .removeNode("n", isForced: false),
         .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),
-        .assignHost("n", CellAssignment(cell: "c")), .cells, .cell("c"), .createCell(CellCreation(name: "c")),
+        .assignHost("n", CellAssignment(cell: "c")),
+        .assignHost("n", CellAssignment(cell: "c", isDryRun: true)), .cells, .cell("c"),
+        .createCell(CellCreation(name: "c")),
         .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
         .regions, .region("north"), .declareRegion("north", isLost: true), .declareRegion("north", isLost: false),
         .planRegion("north", RegionPlanWish(.evacuate, returns: .all)), .planRegion("north", RegionPlanWish(.cancel)),
@@ -444,7 +446,7 @@ let samples: [AdminRequest] =
                 name: "c", group: 2, region: "r", survives: "zone", epoch: 3, hosts: 4, nodes: ["n"], leader: "n",
                 state: "ready"))
         try holds(CellCreation(name: "c", region: "r", survives: "region", replicas: 3))
-        try holds(CellAssignment(cell: "c"))
+        try holds(CellAssignment(cell: "c", isDryRun: true))
         try holds(TokenInfo(id: "t", kind: "api", role: "viewer", usesLeft: -1, expires: 0, note: ""))
         try holds(CreatedToken(id: "t", token: "secret", expires: 9))
         try holds(JoinAnswer(cluster: "c", node: 3, certificate: [1, 2], authorities: ["pem"], peers: ["a:1"]))

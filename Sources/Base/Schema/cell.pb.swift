@@ -431,6 +431,35 @@ public enum WireCellMoveCause: Hashable, Sendable {
     }
 }
 
+public enum WireHostMovePhase: Hashable, Sendable {
+    case unspecified
+    case preparing
+    case committed
+    case aborting
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .preparing
+        case 2: self = .committed
+        case 3: self = .aborting
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .preparing: 1
+        case .committed: 2
+        case .aborting: 3
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireCellMovePhase: Hashable, Sendable {
     case unspecified
     case preparing
@@ -545,6 +574,10 @@ public enum WireCellTable: Hashable, Sendable {
     case remains
     /// By VM's id, 8 bytes.
     case arrivals
+    /// By number, 8 bytes.
+    case hostMoves
+    /// By host's id, 8 bytes.
+    case hostArrivals
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -560,6 +593,8 @@ public enum WireCellTable: Hashable, Sendable {
         case 7: self = .moves
         case 8: self = .remains
         case 9: self = .arrivals
+        case 14: self = .hostMoves
+        case 15: self = .hostArrivals
         default: self = .unrecognized(rawValue)
         }
     }
@@ -576,6 +611,8 @@ public enum WireCellTable: Hashable, Sendable {
         case .moves: 7
         case .remains: 8
         case .arrivals: 9
+        case .hostMoves: 14
+        case .hostArrivals: 15
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1224,6 +1261,15 @@ public struct WireCellHost: WireMessage {
     public var assignment: UInt64 = 0
     /// It went to another cell, and may come back under a later epoch.
     public var isReleased: Bool = false
+    /// It is on its way to another cell with its VMs, by the move with this number.
+    public var departureNumber: UInt64 = 0
+    public var departureTo: UInt64 = 0
+    /// The cell that it went to with its VMs.
+    public var wentTo: UInt64 = 0
+    /// It stays in this cell under assignments below this one.
+    public var staysBelow: UInt64 = 0
+    /// What comes before the index in the generation of its leases: above all that cells where it was have granted.
+    public var leaseBase: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1243,7 +1289,12 @@ public struct WireCellHost: WireMessage {
         numaUsed: [WireNumaNode] = [],
         devicesUsed: [UInt32] = [],
         assignment: UInt64 = 0,
-        isReleased: Bool = false
+        isReleased: Bool = false,
+        departureNumber: UInt64 = 0,
+        departureTo: UInt64 = 0,
+        wentTo: UInt64 = 0,
+        staysBelow: UInt64 = 0,
+        leaseBase: UInt64 = 0
     ) {
         self.id = id
         self.about = about
@@ -1260,6 +1311,11 @@ public struct WireCellHost: WireMessage {
         self.devicesUsed = devicesUsed
         self.assignment = assignment
         self.isReleased = isReleased
+        self.departureNumber = departureNumber
+        self.departureTo = departureTo
+        self.wentTo = wentTo
+        self.staysBelow = staysBelow
+        self.leaseBase = leaseBase
     }
 
     public static var messageName: String { "CellHost" }
@@ -1281,6 +1337,11 @@ public struct WireCellHost: WireMessage {
         case 13: "devices_used"
         case 14: "assignment"
         case 15: "is_released"
+        case 26: "departure_number"
+        case 27: "departure_to"
+        case 28: "went_to"
+        case 29: "stays_below"
+        case 30: "lease_base"
         default: nil
         }
     }
@@ -1344,6 +1405,26 @@ public struct WireCellHost: WireMessage {
             writer.tag(120)
             writer.byte(self.isReleased ? 1 : 0)
         }
+        if self.departureNumber != 0 {
+            writer.tag(208)
+            writer.varint(self.departureNumber)
+        }
+        if self.departureTo != 0 {
+            writer.tag(216)
+            writer.varint(self.departureTo)
+        }
+        if self.wentTo != 0 {
+            writer.tag(224)
+            writer.varint(self.wentTo)
+        }
+        if self.staysBelow != 0 {
+            writer.tag(232)
+            writer.varint(self.staysBelow)
+        }
+        if self.leaseBase != 0 {
+            writer.tag(240)
+            writer.varint(self.leaseBase)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1391,6 +1472,16 @@ public struct WireCellHost: WireMessage {
                 self.assignment = try reader.uint64()
             case 120:
                 self.isReleased = try reader.bool()
+            case 208:
+                self.departureNumber = try reader.uint64()
+            case 216:
+                self.departureTo = try reader.uint64()
+            case 224:
+                self.wentTo = try reader.uint64()
+            case 232:
+                self.staysBelow = try reader.uint64()
+            case 240:
+                self.leaseBase = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2848,6 +2939,9 @@ public struct WireVmArrival: WireMessage {
     public var number: UInt64 = 0
     /// Of its tenant's quota, which came with it.
     public var share: WireQuotaShare? = nil
+    /// It comes with its host, and is there what this row, a CellVm, says.
+    public var host: UInt64 = 0
+    public var row: [UInt8] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2855,11 +2949,15 @@ public struct WireVmArrival: WireMessage {
     public init(
         from: UInt64 = 0,
         number: UInt64 = 0,
-        share: WireQuotaShare? = nil
+        share: WireQuotaShare? = nil,
+        host: UInt64 = 0,
+        row: [UInt8] = []
     ) {
         self.from = from
         self.number = number
         self.share = share
+        self.host = host
+        self.row = row
     }
 
     public static var messageName: String { "VmArrival" }
@@ -2869,6 +2967,8 @@ public struct WireVmArrival: WireMessage {
         case 1: "from"
         case 2: "number"
         case 3: "share"
+        case 14: "host"
+        case 15: "row"
         default: nil
         }
     }
@@ -2885,6 +2985,14 @@ public struct WireVmArrival: WireMessage {
         if let value = self.share {
             writer.message(26, value)
         }
+        if self.host != 0 {
+            writer.tag(112)
+            writer.varint(self.host)
+        }
+        if !self.row.isEmpty {
+            writer.tag(122)
+            writer.lengthDelimited(self.row)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2900,6 +3008,282 @@ public struct WireVmArrival: WireMessage {
                 var value = self.share.take() ?? WireQuotaShare()
                 try reader.message(&value)
                 self.share = value
+            case 112:
+                self.host = try reader.uint64()
+            case 122:
+                self.row = try reader.bytes()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A host's way to another cell with the VMs on it, in the cell that it leaves.
+public struct WireHostMove: WireMessage {
+    public var number: UInt64 = 0
+    public var host: UInt64 = 0
+    public var to: UInt64 = 0
+    /// Of the host in the cell that it leaves.
+    public var assignment: UInt64 = 0
+    public var phase: WireHostMovePhase = .unspecified
+    /// That cell keeps the names of its region.
+    public var keepsNames: Bool = false
+    public var bounds: [WireHostMove.Bounds] = []
+    public var since: UInt64 = 0
+    /// Why it stays.
+    public var reason: String = ""
+    /// Once it is committed: its VMs, where the generations of its leases go on, and the longest lease in milliseconds that it
+    /// may still hold.
+    public var vms: UInt64 = 0
+    public var leaseBase: UInt64 = 0
+    public var lease: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        host: UInt64 = 0,
+        to: UInt64 = 0,
+        assignment: UInt64 = 0,
+        phase: WireHostMovePhase = .unspecified,
+        keepsNames: Bool = false,
+        bounds: [WireHostMove.Bounds] = [],
+        since: UInt64 = 0,
+        reason: String = "",
+        vms: UInt64 = 0,
+        leaseBase: UInt64 = 0,
+        lease: UInt64 = 0
+    ) {
+        self.number = number
+        self.host = host
+        self.to = to
+        self.assignment = assignment
+        self.phase = phase
+        self.keepsNames = keepsNames
+        self.bounds = bounds
+        self.since = since
+        self.reason = reason
+        self.vms = vms
+        self.leaseBase = leaseBase
+        self.lease = lease
+    }
+
+    public static var messageName: String { "HostMove" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "host"
+        case 3: "to"
+        case 4: "assignment"
+        case 5: "phase"
+        case 6: "keeps_names"
+        case 7: "bounds"
+        case 8: "since"
+        case 9: "reason"
+        case 10: "vms"
+        case 11: "lease_base"
+        case 12: "lease"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.host != 0 {
+            writer.tag(16)
+            writer.varint(self.host)
+        }
+        if self.to != 0 {
+            writer.tag(24)
+            writer.varint(self.to)
+        }
+        if self.assignment != 0 {
+            writer.tag(32)
+            writer.varint(self.assignment)
+        }
+        if self.phase.rawValue != 0 {
+            writer.tag(40)
+            writer.signed(Int64(self.phase.rawValue))
+        }
+        if self.keepsNames {
+            writer.tag(48)
+            writer.byte(self.keepsNames ? 1 : 0)
+        }
+        for value in self.bounds {
+            writer.message(58, value)
+        }
+        if self.since != 0 {
+            writer.tag(64)
+            writer.varint(self.since)
+        }
+        if !self.reason.isEmpty {
+            writer.tag(74)
+            writer.lengthDelimited(self.reason)
+        }
+        if self.vms != 0 {
+            writer.tag(80)
+            writer.varint(self.vms)
+        }
+        if self.leaseBase != 0 {
+            writer.tag(88)
+            writer.varint(self.leaseBase)
+        }
+        if self.lease != 0 {
+            writer.tag(96)
+            writer.varint(self.lease)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.host = try reader.uint64()
+            case 24:
+                self.to = try reader.uint64()
+            case 32:
+                self.assignment = try reader.uint64()
+            case 40:
+                self.phase = WireHostMovePhase(rawValue: try reader.int32())
+            case 48:
+                self.keepsNames = try reader.bool()
+            case 58:
+                self.bounds.append(try reader.message(WireHostMove.Bounds.self))
+            case 64:
+                self.since = try reader.uint64()
+            case 74:
+                self.reason = try reader.string()
+            case 80:
+                self.vms = try reader.uint64()
+            case 88:
+                self.leaseBase = try reader.uint64()
+            case 96:
+                self.lease = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    /// What of a tenant's quota is bounded, 1 each: so much of it goes along.
+    public struct Bounds: WireMessage {
+        public var tenant: String = ""
+        public var share: WireQuotaShare? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            tenant: String = "",
+            share: WireQuotaShare? = nil
+        ) {
+            self.tenant = tenant
+            self.share = share
+        }
+
+        public static var messageName: String { "HostMove.Bounds" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "tenant"
+            case 2: "share"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.tenant.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.tenant)
+            }
+            if let value = self.share {
+                writer.message(18, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.tenant = try reader.string()
+                case 18:
+                    var value = self.share.take() ?? WireQuotaShare()
+                    try reader.message(&value)
+                    self.share = value
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+}
+
+/// A host that may come from another cell with its VMs, as it was there.
+public struct WireHostArrival: WireMessage {
+    public var host: WireCellHost? = nil
+    public var from: UInt64 = 0
+    public var number: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        host: WireCellHost? = nil,
+        from: UInt64 = 0,
+        number: UInt64 = 0
+    ) {
+        self.host = host
+        self.from = from
+        self.number = number
+    }
+
+    public static var messageName: String { "HostArrival" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "host"
+        case 2: "from"
+        case 3: "number"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if let value = self.host {
+            writer.message(10, value)
+        }
+        if self.from != 0 {
+            writer.tag(16)
+            writer.varint(self.from)
+        }
+        if self.number != 0 {
+            writer.tag(24)
+            writer.varint(self.number)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                var value = self.host.take() ?? WireCellHost()
+                try reader.message(&value)
+                self.host = value
+            case 16:
+                self.from = try reader.uint64()
+            case 24:
+                self.number = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3941,6 +4325,9 @@ public struct WireCellSummary: WireMessage {
     public var regions: [WireCellRegion] = []
     /// Of the root: who knows less of it says of no tenant that it is there.
     public var tenantsFloor: UInt64 = 0
+    /// Hosts on their way to other cells with their VMs, and such that may come.
+    public var hostMoves: UInt64 = 0
+    public var hostArrivals: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3973,7 +4360,9 @@ public struct WireCellSummary: WireMessage {
         remains: UInt64 = 0,
         markedThrough: UInt64 = 0,
         regions: [WireCellRegion] = [],
-        tenantsFloor: UInt64 = 0
+        tenantsFloor: UInt64 = 0,
+        hostMoves: UInt64 = 0,
+        hostArrivals: UInt64 = 0
     ) {
         self.applied = applied
         self.time = time
@@ -4003,6 +4392,8 @@ public struct WireCellSummary: WireMessage {
         self.markedThrough = markedThrough
         self.regions = regions
         self.tenantsFloor = tenantsFloor
+        self.hostMoves = hostMoves
+        self.hostArrivals = hostArrivals
     }
 
     public static var messageName: String { "CellSummary" }
@@ -4037,6 +4428,8 @@ public struct WireCellSummary: WireMessage {
         case 26: "marked_through"
         case 27: "regions"
         case 28: "tenants_floor"
+        case 39: "host_moves"
+        case 40: "host_arrivals"
         default: nil
         }
     }
@@ -4153,6 +4546,14 @@ public struct WireCellSummary: WireMessage {
             writer.tag(224)
             writer.varint(self.tenantsFloor)
         }
+        if self.hostMoves != 0 {
+            writer.tag(312)
+            writer.varint(self.hostMoves)
+        }
+        if self.hostArrivals != 0 {
+            writer.tag(320)
+            writer.varint(self.hostArrivals)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -4216,6 +4617,10 @@ public struct WireCellSummary: WireMessage {
                 self.regions.append(try reader.message(WireCellRegion.self))
             case 224:
                 self.tenantsFloor = try reader.uint64()
+            case 312:
+                self.hostMoves = try reader.uint64()
+            case 320:
+                self.hostArrivals = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4918,6 +5323,11 @@ public struct WireCellCommand: WireMessage {
         case 50: "confirm_move"
         case 51: "note_region"
         case 60: "note_advice"
+        case 71: "send_host"
+        case 72: "advance_host"
+        case 73: "prepare_host"
+        case 74: "end_host"
+        case 75: "confirm_host"
         default: nil
         }
     }
@@ -5036,6 +5446,16 @@ public struct WireCellCommand: WireMessage {
         case .noteAdvice(let value):
             writer.tag(482)
             writer.lengthDelimited(value)
+        case .sendHost(let value):
+            writer.message(570, value)
+        case .advanceHost(let value):
+            writer.message(578, value)
+        case .prepareHost(let value):
+            writer.message(586, value)
+        case .endHost(let value):
+            writer.message(594, value)
+        case .confirmHost(let value):
+            writer.message(602, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -5265,6 +5685,31 @@ public struct WireCellCommand: WireMessage {
                 self.operation = .noteRegion(value)
             case 482:
                 self.operation = .noteAdvice(try reader.string())
+            case 570:
+                var value = WireCellCommand.SendHost()
+                if case .sendHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .sendHost(value)
+            case 578:
+                var value = WireCellCommand.AdvanceHost()
+                if case .advanceHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .advanceHost(value)
+            case 586:
+                var value = WireCellCommand.PrepareHost()
+                if case .prepareHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .prepareHost(value)
+            case 594:
+                var value = WireCellCommand.EndHost()
+                if case .endHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .endHost(value)
+            case 602:
+                var value = WireCellCommand.ConfirmHost()
+                if case .confirmHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .confirmHost(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5316,6 +5761,41 @@ public struct WireCellCommand: WireMessage {
         case noteRegion(WireCellRegion)
         /// What the controller of the balance proposes, for people.
         case noteAdvice(String)
+        /// A host goes to another cell of its region with the VMs on it.
+        case sendHost(WireCellCommand.SendHost)
+        case advanceHost(WireCellCommand.AdvanceHost)
+        case prepareHost(WireCellCommand.PrepareHost)
+        case endHost(WireCellCommand.EndHost)
+        case confirmHost(WireCellCommand.ConfirmHost)
+    }
+
+    public enum HostStep: Hashable, Sendable {
+        case unspecified
+        case commit
+        case abort
+        case settle
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .unspecified
+            case 1: self = .commit
+            case 2: self = .abort
+            case 3: self = .settle
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .unspecified: 0
+            case .commit: 1
+            case .abort: 2
+            case .settle: 3
+            case .unrecognized(let rawValue): rawValue
+            }
+        }
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -5390,6 +5870,451 @@ public struct WireCellCommand: WireMessage {
             case .copied: 7
             case .copyFailed: 8
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// It is to go there; to its own cell: it is to stay.
+    public struct SendHost: WireMessage {
+        public var host: UInt64 = 0
+        public var to: UInt64 = 0
+        /// The epoch of the assignment that ends.
+        public var assignment: UInt64 = 0
+        public var keepsNames: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            host: UInt64 = 0,
+            to: UInt64 = 0,
+            assignment: UInt64 = 0,
+            keepsNames: Bool = false
+        ) {
+            self.host = host
+            self.to = to
+            self.assignment = assignment
+            self.keepsNames = keepsNames
+        }
+
+        public static var messageName: String { "CellCommand.SendHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "host"
+            case 2: "to"
+            case 3: "assignment"
+            case 4: "keeps_names"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.host != 0 {
+                writer.tag(8)
+                writer.varint(self.host)
+            }
+            if self.to != 0 {
+                writer.tag(16)
+                writer.varint(self.to)
+            }
+            if self.assignment != 0 {
+                writer.tag(24)
+                writer.varint(self.assignment)
+            }
+            if self.keepsNames {
+                writer.tag(32)
+                writer.byte(self.keepsNames ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.host = try reader.uint64()
+                case 16:
+                    self.to = try reader.uint64()
+                case 24:
+                    self.assignment = try reader.uint64()
+                case 32:
+                    self.keepsNames = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct AdvanceHost: WireMessage {
+        public var number: UInt64 = 0
+        public var step: WireCellCommand.HostStep = .unspecified
+        /// For the commit: the other cell has all rows as they were after this entry.
+        public var through: UInt64 = 0
+        public var reason: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            number: UInt64 = 0,
+            step: WireCellCommand.HostStep = .unspecified,
+            through: UInt64 = 0,
+            reason: String = ""
+        ) {
+            self.number = number
+            self.step = step
+            self.through = through
+            self.reason = reason
+        }
+
+        public static var messageName: String { "CellCommand.AdvanceHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "number"
+            case 2: "step"
+            case 3: "through"
+            case 4: "reason"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.number != 0 {
+                writer.tag(8)
+                writer.varint(self.number)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(16)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if self.through != 0 {
+                writer.tag(24)
+                writer.varint(self.through)
+            }
+            if !self.reason.isEmpty {
+                writer.tag(34)
+                writer.lengthDelimited(self.reason)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.number = try reader.uint64()
+                case 16:
+                    self.step = WireCellCommand.HostStep(rawValue: try reader.int32())
+                case 24:
+                    self.through = try reader.uint64()
+                case 34:
+                    self.reason = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// A host may come from another cell, with these VMs and others that are named in other parts.
+    public struct PrepareHost: WireMessage {
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var host: WireCellHost? = nil
+        public var items: [WireCellCommand.PrepareHost.Item] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            host: WireCellHost? = nil,
+            items: [WireCellCommand.PrepareHost.Item] = []
+        ) {
+            self.from = from
+            self.number = number
+            self.host = host
+            self.items = items
+        }
+
+        public static var messageName: String { "CellCommand.PrepareHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "number"
+            case 3: "host"
+            case 4: "items"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if let value = self.host {
+                writer.message(26, value)
+            }
+            for value in self.items {
+                writer.message(34, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.number = try reader.uint64()
+                case 26:
+                    var value = self.host.take() ?? WireCellHost()
+                    try reader.message(&value)
+                    self.host = value
+                case 34:
+                    self.items.append(try reader.message(WireCellCommand.PrepareHost.Item.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public struct Item: WireMessage {
+            public var vm: WireCellVm? = nil
+            public var share: WireQuotaShare? = nil
+            public var unknownFields: [UInt8] = []
+
+            public init() {}
+
+            public init(
+                vm: WireCellVm? = nil,
+                share: WireQuotaShare? = nil
+            ) {
+                self.vm = vm
+                self.share = share
+            }
+
+            public static var messageName: String { "CellCommand.PrepareHost.Item" }
+
+            public static func fieldName(_ number: UInt32) -> String? {
+                switch number {
+                case 1: "vm"
+                case 2: "share"
+                default: nil
+                }
+            }
+
+            public func encode(into writer: inout ByteWriter) {
+                if let value = self.vm {
+                    writer.message(10, value)
+                }
+                if let value = self.share {
+                    writer.message(18, value)
+                }
+                if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+            }
+
+            public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+                while true {
+                    switch try reader.nextTag() {
+                    case 0: return
+                    case 10:
+                        var value = self.vm.take() ?? WireCellVm()
+                        try reader.message(&value)
+                        self.vm = value
+                    case 18:
+                        var value = self.share.take() ?? WireQuotaShare()
+                        try reader.message(&value)
+                        self.share = value
+                    default: try reader.keepUnknown(in: &self.unknownFields)
+                    }
+                }
+            }
+        }
+    }
+
+    /// It has come with so many VMs, or does not come.
+    public struct EndHost: WireMessage {
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var host: UInt64 = 0
+        public var isCommitted: Bool = false
+        public var vms: UInt64 = 0
+        public var leaseBase: UInt64 = 0
+        public var lease: UInt64 = 0
+        /// All moves of hosts from there with lower numbers are over.
+        public var floor: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            host: UInt64 = 0,
+            isCommitted: Bool = false,
+            vms: UInt64 = 0,
+            leaseBase: UInt64 = 0,
+            lease: UInt64 = 0,
+            floor: UInt64 = 0
+        ) {
+            self.from = from
+            self.number = number
+            self.host = host
+            self.isCommitted = isCommitted
+            self.vms = vms
+            self.leaseBase = leaseBase
+            self.lease = lease
+            self.floor = floor
+        }
+
+        public static var messageName: String { "CellCommand.EndHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "number"
+            case 3: "host"
+            case 4: "is_committed"
+            case 5: "vms"
+            case 6: "lease_base"
+            case 7: "lease"
+            case 8: "floor"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if self.host != 0 {
+                writer.tag(24)
+                writer.varint(self.host)
+            }
+            if self.isCommitted {
+                writer.tag(32)
+                writer.byte(self.isCommitted ? 1 : 0)
+            }
+            if self.vms != 0 {
+                writer.tag(40)
+                writer.varint(self.vms)
+            }
+            if self.leaseBase != 0 {
+                writer.tag(48)
+                writer.varint(self.leaseBase)
+            }
+            if self.lease != 0 {
+                writer.tag(56)
+                writer.varint(self.lease)
+            }
+            if self.floor != 0 {
+                writer.tag(64)
+                writer.varint(self.floor)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.number = try reader.uint64()
+                case 24:
+                    self.host = try reader.uint64()
+                case 32:
+                    self.isCommitted = try reader.bool()
+                case 40:
+                    self.vms = try reader.uint64()
+                case 48:
+                    self.leaseBase = try reader.uint64()
+                case 56:
+                    self.lease = try reader.uint64()
+                case 64:
+                    self.floor = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Asked by the cell where the host may come to: whether its cell knows of this move.
+    public struct ConfirmHost: WireMessage {
+        public var from: UInt64 = 0
+        public var number: UInt64 = 0
+        public var host: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            number: UInt64 = 0,
+            host: UInt64 = 0
+        ) {
+            self.from = from
+            self.number = number
+            self.host = host
+        }
+
+        public static var messageName: String { "CellCommand.ConfirmHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "number"
+            case 3: "host"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if self.host != 0 {
+                writer.tag(24)
+                writer.varint(self.host)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.number = try reader.uint64()
+                case 24:
+                    self.host = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -9023,6 +9948,9 @@ public struct WireCellAnswer: WireMessage {
     public var index: UInt64 = 0
     public var time: UInt64 = 0
     public var body: Body? = nil
+    /// Of a host's work: what comes before the index in the generation of its lease, and the cell that it went to with its VMs.
+    public var leaseBase: UInt64 = 0
+    public var wentTo: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -9030,11 +9958,15 @@ public struct WireCellAnswer: WireMessage {
     public init(
         index: UInt64 = 0,
         time: UInt64 = 0,
-        body: Body? = nil
+        body: Body? = nil,
+        leaseBase: UInt64 = 0,
+        wentTo: UInt64 = 0
     ) {
         self.index = index
         self.time = time
         self.body = body
+        self.leaseBase = leaseBase
+        self.wentTo = wentTo
     }
 
     public static var messageName: String { "CellAnswer" }
@@ -9049,6 +9981,8 @@ public struct WireCellAnswer: WireMessage {
         case 6: "compacted"
         case 7: "events"
         case 8: "refused"
+        case 19: "lease_base"
+        case 20: "went_to"
         default: nil
         }
     }
@@ -9077,6 +10011,14 @@ public struct WireCellAnswer: WireMessage {
         case .refused(let value):
             writer.message(66, value)
         case nil: break
+        }
+        if self.leaseBase != 0 {
+            writer.tag(152)
+            writer.varint(self.leaseBase)
+        }
+        if self.wentTo != 0 {
+            writer.tag(160)
+            writer.varint(self.wentTo)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -9116,6 +10058,10 @@ public struct WireCellAnswer: WireMessage {
                 if case .refused(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .refused(value)
+            case 152:
+                self.leaseBase = try reader.uint64()
+            case 160:
+                self.wentTo = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -88,8 +88,12 @@ extension CellKeeper {
         } else {
             draining.remove(id)
         }
-        guard let host else { return removeHost(id) }
+        guard let host else {
+            arrivedAt[id] = nil
+            return removeHost(id)
+        }
         let known = hostsIndexed[id]
+        if host.leaseBase > 0 && arrivedAt[id] == nil { arrivedAt[id] = now }
         if let known {
             if known.health != host.health { healthAt = min(healthAt, now) }
             let isSame =

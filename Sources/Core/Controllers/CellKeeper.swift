@@ -90,6 +90,9 @@ package struct CellKeeper: Sendable {
     /// What the cell says of longer leases of before, and since when this leader knows it.
     var leaseBefore: (value: UInt64, since: Instant) = (0, .origin)
     var healthAt: Instant
+    /// Since when hosts are known here that came from another cell with their VMs.
+    // hash order: looked up only
+    var arrivedAt: [HostID: Instant] = [:]
     var drainAt: Instant
     var rebalanceAt: Instant
     /// Between looks at a part of the VMs for moves that make the cell better.

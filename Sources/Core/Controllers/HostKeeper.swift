@@ -21,8 +21,8 @@ package struct HostKeeper: Sendable {
     package enum Input: Sendable {
         /// The host's machine or settings are others now.
         case described(HostDescription)
-        /// The root's map puts it into its cell under this epoch. A cell that is another one has let nothing run here, and
-        /// answers of the one before count for nothing.
+        /// The root's map, or the cell before, puts it into its cell under this epoch. Where that is another one, answers of the one
+        /// before count for nothing; what it promised of the lease goes on until it ends.
         case assigned(epoch: UInt64, isOtherCell: Bool)
         case answered(question: UInt64, CellAnswer)
         case questionFailed(question: UInt64)
@@ -43,8 +43,10 @@ package struct HostKeeper: Sendable {
         package var command: (number: UInt64, command: CellCommand)?
         /// The newest of the lease's grants, for a guard.
         package var grant: Grant?
+        /// Its cell says that the host went to this one with its VMs.
+        package var wentTo: UInt64?
         package init() {}
-        package var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil }
+        package var isEmpty: Bool { orders.isEmpty && questions.isEmpty && command == nil && wentTo == nil }
     }
 
     /// For how long this host may run what.
@@ -101,6 +103,7 @@ package struct HostKeeper: Sendable {
     /// A guard stops what must not outlive the lease, and may hold a newer one than this process knows.
     private let isGuarded: Bool
     private var grant: Grant?
+    private var wentTo: UInt64?
     var about: HostDescription
     private var assignment: UInt64 = 0
 
@@ -281,7 +284,8 @@ package struct HostKeeper: Sendable {
         sendCommand(now, &output)
         ask(now, &output)
         output.grant = grant
-        grant = nil
+        output.wentTo = wentTo
+        (grant, wentTo) = (nil, nil)
         return output
     }
 
@@ -302,7 +306,6 @@ package struct HostKeeper: Sendable {
             if isOtherCell {
                 questions = []
                 command = nil
-                leaseUntil = nil
             } else if epoch == assignment {
                 return
             }
@@ -343,6 +346,7 @@ package struct HostKeeper: Sendable {
             // Nothing is promised to this host. What it heard before a later registration says nothing.
             if standing == .registered, question.sentAt >= reportedAt {
                 leaveCell()
+                if answer.wentTo > 0 { return leaveFor(answer.wentTo, now) }
                 leaseUntil = nil
                 grant = Grant(sentAt: question.sentAt, length: .zero, generation: answer.index, permits: [])
             }
@@ -374,7 +378,8 @@ package struct HostKeeper: Sendable {
         }
         guard isGuarded, knowsWork, workAnswer == answer.index else { return }
         grant = Grant(
-            sentAt: question.sentAt, length: leaseLength, generation: answer.index,
+            sentAt: question.sentAt, length: leaseLength,
+            generation: LogIndex(answer.leaseBase + answer.index.rawValue),
             permits: RunPermit.permits(work, on: host))
     }
 
@@ -388,8 +393,18 @@ package struct HostKeeper: Sendable {
         commandNotBefore = .origin
     }
 
+    /// Whoever leads this agent knows how to get there; until then nothing is asked here in haste.
+    private mutating func leaveFor(_ cell: UInt64, _ now: Instant) {
+        wentTo = cell
+        commandNotBefore = now + timing.retry
+    }
+
     private mutating func settle(_ what: Sent, _ result: CellResult, _ now: Instant) {
         switch (what, result.outcome) {
+        case (_, .refused(.hostWentTo(_, let cell))):
+            leaveCell()
+            leaveFor(cell, now)
+        case (.registration, .refused(.hostArrives(_))): commandNotBefore = now + timing.retry
         case (.registration, .refused(let refusal)):
             problem = "\(refusal)"
             commandNotBefore = now + timing.refusal

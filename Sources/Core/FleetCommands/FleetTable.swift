@@ -442,9 +442,48 @@ package enum FleetTable {
             examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
         Command(
             "cell assign", summary: "have a node's host go to another cell",
-            details: "A host with VMs is drained first. It belongs to one cell at any time.",
-            arguments: [Argument("NODE", help: "its name or number"), named],
-            examples: [.init("muster cell assign n4 north", "an empty host goes at once")]),
+            details: """
+                It goes with its VMs, which run on, to a cell of its region, and without VMs to any cell; it belongs to one cell at any
+                time. What is under way on it comes first: a VM that is being moved or deleted, or a drain, keeps it. So does a VM of a
+                placement group with members on other hosts, unless the group only keeps its VMs on different hosts. Groups and
+                tenants have to be known in the other cell, too. While it goes, for a moment, nobody changes its VMs. To its own cell:
+                what is under way is called off, if it is not too late.
+                """,
+            arguments: [Argument("NODE", help: "its name or number"), named], options: [dryRun],
+            examples: [
+                .init("muster cell assign n4 north --dry-run", "which VMs would go along, or what prevents it"),
+                .init("muster cell assign n4 north", "with its VMs, which run on"),
+            ]),
+        Command(
+            "cell split", summary: "have hosts of a cell go to another one with their VMs, one after the other",
+            details: """
+                The other cell is made like this one if it is not there. Each host goes as with `muster cell assign`: its VMs run
+                on, and what keeps one keeps no other. A command that is ended has done what it said; the same command goes on.
+                """,
+            arguments: [named],
+            options: [
+                Option("into", .text("CELL"), help: "the cell that they go to"),
+                Option(
+                    "hosts", .integer(1...10_000),
+                    help: "so many of them, the first by name; those that went before count"),
+                Option("rack", .text("RACK"), help: "those of this rack"),
+                Option("zone", .text("ZONE"), help: "those of this zone"), dryRun,
+            ],
+            examples: [
+                .init(
+                    "muster cell split north --into north-2 --rack r7 --dry-run",
+                    "which VMs would go, and what keeps hosts"),
+                .init("muster cell split north --into north-2 --hosts 100", "half of a cell of 200 hosts"),
+            ]),
+        Command(
+            "cell merge", summary: "have all of a cell go to another one of its region, and end it",
+            details: """
+                Hosts go one after the other with their VMs, which run on; then the VMs that wait or are stopped without a host;
+                then the cell is retired. A command that is ended has done what it said; the same command goes on. The first cell
+                stays.
+                """,
+            arguments: [named], options: [Option("into", .text("CELL"), help: "the cell that takes them"), dryRun],
+            examples: [.init("muster cell merge north-2 --into north", "")]),
         Command(
             "cell retire", summary: "end an empty cell", details: "The cluster's first cell stays.",
             arguments: [named]),

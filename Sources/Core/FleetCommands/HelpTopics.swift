@@ -113,7 +113,7 @@ package enum HelpTopics {
         "cells", summary: "dividing a fleet, and asking over all of it",
         text: """
             A cell is a group of hosts with their VMs, and decides for itself. A cluster begins with one. `cell create` makes another
-            for a region; new nodes of that region come to it, and `cell assign` sends an empty host from one to another. Lists are
+            for a region; new nodes of that region come to it, and `cell assign` sends a host from one to another with its VMs. Lists are
             over all cells and a name finds its VM wherever it is; --cell names one. A new VM goes where there is room.
             """,
         examples: [

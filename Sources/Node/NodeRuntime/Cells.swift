@@ -22,6 +22,10 @@ struct Cells {
         /// How far the cell was when no move was open in it: none is until it goes on.
         var movesNoneAt: LogIndex?
         var moves = MoveKeeper()
+        /// The same of hosts on their way to other cells with their VMs.
+        var hostMovesAt = Instant.origin
+        var hostMovesNoneAt: LogIndex?
+        var hostMoves = HostMoveKeeper()
         /// Names that are being held for VMs that go from here to a region with several cells.
         var claims: [Claim] = []
         /// When VMs that may come from other cells are looked after next.
@@ -54,6 +58,8 @@ struct Cells {
     var loanAnswers: [(lender: GroupID, tenant: String, loan: QuotaLoan, isTaken: Bool)] = []
     /// What cells said to steps of moves, and whose moves those are.
     var moveAnswers: [(group: GroupID, operation: CellCommand.Operation, outcome: CellResult.Outcome?)] = []
+    /// What cells and the root said to steps of moves of hosts, and whose moves those are.
+    var hostMoveAnswers: [(group: GroupID, number: UInt64, heard: HostMoveKeeper.Heard)] = []
     /// What cells said to questions about names, and whose these are.
     var claimAnswers: [(group: GroupID, number: UInt64, answer: NameClaim.Answer)] = []
     /// What a shell without a root told of regions.

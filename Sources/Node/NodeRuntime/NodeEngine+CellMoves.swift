@@ -75,7 +75,7 @@ extension NodeEngine {
     }
 
     /// Every step that is refused meanwhile brings the cell's time further, and so the end of it.
-    private func areMovesHeld(_ group: GroupID) -> Bool {
+    func areMovesHeld(_ group: GroupID) -> Bool {
         var key: [UInt8] = []
         key.appendBigEndian(UInt64(CellSetting.movesHeldUntil.rawValue))
         guard case .cell(let answer)? = readHere(group, .cell(.one(.settings, key: key))),

@@ -16,6 +16,7 @@ extension NodeEngine {
             cells.outcomes.removeAll()
             cells.moveAnswers.removeAll()
             cells.claimAnswers.removeAll()
+            cells.hostMoveAnswers.removeAll()
             return
         }
         for k in cells.kept.indices { followCell(k, now) }
@@ -27,6 +28,7 @@ extension NodeEngine {
         }
         tendClaims(now)
         tendMoves(now)
+        tendHostMoves(now)
         let answers = cells.loanAnswers
         cells.loanAnswers.removeAll()
         for (lender, tenant, loan, isTaken) in answers { settle(loan, of: tenant, lender, isTaken: isTaken, now) }
@@ -89,7 +91,11 @@ extension NodeEngine {
     /// When `tendCells` has something to do.
     var cellsDeadline: Instant {
         if cells.kept.isEmpty { return Instant(nanoseconds: .max) }
-        if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty || !cells.claimAnswers.isEmpty { return lastNow }
+        if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty || !cells.claimAnswers.isEmpty
+            || !cells.hostMoveAnswers.isEmpty
+        {
+            return lastNow
+        }
         var next = Instant(nanoseconds: .max)
         for kept in cells.kept {
             guard let i = position(of: kept.group) else { return lastNow }
@@ -129,6 +135,7 @@ extension NodeEngine {
                 #if MUTANTS
                 next[next.count - 1].keeper.mutant = settings.fleetMutant
                 next[next.count - 1].moves.mutant = settings.fleetMutant
+                next[next.count - 1].hostMoves.mutant = settings.fleetMutant
                 #endif
             }
         }

@@ -31,6 +31,7 @@ extension Fleet {
 
     private func findUnrest(_ cell: Int, _ view: CellView) -> String? {
         if let move = checkers[cell].moves.first { return "\(move) is not over" }
+        if let move = checkers[cell].hostMoves.first { return "\(move) is not over" }
         let hosts = hosts.filter { $0.cell == cell }
         for host in hosts where isThere(host) {
             guard host.node.isRunning, host.keeper?.isRegistered == true else {

@@ -31,6 +31,9 @@ final class Fleet {
     var tpmRandom: PRNG
     var tenantRandom: PRNG
     var balanceRandom: PRNG
+    var hostRandom: PRNG
+    /// The cell of each host, as a root would have it.
+    var assigned: [Assigned] = []
     var regions: Regions
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
@@ -58,6 +61,7 @@ final class Fleet {
         tpmRandom = random.child(35)
         tenantRandom = random.child(17)
         balanceRandom = random.child(41)
+        hostRandom = random.child(31)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
@@ -72,7 +76,7 @@ final class Fleet {
         var operation: CellCommand.Operation
     }
 
-    /// The cell of a host, by its number.
+    /// The first cell of a host, by its number.
     func cell(of host: Int) -> Int { host % profile.cells }
 
     func view(of host: SimulatedHost) -> CellView { checkers[host.cell].view }
@@ -116,6 +120,7 @@ extension Simulation {
             fleet.hosts.append(
                 SimulatedHost(
                     node: node, cell: fleet.cell(of: number), about: fleet.describe(number), driver: driver))
+            fleet.assigned.append(Fleet.Assigned(cell: fleet.cell(of: number)))
             fleet.wallOffsets.append(fleet.random.within(-300...300))
         }
         self.fleet = fleet
@@ -249,7 +254,10 @@ extension Fleet {
         endRegions()
         for host in hosts {
             host.driver.release(host.node.local(world.now))
-            chores.append(Chore(cell: host.cell, operation: .setHostDuty(host.id, .inService)))
+            // It may still be on its way to another cell.
+            for cell in 0..<profile.cells where movesHosts || cell == host.cell {
+                chores.append(Chore(cell: cell, operation: .setHostDuty(host.id, .inService)))
+            }
         }
         for cell in 0..<profile.cells { chores.append(Chore(cell: cell, operation: .setSetting(.brakeMillis, 1_000))) }
         for client in clients { world.plan(.fleetClient, at: world.now, a: UInt64(client.number), b: client.stamp) }

@@ -37,6 +37,8 @@ final class FleetChecker {
     /// On their way from this cell to others.
     private(set) var moves: [CellMove] = []
     private var moveWatch = MoveWatch()
+    /// Hosts on their way from this cell to others.
+    private(set) var hostMoves: [HostMove] = []
     private var failure: (promise: String, detail: String)?
     #if MUTANTS
     var mutant: FleetMutant? {
@@ -130,6 +132,10 @@ final class FleetChecker {
         if case .rows(let rows, _) = try Cell.read(.all(.moves), reader).body {
             moves = rows.compactMap { if case .move(_, let move?)? = $0.content { move } else { nil } }
         }
+        if fleet.movesHosts, case .rows(let rows, _) = try Cell.read(.all(.hostMoves), reader).body {
+            hostMoves = rows.compactMap { if case .hostMove(_, let move?)? = $0.content { move } else { nil } }
+            for move in hostMoves { fleet.concluded(move, in: Int(group.number) - 1) }
+        }
         compare(before, fleet)
     }
 
@@ -142,6 +148,13 @@ final class FleetChecker {
     private func compare(_ before: CellView, _ fleet: Fleet) {
         for id in before.vms.keys.sorted() where view.vms[id] == nil {
             guard let old = before.vms[id] else { continue }
+            // It is where it was, and its host is another cell's.
+            if old.arrival == nil, let host = old.place?.assignment.host, before.hosts[host]?.departure != nil,
+                view.hosts[host]?.health == .removed, view.hosts[host]?.wentTo ?? 0 > 0
+            {
+                fleet.counts.vmsHandedOver += 1
+                continue
+            }
             checkEnds(old, nil, before, fleet)
             if old.arrival != nil {
                 fleet.counts.cellsKept += 1
@@ -288,7 +301,9 @@ final class FleetChecker {
         switch order {
         case .receive(let vm, let epoch, _):
             let ends = [view.vms[vm.id]?.migration?.target, view.vms[vm.id]?.place]
-            if !ends.contains(where: { $0?.assignment.host == host.id && $0?.epoch == epoch }) {
+            if !ends.contains(where: { $0?.assignment.host == host.id && $0?.epoch == epoch }),
+                !fleet.movesHosts || !fleet.isPlaced(vm.id, on: host.id)
+            {
                 isOld(order, host, fleet)
             }
             return
@@ -297,7 +312,12 @@ final class FleetChecker {
         default: return
         }
         fleet.counts.starts += 1
-        if view.vms[key.vm]?.place?.assignment.host != host.id { isOld(order, host, fleet) }
+        // What its cell said before it handed the host on is as good as what the next one says.
+        if view.vms[key.vm]?.place?.assignment.host != host.id,
+            !fleet.movesHosts || !fleet.isPlaced(key.vm, on: host.id)
+        {
+            isOld(order, host, fleet)
+        }
         guard let permission = promises.permissions[key], permission.host == host.id else {
             return fleet.world.fail(
                 "what starts was permitted",

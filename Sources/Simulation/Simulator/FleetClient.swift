@@ -124,7 +124,11 @@ extension Fleet {
         case .applied(.cell(let result)):
             clients[number].operation = nil
             clients[number].target = node
-            if operation.isChore && !chores.isEmpty { chores.removeFirst() }
+            if operation.isChore && !chores.isEmpty {
+                let done = chores.removeFirst()
+                // It is asked again when that is over.
+                if case .refused(.hostLeaves) = result.outcome { chores.append(done) }
+            }
             if case .refused = result.outcome { counts.refused += 1 }
             checkers[operation.cell].acknowledged(operation.command.operation, result, self)
             world.recovery.sawSuccess(Fleet.group(of: operation.cell), at: world.now)
@@ -149,6 +153,7 @@ extension Fleet {
         let view = checkers[cell].view
         let ids = view.vms.keys.sorted()
         if profile.rebalances && balanceRandom.chance(1, in: 16) { return drawBalance() }
+        if let operation = drawHostMove(cell) { return operation }
         if profile.cells > 1 && random.chance(1, in: 4), let operation = drawWay(cell, view, ids) { return operation }
         if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
         if ids.count < 3 || random.chance(1, in: 4) {

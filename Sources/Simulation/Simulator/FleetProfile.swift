@@ -32,6 +32,8 @@ public struct FleetProfile: Sendable {
     public var hasRules = true
     /// Each of several cells has a region of its own, and one of these is lost.
     public var losesRegion = false
+    /// Hosts go from cell to cell with their VMs.
+    public var movesHosts = false
     /// The newest feature level is open; with several cells it always is.
     public var opensLevel = false
     /// Controllers move VMs for a better balance by themselves, within bounds that change.
@@ -88,6 +90,9 @@ extension Profile {
             p.groups = fleet.cells
             var regions = random.child(16)
             fleet.losesRegion = regions.chance(1, in: 2)
+            // Within a region alone.
+            var moving = random.child(31)
+            fleet.movesHosts = !fleet.losesRegion && moving.chance(2, in: 3)
         }
         var gangs = random.child(15)
         fleet.opensLevel = gangs.chance(1, in: 2)
@@ -139,6 +144,12 @@ public struct FleetCounts: Sendable {
     public var regionPlans = 0
     /// VMs that did not get to another cell after all.
     public var cellsKept = 0
+    /// Hosts that went from one cell to another with their VMs.
+    public var hostsHandedOver = 0
+    /// Hosts that were to go, and stayed.
+    public var hostsKept = 0
+    /// VMs on hosts that went.
+    public var vmsHandedOver = 0
     /// Leases that ran out at their hosts, which then ended the guests.
     public var leasesEnded = 0
     /// Hosts that a cell declared down.
@@ -182,6 +193,9 @@ public struct FleetCounts: Sendable {
         a.regionHome += b.regionHome
         a.evacuated += b.evacuated
         a.regionPlans += b.regionPlans
+        a.hostsHandedOver += b.hostsHandedOver
+        a.hostsKept += b.hostsKept
+        a.vmsHandedOver += b.vmsHandedOver
         a.leasesEnded += b.leasesEnded
         a.hostsDeclaredDown += b.hostsDeclaredDown
         a.mishaps += b.mishaps

@@ -61,6 +61,20 @@ extension Fleet {
                 surplus[move.tenant, default: .zero] &+= move.share.vector
             }
         }
+        for (cell, checker) in checkers.enumerated() {
+            for move in checker.hostMoves where move.phase == .committed {
+                for id in kept.keys.sorted() {
+                    for there in kept[id] ?? []
+                    where there.arrival.host == move.host && there.arrival.from == UInt64(cell + 1)
+                        && there.arrival.number == move.number && there.cell + 1 == Int(move.to)
+                    {
+                        owners[id, default: []].append(there.cell)
+                        guard let tenant = checkers[there.cell].view.vms[id]?.tenant else { continue }
+                        surplus[tenant, default: .zero] &+= there.arrival.share.vector
+                    }
+                }
+            }
+        }
         for tenant in surplus.keys.sorted() where surplus[tenant] != .zero {
             return FleetRules.Broken(
                 promise: "no quota is exceeded",

@@ -111,7 +111,8 @@ enum FleetRules {
             return Broken(
                 promise: "no reservation leaks", detail: "host \(host.id) counts \(host.used), its VMs \(used)")
         }
-        guard let was, was.offered == host.offered else { return nil }
+        // One that came from another cell with its VMs has what it had there.
+        guard let was, was.health != .removed, was.offered == host.offered else { return nil }
         for kind in ResourceKind.allCases {
             let (now, before) = (used.vector[kind.rawValue], was.used.vector[kind.rawValue])
             if now > before && now > host.offered.vector[kind.rawValue] {
@@ -150,7 +151,7 @@ enum FleetRules {
             return Broken(promise: "places are hosts", detail: "VM \(vm.id) is on host \(id), which is none")
         }
         // Of an entry that changes the host, the rules, or the VM as well, the order within it is not known here.
-        guard let was = before.hosts[id], was.about == host.about, was.policy == host.policy,
+        guard let was = before.hosts[id], was.health != .removed, was.about == host.about, was.policy == host.policy,
             before.vms[vm.id]?.spec ?? vm.spec == vm.spec
         else { return nil }
         if let rule = brokenRule(vm.spec, host) {

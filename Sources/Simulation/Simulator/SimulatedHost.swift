@@ -11,7 +11,7 @@ final class SimulatedHost {
     let node: SimulatedNode
     let id: HostID
     /// The number of its cell among those of the fleet.
-    let cell: Int
+    var cell: Int
     let driver: SimulatedHypervisor
     var about: HostDescription
     var keeper: HostKeeper?
@@ -73,6 +73,11 @@ extension Fleet {
         #endif
         host.inputs = []
         host.applied = .zero
+        if movesHosts {
+            let home = assigned[node.number]
+            host.cell = home.cell
+            host.inputs.append(.assigned(epoch: home.epoch, isOtherCell: false))
+        }
         host.steppedAt = now
         tellWallClock(node)
         let holders = world.nodes.prefix(profile.voters).map(\.id)
@@ -152,6 +157,7 @@ extension Fleet {
             world.turn(host.node, .request(.command(Fleet.group(of: host.cell), command.encoded()), ticket: ticket))
             delay = 0
         }
+        if let cell = output.wentTo { redirect(host, to: cell) }
         schedule(host)
     }
 

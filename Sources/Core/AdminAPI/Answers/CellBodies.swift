@@ -41,10 +41,26 @@ package struct CellCreation: Shaped {
 /// `POST /v1/nodes/{node}/assign`.
 package struct CellAssignment: Shaped {
     package var cell: String
-    package init(cell: String) { self.cell = cell }
-    package static let shape = Shape("CellAssignment", [Field("cell", .name, "the cell that is to have the host")])
-    package var members: [JSONMember] { [JSONMember("cell", cell)] }
-    package init(_ object: ShapedObject) throws(Problem) { self.init(cell: object.text("cell")) }
+    /// Nothing is changed: the answer says what would go, and a problem what prevents it.
+    package var isDryRun: Bool
+    package init(cell: String, isDryRun: Bool = false) {
+        self.cell = cell
+        self.isDryRun = isDryRun
+    }
+    package static let shape = Shape(
+        "CellAssignment",
+        [
+            Field("cell", .name, "the cell that is to have the host; its own: what is under way is called off"),
+            Field("dryRun", .boolean, isRequired: false, "say what would go, or what prevents it, and change nothing"),
+        ])
+    package var members: [JSONMember] {
+        var members = [JSONMember("cell", cell)]
+        if isDryRun { members.append(JSONMember("dryRun", .bool(true))) }
+        return members
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(cell: object.text("cell"), isDryRun: object.bool("dryRun"))
+    }
 }
 
 /// A cell as the root knows it.

@@ -38,6 +38,7 @@ extension Problem {
                     JSONMember("tenant", tenant), JSONMember("resource", resource), JSONMember("limit", limit),
                     JSONMember("used", used), JSONMember("asked", asked),
                 ])
+        case .hostLeaves, .hostArrives: self.init(.unavailable, detail)
         default: self.init(.notPossible, detail)
         }
     }

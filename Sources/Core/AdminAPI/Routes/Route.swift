@@ -196,7 +196,7 @@ extension Route {
             accepted),
         Route(
             .assignHost, .post, "/v1/nodes/{node}/assign",
-            "Has a node's host go to another cell; one with VMs is drained first.",
+            "Has a node's host go to another cell; within its region with its VMs, which run on. 202: it is on its way.",
             body: .json(CellAssignment.shape), accepted),
         Route(
             .join, .post, "/v1/join",

@@ -38,7 +38,7 @@ extension CellCommand.Operation {
     package var canBeRehearsed: Bool {
         switch self {
         case .createVMs(let items, _): items.count == 1
-        case .updateVM, .deleteVM, .setSetting, .beginMigration, .moveVM, .holdName: true
+        case .updateVM, .deleteVM, .setSetting, .beginMigration, .moveVM, .holdName, .releaseHost, .sendHost: true
         default: false
         }
     }

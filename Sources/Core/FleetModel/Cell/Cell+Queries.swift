@@ -6,7 +6,14 @@ extension Cell {
     /// Answers from the state as it stands. Throws only when the state can't be read.
     package static func read(_ query: CellQuery, _ access: some OrderedReader) throws(StoreError) -> CellAnswer {
         let summary = try CellSummary.read(access)
-        return CellAnswer(index: summary.applied, time: summary.time, body: try body(of: query, summary, access))
+        var answer = CellAnswer(index: summary.applied, time: summary.time, body: try body(of: query, summary, access))
+        if case .hostWork(let id, _, _) = query,
+            let host = try access.record(CellHost.self, CellTable.hosts.key(id.rawValue))
+        {
+            answer.leaseBase = host.leaseBase
+            answer.wentTo = host.health == .removed ? host.wentTo : 0
+        }
+        return answer
     }
 
     private static func body(

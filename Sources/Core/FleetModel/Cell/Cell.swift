@@ -115,9 +115,11 @@ struct CellStep<Access: StateAccess> {
 
     mutating func execute(_ operation: CellCommand.Operation) throws(StoreError) -> CellResult {
         let outcome: CellResult.Outcome =
-            if let refusal = try refusal(ofGeneration: operation) { .refused(refusal) } else {
-                try self.outcome(of: operation)
-            }
+            if let refusal = try refusal(ofGeneration: operation) {
+                .refused(refusal)
+            } else if let refusal = try refusal(ofLeaving: operation) {
+                .refused(refusal)
+            } else { try self.outcome(of: operation) }
         if isAudit { try noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
     }
@@ -179,6 +181,12 @@ struct CellStep<Access: StateAccess> {
         case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
         case .dropRemains(let items): return try dropRemains(items)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
+        case .sendHost(let host, let cell, let assignment, let keepsNames):
+            return try sendHost(host, to: cell, assignment, keepsNames: keepsNames)
+        case .advanceHost(let number, let step): return try advanceHost(number, step)
+        case .prepareHost(let part): return try prepareHost(part)
+        case .endHost(let ending): return try endHost(ending)
+        case .confirmHost(let host, let from, let number): return try confirmHost(host, from: from, number)
         case .closeCell: return try closeCell()
         case .lendQuota(let tenant, let to, let share): return try lendQuota(tenant, to: to, share)
         case .takeQuota(let tenant, let from, let number, let share):
@@ -321,7 +329,7 @@ extension CellCommand.Operation {
     var isAsked: Bool {
         switch self {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup, .releaseHost, .closeCell:
+            .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil

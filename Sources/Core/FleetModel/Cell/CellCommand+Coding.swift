@@ -70,6 +70,25 @@ extension CommandOrigin {
 }
 
 extension CellCommand.Operation {
+    private init?(ofHostMove wire: WireCellCommand.Operation) {
+        switch wire {
+        case .sendHost(let wire):
+            self = .sendHost(
+                HostID(wire.host), to: wire.to, assignment: wire.assignment, keepsNames: wire.keepsNames)
+        case .advanceHost(let wire):
+            guard let step = wire.next else { return nil }
+            self = .advanceHost(wire.number, step)
+        case .prepareHost(let wire):
+            guard let part = HostPreparation(wire) else { return nil }
+            self = .prepareHost(part)
+        case .endHost(let wire):
+            guard let ending = HostEnding(wire) else { return nil }
+            self = .endHost(ending)
+        case .confirmHost(let wire): self = .confirmHost(HostID(wire.host), from: wire.from, number: wire.number)
+        default: return nil
+        }
+    }
+
     init?(_ wire: WireCellCommand.Operation) {
         switch wire {
         case .registerHost(let wire):
@@ -135,10 +154,10 @@ extension CellCommand.Operation {
         case .noteAdvice(let text): self = .noteAdvice(text)
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
+        case .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost: self.init(ofHostMove: wire)
         case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
         case .takeQuota(let wire):
-            self = .takeQuota(
-                tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+            self = .takeQuota(tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
         case .settleLoan(let wire):
             self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
         case .moveVM(let wire):
@@ -248,6 +267,13 @@ extension CellCommand.Operation {
         case .releaseHost(let host, let assignment):
             .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
         case .closeCell: .closeCell(Wire.CloseCell())
+        case .sendHost(let host, let to, let assignment, let keepsNames):
+            .sendHost(Wire.SendHost(host: host.rawValue, to: to, assignment: assignment, keepsNames: keepsNames))
+        case .advanceHost(let number, let step): .advanceHost(Wire.AdvanceHost(number, step))
+        case .prepareHost(let part): .prepareHost(part.wire)
+        case .endHost(let ending): .endHost(ending.wire)
+        case .confirmHost(let host, let from, let number):
+            .confirmHost(Wire.ConfirmHost(from: from, number: number, host: host.rawValue))
         case .lendQuota(let tenant, let to, let share):
             .lendQuota(Wire.LendQuota(tenant: tenant, to: to, share: share.sparse))
         case .takeQuota(let tenant, let from, let number, let share):

@@ -33,6 +33,9 @@ package struct CellCommand: Hashable, Sendable {
         case setSetting(CellSetting, UInt64)
         /// It goes to another cell: refused while it has VMs, and from then on it is refused under this assignment.
         case releaseHost(HostID, assignment: UInt64)
+        /// It goes to another cell of the region with the VMs on it, which run on; to its own cell: it stays under this assignment.
+        /// Where this cell keeps the names of its region, it goes on keeping its VMs'.
+        case sendHost(HostID, to: UInt64, assignment: UInt64, keepsNames: Bool)
         /// Before the cell is retired: refused while anything is in it, and from then on nothing comes.
         case closeCell
         /// Where the region has several cells, the first of them keeps its names: the VM of this name is the cell's to make
@@ -63,6 +66,15 @@ package struct CellCommand: Hashable, Sendable {
 
         /// Asked by a cell that keeps room for a VM of this one: refused where the VM is here and knows nothing of the move.
         case confirmMove(VMID, from: UInt64, number: UInt64)
+
+        /// The next step of a host's move with this number, which is the revision that began it.
+        case advanceHost(UInt64, HostMove.Step)
+        /// A host may come from another cell, which asks that it be kept with its VMs.
+        case prepareHost(HostPreparation)
+        /// It is this cell's now, or does not come.
+        case endHost(HostEnding)
+        /// Asked by a cell that keeps a host of this one: refused where this one knows nothing of the move.
+        case confirmHost(HostID, from: UInt64, number: UInt64)
 
         // By controllers.
 
@@ -148,6 +160,7 @@ extension CellCommand.Operation {
         case .createVMs(let items, _): items.contains { !$0.spec.imageNames.isEmpty }
         case .updateVM(_, let spec, _): !spec.imageNames.isEmpty
         case .prepareArrival(let arrival): !arrival.spec.imageNames.isEmpty
+        case .prepareHost(let part): part.items.contains { !$0.vm.spec.imageNames.isEmpty }
         default: false
         }
     }

@@ -128,6 +128,13 @@ package struct CellHost: Hashable, Sendable {
     package var assignment: UInt64 = 0
     /// It went to another cell: its health is `removed`, and it may come back under a later epoch.
     package var isReleased = false
+    package var departure: Departure?
+    /// The cell that it went to with its VMs; 0 for none.
+    package var wentTo: UInt64 = 0
+    /// It stays here under assignments below this one: said after a way to another cell was called off, or instead of one.
+    package var staysBelow: UInt64 = 0
+    /// What comes before the index in the generation of its leases: above all that cells where it was have granted.
+    package var leaseBase: UInt64 = 0
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id
@@ -140,7 +147,7 @@ package struct CellHost: Hashable, Sendable {
     package var state: HostState {
         if health != .up { return .down }
         switch duty {
-        case .inService: return .ready
+        case .inService: return departure == nil ? .ready : .cordoned
         case .cordoned: return .cordoned
         case .draining: return .draining
         case .maintenance: return .maintenance

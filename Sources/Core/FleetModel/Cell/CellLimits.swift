@@ -11,6 +11,11 @@ package enum CellLimits {
     package static let tenantsMax: UInt64 = 10_000
     /// VMs on their way to other cells.
     package static let movesMax: UInt64 = 1_024
+    /// Hosts on their way to other cells with their VMs, and such that may come.
+    package static let hostMovesMax: UInt64 = 16
+    /// VMs, and bytes of them, of one part of a host that another cell is asked to keep.
+    package static let hostPartMax = 256
+    package static let hostPartBytesMax = 256 << 10
     /// Moves from one other cell that are over while an older one is not.
     package static let movesEndedMax = 4_096
     /// Images of which is noted that they were released.

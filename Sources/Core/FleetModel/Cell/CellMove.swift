@@ -123,6 +123,9 @@ extension CellVM {
         package var from: UInt64
         package var number: UInt64
         package var share: QuotaShare
+        /// It comes with this host, and is there what `row` says, a row of the cell that it comes from.
+        package var host: HostID?
+        package var row: [UInt8] = []
         package init(from: UInt64, number: UInt64, share: QuotaShare) {
             self.from = from
             self.number = number
@@ -228,6 +231,10 @@ extension CellVM.Departure {
 extension CellVM.Arrival: CellCoded, CellMapped {
     init(_ wire: WireVmArrival) {
         self.init(from: wire.from, number: wire.number, share: QuotaShare(wire.share))
+        host = wire.host == 0 ? nil : HostID(wire.host)
+        row = wire.row
     }
-    var wire: WireVmArrival { WireVmArrival(from: from, number: number, share: share.sparse) }
+    var wire: WireVmArrival {
+        WireVmArrival(from: from, number: number, share: share.sparse, host: host?.rawValue ?? 0, row: row)
+    }
 }

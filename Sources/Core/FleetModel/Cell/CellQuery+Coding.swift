@@ -139,6 +139,8 @@ extension CellAnswer: CellCoded, CellMapped {
         case nil: return nil
         }
         self.init(index: LogIndex(wire.index), time: LogTime(wire.time), body: body)
+        leaseBase = wire.leaseBase
+        wentTo = wire.wentTo
     }
 
     var wire: WireCellAnswer {
@@ -159,7 +161,8 @@ extension CellAnswer: CellCoded, CellMapped {
                 .events(Wire.Events(events: events.map(\.wire), resumeAfter: resumeAfter?.rawValue))
             case .refused(let refusal): .refused(refusal.wire)
             }
-        return Wire(index: index.rawValue, time: time.rawValue, body: body)
+        return Wire(
+            index: index.rawValue, time: time.rawValue, body: body, leaseBase: leaseBase, wentTo: wentTo)
     }
 }
 

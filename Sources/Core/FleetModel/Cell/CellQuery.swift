@@ -20,6 +20,10 @@ package enum CellTable: UInt8, Hashable, Sendable, CaseIterable {
     case remains
     /// VMs that may come from other cells, by id, 8 bytes. Not followed.
     case arrivals
+    /// Hosts on their way to other cells with their VMs, by number, 8 bytes. Not followed.
+    case hostMoves = 14
+    /// Hosts that may come from other cells with their VMs, by id, 8 bytes. Not followed.
+    case hostArrivals
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x60 + rawValue }
@@ -132,6 +136,10 @@ package struct CellAnswer: Hashable, Sendable {
     package var index: LogIndex
     package var time: LogTime
     package var body: Body
+    /// Of a host's work: what comes before the index in the generation of its lease.
+    package var leaseBase: UInt64 = 0
+    /// The same: the cell that it went to with its VMs; 0 for none. What it was promised here goes on until it ends.
+    package var wentTo: UInt64 = 0
     package init(index: LogIndex, time: LogTime, body: Body) {
         self.index = index
         self.time = time

@@ -55,6 +55,12 @@ extension CellRow {
             guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
             guard let value else { return .arrival(VMID(number), nil) }
             return CellVM.Arrival.decode(value).map { .arrival(VMID(number), $0) }
+        case .hostArrivals: return part(HostArrival.self, { $0.host.id }).map { .hostArrival($0, $1) }
+        case .hostMoves:
+            guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
+            guard let value else { return .hostMove(number, nil) }
+            guard let move = HostMove.decode(value), move.number == number else { return nil }
+            return .hostMove(number, move)
         case .moves:
             guard let number = key.bigEndian64(at: 1), key.count == 9 else { return nil }
             guard let value else { return .move(number, nil) }
@@ -207,6 +213,12 @@ extension CellHost: CellCoded, CellMapped {
         devicesUsed = wire.devicesUsed.map { Int32(clamping: $0) }
         assignment = wire.assignment
         isReleased = wire.isReleased
+        if wire.departureNumber > 0 {
+            departure = Departure(number: wire.departureNumber, to: wire.departureTo)
+        }
+        wentTo = wire.wentTo
+        staysBelow = wire.staysBelow
+        leaseBase = wire.leaseBase
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -214,7 +226,9 @@ extension CellHost: CellCoded, CellMapped {
             duty: WireHostDuty(rawValue: duty.rawValue), health: WireHostHealth(rawValue: health.rawValue),
             incarnation: incarnation.rawValue, generation: generation, since: since.rawValue,
             workIndex: workIndex.rawValue, used: used.sparse, vmCount: vmCount, numaUsed: numaUsed.map(\.wire),
-            devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased)
+            devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased,
+            departureNumber: departure?.number ?? 0, departureTo: departure?.to ?? 0, wentTo: wentTo,
+            staysBelow: staysBelow, leaseBase: leaseBase)
     }
 }
 

@@ -69,6 +69,16 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case loanUnderWay(UInt64)
     /// It goes to another cell, or comes from one.
     case betweenCells(VMID)
+    /// It is on its way to another cell with its VMs.
+    case hostLeaves(HostID)
+    /// It may come from another cell, which has not yet said so.
+    case hostArrives(HostID)
+    /// Why it can't go to another cell with its VMs now.
+    case hostStays(HostID, String)
+    /// It went to the cell with this number with its VMs.
+    case hostWentTo(HostID, cell: UInt64)
+    /// The other cell does not have it yet as it is now.
+    case hostBehind(HostID)
     /// What is kept here for a VM that is to come from another cell is not complete.
     case notKeptYet(VMID)
     case moveIsOver
@@ -153,6 +163,15 @@ extension CellRefusal: CustomStringConvertible {
             "a part of the quota is on its way to cell number \(cell) already; ask again in a moment"
         case .betweenCells(let vm):
             "VM \(vmName(vm)) is on its way to another cell; wait, or call that off with `muster vm migrate --cancel`"
+        case .hostLeaves(let host):
+            "host \(hostName(host)) is on its way to another cell with its VMs, which takes a moment; ask again after it"
+        case .hostArrives(let host):
+            "host \(hostName(host)) is on its way to this cell from another one; it is asked again in a moment"
+        case .hostStays(let host, let why):
+            "host \(hostName(host)) can't go to another cell with its VMs now: \(why)"
+        case .hostWentTo(let host, let cell):
+            "host \(hostName(host)) has gone to cell number \(cell) with its VMs; its agent asks there"
+        case .hostBehind(let host): "host \(hostName(host)) or a VM on it has changed since; it is sent again"
         case .notKeptYet(let vm): "VM \(vmName(vm)) has no place in this cell yet; it is asked again"
         case .moveIsOver: "the VM's way to another cell is over, or can't be called off any more; see `muster vm show`"
         case .movesHeld:
@@ -253,6 +272,11 @@ extension CellRefusal {
         case .gangIncomplete(let vm): Stored(code: 61, number: vm.rawValue)
         case .regionOutdated(let epoch): Stored(code: 62, number: epoch)
         case .unknownTenant(let name): Stored(code: 63, text: name)
+        case .hostLeaves(let host): Stored(code: 75, number: host.rawValue)
+        case .hostArrives(let host): Stored(code: 76, number: host.rawValue)
+        case .hostStays(let host, let why): Stored(code: 77, number: host.rawValue, text: why)
+        case .hostWentTo(let host, let cell): Stored(code: 79, number: host.rawValue, limit: Int64(clamping: cell))
+        case .hostBehind(let host): Stored(code: 78, number: host.rawValue)
         case .priorityTooHigh(let tenant, let most, let asked):
             Stored(code: 64, text: tenant, limit: most, asked: asked)
         case .nameHeld(let cell, let request):
@@ -317,6 +341,11 @@ extension CellRefusal {
         case 61: self = .gangIncomplete(VMID(number))
         case 62: self = .regionOutdated(number)
         case 63: self = .unknownTenant(stored.text)
+        case 75: self = .hostLeaves(HostID(number))
+        case 76: self = .hostArrives(HostID(number))
+        case 77: self = .hostStays(HostID(number), stored.text)
+        case 79: self = .hostWentTo(HostID(number), cell: UInt64(clamping: stored.limit))
+        case 78: self = .hostBehind(HostID(number))
         case 64: self = .priorityTooHigh(tenant: stored.text, most: stored.limit, asked: stored.asked)
         case 54:
             let digits = stored.text.utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }

@@ -48,6 +48,10 @@ enum CellKey {
         static let gangVM: UInt8 = 0x85
         /// ‖ mark ‖ 0 ‖ VM → nothing; what lists of VMs are filtered by
         static let vmMark: UInt8 = 0x86
+        /// ‖ host ‖ VM → nothing; of VMs that may come from another cell with their host
+        static let arriving: UInt8 = 0x91
+        /// ‖ number of another cell → `CellPeer`, of moves of hosts
+        static let hostPeer: UInt8 = 0x92
         static let sessions: UInt8 = 0x82
         static let session: UInt8 = 0x83
         static let sessionResult: UInt8 = 0x84
@@ -62,6 +66,9 @@ enum CellKey {
     static func nameHold(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.nameHold, tenant, name) }
     static func imageRelease(_ tenant: String, _ name: String) -> [UInt8] { named(Kind.imageRelease, tenant, name) }
     static func peer(_ cell: UInt64) -> [UInt8] { key(Kind.peer, cell) }
+    static func hostPeer(_ cell: UInt64) -> [UInt8] { key(Kind.hostPeer, cell) }
+    static func arriving(_ host: HostID) -> [UInt8] { key(Kind.arriving, host.rawValue) }
+    static func arriving(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.arriving, host.rawValue, vm.rawValue) }
     static func hostName(_ name: String) -> [UInt8] { [Kind.hostName] + Array(name.utf8) }
     static func hostVM(_ host: HostID, _ vm: VMID) -> [UInt8] { key(Kind.hostVM, host.rawValue, vm.rawValue) }
     static func hostVMs(_ host: HostID) -> [UInt8] { key(Kind.hostVM, host.rawValue) }
@@ -230,6 +237,10 @@ struct CellSummary: CellMapped {
     var regions: [CellRegion] = []
     /// Of the root's tenants it was heard up to there that one is gone: who knows less sets none.
     var tenantsFloor = LogIndex.zero
+    /// Hosts on their way to other cells with their VMs, those included that have gone or stay and are still to be heard of; and
+    /// such that may come.
+    var hostMoves: UInt64 = 0
+    var hostArrivals: UInt64 = 0
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -271,6 +282,8 @@ struct CellSummary: CellMapped {
         markedThrough = wire.markedThrough
         regions = wire.regions.map { CellRegion($0) }
         tenantsFloor = LogIndex(wire.tenantsFloor)
+        hostMoves = wire.hostMoves
+        hostArrivals = wire.hostArrivals
     }
 
     var wire: WireCellSummary {
@@ -282,7 +295,8 @@ struct CellSummary: CellMapped {
             eventBytes: eventBytes, cellRequests: cellRequests, eventsThrough: eventsThrough.rawValue,
             isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
             imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough,
-            regions: regions.map(\.wire), tenantsFloor: tenantsFloor.rawValue)
+            regions: regions.map(\.wire), tenantsFloor: tenantsFloor.rawValue,
+            hostMoves: hostMoves, hostArrivals: hostArrivals)
     }
 }
 

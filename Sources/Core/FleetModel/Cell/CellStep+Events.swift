@@ -152,6 +152,7 @@ extension CellCommand.Operation {
         case .beginMigration: "move a VM"
         case .cancelMigration: "cancel a move"
         case .releaseHost: "let a host go to another cell"
+        case .sendHost: "let a host go to another cell with its VMs"
         case .closeCell: "close the cell"
         case .moveVM: "move a VM to another cell"
         case .advanceMove: "call off a VM's way to another cell"

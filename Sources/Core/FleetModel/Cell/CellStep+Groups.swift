@@ -252,7 +252,7 @@ extension CellStep {
     }
 
     /// Hosts may hold a lease of this length though another is set. The next leader must know that, too.
-    private mutating func remember(lease: UInt64) throws(StoreError) {
+    mutating func remember(lease: UInt64) throws(StoreError) {
         let before = try setting(.leaseBefore)
         put(.leaseBefore, (before >> 32 + 1) << 32 | max(before & 0xFFFF_FFFF, lease))
     }

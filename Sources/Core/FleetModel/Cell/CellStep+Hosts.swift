@@ -15,9 +15,14 @@ extension CellStep {
         if summary.isClosed { return .refused(.cellClosed) }
         let known = try host(id)
         if let known, assignment < known.assignment { return .refused(.assignmentOutdated(id)) }
+        if summary.hostArrivals > 0, try access.value(for: CellTable.hostArrivals.key(id.rawValue)) != nil {
+            return .refused(.hostArrives(id))
+        }
         if let known, known.health == .removed {
             if !known.isReleased { return .refused(.hostRemoved(id)) }
-            if assignment == known.assignment { return .refused(.hostReleased(id)) }
+            if assignment == known.assignment {
+                return .refused(known.wentTo > 0 ? .hostWentTo(id, cell: known.wentTo) : .hostReleased(id))
+            }
         }
         if let known, incarnation < known.incarnation { return .refused(.incarnationOutdated(id)) }
         let isNew = known == nil || known?.health == .removed
@@ -37,6 +42,7 @@ extension CellStep {
             var host = CellHost(id: id, about: about, incarnation: incarnation, since: time)
             host.generation = (known?.generation ?? 0) + 1
             host.assignment = assignment
+            host.leaseBase = known?.leaseBase ?? 0
             host.workIndex = index
             summary.hosts += 1
             put(host)
@@ -219,8 +225,9 @@ extension CellStep {
         if known.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
         if known.health == .down { return .done }
         if try brakeHolds(for: known) { return .refused(.brakeHolds) }
-        try countTaking(known, -1)
-        var host = known
+        try callOff(known, "it was lost")
+        guard var host = try host(id) else { return .refused(.unknownHost(id)) }
+        try countTaking(host, -1)
         host.health = .down
         host.since = time
         put(host)
@@ -285,7 +292,8 @@ extension CellStep {
             if known.health != .down { return .refused(.hostIsUp(id)) }
             if known.vmCount > 0 { return .refused(.hostInUse(id)) }
         }
-        try countTaking(known, -1)
+        try callOff(known, "it was removed")
+        try countTaking(try host(id) ?? known, -1)
         for vm in try vms(on: id) { try lose(vm, id, isForced: true) }
         guard var host = try host(id) else { return .done }
         if known.health == .down { access.delete(CellKey.down(known.since, id)) }
@@ -313,6 +321,8 @@ extension CellStep {
             ?? CellHost(
                 id: id, about: HostDescription(name: "", capacity: .zero), incarnation: Incarnation(0), since: time)
         if host.vmCount > 0 { return .refused(.hostInUse(id)) }
+        // Where it went with its VMs is said, and nowhere else.
+        if let known, known.wentTo > 0, assignment == known.assignment { return .refused(.hostReleased(id)) }
         if let known, known.health != .removed {
             try countTaking(known, -1)
             if known.health == .down { access.delete(CellKey.down(known.since, id)) }
@@ -326,6 +336,7 @@ extension CellStep {
         let isNews = host.health != .removed
         host.health = .removed
         host.isReleased = true
+        host.wentTo = 0
         host.assignment = assignment
         host.since = time
         host.workIndex = index
@@ -339,6 +350,9 @@ extension CellStep {
         for (count, what) in [(summary.hosts, "hosts"), (summary.vms, "VMs"), (summary.groups, "placement groups")]
         where count > 0 {
             return .refused(.cellInUse("\(count) \(what)"))
+        }
+        if summary.hostMoves + summary.hostArrivals > 0 {
+            return .refused(.cellInUse("\(summary.hostMoves + summary.hostArrivals) hosts on their way between cells"))
         }
         if summary.moves > 0 { return .refused(.cellInUse("\(summary.moves) VMs on their way to other cells")) }
         if let tenant = try tenantWithLoans() { return .refused(.cellInUse("a part of the quota of tenant \(tenant)")) }

@@ -57,7 +57,7 @@ extension CellStep {
 
     /// A name from before the region had several cells was never held, since its VM was here. It is from now on: for a
     /// creation that nobody makes any more.
-    private mutating func keepName(of vm: CellVM, to cell: UInt64) throws(StoreError) {
+    mutating func keepName(of vm: CellVM, to cell: UInt64) throws(StoreError) {
         let key = CellKey.nameHold(vm.tenant, vm.name)
         if try access.value(for: key) != nil || summary.names >= CellLimits.namesMax { return }
         let hold = NameHold(

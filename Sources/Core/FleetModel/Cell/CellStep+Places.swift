@@ -71,6 +71,7 @@ extension CellStep {
             if old.isDeleting { return .failure(.isDeleting(item.vm)) }
             if place.isReleasing { return .success(old.id) }
             if old.boundTo != nil { return .failure(.boundToHost(item.vm)) }
+            if let leaving = try step.leavingHost(of: old) { return .failure(.hostLeaves(leaving)) }
             if old.arrival != nil {
                 var vm = old
                 step.leavePlace(&vm)

@@ -8,7 +8,9 @@ extension CellStep {
     ) throws(StoreError) -> CellResult.Outcome {
         if reports.count > CellLimits.itemsMax { return .refused(.tooMany(.items)) }
         guard let host = try host(id) else { return .refused(.unknownHost(id)) }
-        if host.health == .removed { return .refused(.hostRemoved(id)) }
+        if host.health == .removed {
+            return .refused(host.wentTo > 0 ? .hostWentTo(id, cell: host.wentTo) : .hostRemoved(id))
+        }
         if host.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
         // It was given up: it registers again before its word counts.
         if host.health == .down { return .refused(.incarnationOutdated(id)) }

@@ -129,7 +129,7 @@ package struct CellView: Sendable {
         case .setting(let setting, let value):
             settings[setting] = value
             changes.settingsChanged = true
-        case .tombstone, .move, .remains, .arrival, .unknownTable: break
+        case .tombstone, .move, .remains, .arrival, .hostMove, .hostArrival, .unknownTable: break
         }
     }
 
@@ -157,6 +157,8 @@ package enum CellRowContent: Hashable, Sendable {
     case move(UInt64, CellMove?)
     case remains(VMID, CellRemains?)
     case arrival(VMID, CellVM.Arrival?)
+    case hostMove(UInt64, HostMove?)
+    case hostArrival(HostID, HostArrival?)
     /// A table or setting of a newer version is not for this one.
     case unknownTable
 }

@@ -82,4 +82,15 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case keptTwice
     /// The other cell gives out epochs that were given out before.
     case epochsBeginAnew
+
+    // Of hosts that go to other cells with their VMs.
+
+    /// The other cell takes the host for its own as soon as it keeps it.
+    case actsBeforeCommit
+    /// The cell that a host left goes on granting it leases.
+    case grantsAfterHandover
+    /// A host goes with rows of its VMs that have changed since they were sent.
+    case handsOverUnseen
+    /// Silence from before it came is held against a host that came with its VMs.
+    case arrivedHostNotWaitedFor
 }

@@ -154,7 +154,7 @@ extension CellCommand.Operation {
         case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
-            .prepareArrival, .endArrival:
+            .prepareArrival, .endArrival, .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost:
             FeatureLevel.cells
         default: FeatureLevel.oldest
         }

@@ -105,7 +105,8 @@ extension RootStep {
             put(node)
             return .done
         case .finish:
-            if node.movesTo != to { return .refused(.assignmentChanged(node.cellEpoch)) }
+            // Its cell has let it go there under this epoch, and nowhere else, wherever somebody wants it since.
+            if node.movesTo == nil { return .refused(.assignmentChanged(node.cellEpoch)) }
             node.cell = to
         case .cancel:
             if node.movesTo == nil { return .done }

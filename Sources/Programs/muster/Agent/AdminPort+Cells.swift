@@ -249,27 +249,4 @@ extension AdminPort {
             }
         }
     }
-
-    func assignHost(_ name: String, to wanted: CellAssignment, _ asker: Asker) {
-        withNode(name, asker.ticket) { [self] node in
-            guard let cell = agent.view.cell(wanted.cell), let home = agent.view.assignment(of: node.id) else {
-                return answer(asker.ticket, AdminResponse(AdminPort.noCell(wanted.cell)))
-            }
-            if home.cell == cell.group && node.movesTo == nil {
-                return answer(asker.ticket, AdminResponse(Acceptance("host \(node.name) is in cell \(cell.name)")))
-            }
-            let begin = RootCommand.Operation.moveHost(node.id, to: cell.group, epoch: home.epoch, .begin)
-            agent.change(begin, request: asker.request, by: asker.name) { [self] result in
-                if case .failure(let problem) = result { return answer(asker.ticket, AdminResponse(problem)) }
-                var moving = node
-                moving.movesTo = cell.group
-                agent.moveHost(moving, by: asker.name) { [self] problem in
-                    if let problem { return answer(asker.ticket, AdminResponse(problem)) }
-                    refresh(asker.ticket) {
-                        AdminResponse(Acceptance("host \(node.name) belongs to cell \(cell.name) now"))
-                    }
-                }
-            }
-        }
-    }
 }

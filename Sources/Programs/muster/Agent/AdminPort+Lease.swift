@@ -50,7 +50,7 @@ extension AdminPort {
             let permits = RunPermit.permits(rows, on: wish.host)
             let digest = RunPermit.digest(permits)
             let info = LeaseInfo(
-                lengthMilliseconds: lease, generation: answer.index.rawValue, digest: digest,
+                lengthMilliseconds: lease, generation: answer.leaseBase + answer.index.rawValue, digest: digest,
                 permits: digest == wish.digest ? nil : permits)
             done(AdminResponse(json: info.json, index: answer.index))
         }

@@ -25,6 +25,8 @@ final class AgentHost {
     var steppedAt = Instant.origin
     /// The cell that the root's map puts it into; nil until that is heard.
     var cell: GroupID?
+    /// The epoch of the root's map under which its cell said that it went to another one with its VMs: the root hears of that, too.
+    var redirectedUnder: UInt64?
     /// Of the cell's replica here.
     var applied = LogIndex.zero
     var problem: String?
@@ -150,6 +152,7 @@ extension Agent {
             fetchImages()
         }
         if let grant = output.grant { host.guardian?.give(grant) }
+        if let number = output.wentTo { redirect(to: GroupID(.cell, number: number)) }
         noteProblem(host)
         guard let cell = host.cell else { return }
         for question in output.questions { ask(question.number, question.query, cell) }
@@ -159,29 +162,108 @@ extension Agent {
     /// The host belongs to the cell that the root says, and to one at a time: it comes to another only after the one before
     /// has let it go, which the root has heard by then.
     func followAssignment() {
-        guard let (cell, epoch) = view.assignment(of: node) else { return }
+        guard let (cell, epoch) = view.assignment(of: node), host.redirectedUnder != epoch else { return }
+        host.redirectedUnder = nil
         let isOther = host.cell.map { $0 != cell } ?? false
         if isOther { log.info("this host belongs to another cell now", ["cell": view.cell(cell)?.name ?? "\(cell)"]) }
         host.cell = cell
         host.inputs.append(.assigned(epoch: epoch, isOtherCell: isOther))
     }
 
-    /// Goes on with the move of a host to another cell, whoever began it: its cell lets it go if it is empty, then the root
-    /// puts it into the other one. All of it may be repeated.
+    /// The cell where it was has handed it on with its VMs: it goes there at once, before the root has heard of it. Its lease goes on.
+    private func redirect(to cell: GroupID) {
+        guard let (home, epoch) = view.assignment(of: node), home != cell, view.cell(cell) != nil, host.cell != cell
+        else {
+            return
+        }
+        log.info("this host goes to another cell with its VMs", ["cell": view.cell(cell)?.name ?? "\(cell)"])
+        host.redirectedUnder = epoch
+        host.cell = cell
+        host.applied = .zero
+        host.inputs.append(.assigned(epoch: epoch, isOtherCell: true))
+    }
+
+    /// Goes on with the move of a host to another cell, whoever began it. Its cell lets it go if it is empty, then the root puts it
+    /// into the other one; else the cells hand it over with its VMs, and tell the root. All of it may be repeated.
     func moveHost(_ host: RootNode, by: String, _ done: @escaping (Problem?) -> Void) {
         guard let target = host.movesTo, let (cell, epoch) = view.assignment(of: host.id) else { return done(nil) }
+        if target == cell { return keepHost(host, in: cell, epoch, by: by, nil, done) }
         let release = CellCommand(by: by, .releaseHost(HostID(rawValue: host.id.rawValue), assignment: epoch))
         sendOwn(release, to: cell) { [self] answer in
             guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
-            if case .refused(let refusal) = result.outcome {
-                return change(.moveHost(host.id, to: cell, epoch: epoch, .cancel), by: by) { _ in
-                    done(Problem(refusal))
-                }
+            switch result.outcome {
+            case .refused(.hostInUse): return hand(host, from: cell, to: target, epoch, by: by, done)
+            // It is on its way already, or has gone: the cells bring that to its end.
+            case .refused(.hostLeaves): return done(nil)
+            case .refused(let refusal): return keepHost(host, in: cell, epoch, by: by, refusal, done)
+            case .done, .items: break
             }
             change(.moveHost(host.id, to: target, epoch: epoch, .finish), by: by) { result in
                 if case .failure(let problem) = result { done(problem) } else { done(nil) }
             }
         }
+    }
+
+    /// Its VMs go along. From here on the leader of the cell that it leaves looks after it.
+    private func hand(
+        _ host: RootNode, from cell: GroupID, to target: GroupID, _ epoch: UInt64, by: String,
+        _ done: @escaping (Problem?) -> Void
+    ) {
+        guard let home = view.cell(cell), let there = view.cell(target) else { return done(nil) }
+        if home.region != there.region {
+            let problem = Agent.otherRegion(host.name, there.name)
+            return keepHost(host, in: cell, epoch, by: by, nil) { done($0 ?? problem) }
+        }
+        let send = CellCommand.Operation.sendHost(
+            HostID(rawValue: host.id.rawValue), to: target.number, assignment: epoch,
+            keepsNames: view.cells.filter { $0.region == home.region }.map(\.group).min() == cell)
+        sendOwn(CellCommand(by: by, send), to: cell) { [self] answer in
+            guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
+            guard case .refused(let refusal) = result.outcome else { return done(nil) }
+            keepHost(host, in: cell, epoch, by: by, refusal, done)
+        }
+    }
+
+    static func otherRegion(_ host: String, _ cell: String) -> Problem {
+        Problem(
+            .notPossible,
+            "host \(host) has VMs, and cell \(cell) is in another region; drain the host first with `muster host drain`"
+        )
+    }
+
+    /// It stays: its cell says first that it does, whatever is said later of this assignment, and then the root hears of it.
+    private func keepHost(
+        _ host: RootNode, in cell: GroupID, _ epoch: UInt64, by: String, _ refusal: CellRefusal?,
+        _ done: @escaping (Problem?) -> Void
+    ) {
+        let why = refusal.map { Problem($0) }
+        let stay = CellCommand.Operation.sendHost(
+            HostID(rawValue: host.id.rawValue), to: cell.number, assignment: epoch, keepsNames: false)
+        sendOwn(CellCommand(by: by, stay), to: cell) { [self] answer in
+            guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
+            switch result.outcome {
+            // One that its cell does not know has no VMs there.
+            case .done, .items, .refused(.unknownHost), .refused(.hostRemoved):
+                change(.moveHost(host.id, to: cell, epoch: epoch, .cancel), by: by) { _ in done(why) }
+            case .refused(let refusal): done(why ?? Problem(refusal))
+            }
+        }
+    }
+
+    /// Goes on when the root has heard where the host is, or has not for long.
+    func awaitAssignment(of node: NodeID, after epoch: UInt64, _ done: @escaping () -> Void) {
+        hostWaits.append((node, epoch, loop.now + .seconds(8), done))
+    }
+
+    func tendHostWaits() {
+        if hostWaits.isEmpty { return }
+        let isReady = { [self] (wait: (node: NodeID, epoch: UInt64, until: Instant, done: () -> Void)) in
+            loop.now >= wait.until || view.assignment(of: wait.node).map { $0.epoch != wait.epoch } ?? true
+        }
+        let ready = hostWaits.filter(isReady)
+        if ready.isEmpty { return }
+        hostWaits.removeAll(where: isReady)
+        for wait in ready { wait.done() }
     }
 
     /// Whoever began to move this host may be gone.

@@ -89,6 +89,8 @@ final class Agent: TurnOwner {
     var controlAt: Instant
     /// How much later it may be: until the next turn that comes anyway, when nothing asked for it.
     var controlLeeway = Nanoseconds.zero
+    /// Who waits until a host is no more under this epoch of the root's map.
+    var hostWaits: [(node: NodeID, epoch: UInt64, until: Instant, done: () -> Void)] = []
     var waiting: [(index: LogIndex, until: Instant, done: (Problem?) -> Void)] = []
     /// Those who wait for the root no longer than they said.
     var boundedRefreshes: [BoundedRefresh] = []
@@ -415,6 +417,7 @@ final class Agent: TurnOwner {
         settle()
         tendWaiting()
         admin.tendLooks()
+        tendHostWaits()
         tendHost()
         engine.endTurn(now: turn.now)
         settle()

@@ -238,7 +238,11 @@ struct FleetClient {
             return show(
                 try post(
                     ["v1", "nodes", word("NODE"), "assign"], [],
-                    .object([JSONMember("cell", .string(word("CELL")))])))
+                    .object(
+                        [JSONMember("cell", .string(word("CELL")))]
+                            + (line.has("dry-run") ? [JSONMember("dryRun", .bool(true))] : []))))
+        case "cell split": return try splitCell()
+        case "cell merge": return try mergeCell()
         case "cell retire": return show(try ask(RawRequest(.delete, ["v1", "cells", word("CELL")])))
         case "region list":
             return show(try get(["v1", "regions"])["items"]?.elements ?? [], FleetColumns.regions)
