@@ -22,6 +22,7 @@ extension NodeEngine {
         cells.settle(now)
         for k in cells.kept.indices {
             planCell(k, now)
+            watchExposure(k, now)
             reportCell(k, now)
             settleLoans(k, now)
         }
@@ -73,11 +74,16 @@ extension NodeEngine {
         guard now >= cells.kept[k].reportAt else { return }
         cells.kept[k].reportAt = now + settings.cellReportInterval
         let group = cells.kept[k].group
-        guard packLevel >= FeatureLevel.cells, steward.view.cells.count > 1, cells.kept[k].keeper.isReady,
-            steward.commandsUnderWay == 0
-        else { return }
-        let report = cells.kept[k].keeper.view.report(of: group)
-        if let known = steward.view.report(of: group), !report.isNews(to: known) { return }
+        guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady, steward.commandsUnderWay == 0 else {
+            return
+        }
+        let risks = cells.kept[k].risks?.told ?? []
+        let known = steward.view.report(of: group)
+        // Where there is one cell, nobody asks how much room it has.
+        if steward.view.cells.count < 2 && risks.map(\.kind) == (known?.risks ?? []).map(\.kind) { return }
+        var report = cells.kept[k].keeper.view.report(of: group)
+        report.risks = risks
+        if let known, !report.isNews(to: known) { return }
         ask(.reportCell(report), now)
     }
 
@@ -90,6 +96,7 @@ extension NodeEngine {
             guard let i = position(of: kept.group) else { return lastNow }
             if replicas[i].applied.index > kept.followed { next = min(next, kept.followAt) }
             if kept.asked.count < Cells.askedMax { next = min(next, kept.keeper.deadline) }
+            if kept.risks?.isTurning == true { next = min(next, kept.lookAt) }
         }
         return next
     }
@@ -181,6 +188,7 @@ extension NodeEngine {
         cells.kept[k].keeper.movesDisks = packLevel >= FeatureLevel.diskMoves
         cells.kept[k].keeper.knowsTenants = packLevel >= FeatureLevel.knownTenants
         cells.kept[k].keeper.notesAdvice = packLevel >= FeatureLevel.linkBudgets
+        cells.kept[k].keeper.tellsSilence = packLevel >= FeatureLevel.objectives
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }
@@ -252,7 +260,7 @@ extension NodeEngine {
         guard let k = cells.position(of: group) else { return false }
         guard cells.kept[k].keeper.mayGrant(to: host) else { return false }
         return !cells.kept[k].asked.contains { asked in
-            if case .declareDown(let lost, _) = asked.operation { lost == host } else { false }
+            if case .declareDown(let lost, _, _) = asked.operation { lost == host } else { false }
         }
     }
 

@@ -85,6 +85,8 @@ package struct NodeSettings: Sendable {
 
     /// Between reports of a cell's room to the root.
     package var cellReportInterval = Nanoseconds.seconds(2)
+    /// Between looks at what a loss would cost a cell; there is none while nothing at all happens at the node.
+    package var exposureInterval = Nanoseconds.seconds(1)
     /// Between attempts to bring loans of quotas to their end.
     package var loanInterval = Nanoseconds.seconds(2)
     /// Between looks at VMs on their way to other cells, where nothing was heard of them.

@@ -49,6 +49,9 @@ package enum FeatureLevel {
     /// Nothing new is made for a tenant that nobody set, and those who reach one tenant alone are held to its priorities.
     package static let knownTenants: UInt32 = 3
 
+    /// How much may be lost, and how long VMs may be down: declared, measured, and told of before anything is lost.
+    package static let objectives: UInt32 = 3
+
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
@@ -124,7 +127,11 @@ extension VMDescription {
 }
 
 extension Quota {
-    fileprivate var level: UInt32 { priorityMax == 0 ? FeatureLevel.oldest : FeatureLevel.knownTenants }
+    fileprivate var level: UInt32 {
+        max(
+            priorityMax == 0 ? FeatureLevel.oldest : FeatureLevel.knownTenants,
+            rto == .auto ? FeatureLevel.oldest : FeatureLevel.objectives)
+    }
 }
 
 extension CellCommand.Operation {
@@ -146,6 +153,9 @@ extension CellCommand.Operation {
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
         case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
+        case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
+        case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):
+            FeatureLevel.objectives
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival:

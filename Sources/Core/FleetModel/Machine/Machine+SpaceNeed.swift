@@ -60,7 +60,7 @@ extension CellCommand.Operation {
         case .registerHost, .reportVMs, .lendQuota, .takeQuota, .settleLoan, .advanceMove, .prepareArrival,
             .endArrival, .placeVMs, .explainWaiting, .releaseVMs, .retryVM, .giveUpVM, .beginMigration,
             .commitMigration, .cancelMigration, .declareDown, .finishDrain, .setSlice, .returnSlice, .collectGarbage,
-            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove, .noteRegion, .noteAdvice:
+            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove, .noteRegion, .noteAdvice, .noteRisk:
             false
         }
     }

@@ -18,12 +18,15 @@ package struct CellReport: Hashable, Sendable {
     package var vms: UInt64 = 0
     /// Of those hosts, ascending.
     package var zones: [String] = []
+    /// Promises that the cell does not keep as it is, one of a kind. Wants feature level 3, as the report does.
+    package var risks: [CellRisk] = []
     package var at = LogTime.zero
     package init(group: GroupID) { self.group = group }
 
     /// Whether somebody who knows `known` would choose another way: hosts came or went, VMs begin to wait or no longer do,
     /// or a 32nd of the room is another.
     package func isNews(to known: CellReport) -> Bool {
+        if risks.map(\.kind) != known.risks.map(\.kind) { return true }
         if hosts != known.hosts || zones != known.zones || (waiting > 0) != (known.waiting > 0) { return true }
         for kind in ResourceKind.allCases {
             let i = kind.rawValue

@@ -210,12 +210,14 @@ extension CellReport: RootRecord, RootMapped {
         waiting = wire.waiting
         vms = wire.vms
         zones = wire.zones
+        risks = wire.risks.compactMap(CellRisk.init)
         at = LogTime(wire.at)
     }
     var wire: WireCellReport {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
-            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue)
+            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue,
+            risks: risks.map(\.wire))
     }
 }
 

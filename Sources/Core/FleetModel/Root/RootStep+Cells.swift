@@ -59,6 +59,11 @@ extension RootStep {
         if report.zones.count > CellReport.zonesMax || !report.zones.allSatisfy(RootCheck.isText) {
             return .refused(.invalid(.zone))
         }
+        if report.risks.count > CellRisk.countMax
+            || !report.risks.allSatisfy({ CellCheck.isText($0.text, CellRisk.textBytesMax) })
+        {
+            return .refused(.invalid(.reason))
+        }
         guard try all(RootCell.self).contains(where: { $0.group == report.group }) else {
             return .refused(.unknownGroup(report.group))
         }
