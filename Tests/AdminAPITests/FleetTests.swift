@@ -97,7 +97,8 @@ let fleetSamples: [FleetRequest] = [
     .removeImage("debian", tenant: "shop"), .removeImage("debian", tenant: ""),
     .plan(.drain("h1")), .plan(.rebalance), .plan(.loss(["h1", "h2"])), .rebalance, .startRebalance(RebalanceStart()),
     .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),
-    .rehearse(region: "north", of: .loss, returns: nil),
+    .rehearse(region: "north", of: .loss, returns: nil), .recovery(cell: "north"),
+    .changeSettings(CellSettingsBody([(.rpoZone, 2), (.rpoRegion, 5_002), (.rto, 1)])),
     .rehearse(region: "north", of: .return, returns: .all), .rehearse(region: "north", of: .evacuation, returns: nil),
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),
@@ -203,7 +204,7 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         played.waves = 3
         played.silence = .seconds(11)
         let part = RegionRehearsal(
-            played, cell: "c", leaderIsThere: true, pace: .seconds(1), now: LogTime(9_000))
+            played, cell: "c", leaderIsThere: true, pace: .seconds(1), detection: .seconds(60), now: LogTime(9_000))
         #expect(part.cells[0].atLeastMillis == 13_000 && part.targets[0].ageMillis == 5_000)
         #expect(part.waits == [RehearsalWait(cell: "c", cause: "homeOnly", vms: 1)])
         var whole = RegionRehearsal(region: "north", nodes: 3, reached: 2)

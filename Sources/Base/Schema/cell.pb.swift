@@ -2515,6 +2515,8 @@ public struct WireCellVm: WireMessage {
     public var gang: UInt64 = 0
     /// It came here because its region was lost.
     public var home: WireVmHome? = nil
+    /// When the host was heard last that it was lost with; 0 once it runs again. Feature level 3.
+    public var lostAt: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2547,7 +2549,8 @@ public struct WireCellVm: WireMessage {
         arrival: WireVmArrival? = nil,
         droppedDisks: [WireCellRemains.Disk] = [],
         gang: UInt64 = 0,
-        home: WireVmHome? = nil
+        home: WireVmHome? = nil,
+        lostAt: UInt64 = 0
     ) {
         self.id = id
         self.name = name
@@ -2577,6 +2580,7 @@ public struct WireCellVm: WireMessage {
         self.droppedDisks = droppedDisks
         self.gang = gang
         self.home = home
+        self.lostAt = lostAt
     }
 
     public static var messageName: String { "CellVm" }
@@ -2611,6 +2615,7 @@ public struct WireCellVm: WireMessage {
         case 26: "dropped_disks"
         case 27: "gang"
         case 28: "home"
+        case 49: "lost_at"
         default: nil
         }
     }
@@ -2722,6 +2727,10 @@ public struct WireCellVm: WireMessage {
         if let value = self.home {
             writer.message(226, value)
         }
+        if self.lostAt != 0 {
+            writer.tag(392)
+            writer.varint(self.lostAt)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2803,6 +2812,8 @@ public struct WireCellVm: WireMessage {
                 var value = self.home.take() ?? WireVmHome()
                 try reader.message(&value)
                 self.home = value
+            case 392:
+                self.lostAt = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3743,6 +3754,8 @@ public struct WireTenantSlice: WireMessage {
     public var lending: [WireQuotaLoan] = []
     /// The last loan of each other cell that came.
     public var taken: [WireQuotaReceipt] = []
+    /// Of its VMs whose hosts were lost. Feature level 3.
+    public var recovery: WireTenantRecovery? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3757,7 +3770,8 @@ public struct WireTenantSlice: WireMessage {
         groups: UInt64 = 0,
         net: WireQuotaShare? = nil,
         lending: [WireQuotaLoan] = [],
-        taken: [WireQuotaReceipt] = []
+        taken: [WireQuotaReceipt] = [],
+        recovery: WireTenantRecovery? = nil
     ) {
         self.tenant = tenant
         self.revision = revision
@@ -3769,6 +3783,7 @@ public struct WireTenantSlice: WireMessage {
         self.net = net
         self.lending = lending
         self.taken = taken
+        self.recovery = recovery
     }
 
     public static var messageName: String { "TenantSlice" }
@@ -3785,6 +3800,7 @@ public struct WireTenantSlice: WireMessage {
         case 8: "net"
         case 9: "lending"
         case 10: "taken"
+        case 31: "recovery"
         default: nil
         }
     }
@@ -3825,6 +3841,9 @@ public struct WireTenantSlice: WireMessage {
         for value in self.taken {
             writer.message(82, value)
         }
+        if let value = self.recovery {
+            writer.message(250, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3858,6 +3877,159 @@ public struct WireTenantSlice: WireMessage {
                 self.lending.append(try reader.message(WireQuotaLoan.self))
             case 82:
                 self.taken.append(try reader.message(WireQuotaReceipt.self))
+            case 250:
+                var value = self.recovery.take() ?? WireTenantRecovery()
+                try reader.message(&value)
+                self.recovery = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// How long a tenant's VMs were down whose hosts were lost.
+public struct WireTenantRecovery: WireMessage {
+    public var last: WireTenantLoss? = nil
+    public var longest: WireTenantLoss? = nil
+    public var losses: UInt64 = 0
+    /// Of these, those that took longer than was declared.
+    public var missed: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        last: WireTenantLoss? = nil,
+        longest: WireTenantLoss? = nil,
+        losses: UInt64 = 0,
+        missed: UInt64 = 0
+    ) {
+        self.last = last
+        self.longest = longest
+        self.losses = losses
+        self.missed = missed
+    }
+
+    public static var messageName: String { "TenantRecovery" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "last"
+        case 2: "longest"
+        case 3: "losses"
+        case 4: "missed"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if let value = self.last {
+            writer.message(10, value)
+        }
+        if let value = self.longest {
+            writer.message(18, value)
+        }
+        if self.losses != 0 {
+            writer.tag(24)
+            writer.varint(self.losses)
+        }
+        if self.missed != 0 {
+            writer.tag(32)
+            writer.varint(self.missed)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                var value = self.last.take() ?? WireTenantLoss()
+                try reader.message(&value)
+                self.last = value
+            case 18:
+                var value = self.longest.take() ?? WireTenantLoss()
+                try reader.message(&value)
+                self.longest = value
+            case 24:
+                self.losses = try reader.uint64()
+            case 32:
+                self.missed = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// VMs that were lost together.
+public struct WireTenantLoss: WireMessage {
+    /// When the first of their hosts was heard last.
+    public var lostAt: UInt64 = 0
+    /// How long the last one was down that runs again, and how many do.
+    public var millis: UInt64 = 0
+    public var vms: UInt64 = 0
+    public var isMissed: Bool = false
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        lostAt: UInt64 = 0,
+        millis: UInt64 = 0,
+        vms: UInt64 = 0,
+        isMissed: Bool = false
+    ) {
+        self.lostAt = lostAt
+        self.millis = millis
+        self.vms = vms
+        self.isMissed = isMissed
+    }
+
+    public static var messageName: String { "TenantLoss" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "lost_at"
+        case 2: "millis"
+        case 3: "vms"
+        case 4: "is_missed"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.lostAt != 0 {
+            writer.tag(8)
+            writer.varint(self.lostAt)
+        }
+        if self.millis != 0 {
+            writer.tag(16)
+            writer.varint(self.millis)
+        }
+        if self.vms != 0 {
+            writer.tag(24)
+            writer.varint(self.vms)
+        }
+        if self.isMissed {
+            writer.tag(32)
+            writer.byte(self.isMissed ? 1 : 0)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.lostAt = try reader.uint64()
+            case 16:
+                self.millis = try reader.uint64()
+            case 24:
+                self.vms = try reader.uint64()
+            case 32:
+                self.isMissed = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5328,6 +5500,7 @@ public struct WireCellCommand: WireMessage {
         case 73: "prepare_host"
         case 74: "end_host"
         case 75: "confirm_host"
+        case 81: "note_risk"
         default: nil
         }
     }
@@ -5456,6 +5629,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(594, value)
         case .confirmHost(let value):
             writer.message(602, value)
+        case .noteRisk(let value):
+            writer.message(650, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -5710,6 +5885,11 @@ public struct WireCellCommand: WireMessage {
                 if case .confirmHost(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .confirmHost(value)
+            case 650:
+                var value = WireCellCommand.NoteRisk()
+                if case .noteRisk(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .noteRisk(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5767,6 +5947,7 @@ public struct WireCellCommand: WireMessage {
         case prepareHost(WireCellCommand.PrepareHost)
         case endHost(WireCellCommand.EndHost)
         case confirmHost(WireCellCommand.ConfirmHost)
+        case noteRisk(WireCellCommand.NoteRisk)
     }
 
     public enum HostStep: Hashable, Sendable {
@@ -6319,6 +6500,68 @@ public struct WireCellCommand: WireMessage {
         }
     }
 
+    /// The cell does not keep a promise any more, or keeps it again. Feature level 3.
+    public struct NoteRisk: WireMessage {
+        public var kind: UInt32 = 0
+        public var isOver: Bool = false
+        public var text: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            kind: UInt32 = 0,
+            isOver: Bool = false,
+            text: String = ""
+        ) {
+            self.kind = kind
+            self.isOver = isOver
+            self.text = text
+        }
+
+        public static var messageName: String { "CellCommand.NoteRisk" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "kind"
+            case 2: "is_over"
+            case 3: "text"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.kind != 0 {
+                writer.tag(8)
+                writer.varint(UInt64(self.kind))
+            }
+            if self.isOver {
+                writer.tag(16)
+                writer.byte(self.isOver ? 1 : 0)
+            }
+            if !self.text.isEmpty {
+                writer.tag(26)
+                writer.lengthDelimited(self.text)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.kind = try reader.uint32()
+                case 16:
+                    self.isOver = try reader.bool()
+                case 26:
+                    self.text = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
     /// An image is being removed: nobody who does not know that may name it from here on.
     public struct ReleaseImage: WireMessage {
         /// Empty: everybody's.
@@ -6820,6 +7063,8 @@ public struct WireCellCommand: WireMessage {
         public var request: [UInt8] = []
         public var droppedDisks: [WireCellRemains.Disk] = []
         public var home: WireVmHome? = nil
+        /// Feature level 3.
+        public var lostAt: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -6838,7 +7083,8 @@ public struct WireCellCommand: WireMessage {
             createdBy: String = "",
             request: [UInt8] = [],
             droppedDisks: [WireCellRemains.Disk] = [],
-            home: WireVmHome? = nil
+            home: WireVmHome? = nil,
+            lostAt: UInt64 = 0
         ) {
             self.from = from
             self.number = number
@@ -6854,6 +7100,7 @@ public struct WireCellCommand: WireMessage {
             self.request = request
             self.droppedDisks = droppedDisks
             self.home = home
+            self.lostAt = lostAt
         }
 
         public static var messageName: String { "CellCommand.PrepareArrival" }
@@ -6874,6 +7121,7 @@ public struct WireCellCommand: WireMessage {
             case 12: "request"
             case 13: "dropped_disks"
             case 14: "home"
+            case 35: "lost_at"
             default: nil
             }
         }
@@ -6931,6 +7179,10 @@ public struct WireCellCommand: WireMessage {
             if let value = self.home {
                 writer.message(114, value)
             }
+            if self.lostAt != 0 {
+                writer.tag(280)
+                writer.varint(self.lostAt)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -6972,6 +7224,8 @@ public struct WireCellCommand: WireMessage {
                     var value = self.home.take() ?? WireVmHome()
                     try reader.message(&value)
                     self.home = value
+                case 280:
+                    self.lostAt = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -8627,16 +8881,20 @@ public struct WireCellCommand: WireMessage {
     public struct DeclareDown: WireMessage {
         public var host: UInt64 = 0
         public var incarnation: UInt64 = 0
+        /// For how long it was not heard, in milliseconds. Feature level 3.
+        public var silenceMillis: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
             host: UInt64 = 0,
-            incarnation: UInt64 = 0
+            incarnation: UInt64 = 0,
+            silenceMillis: UInt64 = 0
         ) {
             self.host = host
             self.incarnation = incarnation
+            self.silenceMillis = silenceMillis
         }
 
         public static var messageName: String { "CellCommand.DeclareDown" }
@@ -8645,6 +8903,7 @@ public struct WireCellCommand: WireMessage {
             switch number {
             case 1: "host"
             case 2: "incarnation"
+            case 23: "silence_millis"
             default: nil
             }
         }
@@ -8658,6 +8917,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(16)
                 writer.varint(self.incarnation)
             }
+            if self.silenceMillis != 0 {
+                writer.tag(184)
+                writer.varint(self.silenceMillis)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -8669,6 +8932,8 @@ public struct WireCellCommand: WireMessage {
                     self.host = try reader.uint64()
                 case 16:
                     self.incarnation = try reader.uint64()
+                case 184:
+                    self.silenceMillis = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

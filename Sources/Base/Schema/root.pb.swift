@@ -2320,6 +2320,8 @@ public struct WireTenantQuota: WireMessage {
     public var diskMib: Int64? = nil
     /// The highest priority that those who reach one tenant alone give its VMs. Feature level 3.
     public var priorityMax: Int32 = 0
+    /// How long its VMs may be down that were lost: 0 as the cell has it, 1 no promise, else milliseconds and 2. Feature level 3.
+    public var rto: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2329,13 +2331,15 @@ public struct WireTenantQuota: WireMessage {
         cpuMillis: Int64? = nil,
         memoryMib: Int64? = nil,
         diskMib: Int64? = nil,
-        priorityMax: Int32 = 0
+        priorityMax: Int32 = 0,
+        rto: UInt64 = 0
     ) {
         self.vmCount = vmCount
         self.cpuMillis = cpuMillis
         self.memoryMib = memoryMib
         self.diskMib = diskMib
         self.priorityMax = priorityMax
+        self.rto = rto
     }
 
     public static var messageName: String { "TenantQuota" }
@@ -2347,6 +2351,7 @@ public struct WireTenantQuota: WireMessage {
         case 3: "memory_mib"
         case 4: "disk_mib"
         case 5: "priority_max"
+        case 26: "rto"
         default: nil
         }
     }
@@ -2372,6 +2377,10 @@ public struct WireTenantQuota: WireMessage {
             writer.tag(40)
             writer.signed(Int64(self.priorityMax))
         }
+        if self.rto != 0 {
+            writer.tag(208)
+            writer.varint(self.rto)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2389,6 +2398,8 @@ public struct WireTenantQuota: WireMessage {
                 self.diskMib = try reader.int64()
             case 40:
                 self.priorityMax = try reader.int32()
+            case 208:
+                self.rto = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2688,6 +2699,8 @@ public struct WireCellReport: WireMessage {
     public var at: UInt64 = 0
     /// Moves that would make it better, where its controller only proposes them.
     public var advice: String = ""
+    /// Promises that it does not keep. Feature level 3.
+    public var risks: [WireCellRisk] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2702,7 +2715,8 @@ public struct WireCellReport: WireMessage {
         vms: UInt64 = 0,
         zones: [String] = [],
         at: UInt64 = 0,
-        advice: String = ""
+        advice: String = "",
+        risks: [WireCellRisk] = []
     ) {
         self.group = group
         self.hosts = hosts
@@ -2714,6 +2728,7 @@ public struct WireCellReport: WireMessage {
         self.zones = zones
         self.at = at
         self.advice = advice
+        self.risks = risks
     }
 
     public static var messageName: String { "CellReport" }
@@ -2729,6 +2744,7 @@ public struct WireCellReport: WireMessage {
         case 7: "vms"
         case 8: "zones"
         case 9: "at"
+        case 30: "risks"
         case 50: "advice"
         default: nil
         }
@@ -2768,6 +2784,9 @@ public struct WireCellReport: WireMessage {
             writer.tag(72)
             writer.varint(self.at)
         }
+        for value in self.risks {
+            writer.message(242, value)
+        }
         if !self.advice.isEmpty {
             writer.tag(402)
             writer.lengthDelimited(self.advice)
@@ -2803,8 +2822,73 @@ public struct WireCellReport: WireMessage {
                 self.zones.append(try reader.string())
             case 72:
                 self.at = try reader.uint64()
+            case 242:
+                self.risks.append(try reader.message(WireCellRisk.self))
             case 402:
                 self.advice = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A promise that a cell does not keep as it is.
+public struct WireCellRisk: WireMessage {
+    public var kind: UInt32 = 0
+    /// By the cell's time.
+    public var since: UInt64 = 0
+    public var text: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        kind: UInt32 = 0,
+        since: UInt64 = 0,
+        text: String = ""
+    ) {
+        self.kind = kind
+        self.since = since
+        self.text = text
+    }
+
+    public static var messageName: String { "CellRisk" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "kind"
+        case 2: "since"
+        case 3: "text"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.kind != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.kind))
+        }
+        if self.since != 0 {
+            writer.tag(16)
+            writer.varint(self.since)
+        }
+        if !self.text.isEmpty {
+            writer.tag(26)
+            writer.lengthDelimited(self.text)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.kind = try reader.uint32()
+            case 16:
+                self.since = try reader.uint64()
+            case 26:
+                self.text = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

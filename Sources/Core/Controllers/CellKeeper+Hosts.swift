@@ -45,7 +45,10 @@ extension CellKeeper {
             ledger.asked(key, now)
             declared += 1
             counts.hostsDeclaredDown += 1
-            operations.append(.declareDown(id, host.incarnation))
+            let unheard = watch.silence(of: NodeID(rawValue: id.rawValue), at: now)
+            operations.append(
+                .declareDown(
+                    id, host.incarnation, silence: tellsSilence ? UInt64(clamping: unheard.milliseconds) : 0))
         }
         healthAt = max(next, now + CellKeeper.pause)
     }

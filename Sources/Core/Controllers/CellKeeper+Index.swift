@@ -27,6 +27,9 @@ extension CellKeeper {
         regions.leavers = ([], 0, .origin)
         migrating = [:]
         crashed = [:]
+        lost = [:]
+        ways.forget()
+        moves.forget()
         draining = []
         stuckSince = [:]
         victimPriorities = [:]
@@ -179,6 +182,7 @@ extension CellKeeper {
     /// Brings one VM's copies, its turn and its care up to the view. Doing it twice changes nothing.
     mutating func vmChanged(_ id: VMID, _ now: Instant) {
         guard let vm = view.vms[id] else { return forget(id, now) }
+        followRecovery(vm, now)
         let asked = pending[id]
         settlePending(vm)
         // The row may be there before the outcome.
@@ -244,6 +248,10 @@ extension CellKeeper {
         takeOff(CellKeeper.copyID(id))
         queue.remove(id)
         forgetRegion(id)
+        lost[id] = nil
+        moves.drop(id)
+        // Its row goes when it is the other cell's.
+        ways.end(id, now)
         if migrating.removeValue(forKey: id) != nil { drainAt = min(drainAt, now) }
         crashed[id] = nil
         stuckSince[id] = nil

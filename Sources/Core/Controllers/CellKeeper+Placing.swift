@@ -256,7 +256,7 @@ extension CellKeeper {
         case .giveUpVM(let vm, let epoch): settle(.giveUp(vm, epoch), result(outcome, 0), now)
         case .commitMigration(let vm, let target): settle(.commit(vm, target), result(outcome, 0), now)
         case .cancelMigration(let vm, let target): settle(.cancel(vm, target), result(outcome, 0), now)
-        case .declareDown(let host, let incarnation):
+        case .declareDown(let host, let incarnation, _):
             settle(.down(host, incarnation), result(outcome, 0), now)
             if case .refused(.brakeHolds) = result(outcome, 0) {
                 counts.brakeHeld += 1

@@ -363,7 +363,7 @@ extension CellKeeper {
     /// Why a VM without a place goes to no other region now.
     func regionWait(_ vm: CellVM) -> CellRehearsal.Cause { regionWait(vm, nil) }
 
-    private func regionWait(_ vm: CellVM, _ known: Wave?) -> CellRehearsal.Cause {
+    func regionWait(_ vm: CellVM, _ known: Wave?) -> CellRehearsal.Cause {
         if vm.boundTo != nil || vm.spec.isBoundToHost { return .localDisk }
         if vm.gang > 0 { return .gang }
         if vm.spec.regionLoss == .homeOnly { return .homeOnly }

@@ -6,8 +6,8 @@ package import FleetModel
 
 extension CellKeeper {
     /// Waves that are played through; what is left then would go in its turn.
-    static let rehearsalWavesMax = 64
-    static let rehearsalTurnsMax = 256
+    static let rehearsalWavesMax = 256
+    static let rehearsalTurnsMax = 1_024
     /// Longer than anything that was refused rests.
     static let rehearsalRest = Nanoseconds.seconds(61)
 
@@ -87,6 +87,9 @@ struct Rehearsal {
                 cell: cell.number, name: cell.name, region: cell.region, free: cell.report?.free ?? .zero,
                 at: cell.report?.at ?? .zero)
         }
+        result.wayTime = keeper.ways.mean
+        result.moveTime = keeper.moves.mean
+        result.pace = of == .loss ? CellKeeper.awayMax : pace
         // Nobody goes home meanwhile, and no row is told anything.
         if of != .return { self.keeper.regions.guests = [] }
         self.keeper.regions.isRehearsed = of != .loss

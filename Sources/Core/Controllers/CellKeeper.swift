@@ -27,6 +27,8 @@ package struct CellKeeper: Sendable {
     package var knowsTenants = false
     /// `FeatureLevel.linkBudgets` is open: advice is written down as an event.
     package var notesAdvice = false
+    /// `FeatureLevel.objectives` is open: the cell is told for how long a host was not heard.
+    package var tellsSilence = false
 
     /// VMs that are not in the index yet after all was loaded, the next one last.
     var backlog: [VMID] = []
@@ -85,6 +87,13 @@ package struct CellKeeper: Sendable {
     /// Tenants with loans on their way.
     // hash order: read sorted
     var lenders: Set<String> = []
+
+    /// VMs that were lost with their hosts and do not run yet, and when they were lost.
+    // hash order: read sorted
+    var lost: [VMID: Instant] = [:]
+    /// How long what ended lately took: ways to other cells, and moves to other hosts.
+    var ways = WayTimes()
+    var moves = WayTimes()
 
     var leaseLongest: (milliseconds: UInt64, until: Instant) = (0, .origin)
     /// What the cell says of longer leases of before, and since when this leader knows it.

@@ -63,7 +63,8 @@ package enum FleetColumns {
     package static let cells = [
         Column("NAME", "name"), Column("REGION", "region"), Column("SURVIVES", "survives"),
         Column("HOSTS", "hosts", .integer), Column("STATE", "state"), Column("LEADER", "leader"),
-        Column("NODES", "nodes", isWide: true), Column("GROUP", "group", .integer, isWide: true),
+        Column("AT RISK", "risks"), Column("NODES", "nodes", isWide: true),
+        Column("GROUP", "group", .integer, isWide: true),
         Column("EPOCH", "epoch", .integer, isWide: true),
     ]
     package static let regions = [
@@ -76,6 +77,7 @@ package enum FleetColumns {
         Column("CELL", "cell"), Column("VMS", "vms", .integer), Column("WITHOUT PLACE", "waitedBefore", .integer),
         Column("MOVED", "moved", .integer), Column("MOVING", "moving", .integer), Column("AWAY", "away", .integer),
         Column("WITHIN", "migrate", .integer), Column("WAIT", "wait", .integer), Column("WAVES", "waves", .integer),
+        Column("EXPECTED-MS", "expectedMillis", .integer), Column("BEYOND", "beyond", .integer, isWide: true),
         Column("AT-LEAST-MS", "atLeastMillis", .integer, isWide: true),
         Column("COMPLETE", "isComplete", isWide: true), Column("INDEX", "index", .integer, isWide: true),
     ]
@@ -85,8 +87,22 @@ package enum FleetColumns {
         Column("RESTART", "restart", .integer), Column("STOPPED FOR ROOM", "preempted", .integer, isWide: true),
         Column("AWAY", "away", .integer), Column("WAIT", "wait", .integer), Column("WAVES", "waves", .integer),
         Column("SILENCE-MS", "silenceMillis", .integer, isWide: true), Column("AT-LEAST-MS", "atLeastMillis", .integer),
+        Column("EXPECTED-MS", "expectedMillis", .integer), Column("BEYOND", "beyond", .integer, isWide: true),
         Column("LEADER THERE", "leaderIsThere", isWide: true), Column("COMPLETE", "isComplete", isWide: true),
         Column("INDEX", "index", .integer, isWide: true),
+    ]
+    package static let cellLosses = [
+        Column("LOST", "scope"), Column("REGION", "region"), Column("ZONE", "zone"),
+        Column("REPLICAS", "replicas", .integer), Column("ELSEWHERE", "elsewhere", .integer),
+        Column("ENTRIES", "entries", .integer), Column("LAG-MS", "lagMillis", .integer), Column("GOES ON", "goesOn"),
+        Column("BEST", "best", isWide: true), Column("CATCH-UP", "catchUpEntries", .integer, isWide: true),
+        Column("WHAT", "text"),
+    ]
+    package static let tierRecoveries = [
+        Column("TIER", "tier"), Column("LOST", "lostAt", .age), Column("VMS", "vms", .integer),
+        Column("DOWN-MS", "millis", .integer), Column("RTO", "rto"), Column("MISSED", "isMissed"),
+        Column("LONGEST-MS", "longestMillis", .integer), Column("LOSSES", "losses", .integer),
+        Column("OF THEM MISSED", "missed", .integer),
     ]
     package static let rehearsalTargets = [
         Column("CELL", "cell"), Column("REGION", "region"), Column("VMS", "vms", .integer),

@@ -367,6 +367,11 @@ package enum FleetTable {
         Option(
             "priority-max", .integer(-1_000_000...1_000_000),
             help: "the highest priority that who reaches this tenant alone gives its VMs (default: 0)"),
+        Option(
+            "rto", .text("TIME|none|auto"),
+            help:
+                "how long its VMs may be down whose hosts were lost, such as 90s (default: auto, as `muster cell set rto` has it)"
+        ),
     ]
 
     private static let quotas: [Command] = [
@@ -428,7 +433,16 @@ package enum FleetTable {
             ],
             examples: [.init("muster cell create north --region north --survives zone", "")]),
         Command(
-            "cell show", summary: "show a cell and its settings",
+            "cell show", summary: "show a cell and its settings, and what the loss of a zone or a region would cost it",
+            details: """
+                For each zone and region with replicas of the cell's group: ENTRIES that were acknowledged and that no replica
+                elsewhere holds, how old the oldest of them is (LAG-MS), and whether it GOES ON by the replicas elsewhere that
+                answer. Of VMs' disks nothing is said. `muster cell list` and `muster status` name promises that are not kept (AT
+                RISK): rpoZone, rpoRegion and rto of `muster cell set`, and that it goes on without what it survives.
+
+                By tier of their tenants it says how long VMs were DOWN that run again after the last loss of hosts, from when a host
+                was heard last until the last of them ran; and the longest of any loss.
+                """,
             arguments: [Argument("CELL", isOptional: true, help: "its name; may be left out where there is one")]),
         Command(
             "cell set", summary: "change a setting of a cell",
@@ -436,10 +450,20 @@ package enum FleetTable {
                 A lease (leaseMillis) that another leader's election would outlast is refused: it lasts at least 5 times as long as a
                 silence after which the cell's nodes are held for dead, and 2 beats, by the links as its leader measures them. A cell
                 over regions has a longer one, and waits so long before a lost host's VMs start elsewhere.
+
+                rpoZone and rpoRegion are how old what was acknowledged may be that is lost with any one zone or region. They are 0s
+                for what the cell survives, and none for what it does not, unless you set them. An event, an alarm of `muster
+                status` and a metric say so when a replica that lags, or is not there, means that it would be more.
+
+                rto is how long VMs may be down whose hosts were lost; `muster tenant set --rto` declares another for a tenant. It is told while one that has somewhere to run does not, and
+                an event (tenant.rto-missed) names the first of a tenant that was down for longer.
                 """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
-            examples: [.init("muster cell set policy spread", "VMs go where the fewest are")]),
+            examples: [
+                .init("muster cell set policy spread", "VMs go where the fewest are"),
+                .init("muster cell set rpoRegion 5s", "an alarm says when more would be lost with a region"),
+            ]),
         Command(
             "cell assign", summary: "have a node's host go to another cell",
             details: """
@@ -506,7 +530,9 @@ package enum FleetTable {
             details: """
                 Of a plan: VMS and WITHOUT PLACE are still there, MOVED came from there and are in that cell now, MOVING are on their
                 way (and counted in AWAY), AWAY and WITHIN go to other cells and to other hosts of their cell, in WAVES; WAIT stay,
-                and it is said why. It is worked out from what is there when you ask.
+                and it is said why. It is worked out from what is there when you ask. EXPECTED-MS is how long the rest takes, wave after
+                wave, if moves take as long as they did lately; there is none until one has ended under the cell's leader. BEYOND (-o
+                wide) are VMs counted in WAIT whose waves were too many to play through.
                 """,
             arguments: [region]),
         Command(

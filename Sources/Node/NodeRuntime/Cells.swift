@@ -32,6 +32,11 @@ struct Cells {
         var arrivalsAt = Instant.origin
         /// When the root is told next how much room there is, if that has changed.
         var reportAt = Instant.origin
+        /// What a loss would cost, which promises are not kept, and when to look again.
+        var exposure: CellExposure?
+        var commitTimes: CommitTimes?
+        var risks: CellRiskWatch?
+        var lookAt = Instant.origin
         /// Commands without an outcome, ascending by number.
         var asked: [(number: UInt64, operation: CellCommand.Operation)] = []
     }

@@ -23,6 +23,7 @@ extension NodeEngine {
         cells.settle(now)
         for k in cells.kept.indices {
             planCell(k, now)
+            watchExposure(k, now)
             reportCell(k, now)
             settleLoans(k, now)
         }
@@ -78,12 +79,16 @@ extension NodeEngine {
         guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady, steward.commandsUnderWay == 0 else {
             return
         }
+        let risks = cells.kept[k].risks?.told ?? []
         let known = steward.view.report(of: group)
         let advised = known?.advice ?? ""
         let advice = cells.kept[k].keeper.standingAdvice ?? advised
-        if steward.view.cells.count == 1 && advice == advised { return }
+        // Where there is one cell, nobody asks how much room it has.
+        let isSame = advice == advised && risks.map(\.kind) == (known?.risks ?? []).map(\.kind)
+        if steward.view.cells.count < 2 && isSame { return }
         var report = cells.kept[k].keeper.view.report(of: group)
         report.advice = advice
+        report.risks = risks
         if let known, !report.isNews(to: known) { return }
         ask(.reportCell(report), now)
     }
@@ -101,6 +106,7 @@ extension NodeEngine {
             guard let i = position(of: kept.group) else { return lastNow }
             if replicas[i].applied.index > kept.followed { next = min(next, kept.followAt) }
             if kept.asked.count < Cells.askedMax { next = min(next, kept.keeper.deadline) }
+            if kept.risks?.isTurning == true { next = min(next, kept.lookAt) }
         }
         return next
     }
@@ -194,6 +200,7 @@ extension NodeEngine {
         cells.kept[k].keeper.movesDisks = packLevel >= FeatureLevel.diskMoves
         cells.kept[k].keeper.knowsTenants = packLevel >= FeatureLevel.knownTenants
         cells.kept[k].keeper.notesAdvice = packLevel >= FeatureLevel.linkBudgets
+        cells.kept[k].keeper.tellsSilence = packLevel >= FeatureLevel.objectives
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }
@@ -265,7 +272,7 @@ extension NodeEngine {
         guard let k = cells.position(of: group) else { return false }
         guard cells.kept[k].keeper.mayGrant(to: host) else { return false }
         return !cells.kept[k].asked.contains { asked in
-            if case .declareDown(let lost, _) = asked.operation { lost == host } else { false }
+            if case .declareDown(let lost, _, _) = asked.operation { lost == host } else { false }
         }
     }
 

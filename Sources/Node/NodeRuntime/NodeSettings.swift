@@ -87,6 +87,8 @@ package struct NodeSettings: Sendable {
     package var cellReportInterval = Nanoseconds.seconds(2)
     /// Between looks of a cell's controller at its balance.
     package var rebalanceInterval = Nanoseconds.seconds(60)
+    /// Between looks at what a loss would cost a cell; there is none while nothing at all happens at the node.
+    package var exposureInterval = Nanoseconds.seconds(1)
     /// Between attempts to bring loans of quotas to their end.
     package var loanInterval = Nanoseconds.seconds(2)
     /// Between looks at VMs on their way to other cells, where nothing was heard of them.

@@ -16,6 +16,44 @@ extension Fleet {
         return true
     }
 
+    /// So long after the faults have stopped a VM that was lost with its host may be without running while a host takes it: its host
+    /// begins to start it within seconds, and no guest takes longer to boot.
+    static let runsWithin: Int64 = 60_000_000_000
+
+    /// One that could run for longer than that and does not.
+    var lateVM: String? {
+        // hash order: looked up only
+        var since: [VMID: Int64] = [:]
+        for cell in 0..<profile.cells {
+            let view = checkers[cell].view
+            for id in view.vms.keys.sorted() {
+                guard let vm = view.vms[id], vm.lostAt > .zero, couldRun(vm, view) else { continue }
+                let began = lostSince[id] ?? world.now
+                if world.now - began > Fleet.runsWithin {
+                    return "VM \(id) could run for \((world.now - began) / 1_000_000) ms, and does not: \(vm)"
+                }
+                since[id] = began
+            }
+        }
+        lostSince = since
+        return nil
+    }
+
+    /// It is nowhere and a host takes it, or it is about to start at one that is there.
+    private func couldRun(_ vm: CellVM, _ view: CellView) -> Bool {
+        if vm.arrival != nil || vm.departure != nil || vm.gang > 0 || vm.isDeleting { return false }
+        if let place = vm.place {
+            guard vm.phase == .starting, !place.isReleasing else { return false }
+            let host = hosts[Int(place.assignment.host.rawValue) - 1]
+            return isThere(host) && host.node.isRunning && view.hosts[host.id]?.health == .up
+        }
+        if vm.migration != nil { return false }
+        return view.hosts.keys.sorted().contains { id in
+            guard let host = view.hosts[id], isThere(hosts[Int(id.rawValue) - 1]) else { return false }
+            return FleetRules.refusal(vm, host, view) == nil
+        }
+    }
+
     /// Whether a host takes part, as far as the faults that stay let it.
     private func isThere(_ host: SimulatedHost) -> Bool {
         !world.recovery.leftBehind.contains(host.node.number)

@@ -45,6 +45,9 @@ final class Fleet {
     /// Of what is sent in this moment, beside its latency.
     var delay: Int64 = 0
     var restCheckedAt: Int64 = 0
+    /// VMs that were lost with their hosts and could run, and since when.
+    // hash order: looked up only
+    var lostSince: [VMID: Int64] = [:]
     /// What it is that does not rest.
     var unrest = "nothing was looked at yet"
     #if MUTANTS
@@ -133,6 +136,10 @@ extension Simulation {
         let elapsed = now - recovery.began
         if now - fleet.restCheckedAt < 250_000_000 { return false }
         fleet.restCheckedAt = now
+        if let late = fleet.lateVM {
+            fail("a VM that can run somewhere runs within its RTO", late)
+            return false
+        }
         let isSettled = isSettled
         if isSettled && fleet.isAtRest {
             fleet.checkEnd()

@@ -37,6 +37,9 @@ enum FleetRules {
         for id in after.vms.keys.sorted() {
             guard let vm = after.vms[id] else { continue }
             for host in claims(vm) { used[host, default: .zero] += vm.demand }
+            if vm.lostAt > .zero && (vm.phase == .running || vm.phase == .paused) {
+                return Broken(promise: "what runs is not lost", detail: "\(vm)")
+            }
             var charge = vm.spec.resources
             for disk in vm.spec.disks { charge.diskMiB += disk.sizeMiB }
             charged[vm.tenant, default: (0, .zero)].count += 1

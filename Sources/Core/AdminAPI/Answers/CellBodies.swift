@@ -79,10 +79,12 @@ package struct CellInfo: Shaped {
     /// Empty while nobody leads, or nobody is known to.
     package var leader: String
     package var state: String
+    /// Promises that it does not keep, in words.
+    package var risks: [String]
 
     package init(
         name: String, group: UInt64, region: String, survives: String, epoch: UInt64, hosts: Int64, nodes: [String],
-        leader: String, state: String
+        leader: String, state: String, risks: [String] = []
     ) {
         self.name = name
         self.group = group
@@ -93,6 +95,7 @@ package struct CellInfo: Shaped {
         self.nodes = nodes
         self.leader = leader
         self.state = state
+        self.risks = risks
     }
 
     package static let shape = Shape(
@@ -107,6 +110,10 @@ package struct CellInfo: Shaped {
             Field("nodes", .strings, "the nodes that hold its group"),
             Field("leader", .string, "the node that leads it, where the node that was asked knows that"),
             Field("state", .string, "ready, creating or moving"),
+            Field(
+                "risks", .strings,
+                "promises that it does not keep as it is, as its leader told the root; /v1/cells/{cell}/recovery says more"
+            ),
         ])
 
     package var members: [JSONMember] {
@@ -114,6 +121,7 @@ package struct CellInfo: Shaped {
             JSONMember("name", name), JSONMember("group", group), JSONMember("region", region),
             JSONMember("survives", survives), JSONMember("epoch", epoch), JSONMember("hosts", hosts),
             JSONMember("nodes", nodes), JSONMember("leader", leader), JSONMember("state", state),
+            JSONMember("risks", risks),
         ]
     }
 
@@ -121,6 +129,7 @@ package struct CellInfo: Shaped {
         self.init(
             name: object.text("name"), group: object.unsigned("group"), region: object.text("region"),
             survives: object.text("survives"), epoch: object.unsigned("epoch"), hosts: object.integer("hosts"),
-            nodes: object.strings("nodes"), leader: object.text("leader"), state: object.text("state"))
+            nodes: object.strings("nodes"), leader: object.text("leader"), state: object.text("state"),
+            risks: object.strings("risks"))
     }
 }

@@ -72,6 +72,8 @@ package enum FleetRequest: Hashable, Sendable {
     indirect case plan(PlanWish)
     /// Of what becomes of a region's VMs; `returns` nil: as it is planned, or by their own policies.
     case rehearse(region: String, of: CellRehearsal.Kind, returns: RegionPlan.Returns?)
+    /// What the loss of each zone and region would cost a cell, against what it promises.
+    case recovery(cell: String)
     case rebalance
     /// Of each host, rack or zone.
     case losses(PlacementGroup.Scope)
@@ -140,6 +142,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .audit: .getAudit
         case .plan: .plan
         case .rehearse: .rehearseRegionLoss
+        case .recovery: .getCellRecovery
         case .rebalance: .getRebalance
         case .losses: .listLosses
         case .startRebalance: .startRebalance
@@ -190,7 +193,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .tenant(let name, _): .readTenant(name)
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
-        case .plan, .rehearse: .observe
+        case .plan, .rehearse, .recovery: .observe
         // Whoever may not do it is refused beforehand, too.
         case .dryRun(let request), .onlyAt(_, let request): request.action
         }
@@ -255,7 +258,7 @@ package enum FleetRequest: Hashable, Sendable {
             .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
             .setTenant(let name, _), .hostUsage(let name),
             .deleteTenant(let name), .image(let name, _), .removeImage(let name, _),
-            .rehearse(let name, _, _):
+            .rehearse(let name, _, _), .recovery(let name):
             name
         case .forgetRemains(let vm, _): "\(vm.rawValue)"
         case .onlyAt(_, let request): request.pathName

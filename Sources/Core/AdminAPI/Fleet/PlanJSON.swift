@@ -379,6 +379,17 @@ package struct CellSettingsBody: Shaped {
             "so long events are kept, the audit among them, and the last \(CellLimits.eventsMax) at most"
         ),
         (.migrationsPerLinkMax, "migrations at one time over a rack's uplink, in and out together"),
+        (
+            .rpoZone,
+            "how old what was acknowledged may be that is lost with any one zone: a time such as 0s or 5s, none for no promise, or auto: "
+                + "0s where the cell is to survive that, else none"
+        ),
+        (.rpoRegion, "the same for any one region"),
+        (
+            .rto,
+            "how long VMs whose host, zone or region was lost may be down until they run again: a time such as 90s; none or auto for "
+                + "no promise"
+        ),
     ]
 
     package static let shape = Shape(
@@ -388,6 +399,7 @@ package struct CellSettingsBody: Shaped {
                 switch setting {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
+                case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
             return Field(setting.member, kind, isRequired: false, summary)
@@ -400,6 +412,7 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: return JSONMember(name, CellSettingsBody.policies[value])
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
+            case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
         }
@@ -413,6 +426,8 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
+            case _ where setting.isObjective:
+                value = try Objective(member: name, of: object)?.value
             default: value = object.unsigned(name)
             }
             if let value { kept.append(Value(setting: setting, number: value)) }

@@ -25,8 +25,14 @@ package struct RehearsedCell: Shaped {
     package var silenceMillis: Int64
     package var atLeastMillis: Int64
     package var isComplete: Bool
+    /// Nil where nothing has moved lately.
+    package var expectedMillis: Int64?
+    package var beyond: Int64
+    package var wavesBeyond: Int64
 
-    package init(_ found: CellRehearsal, cell: String, leaderIsThere: Bool, pace: Nanoseconds) {
+    package init(
+        _ found: CellRehearsal, cell: String, leaderIsThere: Bool, pace: Nanoseconds, detection: Nanoseconds
+    ) {
         self.cell = cell
         goesOn = found.goesOn
         self.leaderIsThere = leaderIsThere
@@ -47,6 +53,9 @@ package struct RehearsedCell: Shaped {
         let isMoving = found.restarted + found.migrated + found.away > 0
         atLeastMillis = isMoving ? silenceMillis + pace.milliseconds * max(0, waves - 1) : 0
         isComplete = found.isComplete
+        beyond = Int64(found.beyond)
+        wavesBeyond = Int64(found.wavesBeyond)
+        expectedMillis = found.expected(interval: pace, detection: detection)?.milliseconds
     }
 
     package static let shape = Shape(
@@ -79,9 +88,15 @@ package struct RehearsedCell: Shaped {
                 "from the silence to the last wave, were each done when the next is planned; 0 where nothing starts elsewhere"
             ),
             Field("isComplete", .boolean, "no bound ended it"),
+            Field(
+                "expectedMillis", .integer, isRequired: false,
+                "how long all of it takes if moves take as long as they did lately in this cell, from the loss with region-lost-after, or "
+                    + "of a plan from now; left out where none moved since its leader took over"),
+            Field("beyond", .integer, "where a bound ended it: VMs counted in wait that would go in later waves"),
+            Field("wavesBeyond", .integer, "about how many waves these are"),
         ])
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("cell", cell), JSONMember("goesOn", goesOn), JSONMember("leaderIsThere", leaderIsThere),
             JSONMember("index", index), JSONMember("hosts", hosts), JSONMember("vms", vms),
             JSONMember("waitedBefore", waitedBefore), JSONMember("restart", restart),
@@ -89,7 +104,10 @@ package struct RehearsedCell: Shaped {
             JSONMember("preempted", preempted), JSONMember("away", away), JSONMember("wait", wait),
             JSONMember("waves", waves), JSONMember("silenceMillis", silenceMillis),
             JSONMember("atLeastMillis", atLeastMillis), JSONMember("isComplete", isComplete),
+            JSONMember("beyond", beyond), JSONMember("wavesBeyond", wavesBeyond),
         ]
+        members.add("expectedMillis", expectedMillis)
+        return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         cell = object.text("cell")
@@ -110,6 +128,9 @@ package struct RehearsedCell: Shaped {
         silenceMillis = object.integer("silenceMillis")
         atLeastMillis = object.integer("atLeastMillis")
         isComplete = object.bool("isComplete")
+        expectedMillis = object.optionalInteger("expectedMillis")
+        beyond = object.integer("beyond")
+        wavesBeyond = object.integer("wavesBeyond")
     }
 }
 
@@ -289,11 +310,12 @@ package struct RegionRehearsal: Shaped {
 
     /// One cell's part. `pace` is how far apart its plans are.
     package init(
-        _ found: CellRehearsal, cell: String, leaderIsThere: Bool, pace: Nanoseconds, now: LogTime
+        _ found: CellRehearsal, cell: String, leaderIsThere: Bool, pace: Nanoseconds, detection: Nanoseconds,
+        now: LogTime
     ) {
         self.init(region: found.region)
         kind = found.kind
-        cells = [RehearsedCell(found, cell: cell, leaderIsThere: leaderIsThere, pace: pace)]
+        cells = [RehearsedCell(found, cell: cell, leaderIsThere: leaderIsThere, pace: pace, detection: detection)]
         targets = found.targets.map { RehearsalTarget($0, now: now) }
         waits = found.waits.map { RehearsalWait(cell: cell, cause: $0.cause.rawValue, vms: Int64($0.vms)) }
         steps = found.steps.map { RehearsalStep($0, cell: cell) }

@@ -297,6 +297,10 @@ extension Route {
             ],
             .json(RegionRehearsal.shape)),
         Route(
+            .getCellRecovery, .get, "/v1/cells/{cell}/recovery",
+            "Says what the loss of each zone and region would cost the cell now, and which of its promises are not kept.",
+            .json(CellRecoveryInfo.shape)),
+        Route(
             .getRebalance, .get, "/v1/rebalance", "Shows which moves would make the cell better.",
             .json(PlanInfo.shape)),
         Route(

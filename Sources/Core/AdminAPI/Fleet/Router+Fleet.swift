@@ -74,6 +74,7 @@ extension Router {
         case .deleteTenant: return .deleteTenant(try name(parts.name, "tenant"))
         case .plan: return .plan(try PlanWish(body))
         case .rehearseRegionLoss: return try rehearsal(parts)
+        case .getCellRecovery: return .recovery(cell: try name(parts.name, "cell"))
         case .getRebalance: return .rebalance
         case .listLosses:
             let word = try text(query, "over") ?? LossInfo.word(.host)

@@ -77,6 +77,10 @@ extension Quota: Shaped {
             Field(
                 "priorityMax", .range(-1_000_000, 1_000_000), isRequired: false,
                 "the highest priority that who reaches this tenant alone gives its VMs; 0 when left out"),
+            Field(
+                "rto", .string, isRequired: false,
+                "how long its VMs may be down that were lost with their hosts: a time such as 90s, none for no promise, or auto, as when "
+                    + "it is left out: as the cell has it"),
         ])
     package var members: [JSONMember] {
         var members: [JSONMember] = []
@@ -85,13 +89,15 @@ extension Quota: Shaped {
         members.add("memoryMiB", memoryMiB)
         members.add("diskMiB", diskMiB)
         if priorityMax != 0 { members.append(JSONMember("priorityMax", Int64(priorityMax))) }
+        if rto != .auto { members.append(JSONMember("rto", rto.text)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
             vmCount: object.optionalInteger("vmCount").map { UInt64($0) },
             cpuMillis: object.optionalInteger("cpuMillis"), memoryMiB: object.optionalInteger("memoryMiB"),
-            diskMiB: object.optionalInteger("diskMiB"), priorityMax: Int32(object.optionalInteger("priorityMax") ?? 0))
+            diskMiB: object.optionalInteger("diskMiB"), priorityMax: Int32(object.optionalInteger("priorityMax") ?? 0),
+            rto: try Objective(member: "rto", of: object) ?? .auto)
     }
 }
 

@@ -26,7 +26,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listTenants, getTenant, setTenant, deleteTenant
     case listEvents, getAudit
     case plan, getRebalance, startRebalance, listLosses
-    case rehearseRegionLoss
+    case rehearseRegionLoss, getCellRecovery
     case getCellSettings, changeCellSettings
     case renewLease
 }

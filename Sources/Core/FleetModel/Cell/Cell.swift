@@ -170,7 +170,8 @@ struct CellStep<Access: StateAccess> {
             return try beginMigration(vm, from, target, cause)
         case .commitMigration(let vm, let target): return try commitMigration(vm, target)
         case .cancelMigration(let vm, let target): return try cancelMigration(vm, target)
-        case .declareDown(let host, let incarnation): return try declareDown(host, incarnation)
+        case .declareDown(let host, let incarnation, let silence):
+            return try declareDown(host, incarnation, silence: silence)
         case .finishDrain(let host): return try finishDrain(host)
         case .setSlice(let tenant, let revision, let quota, let through):
             return try setSlice(tenant, revision, quota, through)
@@ -178,6 +179,7 @@ struct CellStep<Access: StateAccess> {
         case .collectGarbage: return try collectGarbage()
         case .noteTime: return .done
         case .noteAdvice(let text): return noteAdvice(text)
+        case .noteRisk(let kind, let isOver, let text): return noteRisk(kind, isOver: isOver, text)
         case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
         case .dropRemains(let items): return try dropRemains(items)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)

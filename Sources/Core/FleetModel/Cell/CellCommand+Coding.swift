@@ -89,6 +89,16 @@ extension CellCommand.Operation {
         }
     }
 
+    private static func slice(_ wire: WireCellCommand.SetSlice) -> Self {
+        .setSlice(
+            tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited,
+            through: LogIndex(wire.through))
+    }
+
+    private static func taken(_ wire: WireCellCommand.TakeQuota) -> Self {
+        .takeQuota(tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+    }
+
     init?(_ wire: WireCellCommand.Operation) {
         switch wire {
         case .registerHost(let wire):
@@ -142,22 +152,22 @@ extension CellCommand.Operation {
             self = .beginMigration(VMID(wire.vm), from: wire.from, to: target, cause: cause)
         case .commitMigration(let wire): self = .commitMigration(VMID(wire.vm), target: wire.epoch)
         case .cancelMigration(let wire): self = .cancelMigration(VMID(wire.vm), target: wire.epoch)
-        case .declareDown(let wire): self = .declareDown(HostID(wire.host), Incarnation(wire.incarnation))
+        case .declareDown(let wire):
+            self = .declareDown(HostID(wire.host), Incarnation(wire.incarnation), silence: wire.silenceMillis)
         case .finishDrain(let host): self = .finishDrain(HostID(host))
-        case .setSlice(let wire):
-            self = .setSlice(
-                tenant: wire.tenant, revision: Revision(wire.revision), wire.quota.map { Quota($0) } ?? .unlimited,
-                through: LogIndex(wire.through))
+        case .setSlice(let wire): self = .slice(wire)
         case .returnSlice(let wire): self = .returnSlice(tenant: wire.tenant, revision: Revision(wire.revision))
         case .collectGarbage: self = .collectGarbage
         case .noteTime: self = .noteTime
         case .noteAdvice(let text): self = .noteAdvice(text)
+        case .noteRisk(let wire):
+            guard let kind = CellRisk.Kind(rawValue: wire.kind) else { return nil }
+            self = .noteRisk(kind, isOver: wire.isOver, wire.text)
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
         case .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost: self.init(ofHostMove: wire)
         case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
-        case .takeQuota(let wire):
-            self = .takeQuota(tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+        case .takeQuota(let wire): self = .taken(wire)
         case .settleLoan(let wire):
             self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
         case .moveVM(let wire):
@@ -246,8 +256,10 @@ extension CellCommand.Operation {
                     vm: vm.rawValue, from: from, to: target.wire, cause: WireMigrationCause(rawValue: cause.rawValue)))
         case .commitMigration(let vm, let target): .commitMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
         case .cancelMigration(let vm, let target): .cancelMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
-        case .declareDown(let host, let incarnation):
-            .declareDown(Wire.DeclareDown(host: host.rawValue, incarnation: incarnation.rawValue))
+        case .declareDown(let host, let incarnation, let silence):
+            .declareDown(
+                Wire.DeclareDown(
+                    host: host.rawValue, incarnation: incarnation.rawValue, silenceMillis: silence))
         case .finishDrain(let host): .finishDrain(host.rawValue)
         case .setSlice(let tenant, let revision, let quota, let through):
             .setSlice(
@@ -290,6 +302,8 @@ extension CellCommand.Operation {
                     cause: WireCellMoveCause(rawValue: cause.rawValue)))
         case .noteRegion(let region): .noteRegion(region.wire)
         case .noteAdvice(let text): .noteAdvice(text)
+        case .noteRisk(let kind, let isOver, let text):
+            .noteRisk(WireCellCommand.NoteRisk(kind: kind.rawValue, isOver: isOver, text: text))
         case .confirmMove(let vm, let from, let number):
             .confirmMove(Wire.ConfirmMove(vm: vm.rawValue, from: from, number: number))
         case .advanceMove(let number, let step, let reason):

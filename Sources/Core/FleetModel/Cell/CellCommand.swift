@@ -95,7 +95,8 @@ package struct CellCommand: Hashable, Sendable {
         case commitMigration(VMID, target: UInt64)
         case cancelMigration(VMID, target: UInt64)
         /// Its lease has run out.
-        case declareDown(HostID, Incarnation)
+        /// `silence` is for how many milliseconds it was not heard.
+        case declareDown(HostID, Incarnation, silence: UInt64 = 0)
         /// A host that drains is empty.
         case finishDrain(HostID)
         /// Who asks knew the root's tenants up to `through`: one who knows less than who returned a slice sets none. Where it is not
@@ -112,6 +113,8 @@ package struct CellCommand: Hashable, Sendable {
         case dropRemains([CellRemains.Left])
         /// What the controller of the balance proposes, for people to read. Wants feature level 3.
         case noteAdvice(String)
+        /// A promise is not kept as the cell is, or is kept again, in words for people. Wants feature level 3.
+        case noteRisk(CellRisk.Kind, isOver: Bool, String)
         /// Nothing but the time.
         case noteTime
     }
@@ -301,6 +304,12 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     /// Migrations at one time over the uplink of a rack: those that come to it from other racks, or leave it. Wants feature
     /// level 3.
     case migrationsPerLinkMax = 20
+    /// `Objective`s: how old the oldest acknowledged write may be that is lost with any one zone, with any one region. By itself 0
+    /// for what the cell is to survive, and nothing is promised for what it is not. Want feature level 3.
+    case rpoZone = 41
+    case rpoRegion
+    /// The `Objective` of how long VMs that were lost may be down before they run again. Wants feature level 3.
+    case rto
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -322,6 +331,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .backoffMax: 60_000
         case .leaseBefore, .movesHeldUntil: 0
         case .eventLifetime: 90 * 24 * 3_600_000
+        case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         }
     }
 
@@ -341,6 +351,9 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .leaseBefore: "lease-before"
         case .eventLifetime: "event-lifetime"
         case .movesHeldUntil: "moves-held-until"
+        case .rpoZone: "rpo-zone"
+        case .rpoRegion: "rpo-region"
+        case .rto: "rto"
         }
     }
 }

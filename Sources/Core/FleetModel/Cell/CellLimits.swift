@@ -95,6 +95,14 @@ extension CellSetting {
         return UInt64(clamping: (least.count + 999_999) / 1_000_000)
     }
 
+    /// Its value is an `Objective`'s.
+    package var isObjective: Bool {
+        switch self {
+        case .rpoZone, .rpoRegion, .rto: true
+        default: false
+        }
+    }
+
     package func allows(_ value: UInt64) -> Bool { range.contains(value) }
 
     package var range: ClosedRange<UInt64> {
@@ -112,6 +120,7 @@ extension CellSetting {
         case .backoffMax: 10...24 * 3_600_000
         case .leaseBefore, .movesHeldUntil: 0...UInt64.max
         case .eventLifetime: 3_600_000...10 * 365 * 24 * 3_600_000
+        case .rpoZone, .rpoRegion, .rto: 0...Objective.valueMax
         }
     }
 
@@ -131,6 +140,9 @@ extension CellSetting {
         case .backoffMax: "restartBackoffMaxMillis"
         case .leaseBefore, .movesHeldUntil: name
         case .eventLifetime: "eventLifetimeMillis"
+        case .rpoZone: "rpoZone"
+        case .rpoRegion: "rpoRegion"
+        case .rto: "rto"
         }
     }
 

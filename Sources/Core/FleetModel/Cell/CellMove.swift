@@ -75,7 +75,7 @@ extension CellMove {
         CellArrival(
             from: cell, number: number, vm: vm.id, name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power,
             generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request,
-            droppedDisks: vm.droppedDisks, home: home)
+            droppedDisks: vm.droppedDisks, home: home, lostAt: vm.lostAt)
     }
 
     /// What the other cell is told in the end. `open` are all moves from the cell that are kept.
@@ -102,6 +102,8 @@ package struct CellArrival: Hashable, Sendable {
     package var request: [UInt8]
     package var droppedDisks: [CellRemains.Disk]
     package var home: CellVM.Home?
+    /// Of one that was lost with its host, and does not run yet.
+    package var lostAt = LogTime.zero
 }
 
 extension CellVM {
@@ -207,14 +209,15 @@ extension CellArrival: CellMapped {
             power: power, generation: wire.generation, share: QuotaShare(wire.share),
             createdAt: LogTime(wire.createdAt),
             createdBy: wire.createdBy, request: wire.request,
-            droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) }, home: wire.home.map { CellVM.Home($0) })
+            droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) }, home: wire.home.map { CellVM.Home($0) },
+            lostAt: LogTime(wire.lostAt))
     }
     var wire: WireCellCommand.PrepareArrival {
         WireCellCommand.PrepareArrival(
             from: from, number: number, vm: vm.rawValue, name: name, tenant: tenant, spec: spec.wire,
             power: WireVmPower(rawValue: power.rawValue), generation: generation, share: share.sparse,
             createdAt: createdAt.rawValue, createdBy: createdBy, request: request,
-            droppedDisks: droppedDisks.map(\.wire), home: home?.wire)
+            droppedDisks: droppedDisks.map(\.wire), home: home?.wire, lostAt: lostAt.rawValue)
     }
 }
 

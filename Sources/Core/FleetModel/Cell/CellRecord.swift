@@ -467,6 +467,7 @@ extension CellVM: CellCoded, CellMapped {
         droppedDisks = wire.droppedDisks.map { CellRemains.Disk($0) }
         gang = wire.gang
         home = wire.home.map { Home($0) }
+        lostAt = LogTime(wire.lostAt)
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -477,7 +478,8 @@ extension CellVM: CellCoded, CellMapped {
             restartsSince: restartsSince.rawValue, queuedAt: queuedAt.rawValue, createdAt: createdAt.rawValue,
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
             events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire,
-            droppedDisks: droppedDisks.map(\.wire), gang: gang, home: home?.wire)
+            droppedDisks: droppedDisks.map(\.wire), gang: gang, home: home?.wire,
+            lostAt: lostAt.rawValue)
     }
 }
 
@@ -534,11 +536,12 @@ extension Quota: CellMapped {
     init(_ wire: WireTenantQuota) {
         self.init(
             vmCount: wire.vmCount, cpuMillis: wire.cpuMillis, memoryMiB: wire.memoryMib, diskMiB: wire.diskMib,
-            priorityMax: wire.priorityMax)
+            priorityMax: wire.priorityMax, rto: Objective(value: wire.rto) ?? .auto)
     }
     var wire: WireTenantQuota {
         WireTenantQuota(
-            vmCount: vmCount, cpuMillis: cpuMillis, memoryMib: memoryMiB, diskMib: diskMiB, priorityMax: priorityMax)
+            vmCount: vmCount, cpuMillis: cpuMillis, memoryMib: memoryMiB, diskMib: diskMiB, priorityMax: priorityMax,
+            rto: rto.value)
     }
     /// Nothing for no bound at all.
     var sparse: WireTenantQuota? { self == .unlimited ? nil : wire }
@@ -555,13 +558,14 @@ extension TenantSlice: CellCoded, CellMapped {
         net = QuotaShare(wire.net)
         lending = wire.lending.map { QuotaLoan(to: $0.to, number: $0.number, share: QuotaShare($0.share)) }
         taken = wire.taken.map { QuotaReceipt(from: $0.from, number: $0.number) }
+        recovery = TenantRecovery(wire.recovery)
     }
     var wire: WireTenantSlice {
         WireTenantSlice(
             tenant: tenant, revision: revision.rawValue, quota: quota.sparse, usedCount: usedCount, used: used.sparse,
             requests: requestCount, groups: groupCount, net: net.sparse,
             lending: lending.map { WireQuotaLoan(to: $0.to, number: $0.number, share: $0.share.sparse) },
-            taken: taken.map { WireQuotaReceipt(from: $0.from, number: $0.number) })
+            taken: taken.map { WireQuotaReceipt(from: $0.from, number: $0.number) }, recovery: recovery?.wire)
     }
 }
 

@@ -138,6 +138,38 @@ package struct CellRehearsal: Hashable, Sendable {
     package var waits: [Wait] = []
     /// False when a bound ended it.
     package var isComplete = true
+    /// How many go in one wave.
+    package var pace = 1
+    /// How long a VM lately took to another cell, and to another host of its cell, on an average; nil where none went.
+    package var wayTime: Nanoseconds?
+    package var moveTime: Nanoseconds?
+
+    /// VMs that would go in their turn, in waves behind those that were played through.
+    package var beyond: Int { isComplete ? 0 : waits.first { $0.cause == .inTurn }?.vms ?? 0 }
+    package var wavesBeyond: Int { (beyond + max(1, pace) - 1) / max(1, pace) }
+
+    /// How long all of it takes by what moves took lately, from its beginning or, of a plan that is under way, from now; nil where
+    /// nothing of the kind has moved lately. Waves go one after the other, none sooner than `interval` after the one before;
+    /// `detection` is how long a lost region is silent before VMs go away.
+    package func expected(interval: Nanoseconds, detection: Nanoseconds) -> Nanoseconds? {
+        func waves(_ vms: Int) -> Int64 { Int64((vms + max(1, pace) - 1) / max(1, pace)) }
+        if kind == .loss {
+            if away + beyond == 0 { return nil }
+            guard let wayTime else { return nil }
+            return max(silence, detection) + max(wayTime, interval) * Int64(self.waves + wavesBeyond)
+        }
+        // Those that are on their way have the first wave.
+        let ways = waves(away + beyond)
+        let hops = waves(migrated)
+        if ways + hops == 0 { return .zero }
+        var sum = Nanoseconds.zero
+        for (count, time) in [(ways, wayTime), (hops, moveTime)] where count > 0 {
+            guard let time else { return nil }
+            // They share one budget.
+            sum += max(time, interval) * count
+        }
+        return sum
+    }
 
     package init(region: String, through: LogIndex) {
         self.region = region

@@ -44,6 +44,15 @@ extension CellStep {
         return .done
     }
 
+    /// For people: nothing is done about it.
+    mutating func noteRisk(_ kind: CellRisk.Kind, isOver: Bool, _ text: String) -> CellResult.Outcome {
+        if text.isEmpty || !CellCheck.isText(text, CellRisk.textBytesMax) {
+            return .refused(.invalid(field: "text", "1 to \(CellRisk.textBytesMax) bytes"))
+        }
+        note("cell.\(kind.name)-\(isOver ? "kept" : "at-risk")", text)
+        return .done
+    }
+
     /// One event for a command that somebody asked for and that was refused, as a whole or in part.
     mutating func noteRefusal(
         of operation: CellCommand.Operation, _ outcome: CellResult.Outcome

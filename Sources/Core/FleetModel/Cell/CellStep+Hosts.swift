@@ -219,7 +219,9 @@ extension CellStep {
 
     // MARK: Being lost
 
-    mutating func declareDown(_ id: HostID, _ incarnation: Incarnation) throws(StoreError) -> CellResult.Outcome {
+    mutating func declareDown(
+        _ id: HostID, _ incarnation: Incarnation, silence: UInt64
+    ) throws(StoreError) -> CellResult.Outcome {
         guard let known = try host(id) else { return .refused(.unknownHost(id)) }
         if known.health == .removed { return .refused(.hostRemoved(id)) }
         if known.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
@@ -233,12 +235,15 @@ extension CellStep {
         put(host)
         access.put(CellKey.down(time, id), [])
         note("host.down", host, "its lease has run out")
-        for vm in try vms(on: id) { try lose(vm, id, isForced: false) }
+        let lostAt = LogTime(time.rawValue - min(time.rawValue, silence))
+        for vm in try vms(on: id) { try lose(vm, id, lostAt, isForced: false) }
         return .done
     }
 
     /// A host is lost with what it ran. Forced: also what may run on without the cell is gone, an operator says.
-    private mutating func lose(_ id: VMID, _ host: HostID, isForced: Bool) throws(StoreError) {
+    private mutating func lose(
+        _ id: VMID, _ host: HostID, _ lostAt: LogTime, isForced: Bool
+    ) throws(StoreError) {
         guard let old = try vm(id) else { return }
         var vm = old
         if old.arrival != nil {
@@ -258,7 +263,7 @@ extension CellStep {
         if let place = old.place, place.assignment.host == host {
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
             if isForced || old.spec.isolation == .stop || mutated(.keepStartsElsewhere) {
-                try loseCopy(&vm, host, isForced: isForced)
+                try loseCopy(&vm, host, lostAt, isForced: isForced)
             } else {
                 vm.message = "its host is down, and it may run on there"
                 enter(.unknown, &vm)
@@ -267,10 +272,13 @@ extension CellStep {
         if vm != old { try put(vm, was: old) }
     }
 
-    private mutating func loseCopy(_ vm: inout CellVM, _ host: HostID, isForced: Bool) throws(StoreError) {
+    private mutating func loseCopy(
+        _ vm: inout CellVM, _ host: HostID, _ lostAt: LogTime, isForced: Bool
+    ) throws(StoreError) {
         if isForced || vm.tieToLostHost == nil {
             leavePlace(&vm)
             if !vm.isDeleting && vm.power != .stopped {
+                if level >= FeatureLevel.objectives && vm.lostAt == .zero { vm.lostAt = lostAt }
                 vm.message = vm.boundTo == nil ? "its host was lost" : "its local disk was on a host that was removed"
             }
             return try note("vm.lost-host", &vm, host: host)
@@ -294,7 +302,7 @@ extension CellStep {
         }
         try callOff(known, "it was removed")
         try countTaking(try host(id) ?? known, -1)
-        for vm in try vms(on: id) { try lose(vm, id, isForced: true) }
+        for vm in try vms(on: id) { try lose(vm, id, time, isForced: true) }
         guard var host = try host(id) else { return .done }
         if known.health == .down { access.delete(CellKey.down(known.since, id)) }
         host.health = .removed

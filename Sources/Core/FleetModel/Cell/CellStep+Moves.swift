@@ -206,6 +206,7 @@ extension CellStep {
         vm.droppedDisks = arrival.droppedDisks
         vm.home = arrival.home?.cell == number ? nil : arrival.home
         vm.power = arrival.power
+        vm.lostAt = arrival.lostAt
         vm.since = time
         vm.queuedAt = time
         if vm.power == .stopped { vm.phase = .stopped }

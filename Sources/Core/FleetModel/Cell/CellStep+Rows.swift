@@ -25,7 +25,9 @@ extension CellStep {
 
     /// A slice that says nothing is no row.
     mutating func put(_ slice: TenantSlice) {
-        let isEmpty = slice == TenantSlice(tenant: slice.tenant)
+        var bare = slice
+        bare.recovery = nil
+        let isEmpty = bare == TenantSlice(tenant: slice.tenant)
         let wasThere = slices[slice.tenant]?.record != nil
         if !isEmpty && !wasThere { summary.tenants += 1 }
         if isEmpty && wasThere { summary.tenants -= 1 }
@@ -86,6 +88,7 @@ extension CellStep {
         new.revision = revision
         // From its place on it lives by itself, and so does one that wants none any more.
         if new.gang > 0 && !new.isWaiting && !mutated(.gangOutlivesPlace) { new.gang = 0 }
+        if new.lostAt > .zero { try settleLoss(of: &new) }
         try follow(old, new)
         access.put(CellTable.vms.key(new.id.rawValue), new.encoded())
         changedVMs.append(new.id.rawValue)

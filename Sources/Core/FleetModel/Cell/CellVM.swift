@@ -255,6 +255,8 @@ package struct CellVM: Hashable, Sendable {
     package var gang: UInt64 = 0
     /// Where it was when its region was lost, and came from for that.
     package var home: Home?
+    /// When the host was heard last with which it was lost; zero once it runs again, or is not to. Wants feature level 3.
+    package var lostAt = LogTime.zero
 
     /// It moved with its disks, and its destination has not yet said that it runs: its source keeps what it has of them.
     package var awaitsArrival: Bool {
@@ -339,22 +341,25 @@ package struct Quota: Hashable, Sendable {
     package var diskMiB: Int64?
     /// The highest priority that those who reach this tenant alone may give its VMs. Operators may give any.
     package var priorityMax: Int32
+    /// How long its VMs may be down that were lost with their hosts; `auto`: as their cell has it. Wants feature level 3.
+    package var rto: Objective
     package init(
         vmCount: UInt64? = nil, cpuMillis: Int64? = nil, memoryMiB: Int64? = nil, diskMiB: Int64? = nil,
-        priorityMax: Int32 = 0
+        priorityMax: Int32 = 0, rto: Objective = .auto
     ) {
         self.vmCount = vmCount
         self.cpuMillis = cpuMillis
         self.memoryMiB = memoryMiB
         self.diskMiB = diskMiB
         self.priorityMax = priorityMax
+        self.rto = rto
     }
     package static let unlimited = Quota()
     /// Nothing of what is bounded.
     package var emptied: Quota {
         Quota(
             vmCount: vmCount.map { _ in 0 }, cpuMillis: cpuMillis.map { _ in 0 }, memoryMiB: memoryMiB.map { _ in 0 },
-            diskMiB: diskMiB.map { _ in 0 }, priorityMax: priorityMax)
+            diskMiB: diskMiB.map { _ in 0 }, priorityMax: priorityMax, rto: rto)
     }
 }
 
@@ -376,6 +381,8 @@ package struct TenantSlice: Hashable, Sendable {
     package var lending: [QuotaLoan] = []
     /// The last loan of each other cell that came.
     package var taken: [QuotaReceipt] = []
+    /// Of its VMs whose hosts were lost; nil where none was.
+    package var recovery: TenantRecovery?
     package init(tenant: String, revision: Revision = .zero, quota: Quota = .unlimited) {
         self.tenant = tenant
         self.revision = revision
@@ -390,7 +397,7 @@ extension TenantSlice {
         return Quota(
             vmCount: sum(quota.vmCount.map { Int64(clamping: $0) }, 0).map { UInt64(clamping: $0) },
             cpuMillis: sum(quota.cpuMillis, 1), memoryMiB: sum(quota.memoryMiB, 2), diskMiB: sum(quota.diskMiB, 3),
-            priorityMax: quota.priorityMax)
+            priorityMax: quota.priorityMax, rto: quota.rto)
     }
 
     /// Whether anything new is made for it: somebody set it, and the root's word came here.

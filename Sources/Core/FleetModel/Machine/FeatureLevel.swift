@@ -53,6 +53,9 @@ package enum FeatureLevel {
     /// Roles of one tenant or one space are given where that is there, and end with it.
     package static let scopedRoles: UInt32 = 3
 
+    /// How much may be lost, and how long VMs may be down: declared, measured, and told of before anything is lost.
+    package static let objectives: UInt32 = 3
+
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
@@ -129,7 +132,11 @@ extension VMDescription {
 }
 
 extension Quota {
-    fileprivate var level: UInt32 { priorityMax == 0 ? FeatureLevel.oldest : FeatureLevel.knownTenants }
+    fileprivate var level: UInt32 {
+        max(
+            priorityMax == 0 ? FeatureLevel.oldest : FeatureLevel.knownTenants,
+            rto == .auto ? FeatureLevel.oldest : FeatureLevel.objectives)
+    }
 }
 
 extension CellCommand.Operation {
@@ -152,6 +159,9 @@ extension CellCommand.Operation {
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
         case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
+        case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
+        case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):
+            FeatureLevel.objectives
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
             .prepareArrival, .endArrival, .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost:

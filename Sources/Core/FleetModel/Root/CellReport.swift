@@ -19,6 +19,8 @@ package struct CellReport: Hashable, Sendable {
     package var vms: UInt64 = 0
     /// Of those hosts, ascending.
     package var zones: [String] = []
+    /// Promises that the cell does not keep as it is, one of a kind. Wants feature level 3, as the report does.
+    package var risks: [CellRisk] = []
     package var at = LogTime.zero
     /// Moves that would make it better, in words, where its controller only proposes them; else empty.
     package var advice = ""
@@ -27,6 +29,7 @@ package struct CellReport: Hashable, Sendable {
     /// Whether somebody who knows `known` would choose another way: hosts came or went, VMs begin to wait or no longer do,
     /// a 32nd of the room is another; or what is proposed.
     package func isNews(to known: CellReport) -> Bool {
+        if risks.map(\.kind) != known.risks.map(\.kind) { return true }
         if hosts != known.hosts || zones != known.zones || (waiting > 0) != (known.waiting > 0) { return true }
         if advice != known.advice { return true }
         for kind in ResourceKind.allCases {

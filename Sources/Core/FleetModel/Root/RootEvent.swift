@@ -130,6 +130,7 @@ extension RootCommand.Operation {
                 + part("VMs", quota.vmCount.map { Int64(clamping: $0) }) + part("cpu", quota.cpuMillis)
                 + part("memory", quota.memoryMiB) + part("disk", quota.diskMiB)
                 + part("priority at most", quota.priorityMax == 0 ? nil : Int64(quota.priorityMax))
+                + (quota.rto == .auto ? "" : ", VMs down at most \(quota.rto.text)")
         }
         switch self {
         case .found: return nil

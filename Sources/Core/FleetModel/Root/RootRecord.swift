@@ -210,13 +210,15 @@ extension CellReport: RootRecord, RootMapped {
         waiting = wire.waiting
         vms = wire.vms
         zones = wire.zones
+        risks = wire.risks.compactMap(CellRisk.init)
         at = LogTime(wire.at)
         advice = wire.advice
     }
     var wire: WireCellReport {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
-            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice)
+            largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice,
+            risks: risks.map(\.wire))
     }
 }
 

@@ -63,6 +63,11 @@ extension RootStep {
         if !isShort || !report.advice.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) {
             return .refused(.invalid(.note))
         }
+        if report.risks.count > CellRisk.countMax
+            || !report.risks.allSatisfy({ CellCheck.isText($0.text, CellRisk.textBytesMax) })
+        {
+            return .refused(.invalid(.reason))
+        }
         guard try all(RootCell.self).contains(where: { $0.group == report.group }) else {
             return .refused(.unknownGroup(report.group))
         }

@@ -25,6 +25,8 @@ extension AdminPort {
     ) {
         if case .dryRun(let change) = request { return locate(change, name, asker, body) }
         let groups = cells.map(\.group)
+        var name = name
+        if case .recovery(let asked) = request { name = asked }
         if let name {
             guard let known = cells.first(where: { $0.name == name }) else {
                 return fail(asker, AdminPort.noCell(name))
@@ -60,6 +62,7 @@ extension AdminPort {
         case .plan(.create(let items, _)): rank(items, groups, asker) { body([$0[0]]) }
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant, .rehearse: body(groups)
+        case .recovery: preconditionFailure("it names its cell")
         case .remains, .forgetRemains, .images, .image, .addImagePart, .addImage, .removeImage: body(groups)
         case .plan(.rebalance), .rebalance, .losses, .startRebalance, .settings, .changeSettings:
             fail(asker, AdminPort.needsCell)
@@ -187,7 +190,8 @@ extension AdminPort {
             name: cell.name, group: cell.group.rawValue, region: cell.region,
             survives: cell.survives.map { "\($0)" } ?? "", epoch: cell.epoch, hosts: Int64(hosts),
             nodes: placed.map { agent.name(of: $0.node) }, leader: leader.map { agent.name(of: $0.node) } ?? "",
-            state: isReady ? (isMoving ? "moving" : "ready") : "creating")
+            state: isReady ? (isMoving ? "moving" : "ready") : "creating",
+            risks: agent.risks(of: cell.group).map { "\($0.kind.name): \($0.text)" })
     }
 
     func create(_ wanted: CellCreation, _ asker: Asker) {

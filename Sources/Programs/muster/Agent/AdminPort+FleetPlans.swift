@@ -229,6 +229,7 @@ extension AdminPort {
         case .renewLease(let wish): return grant(wish, cell, done)
         case .dryRun(.changeSettings(let settings)): return judgeLease(settings, of: cell, done)
         case .rehearse(let region, let kind, let returns): return rehearse(region, kind, returns, of: cell, done)
+        case .recovery: return recovery(of: cell, done)
         default: return false
         }
         if agent.engine.ledCells.contains(cell), case .migrateVM(.id(let vm), _) = request,

@@ -84,6 +84,8 @@ extension AdminPort {
         let isThere = agent.view.node(agent.node)?.about.locality.region == region
         let now = agent.loop.now
         let wallTime = agent.wallTime
+        // Declared by hand it may be lost sooner.
+        let detection = Nanoseconds.milliseconds(Int64(clamping: agent.view.settings[.regionLostAfter]))
         let played = Guarded<CellRehearsal?>(nil)
         agent.blocking.start("rehearsal") {
             let found =
@@ -101,7 +103,8 @@ extension AdminPort {
             done(
                 AdminResponse(
                     RegionRehearsal(
-                        found, cell: name, leaderIsThere: isThere, pace: CellKeeper.regionInterval, now: wallTime)))
+                        found, cell: name, leaderIsThere: isThere, pace: CellKeeper.regionInterval,
+                        detection: detection, now: wallTime)))
         }
         return true
     }
@@ -161,9 +164,10 @@ private final class Gathering {
                 + "the other, so which host of its cell takes a VM may be another.",
             "Of other cells only the room that they told last is known, as old as ageMillis says. One whose storage domains, networks, "
                 + "images, placement groups or names do not suit a VM says no when it is asked, and the next one is tried.",
-            "Times hold what is certain: the silence until hosts are given up, and a plan each second. They hold no elections, nor "
+            "atLeastMillis holds what is certain: the silence until hosts are given up, and a plan each second; no elections, nor "
                 + "how long VMs are on their way, at most \(CellKeeper.awayMax) of a cell and \(CellKeeper.awayPerCellMax) to "
-                + "one cell at a time, nor how long guests take to start.",
+                + "one cell at a time, nor how long guests take to start. expectedMillis holds the ways as "
+                + "they took lately, and region-lost-after until the region is found lost by itself.",
         ]
         return whole
     }
@@ -173,7 +177,8 @@ private final class Gathering {
             "From cell to cell VMs go cold: the other cell keeps a place first, then the guest is asked to end, and only when nothing "
                 + "of it is left on its host does it start there. In a cell with hosts in several regions they go while they run.",
             "A wave is as many as may migrate in a cell at a time (migrationsMax). atLeastMillis holds a plan each second and no more: "
-                + "not how long guests take to end and to start, which is what a wave lasts.",
+                + "not how long guests take to end and to start, which is what a wave lasts. expectedMillis does, by what moves took "
+                + "lately; it is left out until one has ended.",
             "Of other cells only the room that they told last is known, as old as ageMillis says. One that says no when it is asked is "
                 + "not asked again at once, and the next one is tried.",
             "Replicas of groups stay on the region's nodes, and go on voting there.",

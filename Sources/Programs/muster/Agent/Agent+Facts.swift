@@ -91,7 +91,7 @@ extension Agent {
         var alarms: [String] = groups.filter(\.leader.isEmpty).map { "group \($0.group) \($0.name) has no leader here" }
         alarms += groups.compactMap(thinness)
         if isSpaceLow { alarms.append("the disk of this node is nearly full: clients' writes are refused") }
-        alarms += directory.findings + backupAlarms
+        alarms += directory.findings + backupAlarms + riskAlarms
         var status = ClusterStatus(
             cluster: cluster, node: settings.nodeName, version: Agent.version,
             isReady: view.through != nil && groups.allSatisfy { !$0.leader.isEmpty }, groups: groups, alarms: alarms,

@@ -95,6 +95,7 @@ extension Agent {
         counter(
             "region_evacuated", "VMs sent to cells of other regions because theirs was evacuated.", \.regionEvacuated)
         counter("brake_held", "Times that the brake stopped a failover.", \.brakeHeld)
+        addExposure(&metrics)
         addBalance(cells, &metrics)
         addLatencies(cells, &metrics)
         for cell in cells {

@@ -214,7 +214,28 @@ extension FleetClient {
         {
             members.append(JSONMember("balance", notes))
         }
-        return show(.object(members))
+        // The first is meant where none is named, and that is the only one.
+        let cell = try name ?? get(["v1", "cells"])["items"]?.elements?.first?["name"]?.text
+        // Without a leader nobody knows it, and the rest is shown.
+        guard let cell, let recovery = try? get(["v1", "cells", cell, "recovery"]) else {
+            return show(.object(members))
+        }
+        guard printer.format == .table || printer.format == .wide else {
+            return show(.object(members + [JSONMember("recovery", recovery)]))
+        }
+        let shown = show(.object(members))
+        func rows(_ member: String) -> [JSONValue] { recovery[member]?.elements ?? [] }
+        if !rows("losses").isEmpty {
+            print("\nWere it lost now:\n" + printer.list(rows("losses"), FleetColumns.cellLosses))
+        }
+        if !rows("recoveries").isEmpty {
+            print("\nHow long VMs were down whose hosts were lost:\n")
+            print(printer.list(rows("recoveries"), FleetColumns.tierRecoveries))
+        }
+        for risk in rows("risks") {
+            print("\nNot kept: \(Column.plain(risk["kind"] ?? .null)): \(Column.plain(risk["text"] ?? .null))\n")
+        }
+        return shown
     }
 
     func createGroup() throws -> ExitCode {
@@ -257,6 +278,7 @@ extension FleetClient {
             }
             put(member, Quantity.size(text).map { .integer(Int64($0 >> 20)) })
         }
+        if let text = line.text("rto") { put("rto", text == "auto" ? nil : .string(text)) }
         if let most = line.integer("priority-max") { put("priorityMax", .integer(Int64(most))) }
         var members = [JSONMember("quota", .object(quota))]
         let wanted = line.path == "tenant set" ? line.text("tier") : nil

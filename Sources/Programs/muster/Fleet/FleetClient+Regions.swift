@@ -51,9 +51,23 @@ extension FleetClient {
         let rest = sum("away") - moving + sum("migrate")
         let moved = direction == "evacuate" ? "\(sum("moved")) VMs have moved, " : ""
         print(
-            "\nThe \(kind) is \(state): \(moved)\(moving) are on their way, \(rest) go later, \(sum("wait")) stay or wait.\n\n"
-        )
+            "\nThe \(kind) is \(state): \(moved)\(moving) are on their way, \(rest) go later, \(sum("wait")) stay or wait."
+                + finish(progress, state) + "\n\n")
         return showRehearsal(progress, isPlan: true)
+    }
+
+    /// When the last cell is done, if moves go on as they went.
+    private func finish(_ progress: JSONValue, _ state: String) -> String {
+        let cells = progress["cells"]?.elements ?? []
+        let left = cells.filter { cell in
+            ["away", "migrate", "beyond"].contains { cell[$0]?.integer ?? 0 > 0 }
+        }
+        if left.isEmpty || state != "running" { return "" }
+        let times = left.compactMap { $0["expectedMillis"]?.integer }
+        guard times.count == left.count, let last = times.max() else {
+            return " How long it takes is known when a VM of each cell has moved."
+        }
+        return " It is done in about \((last + 999) / 1_000) s, if moves take as long as they did lately."
     }
 
     private func showRehearsal(_ found: JSONValue, isPlan: Bool = false) -> ExitCode {
