@@ -400,6 +400,10 @@ package enum FleetTable {
             examples: [.init("muster plan loss h1 h2", "what would run elsewhere, and what would not")]),
         Command(
             "plan losses", summary: "say of each host, rack or zone what its loss would leave down",
+            details: """
+                VMs that find no room have others of a lower priority stopped, as they will. STOPPED counts those; each starts elsewhere in
+                its turn, or is down.
+                """,
             options: [Option("over", .choice(["host", "rack", "zone"]), help: "what is lost (default host)")],
             examples: [.init("muster plan losses --over zone", "which VMs would wait if a zone were lost")]),
         Command("plan rebalance", summary: "say what moves would make the cell better"),

@@ -79,7 +79,11 @@ enum ClusterCommands {
 
     private static let cluster: [Command] = [
         Command(
-            "status", summary: "show the groups of a node, who leads them, and alarms",
+            "status", summary: "show the groups of a node, who leads them, alarms, and moves that cells propose",
+            details: """
+                It is shown within a second or two though the root does not answer: then CURRENT is no, and the first alarm says how
+                old it is. ADVICE has what cells with the setting rebalance=advice propose.
+                """,
             examples: [.init("muster status --address 10.0.0.2:7470", "as that node sees it")]),
         Command(
             "node list", summary: "list the nodes",
