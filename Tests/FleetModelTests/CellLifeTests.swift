@@ -328,6 +328,20 @@ import Testing
         try cell.place(id, on: 1)
     }
 
+    @Test func `nobody's word removes a host that is up and has VMs, and their copies start nowhere else`() throws {
+        var cell = try CellBench(hosts: 2)
+        cell.level = FeatureLevel.removalsOfLost
+        let id = try cell.running("a", on: 1)
+        #expect(try cell.refusal(.removeHost(HostID(1), isForced: true)) == .hostIsUp(HostID(1)))
+        #expect(try cell.vm(id).phase == .running && cell.host(1).health == .up)
+        try cell.must(.declareDown(HostID(1), Incarnation(1)))
+        try cell.must(.removeHost(HostID(1), isForced: true))
+        #expect(try cell.vm(id).phase == .waiting)
+        // One that has none may have been made by mistake.
+        try cell.must(.removeHost(HostID(2), isForced: true))
+        #expect(try cell.host(2).health == .removed)
+    }
+
     @Test func `a host leaves when it is down and empty, or when an operator says that all is gone`() throws {
         var cell = try CellBench(hosts: 2)
         let keeps = try cell.running("keeps", on: 1, spec { $0.isolation = .keep })

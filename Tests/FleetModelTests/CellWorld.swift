@@ -449,8 +449,14 @@ final class CellWorld {
             let i = Int(host.rawValue) - 1
             agents[i].isGone = true
             agents[i].copies.removeAll()
-            try ask(.removeHost(host, isForced: true))
+            try remove(host)
         }
+    }
+
+    /// By force, once its lease has run out.
+    private func remove(_ host: HostID) throws {
+        if let known = view.hosts[host] { try ask(.declareDown(host, known.incarnation)) }
+        try ask(.removeHost(host, isForced: true))
     }
 
     private func assignment(_ vm: CellVM) -> Assignment {
@@ -518,7 +524,7 @@ final class CellWorld {
         for i in agents.indices where !agents[i].isGone {
             agents[i].isGone = true
             agents[i].copies.removeAll()
-            try ask(.removeHost(agents[i].id, isForced: true))
+            try remove(agents[i].id)
         }
         wanted.removeAll()
         for id in view.vms.keys.sorted() { try ask(.deleteVM(id, generation: nil)) }

@@ -270,10 +270,17 @@ package enum FleetTable {
             options: [Option("force", help: "even while other hosts reach the domain, which are wrong then")],
             examples: [.init("muster host mark n1 fast", "the storage that is mounted on n1 is fast from now on")]),
         Command(
-            "host remove", summary: "take a host out of its cell for good", arguments: [host],
+            "host remove", summary: "take a host out of its cell for good",
+            details: """
+                One that has VMs goes only by force, and only when it is down: its lease has run out, and what may start elsewhere does
+                so by itself. What is left are VMs that keep running when cut off, and those with disks of that host. By force they
+                start elsewhere, or wait as new ones, and that rests on your word alone: that the machine is off, or its guests are
+                gone, and stay so. If one still runs, there are two of it, which write to the same shared disks.
+                """,
+            arguments: [host],
             options: [
-                Option("force", help: "even with VMs on it: you say that they don't run any more"), ifGeneration,
-                dryRun, plan,
+                Option("force", help: "even with VMs on it: you say that none of them runs there any more"),
+                ifGeneration, dryRun, plan,
             ]),
     ]
 

@@ -108,7 +108,9 @@ extension Route {
             .removeHost, .delete, "/v1/hosts/{host}", "Takes a host out of the cell for ever.",
             query: [
                 Parameter(
-                    "force", .range(0, 1), "1: even if it has VMs; they are given up for gone, which must be true")
+                    "force", .range(0, 1),
+                    "1: even if it has VMs, once it is down; those that were to run on there are given up for gone, which must be true"
+                )
             ], status: 202, hasGeneration: true, accepted),
         Route(
             .cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, hasGeneration: true,

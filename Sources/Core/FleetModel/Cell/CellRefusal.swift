@@ -126,7 +126,8 @@ extension CellRefusal: CustomStringConvertible {
             "a newer agent of host \(hostName(host)) has registered; this one's word doesn't count"
         case .hostInUse(let host): "host \(hostName(host)) has VMs; drain it first with `muster host drain`"
         case .hostIsUp(let host):
-            "host \(hostName(host)) is up; drain it and stop its agent first, or force the removal if its VMs are surely gone"
+            "host \(hostName(host)) is up; drain it and stop its agent first. One that is off is down when its lease has run out, some "
+                + "seconds after it was heard last"
         case .unknownTenant(let name):
             "there is no tenant \(name); an administrator makes it with `muster tenant set \(name)`, and says there what it may have"
         case .priorityTooHigh(let tenant, let most, let asked):

@@ -299,6 +299,12 @@ extension CellStep {
         if !isForced {
             if known.health != .down { return .refused(.hostIsUp(id)) }
             if known.vmCount > 0 { return .refused(.hostInUse(id)) }
+        } else if level >= FeatureLevel.removalsOfLost, known.health == .up, known.vmCount > 0,
+            try brakeHolds(for: known) == false
+        {
+            // Nobody's word ends what has a lease: it would start elsewhere while it runs here. Where the brake keeps silent hosts
+            // from being declared down there is nothing else than that word.
+            return .refused(.hostIsUp(id))
         }
         try callOff(known, "it was removed")
         try countTaking(try host(id) ?? known, -1)

@@ -45,6 +45,8 @@ package enum FeatureLevel {
     package static let linkBudgets: UInt32 = 3
     /// VMs with a TPM, and hosts that say whether they can have some.
     package static let tpm: UInt32 = 3
+    /// No host with VMs is removed by force before its lease has run out.
+    package static let removalsOfLost: UInt32 = 3
     /// Nodes without work beat less often, and say so.
     package static let rest: UInt32 = 3
 

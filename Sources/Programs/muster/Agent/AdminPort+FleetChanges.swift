@@ -83,7 +83,8 @@ extension AdminPort {
                 .setHostPolicy($0, policy, generation: generation)
             }
         case .removeHost(let name, let isForced):
-            changeHost(name, cell, asker, "host \(name) is removed", status: 202) {
+            let rest = isForced ? "; what ran there starts elsewhere, on your word that none of it does any more" : ""
+            changeHost(name, cell, asker, "host \(name) is removed" + rest, status: 202) {
                 .removeHost($0, isForced: isForced)
             }
         case .setTenant(let name, let settings): setTenant(name, settings, asker)

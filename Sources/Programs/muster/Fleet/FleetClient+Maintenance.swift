@@ -130,7 +130,7 @@ extension FleetClient {
         while SystemClock.now < deadline {
             do {
                 let isUp = try get(["v1", "hosts", name])["health"]?.text == "up"
-                let isNew = try !line.has("restarts") || newestRegistration(name) != before
+                let isNew = try newestRegistration(name) != before || !line.has("restarts")
                 steady = isUp && isNew ? steady + 1 : 0
                 why = isUp ? "its agent has not begun anew" : "it is not up"
                 if steady >= FleetClient.steadyMin { return nil }
