@@ -63,6 +63,28 @@ import Testing
         #expect(ids.count == 4)
     }
 
+    @Test func `what moves between hosts of the cell is timed, and no rehearsal knows a time before one has arrived`()
+        throws
+    {
+        let world = CellWorld()
+        world.level = FeatureLevel.newest
+        for _ in 0..<3 { try world.addHost(region: "north") }
+        let id = try world.create(CellWorld.spec(cpu: 1_000))
+        try world.tick(30)
+        func times() -> CellRehearsal {
+            let facts = RegionFacts(own: 1, region: "north")
+            return world.keeper.rehearse(lossOf: "north", facts, goesOn: true, now: world.now)
+        }
+        #expect(times().moveTime == nil && times().wayTime == nil)
+        let from = try #require(try world.host(of: id))
+        try world.apply(.setHostDuty(from, .draining))
+        try world.tick(50)
+        #expect(try world.host(of: id) != from)
+        let took = try #require(times().moveTime)
+        #expect(took >= .milliseconds(100) && took <= .seconds(3), "\(took)")
+        #expect(times().wayTime == nil)
+    }
+
     @Test func `ways and moves are timed, and a rehearsal says how long all of them take`() {
         var rehearsal = CellRehearsal(region: "north", through: LogIndex(1))
         rehearsal.pace = 4

@@ -16,15 +16,17 @@ extension Fleet {
         return true
     }
 
-    /// So long after the faults have stopped a VM that was lost with its host may be without running while a host takes it: its host
-    /// begins to start it within seconds, and no guest takes longer to boot.
+    /// So long after the faults have stopped, and its cell answers again, a VM that was lost with its host may be without running
+    /// while a host takes it: that one begins to start it within seconds, and no guest takes longer to boot.
     static let runsWithin: Int64 = 60_000_000_000
 
     /// One that could run for longer than that and does not.
     var lateVM: String? {
         // hash order: looked up only
         var since: [VMID: Int64] = [:]
-        for cell in 0..<profile.cells {
+        // Until its group has answered a client again, a cell is not to be blamed.
+        let answers = world.recovery.successes
+        for cell in 0..<profile.cells where cell < answers.count && answers[cell] > 0 {
             let view = checkers[cell].view
             for id in view.vms.keys.sorted() {
                 guard let vm = view.vms[id], vm.lostAt > .zero, couldRun(vm, view) else { continue }

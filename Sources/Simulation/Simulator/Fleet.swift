@@ -48,6 +48,7 @@ final class Fleet {
     /// VMs that were lost with their hosts and could run, and since when.
     // hash order: looked up only
     var lostSince: [VMID: Int64] = [:]
+    var lateCheckedAt: Int64 = 0
     /// What it is that does not rest.
     var unrest = "nothing was looked at yet"
     #if MUTANTS
@@ -136,10 +137,6 @@ extension Simulation {
         let elapsed = now - recovery.began
         if now - fleet.restCheckedAt < 250_000_000 { return false }
         fleet.restCheckedAt = now
-        if let late = fleet.lateVM {
-            fail("a VM that can run somewhere runs within its RTO", late)
-            return false
-        }
         let isSettled = isSettled
         if isSettled && fleet.isAtRest {
             fleet.checkEnd()

@@ -143,6 +143,10 @@ extension Simulation {
     func checkRecovery() -> Bool {
         let elapsed = now - recovery.began
         lookForLeaders()
+        if let fleet, recovery.phase != .chaos, now - fleet.lateCheckedAt >= 250_000_000 {
+            fleet.lateCheckedAt = now
+            if let late = fleet.lateVM { fail("a VM that can run somewhere runs within its RTO", late) }
+        }
         if now % 50 == 0 { noteProgress() }
         switch recovery.phase {
         case .healing:
