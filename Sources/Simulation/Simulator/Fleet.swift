@@ -137,7 +137,8 @@ extension Simulation {
         if elapsed > Fleet.restsWithin {
             fail(
                 isSettled ? "the fleet comes to rest" : "46 replicas become equal",
-                "not within \(Fleet.restsWithin / 1_000_000_000) s: \(isSettled ? fleet.unrest : summary)")
+                "not within \(Fleet.restsWithin / 1_000_000_000) s: "
+                    + (isSettled ? fleet.unrest : (fleet.isAtRest ? "" : "\(fleet.unrest); ") + summary))
         }
         return false
     }
