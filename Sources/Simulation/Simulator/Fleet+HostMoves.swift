@@ -50,8 +50,9 @@ extension Fleet {
         } else {
             counts.hostsKept += 1
         }
-        // Or its agent hears of it from the cell that it left, or when it begins anew.
-        if hostRandom.chance(1, in: 2), hosts[number].keeper != nil { tellAssignment(hosts[number]) }
+        // Or its agent hears of it from the cell that it left, or when it begins anew, or when the faults have ended.
+        let isHeard = hostRandom.chance(1, in: 2) || world.recovery.phase != .chaos
+        if isHeard, hosts[number].keeper != nil { tellAssignment(hosts[number]) }
     }
 
     func tellAssignment(_ host: SimulatedHost) {

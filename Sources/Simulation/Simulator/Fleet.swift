@@ -246,6 +246,7 @@ extension Fleet {
         endRegions()
         for host in hosts {
             host.driver.release(host.node.local(world.now))
+            if movesHosts && host.keeper != nil { tellAssignment(host) }
             // It may still be on its way to another cell.
             for cell in 0..<profile.cells where movesHosts || cell == host.cell {
                 chores.append(Chore(cell: cell, operation: .setHostDuty(host.id, .inService)))
