@@ -124,6 +124,7 @@ import Testing
         cell.time = cell.time.advanced(by: 9_000)
         try cell.place(old, on: 3)
         try cell.must(.noteRegion(CellRegion(name: "r", epoch: 1, isLost: true)))
+        try cell.must(.declareDown(HostID(3), Incarnation(1)))
         try cell.must(.removeHost(HostID(3), isForced: true))
         #expect(try cell.vm(old).lostAt == first && cell.vm(old).phase == .waiting)
     }

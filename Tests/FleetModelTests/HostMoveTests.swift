@@ -187,7 +187,9 @@ import Testing
             case 0: for _ in 0..<2 { try cells[0].must(.advanceHost(move.number, .abort(reason: "no more"))) }
             case 1: for _ in 0..<2 { try cells[0].must(send(11, to: 1, under: 3)) }
             case 2: try cells[0].must(.declareDown(HostID(11), Incarnation(1)))
-            default: try cells[0].must(.removeHost(HostID(11), isForced: true))
+            default:
+                try cells[0].must(.declareDown(HostID(11), Incarnation(1)))
+                try cells[0].must(.removeHost(HostID(11), isForced: true))
             }
             #expect(try only(cells[0]).phase == .aborting)
             #expect(try cells[0].refusal(commit(move, cells[0])) == .moveIsOver)

@@ -32,7 +32,7 @@ extension CellKeeper {
             var silence = watch.silence(of: NodeID(rawValue: id.rawValue), at: now)
             if !mutated(.newLeaderDoesNotWait) { silence = min(silence, now - leadsSince) }
             // Before it came with its VMs it may have spoken to the cell where it was alone, and still have a lease from there.
-            if let arrived = arrivedAt[id], !mutated(.arrivedHostNotWaitedFor) { silence = min(silence, now - arrived) }
+            if let arrived = arrivedAt[id] { silence = min(silence, now - arrived) }
             if silence < silenceMax {
                 next = min(next, now + (silenceMax - silence))
                 continue

@@ -20,7 +20,7 @@ extension Fleet {
 
     /// What an operator asks of hosts; nil for nothing this time.
     func drawHostMove(_ cell: Int) -> CellCommand.Operation? {
-        guard movesHosts, hostRandom.chance(1, in: 8) else { return nil }
+        guard movesHosts, hostRandom.chance(1, in: 4) else { return nil }
         if let move = checkers[cell].hostMoves.first, hostRandom.chance(1, in: 3) {
             // Too late it is refused.
             if hostRandom.chance(1, in: 2) { return .advanceHost(move.number, .abort(reason: "called off")) }
@@ -29,7 +29,9 @@ extension Fleet {
         let own = hosts.filter { assigned[$0.node.number].cell == cell }
         // The last one stays, mostly.
         guard own.count > 1 || (own.count == 1 && hostRandom.chance(1, in: 8)) else { return nil }
-        let host = own[hostRandom.below(own.count)]
+        let laden = own.filter { checkers[cell].view.hosts[$0.id]?.vmCount ?? 0 > 0 }
+        let open = laden.isEmpty || hostRandom.chance(1, in: 5) ? own : laden
+        let host = open[hostRandom.below(open.count)]
         let other = (cell + 1 + hostRandom.below(profile.cells - 1)) % profile.cells
         return .sendHost(
             host.id, to: UInt64(other + 1), assignment: assigned[host.node.number].epoch, keepsNames: false)
@@ -48,8 +50,9 @@ extension Fleet {
         } else {
             counts.hostsKept += 1
         }
-        // Or its agent hears of it from the cell that it left, or when it begins anew.
-        if hostRandom.chance(1, in: 2), hosts[number].keeper != nil { tellAssignment(hosts[number]) }
+        // Or its agent hears of it from the cell that it left, or when it begins anew, or when the faults have ended.
+        let isHeard = hostRandom.chance(1, in: 2) || world.recovery.phase != .chaos
+        if isHeard, hosts[number].keeper != nil { tellAssignment(hosts[number]) }
     }
 
     func tellAssignment(_ host: SimulatedHost) {

@@ -146,7 +146,8 @@ extension Simulation {
         if elapsed > Fleet.restsWithin {
             fail(
                 isSettled ? "the fleet comes to rest" : "46 replicas become equal",
-                "not within \(Fleet.restsWithin / 1_000_000_000) s: \(isSettled ? fleet.unrest : summary)")
+                "not within \(Fleet.restsWithin / 1_000_000_000) s: "
+                    + (isSettled ? fleet.unrest : (fleet.isAtRest ? "" : "\(fleet.unrest); ") + summary))
         }
         return false
     }
@@ -258,6 +259,7 @@ extension Fleet {
         endRegions()
         for host in hosts {
             host.driver.release(host.node.local(world.now))
+            if movesHosts && host.keeper != nil { tellAssignment(host) }
             // It may still be on its way to another cell.
             for cell in 0..<profile.cells where movesHosts || cell == host.cell {
                 chores.append(Chore(cell: cell, operation: .setHostDuty(host.id, .inService)))

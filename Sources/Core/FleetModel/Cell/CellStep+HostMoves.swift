@@ -131,10 +131,10 @@ extension CellStep {
         var leaving: [CellVM] = []
         for id in try vms(on: move.host) {
             guard let vm = try vm(id) else { continue }
-            if vm.revision.index > through && !mutated(.handsOverUnseen) { return .refused(.hostBehind(move.host)) }
+            if vm.revision.index > through { return .refused(.hostBehind(move.host)) }
             leaving.append(vm)
         }
-        if before.workIndex > through && !mutated(.handsOverUnseen) { return .refused(.hostBehind(move.host)) }
+        if before.workIndex > through { return .refused(.hostBehind(move.host)) }
         if before.assignment > move.assignment { return try abort(move, "it was assigned anew meanwhile") }
         if UInt64(leaving.count) != move.vms { return try abort(move, "a VM left it meanwhile") }
         for old in leaving {

@@ -14,15 +14,17 @@ extension CellStep {
         if running.count > CellLimits.vmsPerHostMax { return .refused(.tooMany(.vmsOnHost)) }
         if summary.isClosed { return .refused(.cellClosed) }
         let known = try host(id)
+        // Whatever it has heard of its assignment: there it hears more.
+        if let known, known.health == .removed, known.wentTo > 0, assignment <= known.assignment {
+            return .refused(.hostWentTo(id, cell: known.wentTo))
+        }
         if let known, assignment < known.assignment { return .refused(.assignmentOutdated(id)) }
         if summary.hostArrivals > 0, try access.value(for: CellTable.hostArrivals.key(id.rawValue)) != nil {
             return .refused(.hostArrives(id))
         }
         if let known, known.health == .removed {
             if !known.isReleased { return .refused(.hostRemoved(id)) }
-            if assignment == known.assignment {
-                return .refused(known.wentTo > 0 ? .hostWentTo(id, cell: known.wentTo) : .hostReleased(id))
-            }
+            if assignment == known.assignment { return .refused(.hostReleased(id)) }
         }
         if let known, incarnation < known.incarnation { return .refused(.incarnationOutdated(id)) }
         let isNew = known == nil || known?.health == .removed

@@ -89,8 +89,4 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case actsBeforeCommit
     /// The cell that a host left goes on granting it leases.
     case grantsAfterHandover
-    /// A host goes with rows of its VMs that have changed since they were sent.
-    case handsOverUnseen
-    /// Silence from before it came is held against a host that came with its VMs.
-    case arrivedHostNotWaitedFor
 }

@@ -159,6 +159,10 @@ extension CellHost {
     package struct Departure: Hashable, Sendable {
         package var number: UInt64
         package var to: UInt64
+        package init(number: UInt64, to: UInt64) {
+            self.number = number
+            self.to = to
+        }
     }
 }
 
