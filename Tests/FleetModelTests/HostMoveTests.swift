@@ -153,6 +153,28 @@ import Testing
         #expect(try cells[1].vm(runs).phase == .stopped)
     }
 
+    @Test func `VMs that come without a part of a quota are judged together by the quota where they come`() throws {
+        for (quota, isRefused) in [
+            (Quota(vmCount: 1), true), (Quota(vmCount: 2), false), (Quota(memoryMiB: 2_047), true),
+            (Quota(memoryMiB: 2_048), false),
+        ] {
+            var cells = try cells(.unlimited)
+            try cells[1].must(.setSlice(tenant: Self.tenant, revision: Revision(512), quota))
+            for name in ["a", "b"] { _ = try cells[0].running(name, on: 11) }
+            try cells[0].must(send(11))
+            let part = try #require(try parts(cells, try only(cells[0])).first)
+            guard isRefused else {
+                try cells[1].must(part)
+                continue
+            }
+            guard case .quotaExceeded? = try cells[1].refusal(part) else {
+                Issue.record("\(quota) took both")
+                continue
+            }
+            #expect(try cells[1].slice(Self.tenant)?.usedCount == 0)
+        }
+    }
+
     @Test func `what changes after it was sent is sent again before the host goes`() throws {
         var cells = try cells()
         let id = try cells[0].running("a", on: 11)

@@ -237,8 +237,9 @@ extension CellStep {
         // Of an older one is still to be heard that it is over.
         if let known, known.from != part.from || known.number != part.number { return .refused(.hostArrives(id)) }
         if known == nil, let refusal = try refusal(ofComing: part.host, peer) { return .refused(refusal) }
+        var wanted = Wanted()
         for item in part.items {
-            if let refusal = try refusal(of: item, part) { return .refused(refusal) }
+            if let refusal = try refusal(of: item, part, &wanted) { return .refused(refusal) }
         }
         if known.map({ $0.host.workIndex <= part.host.workIndex }) ?? true {
             if let known, known.host.about.name != part.host.about.name {
@@ -269,8 +270,15 @@ extension CellStep {
         return nil
     }
 
+    /// What the new VMs of a part take together.
+    private struct Wanted {
+        var vms: UInt64 = 0
+        // hash order: looked up only
+        var ofTenants: [String: (rest: Resources, count: UInt64)] = [:]
+    }
+
     private mutating func refusal(
-        of item: HostPreparation.Item, _ part: HostPreparation
+        of item: HostPreparation.Item, _ part: HostPreparation, _ wanted: inout Wanted
     ) throws(StoreError) -> CellRefusal? {
         let vm = item.vm
         if let known = try self.vm(vm.id) {
@@ -291,7 +299,8 @@ extension CellStep {
             return .vmNameTaken(vm.name)
         }
         if let refusal = try refusal(ofGroups: vm.spec.groups, besides: [], vm.tenant) { return refusal }
-        if summary.vms >= CellLimits.vmsMax { return .tooMany(.vms) }
+        wanted.vms += 1
+        if summary.vms + wanted.vms > CellLimits.vmsMax { return .tooMany(.vms) }
         let slice = try slice(vm.tenant)
         if slices[vm.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax { return .tooMany(.tenants) }
         // What comes along is there; what does not is this cell's to give.
@@ -300,7 +309,11 @@ extension CellStep {
         let rest = Resources(
             cpuMillis: max(0, charge.cpuMillis - share[1]), memoryMiB: max(0, charge.memoryMiB - share[2]),
             diskMiB: max(0, charge.diskMiB - share[3]))
-        return slice.refusal(of: rest, count: share[0] > 0 ? 0 : 1)
+        var sum = wanted.ofTenants[vm.tenant] ?? (.zero, 0)
+        sum.rest += rest
+        sum.count += share[0] > 0 ? 0 : 1
+        wanted.ofTenants[vm.tenant] = sum
+        return slice.refusal(of: sum.rest, count: sum.count)
     }
 
     /// A row that is not this cell's own yet: as one that is stopped it wants no place, and what it is comes with its host.
