@@ -112,7 +112,7 @@ package struct HostKeeper: Sendable {
     /// The newest answer's rows, ascending.
     var work: [CellVM] = []
     /// VMs whose row or copy is another one than when it was looked at, or with which something is under way; nil for all. No other
-    /// one has anything to be ordered or reported, so that a step costs what has changed and not what the host runs.
+    /// one has anything to be ordered or reported, so that a step costs what is on its way and not what the host runs.
     // hash order: read by sorted keys, or asked whether one is so
     package var due: Set<VMID>?
     var workIndex = LogIndex.zero

@@ -49,8 +49,8 @@ package protocol AdminAuthority: AnyObject {
     func roles(of principal: Principal) -> [Role]
     /// Whom a bearer token stands for; nil when it is unknown, has expired or was revoked.
     func principal(ofToken token: ArraySlice<UInt8>) -> Principal?
-    /// Goes on, never within this call, when everything that was granted before it is known here; false where that can't be
-    /// found out now. What follows may be asked for on behalf of strangers: it is the authority's to bound.
+    /// Goes on, at once or later, when everything that was granted before it is known here; false where that can't be found out
+    /// now. What follows may be asked for on behalf of strangers: it is the authority's to bound.
     func learn(_ done: @escaping (_ isNewest: Bool) -> Void)
     /// Somebody known asked for a change without the right to it, and was told so.
     func forbade(_ action: Action, _ principal: Principal, from address: String)
