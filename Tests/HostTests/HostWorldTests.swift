@@ -302,8 +302,8 @@ final class HostWorld {
         // The hosts hear of it.
         let calm = world.now + .seconds(5)
         while world.now < calm { world.advance() }
-        let due = world.hosts.compactMap { world.agents[$0]?.keeper.due }
-        #expect(!due.isEmpty && due.allSatisfy(\.isEmpty), "VMs that are settled are not looked at: \(due)")
+        let keepers = world.hosts.compactMap { world.agents[$0]?.keeper }
+        #expect(!keepers.isEmpty && keepers.allSatisfy(\.isSettled), "VMs that are settled are not looked at")
     }
 
     @Test func `the world of the test does what it is there for`() {

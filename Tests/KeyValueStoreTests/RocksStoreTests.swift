@@ -143,6 +143,28 @@ func batch(_ key: UInt8, _ value: UInt8 = 1) -> WriteBatch {
         #expect(try rows(store).map(\.key) == [[1], [2]])
     }
 
+    @Test func `what a large file says of rows is read once and kept, although it is larger than a shard of the cache`()
+        throws
+    {
+        var settings = smallSettings(.state)
+        settings.blockCache = BlockCache(byteCountMax: 8 << 20)
+        let store = try RocksStore(path, settings)
+        // Its filter has ten bits a row: 625 KB, where the cache has sixteen shards of 512.
+        let file = try SortedFile(folder.path + "/rows", for: store)
+        for i in 0..<500_000 as Range<UInt64> { try file.put(key(2 * i), [1]) }
+        try store.take(file)
+        var random = PRNG(seed: 1)
+        func readAbsent(_ count: Int) throws -> Int {
+            let before = bytesReadByThisThread()
+            for _ in 0..<count { #expect(try store.value(for: key(2 * random.below(500_000) + 1)) == nil) }
+            return bytesReadByThisThread() - before
+        }
+        _ = try readAbsent(10_000)
+        let bytes = try readAbsent(2_000)
+        // One in a hundred has to look at a block of rows.
+        #expect(bytes < 2_000 * 1_024, "\(bytes) bytes for 2,000 rows")
+    }
+
     @Test func `memory and sizes can be asked for`() throws {
         let store = try RocksStore(path, smallSettings(.state))
         var large = WriteBatch()
@@ -165,6 +187,24 @@ func batch(_ key: UInt8, _ value: UInt8 = 1) -> WriteBatch {
         store.compact(KeyRange(from: [], to: nil))
         #expect(try store.approximateByteCount(of: KeyRange(from: [], to: [255])) == 0)
     }
+}
+
+private func key(_ number: UInt64) -> [UInt8] {
+    var key: [UInt8] = [7]
+    key.appendBigEndian(number)
+    return key
+}
+
+/// From files, as the kernel counts it.
+private func bytesReadByThisThread() -> Int {
+    // Its size is not known before it is read.
+    let fd = open("/proc/thread-self/io", O_RDONLY | O_CLOEXEC)
+    defer { close(fd) }
+    var bytes = [UInt8](repeating: 0, count: 4_096)
+    let count = read(fd, &bytes, bytes.count)
+    precondition(count > 0, "the kernel does not count what threads read")
+    let line = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n")[0]
+    return Int(line.dropFirst("rchar: ".count))!
 }
 
 func rows(_ reader: some OrderedReader, _ range: KeyRange = KeyRange(from: [], to: nil)) throws

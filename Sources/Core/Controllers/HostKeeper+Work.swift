@@ -47,20 +47,22 @@ extension HostKeeper {
 
     // MARK: Orders
 
-    /// Brings every copy a step nearer to what its row wants. Only with a lease.
-    mutating func tendAll(_ output: inout Output) {
-        var isAnyBusy = isBusy
-        var rest: Set<VMID> = []  // hash order: only kept
+    /// Brings every copy a step nearer to what its row wants, where that is allowed, and notes what is under way.
+    mutating func lookAtDue(mayStart: Bool, _ output: inout Output) {
+        let wasBusy = isBusy
+        if due == nil { (busy, owing, arriving) = ([], [], []) }
         for vm in dueVMs {
             let row = row(of: vm)
-            let ordered = output.orders.count
-            isBusy = false
-            tend(vm, row, &output)
-            isAnyBusy = isAnyBusy || isBusy
-            if isBusy || output.orders.count > ordered || row.flatMap({ report($0) }) != nil { rest.insert(vm) }
+            if mayStart {
+                isBusy = false
+                tend(vm, row, &output)
+                busy.note(vm, isBusy)
+            }
+            owing.note(vm, row.flatMap { report($0) } != nil)
+            arriving.note(vm, records[vm]?.copy?.state == .arriving)
         }
-        isBusy = isAnyBusy
-        due = rest
+        isBusy = wasBusy || (mayStart && !busy.isEmpty)
+        if mayStart { due = [] }
     }
 
     /// Ascending.
@@ -78,9 +80,6 @@ extension HostKeeper {
         return low < work.endIndex && work[low].id == vm ? work[low] : nil
     }
 
-    /// Ascending; all rows that a report may be owed for.
-    private var dueRows: [CellVM] { due == nil ? work : dueVMs.compactMap { row(of: $0) } }
-
     /// Rows that came, and those that went.
     mutating func noteDue(_ changed: [CellVM], from old: [CellVM], to new: [CellVM]) {
         guard due != nil else { return }
@@ -90,12 +89,6 @@ extension HostKeeper {
             while next < new.endIndex, new[next].id < old[i].id { next += 1 }
             if next == new.endIndex || new[next].id != old[i].id { due?.insert(old[i].id) }
         }
-    }
-
-    /// A guest that arrives is always due.
-    var isArriving: Bool {
-        guard let due else { return records.values.contains { $0.copy?.state == .arriving } }
-        return due.contains { records[$0]?.copy?.state == .arriving }
     }
 
     private mutating func tend(_ vm: VMID, _ row: CellVM?, _ output: inout Output) {
@@ -252,24 +245,22 @@ extension HostKeeper {
 
     /// A guest is paused and copied, and the cell has not been told.
     var owesCopied: Bool {
-        dueRows.contains { row in
-            guard row.migration != nil, let record = records[row.id], let copy = record.copy, copy.state == .copied
-            else { return false }
+        owing.contains { vm in
+            guard let record = records[vm], let copy = record.copy, copy.state == .copied else { return false }
             // Bound once: asked of the optional twice, Swift 6.3.1 can't compile it optimized.
             guard let taken = record.taken?.report else { return true }
             return taken.state != .copied || taken.epoch != copy.epoch
         }
     }
 
-    var owesReports: Bool { knowsWork && !dueRows.allSatisfy { report($0) == nil } }
-
-    /// What the rows do not show yet, ascending by VM. What the cell took, and its rows still don't show, comes again.
+    /// What the rows do not show yet, ascending by VM, as much as goes into one command. What the cell took, and its rows still don't
+    /// show, comes again.
     mutating func reports(_ now: Instant) -> [VMReport] {
+        if !owing.isEmpty { isBusy = true }
         var list: [VMReport] = []
-        for row in dueRows {
-            guard let report = report(row) else { continue }
-            isBusy = true
-            if let taken = records[row.id]?.taken, isSame(taken.report, report) {
+        for vm in owing.sorted() {
+            guard list.count < HostKeeper.reportsMax, let row = row(of: vm), let report = report(row) else { continue }
+            if let taken = records[vm]?.taken, isSame(taken.report, report) {
                 if now < taken.at + timing.repetition { continue }
                 asksAll = true
             }
@@ -336,5 +327,11 @@ extension HostKeeper {
             return say(.copying)
         case .copied: return migration == nil ? nil : say(.copied)
         }
+    }
+}
+
+extension Set<VMID> {
+    fileprivate mutating func note(_ vm: VMID, _ isIn: Bool) {
+        if isIn { insert(vm) } else { remove(vm) }
     }
 }

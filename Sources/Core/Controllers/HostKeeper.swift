@@ -111,10 +111,13 @@ package struct HostKeeper: Sendable {
     var records: [VMID: Record] = [:]
     /// The newest answer's rows, ascending.
     var work: [CellVM] = []
-    /// VMs whose row or copy is another one than when it was looked at, or with which something is under way; nil for all. No other
-    /// one has anything to be ordered or reported, so that a step costs what is on its way and not what the host runs.
-    // hash order: read by sorted keys, or asked whether one is so
+    /// VMs whose row or copy is another one than when it was looked at; nil for all. Looked at twice, nothing else comes of it, so
+    /// that a step costs what came in, and neither what the host runs nor what is under way.
+    // hash order: read by sorted keys
     package var due: Set<VMID>?
+    /// VMs of those looked at that something is under way with, that the cell has to hear of, and whose copy arrives.
+    // hash order: read by sorted keys, or asked whether there is one
+    var (busy, owing, arriving): (Set<VMID>, Set<VMID>, Set<VMID>) = ([], [], [])
     var workIndex = LogIndex.zero
     var workAnswer = LogIndex.zero
     /// False until the rows were heard after the registration that is in force.
@@ -258,11 +261,13 @@ package struct HostKeeper: Sendable {
         guard let endingSince else { return false }
         if !endsVMs { return true }
         if case .reports = command?.what { return now >= endingSince + timing.endMax }
-        let isDone = !owesReports && records.values.allSatisfy { $0.copy == nil }
+        let isDone = !(knowsWork && !owing.isEmpty) && records.values.allSatisfy { $0.copy == nil }
         return isDone || now >= endingSince + timing.endMax
     }
     /// The rows of VMs that are this host's, as it heard them last.
     package var known: [CellVM] { work }
+    /// True when nothing is under way: it has nothing to look at before something comes in.
+    package var isSettled: Bool { due?.isEmpty ?? false && busy.isEmpty && owing.isEmpty }
     /// What it knows of a VM, for people who look for a fault.
     package func describe(_ vm: VMID) -> String { records[vm].map { "\($0)" } ?? "nothing" }
     /// Of the copy that the driver has of a VM.
@@ -280,7 +285,7 @@ package struct HostKeeper: Sendable {
         if isEnding && endsVMs { endAll(&output) }
         // Found without a lease that anybody remembers is as good as without one.
         if !isGuarded, !holdsLease(now) { stopForLease(&output) }
-        if mayStart { tendAll(&output) }
+        lookAtDue(mayStart: mayStart, &output)
         sendCommand(now, &output)
         ask(now, &output)
         output.grant = grant
@@ -314,7 +319,7 @@ package struct HostKeeper: Sendable {
         case .answered(let number, let answer): hear(number, answer, now)
         case .questionFailed(let number):
             questions.removeAll { $0.number == number }
-            if mutated(.sourceResumesUnknown) { doubtsCommit = true }
+            if mutated(.sourceResumesUnknown) { (doubtsCommit, due) = (true, nil) }
         case .commandDone(let number, let result):
             guard let sent = command, sent.number == number else { return }
             command = nil
@@ -476,8 +481,8 @@ package struct HostKeeper: Sendable {
             )
         } else {
             // Judged by rows that were read after the last reports took effect, unless a guest stands still meanwhile.
-            guard knowsWork, owesCopied || newestSentAt.map({ $0 >= reportedAt }) ?? false else { return }
-            let reports = Array(reports(now).prefix(HostKeeper.reportsMax))
+            guard knowsWork, newestSentAt.map({ $0 >= reportedAt }) ?? false || owesCopied else { return }
+            let reports = reports(now)
             guard !reports.isEmpty else { return }
             (operation, what) = (.reportVMs(host, incarnation, reports), .reports(reports))
         }
@@ -491,7 +496,7 @@ package struct HostKeeper: Sendable {
             wakeAt = max(commandNotBefore, now + timing.busy)
             return noteLease(now)
         }
-        let isArriving = isArriving
+        let isArriving = !arriving.isEmpty
         let busy = isArriving ? timing.arriving : timing.busy
         let pause = isBusy || isStirred || command != nil || !knowsWork ? busy : timing.calm
         // A question is under way already, or one was asked a moment ago.

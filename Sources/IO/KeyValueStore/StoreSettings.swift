@@ -108,6 +108,13 @@ package struct StoreSettings: Sendable {
         if kind == .state {
             // The table's options own the filter from here on.
             rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10))
+            // In blocks: a large file's filter in one piece is larger than a shard of the cache, which then never keeps it, and
+            // every read of a row would read and check all of it.
+            rocksdb_block_based_options_set_index_type(
+                table, Int32(rocksdb_block_based_table_index_type_two_level_index_search))
+            rocksdb_block_based_options_set_partition_filters(table, 1)
+            rocksdb_block_based_options_set_metadata_block_size(table, 4 << 10)
+            rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1)
         }
         rocksdb_options_set_block_based_table_factory(options, table)
     }
