@@ -17,18 +17,30 @@ package struct Router: Sendable {
     }
 
     private let limits: AdminLimits
-    private let table: [(route: Route, segments: [Segment])]
+    private let table: [Route]
+    /// Rows of the table by their whole path, where that has no parameter.
+    private let literal: [[UInt8]: [Int]]
+    /// The other rows by the second word of their path, in the order of the table.
+    private let named: [[UInt8]: [(row: Int, segments: [Segment])]]
 
     package init(limits: AdminLimits = .standard) {
         self.limits = limits
-        table = Route.all.map { route in
-            (
-                route,
-                route.path.split(separator: "/").map { part -> Segment in
-                    part == "{key}" ? .rest : part.hasPrefix("{") ? .parameter : .literal(Array(part.utf8))
-                }
-            )
+        table = Route.all
+        var literal: [[UInt8]: [Int]] = [:]  // hash order: looked up only
+        var named: [[UInt8]: [(row: Int, segments: [Segment])]] = [:]  // hash order: looked up only
+        for (row, route) in table.enumerated() {
+            let segments = route.path.split(separator: "/").map { part -> Segment in
+                part == "{key}" ? .rest : part.hasPrefix("{") ? .parameter : .literal(Array(part.utf8))
+            }
+            if segments.allSatisfy({ if case .literal = $0 { true } else { false } }) {
+                literal[Array(route.path.utf8), default: []].append(row)
+            } else if segments.count > 1, case .literal(let word) = segments[1] {
+                named[word, default: []].append((row, segments))
+            } else {
+                preconditionFailure("\(route.path): the second word of a path is no parameter")
+            }
         }
+        (self.literal, self.named) = (literal, named)
     }
 
     /// The call that the parser's last request makes, or the problem to answer with. A problem of 405 comes with `allow`.
@@ -256,22 +268,19 @@ package struct Router: Sendable {
     // MARK: The table
 
     private func match(_ path: ArraySlice<UInt8>, _ method: HTTPMethod) -> Match? {
-        let parts = path.dropFirst().split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let wanted = method == .head ? .get : method
         // A path that is literally in the table is nobody's name, whatever the method.
-        let isLiteral = table.contains { Router.isLiteral($0.segments) && Router.match(parts, $0.segments) != nil }
-        for row in table where row.route.method == wanted && (!isLiteral || Router.isLiteral(row.segments)) {
-            if let parameters = Router.match(parts, row.segments) {
-                return Match(route: row.route, parameters: parameters)
+        if let rows = literal[Array(path)] {
+            return rows.first { table[$0].method == wanted }.map { Match(route: table[$0], parameters: []) }
+        }
+        let parts = path.dropFirst().split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        guard parts.count > 1, let rows = named[Array(parts[1])] else { return nil }
+        for (row, segments) in rows where table[row].method == wanted {
+            if let parameters = Router.match(parts, segments) {
+                return Match(route: table[row], parameters: parameters)
             }
         }
         return nil
-    }
-
-    private static func isLiteral(_ segments: [Segment]) -> Bool {
-        segments.allSatisfy { segment in
-            if case .literal = segment { true } else { false }
-        }
     }
 
     private static func match(
