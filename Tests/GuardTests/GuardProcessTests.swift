@@ -39,12 +39,17 @@ import Testing
     @Test func `guests die with their guard, and the next one starts no epoch again`() throws {
         let ward = try Ward()
         defer { ward.end() }
+        // Nothing of the beginning is under way any more.
+        _ = ward.wait(atMost: .milliseconds(200)) { false }
         ward.grant([1: 7, 2: 3])
         let guests = [try ward.run(1, epoch: 7), try ward.run(2, epoch: 3)]
         let first = ward.incarnation
         kill(try ward.guardProcess, SIGKILL)
         #expect(ward.wait { guests.allSatisfy { !Ward.lives($0) } })
+        let killedAt = SystemClock.now
         #expect(ward.wait { ward.incarnation > first })
+        // Not when what was asked of the first one would have been given up: that takes ten seconds.
+        #expect(SystemClock.now - killedAt < .seconds(4))
         ward.grant([1: 7])
         ward.start(1, epoch: 7)
         #expect(ward.wait { ward.refusal(1) != nil })

@@ -56,6 +56,7 @@ package final class GuardLink: TimerHandler {
     private let agentIncarnation: UInt64
     private var line: GuardFrames<GuardWord>?
     private var timer: TimerID?
+    private var timerAt = Instant.origin
     private var startedAt: Instant?
     private var downSince: Instant
     private var hasComplained = false
@@ -169,8 +170,10 @@ package final class GuardLink: TimerHandler {
     // MARK: The line
 
     private func schedule(after time: Nanoseconds) {
-        if isClosed || timer != nil { return }
-        timer = loop.setTimer(after: time, self, tag: 0)
+        let at = SystemClock.now + time
+        if isClosed || (timer != nil && timerAt <= at) { return }
+        if let timer { loop.cancel(timer) }
+        (timer, timerAt) = (loop.setTimer(at: at, self, tag: 0), at)
     }
 
     package func timerFired(_ tag: Int) {

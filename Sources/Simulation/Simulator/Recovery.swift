@@ -63,7 +63,6 @@ extension Simulation {
             resume(node)
             mendDisk(of: node)
             if !node.isRunning { start(node) }
-            if node.isRunning && !node.pendingLog.isEmpty { plan(.logDone, at: now, node: node) }
         }
         recovery.hasHungLeader = recovery.leftBehind.contains { number in
             nodes[number].diskStalledUntil > now
@@ -82,6 +81,8 @@ extension Simulation {
         for i in 0..<node.pendingLog.count {
             at += profile.diskLatency.count
             node.pendingLog[i].endsAt = min(node.pendingLog[i].endsAt, at)
+            // Each has an end of its own, or those that follow stay one behind.
+            plan(.logDone, at: node.pendingLog[i].endsAt, node: node)
         }
         node.isDiskFull = false
         node.failsNextWrite = false
