@@ -39,6 +39,31 @@ import Testing
         #expect(try create("a", "--cell", "second").status == 0)
     }
 
+    @Test func `what a cell has is found though another cell of its region can't answer`() throws {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") { try ready(cluster).count == 3 }
+        let made = try cluster.ask(1, "cell", "create", "frail", "--replicas", "1")
+        #expect(made.status == 0, "\(made.complaint)")
+        var voter = 0
+        try cluster.wait("the second cell has its voter") {
+            let shown = try cluster.ask(1, "cell", "show", "frail", "-o", "json").output
+            voter = (1...3).first { shown.contains("\"nodes\":[\"n\($0)\"]") } ?? 0
+            return voter > 0 && shown.contains("\"state\":\"ready\"")
+        }
+        let words = ["vm", "create", "a", "--cpu", "1", "--memory", "64MiB", "--stopped", "--cell", "default"]
+        #expect(try cluster.run(words, at: 1).status == 0)
+        cluster.kill9(voter)
+        let asked = voter == 1 ? 2 : 1
+        try cluster.wait("the first cell has a leader") { try cluster.ask(asked, "vm", "show", "a").status == 0 }
+        let begun = Date()
+        #expect(try cluster.ask(asked, "vm", "show", "a").status == 0)
+        #expect(Date().timeIntervalSince(begun) < 2, "nobody waits for the second")
+        // What no cell that answers has may be in the other one.
+        let unknown = try cluster.ask(asked, "vm", "show", "b")
+        #expect(unknown.status != 0 && !unknown.complaint.contains("no VM"), "\(unknown.complaint)")
+    }
+
     @Test func `hosts go from one cell to another empty, and every host and VM is found wherever it is`() throws {
         let cluster = try LocalCluster()
         try cluster.grow()

@@ -82,7 +82,7 @@ extension AdminPort {
         }
         find(AdminPort.query(vm), groups, asker, "VM \(vm)") { row in
             switch row {
-            case .vm(_, let vm?): vm.arrival == nil ? 5 : 4
+            case .vm(_, let vm?): vm.arrival == nil ? VMWorth.here : 4
             case .tombstone(_, let gone?): gone.movedTo == 0 ? 2 : 1
             default: 0
             }
@@ -98,7 +98,7 @@ extension AdminPort {
         let isFirst = asked.count < groups.count
         find(.vm(vm), asked, asker, "VM \(vm)", mayFail: isFirst) { row in
             // What is only kept for it where it was made is not where it is.
-            if case .vm(_, let vm?) = row { vm.arrival == nil ? 5 : isFirst ? 0 : 4 } else { 0 }
+            if case .vm(_, let vm?) = row { vm.arrival == nil ? VMWorth.here : isFirst ? 0 : 4 } else { 0 }
         } _: { [self] found in
             if let found { return body([found]) }
             if isFirst { return locate(vm, groups, groups, asker, body) }
@@ -130,31 +130,55 @@ extension AdminPort {
     }
 
     /// The cell with the row that is worth most, of those worth anything; two of the greatest worth are for the asker to
-    /// tell apart. Where some cell does not answer and no other has it, nobody knows; who `mayFail` asks others then.
+    /// tell apart. Where some cell does not answer and no other has it, nobody knows; who `mayFail` asks others then. Nothing is
+    /// worth more than `VMWorth.here`: of a VM that is asked for by its id nobody else is waited for then, and by its name only the
+    /// cells of other regions, since it is the only one of its name in its own.
     private func find(
         _ query: CellQuery, _ groups: [GroupID], _ asker: FleetAsker, _ what: String, mayFail: Bool = false,
         _ worth: @escaping (CellRowContent) -> Int, _ body: @escaping (GroupID?) -> Void
     ) {
-        readAll(query, .linearizable, groups) { [self] answers in
-            var best: (worth: Int, cells: [GroupID]) = (0, [])
-            var problem: Problem?
-            for (group, answer) in zip(groups, answers) {
-                switch answer {
-                case .failure(let failure): problem = problem ?? failure
-                case .success(let found):
-                    let most = AdminPort.rows(found.answer).rows.map(worth).max() ?? 0
-                    if most > best.worth { best = (most, []) }
-                    if most == best.worth && most > 0 { best.cells.append(group) }
+        let isByID = if case .one(.vms, _) = query { true } else { false }
+        let regions = groups.map { group in cells.first { $0.group == group }?.region }
+        var worths = [Result<Int, Problem>?](repeating: nil, count: groups.count)
+        var isOver = false
+        for (i, group) in groups.enumerated() {
+            read(query, .linearizable, group) { [self] answer in
+                worths[i] = answer.map { AdminPort.rows($0.answer).rows.map(worth).max() ?? 0 }
+                guard !isOver else { return }
+                let here = worths.indices.filter {
+                    if case .success(VMWorth.here)? = worths[$0] { true } else { false }
                 }
+                isOver = worths.indices.allSatisfy { other in
+                    worths[other] != nil
+                        || (isByID ? !here.isEmpty : here.contains { regions[$0] == regions[other] ?? "" })
+                }
+                if isOver { judge(worths, groups, asker, what, mayFail: mayFail, body) }
             }
-            if best.worth > 2 && best.cells.count > 1 {
-                let names = best.cells.map(cellName).joined(separator: " and ")
-                return fail(
-                    asker, Problem(.invalid, "cells \(names) each have a \(what); name one with cell=", field: "cell"))
-            }
-            if let problem, best.worth <= 2, !mayFail { return fail(asker, problem) }
-            body(best.cells.first)
         }
+    }
+
+    private func judge(
+        _ worths: [Result<Int, Problem>?], _ groups: [GroupID], _ asker: FleetAsker, _ what: String, mayFail: Bool,
+        _ body: (GroupID?) -> Void
+    ) {
+        var best: (worth: Int, cells: [GroupID]) = (0, [])
+        var problem: Problem?
+        for (group, answer) in zip(groups, worths) {
+            switch answer {
+            case nil: break
+            case .failure(let failure): problem = problem ?? failure
+            case .success(let worth):
+                if worth > best.worth { best = (worth, []) }
+                if worth == best.worth && worth > 0 { best.cells.append(group) }
+            }
+        }
+        if best.worth > 2 && best.cells.count > 1 {
+            let names = best.cells.map(cellName).joined(separator: " and ")
+            return fail(
+                asker, Problem(.invalid, "cells \(names) each have a \(what); name one with cell=", field: "cell"))
+        }
+        if let problem, best.worth <= 2, !mayFail { return fail(asker, problem) }
+        body(best.cells.first)
     }
 
     /// Asks several cells the same thing at once; the answers are in the order of the cells.
@@ -253,4 +277,9 @@ extension AdminPort {
             }
         }
     }
+}
+
+private enum VMWorth {
+    /// The VM itself, and not what is kept for it or remembered of it.
+    static let here = 5
 }
