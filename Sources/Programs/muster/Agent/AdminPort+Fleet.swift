@@ -28,6 +28,8 @@ struct FleetAsker {
     var isCellNamed = false
     /// What `If-Match` says of what is to be changed, where the change has no place for it itself.
     var generation: UInt64?
+    /// Looks once more for the cell: the VM may have gone to another one since it was found.
+    var again: (() -> Void)?
 
     func reaches(_ tenant: String) -> Bool { tenants?.contains(tenant) ?? true }
 
@@ -57,7 +59,7 @@ extension AdminPort {
         let isWrite: Bool
         if case .writeTenant = request.action { isWrite = true } else { isWrite = false }
         let address = server.clientAddress(ticket)
-        let asker = FleetAsker(
+        var asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
             ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite),
             isChange: request.action.isChange)
@@ -70,11 +72,20 @@ extension AdminPort {
                 ticket,
                 AdminResponse(Problem(.unavailable, "the cluster's first cell is being made; ask again in a moment")))
         }
-        locate(request, cell, asker) { [self, request] found in
+        asker.generation = generation
+        carryOut(request, cell, plan, asker, isFirst: true)
+    }
+
+    private func carryOut(
+        _ request: FleetRequest, _ cell: String?, _ plan: String?, _ asker: FleetAsker, isFirst: Bool
+    ) {
+        locate(request, cell, asker) { [self] found in
             var asker = asker
-            asker.generation = generation
             asker.cell = found.count == 1 ? found[0] : nil
             asker.isCellNamed = cell != nil
+            if isFirst && cell == nil && request.vm != nil && cells.count > 1 {
+                asker.again = { [self, asker] in carryOut(request, nil, plan, asker, isFirst: false) }
+            }
             guard let plan else { return carryOut(request, found, asker) }
             checkPlan(plan, of: request, found, asker) { [self] in carryOut(request, found, asker) }
         }
@@ -138,6 +149,7 @@ extension AdminPort {
     }
 
     func fail(_ asker: FleetAsker, _ problem: Problem, _ index: LogIndex? = nil) {
+        if problem.kind == .notFound, let again = asker.again { return again() }
         // What a cell refuses is in its own audit.
         if asker.isChange && problem.kind == .forbidden && index == nil { forbade(problem.detail, by: asker.by) }
         var response = AdminResponse(problem)
