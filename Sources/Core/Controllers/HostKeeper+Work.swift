@@ -330,6 +330,7 @@ extension HostKeeper {
     }
 }
 
+// hash order: one is put in or taken out
 extension Set<VMID> {
     fileprivate mutating func note(_ vm: VMID, _ isIn: Bool) {
         if isIn { insert(vm) } else { remove(vm) }

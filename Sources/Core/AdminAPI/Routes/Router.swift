@@ -19,9 +19,9 @@ package struct Router: Sendable {
     private let limits: AdminLimits
     private let table: [Route]
     /// Rows of the table by their whole path, where that has no parameter.
-    private let literal: [[UInt8]: [Int]]
+    private let literal: [[UInt8]: [Int]]  // hash order: looked up only
     /// The other rows by the second word of their path, in the order of the table.
-    private let named: [[UInt8]: [(row: Int, segments: [Segment])]]
+    private let named: [[UInt8]: [(row: Int, segments: [Segment])]]  // hash order: looked up only
 
     package init(limits: AdminLimits = .standard) {
         self.limits = limits
