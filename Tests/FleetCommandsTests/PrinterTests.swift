@@ -143,6 +143,29 @@ import Testing
         #expect(options.contains("--memory") && options.contains("--output"))
     }
 
+    @Test func `options before the words and between them take no word's place`() {
+        #expect(Completion.wish(["-o", "json", "vm", "show", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["vm", "--output=json", "show", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["--output", "json", "vm", "-o", "table", "stop", ""], in: table) == .names(.vms))
+        guard case .words(let verbs) = Completion.wish(["-o", "json", "vm", ""], in: table) else {
+            return #expect(Bool(false))
+        }
+        #expect(verbs.contains("create"))
+    }
+
+    @Test func `names are those of the cluster that the line asks`() {
+        #expect(Completion.reach(["vm", "show", ""]) == [])
+        #expect(Completion.reach(["--context", "prod", "vm", "delete", ""]) == ["--context", "prod"])
+        #expect(
+            Completion.reach(["vm", "delete", "--address=h:1", "--identity", "/id", ""])
+                == ["--identity", "/id", "--address", "h:1"])
+        #expect(Completion.reach(["--context", "pr"]) == [], "it is still typed")
+    }
+
+    @Test func `zsh hands over the empty word that a name is to stand in`() {
+        #expect(Completion.script(.zsh, program: "muster").contains(#""${(@)words[2,CURRENT]}""#))
+    }
+
     @Test func `names are asked for by how they begin, so that they are found among many`() {
         func query(_ kind: Completion.Kind, _ words: String...) -> [String] {
             Completion.query(kind, words).map { "\($0.name)=\($0.value)" }

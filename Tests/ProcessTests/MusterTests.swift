@@ -17,6 +17,13 @@ import Testing
         #expect(alone.output == help.output)
     }
 
+    @Test(arguments: ["version", "--version"]) func `a program says which one it is, without a cluster`(
+        word: String
+    ) throws {
+        let run = try MusterRun(word)
+        #expect(run.status == 0 && run.output.hasPrefix("muster 0."), "\(run.output)\(run.complaint)")
+    }
+
     @Test func `an unknown command exits with 2 and says where to look`() throws {
         let run = try MusterRun("symulate")
         #expect(run.status == 2)

@@ -25,7 +25,7 @@ package enum Completion {
             #compdef \(program)
             _\(program)() {
                 local -a found
-                found=(${(f)"$(\(program) \(command) ${words[2,CURRENT]} 2>/dev/null)"})
+                found=(${(f)"$(\(program) \(command) "${(@)words[2,CURRENT]}" 2>/dev/null)"})
                 compadd -a found
             }
             compdef _\(program) \(program)
@@ -51,7 +51,7 @@ package enum Completion {
 
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""
-        let before = table.spelledOut(words.dropLast().filter { !$0.hasPrefix("-") })
+        let before = table.spelledOut(spoken(Array(words.dropLast()), in: table))
         let family = table.commands.filter { !$0.isHidden && $0.words[0] == before.first }
         let command =
             family.first { $0.words.count == 1 } ?? family.first { before.count > 1 && $0.words[1] == before[1] }
@@ -108,10 +108,41 @@ package enum Completion {
         {
             query.append(("filter", "name~'\(typed)'"))
         }
-        if kind == .vms || kind == .groups, let at = words.firstIndex(of: "--tenant"), at + 1 < words.count - 1 {
-            query.append(("tenant", words[at + 1]))
+        if kind == .vms || kind == .groups, let tenant = value(of: "tenant", in: words.dropLast()) {
+            query.append(("tenant", tenant))
         }
         return query
+    }
+
+    /// The options typed so far that say which cluster is asked: the names offered are those of that one.
+    package static func reach(_ words: [String]) -> [String] {
+        ["context", "identity", "address", "token"].flatMap { name in
+            value(of: name, in: words.dropLast()).map { ["--\(name)", $0] } ?? []
+        }
+    }
+
+    /// What an option was given, as the next word or behind `=`.
+    private static func value(of name: String, in words: ArraySlice<String>) -> String? {
+        if let at = words.firstIndex(of: "--\(name)"), at + 1 < words.endIndex { return words[at + 1] }
+        return words.first { $0.hasPrefix("--\(name)=") }.map { String($0.dropFirst(name.count + 3)) }
+    }
+
+    /// The words that are neither options nor their values.
+    private static func spoken(_ words: [String], in table: CommandTable) -> [String] {
+        let options = table.options + table.commands.filter { words.contains($0.words[0]) }.flatMap(\.options)
+        var spoken: [String] = []
+        var isValue = false
+        for word in words {
+            if isValue {
+                isValue = false
+            } else if word.hasPrefix("-") {
+                let option = options.first { "--\($0.name)" == word || $0.letter.map { "-\($0)" } == word }
+                isValue = option.map { $0.value != .none } ?? false
+            } else {
+                spoken.append(word)
+            }
+        }
+        return spoken
     }
 
     /// What a listing can show and be sorted by.

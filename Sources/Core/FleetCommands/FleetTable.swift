@@ -643,6 +643,8 @@ package enum FleetTable {
             "completion", summary: "print the script that completes command lines",
             arguments: [Argument("SHELL", help: "bash, zsh or fish")],
             examples: [.init("source <(muster completion bash)", "in ~/.bashrc")]),
+        // Hidden, so that `v` goes on to mean `vm`.
+        Command("version", summary: "print this program's version", isHidden: true),
         Command("context list", summary: "list the clusters that this user knows"),
         Command(
             "context use", summary: "ask this cluster from now on", arguments: [Argument("NAME", help: "its name")]),

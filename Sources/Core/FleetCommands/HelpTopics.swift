@@ -172,6 +172,7 @@ package enum HelpTopics {
             .init("muster vm show nobody || test $? = 3", "3: there is none"),
             .init("muster vm create a --cpu lots 2>/dev/null || test $? = 2", "2: nothing was tried"),
             .init("for vm in $(muster vm list --filter phase=waiting -o name); do muster vm explain $vm; done", ""),
+            .init("muster version", "this program's; `muster status` has a node's"),
             .init("muster completion bash >/dev/null", "the script for ~/.bashrc"),
         ])
 }

@@ -9,7 +9,8 @@ import Terminal
 @main
 enum Muster {
     static func main() async {
-        let words = Array(CommandLine.arguments.dropFirst())
+        var words = Array(CommandLine.arguments.dropFirst())
+        if words == ["--version"] { words = ["version"] }
         let rest = Array(words.dropFirst())
         // Their options are in the table for the help alone.
         let wantsHelp =

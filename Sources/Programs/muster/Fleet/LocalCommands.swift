@@ -2,6 +2,7 @@ import AdminAPI
 import AgentConfig
 import CommandSyntax
 import FleetCommands
+import FleetModel
 import Glibc
 import Terminal
 
@@ -15,6 +16,7 @@ enum LocalCommands {
                 throw FleetMistake("'\(line.argument("SHELL") ?? "")' is no shell known here; say bash, zsh or fish.")
             }
             Console.write(Completion.script(shell, program: "muster"), to: 1)
+        case "version": Console.write("muster \(Agent.version), feature levels up to \(FeatureLevel.newest)\n", to: 1)
         case "context list":
             let known = contexts
             let format = line.text("output").flatMap(OutputFormat.init) ?? .table
@@ -98,7 +100,8 @@ enum LocalCommands {
                 case .tokens: ["v1", "tokens"]
                 case .contexts: []
                 }
-            guard case .run(let line) = table.parse(["host", "list", "--timeout", "1s"], variable: Muster.variable),
+            let asked = ["host", "list", "--timeout", "1s"] + Completion.reach(words)
+            guard case .run(let line) = table.parse(asked, variable: Muster.variable),
                 // Who waits for a completion wants no complaints.
                 let client = try? FleetClient(line),
                 // As above.
