@@ -132,6 +132,40 @@ import Testing
         #expect((nodes as? [[String: Any]])?.count == 1)
     }
 
+    @Test func `what makes no sense is said before anything is done, and what is not there is not found`() throws {
+        let cluster = try LocalCluster()
+        try cluster.wait("the host has reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 1
+        }
+        for name in ["a", "b"] {
+            let made = try cluster.ask(1, "vm", "create", name, "--cpu", "100m", "--memory", "64MiB", "--stopped")
+            #expect(made.status == 0)
+        }
+        func refused(_ status: Int32, _ text: String, _ words: String...) throws {
+            let said = try cluster.run(words, at: 1)
+            #expect(said.status == status && said.complaint.contains(text), "\(words): \(said)")
+        }
+        try refused(2, "Nothing is said that would change", "vm", "update", "a")
+        try refused(2, "Nothing is said that would change", "host", "set", "n1", "--dry-run")
+        try refused(2, "after is no revision", "events", "--after", "yesterday")
+        try refused(3, "there is no VM nobody", "vm", "wait", "nobody")
+        #expect(try cluster.ask(1, "vm", "wait", "nobody", "--for", "gone").status == 0)
+
+        func page(_ query: String) throws -> [String: Any] {
+            let said = try cluster.shell(
+                "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem "
+                    + "'https://$MUSTER_ADDRESS/v1/vms?limit=1\(query)'".replacingOccurrences(of: "'", with: "\""),
+                at: 1)
+            return try JSONSerialization.jsonObject(with: Data(said.output.utf8)) as? [String: Any] ?? [:]
+        }
+        let next = try #require(try page("&sort=name")["next"] as? String)
+        #expect(try page("&sort=name&after=\(next)")["next"] == nil)
+        for other in ["&sort=cpuMillis&after=\(next)", "&after=\(next)", "&after=nonesuch"] {
+            let refusal = try page(other)
+            #expect(refusal["status"] as? Int == 422 && refusal["field"] as? String == "after", "\(refusal)")
+        }
+    }
+
     @Test func `what can't leave a drained host is named, and the newest events come first`() throws {
         let cluster = try LocalCluster()
         try cluster.wait("the host has reported") {

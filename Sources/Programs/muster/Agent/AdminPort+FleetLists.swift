@@ -89,9 +89,18 @@ final class FleetListJob {
         else { return nil }
         let text = String(after[..<colon])
         if text.isEmpty { return (.none, cell, key) }
-        let kind = list.kind.fields.first { $0.name == list.sort?.field }?.kind
-        return (kind == .number ? .number(Int64(text) ?? 0) : .text(text), cell, key)
+        guard list.kind.fields.first(where: { $0.name == list.sort?.field })?.kind == .number else {
+            return (.text(text), cell, key)
+        }
+        // A page that is sorted otherwise ended there.
+        guard let number = Int64(text) else { return nil }
+        return (.number(number), cell, key)
     }()
+
+    /// `after` is of no page before this one.
+    static let noNext = Problem(
+        .invalid, "after is no page's next of this list in this order; send next as the page before had it",
+        field: "after")
 
     /// What is empty is as what is not there: a cursor can't tell them apart.
     static func sortable(_ value: FilterValue) -> FilterValue { value == .text("") ? .none : value }
@@ -140,7 +149,7 @@ extension AdminPort {
         if let text = list.after, list.sort == nil {
             place = FleetListJob.place(text)
             if place == nil {
-                return fail(asker, Problem(.invalid, "after is none; send a page's next", field: "after"))
+                return fail(asker, FleetListJob.noNext)
             }
         }
         let query: ([UInt8]?, Int) -> CellQuery
@@ -152,7 +161,7 @@ extension AdminPort {
         let after = place.map { AdminPort.bytes($0.key) }
         let job = FleetListJob(list, isAudit: isAudit, cells, asker, after: after, query)
         if list.sort != nil, list.after != nil, job.cursor == nil {
-            return fail(asker, Problem(.invalid, "after is none; send a page's next", field: "after"))
+            return fail(asker, FleetListJob.noNext)
         }
         if let place, cells.count > 1 { job.skip(to: place.cell) }
         goOn(job)

@@ -42,7 +42,7 @@ struct ClientCommands {
     }
 
     /// Only a node knows which fields there are: what it finds wrong with these words of the command line makes no sense.
-    private static let judgedByNodes = ["filter", "sort"]
+    private static let judgedByNodes = ["filter", "sort", "after"]
 
     static func code(of problem: Problem) -> ExitCode {
         switch problem.kind.status {

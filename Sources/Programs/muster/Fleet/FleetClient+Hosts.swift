@@ -127,6 +127,10 @@ extension FleetClient {
 
     func setHost() throws -> ExitCode {
         let name = word("HOST")
+        let settable = ["label", "taint", "reserve-cpu", "reserve-memory", "overcommit-cpu", "overcommit-memory"]
+        guard settable.contains(where: line.has) else {
+            throw FleetMistake("Nothing is said that would change; see `muster host set --help`.")
+        }
         let known = try get(["v1", "hosts", name])
         var policy = known["policy"]?.members ?? []
         func put(_ name: String, _ value: JSONValue) {

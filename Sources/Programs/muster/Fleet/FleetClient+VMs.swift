@@ -143,10 +143,13 @@ extension FleetClient {
 
     func updateVM() throws -> ExitCode {
         let name = word("VM")
-        let known = try vm(name)
         let base = try file
-        let spec = SpecOptions.merged(
-            base?["spec"] ?? base ?? known["spec"] ?? .object([]), try specMembers())
+        let given = try specMembers()
+        guard base != nil || !given.isEmpty else {
+            throw FleetMistake("Nothing is said that would change; see `muster vm update --help`.")
+        }
+        let known = try vm(name)
+        let spec = SpecOptions.merged(base?["spec"] ?? base ?? known["spec"] ?? .object([]), given)
         let generation = ifGeneration ?? known["generation"]?.integer.map(UInt64.init)
         return showChange(
             try ask(
@@ -354,7 +357,7 @@ extension FleetClient {
                 do {
                     try look(name, try vm(name))
                 } catch let refusal as Refused where refusal.problem.kind.status == 404 {
-                    if what != "gone" { throw Undone("\(name) is gone") }
+                    if what != "gone" { throw refusal }
                 }
             }
             return (open, note)
@@ -366,7 +369,11 @@ extension FleetClient {
             byName["\(vm["id"]?.integer ?? 0)"] = vm
         }
         for name in names {
-            if let vm = byName[name] { try look(name, vm) } else if what != "gone" { throw Undone("\(name) is gone") }
+            if let vm = byName[name] {
+                try look(name, vm)
+            } else if what != "gone" {
+                throw Refused(problem: Problem(.notFound, "there is no VM \(name); see `muster vm list`"))
+            }
         }
         return (open, note)
     }
