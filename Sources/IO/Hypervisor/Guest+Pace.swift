@@ -144,7 +144,8 @@ extension Guest {
     private func found(dirty: Int64?, _ problem: String = "") -> MoveProbe? {
         guard let pid = pids.first, let usage = HostProcess.usage(of: pid) else { return nil }
         return MoveProbe(
-            memoryMiB: min(usage.memoryBytes, probing.memoryBytes ?? .max) >> 20, dirtyMiBps: dirty, problem: problem, copiesOnce: isEmulated,
+            memoryMiB: min(usage.memoryBytes, probing.memoryBytes ?? .max) >> 20, dirtyMiBps: dirty, problem: problem,
+            copiesOnce: isEmulated,
             bytesPerSecond: driver.settings.bytesPerSecond, others: driver.sending(besides: record.vm))
     }
 
