@@ -111,6 +111,10 @@ import Testing
             plan.steps == [
                 PlanStep(action: "migrate", vm: "web", tenant: "shop", from: "h3", to: "h4", cost: 4_096 + 10_240)
             ])
+        for intent in MoveIntent.allCases {
+            let plan = PlanInfo(migrating: vm(), to: HostID(4), intent: intent, at: LogIndex(9), hostName: hostName)
+            #expect(plan.notes.contains { $0.hasPrefix("its intent is \(intent.word)") })
+        }
         let away = PlanInfo(
             moving: vm(), to: "north", forecast: "cell north has room", at: LogIndex(9), hostName: hostName)
         #expect(away.steps[0].action == "move" && away.steps[0].to == "north" && away.notes.count == 2)

@@ -31,6 +31,7 @@ let fullSpec: VMDescription = {
     spec.restart = .onFailure
     spec.restartsMax = 9
     spec.isolation = .keep
+    spec.moveIntent = .gentle
     spec.labels = [Named("env", "prod"), Named("team", "a b")]
     spec.annotations = [Named("sim.boot-ms", "200")]
     return spec
@@ -76,6 +77,8 @@ let fleetSamples: [FleetRequest] = [
     .deleteVM(vm, generation: nil), .deleteVM(vm, generation: 2), .startVM(vm, generation: 1),
     .stopVM(plain, generation: nil), .pauseVM(vm, generation: nil), .resumeVM(vm, generation: nil), .restartVM(vm),
     .migrateVM(vm, MigrationWish()), .migrateVM(vm, MigrationWish(host: "h2")), .cancelMigration(vm),
+    .migrateVM(vm, MigrationWish(intent: .gentle)), .migrateVM(plain, MigrationWish(host: "h2", intent: .now)),
+    .forecast(vm), .forecast(plain),
     .explain(vm, hosts: []), .explain(plain, hosts: ["h1", "h2"]), .history(vm, after: .zero, limit: 1_000),
     .history(vm, after: Revision(index: LogIndex(3), slot: 1), limit: 10), .logs(vm, bytes: VMLogs.bytesStandard),
     .logs(plain, bytes: 1), .console(vm, ConsoleTurn(session: "a1")),
@@ -192,6 +195,13 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
                 left: [PlanLeft(vm: "b", tenant: "t", cause: "localDisk", text: "tied")], scoreBefore: 1, scoreAfter: 5,
                 isComplete: false, changes: [PlanChange("policy", before: "pack", after: "spread", text: "x")],
                 notes: ["nothing else"]))
+        let probe = MoveProbe(memoryMiB: 1_024, dirtyMiBps: 300, copiesOnce: false, bytesPerSecond: 128 << 20)
+        let outlook = MoveOutlook(probe, diskMiB: 5, host: "h1")
+        try holds(outlook)
+        #expect(outlook.forecasts.map(\.intent) == ["gentle", "balanced", "now"])
+        var moving = PlanInfo(index: 7, digest: "", steps: [])
+        moving.forecast = outlook.forecasts[0]
+        try holds(moving)
         var played = CellRehearsal(region: "north", through: LogIndex(7))
         played.targets = [
             CellRehearsal.Target(

@@ -67,6 +67,12 @@ import Testing
         #expect(throws: FleetMistake.self) { try self.updated(base, "--group", "none", "--group", "b") }
     }
 
+    @Test func `what a move may cost is set, taken away, and one of three words`() throws {
+        #expect(try json("--move-intent", "gentle") == #"{"moveIntent":"gentle"}"#)
+        #expect(try updated(#"{"moveIntent":"now"}"#, "--move-intent", "none") == "{}")
+        #expect(throws: FleetMistake.self) { try self.line("--move-intent", "quick") }
+    }
+
     private static func isEmpty(_ text: String) -> Bool {
         ["groups", "regions", "zones"].allSatisfy { text.contains("\"\($0)\":[]") } && !text.contains("policy")
     }

@@ -116,6 +116,11 @@ import Testing
                         tenant: "t", revision: Revision(513), Quota(vmCount: 9, priorityMax: -5), through: LogIndex(300)
                     )),
                 CellCommand(by: "admin", isBounded: true, .deleteVM(VMID(7), generation: nil)),
+                CellCommand(
+                    by: "admin",
+                    .beginMigration(
+                        CellWireTests.vm, from: 3, to: CellWireTests.assignment, cause: .drain, intent: .gentle)),
+                CellCommand(by: "admin", .setSetting(.moveIntent, 3)),
             ]
             + [CellCommand(origin: CellWireTests.origin, by: "admin", .noteTime)]
         let bytes = try golden("cell-pack-v3")
@@ -123,7 +128,7 @@ import Testing
         let wire = try WireCellPack(serialized: bytes)
         #expect(try wire.commands.map { try CellCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(24).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(26).allSatisfy { CellCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     static let origin = CommandOrigin(
@@ -237,6 +242,9 @@ import Testing
         var waiting = CellVM(id: VMID(7), name: "v", tenant: "t", spec: CellWireTests.row.spec, at: LogTime(5), by: "a")
         waiting.gang = 513
         waiting.home = CellVM.Home(cell: 300, region: "north", epoch: 4)
+        waiting.spec.moveIntent = .now
+        waiting.migration = CellWireTests.row.migration
+        waiting.migration?.intent = .gentle
         #expect(CellVM.decode(waiting.encoded()) == waiting)
         for query in queries { #expect(CellQuery.decode(query.encoded()) == query) }
         var event = CellEvent(revision: Revision(300), time: LogTime(4), kind: "k", vm: "v", by: "b", text: "x")

@@ -215,6 +215,7 @@ final class QEMUDrivers: Drivers, TurnOwner {
         /bin/busybox mount -t tmpfs tmpfs /tmp
         if /bin/busybox grep -q poweroff /proc/cmdline; then /bin/busybox sleep 1; /bin/busybox poweroff -f; fi
         if /bin/busybox grep -q dirty /proc/cmdline; then
+            /bin/busybox mount -t devtmpfs dev /dev
             while true; do /bin/busybox dd if=/dev/urandom of=/tmp/dirt bs=64k count=320 2>/dev/null; done &
         fi
         i=0

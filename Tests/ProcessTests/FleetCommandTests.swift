@@ -49,6 +49,9 @@ import Testing
             let moved = try cluster.ask(node, "vm", "migrate", "a", "--dry-run")
             #expect(moved.status == 0 && moved.output.contains("migrate"), "\(moved.output) \(moved.complaint)")
         }
+        let now = try cluster.ask(2, "vm", "migrate", "a", "--intent", "now", "--dry-run")
+        #expect(now.output.contains("forecast, now: it comes to an end in about"), "\(now.output) \(now.complaint)")
+        #expect(try cluster.ask(3, "vm", "migrate", "a", "--intent", "quick").status != 0)
         #expect(try cluster.ask(1, "vm", "show", "a", "-o", "json").output == home)
         // Tokens are the root's.
         #expect(leaders.count == 18 && Set(leaders).count == 1, "\(leaders)")

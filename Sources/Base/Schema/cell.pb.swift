@@ -323,6 +323,36 @@ public enum WireMigrationCause: Hashable, Sendable {
     }
 }
 
+/// Absent in a migration: balanced. From feature level 3 on.
+public enum WireMoveIntent: Hashable, Sendable {
+    case unspecified
+    case gentle
+    case balanced
+    case now
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .gentle
+        case 2: self = .balanced
+        case 3: self = .now
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .gentle: 1
+        case .balanced: 2
+        case .now: 3
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireVmPower: Hashable, Sendable {
     case unspecified
     case running
@@ -1582,6 +1612,8 @@ public struct WireVmDescription: WireMessage {
     public var regions: [String] = []
     /// Nothing for a VM without one. Feature level 3.
     public var tpm: WireVmDescription.Tpm? = nil
+    /// How it is moved where nobody says; nothing for what the cell is set to. Feature level 3.
+    public var moveIntent: WireMoveIntent = .unspecified
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1611,7 +1643,8 @@ public struct WireVmDescription: WireMessage {
         regionLoss: WireRegionLossRule = .homeOnly,
         returnsHome: Bool = false,
         regions: [String] = [],
-        tpm: WireVmDescription.Tpm? = nil
+        tpm: WireVmDescription.Tpm? = nil,
+        moveIntent: WireMoveIntent = .unspecified
     ) {
         self.resources = resources
         self.numa = numa
@@ -1638,6 +1671,7 @@ public struct WireVmDescription: WireMessage {
         self.returnsHome = returnsHome
         self.regions = regions
         self.tpm = tpm
+        self.moveIntent = moveIntent
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1669,6 +1703,7 @@ public struct WireVmDescription: WireMessage {
         case 23: "returns_home"
         case 24: "regions"
         case 55: "tpm"
+        case 86: "move_intent"
         default: nil
         }
     }
@@ -1764,6 +1799,10 @@ public struct WireVmDescription: WireMessage {
         if let value = self.tpm {
             writer.message(442, value)
         }
+        if self.moveIntent.rawValue != 0 {
+            writer.tag(688)
+            writer.signed(Int64(self.moveIntent.rawValue))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1825,6 +1864,8 @@ public struct WireVmDescription: WireMessage {
                 var value = self.tpm.take() ?? WireVmDescription.Tpm()
                 try reader.message(&value)
                 self.tpm = value
+            case 688:
+                self.moveIntent = WireMoveIntent(rawValue: try reader.int32())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2383,6 +2424,8 @@ public struct WireMigration: WireMessage {
     public var progressMillis: UInt32 = 0
     /// Of a VM whose disks moved along: its destination has said that it runs there. From feature level 3 on.
     public var hasArrived: Bool = false
+    /// From feature level 3 on; nothing for balanced.
+    public var intent: WireMoveIntent = .unspecified
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2394,7 +2437,8 @@ public struct WireMigration: WireMessage {
         source: WireVmPlace? = nil,
         since: UInt64 = 0,
         progressMillis: UInt32 = 0,
-        hasArrived: Bool = false
+        hasArrived: Bool = false,
+        intent: WireMoveIntent = .unspecified
     ) {
         self.phase = phase
         self.cause = cause
@@ -2403,6 +2447,7 @@ public struct WireMigration: WireMessage {
         self.since = since
         self.progressMillis = progressMillis
         self.hasArrived = hasArrived
+        self.intent = intent
     }
 
     public static var messageName: String { "Migration" }
@@ -2416,6 +2461,7 @@ public struct WireMigration: WireMessage {
         case 5: "since"
         case 6: "progress_millis"
         case 7: "has_arrived"
+        case 38: "intent"
         default: nil
         }
     }
@@ -2447,6 +2493,10 @@ public struct WireMigration: WireMessage {
             writer.tag(56)
             writer.byte(self.hasArrived ? 1 : 0)
         }
+        if self.intent.rawValue != 0 {
+            writer.tag(304)
+            writer.signed(Int64(self.intent.rawValue))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2472,6 +2522,8 @@ public struct WireMigration: WireMessage {
                 self.progressMillis = try reader.uint32()
             case 56:
                 self.hasArrived = try reader.bool()
+            case 304:
+                self.intent = WireMoveIntent(rawValue: try reader.int32())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -8811,6 +8863,8 @@ public struct WireCellCommand: WireMessage {
         public var from: UInt64 = 0
         public var to: WireAssignment? = nil
         public var cause: WireMigrationCause = .unspecified
+        /// From feature level 3 on; nothing for balanced.
+        public var intent: WireMoveIntent = .unspecified
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -8819,12 +8873,14 @@ public struct WireCellCommand: WireMessage {
             vm: UInt64 = 0,
             from: UInt64 = 0,
             to: WireAssignment? = nil,
-            cause: WireMigrationCause = .unspecified
+            cause: WireMigrationCause = .unspecified,
+            intent: WireMoveIntent = .unspecified
         ) {
             self.vm = vm
             self.from = from
             self.to = to
             self.cause = cause
+            self.intent = intent
         }
 
         public static var messageName: String { "CellCommand.BeginMigration" }
@@ -8835,6 +8891,7 @@ public struct WireCellCommand: WireMessage {
             case 2: "from"
             case 3: "to"
             case 4: "cause"
+            case 35: "intent"
             default: nil
             }
         }
@@ -8855,6 +8912,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(32)
                 writer.signed(Int64(self.cause.rawValue))
             }
+            if self.intent.rawValue != 0 {
+                writer.tag(280)
+                writer.signed(Int64(self.intent.rawValue))
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -8872,6 +8933,8 @@ public struct WireCellCommand: WireMessage {
                     self.to = value
                 case 32:
                     self.cause = WireMigrationCause(rawValue: try reader.int32())
+                case 280:
+                    self.intent = WireMoveIntent(rawValue: try reader.int32())
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

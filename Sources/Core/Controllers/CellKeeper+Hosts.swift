@@ -181,7 +181,32 @@ extension CellKeeper {
         budget.take(place.assignment.host, target.host, self)
         counts.migrationsBegun += 1
         expect(vm, .move(epoch: place.epoch), target, now)
-        operations.append(.beginMigration(vm.id, from: place.epoch, to: target, cause: cause))
+        operations.append(
+            .beginMigration(
+                vm.id, from: place.epoch, to: target, cause: cause, intent: knowsIntents ? intent(vm, cause) : .balanced
+            )
+        )
+    }
+
+    /// A better balance is worth little to the guest that moves. A host that empties itself asks as the VM or the cell is set, and
+    /// harder once that did not do; one whose region is given up has no time for more than one try.
+    private func intent(_ vm: CellVM, _ cause: Migration.Cause) -> MoveIntent {
+        switch cause {
+        case .rebalance: return .gentle
+        case .asked: return standardIntent(vm)
+        case .drain, .preemption:
+            if let host = vm.place.flatMap({ view.hosts[$0.assignment.host] }),
+                regions.closed[host.about.locality.region] == true
+            {
+                return .now
+            }
+            return failedIntents[vm.id].map(\.harder) ?? standardIntent(vm)
+        }
+    }
+
+    /// Where nobody says.
+    package func standardIntent(_ vm: CellVM) -> MoveIntent {
+        vm.spec.moveIntent ?? MoveIntent(rawValue: Int32(clamping: view[.moveIntent])) ?? .balanced
     }
 
     // MARK: Housekeeping

@@ -257,6 +257,7 @@ extension CellKeeper {
         stuckSince[id] = nil
         restingUntil[id] = nil
         failedUntil[id] = nil
+        failedIntents[id] = nil
     }
 
     /// Drops what was asked for a VM when it is there, or can't come any more.

@@ -251,7 +251,7 @@ extension CellKeeper {
             }
         case .explainWaiting(let reasons):
             for (i, reason) in reasons.enumerated() { settle(.reason(reason.vm), result(outcome, i), now) }
-        case .beginMigration(let vm, _, _, _): moved(vm, result(outcome, 0), now)
+        case .beginMigration(let vm, _, _, _, _): moved(vm, result(outcome, 0), now)
         case .retryVM(let vm, let epoch): settle(.retry(vm, epoch), result(outcome, 0), now)
         case .giveUpVM(let vm, let epoch): settle(.giveUp(vm, epoch), result(outcome, 0), now)
         case .commitMigration(let vm, let target): settle(.commit(vm, target), result(outcome, 0), now)
@@ -379,6 +379,11 @@ extension CellKeeper {
         for id in late.sorted() { takeBack(id, now) }
         if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
         if !failedUntil.isEmpty { failedUntil = failedUntil.filter { $0.value > now } }
+        if !failedIntents.isEmpty {
+            failedIntents = failedIntents.filter { id, _ in
+                view.vms[id]?.place.map { draining.contains($0.assignment.host) } ?? false
+            }
+        }
     }
 
     static let sweepInterval = Nanoseconds.seconds(5)

@@ -16,7 +16,7 @@ extension CellKeeper {
             } else {
                 migrating[vm.id] = MigrationWatch(
                     target: migration.target.epoch, progressMillis: migration.progressMillis,
-                    givesUpAt: now + CellKeeper.migrationStallMax)
+                    intent: migration.intent, givesUpAt: now + CellKeeper.migrationStallMax)
             }
         } else if let watch = migrating.removeValue(forKey: vm.id) {
             // What it took part in may go on elsewhere, and it rests: moved lately, or it could not.
@@ -24,7 +24,9 @@ extension CellKeeper {
             let isOnLeavingHost = vm.place.map { draining.contains($0.assignment.host) } ?? false
             restingUntil[vm.id] = now + (isOnLeavingHost ? CellKeeper.restAfterFailure : cooldown)
             // One that has just come to a host leaves it at once if that is to be empty.
-            if vm.place?.epoch != watch.target { failedUntil[vm.id] = now + CellKeeper.restAfterFailure }
+            let hasFailed = vm.place?.epoch != watch.target
+            if hasFailed { failedUntil[vm.id] = now + CellKeeper.restAfterFailure }
+            failedIntents[vm.id] = hasFailed && isOnLeavingHost ? watch.intent : nil
             drainAt = min(drainAt, now)
         }
         if vm.phase == .crashed, !vm.isDeleting, vm.power != .stopped, let place = vm.place, !place.isReleasing,

@@ -29,6 +29,8 @@ package struct CellKeeper: Sendable {
     package var notesAdvice = false
     /// `FeatureLevel.objectives` is open: the cell is told for how long a host was not heard.
     package var tellsSilence = false
+    /// `FeatureLevel.moveIntents` is open: moves say what they may cost.
+    package var knowsIntents = false
 
     /// VMs that are not in the index yet after all was loaded, the next one last.
     var backlog: [VMID] = []
@@ -77,6 +79,9 @@ package struct CellKeeper: Sendable {
     /// VMs that could not be moved, and that no drain tries to move until then.
     // hash order: looked up only
     var failedUntil: [VMID: Instant] = [:]
+    /// Of VMs on hosts that empty themselves: how the last move was tried that failed.
+    // hash order: looked up only
+    var failedIntents: [VMID: MoveIntent] = [:]
     /// Tenants whose slices are older than what the root says.
     // hash order: read sorted
     var tenants: [String: TenantWish] = [:]
@@ -380,6 +385,7 @@ struct Nomination: Hashable, Sendable {
 struct MigrationWatch: Hashable, Sendable {
     var target: UInt64
     var progressMillis: UInt32
+    var intent: MoveIntent
     var givesUpAt: Instant
 }
 

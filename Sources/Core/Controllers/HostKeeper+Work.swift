@@ -163,7 +163,9 @@ extension HostKeeper {
         case .running, .paused:
             if let migration, copy.failedTarget != migration.target.epoch {
                 let (target, to) = (migration.target.epoch, migration.target.assignment.host)
-                give(.send(target), .send(vm, epoch: copy.epoch, target: target, to: to))
+                give(
+                    .send(target),
+                    .send(vm, epoch: copy.epoch, target: target, to: to, intent: migration.intent))
             } else if migration == nil, case .send = copy.order {
                 give(.cancel, .cancelSend(vm, epoch: copy.epoch))
             } else if migration == nil, copy.order != .cancel {

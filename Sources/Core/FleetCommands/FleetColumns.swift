@@ -49,7 +49,7 @@ package enum FleetColumns {
     package static let migrations = [
         Column("VM", "vm"), Column("TENANT", "tenant", isWide: true), Column("FROM", "from"), Column("TO", "to"),
         Column("PHASE", "phase"), Column("DONE", "progressMillis", .share), Column("COPIED", "copiedMiB", .mebibytes),
-        Column("LEFT", "secondsLeft", .seconds), Column("CAUSE", "cause"),
+        Column("LEFT", "secondsLeft", .seconds), Column("CAUSE", "cause"), Column("INTENT", "intent"),
         Column("SINCE", "since", .age),
     ]
     package static let events = [

@@ -91,6 +91,9 @@ package enum FleetTable {
             "region-return", .choice(["stay", "return"]),
             help: "when its region is back: stay where it went, or return (default stay)"),
         Option("region", .text("REGION"), isRepeated: true, help: "a region that it may go to then (default: any)"),
+        Option(
+            "move-intent", .choice(["gentle", "balanced", "now", "none"]),
+            help: "what a live migration may cost (default none: as its cell is set)"),
         Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters; KEY- takes one away"),
         Option(
             "annotation", .text("KEY=VALUE"), isRepeated: true,
@@ -167,15 +170,30 @@ package enum FleetTable {
             examples: [.init("muster vm delete web --dry-run", "which of its disks would go with it")]),
         Command(
             "vm migrate", summary: "move a VM to another host while it runs, or to another cell",
-            details:
-                "To another cell a VM goes cold: once that cell has kept room for it, it stops here, and starts there.",
+            details: """
+                The intent is what it may cost. gentle: the guest is never slowed down, others keep most of the bandwidth, and where
+                that is not enough the move ends with the reason and the guest stays. balanced: a guest that writes more than is
+                copied is slowed down after a while. now: at once, and it may stand still for longer. Without it, it is the VM's
+                (--move-intent), or else the cell's (moveIntent of `muster cell set`). Moves for a better balance are gentle; those
+                of a drain get harder when they fail, and of a region that is evacuated are made now.
+
+                With --dry-run its host measures for a second what the guest writes, and says how the move would go.
+
+                To another cell a VM goes cold: once that cell has kept room for it, it stops here, and starts there.
+                """,
             arguments: [vm],
             options: [
                 tenant, Option("cell", .text("CELL"), help: "to this cell, which chooses the host"),
                 Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
+                Option(
+                    "intent", .choice(["gentle", "balanced", "now"]),
+                    help: "what it may cost (default: as the VM or its cell is set)"),
                 Option("cancel", help: "call off the migration under way"), ifGeneration, dryRun, plan,
             ] + wait,
-            examples: [.init("muster vm migrate web --dry-run", "where it would go, or why it can't")]),
+            examples: [
+                .init("muster vm migrate web --dry-run", "where it would go and how, or why it can't"),
+                .init("muster vm migrate web --intent gentle --dry-run", "whether it could go unnoticed"),
+            ]),
         Command(
             "vm explain", summary: "say why a VM is where it is, or why it waits", arguments: [vm],
             options: [tenant, Option("host", .text("HOST"), isRepeated: true, help: "what speaks against this one")],

@@ -72,6 +72,7 @@ package enum SpecOptions {
         }
         add("regionLoss", line.text("region-loss").map { .string($0) })
         add("regionReturn", line.text("region-return").map { .string($0) })
+        add("moveIntent", line.text("move-intent").map { $0 == none ? .null : .string($0) })
         add("regions", try each("region") { (text) throws(FleetMistake) in .string(text) })
         add("labels", try changes(line.texts("label"), "--label"))
         add("annotations", try changes(line.texts("annotation"), "--annotation"))

@@ -15,7 +15,7 @@ package enum HypervisorOrder: Hashable, Sendable {
     /// Takes a VM in, and holds it paused until `finishArrival`. `epoch` is the target's.
     case receive(CellVM, epoch: UInt64, from: HostID)
     /// Copies its memory to where it is received, pauses it, says `copied`, and waits. `epoch` is the source's.
-    case send(VMID, epoch: UInt64, target: UInt64, to: HostID)
+    case send(VMID, epoch: UInt64, target: UInt64, to: HostID, intent: MoveIntent = .balanced)
     /// The commit is made: the received VM goes on.
     case finishArrival(VMID, epoch: UInt64)
     /// The migration is off: the source goes on, if it was paused.
@@ -26,7 +26,7 @@ package enum HypervisorOrder: Hashable, Sendable {
     package var vm: VMID {
         switch self {
         case .start(let vm, _, _), .update(let vm, _), .receive(let vm, _, _): vm.id
-        case .stop(let vm, _, _), .pause(let vm, _), .resume(let vm, _), .send(let vm, _, _, _),
+        case .stop(let vm, _, _), .pause(let vm, _), .resume(let vm, _), .send(let vm, _, _, _, _),
             .finishArrival(let vm, _), .cancelSend(let vm, _), .discard(let vm, _, _):
             vm
         }
@@ -95,4 +95,6 @@ package protocol Hypervisor: AnyObject {
     /// What happened since it was asked last, in the order in which it happened.
     func takeNews(now: Instant) -> [HypervisorNews]
     func statistics(of vm: VMID, now: Instant) -> VMStatistics?
+    /// Measures, for about a second, what a move of a VM that runs here depends on; nil when it does not run here. Called once.
+    func probe(_ vm: VMID, now: Instant, _ done: @escaping (MoveProbe?) -> Void)
 }

@@ -203,8 +203,8 @@ extension Guest {
     func settleDisks() -> Bool {
         if diskMove.mirrors.allSatisfy(\.isDone) { return true }
         let now = driver.loop.now
-        sending = .settling(until: now + Guest.takingMax)
-        wakeAt = now + Guest.takingMax
+        sending = .settling(until: now + pace.intent.stopMax)
+        wakeAt = pace.wake(before: now + pace.intent.stopMax)
         for mirror in diskMove.mirrors {
             line?.execute("block-job-cancel", [JSONMember("device", .string(mirror.job))])
         }

@@ -40,17 +40,14 @@ extension Guest {
         case returning(why: String?)
     }
 
-    /// What the destination gets to read the rest in, while the guest stands still.
-    static let takingMax = Nanoseconds.seconds(10)
-    /// The longest stop that QEMU plans for, in milliseconds, when it may look at what was written while the guest runs.
-    static let downtimeMax: Int64 = 50
     /// In bytes per second, for QEMU. What the agents' connection takes is less.
     static let bandwidthMax: Int64 = 1 << 32
 
     // MARK: The source
 
-    func send(_ target: UInt64, to host: HostID, _ now: Instant) {
+    func send(_ target: UInt64, to host: HostID, _ intent: MoveIntent, _ now: Instant) {
         guard case .up = phase, case .none = sending, !record.isArriving else { return sayState() }
+        pace = MovePace(intent)
         directory.isCopied = false
         (sending, isTaken, wasPaused) = (.mirroring, false, isPaused)
         diskMove = DiskMove()
@@ -66,17 +63,7 @@ extension Guest {
             .memory, of: record.vm, epoch: diskMove.target, to: diskMove.to, path: directory.departurePath
         ) { [weak self] in self?.hear($0) }
         // Its disks settle at the end, when the guest stands still and before its state leaves.
-        if !diskMove.mirrors.isEmpty {
-            line?.execute(
-                "migrate-set-capabilities",
-                [JSONMember("capabilities", .array([Guest.capability("pause-before-switchover")]))])
-        }
-        line?.execute(
-            "migrate-set-parameters",
-            [
-                JSONMember("downtime-limit", .integer(isEmulated ? 0 : Guest.downtimeMax)),
-                JSONMember("max-bandwidth", .integer(Guest.bandwidthMax)),
-            ])
+        setPace(stopsForDisks: !diskMove.mirrors.isEmpty)
     }
 
     private func hear(_ news: MemoryNews) {
@@ -105,11 +92,12 @@ extension Guest {
 
     func tend(_ now: Instant) {
         if isSyncing(now) { return }
+        if let why = overrun(now) { return rollBack(why) }
         switch sending {
         case .mirroring: askMirrors(now)
         case .settling(let until):
             if now >= until { return rollBack("the destination did not take the rest of its disks in time") }
-            wakeAt = until
+            wakeAt = pace.wake(before: until)
         case .marking:
             askMigration()
             poll(now)
@@ -118,7 +106,7 @@ extension Guest {
             wakeAt = now + QEMUHypervisor.progressInterval
         case .written(let until):
             if now >= until { return rollBack("the destination did not take all of its memory in time") }
-            wakeAt = until
+            wakeAt = pace.wake(before: until)
         case .returning: askReturned()
         case .none, .reaching, .copied: break
         }
@@ -152,8 +140,10 @@ extension Guest {
         case ("pre-switchover", .marking), ("pre-switchover", .copying): finishWriting()
         case ("setup", .copying), ("active", .copying), ("device", .copying):
             if wakeAt == nil { wakeAt = driver.loop.now + QEMUHypervisor.progressInterval }
+            if let pages = migration["ram"]?["dirty-pages-rate"]?.integer { pace.dirtyPages = pages }
             guard let ram = migration["ram"], let total = ram["total"]?.integer, let left = ram["remaining"]?.integer
             else { return }
+            pace.begin(driver.loop.now, memoryMiB: total >> 20, driver.settings.bytesPerSecond)
             driver.say(
                 self, .copying, progressMillis: progress(disks: diskBytes, memory: total - left, of: max(1, total)))
         case ("completed", .copying):
@@ -173,6 +163,7 @@ extension Guest {
     /// QEMU has stopped the guest and waits. `stop` is for one that was let go on after that; then the rest may go.
     func finishWriting() {
         line?.execute("stop")
+        standStill()
         guard settleDisks() else { return }
         sending = .copying
         line?.execute("migrate-continue", [JSONMember("state", .string("pre-switchover"))])
@@ -185,8 +176,8 @@ extension Guest {
         guard status["status"]?.text == "postmigrate" else { return poll(now) }
         if isTaken { return sayCopied() }
         if stream == nil { return rollBack("its agent began anew") }
-        sending = .written(until: now + Guest.takingMax)
-        wakeAt = now + Guest.takingMax
+        sending = .written(until: now + pace.intent.stopMax)
+        wakeAt = pace.wake(before: now + pace.intent.stopMax)
     }
 
     private func sayCopied() {

@@ -56,6 +56,9 @@ final class Guest {
     private(set) var line: QMPConnection?
     var isPaused = false
     var sending = Sending.none
+    /// How it is sent, and when that is given up.
+    var pace = MovePace()
+    var probing = Probing()
     /// Its disks on their way, in either direction.
     var diskMove = DiskMove()
     /// Its memory on its way, in either direction.
@@ -364,7 +367,7 @@ final class Guest {
             line.onEvent = { [unowned self] in heard($0, $1) }
             line.onClosed = { [unowned self] in lineEnded() }
             phase = .up
-            var capabilities = ["events", "auto-converge", "late-block-activate"]
+            var capabilities = ["events", "late-block-activate"]
             if isEmulated { capabilities.append("pause-before-switchover") }
             line.execute(
                 "migrate-set-capabilities",
@@ -377,8 +380,8 @@ final class Guest {
         }
     }
 
-    static func capability(_ name: String) -> JSONValue {
-        .object([JSONMember("capability", .string(name)), JSONMember("state", .bool(true))])
+    static func capability(_ name: String, _ isOn: Bool = true) -> JSONValue {
+        .object([JSONMember("capability", .string(name)), JSONMember("state", .bool(isOn))])
     }
 
     /// What its QEMU process does, first after a start and first after an adoption.
@@ -459,6 +462,7 @@ final class Guest {
 
     private func lineEnded() {
         line = nil
+        endProbe(nil)
         let now = driver.loop.now
         closeStream(endText ?? "its QEMU ended: \(complaint)")
         switch phase {
@@ -508,6 +512,7 @@ final class Guest {
         closeStream(endText ?? "its QEMU was ended")
         line?.close()
         line = nil
+        endProbe(nil)
         if let imageChild {
             child = imageChild
             exitStatus = nil

@@ -80,6 +80,9 @@ package final class QEMUHypervisor: Hypervisor {
     /// What storage domains are known by from now on; disks of others are not opened.
     package func know(_ marks: [String: [UInt8]]?) { settings.marks = marks }
 
+    /// What moves from here may take together from now on; of a move under way nothing changes.
+    package func know(bytesPerSecond: Int64) { settings.bytesPerSecond = bytesPerSecond }
+
     private func settle(_ accelerator: QEMUMachine.Accelerator, _ why: String) {
         self.accelerator = accelerator
         accelerationText = "guests run under \(accelerator == .kvm ? "KVM" : "TCG"): \(why)"
@@ -199,6 +202,19 @@ package final class QEMUHypervisor: Hypervisor {
         return VMStatistics(memoryMiB: usage.memoryBytes >> 20, cpuMillis: cpu, uptime: uptime)
     }
 
+    /// Guests that are on their way from here.
+    func sending(besides vm: VMID) -> Int {
+        guests.values.count { guest in
+            if case .none = guest.sending { return false }
+            return guest.record.vm != vm
+        }
+    }
+
+    package func probe(_ vm: VMID, now: Instant, _ done: @escaping (MoveProbe?) -> Void) {
+        guard let guest = guests[vm] else { return done(nil) }
+        guest.probe(now, done)
+    }
+
     // MARK: Orders
 
     package func carryOut(_ orders: [HypervisorOrder], now: Instant) {
@@ -234,8 +250,8 @@ package final class QEMUHypervisor: Hypervisor {
         case .pause(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(true) }
         case .resume(_, let epoch): if let guest, guest.record.epoch == epoch { guest.setPaused(false) }
         case .update(let vm, let epoch): if let guest, guest.record.epoch == epoch { guest.update(vm) }
-        case .send(_, let epoch, let target, let host):
-            if let guest, guest.record.epoch == epoch { guest.send(target, to: host, now) }
+        case .send(_, let epoch, let target, let host, let intent):
+            if let guest, guest.record.epoch == epoch { guest.send(target, to: host, intent, now) }
         case .finishArrival(_, let epoch): if let guest, guest.record.epoch == epoch { guest.finishArrival() }
         case .cancelSend(_, let epoch): if let guest, guest.record.epoch == epoch { guest.cancelSend() }
         }

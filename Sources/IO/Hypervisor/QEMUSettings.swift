@@ -25,6 +25,8 @@ package struct QEMUSettings: Hashable, Sendable {
     package var bridges: [String: String] = [:]
     /// What taps' names begin with: a letter.
     package var tapPrefix = "m"
+    /// What moves from this host may take together; the carrier holds them to it.
+    package var bytesPerSecond: Int64 = 128 << 20
     /// False leaves KVM alone.
     package var triesKVM = true
 

@@ -201,6 +201,7 @@ extension NodeEngine {
         cells.kept[k].keeper.knowsTenants = packLevel >= FeatureLevel.knownTenants
         cells.kept[k].keeper.notesAdvice = packLevel >= FeatureLevel.linkBudgets
         cells.kept[k].keeper.tellsSilence = packLevel >= FeatureLevel.objectives
+        cells.kept[k].keeper.knowsIntents = packLevel >= FeatureLevel.moveIntents
         let operations = cells.kept[k].keeper.plan(now: now) {
             NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
         }

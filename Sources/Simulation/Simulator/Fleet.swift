@@ -29,6 +29,7 @@ final class Fleet {
     var faultRandom: PRNG
     var gangRandom: PRNG
     var tpmRandom: PRNG
+    var intentRandom: PRNG
     var tenantRandom: PRNG
     var balanceRandom: PRNG
     var hostRandom: PRNG
@@ -63,6 +64,7 @@ final class Fleet {
         plots = FleetPlots(random: random.child(3), plots: profile.plots)
         gangRandom = random.child(15)
         tpmRandom = random.child(35)
+        intentRandom = random.child(45)
         tenantRandom = random.child(17)
         balanceRandom = random.child(41)
         hostRandom = random.child(31)

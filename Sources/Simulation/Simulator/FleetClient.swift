@@ -213,7 +213,9 @@ extension Fleet {
         }
         let isBlind = open.isEmpty || random.chance(1, in: 6)
         let target = isBlind ? HostID(UInt64(1 + random.below(hosts.count))) : open[random.below(open.count)]
-        return .beginMigration(vm.id, from: place.epoch, to: Assignment(host: target), cause: .asked)
+        return .beginMigration(
+            vm.id, from: place.epoch, to: Assignment(host: target), cause: .asked,
+            intent: opensLevel ? MoveIntent.allCases[intentRandom.below(3)] : .balanced)
     }
 
     private func drawCreation(_ number: Int, _ view: CellView) -> CellCommand.Operation {
@@ -278,6 +280,7 @@ extension Fleet {
         if opensLevel, tpmRandom.chance(1, in: 8) {
             spec.tpm = [.shared(domain: "ssd"), .local, .ephemeral][tpmRandom.below(3)]
         }
+        if opensLevel, intentRandom.chance(1, in: 4) { spec.moveIntent = MoveIntent.allCases[intentRandom.below(3)] }
         if random.chance(1, in: 8) { spec.networks = ["lan"] }
         if random.chance(1, in: 10) { spec.zones = [zones[random.below(zones.count)]] }
         if random.chance(1, in: 10) { spec.required = [.init("disk", .oneOf(["fast"]))] }
@@ -297,7 +300,10 @@ extension Fleet {
 
     /// Whoever keeps an eye on the balance changes its bounds, and has it rest at times. The rest of a VM stays as it is.
     private func drawBalance() -> CellCommand.Operation {
-        switch balanceRandom.below(UInt64(6)) {
+        if opensLevel, intentRandom.chance(1, in: 4) {
+            return .setSetting(.moveIntent, 1 + intentRandom.below(UInt64(3)))
+        }
+        return switch balanceRandom.below(UInt64(6)) {
         case 0: .setSetting(.rebalance, UInt64(balanceRandom.below(2)))
         case 1: .setSetting(.policy, 1 + balanceRandom.below(UInt64(3)))
         case 2 where opensLevel: drawLinkBound()

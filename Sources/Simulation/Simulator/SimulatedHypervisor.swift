@@ -60,6 +60,8 @@ package final class SimulatedHypervisor: Hypervisor {
         var tick: Instant
         var target: UInt64
         var to: HostID
+        /// It comes to no end: at `end` it is given up for this reason.
+        var problem: String?
     }
     struct Guest {
         var vm: CellVM
@@ -165,8 +167,8 @@ package final class SimulatedHypervisor: Hypervisor {
                 (guest.vm, guest.generation) = (vm, vm.generation)
             }
             sayState(vm.id, epoch)
-        case .send(let vm, let epoch, let target, let to):
-            change(vm, epoch) { guest in beginCopying(&guest, target, to, now) }
+        case .send(let vm, let epoch, let target, let to, let intent):
+            change(vm, epoch) { guest in beginCopying(&guest, target, to, intent, now) }
             sayState(vm, epoch)
         case .finishArrival(let vm, let epoch):
             change(vm, epoch) { guest in
@@ -232,31 +234,57 @@ package final class SimulatedHypervisor: Hypervisor {
         }
     }
 
-    /// Its disks on its host first, once. Then pre-copy in rounds: each sends what the guest changed during the one before. A guest that changes more than the
-    /// network takes is slowed down from the third round on.
-    private func beginCopying(_ guest: inout Guest, _ target: UInt64, _ to: HostID, _ now: Instant) {
+    /// Its disks on its host first, once. Then pre-copy in rounds: each sends what the guest changed during the one before. A guest
+    /// that changes more than the network takes is slowed down from the third round on, or from the first one, or never and given
+    /// up, as it is to be moved.
+    private func beginCopying(
+        _ guest: inout Guest, _ target: UInt64, _ to: HostID, _ intent: MoveIntent, _ now: Instant
+    ) {
         guard guest.state == .running || guest.state == .paused else { return }
         guest.wasPaused = guest.state == .paused
         let all = memory(of: guest, now)
         var dirty = guest.wasPaused ? 0 : dirtyRate(guest.vm)
         var left = max(1, all) << 10
-        let bandwidth = max(1, settings.bandwidthMiBps)
-        let disks = guest.vm.spec.disks.reduce(Int64(0)) { sum, disk in
-            if case .shared = disk.kind { return sum }
-            return sum + min(disk.sizeMiB, 1 << 30)
-        }
-        var microseconds = disks * 1_000_000 / bandwidth
+        let bandwidth = max(1, intent.bandwidth(of: max(1, settings.bandwidthMiBps) << 20) >> 20)
+        let pauseMax = max(settings.pauseMax, intent == .now ? intent.stopPlanned : .zero)
+        var microseconds = guest.vm.spec.diskMiBOnHost * 1_000_000 / bandwidth
+        var isDone = false
         for round in 1...SimulatedHypervisor.roundsMax {
             let time = left * 1_000_000 / 1_024 / bandwidth
             microseconds += time
             left = min(all << 10, dirty * time / 1_000 * 1_024 / 1_000)
-            if Nanoseconds.microseconds(left * 1_000_000 / 1_024 / bandwidth) <= settings.pauseMax { break }
-            if round >= 3 { dirty -= dirty * 3 / 10 }
+            isDone = Nanoseconds.microseconds(left * 1_000_000 / 1_024 / bandwidth) <= pauseMax
+            if isDone { break }
+            switch intent.slowdown {
+            case .never: break
+            case .later: if round >= 3 { dirty -= dirty * 3 / 10 }
+            case .atOnce: dirty -= dirty * 4 / 10
+            }
         }
         microseconds += left * 1_000_000 / 1_024 / bandwidth
+        let isGivenUp = intent.slowdown == .never && !isDone
         let end = now + .microseconds(max(1, microseconds))
-        guest.state = .copying(
-            Copying(begin: now, end: end, tick: now + settings.progressInterval, target: target, to: to))
+        var copying = Copying(begin: now, end: end, tick: now + settings.progressInterval, target: target, to: to)
+        if isGivenUp {
+            copying.problem =
+                "it writes \(dirty) MiB/s, and a gentle move gets \(bandwidth) MiB/s; move it with the intent balanced or now"
+        }
+        guest.state = .copying(copying)
+    }
+
+    package func probe(_ vm: VMID, now: Instant, _ done: @escaping (MoveProbe?) -> Void) {
+        advance(to: now)
+        guard let guest = guests[vm] else { return done(nil) }
+        let isRunning: Bool
+        switch guest.state {
+        case .running, .copying: isRunning = true
+        case .paused, .copied: isRunning = false
+        case .booting, .stopping, .arriving: return done(nil)
+        }
+        done(
+            MoveProbe(
+                memoryMiB: memory(of: guest, now), dirtyMiBps: isRunning ? dirtyRate(guest.vm) : 0, copiesOnce: false,
+                bytesPerSecond: max(1, settings.bandwidthMiBps) << 20))
     }
 
     // MARK: Time
@@ -305,6 +333,7 @@ package final class SimulatedHypervisor: Hypervisor {
             var why = guest.vm.spec.annotation("sim.migration-fails")
             if why != nil, now - copying.begin < (copying.end - copying.begin) / 2 { why = nil }
             if !isLinked, now - copying.begin >= settings.linkPatience { why = "nobody receives it" }
+            if now >= copying.end, let problem = copying.problem { why = problem }
             if let why {
                 goOn(&guest, now)
                 guests[vm] = guest

@@ -45,6 +45,8 @@ package enum FleetRequest: Hashable, Sendable {
     indirect case console(VMReference, ConsoleTurn)
     /// What it uses of its host now.
     case usage(VMReference)
+    /// What its live migration would take now.
+    case forecast(VMReference)
     case hostUsage(String)
 
     case group(String, tenant: String, ReadMode)
@@ -125,6 +127,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .logs: .getVMLogs
         case .console: .useVMConsole
         case .usage: .getVMUsage
+        case .forecast: .getVMForecast
         case .hostUsage: .getHostUsage
         case .group: .getGroup
         case .createGroup: .createGroup
@@ -172,7 +175,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .changeSettings: .manageCells
         case .renewLease: .renewOwnLease
         case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _),
-            .usage(let vm):
+            .usage(let vm), .forecast(let vm):
             .readTenant(vm.tenant)
         case .createVM(let creation): .writeTenant(creation.tenant)
         // Each item is judged by its tenant.
@@ -272,7 +275,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .vm(let vm, _), .updateVM(let vm, _, _), .deleteVM(let vm, _), .startVM(let vm, _), .stopVM(let vm, _),
             .pauseVM(let vm, _), .resumeVM(let vm, _), .restartVM(let vm), .migrateVM(let vm, _), .console(let vm, _),
             .cancelMigration(let vm), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _),
-            .usage(let vm):
+            .usage(let vm), .forecast(let vm):
             vm
         case .dryRun(let request), .onlyAt(_, let request): request.vm
         default: nil

@@ -196,7 +196,8 @@ extension PlanInfo {
 
     /// A live migration to a host that can take the VM.
     package init(
-        migrating vm: CellVM, to target: HostID, at index: LogIndex, hostName: (HostID) -> String
+        migrating vm: CellVM, to target: HostID, intent: MoveIntent = .balanced, at index: LogIndex,
+        hostName: (HostID) -> String
     ) {
         let disks = vm.spec.disks.filter { if case .shared = $0.kind { false } else { true } }
         let step = PlanStep(
@@ -206,7 +207,14 @@ extension PlanInfo {
         let note =
             disks.isEmpty
             ? "its memory is copied while it runs" : "its memory and the disks on its host are copied while it runs"
-        self.init(index, [step], [], [note])
+        let cost =
+            switch intent {
+            case .gentle:
+                "its intent is gentle: it is never slowed down, gets a small share of the bandwidth, and stays where that is not enough"
+            case .balanced: "its intent is balanced: it is slowed down after a while if it writes more than is copied"
+            case .now: "its intent is now: it is slowed down from the beginning, and its stop may be longer"
+            }
+        self.init(index, [step], [], [note, cost])
     }
 
     /// The way to another cell. `forecast`: what that cell has room for, as far as that is known.

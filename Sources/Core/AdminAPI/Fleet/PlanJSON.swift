@@ -226,6 +226,8 @@ package struct PlanInfo: Shaped {
     package var changes: [PlanChange]
     /// What else there is to say, in sentences.
     package var notes: [String]
+    /// Of a live migration, as measured now: no part of the digest.
+    package var forecast: MoveForecastInfo?
     package init(
         index: UInt64, digest: String, steps: [PlanStep], left: [PlanLeft] = [], scoreBefore: Int64 = 0,
         scoreAfter: Int64 = 0, isComplete: Bool = true, changes: [PlanChange] = [], notes: [String] = []
@@ -272,6 +274,9 @@ package struct PlanInfo: Shaped {
             Field("isComplete", .boolean, "no bound ended the search"),
             Field("changes", .objects(PlanChange.shape), isRequired: false, "values that would be other ones"),
             Field("notes", .strings, isRequired: false, "what else there is to say"),
+            Field(
+                "forecast", .object(MoveForecastInfo.shape), isRequired: false,
+                "of a live migration: how it would go by what its host measures now; the digest is without it"),
         ])
     package var members: [JSONMember] {
         var members = [
@@ -281,6 +286,7 @@ package struct PlanInfo: Shaped {
         ]
         members.add("changes", objects: changes)
         members.add("notes", notes)
+        if let forecast { members.append(JSONMember("forecast", forecast)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -289,6 +295,7 @@ package struct PlanInfo: Shaped {
             left: try object.objects("left"), scoreBefore: object.integer("scoreBefore"),
             scoreAfter: object.integer("scoreAfter"), isComplete: object.bool("isComplete"),
             changes: try object.objects("changes"), notes: object.strings("notes"))
+        forecast = try object.object("forecast")
     }
 }
 
@@ -298,9 +305,12 @@ package struct MigrationWish: Shaped {
     package var host: String?
     /// Another cell, by name: it stops here and starts there, on a host that the cell chooses.
     package var cell: String?
-    package init(host: String? = nil, cell: String? = nil) {
+    /// Nil: as the VM or its cell is set.
+    package var intent: MoveIntent?
+    package init(host: String? = nil, cell: String? = nil, intent: MoveIntent? = nil) {
         self.host = host
         self.cell = cell
+        self.intent = intent
     }
     package static let shape = Shape(
         "MigrationWish",
@@ -309,16 +319,27 @@ package struct MigrationWish: Shaped {
             Field(
                 "cell", .name, isRequired: false,
                 "another cell: a VM that runs stops once that has room for it, and starts there"),
+            Field(
+                "intent", .choice(FleetWords.intent.all), isRequired: false,
+                "what it may cost: gentle never slows the guest down and leaves others most of the bandwidth, or fails with the reason; "
+                    + "balanced slows it down after a while; now at once, with a longer stop; as the VM or its cell is set"
+            ),
         ])
     package var members: [JSONMember] {
         var members: [JSONMember] = []
         members.add("host", host)
         members.add("cell", cell)
+        members.add("intent", intent.map { FleetWords.intent[$0] })
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         host = object.optionalText("host")
         cell = object.optionalText("cell")
+        intent = object.optionalText("intent").flatMap { FleetWords.intent[$0] }
+        if cell != nil && intent != nil {
+            throw object.wrong(
+                "intent", "is for a move within a cell; to another cell the VM goes stopped: leave it out")
+        }
         if host != nil && cell != nil {
             throw object.wrong("cell", "chooses the host itself; leave host out, or move the VM within its cell")
         }
@@ -358,6 +379,7 @@ package struct CellSettingsBody: Shaped {
     }
 
     private static let policies = Words<UInt64>([("pack", 1), ("balance", 2), ("spread", 3)])
+    private static let intents = Words<UInt64>(MoveIntent.allCases.map { ($0.word, UInt64($0.rawValue)) })
     private static let modes = Words<UInt64>([("off", 0), ("advice", 1), ("auto", 2)])
 
     private static let summaries: [(CellSetting, String)] = [
@@ -390,6 +412,10 @@ package struct CellSettingsBody: Shaped {
             "how long VMs whose host, zone or region was lost may be down until they run again: a time such as 90s; none or auto for "
                 + "no promise"
         ),
+        (
+            .moveIntent,
+            "what live migrations may cost where neither who asks nor the VM says, and those of a drain: gentle, balanced or now"
+        ),
     ]
 
     package static let shape = Shape(
@@ -399,6 +425,7 @@ package struct CellSettingsBody: Shaped {
                 switch setting {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
+                case .moveIntent: .choice(intents.all)
                 case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
@@ -412,6 +439,7 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: return JSONMember(name, CellSettingsBody.policies[value])
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
+            case .moveIntent: return JSONMember(name, CellSettingsBody.intents[value])
             case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
@@ -426,6 +454,7 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
+            case .moveIntent: value = CellSettingsBody.intents[object.text(name)]
             case _ where setting.isObjective:
                 value = try Objective(member: name, of: object)?.value
             default: value = object.unsigned(name)

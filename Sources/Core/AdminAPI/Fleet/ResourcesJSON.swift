@@ -108,6 +108,7 @@ package enum FleetWords {
     static let cause = Words<Migration.Cause>([
         ("asked", .asked), ("drain", .drain), ("rebalance", .rebalance), ("preemption", .preemption),
     ])
+    static let intent = Words<MoveIntent>(MoveIntent.allCases.map { ($0.word, $0) })
     static let policy = Words<PlacementPolicy>([("pack", .pack), ("balance", .balance), ("spread", .spread)])
 
     package static func word(_ value: CellVM.Phase) -> String { phase[value] }

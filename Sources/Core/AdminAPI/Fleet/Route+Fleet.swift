@@ -200,6 +200,10 @@ extension Route {
             .getVMUsage, .get, "/v1/vms/{vm}/usage", "Says what a VM uses of its host now; the host is asked.",
             query: [tenant], .json(VMUsage.shape)),
         Route(
+            .getVMForecast, .get, "/v1/vms/{vm}/forecast",
+            "Says what a live migration of a VM would take now; its host measures for a second.",
+            query: [tenant], .json(MoveOutlook.shape)),
+        Route(
             .useVMConsole, .post, "/v1/vms/{vm}/console",
             "Types into a VM's serial console and gives what it wrote since.",
             query: [tenant], body: .json(ConsoleTurn.shape), .json(ConsoleOutput.shape)),

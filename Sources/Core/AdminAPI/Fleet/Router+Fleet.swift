@@ -129,6 +129,7 @@ extension Router {
         case .migrateVM: return .migrateVM(try vm(parts), try MigrationWish(body))
         case .cancelMigration: return .cancelMigration(try vm(parts))
         case .getVMUsage: return .usage(try vm(parts))
+        case .getVMForecast: return .forecast(try vm(parts))
         case .useVMConsole: return .console(try vm(parts), try ConsoleTurn(body))
         case .explainVM: return .explain(try vm(parts), hosts: try words(parts.query, "hosts", areNames: true))
         case .getVMHistory:

@@ -206,6 +206,10 @@ extension VMDescription: Shaped {
                 "regionReturn", .choice(FleetWords.regionReturn.all), isRequired: false,
                 "when its region is back: stay where it went, or return; stay"),
             Field("regions", .strings, isRequired: false, "regions that it may go to then; all when empty"),
+            Field(
+                "moveIntent", .choice(FleetWords.intent.all), isRequired: false,
+                "what a live migration may cost: gentle never slows the guest down and leaves others most of the bandwidth, or fails; "
+                    + "balanced slows it down after a while; now at once, with a longer stop; as the cell is set"),
             Field("labels", .map, isRequired: false, "for filters"),
             Field("annotations", .map, isRequired: false, "for drivers, such as sim.boot-ms"),
             Field(
@@ -244,6 +248,7 @@ extension VMDescription: Shaped {
         if regionLoss != .homeOnly { members.append(JSONMember("regionLoss", FleetWords.regionLoss[regionLoss])) }
         if returnsHome { members.append(JSONMember("regionReturn", FleetWords.regionReturn[true])) }
         members.add("regions", regions)
+        if let moveIntent { members.append(JSONMember("moveIntent", FleetWords.intent[moveIntent])) }
         if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
         if !annotations.isEmpty {
             // As programs kept it that knew no secret fields.
@@ -296,6 +301,7 @@ extension VMDescription: Shaped {
             returnsHome = found
         }
         regions = object.strings("regions")
+        moveIntent = object.optionalText("moveIntent").flatMap { FleetWords.intent[$0] }
         labels = object.pairs("labels")
         annotations = object.pairs("annotations").filter { !SecretField.keys.contains($0.key) }
         let given = object.pairs("secrets")

@@ -232,6 +232,7 @@ package struct MigrationInfo: Shaped {
     package var tenant: String
     package var phase: String
     package var cause: String
+    package var intent: String
     package var from: String
     package var to: String
     package var since: Int64
@@ -250,6 +251,7 @@ package struct MigrationInfo: Shaped {
         tenant = vm.tenant
         phase = FleetWords.migrationPhase[migration.phase]
         cause = FleetWords.cause[migration.cause]
+        intent = FleetWords.intent[migration.intent]
         from = hostName(migration.source.assignment.host)
         to = hostName(migration.target.assignment.host)
         since = migration.since.seconds
@@ -274,6 +276,9 @@ package struct MigrationInfo: Shaped {
             Field("tenant", .string, "its tenant"),
             Field("phase", .string, "copying; leaving once it is the destination's; undoing when it was given up"),
             Field("cause", .string, "asked, drain, rebalance or preemption"),
+            Field(
+                "intent", .choice(FleetWords.intent.all), isRequired: false,
+                "what it may cost: gentle, balanced or now; balanced"),
             Field("from", .string, "the host that it leaves"), Field("to", .string, "the host that it goes to"),
             Field("since", .integer, "seconds since 1970"),
             Field("progressMillis", .integer, "thousandths of its memory, and of its disks there, that are copied"),
@@ -285,7 +290,8 @@ package struct MigrationInfo: Shaped {
     package var members: [JSONMember] {
         [
             JSONMember("vm", vm), JSONMember("id", id.rawValue), JSONMember("tenant", tenant),
-            JSONMember("phase", phase), JSONMember("cause", cause), JSONMember("from", from), JSONMember("to", to),
+            JSONMember("phase", phase), JSONMember("cause", cause), JSONMember("intent", intent),
+            JSONMember("from", from), JSONMember("to", to),
             JSONMember("since", since), JSONMember("progressMillis", progressMillis),
             JSONMember("memoryMiB", memoryMiB), JSONMember("diskMiB", diskMiB), JSONMember("copiedMiB", copiedMiB),
             JSONMember("secondsLeft", secondsLeft),
@@ -297,6 +303,7 @@ package struct MigrationInfo: Shaped {
         tenant = object.text("tenant")
         phase = object.text("phase")
         cause = object.text("cause")
+        intent = object.optionalText("intent") ?? MoveIntent.balanced.word
         from = object.text("from")
         to = object.text("to")
         since = object.integer("since")

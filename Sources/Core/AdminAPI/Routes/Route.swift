@@ -18,7 +18,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case markStorage
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
     case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory, getVMLogs
-    case useVMConsole, getVMUsage, getHostUsage
+    case useVMConsole, getVMUsage, getVMForecast, getHostUsage
     case listMigrations
     case listGroups, createGroup, getGroup, deleteGroup
     case listImages, getImage, addImagePart, addImage, removeImage

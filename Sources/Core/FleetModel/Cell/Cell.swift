@@ -132,7 +132,7 @@ struct CellStep<Access: StateAccess> {
         }
         let now: UInt64?
         switch operation {
-        case .restartVM(let id), .beginMigration(let id, _, _, _), .cancelMigration(let id, _),
+        case .restartVM(let id), .beginMigration(let id, _, _, _, _), .cancelMigration(let id, _),
             .moveVM(let id, _, _, _, _, _):
             now = try vm(id)?.generation
         case .advanceMove(let number, _, _):
@@ -166,8 +166,8 @@ struct CellStep<Access: StateAccess> {
         case .releaseVMs(let items, let cause): return try release(items, cause)
         case .retryVM(let vm, let epoch): return try retry(vm, epoch)
         case .giveUpVM(let vm, let epoch): return try giveUp(vm, epoch)
-        case .beginMigration(let vm, let from, let target, let cause):
-            return try beginMigration(vm, from, target, cause)
+        case .beginMigration(let vm, let from, let target, let cause, let intent):
+            return try beginMigration(vm, from, target, cause, intent)
         case .commitMigration(let vm, let target): return try commitMigration(vm, target)
         case .cancelMigration(let vm, let target): return try cancelMigration(vm, target)
         case .declareDown(let host, let incarnation, let silence):
@@ -335,7 +335,7 @@ extension CellCommand.Operation {
             true
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil
-        case .beginMigration(_, _, _, let cause), .releaseVMs(_, let cause): cause == .asked
+        case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
         case .cancelMigration, .advanceMove(_, .abort, _): true
         default: false

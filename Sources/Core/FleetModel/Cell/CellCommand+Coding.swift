@@ -147,9 +147,9 @@ extension CellCommand.Operation {
         case .giveUpVM(let wire): self = .giveUpVM(VMID(wire.vm), epoch: wire.epoch)
         case .beginMigration(let wire):
             guard let target = wire.to.flatMap(Assignment.init),
-                let cause = Migration.Cause(rawValue: wire.cause.rawValue)
+                let cause = Migration.Cause(rawValue: wire.cause.rawValue), let intent = MoveIntent(ofMove: wire.intent)
             else { return nil }
-            self = .beginMigration(VMID(wire.vm), from: wire.from, to: target, cause: cause)
+            self = .beginMigration(VMID(wire.vm), from: wire.from, to: target, cause: cause, intent: intent)
         case .commitMigration(let wire): self = .commitMigration(VMID(wire.vm), target: wire.epoch)
         case .cancelMigration(let wire): self = .cancelMigration(VMID(wire.vm), target: wire.epoch)
         case .declareDown(let wire):
@@ -250,10 +250,11 @@ extension CellCommand.Operation {
                     cause: WireMigrationCause(rawValue: cause.rawValue)))
         case .retryVM(let vm, let epoch): .retryVM(Wire.VmEpoch(vm: vm.rawValue, epoch: epoch))
         case .giveUpVM(let vm, let epoch): .giveUpVM(Wire.VmEpoch(vm: vm.rawValue, epoch: epoch))
-        case .beginMigration(let vm, let from, let target, let cause):
+        case .beginMigration(let vm, let from, let target, let cause, let intent):
             .beginMigration(
                 Wire.BeginMigration(
-                    vm: vm.rawValue, from: from, to: target.wire, cause: WireMigrationCause(rawValue: cause.rawValue)))
+                    vm: vm.rawValue, from: from, to: target.wire, cause: WireMigrationCause(rawValue: cause.rawValue),
+                    intent: intent.ofMove))
         case .commitMigration(let vm, let target): .commitMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
         case .cancelMigration(let vm, let target): .cancelMigration(Wire.VmEpoch(vm: vm.rawValue, epoch: target))
         case .declareDown(let host, let incarnation, let silence):

@@ -90,7 +90,8 @@ package struct CellCommand: Hashable, Sendable {
         case retryVM(VMID, epoch: UInt64)
         /// Its crash was one too many.
         case giveUpVM(VMID, epoch: UInt64)
-        case beginMigration(VMID, from: UInt64, to: Assignment, cause: Migration.Cause)
+        case beginMigration(
+            VMID, from: UInt64, to: Assignment, cause: Migration.Cause, intent: MoveIntent = .balanced)
         /// The source has paused it and copied all: from here on it is the destination's.
         case commitMigration(VMID, target: UInt64)
         case cancelMigration(VMID, target: UInt64)
@@ -310,6 +311,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case rpoRegion
     /// The `Objective` of how long VMs that were lost may be down before they run again. Wants feature level 3.
     case rto
+    /// The `MoveIntent` of moves where neither who asks nor the VM says. Wants feature level 3.
+    case moveIntent = 74
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -332,6 +335,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .leaseBefore, .movesHeldUntil: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
+        case .moveIntent: UInt64(MoveIntent.balanced.rawValue)
         }
     }
 
@@ -354,6 +358,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rpoZone: "rpo-zone"
         case .rpoRegion: "rpo-region"
         case .rto: "rto"
+        case .moveIntent: "move-intent"
         }
     }
 }

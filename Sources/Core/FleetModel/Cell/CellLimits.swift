@@ -121,6 +121,7 @@ extension CellSetting {
         case .leaseBefore, .movesHeldUntil: 0...UInt64.max
         case .eventLifetime: 3_600_000...10 * 365 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: 0...Objective.valueMax
+        case .moveIntent: 1...3
         }
     }
 
@@ -143,6 +144,7 @@ extension CellSetting {
         case .rpoZone: "rpoZone"
         case .rpoRegion: "rpoRegion"
         case .rto: "rto"
+        case .moveIntent: "moveIntent"
         }
     }
 

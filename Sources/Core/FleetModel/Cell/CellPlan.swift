@@ -221,13 +221,20 @@ package struct CellPlan: Hashable, Sendable {
 
     /// The commands that carry it out. A drain's and a create's are one command, after which controllers do the rest; what a
     /// loss brings is done by itself.
-    package func operations(creations: [VMCreation] = [], isAtomic: Bool = false) -> [CellCommand.Operation] {
+    /// `knowsIntents`: `FeatureLevel.moveIntents` is open.
+    package func operations(
+        creations: [VMCreation] = [], isAtomic: Bool = false, knowsIntents: Bool
+    ) -> [CellCommand.Operation] {
         switch purpose {
         case .create: [.createVMs(creations, isAtomic: isAtomic)]
         case .drain(let host): [.setHostDuty(host, .draining)]
         case .rebalance:
             steps.compactMap { step in
-                step.to.map { .beginMigration(step.vm, from: step.epoch, to: $0, cause: .rebalance) }
+                step.to.map {
+                    .beginMigration(
+                        step.vm, from: step.epoch, to: $0, cause: .rebalance,
+                        intent: knowsIntents ? .gentle : .balanced)
+                }
             }
         // A change of what a host or a tenant may have is a command of its own, and controllers do the rest.
         case .loss, .capacity, .remove, .quota: []

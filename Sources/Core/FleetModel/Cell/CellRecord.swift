@@ -329,6 +329,10 @@ extension VMDescription: CellMapped {
             let isolation = Isolation(rawValue: wire.isolation.rawValue),
             let regionLoss = RegionLoss(rawValue: wire.regionLoss.rawValue)
         else { return nil }
+        if wire.moveIntent != .unspecified {
+            guard let intent = MoveIntent(rawValue: wire.moveIntent.rawValue) else { return nil }
+            moveIntent = intent
+        }
         self.required = required
         self.preferred = preferred
         tolerations = wire.tolerations.map { NamedToleration($0.key, value: $0.value) }
@@ -377,7 +381,7 @@ extension VMDescription: CellMapped {
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
             annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark,
             regionLoss: WireRegionLossRule(rawValue: regionLoss.rawValue), returnsHome: returnsHome, regions: regions,
-            tpm: tpm?.wire)
+            tpm: tpm?.wire, moveIntent: WireMoveIntent(rawValue: moveIntent?.rawValue ?? 0))
     }
 }
 
@@ -417,9 +421,11 @@ extension VMPlace: CellMapped {
 extension Migration: CellMapped {
     init?(_ wire: WireMigration) {
         guard let phase = Phase(rawValue: wire.phase.rawValue), let cause = Cause(rawValue: wire.cause.rawValue),
+            let intent = MoveIntent(ofMove: wire.intent),
             let target = wire.target.flatMap(VMPlace.init), let source = wire.source.flatMap(VMPlace.init)
         else { return nil }
-        self.init(phase: phase, cause: cause, target: target, source: source, since: LogTime(wire.since))
+        self.init(
+            phase: phase, cause: cause, intent: intent, target: target, source: source, since: LogTime(wire.since))
         progressMillis = wire.progressMillis
         hasArrived = wire.hasArrived
     }
@@ -427,8 +433,20 @@ extension Migration: CellMapped {
         WireMigration(
             phase: WireMigrationPhase(rawValue: phase.rawValue), cause: WireMigrationCause(rawValue: cause.rawValue),
             target: target.wire, source: source.wire, since: since.rawValue, progressMillis: progressMillis,
-            hasArrived: hasArrived)
+            hasArrived: hasArrived, intent: intent.ofMove)
     }
+}
+
+extension MoveIntent {
+    /// A move's, which names all but `balanced`: that is what moves were before there were intents.
+    init?(ofMove wire: WireMoveIntent) {
+        if wire == .unspecified {
+            self = .balanced
+        } else {
+            self.init(rawValue: wire.rawValue)
+        }
+    }
+    var ofMove: WireMoveIntent { self == .balanced ? .unspecified : WireMoveIntent(rawValue: rawValue) }
 }
 
 extension CellVM: CellCoded, CellMapped {

@@ -133,7 +133,7 @@ extension CellStep {
     // MARK: Moves
 
     mutating func beginMigration(
-        _ id: VMID, _ from: UInt64, _ target: Assignment, _ cause: Migration.Cause
+        _ id: VMID, _ from: UInt64, _ target: Assignment, _ cause: Migration.Cause, _ intent: MoveIntent
     ) throws(StoreError) -> CellResult.Outcome {
         guard let old = try vm(id) else { return .refused(.unknownVM(id)) }
         if old.isDeleting { return .refused(.isDeleting(id)) }
@@ -154,8 +154,10 @@ extension CellStep {
         vm.boundTo = old.boundTo
         vm.epochHighest += 1
         vm.migration = Migration(
-            phase: .copying, cause: cause, target: VMPlace(target, epoch: vm.epochHighest), source: place, since: time)
-        try note("vm.migrating", &vm, host: target.host, "\(cause)")
+            phase: .copying, cause: cause, intent: intent, target: VMPlace(target, epoch: vm.epochHighest),
+            source: place, since: time)
+        try note(
+            "vm.migrating", &vm, host: target.host, intent == .balanced ? "\(cause)" : "\(cause), \(intent.word)")
         try put(vm, was: old)
         return .done
     }

@@ -170,11 +170,11 @@ extension CellStep {
 
 extension CellCommand {
     /// The same for a command that comes again, from another place too. Where somebody asks for a move, the leader chooses the
-    /// host, and may choose another one the next time.
+    /// host and, where nothing is said, the intent, and may choose others the next time.
     fileprivate var digest: UInt64 {
         var unnamed = unnamed
         unnamed.by = RequestDigest.withoutPlace(unnamed.by)
-        if case .beginMigration(let vm, _, _, .asked) = operation {
+        if case .beginMigration(let vm, _, _, .asked, _) = operation {
             unnamed.operation = .beginMigration(vm, from: 0, to: Assignment(host: HostID(0)), cause: .asked)
         }
         return RequestDigest.of(unnamed.encoded())

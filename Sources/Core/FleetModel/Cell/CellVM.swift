@@ -115,6 +115,8 @@ package struct VMDescription: Hashable, Sendable {
     package var secrets: [SecretField] = []
     /// A TPM 2.0, and where what it remembers lies; nil for none. Wants feature level 3.
     package var tpm: NamedDisk.Kind?
+    /// How it is moved where nobody says; nil: as its cell is set. Wants feature level 3.
+    package var moveIntent: MoveIntent?
     /// What their boxes are bound to beside the VM's name: no other VM has the same. The cell gives none away twice, and none
     /// changes in a VM's life.
     package var sealMark: [UInt8] = []
@@ -129,6 +131,13 @@ package struct VMDescription: Hashable, Sendable {
             sum.diskMiB += disk.sizeMiB
         }
         return sum
+    }
+    /// Of its disks on its host, which move along with it.
+    package var diskMiBOnHost: Int64 {
+        disks.reduce(0) { sum, disk in
+            if case .shared = disk.kind { return sum }
+            return sum + min(disk.sizeMiB, CellLimits.diskMiBMax)
+        }
     }
     /// True when a disk of its host, or what its TPM remembers there, can't be had elsewhere.
     package var isBoundToHost: Bool { tpm == .local || disks.contains { $0.kind == .local } }
@@ -178,9 +187,13 @@ package struct Migration: Hashable, Sendable {
     package var isCopied: Bool { progressMillis >= 1_000 }
     /// Of a VM whose disks moved along: the destination has said, after the commit, that it runs there.
     package var hasArrived = false
-    package init(phase: Phase, cause: Cause, target: VMPlace, source: VMPlace, since: LogTime) {
+    package var intent: MoveIntent
+    package init(
+        phase: Phase, cause: Cause, intent: MoveIntent = .balanced, target: VMPlace, source: VMPlace, since: LogTime
+    ) {
         self.phase = phase
         self.cause = cause
+        self.intent = intent
         self.target = target
         self.source = source
         self.since = since

@@ -57,6 +57,8 @@ package enum FeatureLevel {
 
     /// How much may be lost, and how long VMs may be down: declared, measured, and told of before anything is lost.
     package static let objectives: UInt32 = 3
+    /// Moves, VMs and cells say what a move may cost.
+    package static let moveIntents: UInt32 = 3
 
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
@@ -128,6 +130,7 @@ extension VMDescription {
     package var level: UInt32 {
         if !secrets.isEmpty { return FeatureLevel.secrets }
         if tpm != nil { return FeatureLevel.tpm }
+        if moveIntent != nil { return FeatureLevel.moveIntents }
         if regionLoss != .homeOnly || returnsHome || !regions.isEmpty { return FeatureLevel.regions }
         return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
@@ -161,6 +164,9 @@ extension CellCommand.Operation {
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
         case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
+        case .beginMigration(_, _, _, _, let intent):
+            intent == .balanced ? FeatureLevel.oldest : FeatureLevel.moveIntents
+        case .setSetting(.moveIntent, _): FeatureLevel.moveIntents
         case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
         case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):
             FeatureLevel.objectives

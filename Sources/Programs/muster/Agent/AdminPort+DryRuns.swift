@@ -133,12 +133,17 @@ extension AdminPort {
 
     /// At the leader, which has found the host.
     func rehearseMigration(
-        _ begin: CellCommand.Operation, of vm: CellVM, to host: HostID, _ cell: GroupID, _ asker: FleetAsker,
-        _ done: @escaping (AdminResponse) -> Void
+        _ begin: CellCommand.Operation, of vm: CellVM, to host: HostID, _ intent: MoveIntent, _ cell: GroupID,
+        _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void
     ) {
         foretell([begin], cell, asker) { [self] result in
-            finish(result, done) { [self] found in
-                PlanInfo(migrating: vm, to: host, at: found.index, hostName: hostName)
+            switch result {
+            case .failure(let unplanned): done(unplanned.response)
+            case .success(let found):
+                let plan = PlanInfo(migrating: vm, to: host, intent: intent, at: found.index, hostName: hostName)
+                addForecast(to: plan, of: vm, intent, cell, asker) {
+                    done(AdminResponse(json: $0.json, index: found.index))
+                }
             }
         }
     }

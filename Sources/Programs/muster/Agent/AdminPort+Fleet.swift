@@ -106,6 +106,7 @@ extension AdminPort {
         case .logs(let vm, let bytes): showLogs(vm, bytes, cell, asker)
         case .console(let vm, let turn): useConsole(vm, turn, cell, asker)
         case .usage(let vm): showUsage(vm, cell, asker)
+        case .forecast(let vm): showForecast(vm, cell, asker)
         case .hostUsage(let name): showUsage(ofHost: name, cell, asker)
         case .group(let name, let tenant, let mode): showGroup(name, tenant, mode, cell, asker)
         case .tenant(let name, let mode): showTenant(name, mode, found, asker)

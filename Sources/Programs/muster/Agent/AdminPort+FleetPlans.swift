@@ -127,7 +127,7 @@ extension AdminPort {
     ) {
         guard let node = nodes.first else {
             let who =
-                [.getVMLogs, .useVMConsole, .getVMUsage, .getHostUsage].contains(request.operation)
+                [.getVMLogs, .useVMConsole, .getVMUsage, .getVMForecast, .getHostUsage].contains(request.operation)
                 ? "the host does not answer" : "the cell has no leader that this node reaches"
             return done(AdminResponse(Problem(.unavailable, "\(who); ask again in a moment")))
         }
@@ -169,6 +169,7 @@ extension AdminPort {
         else { return done(none) }
         if case .logs(.id(let vm), let bytes) = request { return done(handedOut(logs(of: vm, bytes))) }
         if case .usage(.id(let vm)) = request { return done(handedOut(usage(of: vm))) }
+        if case .forecast(.id(let vm)) = request { return forecast(of: vm) { [self] in done(handedOut($0)) } }
         if case .hostUsage = request { return done(handedOut(usageHere)) }
         if case .console(.id(let vm), let turn) = request { return done(handedOut(console(of: vm, turn))) }
         var generation: UInt64?
@@ -304,7 +305,8 @@ extension AdminPort {
                         members: [JSONMember("digest", .string(info.digest))])))
         }
         // Each move is judged by the cell again; what does not hold any more is left out there.
-        for (part, operation) in plan.operations().enumerated() { command(operation, part: part, cell, asker) { _ in } }
+        let operations = plan.operations(knowsIntents: agent.engine.levelOpen >= FeatureLevel.moveIntents)
+        for (part, operation) in operations.enumerated() { command(operation, part: part, cell, asker) { _ in } }
         done(AdminResponse(json: info.json, status: 202, index: plan.through))
     }
 
@@ -347,11 +349,15 @@ extension AdminPort {
         guard case .cell(let state)? = agent.engine.readHere(cell, .cell(.vm(vm))),
             case .vm(_, let known?)? = AdminPort.rows(state).rows.first, let place = known.place
         else { return done(AdminResponse(AdminPort.noVM(.id(vm)))) }
-        let begin = CellCommand.Operation.beginMigration(vm, from: place.epoch, to: target, cause: .asked)
+        let standard = agent.engine.withCellKeeper(cell) { $0.standardIntent(known) } ?? nil
+        let intent = wish.intent ?? standard ?? .balanced
+        let begin = CellCommand.Operation.beginMigration(
+            vm, from: place.epoch, to: target, cause: .asked, intent: intent)
+        if let problem = agent.problem(wanting: begin.level) { return done(AdminResponse(problem)) }
         if isDryRun, let generation = asker.generation, generation != known.generation {
             return done(AdminResponse(Problem(CellRefusal.generationChanged(known.generation))))
         }
-        if isDryRun { return rehearseMigration(begin, of: known, to: target.host, cell, asker, done) }
+        if isDryRun { return rehearseMigration(begin, of: known, to: target.host, intent, cell, asker, done) }
         command(begin, cell, asker) { [self] result in
             switch result {
             case .failure(let problem): done(AdminResponse(problem))

@@ -2,6 +2,7 @@ import AdminAPI
 import AgentConfig
 import ClusterBase
 import FleetModel
+import Hypervisor
 import NodePorts
 import NodeRuntime
 import PeerTransport
@@ -85,6 +86,7 @@ extension Agent {
             })
         network.setJudge { [unowned self] in self.judge($0, $1) }
         network.setBulkRate(bulkRate)
+        (host.driver as? QEMUHypervisor)?.know(bytesPerSecond: Int64(clamping: bulkRate))
         admin.viewChanged()
         host.guardian?.setNodes(leaseAddresses)
         rememberPeers()

@@ -108,7 +108,8 @@ extension FleetClient {
             return .success
         }
         let changes = plan["changes"]?.elements ?? []
-        let notes = (plan["notes"]?.elements ?? []).map { Column.plain($0) + "\n" }
+        var notes = (plan["notes"]?.elements ?? []).map { Column.plain($0) + "\n" }
+        if let forecast = plan["forecast"] { notes += FleetClient.lines(ofForecast: forecast) }
         if !steps.isEmpty {
             print(printer.list(steps, FleetColumns.steps))
         } else if changes.isEmpty && notes.isEmpty {
@@ -123,6 +124,13 @@ extension FleetClient {
         }
         print(end + (plan["isComplete"]?.bool == false ? "; a bound ended the search.\n" : ".\n"))
         return .success
+    }
+
+    /// One sentence, and one for each reason.
+    private static func lines(ofForecast forecast: JSONValue) -> [String] {
+        // One that can't be read is of a newer node, and shown with -o json.
+        guard let known = try? MoveForecastInfo(body: forecast.bytes[...]) else { return [] }
+        return [known.text + "\n"] + known.reasons.map { "  \($0)\n" }
     }
 
     func setHost() throws -> ExitCode {

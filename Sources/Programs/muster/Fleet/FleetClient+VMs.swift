@@ -247,7 +247,10 @@ extension FleetClient {
         }
         if let cell = line.text("cell") { return try move(name, to: cell) }
         let began = try vm(name)["host"]?.text
-        let body = line.text("to").map { JSONValue.object([JSONMember("host", .string($0))]) } ?? .object([])
+        var members: [JSONMember] = []
+        if let host = line.text("to") { members.append(JSONMember("host", .string(host))) }
+        if let intent = line.text("intent") { members.append(JSONMember("intent", .string(intent))) }
+        let body = JSONValue.object(members)
         let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         let target = line.text("to")
@@ -269,6 +272,7 @@ extension FleetClient {
     /// To another cell.
     private func move(_ name: String, to cell: String) throws -> ExitCode {
         if line.has("to") { throw Undone("--cell chooses the host itself; leave --to out") }
+        if line.has("intent") { throw Undone("to another cell the VM goes stopped; leave --intent out") }
         let body = JSONValue.object([JSONMember("cell", .string(cell))])
         let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
