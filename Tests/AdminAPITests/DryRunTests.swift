@@ -174,4 +174,15 @@ import Testing
         }
         #expect(!FleetRequest.stopVM(reference, generation: nil).canBeDryRun)
     }
+
+    @Test func `a dry run that is refused for a quota says that other cells were not asked`() {
+        let refusal = CellRefusal.quotaExceeded(
+            tenant: "shop", resource: "cpuMillis", limit: 1_000, used: 900, asked: 200)
+        let problem = Problem(refusal)
+        #expect(problem.ofDryRun(overCells: 2).detail.hasSuffix("asks other cells for what they do not use"))
+        #expect(problem.ofDryRun(overCells: 2).members == problem.members)
+        #expect(problem.ofDryRun(overCells: 1).detail == problem.detail)
+        let other = Problem(CellRefusal.unknownGroup("web"))
+        #expect(other.ofDryRun(overCells: 2).detail == other.detail)
+    }
 }

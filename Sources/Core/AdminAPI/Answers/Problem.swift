@@ -147,6 +147,15 @@ package struct Problem: Error, Hashable, Sendable {
     /// The member or parameter that it is about.
     package var field: String? { members.first { $0.name == "field" }?.value.text }
 
+    /// The same of a dry run, which borrows nothing of a quota from other cells.
+    package func ofDryRun(overCells count: Int) -> Problem {
+        guard kind == .quotaExceeded, count > 1 else { return self }
+        var problem = self
+        problem.detail +=
+            "; only this cell's part was looked at: the change itself asks other cells for what they do not use"
+        return problem
+    }
+
     /// The same about a member of this one, such as an item of a batch.
     package func inside(_ place: String) -> Problem {
         var problem = self

@@ -92,7 +92,8 @@ extension AdminPort {
                 return done(.failure(Unplanned(problem: Problem(outcome))))
             }
             guard case .refused(let refusal) = found.body else { return done(.success(found)) }
-            done(.failure(Unplanned(problem: problem(refusal, cell), refusal: refusal, index: found.index)))
+            let problem = problem(refusal, cell).ofDryRun(overCells: cells.count)
+            done(.failure(Unplanned(problem: problem, refusal: refusal, index: found.index)))
         }
     }
 
