@@ -118,6 +118,45 @@ struct MoveTests {
     }
 
     @Test
+    func `a guest that writes a lot is foretold to stay gently, stays with the reason, and goes when it is to go now`()
+        throws
+    {
+        let network = try SeparateNetworks(3)
+        let (cluster, host) = try MoveTests.make(network)
+        let (target, third) = (host % 3 + 1, (host + 1) % 3 + 1)
+        #expect(try cluster.ask(1, "setting", "set", "bulk-rate", "6MiB").status == 0)
+        // Each node hears of the rate in its own time, and the guest writes all of its memory anew in a second.
+        var said = ""
+        try cluster.wait("a dry run says that it stays") {
+            said = try cluster.ask(third, "vm", "migrate", "a", "--intent", "gentle", "--dry-run").output
+            return said.contains("forecast, gentle: it comes to no end")
+        }
+        print(said)
+        #expect(said.contains("with the intent balanced it comes to an end"), "\(said)")
+        let forecast = try cluster.shell(
+            "curl -sk --cert $MUSTER_IDENTITY/cert.pem --key $MUSTER_IDENTITY/key.pem "
+                + "https://$MUSTER_ADDRESS/v1/vms/a/forecast", at: third
+        ).output
+        #expect(forecast.contains("\"host\":\"n\(host)\"") && forecast.contains("dirtyMiBps"), "\(forecast)")
+
+        #expect(
+            try cluster.ask(third, "vm", "migrate", "a", "--to", "n\(target)", "--intent", "gentle").status == 0)
+        #expect(try cluster.ask(third, "migration", "list", "-o", "json").output.contains("\"intent\":\"gentle\""))
+        try cluster.wait("the gentle move is given up") {
+            try cluster.ask(third, "migration", "list", "-o", "name").output.isEmpty
+        }
+        let events = try cluster.ask(third, "vm", "history", "a").output
+        #expect(events.contains("a gentle move stops it for 2 s at most"), "\(events)")
+        let last = MoveTests.ticks(cluster, host).last ?? 0
+        try cluster.wait("it counts on where it was") { (MoveTests.ticks(cluster, host).last ?? 0) > last + 20 }
+
+        let moved = try cluster.ask(
+            third, "vm", "migrate", "a", "--to", "n\(target)", "--intent", "now", "--wait")
+        #expect(moved.status == 0, "\(moved.complaint)\n\(cluster.log(host).suffix(3_000))")
+        try cluster.wait("it counts at the target") { !MoveTests.ticks(cluster, target).isEmpty }
+    }
+
+    @Test
     func `a guest moves between machines that share nothing, and one whose way is cut or is called off stays`() throws {
         let network = try SeparateNetworks(3)
         let (cluster, first) = try MoveTests.make(network)

@@ -434,7 +434,9 @@ package struct HostKeeper: Sendable {
     private mutating func hear(_ report: VMReport) {
         guard var record = records[report.vm], var copy = record.copy, copy.epoch == report.epoch else { return }
         due?.insert(report.vm)
-        copy.message = report.message
+        // That it runs on says nothing of why its move failed, which the cell may not know yet.
+        let runsOn = report.state == .running || report.state == .paused
+        if !(runsOn && report.message.isEmpty && copy.failedTarget != 0) { copy.message = report.message }
         if report.generation > 0 { copy.generation = report.generation }
         switch report.state {
         case .starting: break
