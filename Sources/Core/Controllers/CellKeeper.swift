@@ -62,6 +62,7 @@ package struct CellKeeper: Sendable {
     var races: [VMID: Int] = [:]
     // hash order: read sorted
     var nominations: [VMID: Nomination] = [:]
+    var reserve = ReservePlan()
     // hash order: read sorted
     var migrating: [VMID: MigrationWatch] = [:]
     // hash order: read sorted

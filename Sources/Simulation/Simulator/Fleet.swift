@@ -169,6 +169,9 @@ extension Fleet {
             settings += [.setSetting(.moveCooldown, profile.moveCooldownMilliseconds), .setSetting(.rebalance, 2)]
             if opensLevel { settings.append(drawLinkBound()) }
         }
+        if opensLevel, let reserve = profile.failoverReserve {
+            settings.append(.setSetting(.failoverReserve, reserve.value))
+        }
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
         for cell in 0..<profile.cells where opensLevel {
             for tenant in 1...profile.tenants {

@@ -390,6 +390,11 @@ package struct CellSettingsBody: Shaped {
             "how long VMs whose host, zone or region was lost may be down until they run again: a time such as 90s; none or auto for "
                 + "no promise"
         ),
+        (
+            .failoverReserve,
+            "what is kept free for VMs to start elsewhere after a loss: off, or how many hosts, racks or zones may be lost at once, such "
+                + "as hosts:1 or racks:2"
+        ),
     ]
 
     package static let shape = Shape(
@@ -399,6 +404,7 @@ package struct CellSettingsBody: Shaped {
                 switch setting {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
+                case .failoverReserve: .string
                 case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
@@ -412,6 +418,7 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: return JSONMember(name, CellSettingsBody.policies[value])
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
+            case .failoverReserve: return JSONMember(name, FailoverReserve.text(value))
             case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
@@ -426,6 +433,11 @@ package struct CellSettingsBody: Shaped {
             switch setting {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
+            case .failoverReserve:
+                guard let known = FailoverReserve.value(object.text(name)) else {
+                    throw Problem(.invalid, "\(CellRefusal.settingOutOfRange(setting))", field: name)
+                }
+                value = known
             case _ where setting.isObjective:
                 value = try Objective(member: name, of: object)?.value
             default: value = object.unsigned(name)

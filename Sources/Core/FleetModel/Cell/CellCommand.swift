@@ -310,6 +310,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case rpoRegion
     /// The `Objective` of how long VMs that were lost may be down before they run again. Wants feature level 3.
     case rto
+    /// 0 off, else a `FailoverReserve`'s: what is kept free for losses. Wants feature level 3.
+    case failoverReserve = 94
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -329,7 +331,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore, .movesHeldUntil: 0
+        case .leaseBefore, .movesHeldUntil, .failoverReserve: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         }
@@ -354,6 +356,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rpoZone: "rpo-zone"
         case .rpoRegion: "rpo-region"
         case .rto: "rto"
+        case .failoverReserve: "failover-reserve"
         }
     }
 }

@@ -58,6 +58,9 @@ package enum FeatureLevel {
     /// How much may be lost, and how long VMs may be down: declared, measured, and told of before anything is lost.
     package static let objectives: UInt32 = 3
 
+    /// Room that is kept free for losses of hosts, racks or zones.
+    package static let failoverReserves: UInt32 = 3
+
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
@@ -157,6 +160,7 @@ extension CellCommand.Operation {
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
         case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
+        case .setSetting(.failoverReserve, _), .noteRisk(.reserve, _, _): FeatureLevel.failoverReserves
         case .noteRegion: FeatureLevel.regions
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
