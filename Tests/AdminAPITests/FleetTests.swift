@@ -102,6 +102,7 @@ let fleetSamples: [FleetRequest] = [
     .startRebalance(RebalanceStart(digest: "8f")), .settings(.linearizable),
     .rehearse(region: "north", of: .loss, returns: nil), .recovery(cell: "north"),
     .changeSettings(CellSettingsBody([(.rpoZone, 2), (.rpoRegion, 5_002), (.rto, 1)])),
+    .changeSettings(CellSettingsBody([(.failoverReserve, FailoverReserve(.rack, 2).value)])),
     .rehearse(region: "north", of: .return, returns: .all), .rehearse(region: "north", of: .evacuation, returns: nil),
     .renewLease(LeaseWish(host: HostID(3))), .renewLease(LeaseWish(host: HostID(3), digest: .max)),
     .changeSettings(CellSettingsBody([(.policy, 2), (.leaseLength, 5_000), (.rebalance, 1)])),

@@ -32,9 +32,48 @@ struct CellChecker {
         try checkIndexes(view, state)
         try checkRemains(view, state)
         try checkGangs(view)
+        try checkReserve(view, isOne ? commands.first?.operation : nil)
         hosts = view.hosts
         vms = view.vms
         slices = view.slices
+    }
+
+    // MARK: What is kept free for losses
+
+    /// Commands that the reserve was in force for, and those of them after which less was left and still enough.
+    private(set) var reserveSteps = 0
+    private(set) var reserveUses = 0
+    private var slack: SIMD4<Int64>?
+
+    /// What the cell counts, change by change, is what its rows say; and nothing but a loss or a change from outside leaves less than
+    /// the reserve wants.
+    private mutating func checkReserve(_ view: CellView, _ operation: CellCommand.Operation?) throws {
+        let before = slack
+        slack = nil
+        guard let standing = view.reserve, !standing.isCounting else { return }
+        let sums = ReserveSums(view, standing.reserve)
+        let counted = [standing.free, standing.worst, standing.owed, standing.largest]
+        if counted != sums.all { throw CellFailure("the reserve counts \(counted), and there is \(sums.all)") }
+        for kind in ResourceKind.allCases {
+            let lane = kind.rawValue
+            for loss in sums.losses(of: standing.reserve.count, lane)
+            where standing.slack.vector[lane] >= 0 && loss.room < loss.need {
+                throw CellFailure("without \(loss.domains) there is room for \(loss.room) and not for \(loss.need)")
+            }
+        }
+        slack = standing.slack.vector
+        reserveSteps += 1
+        guard let before, let operation else { return }
+        let after = standing.slack.vector
+        if any(after .< before) && after.min() >= 0 { reserveUses += 1 }
+        if !any((after .< before) .& (after .< 0)) { return }
+        switch operation {
+        // Losses, and what nobody asked the cell about. A move was judged when it began.
+        case .declareDown, .registerHost, .removeHost, .setSetting, .commitMigration: return
+        // What was lost may use the reserve; once placed it may be the largest that is to find room again.
+        case .placeVMs(let items, _) where items.contains(where: { vms[$0.vm]?.mayUseReserve == true }): return
+        default: throw CellFailure("\(operation) left \(after) of \(before) beyond the reserve")
+        }
     }
 
     // MARK: Disks that are left
@@ -313,5 +352,80 @@ struct CellChecker {
         if rows != kept + view.settings.values.count {
             throw CellFailure("the view has \(kept) rows and \(view.settings.count) settings of \(rows)")
         }
+    }
+}
+
+/// What a reserve rests on, counted from the rows of all hosts and VMs.
+struct ReserveSums {
+    private var free: [[UInt8]: SIMD4<Int64>] = [:]
+    private var need: [[UInt8]: SIMD4<Int64>] = [:]
+    private var debt = SIMD4<Int64>.zero
+    private var owed = SIMD4<Int64>.zero
+    private var largest = SIMD4<Int64>.zero
+    private let count: Int
+
+    init(_ view: CellView, _ reserve: FailoverReserve) {
+        count = reserve.count
+        func domain(_ host: CellHost) -> [UInt8] {
+            let place = host.about.locality
+            return switch reserve.scope {
+            case .host: Array("\(host.id)".utf8)
+            case .rack: Array("\(place.zone)/\(place.rack)".utf8)
+            case .zone: Array(place.zone.utf8)
+            }
+        }
+        var second: [HostID: SIMD4<Int64>] = [:]
+        for vm in view.vms.values {
+            let demand = vm.demand.vector
+            for claim in CellChecker.claims(vm) where claim != vm.place?.assignment {
+                second[claim.host, default: .zero] &+= demand
+            }
+            if vm.place == nil, vm.lostAt > .zero, vm.power != .stopped, !vm.isDeleting, vm.boundTo == nil,
+                vm.departure?.isLeaving != true
+            {
+                owed &+= demand
+            }
+            guard let place = vm.place, !place.isReleasing, !vm.isDeleting, vm.power != .stopped, vm.boundTo == nil,
+                !vm.spec.isBoundToHost, vm.spec.restart != .never, vm.spec.isolation == .stop
+            else { continue }
+            largest = largest.replacing(with: demand, where: demand .> largest)
+            guard let host = view.hosts[place.assignment.host], host.state == .ready || host.state == .cordoned
+            else { continue }
+            need[domain(host), default: .zero] &+= demand
+        }
+        for host in view.hosts.values {
+            let used = host.used.vector &- second[host.id, default: .zero]
+            switch host.state {
+            case .ready:
+                let left = host.offered.vector &- used
+                free[domain(host), default: .zero] &+= left.replacing(with: 0, where: left .< 0)
+            case .cordoned, .down: break
+            case .draining, .maintenance: debt &+= used
+            }
+        }
+    }
+
+    private var domains: [[UInt8]] { Set(free.keys).union(need.keys).sorted { $0.precedes($1) } }
+    private var freeInAll: SIMD4<Int64> { free.values.reduce(.zero) { $0 &+ $1 } &- debt }
+
+    /// Of the loss of any so many domains: what is free without them, and what has to go there.
+    func losses(of count: Int, _ lane: Int) -> [(domains: [[UInt8]], room: Int64, need: Int64)] {
+        var sets: [[[UInt8]]] = [[]]
+        for _ in 0..<count { sets += sets.flatMap { set in domains.filter { !set.contains($0) }.map { set + [$0] } } }
+        return sets.filter { $0.count <= count }.map { set in
+            let gone = set.reduce(Int64(0)) { $0 + (free[$1]?[lane] ?? 0) }
+            let moving = set.reduce(Int64(0)) { $0 + (need[$1]?[lane] ?? 0) }
+            return (set, freeInAll[lane] - gone, moving + owed[lane] + largest[lane])
+        }
+    }
+
+    /// As the cell has it: free, worst, owed, largest.
+    var all: [Resources] {
+        var worst = SIMD4<Int64>.zero
+        for lane in 0..<4 {
+            let sums = domains.map { (free[$0]?[lane] ?? 0) + (need[$0]?[lane] ?? 0) }.sorted(by: >)
+            worst[lane] = sums.prefix(count).reduce(0, +)
+        }
+        return [freeInAll, worst, owed, largest].map { Resources($0) }
     }
 }

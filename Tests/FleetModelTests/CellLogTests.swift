@@ -246,12 +246,14 @@ import Testing
             #expect(world.done[what, default: 0] > 5, "\(what): \(world.done)")
         }
         #expect(world.checker.drops > 0, "no VM dropped a shared disk")
+        #expect(world.checker.reserveSteps > 10, "no reserve was kept")
         try world.clear()
         let gone = world.state.rows.filter { $0.key.first == CellTable.remains.kind }.compactMap {
             CellRemains.decode($0.value)
         }
         #expect(try world.ask(.dropRemains(gone.map { CellRemains.Left($0.vm, $0.disks) })) == .done)
         // The summary, removed hosts, what the root lent, settings, history and events.
+        #expect(try world.ask(.setSetting(.failoverReserve, 0)) == .done)
         let left = world.state.rows.filter { ![0x60, 0x61, 0x64, 0x65, 0x7A, 0x7B].contains($0.key.first ?? 0) }
         #expect(left.isEmpty, "\(left.map(\.key))")
         #expect(world.view.hosts.values.allSatisfy { $0.used == .zero && $0.vmCount == 0 })

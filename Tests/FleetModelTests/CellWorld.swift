@@ -32,6 +32,7 @@ final class CellWorld {
     }
 
     var random: PRNG
+    private var reserveRandom: PRNG
     var state = NaiveState()
     var log: [[UInt8]] = []
     var index = LogIndex.zero
@@ -48,6 +49,7 @@ final class CellWorld {
 
     init(seed: UInt64) throws {
         random = PRNG(seed: seed)
+        reserveRandom = random.child(48)
         for i in 1...6 as ClosedRange<UInt64> {
             agents.append(Agent(id: HostID(i), about: about(i)))
             try register(Int(i) - 1)
@@ -325,6 +327,7 @@ final class CellWorld {
     // MARK: A step
 
     func step() throws {
+        try changeReserve()
         switch random.below(24) {
         case 0..<5: try askAsOwner()
         case 5: try askAsOperator()
@@ -422,6 +425,14 @@ final class CellWorld {
         guard let vm = view.vms[id], vm.epochHighest > 0, vm.migration == nil, !vm.isDeleting else { return false }
         return (vm.place == nil || vm.phase == .stopped)
             && vm.spec.disks.contains { $0.kind == .shared(domain: "ceph") }
+    }
+
+    /// Sets another reserve now and then, or none.
+    private func changeReserve() throws {
+        guard level >= FeatureLevel.failoverReserves, reserveRandom.chance(1, in: 25) else { return }
+        let reserve = FailoverReserve(
+            PlacementGroup.Scope.allCases[reserveRandom.below(3)], 1 + reserveRandom.below(2))
+        try ask(.setSetting(.failoverReserve, reserveRandom.chance(1, in: 2) ? 0 : reserve.value))
     }
 
     private func askAsOperator() throws {

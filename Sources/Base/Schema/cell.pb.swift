@@ -4552,6 +4552,8 @@ public struct WireCellSummary: WireMessage {
     /// Hosts on their way to other cells with their VMs, and such that may come.
     public var hostMoves: UInt64 = 0
     public var hostArrivals: UInt64 = 0
+    /// What is counted for a reserve; left out where none is kept.
+    public var reserve: WireReserveCount? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -4586,7 +4588,8 @@ public struct WireCellSummary: WireMessage {
         regions: [WireCellRegion] = [],
         tenantsFloor: UInt64 = 0,
         hostMoves: UInt64 = 0,
-        hostArrivals: UInt64 = 0
+        hostArrivals: UInt64 = 0,
+        reserve: WireReserveCount? = nil
     ) {
         self.applied = applied
         self.time = time
@@ -4618,6 +4621,7 @@ public struct WireCellSummary: WireMessage {
         self.tenantsFloor = tenantsFloor
         self.hostMoves = hostMoves
         self.hostArrivals = hostArrivals
+        self.reserve = reserve
     }
 
     public static var messageName: String { "CellSummary" }
@@ -4654,6 +4658,7 @@ public struct WireCellSummary: WireMessage {
         case 28: "tenants_floor"
         case 39: "host_moves"
         case 40: "host_arrivals"
+        case 91: "reserve"
         default: nil
         }
     }
@@ -4778,6 +4783,9 @@ public struct WireCellSummary: WireMessage {
             writer.tag(320)
             writer.varint(self.hostArrivals)
         }
+        if let value = self.reserve {
+            writer.message(730, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -4845,7 +4853,258 @@ public struct WireCellSummary: WireMessage {
                 self.hostMoves = try reader.uint64()
             case 320:
                 self.hostArrivals = try reader.uint64()
+            case 730:
+                var value = self.reserve.take() ?? WireReserveCount()
+                try reader.message(&value)
+                self.reserve = value
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct WireReserveCount: WireMessage {
+    /// The setting's.
+    public var value: UInt64 = 0
+    /// VMs up to this one are counted, and no others.
+    public var countedThrough: UInt64 = 0
+    /// On hosts that take VMs, less what those that drain have to place elsewhere.
+    public var free: WireResources? = nil
+    /// What the worst loss takes, what was lost and has no place, and the largest VM that would start elsewhere, by kind.
+    public var worst: WireResources? = nil
+    public var owed: WireResources? = nil
+    public var largest: WireResources? = nil
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        value: UInt64 = 0,
+        countedThrough: UInt64 = 0,
+        free: WireResources? = nil,
+        worst: WireResources? = nil,
+        owed: WireResources? = nil,
+        largest: WireResources? = nil
+    ) {
+        self.value = value
+        self.countedThrough = countedThrough
+        self.free = free
+        self.worst = worst
+        self.owed = owed
+        self.largest = largest
+    }
+
+    public static var messageName: String { "ReserveCount" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "value"
+        case 2: "counted_through"
+        case 3: "free"
+        case 4: "worst"
+        case 5: "owed"
+        case 6: "largest"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.value != 0 {
+            writer.tag(8)
+            writer.varint(self.value)
+        }
+        if self.countedThrough != 0 {
+            writer.tag(16)
+            writer.varint(self.countedThrough)
+        }
+        if let value = self.free {
+            writer.message(26, value)
+        }
+        if let value = self.worst {
+            writer.message(34, value)
+        }
+        if let value = self.owed {
+            writer.message(42, value)
+        }
+        if let value = self.largest {
+            writer.message(50, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.value = try reader.uint64()
+            case 16:
+                self.countedThrough = try reader.uint64()
+            case 26:
+                var value = self.free.take() ?? WireResources()
+                try reader.message(&value)
+                self.free = value
+            case 34:
+                var value = self.worst.take() ?? WireResources()
+                try reader.message(&value)
+                self.worst = value
+            case 42:
+                var value = self.owed.take() ?? WireResources()
+                try reader.message(&value)
+                self.owed = value
+            case 50:
+                var value = self.largest.take() ?? WireResources()
+                try reader.message(&value)
+                self.largest = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// For followers: where the reserve stands.
+public struct WireReserveStanding: WireMessage {
+    public var value: UInt64 = 0
+    /// VMs are still being counted.
+    public var isCounting: Bool = false
+    public var free: WireResources? = nil
+    public var worst: WireResources? = nil
+    public var owed: WireResources? = nil
+    public var largest: WireResources? = nil
+    /// Of each kind of amount, in the order of `Resources`: whose loss is the worst.
+    public var domains: [WireReserveStanding.Domains] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        value: UInt64 = 0,
+        isCounting: Bool = false,
+        free: WireResources? = nil,
+        worst: WireResources? = nil,
+        owed: WireResources? = nil,
+        largest: WireResources? = nil,
+        domains: [WireReserveStanding.Domains] = []
+    ) {
+        self.value = value
+        self.isCounting = isCounting
+        self.free = free
+        self.worst = worst
+        self.owed = owed
+        self.largest = largest
+        self.domains = domains
+    }
+
+    public static var messageName: String { "ReserveStanding" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "value"
+        case 2: "is_counting"
+        case 3: "free"
+        case 4: "worst"
+        case 5: "owed"
+        case 6: "largest"
+        case 7: "domains"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.value != 0 {
+            writer.tag(8)
+            writer.varint(self.value)
+        }
+        if self.isCounting {
+            writer.tag(16)
+            writer.byte(self.isCounting ? 1 : 0)
+        }
+        if let value = self.free {
+            writer.message(26, value)
+        }
+        if let value = self.worst {
+            writer.message(34, value)
+        }
+        if let value = self.owed {
+            writer.message(42, value)
+        }
+        if let value = self.largest {
+            writer.message(50, value)
+        }
+        for value in self.domains {
+            writer.message(58, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.value = try reader.uint64()
+            case 16:
+                self.isCounting = try reader.bool()
+            case 26:
+                var value = self.free.take() ?? WireResources()
+                try reader.message(&value)
+                self.free = value
+            case 34:
+                var value = self.worst.take() ?? WireResources()
+                try reader.message(&value)
+                self.worst = value
+            case 42:
+                var value = self.owed.take() ?? WireResources()
+                try reader.message(&value)
+                self.owed = value
+            case 50:
+                var value = self.largest.take() ?? WireResources()
+                try reader.message(&value)
+                self.largest = value
+            case 58:
+                self.domains.append(try reader.message(WireReserveStanding.Domains.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public struct Domains: WireMessage {
+        public var names: [String] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            names: [String] = []
+        ) {
+            self.names = names
+        }
+
+        public static var messageName: String { "ReserveStanding.Domains" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "names"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.names {
+                writer.tag(10)
+                writer.lengthDelimited(value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.names.append(try reader.string())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -10279,6 +10538,8 @@ public struct WireCellAnswer: WireMessage {
     /// Of a host's work: what comes before the index in the generation of its lease, and the cell that it went to with its VMs.
     public var leaseBase: UInt64 = 0
     public var wentTo: UInt64 = 0
+    /// For followers: what is kept free for losses; left out for nothing.
+    public var reserve: WireReserveStanding? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -10288,13 +10549,15 @@ public struct WireCellAnswer: WireMessage {
         time: UInt64 = 0,
         body: Body? = nil,
         leaseBase: UInt64 = 0,
-        wentTo: UInt64 = 0
+        wentTo: UInt64 = 0,
+        reserve: WireReserveStanding? = nil
     ) {
         self.index = index
         self.time = time
         self.body = body
         self.leaseBase = leaseBase
         self.wentTo = wentTo
+        self.reserve = reserve
     }
 
     public static var messageName: String { "CellAnswer" }
@@ -10311,6 +10574,7 @@ public struct WireCellAnswer: WireMessage {
         case 8: "refused"
         case 19: "lease_base"
         case 20: "went_to"
+        case 71: "reserve"
         default: nil
         }
     }
@@ -10347,6 +10611,9 @@ public struct WireCellAnswer: WireMessage {
         if self.wentTo != 0 {
             writer.tag(160)
             writer.varint(self.wentTo)
+        }
+        if let value = self.reserve {
+            writer.message(570, value)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -10390,6 +10657,10 @@ public struct WireCellAnswer: WireMessage {
                 self.leaseBase = try reader.uint64()
             case 160:
                 self.wentTo = try reader.uint64()
+            case 570:
+                var value = self.reserve.take() ?? WireReserveStanding()
+                try reader.message(&value)
+                self.reserve = value
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

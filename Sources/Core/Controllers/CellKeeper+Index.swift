@@ -212,7 +212,7 @@ extension CellKeeper {
         if CellKeeper.isWaiting(vm) && pending == nil {
             if let spec = intern(vm) {
                 queue.insert(
-                    spec, boundTo: vm.boundTo, gang: vm.gang, queuedAt: vm.queuedAt,
+                    spec, boundTo: vm.boundTo, gang: vm.gang, isLost: vm.mayUseReserve, queuedAt: vm.queuedAt,
                     size: index.size(of: spec))
             } else {
                 unresolved.insert(id)

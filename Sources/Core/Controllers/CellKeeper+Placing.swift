@@ -8,6 +8,7 @@ extension CellKeeper {
     // MARK: Placing
 
     mutating func planPlacings(_ now: Instant, _ operations: inout [CellCommand.Operation]) {
+        beginReserve()
         queue.review(now, victimsFrom: victimPriorities.keys.min())
         var placings: [Placing] = []
         var refused: [VMID] = []
@@ -26,7 +27,13 @@ extension CellKeeper {
                     break
                 }
                 tries += gang.count
+                let left = reserve.left
+                guard useReserve(gang.compactMap { view.vms[$0.id] }) else {
+                    queue.refused(kind, now)
+                    continue
+                }
                 if placeTogether(gang, now, &operations) { continue }
+                reserve.left = left
                 if mayPreempt(gang), !queue.kinds[kind].isSought {
                     preemptions = max(0, preemptions - gang.count)
                     if nominate(gang, now, &operations) { continue }
@@ -38,6 +45,12 @@ extension CellKeeper {
             tries += 1
             counts.decisions += 1
             guard let vm = view.vms[id] else { preconditionFailure("VM \(id) waits and is not known") }
+            let left = reserve.left
+            guard useReserve([vm]) else {
+                counts.refusals += 1
+                queue.refused(kind, now)
+                continue
+            }
             var spec = queue.kinds[kind].spec
             spec.id = id
             let filter = HostFilter(only: queue.hosts(for: kind))
@@ -47,6 +60,7 @@ extension CellKeeper {
                 placings.append(Placing(id, generation: vm.generation, assignment))
                 continue
             }
+            reserve.left = left
             counts.refusals += 1
             if mayPreempt(spec), !queue.kinds[kind].isSought {
                 preemptions -= 1
@@ -230,9 +244,18 @@ extension CellKeeper {
 
     mutating func reason(_ number: Int) -> String {
         let key = queue.kinds[number].key
-        if queue.kinds[number].isGang { return gangText(queue.members(number)) }
+        if queue.kinds[number].isGang {
+            let members = queue.members(number)
+            return reserveText(members.compactMap { view.vms[$0.id] }) ?? gangText(members)
+        }
         if let bound = key.boundTo { return boundText(key.spec, bound) }
-        return waitingText(index.explain(key.spec, policy: policy, bestMax: 0))
+        let found = index.explain(key.spec, policy: policy, bestMax: 0)
+        if found.candidates > 0, let vm = queue.kinds[number].head.flatMap({ view.vms[$0.vm] }),
+            let text = reserveText(vm)
+        {
+            return text
+        }
+        return waitingText(found)
     }
 
     static let reasonFirst = Nanoseconds.milliseconds(200)

@@ -87,6 +87,7 @@ extension CellKeeper {
         var idle: [Int] = []
         // hash order: looked up only
         var asked: [String: TenantSlice] = [:]
+        var left = reserve.left ?? view.reserve
         for (i, creation) in creations.enumerated() {
             func leave(_ cause: CellPlan.Left.Cause, _ text: String) {
                 plan.left.append(
@@ -122,6 +123,12 @@ extension CellKeeper {
                 idle.append(i)
                 continue
             }
+            let (demand, counts) = (creation.spec.demand, creation.spec.startsElsewhere)
+            if let known = left, let lack = known.lack(for: demand, counts: counts) {
+                leave(.reserve, known.text(lack, hostName))
+                continue
+            }
+            left?.take(demand, counts: counts)
             specs.append(spec)
             items.append(i)
         }

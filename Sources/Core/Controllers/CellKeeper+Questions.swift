@@ -64,6 +64,7 @@ extension CellKeeper {
         result.nearest = found.nearest.map { text($0) }
         result.invalid = found.invalid
         result.region = regionText(vm) ?? ""
+        result.reserve = reserveText(vm) ?? ""
         if vm.place == nil, let bound = vm.boundTo { result.nearest = boundText(spec, bound) }
         if let kind = queue.kind(of: id), queue.kinds[kind].isGang {
             result.gang = gangStanding(queue.members(kind), textsMax: CellKeeper.gangExplainedMax)
@@ -239,6 +240,7 @@ extension CellKeeper {
         case .isolationKeep: "its isolation policy is keep: it starts elsewhere only when \(host) says that it stopped"
         case .neverRestarts: "its restart policy is never"
         case .noHostFits: "no other host fits"
+        case .reserve: "it would use what is kept free for losses"
         case .quota: "its tenant's quota"
         case .invalid: "its specification"
         case .anotherItem: "another one of the batch has no place"

@@ -31,13 +31,18 @@ extension CellKeeper {
         else { return }
         for placing in placed { takeBack(placing.vm, now) }
         var specs: [VMSpec] = []
-        for id in placed.map(\.vm) + waiting {
-            if let vm = view.vms[id], let spec = intern(vm) { specs.append(spec) }
+        let left = reserve.left
+        for (position, id) in (placed.map(\.vm) + waiting).enumerated() {
+            guard let vm = view.vms[id], let spec = intern(vm) else { continue }
+            // Those that were placed are counted.
+            if position >= placed.count && !useReserve([vm]) { continue }
+            specs.append(spec)
         }
         counts.batches += 1
         let batch = index.decideBatch(
             specs, policy: policy, allOrNothing: false, stepsMax: CellKeeper.togetherStepsMax)
         guard batch.placed > placed.count else {
+            reserve.left = left
             for placing in placed {
                 if let vm = view.vms[placing.vm] {
                     expect(vm, .place(generation: placing.generation), placing.assignment, now)

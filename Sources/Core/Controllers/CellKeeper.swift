@@ -64,6 +64,7 @@ package struct CellKeeper: Sendable {
     var races: [VMID: Int] = [:]
     // hash order: read sorted
     var nominations: [VMID: Nomination] = [:]
+    var reserve = ReservePlan()
     // hash order: read sorted
     var migrating: [VMID: MigrationWatch] = [:]
     // hash order: read sorted
@@ -299,6 +300,7 @@ extension CellKeeper {
     static let migrationStallMax = Nanoseconds.seconds(300)
     /// A VM whose migration failed or was refused is left alone for this long.
     static let restAfterFailure = Nanoseconds.seconds(30)
+    static let restAfterFailedBalance = Nanoseconds.seconds(3_600)
     static let nominationMax = Nanoseconds.seconds(120)
     /// Restarts are counted over this long.
     static let restartsWindowMilliseconds: UInt64 = 600_000

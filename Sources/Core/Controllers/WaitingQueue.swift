@@ -27,12 +27,15 @@ struct WaitingQueue: Sendable {
         var boundTo: HostID?
         /// Of VMs that get their places together; these are one kind whatever they ask for.
         var gang: UInt64 = 0
+        /// It was lost with its host: what is kept free for losses is for it.
+        var isLost = false
 
-        init(_ spec: VMSpec, boundTo: HostID?, gang: UInt64) {
+        init(_ spec: VMSpec, boundTo: HostID?, gang: UInt64, isLost: Bool = false) {
             self.spec = gang == 0 ? spec : VMSpec(id: spec.id, resources: .zero)
             self.spec.id = VMID(rawValue: 0)
             self.boundTo = gang == 0 ? boundTo : nil
             self.gang = gang
+            self.isLost = gang == 0 && isLost
         }
     }
 
@@ -148,10 +151,11 @@ struct WaitingQueue: Sendable {
 
     /// Queues a VM or changes its turn or kind. `spec` has its id; the size is asked for where it is the first of its kind.
     mutating func insert(
-        _ spec: VMSpec, boundTo: HostID?, gang: UInt64 = 0, queuedAt: LogTime, size: @autoclosure () -> Int64
+        _ spec: VMSpec, boundTo: HostID?, gang: UInt64 = 0, isLost: Bool = false, queuedAt: LogTime,
+        size: @autoclosure () -> Int64
     ) {
         let turn = Turn(queuedAt: queuedAt, vm: spec.id)
-        let key = Key(spec, boundTo: boundTo, gang: gang)
+        let key = Key(spec, boundTo: boundTo, gang: gang, isLost: isLost)
         if let known = places[spec.id] {
             let isSame = gang == 0 || kinds[known.kind].members[spec.id] == spec
             if known.turn == turn && kinds[known.kind].key == key && isSame { return }

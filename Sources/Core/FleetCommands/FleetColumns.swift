@@ -104,6 +104,11 @@ package enum FleetColumns {
         Column("LONGEST-MS", "longestMillis", .integer), Column("LOSSES", "losses", .integer),
         Column("OF THEM MISSED", "missed", .integer),
     ]
+    package static let cellReserve = [
+        Column("OF", "kind"), Column("LEFT", "left", .integer), Column("FREE", "free", .integer),
+        Column("WORST LOSS", "worst", .integer), Column("LARGEST", "largest", .integer),
+        Column("OWED", "owed", .integer), Column("LOSS OF", "losses"),
+    ]
     package static let rehearsalTargets = [
         Column("CELL", "cell"), Column("REGION", "region"), Column("VMS", "vms", .integer),
         Column("CPU", "demand.cpuMillis", .cores), Column("CPU-FREE", "free.cpuMillis", .cores),

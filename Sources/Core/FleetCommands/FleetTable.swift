@@ -467,7 +467,10 @@ package enum FleetTable {
                 For each zone and region with replicas of the cell's group: ENTRIES that were acknowledged and that no replica
                 elsewhere holds, how old the oldest of them is (LAG-MS), and whether it GOES ON by the replicas elsewhere that
                 answer. Of VMs' disks nothing is said. `muster cell list` and `muster status` name promises that are not kept (AT
-                RISK): rpoZone, rpoRegion and rto of `muster cell set`, and that it goes on without what it survives.
+                RISK): rpoZone, rpoRegion, rto and failoverReserve of `muster cell set`, and that it goes on without what it survives.
+
+                With a failoverReserve: what is LEFT of each kind of amount beyond what is kept free, which is what the WORST LOSS
+                takes, room for the LARGEST VM that would start elsewhere, and what was lost and has no place yet (OWED).
 
                 By tier of their tenants it says how long VMs were DOWN that run again after the last loss of hosts, from when a host
                 was heard last until the last of them ran; and the longest of any loss.
@@ -486,12 +489,18 @@ package enum FleetTable {
 
                 rto is how long VMs may be down whose hosts were lost; `muster tenant set --rto` declares another for a tenant. It is told while one that has somewhere to run does not, and
                 an event (tenant.rto-missed) names the first of a tenant that was down for longer.
+
+                failoverReserve keeps room free for VMs to start elsewhere after a loss: hosts:1, racks:2, zones:1, up to 8, or off.
+                A VM that would use it waits and says so (`muster vm explain`); a start, a resize or a drain that would use it
+                waits or is refused. What was lost may use it. VMs with local disks, with restart never and with isolation keep
+                start nowhere else, and nothing is kept for them. While it is not there an alarm, an event and a metric say so.
                 """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
             examples: [
                 .init("muster cell set policy spread", "VMs go where the fewest are"),
                 .init("muster cell set rpoRegion 5s", "an alarm says when more would be lost with a region"),
+                .init("muster cell set failoverReserve hosts:1", "what ran on any one host has room on the others"),
             ]),
         Command(
             "cell assign", summary: "have a node's host go to another cell",

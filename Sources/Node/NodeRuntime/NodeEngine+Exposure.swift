@@ -20,6 +20,7 @@ extension NodeEngine {
         var risks = cells.kept[k].risks ?? CellRiskWatch(told: view.report(of: group)?.risks ?? [])
         var found = exposure.risks(promise)
         if let late = cells.kept[k].keeper.lateVMs(now) { found.append(late) }
+        if let reserve = cells.kept[k].keeper.reserveAtRisk { found.append(reserve) }
         let changes = risks.look(found, time: keeper.time, now: now)
         cells.kept[k].risks = risks
         if changes.isEmpty || packLevel < FeatureLevel.objectives { return }

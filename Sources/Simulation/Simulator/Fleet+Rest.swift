@@ -158,6 +158,9 @@ extension Fleet {
 
     /// A waiting VM has a true reason: no host takes it, by rules that are worked out anew.
     private func waitsRightly(_ vm: CellVM, _ view: CellView) -> String? {
+        if FleetRules.breaksReserve(vm, view) {
+            return vm.message.isEmpty ? "waits for the reserve without a reason" : nil
+        }
         if vm.gang > 0 {
             let gang = view.vms.keys.sorted().compactMap { view.vms[$0] }.filter { $0.gang == vm.gang }
             for id in view.hosts.keys.sorted() {

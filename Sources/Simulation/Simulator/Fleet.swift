@@ -120,6 +120,7 @@ extension Simulation {
             var settings = SimulatedHypervisor.Settings()
             settings.outlivesAgent = profile.outlivesAgent
             settings.bandwidthMiBps = fleet.random.within(200...4_000)
+            settings.gentleMax = .seconds(20)
             let driver = SimulatedHypervisor(settings)
             let number = node.number
             driver.link = { [unowned fleet] vm, target, to in fleet.isLinked(number, vm, target, to) }
@@ -170,6 +171,9 @@ extension Fleet {
         if profile.rebalances {
             settings += [.setSetting(.moveCooldown, profile.moveCooldownMilliseconds), .setSetting(.rebalance, 2)]
             if opensLevel { settings.append(drawLinkBound()) }
+        }
+        if opensLevel, let reserve = profile.failoverReserve {
+            settings.append(.setSetting(.failoverReserve, reserve.value))
         }
         for cell in 0..<profile.cells { chores += settings.map { Chore(cell: cell, operation: $0) } }
         for cell in 0..<profile.cells where opensLevel {

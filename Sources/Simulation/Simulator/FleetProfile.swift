@@ -1,4 +1,5 @@
 public import ClusterBase
+import FleetModel
 import NodeRuntime
 import RaftCore
 
@@ -40,6 +41,8 @@ public struct FleetProfile: Sendable {
     public var rebalances = false
     /// After a move a VM is left alone for so long.
     public var moveCooldownMilliseconds: UInt64 = 600_000
+    /// What each cell keeps free for losses.
+    var failoverReserve: FailoverReserve?
     /// Of all that clients ask, in tenths, moves.
     public var movesShare: UInt64 = 2
     /// Clocks of the wall jump.
@@ -102,6 +105,12 @@ extension Profile {
             fleet.rebalances = true
             fleet.moveCooldownMilliseconds = UInt64(balance.within(1_500...8_000))
             p.settings.rebalanceInterval = .milliseconds(balance.within(300...2_000))
+        }
+        var reserve = random.child(48)
+        // Not yet beside other cells: what comes from them, or leaves a region that is evacuated, may go round and round there.
+        if fleet.cells == 1 && reserve.chance(1, in: 3) {
+            let scopes: [PlacementGroup.Scope] = [.host, .host, .rack, .zone]
+            fleet.failoverReserve = FailoverReserve(scopes[reserve.below(4)], 1)
         }
         p.fleet = fleet
         p.settings.forwardsRequests = true

@@ -55,6 +55,7 @@ enum FleetRules {
             if let broken = broken(slice, count, sum, was: before.slices[tenant]) { return broken }
         }
         if let broken = brokenGang(before, after) { return broken }
+        if let broken = brokenReserve(before, after) { return broken }
         for id in after.vms.keys.sorted() {
             guard let vm = after.vms[id] else { continue }
             let had = before.vms[id].map { claims($0) } ?? []

@@ -31,6 +31,8 @@ package final class SimulatedHypervisor: Hypervisor {
         package var progressInterval = Nanoseconds.milliseconds(200)
         /// A source that finds nobody at the other end gives up after this long.
         package var linkPatience = Nanoseconds.seconds(2)
+        /// The Simulator's: a gentle move is given up after so long; without it, as its intent says.
+        package var gentleMax: Nanoseconds?
         /// The Simulator's: guests go on when their agent ends, and the next one finds them.
         package var outlivesAgent = false
         package init() {}
@@ -262,12 +264,16 @@ package final class SimulatedHypervisor: Hypervisor {
             }
         }
         microseconds += left * 1_000_000 / 1_024 / bandwidth
-        let isGivenUp = intent.slowdown == .never && !isDone
-        let end = now + .microseconds(max(1, microseconds))
-        var copying = Copying(begin: now, end: end, tick: now + settings.progressInterval, target: target, to: to)
-        if isGivenUp {
-            copying.problem =
-                "it writes \(dirty) MiB/s, and a gentle move gets \(bandwidth) MiB/s; move it with the intent balanced or now"
+        var copying = Copying(
+            begin: now, end: now + .microseconds(max(1, microseconds)), tick: now + settings.progressInterval,
+            target: target, to: to)
+        if let most = intent.copyingMax(memoryMiB: all, bytesPerSecond: max(1, settings.bandwidthMiBps) << 20) {
+            let until = now + (settings.gentleMax ?? most)
+            if !isDone || copying.end > until {
+                copying.end = min(copying.end, until)
+                copying.problem =
+                    "it writes \(dirty) MiB/s, and a gentle move gets \(bandwidth) MiB/s; move it with the intent balanced or now"
+            }
         }
         guest.state = .copying(copying)
     }

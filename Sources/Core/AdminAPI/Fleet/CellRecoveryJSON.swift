@@ -142,6 +142,60 @@ package struct CellRiskInfo: Shaped {
     }
 }
 
+/// Of one kind of amount: what a cell keeps free for losses, and whether it is there.
+package struct CellReserveInfo: Shaped {
+    package var kind: String
+    /// On hosts that take VMs.
+    package var free: Int64
+    /// What the worst loss takes: what is free there, and what would start elsewhere.
+    package var worst: Int64
+    package var owed: Int64
+    package var largest: Int64
+    /// Less than nothing: so much is short.
+    package var left: Int64
+    package var losses: [String]
+
+    package init(_ standing: ReserveStanding, _ kind: ResourceKind, losses: [String]) {
+        func amount(_ resources: Resources) -> Int64 { resources.vector[kind.rawValue] }
+        self.kind = "\(kind)"
+        free = amount(standing.free)
+        worst = amount(standing.worst)
+        owed = amount(standing.owed)
+        largest = amount(standing.largest)
+        left = amount(standing.slack)
+        self.losses = losses
+    }
+    package static let shape = Shape(
+        "CellReserve",
+        [
+            Field(
+                "kind", .choice(ResourceKind.allCases.map(\.description)),
+                "of the amounts, which are in thousandths of a CPU, MiB, and Mbit/s"),
+            Field("free", .integer, "on hosts that take VMs, less what those that drain have to place elsewhere"),
+            Field("worst", .integer, "what the worst loss takes: what is free there, and what would start elsewhere"),
+            Field("owed", .integer, "what was lost and has no place yet"),
+            Field(
+                "largest", .integer, "the largest VM that would start elsewhere: room in many pieces is not all usable"),
+            Field("left", .integer, "free, less the others: more VMs may take this; below zero the reserve is broken"),
+            Field("losses", .strings, "the hosts, racks or zones whose loss is the worst"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("kind", kind), JSONMember("free", free), JSONMember("worst", worst), JSONMember("owed", owed),
+            JSONMember("largest", largest), JSONMember("left", left), JSONMember("losses", losses),
+        ]
+    }
+    package init(_ object: ShapedObject) throws(Problem) {
+        kind = object.text("kind")
+        free = object.integer("free")
+        worst = object.integer("worst")
+        owed = object.integer("owed")
+        largest = object.integer("largest")
+        left = object.integer("left")
+        losses = object.strings("losses")
+    }
+}
+
 /// How long VMs of a tier were down whose hosts were lost.
 package struct TierRecoveryInfo: Shaped {
     /// Empty for that of tenants without one.
@@ -240,10 +294,13 @@ package struct CellRecoveryInfo: Shaped {
     package var lostVMs: Int64
     /// By tier.
     package var recoveries: [TierRecoveryInfo]
+    /// By kind of amount; empty where nothing is kept free, or VMs are still being counted.
+    package var reserve: [CellReserveInfo]
 
     package init(
         cell: String, index: LogIndex, rpoZone: Nanoseconds?, rpoRegion: Nanoseconds?, losses: [CellLossInfo],
-        risks: [CellRisk], rto: Nanoseconds?, lostVMs: Int, recoveries: [TierRecoveryInfo]
+        risks: [CellRisk], rto: Nanoseconds?, lostVMs: Int, recoveries: [TierRecoveryInfo],
+        reserve: [CellReserveInfo] = []
     ) {
         func text(_ most: Nanoseconds?) -> String { (most.map { Objective.within($0) } ?? .none).text }
         self.cell = cell
@@ -255,6 +312,7 @@ package struct CellRecoveryInfo: Shaped {
         self.rto = text(rto)
         self.lostVMs = Int64(lostVMs)
         self.recoveries = recoveries
+        self.reserve = reserve
     }
 
     package static let shape = Shape(
@@ -273,13 +331,16 @@ package struct CellRecoveryInfo: Shaped {
             Field("rto", .string, "how long VMs may be down that were lost with their hosts: a time, or none"),
             Field("lostVMs", .integer, "VMs that were lost with their hosts and do not run yet, for want of room too"),
             Field("recoveries", .objects(TierRecoveryInfo.shape), "how long those were down that run again, by tier"),
+            Field(
+                "reserve", .objects(CellReserveInfo.shape),
+                "what is kept free for losses (failoverReserve); none where it is off, or VMs are still being counted"),
         ])
     package var members: [JSONMember] {
         [
             JSONMember("cell", cell), JSONMember("index", index), JSONMember("rpoZone", rpoZone),
             JSONMember("rpoRegion", rpoRegion), JSONMember("losses", objects: losses),
             JSONMember("risks", objects: risks), JSONMember("rto", rto), JSONMember("lostVMs", lostVMs),
-            JSONMember("recoveries", objects: recoveries),
+            JSONMember("recoveries", objects: recoveries), JSONMember("reserve", objects: reserve),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -292,5 +353,6 @@ package struct CellRecoveryInfo: Shaped {
         rto = object.text("rto")
         lostVMs = object.integer("lostVMs")
         recoveries = try object.objects("recoveries")
+        reserve = try object.objects("reserve")
     }
 }

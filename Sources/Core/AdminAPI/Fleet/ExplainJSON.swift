@@ -233,6 +233,8 @@ package struct ExplainInfo: Shaped {
     package var gang: GangInfo?
     /// What a lost region has to do with it; empty for nothing.
     package var region = ""
+    /// What of the cell's reserve it would break; empty for nothing.
+    package var reserve = ""
 
     package init(
         vm: String, standing: String, host: String, before: Int64, index: UInt64, hosts: Int64, candidates: Int64,
@@ -280,6 +282,7 @@ package struct ExplainInfo: Shaped {
             policy: found.policy.rawValue, tieBreak: found.tieBreak, tied: Int64(found.tied),
             nearest: found.nearest ?? "", invalid: found.invalid ?? "")
         region = found.region
+        reserve = found.reserve
         gang = found.gang.map { gang in
             GangInfo(
                 count: Int64(gang.count), fitting: Int64(gang.fitting),
@@ -316,6 +319,9 @@ package struct ExplainInfo: Shaped {
             Field(
                 "region", .string, isRequired: false,
                 "of a VM whose region is lost or was: where it goes, or why not"),
+            Field(
+                "reserve", .string, isRequired: false,
+                "of a VM that waits since the cell keeps room free for losses: which loss, and how much is short"),
         ])
     package var members: [JSONMember] {
         var members = [
@@ -329,6 +335,7 @@ package struct ExplainInfo: Shaped {
         ]
         if let gang { members.append(JSONMember("gang", gang)) }
         if !region.isEmpty { members.append(JSONMember("region", region)) }
+        if !reserve.isEmpty { members.append(JSONMember("reserve", reserve)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -342,5 +349,6 @@ package struct ExplainInfo: Shaped {
             tied: object.integer("tied"), nearest: object.text("nearest"), invalid: object.text("invalid"))
         gang = try object.object("gang")
         region = object.optionalText("region") ?? ""
+        reserve = object.optionalText("reserve") ?? ""
     }
 }

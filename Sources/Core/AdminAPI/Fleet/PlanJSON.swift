@@ -416,6 +416,11 @@ package struct CellSettingsBody: Shaped {
             .moveIntent,
             "what live migrations may cost where neither who asks nor the VM says, and those of a drain: gentle, balanced or now"
         ),
+        (
+            .failoverReserve,
+            "what is kept free for VMs to start elsewhere after a loss: off, or how many hosts, racks or zones may be lost at once, such "
+                + "as hosts:1 or racks:2"
+        ),
     ]
 
     package static let shape = Shape(
@@ -426,6 +431,7 @@ package struct CellSettingsBody: Shaped {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
                 case .moveIntent: .choice(intents.all)
+                case .failoverReserve: .string
                 case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
@@ -440,6 +446,7 @@ package struct CellSettingsBody: Shaped {
             case .policy: return JSONMember(name, CellSettingsBody.policies[value])
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
             case .moveIntent: return JSONMember(name, CellSettingsBody.intents[value])
+            case .failoverReserve: return JSONMember(name, FailoverReserve.text(value))
             case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
@@ -455,6 +462,11 @@ package struct CellSettingsBody: Shaped {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
             case .moveIntent: value = CellSettingsBody.intents[object.text(name)]
+            case .failoverReserve:
+                guard let known = FailoverReserve.value(object.text(name)) else {
+                    throw Problem(.invalid, "\(CellRefusal.settingOutOfRange(setting))", field: name)
+                }
+                value = known
             case _ where setting.isObjective:
                 value = try Objective(member: name, of: object)?.value
             default: value = object.unsigned(name)

@@ -7,6 +7,11 @@ extension Cell {
     package static func read(_ query: CellQuery, _ access: some OrderedReader) throws(StoreError) -> CellAnswer {
         let summary = try CellSummary.read(access)
         var answer = CellAnswer(index: summary.applied, time: summary.time, body: try body(of: query, summary, access))
+        switch query {
+        case .changes, .rows:
+            if let count = summary.reserve { answer.reserve = try access.reserveStanding(count) }
+        default: break
+        }
         if case .hostWork(let id, _, _) = query,
             let host = try access.record(CellHost.self, CellTable.hosts.key(id.rawValue))
         {

@@ -81,6 +81,8 @@ struct CellStep<Access: StateAccess> {
     // hash order: looked up, or read by sorted keys
     var domains: [PlacementGroupID: [[UInt8]: UInt64]] = [:]
 
+    /// Of what is kept free for losses.
+    var reserve = ReserveWork()
     /// Of the processes that send commands.
     var sessions: SessionBook
     var changedVMs: [UInt64] = []
@@ -119,6 +121,8 @@ struct CellStep<Access: StateAccess> {
                 .refused(refusal)
             } else if let refusal = try refusal(ofLeaving: operation) {
                 .refused(refusal)
+            } else if summary.reserve != nil && operation.isJudgedByReserve {
+                try judgedByReserve { step throws(StoreError) in try step.outcome(of: operation) }
             } else { try self.outcome(of: operation) }
         if isAudit { try noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
@@ -242,6 +246,7 @@ struct CellStep<Access: StateAccess> {
     mutating func finish() throws(StoreError) {
         summary.applied = index
         try markMore()
+        try writeReserve()
         var history = WireCellHistory()
         writeHosts(&history)
         writeGroups(&history)

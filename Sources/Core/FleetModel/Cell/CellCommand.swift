@@ -313,6 +313,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case rto
     /// The `MoveIntent` of moves where neither who asks nor the VM says. Wants feature level 3.
     case moveIntent = 74
+    /// 0 off, else a `FailoverReserve`'s: what is kept free for losses. Wants feature level 3.
+    case failoverReserve = 94
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -332,7 +334,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore, .movesHeldUntil: 0
+        case .leaseBefore, .movesHeldUntil, .failoverReserve: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         case .moveIntent: UInt64(MoveIntent.balanced.rawValue)
@@ -359,6 +361,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rpoRegion: "rpo-region"
         case .rto: "rto"
         case .moveIntent: "move-intent"
+        case .failoverReserve: "failover-reserve"
         }
     }
 }

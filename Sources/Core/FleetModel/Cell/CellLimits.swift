@@ -28,6 +28,8 @@ package enum CellLimits {
     package static let groupMembersMax: UInt64 = 65_536
     /// VMs from before feature level 3 that an entry brings into the index of phases, groups and labels.
     package static let markedAtOnceMax = 32
+    /// VMs that an entry counts for a reserve that was set, until all are counted.
+    package static let reserveCountedAtOnceMax = 1_024
     /// Items of one command.
     package static let itemsMax = 1_024
     package static let commandBytesMax = 1 << 20
@@ -103,7 +105,10 @@ extension CellSetting {
         }
     }
 
-    package func allows(_ value: UInt64) -> Bool { range.contains(value) }
+    package func allows(_ value: UInt64) -> Bool {
+        if self == .failoverReserve { return value == 0 || FailoverReserve(value: value) != nil }
+        return range.contains(value)
+    }
 
     package var range: ClosedRange<UInt64> {
         switch self {
@@ -122,6 +127,7 @@ extension CellSetting {
         case .eventLifetime: 3_600_000...10 * 365 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: 0...Objective.valueMax
         case .moveIntent: 1...3
+        case .failoverReserve: 0...FailoverReserve.valueMax
         }
     }
 
@@ -145,6 +151,7 @@ extension CellSetting {
         case .rpoRegion: "rpoRegion"
         case .rto: "rto"
         case .moveIntent: "moveIntent"
+        case .failoverReserve: "failoverReserve"
         }
     }
 

@@ -109,6 +109,8 @@ package struct CellPlan: Hashable, Sendable {
             case isolationKeep
             /// Its restart policy is `never`.
             case neverRestarts
+            /// It would use what is kept free for losses.
+            case reserve
             /// Its tenant's quota.
             case quota
             /// Its specification.
@@ -420,6 +422,8 @@ package struct CellExplanation: Hashable, Sendable {
     package var gang: Gang?
     /// What a lost region has to do with it, in words; empty for nothing.
     package var region = ""
+    /// Of one that waits: what of the cell's reserve it would break; empty for nothing.
+    package var reserve = ""
     /// The state that it is true of.
     package var through: LogIndex
     package var policy: PlacementPolicy

@@ -141,6 +141,7 @@ extension CellAnswer: CellCoded, CellMapped {
         self.init(index: LogIndex(wire.index), time: LogTime(wire.time), body: body)
         leaseBase = wire.leaseBase
         wentTo = wire.wentTo
+        reserve = wire.reserve.flatMap { ReserveStanding($0) }
     }
 
     var wire: WireCellAnswer {
@@ -162,7 +163,8 @@ extension CellAnswer: CellCoded, CellMapped {
             case .refused(let refusal): .refused(refusal.wire)
             }
         return Wire(
-            index: index.rawValue, time: time.rawValue, body: body, leaseBase: leaseBase, wentTo: wentTo)
+            index: index.rawValue, time: time.rawValue, body: body, leaseBase: leaseBase, wentTo: wentTo,
+            reserve: reserve?.wire)
     }
 }
 

@@ -140,6 +140,8 @@ package struct CellAnswer: Hashable, Sendable {
     package var leaseBase: UInt64 = 0
     /// The same: the cell that it went to with its VMs; 0 for none. What it was promised here goes on until it ends.
     package var wentTo: UInt64 = 0
+    /// For followers: what is kept free for losses; nil for nothing.
+    package var reserve: ReserveStanding?
     package init(index: LogIndex, time: LogTime, body: Body) {
         self.index = index
         self.time = time

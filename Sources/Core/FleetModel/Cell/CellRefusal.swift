@@ -88,6 +88,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case movesHeld
     /// Others wait for their first place together with this one, and no place is given to some of them.
     case gangIncomplete(VMID)
+    /// What is kept free for losses would not be there any more: for whose loss, and how much is short.
+    case breaksReserve(String)
     /// A later declaration than this one, with this epoch, is known here.
     case regionOutdated(UInt64)
 }
@@ -150,6 +152,8 @@ extension CellRefusal: CustomStringConvertible {
             "VM \(vmName(vm)) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
                 + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
                 + "it anew"
+        case .settingOutOfRange(.failoverReserve):
+            "failoverReserve is off, or how many hosts, racks or zones may be lost: hosts:1, racks:2, up to \(FailoverReserve.countMax)"
         case .settingOutOfRange(let setting):
             "\(setting.member) can't have this value: it goes from \(setting.range.lowerBound) to \(setting.range.upperBound), "
                 + "and is \(setting.standard) unless it is set"
@@ -182,6 +186,8 @@ extension CellRefusal: CustomStringConvertible {
         case .gangIncomplete(let vm):
             "VM \(vmName(vm)) was created all or none with others, and gets its place with all of them that still wait; place them in "
                 + "one all-or-nothing command"
+        case .breaksReserve(let text):
+            "\(text); add hosts, stop or delete VMs, or keep less with `muster cell set failoverReserve`"
         case .regionOutdated(let epoch):
             "what was declared of the region is over: epoch \(epoch) is known here; see `muster region show`"
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
@@ -271,6 +277,7 @@ extension CellRefusal {
         case .imageReleased(let name): Stored(code: 59, text: name)
         case .movesHeld: Stored(code: 60)
         case .gangIncomplete(let vm): Stored(code: 61, number: vm.rawValue)
+        case .breaksReserve(let text): Stored(code: 130, text: text)
         case .regionOutdated(let epoch): Stored(code: 62, number: epoch)
         case .unknownTenant(let name): Stored(code: 63, text: name)
         case .hostLeaves(let host): Stored(code: 75, number: host.rawValue)
@@ -342,6 +349,7 @@ extension CellRefusal {
         case 61: self = .gangIncomplete(VMID(number))
         case 62: self = .regionOutdated(number)
         case 63: self = .unknownTenant(stored.text)
+        case 130: self = .breaksReserve(stored.text)
         case 75: self = .hostLeaves(HostID(number))
         case 76: self = .hostArrives(HostID(number))
         case 77: self = .hostStays(HostID(number), stored.text)

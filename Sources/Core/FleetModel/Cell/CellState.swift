@@ -241,6 +241,8 @@ struct CellSummary: CellMapped {
     /// such that may come.
     var hostMoves: UInt64 = 0
     var hostArrivals: UInt64 = 0
+    /// Nil where nothing is kept free for losses.
+    var reserve: ReserveCount?
 
     var historyIsTooLong: Bool {
         historyChanges > CellLimits.historyChangesMax || historyBytes > CellLimits.historyBytesMax
@@ -284,6 +286,7 @@ struct CellSummary: CellMapped {
         tenantsFloor = LogIndex(wire.tenantsFloor)
         hostMoves = wire.hostMoves
         hostArrivals = wire.hostArrivals
+        reserve = wire.reserve.flatMap { ReserveCount($0) }
     }
 
     var wire: WireCellSummary {
@@ -296,7 +299,7 @@ struct CellSummary: CellMapped {
             isClosed: isClosed, names: names, moves: moves, imageReleases: imageReleases,
             imagesFloor: imagesFloor.rawValue, remains: remains, markedThrough: markedThrough,
             regions: regions.map(\.wire), tenantsFloor: tenantsFloor.rawValue,
-            hostMoves: hostMoves, hostArrivals: hostArrivals)
+            hostMoves: hostMoves, hostArrivals: hostArrivals, reserve: reserve?.wire)
     }
 }
 

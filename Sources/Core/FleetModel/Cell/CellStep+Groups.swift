@@ -237,6 +237,12 @@ extension CellStep {
         if old == value { return .done }
         put(setting, value)
         if setting == .leaseLength { try remember(lease: old) }
+        if setting == .failoverReserve {
+            try beginReserve(value)
+            let (before, after) = (FailoverReserve.text(old), FailoverReserve.text(value))
+            note("setting.changed", "\(setting.name) from \(before) to \(after)")
+            return .done
+        }
         note("setting.changed", "\(setting.name) from \(old) to \(value)")
         return .done
     }

@@ -34,6 +34,7 @@ extension CellStep {
             whole.insert(old.gang)
         }
         if let refusal = try refusal(of: old, at: item.assignment) { return .failure(refusal) }
+        if let refusal = try refusal(ofReserve: old) { return .failure(refusal) }
         var vm = old
         vm.place = VMPlace(item.assignment, epoch: 0)
         vm.message = ""
@@ -152,6 +153,10 @@ extension CellStep {
         vm.boundTo = nil
         if let refusal = try refusal(of: vm, at: target) { return .refused(refusal) }
         vm.boundTo = old.boundTo
+        // A drain was judged when it began.
+        if cause != .drain, let refusal = try refusal(ofReserveFor: old.moved(to: target), was: old) {
+            return .refused(refusal)
+        }
         vm.epochHighest += 1
         vm.migration = Migration(
             phase: .copying, cause: cause, intent: intent, target: VMPlace(target, epoch: vm.epochHighest),
@@ -196,5 +201,15 @@ extension CellStep {
         try note("vm.migration-cancelled", &vm, host: migration.target.assignment.host)
         try put(vm, was: old)
         return .done
+    }
+}
+
+extension CellVM {
+    /// As it is when a move there has ended.
+    fileprivate func moved(to target: Assignment) -> CellVM {
+        var vm = self
+        vm.place = VMPlace(target, epoch: epochHighest + 1)
+        if vm.boundTo != nil { vm.boundTo = target.host }
+        return vm
     }
 }

@@ -13,7 +13,10 @@ extension CellStep {
         return host
     }
 
-    mutating func put(_ host: CellHost) { hosts[host.id] = Cached(record: host, isChanged: true) }
+    mutating func put(_ host: CellHost) {
+        hosts[host.id] = Cached(record: host, isChanged: true)
+        if summary.reserve != nil { reserve.touched.insert(host.id) }
+    }
 
     /// The tenant's slice; one without bounds as long as the root has lent nothing.
     mutating func slice(_ tenant: String) throws(StoreError) -> TenantSlice {
@@ -142,6 +145,7 @@ extension CellStep {
         try followQuota(old, new, tenant)
         try followGroups(old, new, tenant)
         try followHosts(old, new, id)
+        try followReserve(old, new, id)
         if let new, level >= FeatureLevel.workChanges {
             // Beside each claim, so that a host is told of this VM and not of all its others.
             var value: [UInt8] = [new.arrival == nil ? 0 : 1]
@@ -217,6 +221,7 @@ extension CellStep {
     private mutating func change(_ id: HostID, _ body: (inout CellHost) -> Void) throws(StoreError) {
         if hosts[id] == nil { _ = try host(id) }
         hosts[id]?.change(body)
+        if summary.reserve != nil { reserve.touched.insert(id) }
     }
 
     private mutating func count(_ claim: Assignment, _ demand: Resources, _ sign: Int64) throws(StoreError) {

@@ -226,7 +226,9 @@ extension CellStep {
         if old.power != power { vm.generation += 1 }
         switch power {
         case .stopped: stop(&vm)
-        case .running, .paused: start(&vm, wasStopped: old.power == .stopped || isDown)
+        case .running, .paused:
+            start(&vm, wasStopped: old.power == .stopped || isDown)
+            if let refusal = try startElsewhere(&vm, old) { return .refused(refusal) }
         }
         let kind = power == .stopped ? "vm.stop" : power == .paused ? "vm.pause" : "vm.start"
         try note(kind, &vm, host: vm.place?.assignment.host)
@@ -246,6 +248,17 @@ extension CellStep {
         case .unknown: break
         case .waiting, .starting, .running, .paused, .stopping: enter(.stopping, &vm)
         }
+    }
+
+    /// One that stood still counted for no loss. Where it would leave too little for one, it waits for another place; while it
+    /// still stops, it is refused.
+    private mutating func startElsewhere(_ vm: inout CellVM, _ old: CellVM) throws(StoreError) -> CellRefusal? {
+        guard summary.reserve != nil, old.power == .stopped, vm.place != nil,
+            let refusal = try refusal(ofReserveFor: vm, was: old)
+        else { return nil }
+        if old.phase != .stopped || old.migration != nil { return refusal }
+        leavePlace(&vm)
+        return nil
     }
 
     private func start(_ vm: inout CellVM, wasStopped: Bool) {

@@ -35,6 +35,9 @@ package struct CellView: Sendable {
     /// Everything up to this entry is in here; nil while rows are loaded for the first time.
     package private(set) var through: LogIndex?
 
+    /// What is kept free for losses, by the state `through`; nil for nothing.
+    package private(set) var reserve: ReserveStanding?
+
     private indirect enum Load: Sendable {
         case none
         /// What came so far, the state of the first page, and where the list goes on.
@@ -78,6 +81,7 @@ package struct CellView: Sendable {
             }
             fresh.through = since
             fresh.time = max(time, answer.time)
+            fresh.reserve = answer.reserve
             self = fresh
             changes = CellChanges()
             changes.isWhole = true
@@ -87,6 +91,8 @@ package struct CellView: Sendable {
             var changes = CellChanges()
             for row in rows where !set(row, &changes) { return beginAgain() }
             self.through = changed
+            // Of a later state where the answer was cut: the next one brings what belongs to it.
+            reserve = answer.reserve
             time = max(time, answer.time)
             changes.hosts.sort()
             changes.vms.sort()

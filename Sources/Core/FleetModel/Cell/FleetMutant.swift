@@ -89,4 +89,7 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     case actsBeforeCommit
     /// The cell that a host left goes on granting it leases.
     case grantsAfterHandover
+
+    /// Places are given out of what is kept free for losses.
+    case reserveNotJudged
 }

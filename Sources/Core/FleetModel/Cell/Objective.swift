@@ -72,6 +72,8 @@ package struct CellRisk: Hashable, Sendable {
         case survival
         /// VMs that were lost do not run again within the time that is declared.
         case rto
+        /// What is kept free for losses is not there.
+        case reserve = 55
 
         /// In events and metrics.
         package var name: String {
@@ -80,6 +82,7 @@ package struct CellRisk: Hashable, Sendable {
             case .rpoRegion: "rpo-region"
             case .survival: "survival"
             case .rto: "rto"
+            case .reserve: "failover-reserve"
             }
         }
     }

@@ -60,6 +60,9 @@ package enum FeatureLevel {
     /// Moves, VMs and cells say what a move may cost.
     package static let moveIntents: UInt32 = 3
 
+    /// Room that is kept free for losses of hosts, racks or zones.
+    package static let failoverReserves: UInt32 = 3
+
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
@@ -160,6 +163,7 @@ extension CellCommand.Operation {
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
         case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
+        case .setSetting(.failoverReserve, _), .noteRisk(.reserve, _, _): FeatureLevel.failoverReserves
         case .noteRegion: FeatureLevel.regions
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants

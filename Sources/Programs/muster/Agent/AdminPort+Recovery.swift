@@ -56,6 +56,7 @@ extension Agent {
             }
         }
         addRecoveries(&metrics)
+        addReserves(&metrics)
         for (cell, known) in cells {
             for kind in CellRisk.Kind.allCases {
                 metrics.add(
@@ -84,6 +85,29 @@ extension Agent {
             }
         }
         return (rto, lostVMs, tiers.sorted { $0.tier < $1.tier })
+    }
+
+    /// Of a cell that is led here: by kind of amount, what it keeps free for losses; empty for nothing.
+    func reserve(of cell: GroupID) -> [CellReserveInfo] {
+        let known = engine.withCellKeeper(cell) { keeper in
+            keeper.view.reserve.map { ($0, keeper.worstLosses($0)) }
+        }
+        guard let (standing, losses) = known ?? nil, !standing.isCounting else { return [] }
+        return ResourceKind.allCases.map { CellReserveInfo(standing, $0, losses: losses[$0.rawValue]) }
+    }
+
+    private func addReserves(_ metrics: inout Metrics) {
+        let cells = engine.ledCells.map { group in
+            (view.cells.first { $0.group == group }?.name ?? "\(group)", reserve(of: group))
+        }
+        for (cell, kinds) in cells {
+            for one in kinds {
+                metrics.add(
+                    "muster_cell_reserve_left", .gauge,
+                    "What is free beyond what is kept for losses: thousandths of a CPU, MiB, Mbit/s; below 0 that is broken.",
+                    Double(one.left), [Metrics.Label("cell", cell), Metrics.Label("kind", one.kind)])
+            }
+        }
     }
 
     private func addRecoveries(_ metrics: inout Metrics) {
@@ -141,7 +165,8 @@ extension AdminPort {
                 CellRecoveryInfo(
                     cell: cellName(cell), index: known.exposure.commit, rpoZone: known.promise.rpoZone,
                     rpoRegion: known.promise.rpoRegion, losses: losses, risks: known.risks,
-                    rto: recovered?.rto, lostVMs: recovered?.lostVMs ?? 0, recoveries: recovered?.tiers ?? [])))
+                    rto: recovered?.rto, lostVMs: recovered?.lostVMs ?? 0, recoveries: recovered?.tiers ?? [],
+                    reserve: agent.reserve(of: cell))))
         return true
     }
 }

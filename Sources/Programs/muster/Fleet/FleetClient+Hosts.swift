@@ -244,6 +244,9 @@ extension FleetClient {
             print("\nHow long VMs were down whose hosts were lost:\n")
             print(printer.list(rows("recoveries"), FleetColumns.tierRecoveries))
         }
+        if !rows("reserve").isEmpty {
+            print("\nKept free for losses:\n" + printer.list(rows("reserve"), FleetColumns.cellReserve))
+        }
         for risk in rows("risks") {
             print("\nNot kept: \(Column.plain(risk["kind"] ?? .null)): \(Column.plain(risk["text"] ?? .null))\n")
         }

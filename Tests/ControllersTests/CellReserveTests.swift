@@ -1,0 +1,81 @@
+import ClusterBase
+import Controllers
+import FleetModel
+import Testing
+
+/// What is kept free for losses: who waits for it, and that a loss may use it.
+@Suite struct CellReserveTests {
+    private func world(hosts: Int) throws -> CellWorld {
+        let world = CellWorld()
+        world.level = FeatureLevel.newest
+        for _ in 0..<hosts { try world.addHost() }
+        return world
+    }
+
+    /// CPU of the smallest host, in thousandths.
+    private func offered(_ world: CellWorld) throws -> Int64 {
+        try #require(try world.view().hosts.values.map { $0.offered.cpuMillis }.min())
+    }
+
+    @Test func `what would use up the reserve waits, and says for whose loss`() throws {
+        let world = try world(hosts: 3)
+        try world.apply(.setSetting(.failoverReserve, FailoverReserve(.host, 1).value))
+        let half = try offered(world) / 2
+        // Of six halves two are kept for a host's loss, and one since room in pieces is not all of use.
+        let ids = try (0..<5).map { _ in try world.create(CellWorld.spec(cpu: half)) }
+        try world.tick(40)
+        let view = try world.view()
+        #expect(view.count(of: .running) == 3)
+        #expect(view.reserve?.isBroken == false)
+        let waiting = try #require(ids.compactMap { view.vms[$0] }.first { $0.place == nil })
+        #expect(waiting.message.contains("failoverReserve hosts:1: it would leave too little for the loss of host"))
+        #expect(waiting.message.contains("cores short"), "\(waiting.message)")
+        let explained = try #require(world.explain(waiting.id))
+        #expect(explained.candidates > 0 && explained.reserve == waiting.message, "\(explained)")
+        // What a plan says is what becomes of it.
+        let plan = world.keeper.planCreate([
+            VMCreation(name: "more", tenant: "default", spec: CellWorld.spec(cpu: half))
+        ])
+        #expect(plan.steps.isEmpty && plan.left.map(\.cause) == [.reserve], "\(plan)")
+
+        // Without it they start.
+        try world.apply(.setSetting(.failoverReserve, 0))
+        try world.tick(40)
+        #expect(try world.view().count(of: .running) == 5)
+    }
+
+    @Test func `room that comes back lets in what waited for it`() throws {
+        let world = try world(hosts: 3)
+        try world.apply(.setSetting(.failoverReserve, FailoverReserve(.host, 1).value))
+        let half = try offered(world) / 2
+        let ids = try (0..<4).map { _ in try world.create(CellWorld.spec(cpu: half)) }
+        try world.tick(40)
+        let view = try world.view()
+        let gone = try #require(ids.first { view.vms[$0]?.place != nil })
+        let waits = try #require(ids.first { view.vms[$0]?.place == nil })
+        try world.apply(.deleteVM(gone, generation: nil))
+        try world.tick(60)
+        #expect(try world.view().vms[waits]?.phase == .running)
+    }
+
+    @Test func `a loss uses what was kept for it, and it is told that nothing is left for the next one`() throws {
+        let world = try world(hosts: 3)
+        try world.apply(.setSetting(.failoverReserve, FailoverReserve(.host, 1).value))
+        let half = try offered(world) / 2
+        let ids = try (0..<4).map { _ in try world.create(CellWorld.spec(cpu: half)) }
+        try world.tick(40)
+        #expect(world.keeper.reserveAtRisk == nil)
+        let view = try world.view()
+        let hosts = ids.compactMap { view.vms[$0]?.place?.assignment.host }
+        let host = try #require(hosts.first)
+        world.crash(host)
+        try world.tick(120)
+        // The three that ran run, and the fourth still waits.
+        #expect(try world.view().count(of: .running) == 3)
+        let risk = try #require(world.keeper.reserveAtRisk)
+        #expect(risk.kind == .reserve && risk.text.contains("too little is left for the loss of host"), "\(risk)")
+        try world.revive(host)
+        try world.tick(60)
+        #expect(world.keeper.reserveAtRisk == nil)
+    }
+}
