@@ -148,15 +148,6 @@ struct DiskMoveTests {
     func `a move that breaks while disks are copied leaves the guest and its disks, and nothing at the destination`(
         _ trouble: Trouble
     ) throws {
-        guard trouble == .sourcesAgentAnew else { return try breaks(trouble) }
-        // QEMU 7.2 now and then corrupts its heap when a mirror to another QEMU is cancelled under load: "malloc_consolidate():
-        // unaligned fastbin chunk detected".
-        withKnownIssue("QEMU 7.2 may end when its mirror is cancelled", isIntermittent: true) {
-            try breaks(trouble)
-        }
-    }
-
-    private func breaks(_ trouble: Trouble) throws {
         let (drivers, vm) = try make(8 << 20)
         defer { drivers.end() }
         setRate(drivers, 2 << 20)
@@ -171,17 +162,16 @@ struct DiskMoveTests {
         case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
         case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
         case .sourcesAgentAnew: drivers.restartAgent(0)
-        case .destinationsAgentAnew:
-            drivers.restartAgent(1)
-            // Its connections end with an agent.
-            drivers.carriers[0].network.setJudge { _, _ in .refuse("its agent begins anew") }
-            drivers.carriers[0].network.setJudge { _, _ in .accept }
+        case .destinationsAgentAnew: drivers.restartAgent(1)
         }
         guard drivers.wait(0, vm, .running, atMost: 15) else {
             Issue.record("it does not run on: \(drivers.last(0, vm)?.message ?? "")")
             return
         }
-        if trouble != .calledOff { #expect(drivers.states(0).contains(.copyFailed)) }
+        // QEMU may have given it up by itself before the next agent came.
+        if trouble != .calledOff, trouble != .sourcesAgentAnew {
+            #expect(drivers.states(0).contains(.copyFailed))
+        }
         print(drivers.news[0].last { $0.state == .copyFailed }?.message ?? "")
         #expect(writesOn(drivers, 0, vm))
         if trouble == .cut || trouble == .destinationKilled {

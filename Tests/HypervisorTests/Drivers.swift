@@ -260,9 +260,11 @@ final class QEMUDrivers: Drivers, TurnOwner {
 
     override func pass() { loop.turn(waitingAtMost: .milliseconds(2)) }
 
-    /// The same host under a new agent.
+    /// The same host under a new agent. Its connections end with an agent.
     func restartAgent(_ host: Int) {
         hosts[host] = QEMUHypervisor(settings[host], loop: loop, carrier: carriers[host])
+        carriers[host].network.setJudge { _, _ in .refuse("its agent begins anew") }
+        carriers[host].network.setJudge { _, _ in .accept }
     }
 
     /// Where memory goes in and out, at both hosts.
