@@ -276,6 +276,39 @@ struct GuestDeviceTests {
         #expect(if_nametoindex("b\(tap)") == 0)
     }
 
+    @Test func `a guest says what it uses of its memory, and gives some back while it runs`() throws {
+        let modules = Modules.loaded(Modules.virtio + ["drivers/virtio/virtio_balloon"])
+        let drivers = try QEMUDrivers(
+            script: Modules.begin + modules.script + "while true; do /bin/busybox sleep 1; done\n", more: modules.files)
+        defer { drivers.end() }
+        var vm = drivers.vm { _ in }
+        let memory = vm.spec.resources.memoryMiB
+        func now() -> VMStatistics? { drivers.hosts[0].statistics(of: vm.id, now: drivers.now) }
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(atMost: 40) { now()?.guest != nil })
+        let said = try #require(now()?.guest)
+        #expect((memory / 2...memory).contains(said.totalMiB) && (1...said.totalMiB).contains(said.availableMiB))
+        #expect(said.freeMiB + said.cachesMiB <= said.totalMiB && now()?.balloonMiB == memory)
+        func leave(_ word: String) -> UInt64 {
+            vm.spec.annotations.removeAll { $0.key == "qemu.balloon" }
+            vm.spec.annotations.append(Named("qemu.balloon", word))
+            vm.generation += 1
+            drivers.order(0, .update(vm, epoch: 1))
+            return vm.generation
+        }
+        let taken = leave("\(memory - 24)")
+        #expect(drivers.wait(atMost: 20) { now()?.balloonMiB == memory - 24 })
+        #expect(drivers.last(0, vm)?.generation == taken, "it needs no other start for that")
+        #expect(drivers.wait(atMost: 40) { now()?.guest?.availableMiB ?? .max <= said.availableMiB - 20 })
+        // What can't be waits for its next start, which says why.
+        _ = leave("all of it")
+        #expect(!drivers.wait(atMost: 2) { now()?.balloonMiB != memory - 24 })
+        #expect(drivers.last(0, vm)?.generation == taken)
+        drivers.order(0, .stop(vm.id, epoch: 1, grace: .zero))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        #expect(now() == nil)
+    }
+
     @Test func `a network without a bridge is refused by name`() throws {
         let drivers = try QEMUDrivers { settings, _ in settings.bridges = ["lan": "no-such-bridge"] }
         defer { drivers.end() }

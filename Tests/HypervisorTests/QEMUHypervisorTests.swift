@@ -286,14 +286,13 @@ struct QEMUHypervisorTests {
         case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
         case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
         case .sourcesAgentAnew: drivers.restartAgent(0)
-        case .destinationsAgentAnew:
-            drivers.restartAgent(1)
-            // Its connections end with an agent.
-            drivers.carriers[0].network.setJudge { _, _ in .refuse("its agent begins anew") }
-            drivers.carriers[0].network.setJudge { _, _ in .accept }
+        case .destinationsAgentAnew: drivers.restartAgent(1)
         }
         #expect(drivers.wait(0, vm, .running, atMost: 10))
-        if trouble != .calledOff { #expect(drivers.states(0).contains(.copyFailed)) }
+        // QEMU may have given it up by itself before the next agent came.
+        if trouble != .calledOff, trouble != .sourcesAgentAnew {
+            #expect(drivers.states(0).contains(.copyFailed))
+        }
         print(drivers.news[0].last { $0.state == .copyFailed }?.message ?? "")
         #expect(ticks(drivers, 0, vm))
         if trouble == .cut || trouble == .destinationKilled {
@@ -405,6 +404,11 @@ struct QEMUHypervisorTests {
         },
         Bad(field: "annotations.qemu.firmware") { $0.annotations = [Named("qemu.firmware", "/etc/shadow")] },
         Bad(field: "annotations.qemu.firmware") { $0.annotations = [Named("qemu.firmware", "uefi")] },
+        Bad(field: "annotations.qemu.balloon") { $0.annotations = [Named("qemu.balloon", "15")] },
+        Bad(field: "annotations.qemu.balloon") { $0.annotations = [Named("qemu.balloon", "64M")] },
+        Bad(field: "annotations.qemu.balloon") {
+            $0.annotations = [Named("qemu.balloon", "\($0.resources.memoryMiB + 1)")]
+        },
         Bad(field: "annotations.qemu.numa") { $0.annotations = [Named("qemu.numa", "2")] },
         Bad(field: "annotations.qemu.numa") { $0.annotations = [Named("qemu.numa", "0")] },
         Bad(field: "annotations.qemu.numa") {

@@ -69,15 +69,38 @@ package struct FoundVM: Hashable, Sendable {
 
 /// What a VM takes of its host at the moment.
 package struct VMStatistics: Hashable, Sendable {
-    /// What its guest uses, or what it takes of the host where that is not known.
+    /// What it takes of its host.
     package var memoryMiB: Int64
     package var cpuMillis: Int64
     /// Since it began to run, here or where it came from.
     package var uptime: Nanoseconds
-    package init(memoryMiB: Int64, cpuMillis: Int64, uptime: Nanoseconds) {
+    /// What its balloon leaves it of its memory; nil where that is not known.
+    package var balloonMiB: Int64?
+    /// Nil where it does not say, or has not said for a while.
+    package var guest: GuestMemory?
+    package init(
+        memoryMiB: Int64, cpuMillis: Int64, uptime: Nanoseconds, balloonMiB: Int64? = nil, guest: GuestMemory? = nil
+    ) {
         self.memoryMiB = memoryMiB
         self.cpuMillis = cpuMillis
         self.uptime = uptime
+        self.balloonMiB = balloonMiB
+        self.guest = guest
+    }
+}
+
+/// What a guest says of its own memory.
+package struct GuestMemory: Hashable, Sendable {
+    package var totalMiB: Int64
+    /// What its programs could still have, caches given up.
+    package var availableMiB: Int64
+    package var freeMiB: Int64
+    package var cachesMiB: Int64
+    package init(totalMiB: Int64, availableMiB: Int64, freeMiB: Int64, cachesMiB: Int64) {
+        self.totalMiB = totalMiB
+        self.availableMiB = availableMiB
+        self.freeMiB = freeMiB
+        self.cachesMiB = cachesMiB
     }
 }
 

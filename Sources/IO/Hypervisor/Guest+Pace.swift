@@ -158,7 +158,7 @@ extension Guest {
 }
 
 /// Calls once, later.
-private final class ProbeTimer: TimerHandler {
+final class ProbeTimer: TimerHandler {
     private let body: () -> Void
     private var own: ProbeTimer?
     private init(_ body: @escaping () -> Void) { self.body = body }

@@ -59,6 +59,7 @@ final class Guest {
     /// How it is sent, and when that is given up.
     var pace = MovePace()
     var probing = Probing()
+    let memory = MemoryWatch()
     /// Its disks on their way, in either direction.
     var diskMove = DiskMove()
     /// Its memory on its way, in either direction.
@@ -373,6 +374,7 @@ final class Guest {
                 "migrate-set-capabilities",
                 [JSONMember("capabilities", .array(capabilities.map { Guest.capability($0) }))])
             line.execute("query-status") { [unowned self] in began($0) }
+            memory.follow(self, line)
         } catch {
             if isEnded { return fail("its QEMU process ended at its start", now) }
             if now >= until { return fail("QEMU does not answer: \(error)", now) }
@@ -396,6 +398,7 @@ final class Guest {
         case "running":
             runningSince = runningSince ?? driver.loop.now
             isPaused = false
+            setBalloon()
             // An agent before may have ended between the commit and its note of it.
             if record.isArriving { settleHere() }
             findMirrors()
@@ -439,11 +442,13 @@ final class Guest {
             isPaused = false
             runningSince = runningSince ?? driver.loop.now
             if record.isArriving { settleHere() }
+            setBalloon()
             if case .none = sending { sayState() }
         case "SHUTDOWN":
             let isGuests = data["guest"]?.bool ?? false
             endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
         case "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED": heardOfDisk(event, data)
+        case "BALLOON_CHANGE": memory.hear(balloon: data["actual"]?.integer)
         case "GUEST_PANICKED": endText = "its guest's kernel panicked"
         case "MIGRATION":
             let status = data["status"]?.text
@@ -486,6 +491,8 @@ final class Guest {
         if let running = machine?.vm.spec, QEMUMachine.isSameMachine(running, vm.spec) {
             record.generation = vm.generation
             record.isolation = vm.spec.isolation
+            wanted = vm
+            setBalloon()
             // The old record is as good for everything but its generation.
             _ = directory.write(record)
         }

@@ -199,7 +199,9 @@ package final class QEMUHypervisor: Hypervisor {
         guest.usageLast = (now, usage.cpuTicks)
         let milliseconds = max(1, (now - last.0).milliseconds)
         let cpu = (usage.cpuTicks - last.1) * 1_000 / ticks * 1_000 / milliseconds
-        return VMStatistics(memoryMiB: usage.memoryBytes >> 20, cpuMillis: cpu, uptime: uptime)
+        return VMStatistics(
+            memoryMiB: usage.memoryBytes >> 20, cpuMillis: cpu, uptime: uptime, balloonMiB: guest.memory.balloonMiB,
+            guest: guest.memory.said)
     }
 
     /// Guests that are on their way from here.

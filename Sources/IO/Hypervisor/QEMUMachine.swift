@@ -39,9 +39,13 @@ package struct QEMUMachine: Hashable, Sendable {
     }
 
     package static let annotations = [
-        "cloud-init.network-config", "cloud-init.user-data", "qemu.append", "qemu.firmware", "qemu.initrd",
-        "qemu.kernel", "qemu.numa",
+        "cloud-init.network-config", "cloud-init.user-data", "qemu.append", "qemu.balloon", "qemu.firmware",
+        "qemu.initrd", "qemu.kernel", "qemu.numa",
     ]
+    /// What a running VM takes without being started anew.
+    private static let changeable = [balloonKey]
+    /// A guest is left that much of its memory at least.
+    static let balloonMiBMin: Int64 = 16
     /// What annotations of this driver begin with.
     static let prefixes = ["qemu.", "cloud-init."]
     package static let appendBytesMax = 1_024
@@ -99,6 +103,11 @@ package struct QEMUMachine: Hashable, Sendable {
         }
         firmware = try QEMUMachine.firmware(annotation("qemu.firmware"), settings, directory)
         numaNodes = try QEMUMachine.numaNodes(annotation("qemu.numa"), spec)
+        if QEMUMachine.hasBalloon(spec), QEMUMachine.balloonMiB(spec) == nil {
+            throw QEMURefusal(
+                "annotations.qemu.balloon",
+                "is no number of MiB from \(QEMUMachine.balloonMiBMin) to the VM's memory, \(spec.resources.memoryMiB)")
+        }
         if annotation("cloud-init.network-config") != nil, annotation("cloud-init.user-data") == nil {
             throw QEMURefusal("annotations.cloud-init.user-data", "is missing; it may be empty")
         }
@@ -164,14 +173,29 @@ package struct QEMUMachine: Hashable, Sendable {
     static let overheadMiB: UInt64 = 256
     static let translationMiB: UInt64 = 1_024
 
+    private static let balloonKey = "qemu.balloon"
+    private static func hasBalloon(_ spec: VMDescription) -> Bool {
+        spec.annotations.contains { $0.key == balloonKey }
+    }
+
+    /// What its guest is to be left of its memory; nil where that is not said, or can't be.
+    static func balloonMiB(_ spec: VMDescription) -> Int64? {
+        guard let word = spec.annotations.first(where: { $0.key == balloonKey })?.value, let wanted = Int64(word),
+            wanted >= balloonMiBMin, wanted <= spec.resources.memoryMiB
+        else { return nil }
+        return wanted
+    }
+
     /// At least one, and no part of one.
     static func cpus(_ spec: VMDescription) -> Int64 { max(1, (spec.resources.cpuMillis + 999) / 1_000) }
 
     /// True when both are the same machine, so that a running one can take the other's specification.
     static func isSameMachine(_ a: VMDescription, _ b: VMDescription) -> Bool {
-        func own(_ spec: VMDescription) -> [Named] { spec.annotations.filter { isOwn($0.key) } }
+        func own(_ spec: VMDescription) -> [Named] {
+            spec.annotations.filter { isOwn($0.key) && !changeable.contains($0.key) }
+        }
         return a.resources == b.resources && a.disks == b.disks && a.networks == b.networks && a.devices == b.devices
-            && a.tpm == b.tpm && own(a) == own(b)
+            && a.tpm == b.tpm && own(a) == own(b) && (balloonMiB(b) != nil || !hasBalloon(b))
     }
 
     private static func isOwn(_ key: String) -> Bool { prefixes.contains { key.hasPrefix($0) } }
@@ -314,7 +338,8 @@ package struct QEMUMachine: Hashable, Sendable {
             "-chardev", "socket,id=qmp,path=\(directory)/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-chardev",
             "socket,id=serial,path=\(directory)/console,server=on,wait=off,logfile=\(directory)/serial.log,logappend=on",
-            "-serial", "chardev:serial", "-device", "pvpanic", "-device", "virtio-balloon-pci,id=balloon0",
+            "-serial", "chardev:serial", "-device", "pvpanic", "-device",
+            "virtio-balloon-pci,id=balloon0,deflate-on-oom=on",
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
         ]
         list += topology

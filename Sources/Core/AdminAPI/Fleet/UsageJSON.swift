@@ -7,11 +7,17 @@ package struct VMUsage: Shaped {
     package var name: String
     package var tenant: String
     package var host: String
-    /// What its guest uses, or what it takes of the host where that is not known.
+    /// What it takes of its host.
     package var memoryMiB: Int64
     package var cpuMillis: Int64
     /// Since it began to run, here or where it came from.
     package var uptimeSeconds: Int64
+    package var balloonMiB: Int64?
+    /// What its guest says.
+    package var guestTotalMiB: Int64?
+    package var guestAvailableMiB: Int64?
+    package var guestFreeMiB: Int64?
+    package var guestCachesMiB: Int64?
 
     package init(
         id: UInt64, name: String, tenant: String, host: String, memoryMiB: Int64, cpuMillis: Int64,
@@ -31,15 +37,33 @@ package struct VMUsage: Shaped {
         [
             Field("id", .integer, "the VM's number"), Field("name", .string, "its name"),
             Field("tenant", .string, "whose it is"), Field("host", .string, "where it is"),
-            Field("memoryMiB", .integer, "what it uses of its memory now"),
+            Field("memoryMiB", .integer, "memory that it takes of its host now"),
             Field("cpuMillis", .integer, "thousandths of processors that it uses now"),
             Field("uptimeSeconds", .integer, "since it began to run, here or where it came from"),
+            Field(
+                "balloonMiB", .integer, isRequired: false,
+                "what its balloon leaves it of its memory, where its host knows"),
+            Field(
+                "guestTotalMiB", .integer, isRequired: false,
+                "memory as its guest counts it; this and what follows only where the guest says it, and said it lately"),
+            Field(
+                "guestAvailableMiB", .integer, isRequired: false,
+                "what the guest's programs could still have, caches given up"),
+            Field("guestFreeMiB", .integer, isRequired: false, "what the guest uses for nothing"),
+            Field("guestCachesMiB", .integer, isRequired: false, "what the guest keeps of its disks in memory"),
         ])
     package var members: [JSONMember] {
         [
             JSONMember("id", id), JSONMember("name", name), JSONMember("tenant", tenant), JSONMember("host", host),
             JSONMember("memoryMiB", memoryMiB), JSONMember("cpuMillis", cpuMillis),
             JSONMember("uptimeSeconds", uptimeSeconds),
+        ] + known.compactMap { name, value in value.map { JSONMember(name, $0) } }
+    }
+    /// What only some hosts and guests say.
+    private var known: [(String, Int64?)] {
+        [
+            ("balloonMiB", balloonMiB), ("guestTotalMiB", guestTotalMiB), ("guestAvailableMiB", guestAvailableMiB),
+            ("guestFreeMiB", guestFreeMiB), ("guestCachesMiB", guestCachesMiB),
         ]
     }
     package init(_ object: ShapedObject) throws(Problem) {
@@ -47,6 +71,11 @@ package struct VMUsage: Shaped {
             id: object.unsigned("id"), name: object.text("name"), tenant: object.text("tenant"),
             host: object.text("host"), memoryMiB: object.integer("memoryMiB"), cpuMillis: object.integer("cpuMillis"),
             uptimeSeconds: object.integer("uptimeSeconds"))
+        balloonMiB = object.optionalInteger("balloonMiB")
+        guestTotalMiB = object.optionalInteger("guestTotalMiB")
+        guestAvailableMiB = object.optionalInteger("guestAvailableMiB")
+        guestFreeMiB = object.optionalInteger("guestFreeMiB")
+        guestCachesMiB = object.optionalInteger("guestCachesMiB")
     }
 }
 

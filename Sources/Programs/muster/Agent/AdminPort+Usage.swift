@@ -64,23 +64,39 @@ extension Agent {
         for vm in host.keeper.known { known[vm.id] = vm }
         return host.keeper.vms.compactMap { id in
             guard let found = host.driver.statistics(of: id, now: loop.now) else { return nil }
-            return VMUsage(
+            var usage = VMUsage(
                 id: id.rawValue, name: known[id]?.name ?? "\(id)", tenant: known[id]?.tenant ?? "",
                 host: settings.nodeName, memoryMiB: found.memoryMiB, cpuMillis: found.cpuMillis,
                 uptimeSeconds: max(0, found.uptime.milliseconds / 1_000))
+            usage.balloonMiB = found.balloonMiB
+            usage.guestTotalMiB = found.guest?.totalMiB
+            usage.guestAvailableMiB = found.guest?.availableMiB
+            usage.guestFreeMiB = found.guest?.freeMiB
+            usage.guestCachesMiB = found.guest?.cachesMiB
+            return usage
         }
     }
 
     func addUsage(_ metrics: inout Metrics) {
         let usage = usage
-        func gauge(_ name: String, _ help: String, _ value: (VMUsage) -> Int64) {
+        func gauge(_ name: String, _ help: String, _ value: (VMUsage) -> Int64?) {
             for vm in usage {
+                guard let value = value(vm) else { continue }
                 metrics.add(
-                    name, .gauge, help, Double(value(vm)),
+                    name, .gauge, help, Double(value),
                     [Metrics.Label("vm", vm.name), Metrics.Label("tenant", vm.tenant), Metrics.Label("id", "\(vm.id)")])
             }
         }
-        gauge("muster_vm_memory_bytes", "What a VM of this host uses of its memory.") { $0.memoryMiB << 20 }
+        gauge("muster_vm_memory_bytes", "Memory that a VM takes of this host.") { $0.memoryMiB << 20 }
+        gauge("muster_vm_balloon_bytes", "What its balloon leaves a VM of this host of its memory.") {
+            $0.balloonMiB.map { $0 << 20 }
+        }
+        gauge("muster_vm_guest_memory_bytes", "Memory of a VM of this host, as its guest counts it.") {
+            $0.guestTotalMiB.map { $0 << 20 }
+        }
+        gauge("muster_vm_guest_available_bytes", "What programs of a VM's guest could still have of its memory.") {
+            $0.guestAvailableMiB.map { $0 << 20 }
+        }
         gauge("muster_vm_cpu_millis", "Thousandths of processors that a VM of this host uses.", \.cpuMillis)
         gauge("muster_vm_uptime_seconds", "Since a VM of this host began to run.", \.uptimeSeconds)
     }

@@ -296,8 +296,8 @@ extension FleetClient {
         if isForPeople, about["host"]?.text?.isEmpty == false, ["running", "paused"].contains(about["phase"]?.text) {
             // One that stopped meanwhile, or whose host does not answer, is shown without.
             if let usage = try? get(["v1", "vms", "\(about["id"]?.integer ?? 0)", "usage"]) {
-                let wanted = ["memoryMiB", "cpuMillis", "uptimeSeconds"]
-                let members = (usage.members ?? []).filter { wanted.contains($0.name) }
+                let known = ["id", "name", "tenant", "host"]
+                let members = (usage.members ?? []).filter { !known.contains($0.name) }
                 about = .object((about.members ?? []) + [JSONMember("usage", .object(members))])
             }
         }
