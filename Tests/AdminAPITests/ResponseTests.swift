@@ -53,6 +53,7 @@ func written(_ response: AdminResponse, _ frame: ResponseWriter.Frame = .init(),
 @Suite struct ResponseTests {
     @Test func `a refusal of the cell names the field that it is about, in a batch with its item`() throws {
         #expect(Problem(CellRefusal.vmNameTaken("a")).inside("items[3]").field == "items[3].name")
+        #expect(Problem(CellRefusal.unknownGroup("web")).inside("items[0]").field == "items[0].groups")
         #expect(Problem(CellRefusal.generationChanged(7)).field == "If-Match")
         #expect(Problem(CellRefusal.requestReused).field == "Idempotency-Key")
         #expect(Problem(CellRefusal.brakeHolds).inside("items[3]").field == nil)

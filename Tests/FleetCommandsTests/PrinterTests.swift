@@ -37,6 +37,25 @@ import Testing
                 == "There is no column 'colour'; choose from name, phase, host, cpu, memory, age.")
     }
 
+    @Test func `a label can be a column of its own, whatever is in its name`() {
+        let row = JSONValue.object([
+            JSONMember("name", .string("web")),
+            JSONMember(
+                "spec",
+                .object([
+                    JSONMember("labels", .object([JSONMember("app.io/env", .string("prod"))]))
+                ])),
+        ])
+        let columns = [Column("NAME", "name"), Column("LABELS", "spec.labels", isWide: true)]
+        let printer = Printer(.table, wanted: ["name", "label.app.io/env", "label.none"])
+        #expect(printer.refusal(columns) == nil)
+        #expect(printer.list([row], columns) == "NAME  APP.IO/ENV  NONE\nweb   prod        -\n")
+        #expect(
+            Printer(.table, wanted: ["label."]).refusal(columns)
+                == "There is no column 'label.'; choose from name, labels, label.KEY.")
+        #expect(Printer(.table, wanted: ["label.app"]).refusal(self.columns) != nil, "these have none")
+    }
+
     @Test func `names are one a line, and no rows are said to be none`() {
         #expect(Printer(.name).list([rows[0]], columns) == "web\n")
         #expect(Printer(.table).list([], columns) == "None.\n")

@@ -22,12 +22,23 @@ package struct Column: Hashable, Sendable {
     package let kind: Kind
     /// Shown by `wide` only.
     package let isWide: Bool
+    /// Of the labels at the path, this one, whatever is in its name.
+    private let label: String?
 
     package init(_ title: String, _ path: String, _ kind: Kind = .text, isWide: Bool = false) {
         self.title = title
         self.path = path
         self.kind = kind
         self.isWide = isWide
+        label = nil
+    }
+
+    init(label: String, of all: Column) {
+        title = Column.plain(.string(label.uppercased()))
+        path = all.path
+        kind = .text
+        isWide = false
+        self.label = label
     }
 
     /// The value in a row, as a person reads it; `-` where there is none. `now` is in seconds since 1970.
@@ -35,6 +46,7 @@ package struct Column: Hashable, Sendable {
         for path in path.split(separator: "|") {
             var value: JSONValue? = row
             for name in path.split(separator: ".") { value = value?[String(name)] }
+            if let label { value = value?[label] }
             if let value, value != .null, value != .string("") { return shown(value, now) }
         }
         return "-"

@@ -44,7 +44,7 @@ package enum FleetTable {
     package static let listing = [
         Option("filter", .text("EXPRESSION"), letter: "f", help: "such as 'phase=running and host=h1'"),
         Option("sort", .text("FIELD"), help: "by this field; -FIELD for falling order"),
-        Option("columns", .text("NAMES"), help: "these columns, separated by commas"),
+        Option("columns", .text("NAMES"), help: "these columns, separated by commas; label.KEY is one label"),
         Option("limit", .integer(1...10_000_000), help: "at most so many"),
         Option("watch", letter: "w", help: "go on, and show what changes"),
     ]

@@ -18,11 +18,23 @@ package struct Printer: Sendable {
 
     /// What is wrong with the columns asked for, and which there are; nil when nothing is.
     package func refusal(_ columns: [Column]) -> String? {
-        for title in wanted where !columns.contains(where: { $0.title == title.uppercased() }) {
-            let known = columns.map { $0.title.lowercased() }.joined(separator: ", ")
-            return "There is no column '\(title)'; choose from \(known)."
+        for title in wanted where Printer.column(title, columns) == nil {
+            var known = columns.map { $0.title.lowercased() }
+            if known.contains(Printer.labels) { known.append("label.KEY") }
+            return "There is no column '\(title)'; choose from \(known.joined(separator: ", "))."
         }
         return nil
+    }
+
+    private static let labels = "labels"
+
+    /// One of those by its title, or one label of what has labels.
+    private static func column(_ title: String, _ columns: [Column]) -> Column? {
+        if let found = columns.first(where: { $0.title == title.uppercased() }) { return found }
+        guard title.hasPrefix("label."), title.utf8.count > 6,
+            let all = columns.first(where: { $0.title.lowercased() == labels })
+        else { return nil }
+        return Column(label: String(title.dropFirst(6)), of: all)
     }
 
     package func list(_ rows: [JSONValue], _ columns: [Column]) -> String {
@@ -58,7 +70,7 @@ package struct Printer: Sendable {
 
     private func chosen(_ columns: [Column]) -> [Column] {
         if wanted.isEmpty { return columns.filter { format == .wide || !$0.isWide } }
-        return wanted.compactMap { title in columns.first { $0.title == title.uppercased() } }
+        return wanted.compactMap { Printer.column($0, columns) }
     }
 
     private func table(_ rows: [JSONValue], _ columns: [Column]) -> String {

@@ -15,7 +15,9 @@ extension Problem {
         case .tooMany: self.init(.notPossible, detail)
         case .requestReused: self.init(.retryUnknown, detail, field: "Idempotency-Key")
         case .sessionUnknown, .commandSettled: self.init(.outcomeUnknown, detail)
-        case .unknownHost, .unknownVM, .unknownGroup: self.init(.notFound, detail)
+        case .unknownHost, .unknownVM: self.init(.notFound, detail)
+        case .unknownGroup(let name):
+            self.init(.notFound, detail, members: [JSONMember("field", "groups"), JSONMember("group", name)])
         case .imageReleased(let name): self.init(.notPossible, detail, members: [JSONMember("image", name)])
         case .hostNameTaken, .vmNameTaken: self.init(.alreadyExists, detail, field: "name")
         case .generationChanged(let generation):

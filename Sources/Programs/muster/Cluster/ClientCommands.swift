@@ -37,7 +37,7 @@ struct ClientCommands {
     /// Complains of it, and says what it means to a script.
     static func code(ofFailure error: any Error) -> ExitCode {
         Console.complain("muster: \(error)")
-        if error is UsageMistake { return .usage }
+        if error is UsageMistake || error is FleetMistake { return .usage }
         return error is AdminClientFailure ? .unavailable : .failure
     }
 
@@ -61,7 +61,7 @@ struct ClientCommands {
         let named = invocation.text("context")
         let entry = named.map { LocalCommands.contexts[$0] } ?? LocalCommands.contexts.used
         if let named, entry == nil {
-            throw AgentFailure("There is no context '\(named)'; see `muster context list`.")
+            throw FleetMistake("There is no context '\(named)'; see `muster context list`.")
         }
         let folder = invocation.text("identity") ?? entry?.folder ?? data + "/operator"
         let files = NodeFiles(path: folder)

@@ -3,6 +3,7 @@ import AdminHTTP
 import ClusterBase
 import CommandSyntax
 import FleetCommands
+import FleetModel
 import Glibc
 import Reactor
 import TLSSession
@@ -252,7 +253,12 @@ struct FleetClient {
         case "region declare-lost": return try declareLost()
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
         case "cell set":
-            let value = word("VALUE")
+            let (value, known) = (word("VALUE"), CellSetting.allCases.map(\.member))
+            guard known.contains(word("SETTING")) else {
+                throw FleetMistake(
+                    "A cell has no setting '\(word("SETTING"))'\(NearestWord.hint(word("SETTING"), in: known)); "
+                        + "see `muster cell show`.")
+            }
             return showChange(
                 try ask(
                     RawRequest(
