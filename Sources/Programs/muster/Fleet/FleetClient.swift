@@ -252,25 +252,23 @@ struct FleetClient {
         case "region return": return try planRegion("return")
         case "region declare-lost": return try declareLost()
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
-        case "cell set":
-            let (value, known) = (word("VALUE"), CellSetting.allCases.map(\.member))
-            guard known.contains(word("SETTING")) else {
-                throw FleetMistake(
-                    "A cell has no setting '\(word("SETTING"))'\(NearestWord.hint(word("SETTING"), in: known)); "
-                        + "see `muster cell show`.")
-            }
-            return showChange(
-                try ask(
-                    RawRequest(
-                        .put, ["v1", "cell", "settings"], query: changeQuery,
-                        body: .object([
-                            JSONMember(word("SETTING"), Int64(value).map { .integer($0) } ?? .string(value))
-                        ]))))
+        case "cell set": return try setCell()
         case "events": return try happened("events", FleetColumns.events)
         case "audit": return try happened("audit", FleetColumns.audit)
         case "top": return try top()
         default: preconditionFailure("'\(line.path)' is in the table and nobody runs it")
         }
+    }
+
+    private func setCell() throws -> ExitCode {
+        let (setting, value, known) = (word("SETTING"), word("VALUE"), CellSetting.allCases.map(\.member))
+        guard known.contains(setting) else {
+            throw FleetMistake(
+                "A cell has no setting '\(setting)'\(NearestWord.hint(setting, in: known)); see `muster cell show`.")
+        }
+        let member = JSONMember(setting, Int64(value).map { .integer($0) } ?? .string(value))
+        return showChange(
+            try ask(RawRequest(.put, ["v1", "cell", "settings"], query: changeQuery, body: .object([member]))))
     }
 }
 
