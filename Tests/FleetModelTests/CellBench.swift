@@ -136,7 +136,9 @@ struct CellBench {
     }
 
     /// The host of the VM says something of it, under the epoch in force.
-    mutating func report(_ id: VMID, _ state: VMReport.State, message: String = "") throws {
+    mutating func report(
+        _ id: VMID, _ state: VMReport.State, message: String = "", isHostsFault: Bool = false
+    ) throws {
         let vm = try vm(id)
         guard let place = vm.place, let host = try host(place.assignment.host) else {
             throw StoreError(.corrupt, "VM \(id) is nowhere")
@@ -144,7 +146,11 @@ struct CellBench {
         try must(
             .reportVMs(
                 host.id, host.incarnation,
-                [VMReport(id, epoch: place.epoch, state, generation: vm.generation, message: message)]))
+                [
+                    VMReport(
+                        id, epoch: place.epoch, state, generation: vm.generation, message: message,
+                        isHostsFault: isHostsFault)
+                ]))
     }
 
     /// A VM that runs on a host.

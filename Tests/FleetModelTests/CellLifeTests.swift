@@ -52,6 +52,28 @@ import Testing
         #expect(try cell.vm(id).phase == .crashed, "under this epoch it had ended")
     }
 
+    @Test func `a VM that ended with what it ran on starts again at once, however often, unless it is never to`() throws
+    {
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.hostsFaults
+        let id = try cell.running("v", on: 1)
+        for epoch in UInt64(2)...20 {
+            try cell.report(id, .crashed, message: "its guard ended", isHostsFault: true)
+            #expect(try cell.vm(id).phase == .starting && cell.vm(id).place?.epoch == epoch)
+            #expect(try cell.vm(id).restarts == 0 && cell.vm(id).message == "its guard ended")
+            try cell.report(id, .running)
+        }
+        var spec = CellBench.spec()
+        spec.restart = .never
+        let never = try cell.running("n", on: 1, spec)
+        try cell.report(never, .crashed, message: "its guard ended", isHostsFault: true)
+        #expect(try cell.vm(never).phase == .crashed && cell.vm(never).place?.epoch == 1)
+        // One that is to stop has stopped.
+        try cell.must(.setPower(id, .stopped, generation: nil))
+        try cell.report(id, .crashed, isHostsFault: true)
+        #expect(try cell.vm(id).phase == .stopped)
+    }
+
     @Test func `a crashed VM starts again when it is let, and waits for somebody after one crash too many`() throws {
         var cell = try CellBench(hosts: 1)
         let id = try cell.running("v", on: 1)

@@ -73,7 +73,11 @@ import Testing
         #expect(
             ward.wait {
                 ward.events.contains { event in
-                    if case .ended(_, 7, _, let why?) = event { why.contains("lease") } else { false }
+                    if case .ended(_, 7, _, let why?) = event {
+                        why.text.contains("lease") && why.isHostsFault
+                    } else {
+                        false
+                    }
                 }
             })
         // And the guard is there for the next one.

@@ -57,6 +57,9 @@ struct GuardedHostTests {
         try cluster.wait("the cell knows it") {
             try cluster.names(other, "vm", "list", "--filter", "phase=running") == ["a"]
         }
+        #expect(
+            try cluster.ask(other, "vm", "show", "a", "-o", "json").output.contains("\"restarts\":0"),
+            "that was no crash of its own")
 
         // Nobody answers any more: the last grant was asked for before this moment.
         let now = try cluster.hosts(ofVMs: "a", at: other)[0]

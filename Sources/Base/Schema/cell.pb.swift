@@ -8148,6 +8148,8 @@ public struct WireCellCommand: WireMessage {
         public var generation: UInt64 = 0
         public var progressMillis: UInt32 = 0
         public var message: String = ""
+        /// It ended with what it ran on, through no fault of its own. Feature level 3.
+        public var isHostsFault: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -8158,7 +8160,8 @@ public struct WireCellCommand: WireMessage {
             state: WireCellCommand.ReportState = .unspecified,
             generation: UInt64 = 0,
             progressMillis: UInt32 = 0,
-            message: String = ""
+            message: String = "",
+            isHostsFault: Bool = false
         ) {
             self.vm = vm
             self.epoch = epoch
@@ -8166,6 +8169,7 @@ public struct WireCellCommand: WireMessage {
             self.generation = generation
             self.progressMillis = progressMillis
             self.message = message
+            self.isHostsFault = isHostsFault
         }
 
         public static var messageName: String { "CellCommand.VmReport" }
@@ -8178,6 +8182,7 @@ public struct WireCellCommand: WireMessage {
             case 4: "generation"
             case 5: "progress_millis"
             case 6: "message"
+            case 46: "is_hosts_fault"
             default: nil
             }
         }
@@ -8207,6 +8212,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(50)
                 writer.lengthDelimited(self.message)
             }
+            if self.isHostsFault {
+                writer.tag(368)
+                writer.byte(self.isHostsFault ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -8226,6 +8235,8 @@ public struct WireCellCommand: WireMessage {
                     self.progressMillis = try reader.uint32()
                 case 50:
                     self.message = try reader.string()
+                case 368:
+                    self.isHostsFault = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

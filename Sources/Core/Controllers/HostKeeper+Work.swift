@@ -296,8 +296,12 @@ extension HostKeeper {
         case .run(let epoch, _, let mayStart, let migration):
             guard let copy = record?.copy else {
                 if mayStart, (record?.highest ?? 0) < epoch { return nil }
-                let message = (record?.highest == epoch ? record?.end?.message : nil) ?? "it does not run on its host"
-                return VMReport(row.id, epoch: epoch, .crashed, message: message)
+                guard record?.highest == epoch, let end = record?.end else {
+                    return VMReport(
+                        row.id, epoch: epoch, .crashed, message: "it does not run on its host", isHostsFault: true)
+                }
+                return VMReport(
+                    row.id, epoch: epoch, .crashed, message: end.message, isHostsFault: end.isHostsFault)
             }
             if mutated(.olderCopyReported) {
                 return VMReport(row.id, epoch: epoch, .crashed, message: "it does not run on its host")

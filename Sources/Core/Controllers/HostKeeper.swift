@@ -166,7 +166,7 @@ package struct HostKeeper: Sendable {
         var highest: UInt64 = 0
         var copy: Copy?
         /// How the copy of the highest epoch ended.
-        var end: (state: VMReport.State, message: String)?
+        var end: (state: VMReport.State, message: String, isHostsFault: Bool)?
         var isDiscarded = false
         /// What the cell took last, and when.
         var taken: (report: VMReport, at: Instant)?
@@ -243,7 +243,7 @@ package struct HostKeeper: Sendable {
                     epoch: vm.epoch, state: state, generation: vm.generation, isolation: vm.isolation,
                     offered: vm.generation)
             } else {
-                record.end = (vm.state, "")
+                record.end = (vm.state, "it ended while its host's agent was away", true)
             }
             records[vm.vm] = record
         }
@@ -457,7 +457,10 @@ package struct HostKeeper: Sendable {
             if !copy.isLeaving { copy.order = nil }
         case .stopped, .crashed:
             let wasTold = copy.isLeaving && copy.stopCause == nil
-            record.end = (wasTold ? .stopped : .crashed, copy.stopCause ?? report.message)
+            record.end = (
+                wasTold ? .stopped : .crashed, copy.stopCause ?? report.message,
+                copy.stopCause != nil || report.isHostsFault
+            )
             record.copy = nil
             if copy.order == .discard { record.isDiscarded = true }
             records[report.vm] = record

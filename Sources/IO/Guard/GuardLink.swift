@@ -31,7 +31,7 @@ package final class GuardLink: TimerHandler {
         case problem(String)
         /// This VM's copy of this epoch is gone. `status` has 128 and more for a signal; `cause` says why the guard stopped
         /// it, where it did so by itself.
-        case ended(VMID, epoch: UInt64, status: Int32, cause: String?)
+        case ended(VMID, epoch: UInt64, status: Int32, cause: Cause?)
     }
 
     private struct Ask {
@@ -282,15 +282,23 @@ package final class GuardLink: TimerHandler {
             onEvent(
                 .ended(
                     VMID(ended.vm), epoch: ended.epoch, status: Int32(clamping: ended.status),
-                    cause: GuardLink.text(ofCause: ended.cause)))
+                    cause: GuardLink.cause(ended.cause)))
         }
     }
 }
 
 extension GuardLink {
-    /// Why the guard stopped a guest by itself, for people; nil where it was asked to, or did not.
-    private static func text(ofCause number: UInt32) -> String? {
+    /// Why the guard stopped a guest by itself.
+    package struct Cause: Hashable, Sendable {
+        /// For people.
+        package let text: String
+        /// Through no fault of the guest, or of its TPM, which is its own.
+        package let isHostsFault: Bool
+    }
+
+    /// Nil where it was asked to, or did not.
+    private static func cause(_ number: UInt32) -> Cause? {
         guard let cause = GuardRules.Cause(rawValue: number), cause != .asked else { return nil }
-        return cause.text
+        return Cause(text: cause.text, isHostsFault: cause != .companionEnded)
     }
 }

@@ -71,6 +71,8 @@ final class Guest {
     private(set) var isToldToStop = false
     var isDiscarded = false
     private(set) var endText: String?
+    /// It ended with what it ran on, through no fault of its own.
+    var isHostsFault = false
     private(set) var runningSince: Instant?
     var usageLast: (Instant, Int64)?
     private var tapTries = 0

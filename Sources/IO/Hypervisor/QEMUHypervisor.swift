@@ -107,13 +107,19 @@ package final class QEMUHypervisor: Hypervisor {
             guard let guest = guests[vm], !guest.pids.isEmpty else { continue }
             if processes.contains(where: { $0.vm == vm && $0.epoch == guest.record.epoch }) { continue }
             for pid in guest.pids { HostProcess.kill(pid) }
-            guest.ended(0, "it ended with the guard that it ran under", loop.now)
+            guest.isHostsFault = true
+            guest.ended(0, QEMUHypervisor.guardsEnd, loop.now)
         }
     }
 
+    private static let guardsEnd = "it ended with the guard that it ran under"
+
     /// This VM's copy of this epoch is gone; `cause` where the parent stopped it by itself.
-    package func guestEnded(_ vm: VMID, epoch: UInt64, status: Int32, cause: String?) {
+    package func guestEnded(
+        _ vm: VMID, epoch: UInt64, status: Int32, cause: String?, isHostsFault: Bool = false
+    ) {
         guard let guest = guests[vm], guest.record.epoch == epoch else { return }
+        guest.isHostsFault = isHostsFault
         guest.ended(status, cause, loop.now)
     }
 
@@ -151,22 +157,23 @@ package final class QEMUHypervisor: Hypervisor {
     }
 
     func say(
-        _ guest: Guest, _ state: VMReport.State, progressMillis: UInt32 = 0, message: String = ""
+        _ guest: Guest, _ state: VMReport.State, progressMillis: UInt32 = 0, message: String = "",
+        isHostsFault: Bool = false
     ) {
         say(
             guest.record.vm, guest.record.epoch, state, generation: guest.record.generation,
-            progressMillis: progressMillis, message: message)
+            progressMillis: progressMillis, message: message, isHostsFault: isHostsFault)
     }
 
     private func say(
         _ vm: VMID, _ epoch: UInt64, _ state: VMReport.State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
-        message: String = ""
+        message: String = "", isHostsFault: Bool = false
     ) {
         news.append(
             .state(
                 VMReport(
                     vm, epoch: epoch, state, generation: generation, progressMillis: progressMillis,
-                    message: String(message.prefix(500)))))
+                    message: String(message.prefix(500)), isHostsFault: isHostsFault)))
     }
 
     /// Its process does not live any more.
@@ -184,9 +191,12 @@ package final class QEMUHypervisor: Hypervisor {
             if guest.source != nil && !guest.diskMove.isCommitted { guest.directory.removeDisks() }
         }
         let wasTold = guest.isToldToStop
+        // Its parent took it along, and was not there to say so.
+        if let parent, !parent.isUp, guest.endText == nil { guest.isHostsFault = true }
+        let text = guest.isHostsFault ? QEMUHypervisor.guardsEnd : "its QEMU process ended: \(complaint)"
         say(
-            guest, wasTold ? .stopped : .crashed,
-            message: wasTold ? "" : guest.endText ?? "its QEMU process ended: \(complaint)")
+            guest, wasTold ? .stopped : .crashed, message: wasTold ? "" : guest.endText ?? text,
+            isHostsFault: !wasTold && guest.isHostsFault)
     }
 
     package func statistics(of vm: VMID, now: Instant) -> VMStatistics? {

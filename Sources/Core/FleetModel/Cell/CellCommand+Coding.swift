@@ -328,12 +328,12 @@ extension VMReport: CellMapped {
         guard let state = State(rawValue: wire.state.rawValue) else { return nil }
         self.init(
             VMID(wire.vm), epoch: wire.epoch, state, generation: wire.generation, progressMillis: wire.progressMillis,
-            message: wire.message)
+            message: wire.message, isHostsFault: wire.isHostsFault)
     }
     var wire: WireCellCommand.VmReport {
         WireCellCommand.VmReport(
             vm: vm.rawValue, epoch: epoch, state: WireCellCommand.ReportState(rawValue: state.rawValue),
-            generation: generation, progressMillis: progressMillis, message: message)
+            generation: generation, progressMillis: progressMillis, message: message, isHostsFault: isHostsFault)
     }
 }
 

@@ -214,9 +214,11 @@ package struct VMReport: Hashable, Sendable {
     package var generation: UInt64
     package var progressMillis: UInt32
     package var message: String
+    /// Of a crash: it ended with what it ran on, through no fault of its own. From feature level 3 on it starts again at once, and that counts as no crash.
+    package var isHostsFault: Bool
     package init(
         _ vm: VMID, epoch: UInt64, _ state: State, generation: UInt64 = 0, progressMillis: UInt32 = 0,
-        message: String = ""
+        message: String = "", isHostsFault: Bool = false
     ) {
         self.vm = vm
         self.epoch = epoch
@@ -224,6 +226,7 @@ package struct VMReport: Hashable, Sendable {
         self.generation = generation
         self.progressMillis = progressMillis
         self.message = message
+        self.isHostsFault = isHostsFault
     }
 }
 

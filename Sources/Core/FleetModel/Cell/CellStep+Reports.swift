@@ -89,6 +89,8 @@ extension CellStep {
 
     private mutating func takeCrash(_ report: VMReport, _ host: HostID, _ vm: inout CellVM) throws(StoreError) {
         if vm.isDeleting || vm.place?.isReleasing == true || vm.power == .stopped { return try takeStopped(host, &vm) }
+        // No crash of its own that would count, and be waited after.
+        if report.isHostsFault, level >= FeatureLevel.hostsFaults { return try end(&vm, report.message) }
         if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
         vm.held = nil
         vm.runningGeneration = 0

@@ -60,6 +60,8 @@ package enum FeatureLevel {
     /// Moves, VMs and cells say what a move may cost.
     package static let moveIntents: UInt32 = 3
 
+    /// VMs that ended with what they ran on start again at once, and no crash of theirs is counted.
+    package static let hostsFaults: UInt32 = 3
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
 

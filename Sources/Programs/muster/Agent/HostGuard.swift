@@ -55,8 +55,11 @@ final class HostGuard: GuestParent {
                     + "started")
         case .problem(let text): log.error(text)
         case .ended(let vm, let epoch, let status, let cause):
-            if let cause { log.warning("the guard ended a VM", ["vm": "\(vm)", "epoch": "\(epoch)", "reason": cause]) }
-            driver?.guestEnded(vm, epoch: epoch, status: status, cause: cause)
+            if let cause {
+                log.warning("the guard ended a VM", ["vm": "\(vm)", "epoch": "\(epoch)", "reason": cause.text])
+            }
+            driver?.guestEnded(
+                vm, epoch: epoch, status: status, cause: cause?.text, isHostsFault: cause?.isHostsFault ?? false)
         }
     }
 
