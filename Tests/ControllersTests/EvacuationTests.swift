@@ -271,4 +271,26 @@ import Testing
         #expect(try departures(world).isEmpty)
         #expect(world.explain(id)?.region.contains("there is no cell in another region") == true)
     }
+
+    @Test func `a cell whose CPU and memory are free on different hosts is not asked`() throws {
+        let world = try world()
+        let id = try world.create(spec(cpu: 4_000))
+        try world.tick(20)
+        var split = cell(2)
+        let demand = try #require(try world.vm(id)?.demand)
+        let lopsided = [
+            Resources(cpuMillis: demand.cpuMillis - 1, memoryMiB: 65_536),
+            Resources(cpuMillis: 16_000, memoryMiB: demand.memoryMiB - 1),
+        ]
+        split.report?.rooms = lopsided
+        world.keeper.take(regions: facts([split]), now: world.now)
+        try world.tick(40)
+        #expect(try departures(world).isEmpty && world.lastMoves.isEmpty)
+        let text = try #require(world.explain(id)?.region)
+        #expect(text.contains("none of 1 cells in other regions has room for it"), "\(text)")
+        split.report?.rooms = lopsided + [Resources(cpuMillis: 4_000, memoryMiB: 65_536)]
+        world.keeper.take(regions: facts([split]), now: world.now)
+        try world.tick(10)
+        #expect(try departures(world) == [id: 2])
+    }
 }

@@ -117,4 +117,55 @@ import Testing
         #expect(isAsked(plan(0, isHeld: false)) && isAsked(plan(3_000, isHeld: true)))
         #expect(isAsked(plan(3_059, isHeld: false)) && !isAsked(plan(3_062, isHeld: false)))
     }
+
+    @Test func `a VM that a plan sent is called off as soon as the other cell says why no host takes it`() throws {
+        var keeper = MoveKeeper()
+        let causes: [CellMove.Cause] = [.asked, .regionLost, .regionBack, .evacuation]
+        let open = causes.enumerated().map { i, cause in
+            var move = move(UInt64(i + 1), to: 2, .preparing)
+            move.cause = cause
+            return move
+        }
+        func plan(_ seconds: Int64) -> [MoveKeeper.Ask] {
+            keeper.plan(open, of: 1, now: Instant(nanoseconds: seconds * 1_000_000_000)) {
+                vm($0)
+            } isThere: { _ in
+                true
+            }
+        }
+        func answer(_ asks: [MoveKeeper.Ask], why: String) {
+            for case .other(_, let asked) in asks {
+                guard case .prepareArrival(let arrival) = asked else { continue }
+                #expect(keeper.heard(.refused(.notKeptYet(arrival.vm, why: why)), of: asked) == nil)
+            }
+        }
+        answer(plan(0), why: "")
+        let asks = plan(1)
+        #expect(asks.count == 4, "a host is looked for")
+        answer(asks, why: "no host fits")
+        let told = plan(2)
+        let reason = "the other cell has no place for it: no host fits"
+        for number: UInt64 in 2...4 { #expect(told.contains(.own(.advanceMove(number, .abort, reason: reason)))) }
+        #expect(told.count == 4)
+        // A person's waits for room, and then says the same.
+        let late = "the other cell found no place for it in time: no host fits"
+        answer(told, why: "no host fits")
+        #expect(plan(61).contains(.own(.advanceMove(1, .abort, reason: late))))
+    }
+
+    @Test func `what a cell said before it looked again is forgotten`() {
+        var keeper = MoveKeeper()
+        var evacuated = move(1, to: 2, .preparing)
+        evacuated.cause = .evacuation
+        func plan(_ seconds: Int64) -> MoveKeeper.Ask? {
+            keeper.plan([evacuated], of: 1, now: Instant(nanoseconds: seconds * 1_000_000_000)) {
+                vm($0)
+            } isThere: { _ in
+                true
+            }.first
+        }
+        guard case .other(2, let asked)? = plan(0) else { return #expect(Bool(false), "it is asked for") }
+        for why in ["no host fits", ""] { _ = keeper.heard(.refused(.notKeptYet(VMID(1), why: why)), of: asked) }
+        #expect(plan(1) == .other(2, asked))
+    }
 }

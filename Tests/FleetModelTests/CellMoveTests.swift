@@ -218,4 +218,24 @@ import Testing
         try gone.must(.deleteVM(id, generation: nil))
         #expect(try gone.refusal(confirm()) == .unknownVM(id))
     }
+
+    @Test func `a VM that no host takes is not kept yet, and why goes back to its cell`() throws {
+        var cells = try cells()
+        let id = try cells[0].create("a")
+        try cells[0].must(.moveVM(id, to: 2, request: []))
+        let preparation = try prepare(cells, try only(cells[0]))
+        for _ in 0..<2 { #expect(try cells[1].refusal(preparation) == .notKeptYet(id)) }
+        #expect(try cells[1].apply(.explainWaiting([WaitingReason(id, "no host fits")])) == .items([.vm(id)]))
+        let refusal = try #require(try cells[1].refusal(preparation))
+        #expect(refusal == .notKeptYet(id, why: "no host fits"))
+        #expect("\(refusal)".contains("no place in this cell yet: no host fits"))
+        // The reason of the end of a move has a bound.
+        let long = WaitingReason(id, String(repeating: "ü", count: 2_000))
+        #expect(try cells[1].apply(.explainWaiting([long])) == .items([.vm(id)]))
+        #expect(
+            try cells[1].refusal(preparation)
+                == .notKeptYet(id, why: String(repeating: "ü", count: CellLimits.textBytesMax / 2)))
+        try cells[1].place(id, on: 21)
+        try cells[1].must(preparation)
+    }
 }

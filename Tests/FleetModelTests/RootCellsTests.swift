@@ -187,4 +187,50 @@ import Testing
         let node = try root.node("n2", region: "north")
         #expect(try root.node(node).cellEpoch > before + 1_000_000)
     }
+
+    @Test func `a report's rooms hold what any of its hosts holds, and nothing else while they are few`() throws {
+        var random = PRNG(seed: 7)
+        for hosts in [3, 40] {
+            for _ in 0..<200 {
+                func draw() -> Resources {
+                    Resources(
+                        cpuMillis: Int64(random.below(100)), memoryMiB: Int64(random.below(100)),
+                        diskMiB: Int64(random.below(3)), networkMbps: Int64(random.below(2)))
+                }
+                let frees = (0..<hosts).map { _ in draw() }
+                var report = CellReport(group: Self.first)
+                for free in frees {
+                    report.hosts += 1
+                    report.largest.vector = pointwiseMax(report.largest.vector, free.vector)
+                    report.add(room: free)
+                }
+                #expect(report.rooms.count <= CellReport.roomsMax)
+                let demand = draw()
+                let isHeld = frees.contains { $0.holds(demand) }
+                if hosts <= CellReport.roomsMax {
+                    #expect(report.takesOne(demand) == isHeld)
+                } else if isHeld {
+                    #expect(report.takesOne(demand))
+                }
+                let command = RootCommand(by: "c", .reportCell(report))
+                #expect(try RootCommand.decode(command.encoded(), level: 3).get() == command)
+                #expect(!report.isNews(to: report))
+            }
+        }
+    }
+
+    @Test func `it is news that a host has free what none had together before`() {
+        func report(_ rooms: [Resources]) -> CellReport {
+            var report = CellReport(group: Self.first)
+            report.hosts = 2
+            report.offered = Resources(cpuMillis: 32_000, memoryMiB: 65_536)
+            report.free = Resources(cpuMillis: 8_000, memoryMiB: 8_192)
+            report.largest = report.free
+            report.rooms = rooms
+            return report
+        }
+        let apart = report([Resources(cpuMillis: 8_000), Resources(memoryMiB: 8_192)])
+        #expect(report([Resources(cpuMillis: 8_000, memoryMiB: 8_192)]).isNews(to: apart))
+        #expect(!report([Resources(cpuMillis: 7_500), Resources(memoryMiB: 8_000)]).isNews(to: apart))
+    }
 }

@@ -2701,6 +2701,8 @@ public struct WireCellReport: WireMessage {
     public var advice: String = ""
     /// Promises that it does not keep. Feature level 3.
     public var risks: [WireCellRisk] = []
+    /// What single hosts have free, at most 8: without those that have no more of anything than another one. Feature level 3.
+    public var rooms: [WireCellAmounts] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2716,7 +2718,8 @@ public struct WireCellReport: WireMessage {
         zones: [String] = [],
         at: UInt64 = 0,
         advice: String = "",
-        risks: [WireCellRisk] = []
+        risks: [WireCellRisk] = [],
+        rooms: [WireCellAmounts] = []
     ) {
         self.group = group
         self.hosts = hosts
@@ -2729,6 +2732,7 @@ public struct WireCellReport: WireMessage {
         self.at = at
         self.advice = advice
         self.risks = risks
+        self.rooms = rooms
     }
 
     public static var messageName: String { "CellReport" }
@@ -2746,6 +2750,7 @@ public struct WireCellReport: WireMessage {
         case 9: "at"
         case 30: "risks"
         case 50: "advice"
+        case 60: "rooms"
         default: nil
         }
     }
@@ -2791,6 +2796,9 @@ public struct WireCellReport: WireMessage {
             writer.tag(402)
             writer.lengthDelimited(self.advice)
         }
+        for value in self.rooms {
+            writer.message(482, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2826,6 +2834,8 @@ public struct WireCellReport: WireMessage {
                 self.risks.append(try reader.message(WireCellRisk.self))
             case 402:
                 self.advice = try reader.string()
+            case 482:
+                self.rooms.append(try reader.message(WireCellAmounts.self))
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

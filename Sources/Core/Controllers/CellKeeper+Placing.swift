@@ -192,7 +192,8 @@ extension CellKeeper {
             }
         }
         for id in nominations.keys.sorted() where reasons.count < CellKeeper.reasonsMax {
-            guard let nomination = nominations[id], let vm = view.vms[id] else { continue }
+            // The cell that it comes from takes a text for a no.
+            guard let nomination = nominations[id], let vm = view.vms[id], vm.arrival == nil else { continue }
             let text =
                 nomination.gang > 0
                 ? "room is being made for it and those that are placed together with it, by stopping others"

@@ -439,7 +439,7 @@ struct Wave {
 
     /// By what was heard of it last.
     func hasRoom(_ vm: CellVM, _ cell: RegionFacts.Cell) -> Bool {
-        guard let report = cell.report, report.hosts > 0, report.largest.holds(vm.spec.demand),
+        guard let report = cell.report, report.takesOne(vm.spec.demand),
             vm.spec.zones.isEmpty || vm.spec.zones.contains(where: { report.zones.contains($0) })
         else { return false }
         return (report.free - (taken[cell.number] ?? .zero)).holds(vm.spec.demand)

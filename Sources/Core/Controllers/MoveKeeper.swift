@@ -24,6 +24,8 @@ package struct MoveKeeper: Sendable {
     private struct Watch {
         var phase: CellMove.Phase
         var since: Instant
+        /// What the other cell said last of why it has no place; empty while it looks for one.
+        var why = ""
     }
     // hash order: looked up, or filtered
     private var watched: [UInt64: Watch] = [:]
@@ -91,7 +93,8 @@ package struct MoveKeeper: Sendable {
         for move in open {
             let known = watched[move.number]
             let since = known?.phase == move.phase && !isHeld ? known?.since ?? now : now
-            watched[move.number] = Watch(phase: move.phase, since: since)
+            let why = known?.phase == move.phase ? known?.why ?? "" : ""
+            watched[move.number] = Watch(phase: move.phase, since: since, why: why)
             // One that waits anyway, or goes wherever there is room, is tried elsewhere soon.
             let goesAnywhere = move.cause == .regionLost || move.cause == .evacuation
             let isLate = now - since > (goesAnywhere ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
@@ -103,9 +106,13 @@ package struct MoveKeeper: Sendable {
                 } else if isCalledOff(move) {
                     asks.append(
                         .own(.advanceMove(move.number, .abort, reason: "the plan for its region was called off")))
-                } else if isLate {
+                } else if !why.isEmpty && move.cause != .asked {
+                    // Room may come free there; the plan tries it again, or another cell first.
                     asks.append(
-                        .own(.advanceMove(move.number, .abort, reason: "the other cell found no place for it in time")))
+                        .own(.advanceMove(move.number, .abort, reason: "the other cell has no place for it: \(why)")))
+                } else if isLate {
+                    let text = "the other cell found no place for it in time" + (why.isEmpty ? "" : ": \(why)")
+                    asks.append(.own(.advanceMove(move.number, .abort, reason: text)))
                 } else if mayArrive(vm), mayAsk(move.to) {
                     asks.append(.other(move.to, .prepareArrival(move.preparation(of: vm, from: cell))))
                 }
@@ -133,10 +140,13 @@ package struct MoveKeeper: Sendable {
     }
 
     /// What follows from what the other cell said; nil while it is to be asked again.
-    package func heard(
+    package mutating func heard(
         _ outcome: CellResult.Outcome, of asked: CellCommand.Operation
     ) -> CellCommand.Operation? {
-        switch (asked, outcome) {
+        if case (.prepareArrival(let arrival), .refused(.notKeptYet(_, let why))) = (asked, outcome) {
+            watched[arrival.number]?.why = why
+        }
+        return switch (asked, outcome) {
         case (.prepareArrival(let arrival), .done): .advanceMove(arrival.number, .leave, reason: "")
         case (.prepareArrival, .refused(.notKeptYet)): nil
         case (.prepareArrival(let arrival), .refused) where mutated(.leavesUnprepared):

@@ -42,7 +42,7 @@ package enum CellRanking {
                 wish.demand.vector[kind.rawValue].multipliedReportingOverflow(by: count).partialValue
         }
         let isInZone = wish.zones.isEmpty || wish.zones.contains { report.zones.contains($0) }
-        let takesOne = report.hosts > 0 && isInZone && report.largest.holds(wish.demand)
+        let takesOne = isInZone && report.takesOne(wish.demand)
         let fits: Int64 = !takesOne ? 3 : report.free.holds(all) ? 0 : 1
         return [fits, isNear ? 0 : 1, report.waiting > 0 ? 1 : 0, fullness(report)]
     }

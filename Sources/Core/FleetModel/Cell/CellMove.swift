@@ -148,6 +148,19 @@ extension CellVM {
         }
     }
 
+    static func toCome(from cell: UInt64) -> String { "it is to come from cell number \(cell)" }
+
+    /// Why no host takes one that is to come from another cell, as its row says since one was looked for; empty before that.
+    var whyNotKept: String {
+        guard let arrival, place == nil, message != CellVM.toCome(from: arrival.from) else { return "" }
+        var why = ""
+        for character in message {
+            if why.utf8.count + character.utf8.count > CellLimits.textBytesMax { break }
+            why.append(character)
+        }
+        return why
+    }
+
     /// It is on its way between cells, and nobody changes it.
     var isBetweenCells: Bool { departure != nil || arrival != nil }
 }

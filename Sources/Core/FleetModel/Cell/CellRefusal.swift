@@ -79,8 +79,9 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case hostWentTo(HostID, cell: UInt64)
     /// The other cell does not have it yet as it is now.
     case hostBehind(HostID)
-    /// What is kept here for a VM that is to come from another cell is not complete.
-    case notKeptYet(VMID)
+    /// What is kept here for a VM that is to come from another cell is not complete; why no host here takes it, where one was looked
+    /// for.
+    case notKeptYet(VMID, why: String = "")
     case moveIsOver
     /// Its removal began, and whoever named it did not know.
     case imageReleased(String)
@@ -177,7 +178,8 @@ extension CellRefusal: CustomStringConvertible {
         case .hostWentTo(let host, let cell):
             "host \(hostName(host)) has gone to cell number \(cell) with its VMs; its agent asks there"
         case .hostBehind(let host): "host \(hostName(host)) or a VM on it has changed since; it is sent again"
-        case .notKeptYet(let vm): "VM \(vmName(vm)) has no place in this cell yet; it is asked again"
+        case .notKeptYet(let vm, let why):
+            "VM \(vmName(vm)) has no place in this cell yet\(why.isEmpty ? "" : ": \(why)"); it is asked again"
         case .moveIsOver: "the VM's way to another cell is over, or can't be called off any more; see `muster vm show`"
         case .movesHeld:
             "a backup is being made, and until it is no VM goes from cell to cell; ask again when it is there"
@@ -272,7 +274,7 @@ extension CellRefusal {
         case .cellInUse(let what): Stored(code: 53, text: what)
         case .loanUnderWay(let cell): Stored(code: 55, number: cell)
         case .betweenCells(let vm): Stored(code: 56, number: vm.rawValue)
-        case .notKeptYet(let vm): Stored(code: 57, number: vm.rawValue)
+        case .notKeptYet(let vm, let why): Stored(code: 57, number: vm.rawValue, text: why)
         case .moveIsOver: Stored(code: 58)
         case .imageReleased(let name): Stored(code: 59, text: name)
         case .movesHeld: Stored(code: 60)
@@ -342,7 +344,7 @@ extension CellRefusal {
         case 53: self = .cellInUse(stored.text)
         case 55: self = .loanUnderWay(number)
         case 56: self = .betweenCells(VMID(number))
-        case 57: self = .notKeptYet(VMID(number))
+        case 57: self = .notKeptYet(VMID(number), why: stored.text)
         case 58: self = .moveIsOver
         case 59: self = .imageReleased(stored.text)
         case 60: self = .movesHeld

@@ -189,7 +189,8 @@ extension CellStep {
                 put(slice)
             }
             let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
-            return isKept && (known.place != nil || known.power == .stopped) ? .done : .refused(.notKeptYet(arrival.vm))
+            if isKept && (known.place != nil || known.power == .stopped) { return .done }
+            return .refused(.notKeptYet(arrival.vm, why: isKept ? known.whyNotKept : ""))
         }
         // An image of it goes, and its cell did not know that when it asked.
         let isReleased = try refusal(ofImages: arrival.spec.imageNames, arrival.tenant) != nil
@@ -210,7 +211,7 @@ extension CellStep {
         vm.since = time
         vm.queuedAt = time
         if vm.power == .stopped { vm.phase = .stopped }
-        vm.message = "it is to come from cell number \(arrival.from)"
+        vm.message = CellVM.toCome(from: arrival.from)
         vm.arrival = CellVM.Arrival(from: arrival.from, number: arrival.number, share: arrival.share)
         // It was here before.
         if let stone = try dropStone(of: vm.id) { vm.events = stone.events }

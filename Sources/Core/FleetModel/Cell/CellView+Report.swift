@@ -13,6 +13,7 @@ extension CellView {
             report.offered += host.offered
             report.free += free
             report.largest.vector = pointwiseMax(report.largest.vector, free.vector)
+            report.add(room: free)
             zones.insert(host.about.locality.zone)
         }
         report.zones = Array(zones.sorted().prefix(CellReport.zonesMax))

@@ -5,6 +5,7 @@ package import ClusterBase
 package struct CellReport: Hashable, Sendable {
     package static let zonesMax = 64
     package static let adviceBytesMax = 2_048
+    package static let roomsMax = 8
 
     package var group: GroupID
     /// Hosts that take VMs.
@@ -14,6 +15,9 @@ package struct CellReport: Hashable, Sendable {
     package var free = Resources.zero
     /// The most of each that one of them has free.
     package var largest = Resources.zero
+    /// What single hosts have free, without those that have no more of anything than another one; where there are too many of them,
+    /// the most of each that several have. None where nobody said. Wants feature level 3, as the report does.
+    package var rooms: [Resources] = []
     /// VMs that wait for a place.
     package var waiting: UInt64 = 0
     package var vms: UInt64 = 0
@@ -25,6 +29,32 @@ package struct CellReport: Hashable, Sendable {
     /// Moves that would make it better, in words, where its controller only proposes them; else empty.
     package var advice = ""
     package init(group: GroupID) { self.group = group }
+
+    /// Whether a host may have so much free. True where no single host does only if several had to be told as one.
+    package func takesOne(_ demand: Resources) -> Bool {
+        hosts > 0 && largest.holds(demand) && (rooms.isEmpty || rooms.contains { $0.holds(demand) })
+    }
+
+    /// Counts one host.
+    package mutating func add(room free: Resources) {
+        if rooms.contains(where: { $0.holds(free) }) { return }
+        rooms.removeAll { free.holds($0) }
+        if rooms.count < CellReport.roomsMax { return rooms.append(free) }
+        // With the one to which that adds the least.
+        var best = (at: 0, more: Int64.max)
+        for (i, room) in rooms.enumerated() {
+            var more: Int64 = 0
+            for kind in ResourceKind.allCases {
+                let (a, b) = (room.vector[kind.rawValue], free.vector[kind.rawValue])
+                more += abs(a - b) * 1_000 / max(1, abs(a), abs(b))
+            }
+            if more < best.more { best = (i, more) }
+        }
+        var both = rooms.remove(at: best.at)
+        both.vector = pointwiseMax(both.vector, free.vector)
+        rooms.removeAll { both.holds($0) }
+        rooms.append(both)
+    }
 
     /// Whether somebody who knows `known` would choose another way: hosts came or went, VMs begin to wait or no longer do,
     /// a 32nd of the room is another; or what is proposed.
@@ -39,6 +69,15 @@ package struct CellReport: Hashable, Sendable {
             if abs(free.vector[i] - known.free.vector[i]) >= step { return true }
             if abs(largest.vector[i] - known.largest.vector[i]) >= step { return true }
         }
-        return false
+        return !rooms.allSatisfy { isNear($0, known.rooms) } || !known.rooms.allSatisfy { isNear($0, rooms) }
+    }
+
+    private func isNear(_ room: Resources, _ others: [Resources]) -> Bool {
+        others.contains { other in
+            ResourceKind.allCases.allSatisfy { kind in
+                let i = kind.rawValue
+                return abs(room.vector[i] - other.vector[i]) < max(1, offered.vector[i] / 32)
+            }
+        }
     }
 }

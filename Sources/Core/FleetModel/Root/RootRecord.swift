@@ -210,6 +210,7 @@ extension CellReport: RootRecord, RootMapped {
         waiting = wire.waiting
         vms = wire.vms
         zones = wire.zones
+        rooms = wire.rooms.map { Resources($0) }
         risks = wire.risks.compactMap(CellRisk.init)
         at = LogTime(wire.at)
         advice = wire.advice
@@ -218,7 +219,7 @@ extension CellReport: RootRecord, RootMapped {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
             largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice,
-            risks: risks.map(\.wire))
+            risks: risks.map(\.wire), rooms: rooms.map { $0.amounts ?? WireCellAmounts() })
     }
 }
 

@@ -63,6 +63,7 @@ extension RootStep {
         if !isShort || !report.advice.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) {
             return .refused(.invalid(.note))
         }
+        if report.rooms.count > CellReport.roomsMax { return .refused(.malformed) }
         if report.risks.count > CellRisk.countMax
             || !report.risks.allSatisfy({ CellCheck.isText($0.text, CellRisk.textBytesMax) })
         {
