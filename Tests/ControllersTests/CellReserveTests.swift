@@ -78,4 +78,27 @@ import Testing
         try world.tick(60)
         #expect(world.keeper.reserveAtRisk == nil)
     }
+
+    @Test func `what comes from another cell may use the reserve, and who is placed beside it does not`() throws {
+        let world = try world(hosts: 3)
+        try world.apply(.setSetting(.failoverReserve, FailoverReserve(.host, 1).value))
+        let half = try offered(world) / 2
+        let first = try (0..<2).map { _ in try world.create(CellWorld.spec(cpu: half)) }
+        try world.tick(40)
+        #expect(try world.view().count(of: .running) == first.count)
+        let comes = VMID(2 << 40 | 1)
+        let move = CellMove(
+            number: 300, vm: comes, tenant: "default", to: 1, share: QuotaShare(), request: [], since: LogTime(1))
+        let spec = CellWorld.spec(cpu: half, priority: 9)
+        let there = CellVM(id: comes, name: "comes", tenant: "default", spec: spec, at: LogTime(1), by: "a")
+        let arrival = move.preparation(of: there, from: 2)
+        #expect(try world.apply(.prepareArrival(arrival)) == .refused(.notKeptYet(comes)))
+        let new = try world.create(CellWorld.spec(cpu: half))
+        try world.tick(40)
+        let view = try world.view()
+        #expect(view.vms[comes]?.place != nil)
+        let message = try #require(view.vms[new]?.message)
+        #expect(view.vms[new]?.place == nil && message.contains("failoverReserve hosts:1"), "\(message)")
+        #expect(world.keeper.counts.takenBack == 0, "nothing was asked for that the cell refuses")
+    }
 }

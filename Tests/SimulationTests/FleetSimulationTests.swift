@@ -116,7 +116,7 @@ private func calm() -> Profile {
         `of an evacuated region's VMs none runs twice or is lost, and a plan that is called off leaves each in one place`()
     {
         var (plans, left, home) = (0, 0, 0)
-        for seed: UInt64 in 180...193 {
+        for seed: UInt64 in 182...197 {
             var profile = calm()
             profile.nodes = 6
             profile.groups = 2

@@ -20,7 +20,7 @@ extension CellKeeper {
             // hash order: a sum, and the largest
             for (id, asked) in pending {
                 guard case .place = asked.kind, !asked.isNomination, let vm = view.vms[id], vm.place == nil,
-                    !vm.mayUseReserve
+                    !vm.isOwedAPlace
                 else { continue }
                 left.take(vm.demand, counts: vm.startsElsewhereOncePlaced)
             }
@@ -35,9 +35,10 @@ extension CellKeeper {
     /// Counts VMs that are to have places; false where they would leave too little, and then none is counted.
     mutating func useReserve(_ vms: [CellVM]) -> Bool {
         guard var left = reserve.left, !mutated(.reserveNotJudged) else { return true }
-        for vm in vms where !vm.mayUseReserve {
+        // What is owed a place is counted where it waits.
+        for vm in vms where !vm.isOwedAPlace {
             let counts = vm.startsElsewhereOncePlaced
-            if left.lack(for: vm.demand, counts: counts) != nil {
+            if !vm.mayUseReserve, left.lack(for: vm.demand, counts: counts) != nil {
                 let slack = reserve.left?.slack.vector ?? .zero
                 let least = reserve.refusedAt ?? slack
                 reserve.refusedAt = least.replacing(with: slack, where: slack .< least)

@@ -107,8 +107,7 @@ extension Profile {
             p.settings.rebalanceInterval = .milliseconds(balance.within(300...2_000))
         }
         var reserve = random.child(48)
-        // Not yet beside other cells: what comes from them, or leaves a region that is evacuated, may go round and round there.
-        if fleet.cells == 1 && reserve.chance(1, in: 3) {
+        if reserve.chance(1, in: 3) {
             let scopes: [PlacementGroup.Scope] = [.host, .host, .rack, .zone]
             fleet.failoverReserve = FailoverReserve(scopes[reserve.below(4)], 1)
         }

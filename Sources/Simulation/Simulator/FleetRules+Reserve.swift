@@ -7,7 +7,7 @@ extension FleetRules {
     /// The sums are what the rows say, and nothing that begins leaves too little for a loss.
     static func brokenReserve(_ before: CellView, _ after: CellView) -> Broken? {
         guard let standing = after.reserve, !standing.isCounting else { return nil }
-        let slack = slack(after, standing.reserve)
+        var slack = slack(after, standing.reserve)
         if slack != standing.slack.vector {
             return Broken(
                 promise: "the reserve is counted right", detail: "\(standing), and by its rows \(slack) is left")
@@ -16,6 +16,16 @@ extension FleetRules {
             // hash order: whether all are the same
             before.hosts.allSatisfy({ isSame($0.value, after.hosts[$0.key]) }), before.hosts.count == after.hosts.count
         else { return nil }
+        // What came beside it and may use the reserve may have come later, and so may what is owed a place again.
+        let users = after.vms.keys.sorted().filter { id in
+            guard let vm = after.vms[id], vm.place != nil else { return false }
+            return before.vms[id].map { $0.place == nil && $0.mayUseReserve } ?? vm.mayUseReserve
+        }
+        if !users.isEmpty { slack = Self.slack(after, standing.reserve, without: users) }
+        for id in after.vms.keys.sorted() {
+            guard let vm = after.vms[id], vm.isOwedAPlace, before.vms[id]?.isOwedAPlace != true else { continue }
+            slack &+= vm.demand.vector
+        }
         for id in after.vms.keys.sorted() {
             guard let vm = after.vms[id], vm.place != nil, let was = before.vms[id], was.place == nil,
                 !was.mayUseReserve
@@ -46,7 +56,9 @@ extension FleetRules {
         a.state == b?.state && a.offered == b?.offered && a.about.locality == b?.about.locality
     }
 
-    private static func slack(_ view: CellView, _ reserve: FailoverReserve) -> SIMD4<Int64> {
+    private static func slack(
+        _ view: CellView, _ reserve: FailoverReserve, without others: [VMID] = []
+    ) -> SIMD4<Int64> {
         // hash order: looked up, or read as a sorted list of sums
         var free: [HostID: SIMD4<Int64>] = [:]
         for id in view.hosts.keys.sorted() {
@@ -59,7 +71,7 @@ extension FleetRules {
         for id in view.vms.keys.sorted() {
             guard let vm = view.vms[id] else { continue }
             let demand = vm.demand.vector
-            guard let place = vm.place else {
+            guard let place = vm.place, !others.contains(id) else {
                 let isOwed = vm.lostAt > .zero && vm.power != .stopped && !vm.isDeleting && vm.boundTo == nil
                 if isOwed && vm.departure?.isLeaving != true { owed &+= demand }
                 continue
