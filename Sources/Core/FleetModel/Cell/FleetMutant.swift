@@ -90,6 +90,8 @@ package enum FleetMutant: String, CaseIterable, Sendable {
     /// The cell that a host left goes on granting it leases.
     case grantsAfterHandover
 
+    // Of what is kept free for losses.
+
     /// Places are given out of what is kept free for losses.
     case reserveNotJudged
 }
