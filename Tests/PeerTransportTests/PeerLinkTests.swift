@@ -250,6 +250,35 @@ import Testing
         }
     }
 
+    @Test func `what is under way when a connection is replaced arrives, in both directions`() throws {
+        for round in 0..<3 {
+            let loop = try EventLoop()
+            let a = try TestPeer(loop, 1)
+            let b = try TestPeer(loop, 2)
+            for peer in [a, b] { peer.keepsFrames = false }
+            a.knows(b)
+            b.knows(a)
+            waits(loop) { a.isUp && b.isUp }
+            _ = loop.run(atMost: .milliseconds(20)) { false }
+            var sent = 0
+            for turn in 0..<20 {
+                if turn == 1 { a.network.refresh() }
+                if turn == 1 + round { b.network.refresh() }
+                // More than a turn reads, so that the new connection is heard before the old one is empty.
+                for _ in 0..<(turn < 12 ? 5 : 0) {
+                    sent += 1
+                    a.network.send(a.frame(to: b.node, bytes: 300_000), to: b.node)
+                    b.network.send(b.frame(to: a.node, bytes: 300_000), to: a.node)
+                }
+                loop.turn(waitingAtMost: .zero)
+            }
+            _ = loop.run(atMost: .seconds(5)) { a.frameCount == sent && b.frameCount == sent }
+            #expect(a.frameCount == sent && b.frameCount == sent, "of \(sent)")
+            #expect(a.network.counters.linksReplaced > 0)
+            #expect(a.breaks.isEmpty && b.breaks.isEmpty)
+        }
+    }
+
     @Test func `a connection ends with the certificate that it was made with`() throws {
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1)

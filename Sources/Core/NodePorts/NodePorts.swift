@@ -211,7 +211,7 @@ package enum ClientAnswer: Hashable, Sendable {
     case accepted
     /// It has no effect, now or later.
     case refused(Refusal)
-    /// It may take effect or not: another leader took over before this node knew.
+    /// It may take effect or not: another leader took over before this node knew, or the answer was lost on its way here.
     case unknown
 
     package enum Refusal: Hashable, Sendable {

@@ -20,8 +20,8 @@ extension AdminResponse {
             self.init(
                 Problem(
                     .outcomeUnknown,
-                    "another leader took over, and the change may take effect or not; read to see, or send it again with the "
-                        + "same Idempotency-Key"))
+                    "the leader changed or its answer was lost, and the change may take effect or not; read to see, or send it "
+                        + "again with the same Idempotency-Key"))
         }
     }
 }

@@ -246,13 +246,9 @@ extension PeerNetwork {
         if let former = peer.control {
             counters.linksReplaced += 1
             failRequests(peer)
-            peer.retired?.end()
-            peer.retired = nil
             if former.incarnation == connection.incarnation {
-                // What is under way on it still counts. The node that dialled ends it, so that it never sees the old one
-                // end before the new one stands.
-                peer.retired = former
-                if connection.isDialed { former.leave("a newer connection stands") } else { former.retire() }
+                // What is under way on it still counts, in both directions.
+                peer.retire(former)
             } else {
                 former.end()
                 delegate?.linkBroken(peer.node, .closed)
@@ -322,8 +318,8 @@ extension PeerNetwork {
             bulkEnded(peer, why)
         } else if peer.bulkIn === connection {
             peer.bulkIn = nil
-        } else if peer.retired === connection {
-            peer.retired = nil
+        } else {
+            peer.retired.removeAll { $0 === connection }
         }
         dropEmptyRecords()
     }

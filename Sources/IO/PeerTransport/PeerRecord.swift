@@ -66,8 +66,8 @@ final class PeerRecord: TimerHandler {
     var newest = NodeStart(Incarnation(0), process: 0, written: 0)
     /// The one that counts.
     var control: PeerConnection?
-    /// The one before it, until its other end lets go of it.
-    var retired: PeerConnection?
+    /// Those before it, the oldest first, until what was under way on them has arrived.
+    var retired: [PeerConnection] = []
     /// Ours, on its way to be a link.
     var greeting: PeerConnection?
     private(set) var dialing = Dialing.none
@@ -99,6 +99,7 @@ final class PeerRecord: TimerHandler {
     var requestsOpen: Set<UInt64> = []
     var requestTimer: TimerID?
 
+    static let retiredMax = 4
     static let retryTag = 0
     static let bulkTag = 1
     static let requestTag = 2
@@ -108,7 +109,14 @@ final class PeerRecord: TimerHandler {
         self.node = node
     }
 
-    var connections: [PeerConnection] { [control, retired, greeting, bulkOut, bulkIn].compactMap { $0 } }
+    var connections: [PeerConnection] { retired + [control, greeting, bulkOut, bulkIn].compactMap { $0 } }
+
+    /// It only hears from now on. Of more than a few the oldest ends: nothing is under way on that any more.
+    func retire(_ former: PeerConnection) {
+        if retired.count == PeerRecord.retiredMax { retired.removeFirst().end() }
+        retired.append(former)
+        former.retire()
+    }
 
     func timerFired(_ tag: Int) {
         switch tag {
@@ -256,7 +264,7 @@ final class PeerRecord: TimerHandler {
         cancelDial()
         for connection in connections { connection.end() }
         control = nil
-        retired = nil
+        retired = []
         bulkOut = nil
         bulkIn = nil
         bulkDialer?.cancel()

@@ -234,7 +234,8 @@ extension Problem {
         case .unknown:
             self.init(
                 .outcomeUnknown,
-                "another leader took over, and the change may have taken effect or not; look, then ask again")
+                "the leader changed or its answer was lost, and the change may have taken effect or not; look, then ask again"
+            )
         case .applied, .read, .accepted: self.init(.internal, "the answer was not of the kind that was asked for")
         }
     }
