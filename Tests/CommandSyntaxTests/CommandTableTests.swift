@@ -89,6 +89,22 @@ import Testing
         #expect(Self.run("status", ["MUSTER_ADDRESS": ""])?.text("address") == nil)
     }
 
+    @Test func `a variable of an option that may be repeated has several values`() {
+        let table = CommandTable(
+            program: "p", about: "",
+            options: [Option("at", .text("X"), isRepeated: true, variable: "AT", help: "where")],
+            commands: [Command("go", summary: "go")])
+        func found(_ text: String) -> [String]? {
+            guard case .run(let invocation) = table.parse(["go"], variable: { $0 == "AT" ? text : nil }) else {
+                return nil
+            }
+            return invocation.texts("at")
+        }
+        #expect(found("a:1") == ["a:1"])
+        #expect(found("a:1,b:2, c:3") == ["a:1", "b:2", "c:3"])
+        #expect(found(",") == [])
+    }
+
     @Test(arguments: [
         ("statsu", "There is no command 'statsu'; did you mean 'status'?; `muster help` lists them."),
         ("frobnicate", "There is no command 'frobnicate'; `muster help` lists them."),

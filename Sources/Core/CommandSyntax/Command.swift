@@ -108,7 +108,7 @@ package struct Option: Hashable, Sendable {
     /// May be given more than once.
     package let isRepeated: Bool
     package let isRequired: Bool
-    /// The variable that is asked when the option is not given.
+    /// The variable that is asked when the option is not given; of one that may be repeated it may have several values.
     package let variable: String?
     /// Works, and stands in no help.
     package let isHidden: Bool
@@ -127,6 +127,12 @@ package struct Option: Hashable, Sendable {
         self.isRequired = isRequired
         self.variable = variable
         self.help = help
+    }
+
+    /// What its variable gives: several values with commas between them where it may be given more than once.
+    func parts(ofVariable text: String) -> [String] {
+        guard isRepeated else { return [text] }
+        return text.split { $0 == "," || $0 == " " }.map(String.init)
     }
 
     /// The option as the help writes it.

@@ -114,10 +114,13 @@ package struct CommandTable: Sendable {
                     guard ["yes", "no"].contains(text) else {
                         return .refused("\(name) wants yes or no, not '\(text)'.")
                     }
-                } else if let refusal = option.value.refusal(text) {
-                    return .refused("The variable \(name) \(refusal).")
                 }
-                given.append((option, text))
+                for part in option.parts(ofVariable: text) {
+                    if option.value != .none, let refusal = option.value.refusal(part) {
+                        return .refused("The variable \(name) \(refusal).")
+                    }
+                    given.append((option, part))
+                }
             } else if option.isRequired {
                 return .refused("\(option.synopsis) is missing (\(option.help)); \(seeHelp(command)).")
             }
