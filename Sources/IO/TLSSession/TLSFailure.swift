@@ -3,8 +3,10 @@ internal import COpenSSL
 /// Why a session or a piece of key material could not be used: a code to act on, and a sentence to show.
 package struct TLSFailure: Error, Hashable, Sendable, CustomStringConvertible {
     package enum Code: Hashable, Sendable {
-        /// The other side's certificate is missing, not trusted, out of its time or not for this name.
+        /// The other side's certificate is missing, not trusted or not for this name.
         case certificateRefused
+        /// By this host's clock the other side's certificate has not begun or is over.
+        case certificateUntimely
         /// The other side refused us, and said so with an alert.
         case refusedByPeer
         /// What arrived is no TLS 1.3, or was changed on its way.

@@ -262,6 +262,12 @@ package final class TLSStream {
                         + "advertises, or set what it advertises.")
             }
             let why = X509_verify_cert_error_string(verified).map { String(cString: $0) } ?? "error \(verified)"
+            if verified == X509_V_ERR_CERT_NOT_YET_VALID || verified == X509_V_ERR_CERT_HAS_EXPIRED {
+                return TLSFailure(
+                    .certificateUntimely,
+                    "The other side's certificate is refused: \(why) by this host's clock; compare the clocks of both hosts."
+                )
+            }
             return TLSFailure(.certificateRefused, "The other side's certificate is refused: \(why).")
         }
         return TLSFailure(.protocolViolated, "The other side does not speak TLS 1.3 as this port does: \(text).")
