@@ -78,7 +78,7 @@ import Testing
     {
         let cluster = try LocalCluster()
         let again = try MusterRun(["init", "--no-start"] + cluster.options(1))
-        #expect(again.status == 1)
+        #expect(again.status == 4)
         #expect(again.complaint.contains("in use by a node already"))
         let second = try MusterRun(["agent"] + cluster.options(1))
         #expect(second.status == 1)
@@ -88,7 +88,7 @@ import Testing
         let word = try #require(id.components(separatedBy: "\"id\":\"").last?.prefix(12), "\(id)")
         #expect(try cluster.ask(1, "token", "revoke", String(word)).status == 0)
         let join = try MusterRun(["join", revoked] + cluster.options(2))
-        #expect(join.status == 1)
+        #expect(join.status == 4)
         #expect(join.complaint.contains("create one with `muster token create`"))
         #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2/FORMAT").path))
         let wrong = try MusterRun(["agent", "--check-config", "--liveness-beat-interval", "3 parsecs"])
@@ -119,7 +119,7 @@ import Testing
         let token = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
         let late = try MusterRun(
             ["join", token] + cluster.options(2), inside: ["LD_PRELOAD=\(library.path)", "CLOCK_SHIFT=200"])
-        #expect(late.status == 1 && late.complaint.contains("set it, best by NTP"), "\(late.complaint)")
+        #expect(late.status == 4 && late.complaint.contains("set it, best by NTP"), "\(late.complaint)")
         #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n2").path))
         // An earlier try was cut short while it wrote.
         try FileManager.default.createDirectory(at: cluster.folder.file("n2"), withIntermediateDirectories: true)
@@ -159,15 +159,15 @@ import Testing
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         try Data("x".utf8).write(to: folder.appendingPathComponent("holiday.jpg"))
         let occupied = try join()
-        #expect(occupied.status == 1 && occupied.complaint.contains("holiday.jpg"))
+        #expect(occupied.status == 4 && occupied.complaint.contains("holiday.jpg"))
         try FileManager.default.removeItem(at: folder)
         let unreachable = try join("--peer-advertise", "127.0.0.1:1")
-        #expect(unreachable.status == 1 && unreachable.complaint.contains("--peer-advertise"))
+        #expect(unreachable.status == 4 && unreachable.complaint.contains("--peer-advertise"))
         #expect(try cluster.ask(1, "node", "list", "-o", "name").output.split(separator: "\n").count == 1)
         let joined = try join()
         #expect(joined.status == 0, "\(joined.complaint)")
         let late = try MusterRun(["join", token] + cluster.options(3))
-        #expect(late.status == 1 && late.complaint.contains("used up"))
+        #expect(late.status == 4 && late.complaint.contains("used up"))
     }
 
     @Test func `nodes are upgraded one by one and may go back until the level opens, and never after it`() throws {
@@ -248,7 +248,7 @@ import Testing
         }
         // So is a token that knows the old authority, and whoever holds it hears why.
         let late = try MusterRun(["join", token] + cluster.options(4))
-        #expect(late.status == 1 && late.complaint.contains("rotated since, create a new token"), "\(late)")
+        #expect(late.status == 4 && late.complaint.contains("rotated since, create a new token"), "\(late)")
         #expect(!FileManager.default.fileExists(atPath: cluster.folder.file("n4/node.key").path))
         let fresh = try cluster.ask(1, "token", "create").output.trimmingCharacters(in: .whitespacesAndNewlines)
         let joined = try MusterRun(["join", fresh] + cluster.options(4))

@@ -95,7 +95,7 @@ import Testing
         }
         for _ in 1...2 {
             let refused = try MusterRun(["init", "--no-start", "--node-data", foreign.path] + named)
-            #expect(refused.status == 1)
+            #expect(refused.status == 4)
         }
         for name in ["raft", "state"] {
             #expect(FileManager.default.fileExists(atPath: foreign.appendingPathComponent("\(name)/data").path))

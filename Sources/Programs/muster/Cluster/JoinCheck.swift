@@ -95,7 +95,7 @@ final class JoinCheck: SecureConnectionDelegate {
                 if problem.kind.isWorthRetrying {
                     undecided = problem
                 } else {
-                    throw AgentFailure("The cluster said no: \(problem.detail).")
+                    throw AgentFailure("The cluster said no: \(problem.detail).", isFinal: true)
                 }
             } catch let error as AdminClientFailure {
                 failure = error
@@ -106,7 +106,8 @@ final class JoinCheck: SecureConnectionDelegate {
             if let refused = failure as? AdminClientFailure, refused.isUntrusted {
                 throw AgentFailure(
                     "\(refused) The token is good for the authority that signed when it was made: if that was rotated since, create "
-                        + "a new token with `muster token create`; if it was not, this is another cluster.")
+                        + "a new token with `muster token create`; if it was not, this is another cluster.",
+                    isFinal: true)
             }
             throw failure ?? AgentFailure("The token names no address; copy it again.")
         }

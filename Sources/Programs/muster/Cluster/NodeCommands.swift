@@ -139,12 +139,12 @@ struct NodeCommands {
         for name in ["node.key", "FORMAT", "raft", "state"] where files.has(name) {
             throw AgentFailure(
                 "\(settings.dataDirectory) is in use by a node already; name an empty directory with --node-data, or run "
-                    + "`muster agent` for that node.")
+                    + "`muster agent` for that node.", isFinal: true)
         }
         do throws(DataDirectoryRefusal) {
             try NodeDirectory.checkVacant(settings.dataDirectory, besides: NodeFiles.namesAndRests)
         } catch {
-            throw AgentFailure("\(error)")
+            throw AgentFailure("\(error)", isFinal: error.isFinal)
         }
     }
 
@@ -255,7 +255,7 @@ struct NodeCommands {
         if let problem = answer.problem {
             // Somebody else took the token's last use, for example. Where it may have been taken before, the key stays.
             if !isRepeated && !problem.kind.isWorthRetrying { files.remove("joining.key") }
-            throw AgentFailure("The cluster said no: \(problem.detail).")
+            throw AgentFailure("The cluster said no: \(problem.detail).", isFinal: !problem.kind.isWorthRetrying)
         }
         let joined = try JoinAnswer(body: answer.body[...])
         guard let cluster = [UInt8](hexadecimal: joined.cluster), cluster.count == 16 else {
