@@ -62,5 +62,8 @@ enum Muster {
         }
     }
 
-    static func readStandardInput() throws(AgentFailure) -> [UInt8] { try NodeFiles.read("/dev/stdin") }
+    static func readStandardInput() throws(AgentFailure) -> [UInt8] {
+        let tooLong = "Standard input is longer than \(NodeFiles.bytesMax) bytes; send less."
+        return try NodeFiles.read("/dev/stdin", tooLong: tooLong)
+    }
 }

@@ -60,7 +60,7 @@ struct NodeFiles {
     func read(_ name: String) throws(AgentFailure) -> [UInt8] { try NodeFiles.read(path + "/" + name) }
     func text(_ name: String) throws(AgentFailure) -> String { String(decoding: try read(name), as: UTF8.self) }
 
-    static func read(_ path: String) throws(AgentFailure) -> [UInt8] {
+    static func read(_ path: String, tooLong: String? = nil) throws(AgentFailure) -> [UInt8] {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw failure("read \(path)") }
         defer { close(file) }
@@ -72,7 +72,8 @@ struct NodeFiles {
             if count == 0 { return bytes }
             bytes += part[..<count]
             if bytes.count > bytesMax {
-                throw AgentFailure("\(path) is longer than \(bytesMax) bytes and can't be what it should be.")
+                throw AgentFailure(
+                    tooLong ?? "\(path) is longer than \(bytesMax) bytes and can't be what it should be.")
             }
         }
     }

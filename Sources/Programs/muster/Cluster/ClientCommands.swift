@@ -330,9 +330,12 @@ struct ClientCommands {
             }
             return try show(.write(space: space, SpaceCommand(.put(key: key, value: value))))
         case "kv get":
-            let mode = invocation.duration("stale").map { ReadMode.stale(within: $0) } ?? .linearizable
-            let answer = try ask(.read(space: space, key: Array(word("KEY").utf8), mode))
+            let key = Array(word("KEY").utf8)
+            let answer = try ask(.read(space: space, key: key, readMode))
             guard answer.isSuccess else { return try show(answer) }
+            if let format = invocation.text("output"), format == "json" || format == "yaml" {
+                return ClientCommands.present(ClientCommands.described(key, answer), invocation)
+            }
             Console.write(bytes: answer.body, to: 1)
             if isatty(1) == 1 { Console.write("\n", to: 1) }
             return .success
@@ -362,7 +365,7 @@ struct ClientCommands {
         while true {
             let wanted = min(limit - records.count, 1_000)
             let answer = try ask(
-                .list(space: space, prefix: prefix, after: after, limit: wanted, .linearizable))
+                .list(space: space, prefix: prefix, after: after, limit: wanted, readMode))
             guard answer.isSuccess else { return try show(answer) }
             let page = try SpaceJSON.readPage(answer.body[...])
             records += page.records
@@ -372,6 +375,26 @@ struct ClientCommands {
         }
         let body = SpaceJSON.page(records, next: after, first ?? .zero)
         return ClientCommands.present(body, invocation)
+    }
+
+    private var readMode: ReadMode {
+        invocation.duration("stale").map { ReadMode.stale(within: $0) } ?? .linearizable
+    }
+
+    /// A key that was read, as a list shows it.
+    private static func described(_ key: [UInt8], _ answer: AdminAnswer) -> [UInt8] {
+        var writer = JSONWriter()
+        writer.beginObject()
+        writer.name("key")
+        writer.percent(key)
+        writer.name("value")
+        writer.base64(answer.body)
+        writer.name("modified")
+        writer.string(answer.value(of: "muster-revision") ?? "")
+        writer.name("version")
+        writer.integer(answer.value(of: "muster-version").flatMap { UInt64($0) } ?? 0)
+        writer.endObject()
+        return writer.finish()
     }
 
     /// What the key must hold, by `--revision` or `--if-value`.
@@ -500,6 +523,8 @@ struct ClientCommands {
         case .integer(let number) where isTime(name):
             return number <= 0
                 ? .none : .text(String(AgentLog.text(wallNanoseconds: number * 1_000_000_000).dropLast(5)) + "Z")
+        // An API token's.
+        case .integer(-1) where name == "usesLeft": return .none
         case .integer(let number): return .integer(Int(number))
         case .number(let number): return .text("\(number)")
         case .array(let elements): return .texts(elements.map { $0.text ?? "…" })

@@ -323,6 +323,10 @@ enum ClusterCommands {
             ]),
         Command(
             "kv get", summary: "print a key's value",
+            details: """
+                The value alone, byte for byte. With -o json or yaml also its last change, for --revision, and its version; the
+                value is base64 then.
+                """,
             arguments: [Argument("SPACE", help: "its space"), Argument("KEY", help: "the key")],
             options: [
                 Option(
@@ -347,8 +351,16 @@ enum ClusterCommands {
                 Argument("SPACE", help: "the space"),
                 Argument("PREFIX", isOptional: true, help: "what the keys begin with"),
             ],
-            options: [Option("limit", .integer(1...1_000_000_000), help: "at most so many (default: all)")],
-            examples: [.init("muster kv list config services/", "")]),
+            options: [
+                Option("limit", .integer(1...1_000_000_000), help: "at most so many (default: all)"),
+                Option(
+                    "stale", .duration(.milliseconds(1)...(.seconds(3_600))),
+                    help: "keys as they were this long ago are good enough"),
+            ],
+            examples: [
+                .init("muster kv list config services/", ""),
+                .init("muster kv list config --stale 2s", "without asking the leader, when this node may know"),
+            ]),
         Command(
             "kv watch", summary: "print changes as they happen",
             arguments: [
