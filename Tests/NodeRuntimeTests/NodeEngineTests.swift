@@ -264,6 +264,28 @@ private let group = GroupID(1)
         #expect(try cluster.put(1, at: try #require(try cluster.leader())))
     }
 
+    @Test func `a state that was made from another log is damage, and nobody goes on with it`() throws {
+        var nodes: [TestNode] = []
+        for bytes in [10, 20] {
+            let cluster = try TestCluster()
+            let leader = try #require(try cluster.leader())
+            #expect(try cluster.put(5, at: leader, bytes: bytes))
+            try cluster.run(for: .milliseconds(100))
+            try leader.state.flush()
+            leader.crash()
+            nodes.append(leader)
+        }
+        func open(state: TestNode) throws -> OpenedNode {
+            var (log, state) = (nodes[0].log, state.state)
+            return try OpenedNode(nodes[0].identity, log: &log, state: &state, settings: NodeSettings())
+        }
+        let own = try open(state: nodes[0])
+        #expect(own.replicas.map(\.group) == [group] && own.damaged.isEmpty)
+        let mixed = try open(state: nodes[1])
+        #expect(mixed.replicas.isEmpty && mixed.damaged.map(\.group) == [group])
+        #expect(mixed.damaged.first?.reason.contains("another log") == true, "\(mixed.damaged)")
+    }
+
     @Test func `a node that starts again applies what its state had not kept`() throws {
         let cluster = try TestCluster()
         let leader = try #require(try cluster.leader())

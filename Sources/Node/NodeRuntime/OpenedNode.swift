@@ -50,7 +50,7 @@ package struct OpenedNode: Sendable {
                 case .damaged(let replica, let reason):
                     damaged.append(Damage(group: group, replica: replica ?? ReplicaID(0), reason: reason))
                 case .log(let replica, let restored, let snapshot):
-                    try openState(group, replica, restored, snapshot, &state)
+                    try openState(group, replica, restored, snapshot, log, &state)
                 }
             }
         } catch {
@@ -71,7 +71,7 @@ package struct OpenedNode: Sendable {
 
     private mutating func openState(
         _ group: GroupID, _ replica: ReplicaID, _ log: RestoredLog, _ snapshot: SnapshotID?,
-        _ state: inout some OrderedStore
+        _ entries: some OrderedReader, _ state: inout some OrderedStore
     ) throws(StoreError) {
         do throws(StoreError) {
             guard let generation = try StoredState.generation(of: group, snapshot: snapshot, in: state) else {
@@ -85,6 +85,12 @@ package struct OpenedNode: Sendable {
                     "the state of group \(group) stands at \(applied.index), outside its log \(log.base.index)...\(log.last)"
                 )
             }
+            // Another node's or another cluster's, as when files of two were mixed.
+            guard try OpenedNode.chain(at: applied.index, of: group, log, entries) == applied.chain else {
+                throw StoreError(
+                    .corrupt,
+                    "the state of group \(group) at \(applied.index) was made from another log than the one here")
+            }
             let leftovers = try StoredState.deleteGenerations(of: group, except: generation, in: state)
             if !leftovers.isEmpty { try state.write(leftovers, isSynced: false) }
             replicas.append(
@@ -93,5 +99,13 @@ package struct OpenedNode: Sendable {
             guard error.code == .corrupt else { throw error }
             damaged.append(Damage(group: group, replica: replica, reason: error.message))
         }
+    }
+
+    private static func chain(
+        at index: LogIndex, of group: GroupID, _ log: RestoredLog, _ entries: some OrderedReader
+    ) throws(StoreError) -> UInt64? {
+        if index == log.base.index { return log.base.chain }
+        if index == log.last { return log.lastChain }
+        return try StoredLog.entries(group, from: index, through: index, bytesMax: 1, in: entries).first?.chain
     }
 }
