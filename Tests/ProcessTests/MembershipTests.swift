@@ -100,6 +100,16 @@ import Testing
         for name in ["raft", "state"] {
             #expect(FileManager.default.fileExists(atPath: foreign.appendingPathComponent("\(name)/data").path))
         }
+        // One node's keys beside the other's stores.
+        let founded = cluster.folder.file("founded")
+        #expect(try MusterRun(["init", "--no-start", "--node-data", founded.path] + named).status == 0)
+        for name in ["node.pem", "node.key"] {
+            try FileManager.default.removeItem(at: founded.appendingPathComponent(name))
+            try FileManager.default.copyItem(
+                at: cluster.folder.file("n1/\(name)"), to: founded.appendingPathComponent(name))
+        }
+        let mixed = try MusterRun(["agent", "--node-data", founded.path] + named)
+        #expect(mixed.status == 4 && mixed.complaint.contains("mixes files of two nodes"), "\(mixed)")
         let checked = try MusterRun(["agent", "--check-config", "--node-name", "a_b"])
         #expect(checked.status == 2 && checked.complaint.contains("--node-name wants 1 to 63"), "\(checked)")
         let listens = try MusterRun(["agent", "--check-config", "--peer-listen", "some.host:7471"])

@@ -355,7 +355,12 @@ struct NodeCommands {
         ServiceManager.tell(ServiceManager.moreTime, "STATUS=opens its data directory")
         let agent: Agent
         do {
-            guard let directory = try openDirectory(log, wait), try reviveCertificate(log, directory, wait) else {
+            guard let directory = try openDirectory(log, wait) else {
+                log.info("asked to end before the node ran")
+                return .success
+            }
+            try checkCertificate(directory)
+            guard try reviveCertificate(log, directory, wait) else {
                 log.info("asked to end before the node ran")
                 return .success
             }
@@ -399,6 +404,18 @@ struct NodeCommands {
     }
 
     /// False when it is to end before there is one.
+    /// Whether the certificate is that of the node whose stores lie beside it.
+    private func checkCertificate(_ directory: NodeDirectory) throws(AgentFailure) {
+        let cluster = Agent.text(of: directory.identity.cluster)
+        guard let found = try files.identity().chain.first?.identity,
+            found != .node(cluster: cluster, node: directory.identity.node)
+        else { return }
+        throw AgentFailure(
+            "\(settings.dataDirectory) mixes files of two nodes: its stores are those of node \(directory.identity.node) of "
+                + "cluster \(cluster), and node.pem names \(found). Put the right files back; if they are gone, remove the node "
+                + "from its cluster, and join again with an empty directory.", isFinal: true)
+    }
+
     private func reviveCertificate(
         _ log: AgentLog, _ directory: NodeDirectory, _ wait: (Nanoseconds) -> Bool
     ) throws -> Bool {
