@@ -68,6 +68,7 @@ let fleetSamples: [FleetRequest] = [
             labels: [Named("disk", "ssd")], taints: [NamedTaint("gpu", "yes", effect: .avoid), NamedTaint("k")]),
         generation: 4),
     .markStorage("h1", StorageMarking("fast")), .markStorage("h1", StorageMarking("fast", isForced: true)),
+    .careForHost("h1", .pauseDrain), .careForHost("h1", .resumeDrain),
     .removeHost("h1", isForced: false), .removeHost("h1", isForced: true),
     .vm(vm, .linearizable), .vm(plain, .stale(within: .milliseconds(5))), .vm(.id(VMID(1 << 40 + 7)), .linearizable),
     .createVM(VMCreation(name: "web-1", tenant: "shop", spec: fullSpec, power: .stopped)),
@@ -111,6 +112,7 @@ let fleetSamples: [FleetRequest] = [
     .onlyAt(generation: 3, .restartVM(vm)), .onlyAt(generation: 4, .migrateVM(plain, MigrationWish(host: "h2"))),
     .onlyAt(generation: 5, .cancelMigration(vm)), .onlyAt(generation: 6, .setDuty("h1", .cordoned)),
     .onlyAt(generation: 7, .removeHost("h1", isForced: true)),
+    .onlyAt(generation: 8, .careForHost("h1", .pauseDrain)),
     .onlyAt(generation: 8, .dryRun(.migrateVM(vm, MigrationWish()))),
     .dryRun(.deleteVM(plain, generation: nil)), .dryRun(.migrateVM(vm, MigrationWish(cell: "north"))),
 ]

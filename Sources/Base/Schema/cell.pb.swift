@@ -1300,6 +1300,8 @@ public struct WireCellHost: WireMessage {
     public var staysBelow: UInt64 = 0
     /// What comes before the index in the generation of its leases: above all that cells where it was have granted.
     public var leaseBase: UInt64 = 0
+    /// It drains, and no move off it begins. Feature level 3.
+    public var isDrainPaused: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1324,7 +1326,8 @@ public struct WireCellHost: WireMessage {
         departureTo: UInt64 = 0,
         wentTo: UInt64 = 0,
         staysBelow: UInt64 = 0,
-        leaseBase: UInt64 = 0
+        leaseBase: UInt64 = 0,
+        isDrainPaused: Bool = false
     ) {
         self.id = id
         self.about = about
@@ -1346,6 +1349,7 @@ public struct WireCellHost: WireMessage {
         self.wentTo = wentTo
         self.staysBelow = staysBelow
         self.leaseBase = leaseBase
+        self.isDrainPaused = isDrainPaused
     }
 
     public static var messageName: String { "CellHost" }
@@ -1372,6 +1376,7 @@ public struct WireCellHost: WireMessage {
         case 28: "went_to"
         case 29: "stays_below"
         case 30: "lease_base"
+        case 31: "is_drain_paused"
         default: nil
         }
     }
@@ -1455,6 +1460,10 @@ public struct WireCellHost: WireMessage {
             writer.tag(240)
             writer.varint(self.leaseBase)
         }
+        if self.isDrainPaused {
+            writer.tag(248)
+            writer.byte(self.isDrainPaused ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1512,6 +1521,8 @@ public struct WireCellHost: WireMessage {
                 self.staysBelow = try reader.uint64()
             case 240:
                 self.leaseBase = try reader.uint64()
+            case 248:
+                self.isDrainPaused = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5812,6 +5823,7 @@ public struct WireCellCommand: WireMessage {
         case 74: "end_host"
         case 75: "confirm_host"
         case 81: "note_risk"
+        case 82: "care_for_host"
         default: nil
         }
     }
@@ -5942,6 +5954,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(602, value)
         case .noteRisk(let value):
             writer.message(650, value)
+        case .careForHost(let value):
+            writer.message(658, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -6201,6 +6215,11 @@ public struct WireCellCommand: WireMessage {
                 if case .noteRisk(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteRisk(value)
+            case 658:
+                var value = WireCellCommand.CareForHost()
+                if case .careForHost(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .careForHost(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6259,6 +6278,33 @@ public struct WireCellCommand: WireMessage {
         case endHost(WireCellCommand.EndHost)
         case confirmHost(WireCellCommand.ConfirmHost)
         case noteRisk(WireCellCommand.NoteRisk)
+        case careForHost(WireCellCommand.CareForHost)
+    }
+
+    public enum HostCareKind: Hashable, Sendable {
+        case unspecified
+        case pauseDrain
+        case resumeDrain
+        /// A value that a newer program knows; it is written back unchanged.
+        case unrecognized(Int32)
+
+        public init(rawValue: Int32) {
+            switch rawValue {
+            case 0: self = .unspecified
+            case 1: self = .pauseDrain
+            case 2: self = .resumeDrain
+            default: self = .unrecognized(rawValue)
+            }
+        }
+
+        public var rawValue: Int32 {
+            switch self {
+            case .unspecified: 0
+            case .pauseDrain: 1
+            case .resumeDrain: 2
+            case .unrecognized(let rawValue): rawValue
+            }
+        }
     }
 
     public enum HostStep: Hashable, Sendable {
@@ -6362,6 +6408,58 @@ public struct WireCellCommand: WireMessage {
             case .copied: 7
             case .copyFailed: 8
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// What an operator says of a host beside its duty. Feature level 3.
+    public struct CareForHost: WireMessage {
+        public var host: UInt64 = 0
+        public var care: WireCellCommand.HostCareKind = .unspecified
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            host: UInt64 = 0,
+            care: WireCellCommand.HostCareKind = .unspecified
+        ) {
+            self.host = host
+            self.care = care
+        }
+
+        public static var messageName: String { "CellCommand.CareForHost" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "host"
+            case 2: "care"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.host != 0 {
+                writer.tag(8)
+                writer.varint(self.host)
+            }
+            if self.care.rawValue != 0 {
+                writer.tag(16)
+                writer.signed(Int64(self.care.rawValue))
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.host = try reader.uint64()
+                case 16:
+                    self.care = WireCellCommand.HostCareKind(rawValue: try reader.int32())
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

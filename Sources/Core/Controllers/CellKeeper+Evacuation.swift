@@ -64,10 +64,14 @@ extension CellKeeper {
 
     /// As it is where a plan says more of its region than anybody said of the host.
     func asPlanned(_ host: CellHost) -> CellHost {
-        guard host.duty == .inService || host.duty == .cordoned,
+        guard host.duty == .inService || host.duty == .cordoned || host.isDrainPaused,
             let empties = regions.closed[host.about.locality.region]
         else { return host }
         var host = host
+        if host.isDrainPaused {
+            host.isDrainPaused = !empties
+            return host
+        }
         host.duty = empties ? .draining : .cordoned
         return host
     }

@@ -85,9 +85,9 @@ extension CellKeeper {
     mutating func hostChanged(_ id: HostID, _ now: Instant) {
         let host = view.hosts[id].flatMap { $0.health == .removed ? nil : asPlanned($0) }
         setOrder(id, isThere: host != nil)
-        if host?.duty == .draining && host?.health == .up {
+        if let host, host.duty == .draining, !host.isDrainPaused, host.health == .up {
             if draining.insert(id).inserted { drainAt = now }
-            if host?.vmCount == 0 { drainAt = min(drainAt, now) }
+            if host.vmCount == 0 { drainAt = min(drainAt, now) }
         } else {
             draining.remove(id)
         }

@@ -229,9 +229,20 @@ package enum FleetTable {
         Command("host show", summary: "show a host", arguments: [host]),
         Command("host cordon", summary: "let nothing new come to a host", arguments: [host], options: [ifGeneration]),
         Command(
-            "host drain", summary: "move everything off a host", arguments: [host],
-            options: [ifGeneration, dryRun, plan] + wait,
-            examples: [.init("muster host drain h2 --dry-run", "what would move where, and what can't")]),
+            "host drain", summary: "move everything off a host",
+            details: """
+                It goes on in the cluster until the host is empty, and is called off with `muster host resume`. Paused, no more moves
+                begin: those under way go on, what is there stays, and nothing comes to the host. A paused drain is kept, whoever leads.
+                """,
+            arguments: [host],
+            options: [
+                Option("pause", help: "let no more moves begin of the drain under way"),
+                Option("resume", help: "let a drain go on that was paused"), ifGeneration, dryRun, plan,
+            ] + wait,
+            examples: [
+                .init("muster host drain h2 --dry-run", "what would move where, and what can't"),
+                .init("muster host drain h2 --pause", "the rest stays for now"),
+            ]),
         Command(
             "host maintain", summary: "drain hosts, some at a time, do something with each, and take them back",
             details: """

@@ -33,6 +33,7 @@ final class Fleet {
     var tenantRandom: PRNG
     var balanceRandom: PRNG
     var hostRandom: PRNG
+    var careRandom: PRNG
     /// The cell of each host, as a root would have it.
     var assigned: [Assigned] = []
     var regions: Regions
@@ -68,6 +69,7 @@ final class Fleet {
         tenantRandom = random.child(17)
         balanceRandom = random.child(41)
         hostRandom = random.child(31)
+        careRandom = random.child(43)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }

@@ -154,6 +154,7 @@ extension Fleet {
         let ids = view.vms.keys.sorted()
         if profile.rebalances && balanceRandom.chance(1, in: 16) { return drawBalance() }
         if let operation = drawHostMove(cell) { return operation }
+        if profile.hasOperators, opensLevel, let operation = drawCare(view) { return operation }
         if profile.cells > 1 && random.chance(1, in: 4), let operation = drawWay(cell, view, ids) { return operation }
         if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
         if ids.count < 3 || random.chance(1, in: 4) {
@@ -314,6 +315,15 @@ extension Fleet {
 
     func drawLinkBound() -> CellCommand.Operation {
         .setSetting(.migrationsPerLinkMax, 1 + balanceRandom.below(UInt64(3)))
+    }
+
+    /// Now and then somebody says more of a host than its duty.
+    private func drawCare(_ view: CellView) -> CellCommand.Operation? {
+        guard careRandom.chance(1, in: 24) else { return nil }
+        let draining = view.hosts.keys.sorted().filter { view.hosts[$0]?.duty == .draining }
+        if draining.isEmpty { return nil }
+        return .careForHost(
+            draining[careRandom.below(draining.count)], careRandom.chance(1, in: 2) ? .pauseDrain : .resumeDrain)
     }
 
     private func drawOperator(_ view: CellView) -> CellCommand.Operation? {

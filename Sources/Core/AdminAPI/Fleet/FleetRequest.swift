@@ -23,6 +23,7 @@ package enum FleetRequest: Hashable, Sendable {
     case host(String, ReadMode)
     case setDuty(String, CellHost.Duty)
     indirect case setHostPolicy(String, HostPolicy, generation: UInt64?)
+    case careForHost(String, HostCare)
     case removeHost(String, isForced: Bool)
     indirect case markStorage(String, StorageMarking)
 
@@ -108,6 +109,8 @@ package enum FleetRequest: Hashable, Sendable {
             case .maintenance: .maintainHost
             }
         case .setHostPolicy: .setHostPolicy
+        case .careForHost(_, .pauseDrain): .pauseDrain
+        case .careForHost(_, .resumeDrain): .resumeDrain
         case .removeHost: .removeHost
         case .markStorage: .markStorage
         case .vm: .getVM
@@ -171,7 +174,7 @@ package enum FleetRequest: Hashable, Sendable {
             default: .readTenant(list.tenant)
             }
         case .host, .rebalance, .losses, .hostUsage, .settings: .observe
-        case .setDuty, .setHostPolicy, .removeHost, .markStorage, .startRebalance: .manageHosts
+        case .setDuty, .setHostPolicy, .careForHost, .removeHost, .markStorage, .startRebalance: .manageHosts
         case .changeSettings: .manageCells
         case .renewLease: .renewOwnLease
         case .vm(let vm, _), .explain(let vm, _), .history(let vm, _, _), .logs(let vm, _),
@@ -258,7 +261,8 @@ package enum FleetRequest: Hashable, Sendable {
     var pathName: String {
         switch self {
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
-            .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _), .tenant(let name, _),
+            .careForHost(let name, _), .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _),
+            .tenant(let name, _),
             .setTenant(let name, _), .hostUsage(let name),
             .deleteTenant(let name), .image(let name, _), .removeImage(let name, _),
             .rehearse(let name, _, _), .recovery(let name):

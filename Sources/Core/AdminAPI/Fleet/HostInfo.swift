@@ -121,6 +121,10 @@ package struct HostInfo: Shaped {
     package var storageProblems: [Named]
     package var networks: [String]
     package var hasTPM: Bool
+    /// It drains, and no move off it begins.
+    package var isDrainPaused: Bool
+    /// What is to be known of its state, in words; empty for nothing.
+    package var note: String
     package var generation: UInt64
     package var since: Int64
 
@@ -145,6 +149,8 @@ package struct HostInfo: Shaped {
         storageProblems = host.about.storageProblems
         networks = host.about.networks
         hasTPM = host.about.hasTPM
+        isDrainPaused = host.isDrainPaused
+        note = host.isDrainPaused ? "its drain is paused" : ""
         generation = host.generation
         since = host.since.seconds
     }
@@ -174,6 +180,8 @@ package struct HostInfo: Shaped {
                 "storage domains of its settings that it does not reach, and what to do"),
             Field("networks", .strings, "networks that it has"),
             Field("tpm", .boolean, isRequired: false, "whether VMs can have a TPM there: swtpm is installed"),
+            Field("drainPaused", .boolean, isRequired: false, "whether it drains, and no move off it begins"),
+            Field("note", .string, isRequired: false, "what is to be known of its state"),
             Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
             Field("since", .integer, "when it was first registered; seconds since 1970"),
         ])
@@ -188,7 +196,8 @@ package struct HostInfo: Shaped {
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
             JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
-            JSONMember("tpm", hasTPM), JSONMember("generation", generation), JSONMember("since", since),
+            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused), JSONMember("note", note),
+            JSONMember("generation", generation), JSONMember("since", since),
         ]
     }
 
@@ -213,6 +222,8 @@ package struct HostInfo: Shaped {
         storageProblems = object.pairs("storageProblems")
         networks = object.strings("networks")
         hasTPM = object.bool("tpm")
+        isDrainPaused = object.bool("drainPaused")
+        note = object.text("note")
         generation = object.unsigned("generation")
         since = object.integer("since")
     }

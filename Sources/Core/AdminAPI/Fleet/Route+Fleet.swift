@@ -119,6 +119,14 @@ extension Route {
             .drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, hasGeneration: true,
             accepted),
         Route(
+            .pauseDrain, .post, "/v1/hosts/{host}/pause-drain",
+            "Lets no more moves off a host begin that is drained; those under way go on, and nothing comes.",
+            status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .resumeDrain, .post, "/v1/hosts/{host}/resume-drain", "Lets a drain go on that was paused.", status: 202,
+            hasGeneration: true, accepted),
+        Route(
             .maintainHost, .post, "/v1/hosts/{host}/maintenance", "Says that an empty host is worked on.", status: 202,
             hasGeneration: true, accepted),
         Route(

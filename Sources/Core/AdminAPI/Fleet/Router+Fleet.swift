@@ -43,6 +43,8 @@ extension Router {
         case .removeHost: return .removeHost(try name(parts.name, "host"), isForced: try query.flag("force"))
         case .cordonHost: return .setDuty(try name(parts.name, "host"), .cordoned)
         case .drainHost: return .setDuty(try name(parts.name, "host"), .draining)
+        case .pauseDrain: return .careForHost(try name(parts.name, "host"), .pauseDrain)
+        case .resumeDrain: return .careForHost(try name(parts.name, "host"), .resumeDrain)
         case .maintainHost: return .setDuty(try name(parts.name, "host"), .maintenance)
         case .resumeHost: return .setDuty(try name(parts.name, "host"), .inService)
         case .setHostPolicy:

@@ -142,7 +142,7 @@ struct CellStep<Access: StateAccess> {
         case .advanceMove(let number, _, _):
             let move = try access.record(CellMove.self, CellTable.moves.key(number))
             now = try move.flatMap { (move) throws(StoreError) in try vm(move.vm) }?.generation
-        case .setHostDuty(let id, _), .removeHost(let id, _): now = try host(id)?.generation
+        case .setHostDuty(let id, _), .removeHost(let id, _), .careForHost(let id, _): now = try host(id)?.generation
         default: now = nil
         }
         // What is not there has its own refusal.
@@ -156,6 +156,7 @@ struct CellStep<Access: StateAccess> {
         case .reportVMs(let host, let incarnation, let reports): return try report(host, incarnation, reports)
         case .setHostDuty(let host, let duty): return try setDuty(host, duty)
         case .setHostPolicy(let host, let policy, let generation): return try setPolicy(host, policy, generation)
+        case .careForHost(let host, let care): return try self.care(host, care)
         case .removeHost(let host, let isForced): return try removeHost(host, isForced)
         case .createVMs(let items, let isAtomic): return try create(items, isAtomic)
         case .updateVM(let vm, let spec, let generation): return try update(vm, spec, generation)
@@ -327,7 +328,9 @@ extension CellCommand.Operation {
     /// A command may say of which generation the VM or the host has to be that this changes.
     package var isJudgedByGeneration: Bool {
         switch self {
-        case .restartVM, .beginMigration, .cancelMigration, .moveVM, .advanceMove, .setHostDuty, .removeHost: true
+        case .restartVM, .beginMigration, .cancelMigration, .moveVM, .advanceMove, .setHostDuty, .removeHost,
+            .careForHost:
+            true
         default: false
         }
     }
@@ -335,8 +338,8 @@ extension CellCommand.Operation {
     /// An operator or an owner asked for it; neither a host nor a controller did.
     var isAsked: Bool {
         switch self {
-        case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM, .deleteVM,
-            .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
+        case .setHostDuty, .setHostPolicy, .careForHost, .removeHost, .createVMs, .updateVM, .setPower, .restartVM,
+            .deleteVM, .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil

@@ -70,8 +70,11 @@ extension CommandOrigin {
 }
 
 extension CellCommand.Operation {
-    private init?(ofHostMove wire: WireCellCommand.Operation) {
+    private init?(ofHost wire: WireCellCommand.Operation) {
         switch wire {
+        case .careForHost(let wire):
+            guard let care = HostCare(wire) else { return nil }
+            self = .careForHost(HostID(wire.host), care)
         case .sendHost(let wire):
             self = .sendHost(
                 HostID(wire.host), to: wire.to, assignment: wire.assignment, keepsNames: wire.keepsNames)
@@ -165,7 +168,7 @@ extension CellCommand.Operation {
             self = .noteRisk(kind, isOver: wire.isOver, wire.text)
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
-        case .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost: self.init(ofHostMove: wire)
+        case .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost, .careForHost: self.init(ofHost: wire)
         case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
         case .takeQuota(let wire): self = .taken(wire)
         case .settleLoan(let wire):
@@ -217,6 +220,7 @@ extension CellCommand.Operation {
             .setHostDuty(Wire.SetHostDuty(host: host.rawValue, duty: WireHostDuty(rawValue: duty.rawValue)))
         case .setHostPolicy(let host, let policy, let generation):
             .setHostPolicy(Wire.SetHostPolicy(host: host.rawValue, policy: policy.wire, generation: generation))
+        case .careForHost(let host, let care): .careForHost(care.wire(host))
         case .removeHost(let host, let isForced):
             .removeHost(Wire.RemoveHost(host: host.rawValue, isForced: isForced))
         case .createVMs(let items, let isAtomic):

@@ -18,6 +18,8 @@ package struct CellCommand: Hashable, Sendable {
 
         case setHostDuty(HostID, CellHost.Duty)
         case setHostPolicy(HostID, HostPolicy, generation: UInt64?)
+        /// What is said of a host beside its duty. Wants feature level 3.
+        case careForHost(HostID, HostCare)
         /// Only one that is down and has no VMs, unless forced: then an operator says that they are gone.
         case removeHost(HostID, isForced: Bool)
         /// All or, where `isAtomic` is false, those that can be.

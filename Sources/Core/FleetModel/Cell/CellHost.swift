@@ -135,6 +135,8 @@ package struct CellHost: Hashable, Sendable {
     package var staysBelow: UInt64 = 0
     /// What comes before the index in the generation of its leases: above all that cells where it was have granted.
     package var leaseBase: UInt64 = 0
+    /// It drains, and no move off it begins.
+    package var isDrainPaused = false
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id

@@ -219,6 +219,7 @@ extension CellHost: CellCoded, CellMapped {
         wentTo = wire.wentTo
         staysBelow = wire.staysBelow
         leaseBase = wire.leaseBase
+        isDrainPaused = wire.isDrainPaused
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -228,7 +229,7 @@ extension CellHost: CellCoded, CellMapped {
             workIndex: workIndex.rawValue, used: used.sparse, vmCount: vmCount, numaUsed: numaUsed.map(\.wire),
             devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased,
             departureNumber: departure?.number ?? 0, departureTo: departure?.to ?? 0, wentTo: wentTo,
-            staysBelow: staysBelow, leaseBase: leaseBase)
+            staysBelow: staysBelow, leaseBase: leaseBase, isDrainPaused: isDrainPaused)
     }
 }
 

@@ -36,6 +36,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case incarnationOutdated(HostID)
     case hostInUse(HostID)
     case hostIsUp(HostID)
+    /// What is asked for wants a host that is otherwise: how it is, and what to do.
+    case hostIsOtherwise(HostID, String)
 
     /// Nobody set it, or this cell has not heard of that yet.
     case unknownTenant(String)
@@ -131,6 +133,7 @@ extension CellRefusal: CustomStringConvertible {
         case .hostIsUp(let host):
             "host \(hostName(host)) is up; drain it and stop its agent first. One that is off is down when its lease has run out, some "
                 + "seconds after it was heard last"
+        case .hostIsOtherwise(let host, let how): "host \(hostName(host)) \(how)"
         case .unknownTenant(let name):
             "there is no tenant \(name); an administrator makes it with `muster tenant set \(name)`, and says there what it may have"
         case .priorityTooHigh(let tenant, let most, let asked):
@@ -254,6 +257,7 @@ extension CellRefusal {
         case .hostInUse(let host): Stored(code: 18, number: host.rawValue)
         case .hostIsUp(let host): Stored(code: 19, number: host.rawValue)
         case .hostRemoved(let host): Stored(code: 20, number: host.rawValue)
+        case .hostIsOtherwise(let host, let how): Stored(code: 21, number: host.rawValue, text: how)
         case .quotaExceeded(let tenant, let resource, let limit, let used, let asked):
             Stored(code: 30, text: tenant, detail: resource, limit: limit, used: used, asked: asked)
         case .doesNotFit(let host, let rule): Stored(code: 31, number: host.rawValue, text: rule)
@@ -319,6 +323,7 @@ extension CellRefusal {
         case 18: self = .hostInUse(HostID(number))
         case 19: self = .hostIsUp(HostID(number))
         case 20: self = .hostRemoved(HostID(number))
+        case 21: self = .hostIsOtherwise(HostID(number), stored.text)
         case 30:
             self = .quotaExceeded(
                 tenant: stored.text, resource: stored.detail, limit: stored.limit, used: stored.used,

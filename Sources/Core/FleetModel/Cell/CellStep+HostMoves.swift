@@ -206,7 +206,8 @@ extension CellStep {
     mutating func refusal(ofLeaving operation: CellCommand.Operation) throws(StoreError) -> CellRefusal? {
         if summary.hostMoves == 0 { return nil }
         switch operation {
-        case .setHostDuty(let id, _), .setHostPolicy(let id, _, _), .releaseHost(let id, _), .finishDrain(let id):
+        case .setHostDuty(let id, _), .setHostPolicy(let id, _, _), .releaseHost(let id, _), .finishDrain(let id),
+            .careForHost(let id, _):
             return try host(id)?.departure == nil ? nil : .hostLeaves(id)
         case .updateVM(let id, _, _), .setPower(let id, _, _), .restartVM(let id), .deleteVM(let id, _),
             .beginMigration(let id, _, _, _, _), .moveVM(let id, _, _, _, _, _):

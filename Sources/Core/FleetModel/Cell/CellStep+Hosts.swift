@@ -147,10 +147,15 @@ extension CellStep {
     mutating func setDuty(_ id: HostID, _ duty: CellHost.Duty) throws(StoreError) -> CellResult.Outcome {
         guard var host = try host(id) else { return .refused(.unknownHost(id)) }
         if host.health == .removed { return .refused(.hostRemoved(id)) }
+        if host.duty == .draining && duty == .draining && host.isDrainPaused {
+            return .refused(
+                .hostIsOtherwise(id, "is drained, and that is paused; `muster host drain --resume` lets it go on"))
+        }
         if host.duty == duty { return .done }
         if duty == .maintenance && host.vmCount > 0 { return .refused(.hostInUse(id)) }
         try countTaking(host, -1)
         host.duty = duty
+        host.isDrainPaused = false
         host.generation += 1
         put(host)
         try countTaking(host, 1)
@@ -168,6 +173,7 @@ extension CellStep {
     mutating func finishDrain(_ id: HostID) throws(StoreError) -> CellResult.Outcome {
         guard var host = try host(id) else { return .refused(.unknownHost(id)) }
         if host.duty != .draining { return .done }
+        if host.isDrainPaused { return .refused(.hostIsOtherwise(id, "is drained, and that is paused")) }
         if host.vmCount > 0 { return .refused(.hostInUse(id)) }
         host.duty = .maintenance
         host.generation += 1

@@ -62,6 +62,9 @@ package enum FeatureLevel {
 
     /// VMs that ended with what they ran on start again at once, and no crash of theirs is counted.
     package static let hostsFaults: UInt32 = 3
+    /// Drains that pause.
+    package static let hostCare: UInt32 = 3
+
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
 
@@ -161,6 +164,7 @@ extension CellCommand.Operation {
         case .createVMs(let items, _):
             items.map(\.spec.level).max() ?? FeatureLevel.oldest
         case .updateVM(_, let spec, _): spec.level
+        case .careForHost: FeatureLevel.hostCare
         case .resealVM: FeatureLevel.secrets
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit

@@ -56,7 +56,7 @@ extension CellCommand.Operation {
         case .createVMs, .updateVM, .putGroup, .setHostPolicy, .holdName: true
         // VMs that are there stay in their owners' hands, and hosts in their operators'.
         case .setHostDuty, .setPower, .restartVM, .setSetting, .moveVM: false
-        case .removeHost, .deleteVM, .deleteGroup, .releaseHost, .closeCell, .sendHost: false
+        case .careForHost, .removeHost, .deleteVM, .deleteGroup, .releaseHost, .closeCell, .sendHost: false
         case .registerHost, .reportVMs, .lendQuota, .takeQuota, .settleLoan, .advanceMove, .prepareArrival,
             .endArrival, .advanceHost, .prepareHost, .endHost, .confirmHost, .placeVMs, .explainWaiting, .releaseVMs,
             .retryVM, .giveUpVM, .beginMigration,

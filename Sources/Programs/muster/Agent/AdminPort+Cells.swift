@@ -43,7 +43,8 @@ extension AdminPort {
             let vm = UInt64(name).map { VMReference.id(VMID($0)) } ?? .named(name, tenant: list.tenant ?? defaultTenant)
             locate(vm, groups, asker, body)
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
-            .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)), .plan(.remove(let name)):
+            .careForHost(let name, _), .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)),
+            .plan(.remove(let name)):
             body([hostID(name).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.capacity(let wish)): body([hostID(wish.host).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.quota): body(groups)

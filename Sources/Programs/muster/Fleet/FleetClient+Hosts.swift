@@ -33,6 +33,17 @@ extension FleetClient {
 
     func drain() throws -> ExitCode {
         let name = word("HOST")
+        let isPause = line.has("pause")
+        if isPause || line.has("resume") {
+            let others = ["dry-run", "plan"] + (isPause ? ["resume", "wait"] : [])
+            if let other = others.first(where: line.has) {
+                throw FleetMistake(
+                    "--\(isPause ? "pause" : "resume") stands beside --\(other), and both can't be; give one of them.")
+            }
+            let verb = isPause ? "pause-drain" : "resume-drain"
+            let asked = try ask(RawRequest(.post, ["v1", "hosts", name, verb], ifMatch: ifGeneration))
+            return line.has("wait") ? try watchDrain(of: name) : show(asked)
+        }
         if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
         let asked = try ask(RawRequest(.post, ["v1", "hosts", name, "drain"], query: planQuery, ifMatch: ifGeneration))
         return line.has("wait") ? try watchDrain(of: name) : show(asked)
@@ -61,6 +72,8 @@ extension FleetClient {
             if let text = progress?.text(done: Int(most - left), note: note ?? "") { Console.write(text, to: 2) }
             switch host["state"]?.text {
             case "maintenance": return .success
+            case "draining" where host["drainPaused"]?.bool == true:
+                throw Undone("the drain of \(name) is paused; `muster host drain \(name) --resume` lets it go on")
             case "draining": break
             case let other: throw Undone("\(name) drains no more: it is \(other ?? "gone")")
             }
