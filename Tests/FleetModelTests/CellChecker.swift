@@ -69,7 +69,8 @@ struct CellChecker {
         if !any((after .< before) .& (after .< 0)) { return }
         switch operation {
         // Losses, and what nobody asked the cell about. A move was judged when it began.
-        case .declareDown, .registerHost, .removeHost, .setSetting, .commitMigration: return
+        case .declareDown, .registerHost, .removeHost, .setSetting, .commitMigration, .careForHost(_, .declareDead):
+            return
         // What was lost may use the reserve; once placed it may be the largest that is to find room again.
         case .placeVMs(let items, _) where items.contains(where: { vms[$0.vm]?.mayUseReserve == true }): return
         default: throw CellFailure("\(operation) left \(after) of \(before) beyond the reserve")

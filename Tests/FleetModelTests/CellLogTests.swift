@@ -231,7 +231,7 @@ import Testing
         seed: UInt64
     ) throws {
         let world = try CellWorld(seed: seed)
-        for _ in 0..<400 { try world.step() }
+        for _ in 0..<600 { try world.step() }
         for _ in 0..<2_000 where world.checker.drops == 0 { try world.step() }
         var copy = NaiveState()
         for (i, pack) in world.log.enumerated() {

@@ -33,6 +33,7 @@ final class CellWorld {
 
     var random: PRNG
     private var reserveRandom: PRNG
+    private var careRandom: PRNG
     var state = NaiveState()
     var log: [[UInt8]] = []
     var index = LogIndex.zero
@@ -50,6 +51,7 @@ final class CellWorld {
     init(seed: UInt64) throws {
         random = PRNG(seed: seed)
         reserveRandom = random.child(48)
+        careRandom = random.child(43)
         for i in 1...6 as ClosedRange<UInt64> {
             agents.append(Agent(id: HostID(i), about: about(i)))
             try register(Int(i) - 1)
@@ -328,6 +330,7 @@ final class CellWorld {
 
     func step() throws {
         try changeReserve()
+        try askCare()
         switch random.below(24) {
         case 0..<5: try askAsOwner()
         case 5: try askAsOperator()
@@ -433,6 +436,25 @@ final class CellWorld {
         let reserve = FailoverReserve(
             PlacementGroup.Scope.allCases[reserveRandom.below(3)], 1 + reserveRandom.below(2))
         try ask(.setSetting(.failoverReserve, reserveRandom.chance(1, in: 2) ? 0 : reserve.value))
+    }
+
+    /// Says more of hosts than their duty now and then, and goes on with time, so that absences end.
+    private func askCare() throws {
+        guard level >= FeatureLevel.hostCare, careRandom.chance(1, in: 60) else { return }
+        let host = HostID(UInt64(1 + careRandom.below(agents.count)))
+        let agent = agents[Int(host.rawValue) - 1]
+        switch careRandom.below(7) {
+        case 0: try ask(.careForHost(host, .goAway(milliseconds: UInt64(1_000 + careRandom.below(4_000)))))
+        case 1: try ask(.careForHost(host, .comeBack))
+        case 2: try ask(.careForHost(host, .endAbsence))
+        case 3, 4:
+            guard let known = view.hosts[host], agent.copies.isEmpty, !agent.isThere else { return }
+            try ask(.declareDown(host, known.incarnation))
+            // No lease is granted once it is said; agents here know of none.
+            if view.hosts[host]?.health == .up { return }
+            try ask(.careForHost(host, .declareDead(known.incarnation)))
+        default: try ask(.careForHost(host, careRandom.chance(1, in: 2) ? .pauseDrain : .resumeDrain))
+        }
     }
 
     private func askAsOperator() throws {

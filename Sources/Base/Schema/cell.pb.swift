@@ -66,6 +66,8 @@ public enum WireHostHealth: Hashable, Sendable {
     case up
     case down
     case removed
+    /// Feature level 3.
+    case away
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -75,6 +77,7 @@ public enum WireHostHealth: Hashable, Sendable {
         case 1: self = .up
         case 2: self = .down
         case 3: self = .removed
+        case 4: self = .away
         default: self = .unrecognized(rawValue)
         }
     }
@@ -85,6 +88,7 @@ public enum WireHostHealth: Hashable, Sendable {
         case .up: 1
         case .down: 2
         case .removed: 3
+        case .away: 4
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1302,6 +1306,10 @@ public struct WireCellHost: WireMessage {
     public var leaseBase: UInt64 = 0
     /// It drains, and no move off it begins. Feature level 3.
     public var isDrainPaused: Bool = false
+    /// It is to be away until then, as was said; 0 for one that is not. Feature level 3.
+    public var awayUntil: UInt64 = 0
+    /// Somebody said that it is off, then; 0 for nobody. Feature level 3.
+    public var declaredDeadAt: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1327,7 +1335,9 @@ public struct WireCellHost: WireMessage {
         wentTo: UInt64 = 0,
         staysBelow: UInt64 = 0,
         leaseBase: UInt64 = 0,
-        isDrainPaused: Bool = false
+        isDrainPaused: Bool = false,
+        awayUntil: UInt64 = 0,
+        declaredDeadAt: UInt64 = 0
     ) {
         self.id = id
         self.about = about
@@ -1350,6 +1360,8 @@ public struct WireCellHost: WireMessage {
         self.staysBelow = staysBelow
         self.leaseBase = leaseBase
         self.isDrainPaused = isDrainPaused
+        self.awayUntil = awayUntil
+        self.declaredDeadAt = declaredDeadAt
     }
 
     public static var messageName: String { "CellHost" }
@@ -1377,6 +1389,8 @@ public struct WireCellHost: WireMessage {
         case 29: "stays_below"
         case 30: "lease_base"
         case 31: "is_drain_paused"
+        case 32: "away_until"
+        case 33: "declared_dead_at"
         default: nil
         }
     }
@@ -1464,6 +1478,14 @@ public struct WireCellHost: WireMessage {
             writer.tag(248)
             writer.byte(self.isDrainPaused ? 1 : 0)
         }
+        if self.awayUntil != 0 {
+            writer.tag(256)
+            writer.varint(self.awayUntil)
+        }
+        if self.declaredDeadAt != 0 {
+            writer.tag(264)
+            writer.varint(self.declaredDeadAt)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1523,6 +1545,10 @@ public struct WireCellHost: WireMessage {
                 self.leaseBase = try reader.uint64()
             case 248:
                 self.isDrainPaused = try reader.bool()
+            case 256:
+                self.awayUntil = try reader.uint64()
+            case 264:
+                self.declaredDeadAt = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6285,6 +6311,10 @@ public struct WireCellCommand: WireMessage {
         case unspecified
         case pauseDrain
         case resumeDrain
+        case goAway
+        case comeBack
+        case endAbsence
+        case declareDead
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -6293,6 +6323,10 @@ public struct WireCellCommand: WireMessage {
             case 0: self = .unspecified
             case 1: self = .pauseDrain
             case 2: self = .resumeDrain
+            case 3: self = .goAway
+            case 4: self = .comeBack
+            case 5: self = .endAbsence
+            case 6: self = .declareDead
             default: self = .unrecognized(rawValue)
             }
         }
@@ -6302,6 +6336,10 @@ public struct WireCellCommand: WireMessage {
             case .unspecified: 0
             case .pauseDrain: 1
             case .resumeDrain: 2
+            case .goAway: 3
+            case .comeBack: 4
+            case .endAbsence: 5
+            case .declareDead: 6
             case .unrecognized(let rawValue): rawValue
             }
         }
@@ -6416,16 +6454,24 @@ public struct WireCellCommand: WireMessage {
     public struct CareForHost: WireMessage {
         public var host: UInt64 = 0
         public var care: WireCellCommand.HostCareKind = .unspecified
+        /// Of an absence: for how long at most.
+        public var millis: UInt64 = 0
+        /// Of a declaration: the agent's process that registered last.
+        public var incarnation: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
 
         public init(
             host: UInt64 = 0,
-            care: WireCellCommand.HostCareKind = .unspecified
+            care: WireCellCommand.HostCareKind = .unspecified,
+            millis: UInt64 = 0,
+            incarnation: UInt64 = 0
         ) {
             self.host = host
             self.care = care
+            self.millis = millis
+            self.incarnation = incarnation
         }
 
         public static var messageName: String { "CellCommand.CareForHost" }
@@ -6434,6 +6480,8 @@ public struct WireCellCommand: WireMessage {
             switch number {
             case 1: "host"
             case 2: "care"
+            case 3: "millis"
+            case 4: "incarnation"
             default: nil
             }
         }
@@ -6447,6 +6495,14 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(16)
                 writer.signed(Int64(self.care.rawValue))
             }
+            if self.millis != 0 {
+                writer.tag(24)
+                writer.varint(self.millis)
+            }
+            if self.incarnation != 0 {
+                writer.tag(32)
+                writer.varint(self.incarnation)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -6458,6 +6514,10 @@ public struct WireCellCommand: WireMessage {
                     self.host = try reader.uint64()
                 case 16:
                     self.care = WireCellCommand.HostCareKind(rawValue: try reader.int32())
+                case 24:
+                    self.millis = try reader.uint64()
+                case 32:
+                    self.incarnation = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

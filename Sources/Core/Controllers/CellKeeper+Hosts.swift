@@ -26,15 +26,23 @@ extension CellKeeper {
         let through = view.through ?? .zero
         var next = now + CellKeeper.idleInterval
         if let end = longerLeaseEnd { next = min(next, max(end, now + CellKeeper.healthPause)) }
+        askTime(now, &operations)
         var declared = 0
         for id in hostOrder {
-            guard let host = view.hosts[id], host.health == .up else { continue }
+            guard let host = view.hosts[id], host.health == .up || host.health == .away else { continue }
+            let end = absences[id]?.at
+            if let end, now < end { next = min(next, end) }
+            let isOver = end.map { now >= $0 } ?? false
+            if host.health == .away && !isOver { continue }
             var silence = watch.silence(of: NodeID(rawValue: id.rawValue), at: now)
             if !mutated(.newLeaderDoesNotWait) { silence = min(silence, now - leadsSince) }
             // Before it came with its VMs it may have spoken to the cell where it was alone, and still have a lease from there.
             if let arrived = arrivedAt[id] { silence = min(silence, now - arrived) }
-            if silence < silenceMax {
+            // Since then nothing was granted to it, whether it is heard or not.
+            if let since = deadSince[id] { silence = max(silence, now - since) }
+            if host.health == .up && silence < silenceMax {
                 next = min(next, now + (silenceMax - silence))
+                if isOver { endAbsence(id, now, &operations) }
                 continue
             }
             let key = CellLedger.Key.down(id, host.incarnation)
@@ -53,9 +61,10 @@ extension CellKeeper {
         healthAt = max(next, now + CellKeeper.pause)
     }
 
-    /// Whether a lease may be granted to a host: not while its being declared down may come to be.
+    /// Whether a lease may be granted to a host: not while its being declared down may come to be, and to none that was declared dead.
     package func mayGrant(to host: HostID) -> Bool {
         guard let known = view.hosts[host] else { return true }
+        if known.declaredDeadAt > .zero && known.health == .up { return false }
         return !ledger.isUnderWay(.down(host, known.incarnation))
     }
 

@@ -85,6 +85,7 @@ extension CellKeeper {
     mutating func hostChanged(_ id: HostID, _ now: Instant) {
         let host = view.hosts[id].flatMap { $0.health == .removed ? nil : asPlanned($0) }
         setOrder(id, isThere: host != nil)
+        noteCare(id, now)
         if let host, host.duty == .draining, !host.isDrainPaused, host.health == .up {
             if draining.insert(id).inserted { drainAt = now }
             if host.vmCount == 0 { drainAt = min(drainAt, now) }

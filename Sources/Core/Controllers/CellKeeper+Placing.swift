@@ -287,6 +287,9 @@ extension CellKeeper {
                 ledger.refused(.down(host, incarnation), now, for: CellKeeper.brakeInterval)
             }
             healthAt = min(healthAt, now + CellKeeper.healthPause)
+        case .careForHost(let host, .endAbsence):
+            settle(.absence(host), result(outcome, 0), now)
+            healthAt = min(healthAt, now + CellKeeper.healthPause)
         case .finishDrain(let host): settle(.finishDrain(host), result(outcome, 0), now)
         case .setSlice(let tenant, _, _, _), .returnSlice(let tenant, _):
             settle(.slice(tenant), result(outcome, 0), now)

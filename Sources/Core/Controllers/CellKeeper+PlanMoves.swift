@@ -143,7 +143,7 @@ extension CellPlan.Purpose {
     /// Of a loss VMs wait and have others stopped; what is drained stays where it is until it can go.
     fileprivate var stopsOthers: Bool {
         switch self {
-        case .loss, .remove: true
+        case .loss, .remove, .declareDead: true
         case .create, .drain, .rebalance, .capacity, .quota: false
         }
     }

@@ -24,6 +24,7 @@ extension CellKeeper {
         case .losses(let scope): return .losses(losses(scope))
         case .capacity(let host, let policy):
             return planCapacity(host, policy).map { .plan($0) } ?? .refused(.unknownHost(host))
+        case .declareDead(let host): return planDeath(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .remove(let host): return planRemoval(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         }
     }

@@ -108,6 +108,13 @@ package struct CellKeeper: Sendable {
     /// Since when hosts are known here that came from another cell with their VMs.
     // hash order: looked up only
     var arrivedAt: [HostID: Instant] = [:]
+    // hash order: read sorted
+    var absences: [HostID: Absence] = [:]
+    /// Since when this leader knows of hosts that they were declared dead: from then on it grants them nothing.
+    // hash order: looked up only
+    var deadSince: [HostID: Instant] = [:]
+    /// The cell's time was asked for since this node leads.
+    var knowsTime = false
     var drainAt: Instant
     var rebalanceAt: Instant
     /// Between looks at a part of the VMs for moves that make the cell better.
@@ -168,6 +175,7 @@ package struct CellKeeper: Sendable {
         } else if !changes.isEmpty {
             take(changes, now)
         }
+        if !absences.isEmpty { refreshAbsences(now) }
         wakeAt = min(wakeAt, now)
     }
 

@@ -14,6 +14,7 @@ struct CellLedger: Sendable {
         case commit(VMID, UInt64)
         case cancel(VMID, UInt64)
         case down(HostID, Incarnation)
+        case absence(HostID)
         case finishDrain(HostID)
         case slice(String)
         case reason(VMID)
@@ -119,7 +120,7 @@ extension CellLedger.Key {
         case .release, .finishDrain: .drain
         case .retry, .giveUp: .restarts
         case .commit, .cancel: .migrations
-        case .down, .leaseBefore: .health
+        case .down, .absence, .leaseBefore: .health
         case .slice: .quotas
         case .reason: .reasons
         case .garbage, .time: .housekeeping

@@ -244,11 +244,48 @@ package enum FleetTable {
                 .init("muster host drain h2 --pause", "the rest stays for now"),
             ]),
         Command(
+            "host away", summary: "let a host be away for a while, as for a reboot",
+            details: """
+                What it runs waits for it: when its lease has run out it is away instead of down, its VMs start nowhere else, and the brake
+                counts nothing. Nothing new comes. When its agent registers again the absence is over, and VMs start there again as their
+                restart policies say. When the time is over before that, they start elsewhere.
+                """,
+            arguments: [host],
+            options: [
+                Option(
+                    "for", .duration(.seconds(1)...(.seconds(86_400))), isRequired: true,
+                    help: "after this its VMs start elsewhere"), ifGeneration,
+            ],
+            examples: [.init("muster host away h2 --for 10m", "then reboot it")]),
+        Command(
+            "host back", summary: "say that a host is not to be away any more",
+            details: "Only for one that is heard: one that went is back by itself, when its agent registers.",
+            arguments: [host], options: [ifGeneration]),
+        Command(
+            "host declare-dead", summary: "have VMs of a host that is off start elsewhere",
+            details: """
+                What a host ran starts elsewhere by itself when its lease has run out, but for VMs that keep running when cut off, where
+                the brake holds, and while the host is away as planned. Here you say that the machine is off: all of it starts elsewhere
+                that can. Without --yes it says what that would rest on and changes nothing. A host that was heard within its lease
+                is refused. The host stays in the cell; when its agent is back it is told what it may run, and ends the rest. What has a
+                local disk there waits for it.
+                """,
+            arguments: [host],
+            options: [
+                Option("yes", help: "the machine is off, or nothing of its VMs runs there, and that stays so"),
+                ifGeneration, dryRun, plan,
+            ],
+            examples: [
+                .init("muster host declare-dead h2", "what it would rest on, and what would start where"),
+                .init("muster host declare-dead h2 --yes", "you have seen that it is off"),
+            ]),
+        Command(
             "host maintain", summary: "drain hosts, some at a time, do something with each, and take them back",
             details: """
                 Hosts are cordoned, looked at whether all can leave them, drained, and given to the step: a command for the shell of
                 this machine, with the host's name as $MUSTER_HOST. When it has ended with 0 and the host is up, the host is taken back
-                and the next ones follow. It ends with the first host that can't be emptied, whose step fails, or that does not come
+                and the next ones follow. While the step runs the host may be away (`muster host away`), for as long as --back-timeout
+                says. It ends with the first host that can't be emptied, whose step fails, or that does not come
                 back: that one stays out of service, the rest as they were. Nothing of this is kept in the cluster: it goes as far as
                 this command runs.
                 """,

@@ -98,7 +98,8 @@ package enum HelpTopics {
             `host cordon` lets nothing new come. `host drain` moves everything elsewhere, running VMs live, within the cell's
             budgets, and ends in maintenance. With --wait it names what can't leave and why, and ends with exit code 1 when nothing
             else can, and with 5 when --wait-timeout is over. `host drain --pause` lets no more moves begin, and --resume lets them go on;
-            `host resume` takes the host back, at any time. `plan drain` and `plan loss` tell beforehand what would happen.
+            `host resume` takes the host back, at any time. `host away` lets a host be away for a while with its VMs, as for a reboot, and
+            `host declare-dead` says of one that is off that nothing runs there any more. `plan drain` and `plan loss` tell beforehand what would happen.
             """,
         examples: [
             .init("muster vm create 'app-{1..3}' --cpu 1 --memory 128MiB --policy spread --wait", ""),

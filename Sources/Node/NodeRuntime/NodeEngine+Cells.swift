@@ -288,6 +288,15 @@ extension NodeEngine {
         return body(&cells.kept[k].keeper)
     }
 
+    /// For how long a host of a cell that is led here was not heard, and how much longer its lease may be in force; nil for one that
+    /// has none any more.
+    package func silence(
+        of host: HostID, in group: GroupID, now: Instant
+    ) -> (unheard: Nanoseconds, leaseLeft: Nanoseconds)? {
+        let watch = NodeWatch(own: node, watchingSince: .origin, facts: hostFacts)
+        return withCellKeeper(group) { $0.silence(of: host, watch, now: now) } ?? nil
+    }
+
     /// Answers a question about a cell from its keeper's index; nil where the cell is not led. The index, and what the keeper
     /// does next, are as without the question.
     package func ask(_ group: GroupID, _ question: CellQuestion) -> CellReply? {

@@ -320,10 +320,24 @@ extension Fleet {
     /// Now and then somebody says more of a host than its duty.
     private func drawCare(_ view: CellView) -> CellCommand.Operation? {
         guard careRandom.chance(1, in: 24) else { return nil }
-        let draining = view.hosts.keys.sorted().filter { view.hosts[$0]?.duty == .draining }
-        if draining.isEmpty { return nil }
-        return .careForHost(
-            draining[careRandom.below(draining.count)], careRandom.chance(1, in: 2) ? .pauseDrain : .resumeDrain)
+        let number = careRandom.below(hosts.count)
+        let host = hosts[number].id
+        switch careRandom.below(UInt64(8)) {
+        case 0..<3: return .careForHost(host, .goAway(milliseconds: 1_000 + careRandom.below(UInt64(4_000))))
+        case 3: return .careForHost(host, .comeBack)
+        case 4:
+            // Nothing starts there before an agent has registered, of which this is not said.
+            guard !hosts[number].node.isRunning, hosts[number].driver.guests.isEmpty, let known = view.hosts[host]
+            else {
+                return nil
+            }
+            return .careForHost(host, .declareDead(known.incarnation))
+        default:
+            let draining = view.hosts.keys.sorted().filter { view.hosts[$0]?.duty == .draining }
+            if draining.isEmpty { return nil }
+            return .careForHost(
+                draining[careRandom.below(draining.count)], careRandom.chance(1, in: 2) ? .pauseDrain : .resumeDrain)
+        }
     }
 
     private func drawOperator(_ view: CellView) -> CellCommand.Operation? {

@@ -238,7 +238,9 @@ enum FleetRules {
 
     /// Why a waiting VM can't be on a host; nil when it can.
     static func refusal(_ vm: CellVM, _ host: CellHost, _ view: CellView) -> String? {
-        if host.health != .up || host.duty != .inService { return "it takes none" }
+        if host.health != .up || host.duty != .inService || host.awayUntil > .zero || host.declaredDeadAt > .zero {
+            return "it takes none"
+        }
         if let bound = vm.boundTo, bound != host.id { return "bound elsewhere" }
         if let rule = brokenRule(vm.spec, host) { return rule }
         let free = host.offered - host.used

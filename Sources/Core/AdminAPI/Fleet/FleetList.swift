@@ -21,7 +21,7 @@ package enum FleetKind: Hashable, Sendable, CaseIterable {
         case .hosts:
             [
                 FilterField("id", .number), FilterField("name", .text),
-                FilterField("state", .text, oneOf: FleetWords.state.all),
+                FilterField("state", .text, oneOf: FleetWords.state.all + ["away"]),
                 FilterField("duty", .text, oneOf: FleetWords.duty.all),
                 FilterField("health", .text, oneOf: FleetWords.health.all), FilterField("region", .text),
                 FilterField("zone", .text), FilterField("rack", .text), FilterField("driver", .text),
@@ -264,7 +264,7 @@ extension CellHost {
         switch name {
         case "id": return .number(Int64(clamping: id.rawValue))
         case "name": return .text(about.name)
-        case "state": return .text(health == .removed ? "removed" : FleetWords.state[state])
+        case "state": return .text(stateWord)
         case "duty": return .text(FleetWords.duty[duty])
         case "health": return .text(FleetWords.health[health])
         case "region": return .text(about.locality.region)

@@ -23,7 +23,7 @@ package enum FleetRequest: Hashable, Sendable {
     case host(String, ReadMode)
     case setDuty(String, CellHost.Duty)
     indirect case setHostPolicy(String, HostPolicy, generation: UInt64?)
-    case careForHost(String, HostCare)
+    case careForHost(String, HostWish)
     case removeHost(String, isForced: Bool)
     indirect case markStorage(String, StorageMarking)
 
@@ -109,8 +109,7 @@ package enum FleetRequest: Hashable, Sendable {
             case .maintenance: .maintainHost
             }
         case .setHostPolicy: .setHostPolicy
-        case .careForHost(_, .pauseDrain): .pauseDrain
-        case .careForHost(_, .resumeDrain): .resumeDrain
+        case .careForHost(_, let wish): wish.operation
         case .removeHost: .removeHost
         case .markStorage: .markStorage
         case .vm: .getVM
@@ -238,6 +237,7 @@ package enum FleetRequest: Hashable, Sendable {
     var members: [JSONMember]? {
         switch self {
         case .setHostPolicy(_, let policy, _): policy.members
+        case .careForHost(_, .goAway(let absence)): absence.members
         case .markStorage(_, let marking): marking.members
         case .createVM(let creation): creation.members
         case .createVMs(let batch): batch.members
@@ -338,5 +338,17 @@ package enum FleetRequest: Hashable, Sendable {
         default: break
         }
         return query
+    }
+}
+
+extension HostWish {
+    fileprivate var operation: Operation {
+        switch self {
+        case .pauseDrain: .pauseDrain
+        case .resumeDrain: .resumeDrain
+        case .goAway: .declareHostAway
+        case .comeBack: .declareHostBack
+        case .declareDead: .declareHostDead
+        }
     }
 }

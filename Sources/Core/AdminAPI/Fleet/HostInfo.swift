@@ -123,6 +123,8 @@ package struct HostInfo: Shaped {
     package var hasTPM: Bool
     /// It drains, and no move off it begins.
     package var isDrainPaused: Bool
+    /// Seconds since 1970; zero for one that is not to be away.
+    package var awayUntil: Int64
     /// What is to be known of its state, in words; empty for nothing.
     package var note: String
     package var generation: UInt64
@@ -131,7 +133,7 @@ package struct HostInfo: Shaped {
     package init(_ host: CellHost) {
         id = host.id
         name = host.about.name
-        state = host.health == .removed ? "removed" : FleetWords.state[host.state]
+        state = host.stateWord
         duty = FleetWords.duty[host.duty]
         health = FleetWords.health[host.health]
         locality = host.about.locality
@@ -150,7 +152,8 @@ package struct HostInfo: Shaped {
         networks = host.about.networks
         hasTPM = host.about.hasTPM
         isDrainPaused = host.isDrainPaused
-        note = host.isDrainPaused ? "its drain is paused" : ""
+        awayUntil = host.awayUntil.seconds
+        note = host.note
         generation = host.generation
         since = host.since.seconds
     }
@@ -159,7 +162,7 @@ package struct HostInfo: Shaped {
         "Host",
         [
             Field("id", .integer, "its number, which is its node's"), Field("name", .string, "its name"),
-            Field("state", .choice(FleetWords.state.all + ["removed"]), "what follows from duty and health"),
+            Field("state", .choice(FleetWords.state.all + ["away", "removed"]), "what follows from duty and health"),
             Field("duty", .choice(FleetWords.duty.all), "what an operator wants of it"),
             Field("health", .choice(FleetWords.health.all), "what the cell's leader knows of it"),
             Field("region", .string, "its region"), Field("zone", .string, "its zone"),
@@ -181,6 +184,9 @@ package struct HostInfo: Shaped {
             Field("networks", .strings, "networks that it has"),
             Field("tpm", .boolean, isRequired: false, "whether VMs can have a TPM there: swtpm is installed"),
             Field("drainPaused", .boolean, isRequired: false, "whether it drains, and no move off it begins"),
+            Field(
+                "awayUntil", .integer, isRequired: false,
+                "when its VMs start elsewhere if it is not back; seconds since 1970, 0 for one that is not to be away"),
             Field("note", .string, isRequired: false, "what is to be known of its state"),
             Field("generation", .integer, "of its last change by an operator: what If-Match compares"),
             Field("since", .integer, "when it was first registered; seconds since 1970"),
@@ -196,7 +202,8 @@ package struct HostInfo: Shaped {
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
             JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
-            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused), JSONMember("note", note),
+            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused), JSONMember("awayUntil", awayUntil),
+            JSONMember("note", note),
             JSONMember("generation", generation), JSONMember("since", since),
         ]
     }
@@ -223,8 +230,29 @@ package struct HostInfo: Shaped {
         networks = object.strings("networks")
         hasTPM = object.bool("tpm")
         isDrainPaused = object.bool("drainPaused")
+        awayUntil = object.optionalInteger("awayUntil") ?? 0
         note = object.text("note")
         generation = object.unsigned("generation")
         since = object.integer("since")
+    }
+}
+
+extension CellHost {
+    /// What follows from duty and health.
+    var stateWord: String {
+        switch health {
+        case .removed: "removed"
+        case .away: "away"
+        case .up, .down: FleetWords.state[state]
+        }
+    }
+
+    /// What is to be known of its state beside that; empty for nothing.
+    fileprivate var note: String {
+        if health == .removed { return "" }
+        if declaredDeadAt > .zero { return "declared dead" }
+        if health == .away { return "its VMs wait for it" }
+        if awayUntil > .zero { return "is to be away" }
+        return isDrainPaused ? "its drain is paused" : ""
     }
 }

@@ -16,6 +16,8 @@ package enum PlanWish: Shaped {
     indirect case capacity(CapacityWish)
     /// This host, by name, were taken out of the cell.
     case remove(String)
+    /// This host, by name, were declared dead.
+    case declareDead(String)
     /// This tenant had this quota.
     case quota(QuotaWish)
 
@@ -32,6 +34,7 @@ package enum PlanWish: Shaped {
             Field("loss", .names, isRequired: false, "these hosts were lost at once; at most \(itemsMax)"),
             Field("capacity", .object(CapacityWish.shape), isRequired: false, "this host had this policy"),
             Field("remove", .name, isRequired: false, "this host were taken out of the cell"),
+            Field("declareDead", .name, isRequired: false, "this host were declared dead"),
             Field("quota", .object(QuotaWish.shape), isRequired: false, "this tenant had this quota"),
         ])
     package var members: [JSONMember] {
@@ -44,11 +47,12 @@ package enum PlanWish: Shaped {
         case .loss(let hosts): [JSONMember("loss", hosts)]
         case .capacity(let wish): [JSONMember("capacity", wish)]
         case .remove(let host): [JSONMember("remove", host)]
+        case .declareDead(let host): [JSONMember("declareDead", host)]
         case .quota(let wish): [JSONMember("quota", wish)]
         }
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        let all = ["create", "drain", "rebalance", "loss", "capacity", "remove", "quota"]
+        let all = ["create", "drain", "rebalance", "loss", "capacity", "remove", "declareDead", "quota"]
         let given = all.filter { object.has($0) }
         guard given.count == 1 else {
             throw Problem(.invalid, "a plan is about one of \(all.joined(separator: ", ")); send exactly one")
@@ -65,6 +69,7 @@ package enum PlanWish: Shaped {
             }
             self = .create(items, isAtomic: isAtomic)
         case "drain": self = .drain(object.text("drain"))
+        case "declareDead": self = .declareDead(object.text("declareDead"))
         case "remove": self = .remove(object.text("remove"))
         case "capacity":
             guard let wish: CapacityWish = try object.object("capacity") else {

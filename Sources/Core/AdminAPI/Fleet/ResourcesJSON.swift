@@ -87,7 +87,7 @@ package enum FleetWords {
     static let duty = Words<CellHost.Duty>([
         ("in-service", .inService), ("cordoned", .cordoned), ("draining", .draining), ("maintenance", .maintenance),
     ])
-    static let health = Words<CellHost.Health>([("up", .up), ("down", .down), ("removed", .removed)])
+    static let health = Words<CellHost.Health>([("up", .up), ("down", .down), ("removed", .removed), ("away", .away)])
     static let state = Words<HostState>([
         ("ready", .ready), ("cordoned", .cordoned), ("draining", .draining), ("maintenance", .maintenance),
         ("down", .down),

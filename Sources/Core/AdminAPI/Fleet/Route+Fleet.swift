@@ -69,7 +69,9 @@ extension Route {
 
     /// What can be planned first.
     private static func withPlan(_ route: Route) -> Route {
-        let planned: [Operation] = [.drainHost, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant]
+        let planned: [Operation] = [
+            .drainHost, .declareHostDead, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant,
+        ]
         let isDryRun = dryRuns.contains(route.operation)
         if !isDryRun && !planned.contains(route.operation) { return route }
         var route = route
@@ -126,6 +128,19 @@ extension Route {
         Route(
             .resumeDrain, .post, "/v1/hosts/{host}/resume-drain", "Lets a drain go on that was paused.", status: 202,
             hasGeneration: true, accepted),
+        Route(
+            .declareHostAway, .post, "/v1/hosts/{host}/away",
+            "Says that a host is to be away for a while, as for a reboot: what it runs waits for it, and nothing comes.",
+            body: .json(HostAbsence.shape), status: 202, hasGeneration: true, accepted),
+        Route(
+            .declareHostBack, .post, "/v1/hosts/{host}/back", "Says that a host is not to be away any more.",
+            status: 202,
+            hasGeneration: true, accepted),
+        Route(
+            .declareHostDead, .post, "/v1/hosts/{host}/declare-dead",
+            "Says that a host is off: what it ran starts elsewhere, on your word that none of it runs there any more. Refused while "
+                + "its lease may be in force; what it rests on is said by POST /v1/plan.",
+            status: 202, hasGeneration: true, accepted),
         Route(
             .maintainHost, .post, "/v1/hosts/{host}/maintenance", "Says that an empty host is worked on.", status: 202,
             hasGeneration: true, accepted),

@@ -32,6 +32,16 @@ extension Router {
         return .dryRun(request)
     }
 
+    private func hostWish(_ operation: Operation, _ body: ShapedObject) throws(Problem) -> HostWish {
+        switch operation {
+        case .pauseDrain: .pauseDrain
+        case .resumeDrain: .resumeDrain
+        case .declareHostAway: .goAway(try HostAbsence(body))
+        case .declareHostBack: .comeBack
+        default: .declareDead
+        }
+    }
+
     private func wholeRequest(
         _ operation: Operation, _ parts: FleetParts, _ body: ShapedObject
     ) throws(Problem) -> FleetRequest {
@@ -43,8 +53,8 @@ extension Router {
         case .removeHost: return .removeHost(try name(parts.name, "host"), isForced: try query.flag("force"))
         case .cordonHost: return .setDuty(try name(parts.name, "host"), .cordoned)
         case .drainHost: return .setDuty(try name(parts.name, "host"), .draining)
-        case .pauseDrain: return .careForHost(try name(parts.name, "host"), .pauseDrain)
-        case .resumeDrain: return .careForHost(try name(parts.name, "host"), .resumeDrain)
+        case .pauseDrain, .resumeDrain, .declareHostAway, .declareHostBack, .declareHostDead:
+            return .careForHost(try name(parts.name, "host"), try hostWish(operation, body))
         case .maintainHost: return .setDuty(try name(parts.name, "host"), .maintenance)
         case .resumeHost: return .setDuty(try name(parts.name, "host"), .inService)
         case .setHostPolicy:

@@ -338,9 +338,10 @@ extension CellCommand.Operation {
     /// An operator or an owner asked for it; neither a host nor a controller did.
     var isAsked: Bool {
         switch self {
-        case .setHostDuty, .setHostPolicy, .careForHost, .removeHost, .createVMs, .updateVM, .setPower, .restartVM,
+        case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM,
             .deleteVM, .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
+        case .careForHost(_, let care): care != .endAbsence
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil
         case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked

@@ -103,6 +103,8 @@ package struct CellHost: Hashable, Sendable {
         case down
         /// An operator took it out of the cell. For ever.
         case removed
+        /// Its lease has run out, as was said before: what it ran waits for it until its time is over. Feature level 3.
+        case away
     }
 
     package var id: HostID
@@ -137,6 +139,10 @@ package struct CellHost: Hashable, Sendable {
     package var leaseBase: UInt64 = 0
     /// It drains, and no move off it begins.
     package var isDrainPaused = false
+    /// Until then it is to be away, and what it runs starts nowhere else; zero for one that is not.
+    package var awayUntil = LogTime.zero
+    /// When somebody said that it is off; zero for nobody, and for one whose agent has registered since.
+    package var declaredDeadAt = LogTime.zero
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id
@@ -149,7 +155,8 @@ package struct CellHost: Hashable, Sendable {
     package var state: HostState {
         if health != .up { return .down }
         switch duty {
-        case .inService: return departure == nil ? .ready : .cordoned
+        case .inService:
+            return departure == nil && awayUntil == .zero && declaredDeadAt == .zero ? .ready : .cordoned
         case .cordoned: return .cordoned
         case .draining: return .draining
         case .maintenance: return .maintenance

@@ -80,6 +80,8 @@ package enum CellLimits {
     package static let disksMax = 64
     package static let diskMiBMax = Resources.amountMax / 64
     package static let overcommitMax: Int64 = 100_000
+    /// For how long a host may be away as planned, in milliseconds.
+    package static let absence: ClosedRange<UInt64> = 1_000...86_400_000
     /// Of hosts declared down, in milliseconds, that the brake looks at.
     package static let brakeWindow: UInt64 = 10 * 60_000
     /// Regions of which a cell knows what was declared; the oldest of those that are back go.

@@ -18,6 +18,8 @@ package enum CellQuestion: Hashable, Sendable {
     case capacity(HostID, HostPolicy)
     /// What becomes of its VMs when a host is taken out of the cell.
     case remove(HostID)
+    /// What becomes of its VMs when a host is declared dead.
+    case declareDead(HostID)
     /// Of each host, rack or zone: what its loss would leave down.
     case losses(PlacementGroup.Scope)
 }
@@ -44,6 +46,7 @@ package struct CellPlan: Hashable, Sendable {
         case loss([HostID])
         case capacity(HostID)
         case remove(HostID)
+        case declareDead(HostID)
         case quota(String)
     }
 
@@ -197,6 +200,9 @@ package struct CellPlan: Hashable, Sendable {
         case .remove(let host):
             add(6)
             add(host.rawValue)
+        case .declareDead(let host):
+            add(8)
+            add(host.rawValue)
         case .quota(let tenant):
             add(7)
             add(tenant.utf8)
@@ -239,7 +245,7 @@ package struct CellPlan: Hashable, Sendable {
                 }
             }
         // A change of what a host or a tenant may have is a command of its own, and controllers do the rest.
-        case .loss, .capacity, .remove, .quota: []
+        case .loss, .capacity, .remove, .declareDead, .quota: []
         }
     }
 }

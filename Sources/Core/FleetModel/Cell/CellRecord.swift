@@ -220,6 +220,8 @@ extension CellHost: CellCoded, CellMapped {
         staysBelow = wire.staysBelow
         leaseBase = wire.leaseBase
         isDrainPaused = wire.isDrainPaused
+        awayUntil = LogTime(wire.awayUntil)
+        declaredDeadAt = LogTime(wire.declaredDeadAt)
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -229,7 +231,8 @@ extension CellHost: CellCoded, CellMapped {
             workIndex: workIndex.rawValue, used: used.sparse, vmCount: vmCount, numaUsed: numaUsed.map(\.wire),
             devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased,
             departureNumber: departure?.number ?? 0, departureTo: departure?.to ?? 0, wentTo: wentTo,
-            staysBelow: staysBelow, leaseBase: leaseBase, isDrainPaused: isDrainPaused)
+            staysBelow: staysBelow, leaseBase: leaseBase, isDrainPaused: isDrainPaused,
+            awayUntil: awayUntil.rawValue, declaredDeadAt: declaredDeadAt.rawValue)
     }
 }
 

@@ -148,8 +148,7 @@ extension CellCommand.Operation {
         switch self {
         case .setHostDuty: "set a host's duty"
         case .setHostPolicy: "set a host's policy"
-        case .careForHost(_, .pauseDrain): "pause a host's drain"
-        case .careForHost(_, .resumeDrain): "let a host's drain go on"
+        case .careForHost(_, let care): care.name
         case .removeHost: "remove a host"
         case .createVMs: "create VMs"
         case .updateVM: "update a VM"

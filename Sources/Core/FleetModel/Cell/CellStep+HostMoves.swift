@@ -70,6 +70,8 @@ extension CellStep {
     /// What is under way on it that its cell has to bring to its end first.
     private mutating func reasonToStay(_ host: CellHost) throws(StoreError) -> String? {
         if host.health != .up { return "it is down, and nobody can hand its VMs on" }
+        if host.declaredDeadAt > .zero { return "it was declared dead" }
+        if host.awayUntil > .zero { return "it is to be away; end that with `muster host back`" }
         if host.duty == .draining { return "it is drained; resume it, or let it be empty first" }
         // hash order: looked up only
         var members: [PlacementGroupID: UInt64] = [:]
@@ -206,6 +208,8 @@ extension CellStep {
     mutating func refusal(ofLeaving operation: CellCommand.Operation) throws(StoreError) -> CellRefusal? {
         if summary.hostMoves == 0 { return nil }
         switch operation {
+        // What is said of one that is lost waits for nothing.
+        case .careForHost(_, .declareDead): return nil
         case .setHostDuty(let id, _), .setHostPolicy(let id, _, _), .releaseHost(let id, _), .finishDrain(let id),
             .careForHost(let id, _):
             return try host(id)?.departure == nil ? nil : .hostLeaves(id)

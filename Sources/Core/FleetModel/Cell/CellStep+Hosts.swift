@@ -59,6 +59,10 @@ extension CellStep {
         host.incarnation = incarnation
         host.assignment = assignment
         host.workIndex = index
+        if known.health != .up || incarnation != known.incarnation {
+            host.awayUntil = .zero
+            host.declaredDeadAt = .zero
+        }
         if known.health != .up {
             access.delete(CellKey.down(known.since, id))
             host.health = .up
@@ -151,11 +155,13 @@ extension CellStep {
             return .refused(
                 .hostIsOtherwise(id, "is drained, and that is paused; `muster host drain --resume` lets it go on"))
         }
-        if host.duty == duty { return .done }
+        let isBack = duty == .inService && host.awayUntil > .zero && host.health == .up
+        if host.duty == duty && !isBack { return .done }
         if duty == .maintenance && host.vmCount > 0 { return .refused(.hostInUse(id)) }
         try countTaking(host, -1)
         host.duty = duty
         host.isDrainPaused = false
+        if isBack { host.awayUntil = .zero }
         host.generation += 1
         put(host)
         try countTaking(host, 1)
@@ -234,24 +240,50 @@ extension CellStep {
         if known.health == .removed { return .refused(.hostRemoved(id)) }
         if known.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
         if known.health == .down { return .done }
-        if try brakeHolds(for: known) { return .refused(.brakeHolds) }
-        try callOff(known, "it was lost")
-        guard var host = try host(id) else { return .refused(.unknownHost(id)) }
-        try countTaking(host, -1)
-        host.health = .down
-        host.since = time
-        put(host)
-        access.put(CellKey.down(time, id), [])
-        note("host.down", host, "its lease has run out")
-        let lostAt = LogTime(time.rawValue - min(time.rawValue, silence))
-        for vm in try vms(on: id) { try lose(vm, id, lostAt, isForced: false) }
+        if known.declaredDeadAt == .zero && known.awayUntil > time {
+            // Asked again before its time is over.
+            if known.health == .away { return .refused(.hostIsOtherwise(id, "is to be away longer")) }
+            return try noteAbsence(id)
+        }
+        if known.declaredDeadAt == .zero, try brakeHolds(for: known) { return .refused(.brakeHolds) }
+        let silent = known.health == .away ? 0 : silence
+        try giveUp(known, lostAt: LogTime(time.rawValue - min(time.rawValue, silent)))
         return .done
     }
 
-    /// A host is lost with what it ran. Forced: also what may run on without the cell is gone, an operator says.
-    private mutating func lose(
-        _ id: VMID, _ host: HostID, _ lostAt: LogTime, isForced: Bool
-    ) throws(StoreError) {
+    /// Its lease has run out, and nobody waits for it.
+    mutating func giveUp(_ known: CellHost, lostAt: LogTime) throws(StoreError) {
+        try callOff(known, "it was lost")
+        guard var host = try host(known.id) else { return }
+        try countTaking(host, -1)
+        host.health = .down
+        host.awayUntil = .zero
+        host.since = time
+        put(host)
+        access.put(CellKey.down(time, known.id), [])
+        let isSaid = known.declaredDeadAt > .zero
+        note(
+            "host.down", host,
+            isSaid
+                ? "it was declared dead, and its lease has run out"
+                : known.health == .away ? "it is not back in time" : "its lease has run out")
+        for vm in try vms(on: known.id) { try lose(vm, known.id, lostAt, by: isSaid ? .word : .silence) }
+    }
+
+    /// How it is known that nothing of a host's VMs runs there.
+    enum Loss {
+        /// Its lease has run out, by which those with isolation `stop` have ended.
+        case silence
+        /// The same, as was planned: what ran there waits for it.
+        case absence
+        /// Its lease has run out, and somebody says that the machine is off. Local disks are there still.
+        case word
+        /// Somebody takes it out of the cell for ever.
+        case removal
+    }
+
+    /// A host is lost with what it ran.
+    mutating func lose(_ id: VMID, _ host: HostID, _ lostAt: LogTime, by loss: Loss) throws(StoreError) {
         guard let old = try vm(id) else { return }
         var vm = old
         if old.arrival != nil {
@@ -270,14 +302,29 @@ extension CellStep {
         }
         if let place = old.place, place.assignment.host == host {
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
-            if isForced || old.spec.isolation == .stop || mutated(.keepStartsElsewhere) {
-                try loseCopy(&vm, host, lostAt, isForced: isForced)
+            let hasEnded =
+                loss == .word || loss == .removal || old.spec.isolation == .stop || mutated(.keepStartsElsewhere)
+            if loss == .absence && !(hasEnded && (old.isDeleting || place.isReleasing)) {
+                wait(&vm)
+            } else if hasEnded {
+                try loseCopy(&vm, host, lostAt, isForced: loss == .removal)
             } else {
                 vm.message = "its host is down, and it may run on there"
                 enter(.unknown, &vm)
             }
         }
         if vm != old { try put(vm, was: old) }
+    }
+
+    /// Its host is away, and comes back.
+    private func wait(_ vm: inout CellVM) {
+        switch vm.phase {
+        case .stopped, .crashed, .looping: return
+        case .waiting, .starting, .running, .paused, .stopping, .unknown: break
+        }
+        vm.held = nil
+        vm.message = "its host is away, and is to come back"
+        enter(.unknown, &vm)
     }
 
     private mutating func loseCopy(
@@ -305,6 +352,11 @@ extension CellStep {
         guard let known = try host(id) else { return .refused(.unknownHost(id)) }
         if known.health == .removed { return .done }
         if !isForced {
+            if known.health == .away {
+                return .refused(
+                    .hostIsOtherwise(
+                        id, "is away and is to come back; `muster host declare-dead` gives it up before that"))
+            }
             if known.health != .down { return .refused(.hostIsUp(id)) }
             if known.vmCount > 0 { return .refused(.hostInUse(id)) }
         } else if level >= FeatureLevel.removalsOfLost, known.health == .up, known.vmCount > 0,
@@ -316,10 +368,12 @@ extension CellStep {
         }
         try callOff(known, "it was removed")
         try countTaking(try host(id) ?? known, -1)
-        for vm in try vms(on: id) { try lose(vm, id, time, isForced: true) }
+        for vm in try vms(on: id) { try lose(vm, id, time, by: .removal) }
         guard var host = try host(id) else { return .done }
         if known.health == .down { access.delete(CellKey.down(known.since, id)) }
         host.health = .removed
+        host.awayUntil = .zero
+        host.declaredDeadAt = .zero
         host.since = time
         host.workIndex = index
         host.generation += 1

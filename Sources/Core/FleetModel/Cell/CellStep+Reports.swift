@@ -13,7 +13,7 @@ extension CellStep {
         }
         if host.incarnation != incarnation { return .refused(.incarnationOutdated(id)) }
         // It was given up: it registers again before its word counts.
-        if host.health == .down { return .refused(.incarnationOutdated(id)) }
+        if host.health != .up { return .refused(.incarnationOutdated(id)) }
         for report in reports {
             if !CellCheck.isText(report.message, CellLimits.annotationBytesMax) {
                 return .refused(.invalid(field: "message", "at most \(CellLimits.annotationBytesMax) bytes"))

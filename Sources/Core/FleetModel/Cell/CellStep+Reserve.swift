@@ -348,7 +348,7 @@ extension CellCommand.Operation {
     /// Somebody asks for it, and it may leave too little for losses.
     var isJudgedByReserve: Bool {
         switch self {
-        case .setHostDuty, .setHostPolicy, .updateVM, .sendHost, .releaseHost: true
+        case .setHostDuty, .setHostPolicy, .updateVM, .sendHost, .releaseHost, .careForHost(_, .goAway): true
         default: false
         }
     }

@@ -62,7 +62,7 @@ package enum FeatureLevel {
 
     /// VMs that ended with what they ran on start again at once, and no crash of theirs is counted.
     package static let hostsFaults: UInt32 = 3
-    /// Drains that pause.
+    /// Drains that pause, hosts that are away as planned, and hosts that are declared dead.
     package static let hostCare: UInt32 = 3
 
     /// Room that is kept free for losses of hosts, racks or zones.

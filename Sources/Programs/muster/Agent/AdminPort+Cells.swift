@@ -44,7 +44,8 @@ extension AdminPort {
             locate(vm, groups, asker, body)
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .careForHost(let name, _), .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)),
-            .plan(.remove(let name)):
+            .plan(.remove(let name)),
+            .plan(.declareDead(let name)):
             body([hostID(name).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.capacity(let wish)): body([hostID(wish.host).flatMap(cell(of:)) ?? groups[0]])
         case .plan(.quota): body(groups)

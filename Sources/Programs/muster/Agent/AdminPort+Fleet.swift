@@ -125,7 +125,8 @@ extension AdminPort {
         case .plan(.create(let items, let isAtomic)):
             planCreation(items, isAtomic: isAtomic, cell, asker) { [self] in answer(asker, $0) }
         case .rehearse(let region, let kind, let returns): rehearse(region, kind, returns, found, asker)
-        case .explain, .plan, .rebalance, .losses, .recovery, .startRebalance, .migrateVM:
+        case .explain, .plan, .rebalance, .losses, .recovery, .startRebalance, .migrateVM,
+            .careForHost(_, .declareDead):
             askLeader(request, cell, asker)
         case .dryRun(let change): rehearse(change, found, asker) { [self] in answer(asker, $0) }
         default: changeFleet(request, found, asker)

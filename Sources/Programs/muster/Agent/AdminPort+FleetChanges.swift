@@ -82,13 +82,7 @@ extension AdminPort {
             changeHost(name, cell, asker, "host \(name) is changed", status: 200) {
                 .setHostPolicy($0, policy, generation: generation)
             }
-        case .careForHost(let name, let care):
-            let done =
-                switch care {
-                case .pauseDrain: "no more moves off it begin; `muster host drain --resume` lets it go on"
-                case .resumeDrain: "its VMs go elsewhere again; see `muster host show`"
-                }
-            changeHost(name, cell, asker, "host \(name): \(done)", status: 202) { .careForHost($0, care) }
+        case .careForHost(let name, let wish): careForHost(name, wish, cell, asker)
         case .removeHost(let name, let isForced):
             let rest = isForced ? "; what ran there starts elsewhere, on your word that none of it does any more" : ""
             changeHost(name, cell, asker, "host \(name) is removed" + rest, status: 202) {
@@ -245,7 +239,7 @@ extension AdminPort {
         }
     }
 
-    private func changeHost(
+    func changeHost(
         _ name: String, _ cell: GroupID, _ asker: FleetAsker, _ words: String, status: Int,
         _ make: (HostID) -> CellCommand.Operation
     ) {

@@ -155,7 +155,7 @@ extension AdminPort {
     }
 
     private static let outcomeUnknown = Problem(
-        .outcomeUnknown, "the leader did not answer, and may have begun or not; look with GET /v1/migrations")
+        .outcomeUnknown, "the leader did not answer, and may have begun or not; look with GET /v1/events")
 
     /// Another node's question. It is answered with status 0 where the cell is not led here.
     func handedOn(_ question: NodeRequest.AdminQuestion, _ done: @escaping (NodeAnswer) -> Void) {
@@ -225,6 +225,9 @@ extension AdminPort {
         case .plan(.remove(let name)):
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .remove(host)
+        case .plan(.declareDead(let name)), .careForHost(let name, .declareDead):
+            guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
+            question = .declareDead(host)
         case .plan(.rebalance), .rebalance, .startRebalance: question = .rebalance
         case .losses(let scope): question = .losses(scope)
         case .renewLease(let wish): return grant(wish, cell, done)
@@ -252,8 +255,12 @@ extension AdminPort {
                 AdminResponse(
                     json: ExplainInfo(found, hostName: hostName).json, index: found.through))
         case (.plan(let plan), .startRebalance(let start)): begin(plan, start, cell, asker, done)
+        case (.plan(let plan), .careForHost):
+            guard case .declareDead(let host) = plan.purpose else { return false }
+            declareDead(host, cell, asker, done)
         case (.plan(let plan), _):
             var info = PlanInfo(plan)
+            if case .declareDead(let host) = plan.purpose { info.notes += deathNotes(host, plan, cell) }
             if case .rebalance = plan.purpose { info.notes += rebalanceNotes(of: cell) }
             done(AdminResponse(json: info.json, index: plan.through))
         case (.losses(let found), _):
@@ -396,7 +403,7 @@ extension FleetRequest {
     /// It changes something, and only the leader can.
     fileprivate var isCarriedOutByLeader: Bool {
         switch self {
-        case .migrateVM, .startRebalance: true
+        case .migrateVM, .startRebalance, .careForHost: true
         default: false
         }
     }

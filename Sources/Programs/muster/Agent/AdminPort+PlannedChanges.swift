@@ -20,6 +20,7 @@ extension FleetRequest {
         case .setDuty(let name, .draining): .drain(name)
         case .setHostPolicy(let name, let policy, _): .capacity(CapacityWish(host: name, policy: policy))
         case .removeHost(let name, _): .remove(name)
+        case .careForHost(let name, .declareDead): .declareDead(name)
         case .createVM(let creation): .create([creation], isAtomic: false)
         case .createVMs(let batch):
             .create(

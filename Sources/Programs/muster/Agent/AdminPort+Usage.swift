@@ -34,7 +34,7 @@ extension AdminPort {
                 else {
                     return fail(asker, AdminPort.noHost(name))
                 }
-                if host.health == .down {
+                if host.health != .up {
                     return fail(
                         asker, Problem(.notPossible, "host \(name) is down, and nobody else knows what it runs"))
                 }

@@ -31,6 +31,29 @@ extension FleetClient {
                     ifMatch: ifGeneration)))
     }
 
+    func letAway() throws -> ExitCode {
+        let seconds = (line.duration("for") ?? .seconds(600)).milliseconds / 1_000
+        return show(
+            try ask(
+                RawRequest(
+                    .post, ["v1", "hosts", word("HOST"), "away"],
+                    body: .object([JSONMember("seconds", .integer(seconds))]), ifMatch: ifGeneration)))
+    }
+
+    /// Says what it would rest on, and does it when that is confirmed.
+    func declareDead() throws -> ExitCode {
+        let name = word("HOST")
+        if line.has("dry-run") || !line.has("yes") {
+            let shown = showPlan(try plan("declareDead", .string(name)))
+            if line.has("dry-run") || shown != .success { return shown }
+            throw FleetMistake(
+                "Nothing was done. If \(name) is off, say so: `muster host declare-dead \(name) --yes`.")
+        }
+        return show(
+            try ask(
+                RawRequest(.post, ["v1", "hosts", name, "declare-dead"], query: planQuery, ifMatch: ifGeneration)))
+    }
+
     func drain() throws -> ExitCode {
         let name = word("HOST")
         let isPause = line.has("pause")

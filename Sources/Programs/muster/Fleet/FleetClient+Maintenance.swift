@@ -95,10 +95,14 @@ extension FleetClient {
         }
         for (i, name) in wave.enumerated() {
             let before = try newestRegistration(name)
+            // An older cluster knows no planned absence, and the host is empty either way.
+            let isPlanned = (try? setAway(name)) != nil
             say("\(name): \(step)")
             let status = run(step, host: name)
             let problem =
                 status != 0 ? "the step ended with \(status)" : try hostIsAway(name, since: before)
+            // One whose agent has begun anew is back already, and one that is not heard is away until its time is over.
+            if isPlanned { try? setDuty(name, "back") }
             if let problem {
                 for other in wave[(i + 1)...] { try setDuty(other, "resume") }
                 throw Undone(
@@ -107,6 +111,13 @@ extension FleetClient {
             }
             try setDuty(name, "resume")
         }
+    }
+
+    private func setAway(_ name: String) throws {
+        let seconds = (line.duration("back-timeout") ?? .seconds(1_800)).milliseconds / 1_000
+        _ = try ask(
+            RawRequest(
+                .post, ["v1", "hosts", name, "away"], body: .object([JSONMember("seconds", .integer(seconds))])))
     }
 
     private func setDuty(_ name: String, _ verb: String) throws {

@@ -200,8 +200,10 @@ struct FleetClient {
             return try wait(line.arguments, for: line.text("for") ?? "running")
         case "vm logs": return try logs()
         case "vm console": return try console()
-        case "host cordon", "host resume", "host maintenance": return try duty()
+        case "host cordon", "host resume", "host maintenance", "host back": return try duty()
         case "host drain": return try drain()
+        case "host away": return try letAway()
+        case "host declare-dead": return try declareDead()
         case "host maintain": return try maintainHosts()
         case "host set": return try setHost()
         case "host mark":
