@@ -64,6 +64,9 @@ let samples: [AdminRequest] =
         .assignHost("n", CellAssignment(cell: "c", isDryRun: true)), .cells, .cell("c"),
         .createCell(CellCreation(name: "c")),
         .createCell(CellCreation(name: "c", region: "Süd", survives: "zone", replicas: 5)), .retireCell("c"),
+        .planHosts("c", HostsPlanWish(.split, into: "d", hosts: 3)),
+        .planHosts("c", HostsPlanWish(.split, into: "d", rack: "r", isDryRun: true)),
+        .planHosts("c", HostsPlanWish(.merge, into: "d", retires: true)), .planHosts("c", HostsPlanWish(.pause)),
         .regions, .region("north"), .declareRegion("north", isLost: true), .declareRegion("north", isLost: false),
         .planRegion("north", RegionPlanWish(.evacuate, returns: .all)), .planRegion("north", RegionPlanWish(.cancel)),
         .join(
@@ -441,10 +444,18 @@ let samples: [AdminRequest] =
             NodeInfo(
                 name: "n", node: 1, region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",
                 role: "voter", state: "up", version: "1", certificateExpires: 5, cell: "c", movesTo: "d"))
+        let planned = """
+            {"kind":"merge","state":"paused","into":"d","number":300,"hosts":3,"vms":4,"left":5,"stays":["n: it is down"],\
+            "expectedMillis":6,"retire":true,"automatic":true,"since":7,"changedAt":8,"by":"admin"}
+            """
+        let hostsPlan = try HostsPlanInfo(body: Array(planned.utf8)[...])
         try holds(
             CellInfo(
                 name: "c", group: 2, region: "r", survives: "zone", epoch: 3, hosts: 4, nodes: ["n"], leader: "n",
-                state: "ready"))
+                state: "ready", risks: ["x"], plan: hostsPlan))
+        try holds(hostsPlan)
+        try holds(
+            HostsPlanWish(.merge, into: "d", hosts: 3, rack: "r", zone: "z", retires: true, isDryRun: true))
         try holds(CellCreation(name: "c", region: "r", survives: "region", replicas: 3))
         try holds(CellAssignment(cell: "c", isDryRun: true))
         try holds(TokenInfo(id: "t", kind: "api", role: "viewer", usesLeft: -1, expires: 0, note: ""))

@@ -75,6 +75,10 @@ import Testing
         var image = RootImage(
             tenant: "t", name: "i", sha256: RootWireTests.sha(9), size: 300, holders: [NodeID(1), NodeID(300)])
         (image.guestBytes, image.isQCOW2) = (700, true)
+        var split = HostsPlan.Wish(.split)
+        (split.into, split.nodes) = ("north-2", [NodeID(1), NodeID(300)])
+        var merge = HostsPlan.Wish(.merge)
+        (merge.number, merge.into, merge.retires, merge.isAutomatic) = (300, "south", true, true)
         let later: [RootCommand.Operation] = [
             .createCell(name: "north", replicas: 5, region: "north", survives: .region),
             .moveHost(NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .finish), .retireCell(name: "north"),
@@ -87,6 +91,10 @@ import Testing
             .declareRegion(name: "north", isLost: true, epoch: 300, isAutomatic: true),
             .planRegion(name: "north", .evacuate, returns: .all, epoch: 300),
             .planRegion(name: "north", .cancel, returns: nil, epoch: 0),
+            .planHosts(cell: "north", split), .planHosts(cell: "north", merge),
+            .noteHosts(cell: "north", number: 300, NodeID(7), reason: "it is down"),
+            .moveHost(
+                NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .cancel, vms: 500, reason: "it is down"),
             .setTenant(name: "t", Quota(vmCount: 9, priorityMax: -5), tier: "gold"),
             .noteForbidden(action: "may not", omitted: 300),
         ]
@@ -99,7 +107,7 @@ import Testing
         let wire = try WireRootPack(serialized: bytes)
         #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(14).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(18).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     @Test func `every row is as another implementation of protobuf has it`() throws {

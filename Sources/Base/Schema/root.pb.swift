@@ -340,6 +340,102 @@ public enum WireCellSurvival: Hashable, Sendable {
     }
 }
 
+public enum WireHostsPlanKind: Hashable, Sendable {
+    case unspecified
+    /// Some of a cell's hosts go.
+    case split
+    /// All of them, and then all VMs that are on no host.
+    case merge
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .split
+        case 2: self = .merge
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .split: 1
+        case .merge: 2
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+public enum WireHostsPlanState: Hashable, Sendable {
+    case unspecified
+    case running
+    /// A host that is on its way arrives, and no other begins.
+    case paused
+    case cancelled
+    case done
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .running
+        case 2: self = .paused
+        case 3: self = .cancelled
+        case 4: self = .done
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .running: 1
+        case .paused: 2
+        case .cancelled: 3
+        case .done: 4
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
+public enum WireHostsPlanStep: Hashable, Sendable {
+    case unspecified
+    case split
+    case merge
+    case pause
+    case resume
+    case cancel
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .unspecified
+        case 1: self = .split
+        case 2: self = .merge
+        case 3: self = .pause
+        case 4: self = .resume
+        case 5: self = .cancel
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .unspecified: 0
+        case .split: 1
+        case .merge: 2
+        case .pause: 3
+        case .resume: 4
+        case .cancel: 5
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 /// The kinds of rows that can be asked for. A row's key is 0x20 plus this number, and then what identifies it.
 public enum WireRootTable: Hashable, Sendable {
     case unspecified
@@ -2509,6 +2605,8 @@ public struct WireRootCell: WireMessage {
     public var survives: WireCellSurvival = .unspecified
     /// Of the map that it came with.
     public var epoch: UInt64 = 0
+    /// The last by which hosts of it go to another cell; none where there never was one. Feature level 3.
+    public var plan: WireHostsPlan? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2521,7 +2619,8 @@ public struct WireRootCell: WireMessage {
         createdBy: String = "",
         region: String = "",
         survives: WireCellSurvival = .unspecified,
-        epoch: UInt64 = 0
+        epoch: UInt64 = 0,
+        plan: WireHostsPlan? = nil
     ) {
         self.name = name
         self.group = group
@@ -2531,6 +2630,7 @@ public struct WireRootCell: WireMessage {
         self.region = region
         self.survives = survives
         self.epoch = epoch
+        self.plan = plan
     }
 
     public static var messageName: String { "RootCell" }
@@ -2545,6 +2645,7 @@ public struct WireRootCell: WireMessage {
         case 6: "region"
         case 7: "survives"
         case 8: "epoch"
+        case 29: "plan"
         default: nil
         }
     }
@@ -2582,6 +2683,9 @@ public struct WireRootCell: WireMessage {
             writer.tag(64)
             writer.varint(self.epoch)
         }
+        if let value = self.plan {
+            writer.message(234, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2605,7 +2709,278 @@ public struct WireRootCell: WireMessage {
                 self.survives = WireCellSurvival(rawValue: try reader.int32())
             case 64:
                 self.epoch = try reader.uint64()
+            case 234:
+                var value = self.plan.take() ?? WireHostsPlan()
+                try reader.message(&value)
+                self.plan = value
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Hosts of a cell go to another cell of its region with their VMs, one after the other.
+public struct WireHostsPlan: WireMessage {
+    /// The revision of the command that began it.
+    public var number: UInt64 = 0
+    public var kind: WireHostsPlanKind = .unspecified
+    public var state: WireHostsPlanState = .unspecified
+    /// The group of the cell that they go to.
+    public var to: UInt64 = 0
+    /// Of a split: the nodes whose hosts are still to go, in that order. Of a merge, all hosts are.
+    public var left: [UInt64] = []
+    /// Of a merge: the cell is retired when nothing is left in it.
+    public var retires: Bool = false
+    /// Hosts that have gone, and VMs on them.
+    public var hosts: UInt64 = 0
+    public var vms: UInt64 = 0
+    /// Of those that did not go yet when they were to, the ones that were told of last.
+    public var stays: [WireHostsPlan.Stay] = []
+    /// When it began, when it was changed last, and by whom.
+    public var since: UInt64 = 0
+    public var changedAt: UInt64 = 0
+    public var by: String = ""
+    /// Since when it runs without a break, how many hosts had gone by then, and when the last one went.
+    public var runsSince: UInt64 = 0
+    public var hostsBefore: UInt64 = 0
+    public var lastAt: UInt64 = 0
+    /// Begun by the cluster itself.
+    public var isAutomatic: Bool = false
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        number: UInt64 = 0,
+        kind: WireHostsPlanKind = .unspecified,
+        state: WireHostsPlanState = .unspecified,
+        to: UInt64 = 0,
+        left: [UInt64] = [],
+        retires: Bool = false,
+        hosts: UInt64 = 0,
+        vms: UInt64 = 0,
+        stays: [WireHostsPlan.Stay] = [],
+        since: UInt64 = 0,
+        changedAt: UInt64 = 0,
+        by: String = "",
+        runsSince: UInt64 = 0,
+        hostsBefore: UInt64 = 0,
+        lastAt: UInt64 = 0,
+        isAutomatic: Bool = false
+    ) {
+        self.number = number
+        self.kind = kind
+        self.state = state
+        self.to = to
+        self.left = left
+        self.retires = retires
+        self.hosts = hosts
+        self.vms = vms
+        self.stays = stays
+        self.since = since
+        self.changedAt = changedAt
+        self.by = by
+        self.runsSince = runsSince
+        self.hostsBefore = hostsBefore
+        self.lastAt = lastAt
+        self.isAutomatic = isAutomatic
+    }
+
+    public static var messageName: String { "HostsPlan" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "number"
+        case 2: "kind"
+        case 3: "state"
+        case 4: "to"
+        case 5: "left"
+        case 6: "retires"
+        case 7: "hosts"
+        case 8: "vms"
+        case 9: "stays"
+        case 10: "since"
+        case 11: "changed_at"
+        case 12: "by"
+        case 13: "runs_since"
+        case 14: "hosts_before"
+        case 15: "last_at"
+        case 16: "is_automatic"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.number != 0 {
+            writer.tag(8)
+            writer.varint(self.number)
+        }
+        if self.kind.rawValue != 0 {
+            writer.tag(16)
+            writer.signed(Int64(self.kind.rawValue))
+        }
+        if self.state.rawValue != 0 {
+            writer.tag(24)
+            writer.signed(Int64(self.state.rawValue))
+        }
+        if self.to != 0 {
+            writer.tag(32)
+            writer.varint(self.to)
+        }
+        if !self.left.isEmpty {
+            writer.tag(42)
+            let mark = writer.begin()
+            for value in self.left { writer.varint(value) }
+            writer.end(mark)
+        }
+        if self.retires {
+            writer.tag(48)
+            writer.byte(self.retires ? 1 : 0)
+        }
+        if self.hosts != 0 {
+            writer.tag(56)
+            writer.varint(self.hosts)
+        }
+        if self.vms != 0 {
+            writer.tag(64)
+            writer.varint(self.vms)
+        }
+        for value in self.stays {
+            writer.message(74, value)
+        }
+        if self.since != 0 {
+            writer.tag(80)
+            writer.varint(self.since)
+        }
+        if self.changedAt != 0 {
+            writer.tag(88)
+            writer.varint(self.changedAt)
+        }
+        if !self.by.isEmpty {
+            writer.tag(98)
+            writer.lengthDelimited(self.by)
+        }
+        if self.runsSince != 0 {
+            writer.tag(104)
+            writer.varint(self.runsSince)
+        }
+        if self.hostsBefore != 0 {
+            writer.tag(112)
+            writer.varint(self.hostsBefore)
+        }
+        if self.lastAt != 0 {
+            writer.tag(120)
+            writer.varint(self.lastAt)
+        }
+        if self.isAutomatic {
+            writer.tag(128)
+            writer.byte(self.isAutomatic ? 1 : 0)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.number = try reader.uint64()
+            case 16:
+                self.kind = WireHostsPlanKind(rawValue: try reader.int32())
+            case 24:
+                self.state = WireHostsPlanState(rawValue: try reader.int32())
+            case 32:
+                self.to = try reader.uint64()
+            case 42:
+                let outer = try reader.enter()
+                while reader.hasMore { self.left.append(try reader.uint64()) }
+                reader.leave(outer)
+            case 40:
+                self.left.append(try reader.uint64())
+            case 48:
+                self.retires = try reader.bool()
+            case 56:
+                self.hosts = try reader.uint64()
+            case 64:
+                self.vms = try reader.uint64()
+            case 74:
+                self.stays.append(try reader.message(WireHostsPlan.Stay.self))
+            case 80:
+                self.since = try reader.uint64()
+            case 88:
+                self.changedAt = try reader.uint64()
+            case 98:
+                self.by = try reader.string()
+            case 104:
+                self.runsSince = try reader.uint64()
+            case 112:
+                self.hostsBefore = try reader.uint64()
+            case 120:
+                self.lastAt = try reader.uint64()
+            case 128:
+                self.isAutomatic = try reader.bool()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public struct Stay: WireMessage {
+        public var node: UInt64 = 0
+        public var reason: String = ""
+        public var at: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            node: UInt64 = 0,
+            reason: String = "",
+            at: UInt64 = 0
+        ) {
+            self.node = node
+            self.reason = reason
+            self.at = at
+        }
+
+        public static var messageName: String { "HostsPlan.Stay" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "node"
+            case 2: "reason"
+            case 3: "at"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.node != 0 {
+                writer.tag(8)
+                writer.varint(self.node)
+            }
+            if !self.reason.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.reason)
+            }
+            if self.at != 0 {
+                writer.tag(24)
+                writer.varint(self.at)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.node = try reader.uint64()
+                case 18:
+                    self.reason = try reader.string()
+                case 24:
+                    self.at = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -3601,6 +3976,8 @@ public struct WireRootCommand: WireMessage {
         case 49: "declare_region"
         case 50: "note_forbidden"
         case 60: "plan_region"
+        case 81: "plan_hosts"
+        case 82: "note_hosts"
         default: nil
         }
     }
@@ -3712,6 +4089,10 @@ public struct WireRootCommand: WireMessage {
             writer.message(402, value)
         case .planRegion(let value):
             writer.message(482, value)
+        case .planHosts(let value):
+            writer.message(650, value)
+        case .noteHosts(let value):
+            writer.message(658, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -3909,6 +4290,16 @@ public struct WireRootCommand: WireMessage {
                 if case .planRegion(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .planRegion(value)
+            case 650:
+                var value = WireRootCommand.PlanHosts()
+                if case .planHosts(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .planHosts(value)
+            case 658:
+                var value = WireRootCommand.NoteHosts()
+                if case .noteHosts(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .noteHosts(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3959,6 +4350,8 @@ public struct WireRootCommand: WireMessage {
         case declareRegion(WireRootCommand.DeclareRegion)
         case noteForbidden(WireRootCommand.NoteForbidden)
         case planRegion(WireRootCommand.PlanRegion)
+        case planHosts(WireRootCommand.PlanHosts)
+        case noteHosts(WireRootCommand.NoteHosts)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -3989,6 +4382,190 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// A cell is split or merged, or a plan for that goes on, pauses or ends.
+    public struct PlanHosts: WireMessage {
+        public var cell: String = ""
+        public var step: WireHostsPlanStep = .unspecified
+        /// Of the plan that goes on, pauses or ends.
+        public var number: UInt64 = 0
+        /// Where hosts go; a split makes a cell of this name if there is none.
+        public var into: String = ""
+        /// Of a split, in the order in which they go.
+        public var nodes: [UInt64] = []
+        public var retires: Bool = false
+        public var isAutomatic: Bool = false
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            cell: String = "",
+            step: WireHostsPlanStep = .unspecified,
+            number: UInt64 = 0,
+            into: String = "",
+            nodes: [UInt64] = [],
+            retires: Bool = false,
+            isAutomatic: Bool = false
+        ) {
+            self.cell = cell
+            self.step = step
+            self.number = number
+            self.into = into
+            self.nodes = nodes
+            self.retires = retires
+            self.isAutomatic = isAutomatic
+        }
+
+        public static var messageName: String { "RootCommand.PlanHosts" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "cell"
+            case 2: "step"
+            case 3: "number"
+            case 4: "into"
+            case 5: "nodes"
+            case 6: "retires"
+            case 7: "is_automatic"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.cell.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.cell)
+            }
+            if self.step.rawValue != 0 {
+                writer.tag(16)
+                writer.signed(Int64(self.step.rawValue))
+            }
+            if self.number != 0 {
+                writer.tag(24)
+                writer.varint(self.number)
+            }
+            if !self.into.isEmpty {
+                writer.tag(34)
+                writer.lengthDelimited(self.into)
+            }
+            if !self.nodes.isEmpty {
+                writer.tag(42)
+                let mark = writer.begin()
+                for value in self.nodes { writer.varint(value) }
+                writer.end(mark)
+            }
+            if self.retires {
+                writer.tag(48)
+                writer.byte(self.retires ? 1 : 0)
+            }
+            if self.isAutomatic {
+                writer.tag(56)
+                writer.byte(self.isAutomatic ? 1 : 0)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.cell = try reader.string()
+                case 16:
+                    self.step = WireHostsPlanStep(rawValue: try reader.int32())
+                case 24:
+                    self.number = try reader.uint64()
+                case 34:
+                    self.into = try reader.string()
+                case 42:
+                    let outer = try reader.enter()
+                    while reader.hasMore { self.nodes.append(try reader.uint64()) }
+                    reader.leave(outer)
+                case 40:
+                    self.nodes.append(try reader.uint64())
+                case 48:
+                    self.retires = try reader.bool()
+                case 56:
+                    self.isAutomatic = try reader.bool()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// What the leader of a cell says of its plan.
+    public struct NoteHosts: WireMessage {
+        public var cell: String = ""
+        public var number: UInt64 = 0
+        /// The host of this node does not go now, for this reason; 0: nothing is left in the cell.
+        public var node: UInt64 = 0
+        public var reason: String = ""
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            cell: String = "",
+            number: UInt64 = 0,
+            node: UInt64 = 0,
+            reason: String = ""
+        ) {
+            self.cell = cell
+            self.number = number
+            self.node = node
+            self.reason = reason
+        }
+
+        public static var messageName: String { "RootCommand.NoteHosts" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "cell"
+            case 2: "number"
+            case 3: "node"
+            case 4: "reason"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.cell.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.cell)
+            }
+            if self.number != 0 {
+                writer.tag(16)
+                writer.varint(self.number)
+            }
+            if self.node != 0 {
+                writer.tag(24)
+                writer.varint(self.node)
+            }
+            if !self.reason.isEmpty {
+                writer.tag(34)
+                writer.lengthDelimited(self.reason)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.cell = try reader.string()
+                case 16:
+                    self.number = try reader.uint64()
+                case 24:
+                    self.node = try reader.uint64()
+                case 34:
+                    self.reason = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -5644,6 +6221,10 @@ public struct WireRootCommand: WireMessage {
         /// Of the assignment that it moves from.
         public var epoch: UInt64 = 0
         public var step: WireRootCommand.MoveStep = .unspecified
+        /// VMs that went with it.
+        public var vms: UInt64 = 0
+        /// Why it stays.
+        public var reason: String = ""
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -5652,12 +6233,16 @@ public struct WireRootCommand: WireMessage {
             node: UInt64 = 0,
             to: UInt64 = 0,
             epoch: UInt64 = 0,
-            step: WireRootCommand.MoveStep = .unspecified
+            step: WireRootCommand.MoveStep = .unspecified,
+            vms: UInt64 = 0,
+            reason: String = ""
         ) {
             self.node = node
             self.to = to
             self.epoch = epoch
             self.step = step
+            self.vms = vms
+            self.reason = reason
         }
 
         public static var messageName: String { "RootCommand.MoveHost" }
@@ -5668,6 +6253,8 @@ public struct WireRootCommand: WireMessage {
             case 2: "to"
             case 3: "epoch"
             case 4: "step"
+            case 25: "vms"
+            case 26: "reason"
             default: nil
             }
         }
@@ -5689,6 +6276,14 @@ public struct WireRootCommand: WireMessage {
                 writer.tag(32)
                 writer.signed(Int64(self.step.rawValue))
             }
+            if self.vms != 0 {
+                writer.tag(200)
+                writer.varint(self.vms)
+            }
+            if !self.reason.isEmpty {
+                writer.tag(210)
+                writer.lengthDelimited(self.reason)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -5704,6 +6299,10 @@ public struct WireRootCommand: WireMessage {
                     self.epoch = try reader.uint64()
                 case 32:
                     self.step = WireRootCommand.MoveStep(rawValue: try reader.int32())
+                case 200:
+                    self.vms = try reader.uint64()
+                case 210:
+                    self.reason = try reader.string()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -64,7 +64,8 @@ package enum FleetColumns {
     package static let cells = [
         Column("NAME", "name"), Column("REGION", "region"), Column("SURVIVES", "survives"),
         Column("HOSTS", "hosts", .integer), Column("STATE", "state"), Column("LEADER", "leader"),
-        Column("AT RISK", "risks"), Column("NODES", "nodes", isWide: true),
+        Column("AT RISK", "risks"), Column("PLAN", "plan.kind"), Column("PLAN IS", "plan.state"),
+        Column("NODES", "nodes", isWide: true),
         Column("GROUP", "group", .integer, isWide: true),
         Column("EPOCH", "epoch", .integer, isWide: true),
     ]

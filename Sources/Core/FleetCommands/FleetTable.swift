@@ -490,6 +490,11 @@ package enum FleetTable {
 
     private static let named = Argument("CELL", help: "its name")
 
+    private static let hostsPlanSteps = [
+        Option("pause", help: "let no other host begin"), Option("resume", help: "go on after a pause"),
+        Option("cancel", help: "call the plan off; what has gone stays in the other cell"),
+    ]
+
     private static let cells: [Command] = [
         Command(
             "cell list", summary: "list the cells", details: "A cell is a group of hosts with their VMs.",
@@ -567,33 +572,40 @@ package enum FleetTable {
         Command(
             "cell split", summary: "have hosts of a cell go to another one with their VMs, one after the other",
             details: """
-                The other cell is made like this one if it is not there. Each host goes as with `muster cell assign`: its VMs run
-                on, and what keeps one keeps no other. A command that is ended has done what it said; the same command goes on.
+                The other cell is made like this one if it is not there. Which hosts go is fixed when it begins. Each goes as with
+                `muster cell assign`: its VMs run on, and what keeps one is told and tried again, and keeps no other.
+
+                The plan is the cluster's: it goes on whoever leads, and without the command that began it. `muster cell show` says
+                how far it is, and --wait follows it. --pause has a host that is on its way arrive and no other begin; --cancel ends
+                it: what has gone stays in the other cell.
                 """,
             arguments: [named],
             options: [
                 Option("into", .text("CELL"), help: "the cell that they go to"),
-                Option(
-                    "hosts", .integer(1...10_000),
-                    help: "so many of them, the first by name; those that went before count"),
+                Option("hosts", .integer(1...2_048), help: "so many of them, the first by name"),
                 Option("rack", .text("RACK"), help: "those of this rack"),
                 Option("zone", .text("ZONE"), help: "those of this zone"), dryRun,
-            ],
+            ] + hostsPlanSteps + wait,
             examples: [
                 .init(
                     "muster cell split north --into north-2 --rack r7 --dry-run",
-                    "which VMs would go, and what keeps hosts"),
-                .init("muster cell split north --into north-2 --hosts 100", "half of a cell of 200 hosts"),
+                    "which hosts would go, and what keeps the others"),
+                .init("muster cell split north --into north-2 --hosts 100 --wait", "half of a cell of 200 hosts"),
+                .init("muster cell split north --pause", "`muster cell show north` says how far it is"),
             ]),
         Command(
-            "cell merge", summary: "have all of a cell go to another one of its region, and end it",
+            "cell merge", summary: "have all of a cell go to another one of its region",
             details: """
-                Hosts go one after the other with their VMs, which run on; then the VMs that wait or are stopped without a host;
-                then the cell is retired. A command that is ended has done what it said; the same command goes on. The first cell
-                stays.
+                Hosts go one after the other with their VMs, which run on, also those that join meanwhile; then the VMs that wait or
+                are stopped without a host; then, with --retire, the cell ends. The first cell stays. It is a plan like a split, to be
+                shown, paused, resumed and cancelled as that is.
                 """,
-            arguments: [named], options: [Option("into", .text("CELL"), help: "the cell that takes them"), dryRun],
-            examples: [.init("muster cell merge north-2 --into north", "")]),
+            arguments: [named],
+            options: [
+                Option("into", .text("CELL"), help: "the cell that takes them"),
+                Option("retire", help: "end the cell when nothing is left in it"), dryRun,
+            ] + hostsPlanSteps + wait,
+            examples: [.init("muster cell merge north-2 --into north --retire --wait", "")]),
         Command(
             "cell retire", summary: "end an empty cell", details: "The cluster's first cell stays.",
             arguments: [named]),

@@ -115,7 +115,8 @@ package enum HelpTopics {
         "cells", summary: "dividing a fleet, and asking over all of it",
         text: """
             A cell is a group of hosts with their VMs, and decides for itself. A cluster begins with one. `cell create` makes another
-            for a region; new nodes of that region come to it, and `cell assign` sends a host from one to another with its VMs. Lists are
+            for a region; new nodes of that region come to it, and `cell assign` sends a host from one to another with its VMs;
+            `cell split` and `cell merge` do so for one host after the other. Lists are
             over all cells and a name finds its VM wherever it is; --cell names one. A new VM goes where there is room.
             """,
         examples: [

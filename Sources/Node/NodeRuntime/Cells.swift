@@ -26,6 +26,10 @@ struct Cells {
         var hostMovesAt = Instant.origin
         var hostMovesNoneAt: LogIndex?
         var hostMoves = HostMoveKeeper()
+        /// The same of a plan by which its hosts go to another cell, and the state of the root that it was looked at with.
+        var hostsPlanAt = Instant.origin
+        var hostsPlanThrough: LogIndex?
+        var hostsPlan = HostsPlanKeeper()
         /// Names that are being held for VMs that go from here to a region with several cells.
         var claims: [Claim] = []
         /// When VMs that may come from other cells are looked after next.
@@ -65,11 +69,17 @@ struct Cells {
     var moveAnswers: [(group: GroupID, operation: CellCommand.Operation, outcome: CellResult.Outcome?)] = []
     /// What cells and the root said to steps of moves of hosts, and whose moves those are.
     var hostMoveAnswers: [(group: GroupID, number: UInt64, heard: HostMoveKeeper.Heard)] = []
+    /// What cells said to steps of their plans, and about whose hosts.
+    var hostsPlanAnswers:
+        [(group: GroupID, node: NodeID, operation: CellCommand.Operation, outcome: CellResult.Outcome?)] = []
     /// What cells said to questions about names, and whose these are.
     var claimAnswers: [(group: GroupID, number: UInt64, answer: NameClaim.Answer)] = []
     /// What a shell without a root told of regions.
     // hash order: looked up only
     var told: [GroupID: RegionFacts] = [:]
+    /// The same of cells and their plans, and what is asked of a root there.
+    var toldRoot: RootView?
+    var rootAsks: [RootCommand.Operation] = []
     private var number: UInt64 = 0
 
     func position(of group: GroupID) -> Int? { kept.firstIndex { $0.group == group } }

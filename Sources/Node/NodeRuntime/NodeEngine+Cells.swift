@@ -17,6 +17,7 @@ extension NodeEngine {
             cells.moveAnswers.removeAll()
             cells.claimAnswers.removeAll()
             cells.hostMoveAnswers.removeAll()
+            cells.hostsPlanAnswers.removeAll()
             return
         }
         for k in cells.kept.indices { followCell(k, now) }
@@ -30,6 +31,7 @@ extension NodeEngine {
         tendClaims(now)
         tendMoves(now)
         tendHostMoves(now)
+        tendHostsPlans(now)
         let answers = cells.loanAnswers
         cells.loanAnswers.removeAll()
         for (lender, tenant, loan, isTaken) in answers { settle(loan, of: tenant, lender, isTaken: isTaken, now) }
@@ -97,7 +99,7 @@ extension NodeEngine {
     var cellsDeadline: Instant {
         if cells.kept.isEmpty { return Instant(nanoseconds: .max) }
         if !cells.outcomes.isEmpty || !cells.moveAnswers.isEmpty || !cells.claimAnswers.isEmpty
-            || !cells.hostMoveAnswers.isEmpty
+            || !cells.hostMoveAnswers.isEmpty || !cells.hostsPlanAnswers.isEmpty
         {
             return lastNow
         }

@@ -71,8 +71,10 @@ extension NodeEngine {
         let node = NodeID(rawValue: move.host.rawValue)
         let operation: RootCommand.Operation =
             move.phase == .committed
-            ? .moveHost(node, to: GroupID(.cell, number: move.to), epoch: move.assignment, .finish)
-            : .moveHost(node, to: group, epoch: move.assignment, .cancel)
+            ? .moveHost(
+                node, to: GroupID(.cell, number: move.to), epoch: move.assignment, .finish, vms: move.vms)
+            : .moveHost(
+                node, to: group, epoch: move.assignment, .cancel, reason: move.reason.fitting(RootLimits.textBytesMax))
         ask(
             .command(.root, RootCommand(by: "controller", operation).encoded()),
             .hostMove(group, number: move.number, nil), now)

@@ -100,6 +100,7 @@ extension NodeEngine {
         case .loan(let group, let tenant, let loan): tended(group, tenant, loan, answer)
         case .move(let group, let operation): tended(group, operation, answer)
         case .hostMove(let group, let number, let operation): tended(group, number: number, operation, answer)
+        case .hostsPlan(let group, let node, let operation): tended(group, node, operation, answer)
         case .claim(let group, let number, let isQuery): claimed(group, number, isQuery, answer)
         case .told: break
         case .follow(let number):

@@ -101,6 +101,8 @@ enum StewardTask {
     case move(from: GroupID, CellCommand.Operation)
     /// A step of a host's way from this cell to another one with its VMs; without an operation, in the root.
     case hostMove(GroupID, number: UInt64, CellCommand.Operation?)
+    /// A step of a plan by which hosts of this cell go to another one, about one of them.
+    case hostsPlan(GroupID, NodeID, CellCommand.Operation)
     /// A question about a name that is to be held for a VM of this cell.
     case claim(GroupID, number: UInt64, isQuery: Bool)
     /// Nothing follows from the answer: what came of it shows in the state.

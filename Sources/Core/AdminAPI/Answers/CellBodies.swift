@@ -81,10 +81,12 @@ package struct CellInfo: Shaped {
     package var state: String
     /// Promises that it does not keep, in words.
     package var risks: [String]
+    /// The last by which hosts of it go to another cell; nil where there never was one.
+    package var plan: HostsPlanInfo?
 
     package init(
         name: String, group: UInt64, region: String, survives: String, epoch: UInt64, hosts: Int64, nodes: [String],
-        leader: String, state: String, risks: [String] = []
+        leader: String, state: String, risks: [String] = [], plan: HostsPlanInfo? = nil
     ) {
         self.name = name
         self.group = group
@@ -96,6 +98,7 @@ package struct CellInfo: Shaped {
         self.leader = leader
         self.state = state
         self.risks = risks
+        self.plan = plan
     }
 
     package static let shape = Shape(
@@ -114,15 +117,20 @@ package struct CellInfo: Shaped {
                 "risks", .strings,
                 "promises that it does not keep as it is, as its leader told the root; /v1/cells/{cell}/recovery says more"
             ),
+            Field(
+                "plan", .object(HostsPlanInfo.shape), isRequired: false,
+                "the last by which hosts of it go to another cell"),
         ])
 
     package var members: [JSONMember] {
-        [
+        var members = [
             JSONMember("name", name), JSONMember("group", group), JSONMember("region", region),
             JSONMember("survives", survives), JSONMember("epoch", epoch), JSONMember("hosts", hosts),
             JSONMember("nodes", nodes), JSONMember("leader", leader), JSONMember("state", state),
             JSONMember("risks", risks),
         ]
+        if let plan { members.append(JSONMember("plan", .object(plan.members))) }
+        return members
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
@@ -130,6 +138,6 @@ package struct CellInfo: Shaped {
             name: object.text("name"), group: object.unsigned("group"), region: object.text("region"),
             survives: object.text("survives"), epoch: object.unsigned("epoch"), hosts: object.integer("hosts"),
             nodes: object.strings("nodes"), leader: object.text("leader"), state: object.text("state"),
-            risks: object.strings("risks"))
+            risks: object.strings("risks"), plan: try object.object("plan"))
     }
 }

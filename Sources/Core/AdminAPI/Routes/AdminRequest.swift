@@ -43,6 +43,7 @@ package enum AdminRequest: Hashable, Sendable {
     case cell(String)
     indirect case createCell(CellCreation)
     case retireCell(String)
+    indirect case planHosts(String, HostsPlanWish)
 
     case regions
     case region(String)
@@ -105,6 +106,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .cell: .getCell
         case .createCell: .createCell
         case .retireCell: .retireCell
+        case .planHosts: .planHosts
         case .regions: .listRegions
         case .region: .getRegion
         case .declareRegion(_, let isLost): isLost ? .loseRegion : .regainRegion
@@ -142,7 +144,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
         case .spaces, .space, .status, .nodes, .node, .cells, .cell, .regions, .region, .certificates, .upgrade:
             .observe
-        case .createCell, .retireCell, .assignHost, .declareRegion, .planRegion: .manageCells
+        case .createCell, .retireCell, .planHosts, .assignHost, .declareRegion, .planRegion: .manageCells
         case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
         case .removeNode, .promoteNode, .demoteNode: .manageNodes
         case .tokens, .createToken, .revokeToken: .manageTokens

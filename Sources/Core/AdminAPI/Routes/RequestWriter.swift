@@ -113,6 +113,7 @@ package struct RequestWriter: Sendable {
         case .assignHost(_, let body): body.members
         case .createCell(let body): body.members
         case .planRegion(_, let body): body.members
+        case .planHosts(_, let body): body.members
         case .createToken(let body): body.members
         case .transferLeadership(let body): body.members
         case .rotateCertificates(let body): body.members
@@ -202,7 +203,7 @@ package struct RequestWriter: Sendable {
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node),
             .assignHost(let node, _):
             name = node
-        case .cell(let cell), .retireCell(let cell): name = cell
+        case .cell(let cell), .retireCell(let cell), .planHosts(let cell, _): name = cell
         case .region(let region), .declareRegion(let region, _), .planRegion(let region, _): name = region
         case .revokeToken(let token): name = token
         case .changeSetting(let setting, _): name = setting

@@ -5,7 +5,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case listSpaces, createSpace, getSpace, deleteSpace, moveSpace
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
-    case listCells, createCell, getCell, retireCell
+    case listCells, createCell, getCell, retireCell, planHosts
     case listRegions, getRegion, loseRegion, regainRegion, planRegion
     case listTokens, createToken, revokeToken
     case listSettings, changeSetting
@@ -213,6 +213,11 @@ extension Route {
             body: .json(CellCreation.shape), status: 201, .json(CellInfo.shape)),
         Route(.getCell, .get, "/v1/cells/{cell}", "Shows a cell.", .json(CellInfo.shape)),
         Route(.retireCell, .delete, "/v1/cells/{cell}", "Retires an empty cell; its group ends.", accepted),
+        Route(
+            .planHosts, .post, "/v1/cells/{cell}/plan",
+            "Has hosts of a cell go to another one with their VMs, some of them or all, and pauses, resumes or cancels that. GET "
+                + "/v1/cells/{cell} says how far it is.",
+            body: .json(HostsPlanWish.shape), accepted),
         Route(.listRegions, .get, "/v1/regions", "Lists regions.", .json(Listing<RegionInfo>.shape)),
         Route(.getRegion, .get, "/v1/regions/{region}", "Shows a region.", .json(RegionInfo.shape)),
         Route(

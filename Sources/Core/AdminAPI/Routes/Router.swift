@@ -364,6 +364,7 @@ package struct Router: Sendable {
         case .createCell: return .createCell(try CellCreation(body))
         case .getCell: return .cell(try name(match, "cell"))
         case .retireCell: return .retireCell(try name(match, "cell"))
+        case .planHosts: return .planHosts(try name(match, "cell"), try HostsPlanWish(body))
         case .listRegions: return .regions
         case .getRegion: return .region(try name(match, "region"))
         case .loseRegion: return .declareRegion(try name(match, "region"), isLost: true)

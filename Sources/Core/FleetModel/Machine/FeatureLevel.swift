@@ -120,7 +120,7 @@ extension RootCommand.Operation {
         switch self {
         case .createCell(_, _, let region, let survives):
             region.isEmpty && survives == nil ? FeatureLevel.oldest : FeatureLevel.cells
-        case .moveHost, .retireCell, .reportCell: FeatureLevel.cells
+        case .moveHost, .retireCell, .reportCell, .planHosts, .noteHosts: FeatureLevel.cells
         case .nameSealingKey, .rotateSealingKey: FeatureLevel.secrets
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         case .markDomain: FeatureLevel.storageMarks

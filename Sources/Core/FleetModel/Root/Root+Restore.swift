@@ -65,6 +65,11 @@ extension RootStep {
             summary.spaces -= 1
             try endRoles(ofSpace: space.name)
         }
+        // Hosts of the old cluster go nowhere.
+        for var cell in try all(RootCell.self) where cell.plan != nil {
+            cell.plan = nil
+            put(cell)
+        }
         for cell in try all(RootCell.self) where gone.contains(cell.group) {
             delete(cell)
             summary.cells -= 1

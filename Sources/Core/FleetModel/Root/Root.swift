@@ -54,6 +54,8 @@ struct RootStep<Access: StateAccess> {
     var cluster: RootCluster?
     var revision = Revision.zero
     var by = ""
+    /// What came of the command besides, for the audit, where nothing is written down of the command itself.
+    var remark: (kind: String, text: String)?
     /// Of the entry: what came later means nothing in it.
     var level = FeatureLevel.oldest
     private var changed: [RootRow] = []
@@ -119,8 +121,11 @@ struct RootStep<Access: StateAccess> {
         case .createTenant(let name, let quota, let tier): return try createTenant(name, quota, tier)
         case .setTenant(let name, let quota, let tier): return try setTenant(name, quota, tier)
         case .deleteTenant(let name): return try deleteTenant(name)
-        case .moveHost(let node, let to, let epoch, let step):
-            return try moveHost(node, to: to, epoch, step, &cluster)
+        case .moveHost(let node, let to, let epoch, let step, let vms, let reason):
+            return try moveHost(node, to: to, epoch, step, vms, reason, &cluster)
+        case .planHosts(let cell, let wish): return try planHosts(cell, wish, &cluster)
+        case .noteHosts(let cell, let number, let node, let reason):
+            return try noteHosts(cell, number, node, reason)
         case .retireCell(let name): return try retireCell(name, &cluster)
         case .reportCell(let report): return try reportCell(report)
         case .nameSealingKey(let hash): return nameSealingKey(hash, &cluster)

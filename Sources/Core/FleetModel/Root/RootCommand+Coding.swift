@@ -61,6 +61,19 @@ extension RootCommand.Operation {
         .declareRegion(name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
     }
 
+    private static func ofHosts(_ wire: WireRootCommand.Operation) -> Self? {
+        switch wire {
+        case .moveHost(let wire):
+            guard let step = RootCommand.MoveStep(rawValue: wire.step.rawValue) else { return nil }
+            return .moveHost(
+                NodeID(wire.node), to: GroupID(wire.to), epoch: wire.epoch, step, vms: wire.vms, reason: wire.reason)
+        case .planHosts(let wire): return HostsPlan.Wish(wire).map { .planHosts(cell: wire.cell, $0) }
+        case .noteHosts(let wire):
+            return .noteHosts(cell: wire.cell, number: wire.number, NodeID(wire.node), reason: wire.reason)
+        default: return nil
+        }
+    }
+
     private static func plan(_ wire: WireRootCommand.PlanRegion) -> Self? {
         guard let step = RegionPlan.Step(rawValue: wire.step.rawValue) else { return nil }
         if wire.returns.rawValue == 0 { return .planRegion(name: wire.name, step, returns: nil, epoch: wire.epoch) }
@@ -140,9 +153,9 @@ extension RootCommand.Operation {
         case .setTenant(let wire):
             self = .setTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
         case .deleteTenant(let name): self = .deleteTenant(name: name)
-        case .moveHost(let wire):
-            guard let step = RootCommand.MoveStep(rawValue: wire.step.rawValue) else { return nil }
-            self = .moveHost(NodeID(wire.node), to: GroupID(wire.to), epoch: wire.epoch, step)
+        case .moveHost, .planHosts, .noteHosts:
+            guard let found = Self.ofHosts(wire) else { return nil }
+            self = found
         case .retireCell(let name): self = .retireCell(name: name)
         case .reportCell(let wire):
             guard let report = CellReport(wire) else { return nil }
@@ -229,10 +242,14 @@ extension RootCommand.Operation {
         case .setTenant(let name, let quota, let tier):
             .setTenant(Wire.PutTenant(name: name, quota: quota.sparse, tier: tier))
         case .deleteTenant(let name): .deleteTenant(name)
-        case .moveHost(let node, let to, let epoch, let step):
+        case .moveHost(let node, let to, let epoch, let step, let vms, let reason):
             .moveHost(
                 Wire.MoveHost(
-                    node: node.rawValue, to: to.rawValue, epoch: epoch, step: Wire.MoveStep(rawValue: step.rawValue)))
+                    node: node.rawValue, to: to.rawValue, epoch: epoch, step: Wire.MoveStep(rawValue: step.rawValue),
+                    vms: vms, reason: reason))
+        case .planHosts(let cell, let wish): .planHosts(wish.wire(cell))
+        case .noteHosts(let cell, let number, let node, let reason):
+            .noteHosts(Wire.NoteHosts(cell: cell, number: number, node: node.rawValue, reason: reason))
         case .retireCell(let name): .retireCell(name)
         case .reportCell(let report): .reportCell(report.wire)
         case .nameSealingKey(let hash): .nameSealingKey(hash)
@@ -286,6 +303,23 @@ extension PlacementChange: RootMapped {
                     Wire.SetPart(replica: replica.rawValue, part: WireReplicaPart(rawValue: part.rawValue))))
         case .leave(let replica): Wire(change: .leave(replica.rawValue))
         }
+    }
+}
+
+extension HostsPlan.Wish {
+    init?(_ wire: WireRootCommand.PlanHosts) {
+        guard let step = HostsPlan.Step(rawValue: wire.step.rawValue) else { return nil }
+        self.init(step)
+        number = wire.number
+        into = wire.into
+        nodes = wire.nodes.map { NodeID($0) }
+        retires = wire.retires
+        isAutomatic = wire.isAutomatic
+    }
+    func wire(_ cell: String) -> WireRootCommand.PlanHosts {
+        WireRootCommand.PlanHosts(
+            cell: cell, step: WireHostsPlanStep(rawValue: step.rawValue), number: number, into: into,
+            nodes: nodes.map(\.rawValue), retires: retires, isAutomatic: isAutomatic)
     }
 }
 

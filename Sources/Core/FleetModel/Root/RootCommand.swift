@@ -63,7 +63,12 @@ package struct RootCommand: Hashable, Sendable {
         case deleteTenant(name: String)
 
         /// A step of a host's move to another cell, planned for the assignment with this epoch.
-        case moveHost(NodeID, to: GroupID, epoch: UInt64, MoveStep)
+        /// With how many VMs it went, or why it stays.
+        case moveHost(NodeID, to: GroupID, epoch: UInt64, MoveStep, vms: UInt64 = 0, reason: String = "")
+        /// Hosts of a cell go to another one with their VMs, or a plan for that is changed.
+        indirect case planHosts(cell: String, HostsPlan.Wish)
+        /// Of the plan with this number: why the host of a node does not go now; of no node: nothing is left in the cell.
+        case noteHosts(cell: String, number: UInt64, NodeID, reason: String)
         /// Only one without hosts, and not the first. Its group ends.
         case retireCell(name: String)
         /// How much room a cell has. Its time is the root's.

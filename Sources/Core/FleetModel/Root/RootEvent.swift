@@ -49,9 +49,10 @@ extension RootStep {
     mutating func noted(_ operation: RootCommand.Operation) throws(StoreError) -> RootResult.Outcome {
         // A node that goes has a name until then.
         let node = level >= FeatureLevel.rootAudit ? try name(of: operation.node) : ""
+        remark = nil
         let outcome = try execute(operation)
         guard level >= FeatureLevel.rootAudit else { return outcome }
-        guard let note = operation.note else {
+        guard let note = operation.note ?? remark else {
             if operation.isClock { try dropOldEvents() }
             return outcome
         }
@@ -107,7 +108,7 @@ extension RootCommand.Operation {
 
     fileprivate var node: NodeID? {
         switch self {
-        case .arrangeNode(let node, _, _), .removeNode(let node, _), .moveHost(let node, _, _, _): node
+        case .arrangeNode(let node, _, _), .removeNode(let node, _), .moveHost(let node, _, _, _, _, _): node
         default: nil
         }
     }
@@ -168,8 +169,10 @@ extension RootCommand.Operation {
         case .setTenant(let name, let bounds, let tier):
             return ("tenant.set", "set the tenant \(name)" + quota(bounds, tier))
         case .deleteTenant(let name): return ("tenant.deleted", "delete the tenant \(name)")
-        case .moveHost(_, let cell, _, .begin): return ("host.assigned", "move the host to cell \(cell)")
-        case .moveHost(_, _, _, .cancel): return ("host.stays", "call off the host's move")
+        case .moveHost(_, let cell, _, .begin, _, _): return ("host.assigned", "move the host to cell \(cell)")
+        case .moveHost(_, _, _, .cancel, _, let reason):
+            return ("host.stays", "call off the host's move" + (reason.isEmpty ? "" : ": \(reason)"))
+        case .planHosts(let cell, let wish): return ("cell.plan", wish.text(cell))
         case .rotateSealingKey(.begin, _): return ("sealing-key.rotated", "take another key for secret fields")
         case .markDomain(let name, _, let before):
             return (
@@ -195,7 +198,8 @@ extension RootCommand.Operation {
         case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")
         case .removeImage(_, let name, .cancel, _): return ("image.stays", "the image \(name) stays")
         case .reportNode, .certifyNode, .foundGroup, .changePlacement, .reportReplicas, .reportGroup, .noteBackup,
-            .noteTime, .moveHost(_, _, _, .finish), .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage:
+            .noteTime, .moveHost(_, _, _, .finish, _, _), .noteHosts, .reportCell, .nameSealingKey, .rotateSealingKey,
+            .holdImage:
             return nil
         }
     }

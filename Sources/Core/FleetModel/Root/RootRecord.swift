@@ -175,11 +175,13 @@ extension RootCell: RootRecord, RootMapped {
             name: wire.name, group: GroupID(wire.group), replicas: wire.replicas, createdAt: LogTime(wire.createdAt),
             createdBy: wire.createdBy, region: wire.region, survives: Survival(rawValue: wire.survives.rawValue),
             epoch: wire.epoch)
+        plan = wire.plan.flatMap(HostsPlan.init)
     }
     var wire: WireRootCell {
         WireRootCell(
             name: name, group: group.rawValue, replicas: replicas, createdAt: createdAt.rawValue, createdBy: createdBy,
-            region: region, survives: WireCellSurvival(rawValue: survives?.rawValue ?? 0), epoch: epoch)
+            region: region, survives: WireCellSurvival(rawValue: survives?.rawValue ?? 0), epoch: epoch,
+            plan: plan?.wire)
     }
 }
 

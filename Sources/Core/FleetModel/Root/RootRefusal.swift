@@ -6,6 +6,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
     package enum Bound: UInt64, Hashable, Sendable {
         case nodes = 1, tokens, authorities, spaces, operators, backups, replicas, report, requests, commandBytes,
             cells, tenants, images, domains, regions
+        case hostsPlans = 40
     }
 
     /// What an input is.
@@ -14,6 +15,7 @@ package enum RootRefusal: Error, Hashable, Sendable {
             certificate
         case note, lifetime, uses, replicas, nodes, level, destination, interval, keep, reason, cluster, by, request
         case outcome, expiry, tier, quota, size, origin
+        case hosts = 60
     }
 
     case malformed
@@ -102,6 +104,14 @@ package enum RootRefusal: Error, Hashable, Sendable {
     case noRegionPlan(String)
     /// All others are lost or evacuated.
     case noRegionLeft(String)
+    /// It is split or merged, or another one's hosts come to it.
+    case cellIsPlanned(String)
+    /// It is neither split nor merged, or that is another plan now.
+    case noHostsPlan(String)
+    /// No other cell of the same region.
+    case cellsApart(String)
+    /// Of the cell that is to be split.
+    case notItsHost(NodeID)
 }
 
 extension RootRefusal: CustomStringConvertible {
@@ -198,6 +208,14 @@ extension RootRefusal: CustomStringConvertible {
             "nothing is planned for region \(name) that this could be said of; `muster region show` says what is"
         case .noRegionLeft(let name):
             "every other region is lost or evacuated: the VMs of \(name) could go nowhere; let one of these take VMs again first"
+        case .cellIsPlanned(let name):
+            "cell \(name) is being split or merged, or hosts come to it by such a plan; `muster cell list` shows which, and that ends "
+                + "or is called off first"
+        case .noHostsPlan(let name):
+            "cell \(name) is neither split nor merged at this moment; `muster cell show \(name)` says what was planned last"
+        case .cellsApart(let name):
+            "hosts go with their VMs to another cell of their region, and \(name) is none; name another one"
+        case .notItsHost(let node): "the host of node \(node) is not in the cell that is split; look again"
         case .domainMarked(let name): "the storage domain \(name) was marked by somebody else meanwhile; look again"
         case .sealingStepOver: "the rotation of the sealing key is further, or another one"
         case .imageStays(let name):
@@ -229,6 +247,8 @@ extension RootRefusal.Bound {
             "\(RootLimits.regionsMax) regions are lost, the most there may be; declare those back that are"
         case .domains:
             "the cluster knows \(RootLimits.domainsMax) storage domains, the most it may; use the names of old ones again"
+        case .hostsPlans:
+            "\(RootLimits.hostsPlansMax) cells are being split or merged, the most that may be; let one end first"
         case .tenants: "there are \(RootLimits.tenantsMax) tenants, the most there may be; delete one first"
         }
     }
@@ -240,6 +260,9 @@ extension RootRefusal.Field {
         case .name:
             "a name has 1 to \(RootLimits.nameBytesMax) lower-case letters, digits, dots and hyphens, and begins and ends "
                 + "with a letter or digit"
+        case .hosts:
+            "a split names 1 to \(RootLimits.plannedHostsMax) different hosts, and retires nothing; a merge takes all hosts and names "
+                + "none"
         case .size: "an image has 1 to \(RootLimits.imageBytesMax) bytes"
         case .quota: "the amounts of a quota are not negative"
         case .region, .zone, .rack, .note, .reason, .programVersion, .outcome, .by, .destination, .tier:
@@ -352,6 +375,10 @@ extension RootRefusal {
         case .regionIsLost(let name): (90, 0, name)
         case .noRegionPlan(let name): (91, 0, name)
         case .noRegionLeft(let name): (92, 0, name)
+        case .cellIsPlanned(let name): (110, 0, name)
+        case .noHostsPlan(let name): (111, 0, name)
+        case .cellsApart(let name): (112, 0, name)
+        case .notItsHost(let node): (113, node.rawValue, "")
         }
     }
 
@@ -428,6 +455,10 @@ extension RootRefusal {
         case 90: self = .regionIsLost(text)
         case 91: self = .noRegionPlan(text)
         case 92: self = .noRegionLeft(text)
+        case 110: self = .cellIsPlanned(text)
+        case 111: self = .noHostsPlan(text)
+        case 112: self = .cellsApart(text)
+        case 113: self = .notItsHost(NodeID(number))
         default: return nil
         }
     }

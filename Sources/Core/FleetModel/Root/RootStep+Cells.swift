@@ -41,7 +41,11 @@ extension RootStep {
             $0.state != .removed && ($0.cell == cell.group || $0.movesTo == cell.group)
         }
         if hasHosts { return .refused(.cellHasHosts(name)) }
-        if RootCell.keepsNames(cell, of: try all(RootCell.self)) { return .refused(.cellKeepsNames(name)) }
+        let cells = try all(RootCell.self)
+        if RootCell.keepsNames(cell, of: cells) { return .refused(.cellKeepsNames(name)) }
+        if let other = cells.first(where: { $0.plan?.to == cell.group && $0.plan?.isLive == true }) {
+            return .refused(.cellIsPlanned(other.name))
+        }
         delete(cell)
         if let placement = try access.record(GroupPlacement.self, RootTable.placements.key(cell.group.rawValue)) {
             delete(placement)
@@ -87,7 +91,10 @@ extension RootStep {
         for node in try all(RootNode.self) where node.state != .removed {
             hosts[node.movesTo ?? node.cell ?? first.group, default: 0] += 1
         }
-        let near = cells.filter { $0.region == locality.region }
+        // One that goes into another one takes none.
+        let near = cells.filter {
+            $0.region == locality.region && !($0.plan?.kind == .merge && $0.plan?.isLive == true)
+        }
         let best = near.min { (hosts[$0.group] ?? 0, $0.group) < (hosts[$1.group] ?? 0, $1.group) } ?? first
         return best.group == first.group ? nil : best.group
     }
@@ -95,12 +102,15 @@ extension RootStep {
     /// A host is in one cell at any time: in the one where it was until that has let it go, and never again under the same
     /// epoch.
     mutating func moveHost(
-        _ id: NodeID, to: GroupID, _ epoch: UInt64, _ step: RootCommand.MoveStep, _ cluster: inout RootCluster
+        _ id: NodeID, to: GroupID, _ epoch: UInt64, _ step: RootCommand.MoveStep, _ vms: UInt64, _ reason: String,
+        _ cluster: inout RootCluster
     ) throws(StoreError) -> RootResult.Outcome {
+        if !RootCheck.isText(reason) { return .refused(.invalid(.reason)) }
         guard var node = try node(id), node.state != .removed else { return .refused(.unknownNode(id)) }
         let cells = try all(RootCell.self)
         guard cells.contains(where: { $0.group == to }) else { return .refused(.unknownGroup(to)) }
         let first = cells.map(\.group).min()
+        let source = node.cell ?? first
         // Who says again what was done is told so.
         if step == .finish, node.movesTo == nil, (node.cell ?? first) == to, node.cellEpoch > epoch { return .done }
         if node.cellEpoch != epoch { return .refused(.assignmentChanged(node.cellEpoch)) }
@@ -123,6 +133,7 @@ extension RootStep {
         node.movesTo = nil
         node.cellEpoch = cluster.mapEpoch
         put(node)
+        try hostMoved(id, from: source, to: step == .finish ? to : nil, vms: vms, reason)
         return .done
     }
 }

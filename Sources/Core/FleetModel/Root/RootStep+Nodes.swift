@@ -244,6 +244,8 @@ extension RootStep {
         node.state = .removed
         node.since = time
         put(node)
+        let first = try all(RootCell.self).map(\.group).min()
+        if let home = node.cell ?? first { try hostMoved(node.id, from: home, to: home, vms: 0, "") }
         summary.nodes -= 1
         access.put(RootKey.removal(summary.removals), RootTable.nodes.key(node.id.rawValue))
         summary.removals += 1

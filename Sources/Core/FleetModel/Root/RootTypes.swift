@@ -26,6 +26,9 @@ package enum RootLimits {
     /// A cell's number is the upper part of its VMs' ids, and has 24 bits.
     package static let cellNumberMax: UInt64 = 1 << 24 - 1
     package static let tenantsMax: UInt64 = 10_000
+    /// Splits and merges under way, and the hosts of one split.
+    package static let hostsPlansMax = 64
+    package static let plannedHostsMax = 2_048
     /// Events that are kept for the audit; the oldest go.
     package static let eventsMax: UInt64 = 20_000
     /// Of those that are too old, what one command drops.
@@ -411,6 +414,8 @@ package struct RootCell: Hashable, Sendable {
     package var survives: Survival?
     /// Of the map that it came with.
     package var epoch: UInt64
+    /// The last by which hosts of it go to another cell.
+    package var plan: HostsPlan?
     package init(
         name: String, group: GroupID, replicas: UInt32, createdAt: LogTime = .zero, createdBy: String = "",
         region: String = "", survives: Survival? = nil, epoch: UInt64 = 0

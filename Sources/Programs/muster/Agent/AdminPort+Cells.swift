@@ -217,7 +217,8 @@ extension AdminPort {
             survives: cell.survives.map { "\($0)" } ?? "", epoch: cell.epoch, hosts: Int64(hosts),
             nodes: placed.map { agent.name(of: $0.node) }, leader: leader.map { agent.name(of: $0.node) } ?? "",
             state: isReady ? (isMoving ? "moving" : "ready") : "creating",
-            risks: agent.risks(of: cell.group).map { "\($0.kind.name): \($0.text)" })
+            risks: agent.risks(of: cell.group).map { "\($0.kind.name): \($0.text)" },
+            plan: cell.plan.map { HostsPlanInfo($0, of: cell, view) })
     }
 
     func create(_ wanted: CellCreation, _ asker: Asker) {
@@ -256,26 +257,36 @@ extension AdminPort {
                 : info(cell).hosts > 0
                     ? .cellHasHosts(name) : RootCell.keepsNames(cell, of: view.cells) ? .cellKeepsNames(name) : nil
             if let refusal { return answer(asker.ticket, AdminResponse(Problem(refusal))) }
-            let operatorAsked = FleetAsker(
-                principal: .anonymous, by: asker.name, key: nil, ticket: asker.ticket, tenants: nil)
-            // What is not back, or still in use, the cell says when it is to close.
-            returnLoans(of: cell.group, operatorAsked) { [self] in close(cell, operatorAsked, asker) }
+            empty(cell, by: asker.name, asker.ticket) { [self] problem in
+                if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+                change(.retireCell(name: cell.name), asker, "the cell \(cell.name) is retired")
+            }
         }
     }
 
-    /// Nothing comes to the cell any more; then whatever was lent to it has come or is the lender's again, and its group ends.
-    private func close(_ cell: RootCell, _ fleet: FleetAsker, _ asker: Asker) {
-        command(.closeCell, .once(), cell.group, fleet) { [self] result in
-            switch result {
-            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
-            case .success(let done):
-                if case .refused(let refusal) = done.outcome {
-                    return answer(asker.ticket, AdminResponse(Problem(refusal)))
+    /// Nothing comes to the cell any more, and whatever was lent to it has come or is the lender's again: its group may end.
+    private func empty(_ cell: RootCell, by: String, _ ticket: Ticket, _ done: @escaping (Problem?) -> Void) {
+        let fleet = FleetAsker(principal: .anonymous, by: by, key: nil, ticket: ticket, tenants: nil)
+        // What is not back, or still in use, the cell says when it is to close.
+        returnLoans(of: cell.group, fleet) { [self] in
+            command(.closeCell, .once(), cell.group, fleet) { [self] result in
+                switch result {
+                case .failure(let problem): done(problem)
+                case .success(let said):
+                    if case .refused(let refusal) = said.outcome { return done(Problem(refusal)) }
+                    settleLoans(to: cell.group, fleet, done)
                 }
-                settleLoans(to: cell.group, fleet) { [self] problem in
-                    if let problem { return answer(asker.ticket, AdminResponse(problem)) }
-                    change(.retireCell(name: cell.name), asker, "the cell \(cell.name) is retired")
-                }
+            }
+        }
+    }
+
+    /// A cell that was merged into another one and is to end then ends; asked for where it is led, until it is done.
+    func retireMerged(_ cell: RootCell, _ done: @escaping (Problem?) -> Void) {
+        // Nobody asked for it here, and nobody is answered.
+        empty(cell, by: "controller", Ticket(rawValue: 0)) { [self] problem in
+            if let problem { return done(problem) }
+            agent.change(.retireCell(name: cell.name), by: "controller") { result in
+                if case .failure(let problem) = result { done(problem) } else { done(nil) }
             }
         }
     }

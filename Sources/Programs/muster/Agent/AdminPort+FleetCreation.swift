@@ -70,10 +70,11 @@ extension AdminPort {
             CellOffer(group: cell.group, region: cell.region, report: view.report(of: cell.group))
         }
         let order = CellRanking.order(wish, offers)
-        // A region that is lost or evacuated only gets what no other takes.
+        // A region that is lost or evacuated, and a cell that goes into another one, only gets what no other takes.
         let closed = view.cluster?.regions.filter { $0.isLost || $0.isEvacuated }.map(\.name) ?? []
-        if closed.isEmpty { return order }
-        let isClosed = { (group: GroupID) in view.cell(group).map { closed.contains($0.region) } ?? false }
+        let isClosed = { (group: GroupID) in
+            view.merges(group) != nil || view.cell(group).map { closed.contains($0.region) } ?? false
+        }
         return order.filter { !isClosed($0) } + order.filter(isClosed)
     }
 

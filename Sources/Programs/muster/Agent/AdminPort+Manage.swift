@@ -62,6 +62,7 @@ extension AdminPort {
             }
         case .createCell(let wanted): create(wanted, asker)
         case .retireCell(let name): retireCell(name, asker)
+        case .planHosts(let name, let wish): planHosts(name, wish, asker)
         case .regions: refresh(ticket) { [self] in AdminResponse(Listing(regions)) }
         case .region(let name): region(name, ticket)
         case .declareRegion(let name, let isLost): declareRegion(name, isLost: isLost, asker)

@@ -246,7 +246,7 @@ extension Problem {
         case .malformed, .unknownVersion: kind = .malformed
         case .invalid, .settingOutOfRange: kind = .invalid
         case .unknownNode, .unknownSpace, .unknownGroup, .unknownReplica, .unknownOperator, .unknownBackup,
-            .unknownAuthority, .unknownTenant, .unknownImage, .unknownRegion:
+            .unknownAuthority, .unknownTenant, .unknownImage, .unknownRegion, .unknownCell:
             kind = .notFound
         case .unknownToken, .tokenExpired, .tokenUsedUp, .tokenRevoked: kind = .unauthenticated
         case .nameTaken, .spaceExists, .operatorExists, .tokenExists, .authorityExists, .credentialTaken,

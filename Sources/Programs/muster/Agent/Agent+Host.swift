@@ -281,6 +281,22 @@ extension Agent {
         }
     }
 
+    /// Whatever became of who asked for it.
+    func retireMergedCells() {
+        guard !isRetiringCell, loop.now >= retiresCellAt else { return }
+        let done = view.cells.first { cell in
+            guard let plan = cell.plan, plan.kind == .merge, plan.retires, plan.state == .done else { return false }
+            return leads(cell.group)
+        }
+        guard let done else { return }
+        isRetiringCell = true
+        admin.retireMerged(done) { [self] problem in
+            isRetiringCell = false
+            retiresCellAt = loop.now + .seconds(10)
+            if let problem { log.warning("the merged cell \(done.name) is not retired yet: \(problem.detail)") }
+        }
+    }
+
     private func noteProblem(_ host: AgentHost) {
         guard host.keeper.problem != host.problem else { return }
         host.problem = host.keeper.problem

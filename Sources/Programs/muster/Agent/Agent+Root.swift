@@ -211,6 +211,7 @@ extension Agent {
         guard view.through != nil, let own = view.node(node), own.state != .removed else { return }
         describeSelf(own)
         finishOwnMove(own)
+        retireMergedCells()
         tendBackups()
         finalizeWhenDue()
         handOverAuthority()

@@ -103,6 +103,9 @@ final class Agent: TurnOwner {
     var renewAt: Instant
     /// Since when this host is to go to another cell.
     var moveSeenAt: Instant?
+    /// A merged cell that is led here is being retired, and when that is tried again.
+    var isRetiringCell = false
+    var retiresCellAt = Instant.origin
     var isRenewing = false
     /// Oldest first; as many as groups were recovered here since the start.
     var recoveriesOwed: [RecoveryOwed] = []

@@ -539,7 +539,7 @@ extension AdminRequest {
         switch self {
         case .write, .createSpace, .deleteSpace, .moveSpace, .removeNode, .promoteNode, .demoteNode, .createToken,
             .revokeToken, .createCell, .retireCell, .assignHost, .declareRegion,
-            .planRegion:
+            .planRegion, .planHosts:
             true
         default: false
         }

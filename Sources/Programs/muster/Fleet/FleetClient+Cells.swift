@@ -6,129 +6,81 @@ import Glibc
 import Reactor
 import Terminal
 
-// Cells are split and merged: one host after the other goes to the other cell with its VMs. Each of these steps is whole in
-// itself, so a command that ends half way has done what it said, and the same command goes on.
+// Cells are split and merged by plans that the cluster keeps: a command begins one, or changes it, and may follow it.
 
 extension FleetClient {
-    /// So long a host gets to be in its new cell, and a new cell to be ready.
-    private static let hostMax = Nanoseconds.seconds(60)
-    private static let cellMax = Nanoseconds.seconds(120)
+    private static let lookInterval: UInt32 = 200_000
 
-    func splitCell() throws -> ExitCode {
-        let (name, into) = (word("CELL"), line.text("into") ?? "")
-        if into.isEmpty {
-            throw FleetMistake(
-                "say with --into what the cell is called that hosts go to; it is made if it is not there.")
+    func planHosts(_ kind: String) throws -> ExitCode {
+        let name = word("CELL")
+        let steps = ["pause", "resume", "cancel"].filter { line.has($0) }
+        if steps.count + (line.has("dry-run") ? 1 : 0) > 1 {
+            throw FleetMistake("--pause, --resume, --cancel and --dry-run stand beside each other; give one of them.")
         }
-        let ways = ["hosts", "rack", "zone"].filter { line.text($0) != nil || line.integer($0) != nil }
-        if ways.count != 1 { throw FleetMistake("say which hosts go: give one of --hosts, --rack and --zone.") }
-        let source = try get(["v1", "cells", name])
-        let isThere = try cellNames().contains(into)
-        let hosts = try hosts(of: name)
-        var chosen: [String]
-        if let count = line.integer("hosts") {
-            // Those that went before count.
-            let there = isThere ? try self.hosts(of: into).count : 0
-            chosen = hosts.prefix(max(0, count - there)).compactMap { $0["name"]?.text }
-        } else {
-            let way = ways[0]
-            chosen = hosts.filter { $0[way]?.text == line.text(way) }.compactMap { $0["name"]?.text }
+        var body = [JSONMember("step", .string(steps.first ?? kind))]
+        if steps.isEmpty {
+            guard let into = line.text("into") else {
+                let more = kind == "split" ? "; it is made if it is not there." : "."
+                throw FleetMistake("say with --into which cell hosts go to" + more)
+            }
+            body.append(JSONMember("into", .string(into)))
+            if kind == "split" {
+                let ways = ["hosts", "rack", "zone"].filter { line.text($0) != nil || line.integer($0) != nil }
+                if ways.count != 1 {
+                    throw FleetMistake("say which hosts go: give one of --hosts, --rack and --zone.")
+                }
+                if let count = line.integer("hosts") { body.append(JSONMember("hosts", .integer(Int64(count)))) }
+                for way in ["rack", "zone"] {
+                    if let text = line.text(way) { body.append(JSONMember(way, .string(text))) }
+                }
+            } else if line.has("retire") {
+                body.append(JSONMember("retire", .bool(true)))
+            }
+            if line.has("dry-run") { body.append(JSONMember("dryRun", .bool(true))) }
         }
-        if chosen.isEmpty {
-            print("no host of cell \(name) is left to go to cell \(into)\n")
-            return .success
-        }
-        if line.has("dry-run") {
-            guard isThere else {
-                print("cell \(into) would be made, and get \(chosen.joined(separator: ", "))\n")
+        let said = try post(["v1", "cells", name, "plan"], [], .object(body))
+        let ends = steps.first == "pause" || steps.first == "cancel" || line.has("dry-run")
+        guard line.has("wait"), !ends else { return show(said) }
+        return try follow(name)
+    }
+
+    /// Says what there is to say until the plan has ended, or nobody goes on with it.
+    private func follow(_ name: String) throws -> ExitCode {
+        let until = SystemClock.now + (line.duration("wait-timeout") ?? .seconds(300))
+        var told = ""
+        while true {
+            guard let plan = try plan(of: name) else {
+                print("cell \(name) is merged and retired\n")
                 return .success
             }
-            return try send(chosen, to: into, isDryRun: true)
-        }
-        if !isThere {
-            var members = [JSONMember("name", .string(into))]
-            for key in ["region", "survives"] {
-                if let text = source[key]?.text, !text.isEmpty { members.append(JSONMember(key, .string(text))) }
+            func count(_ member: String) -> Int64 { plan[member]?.integer ?? 0 }
+            let into = Column.plain(plan["into"] ?? .null)
+            let text =
+                "\(count("hosts")) hosts have gone to cell \(into) with \(count("vms")) VMs, \(count("left")) are left"
+                + (plan["stays"]?.elements ?? []).map { "; \(Column.plain($0))" }.joined()
+            if text != told { print(text + "\n") }
+            told = text
+            switch plan["state"]?.text {
+            case "done" where plan["retire"] == nil: return .success
+            case "paused", "cancelled":
+                Console.complain("muster: the plan for cell \(name) is \(plan["state"]?.text ?? "")")
+                return .failure
+            default: break
             }
-            _ = try post(["v1", "cells"], [], .object(members))
-        }
-        try wait("cell \(into) is not ready", FleetClient.cellMax) {
-            try get(["v1", "cells", into])["state"]?.text == "ready"
-        }
-        return try send(chosen, to: into, isDryRun: false)
-    }
-
-    func mergeCell() throws -> ExitCode {
-        let (name, into) = (word("CELL"), line.text("into") ?? "")
-        if into.isEmpty || into == name {
-            throw FleetMistake("say with --into which other cell takes the hosts and VMs.")
-        }
-        guard try cellNames().contains(into) else {
-            throw FleetMistake("there is no cell \(into); see `muster cell list`.")
-        }
-        let all = try hosts(of: name).compactMap { $0["name"]?.text }
-        let worst = try send(all, to: into, isDryRun: line.has("dry-run"))
-        if worst != .success || line.has("dry-run") { return worst }
-        // What is left is on no host: it waits, or is stopped.
-        let left = try pages(["v1", "vms"], [("cell", name)], limit: .max)
-        for vm in left {
-            guard let id = vm["id"]?.integer else { continue }
-            let body = JSONValue.object([JSONMember("cell", .string(into))])
-            do {
-                _ = try post(["v1", "vms", "\(id)", "migrate"], [], body)
-            } catch let refusal as Refused {
-                Console.complain("muster: VM \(vm["name"]?.text ?? "\(id)"): \(refusal.problem.detail)")
-                return ClientCommands.code(of: refusal.problem)
-            }
-        }
-        try wait("VMs of cell \(name) are not in cell \(into)", FleetClient.cellMax) {
-            try pages(["v1", "vms"], [("cell", name)], limit: 1).isEmpty
-        }
-        return show(try ask(RawRequest(.delete, ["v1", "cells", name])))
-    }
-
-    /// One after the other. One that stays keeps no other.
-    private func send(_ hosts: [String], to cell: String, isDryRun: Bool) throws -> ExitCode {
-        var worst = ExitCode.success
-        for host in hosts {
-            var members = [JSONMember("cell", .string(cell))]
-            if isDryRun { members.append(JSONMember("dryRun", .bool(true))) }
-            do {
-                let said = try post(["v1", "nodes", host, "assign"], [], .object(members))
-                if isDryRun {
-                    print((said["message"]?.text ?? "") + "\n")
-                    continue
-                }
-                try wait("host \(host) is not in cell \(cell)", FleetClient.hostMax) {
-                    try get(["v1", "nodes", host])["cell"]?.text == cell
-                }
-                print("host \(host) belongs to cell \(cell) now\n")
-            } catch let refusal as Refused {
-                Console.complain("muster: \(host): \(refusal.problem.detail)")
-                worst = ClientCommands.code(of: refusal.problem)
-            }
-        }
-        return worst
-    }
-
-    private func cellNames() throws -> [String] {
-        try get(["v1", "cells"])["items"]?.elements?.compactMap { $0["name"]?.text } ?? []
-    }
-
-    /// By name.
-    private func hosts(of cell: String) throws -> [JSONValue] {
-        try pages(["v1", "hosts"], [("cell", cell)], limit: .max).filter { $0["state"]?.text != "removed" }
-            .sorted { $0["name"]?.text ?? "" < $1["name"]?.text ?? "" }
-    }
-
-    private func wait(_ problem: String, _ most: Nanoseconds, _ isDone: () throws -> Bool) throws {
-        let until = SystemClock.now + most
-        while true {
-            if try isDone() { return }
             if SystemClock.now >= until {
-                throw Undone("\(problem) after \(most.count / 1_000_000_000) s; the same command goes on")
+                let look = "`muster cell show \(name)` says how far it is"
+                throw Undone("the plan for cell \(name) has not ended; it goes on, and \(look)")
             }
-            usleep(200_000)
+            usleep(FleetClient.lookInterval)
+        }
+    }
+
+    /// Nil where the cell is gone.
+    private func plan(of name: String) throws -> JSONValue? {
+        do {
+            return try get(["v1", "cells", name])["plan"]
+        } catch let refusal as Refused where refusal.problem.kind.status == 404 {
+            return nil
         }
     }
 }

@@ -244,8 +244,8 @@ struct FleetClient {
                     .object(
                         [JSONMember("cell", .string(word("CELL")))]
                             + (line.has("dry-run") ? [JSONMember("dryRun", .bool(true))] : []))))
-        case "cell split": return try splitCell()
-        case "cell merge": return try mergeCell()
+        case "cell split": return try planHosts("split")
+        case "cell merge": return try planHosts("merge")
         case "cell retire": return show(try ask(RawRequest(.delete, ["v1", "cells", word("CELL")])))
         case "region list":
             return show(try get(["v1", "regions"])["items"]?.elements ?? [], FleetColumns.regions)
