@@ -101,4 +101,46 @@ import Testing
         #expect(view.vms[new]?.place == nil && message.contains("failoverReserve hosts:1"), "\(message)")
         #expect(world.keeper.counts.takenBack == 0, "nothing was asked for that the cell refuses")
     }
+
+    @Test func `a plan says where a host that is drained, made smaller or removed leaves too little for losses`() throws
+    {
+        let world = try world(hosts: 3)
+        try world.apply(.setSetting(.failoverReserve, FailoverReserve(.host, 1).value))
+        let half = try offered(world) / 2
+        var host = HostID(1)
+        var less = HostPolicy()
+        less.reserved.cpuMillis = half
+        func notes() throws -> [[String]] {
+            [
+                try #require(world.planDrain(host)).notes, try #require(world.planCapacity(host, less)).notes,
+                try #require(world.planRemoval(host)).notes,
+            ]
+        }
+        _ = try world.create(CellWorld.spec(cpu: half))
+        try world.tick(40)
+        // Two hosts hold one VM, and another one with it.
+        #expect(try notes().allSatisfy(\.isEmpty))
+        for _ in 0..<2 { _ = try world.create(CellWorld.spec(cpu: half)) }
+        try world.tick(40)
+        let view = try world.view()
+        #expect(view.count(of: .running) == 3)
+        // One that has room.
+        host = try #require(view.hosts.values.min { $0.used.cpuMillis < $1.used.cpuMillis }).id
+        for (id, known) in view.hosts { #expect(view.reserve(if: id, were: known) == view.reserve) }
+        let found = try notes()
+        #expect(found[0].first?.hasPrefix("the cell refuses it: failoverReserve hosts:1: it would leave") == true)
+        #expect(found[1].first?.hasPrefix("the cell refuses it: failoverReserve hosts:1: it would leave") == true)
+        #expect(found[2].first?.hasPrefix("failoverReserve hosts:1: it would leave too little for the loss") == true)
+        // What is foretold is what the cell says.
+        let commands: [CellCommand.Operation] = [
+            .setHostDuty(host, .draining), .setHostPolicy(host, less, generation: nil),
+        ]
+        for (command, notes) in zip(commands, found) {
+            guard case .refused(.breaksReserve(let text)) = try world.apply(command) else {
+                Issue.record("\(command) is not refused")
+                continue
+            }
+            #expect(notes == ["the cell refuses it: \(text)"])
+        }
+    }
 }

@@ -14,6 +14,10 @@ extension CellKeeper {
         guard let known = hostsIndexed[id] else { return nil }
         var plan = CellPlan(.capacity(id), through: view.through ?? .zero)
         plan.change = wanted.digest
+        if var host = view.hosts[id] {
+            host.policy = wanted
+            plan.notes = reserveNotes(id, as: host, isRefused: true)
+        }
         var changed = known
         changed.policy = wanted
         let there = index.vms(on: id).sorted { before($0, $1) }
@@ -55,6 +59,7 @@ extension CellKeeper {
         guard let host = hostsIndexed[id] else { return nil }
         var plan = planLoss([id])
         plan.purpose = .remove(id)
+        plan.notes = reserveNotes(id, as: nil, isRefused: false)
         plan.change = host.vmCount == 0 ? 0 : 1
         return plan
     }

@@ -173,6 +173,10 @@ extension CellKeeper {
     package mutating func planDrain(_ host: HostID) -> CellPlan? {
         guard hostsIndexed[host] != nil else { return nil }
         var plan = CellPlan(.drain(host), through: view.through ?? .zero)
+        if var drained = view.hosts[host], drained.duty != .maintenance {
+            drained.duty = .draining
+            plan.notes = reserveNotes(host, as: drained, isRefused: true)
+        }
         var none = 0
         moveAway([host], &plan, searches: &none) { keeper, vm in
             switch keeper.way(vm) {

@@ -62,6 +62,14 @@ extension CellKeeper {
     }
     func reserveText(_ vm: CellVM) -> String? { reserveText([vm]) }
 
+    /// What a plan says where a host as it would be leaves too little for losses. O(VMs).
+    func reserveNotes(_ id: HostID, as changed: CellHost?, isRefused: Bool) -> [String] {
+        guard let before = view.reserve, let after = view.reserve(if: id, were: changed),
+            let breach = after.breach(after: before, hostName)
+        else { return [] }
+        return [isRefused ? "the cell refuses it: \(breach)" : breach]
+    }
+
     /// What is kept free for losses and is not there.
     package var reserveAtRisk: CellRiskWatch.Found? {
         view.reserve?.shortage(hostName).map { CellRiskWatch.Found(.reserve, $0) }

@@ -264,7 +264,7 @@ package struct PlanInfo: Shaped {
             left: plan.left.map {
                 PlanLeft(vm: $0.name, tenant: $0.tenant, cause: $0.cause.rawValue, text: $0.text)
             }, scoreBefore: plan.scoreBefore ?? 0, scoreAfter: plan.scoreAfter ?? 0, isComplete: plan.isComplete,
-            notes: idle == 0 ? [] : [ofIdle])
+            notes: (idle == 0 ? [] : [ofIdle]) + plan.notes)
     }
 
     package static let shape = Shape(

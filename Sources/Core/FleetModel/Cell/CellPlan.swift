@@ -167,6 +167,8 @@ package struct CellPlan: Hashable, Sendable {
     /// In the order in which they are made.
     package var steps: [Step] = []
     package var left: [Left] = []
+    /// What else there is to say, in sentences; no part of the digest.
+    package var notes: [String] = []
     /// Of a rebalancing: higher is better, comparable within one plan only.
     package var scoreBefore: Int64?
     package var scoreAfter: Int64?

@@ -2,25 +2,27 @@ import ClusterBase
 
 // Placement groups with the members that count in each domain, slices, settings, and what is collected as garbage.
 
-extension CellStep {
-    // MARK: Domains
-
-    /// The part of the cell that a host is in for a rule of this scope.
-    static func domain(_ scope: PlacementGroup.Scope, _ host: CellHost) -> [UInt8] {
-        let place = host.about.locality
+extension CellHost {
+    /// The part of the cell that it is in for a rule of this scope.
+    func domain(_ scope: PlacementGroup.Scope) -> [UInt8] {
+        let place = about.locality
         return switch scope {
-        case .host: host.id.rawValue.bigEndianBytes
+        case .host: id.rawValue.bigEndianBytes
         case .rack: Array(place.zone.utf8) + [0] + Array(place.rack.utf8)
         case .zone: Array(place.zone.utf8)
         }
     }
+}
+
+extension CellStep {
+    // MARK: Domains
 
     /// The domains in which a VM counts, each once.
     mutating func domains(of vm: CellVM, _ scope: PlacementGroup.Scope) throws(StoreError) -> [[UInt8]] {
         var found: [[UInt8]] = []
         for claim in vm.claims {
             guard let host = try host(claim.host) else { continue }
-            let domain = Self.domain(scope, host)
+            let domain = host.domain(scope)
             if !found.contains(domain) { found.append(domain) }
         }
         return found
@@ -97,7 +99,7 @@ extension CellStep {
         guard host.state.takesVMs else { return }
         if sign > 0 { summary.hostsTaking += 1 } else { summary.hostsTaking -= 1 }
         for scope in [PlacementGroup.Scope.rack, .zone] {
-            let key = CellKey.taking(scope, Self.domain(scope, host))
+            let key = CellKey.taking(scope, host.domain(scope))
             var count = try access.number(key) ?? 0
             if sign > 0 { count += 1 } else { count -= min(1, count) }
             if count == 0 { access.delete(key) } else { access.put(key, count.bigEndianBytes) }

@@ -105,7 +105,7 @@ extension CellStep {
         for name in vm.spec.groups {
             guard let group = try group(vm.tenant, name), group.isHard else { continue }
             let own = try domains(of: vm, group.scope)
-            let domain = Self.domain(group.scope, host)
+            let domain = host.domain(group.scope)
             let there = try members(group.id, domain)
             let others = own.contains(domain) ? there - min(1, there) : there
             switch group.rule {

@@ -274,7 +274,7 @@ extension CellStep {
     private mutating func settle(_ host: CellHost?, _ id: HostID, _ scope: PlacementGroup.Scope) throws(StoreError) {
         var counted = try reserveHost(id)
         let (free, weight) = ReserveHost.part(host, counted)
-        let domain = host.flatMap { $0.health == .up ? Self.domain(scope, $0) : nil } ?? []
+        let domain = host.flatMap { $0.health == .up ? $0.domain(scope) : nil } ?? []
         if counted.free == free && counted.weight == weight && counted.domain == domain { return }
         summary.reserve?.free &+= free &- counted.free
         if counted.domain == domain {

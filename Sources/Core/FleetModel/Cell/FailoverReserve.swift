@@ -109,6 +109,13 @@ package struct ReserveStanding: Hashable, Sendable {
         return "too little is left for " + loss(kind, short: -slack.vector[kind.rawValue], hostName)
     }
 
+    /// What less is left of than before, and less than nothing; nil where nothing is.
+    package func breach(after before: ReserveStanding, _ hostName: (HostID) -> String) -> String? {
+        let (was, now) = (before.slack.vector, slack.vector)
+        let kind = ResourceKind.allCases.first { now[$0.rawValue] < 0 && now[$0.rawValue] < was[$0.rawValue] }
+        return kind.map { text($0, short: -now[$0.rawValue], hostName) }
+    }
+
     func text(_ kind: ResourceKind, short: Int64, _ hostName: (HostID) -> String) -> String {
         "failoverReserve \(reserve.text): it would leave too little for " + loss(kind, short: short, hostName)
     }
