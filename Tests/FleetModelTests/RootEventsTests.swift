@@ -35,6 +35,19 @@ import Testing
             try root.read(.rows(after: nil, limit: 0)).records(RootEvent.self)?.isEmpty ?? true, "followers keep none")
     }
 
+    @Test func `a recovery by force is written down with its reason and with what it may have lost`() throws {
+        var root = try RootBench()
+        root.level = FeatureLevel.rootAudit
+        let record = RecoveryRecord(
+            group: .root, epoch: Epoch(1), possibleLossAfter: LogIndex(812), reason: "rack 7 burnt")
+        #expect(try root.apply(.recordRecovery(record), by: "operator ann") == .done)
+        let found = try #require(try events(root).last)
+        #expect(found.kind == "group.recovered" && found.by == "operator ann")
+        for part in ["the root group", "entry 812", "rack 7 burnt"] {
+            #expect(found.text.contains(part), "\(found.text)")
+        }
+    }
+
     @Test func `who asked for what is not theirs is written down, and how often nobody was`() throws {
         var root = try RootBench()
         root.level = FeatureLevel.rootAudit

@@ -161,7 +161,12 @@ extension RootCommand.Operation {
         case .finalizeLevel(let level): return ("level.opened", "open feature level \(level)")
         case .setBackup(let schedule): return ("backup.scheduled", "make backups by the schedule \(schedule.name)")
         case .removeBackup(let name): return ("backup.unscheduled", "remove the schedule \(name)")
-        case .recordRecovery(let record): return ("group.recovered", "recover group \(record.group) by force")
+        case .recordRecovery(let record):
+            return (
+                "group.recovered",
+                "recover \(record.group == .root ? "the root group" : "group \(record.group)") by force, what came after entry "
+                    + "\(record.possibleLossAfter) may be lost: \(record.reason)"
+            )
         case .createCell(let name, _, _, _): return ("cell.created", "make the cell \(name)")
         case .retireCell(let name): return ("cell.retired", "retire the cell \(name)")
         case .createTenant(let name, let bounds, let tier):
