@@ -65,6 +65,8 @@ import Testing
 
     @Test func `what has no name is called by what it has`() {
         let printer = Printer(.name)
+        #expect(
+            printer.list([.object([JSONMember("key", .string("k")), JSONMember("version", .integer(1))])], []) == "k\n")
         func record(_ members: [(String, JSONValue)]) -> String {
             printer.record(.object(members.map { JSONMember($0.0, $0.1) }))
         }

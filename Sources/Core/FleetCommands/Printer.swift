@@ -62,7 +62,7 @@ package struct Printer: Sendable {
 
     /// What it is called; an event has its revision, a plan its digest.
     private static func name(of value: JSONValue) -> String {
-        for member in ["name", "id", "revision", "digest", "subject", "vm", "node"] {
+        for member in ["name", "id", "revision", "digest", "subject", "vm", "node", "key"] {
             if let found = value[member], found != .null { return Column.plain(found) }
         }
         return Column.plain(.null)
