@@ -43,13 +43,10 @@ extension Fleet {
         guard assigned[number].cell == cell, assigned[number].epoch == move.assignment, move.phase != .preparing else {
             return
         }
+        if move.phase == .committed { counts.hostsHandedOver += 1 } else { counts.hostsKept += 1 }
+        if profile.plansHosts { return tellPaperRoot(of: move, in: cell) }
         assigned[number].epoch += 1
-        if move.phase == .committed {
-            counts.hostsHandedOver += 1
-            assigned[number].cell = Int(move.to) - 1
-        } else {
-            counts.hostsKept += 1
-        }
+        if move.phase == .committed { assigned[number].cell = Int(move.to) - 1 }
         // Or its agent hears of it from the cell that it left, or when it begins anew, or when the faults have ended.
         let isHeard = hostRandom.chance(1, in: 2) || world.recovery.phase != .chaos
         if isHeard, hosts[number].keeper != nil { tellAssignment(hosts[number]) }

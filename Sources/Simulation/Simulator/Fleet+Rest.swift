@@ -63,6 +63,7 @@ extension Fleet {
 
     private func findUnrest() -> String? {
         if !chores.isEmpty { return "operators still have to do \(chores[0])" }
+        if let found = unrestOfPlans { return found }
         for cell in 0..<profile.cells {
             if let found = findUnrest(cell, checkers[cell].view) { return found }
         }

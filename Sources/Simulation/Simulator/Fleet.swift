@@ -37,6 +37,7 @@ final class Fleet {
     /// The cell of each host, as a root would have it.
     var assigned: [Assigned] = []
     var regions: Regions
+    var hostsPlans: HostsPlans
     /// What to add to true time for the calendar, per node, in milliseconds.
     var wallOffsets: [Int64] = []
     /// What operators still have to do before the fleet can come to rest.
@@ -71,6 +72,7 @@ final class Fleet {
         hostRandom = random.child(31)
         careRandom = random.child(43)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
+        hostsPlans = HostsPlans(random: random.child(44))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
@@ -187,6 +189,7 @@ extension Fleet {
         world.plan(.fleetFault, at: 2_000_000_000)
         planPlots()
         planRegions()
+        beginHostsPlans()
     }
 
     /// Whether a source reaches the copy that receives its VM.
@@ -265,6 +268,7 @@ extension Fleet {
 
     func beginRecovery() {
         endRegions()
+        endHostsPlans()
         for host in hosts {
             host.driver.release(host.node.local(world.now))
             if movesHosts && host.keeper != nil { tellAssignment(host) }

@@ -35,6 +35,8 @@ public struct FleetProfile: Sendable {
     public var losesRegion = false
     /// Hosts go from cell to cell with their VMs.
     public var movesHosts = false
+    /// Cells are split and merged by plans beside that.
+    public var plansHosts = false
     /// The newest feature level is open; with several cells it always is.
     public var opensLevel = false
     /// Controllers move VMs for a better balance by themselves, within bounds that change.
@@ -96,6 +98,8 @@ extension Profile {
             // Within a region alone.
             var moving = random.child(31)
             fleet.movesHosts = !fleet.losesRegion && moving.chance(2, in: 3)
+            var planning = random.child(44)
+            fleet.plansHosts = fleet.movesHosts && planning.chance(1, in: 2)
         }
         var gangs = random.child(15)
         fleet.opensLevel = gangs.chance(1, in: 2)
@@ -150,6 +154,10 @@ public struct FleetCounts: Sendable {
     public var evacuated = 0
     /// Plans for regions that were begun, paused, resumed, turned round or called off.
     public var regionPlans = 0
+    /// Plans for splits and merges that were begun, paused, resumed or called off.
+    public var hostsPlans = 0
+    /// Hosts that came to be in another cell where there are such plans, by them or by hand.
+    public var hostsByPlans = 0
     /// VMs that did not get to another cell after all.
     public var cellsKept = 0
     /// Hosts that went from one cell to another with their VMs.
@@ -201,6 +209,8 @@ public struct FleetCounts: Sendable {
         a.regionHome += b.regionHome
         a.evacuated += b.evacuated
         a.regionPlans += b.regionPlans
+        a.hostsPlans += b.hostsPlans
+        a.hostsByPlans += b.hostsByPlans
         a.hostsHandedOver += b.hostsHandedOver
         a.hostsKept += b.hostsKept
         a.vmsHandedOver += b.vmsHandedOver

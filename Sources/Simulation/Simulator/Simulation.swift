@@ -329,6 +329,7 @@ public final class Simulation {
         case .fleetClient: fleet?.clientTurn(Int(event.a), stamp: event.b)
         case .fleetFault: fleet?.faultTurn()
         case .fleetRegion: fleet?.regionTurn(event.a)
+        case .fleetPlan: fleet?.hostsPlanTurn(event.a)
         case .fleetPlot: fleet?.plotCame(event)
         case .upgrade: if node.map({ $0.life == event.life }) ?? true { upgradeTurn(node) }
         case .wake, .logDone, .flushDone, .link, .request, .hostStep, .fleetRequest:

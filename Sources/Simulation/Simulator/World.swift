@@ -51,6 +51,8 @@ struct WorldEvent: Comparable {
         case ending
         /// A region is lost, and back: `a` is the step.
         case fleetRegion
+        /// Cells are split and merged by plans: `a` is what happens.
+        case fleetPlan
         /// The plot of a fleet goes on: `a` is what happens, `b` the host.
         case fleetPlot
     }
