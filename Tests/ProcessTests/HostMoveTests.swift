@@ -156,5 +156,18 @@ import Testing
         #expect(cells == "default\nother\n", "nobody asked to retire it")
         #expect(try cluster.ask(2, "vm", "list", "--cell", "default", "-o", "name").output == "a\nb\nc\nd\n")
         #expect(try cluster.ask(2, "cell", "retire", "other").status == 0)
+
+        // Beyond its bound it is split by itself.
+        let wrong = try cluster.ask(2, "cell", "set", "splitAbove", "racks:2")
+        #expect(wrong.status == 1 && wrong.complaint.contains("hosts:500"), "\(wrong.status) \(wrong.complaint)")
+        let set = try cluster.ask(2, "cell", "set", "splitAbove", "hosts:2")
+        #expect(set.status == 0, "\(set.complaint)")
+        try cluster.wait("a host is in a new cell") { try ready("--cell", "default-2").count == 1 }
+        try cluster.wait("that is done") {
+            let text = try shown()
+            return text.contains("\"automatic\":true") && text.contains("\"state\":\"done\"")
+        }
+        #expect(try shown().contains("\"splitAbove\":\"hosts:2\""))
+        #expect(try cluster.ask(2, "audit", "--root").output.contains("beyond its bound"))
     }
 }

@@ -547,12 +547,19 @@ package enum FleetTable {
                 A VM that would use it waits and says so (`muster vm explain`); a start, a resize or a drain that would use it
                 waits or is refused. What was lost may use it. VMs with local disks, with restart never and with isolation keep
                 start nowhere else, and nothing is kept for them. While it is not there an alarm, an event and a metric say so.
+
+                splitAbove has a cell split by itself beyond so many hosts or VMs: hosts:500, vms:100000, or off. Half of its hosts go to
+                a new cell as by `muster cell split`, whole racks where hosts name theirs, of each zone by itself; it is called like
+                this one with the next number, such as north-2, and has the standard settings. A cell that is to survive something keeps as
+                many hosts as it has voters, over two zones, and so does the new one; else nothing begins. After a plan was
+                called off none begins by itself for an hour.
                 """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
             examples: [
                 .init("muster cell set policy spread", "VMs go where the fewest are"),
                 .init("muster cell set rpoRegion 5s", "an alarm says when more would be lost with a region"),
+                .init("muster cell set splitAbove vms:100000", "a larger cell gives half of its hosts to a new one"),
                 .init("muster cell set failoverReserve hosts:1", "what ran on any one host has room on the others"),
             ]),
         Command(

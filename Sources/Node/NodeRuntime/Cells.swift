@@ -30,6 +30,8 @@ struct Cells {
         var hostsPlanAt = Instant.origin
         var hostsPlanThrough: LogIndex?
         var hostsPlan = HostsPlanKeeper()
+        /// When it is looked next whether the cell has outgrown its bound.
+        var splitAt = Instant.origin
         /// Names that are being held for VMs that go from here to a region with several cells.
         var claims: [Claim] = []
         /// When VMs that may come from other cells are looked after next.
@@ -56,6 +58,8 @@ struct Cells {
     static let pagesMax = 4
     /// After an answer that helps nobody.
     static let retryInterval = Nanoseconds.milliseconds(100)
+    /// Between two looks whether a cell has outgrown its bound.
+    static let splitInterval = Nanoseconds.seconds(5)
     /// A keeper with so many commands without an outcome does not plan.
     static let askedMax = 16
 

@@ -34,9 +34,8 @@ extension NodeEngine {
 
     private func tendHostsPlan(_ k: Int, _ now: Instant) {
         let group = cells.kept[k].group
-        guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady, let facts = hostsPlan(of: group) else {
-            return
-        }
+        guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady else { return }
+        guard let facts = hostsPlan(of: group) else { return splitOutgrown(k, now) }
         var keeper = cells.kept[k].hostsPlan
         let asks = keeper.plan(facts, now: now) { operation in
             refusal(of: operation, group)
@@ -45,6 +44,17 @@ extension NodeEngine {
         }
         cells.kept[k].hostsPlan = keeper
         for ask in asks { send(ask, group, now) }
+    }
+
+    /// A cell beyond its bound begins a plan by itself.
+    private func splitOutgrown(_ k: Int, _ now: Instant) {
+        guard now >= cells.kept[k].splitAt, cells.toldRoot == nil, steward.commandsUnderWay == 0 else { return }
+        cells.kept[k].splitAt = now + Cells.splitInterval
+        let view = cells.kept[k].keeper.view
+        guard let bound = SplitBound(value: view[.splitAbove]),
+            let operation = SplitRule.plan(steward.view, cells.kept[k].group, vms: view.vms.count, bound)
+        else { return }
+        ask(operation, now)
     }
 
     /// Why the cell would not carry it out as it is now; nil where it would, or nobody knows.

@@ -426,6 +426,10 @@ package struct CellSettingsBody: Shaped {
             "what is kept free for VMs to start elsewhere after a loss: off, or how many hosts, racks or zones may be lost at once, such "
                 + "as hosts:1 or racks:2"
         ),
+        (
+            .splitAbove,
+            "beyond so many hosts or VMs half of its hosts go to a new cell: off, or such as hosts:500 or vms:100000"
+        ),
     ]
 
     package static let shape = Shape(
@@ -436,7 +440,7 @@ package struct CellSettingsBody: Shaped {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
                 case .moveIntent: .choice(intents.all)
-                case .failoverReserve: .string
+                case .failoverReserve, .splitAbove: .string
                 case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
@@ -452,6 +456,7 @@ package struct CellSettingsBody: Shaped {
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
             case .moveIntent: return JSONMember(name, CellSettingsBody.intents[value])
             case .failoverReserve: return JSONMember(name, FailoverReserve.text(value))
+            case .splitAbove: return JSONMember(name, SplitBound.text(value))
             case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
@@ -467,8 +472,10 @@ package struct CellSettingsBody: Shaped {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
             case .moveIntent: value = CellSettingsBody.intents[object.text(name)]
-            case .failoverReserve:
-                guard let known = FailoverReserve.value(object.text(name)) else {
+            case .failoverReserve, .splitAbove:
+                let text = object.text(name)
+                let found = setting == .splitAbove ? SplitBound.value(text) : FailoverReserve.value(text)
+                guard let known = found else {
                     throw Problem(.invalid, "\(CellRefusal.settingOutOfRange(setting))", field: name)
                 }
                 value = known

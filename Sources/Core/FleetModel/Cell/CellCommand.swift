@@ -320,6 +320,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case moveIntent = 74
     /// 0 off, else a `FailoverReserve`'s: what is kept free for losses. Wants feature level 3.
     case failoverReserve = 94
+    /// 0 off, else a `SplitBound`'s: beyond it the cell is split. Wants feature level 3.
+    case splitAbove = 115
 
     /// Those that people see and set.
     package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
@@ -339,7 +341,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore, .movesHeldUntil, .failoverReserve: 0
+        case .leaseBefore, .movesHeldUntil, .failoverReserve, .splitAbove: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         case .moveIntent: UInt64(MoveIntent.balanced.rawValue)
@@ -367,6 +369,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .rto: "rto"
         case .moveIntent: "move-intent"
         case .failoverReserve: "failover-reserve"
+        case .splitAbove: "split-above"
         }
     }
 }

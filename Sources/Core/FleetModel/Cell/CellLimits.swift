@@ -109,6 +109,7 @@ extension CellSetting {
 
     package func allows(_ value: UInt64) -> Bool {
         if self == .failoverReserve { return value == 0 || FailoverReserve(value: value) != nil }
+        if self == .splitAbove { return value == 0 || SplitBound(value: value) != nil }
         return range.contains(value)
     }
 
@@ -130,6 +131,7 @@ extension CellSetting {
         case .rpoZone, .rpoRegion, .rto: 0...Objective.valueMax
         case .moveIntent: 1...3
         case .failoverReserve: 0...FailoverReserve.valueMax
+        case .splitAbove: 0...SplitBound.valueMax
         }
     }
 
@@ -154,6 +156,7 @@ extension CellSetting {
         case .rto: "rto"
         case .moveIntent: "moveIntent"
         case .failoverReserve: "failoverReserve"
+        case .splitAbove: "splitAbove"
         }
     }
 

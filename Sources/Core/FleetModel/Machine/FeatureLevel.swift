@@ -168,7 +168,7 @@ extension CellCommand.Operation {
         case .resealVM: FeatureLevel.secrets
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
-        case .setSetting(.movesHeldUntil, _): FeatureLevel.cells
+        case .setSetting(.movesHeldUntil, _), .setSetting(.splitAbove, _): FeatureLevel.cells
         case .setSetting(.failoverReserve, _), .noteRisk(.reserve, _, _): FeatureLevel.failoverReserves
         case .noteRegion: FeatureLevel.regions
         case .setSlice(_, _, let quota, let through):

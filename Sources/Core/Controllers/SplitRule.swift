@@ -1,0 +1,82 @@
+package import ClusterBase
+package import FleetModel
+
+/// Whether a cell that has outgrown its bound is to be split, and which of its hosts go: asked where the cell is led.
+///
+/// Half of the hosts go, of each zone by itself, and whole racks where hosts name theirs. Both cells keep as many hosts as their group
+/// wants voters, over two zones where there are any, if they are to survive something; a cell that can not be divided so is left alone.
+package enum SplitRule {
+    /// Root time in milliseconds for which nothing begins by itself after somebody called a plan off.
+    package static let restsFor: UInt64 = 3_600_000
+
+    /// What to ask of the root; nil for nothing. `vms` are the cell's. O(nodes).
+    package static func plan(
+        _ view: RootView, _ group: GroupID, vms: Int, _ bound: SplitBound
+    ) -> RootCommand.Operation? {
+        guard let cell = view.cell(group) else { return nil }
+        if let plan = cell.plan {
+            if plan.isLive { return nil }
+            if plan.state == .cancelled && view.time < plan.changedAt.advanced(by: restsFor) { return nil }
+        }
+        let isTaken = view.cells.contains { $0.plan?.isLive == true && $0.plan?.to == group }
+        if isTaken { return nil }
+        let first = view.firstCell?.group
+        let own = view.nodes.filter { $0.state != .removed && ($0.cell ?? first) == group }
+        let size = bound.kind == .hosts ? own.count : vms
+        guard UInt64(size) > bound.count, let going = half(of: own, cell), let name = name(beside: cell, view) else {
+            return nil
+        }
+        var wish = HostsPlan.Wish(.split)
+        wish.into = name
+        wish.nodes = going.map(\.id)
+        wish.isAutomatic = true
+        return .planHosts(cell: cell.name, wish)
+    }
+
+    /// The hosts that go, by name; nil where either side would be left with too few.
+    static func half(of nodes: [RootNode], _ cell: RootCell) -> [RootNode]? {
+        let sorted = nodes.sorted { $0.name < $1.name }
+        // hash order: sorted at once
+        let zones = Set(sorted.map(\.about.locality.zone)).sorted()
+        var going: [RootNode] = []
+        for zone in zones {
+            let here = sorted.filter { $0.about.locality.zone == zone }
+            // As many as make it half of all zones so far.
+            let upTo = (sorted.count { $0.about.locality.zone <= zone }) / 2
+            // hash order: sorted at once
+            for rack in Set(here.map(\.about.locality.rack)).sorted() {
+                let hosts = here.filter { $0.about.locality.rack == rack }
+                let left = upTo - going.count
+                if left <= 0 { break }
+                // Who names no rack is in none.
+                if rack.isEmpty {
+                    going += hosts.prefix(left)
+                } else if hosts.count <= left || hosts.count - left < left {
+                    going += hosts
+                }
+            }
+        }
+        going = Array(going.prefix(RootLimits.plannedHostsMax))
+        let gone = going.map(\.id)
+        let staying = sorted.filter { !gone.contains($0.id) }
+        return isEnough(going, cell, zones.count) && isEnough(staying, cell, zones.count) ? going : nil
+    }
+
+    private static func isEnough(_ nodes: [RootNode], _ cell: RootCell, _ zones: Int) -> Bool {
+        if cell.survives == nil { return !nodes.isEmpty }
+        // hash order: counted only
+        let own = Set(nodes.map(\.about.locality.zone)).count
+        return nodes.count >= Int(cell.replicas) && own >= min(2, zones)
+    }
+
+    /// The cell's name with the first number from 2 on that no other one has.
+    private static func name(beside cell: RootCell, _ view: RootView) -> String? {
+        var base = cell.name
+        if let dash = base.lastIndex(of: "-"), UInt32(base[base.index(after: dash)...]) != nil {
+            base = String(base[..<dash])
+        }
+        base = String(base.prefix(RootLimits.nameBytesMax - 8))
+        let taken = view.cells.map(\.name)
+        return (2...view.cells.count + 2).lazy.map { "\(base)-\($0)" }.first { !taken.contains($0) }
+    }
+}
