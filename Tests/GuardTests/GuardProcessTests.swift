@@ -74,7 +74,7 @@ import Testing
             ward.wait {
                 ward.events.contains { event in
                     if case .ended(_, 7, _, let why?) = event {
-                        why.text.contains("lease") && why.isHostsFault
+                        why.text.contains("lease") && !why.isHostsFault
                     } else {
                         false
                     }

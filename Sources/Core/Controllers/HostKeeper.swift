@@ -458,8 +458,9 @@ package struct HostKeeper: Sendable {
         case .stopped, .crashed:
             let wasTold = copy.isLeaving && copy.stopCause == nil
             record.end = (
+                // One that a lease's end stopped waits as after a crash: a host that can't keep its lease is not asked for more at once.
                 wasTold ? .stopped : .crashed, copy.stopCause ?? report.message,
-                copy.stopCause != nil || report.isHostsFault
+                copy.stopCause == nil && report.isHostsFault
             )
             record.copy = nil
             if copy.order == .discard { record.isDiscarded = true }

@@ -292,13 +292,13 @@ extension GuardLink {
     package struct Cause: Hashable, Sendable {
         /// For people.
         package let text: String
-        /// Through no fault of the guest, or of its TPM, which is its own.
+        /// It ended with the guard.
         package let isHostsFault: Bool
     }
 
     /// Nil where it was asked to, or did not.
     private static func cause(_ number: UInt32) -> Cause? {
         guard let cause = GuardRules.Cause(rawValue: number), cause != .asked else { return nil }
-        return Cause(text: cause.text, isHostsFault: cause != .companionEnded)
+        return Cause(text: cause.text, isHostsFault: cause == .guardEnds)
     }
 }

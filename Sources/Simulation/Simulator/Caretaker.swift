@@ -29,8 +29,8 @@ extension Simulation {
             if isOfBefore(node, checker) { return turn(node, .destroyReplica(checker.group)) }
             let held = node.runtime?.inspect(checker.group) { raft, _ in raft.peer.replica }
             if let member = configuration.peer(at: node.id) {
-                // The group believes in a replica that is lost for good.
-                if held != member.replica && (held != nil || checker.isLost[node.number]) {
+                // The group believes in a replica that is lost for good, if only because its node crashed before it was kept.
+                if held != member.replica {
                     return ask(leader, checker.group, [.remove(member.replica)])
                 }
             } else if let held, held > configuration.replicaHighest {

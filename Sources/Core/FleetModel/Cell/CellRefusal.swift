@@ -156,8 +156,7 @@ extension CellRefusal: CustomStringConvertible {
             "VM \(vmName(vm)) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
                 + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
                 + "it anew"
-        case .settingOutOfRange(.splitAbove):
-            "splitAbove is off, or how many hosts or VMs a cell may have: hosts:500, vms:100000"
+        case .settingOutOfRange(.splitAbove): "splitAbove is off, or hosts or VMs at most: hosts:500, vms:100000"
         case .settingOutOfRange(.failoverReserve):
             "failoverReserve is off, or how many hosts, racks or zones may be lost: hosts:1, racks:2, up to \(FailoverReserve.countMax)"
         case .settingOutOfRange(let setting):
