@@ -34,6 +34,38 @@ import Testing
         #expect(held.isEmpty)
     }
 
+    @Test func `a VM whose image is not in the catalogue here begins after that was looked at as it is now`() {
+        var held = HeldOrders()
+        var catalogue: [String: String] = [:]
+        let look = { (_: CellVM) in catalogue }
+        let id = vm().id
+        #expect(held.take([.start(vm(nil, image: "other"), epoch: 1, isPaused: false)], now: now, look).isEmpty)
+        #expect(held.deadline == .origin)
+        #expect(held.takeLookups() == [id] && held.takeLookups().isEmpty)
+        #expect(held.deadline == Instant(nanoseconds: .max) && held.takeReady(now: now, look).isEmpty)
+        // It came there meanwhile, and is fetched.
+        catalogue = ["other": "0b"]
+        held.looked(id, look)
+        #expect(held.imagesWanted(now: now).map(\.digest) == ["0b"] && held.takeReady(now: now, look).isEmpty)
+        held.imageIsReady(id, "0b")
+        guard case .start(let told, epoch: 1, isPaused: false)? = held.takeReady(now: now, look).first else {
+            Issue.record("it does not begin")
+            return
+        }
+        #expect(told.spec.disks.first?.image == CatalogueName.prefix + "0b")
+        // One that is not in it is a file of the host's own; one that was stopped meanwhile is not begun by an answer that is late.
+        catalogue = [:]
+        #expect(held.take([.start(vm(nil, image: "own.img"), epoch: 2, isPaused: false)], now: now, look).isEmpty)
+        #expect(held.takeLookups() == [id])
+        #expect(held.take([.stop(id, epoch: 2, grace: .zero)], now: now, look).count == 1)
+        #expect(held.take([.start(vm(nil, image: "own.img"), epoch: 3, isPaused: false)], now: now, look).isEmpty)
+        held.looked(id, look)
+        #expect(held.takeReady(now: now, look).isEmpty, "that was the answer to another question")
+        #expect(held.takeLookups() == [id])
+        held.looked(id, look)
+        #expect(held.takeReady(now: now, look).count == 1 && held.isEmpty)
+    }
+
     @Test func `what is behind an update that can't be made ready goes on in its order, and the update alone is off`() {
         var held = HeldOrders()
         begun(&held)

@@ -27,6 +27,9 @@ package struct HeldOrders {
         /// What its images were by their names when it began to wait, which it keeps.
         // hash order: looked up
         var digests: [String: String]
+        /// False while a name that the catalogue here does not have may be one that this node has not heard of yet.
+        var isSure: Bool
+        var isLooking = false
         var orders: [HypervisorOrder]
         var since: Instant
         /// Since when it waits, whatever came meanwhile.
@@ -37,7 +40,7 @@ package struct HeldOrders {
         var told: (text: String, at: Instant)?
         /// An update that is tried again, and holds nothing else up.
         var isRetry = false
-        var isReady: Bool { isOpen && images.isEmpty }
+        var isReady: Bool { isOpen && isSure && images.isEmpty }
     }
 
     // hash order: looked up, or read by sorted keys
@@ -58,8 +61,8 @@ package struct HeldOrders {
     package var deadline: Instant? {
         if !released.isEmpty { return .origin }
         return waits.values.map { wait in
-            if wait.isReady { return .origin }
-            return wait.isAsking && wait.images.isEmpty ? Instant(nanoseconds: .max) : wait.askAt
+            if wait.isReady || !wait.isSure && !wait.isLooking { return .origin }
+            return (wait.isAsking || wait.isLooking) && wait.images.isEmpty ? Instant(nanoseconds: .max) : wait.askAt
         }.min()
     }
 
@@ -96,9 +99,11 @@ package struct HeldOrders {
                 let named = digests(about)
                 // hash order: sorted
                 let images = order.beginning == nil ? [] : Set(named.values).sorted()
-                guard isOpen && images.isEmpty else {
+                let isSure = order.beginning == nil || HeldOrders.knowsAll(about, named)
+                guard isOpen && isSure && images.isEmpty else {
                     waits[vm] = Wait(
-                        fields: about.spec.secrets, isOpen: isOpen, images: images, digests: named, orders: [order],
+                        fields: about.spec.secrets, isOpen: isOpen, images: images, digests: named, isSure: isSure,
+                        orders: [order],
                         since: now,
                         firstAt: now, askAt: now)
                     continue
@@ -157,6 +162,30 @@ package struct HeldOrders {
     }
 
     // MARK: Images
+
+    // hash order: looked up only
+    private static func knowsAll(_ vm: CellVM, _ named: [String: String]) -> Bool {
+        vm.spec.disks.allSatisfy { $0.image.isEmpty || named[$0.image] != nil }
+    }
+
+    /// VMs that begin with a name which the catalogue here does not have: it may have come to the catalogue a moment ago, or be a
+    /// file of the host's own. The catalogue is to be looked at as it is now, and `looked` says that it was.
+    package mutating func takeLookups() -> [VMID] {
+        let unsure = waits.keys.sorted().filter { waits[$0].map { !$0.isSure && !$0.isLooking } ?? false }
+        for vm in unsure { waits[vm]?.isLooking = true }
+        return unsure
+    }
+
+    /// What is still not in the catalogue is the host's own.
+    package mutating func looked(_ vm: VMID, _ digests: Digests) {
+        guard let wait = waits[vm], wait.isLooking, let about = wait.orders.first?.about else { return }
+        let named = digests(about)
+        waits[vm]?.isLooking = false
+        waits[vm]?.isSure = true
+        waits[vm]?.digests = named
+        // hash order: sorted
+        waits[vm]?.images = Set(named.values).sorted()
+    }
 
     /// Those that VMs wait for.
     package func imagesWanted(now: Instant) -> [(vm: VMID, digest: String)] {

@@ -149,6 +149,7 @@ extension Agent {
         if !orders.isEmpty { host.driver.carryOut(orders, now: loop.now) }
         if !host.held.isEmpty {
             openSecrets()
+            lookUpImages()
             fetchImages()
         }
         if let grant = output.grant { host.guardian?.give(grant) }

@@ -126,6 +126,18 @@ extension Agent {
         return digests
     }
 
+    /// How long a VM waits for the root to say what is in the catalogue now; a cell that is cut off from it goes by what it knows.
+    private static let lookupMax = Nanoseconds.seconds(1)
+
+    /// Has the catalogue looked at as it is now for VMs that begin with what is not in it here: once for all that are new.
+    func lookUpImages() {
+        let vms = host.held.takeLookups()
+        if vms.isEmpty { return }
+        refreshView(within: Agent.lookupMax) { [self] _ in
+            for vm in vms { host.held.looked(vm) { imageDigests(of: $0) } }
+        }
+    }
+
     /// Sees to the images that orders of this host wait for.
     func fetchImages() {
         for (vm, digest) in host.held.imagesWanted(now: loop.now) {
