@@ -57,22 +57,39 @@ final class Folder: Sendable {
         return stat(path, &info) == 0 ? Int(info.st_size) : 0
     }
 
-    /// The files of a directory by name.
-    static func sizes(_ path: String) -> [String: Int] {
-        Dictionary(uniqueKeysWithValues: names(path).map { ($0, size(path + "/" + $0)) })
+    /// Copies a directory as it is at one moment, as a crash then would leave it: as long as files came, went or grew
+    /// meanwhile, what was copied is thrown away, since it has files of several moments.
+    static func copy(_ from: String, to: String) {
+        for _ in 0..<10_000 {
+            let before = picture(from)
+            copyOnce(from, to: to)
+            if picture(from) == before { return }
+            remove(to)
+        }
+        preconditionFailure("\(from) does not come to rest")
     }
 
-    /// Copies a directory as it is now.
-    static func copy(_ from: String, to: String) {
+    private static func copyOnce(_ from: String, to: String) {
         mkdir(to, 0o700)
         for name in names(from) {
             var info = stat()
             if stat(from + "/" + name, &info) != 0 { continue }
             if info.st_mode & S_IFMT == S_IFDIR {
-                copy(from + "/" + name, to: to + "/" + name)
+                copyOnce(from + "/" + name, to: to + "/" + name)
             } else {
                 write(to + "/" + name, read(from + "/" + name))
             }
+        }
+    }
+
+    /// Every file below a directory with what tells it from another and its size. RocksDB's own report, `LOG`, is none
+    /// of what it opens.
+    private static func picture(_ path: String) -> [String] {
+        names(path).sorted().filter { $0 != "LOG" }.flatMap { name -> [String] in
+            var info = stat()
+            if stat(path + "/" + name, &info) != 0 { return ["\(name) went"] }
+            if info.st_mode & S_IFMT == S_IFDIR { return picture(path + "/" + name) }
+            return ["\(path)/\(name) \(info.st_ino) \(info.st_size)"]
         }
     }
 }

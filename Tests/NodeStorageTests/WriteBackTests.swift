@@ -23,10 +23,6 @@ import Testing
             try RocksStore("\(folder.path)/\(life)", settings), incoming: incoming, freshBytesMax: 2_000)
     }
 
-    let working = [
-        "num-running-flushes", "num-running-compactions", "mem-table-flush-pending", "compaction-pending",
-    ]
-
     func rows(_ reader: some OrderedReader, _ range: KeyRange = KeyRange(from: [], to: nil)) throws -> Rows {
         var found: Rows = []
         try reader.scan(range) { key, value in
@@ -118,8 +114,6 @@ import Testing
                 pictures = [rows(table)]
             case 17 where operations.random.chance(1, in: 4):
                 kept = nil
-                // Files come and go only while the background works.
-                while working.contains(where: { store.property("rocksdb." + $0) != "0" }) { usleep(1_000) }
                 life += 1
                 Folder.copy("\(folder.path)/\(life - 1)", to: "\(folder.path)/\(life)")
                 store = try open(life)
