@@ -8,7 +8,8 @@ import Testing
     }
 
     private func row(_ name: String, _ imports: String, in text: String) throws -> String {
-        let old = try #require(text.ranges(of: "Room(name: \"ClusterBase\", layer: .base, imports: [])").first)
+        let whole = "Room(name: \"ClusterBase\", layer: .base, imports: [\"CProcessor\"])"
+        let old = try #require(text.ranges(of: whole).first)
         return text.replacingCharacters(in: old, with: "Room(name: \"\(name)\", layer: .base, imports: [\(imports)])")
     }
 

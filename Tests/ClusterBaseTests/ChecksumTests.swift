@@ -35,6 +35,20 @@ import Testing
         }
     }
 
+    @Test func `the processor's instruction and the tables give the same at every length and place in memory`() {
+        var random = PRNG(seed: 6)
+        let bytes = (0..<400).map { _ in UInt8(random.below(256 as UInt64)) }
+        for begin in 0..<9 {
+            for end in begin...bytes.count {
+                var (instruction, table) = (CRC32C(), CRC32C())
+                instruction.add(bytes.span.extracting(begin..<end))
+                table.addByTable(bytes.span.extracting(begin..<end))
+                #expect(instruction.value == table.value, "\(begin)..<\(end)")
+            }
+        }
+        #expect(bitwise(Array(bytes[3..<331])) == CRC32C.of(Array(bytes[3..<331])))
+    }
+
     @Test func `a checksum does not depend on how its bytes were cut`() {
         var random = PRNG(seed: 4)
         let bytes = (0..<200).map { _ in UInt8(random.below(256 as UInt64)) }

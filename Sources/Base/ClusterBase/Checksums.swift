@@ -1,3 +1,5 @@
+internal import CProcessor
+
 /// CRC-32C (Castagnoli), the checksum of stored records and frames. Finds every burst of up to 32 bits.
 @frozen public struct CRC32C: Sendable {
     @usableFromInline var state: UInt32 = 0xFFFF_FFFF
@@ -8,6 +10,16 @@
 
     /// Adds bytes; in pieces or at once they give the same checksum.
     public mutating func add(_ bytes: Span<UInt8>) {
+        guard hasInstruction else {
+            addByTable(bytes)
+            return
+        }
+        // The instruction reads `count` bytes of a buffer that outlives the call, and keeps nothing.
+        state = unsafe bytes.withUnsafeBufferPointer { unsafe cprocessor_crc32c(state, $0.baseAddress, $0.count) }
+    }
+
+    /// The same where the processor has no instruction for it, about six times slower.
+    package mutating func addByTable(_ bytes: Span<UInt8>) {
         var crc = state
         let table = crcTables.span
         var i = 0
@@ -81,6 +93,9 @@
     /// The hash of all that was added so far; more may be added after it was asked for.
     @inlinable public var value: UInt64 { mix64(state) }
 }
+
+/// Asked once: what the processor can do does not change.
+private let hasInstruction = cprocessor_has_crc32c() != 0
 
 @inline(__always) private func word32(_ bytes: Span<UInt8>, _ i: Int) -> UInt32 {
     UInt32(bytes[i]) | UInt32(bytes[i + 1]) << 8 | UInt32(bytes[i + 2]) << 16 | UInt32(bytes[i + 3]) << 24
