@@ -115,6 +115,31 @@ let samples: [AdminRequest] =
         }
     }
 
+    @Test func `a name that is none is refused as that, and is never a part of the request around it`() {
+        let requests: [AdminRequest] = [
+            .node("two words"), .removeNode("n1?force=1#", isForced: false), .space("a/../b"), .revokeToken("\r\nx: y"),
+            .read(space: "two words", key: [1], .linearizable), .watch(space: "a?b", prefix: [], from: nil),
+            .list(space: "a%", prefix: [], after: nil, limit: 3, .linearizable),
+        ]
+        for request in requests {
+            var bytes: [UInt8] = []
+            RequestWriter(host: "h:1").write(AdminCall(request), into: &bytes)
+            var parser = RequestParser()
+            parser.append(contentsOf: bytes)
+            guard case .request(let head) = parser.next() else {
+                Issue.record("\(request) is no request: \(String(decoding: bytes, as: UTF8.self))")
+                continue
+            }
+            do throws(Router.Refusal) {
+                Issue.record("it is taken for \(try router.call(parser, head).request)")
+            } catch {
+                #expect(
+                    error.problem.kind == .malformed && error.problem.detail.contains("use 1 to 63 letters"), "\(error)"
+                )
+            }
+        }
+    }
+
     @Test func `a request about hosts and VMs names its cell, beside whatever else it says`() {
         let ofAllCells: [AdminAPI.Operation] = [
             .setTenant, .deleteTenant, .renewLease, .listImages, .getImage, .addImagePart, .addImage, .removeImage,

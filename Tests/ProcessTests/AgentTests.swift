@@ -72,6 +72,77 @@ import Testing
             .filter { $0.contains("\"put\"") }
     }
 
+    @Test func `words that make no sense get a sentence and the code for that, whoever finds it out`() throws {
+        let cluster = try LocalCluster()
+        #expect(try cluster.ask(1, "space", "create", "box").status == 0)
+        let senseless: [(words: [String], sentence: String)] = [
+            (["space", "create", "two words"], "SPACE is 'two words'; use 1 to 63 letters"),
+            (["space", "create", "other", "--replicas", "2"], "--replicas wants 1 or 3 or 5"),
+            (["space", "move", "box", "--to", "n1,two words"], "'two words' is no name of one"),
+            (["space", "move", "box", "--to", "n1,"], "'' is no name of one"),
+            (["space", "delete", "two words"], "use 1 to 63 letters"),
+            (["kv", "get", "two words", "k"], "use 1 to 63 letters"),
+            (["kv", "watch", "two words"], "use 1 to 63 letters"),
+            (["kv", "put", "box", "", "v"], "the key is empty"),
+            (["node", "show", "two words"], "use 1 to 63 letters"),
+            (["node", "remove", "n1?force=1#"], "use 1 to 63 letters"),
+            (["setting", "set", "replace-after", "1ns"], "may be 1s to"),
+            (["backup", "schedule", "two words", "--remove"], "use 1 to 63 letters"),
+            (["backup", "schedule", "nightly", "--remove", "--keep", "3"], "give one of them"),
+            (["backup", "save", cluster.folder.file("file").path], "--key-file"),
+            (["cert", "rotate", "--step", "trust"], "say --authority too"),
+            (["cert", "rotate", "--sealing-key", "--authority"], "give one of them"),
+            (["status", "--address", "two words:1"], "--address: 'two words:1'"),
+            (["token", "create", "--note", String(repeating: "n", count: 300)], "at most 255 bytes"),
+            (["recover", "root", "--reason", "", "--accept-loss"], "say why"),
+        ]
+        for (words, sentence) in senseless {
+            let said = try cluster.run(words, at: 1)
+            #expect(said.status == 2 && said.complaint.contains(sentence), "\(words): \(said.status) \(said.complaint)")
+        }
+        // What the words name may be absent or in the way: that is something else.
+        #expect(try cluster.ask(1, "node", "show", "n7").status == 3)
+        #expect(try cluster.ask(1, "space", "create", "box").status == 4)
+        #expect(try cluster.ask(1, "space", "move", "box", "--to", "n1,n7").status == 3)
+        let moved = try cluster.ask(1, "space", "move", "box", "--to", "n1, n1")
+        #expect(moved.status == 0, "\(moved.complaint)")
+    }
+
+    @Test(arguments: [["init", "--no-start"], ["backup", "restore", "/nowhere/file", "--key-file"]])
+    func `who begins a cluster with an address that others can't use, or that is not this machine's, makes nothing`(
+        _ beginning: [String]
+    ) throws {
+        let folder = try TemporaryFolder()
+        var beginning = beginning
+        if beginning.last == "--key-file" {
+            let key = folder.file("key").path
+            #expect(try MusterRun("backup", "key", key).status == 0)
+            beginning.append(key)
+        }
+        let data = folder.file("n1").path
+        let (peer, admin) = try (LocalCluster.freePort(), LocalCluster.freePort())
+        let refused: [(listens: String, isReached: String?, name: String, code: Int32, sentence: String)] = [
+            ("0.0.0.0", nil, "n1", 2, "which other hosts can't connect to"),
+            (
+                "some.host", nil, "n1", 2,
+                "--peer-listen: Can't listen on 'some.host:\(peer)'; name an address of this host"
+            ),
+            // Of a block that is for books.
+            ("192.0.2.1", nil, "n1", 1, "Can't listen for peers on 192.0.2.1"),
+            ("127.0.0.1", "two words:1", "n1", 2, "--peer-advertise wants HOST:PORT"),
+            ("127.0.0.1", nil, "two words", 2, "--node-name wants"),
+        ]
+        for (listens, isReached, name, code, sentence) in refused {
+            let said = try MusterRun(
+                beginning + [
+                    "--node-data", data, "--node-name", name, "--peer-listen", "\(listens):\(peer)", "--admin-listen",
+                    "127.0.0.1:\(admin)",
+                ] + (isReached.map { ["--peer-advertise", $0] } ?? []))
+            #expect(said.status == code && said.complaint.contains(sentence), "\(said)")
+            #expect(!FileManager.default.fileExists(atPath: data))
+        }
+    }
+
     @Test
     func `a token that is used up, a directory in use and a wrong setting each get a sentence that says what to do`()
         throws
@@ -97,7 +168,7 @@ import Testing
         let file = cluster.folder.file("example.toml")
         try Data(example.output.utf8).write(to: file)
         let checked = try MusterRun(["agent", "--config", file.path, "--check-config"])
-        #expect(checked.status == 1 && checked.complaint.contains("name this host's address"), "a start says so, too")
+        #expect(checked.status == 2 && checked.complaint.contains("name this host's address"), "a start says so, too")
         let named = ["--peer-advertise", "n1.example:7471", "--admin-advertise", "n1.example:7470"]
         #expect(try MusterRun(["agent", "--config", file.path, "--check-config"] + named).status == 0)
         #expect(example.output.contains("[storage]"))
@@ -146,9 +217,12 @@ import Testing
         cluster.kill9(2)
         try cluster.start(1)
         try cluster.start(3)
+        // Of two the second may vote no more by now: then the first one is a majority, and reads the root itself.
         try cluster.wait("the removed node is refused") {
             cluster.log(1).contains("node 3 was no member when this node last heard the root")
+                || cluster.log(1).contains("node 3 was removed from the cluster")
         }
+        #expect(!cluster.log(3).contains("leads a group"))
     }
 
     @Test func `a join that can't be completed changes nothing and spends no token`() throws {

@@ -19,9 +19,13 @@ import Testing
         let listed = try items(cluster.ask(1, "kv", "list", "box", "--output", "json").output)
         #expect(try cluster.ask(1, "setting", "set", "replace-after", "2m").status == 0)
 
+        let cell = try cluster.ask(1, "cell", "list", "-o", "name").output.trimmingCharacters(
+            in: .whitespacesAndNewlines)
+        #expect(!cell.isEmpty && !cell.contains("\n"), "\(cell)")
         #expect(try MusterRun("backup", "key", key).status == 0)
         #expect(try MusterRun("backup", "key", key).complaint.contains("there already"))
-        #expect(try cluster.ask(1, "backup", "save", file).complaint.contains("--key-file"))
+        let unsealed = try cluster.ask(1, "backup", "save", file)
+        #expect(unsealed.status == 2 && unsealed.complaint.contains("--key-file"), "\(unsealed)")
         let saved = try cluster.ask(1, "backup", "save", file, "--key-file", key)
         #expect(saved.status == 0, "\(saved.complaint)")
         #expect(try cluster.ask(1, "kv", "put", "box", "late", "not in it").status == 0)
@@ -30,6 +34,10 @@ import Testing
 
         let seen = try MusterRun("backup", "inspect", file, "--key-file", key, "--output", "json")
         #expect(seen.output.contains("\"name\":\"box\"") && seen.output.contains("\"name\":\"root\""), "\(seen.output)")
+        // Every group is called something: the root, the space, and the cell.
+        let table = try MusterRun("backup", "inspect", file, "--key-file", key).output
+        #expect(["root", "box", cell].allSatisfy { table.contains(" \($0) ") } && !table.contains(" - "), "\(table)")
+        #expect(saved.output.contains(" \(cell) "), "\(saved.output)")
         try expectRefusals(cluster, file, key)
 
         let restored = try MusterRun(["backup", "restore", file, "--key-file", key] + cluster.options(2))

@@ -114,7 +114,7 @@ import Testing
         #expect(checked.status == 2 && checked.complaint.contains("--node-name wants 1 to 63"), "\(checked)")
         let listens = try MusterRun(["agent", "--check-config", "--peer-listen", "some.host:7471"])
         #expect(
-            listens.status == 1 && listens.complaint.contains("in digits")
+            listens.status == 2 && listens.complaint.contains("in digits")
                 && listens.complaint.contains("--peer-listen: "), "\(listens)")
         let dropped = try cluster.ask(1, "token", "create", "--role", "viewer", "--uses", "2")
         #expect(dropped.status == 2 && dropped.complaint.contains("--uses"), "\(dropped)")

@@ -263,7 +263,7 @@ package enum Access {
 
 /// The rule for names of spaces, nodes, tokens and all that is in a cell.
 package enum ObjectName {
-    static let rule =
+    package static let rule =
         "1 to \(AdminLimits.nameBytesMax) letters, digits, dots, dashes and underscores, beginning with a letter or digit"
     /// The same as a regular expression of JSON Schema.
     static let pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,\(AdminLimits.nameBytesMax - 1)}$"

@@ -160,14 +160,15 @@ package struct RequestWriter: Sendable {
             var separator = UInt8(ascii: "?")
             write(mode, &separator, &out)
         case .list(let space, let prefix, let after, let limit, let mode):
-            out.append(text: "/v1/kv/\(space)")
+            writeSpace(space, &out)
             var separator = UInt8(ascii: "?")
             if !prefix.isEmpty { write("prefix", prefix, &separator, &out) }
             if let after { write("after", after, &separator, &out) }
             if limit != SpaceLimits.answerCountMax { write("limit", Array("\(limit)".utf8), &separator, &out) }
             write(mode, &separator, &out)
         case .watch(let space, let prefix, let from):
-            out.append(text: "/v1/kv/\(space)?watch=1")
+            writeSpace(space, &out)
+            out.append(text: "?watch=1")
             var separator = UInt8(ascii: "&")
             if !prefix.isEmpty { write("prefix", prefix, &separator, &out) }
             if let from { write("from", Array(from.description.utf8), &separator, &out) }
@@ -176,10 +177,14 @@ package struct RequestWriter: Sendable {
     }
 
     private static func writeKey(_ space: String, _ key: [UInt8], _ out: inout [UInt8]) {
-        out.append(text: "/v1/kv/")
-        out.append(text: space)
+        writeSpace(space, &out)
         out.append(UInt8(ascii: "/"))
         PercentCoding.encode(key, keepsSlashes: true, into: &out)
+    }
+
+    private static func writeSpace(_ space: String, _ out: inout [UInt8]) {
+        out.append(text: "/v1/kv/")
+        PercentCoding.encode(space.utf8, keepsSlashes: false, into: &out)
     }
 
     private static func write(_ mode: ReadMode, _ separator: inout UInt8, _ out: inout [UInt8]) {
@@ -213,7 +218,14 @@ package struct RequestWriter: Sendable {
         default: break
         }
         let path = Route.all.first { $0.operation == request.operation }?.path ?? "/"
-        for part in path.split(separator: "/") { out.append(text: part.hasPrefix("{") ? "/\(name)" : "/\(part)") }
+        for part in path.split(separator: "/") {
+            out.append(UInt8(ascii: "/"))
+            if part.hasPrefix("{") {
+                PercentCoding.encode(name.utf8, keepsSlashes: false, into: &out)
+            } else {
+                out.append(text: String(part))
+            }
+        }
         if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
         if case .nodes(let mode) = request {
             var separator = UInt8(ascii: "?")

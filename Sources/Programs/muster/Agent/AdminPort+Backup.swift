@@ -30,7 +30,7 @@ extension AdminPort {
                 let holders = placement.replicas.filter { $0.phase == .made && !$0.isLeaving }.map(\.node)
                 let ordered = holders.filter { $0 == agent.node } + holders.filter { $0 != agent.node }
                 return BackupPart(
-                    group: placement.group.rawValue, name: name(of: placement.group),
+                    group: placement.group.rawValue, name: agent.name(of: placement.group),
                     addresses: ordered.compactMap { agent.view.node($0)?.about.adminAddress })
             }
         return BackupPlan(
@@ -81,10 +81,6 @@ extension AdminPort {
         return until > answer.time.rawValue
     }
 
-    private func name(of group: GroupID) -> String {
-        group == .root ? "root" : agent.view.spaces.first { $0.group == group }?.name ?? ""
-    }
-
     /// Streams a group's state as it is applied here, everything in it that was acknowledged before.
     func copy(_ group: GroupID, _ principal: Principal, _ ticket: Ticket) {
         if case .node(let node) = principal {
@@ -116,7 +112,7 @@ extension AdminPort {
                 copies.append(
                     Copy(
                         ticket: ticket, group: group,
-                        source: BackupGroupSource(group, name: name(of: group), base: base, source)))
+                        source: BackupGroupSource(group, name: agent.name(of: group), base: base, source)))
                 answer(ticket, .stream(.bytes, index: base.index))
             } catch {
                 fail(ticket, .internal, error.message)

@@ -53,6 +53,12 @@ extension Agent {
 
     func name(of node: NodeID) -> String { view.node(node)?.name ?? "node-\(node)" }
 
+    /// A space's or a cell's; empty while the root here does not know the group.
+    func name(of group: GroupID) -> String {
+        if group == .root { return "root" }
+        return view.spaces.first { $0.group == group }?.name ?? view.cells.first { $0.group == group }?.name ?? ""
+    }
+
     func info(_ node: RootNode) -> NodeInfo {
         let placed = view.placement(.root)?.replica(on: node.id)
         let role = placed.map { $0.isLeaving ? "leaving" : $0.part == .voter ? "voter" : "standby" } ?? "member"
@@ -75,8 +81,7 @@ extension Agent {
                 let members = raft.configuration.members
                 return GroupInfo(
                     group: group.rawValue, kind: group.kind.map { "\($0)" } ?? "unknown",
-                    name: view.spaces.first { $0.group == group }?.name
-                        ?? view.cells.first { $0.group == group }?.name ?? (group == .root ? "root" : ""),
+                    name: name(of: group),
                     leader: raft.leader.map { name(of: $0.node) } ?? "", term: raft.term.rawValue,
                     committed: raft.commit.rawValue, applied: applied.index.rawValue, last: raft.lastIndex.rawValue,
                     lastTerm: raft.lastTerm.rawValue,

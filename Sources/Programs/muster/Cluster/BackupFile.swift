@@ -18,8 +18,7 @@ enum BackupFile {
             if invocation.path == "backup key" { return try makeKey(invocation.argument("FILE") ?? "") }
             return try inspect(invocation)
         } catch {
-            Console.complain("muster: \(error)")
-            return .failure
+            return ClientCommands.code(ofFailure: error)
         }
     }
 
@@ -37,7 +36,7 @@ enum BackupFile {
         let keyFile = invocation.text("key-file")
         let wordFile = invocation.text("passphrase-file")
         guard (keyFile == nil) != (wordFile == nil) else {
-            throw AgentFailure(
+            throw UsageMistake(
                 "A backup is always sealed: name either --key-file FILE, which `muster backup key FILE` makes, or "
                     + "--passphrase-file FILE.")
         }

@@ -41,7 +41,12 @@ extension ClientCommands {
 
     func scheduleBackups() throws -> ExitCode {
         guard let name = invocation.argument("NAME") else { return try show(.backupSchedules) }
-        if invocation.has("remove") { return try show(.removeBackupSchedule(name)) }
+        if invocation.has("remove") {
+            if let option = ["every", "keep", "to", "key-file"].first(where: invocation.has) {
+                throw UsageMistake("--remove takes \(name) away, and --\(option) sets it; give one of them.")
+            }
+            return try show(.removeBackupSchedule(name))
+        }
         guard let every = invocation.duration("every"), let folder = invocation.text("to"),
             let keyFile = invocation.text("key-file")
         else {

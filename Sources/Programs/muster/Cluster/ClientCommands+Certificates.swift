@@ -11,13 +11,13 @@ extension ClientCommands {
     func rotateCertificates() throws -> ExitCode {
         if invocation.has("sealing-key") {
             for option in ["abandon", "step", "authority"] where invocation.has(option) {
-                throw AgentFailure("--\(option) is about an authority, and --sealing-key is not; give one of them.")
+                throw UsageMistake("--\(option) is about an authority, and --sealing-key is not; give one of them.")
             }
             return try show(.rotateCertificates(CertificateRotation(subject: .sealingKey)))
         }
         guard invocation.has("authority") else {
             for option in ["abandon", "step"] where invocation.has(option) {
-                throw AgentFailure("--\(option) is about an authority; say --authority too.")
+                throw UsageMistake("--\(option) is about an authority; say --authority too.")
             }
             return try show(.rotateCertificates(CertificateRotation(subject: .node)))
         }

@@ -54,6 +54,14 @@ struct ClientCommands {
         }
     }
 
+    /// The same for one of these commands: all that a node can find wrong with its request is from the command line.
+    private func code(of problem: Problem) -> ExitCode {
+        switch problem.kind {
+        case .malformed, .invalid: .usage
+        default: ClientCommands.code(of: problem)
+        }
+    }
+
     init(_ invocation: Invocation) throws {
         self.invocation = invocation
         token = invocation.text("token")
@@ -95,7 +103,12 @@ struct ClientCommands {
             texts = try files.text("address").split(separator: "\n").map(String.init)
         }
         if texts.isEmpty { texts = ["127.0.0.1:7470"] }
-        addresses = try texts.map { try Address(parsing: $0, defaultPort: 7470) }
+        do throws(AddressError) {
+            addresses = try texts.map { text throws(AddressError) in try Address(parsing: text, defaultPort: 7470) }
+        } catch {
+            if invocation.texts("address").isEmpty { throw error }
+            throw UsageMistake("--address: \(error).")
+        }
     }
 
     var settings: AdminClientSettings {
@@ -249,12 +262,33 @@ struct ClientCommands {
         case "space create":
             return try show(
                 .createSpace(
-                    SpaceCreation(name: word("SPACE"), replicas: invocation.integer("replicas").map(Int64.init))))
+                    SpaceCreation(name: try name("SPACE"), replicas: invocation.text("replicas").flatMap { Int64($0) }))
+            )
         case "space list": return try show(.spaces)
-        case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: invocation.texts("to"))))
+        case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: targets())))
         case "space delete": return try show(.deleteSpace(word("SPACE")))
         default: return try runKeys()
         }
+    }
+
+    /// An argument that is to be a name, which the cluster would look for in the document that it is sent.
+    private func name(_ argument: String) throws -> String {
+        let word = word(argument)
+        if !ObjectName.isValid(Array(word.utf8)) {
+            throw UsageMistake("\(argument) is '\(word)'; use \(ObjectName.rule).")
+        }
+        return word
+    }
+
+    /// The nodes of `--to`, each by an option of its own or several with commas.
+    private func targets() throws -> [String] {
+        let names = invocation.texts("to").flatMap {
+            $0.split(separator: ",", omittingEmptySubsequences: false).map { String($0).trimmed }
+        }
+        for name in names where !ObjectName.isValid(Array(name.utf8)) {
+            throw UsageMistake("--to names nodes, and '\(name)' is no name of one; see `muster node list`.")
+        }
+        return names
     }
 
     private func createToken() throws -> ExitCode {
@@ -440,7 +474,7 @@ struct ClientCommands {
     func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
-            return ClientCommands.code(of: problem)
+            return code(of: problem)
         }
         return ClientCommands.present(answer.body, invocation)
     }

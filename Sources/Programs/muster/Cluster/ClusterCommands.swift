@@ -291,14 +291,17 @@ enum ClusterCommands {
         Command(
             "space create", summary: "make a key space", arguments: [Argument("SPACE", help: "its name")],
             options: [
-                Option("replicas", .integer(1...15), help: "how many nodes vote in it (default 3, as nodes allow)")
+                Option(
+                    "replicas", .choice(["1", "3", "5"]), help: "how many nodes vote in it (default 3, as nodes allow)")
             ], examples: [.init("muster space create config", "")]),
         Command("space list", summary: "list the key spaces", examples: [.init("muster space list", "")]),
         Command(
             "space move", summary: "move a space to other nodes", arguments: [Argument("SPACE", help: "its name")],
             options: [
-                Option("to", .text("NODE"), isRepeated: true, isRequired: true, help: "a node that is to hold it")
-            ], examples: [.init("muster space move config --to n2 --to n3 --to n4", "while it works")]),
+                Option(
+                    "to", .text("NODE"), isRepeated: true, isRequired: true,
+                    help: "a node that is to hold it, or several with commas")
+            ], examples: [.init("muster space move config --to n2,n3,n4", "while it works")]),
         Command(
             "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")],
             examples: [.init("muster space delete config", "")]),

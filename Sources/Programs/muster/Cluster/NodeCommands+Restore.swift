@@ -13,11 +13,13 @@ extension NodeCommands {
     /// before anything is written.
     func restore() throws -> ExitCode {
         try checkAddresses()
+        try checkName(settings.nodeName, "node-name")
         let setUp = try SetUp(settings.dataDirectory)
         defer { setUp.end() }
         try checkEmpty()
         let path = invocation.argument("FILE") ?? ""
         let secret = try BackupFile.secret(invocation)
+        try checkListening(startsNow: invocation.has("start"))
         let checked = try BackupFile.scan(path, secret) { _ in }
         let node = try BackupRestore.node(checked)
         if let level = checked.cluster?.level, level > Agent.level(settings) {

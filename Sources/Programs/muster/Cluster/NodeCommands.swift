@@ -32,15 +32,11 @@ struct NodeCommands {
         } catch let failure as SettingsFailure {
             for problem in failure.problems { Console.complain("muster: \(problem)") }
             return .usage
-        } catch let failure as AgentFailure {
+        } catch let failure as AgentFailure where failure.isFinal {
             Console.complain("muster: \(failure)")
-            return failure.isFinal ? .refused : .failure
-        } catch let failure as AdminClientFailure {
-            Console.complain("muster: \(failure)")
-            return .unavailable
+            return .refused
         } catch {
-            Console.complain("muster: \(error)")
-            return .failure
+            return ClientCommands.code(ofFailure: error)
         }
     }
 
@@ -101,12 +97,12 @@ struct NodeCommands {
             let called = advertised ?? listened
             let place = loaded.place(of: "\(key).\(advertised == nil ? "listen" : "advertise")")
             if called.isWildcard {
-                throw AgentFailure(
+                throw UsageMistake(
                     "\(place) is '\(called)', which other hosts can't connect to; name this host's address with "
                         + "--\(key)-advertise.")
             }
             if called.port == 0 {
-                throw AgentFailure(
+                throw UsageMistake(
                     "\(place) is '\(called)', without a port that others could connect to; name one in --\(key)-listen."
                 )
             }
@@ -116,17 +112,32 @@ struct NodeCommands {
     /// As the root judges them: a cluster that can't be founded must not be begun.
     func checkName(_ name: String, _ option: String) throws {
         if !RootCheck.isName(name) {
-            throw AgentFailure(
+            throw UsageMistake(
                 "'\(name)' is no name: it has 1 to 63 lower-case letters, digits, dashes and dots, and begins and ends "
                     + "with a letter or a digit; name another with --\(option).")
         }
     }
 
-    /// A host that can't listen founds nothing.
-    private func checkListening() throws {
+    /// Where the agent listens is written in digits.
+    private func checkDigits() throws {
+        for (key, endpoint) in [("peer.listen", settings.peerListen), ("admin.listen", settings.adminListen)] {
+            do throws(AgentFailure) {
+                _ = try Agent.place(endpoint)
+            } catch {
+                throw UsageMistake("\(loaded.place(of: key)): \(error)")
+            }
+        }
+    }
+
+    /// A host that can't listen founds nothing. Where no agent starts yet, another one may still have the ports: the addresses
+    /// alone must be this machine's.
+    func checkListening(startsNow: Bool) throws {
+        try checkDigits()
         let loop = try EventLoop()
         for (endpoint, whom) in [(settings.peerListen, "peers"), (settings.adminListen, "the admin port")] {
-            try Agent.listen(endpoint, for: whom) { address throws(SystemError) in
+            // Any port is as good as another to see whose the address is.
+            let tried = startsNow ? endpoint : Endpoint(host: endpoint.host, port: 0) ?? endpoint
+            try Agent.listen(tried, for: whom) { address throws(SystemError) in
                 try Listener(loop, on: address) { _, _ in }
             }.close()
         }
@@ -157,7 +168,7 @@ struct NodeCommands {
         let setUp = try SetUp(settings.dataDirectory)
         defer { setUp.end() }
         try checkEmpty()
-        if invocation.text("start") != "no" { try checkListening() }
+        try checkListening(startsNow: invocation.text("start") != "no")
         let clusterID = Crypto.randomBytes(16)
         let node = NodeID(1)
         let founded = try Founded(
@@ -296,13 +307,7 @@ struct NodeCommands {
         if invocation.has("check-config") {
             Console.write(
                 invocation.text("output") == "json" ? loaded.listing.json() : loaded.listing.table(), to: 1)
-            for (key, endpoint) in [("peer.listen", settings.peerListen), ("admin.listen", settings.adminListen)] {
-                do throws(AgentFailure) {
-                    _ = try Agent.place(endpoint)
-                } catch {
-                    throw AgentFailure("\(loaded.place(of: key)): \(error)")
-                }
-            }
+            try checkDigits()
             try checkAddresses()
             return .success
         }
