@@ -57,8 +57,14 @@ import Testing
             cluster.signal(leader, SIGSTOP)
         }
         #expect(gap < FailoverTests.gapMax)
+        let other = frozen == 1 ? 2 : 1
+        func state() throws -> String { try cluster.ask(other, "node", "show", "n\(frozen)").output }
+        try cluster.wait("its silence is shown, for all that its connections stand") {
+            try state().contains("not reachable from here")
+        }
         cluster.signal(frozen, SIGCONT)
         try comesBack(cluster)
+        try cluster.wait("it is shown as up again") { try state().contains(" up") }
     }
 
     @Test(.enabled(if: SeparateNetworks.isPossible))

@@ -62,7 +62,10 @@ extension Agent {
     func info(_ node: RootNode) -> NodeInfo {
         let placed = view.placement(.root)?.replica(on: node.id)
         let role = placed.map { $0.isLeaving ? "leaving" : $0.part == .voter ? "voter" : "standby" } ?? "member"
-        let isHere = node.id == self.node || network.isLinked(node.id)
+        // A connection outlives a process that hangs. Who shares no group with this node sends it no beats.
+        let beats = engine.liveness.suspicionTimeout(node.id) != nil
+        let isHeard = network.isLinked(node.id) && (!beats || engine.liveness.isAlive(node.id))
+        let isHere = node.id == self.node || isHeard
         let state =
             node.isDraining
             ? "draining" : node.state == .joining ? "joining" : isHere ? "up" : "not reachable from here"
