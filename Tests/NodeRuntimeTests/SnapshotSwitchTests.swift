@@ -3,6 +3,7 @@ import FleetModel
 import NodePorts
 import NodeRuntime
 import RaftCore
+import StoreLayout
 import Testing
 
 private let group = GroupID(1)
@@ -101,5 +102,57 @@ private let group = GroupID(1)
         try late.start(cluster.settings)
         #expect(late.engine?.groups == [group])
         #expect(try cluster.run { late.applied(group) == leader.applied(group) })
+    }
+
+    /// A transfer that the receiver's process left in the middle, with half of its pieces there. The receiver has started again.
+    private func broken(
+        isKept: Bool
+    ) throws -> (cluster: TestCluster, leader: TestNode, late: TestNode, arrived: UInt64) {
+        let (cluster, leader, late) = try behind()
+        let before = late.state
+        late.isCut = false
+        func arrived() -> UInt64 {
+            late.snapshots.reduce(0) { if case .received(let next) = $1.body { max($0, next) } else { $0 } }
+        }
+        for _ in 0..<100_000 where arrived() < 6 { try cluster.run(for: .microseconds(100)) }
+        #expect(arrived() >= 6)
+        if isKept { try late.state.flush() }
+        let count = arrived()
+        late.crash()
+        if !isKept { late.state = before }
+        #expect(late.notes.allSatisfy { $0 != .flushAsked }, "it was through already")
+        leader.snapshots.removeAll()
+        try late.start(cluster.settings)
+        return (cluster, leader, late, count)
+    }
+
+    private func sent(_ leader: TestNode) -> [UInt64] {
+        leader.snapshots.compactMap { if case .piece(let number, _, _, _) = $0.body { number } else { nil } }
+    }
+
+    @Test func `a receiver that starts again goes on with the piece after those that it has`() throws {
+        let (cluster, leader, late, arrived) = try broken(isKept: true)
+        #expect(try cluster.run(until: { late.applied(group) == leader.applied(group) }, limit: .seconds(2)))
+        let least = try #require(sent(leader).min())
+        #expect(least >= arrived, "piece \(least) was sent again, of \(arrived)")
+        #expect(
+            late.inspect(group) { _, applied in applied.digest }
+                == leader.inspect(group) { _, applied in applied.digest })
+    }
+
+    @Test func `a receiver that lost what had arrived is sent it again at once, and not after the sender has given up`()
+        throws
+    {
+        let (cluster, leader, late, _) = try broken(isKept: false)
+        #expect(try cluster.run(until: { late.applied(group) == leader.applied(group) }, limit: .seconds(2)))
+        #expect(sent(leader).min() == 0)
+    }
+
+    @Test func `what had arrived of a snapshot that nobody goes on with is removed`() throws {
+        let (cluster, _, late, _) = try broken(isKept: true)
+        late.isCut = true
+        #expect(try StoredState.generations(of: group, in: late.state).count == 2)
+        try cluster.run(for: cluster.settings.snapshotTimeout + .seconds(1))
+        #expect(try StoredState.generations(of: group, in: late.state).count == 1)
     }
 }

@@ -180,6 +180,25 @@ package struct SnapshotStaging: Sendable {
         return (SnapshotStaging(group, snapshot, highest + 1, record), batch)
     }
 
+    /// What had arrived of a snapshot when the process ended, for its sender to go on with; nil where there is none, or where
+    /// it can't be read.
+    package static func left(
+        of group: GroupID, current: UInt32, in store: some OrderedReader
+    ) throws(StoreError) -> SnapshotStaging? {
+        for generation in try StoredState.generations(of: group, in: store) where generation != current {
+            do throws(StoreError) {
+                guard let record = try StoredState.generationRecord(group, generation, store), !record.isComplete,
+                    let wire = record.snapshot,
+                    let snapshot = try? SnapshotID(wire: wire)  // What names none belongs to none.
+                else { continue }
+                return SnapshotStaging(group, snapshot, generation, record)
+            } catch {
+                guard error.code == .corrupt else { throw error }
+            }
+        }
+        return nil
+    }
+
     private init(_ group: GroupID, _ snapshot: SnapshotID, _ generation: UInt32, _ record: GenerationRecord) {
         self.group = group
         self.snapshot = snapshot

@@ -96,12 +96,12 @@ package enum StoredState {
         }
     }
 
-    /// Deletes every generation of a group but this one; with nil all of them.
+    /// Deletes every generation of a group but these; with nil all of them.
     package static func deleteGenerations(
-        of group: GroupID, except kept: UInt32?, in store: some OrderedReader
+        of group: GroupID, except kept: UInt32?, and alsoKept: UInt32? = nil, in store: some OrderedReader
     ) throws(StoreError) -> WriteBatch {
         var batch = WriteBatch()
-        for generation in try generations(of: group, in: store) where generation != kept {
+        for generation in try generations(of: group, in: store) where generation != kept && generation != alsoKept {
             batch.delete(.prefix(StateKey.prefix(group, generation)))
         }
         return batch

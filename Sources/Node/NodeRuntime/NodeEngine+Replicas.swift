@@ -12,6 +12,11 @@ extension NodeEngine {
             applied: found.applied.index, settings: settings.raft, seed: seed(for: found.group, found.replica), now: now
         )
         replicas.append(Replica(group: found.group, raft: raft, generation: found.generation, applied: found.applied))
+        if let staging = found.staging {
+            // Its sender goes on with it, or it is given up.
+            incoming.append(
+                SnapshotReceiving(from: nil, staging: staging, givesUpAt: now + settings.snapshotTimeout))
+        }
         // What a flush had made durable before the end may be cut, without another.
         cutsOwed.append(found.group)
         // What is known to be committed is applied again; the state may have been older than the log.

@@ -80,7 +80,7 @@ extension NodeEngine {
             }
             at += 1
         }
-        for transfer in incoming where transfer.deadline <= now { abandon(transfer.id) }
+        for transfer in incoming where transfer.deadline <= now { abandon(transfer.id, of: transfer.group) }
     }
 
     // MARK: Receiving
@@ -128,7 +128,7 @@ extension NodeEngine {
                 case .outOfOrder(let expected): return reply(to: message, .received(next: expected))
                 case .checksum(let number): return reply(to: message, .received(next: number))
                 case .malformed, .digest, .position:
-                    abandon(message.snapshot)
+                    abandon(message.snapshot, of: message.group)
                     return reply(to: message, .abandoned)
                 }
             }
@@ -146,9 +146,17 @@ extension NodeEngine {
         }
     }
 
+    /// Replicas of two groups on two nodes may give the same number to a snapshot.
+    private func position(ofIncoming id: SnapshotID, _ group: GroupID) -> Int? {
+        incoming.firstIndex { $0.id == id && $0.group == group }
+    }
+
     /// The transfer that a piece belongs to. One at a time per group; a newer one takes the place of one still coming in.
     private func receiver(of message: SnapshotMessage, _ i: Int, _ now: Instant) throws(StoreError) -> Int? {
-        if let at = incoming.firstIndex(where: { $0.id == message.snapshot }) { return at }
+        if let at = position(ofIncoming: message.snapshot, message.group) {
+            incoming[at].from = message.from
+            return at
+        }
         if replicas[i].installing != nil { return nil }
         if let old = incoming.firstIndex(where: { $0.group == message.group }) {
             if incoming[old].stage != .receiving { return nil }
@@ -167,11 +175,11 @@ extension NodeEngine {
     func snapshotsFlushed(_ ticket: UInt64, _ now: Instant) {
         let arrived = incoming.filter { $0.stage == .flushing(ticket: ticket) }
         for transfer in arrived {
-            guard let i = position(of: transfer.group), let manifest = transfer.manifest,
-                let at = incoming.firstIndex(where: { $0.id == transfer.id })
+            guard let i = position(of: transfer.group), let manifest = transfer.manifest, let from = transfer.from,
+                let at = position(ofIncoming: transfer.id, transfer.group)
             else { continue }
             incoming[at].stage = .installing
-            step(i, .snapshotReceived(transfer.id, base: manifest.base, from: transfer.from), now)
+            step(i, .snapshotReceived(transfer.id, base: manifest.base, from: from), now)
         }
     }
 
@@ -190,7 +198,7 @@ extension NodeEngine {
 
     private func switchNow(_ i: Int) {
         guard let installing = replicas[i].installing,
-            let at = incoming.firstIndex(where: { $0.id == installing.snapshot })
+            let at = position(ofIncoming: installing.snapshot, replicas[i].group)
         else { return }
         replicas[i].installing = nil
         let done = incoming.remove(at: at)
@@ -210,9 +218,10 @@ extension NodeEngine {
     }
 
     private func tellDone(_ done: SnapshotReceiving, _ own: Peer) {
+        guard let from = done.from else { return }
         let message = SnapshotMessage(
-            group: done.group, from: own, to: done.from, epoch: .zero, term: .zero, snapshot: done.id, body: .done)
-        frame(to: done.from.node) { $0.snapshots.append(message) }
+            group: done.group, from: own, to: from, epoch: .zero, term: .zero, snapshot: done.id, body: .done)
+        frame(to: from.node) { $0.snapshots.append(message) }
     }
 
     /// Commands whose entries the snapshot jumped over: whether they took effect is not known here.
@@ -225,14 +234,14 @@ extension NodeEngine {
     }
 
     /// The core needs the snapshot no more: it has the entries.
-    func dropIncoming(_ id: SnapshotID) {
-        guard let at = incoming.firstIndex(where: { $0.id == id }) else { return }
-        if let i = position(of: incoming[at].group) { tellDone(incoming[at], replicas[i].raft.peer) }
-        abandon(id)
+    func dropIncoming(_ id: SnapshotID, of group: GroupID) {
+        guard let at = position(ofIncoming: id, group) else { return }
+        if let i = position(of: group) { tellDone(incoming[at], replicas[i].raft.peer) }
+        abandon(id, of: group)
     }
 
-    func abandon(_ id: SnapshotID) {
-        guard let at = incoming.firstIndex(where: { $0.id == id }) else { return }
+    func abandon(_ id: SnapshotID, of group: GroupID) {
+        guard let at = position(ofIncoming: id, group) else { return }
         let gone = incoming.remove(at: at)
         do throws(StoreError) {
             try ports.state.write(gone.staging.discard(), isSynced: false)

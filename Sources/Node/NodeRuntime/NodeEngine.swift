@@ -369,7 +369,7 @@ package final class NodeEngine<Ports: WorldPorts> {
             trackPeers(now)
             roleChanged(i, now)
         case .snapshotIgnored(let id):
-            dropIncoming(id)
+            dropIncoming(id, of: replicas[i].group)
         case .membershipProposed:
             results.append(.accepted)
         case .membershipRefused(let refusal):

@@ -12,6 +12,8 @@ package struct OpenedNode: Sendable {
         package var log: RestoredLog
         package var generation: UInt32
         package var applied: AppliedState
+        /// What had arrived of a snapshot when the process ended.
+        package var staging: SnapshotStaging?
     }
 
     package struct Damage: Sendable {
@@ -91,10 +93,14 @@ package struct OpenedNode: Sendable {
                     .corrupt,
                     "the state of group \(group) at \(applied.index) was made from another log than the one here")
             }
-            let leftovers = try StoredState.deleteGenerations(of: group, except: generation, in: state)
+            let staging = try SnapshotStaging.left(of: group, current: generation, in: state)
+            let leftovers = try StoredState.deleteGenerations(
+                of: group, except: generation, and: staging?.generation, in: state)
             if !leftovers.isEmpty { try state.write(leftovers, isSynced: false) }
             replicas.append(
-                Replica(group: group, replica: replica, log: log, generation: generation, applied: applied))
+                Replica(
+                    group: group, replica: replica, log: log, generation: generation, applied: applied,
+                    staging: staging))
         } catch {
             guard error.code == .corrupt else { throw error }
             damaged.append(Damage(group: group, replica: replica, reason: error.message))

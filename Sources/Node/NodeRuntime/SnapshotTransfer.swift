@@ -53,9 +53,14 @@ struct SnapshotSending<View: OrderedReader> {
         return pieces
     }
 
-    /// The receiver holds everything below `next`, and wants that one.
+    /// The receiver holds everything below `next`, and wants that one. It may have lost some that it held when its process
+    /// ended: then it goes on from there.
     mutating func acknowledge(_ next: UInt64, _ settings: NodeSettings, _ now: Instant) {
-        guard next > acknowledged else { return }
+        guard next != acknowledged else { return }
+        if next < acknowledged {
+            sent = next
+            isAllSent = false
+        }
         acknowledged = next
         sent = max(sent, next)
         retryAt = now + settings.snapshotRetry
@@ -86,7 +91,8 @@ struct SnapshotReceiving {
         case installing
     }
 
-    let from: Peer
+    /// Nil after a start until it speaks again.
+    var from: Peer?
     var staging: SnapshotStaging
     var manifest: SnapshotManifest?
     var stage = Stage.receiving
