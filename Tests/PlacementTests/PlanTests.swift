@@ -319,6 +319,85 @@ import Testing
         #expect(index.explain(third).nearest?.description == "fits on host 1 if group 1 allowed 2 per rack")
     }
 
+    @Test func `a host that is large enough and can't take it yet is nearer than a larger one`() throws {
+        var index = PlacementIndex()
+        try index.addHost(
+            Host(id: HostID(rawValue: 1), capacity: Resources(cpuMillis: 8000, memoryMiB: 1024), state: .cordoned))
+        try index.addHost(Host(id: HostID(rawValue: 2), capacity: Resources(cpuMillis: 4000, memoryMiB: 1024)))
+        let large = VMSpec(id: VMID(rawValue: 9), resources: Resources(cpuMillis: 6000, memoryMiB: 64))
+        try index.place(
+            VMSpec(id: VMID(rawValue: 1), resources: Resources(cpuMillis: 3000)), Assignment(host: HostID(rawValue: 1)))
+        #expect(
+            index.explain(large).nearest?.description
+                == "no single change lets it in; fits on host 1 if 1000m CPU more were free, and if it were not cordoned"
+        )
+        try index.setState(HostID(rawValue: 1), .ready)
+        #expect(index.explain(large).nearest?.description == "fits on host 1 if 1000m CPU more were free")
+        let huge = VMSpec(id: VMID(rawValue: 9), resources: Resources(cpuMillis: 9000, memoryMiB: 64))
+        #expect(
+            index.explain(huge).nearest?.description
+                == "no host is large enough; fits on host 1 if that offered 4000m CPU more")
+    }
+
+    @Test(arguments: 1...60 as ClosedRange<UInt64>)
+    func `what would let a VM in does, once it is done`(seed: UInt64) throws {
+        var changes = 0
+        _ = try DecideTests.history(seed: seed, steps: 80) { world, index, spec, decision in
+            guard decision.assignment == nil, decision.refusal?.invalid == nil else { return }
+            let change = try #require(index.explain(spec).nearest, "something always would")
+            var (wish, other) = (spec, index)
+            try apply(change, &wish, &other, world)
+            let found = other.decide(wish, policy: .pack, among: HostFilter(only: [change.host]))
+            #expect(found.assignment != nil, "\(change): \(found)")
+            changes += 1
+        }
+        #expect(changes > 0 || seed > 5)
+    }
+
+    /// Makes a change true: at the host and in the groups, or in what is asked for.
+    private func apply(_ change: NearestChange, _ spec: inout VMSpec, _ index: inout PlacementIndex, _ world: World)
+        throws
+    {
+        switch change {
+        case .free(let id, let lacking), .offer(let id, let lacking):
+            var host = try #require(index.host(id))
+            let promised = host.overcommit.applied(to: Resources(SIMD4(repeating: 1000)))
+            for lack in lacking {
+                let factor = promised.vector[lack.kind.rawValue]
+                host.capacity.vector[lack.kind.rawValue] += (lack.amount * 1000 + factor - 1) / factor
+            }
+            try index.updateHost(host)
+        case .groupLimit(let id, let limit, _, _):
+            var group = try #require(world.groups.first { $0.id == id })
+            if case .spread = group.rule {
+                group.rule = .spread(skewMax: limit)
+            } else {
+                group.rule = .antiAffinity(perDomainMax: limit)
+            }
+            index.setGroup(group)
+        case .groupSoft(let id, _):
+            var group = try #require(world.groups.first { $0.id == id })
+            group.isHard = false
+            index.setGroup(group)
+        case .hostReady(let id, _): try index.setState(id, .ready)
+        case .rule(let rule, _):
+            switch rule {
+            case .zone: spec.zones = []
+            case .selector: spec.required = []
+            case .taint: spec.tolerations = try #require(index.host(change.host)).taints.map { Toleration($0.key) }
+            case .storageDomain: spec.disks.removeAll { if case .shared = $0.kind { true } else { false } }
+            case .network: spec.networks = []
+            case .tpm: spec.wantsTPM = false
+            case .numa: (spec.numa, spec.devicesOnSameNodes) = (.none, false)
+            case .devices: spec.devices = []
+            default: Issue.record("\(rule) can't be dropped")
+            }
+        case .several(let parts, _):
+            #expect(parts.count > 1)
+            for part in parts { try apply(part, &spec, &index, world) }
+        }
+    }
+
     @Test func `a placed VM is explained as if it were not placed`() throws {
         var index = try BatchTests.cell(1)
         let spec = BatchTests.specs([4000])[0]

@@ -71,7 +71,7 @@ public struct Explanation: Hashable, Sendable {
     public var tieBreak: String
     /// Hosts that share the best score, of which the tie-break chose one.
     public var tied: Int
-    /// For a VM without a place: the smallest single change that lets it in.
+    /// For a VM without a place: the smallest change that lets it in; several at one host where no single one does.
     public var nearest: NearestChange?
     /// Why the request can't be judged at all.
     public var invalid: String?
@@ -92,8 +92,8 @@ extension Explanation {
     }
 }
 
-/// A single change that would give a waiting VM a place.
-public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
+/// What would give a waiting VM a place.
+public indirect enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     /// This much more free on that host.
     case free(HostID, [Explanation.Shortage])
     /// This much more offered by that host, which has too little even when it is empty.
@@ -106,6 +106,8 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     case hostReady(HostID, HostState)
     /// That one rule dropped from the request, or met by the host.
     case rule(Rule, host: HostID)
+    /// All of these, at that host: no single change would do, at any.
+    case several([NearestChange], host: HostID)
 
     /// A stable word for programs.
     public var code: String {
@@ -116,6 +118,7 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
         case .groupSoft: "group_soft"
         case .hostReady: "host_ready"
         case .rule: "drop_rule"
+        case .several: "several"
         }
     }
 
@@ -124,7 +127,7 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .free(let host, _), .offer(let host, _), .groupLimit(_, _, _, let host), .groupSoft(_, let host),
             .hostReady(let host, _),
-            .rule(_, let host):
+            .rule(_, let host), .several(_, let host):
             host
         }
     }
@@ -134,18 +137,29 @@ public enum NearestChange: Hashable, Sendable, CustomStringConvertible {
     /// The change as a sentence without a full stop, hosts and groups by the names that the caller gives them.
     public func text(host name: (HostID) -> String, group: (PlacementGroupID) -> String) -> String {
         switch self {
-        case .free(let host, let shortages):
-            return "fits on \(name(host)) if \(Explanation.text(shortages)) more were free"
-        case .offer(let host, let shortages):
-            return "no host is large enough; fits on \(name(host)) if that offered \(Explanation.text(shortages)) more"
-        case .groupLimit(let id, let limit, let scope, let host):
-            return "fits on \(name(host)) if group \(group(id)) allowed \(limit) per \(scope)"
-        case .groupSoft(let id, let host):
-            return "fits on \(name(host)) if the rule of group \(group(id)) were soft"
-        case .hostReady(let host, let state):
-            return "fits on \(name(host)) if it were not \(state)"
-        case .rule(let rule, let host):
-            return "fits on \(name(host)) but for one rule: \(rule.text(group: group))"
+        case .offer(let host, _):
+            "no host is large enough; fits on \(name(host)) if \(condition(group))"
+        case .rule(_, let host): "fits on \(name(host)) but for one rule: \(condition(group))"
+        case .several(let changes, let host):
+            "no single change lets it in; fits on \(name(host)) if "
+                + changes.map { change in
+                    if case .rule = change { return "it were not for the rule: \(change.condition(group))" }
+                    return change.condition(group)
+                }.joined(separator: ", and if ")
+        default: "fits on \(name(host)) if \(condition(group))"
+        }
+    }
+
+    /// What would have to be so, or the rule that would have to go.
+    private func condition(_ group: (PlacementGroupID) -> String) -> String {
+        switch self {
+        case .free(_, let shortages): "\(Explanation.text(shortages)) more were free"
+        case .offer(_, let shortages): "that offered \(Explanation.text(shortages)) more"
+        case .groupLimit(let id, let limit, let scope, _): "group \(group(id)) allowed \(limit) per \(scope)"
+        case .groupSoft(let id, _): "the rule of group \(group(id)) were soft"
+        case .hostReady(_, let state): "it were not \(state)"
+        case .rule(let rule, _): rule.text(group: group)
+        case .several(let changes, _): changes.map { $0.condition(group) }.joined(separator: ", ")
         }
     }
 }
@@ -316,17 +330,21 @@ extension PlacementIndex {
         for lack in shortages(shape, slot) { rules.append(.resource(lack.kind)) }
         if !insideFits(shape, slot, devices: false) {
             rules.append(.numa)
-        } else if !insideFits(shape, slot, devices: true) {
+            if !insideFits(shape, slot, nodes: false) { rules.append(.devices) }
+        } else if !insideFits(shape, slot) {
             rules.append(.devices)
         }
         return rules.sorted()
     }
 
-    /// Whether NUMA nodes, and devices where asked, would do if the host as a whole had room.
-    private mutating func insideFits(_ shape: CompiledShape, _ slot: Int, devices: Bool) -> Bool {
+    /// Whether NUMA nodes and devices, or one of them, would do if the host as a whole had room.
+    private mutating func insideFits(
+        _ shape: CompiledShape, _ slot: Int, nodes: Bool = true, devices: Bool = true
+    ) -> Bool {
         if shape.isPlain { return true }
         var part = shape.shape
         if !devices { part.devices = [] }
+        if !nodes { (part.nodesMin, part.nodesMax, part.devicesOnSameNodes) = (0, 0, false) }
         if part.nodesMin == 0 && part.devices.isEmpty { return true }
         let seat = seats[slot]
         defer { seats[slot] = seat }
@@ -335,23 +353,45 @@ extension PlacementIndex {
         return fit(slot, CompiledShape(part), .firstFit) != nil
     }
 
-    /// What single change would let the request onto a host, and how far away that is: a sum of shares of the host
-    /// for room, from 1 up for rules.
+    /// What would let the request onto a host, and how far away that is: a sum of shares of the host for room, from 1 up for a
+    /// rule, then several changes at once; a larger host is the last way out.
     private mutating func change(
         _ rules: [Rule], _ spec: VMSpec, _ search: Search, _ shape: CompiledShape, _ slot: Int
     ) -> (Double, NearestChange)? {
-        let host = HostID(rawValue: seats[slot].host)
-        let onlyRoom = rules.allSatisfy { if case .resource = $0 { true } else { false } }
-        if onlyRoom {
-            let lacking = shortages(shape, slot)
+        var changes: [(distance: Double, change: NearestChange)] = []
+        let lacking = shortages(shape, slot)
+        if !lacking.isEmpty {
+            let host = HostID(rawValue: seats[slot].host)
             var distance = 0.0
             for lack in lacking { distance += Double(lack.amount) * seats[slot].inverse[lack.kind.rawValue] }
             guard let offered = hosts[slot]?.offered else { return nil }
-            // To have others leave a host that is too small is not a way out, and every other change is nearer than a larger host.
-            return offered.holds(spec.demand) ? (distance, .free(host, lacking)) : (5 + distance, .offer(host, lacking))
+            // To have others leave a host that is too small is not a way out.
+            let isLarge = offered.holds(spec.demand)
+            changes.append(
+                isLarge
+                    ? (distance, .free(host, lacking)) : (PlacementIndex.farthest + distance, .offer(host, lacking)))
         }
-        guard rules.count == 1 else { return nil }
-        switch rules[0] {
+        for rule in rules {
+            if case .resource = rule { continue }
+            guard let change = change(rule, search, slot) else { return nil }
+            changes.append(change)
+        }
+        if changes.count < 2 { return changes.first }
+        return (
+            changes.reduce(PlacementIndex.severalAway * Double(changes.count)) { $0 + $1.distance },
+            .several(changes.map(\.change), host: HostID(rawValue: seats[slot].host))
+        )
+    }
+
+    /// More than any single change is away, but a larger host.
+    private static let severalAway = 8.0
+    /// More than any changes together are away.
+    private static let farthest = 1e9
+
+    /// The same of one rule that is not about room in the host as a whole.
+    private func change(_ rule: Rule, _ search: Search, _ slot: Int) -> (distance: Double, change: NearestChange)? {
+        let host = HostID(rawValue: seats[slot].host)
+        switch rule {
         case .group(let id):
             for check in search.hostChecks + search.domainChecks where check.state.group.id == id {
                 let group = check.state.group
@@ -375,9 +415,9 @@ extension PlacementIndex {
         case .hostState:
             return (2, .hostReady(host, hosts[slot]?.state ?? .down))
         case .numa, .devices, .room, .resource, .excludedByCaller:
-            return (4, .rule(rules[0], host: host))
+            return (4, .rule(rule, host: host))
         case .zone, .selector, .taint, .storageDomain, .network, .tpm:
-            return (3.5, .rule(rules[0], host: host))
+            return (3.5, .rule(rule, host: host))
         }
     }
 }
