@@ -200,6 +200,9 @@ import Testing
     @Test func `every shell has a script that asks the program`() {
         for shell in Completion.Shell.allCases {
             #expect(Completion.script(shell, program: "muster").contains("muster __complete"))
+            // Where the program has nothing to say, as of a file, the shell offers its own.
+            let files = [Completion.Shell.bash: "-o default", .zsh: "else _files", .fish: "__fish_complete_path"]
+            #expect(Completion.script(shell, program: "muster").contains(files[shell] ?? "?"))
         }
     }
 }
@@ -220,5 +223,21 @@ import Testing
         let isGone = contexts.remove("home")
         #expect(isGone && contexts.used == nil)
         #expect(Contexts(text: "nonsense\n\n").entries.isEmpty)
+    }
+
+    @Test func `a watched list is written when something is another one, and its ages are of now`() throws {
+        let row = JSONValue.object([
+            JSONMember("name", .string("a")), JSONMember("phase", .string("running")),
+            JSONMember("created", .integer(100)),
+        ])
+        let columns = FleetColumns.vms.filter { ["NAME", "PHASE", "AGE"].contains($0.title) }
+        var plain = WatchedList(Printer(.table, now: 110), columns, isTerminal: false)
+        #expect(plain.text([row], now: 110)?.contains("10s") == true)
+        #expect(plain.text([row], now: 125) == nil, "an age alone is nothing new")
+        let two = plain.text([row, row], now: 130)
+        #expect(two?.contains("30s") == true && two?.contains("10s") == false, "\(two ?? "")")
+        var terminal = WatchedList(Printer(.table, now: 110), columns, isTerminal: true)
+        #expect(terminal.text([row], now: 110)?.hasPrefix("\u{1B}[H") == true)
+        #expect(terminal.text([row], now: 125)?.contains("25s") == true)
     }
 }

@@ -26,14 +26,22 @@ package enum Completion {
             _\(program)() {
                 local -a found
                 found=(${(f)"$(\(program) \(command) "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-                compadd -a found
+                if (( $#found )); then compadd -a found; else _files; fi
             }
             compdef _\(program) \(program)
 
             """
         case .fish:
             """
-            complete -c \(program) -f -a '(\(program) \(command) (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+            function __\(program)_complete
+                set -l found (\(program) \(command) (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+                if test (count $found) -gt 0
+                    printf '%s\\n' $found
+                else
+                    __fish_complete_path (commandline -ct)
+                end
+            end
+            complete -c \(program) -f -a '(__\(program)_complete)'
 
             """
         }

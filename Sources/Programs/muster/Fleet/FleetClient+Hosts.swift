@@ -253,6 +253,10 @@ extension FleetClient {
     func showCell() throws -> ExitCode {
         let name = line.argument("CELL")
         let about = try name.map { try get(["v1", "cells", $0]).members ?? [] } ?? []
+        if printer.format == .name {
+            if name != nil { return show(.object(about)) }
+            return show(try get(["v1", "cells"])["items"]?.elements?.first ?? .object([]))
+        }
         let ofCell = name.map { [(name: "cell", value: $0)] } ?? []
         let settings = try get(["v1", "cell", "settings"], ofCell)
         var members = about + (settings.members ?? [])

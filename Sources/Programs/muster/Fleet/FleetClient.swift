@@ -142,14 +142,10 @@ struct FleetClient {
         if let text = line.text("sort") { query.append(("sort", text)) }
         let limit = line.integer("limit") ?? .max
         guard line.has("watch") else { return show(try pages(path, query, limit: limit), columns) }
-        var last = ""
+        var watched = WatchedList(printer, columns, isTerminal: isatty(1) == 1)
         while true {
-            let text = printer.list(try pages(path, query, limit: limit), columns)
-            if text != last {
-                if isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J") }
-                print(text)
-                last = text
-            }
+            let rows = try pages(path, query, limit: limit)
+            if let text = watched.text(rows, now: SystemClock.wallNanoseconds / 1_000_000_000) { print(text) }
             sleep(2)
         }
     }
