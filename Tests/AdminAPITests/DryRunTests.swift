@@ -175,6 +175,32 @@ import Testing
         #expect(!FleetRequest.stopVM(reference, generation: nil).canBeDryRun)
     }
 
+    @Test func `a plan over several cells has each VM once, in the first that takes it without stopping others`() {
+        func item(_ name: String) -> VMCreation {
+            VMCreation(name: name, tenant: "shop", spec: VMDescription(resources: Resources(cpuMillis: 1)))
+        }
+        func step(_ action: String, _ name: String, _ host: String) -> PlanStep {
+            PlanStep(action: action, vm: name, tenant: "shop", to: host)
+        }
+        let none = PlanLeft(vm: "b", tenant: "shop", cause: "noHostFits", text: "no host fits")
+        let north = PlanInfo(
+            index: 7, digest: "7",
+            steps: [step("place", "a", "n1"), step("preempt", "old", ""), step("place", "c", "n1")],
+            left: [none])
+        let first = north.part(of: ["a", "b", "c"].map(item), in: "north")
+        #expect(first.taken.map(\.name) == ["a"] && first.rest.map(\.name) == ["b", "c"])
+        #expect(first.plan.left.isEmpty, "another cell is asked first")
+        let south = PlanInfo(index: 9, digest: "9", steps: [step("place", "b", "s1"), step("place", "c", "s1")])
+        let second = south.part(of: first.rest, in: "south")
+        #expect(second.rest.isEmpty)
+        let whole = PlanInfo(creatingIn: [first, second])
+        #expect(whole.steps.map(\.vm) == ["a", "b", "c"] && whole.left.isEmpty && whole.index == 0)
+        #expect(whole.notes == ["1 VM in cell north", "2 VMs in cell south"])
+        #expect(whole.digest != PlanInfo(creatingIn: [second, first]).digest)
+        let alone = PlanInfo(creatingIn: [second])
+        #expect(alone.digest == "9" && alone.index == 9)
+    }
+
     @Test func `a dry run that is refused for a quota says that other cells were not asked`() {
         let refusal = CellRefusal.quotaExceeded(
             tenant: "shop", resource: "cpuMillis", limit: 1_000, used: 900, asked: 200)

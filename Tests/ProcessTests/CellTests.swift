@@ -139,6 +139,10 @@ import Testing
         try cluster.wait("the host is there") { try ready(cluster, "--cell", "more") == ["n3"] }
 
         // Six halves of a host need all three.
+        let planned = try cluster.run(
+            ["vm", "create", "half-{1..6}", "--cpu", "4", "--memory", "64MiB", "--dry-run"], at: 2)
+        #expect(planned.output.components(separatedBy: "place").count == 7, "\(planned.output)")
+        #expect(planned.output.contains("2 VMs in cell more") && !planned.output.contains("Without a way"))
         let made = try cluster.ask(2, "vm", "create", "half-{1..6}", "--cpu", "4", "--memory", "64MiB", "--wait")
         #expect(made.status == 0, "\(made.output)\(made.complaint)")
         #expect(

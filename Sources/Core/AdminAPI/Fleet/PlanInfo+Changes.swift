@@ -295,3 +295,60 @@ extension PlanInfo {
         return plan
     }
 }
+
+extension PlanInfo {
+    /// What one cell would do of the VMs of a creation over several.
+    package struct Part: Sendable {
+        /// By name.
+        package var cell: String
+        package var plan: PlanInfo
+        /// Those that it takes, in the order of the request.
+        package var taken: [VMCreation]
+        /// Those that another cell is asked for.
+        package var rest: [VMCreation]
+        package init(cell: String, plan: PlanInfo, taken: [VMCreation], rest: [VMCreation]) {
+            self.cell = cell
+            self.plan = plan
+            self.taken = taken
+            self.rest = rest
+        }
+    }
+
+    /// A cell's part of what it was asked for: all that it would make without stopping others, as a creation goes by that, too.
+    package func part(of asked: [VMCreation], in cell: String) -> Part {
+        var part = Part(cell: cell, plan: self, taken: [], rest: [])
+        part.plan.steps = Array(steps.prefix { $0.action != CellPlan.Step.Kind.preempt.rawValue })
+        for item in asked {
+            let isTaken = part.plan.steps.contains { $0.tenant == item.tenant && $0.vm == item.name }
+            if isTaken { part.taken.append(item) } else { part.rest.append(item) }
+        }
+        part.plan.left.removeAll { left in
+            !part.taken.contains { $0.tenant == left.tenant && $0.name == left.vm }
+        }
+        return part
+    }
+
+    /// One plan out of those of several cells, each with a part of what is to be created. That of one cell is held to with its
+    /// digest and its name; one of several is shown, and rests on no single index.
+    package init(creatingIn parts: [Part], notes: [String] = []) {
+        self.init(index: parts.count == 1 ? parts[0].plan.index : 0, digest: "", steps: [])
+        var sum: UInt64 = 0
+        for part in parts {
+            steps += part.plan.steps
+            left += part.plan.left
+            isComplete = isComplete && part.plan.isComplete
+            for byte in "\(part.cell)/\(part.plan.digest)".utf8 { sum = mix64(sum ^ UInt64(byte)) }
+        }
+        digest = parts.count == 1 ? parts[0].plan.digest : String(sum, radix: 16)
+        self.notes = parts.map { part in
+            let count = part.taken.count == 1 ? "1 VM" : "\(part.taken.count) VMs"
+            return "\(count) in cell \(part.cell)"
+        }
+        self.notes += parts.flatMap(\.plan.notes) + notes
+    }
+
+    /// Of VMs that a plan leaves out for a quota.
+    package static func loanNote(tenant: String, to cell: String) -> String {
+        "what is left of tenant \(tenant)'s quota is in other cells, which lend it to cell \(cell) when these VMs are created"
+    }
+}

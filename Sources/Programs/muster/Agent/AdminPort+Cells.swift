@@ -61,7 +61,7 @@ extension AdminPort {
         case .createVM(let creation): rank([creation], groups, asker, body)
         case .createVMs(let batch):
             rank(batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } }, groups, asker, body)
-        case .plan(.create(let items, _)): rank(items, groups, asker) { body([$0[0]]) }
+        case .plan(.create(let items, _)): rank(items, groups, asker, body)
         case .createGroup: body([groups[0]])
         case .tenant, .setTenant, .deleteTenant, .rehearse: body(groups)
         case .recovery: preconditionFailure("it names its cell")

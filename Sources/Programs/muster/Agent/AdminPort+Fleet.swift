@@ -123,7 +123,7 @@ extension AdminPort {
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .plan(.create(let items, let isAtomic)):
-            planCreation(items, isAtomic: isAtomic, cell, asker) { [self] in answer(asker, $0) }
+            planCreation(items, isAtomic: isAtomic, among: found, asker) { [self] in answer(asker, $0) }
         case .rehearse(let region, let kind, let returns): rehearse(region, kind, returns, found, asker)
         case .explain, .plan, .rebalance, .losses, .recovery, .startRebalance, .migrateVM,
             .careForHost(_, .declareDead):

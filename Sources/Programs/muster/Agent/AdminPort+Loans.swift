@@ -17,8 +17,27 @@ extension AdminPort {
     func borrow(
         _ wanted: QuotaShare, of tenant: String, in cell: GroupID, _ asker: FleetAsker, _ done: @escaping (Bool) -> Void
     ) {
+        findLoans(wanted, of: tenant, for: cell) { [self] loans in
+            if loans.isEmpty { return done(false) }
+            var left = loans.count
+            var came = 0
+            for (lender, share) in loans {
+                lend(share, of: tenant, from: lender, to: cell, asker) { isThere in
+                    left -= 1
+                    came += isThere ? 1 : 0
+                    if left == 0 { done(came == loans.count) }
+                }
+            }
+        }
+    }
+
+    /// What other cells would lend a cell that is to give out so much more; none where nothing is missing, or they have too little.
+    func findLoans(
+        _ wanted: QuotaShare, of tenant: String, for cell: GroupID,
+        _ done: @escaping ([(lender: GroupID, share: QuotaShare)]) -> Void
+    ) {
         let all = cells.map(\.group)
-        readAll(.slice(tenant), .linearizable, all) { [self] answers in
+        readAll(.slice(tenant), .linearizable, all) { answers in
             var slices: [(cell: GroupID, slice: TenantSlice)] = []
             for (group, answer) in zip(all, answers) {
                 // One that does not answer lends nothing.
@@ -27,19 +46,10 @@ extension AdminPort {
                     if case .slice(_, let slice?) = row { slices.append((group, slice)) }
                 }
             }
-            guard let own = slices.first(where: { $0.cell == cell })?.slice else { return done(false) }
+            guard let own = slices.first(where: { $0.cell == cell })?.slice else { return done([]) }
             let lenders = slices.filter { $0.cell != cell && $0.slice.lending.allSatisfy { $0.to != cell.number } }
             let loans = own.loans(for: wanted, from: lenders.map(\.slice), atMost: AdminPort.lendersMax)
-            if loans.isEmpty { return done(false) }
-            var left = loans.count
-            var came = 0
-            for (lender, share) in loans {
-                lend(share, of: tenant, from: lenders[lender].cell, to: cell, asker) { isThere in
-                    left -= 1
-                    came += isThere ? 1 : 0
-                    if left == 0 { done(came == loans.count) }
-                }
-            }
+            done(loans.map { (lenders[$0.lender].cell, $0.share) })
         }
     }
 

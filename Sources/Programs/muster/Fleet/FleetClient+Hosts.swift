@@ -154,7 +154,10 @@ extension FleetClient {
         if !changes.isEmpty { print((steps.isEmpty ? "" : "\n") + printer.list(changes, FleetColumns.changes)) }
         if !notes.isEmpty { print((steps.isEmpty && changes.isEmpty ? "" : "\n") + notes.joined()) }
         if !left.isEmpty { print("\nWithout a way:\n" + printer.list(left, FleetColumns.left)) }
-        var end = "\nPlan \(plan["digest"]?.text ?? "") on the state at index \(plan["index"]?.integer ?? 0)"
+        let index = plan["index"]?.integer ?? 0
+        var end =
+            "\nPlan \(plan["digest"]?.text ?? "") on the state "
+            + (index > 0 ? "at index \(index)" : "of several cells")
         if let before = plan["scoreBefore"]?.integer, let after = plan["scoreAfter"]?.integer, before != after {
             end += ", score \(before) to \(after)"
         }
