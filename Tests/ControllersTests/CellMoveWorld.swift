@@ -81,7 +81,7 @@ final class CellMoveWorld {
         let name = String("\(operation)".prefix { $0 != "(" })
         let outcome = results[0].outcome
         if case .refused = outcome { done["refused " + name, default: 0] += 1 } else { done[name, default: 0] += 1 }
-        if case .endArrival(_, _, _, let isCommitted, _, _) = operation, outcome != CellResult.Outcome.done {
+        if case .endArrival(_, _, _, let isCommitted, _, _, _) = operation, outcome != CellResult.Outcome.done {
             throw MoveFailure("a cell did not hear that a VM \(isCommitted ? "came" : "stayed"): \(outcome)")
         }
         try check()

@@ -17,19 +17,35 @@ import Testing
         var refusals: [HostID: CellRefusal] = [:]
         var inUse: Set<HostID> = []
         var vms: [CellVM] = []
+        var settings: [CellSetting: UInt64] = [:]
+        var taken: [CellCommand.Operation] = []
+        var groups: [CellGroup] = []
 
         mutating func plan(after seconds: Double = 0) throws -> [HostsPlanKeeper.Ask] {
             now = now + Nanoseconds(Int64(seconds * 1_000_000_000))
             guard let facts = HostsPlanKeeper.Facts(try root.view(), HostsPlanKeeperTests.home) else { return [] }
-            let (refusals, inUse, vms) = (refusals, inUse, vms)
-            return keeper.plan(facts, now: now) { operation in
+            var asks = asks(facts)
+            // The other cell takes what is set, at once.
+            while case .other(_, let take)? = asks.last {
+                taken.append(take)
+                _ = keeper.hear(.done, of: take, NodeID(rawValue: 0), to: HostsPlanKeeperTests.target, now: now)
+                asks = self.asks(facts)
+            }
+            return asks
+        }
+
+        mutating func asks(_ facts: HostsPlanKeeper.Facts) -> [HostsPlanKeeper.Ask] {
+            let (refusals, inUse, vms, groups) = (refusals, inUse, vms, groups)
+            return keeper.plan(facts, now: now, settings: settings) { operation in
                 switch operation {
                 case .releaseHost(let host, _): inUse.contains(host) ? .hostInUse(host) : refusals[host]
-                case .sendHost(let host, _, _, _): refusals[host]
+                case .sendHost(let host, _, _, _, _): refusals[host]
                 default: nil
                 }
             } vms: {
                 vms
+            } groups: {
+                groups
             }
         }
 
@@ -59,7 +75,14 @@ import Testing
     private func release(_ node: UInt64) -> CellCommand.Operation { .releaseHost(HostID(node), assignment: 0) }
 
     private func send(_ node: UInt64, to cell: UInt64 = 2) -> CellCommand.Operation {
-        .sendHost(HostID(node), to: cell, assignment: 0, keepsNames: cell == 2)
+        .sendHost(HostID(node), to: cell, assignment: 0, keepsNames: cell == 2, company: HostCompany())
+    }
+
+    /// With others that are to go still.
+    private func send(_ node: UInt64, with others: [UInt64]) -> CellCommand.Operation {
+        var company = HostCompany()
+        company.hosts = others.map { HostID($0) }
+        return .sendHost(HostID(node), to: 2, assignment: 0, keepsNames: true, company: company)
     }
 
     @Test func `hosts go one after the other, one without VMs by the root alone and one with VMs by the cells`() throws
@@ -78,8 +101,8 @@ import Testing
         try world.root.apply(.moveHost(NodeID(1), to: Self.target, epoch: 0, .begin))
         #expect(try world.plan() == [.own(NodeID(1), release(1))])
         #expect(world.hear(.refused(.hostInUse(HostID(1))), release(1), 1) == nil)
-        #expect(try world.plan() == [.own(NodeID(1), send(1))])
-        #expect(world.hear(.done, send(1), 1) == nil)
+        #expect(try world.plan() == [.own(NodeID(1), send(1, with: [1]))])
+        #expect(world.hear(.done, send(1, with: [1]), 1) == nil)
         #expect(try world.plan(after: 1).isEmpty, "the cells see to it")
         try world.root.apply(.moveHost(NodeID(1), to: Self.target, epoch: 0, .finish, vms: 5))
         #expect(try world.plan().isEmpty)
@@ -149,7 +172,7 @@ import Testing
         try world.root.apply(.moveHost(NodeID(2), to: Self.target, epoch: 0, .begin))
         _ = try world.plan()
         _ = world.hear(.refused(.hostInUse(HostID(2))), release(2), 2)
-        #expect(try world.plan() == [.own(NodeID(2), send(2))])
+        #expect(try world.plan() == [.own(NodeID(2), send(2, with: [2, 1]))])
         #expect(world.hear(.refused(.hostStays(HostID(2), "it is down")), send(2), 2) == nil)
         #expect(try world.plan() == [.own(NodeID(2), send(2, to: 1))])
         let cancel = RootCommand.Operation.moveHost(
@@ -182,9 +205,44 @@ import Testing
         for at in 0..<20 { world.vms[at].departure = CellVM.Departure(number: 7, to: 2) }
         #expect(try world.plan().count == 8, "those that were not asked yet")
         world.vms = []
+        world.groups = (1...70).map { CellGroup(name: "g\($0)", tenant: "default", rule: .affinity) }
         let number = try #require(try world.root.view().cell("default")?.plan?.number)
         #expect(
             try world.plan()
                 == [.root(.noteHosts(cell: "default", number: number, NodeID(rawValue: 0), reason: ""))])
+        let taken = world.taken.map {
+            if case .takeSettings(1, number, [:], let groups) = $0 { groups.count } else { 0 }
+        }
+        #expect(taken == [64, 6], "its groups, before it is done")
+    }
+
+    @Test func `a cell that a plan makes gets the settings of the old one before the first host goes, and once`() throws
+    {
+        var world = World()
+        try world.root.begin(nodes: 2)
+        world.settings = [
+            .rebalance: 2, .policy: CellSetting.policy.standard, .splitAbove: SplitBound(.vms, 9).value,
+            .leaseBefore: 7,
+        ]
+        var wish = HostsPlan.Wish(.split)
+        (wish.into, wish.nodes) = ("new", [NodeID(2)])
+        try world.root.apply(.planHosts(cell: "default", wish))
+        try world.root.make("new")
+        let plan = try #require(try world.root.view().cell("default")?.plan)
+        #expect(plan.makesCell)
+        let facts = try #require(HostsPlanKeeper.Facts(try world.root.view(), Self.home))
+        let take = CellCommand.Operation.takeSettings(
+            from: 1, plan: plan.number, [.rebalance: 2, .splitAbove: SplitBound(.vms, 9).value])
+        #expect(world.asks(facts) == [.other(Self.target, take)])
+        #expect(world.asks(facts).isEmpty, "nobody has answered")
+        #expect(world.hear(nil, take, 0) == nil)
+        world.now = world.now + .seconds(4)
+        #expect(world.asks(facts) == [.other(Self.target, take)])
+        #expect(world.hear(.done, take, 0) == nil)
+        #expect(world.asks(facts) == [begin(2)])
+        // Into a cell that was there before nothing is set.
+        var other = try self.world(.merge)
+        other.settings = [.rebalance: 2]
+        #expect(try other.plan() == [begin(1)] && other.taken.isEmpty)
     }
 }

@@ -39,6 +39,44 @@ import Testing
 
     private func only(_ cell: CellBench) throws -> CellMove { try #require(try moves(cell).first) }
 
+    @Test func `a VM that leaves an evacuated region counts as down from when it is to stop until it runs there`()
+        throws
+    {
+        for (cause, isCounted) in [(CellMove.Cause.evacuation, true), (.asked, false)] {
+            var cells = try cells()
+            try cells[1].must(.setSetting(.rto, Objective.within(.seconds(5)).value))
+            let id = try cells[0].running("a", on: 11)
+            try cells[0].must(.moveVM(id, to: 2, request: [], cause: cause))
+            #expect(try cells[1].refusal(try prepare(cells, try only(cells[0]))) == .notKeptYet(id))
+            try cells[1].place(id, on: 21)
+            cells[0].time = cells[0].time.advanced(by: 70_000)
+            try cells[0].must(step(try only(cells[0]), .leave))
+            let stopped = cells[0].time
+            for at in 0..<2 { cells[at].time = stopped.advanced(by: 2_000) }
+            try cells[0].report(id, .stopped)
+            try cells[0].must(step(try only(cells[0]), .commit))
+            let move = try only(cells[0])
+            try cells[1].must(move.ending(from: 1, open: [move]))
+            #expect(try cells[1].vm(id).lostAt == (isCounted ? stopped : .zero))
+            cells[1].time = stopped.advanced(by: 7_000)
+            try cells[1].report(id, .running)
+            let recovery = try cells[1].slice(Self.tenant)?.recovery
+            #expect(
+                (recovery != nil) == isCounted && recovery.map { $0.last.millis == 7_000 && $0.missed == 1 } ?? true)
+            let told = try cells[1].events().contains { $0.kind == "tenant.rto-missed" }
+            #expect(told == isCounted)
+        }
+        // One that stays after all counts where it stays.
+        var cells = try cells()
+        let id = try cells[0].running("a", on: 11)
+        try cells[0].must(.moveVM(id, to: 2, request: [], cause: .evacuation))
+        try cells[0].must(step(try only(cells[0]), .leave))
+        let since = cells[0].time
+        try cells[0].report(id, .stopped)
+        try cells[0].must(step(try only(cells[0]), .abort, "no"))
+        #expect(try cells[0].vm(id).lostAt == since)
+    }
+
     @Test func `a running VM stops, and starts in the other cell under a higher epoch, with its quota`() throws {
         var cells = try cells()
         let id = try cells[0].create("a")

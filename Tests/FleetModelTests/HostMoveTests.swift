@@ -250,7 +250,7 @@ import Testing
             try cells[0].slice(Self.tenant)?.allowed.vmCount == 3 && cells[1].slice(Self.tenant)?.allowed.vmCount == 1)
     }
 
-    @Test func `what is under way on a host keeps it, and so does a group with members on hosts that stay`() throws {
+    @Test func `what is under way on a host keeps it`() throws {
         var cells = try cells(Quota(vmCount: 9))
         let id = try cells[0].running("a", on: 11)
         func stays(_ cell: inout CellBench) throws -> Bool {
@@ -267,33 +267,6 @@ import Testing
         try cells[0].must(.cancelMigration(id, target: epoch + 1))
         #expect(try stays(&cells[0]), "the other host has not confirmed that it holds nothing")
         try cells[0].must(.reportVMs(HostID(12), Incarnation(1), [VMReport(id, epoch: epoch + 1, .stopped)]))
-        for (scope, keeps) in [(PlacementGroup.Scope.host, false), (.rack, true)] {
-            let name = "g\(scope)"
-            try cells[0].must(
-                .putGroup(
-                    CellGroup(name: name, tenant: Self.tenant, rule: .antiAffinity(perDomainMax: 1), scope: scope)))
-            var spec = CellBench.spec()
-            spec.groups = [name]
-            try cells[0].must(.updateVM(id, spec, generation: nil))
-            try cells[0].create("b\(scope)", spec)
-            if keeps {
-                #expect(try stays(&cells[0]))
-            } else {
-                try cells[0].must(send(11))
-                let move = try only(cells[0])
-                // The other cell has to know the group.
-                for part in try parts(cells, move) {
-                    #expect(try cells[1].refusal(part) == .unknownGroup(name))
-                }
-                try cells[0].must(.advanceHost(move.number, .abort(reason: "")))
-                try cells[0].must(.advanceHost(move.number, .settle))
-            }
-            if keeps { continue }
-            try cells[0].must(
-                .registerHost(
-                    HostID(11), Incarnation(1), CellBench.about(11), running: [RunningVM(id, epoch: epoch)],
-                    assignment: 1))
-        }
     }
 
     @Test func `a cell that keeps a host whose cell knows of no such move gives it up`() throws {

@@ -3406,6 +3406,8 @@ public struct WireCellMove: WireMessage {
     /// What it has as its home there.
     public var home: WireVmHome? = nil
     public var cause: WireCellMoveCause = .asked
+    /// Since when it is down though it is to run, of one that leaves an evacuated region. Feature level 3.
+    public var downSince: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3421,7 +3423,8 @@ public struct WireCellMove: WireMessage {
         epoch: UInt64 = 0,
         since: UInt64 = 0,
         home: WireVmHome? = nil,
-        cause: WireCellMoveCause = .asked
+        cause: WireCellMoveCause = .asked,
+        downSince: UInt64 = 0
     ) {
         self.number = number
         self.vm = vm
@@ -3434,6 +3437,7 @@ public struct WireCellMove: WireMessage {
         self.since = since
         self.home = home
         self.cause = cause
+        self.downSince = downSince
     }
 
     public static var messageName: String { "CellMove" }
@@ -3451,6 +3455,7 @@ public struct WireCellMove: WireMessage {
         case 9: "since"
         case 10: "home"
         case 11: "cause"
+        case 31: "down_since"
         default: nil
         }
     }
@@ -3498,6 +3503,10 @@ public struct WireCellMove: WireMessage {
             writer.tag(88)
             writer.signed(Int64(self.cause.rawValue))
         }
+        if self.downSince != 0 {
+            writer.tag(248)
+            writer.varint(self.downSince)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3531,6 +3540,8 @@ public struct WireCellMove: WireMessage {
                 self.home = value
             case 88:
                 self.cause = WireCellMoveCause(rawValue: try reader.int32())
+            case 248:
+                self.downSince = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -5850,6 +5861,7 @@ public struct WireCellCommand: WireMessage {
         case 75: "confirm_host"
         case 81: "note_risk"
         case 82: "care_for_host"
+        case 102: "take_settings"
         default: nil
         }
     }
@@ -5982,6 +5994,8 @@ public struct WireCellCommand: WireMessage {
             writer.message(650, value)
         case .careForHost(let value):
             writer.message(658, value)
+        case .takeSettings(let value):
+            writer.message(818, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -6246,6 +6260,11 @@ public struct WireCellCommand: WireMessage {
                 if case .careForHost(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .careForHost(value)
+            case 818:
+                var value = WireCellCommand.TakeSettings()
+                if case .takeSettings(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .takeSettings(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6305,6 +6324,7 @@ public struct WireCellCommand: WireMessage {
         case confirmHost(WireCellCommand.ConfirmHost)
         case noteRisk(WireCellCommand.NoteRisk)
         case careForHost(WireCellCommand.CareForHost)
+        case takeSettings(WireCellCommand.TakeSettings)
     }
 
     public enum HostCareKind: Hashable, Sendable {
@@ -6450,6 +6470,79 @@ public struct WireCellCommand: WireMessage {
         }
     }
 
+    /// What is set in the cell that this one was split from, taken once; and groups of a cell that is merged into this one. Feature
+    /// level 3.
+    public struct TakeSettings: WireMessage {
+        public var from: UInt64 = 0
+        /// Of the plan that made this cell.
+        public var plan: UInt64 = 0
+        public var settings: [WireCellSettingRow] = []
+        /// Made where they are missing.
+        public var groups: [WireCellGroup] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            from: UInt64 = 0,
+            plan: UInt64 = 0,
+            settings: [WireCellSettingRow] = [],
+            groups: [WireCellGroup] = []
+        ) {
+            self.from = from
+            self.plan = plan
+            self.settings = settings
+            self.groups = groups
+        }
+
+        public static var messageName: String { "CellCommand.TakeSettings" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "from"
+            case 2: "plan"
+            case 3: "settings"
+            case 4: "groups"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.from != 0 {
+                writer.tag(8)
+                writer.varint(self.from)
+            }
+            if self.plan != 0 {
+                writer.tag(16)
+                writer.varint(self.plan)
+            }
+            for value in self.settings {
+                writer.message(26, value)
+            }
+            for value in self.groups {
+                writer.message(34, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.from = try reader.uint64()
+                case 16:
+                    self.plan = try reader.uint64()
+                case 26:
+                    self.settings.append(try reader.message(WireCellSettingRow.self))
+                case 34:
+                    self.groups.append(try reader.message(WireCellGroup.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
     /// What an operator says of a host beside its duty. Feature level 3.
     public struct CareForHost: WireMessage {
         public var host: UInt64 = 0
@@ -6531,6 +6624,12 @@ public struct WireCellCommand: WireMessage {
         /// The epoch of the assignment that ends.
         public var assignment: UInt64 = 0
         public var keepsNames: Bool = false
+        /// What goes the same way: everything, or these hosts too.
+        public var allGo: Bool = false
+        public var going: [UInt64] = []
+        /// When they have gone, no rack, or no zone, has hosts of both cells.
+        public var racksApart: Bool = false
+        public var zonesApart: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -6539,12 +6638,20 @@ public struct WireCellCommand: WireMessage {
             host: UInt64 = 0,
             to: UInt64 = 0,
             assignment: UInt64 = 0,
-            keepsNames: Bool = false
+            keepsNames: Bool = false,
+            allGo: Bool = false,
+            going: [UInt64] = [],
+            racksApart: Bool = false,
+            zonesApart: Bool = false
         ) {
             self.host = host
             self.to = to
             self.assignment = assignment
             self.keepsNames = keepsNames
+            self.allGo = allGo
+            self.going = going
+            self.racksApart = racksApart
+            self.zonesApart = zonesApart
         }
 
         public static var messageName: String { "CellCommand.SendHost" }
@@ -6555,6 +6662,10 @@ public struct WireCellCommand: WireMessage {
             case 2: "to"
             case 3: "assignment"
             case 4: "keeps_names"
+            case 24: "all_go"
+            case 25: "going"
+            case 26: "racks_apart"
+            case 27: "zones_apart"
             default: nil
             }
         }
@@ -6576,6 +6687,24 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(32)
                 writer.byte(self.keepsNames ? 1 : 0)
             }
+            if self.allGo {
+                writer.tag(192)
+                writer.byte(self.allGo ? 1 : 0)
+            }
+            if !self.going.isEmpty {
+                writer.tag(202)
+                let mark = writer.begin()
+                for value in self.going { writer.varint(value) }
+                writer.end(mark)
+            }
+            if self.racksApart {
+                writer.tag(208)
+                writer.byte(self.racksApart ? 1 : 0)
+            }
+            if self.zonesApart {
+                writer.tag(216)
+                writer.byte(self.zonesApart ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -6591,6 +6720,18 @@ public struct WireCellCommand: WireMessage {
                     self.assignment = try reader.uint64()
                 case 32:
                     self.keepsNames = try reader.bool()
+                case 192:
+                    self.allGo = try reader.bool()
+                case 202:
+                    let outer = try reader.enter()
+                    while reader.hasMore { self.going.append(try reader.uint64()) }
+                    reader.leave(outer)
+                case 200:
+                    self.going.append(try reader.uint64())
+                case 208:
+                    self.racksApart = try reader.bool()
+                case 216:
+                    self.zonesApart = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -6675,6 +6816,8 @@ public struct WireCellCommand: WireMessage {
         public var number: UInt64 = 0
         public var host: WireCellHost? = nil
         public var items: [WireCellCommand.PrepareHost.Item] = []
+        /// The groups of these VMs, as they are where the host comes from.
+        public var groups: [WireCellGroup] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -6683,12 +6826,14 @@ public struct WireCellCommand: WireMessage {
             from: UInt64 = 0,
             number: UInt64 = 0,
             host: WireCellHost? = nil,
-            items: [WireCellCommand.PrepareHost.Item] = []
+            items: [WireCellCommand.PrepareHost.Item] = [],
+            groups: [WireCellGroup] = []
         ) {
             self.from = from
             self.number = number
             self.host = host
             self.items = items
+            self.groups = groups
         }
 
         public static var messageName: String { "CellCommand.PrepareHost" }
@@ -6699,6 +6844,7 @@ public struct WireCellCommand: WireMessage {
             case 2: "number"
             case 3: "host"
             case 4: "items"
+            case 24: "groups"
             default: nil
             }
         }
@@ -6718,6 +6864,9 @@ public struct WireCellCommand: WireMessage {
             for value in self.items {
                 writer.message(34, value)
             }
+            for value in self.groups {
+                writer.message(194, value)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -6735,6 +6884,8 @@ public struct WireCellCommand: WireMessage {
                     self.host = value
                 case 34:
                     self.items.append(try reader.message(WireCellCommand.PrepareHost.Item.self))
+                case 194:
+                    self.groups.append(try reader.message(WireCellGroup.self))
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -7534,6 +7685,8 @@ public struct WireCellCommand: WireMessage {
         public var home: WireVmHome? = nil
         /// Feature level 3.
         public var lostAt: UInt64 = 0
+        /// Its groups, as they are where it comes from.
+        public var groups: [WireCellGroup] = []
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7553,7 +7706,8 @@ public struct WireCellCommand: WireMessage {
             request: [UInt8] = [],
             droppedDisks: [WireCellRemains.Disk] = [],
             home: WireVmHome? = nil,
-            lostAt: UInt64 = 0
+            lostAt: UInt64 = 0,
+            groups: [WireCellGroup] = []
         ) {
             self.from = from
             self.number = number
@@ -7570,6 +7724,7 @@ public struct WireCellCommand: WireMessage {
             self.droppedDisks = droppedDisks
             self.home = home
             self.lostAt = lostAt
+            self.groups = groups
         }
 
         public static var messageName: String { "CellCommand.PrepareArrival" }
@@ -7591,6 +7746,7 @@ public struct WireCellCommand: WireMessage {
             case 13: "dropped_disks"
             case 14: "home"
             case 35: "lost_at"
+            case 55: "groups"
             default: nil
             }
         }
@@ -7652,6 +7808,9 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(280)
                 writer.varint(self.lostAt)
             }
+            for value in self.groups {
+                writer.message(442, value)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7695,6 +7854,8 @@ public struct WireCellCommand: WireMessage {
                     self.home = value
                 case 280:
                     self.lostAt = try reader.uint64()
+                case 442:
+                    self.groups.append(try reader.message(WireCellGroup.self))
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -7711,6 +7872,8 @@ public struct WireCellCommand: WireMessage {
         public var epoch: UInt64 = 0
         /// All moves from there with lower numbers are over.
         public var floor: UInt64 = 0
+        /// Since when it is down though it is to run; 0 where nobody counts that. Feature level 3.
+        public var downSince: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7721,7 +7884,8 @@ public struct WireCellCommand: WireMessage {
             vm: UInt64 = 0,
             isCommitted: Bool = false,
             epoch: UInt64 = 0,
-            floor: UInt64 = 0
+            floor: UInt64 = 0,
+            downSince: UInt64 = 0
         ) {
             self.from = from
             self.number = number
@@ -7729,6 +7893,7 @@ public struct WireCellCommand: WireMessage {
             self.isCommitted = isCommitted
             self.epoch = epoch
             self.floor = floor
+            self.downSince = downSince
         }
 
         public static var messageName: String { "CellCommand.EndArrival" }
@@ -7741,6 +7906,7 @@ public struct WireCellCommand: WireMessage {
             case 4: "is_committed"
             case 5: "epoch"
             case 6: "floor"
+            case 26: "down_since"
             default: nil
             }
         }
@@ -7770,6 +7936,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(48)
                 writer.varint(self.floor)
             }
+            if self.downSince != 0 {
+                writer.tag(208)
+                writer.varint(self.downSince)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7789,6 +7959,8 @@ public struct WireCellCommand: WireMessage {
                     self.epoch = try reader.uint64()
                 case 48:
                     self.floor = try reader.uint64()
+                case 208:
+                    self.downSince = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

@@ -2746,6 +2746,8 @@ public struct WireHostsPlan: WireMessage {
     public var lastAt: UInt64 = 0
     /// Begun by the cluster itself.
     public var isAutomatic: Bool = false
+    /// It made the cell that they go to, which gets the settings of this one first.
+    public var makesCell: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2766,7 +2768,8 @@ public struct WireHostsPlan: WireMessage {
         runsSince: UInt64 = 0,
         hostsBefore: UInt64 = 0,
         lastAt: UInt64 = 0,
-        isAutomatic: Bool = false
+        isAutomatic: Bool = false,
+        makesCell: Bool = false
     ) {
         self.number = number
         self.kind = kind
@@ -2784,6 +2787,7 @@ public struct WireHostsPlan: WireMessage {
         self.hostsBefore = hostsBefore
         self.lastAt = lastAt
         self.isAutomatic = isAutomatic
+        self.makesCell = makesCell
     }
 
     public static var messageName: String { "HostsPlan" }
@@ -2806,6 +2810,7 @@ public struct WireHostsPlan: WireMessage {
         case 14: "hosts_before"
         case 15: "last_at"
         case 16: "is_automatic"
+        case 36: "makes_cell"
         default: nil
         }
     }
@@ -2876,6 +2881,10 @@ public struct WireHostsPlan: WireMessage {
             writer.tag(128)
             writer.byte(self.isAutomatic ? 1 : 0)
         }
+        if self.makesCell {
+            writer.tag(288)
+            writer.byte(self.makesCell ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2919,6 +2928,8 @@ public struct WireHostsPlan: WireMessage {
                 self.lastAt = try reader.uint64()
             case 128:
                 self.isAutomatic = try reader.bool()
+            case 288:
+                self.makesCell = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3078,6 +3089,8 @@ public struct WireCellReport: WireMessage {
     public var risks: [WireCellRisk] = []
     /// What single hosts have free, at most 8: without those that have no more of anything than another one. Feature level 3.
     public var rooms: [WireCellAmounts] = []
+    /// The setting beyond which it is split; 0 for none. Feature level 3.
+    public var splitAbove: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3094,7 +3107,8 @@ public struct WireCellReport: WireMessage {
         at: UInt64 = 0,
         advice: String = "",
         risks: [WireCellRisk] = [],
-        rooms: [WireCellAmounts] = []
+        rooms: [WireCellAmounts] = [],
+        splitAbove: UInt64 = 0
     ) {
         self.group = group
         self.hosts = hosts
@@ -3108,6 +3122,7 @@ public struct WireCellReport: WireMessage {
         self.advice = advice
         self.risks = risks
         self.rooms = rooms
+        self.splitAbove = splitAbove
     }
 
     public static var messageName: String { "CellReport" }
@@ -3126,6 +3141,7 @@ public struct WireCellReport: WireMessage {
         case 30: "risks"
         case 50: "advice"
         case 60: "rooms"
+        case 80: "split_above"
         default: nil
         }
     }
@@ -3174,6 +3190,10 @@ public struct WireCellReport: WireMessage {
         for value in self.rooms {
             writer.message(482, value)
         }
+        if self.splitAbove != 0 {
+            writer.tag(640)
+            writer.varint(self.splitAbove)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3211,6 +3231,8 @@ public struct WireCellReport: WireMessage {
                 self.advice = try reader.string()
             case 482:
                 self.rooms.append(try reader.message(WireCellAmounts.self))
+            case 640:
+                self.splitAbove = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -88,7 +88,7 @@ extension CellKeeper {
         let more = late.count > CellKeeper.lateLookedMax ? " or more" : ""
         return CellRiskWatch.Found(
             .rto,
-            "\(count)\(more) VMs that were lost with their hosts and have somewhere to run do not run yet, VM \(vm.name) of tenant "
+            "\(count)\(more) VMs that were lost with their hosts, or left an evacuated region, and have somewhere to run do not run yet, VM \(vm.name) of tenant "
                 + "\(vm.tenant) for \(CellExposure.seconds(now - first.since)); declared is "
                 + Objective.within(self.rto(of: first.id, unless: rto) ?? .zero).text)
     }

@@ -71,7 +71,10 @@ package struct HostMoveKeeper: Sendable {
         package var host: CellHost
         package var vms: [CellVM]
         package var index: LogIndex
-        package init(host: CellHost, vms: [CellVM], index: LogIndex) {
+        /// That the VMs are in.
+        package var groups: [CellGroup]
+        package init(host: CellHost, vms: [CellVM], index: LogIndex, groups: [CellGroup] = []) {
+            self.groups = groups
             self.host = host
             self.vms = vms
             self.index = index
@@ -137,7 +140,7 @@ package struct HostMoveKeeper: Sendable {
             else { return [] }
             let since = watch.keptThrough ?? .zero
             let parts = move.preparations(
-                of: found.host, found.vms.filter { $0.revision.index > since }, from: cell)
+                of: found.host, found.vms.filter { $0.revision.index > since }, from: cell, groups: found.groups)
             watch.parts = parts.count
             watch.readAt = found.index
             watch.askAt = now + HostMoveKeeper.answerMax

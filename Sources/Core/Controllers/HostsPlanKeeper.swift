@@ -14,6 +14,8 @@ package struct HostsPlanKeeper: Sendable {
         /// The cell that hosts leave, about this one; or about a VM that is on no host.
         case own(NodeID?, CellCommand.Operation)
         case root(RootCommand.Operation)
+        /// The cell where they go.
+        case other(GroupID, CellCommand.Operation)
     }
 
     /// What the root says of it.
@@ -28,6 +30,8 @@ package struct HostsPlanKeeper: Sendable {
         package var isReady: Bool
         /// The cell that they leave keeps the names of its region.
         package var keepsNames: Bool
+        /// What each of them goes with.
+        package var company: HostCompany
 
         /// Nil where nothing is planned that anybody has to look after.
         package init?(_ view: RootView, _ group: GroupID) {
@@ -42,6 +46,7 @@ package struct HostsPlanKeeper: Sendable {
             let placed = view.placement(plan.to)?.replicas.filter { !$0.isLeaving } ?? []
             isReady = placed.count { $0.phase == .made } > placed.count / 2
             keepsNames = view.cells.filter { $0.region == cell.region }.map(\.group).min() == group
+            company = leaving.first.map { view.company(of: $0.id, from: group, to: plan.to) } ?? HostCompany()
         }
     }
 
@@ -49,6 +54,7 @@ package struct HostsPlanKeeper: Sendable {
     package static let hostsAtOnce = 1
     /// VMs on no host that are on their way at a time.
     package static let vmsAtOnce = 32
+    package static let groupsAtOnce = 64
     /// After a question without an answer, or one whose answer has to show first.
     package static let patience = Nanoseconds.seconds(3)
     /// Before a host is tried again that did not go.
@@ -75,18 +81,27 @@ package struct HostsPlanKeeper: Sendable {
     // hash order: looked up, or filtered
     private var asked: [VMID: Instant] = [:]
     private var plan: UInt64 = 0
+    /// The cell that the plan made has the settings of this one; and when it is asked again.
+    private var areSettingsTaken = false
+    private var settingsAt = Instant.origin
+    /// Of a merge: so many of the cell's groups are in the other one.
+    private var groupsTaken = 0
 
     package init() {}
 
-    /// What to ask now. `refusal` says whether the cell would carry out a command as it is; `vms` are the VMs of the cell, asked for
-    /// only where no host is left in it.
+    /// What to ask now. `settings` are the cell's; `refusal` says whether the cell would carry out a command as it is; `vms` are the VMs of the cell, asked for
+    /// only where no host is left in it, and `groups` its placement groups, asked for when no VM is left either.
     package mutating func plan(
-        _ facts: Facts, now: Instant, refusal: (CellCommand.Operation) -> CellRefusal?, vms: () -> [CellVM]
+        _ facts: Facts, now: Instant, settings: [CellSetting: UInt64], refusal: (CellCommand.Operation) -> CellRefusal?,
+        vms: () -> [CellVM], groups: () -> [CellGroup]
     ) -> [Ask] {
         if plan != facts.plan.number {
             plan = facts.plan.number
             watched = [:]
             asked = [:]
+            areSettingsTaken = !facts.plan.makesCell
+            settingsAt = now
+            groupsTaken = 0
         }
         // hash order: looked up only
         let known = Set(facts.leaving.map(\.id))
@@ -99,6 +114,15 @@ package struct HostsPlanKeeper: Sendable {
             if let ask = goOn(node, facts, now) { asks.append(ask) }
         }
         guard facts.plan.state == .running, facts.isReady else { return asks }
+        if !areSettingsTaken {
+            if now < settingsAt { return asks }
+            settingsAt = now + HostsPlanKeeper.patience
+            // hash order: filtered
+            let shown = settings.filter { CellSetting.shown.contains($0.key) && $0.value != $0.key.standard }
+            let take = CellCommand.Operation.takeSettings(
+                from: facts.cell.group.number, plan: facts.plan.number, shown)
+            return asks + [.other(facts.plan.to, take)]
+        }
         underWay += facts.leaving.count { node in
             // The root has not answered yet.
             node.movesTo == nil
@@ -110,7 +134,7 @@ package struct HostsPlanKeeper: Sendable {
                 asks.append(ask)
             }
         }
-        if facts.plan.kind == .merge && facts.nodes == 0 { asks += sendVMs(vms(), facts, now) }
+        if facts.plan.kind == .merge && facts.nodes == 0 { asks += sendVMs(vms(), groups, facts, now) }
         return asks
     }
 
@@ -160,8 +184,18 @@ package struct HostsPlanKeeper: Sendable {
         return .own(node.id, watch.isInUse ? send(node, facts) : release(node))
     }
 
-    private mutating func sendVMs(_ vms: [CellVM], _ facts: Facts, _ now: Instant) -> [Ask] {
+    private mutating func sendVMs(
+        _ vms: [CellVM], _ groups: () -> [CellGroup], _ facts: Facts, _ now: Instant
+    ) -> [Ask] {
         if vms.isEmpty {
+            let left = groups().dropFirst(groupsTaken).prefix(HostsPlanKeeper.groupsAtOnce)
+            if !left.isEmpty {
+                if now < settingsAt { return [] }
+                settingsAt = now + HostsPlanKeeper.patience
+                let take = CellCommand.Operation.takeSettings(
+                    from: facts.cell.group.number, plan: facts.plan.number, [:], groups: Array(left))
+                return [.other(facts.plan.to, take)]
+            }
             return [
                 .root(
                     .noteHosts(cell: facts.cell.name, number: facts.plan.number, NodeID(rawValue: 0), reason: ""))
@@ -188,6 +222,14 @@ package struct HostsPlanKeeper: Sendable {
         _ outcome: CellResult.Outcome?, of operation: CellCommand.Operation, _ node: NodeID, to target: GroupID,
         now: Instant
     ) -> Ask? {
+        if case .takeSettings(_, let plan, _, let groups) = operation {
+            guard plan == self.plan, outcome != nil else { return nil }
+            // One that is refused can not be there: members could not go either.
+            areSettingsTaken = true
+            groupsTaken += groups.count
+            settingsAt = now
+            return nil
+        }
         guard var watch = watched[node] else { return nil }
         defer { watched[node] = watch }
         switch (operation, outcome) {
@@ -200,7 +242,7 @@ package struct HostsPlanKeeper: Sendable {
         case (.releaseHost, .refused(.hostLeaves)?), (.sendHost, .refused(.hostLeaves)?),
             (.releaseHost, .refused(.hostReleased)?), (.sendHost, .refused(.hostReleased)?), (_, .refused(.movesHeld)?):
             break
-        case (.sendHost(_, let cell, _, _), let outcome?):
+        case (.sendHost(_, let cell, _, _, _), let outcome?):
             if cell == target.number {
                 if case .refused(let refusal) = outcome { keep(&watch, HostsPlanKeeper.words(refusal), now) }
                 return nil
@@ -233,7 +275,7 @@ package struct HostsPlanKeeper: Sendable {
     private func send(_ node: RootNode, _ facts: Facts) -> CellCommand.Operation {
         .sendHost(
             HostID(rawValue: node.id.rawValue), to: facts.plan.to.number, assignment: node.cellEpoch,
-            keepsNames: facts.keepsNames)
+            keepsNames: facts.keepsNames, company: facts.company)
     }
 
     private func stay(_ node: RootNode, _ facts: Facts) -> CellCommand.Operation {

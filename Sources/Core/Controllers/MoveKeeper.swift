@@ -72,11 +72,12 @@ package struct MoveKeeper: Sendable {
     }
 
     /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
-    /// whether the images that one rests on stay, as far as is known here, `isCalledOff` whether the plan that began a move does not
+    /// whether the images that one rests on stay, as far as is known here, `groups` those that go along with one, `isCalledOff` whether the plan that began a move does not
     /// want it any more, and `isThere` which cells there are.
     package mutating func plan(
         _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, vm: (VMID) -> CellVM?,
-        mayArrive: (CellVM) -> Bool = { _ in true }, isCalledOff: (CellMove) -> Bool = { _ in false },
+        mayArrive: (CellVM) -> Bool = { _ in true }, groups: (CellVM) -> [CellGroup] = { _ in [] },
+        isCalledOff: (CellMove) -> Bool = { _ in false },
         isThere: (UInt64) -> Bool
     ) -> [Ask] {
         // hash order: looked up only
@@ -114,7 +115,8 @@ package struct MoveKeeper: Sendable {
                     let text = "the other cell found no place for it in time" + (why.isEmpty ? "" : ": \(why)")
                     asks.append(.own(.advanceMove(move.number, .abort, reason: text)))
                 } else if mayArrive(vm), mayAsk(move.to) {
-                    asks.append(.other(move.to, .prepareArrival(move.preparation(of: vm, from: cell))))
+                    asks.append(
+                        .other(move.to, .prepareArrival(move.preparation(of: vm, from: cell, groups: groups(vm)))))
                 }
             case .leaving:
                 guard let vm = vm(move.vm) else { continue }
@@ -156,7 +158,7 @@ package struct MoveKeeper: Sendable {
         // The cell whose VM it is knows of no such move: what is kept for it here is kept for nothing.
         case (.confirmMove(let vm, let from, let number), .refused(.moveIsOver)):
             .endArrival(vm, from: from, number: number, isCommitted: false, epoch: 0, floor: 0)
-        case (.endArrival(_, _, let number, _, _, _), .done): .advanceMove(number, .settle, reason: "")
+        case (.endArrival(_, _, let number, _, _, _, _), .done): .advanceMove(number, .settle, reason: "")
         default: nil
         }
     }

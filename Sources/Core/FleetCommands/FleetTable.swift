@@ -526,7 +526,8 @@ package enum FleetTable {
                 takes, room for the LARGEST VM that would start elsewhere, and what was lost and has no place yet (OWED).
 
                 By tier of their tenants it says how long VMs were DOWN that run again after the last loss of hosts, from when a host
-                was heard last until the last of them ran; and the longest of any loss.
+                was heard last until the last of them ran; and the longest of any loss. VMs that leave an evacuated region count too,
+                in the cell where they run, from when they were told to stop.
                 """,
             arguments: [Argument("CELL", isOptional: true, help: "its name; may be left out where there is one")]),
         Command(
@@ -550,9 +551,15 @@ package enum FleetTable {
 
                 splitAbove has a cell split by itself beyond so many hosts or VMs: hosts:500, vms:100000, or off. Half of its hosts go to
                 a new cell as by `muster cell split`, whole racks where hosts name theirs, of each zone by itself; it is called like
-                this one with the next number, such as north-2, and has the standard settings. A cell that is to survive something keeps as
+                this one with the next number, such as north-2, and has the settings of this one. Hosts with VMs of one hard placement group go or stay together, where that
+                is possible. A cell that is to survive something keeps as
                 many hosts as it has voters, over two zones, and so does the new one; else nothing begins. After a plan was
                 called off none begins by itself for an hour.
+
+                mergeBelow has a cell with fewer hosts or VMs, such as hosts:4 or vms:1000, go into another one of its region by itself, as by
+                `muster cell merge --retire`: into one that survives the same, takes part in no plan and is at most half full by its
+                splitAbove then. It counts what splitAbove counts, and is at most a quarter of it. The first cell, the one that keeps
+                its region's names and an empty one stay, and so does one that a plan made or changed within the last hour.
                 """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
@@ -560,15 +567,18 @@ package enum FleetTable {
                 .init("muster cell set policy spread", "VMs go where the fewest are"),
                 .init("muster cell set rpoRegion 5s", "an alarm says when more would be lost with a region"),
                 .init("muster cell set splitAbove vms:100000", "a larger cell gives half of its hosts to a new one"),
+                .init("muster cell set mergeBelow vms:1000", "a smaller cell goes into another one of its region"),
                 .init("muster cell set failoverReserve hosts:1", "what ran on any one host has room on the others"),
             ]),
         Command(
             "cell assign", summary: "have a node's host go to another cell",
             details: """
                 It goes with its VMs, which run on, to a cell of its region, and without VMs to any cell; it belongs to one cell at any
-                time. What is under way on it comes first: a VM that is being moved or deleted, or a drain, keeps it. So does a VM of a
-                placement group with members on other hosts, unless the group only keeps its VMs on different hosts. Groups and
-                tenants have to be known in the other cell, too. While it goes, for a moment, nobody changes its VMs. To its own cell:
+                time. What is under way on it comes first: a VM that is being moved or deleted, or a drain, keeps it. Placement groups
+                of its VMs go along. A hard one with members that stay keeps it where the two cells could break its rule together: if
+                the group keeps VMs together, or keeps them apart in racks or zones of which both cells would have hosts. A group
+                of the other cell with the same name and another rule keeps it, too, and so does one whose rule would not hold
+                there. While it goes, for a moment, nobody changes its VMs. To its own cell:
                 what is under way is called off, if it is not too late.
                 """,
             arguments: [Argument("NODE", help: "its name or number"), named], options: [dryRun],
@@ -580,7 +590,9 @@ package enum FleetTable {
             "cell split", summary: "have hosts of a cell go to another one with their VMs, one after the other",
             details: """
                 The other cell is made like this one if it is not there. Which hosts go is fixed when it begins. Each goes as with
-                `muster cell assign`: its VMs run on, and what keeps one is told and tried again, and keeps no other.
+                `muster cell assign`: its VMs run on, and what keeps one is told and tried again, and keeps no other. For placement
+                groups the hosts that go count as one: who is to be together goes together. A cell that is made gets the settings
+                of this one before the first host comes.
 
                 The plan is the cluster's: it goes on whoever leads, and without the command that began it. `muster cell show` says
                 how far it is, and --wait follows it. --pause has a host that is on its way arrive and no other begin; --cancel ends

@@ -51,6 +51,9 @@ extension NodeEngine {
             return vm
         } mayArrive: { vm in
             root.imagesStay(vm)
+        } groups: { vm in
+            // One that keeps VMs together is torn by a VM that goes alone.
+            groups(of: [vm], group).filter { !$0.isHard || $0.rule.isAboutParting || root.merges(group) != nil }
         } isCalledOff: { move in
             cellKeeper.isCalledOff(move)
         } isThere: {

@@ -121,6 +121,23 @@ extension NodeEngine {
             vms += rows.compactMap { if case .vm(_, let vm?)? = $0.content { vm } else { nil } }
             after = resumeAfter == nil ? nil : vms.last?.id
         } while after != nil
-        return HostMoveKeeper.Rows(host: host, vms: vms, index: first.index)
+        return HostMoveKeeper.Rows(host: host, vms: vms, index: first.index, groups: groups(of: vms, group))
+    }
+
+    /// As they are in the cell.
+    func groups(of vms: [CellVM], _ group: GroupID) -> [CellGroup] {
+        // hash order: looked up only
+        var asked: Set<[String]> = []
+        var found: [CellGroup] = []
+        for vm in vms {
+            for name in vm.spec.groups where asked.insert([vm.tenant, name]).inserted {
+                let query = CellQuery.groupNamed(tenant: vm.tenant, name: name)
+                guard case .cell(let answer)? = readHere(group, .cell(query)), case .rows(let rows, _) = answer.body,
+                    case .group(_, let known?)?? = rows.first.map(\.content)
+                else { continue }
+                found.append(known)
+            }
+        }
+        return found
     }
 }

@@ -37,24 +37,35 @@ extension NodeEngine {
         guard packLevel >= FeatureLevel.cells, cells.kept[k].keeper.isReady else { return }
         guard let facts = hostsPlan(of: group) else { return splitOutgrown(k, now) }
         var keeper = cells.kept[k].hostsPlan
-        let asks = keeper.plan(facts, now: now) { operation in
+        let view = cells.kept[k].keeper.view
+        let asks = keeper.plan(facts, now: now, settings: view.settings) { operation in
             refusal(of: operation, group)
         } vms: {
-            cells.kept[k].keeper.view.vms.keys.sorted().compactMap { cells.kept[k].keeper.view.vms[$0] }
+            view.vms.keys.sorted().compactMap { view.vms[$0] }
+        } groups: {
+            view.groups.keys.sorted().compactMap { view.groups[$0] }
         }
         cells.kept[k].hostsPlan = keeper
         for ask in asks { send(ask, group, now) }
     }
 
-    /// A cell beyond its bound begins a plan by itself.
+    /// A cell beyond its bound begins a plan by itself, and so does one that has become too small.
     private func splitOutgrown(_ k: Int, _ now: Instant) {
         guard now >= cells.kept[k].splitAt, cells.toldRoot == nil, steward.commandsUnderWay == 0 else { return }
         cells.kept[k].splitAt = now + Cells.splitInterval
         let view = cells.kept[k].keeper.view
-        guard let bound = SplitBound(value: view[.splitAbove]),
-            let operation = SplitRule.plan(steward.view, cells.kept[k].group, vms: view.vms.count, bound)
-        else { return }
-        ask(operation, now)
+        let group = cells.kept[k].group
+        if let bound = SplitBound(value: view[.splitAbove]),
+            let operation = SplitRule.plan(
+                steward.view, group, vms: view.vms.count, bound, together: { view.hostsTogether })
+        {
+            return ask(operation, now)
+        }
+        if let bound = SplitBound(value: view[.mergeBelow]),
+            let operation = MergeRule.plan(steward.view, group, vms: view.vms.count, bound)
+        {
+            ask(operation, now)
+        }
     }
 
     /// Why the cell would not carry it out as it is now; nil where it would, or nobody knows.
@@ -75,6 +86,9 @@ extension NodeEngine {
             let command = CellCommand(by: "controller", operation)
             let task = node.map { StewardTask.hostsPlan(group, $0, operation) } ?? .told
             self.ask(.command(group, command.encoded()), task, now)
+        case .other(let target, let operation):
+            let command = CellCommand(by: "controller", operation)
+            self.ask(.command(target, command.encoded()), .hostsPlan(group, NodeID(rawValue: 0), operation), now)
         }
     }
 

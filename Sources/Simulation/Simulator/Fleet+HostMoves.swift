@@ -33,8 +33,14 @@ extension Fleet {
         let open = laden.isEmpty || hostRandom.chance(1, in: 5) ? own : laden
         let host = open[hostRandom.below(open.count)]
         let other = (cell + 1 + hostRandom.below(profile.cells - 1)) % profile.cells
+        let company =
+            profile.plansHosts
+            ? hostsPlans.view.company(
+                of: NodeID(host.id.rawValue), from: Fleet.group(of: cell), to: Fleet.group(of: other))
+            : HostCompany()
         return .sendHost(
-            host.id, to: UInt64(other + 1), assignment: assigned[host.node.number].epoch, keepsNames: false)
+            host.id, to: UInt64(other + 1), assignment: assigned[host.node.number].epoch, keepsNames: false,
+            company: company)
     }
 
     /// A cell has said for good where a host is under this assignment.

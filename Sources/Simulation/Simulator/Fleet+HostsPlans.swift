@@ -13,6 +13,8 @@ extension Fleet {
     struct HostsPlans {
         /// Whose draws move no others.
         var random: PRNG
+        /// Which hosts a split takes.
+        var choice: PRNG
         var rows = PaperRows()
         var index = LogIndex.zero
         var view = RootView()
@@ -25,8 +27,10 @@ extension Fleet {
         guard profile.plansHosts else { return }
         func hash(_ number: Int) -> [UInt8] { [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: 32) }
         func about(_ number: Int) -> NodeDescription {
-            NodeDescription(
-                name: "n\(number)", peerAddress: "n:1", adminAddress: "n:2", key: hash(number), programVersion: "1",
+            let place = hosts.first { $0.id.rawValue == UInt64(number) }?.about.locality ?? Locality()
+            return NodeDescription(
+                name: "n\(number)", locality: Locality(zone: place.zone, rack: place.rack), peerAddress: "n:1",
+                adminAddress: "n:2", key: hash(number), programVersion: "1",
                 level: FeatureLevel.newest)
         }
         let certificate = NodeCertificate(fingerprint: hash(201), issuer: hash(202), expiresAt: LogTime(.max))
@@ -79,9 +83,16 @@ extension Fleet {
         var wish = HostsPlan.Wish(hostsPlans.random.chance(1, in: 3) ? .merge : .split)
         wish.into = "c\((cell + 1 + hostsPlans.random.below(profile.cells - 1)) % profile.cells)"
         if wish.step == .split {
-            let own = hosts.indices.filter { assigned[$0].cell == cell }.map { NodeID(hosts[$0].id.rawValue) }
-            // The first is as good as any.
-            wish.nodes = Array(own.prefix(max(1, own.count / 2)))
+            let own = hosts.filter { assigned[$0.node.number].cell == cell }
+            // The first is as good as any; or all of a rack or a zone go.
+            let place = own.isEmpty ? Locality() : own[hostsPlans.choice.below(own.count)].about.locality
+            let chosen: [SimulatedHost] =
+                switch hostsPlans.choice.below(UInt64(4)) {
+                case 0: own.filter { $0.about.locality.zone == place.zone }
+                case 1: own.filter { ($0.about.locality.zone, $0.about.locality.rack) == (place.zone, place.rack) }
+                default: Array(own.prefix(max(1, own.count / 2)))
+                }
+            wish.nodes = chosen.map { NodeID($0.id.rawValue) }
         }
         change(cell, wish)
     }

@@ -72,7 +72,7 @@ final class Fleet {
         hostRandom = random.child(31)
         careRandom = random.child(43)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
-        hostsPlans = HostsPlans(random: random.child(44))
+        hostsPlans = HostsPlans(random: random.child(44), choice: random.child(47))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }

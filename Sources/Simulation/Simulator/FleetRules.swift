@@ -58,9 +58,21 @@ enum FleetRules {
         if let broken = brokenReserve(before, after) { return broken }
         for id in after.vms.keys.sorted() {
             guard let vm = after.vms[id] else { continue }
+            if before.vms[id] == nil, let broken = groupMissing(vm, after) { return broken }
             let had = before.vms[id].map { claims($0) } ?? []
             for host in claims(vm) where !had.contains(host) {
                 if let broken = broken(vm, newOn: host, before, after) { return broken }
+            }
+        }
+        return nil
+    }
+
+    /// Groups come along with VMs from other cells.
+    private static func groupMissing(_ vm: CellVM, _ after: CellView) -> Broken? {
+        for name in vm.spec.groups {
+            guard let group = group(name, vm.tenant, after), group.memberCount > 0 else {
+                return Broken(
+                    promise: "VMs keep their groups", detail: "VM \(vm.id) is in group \(name), which is not here")
             }
         }
         return nil

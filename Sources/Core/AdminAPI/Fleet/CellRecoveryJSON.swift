@@ -196,7 +196,7 @@ package struct CellReserveInfo: Shaped {
     }
 }
 
-/// How long VMs of a tier were down whose hosts were lost.
+/// How long VMs of a tier were down whose hosts were lost, or that left an evacuated region.
 package struct TierRecoveryInfo: Shaped {
     /// Empty for that of tenants without one.
     package var tier: String
@@ -247,7 +247,10 @@ package struct TierRecoveryInfo: Shaped {
         "TierRecovery",
         [
             Field("tier", .string, "of the VMs' tenants; empty for those without one"),
-            Field("lostAt", .integer, "of the last loss: when a host of it was heard last, in seconds since 1970"),
+            Field(
+                "lostAt", .integer,
+                "of the last loss or evacuation: when a host of it was heard last, or the first VM stopped, in seconds since 1970"
+            ),
             Field("vms", .integer, "VMs of it that run again"),
             Field("millis", .integer, "how long the last of them was down that does, from then on"),
             Field("isMissed", .boolean, "that was longer than was declared"),

@@ -430,6 +430,10 @@ package struct CellSettingsBody: Shaped {
             .splitAbove,
             "beyond so many hosts or VMs half of its hosts go to a new cell: off, or such as hosts:500 or vms:100000"
         ),
+        (
+            .mergeBelow,
+            "with fewer hosts or VMs it is merged into another cell of its region and retired: off, or such as hosts:4 or vms:1000"
+        ),
     ]
 
     package static let shape = Shape(
@@ -440,7 +444,7 @@ package struct CellSettingsBody: Shaped {
                 case .policy: .choice(policies.all)
                 case .rebalance: .choice(modes.all)
                 case .moveIntent: .choice(intents.all)
-                case .failoverReserve, .splitAbove: .string
+                case .failoverReserve, .splitAbove, .mergeBelow: .string
                 case _ where setting.isObjective: .string
                 default: .range(0, 1 << 53)
                 }
@@ -456,7 +460,7 @@ package struct CellSettingsBody: Shaped {
             case .rebalance: return JSONMember(name, CellSettingsBody.modes[value])
             case .moveIntent: return JSONMember(name, CellSettingsBody.intents[value])
             case .failoverReserve: return JSONMember(name, FailoverReserve.text(value))
-            case .splitAbove: return JSONMember(name, SplitBound.text(value))
+            case .splitAbove, .mergeBelow: return JSONMember(name, SplitBound.text(value))
             case _ where setting.isObjective: return JSONMember(name, (Objective(value: value) ?? .auto).text)
             default: return JSONMember(name, value)
             }
@@ -472,9 +476,9 @@ package struct CellSettingsBody: Shaped {
             case .policy: value = CellSettingsBody.policies[object.text(name)]
             case .rebalance: value = CellSettingsBody.modes[object.text(name)]
             case .moveIntent: value = CellSettingsBody.intents[object.text(name)]
-            case .failoverReserve, .splitAbove:
+            case .failoverReserve, .splitAbove, .mergeBelow:
                 let text = object.text(name)
-                let found = setting == .splitAbove ? SplitBound.value(text) : FailoverReserve.value(text)
+                let found = setting == .failoverReserve ? FailoverReserve.value(text) : SplitBound.value(text)
                 guard let known = found else {
                     throw Problem(.invalid, "\(CellRefusal.settingOutOfRange(setting))", field: name)
                 }

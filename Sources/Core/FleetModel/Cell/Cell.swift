@@ -188,8 +188,10 @@ struct CellStep<Access: StateAccess> {
         case .releaseImage(let tenant, let name, let at): return try releaseImage(tenant, name, at: at)
         case .dropRemains(let items): return try dropRemains(items)
         case .releaseHost(let host, let assignment): return try releaseHost(host, assignment)
-        case .sendHost(let host, let cell, let assignment, let keepsNames):
-            return try sendHost(host, to: cell, assignment, keepsNames: keepsNames)
+        case .sendHost(let host, let cell, let assignment, let keepsNames, let company):
+            return try sendHost(host, to: cell, assignment, keepsNames: keepsNames, company)
+        case .takeSettings(let from, let plan, let settings, let groups):
+            return try takeSettings(from, plan, settings, groups)
         case .advanceHost(let number, let step): return try advanceHost(number, step)
         case .prepareHost(let part): return try prepareHost(part)
         case .endHost(let ending): return try endHost(ending)
@@ -207,8 +209,8 @@ struct CellStep<Access: StateAccess> {
         case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
         case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
         case .prepareArrival(let arrival): return try prepareArrival(arrival)
-        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):
-            return try endArrival(vm, from: cell, number, isCommitted: isCommitted, epoch, floor: floor)
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince):
+            return try endArrival(vm, from: cell, number, isCommitted: isCommitted, epoch, floor: floor, downSince)
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             return try holdName(tenant, name, NameHold(cell: cell, request: request, at: time), replaces: replaces)
         }
@@ -343,7 +345,7 @@ extension CellCommand.Operation {
             true
         case .careForHost(_, let care): care != .endAbsence
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
-        case .setSetting(let setting, _): setting != .leaseBefore && setting != .movesHeldUntil
+        case .setSetting(let setting, _): CellSetting.shown.contains(setting)
         case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
         case .cancelMigration, .advanceMove(_, .abort, _): true

@@ -70,14 +70,26 @@ extension CommandOrigin {
 }
 
 extension CellCommand.Operation {
+    /// Of settings that this program does not know it takes none.
+    private static func settingsTaken(_ wire: WireCellCommand.TakeSettings) -> Self? {
+        let groups = wire.groups.compactMap { CellGroup($0) }
+        if groups.count != wire.groups.count { return nil }
+        // hash order: looked up only
+        var settings: [CellSetting: UInt64] = [:]
+        for row in wire.settings.compactMap({ CellSettingValue($0) }) { settings[row.setting] = row.value }
+        return .takeSettings(from: wire.from, plan: wire.plan, settings, groups: groups)
+    }
+
     private init?(ofHost wire: WireCellCommand.Operation) {
         switch wire {
         case .careForHost(let wire):
             guard let care = HostCare(wire) else { return nil }
             self = .careForHost(HostID(wire.host), care)
         case .sendHost(let wire):
+            guard let company = HostCompany(wire) else { return nil }
             self = .sendHost(
-                HostID(wire.host), to: wire.to, assignment: wire.assignment, keepsNames: wire.keepsNames)
+                HostID(wire.host), to: wire.to, assignment: wire.assignment, keepsNames: wire.keepsNames,
+                company: company)
         case .advanceHost(let wire):
             guard let step = wire.next else { return nil }
             self = .advanceHost(wire.number, step)
@@ -169,6 +181,9 @@ extension CellCommand.Operation {
         case .releaseHost(let wire): self = .releaseHost(HostID(wire.host), assignment: wire.assignment)
         case .closeCell: self = .closeCell
         case .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost, .careForHost: self.init(ofHost: wire)
+        case .takeSettings(let wire):
+            guard let taken = Self.settingsTaken(wire) else { return nil }
+            self = taken
         case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
         case .takeQuota(let wire): self = .taken(wire)
         case .settleLoan(let wire):
@@ -196,7 +211,7 @@ extension CellCommand.Operation {
         case .endArrival(let wire):
             self = .endArrival(
                 VMID(wire.vm), from: wire.from, number: wire.number, isCommitted: wire.isCommitted, epoch: wire.epoch,
-                floor: wire.floor)
+                floor: wire.floor, downSince: LogTime(wire.downSince))
         case .holdName(let wire):
             self = .holdName(
                 tenant: wire.tenant, name: wire.name, cell: wire.cell, request: wire.request, replaces: wire.replaces)
@@ -284,8 +299,17 @@ extension CellCommand.Operation {
         case .releaseHost(let host, let assignment):
             .releaseHost(Wire.ReleaseHost(host: host.rawValue, assignment: assignment))
         case .closeCell: .closeCell(Wire.CloseCell())
-        case .sendHost(let host, let to, let assignment, let keepsNames):
-            .sendHost(Wire.SendHost(host: host.rawValue, to: to, assignment: assignment, keepsNames: keepsNames))
+        case .sendHost(let host, let to, let assignment, let keepsNames, let company):
+            .sendHost(
+                Wire.SendHost(
+                    host: host.rawValue, to: to, assignment: assignment, keepsNames: keepsNames, allGo: company.isAll,
+                    going: company.hosts.map(\.rawValue), racksApart: company.racksApart,
+                    zonesApart: company.zonesApart))
+        case .takeSettings(let from, let plan, let settings, let groups):
+            .takeSettings(
+                Wire.TakeSettings(
+                    from: from, plan: plan, settings: CellSettingValue.rows(of: settings).map(\.wire),
+                    groups: groups.map(\.wire)))
         case .advanceHost(let number, let step): .advanceHost(Wire.AdvanceHost(number, step))
         case .prepareHost(let part): .prepareHost(part.wire)
         case .endHost(let ending): .endHost(ending.wire)
@@ -318,10 +342,11 @@ extension CellCommand.Operation {
                 Wire.ResealVm(
                     vm: vm.rawValue, boxes: boxes.map { Wire.ResealVm.Box(key: $0.key, from: $0.from, to: $0.to) }))
         case .prepareArrival(let arrival): .prepareArrival(arrival.wire)
-        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor):
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince):
             .endArrival(
                 Wire.EndArrival(
-                    from: cell, number: number, vm: vm.rawValue, isCommitted: isCommitted, epoch: epoch, floor: floor))
+                    from: cell, number: number, vm: vm.rawValue, isCommitted: isCommitted, epoch: epoch, floor: floor,
+                    downSince: downSince.rawValue))
         default: .noteTime(Wire.CellNoteTime())
         }
     }

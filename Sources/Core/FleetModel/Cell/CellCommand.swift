@@ -37,7 +37,8 @@ package struct CellCommand: Hashable, Sendable {
         case releaseHost(HostID, assignment: UInt64)
         /// It goes to another cell of the region with the VMs on it, which run on; to its own cell: it stays under this assignment.
         /// Where this cell keeps the names of its region, it goes on keeping its VMs'.
-        case sendHost(HostID, to: UInt64, assignment: UInt64, keepsNames: Bool)
+        case sendHost(
+            HostID, to: UInt64, assignment: UInt64, keepsNames: Bool, company: HostCompany = HostCompany())
         /// Before the cell is retired: refused while anything is in it, and from then on nothing comes.
         case closeCell
         /// Where the region has several cells, the first of them keeps its names: the VM of this name is the cell's to make
@@ -64,7 +65,9 @@ package struct CellCommand: Hashable, Sendable {
         /// A VM may come from another cell, which asks that all be kept that it needs.
         case prepareArrival(CellArrival)
         /// It is this cell's now, or does not come; moves from there with a number below `floor` are over.
-        case endArrival(VMID, from: UInt64, number: UInt64, isCommitted: Bool, epoch: UInt64, floor: UInt64)
+        case endArrival(
+            VMID, from: UInt64, number: UInt64, isCommitted: Bool, epoch: UInt64, floor: UInt64,
+            downSince: LogTime = .zero)
 
         /// Asked by a cell that keeps room for a VM of this one: refused where the VM is here and knows nothing of the move.
         case confirmMove(VMID, from: UInt64, number: UInt64)
@@ -118,6 +121,9 @@ package struct CellCommand: Hashable, Sendable {
         case noteAdvice(String)
         /// A promise is not kept as the cell is, or is kept again, in words for people. Wants feature level 3.
         case noteRisk(CellRisk.Kind, isOver: Bool, String)
+        /// What is set in the cell that this one was split from, by the plan with this number: the same plan's settings come once. And
+        /// groups of a cell that is merged into this one, those that are missing. Wants feature level 3.
+        case takeSettings(from: UInt64, plan: UInt64, [CellSetting: UInt64], groups: [CellGroup] = [])
         /// Nothing but the time.
         case noteTime
     }
@@ -322,9 +328,13 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case failoverReserve = 94
     /// 0 off, else a `SplitBound`'s: beyond it the cell is split. Wants feature level 3.
     case splitAbove = 115
+    /// 0 off, else a `SplitBound`'s: with less than that the cell is merged into another one. Wants feature level 3.
+    case mergeBelow = 135
+    /// Not for people: the number of the plan by which this cell was made, whose settings it has taken. Wants feature level 3.
+    case settingsTaken = 136
 
     /// Those that people see and set.
-    package static let shown = allCases.filter { $0 != .leaseBefore && $0 != .movesHeldUntil }
+    package static let shown = allCases.filter { ![.leaseBefore, .movesHeldUntil, .settingsTaken].contains($0) }
     /// In milliseconds: for so long at most.
     package static let movesHeldMax: UInt64 = 3_600_000
 
@@ -341,7 +351,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore, .movesHeldUntil, .failoverReserve, .splitAbove: 0
+        case .leaseBefore, .movesHeldUntil, .failoverReserve, .splitAbove, .mergeBelow, .settingsTaken: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         case .moveIntent: UInt64(MoveIntent.balanced.rawValue)
@@ -370,6 +380,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .moveIntent: "move-intent"
         case .failoverReserve: "failover-reserve"
         case .splitAbove: "split-above"
+        case .mergeBelow: "merge-below"
+        case .settingsTaken: "settings-taken"
         }
     }
 }

@@ -77,6 +77,8 @@ package enum CellLimits {
     package static let specBytesMax = 16 << 10
     /// Of each list of a host or a VM that has no smaller bound.
     package static let listMax = 64
+    /// Members of a group that one look goes through.
+    package static let groupLookedMax = 16_384
     package static let disksMax = 64
     package static let diskMiBMax = Resources.amountMax / 64
     package static let overcommitMax: Int64 = 100_000
@@ -109,7 +111,7 @@ extension CellSetting {
 
     package func allows(_ value: UInt64) -> Bool {
         if self == .failoverReserve { return value == 0 || FailoverReserve(value: value) != nil }
-        if self == .splitAbove { return value == 0 || SplitBound(value: value) != nil }
+        if self == .splitAbove || self == .mergeBelow { return value == 0 || SplitBound(value: value) != nil }
         return range.contains(value)
     }
 
@@ -126,12 +128,12 @@ extension CellSetting {
         case .tombstoneLifetime: 0...365 * 24 * 3_600_000
         case .backoffFirst: 10...600_000
         case .backoffMax: 10...24 * 3_600_000
-        case .leaseBefore, .movesHeldUntil: 0...UInt64.max
+        case .leaseBefore, .movesHeldUntil, .settingsTaken: 0...UInt64.max
         case .eventLifetime: 3_600_000...10 * 365 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: 0...Objective.valueMax
         case .moveIntent: 1...3
         case .failoverReserve: 0...FailoverReserve.valueMax
-        case .splitAbove: 0...SplitBound.valueMax
+        case .splitAbove, .mergeBelow: 0...SplitBound.valueMax
         }
     }
 
@@ -149,7 +151,7 @@ extension CellSetting {
         case .tombstoneLifetime: "tombstoneLifetimeMillis"
         case .backoffFirst: "restartBackoffMillis"
         case .backoffMax: "restartBackoffMaxMillis"
-        case .leaseBefore, .movesHeldUntil: name
+        case .leaseBefore, .movesHeldUntil, .settingsTaken: name
         case .eventLifetime: "eventLifetimeMillis"
         case .rpoZone: "rpoZone"
         case .rpoRegion: "rpoRegion"
@@ -157,6 +159,7 @@ extension CellSetting {
         case .moveIntent: "moveIntent"
         case .failoverReserve: "failoverReserve"
         case .splitAbove: "splitAbove"
+        case .mergeBelow: "mergeBelow"
         }
     }
 

@@ -54,6 +54,8 @@ package struct CellMove: Hashable, Sendable {
     /// What it has as its home where it goes.
     package var home: CellVM.Home?
     package var cause = Cause.asked
+    /// Since when it is down though it is to run, of one that leaves an evacuated region.
+    package var downSince = LogTime.zero
     /// Since when it is in this phase.
     package var since: LogTime
     package init(
@@ -71,18 +73,19 @@ package struct CellMove: Hashable, Sendable {
 
 extension CellMove {
     /// What the other cell is asked to keep for the VM, which is `vm` where it is.
-    package func preparation(of vm: CellVM, from cell: UInt64) -> CellArrival {
+    package func preparation(of vm: CellVM, from cell: UInt64, groups: [CellGroup] = []) -> CellArrival {
         CellArrival(
             from: cell, number: number, vm: vm.id, name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power,
             generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request,
-            droppedDisks: vm.droppedDisks, home: home, lostAt: vm.lostAt)
+            droppedDisks: vm.droppedDisks, home: home, lostAt: vm.lostAt, groups: groups)
     }
 
     /// What the other cell is told in the end. `open` are all moves from the cell that are kept.
     package func ending(from cell: UInt64, open: [CellMove]) -> CellCommand.Operation {
         let floor = open.filter { $0.to == to }.map(\.number).min() ?? number
         return .endArrival(
-            vm, from: cell, number: number, isCommitted: phase == .committed, epoch: epoch, floor: min(floor, number))
+            vm, from: cell, number: number, isCommitted: phase == .committed, epoch: epoch, floor: min(floor, number),
+            downSince: downSince)
     }
 }
 
@@ -104,6 +107,8 @@ package struct CellArrival: Hashable, Sendable {
     package var home: CellVM.Home?
     /// Of one that was lost with its host, and does not run yet.
     package var lostAt = LogTime.zero
+    /// Its groups, made there where they are missing.
+    package var groups: [CellGroup] = []
 }
 
 extension CellVM {
@@ -204,12 +209,13 @@ extension CellMove: CellCoded, CellMapped {
         epoch = wire.epoch
         home = wire.home.map { CellVM.Home($0) }
         self.cause = cause
+        downSince = LogTime(wire.downSince)
     }
     var wire: WireCellMove {
         WireCellMove(
             number: number, vm: vm.rawValue, tenant: tenant, to: to, phase: WireCellMovePhase(rawValue: phase.rawValue),
             share: share.sparse, request: request, epoch: epoch, since: since.rawValue, home: home?.wire,
-            cause: WireCellMoveCause(rawValue: cause.rawValue))
+            cause: WireCellMoveCause(rawValue: cause.rawValue), downSince: downSince.rawValue)
     }
 }
 
@@ -217,20 +223,23 @@ extension CellArrival: CellMapped {
     init?(_ wire: WireCellCommand.PrepareArrival) {
         guard let spec = wire.spec.flatMap(VMDescription.init), let power = CellVM.Power(rawValue: wire.power.rawValue)
         else { return nil }
+        let groups = wire.groups.compactMap { CellGroup($0) }
+        if groups.count != wire.groups.count { return nil }
         self.init(
             from: wire.from, number: wire.number, vm: VMID(wire.vm), name: wire.name, tenant: wire.tenant, spec: spec,
             power: power, generation: wire.generation, share: QuotaShare(wire.share),
             createdAt: LogTime(wire.createdAt),
             createdBy: wire.createdBy, request: wire.request,
             droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) }, home: wire.home.map { CellVM.Home($0) },
-            lostAt: LogTime(wire.lostAt))
+            lostAt: LogTime(wire.lostAt), groups: groups)
     }
     var wire: WireCellCommand.PrepareArrival {
         WireCellCommand.PrepareArrival(
             from: from, number: number, vm: vm.rawValue, name: name, tenant: tenant, spec: spec.wire,
             power: WireVmPower(rawValue: power.rawValue), generation: generation, share: share.sparse,
             createdAt: createdAt.rawValue, createdBy: createdBy, request: request,
-            droppedDisks: droppedDisks.map(\.wire), home: home?.wire, lostAt: lostAt.rawValue)
+            droppedDisks: droppedDisks.map(\.wire), home: home?.wire, lostAt: lostAt.rawValue,
+            groups: groups.map(\.wire))
     }
 }
 

@@ -617,6 +617,13 @@ struct CellSettingValue: CellMapped {
         self.init(setting, wire.value)
     }
     var wire: WireCellSettingRow { WireCellSettingRow(setting: setting.rawValue, value: value) }
+
+    /// Ascending by setting.
+    // hash order: sorted at once
+    static func rows(of settings: [CellSetting: UInt64]) -> [CellSettingValue] {
+        // hash order: sorted at once
+        settings.map { CellSettingValue($0.key, $0.value) }.sorted { $0.setting.rawValue < $1.setting.rawValue }
+    }
 }
 
 extension CellEvent {

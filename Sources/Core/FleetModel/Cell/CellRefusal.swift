@@ -31,6 +31,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case hostNameTaken(String)
     case vmNameTaken(String)
     case groupInUse(String)
+    /// The other cell has a group of this name with another rule.
+    case groupDiffers(String)
     /// The generation is another one now.
     case generationChanged(UInt64)
     case incarnationOutdated(HostID)
@@ -56,6 +58,8 @@ package enum CellRefusal: Error, Hashable, Sendable {
     case notRunning(VMID)
     case boundToHost(VMID)
     case settingOutOfRange(CellSetting)
+    /// What is split by one setting would be merged by the other.
+    case boundsMeet
     /// Too many hosts were lost at once; an operator must look.
     case brakeHolds
     /// It went to another cell.
@@ -124,6 +128,8 @@ extension CellRefusal: CustomStringConvertible {
         case .unknownGroup(let name): "there is no group \(name); create it first with `muster group create`"
         case .hostNameTaken(let name): "a host named \(name) is in this cell; rename the machine, or remove that host"
         case .vmNameTaken(let name): "the tenant has a VM named \(name); choose another name, or delete that VM first"
+        case .groupDiffers(let name):
+            "group \(name) has another rule there; make it the same in both with `muster group create` and --cell"
         case .groupInUse(let name): "VMs are members of group \(name); take them out of it or delete them first"
         case .generationChanged(let generation):
             "it was changed meanwhile, and has generation \(generation); read it again and decide anew"
@@ -156,6 +162,10 @@ extension CellRefusal: CustomStringConvertible {
             "VM \(vmName(vm)) has a local disk, which leaves its host only by a live migration within its cell, from feature level "
                 + "\(FeatureLevel.diskMoves) on; start the VM and migrate it, give it shared disks, or delete it there and create "
                 + "it anew"
+        case .boundsMeet:
+            "splitAbove and mergeBelow count the same, hosts or VMs, and splitAbove is at least \(SplitBound.apart) times mergeBelow, so "
+                + "that nothing is split and merged again; set the other one first, or to off"
+        case .settingOutOfRange(.mergeBelow): "mergeBelow is off, or fewer hosts or VMs than: hosts:4, vms:1000"
         case .settingOutOfRange(.splitAbove): "splitAbove is off, or hosts or VMs at most: hosts:500, vms:100000"
         case .settingOutOfRange(.failoverReserve):
             "failoverReserve is off, or how many hosts, racks or zones may be lost: hosts:1, racks:2, up to \(FailoverReserve.countMax)"
@@ -253,6 +263,7 @@ extension CellRefusal {
         case .hostNameTaken(let name): Stored(code: 13, text: name)
         case .vmNameTaken(let name): Stored(code: 14, text: name)
         case .groupInUse(let name): Stored(code: 15, text: name)
+        case .groupDiffers(let name): Stored(code: 150, text: name)
         case .generationChanged(let generation): Stored(code: 16, number: generation)
         case .incarnationOutdated(let host): Stored(code: 17, number: host.rawValue)
         case .hostInUse(let host): Stored(code: 18, number: host.rawValue)
@@ -273,6 +284,7 @@ extension CellRefusal {
         case .boundToHost(let vm): Stored(code: 39, number: vm.rawValue)
         case .settingOutOfRange(let setting): Stored(code: 40, number: UInt64(setting.rawValue))
         case .brakeHolds: Stored(code: 41)
+        case .boundsMeet: Stored(code: 151)
         case .hostReleased(let host): Stored(code: 50, number: host.rawValue)
         case .assignmentOutdated(let host): Stored(code: 51, number: host.rawValue)
         case .cellClosed: Stored(code: 52)
@@ -319,6 +331,7 @@ extension CellRefusal {
         case 13: self = .hostNameTaken(stored.text)
         case 14: self = .vmNameTaken(stored.text)
         case 15: self = .groupInUse(stored.text)
+        case 150: self = .groupDiffers(stored.text)
         case 16: self = .generationChanged(number)
         case 17: self = .incarnationOutdated(HostID(number))
         case 18: self = .hostInUse(HostID(number))
@@ -344,6 +357,7 @@ extension CellRefusal {
             guard let setting = CellSetting(rawValue: UInt32(truncatingIfNeeded: number)) else { return nil }
             self = .settingOutOfRange(setting)
         case 41: self = .brakeHolds
+        case 151: self = .boundsMeet
         case 50: self = .hostReleased(HostID(number))
         case 51: self = .assignmentOutdated(HostID(number))
         case 52: self = .cellClosed

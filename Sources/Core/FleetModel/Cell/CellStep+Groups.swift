@@ -64,7 +64,7 @@ extension CellStep {
         return try access.number(CellKey.groupDomain(group, domain)) ?? 0
     }
 
-    private mutating func count(_ group: CellGroup, _ domain: [UInt8], _ sign: Int) throws(StoreError) {
+    mutating func count(_ group: CellGroup, _ domain: [UInt8], _ sign: Int) throws(StoreError) {
         let key = CellKey.groupDomain(group.id, domain)
         var members = try members(group.id, domain)
         if sign > 0 { members += 1 } else { members -= min(1, members) }
@@ -148,24 +148,34 @@ extension CellStep {
             if kept == known { return .done }
             note("group.changed", tenant: kept.tenant, kept.name)
         } else {
-            var slice = try slice(wanted.tenant)
+            let slice = try slice(wanted.tenant)
             if let refusal = refusal(ofNew: slice) { return .refused(refusal) }
             if slices[wanted.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
                 return .refused(.tooMany(.tenants))
             }
             if slice.groupCount >= CellLimits.groupsPerTenantMax { return .refused(.tooMany(.groups)) }
-            slice.groupCount += 1
-            put(slice)
-            summary.groups += 1
-            summary.groupHighest += 1
-            kept.id = PlacementGroupID(summary.groupHighest)
-            let key = CellKey.groupName(kept.tenant, kept.name)
-            access.put(key, kept.id.rawValue.bigEndianBytes)
-            groupIDs[key] = kept.id
-            note("group.created", tenant: kept.tenant, kept.name)
+            try make(kept)
+            return .done
         }
         put(kept)
         return .done
+    }
+
+    /// One that is not here yet.
+    mutating func make(_ wanted: CellGroup) throws(StoreError) {
+        var slice = try slice(wanted.tenant)
+        slice.groupCount += 1
+        put(slice)
+        summary.groups += 1
+        summary.groupHighest += 1
+        var kept = wanted
+        kept.memberCount = 0
+        kept.id = PlacementGroupID(summary.groupHighest)
+        let key = CellKey.groupName(kept.tenant, kept.name)
+        access.put(key, kept.id.rawValue.bigEndianBytes)
+        groupIDs[key] = kept.id
+        note("group.created", tenant: kept.tenant, kept.name)
+        put(kept)
     }
 
     mutating func deleteGroup(_ tenant: String, _ name: String) throws(StoreError) -> CellResult.Outcome {
@@ -225,6 +235,7 @@ extension CellStep {
     mutating func set(_ setting: CellSetting, _ value: UInt64) throws(StoreError) -> CellResult.Outcome {
         if !setting.allows(value) { return .refused(.settingOutOfRange(setting)) }
         let old = try self.setting(setting)
+        if setting == .settingsTaken { return .refused(.settingOutOfRange(setting)) }
         if setting == .movesHeldUntil {
             if value > time.rawValue + CellSetting.movesHeldMax { return .refused(.settingOutOfRange(setting)) }
             put(setting, value)
@@ -237,6 +248,11 @@ extension CellStep {
             return .done
         }
         if old == value { return .done }
+        if setting == .splitAbove || setting == .mergeBelow {
+            let other = try self.setting(setting == .splitAbove ? .mergeBelow : .splitAbove)
+            let (above, below) = setting == .splitAbove ? (value, other) : (other, value)
+            if !SplitBound.mayStand(above: above, below: below) { return .refused(.boundsMeet) }
+        }
         put(setting, value)
         if setting == .leaseLength { try remember(lease: old) }
         if setting == .failoverReserve {
@@ -246,6 +262,27 @@ extension CellStep {
             return .done
         }
         note("setting.changed", "\(setting.name) from \(old) to \(value)")
+        return .done
+    }
+
+    /// What the cell that this one was split from has set. What somebody set here before stays.
+    mutating func takeSettings(
+        _ from: UInt64, _ plan: UInt64, _ settings: [CellSetting: UInt64], _ groups: [CellGroup]
+    ) throws(StoreError) -> CellResult.Outcome {
+        if from == number || from == 0 { return .refused(.invalid(field: "from", "name another cell")) }
+        if summary.isClosed { return .refused(.cellClosed) }
+        // One that is here has the rule that it has here.
+        var missing: [CellGroup] = []
+        for coming in groups where try group(coming.tenant, coming.name) == nil { missing.append(coming) }
+        if let refusal = try refusal(ofComing: missing) { return .refused(refusal) }
+        try makeMissing(missing)
+        let taken = try setting(.settingsTaken)
+        if settings.isEmpty || plan <= taken { return .done }
+        for row in CellSettingValue.rows(of: settings) where CellSetting.shown.contains(row.setting) {
+            // One that does not go with what is set here is left out.
+            if try setting(row.setting) == row.setting.standard { _ = try set(row.setting, row.value) }
+        }
+        put(.settingsTaken, plan)
         return .done
     }
 

@@ -18,7 +18,7 @@ extension CellStep {
     // MARK: In the cell that it leaves
 
     mutating func sendHost(
-        _ id: HostID, to cell: UInt64, _ assignment: UInt64, keepsNames: Bool
+        _ id: HostID, to cell: UInt64, _ assignment: UInt64, keepsNames: Bool, _ company: HostCompany
     ) throws(StoreError) -> CellResult.Outcome {
         if cell == 0 { return .refused(.invalid(field: "cell", "name another cell")) }
         guard let known = try host(id) else { return .refused(.unknownHost(id)) }
@@ -32,7 +32,7 @@ extension CellStep {
         if let departure = known.departure { return departure.to == cell ? .done : .refused(.hostLeaves(id)) }
         if try setting(.movesHeldUntil) > time.rawValue { return .refused(.movesHeld) }
         if summary.hostMoves >= CellLimits.hostMovesMax { return .refused(.tooMany(.moves)) }
-        if let reason = try reasonToStay(known) { return .refused(.hostStays(id, reason)) }
+        if let reason = try reasonToStay(known, company) { return .refused(.hostStays(id, reason)) }
         var move = HostMove(number: revision.rawValue, host: id, to: cell, assignment: assignment, since: time)
         move.keepsNames = keepsNames
         move.vms = known.vmCount
@@ -68,13 +68,13 @@ extension CellStep {
     }
 
     /// What is under way on it that its cell has to bring to its end first.
-    private mutating func reasonToStay(_ host: CellHost) throws(StoreError) -> String? {
+    private mutating func reasonToStay(
+        _ host: CellHost, _ company: HostCompany
+    ) throws(StoreError) -> String? {
         if host.health != .up { return "it is down, and nobody can hand its VMs on" }
         if host.declaredDeadAt > .zero { return "it was declared dead" }
         if host.awayUntil > .zero { return "it is to be away; end that with `muster host back`" }
         if host.duty == .draining { return "it is drained; resume it, or let it be empty first" }
-        // hash order: looked up only
-        var members: [PlacementGroupID: UInt64] = [:]
         var all: [CellVM] = []
         for id in try vms(on: host.id) {
             guard let vm = try vm(id) else { continue }
@@ -84,22 +84,9 @@ extension CellStep {
             if vm.place?.isReleasing == true || vm.place?.assignment.host != host.id {
                 return "VM \(vm.name) is about to leave it"
             }
-            for name in vm.spec.groups {
-                if let group = try group(vm.tenant, name) { members[group.id, default: 0] += 1 }
-            }
             all.append(vm)
         }
-        for vm in all {
-            for name in vm.spec.groups {
-                guard let group = try group(vm.tenant, name), group.memberCount > members[group.id] ?? 0 else {
-                    continue
-                }
-                // On hosts of two cells they are on two hosts.
-                if case .antiAffinity = group.rule, group.scope == .host { continue }
-                return "VM \(vm.name) is in group \(name), which has members elsewhere; bring these to this host first"
-            }
-        }
-        return nil
+        return try tornGroup(all, host.id, company)
     }
 
     mutating func advanceHost(_ number: UInt64, _ next: HostMove.Step) throws(StoreError) -> CellResult.Outcome {
@@ -242,6 +229,7 @@ extension CellStep {
         // Of an older one is still to be heard that it is over.
         if let known, known.from != part.from || known.number != part.number { return .refused(.hostArrives(id)) }
         if known == nil, let refusal = try refusal(ofComing: part.host, peer) { return .refused(refusal) }
+        if let refusal = try refusal(ofComing: part.groups) { return .refused(refusal) }
         var wanted = Wanted()
         for item in part.items {
             if let refusal = try refusal(of: item, part, &wanted) { return .refused(refusal) }
@@ -250,11 +238,14 @@ extension CellStep {
             if let known, known.host.about.name != part.host.about.name {
                 access.delete(CellKey.hostName(known.host.about.name))
             }
+            if let known { try recount(known.host, as: part.host) }
             access.put(CellKey.hostName(part.host.about.name), id.rawValue.bigEndianBytes)
             access.put(key, HostArrival(host: part.host, from: part.from, number: part.number).encoded())
         }
         if known == nil { summary.hostArrivals += 1 }
-        for item in part.items { try keep(item, part) }
+        try makeMissing(part.groups)
+        let place = try access.record(HostArrival.self, key)?.host ?? part.host
+        for item in part.items { try keep(item, part, place) }
         return .done
     }
 
@@ -276,8 +267,11 @@ extension CellStep {
     }
 
     /// What the new VMs of a part take together.
-    private struct Wanted {
+    struct Wanted {
         var vms: UInt64 = 0
+        /// Members of groups, by the key of the group's name.
+        // hash order: looked up only
+        var members: [[UInt8]: UInt64] = [:]
         // hash order: looked up only
         var ofTenants: [String: (rest: Resources, count: UInt64)] = [:]
     }
@@ -303,7 +297,7 @@ extension CellStep {
         {
             return .vmNameTaken(vm.name)
         }
-        if let refusal = try refusal(ofGroups: vm.spec.groups, besides: [], vm.tenant) { return refusal }
+        if let refusal = try refusal(ofGroupsOf: vm, part, &wanted) { return refusal }
         wanted.vms += 1
         if summary.vms + wanted.vms > CellLimits.vmsMax { return .tooMany(.vms) }
         let slice = try slice(vm.tenant)
@@ -322,7 +316,9 @@ extension CellStep {
     }
 
     /// A row that is not this cell's own yet: as one that is stopped it wants no place, and what it is comes with its host.
-    private mutating func keep(_ item: HostPreparation.Item, _ part: HostPreparation) throws(StoreError) {
+    private mutating func keep(
+        _ item: HostPreparation.Item, _ part: HostPreparation, _ place: CellHost
+    ) throws(StoreError) {
         let known = try vm(item.vm.id)
         if let row = known?.arrival?.row, let kept = CellVM.decode(row), kept.revision >= item.vm.revision { return }
         var vm =
@@ -348,6 +344,7 @@ extension CellStep {
             access.put(CellKey.arriving(part.host.id, vm.id), [])
         }
         try put(vm, was: known)
+        if known == nil { try countComing(vm, place, 1) }
     }
 
     mutating func endHost(_ ending: HostEnding) throws(StoreError) -> CellResult.Outcome {
@@ -381,6 +378,7 @@ extension CellStep {
         access.delete(CellKey.hostName(arrival.host.about.name))
         for id in ids {
             guard let old = try vm(id), let kept = old.arrival else { continue }
+            try countComing(old, arrival.host, -1)
             try forget(old)
             let name = CellKey.vmName(old.tenant, old.name)
             if try access.number(name) == id.rawValue { access.delete(name) }
@@ -417,6 +415,7 @@ extension CellStep {
             guard let old = try vm(id), let row = old.arrival?.row, var vm = CellVM.decode(row) else {
                 throw CellKey.corrupt(CellTable.vms.key(id.rawValue))
             }
+            try countComing(old, arrival.host, -1)
             vm.events = old.events
             vm.gang = 0
             if vm.home?.cell == number { vm.home = nil }

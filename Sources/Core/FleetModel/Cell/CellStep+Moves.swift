@@ -114,6 +114,10 @@ extension CellStep {
             return .refused(.moveIsOver)
         }
         if move.cause == .regionLost && old.place != nil { return try abort(move, "it found a place first") }
+        var move = move
+        let ran = old.phase == .running || old.phase == .paused
+        // It counts as lost until it runs again, wherever that is.
+        if move.cause == .evacuation && ran && old.power != .stopped { move.downSince = time }
         enter(.leaving, move)
         var vm = old
         vm.departure?.isLeaving = true
@@ -168,6 +172,8 @@ extension CellStep {
         var vm = old
         vm.departure = nil
         vm.message = reason.isEmpty ? "" : "it stays in this cell: \(reason)"
+        let runs = vm.phase == .running || vm.phase == .paused
+        if move.downSince > .zero && vm.lostAt == .zero && !runs { vm.lostAt = move.downSince }
         if vm.isWaiting && !old.isWaiting { vm.queuedAt = time }
         try note("vm.move-failed", &vm, host: vm.place?.assignment.host, reason)
         try put(vm, was: old)
@@ -197,6 +203,8 @@ extension CellStep {
         let isHeld = try areMovesHeld()
         if isHeld || isReleased { return .refused(.notKeptYet(arrival.vm)) }
         if let refusal = try refusal(of: arrival) { return .refused(refusal) }
+        if let refusal = try refusal(ofComing: arrival.groups) { return .refused(refusal) }
+        try makeMissing(arrival.groups)
         var slice = try slice(arrival.tenant)
         slice.net.vector &+= arrival.share.vector
         put(slice)
@@ -236,7 +244,11 @@ extension CellStep {
         {
             return .vmNameTaken(arrival.name)
         }
-        if let refusal = try refusal(ofGroups: arrival.spec.groups, besides: [], arrival.tenant) { return refusal }
+        for name in arrival.spec.groups where try group(arrival.tenant, name) == nil {
+            if !arrival.groups.contains(where: { $0.name == name }) { return .unknownGroup(name) }
+        }
+        let known = arrival.spec.groups.filter { name in arrival.groups.contains { $0.name == name } }
+        if let refusal = try refusal(ofGroups: arrival.spec.groups, besides: known, arrival.tenant) { return refusal }
         if summary.vms >= CellLimits.vmsMax { return .tooMany(.vms) }
         let slice = try slice(arrival.tenant)
         if slices[arrival.tenant]?.record == nil && summary.tenants >= CellLimits.tenantsMax {
@@ -252,7 +264,8 @@ extension CellStep {
     }
 
     mutating func endArrival(
-        _ id: VMID, from cell: UInt64, _ move: UInt64, isCommitted: Bool, _ epoch: UInt64, floor: UInt64
+        _ id: VMID, from cell: UInt64, _ move: UInt64, isCommitted: Bool, _ epoch: UInt64, floor: UInt64,
+        _ downSince: LogTime
     ) throws(StoreError) -> CellResult.Outcome {
         if cell == number || cell == 0 || floor > move {
             return .refused(.invalid(field: "from", "name another cell, and no move that is over"))
@@ -282,6 +295,7 @@ extension CellStep {
         vm.arrival = nil
         if !mutated(.epochsBeginAnew) { vm.epochHighest = max(vm.epochHighest, epoch) }
         vm.message = ""
+        if downSince > .zero && vm.lostAt == .zero { vm.lostAt = min(downSince, time) }
         permit(&vm)
         try note("vm.arrived", &vm, host: vm.place?.assignment.host, "from cell number \(cell)")
         try put(vm, was: old)

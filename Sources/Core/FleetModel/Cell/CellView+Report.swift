@@ -19,6 +19,7 @@ extension CellView {
         report.zones = Array(zones.sorted().prefix(CellReport.zonesMax))
         report.waiting = UInt64(count(of: .waiting))
         report.vms = UInt64(vms.count)
+        report.splitAbove = self[.splitAbove]
         return report
     }
 }

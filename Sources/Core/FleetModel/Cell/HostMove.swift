@@ -68,20 +68,30 @@ extension HostMove {
     }
 
     /// What the other cell is asked to keep, of a host with these VMs, in parts that are no larger than they have to be.
-    package func preparations(of host: CellHost, _ vms: [CellVM], from cell: UInt64) -> [CellCommand.Operation] {
+    /// Each with those of `groups` that its VMs are in.
+    package func preparations(
+        of host: CellHost, _ vms: [CellVM], from cell: UInt64, groups: [CellGroup] = []
+    ) -> [CellCommand.Operation] {
         var parts: [HostPreparation] = []
         var host = host
         host.assignment = assignment
         var part = HostPreparation(from: cell, number: number, host: host, items: [])
+        // hash order: looked up only
+        let known = Dictionary(groups.map { (HostPreparation.GroupName($0), $0) }) { first, _ in first }
         var bytes = 0
         for vm in vms {
-            let size = vm.encoded().count + 64
+            let names = vm.spec.groups.map { HostPreparation.GroupName(tenant: vm.tenant, name: $0) }
+            let size = vm.encoded().count + 64 + names.count * HostPreparation.groupBytes
             if !part.items.isEmpty,
                 part.items.count == CellLimits.hostPartMax || bytes + size > CellLimits.hostPartBytesMax
             {
                 parts.append(part)
                 part.items = []
+                part.groups = []
                 bytes = 0
+            }
+            for group in names.compactMap({ known[$0] }) where !part.groups.contains(group) {
+                part.groups.append(group)
             }
             part.items.append(HostPreparation.Item(vm: vm, share: share(of: vm)))
             bytes += size
@@ -110,10 +120,23 @@ package struct HostPreparation: Hashable, Sendable {
             self.share = share
         }
     }
+    /// A group takes no more bytes than this.
+    static let groupBytes = 2 * CellLimits.nameBytesMax + 40
+    struct GroupName: Hashable {
+        var tenant: String
+        var name: String
+        init(tenant: String, name: String) {
+            self.tenant = tenant
+            self.name = name
+        }
+        init(_ group: CellGroup) { self.init(tenant: group.tenant, name: group.name) }
+    }
     package var from: UInt64
     package var number: UInt64
     package var host: CellHost
     package var items: [Item]
+    /// Those that their VMs are in, made there where they are missing.
+    package var groups: [CellGroup] = []
     package init(from: UInt64, number: UInt64, host: CellHost, items: [Item]) {
         self.from = from
         self.number = number
@@ -206,11 +229,14 @@ extension HostPreparation: CellMapped {
             items.append(Item(vm: vm, share: QuotaShare(item.share)))
         }
         self.init(from: wire.from, number: wire.number, host: host, items: items)
+        groups = wire.groups.compactMap { CellGroup($0) }
+        if groups.count != wire.groups.count { return nil }
     }
     var wire: WireCellCommand.PrepareHost {
         WireCellCommand.PrepareHost(
             from: from, number: number, host: host.wire,
-            items: items.map { WireCellCommand.PrepareHost.Item(vm: $0.vm.wire, share: $0.share.sparse) })
+            items: items.map { WireCellCommand.PrepareHost.Item(vm: $0.vm.wire, share: $0.share.sparse) },
+            groups: groups.map(\.wire))
     }
 }
 

@@ -1,4 +1,4 @@
-/// What a cell outgrows: beyond so many hosts or VMs half of its hosts go to a new one.
+/// What a cell outgrows, beyond so many hosts or VMs; or what it has become too small for, with fewer.
 package struct SplitBound: Hashable, Sendable {
     package enum Kind: UInt64, Hashable, Sendable, CaseIterable { case hosts = 1, vms }
 
@@ -21,6 +21,16 @@ package struct SplitBound: Hashable, Sendable {
         self.init(kind, count)
     }
     package var value: UInt64 { kind.rawValue << 32 | count }
+
+    /// A cell that is split has at least so many times what one has that is merged: whatever it is divided into, nothing goes back and
+    /// forth.
+    package static let apart: UInt64 = 4
+
+    /// Whether cells with these settings, 0 for none, are split and merged so far apart, and by the same count.
+    package static func mayStand(above: UInt64, below: UInt64) -> Bool {
+        guard let above = SplitBound(value: above), let below = SplitBound(value: below) else { return true }
+        return above.kind == below.kind && below.count <= above.count / apart
+    }
 
     package var text: String { "\(kind):\(count)" }
 

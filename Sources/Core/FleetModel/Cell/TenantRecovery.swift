@@ -1,7 +1,7 @@
 package import ClusterBase
 internal import Schema
 
-/// How long a tenant's VMs were down whose hosts were lost, in the cell where they run again. Counted where a VM's row says that
+/// How long a tenant's VMs were down whose hosts were lost, or that left an evacuated region, in the cell where they run again. Counted where a VM's row says that
 /// it runs, so that no leader's memory is needed.
 package struct TenantRecovery: Hashable, Sendable {
     /// VMs that were lost at about the same time.
@@ -111,7 +111,7 @@ extension CellStep {
         if isMissed, let most {
             note(
                 "tenant.rto-missed", tenant: vm.tenant,
-                "VM \(vm.name) was down for \(known.last.millis) ms since its host was lost; declared are at most "
+                "VM \(vm.name) was down for \(known.last.millis) ms since its host was lost, or it left an evacuated region; declared are at most "
                     + Objective.within(most).text)
         }
     }

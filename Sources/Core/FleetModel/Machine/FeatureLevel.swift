@@ -168,7 +168,8 @@ extension CellCommand.Operation {
         case .resealVM: FeatureLevel.secrets
         case .releaseImage, .dropRemains: FeatureLevel.images
         case .setSetting(.eventLifetime, _): FeatureLevel.rootAudit
-        case .setSetting(.movesHeldUntil, _), .setSetting(.splitAbove, _): FeatureLevel.cells
+        case .setSetting(.movesHeldUntil, _), .setSetting(.splitAbove, _), .setSetting(.mergeBelow, _):
+            FeatureLevel.cells
         case .setSetting(.failoverReserve, _), .noteRisk(.reserve, _, _): FeatureLevel.failoverReserves
         case .noteRegion: FeatureLevel.regions
         case .setSlice(_, _, let quota, let through):
@@ -182,7 +183,8 @@ extension CellCommand.Operation {
             FeatureLevel.objectives
         case .releaseHost, .closeCell, .holdName, .lendQuota, .takeQuota, .settleLoan, .moveVM, .confirmMove,
             .advanceMove,
-            .prepareArrival, .endArrival, .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost:
+            .prepareArrival, .endArrival, .sendHost, .advanceHost, .prepareHost, .endHost, .confirmHost, .takeSettings,
+            .setSetting(.settingsTaken, _):
             FeatureLevel.cells
         default: FeatureLevel.oldest
         }

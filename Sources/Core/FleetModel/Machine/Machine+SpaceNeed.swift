@@ -61,7 +61,8 @@ extension CellCommand.Operation {
             .endArrival, .advanceHost, .prepareHost, .endHost, .confirmHost, .placeVMs, .explainWaiting, .releaseVMs,
             .retryVM, .giveUpVM, .beginMigration,
             .commitMigration, .cancelMigration, .declareDown, .finishDrain, .setSlice, .returnSlice, .collectGarbage,
-            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove, .noteRegion, .noteAdvice, .noteRisk:
+            .resealVM, .noteTime, .releaseImage, .dropRemains, .confirmMove, .noteRegion, .noteAdvice, .noteRisk,
+            .takeSettings:
             false
         }
     }

@@ -26,6 +26,8 @@ package struct CellReport: Hashable, Sendable {
     /// Promises that the cell does not keep as it is, one of a kind. Wants feature level 3, as the report does.
     package var risks: [CellRisk] = []
     package var at = LogTime.zero
+    /// Of the setting `splitAbove`; 0 for none. Wants feature level 3, as the report does.
+    package var splitAbove: UInt64 = 0
     /// Moves that would make it better, in words, where its controller only proposes them; else empty.
     package var advice = ""
     package init(group: GroupID) { self.group = group }
@@ -61,7 +63,7 @@ package struct CellReport: Hashable, Sendable {
     package func isNews(to known: CellReport) -> Bool {
         if risks.map(\.kind) != known.risks.map(\.kind) { return true }
         if hosts != known.hosts || zones != known.zones || (waiting > 0) != (known.waiting > 0) { return true }
-        if advice != known.advice { return true }
+        if advice != known.advice || splitAbove != known.splitAbove { return true }
         for kind in ResourceKind.allCases {
             let i = kind.rawValue
             if offered.vector[i] != known.offered.vector[i] { return true }

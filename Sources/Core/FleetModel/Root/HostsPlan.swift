@@ -32,7 +32,9 @@ package struct HostsPlan: Hashable, Sendable {
             switch step {
             case .split:
                 "split the cell \(cell): \(nodes.count) hosts go to \(into)" + (isAutomatic ? ", beyond its bound" : "")
-            case .merge: "merge the cell \(cell) into \(into)" + (retires ? ", and retire it" : "")
+            case .merge:
+                "merge the cell \(cell) into \(into)" + (retires ? ", and retire it" : "")
+                    + (isAutomatic ? ", below its bound" : "")
             case .pause: "pause the plan for cell \(cell)"
             case .resume: "go on with the plan for cell \(cell)"
             case .cancel: "call off the plan for cell \(cell)"
@@ -73,6 +75,8 @@ package struct HostsPlan: Hashable, Sendable {
     package var hostsBefore: UInt64 = 0
     package var lastAt = LogTime.zero
     package var isAutomatic = false
+    /// It made the cell that they go to, which gets the settings of this one before the first of them goes.
+    package var makesCell = false
     package init(number: UInt64, _ kind: Kind, to: GroupID, at time: LogTime = .zero, by: String = "") {
         self.number = number
         self.kind = kind
@@ -119,6 +123,7 @@ package struct HostsPlan: Hashable, Sendable {
         hostsBefore = wire.hostsBefore
         lastAt = LogTime(wire.lastAt)
         isAutomatic = wire.isAutomatic
+        makesCell = wire.makesCell
     }
     var wire: WireHostsPlan {
         WireHostsPlan(
@@ -127,7 +132,7 @@ package struct HostsPlan: Hashable, Sendable {
             retires: retires, hosts: hosts, vms: vms,
             stays: stays.map { WireHostsPlan.Stay(node: $0.node.rawValue, reason: $0.reason, at: $0.at.rawValue) },
             since: since.rawValue, changedAt: changedAt.rawValue, by: by, runsSince: runsSince.rawValue,
-            hostsBefore: hostsBefore, lastAt: lastAt.rawValue, isAutomatic: isAutomatic)
+            hostsBefore: hostsBefore, lastAt: lastAt.rawValue, isAutomatic: isAutomatic, makesCell: makesCell)
     }
 }
 
@@ -208,6 +213,7 @@ extension RootStep {
         plan.left = wish.nodes
         plan.retires = wish.retires
         plan.isAutomatic = wish.isAutomatic
+        plan.makesCell = into == nil
         var cell = cell
         cell.plan = plan
         put(cell)

@@ -213,6 +213,7 @@ extension CellReport: RootRecord, RootMapped {
         vms = wire.vms
         zones = wire.zones
         rooms = wire.rooms.map { Resources($0) }
+        splitAbove = wire.splitAbove
         risks = wire.risks.compactMap(CellRisk.init)
         at = LogTime(wire.at)
         advice = wire.advice
@@ -221,7 +222,7 @@ extension CellReport: RootRecord, RootMapped {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
             largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice,
-            risks: risks.map(\.wire), rooms: rooms.map { $0.amounts ?? WireCellAmounts() })
+            risks: risks.map(\.wire), rooms: rooms.map { $0.amounts ?? WireCellAmounts() }, splitAbove: splitAbove)
     }
 }
 

@@ -70,7 +70,9 @@ extension AdminPort {
             let operation: CellCommand.Operation =
                 names.isEmpty
                 ? .releaseHost(host, assignment: home.epoch)
-                : .sendHost(host, to: cell.group.number, assignment: home.epoch, keepsNames: false)
+                : .sendHost(
+                    host, to: cell.group.number, assignment: home.epoch, keepsNames: false,
+                    company: agent.view.company(of: node.id, from: home.cell, to: cell.group))
             let command = CellCommand(by: asker.name, operation)
             let query = CellQuery.rehearsal(
                 [command.encoded()], cell: home.cell.number, level: agent.engine.levelOpen)

@@ -65,7 +65,11 @@ extension AdminPort {
         let chosen = own.filter { node in
             wish.rack.map { $0 == node.about.locality.rack } ?? wish.zone.map { $0 == node.about.locality.zone } ?? true
         }
-        wanted.nodes = chosen.prefix(Int(clamping: wish.hosts ?? Int64(chosen.count))).map(\.id)
+        // Those of one rack go one after the other.
+        wanted.nodes = chosen.prefix(Int(clamping: wish.hosts ?? Int64(chosen.count))).sorted { one, other in
+            let (a, b) = (one.about.locality, other.about.locality)
+            return (a.zone, a.rack, one.name) < (b.zone, b.rack, other.name)
+        }.map(\.id)
         if !wanted.nodes.isEmpty { return nil }
         return Problem(.notPossible, "no host of cell \(cell.name) is one of those that are to go")
     }
@@ -115,7 +119,10 @@ extension AdminPort {
         }
         let made = into == nil ? "cell \(wish.into) would be made, and get" : "cell \(wish.into) would get"
         let to = into?.group.number ?? (view.cluster?.cellHighest ?? 0) + 1
-        foretell(nodes.prefix(AdminPort.foretoldMax), to: to, in: cell, asker, goes: [], stays: []) { goes, stays in
+        var company = view.company(of: nodes.map(\.id), from: cell.group, to: GroupID(.cell, number: to))
+        company.isAll = wish.step == .merge
+        foretell(nodes.prefix(AdminPort.foretoldMax), to: to, company, in: cell, asker, goes: [], stays: []) {
+            goes, stays in
             let more = nodes.count - min(nodes.count, AdminPort.foretoldMax)
             return made + " " + (goes.isEmpty ? "no host" : goes.joined(separator: ", "))
                 + (more > 0 ? "; \(more) more were not looked at" : "")
@@ -124,7 +131,8 @@ extension AdminPort {
     }
 
     private func foretell(
-        _ nodes: ArraySlice<RootNode>, to cell: UInt64, in home: RootCell, _ asker: Asker, goes: [String],
+        _ nodes: ArraySlice<RootNode>, to cell: UInt64, _ company: HostCompany, in home: RootCell, _ asker: Asker,
+        goes: [String],
         stays: [String], _ text: @escaping ([String], [String]) -> String
     ) {
         guard let node = nodes.first else {
@@ -137,17 +145,18 @@ extension AdminPort {
             case .failure(let problem) where problem.kind.status >= 500: answer(asker.ticket, AdminResponse(problem))
             case .failure(let problem):
                 foretell(
-                    nodes.dropFirst(), to: cell, in: home, asker, goes: goes,
+                    nodes.dropFirst(), to: cell, company, in: home, asker, goes: goes,
                     stays: stays + ["\(node.name): \(problem.detail)"], text)
             case .success(let hasVMs):
                 foretell(
-                    nodes.dropFirst(), to: cell, in: home, asker,
+                    nodes.dropFirst(), to: cell, company, in: home, asker,
                     goes: goes + [node.name + (hasVMs ? " with its VMs" : "")], stays: stays, text)
             }
         }
         rehearse(.releaseHost(host, assignment: epoch), home, asker) { [self] refusal in
             guard case .refused(.hostInUse) = refusal else { return next(refusal.result(false)) }
-            let send = CellCommand.Operation.sendHost(host, to: cell, assignment: epoch, keepsNames: false)
+            let send = CellCommand.Operation.sendHost(
+                host, to: cell, assignment: epoch, keepsNames: false, company: company)
             rehearse(send, home, asker) { next($0.result(true)) }
         }
     }

@@ -217,7 +217,8 @@ extension Agent {
         }
         let send = CellCommand.Operation.sendHost(
             HostID(rawValue: host.id.rawValue), to: target.number, assignment: epoch,
-            keepsNames: view.cells.filter { $0.region == home.region }.map(\.group).min() == cell)
+            keepsNames: view.cells.filter { $0.region == home.region }.map(\.group).min() == cell,
+            company: view.company(of: host.id, from: cell, to: target))
         sendOwn(CellCommand(by: by, send), to: cell) { [self] answer in
             guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
             guard case .refused(let refusal) = result.outcome else { return done(nil) }
