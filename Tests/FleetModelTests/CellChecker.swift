@@ -135,7 +135,17 @@ struct CellChecker {
                 }
             }
         }
+        var away: [HostID: UInt64] = [:]
+        for vm in view.vms.values {
+            guard let origin = vm.origin, let host = view.hosts[origin.host], host.drain == origin.drain,
+                host.health != .removed
+            else { continue }
+            away[host.id, default: 0] += 1
+        }
         for (id, host) in view.hosts {
+            if host.awayCount != away[id] ?? 0 {
+                throw CellFailure("host \(id) counts \(host.awayCount) VMs that left it, they are \(away[id] ?? 0)")
+            }
             if host.used != used[id] ?? .zero || host.vmCount != counts[id] ?? 0 || host.numaUsed != nodes[id] ?? []
                 || host.devicesUsed != devices[id] ?? []
             {

@@ -34,6 +34,7 @@ final class CellWorld {
     var random: PRNG
     private var reserveRandom: PRNG
     private var careRandom: PRNG
+    private var returnRandom: PRNG
     var state = NaiveState()
     var log: [[UInt8]] = []
     var index = LogIndex.zero
@@ -52,6 +53,7 @@ final class CellWorld {
         random = PRNG(seed: seed)
         reserveRandom = random.child(48)
         careRandom = random.child(43)
+        returnRandom = random.child(46)
         for i in 1...6 as ClosedRange<UInt64> {
             agents.append(Agent(id: HostID(i), about: about(i)))
             try register(Int(i) - 1)
@@ -457,11 +459,27 @@ final class CellWorld {
         }
     }
 
+    /// The same duty with a word on what comes back, or another word on that.
+    private func drawReturn(_ duty: CellHost.Duty) -> HostCare? {
+        let returns = HostReturn.allCases[returnRandom.below(3)]
+        switch returnRandom.below(8) {
+        case 0: return .pauseReturn
+        case 1: return .resumeReturn
+        case 2: return .endReturn
+        case 3, 4: return nil
+        default: return duty == .draining ? .drain(returns) : duty == .inService ? .resume(returns) : nil
+        }
+    }
+
     private func askAsOperator() throws {
         let host = HostID(UInt64(1 + random.below(agents.count)))
         switch random.below(9) {
         case 0..<3, 8:
             let duty = random.chance(1, in: 2) ? .inService : CellHost.Duty.allCases[random.below(4)]
+            if level >= FeatureLevel.hostReturns, let care = drawReturn(duty) {
+                _ = try ask(.careForHost(host, care))
+                return
+            }
             try ask(.setHostDuty(host, duty))
         case 3, 4:
             var policy = HostPolicy()

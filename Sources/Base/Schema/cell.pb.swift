@@ -94,6 +94,36 @@ public enum WireHostHealth: Hashable, Sendable {
     }
 }
 
+/// What becomes of VMs that left a host by a drain when it is in service again.
+public enum WireHostReturn: Hashable, Sendable {
+    /// They stay where they are, and nothing of it is remembered.
+    case none
+    /// They take it first when they go anywhere.
+    case lazy
+    /// They are moved back.
+    case all
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .none
+        case 1: self = .lazy
+        case 2: self = .all
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .none: 0
+        case .lazy: 1
+        case .all: 2
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireNumaRule: Hashable, Sendable {
     case any
     /// Over exactly so many nodes.
@@ -301,6 +331,8 @@ public enum WireMigrationCause: Hashable, Sendable {
     case drain
     case rebalance
     case preemption
+    /// Back where it was before a drain. Feature level 3.
+    case `return`
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -311,6 +343,7 @@ public enum WireMigrationCause: Hashable, Sendable {
         case 2: self = .drain
         case 3: self = .rebalance
         case 4: self = .preemption
+        case 14: self = .`return`
         default: self = .unrecognized(rawValue)
         }
     }
@@ -322,6 +355,7 @@ public enum WireMigrationCause: Hashable, Sendable {
         case .drain: 2
         case .rebalance: 3
         case .preemption: 4
+        case .`return`: 14
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1310,6 +1344,14 @@ public struct WireCellHost: WireMessage {
     public var awayUntil: UInt64 = 0
     /// Somebody said that it is off, then; 0 for nobody. Feature level 3.
     public var declaredDeadAt: UInt64 = 0
+    /// Of the drain that VMs left it by which have it as their origin; 0 for none. Feature level 3, as the next ones.
+    public var drainNumber: UInt64 = 0
+    /// What becomes of these when it is in service.
+    public var returns: WireHostReturn = .none
+    /// They are to come back, and no move begins.
+    public var isReturnPaused: Bool = false
+    /// How many they are.
+    public var awayVMs: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1337,7 +1379,11 @@ public struct WireCellHost: WireMessage {
         leaseBase: UInt64 = 0,
         isDrainPaused: Bool = false,
         awayUntil: UInt64 = 0,
-        declaredDeadAt: UInt64 = 0
+        declaredDeadAt: UInt64 = 0,
+        drainNumber: UInt64 = 0,
+        returns: WireHostReturn = .none,
+        isReturnPaused: Bool = false,
+        awayVMs: UInt64 = 0
     ) {
         self.id = id
         self.about = about
@@ -1362,6 +1408,10 @@ public struct WireCellHost: WireMessage {
         self.isDrainPaused = isDrainPaused
         self.awayUntil = awayUntil
         self.declaredDeadAt = declaredDeadAt
+        self.drainNumber = drainNumber
+        self.returns = returns
+        self.isReturnPaused = isReturnPaused
+        self.awayVMs = awayVMs
     }
 
     public static var messageName: String { "CellHost" }
@@ -1391,6 +1441,10 @@ public struct WireCellHost: WireMessage {
         case 31: "is_drain_paused"
         case 32: "away_until"
         case 33: "declared_dead_at"
+        case 43: "drain_number"
+        case 44: "returns"
+        case 45: "is_return_paused"
+        case 46: "away_vms"
         default: nil
         }
     }
@@ -1486,6 +1540,22 @@ public struct WireCellHost: WireMessage {
             writer.tag(264)
             writer.varint(self.declaredDeadAt)
         }
+        if self.drainNumber != 0 {
+            writer.tag(344)
+            writer.varint(self.drainNumber)
+        }
+        if self.returns.rawValue != 0 {
+            writer.tag(352)
+            writer.signed(Int64(self.returns.rawValue))
+        }
+        if self.isReturnPaused {
+            writer.tag(360)
+            writer.byte(self.isReturnPaused ? 1 : 0)
+        }
+        if self.awayVMs != 0 {
+            writer.tag(368)
+            writer.varint(self.awayVMs)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1549,6 +1619,14 @@ public struct WireCellHost: WireMessage {
                 self.awayUntil = try reader.uint64()
             case 264:
                 self.declaredDeadAt = try reader.uint64()
+            case 344:
+                self.drainNumber = try reader.uint64()
+            case 352:
+                self.returns = WireHostReturn(rawValue: try reader.int32())
+            case 360:
+                self.isReturnPaused = try reader.bool()
+            case 368:
+                self.awayVMs = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -2606,6 +2684,8 @@ public struct WireCellVm: WireMessage {
     public var home: WireVmHome? = nil
     /// When the host was heard last that it was lost with; 0 once it runs again. Feature level 3.
     public var lostAt: UInt64 = 0
+    /// The host that it left by a drain. Feature level 3.
+    public var origin: WireVmOrigin? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -2639,7 +2719,8 @@ public struct WireCellVm: WireMessage {
         droppedDisks: [WireCellRemains.Disk] = [],
         gang: UInt64 = 0,
         home: WireVmHome? = nil,
-        lostAt: UInt64 = 0
+        lostAt: UInt64 = 0,
+        origin: WireVmOrigin? = nil
     ) {
         self.id = id
         self.name = name
@@ -2670,6 +2751,7 @@ public struct WireCellVm: WireMessage {
         self.gang = gang
         self.home = home
         self.lostAt = lostAt
+        self.origin = origin
     }
 
     public static var messageName: String { "CellVm" }
@@ -2705,6 +2787,7 @@ public struct WireCellVm: WireMessage {
         case 27: "gang"
         case 28: "home"
         case 49: "lost_at"
+        case 59: "origin"
         default: nil
         }
     }
@@ -2820,6 +2903,9 @@ public struct WireCellVm: WireMessage {
             writer.tag(392)
             writer.varint(self.lostAt)
         }
+        if let value = self.origin {
+            writer.message(474, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2903,6 +2989,63 @@ public struct WireCellVm: WireMessage {
                 self.home = value
             case 392:
                 self.lostAt = try reader.uint64()
+            case 474:
+                var value = self.origin.take() ?? WireVmOrigin()
+                try reader.message(&value)
+                self.origin = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Where a VM was before a drain.
+public struct WireVmOrigin: WireMessage {
+    public var host: UInt64 = 0
+    /// Of the drain; void once its host has another one, or none.
+    public var drain: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        host: UInt64 = 0,
+        drain: UInt64 = 0
+    ) {
+        self.host = host
+        self.drain = drain
+    }
+
+    public static var messageName: String { "VmOrigin" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "host"
+        case 2: "drain"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.host != 0 {
+            writer.tag(8)
+            writer.varint(self.host)
+        }
+        if self.drain != 0 {
+            writer.tag(16)
+            writer.varint(self.drain)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.host = try reader.uint64()
+            case 16:
+                self.drain = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6335,6 +6478,11 @@ public struct WireCellCommand: WireMessage {
         case comeBack
         case endAbsence
         case declareDead
+        case drain
+        case resume
+        case pauseReturn
+        case resumeReturn
+        case endReturn
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -6347,6 +6495,11 @@ public struct WireCellCommand: WireMessage {
             case 4: self = .comeBack
             case 5: self = .endAbsence
             case 6: self = .declareDead
+            case 16: self = .drain
+            case 17: self = .resume
+            case 18: self = .pauseReturn
+            case 19: self = .resumeReturn
+            case 20: self = .endReturn
             default: self = .unrecognized(rawValue)
             }
         }
@@ -6360,6 +6513,11 @@ public struct WireCellCommand: WireMessage {
             case .comeBack: 4
             case .endAbsence: 5
             case .declareDead: 6
+            case .drain: 16
+            case .resume: 17
+            case .pauseReturn: 18
+            case .resumeReturn: 19
+            case .endReturn: 20
             case .unrecognized(let rawValue): rawValue
             }
         }
@@ -6551,6 +6709,8 @@ public struct WireCellCommand: WireMessage {
         public var millis: UInt64 = 0
         /// Of a declaration: the agent's process that registered last.
         public var incarnation: UInt64 = 0
+        /// Of a drain, or of its end: what becomes of what it moves away.
+        public var returns: WireHostReturn = .none
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -6559,12 +6719,14 @@ public struct WireCellCommand: WireMessage {
             host: UInt64 = 0,
             care: WireCellCommand.HostCareKind = .unspecified,
             millis: UInt64 = 0,
-            incarnation: UInt64 = 0
+            incarnation: UInt64 = 0,
+            returns: WireHostReturn = .none
         ) {
             self.host = host
             self.care = care
             self.millis = millis
             self.incarnation = incarnation
+            self.returns = returns
         }
 
         public static var messageName: String { "CellCommand.CareForHost" }
@@ -6575,6 +6737,7 @@ public struct WireCellCommand: WireMessage {
             case 2: "care"
             case 3: "millis"
             case 4: "incarnation"
+            case 14: "returns"
             default: nil
             }
         }
@@ -6596,6 +6759,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(32)
                 writer.varint(self.incarnation)
             }
+            if self.returns.rawValue != 0 {
+                writer.tag(112)
+                writer.signed(Int64(self.returns.rawValue))
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -6611,6 +6778,8 @@ public struct WireCellCommand: WireMessage {
                     self.millis = try reader.uint64()
                 case 32:
                     self.incarnation = try reader.uint64()
+                case 112:
+                    self.returns = WireHostReturn(rawValue: try reader.int32())
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

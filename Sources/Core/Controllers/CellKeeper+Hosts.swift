@@ -171,6 +171,9 @@ extension CellKeeper {
     /// be without it where it is.
     mutating func decideMove(_ vm: CellVM, _ budget: MoveBudget) -> Assignment? {
         guard let from = vm.place?.assignment, let own = index.spec(vm.id) else { return nil }
+        if let home = hostTakingBack(vm), budget.allows(from.host, home, self), let target = decideReturn(vm, home) {
+            return target
+        }
         let target: Assignment?
         do throws(IndexError) {
             try index.remove(vm.id)
@@ -202,7 +205,7 @@ extension CellKeeper {
     private func intent(_ vm: CellVM, _ cause: Migration.Cause) -> MoveIntent {
         switch cause {
         case .rebalance: return .gentle
-        case .asked: return standardIntent(vm)
+        case .asked, .return: return standardIntent(vm)
         case .drain, .preemption:
             if let host = vm.place.flatMap({ view.hosts[$0.assignment.host] }),
                 regions.closed[host.about.locality.region] == true

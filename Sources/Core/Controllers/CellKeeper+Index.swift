@@ -31,6 +31,7 @@ extension CellKeeper {
         ways.forget()
         moves.forget()
         draining = []
+        returns = ReturnWork()
         stuckSince = [:]
         victimPriorities = [:]
         slicesDue = slicesOfAll
@@ -92,6 +93,7 @@ extension CellKeeper {
         } else {
             draining.remove(id)
         }
+        followReturn(of: id, host, now)
         guard let host else {
             arrivedAt[id] = nil
             return removeHost(id)
@@ -250,6 +252,7 @@ extension CellKeeper {
         queue.remove(id)
         forgetRegion(id)
         lost[id] = nil
+        returns.follow(id, nil)
         moves.drop(id)
         // Its row goes when it is the other cell's.
         ways.end(id, now)

@@ -54,7 +54,10 @@ extension CellKeeper {
             var spec = queue.kinds[kind].spec
             spec.id = id
             let filter = HostFilter(only: queue.hosts(for: kind))
-            if let assignment = index.decide(spec, policy: policy, among: filter).assignment {
+            let own = hostTakingBack(vm).flatMap { home in
+                index.decide(spec, policy: policy, among: HostFilter(only: [home])).assignment
+            }
+            if let assignment = own ?? index.decide(spec, policy: policy, among: filter).assignment {
                 queue.found(kind)
                 expect(vm, .place(generation: vm.generation), assignment, now)
                 placings.append(Placing(id, generation: vm.generation, assignment))
@@ -275,7 +278,10 @@ extension CellKeeper {
             }
         case .explainWaiting(let reasons):
             for (i, reason) in reasons.enumerated() { settle(.reason(reason.vm), result(outcome, i), now) }
-        case .beginMigration(let vm, _, _, _, _): moved(vm, result(outcome, 0), now)
+        case .beginMigration(let vm, _, _, let cause, _):
+            let verdict = result(outcome, 0)
+            if cause == .return, case .refused(.breaksReserve) = verdict { returns.stuck[vm] = queue.event }
+            moved(vm, verdict, now)
         case .retryVM(let vm, let epoch): settle(.retry(vm, epoch), result(outcome, 0), now)
         case .giveUpVM(let vm, let epoch): settle(.giveUp(vm, epoch), result(outcome, 0), now)
         case .commitMigration(let vm, let target): settle(.commit(vm, target), result(outcome, 0), now)
@@ -290,6 +296,7 @@ extension CellKeeper {
         case .careForHost(let host, .endAbsence):
             settle(.absence(host), result(outcome, 0), now)
             healthAt = min(healthAt, now + CellKeeper.healthPause)
+        case .careForHost(let host, .endReturn): settle(.endReturn(host), result(outcome, 0), now)
         case .finishDrain(let host): settle(.finishDrain(host), result(outcome, 0), now)
         case .setSlice(let tenant, _, _, _), .returnSlice(let tenant, _):
             settle(.slice(tenant), result(outcome, 0), now)

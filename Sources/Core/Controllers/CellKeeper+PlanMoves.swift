@@ -144,7 +144,7 @@ extension CellPlan.Purpose {
     fileprivate var stopsOthers: Bool {
         switch self {
         case .loss, .remove, .declareDead: true
-        case .create, .drain, .rebalance, .capacity, .quota: false
+        case .create, .drain, .returns, .rebalance, .capacity, .quota: false
         }
     }
 }

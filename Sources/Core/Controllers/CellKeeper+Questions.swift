@@ -16,6 +16,8 @@ extension CellKeeper {
             return .plan(planCreate(creations, isAtomic: isAtomic, refused))
         case .drain(let host):
             return planDrain(host).map { .plan($0) } ?? .refused(.unknownHost(host))
+        case .returns(let host):
+            return planReturn(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .rebalance: return .plan(planRebalance())
         case .budgets(let from, let to): return .budgets(MoveBudget(self).lacks(from: from, to: to, self))
         case .loss(let hosts):

@@ -32,7 +32,7 @@ extension CellKeeper {
             return
         }
         rebalanceAt = now + rebalanceInterval
-        if isCutShort || drainGoesOn { return }
+        if isCutShort || drainGoesOn || returns.goOn { return }
         var budget = MoveBudget(self)
         if budget.left <= 0 { return }
         guard let frozen = frozenOutsideWindow(now) else { return }
@@ -44,9 +44,21 @@ extension CellKeeper {
             steps: steps(of: found))
         counts.advice = advice
         if mode == 1 { return noteAdvice(advice, &operations) }
+        // hash order: looked up only
+        var taken: Set<HostID> = []
         for move in found.moves {
-            guard budget.allows(move.from.host, move.to.host, self), let vm = view.vms[move.vm] else { continue }
-            begin(vm, move.to, .rebalance, now, &budget, &operations)
+            guard budget.allows(move.from.host, move.to.host, self), let vm = view.vms[move.vm],
+                // What the plan counted with there is another's now.
+                !taken.contains(move.to.host)
+            else { continue }
+            var target = move.to
+            if let home = hostTakingBack(vm), budget.allows(move.from.host, home, self),
+                let own = decideReturn(vm, home)
+            {
+                target = own
+                taken.insert(home)
+            }
+            begin(vm, target, .rebalance, now, &budget, &operations)
         }
     }
 

@@ -8,6 +8,7 @@ extension CellKeeper {
     /// Puts a VM on the lists of what needs care, or takes it off them.
     mutating func care(_ vm: CellVM, _ now: Instant) {
         followRegion(vm, now)
+        returns.follow(vm.id, vm.origin?.host)
         if let migration = vm.migration {
             if let known = migrating[vm.id], known.target == migration.target.epoch,
                 known.progressMillis == migration.progressMillis
@@ -30,6 +31,7 @@ extension CellKeeper {
             if hasFailed { failedUntil[vm.id] = now + CellKeeper.restAfterFailure }
             failedIntents[vm.id] = hasFailed && isOnLeavingHost ? watch.intent : nil
             drainAt = min(drainAt, now)
+            returns.at = min(returns.at, now)
         }
         if vm.phase == .crashed, !vm.isDeleting, vm.power != .stopped, let place = vm.place, !place.isReleasing,
             vm.spec.restart != .never, vm.migration == nil

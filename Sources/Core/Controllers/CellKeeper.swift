@@ -71,6 +71,7 @@ package struct CellKeeper: Sendable {
     var crashed: [VMID: CrashWatch] = [:]
     // hash order: read sorted
     var draining: Set<HostID> = []
+    var returns = ReturnWork()
     /// VMs that found no other host, and when in the order of events that was.
     // hash order: looked up only
     var stuckSince: [VMID: Int] = [:]
@@ -247,6 +248,7 @@ package struct CellKeeper: Sendable {
         planPlacings(now, &operations)
         planRegions(now, &operations)
         planDrains(now, &operations)
+        planReturns(now, &operations)
         planRebalance(now, &operations)
         planReasons(now, &operations)
         planGarbage(now, &operations)
@@ -259,6 +261,7 @@ package struct CellKeeper: Sendable {
         var next = min(healthAt, garbageAt, now + CellKeeper.idleInterval)
         if !pending.isEmpty || ledger.count > 0 { next = min(next, sweepAt) }
         if !draining.isEmpty { next = min(next, drainAt) }
+        if !returns.hosts.isEmpty { next = min(next, returns.at) }
         if view[.rebalance] > 0 { next = min(next, rebalanceAt) }
         for id in crashed.keys { if let due = crashed[id]?.dueAt { next = min(next, due) } }
         for id in migrating.keys { if let due = migrating[id]?.givesUpAt { next = min(next, due) } }

@@ -16,6 +16,7 @@ struct CellLedger: Sendable {
         case down(HostID, Incarnation)
         case absence(HostID)
         case finishDrain(HostID)
+        case endReturn(HostID)
         case slice(String)
         case reason(VMID)
         case garbage
@@ -117,7 +118,7 @@ extension CellLedger.Key {
     /// Whose decision it is.
     var controller: CellKeeperCounts.Controller {
         switch self {
-        case .release, .finishDrain: .drain
+        case .release, .finishDrain, .endReturn: .drain
         case .retry, .giveUp: .restarts
         case .commit, .cancel: .migrations
         case .down, .absence, .leaseBefore: .health

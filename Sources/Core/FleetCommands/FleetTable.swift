@@ -30,6 +30,9 @@ package enum FleetTable {
             "wait-timeout", .duration(.seconds(1)...(.seconds(86_400))), help: "give up waiting after this (default 5m)"
         ),
     ]
+    private static let wayBack = Option(
+        "return", .choice(["none", "lazy", "all"]),
+        help: "what becomes of what a drain moved off it, when it is in service; see `muster help host resume`")
     private static let dryRun = Option("dry-run", help: "show what would happen, and change nothing")
     private static let together = Option(
         "all-or-nothing", help: "create none if one can't be, and place none before all fit; at most 1,024")
@@ -233,11 +236,13 @@ package enum FleetTable {
             details: """
                 It goes on in the cluster until the host is empty, and is called off with `muster host resume`. Paused, no more moves
                 begin: those under way go on, what is there stays, and nothing comes to the host. A paused drain is kept, whoever leads.
+
+                --return says beforehand what `muster host resume` is to do with what the drain moves away.
                 """,
             arguments: [host],
             options: [
                 Option("pause", help: "let no more moves begin of the drain under way"),
-                Option("resume", help: "let a drain go on that was paused"), ifGeneration, dryRun, plan,
+                Option("resume", help: "let a drain go on that was paused"), wayBack, ifGeneration, dryRun, plan,
             ] + wait,
             examples: [
                 .init("muster host drain h2 --dry-run", "what would move where, and what can't"),
@@ -285,8 +290,8 @@ package enum FleetTable {
                 Hosts are cordoned, looked at whether all can leave them, drained, and given to the step: a command for the shell of
                 this machine, with the host's name as $MUSTER_HOST. When it has ended with 0 and the host is up, the host is taken back
                 and the next ones follow. While the step runs the host may be away (`muster host away`), for as long as --back-timeout
-                says. It ends with the first host that can't be emptied, whose step fails, or that does not come
-                back: that one stays out of service, the rest as they were. Nothing of this is kept in the cluster: it goes as far as
+                says. With --return all each host gets its VMs back before the next ones follow. It ends with the first host that
+                can't be emptied, whose step fails, or that does not come back: that one stays out of service, the rest as they were. Nothing of this is kept in the cluster: it goes as far as
                 this command runs.
                 """,
             arguments: [Argument("HOST", isOptional: true, isRepeated: true, help: "names, in this order")],
@@ -294,7 +299,7 @@ package enum FleetTable {
                 Option("filter", .text("EXPRESSION"), letter: "f", help: "such as 'rack=r1 and vmCount<10'"), selector,
                 Option("step", .text("COMMAND"), help: "such as 'ssh $MUSTER_HOST reboot'"),
                 Option("at-once", .integer(1...1_000), help: "so many hosts at a time (default 1)"),
-                Option("restarts", help: "a host is back only when its agent has begun anew"),
+                Option("restarts", help: "a host is back only when its agent has begun anew"), wayBack,
                 Option(
                     "back-timeout", .duration(.seconds(1)...(.seconds(86_400))),
                     help: "how long a host may take to come back (default 30m)"),
@@ -310,7 +315,28 @@ package enum FleetTable {
             ]),
         Command(
             "host maintenance", summary: "keep an empty host out of use", arguments: [host], options: [ifGeneration]),
-        Command("host resume", summary: "take a host back into service", arguments: [host], options: [ifGeneration]),
+        Command(
+            "host resume", summary: "take a host back into service, and the VMs that a drain moved off it",
+            details: """
+                --return says what becomes of VMs that a drain moved away. none: they stay where they are, and nothing of it is
+                remembered. lazy: nothing moves for it, but when one of them is placed anew or moved anyway (started, restarted after a
+                loss, drained, rebalanced), it takes this host first. all: they are moved back, live and within the cell's budgets, in
+                the cluster, whoever leads; what finds no room here is lazy then. Without it, it is what the drain said, else none.
+
+                A VM belongs to the first host that a drain moved it off. That is over when somebody moves it elsewhere, when it was
+                stopped for 7 days, and when the host leaves the cell. `muster host resume HOST --return lazy` calls moves back off that
+                have not begun, and none forgets them.
+                """,
+            arguments: [host],
+            options: [
+                wayBack, Option("pause", help: "let no more moves back begin"),
+                Option("go-on", help: "let moves back go on that were paused"), ifGeneration, dryRun, plan,
+            ] + wait,
+            examples: [
+                .init("muster host resume h2 --return all --dry-run", "what would come back, and what can't and why"),
+                .init("muster host resume h2 --return all --wait", "with progress"),
+                .init("muster host resume h2 --pause", "the rest stays away for now"),
+            ]),
         Command(
             "host set", summary: "set a host's labels, taints, reservation and overcommit", arguments: [host],
             options: [
@@ -467,6 +493,9 @@ package enum FleetTable {
             examples: [.init("muster plan create 'web-{1..20}' --cpu 2 --memory 4GiB", "how many of them have room")]),
         Command(
             "plan drain", summary: "say what would leave a host, where to, and what can't", arguments: [host]),
+        Command(
+            "plan return", summary: "say what would come back to a host that was drained, and what can't",
+            arguments: [host]),
         Command(
             "plan loss", summary: "say what would become of VMs if hosts were lost at once",
             arguments: [Argument("HOST", isRepeated: true, help: "names or numbers")],

@@ -98,7 +98,8 @@ package enum HelpTopics {
             `host cordon` lets nothing new come. `host drain` moves everything elsewhere, running VMs live, within the cell's
             budgets, and ends in maintenance. With --wait it names what can't leave and why, and ends with exit code 1 when nothing
             else can, and with 5 when --wait-timeout is over. `host drain --pause` lets no more moves begin, and --resume lets them go on;
-            `host resume` takes the host back, at any time. `host away` lets a host be away for a while with its VMs, as for a reboot, and
+            `host resume` takes the host back, at any time; with `--return all` what the drain moved away is moved back, with
+            `--return lazy` it takes the host first when it goes anywhere. `host away` lets a host be away for a while with its VMs, as for a reboot, and
             `host declare-dead` says of one that is off that nothing runs there any more. `plan drain` and `plan loss` tell beforehand what would happen.
             """,
         examples: [
@@ -106,7 +107,7 @@ package enum HelpTopics {
             .init("muster plan drain n2", "what would go where, and what could not"),
             .init("muster vm migrate app-1 --dry-run", "where one of them would go"),
             .init("muster host drain n2 --wait", ""),
-            .init("muster host resume n2", ""),
+            .init("muster host resume n2 --return all --wait", "what was there comes back"),
             .init("muster plan loss n3", "what would become of its VMs"),
             .init("muster vm delete app-1 app-2 app-3 --wait", ""),
         ])

@@ -79,6 +79,9 @@ extension Fleet {
                 return "host \(host.id) is not registered: \(host.keeper?.problem ?? "its agent does not run")"
             }
             if view.hosts[host.id]?.health != .up { return "host \(host.id) is not up" }
+            if let row = view.hosts[host.id], row.takesBack, row.returns == .all, !row.isReturnPaused {
+                return "host \(host.id) still takes \(row.awayCount) VMs back"
+            }
         }
         for host in hosts where !isThere(host) && !(host.keeper?.isRegistered ?? false) {
             if view.hosts[host.id]?.health == .up && !host.node.isRunning {

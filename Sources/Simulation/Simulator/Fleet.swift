@@ -34,6 +34,7 @@ final class Fleet {
     var balanceRandom: PRNG
     var hostRandom: PRNG
     var careRandom: PRNG
+    var returnRandom: PRNG
     /// The cell of each host, as a root would have it.
     var assigned: [Assigned] = []
     var regions: Regions
@@ -71,6 +72,7 @@ final class Fleet {
         balanceRandom = random.child(41)
         hostRandom = random.child(31)
         careRandom = random.child(43)
+        returnRandom = random.child(46)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         hostsPlans = HostsPlans(random: random.child(44), choice: random.child(47))
         let promises = FleetPromises()

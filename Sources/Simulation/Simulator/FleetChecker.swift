@@ -228,6 +228,7 @@ final class FleetChecker {
             if old?.migration == nil {
                 fleet.counts.movesBegun += 1
                 if migration.cause == .rebalance { fleet.counts.rebalanced += 1 }
+                if migration.cause == .return { fleet.counts.returned += 1 }
             }
             if migration.phase == .leaving && old?.migration?.phase != .leaving {
                 fleet.counts.movesCommitted += 1

@@ -156,7 +156,7 @@ extension Fleet {
         if let operation = drawHostMove(cell) { return operation }
         if profile.hasOperators, opensLevel, let operation = drawCare(view) { return operation }
         if profile.cells > 1 && random.chance(1, in: 4), let operation = drawWay(cell, view, ids) { return operation }
-        if profile.hasOperators && random.chance(1, in: 5) { return drawOperator(view) }
+        if profile.hasOperators && random.chance(1, in: 5) { return withReturn(drawOperator(view), view) }
         if ids.count < 3 || random.chance(1, in: 4) {
             if ids.count < profile.vmsMax { return drawCreation(number, view) }
         }
@@ -337,6 +337,27 @@ extension Fleet {
             if draining.isEmpty { return nil }
             return .careForHost(
                 draining[careRandom.below(draining.count)], careRandom.chance(1, in: 2) ? .pauseDrain : .resumeDrain)
+        }
+    }
+
+    /// Whoever drains hosts, or takes them back, says at times what becomes of what left them, pauses that, or wants it otherwise.
+    private func withReturn(_ drawn: CellCommand.Operation?, _ view: CellView) -> CellCommand.Operation? {
+        guard opensLevel, case .setHostDuty(let host, let duty)? = drawn else { return drawn }
+        let returns = HostReturn.allCases[returnRandom.below(3)]
+        let back = view.hosts.keys.sorted().filter { view.hosts[$0]?.takesBack == true }
+        if !back.isEmpty, returnRandom.chance(1, in: 4) {
+            let host = back[returnRandom.below(back.count)]
+            switch returnRandom.below(4) {
+            case 0: return .careForHost(host, .pauseReturn)
+            case 1: return .careForHost(host, .resume(returns))
+            default: return .careForHost(host, .resumeReturn)
+            }
+        }
+        guard returnRandom.chance(2, in: 3) else { return drawn }
+        switch duty {
+        case .draining: return .careForHost(host, .drain(returns))
+        case .inService: return .careForHost(host, .resume(returns))
+        case .cordoned, .maintenance: return drawn
         }
     }
 

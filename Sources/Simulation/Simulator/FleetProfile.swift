@@ -142,6 +142,8 @@ public struct FleetCounts: Sendable {
     public var movesCommitted = 0
     /// Of all moves, those that controllers began for a better balance.
     public var rebalanced = 0
+    /// Back to a host that a drain moved them off.
+    public var returned = 0
     /// VMs that went from one cell to another.
     public var cellsChanged = 0
     /// Regions whose nodes all crashed.
@@ -202,6 +204,7 @@ public struct FleetCounts: Sendable {
         a.movesBegun += b.movesBegun
         a.movesCommitted += b.movesCommitted
         a.rebalanced += b.rebalanced
+        a.returned += b.returned
         a.cellsChanged += b.cellsChanged
         a.cellsKept += b.cellsKept
         a.regionsLost += b.regionsLost

@@ -49,6 +49,7 @@ enum FleetRules {
             guard let host = after.hosts[id] else { continue }
             if let broken = broken(host, used[id] ?? .zero, was: before.hosts[id]) { return broken }
         }
+        if let broken = brokenReturn(after) { return broken }
         for tenant in after.slices.keys.sorted() {
             guard let slice = after.slices[tenant] else { continue }
             let (count, sum) = charged[tenant] ?? (0, .zero)
@@ -74,6 +75,28 @@ enum FleetRules {
                 return Broken(
                     promise: "VMs keep their groups", detail: "VM \(vm.id) is in group \(name), which is not here")
             }
+        }
+        return nil
+    }
+
+    /// A host counts the VMs that left it by a drain, and none of them is there.
+    private static func brokenReturn(_ view: CellView) -> Broken? {
+        // hash order: looked up only
+        var away: [HostID: UInt64] = [:]
+        for id in view.vms.keys.sorted() {
+            guard let vm = view.vms[id], let origin = vm.origin, let host = view.hosts[origin.host],
+                host.health != .removed, host.drain > 0, host.drain == origin.drain
+            else { continue }
+            away[host.id, default: 0] += 1
+            if vm.place?.assignment.host == host.id && vm.place?.isReleasing == false {
+                return Broken(promise: "who is back is not away", detail: "\(vm)")
+            }
+        }
+        for id in view.hosts.keys.sorted() {
+            guard let host = view.hosts[id], host.awayCount != away[id] ?? 0 else { continue }
+            return Broken(
+                promise: "who is away is counted",
+                detail: "host \(id) counts \(host.awayCount) VMs that left it, and they are \(away[id] ?? 0)")
         }
         return nil
     }

@@ -316,6 +316,8 @@ package enum FleetRequest: Hashable, Sendable {
             }
             add(list.mode)
         case .losses(let scope) where scope != .host: query.append(("over", LossInfo.word(scope)))
+        case .careForHost(_, .drain(let returns)), .careForHost(_, .resume(let returns)):
+            query.append(("return", FleetWords.hostReturn[returns]))
         case .removeHost(_, isForced: true): query.append(("force", "1"))
         case .rehearse(_, let kind, let returns):
             if kind != .loss { query.append(("of", kind.rawValue)) }
@@ -349,6 +351,10 @@ extension HostWish {
         case .goAway: .declareHostAway
         case .comeBack: .declareHostBack
         case .declareDead: .declareHostDead
+        case .drain: .drainHost
+        case .resume: .resumeHost
+        case .pauseReturn: .pauseReturn
+        case .resumeReturn: .resumeReturn
         }
     }
 }

@@ -123,6 +123,11 @@ package struct HostInfo: Shaped {
     package var hasTPM: Bool
     /// It drains, and no move off it begins.
     package var isDrainPaused: Bool
+    /// What becomes of VMs that left it by a drain, when it is in service.
+    package var returns: HostReturn
+    package var isReturnPaused: Bool
+    /// How many they are.
+    package var awayCount: UInt64
     /// Seconds since 1970; zero for one that is not to be away.
     package var awayUntil: Int64
     /// What is to be known of its state, in words; empty for nothing.
@@ -152,6 +157,9 @@ package struct HostInfo: Shaped {
         networks = host.about.networks
         hasTPM = host.about.hasTPM
         isDrainPaused = host.isDrainPaused
+        returns = host.returns
+        isReturnPaused = host.isReturnPaused
+        awayCount = host.awayCount
         awayUntil = host.awayUntil.seconds
         note = host.note
         generation = host.generation
@@ -185,6 +193,11 @@ package struct HostInfo: Shaped {
             Field("tpm", .boolean, isRequired: false, "whether VMs can have a TPM there: swtpm is installed"),
             Field("drainPaused", .boolean, isRequired: false, "whether it drains, and no move off it begins"),
             Field(
+                "return", .choice(FleetWords.hostReturn.all), isRequired: false,
+                "what becomes of VMs that left it by a drain: as said for when it is in service, or since it is"),
+            Field("returnPaused", .boolean, isRequired: false, "whether they are to come back, and no move begins"),
+            Field("awayVMs", .integer, isRequired: false, "how many they are"),
+            Field(
                 "awayUntil", .integer, isRequired: false,
                 "when its VMs start elsewhere if it is not back; seconds since 1970, 0 for one that is not to be away"),
             Field("note", .string, isRequired: false, "what is to be known of its state"),
@@ -202,7 +215,9 @@ package struct HostInfo: Shaped {
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
             JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
-            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused), JSONMember("awayUntil", awayUntil),
+            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused),
+            JSONMember("return", FleetWords.hostReturn[returns]), JSONMember("returnPaused", isReturnPaused),
+            JSONMember("awayVMs", awayCount), JSONMember("awayUntil", awayUntil),
             JSONMember("note", note),
             JSONMember("generation", generation), JSONMember("since", since),
         ]
@@ -230,6 +245,9 @@ package struct HostInfo: Shaped {
         networks = object.strings("networks")
         hasTPM = object.bool("tpm")
         isDrainPaused = object.bool("drainPaused")
+        returns = object.optionalText("return").flatMap { FleetWords.hostReturn[$0] } ?? .none
+        isReturnPaused = object.bool("returnPaused")
+        awayCount = UInt64(clamping: object.optionalInteger("awayVMs") ?? 0)
         awayUntil = object.optionalInteger("awayUntil") ?? 0
         note = object.text("note")
         generation = object.unsigned("generation")
@@ -253,6 +271,8 @@ extension CellHost {
         if declaredDeadAt > .zero { return "declared dead" }
         if health == .away { return "its VMs wait for it" }
         if awayUntil > .zero { return "is to be away" }
-        return isDrainPaused ? "its drain is paused" : ""
+        if isDrainPaused { return "its drain is paused" }
+        if returns == .none || duty != .inService { return "" }
+        return returnText + (isReturnPaused ? ", and that is paused" : "")
     }
 }

@@ -1,5 +1,5 @@
 internal import ClusterBase
-internal import FleetModel
+package import FleetModel
 
 /// What an operator asks for a host beside its duty.
 package enum HostWish: Hashable, Sendable {
@@ -9,6 +9,10 @@ package enum HostWish: Hashable, Sendable {
     case comeBack
     /// The machine is off, and what it ran is to start elsewhere.
     case declareDead
+    /// A drain or its end, and what becomes of what it moves away.
+    case drain(HostReturn)
+    case resume(HostReturn)
+    case pauseReturn, resumeReturn
 }
 
 /// For how long a host is to be away.

@@ -9,6 +9,8 @@ package enum PlanWish: Shaped {
     case create([VMCreation], isAtomic: Bool)
     /// The host by name.
     case drain(String)
+    /// The host by name, were it in service.
+    case returns(String)
     case rebalance
     /// These hosts, by name, were lost at once.
     case loss([String])
@@ -30,6 +32,9 @@ package enum PlanWish: Shaped {
                 "create", .objects(VMCreation.shape), isRequired: false, "these VMs were made; at most \(itemsMax)"),
             Field("atomic", .boolean, isRequired: false, "with create: all of them were made and placed, or none"),
             Field("drain", .name, isRequired: false, "this host were drained"),
+            Field(
+                "return", .name, isRequired: false, "this host, which was drained, were resumed, and its VMs moved back"
+            ),
             Field("rebalance", .object(Shape("RebalanceWish", [])), isRequired: false, "the cell were rebalanced now"),
             Field("loss", .names, isRequired: false, "these hosts were lost at once; at most \(itemsMax)"),
             Field("capacity", .object(CapacityWish.shape), isRequired: false, "this host had this policy"),
@@ -43,6 +48,7 @@ package enum PlanWish: Shaped {
         case .create(let items, let isAtomic):
             [JSONMember("create", objects: items)] + (isAtomic ? [JSONMember("atomic", true)] : [])
         case .drain(let host): [JSONMember("drain", host)]
+        case .returns(let host): [JSONMember("return", host)]
         case .rebalance: [JSONMember("rebalance", .object([]))]
         case .loss(let hosts): [JSONMember("loss", hosts)]
         case .capacity(let wish): [JSONMember("capacity", wish)]
@@ -52,7 +58,7 @@ package enum PlanWish: Shaped {
         }
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        let all = ["create", "drain", "rebalance", "loss", "capacity", "remove", "declareDead", "quota"]
+        let all = ["create", "drain", "return", "rebalance", "loss", "capacity", "remove", "declareDead", "quota"]
         let given = all.filter { object.has($0) }
         guard given.count == 1 else {
             throw Problem(.invalid, "a plan is about one of \(all.joined(separator: ", ")); send exactly one")
@@ -69,6 +75,7 @@ package enum PlanWish: Shaped {
             }
             self = .create(items, isAtomic: isAtomic)
         case "drain": self = .drain(object.text("drain"))
+        case "return": self = .returns(object.text("return"))
         case "declareDead": self = .declareDead(object.text("declareDead"))
         case "remove": self = .remove(object.text("remove"))
         case "capacity":

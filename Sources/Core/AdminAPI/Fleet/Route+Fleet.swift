@@ -70,7 +70,7 @@ extension Route {
     /// What can be planned first.
     private static func withPlan(_ route: Route) -> Route {
         let planned: [Operation] = [
-            .drainHost, .declareHostDead, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant,
+            .drainHost, .resumeHost, .declareHostDead, .setHostPolicy, .removeHost, .createVM, .createVMs, .setTenant,
         ]
         let isDryRun = dryRuns.contains(route.operation)
         if !isDryRun && !planned.contains(route.operation) { return route }
@@ -118,8 +118,12 @@ extension Route {
             .cordonHost, .post, "/v1/hosts/{host}/cordon", "Lets no more VMs come.", status: 202, hasGeneration: true,
             accepted),
         Route(
-            .drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.", status: 202, hasGeneration: true,
-            accepted),
+            .drainHost, .post, "/v1/hosts/{host}/drain", "Moves its VMs elsewhere.",
+            query: [
+                Parameter(
+                    "return", .choice(FleetWords.hostReturn.all),
+                    "what becomes of them when the host is resumed and nothing else is said then; none when left out")
+            ], status: 202, hasGeneration: true, accepted),
         Route(
             .pauseDrain, .post, "/v1/hosts/{host}/pause-drain",
             "Lets no more moves off a host begin that is drained; those under way go on, and nothing comes.",
@@ -145,8 +149,21 @@ extension Route {
             .maintainHost, .post, "/v1/hosts/{host}/maintenance", "Says that an empty host is worked on.", status: 202,
             hasGeneration: true, accepted),
         Route(
-            .resumeHost, .post, "/v1/hosts/{host}/resume", "Lets VMs come again.", status: 202, hasGeneration: true,
+            .resumeHost, .post, "/v1/hosts/{host}/resume", "Lets VMs come again.",
+            query: [
+                Parameter(
+                    "return", .choice(FleetWords.hostReturn.all),
+                    "what becomes of VMs that left it by a drain. none: they stay, and nothing of it is remembered; lazy: nothing moves, but "
+                        + "they take this host first when they are placed anew or moved anyway; all: they are moved back. When left out "
+                        + "it is what the drain said")
+            ], status: 202, hasGeneration: true, accepted),
+        Route(
+            .pauseReturn, .post, "/v1/hosts/{host}/pause-return",
+            "Lets no more moves back to a host begin; those under way go on.", status: 202, hasGeneration: true,
             accepted),
+        Route(
+            .resumeReturn, .post, "/v1/hosts/{host}/resume-return", "Lets moves back go on that were paused.",
+            status: 202, hasGeneration: true, accepted),
         Route(
             .setHostPolicy, .put, "/v1/hosts/{host}/policy", "Sets labels, taints, overcommit and what is reserved.",
             body: .json(HostPolicy.shape), hasGeneration: true, accepted),

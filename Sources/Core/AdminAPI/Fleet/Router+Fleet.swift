@@ -36,10 +36,27 @@ extension Router {
         switch operation {
         case .pauseDrain: .pauseDrain
         case .resumeDrain: .resumeDrain
+        case .pauseReturn: .pauseReturn
+        case .resumeReturn: .resumeReturn
         case .declareHostAway: .goAway(try HostAbsence(body))
         case .declareHostBack: .comeBack
         default: .declareDead
         }
+    }
+
+    /// A drain or its end, with what becomes of what it moves away where that is said.
+    private func dutyRequest(_ operation: Operation, _ parts: FleetParts) throws(Problem) -> FleetRequest {
+        let name = try name(parts.name, "host")
+        let isDrain = operation == .drainHost
+        guard let word = try text(parts.query, "return") else {
+            return .setDuty(name, isDrain ? .draining : .inService)
+        }
+        guard let returns = FleetWords.hostReturn[word] else {
+            throw Problem(
+                .malformed, "return is none of \(FleetWords.hostReturn.all.joined(separator: ", ")); send one of them",
+                field: "return")
+        }
+        return .careForHost(name, isDrain ? .drain(returns) : .resume(returns))
     }
 
     private func wholeRequest(
@@ -52,11 +69,11 @@ extension Router {
         case .getHost: return .host(try name(parts.name, "host"), try fleetMode(query))
         case .removeHost: return .removeHost(try name(parts.name, "host"), isForced: try query.flag("force"))
         case .cordonHost: return .setDuty(try name(parts.name, "host"), .cordoned)
-        case .drainHost: return .setDuty(try name(parts.name, "host"), .draining)
-        case .pauseDrain, .resumeDrain, .declareHostAway, .declareHostBack, .declareHostDead:
+        case .drainHost, .resumeHost: return try dutyRequest(operation, parts)
+        case .pauseDrain, .resumeDrain, .pauseReturn, .resumeReturn, .declareHostAway,
+            .declareHostBack, .declareHostDead:
             return .careForHost(try name(parts.name, "host"), try hostWish(operation, body))
         case .maintainHost: return .setDuty(try name(parts.name, "host"), .maintenance)
-        case .resumeHost: return .setDuty(try name(parts.name, "host"), .inService)
         case .setHostPolicy:
             return .setHostPolicy(
                 try name(parts.name, "host"), try HostPolicy(body), generation: parts.generation)

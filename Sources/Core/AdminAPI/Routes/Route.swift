@@ -15,7 +15,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case planBackup, beginBackup, endBackup, copyGroup, listBackupSchedules, setBackupSchedule, removeBackupSchedule
     case recover
     case listHosts, getHost, removeHost, cordonHost, drainHost, maintainHost, resumeHost, setHostPolicy
-    case pauseDrain, resumeDrain, declareHostAway, declareHostBack, declareHostDead
+    case pauseDrain, resumeDrain, pauseReturn, resumeReturn, declareHostAway, declareHostBack, declareHostDead
     case markStorage
     case listVMs, createVM, createVMs, getVM, updateVM, deleteVM
     case startVM, stopVM, pauseVM, resumeVM, restartVM, migrateVM, cancelMigration, explainVM, getVMHistory, getVMLogs

@@ -343,7 +343,7 @@ extension CellCommand.Operation {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM,
             .deleteVM, .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
-        case .careForHost(_, let care): care != .endAbsence
+        case .careForHost(_, let care): care != .endAbsence && care != .endReturn
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): CellSetting.shown.contains(setting)
         case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked

@@ -143,6 +143,15 @@ package struct CellHost: Hashable, Sendable {
     package var awayUntil = LogTime.zero
     /// When somebody said that it is off; zero for nobody, and for one whose agent has registered since.
     package var declaredDeadAt = LogTime.zero
+    /// The revision that began the drain whose VMs have it as their origin; 0 for none: those of drains before are void. Wants
+    /// feature level 3, as the next ones do.
+    package var drain: UInt64 = 0
+    /// What becomes of these: while it is not in service what was said beforehand.
+    package var returns = HostReturn.none
+    /// They are to come back, and no move begins.
+    package var isReturnPaused = false
+    /// VMs that have it as their origin.
+    package var awayCount: UInt64 = 0
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id
@@ -162,6 +171,9 @@ package struct CellHost: Hashable, Sendable {
         case .maintenance: return .maintenance
         }
     }
+
+    /// VMs that left it by a drain come back, or take it first when they go anywhere.
+    package var takesBack: Bool { returns != .none && drain > 0 && state == .ready }
 
     package var offered: Resources { policy.overcommit.applied(to: about.capacity) - policy.reserved }
     /// The settings' labels and the operator's, of which the latter win.

@@ -84,6 +84,8 @@ package enum CellLimits {
     package static let overcommitMax: Int64 = 100_000
     /// For how long a host may be away as planned, in milliseconds.
     package static let absence: ClosedRange<UInt64> = 1_000...86_400_000
+    /// In milliseconds: a VM that was stopped for longer does not come back to the host that it left by a drain.
+    package static let originStopped: UInt64 = 7 * 86_400_000
     /// Of hosts declared down, in milliseconds, that the brake looks at.
     package static let brakeWindow: UInt64 = 10 * 60_000
     /// Regions of which a cell knows what was declared; the oldest of those that are back go.

@@ -8,6 +8,8 @@ package enum CellQuestion: Hashable, Sendable {
     case create([VMCreation], isAtomic: Bool, refused: [CellPlan.Refused] = [])
     /// What leaves a host that is drained, and what can't.
     case drain(HostID)
+    /// What of those that left a host by a drain would come back to it, and what can't.
+    case returns(HostID)
     /// The moves that make the cell better.
     case rebalance
     /// Which of the bounds on moves at one time is used up for a move to each of these hosts.
@@ -42,6 +44,7 @@ package struct CellPlan: Hashable, Sendable {
     package enum Purpose: Hashable, Sendable {
         case create
         case drain(HostID)
+        case returns(HostID)
         case rebalance
         case loss([HostID])
         case capacity(HostID)
@@ -192,6 +195,9 @@ package struct CellPlan: Hashable, Sendable {
         case .drain(let host):
             add(2)
             add(host.rawValue)
+        case .returns(let host):
+            add(9)
+            add(host.rawValue)
         case .rebalance: add(3)
         case .loss(let hosts):
             add(4)
@@ -247,6 +253,7 @@ package struct CellPlan: Hashable, Sendable {
                 }
             }
         // A change of what a host or a tenant may have is a command of its own, and controllers do the rest.
+        case .returns(let host): [.careForHost(host, .resume(.all))]
         case .loss, .capacity, .remove, .declareDead, .quota: []
         }
     }

@@ -222,6 +222,11 @@ extension CellHost: CellCoded, CellMapped {
         isDrainPaused = wire.isDrainPaused
         awayUntil = LogTime(wire.awayUntil)
         declaredDeadAt = LogTime(wire.declaredDeadAt)
+        guard let returns = HostReturn(rawValue: wire.returns.rawValue) else { return nil }
+        drain = wire.drainNumber
+        self.returns = returns
+        isReturnPaused = wire.isReturnPaused
+        awayCount = wire.awayVMs
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -232,7 +237,8 @@ extension CellHost: CellCoded, CellMapped {
             devicesUsed: devicesUsed.map { UInt32(clamping: $0) }, assignment: assignment, isReleased: isReleased,
             departureNumber: departure?.number ?? 0, departureTo: departure?.to ?? 0, wentTo: wentTo,
             staysBelow: staysBelow, leaseBase: leaseBase, isDrainPaused: isDrainPaused,
-            awayUntil: awayUntil.rawValue, declaredDeadAt: declaredDeadAt.rawValue)
+            awayUntil: awayUntil.rawValue, declaredDeadAt: declaredDeadAt.rawValue, drainNumber: drain,
+            returns: WireHostReturn(rawValue: returns.rawValue), isReturnPaused: isReturnPaused, awayVMs: awayCount)
     }
 }
 
@@ -490,6 +496,7 @@ extension CellVM: CellCoded, CellMapped {
         gang = wire.gang
         home = wire.home.map { Home($0) }
         lostAt = LogTime(wire.lostAt)
+        origin = wire.origin.map { Origin($0) }
     }
     var wire: WireCellVm {
         WireCellVm(
@@ -501,7 +508,7 @@ extension CellVM: CellCoded, CellMapped {
             createdBy: createdBy, revision: revision.rawValue, boundTo: boundTo?.rawValue, held: held?.wire,
             events: events.map(\.rawValue), departure: departure?.wire, arrival: arrival?.wire,
             droppedDisks: droppedDisks.map(\.wire), gang: gang, home: home?.wire,
-            lostAt: lostAt.rawValue)
+            lostAt: lostAt.rawValue, origin: origin?.wire)
     }
 }
 

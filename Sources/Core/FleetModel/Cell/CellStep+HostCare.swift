@@ -20,6 +20,11 @@ extension CellStep {
         case .comeBack: return try comeBack(host)
         case .endAbsence: return try endAbsence(host)
         case .declareDead(let incarnation): return try declareDead(host, incarnation)
+        case .drain(let returns): return try drain(host, returns)
+        case .resume(let returns): return try resume(host, returns)
+        case .pauseReturn: return pauseReturn(host, true)
+        case .resumeReturn: return pauseReturn(host, false)
+        case .endReturn: return endReturn(host)
         }
     }
 

@@ -149,6 +149,7 @@ extension CellStep {
         summary.hosts -= 1
         summary.hostsRemoved += 1
         host.health = .removed
+        host.forgetAway()
         host.isReleased = true
         host.departure = nil
         host.wentTo = move.to
@@ -397,6 +398,7 @@ extension CellStep {
         host.numaUsed = []
         host.devicesUsed = []
         host.departure = nil
+        host.forgetAway()
         host.staysBelow = 0
         host.isReleased = false
         host.wentTo = 0
@@ -418,6 +420,7 @@ extension CellStep {
             try countComing(old, arrival.host, -1)
             vm.events = old.events
             vm.gang = 0
+            vm.origin = nil
             if vm.home?.cell == number { vm.home = nil }
             try note("vm.arrived", &vm, host: ending.host, "from cell number \(ending.from), with its host")
             try put(vm, was: old)

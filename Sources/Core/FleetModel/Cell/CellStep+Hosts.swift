@@ -159,9 +159,12 @@ extension CellStep {
         if host.duty == duty && !isBack { return .done }
         if duty == .maintenance && host.vmCount > 0 { return .refused(.hostInUse(id)) }
         try countTaking(host, -1)
+        let before = host.duty
         host.duty = duty
         host.isDrainPaused = false
         if isBack { host.awayUntil = .zero }
+        let text = duty == .inService && before != .inService ? host.returnText : ""
+        beginDuty(&host, was: before)
         host.generation += 1
         put(host)
         try countTaking(host, 1)
@@ -172,7 +175,7 @@ extension CellStep {
             case .draining: "host.draining"
             case .maintenance: "host.maintenance"
             }
-        note(kind, host)
+        note(kind, host, text)
         return .done
     }
 
@@ -374,6 +377,7 @@ extension CellStep {
         host.health = .removed
         host.awayUntil = .zero
         host.declaredDeadAt = .zero
+        host.forgetAway()
         host.since = time
         host.workIndex = index
         host.generation += 1
@@ -411,6 +415,7 @@ extension CellStep {
         }
         let isNews = host.health != .removed
         host.health = .removed
+        host.forgetAway()
         host.isReleased = true
         host.wentTo = 0
         host.assignment = assignment

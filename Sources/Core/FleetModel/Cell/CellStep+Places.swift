@@ -37,6 +37,7 @@ extension CellStep {
         if let refusal = try refusal(ofReserve: old) { return .failure(refusal) }
         var vm = old
         vm.place = VMPlace(item.assignment, epoch: 0)
+        if vm.origin?.host == item.assignment.host { vm.origin = nil }
         vm.message = ""
         // Of one that is still another cell's only the room is kept.
         if vm.arrival != nil {
@@ -86,6 +87,7 @@ extension CellStep {
             var vm = old
             if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
             vm.message = item.reason
+            try step.follow(leaving: place.assignment.host, to: nil, cause, &vm)
             try step.note("vm.released", &vm, host: place.assignment.host, "\(cause): \(item.reason)")
             switch old.phase {
             // Nothing of it runs: it needs nobody's word.
@@ -183,6 +185,8 @@ extension CellStep {
         vm.place = migration.target
         vm.migration = migration
         if vm.boundTo != nil { vm.boundTo = migration.target.assignment.host }
+        try follow(
+            leaving: place.assignment.host, to: migration.target.assignment.host, migration.cause, &vm)
         vm.message = ""
         try note("vm.migrated", &vm, host: migration.target.assignment.host)
         try put(vm, was: old)

@@ -348,7 +348,8 @@ extension CellCommand.Operation {
     /// Somebody asks for it, and it may leave too little for losses.
     var isJudgedByReserve: Bool {
         switch self {
-        case .setHostDuty, .setHostPolicy, .updateVM, .sendHost, .releaseHost, .careForHost(_, .goAway): true
+        case .setHostDuty, .setHostPolicy, .updateVM, .sendHost, .releaseHost: true
+        case .careForHost(_, .goAway), .careForHost(_, .drain), .careForHost(_, .resume): true
         default: false
         }
     }

@@ -145,6 +145,7 @@ extension CellStep {
         try followQuota(old, new, tenant)
         try followGroups(old, new, tenant)
         try followHosts(old, new, id)
+        try followOrigin(old, new)
         try followReserve(old, new, id)
         if let new, level >= FeatureLevel.workChanges {
             // Beside each claim, so that a host is told of this VM and not of all its others.

@@ -227,6 +227,7 @@ extension CellStep {
         switch power {
         case .stopped: stop(&vm)
         case .running, .paused:
+            forgetStoppedLong(&vm, old)
             start(&vm, wasStopped: old.power == .stopped || isDown)
             if let refusal = try startElsewhere(&vm, old) { return .refused(refusal) }
         }

@@ -173,7 +173,11 @@ package struct Migration: Hashable, Sendable {
         /// Given up: it ends when the destination has confirmed that it holds nothing.
         case undoing
     }
-    package enum Cause: Int32, Hashable, Sendable, CaseIterable { case asked = 1, drain, rebalance, preemption }
+    package enum Cause: Int32, Hashable, Sendable, CaseIterable {
+        case asked = 1, drain, rebalance, preemption
+        /// Back where it was before a drain. Wants feature level 3.
+        case `return` = 14
+    }
     package var phase: Phase
     package var cause: Cause
     /// Where it goes: the place with its epoch that becomes the VM's by the commit.
@@ -270,6 +274,8 @@ package struct CellVM: Hashable, Sendable {
     package var home: Home?
     /// When the host was heard last with which it was lost; zero once it runs again, or is not to. Wants feature level 3.
     package var lostAt = LogTime.zero
+    /// The host that it left by a drain. Wants feature level 3.
+    package var origin: Origin?
 
     /// It moved with its disks, and its destination has not yet said that it runs: its source keeps what it has of them.
     package var awaitsArrival: Bool {

@@ -15,6 +15,15 @@ package enum HostCare: Hashable, Sendable {
     /// Somebody says that the machine is off, and has been since this agent of it was heard: what it ran starts elsewhere when its
     /// lease has run out, whatever the brake and the policies of isolation say.
     case declareDead(Incarnation)
+    /// What is here leaves, and this becomes of it when the host is in service again.
+    case drain(HostReturn)
+    /// It is in service again, or was already, and this becomes of what left it by a drain.
+    case resume(HostReturn)
+    /// No move back begins until it is said to go on; what is on its way goes on.
+    case pauseReturn
+    case resumeReturn
+    /// By a controller: what can be back is back.
+    case endReturn
 }
 
 extension HostCare {
@@ -26,6 +35,12 @@ extension HostCare {
         case .comeBack: self = .comeBack
         case .endAbsence: self = .endAbsence
         case .declareDead: self = .declareDead(Incarnation(wire.incarnation))
+        case .drain, .resume:
+            guard let returns = HostReturn(rawValue: wire.returns.rawValue) else { return nil }
+            self = wire.care == .drain ? .drain(returns) : .resume(returns)
+        case .pauseReturn: self = .pauseReturn
+        case .resumeReturn: self = .resumeReturn
+        case .endReturn: self = .endReturn
         default: return nil
         }
     }
@@ -43,6 +58,15 @@ extension HostCare {
         case .declareDead(let incarnation):
             wire.care = .declareDead
             wire.incarnation = incarnation.rawValue
+        case .drain(let returns):
+            wire.care = .drain
+            wire.returns = WireHostReturn(rawValue: returns.rawValue)
+        case .resume(let returns):
+            wire.care = .resume
+            wire.returns = WireHostReturn(rawValue: returns.rawValue)
+        case .pauseReturn: wire.care = .pauseReturn
+        case .resumeReturn: wire.care = .resumeReturn
+        case .endReturn: wire.care = .endReturn
         }
         return wire
     }
@@ -55,6 +79,11 @@ extension HostCare {
         case .goAway: "let a host go away"
         case .comeBack, .endAbsence: "end a host's absence"
         case .declareDead: "declare a host dead"
+        case .drain: "drain a host"
+        case .resume: "resume a host"
+        case .pauseReturn: "pause the way back to a host"
+        case .resumeReturn: "let the way back to a host go on"
+        case .endReturn: "end the way back to a host"
         }
     }
 }

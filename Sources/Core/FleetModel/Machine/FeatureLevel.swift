@@ -64,6 +64,8 @@ package enum FeatureLevel {
     package static let hostsFaults: UInt32 = 3
     /// Drains that pause, hosts that are away as planned, and hosts that are declared dead.
     package static let hostCare: UInt32 = 3
+    /// VMs that left a host by a drain come back to it.
+    package static let hostReturns: UInt32 = 3
 
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
@@ -175,8 +177,11 @@ extension CellCommand.Operation {
         case .setSlice(_, _, let quota, let through):
             through == .zero ? quota.level : FeatureLevel.knownTenants
         case .noteAdvice, .setSetting(.migrationsPerLinkMax, _): FeatureLevel.linkBudgets
-        case .beginMigration(_, _, _, _, let intent):
-            intent == .balanced ? FeatureLevel.oldest : FeatureLevel.moveIntents
+        case .beginMigration(_, _, _, let cause, let intent):
+            max(
+                intent == .balanced ? FeatureLevel.oldest : FeatureLevel.moveIntents,
+                cause == .return ? FeatureLevel.hostReturns : FeatureLevel.oldest)
+        case .releaseVMs(_, let cause): cause == .return ? FeatureLevel.hostReturns : FeatureLevel.oldest
         case .setSetting(.moveIntent, _): FeatureLevel.moveIntents
         case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
         case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):

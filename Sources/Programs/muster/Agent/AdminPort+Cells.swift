@@ -44,6 +44,7 @@ extension AdminPort {
             locate(vm, groups, asker, body)
         case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
             .careForHost(let name, _), .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)),
+            .plan(.returns(let name)),
             .plan(.remove(let name)),
             .plan(.declareDead(let name)):
             body([hostID(name).flatMap(cell(of:)) ?? groups[0]])

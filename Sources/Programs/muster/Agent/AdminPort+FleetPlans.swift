@@ -214,6 +214,9 @@ extension AdminPort {
         case .plan(.drain(let name)):
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .drain(host)
+        case .plan(.returns(let name)):
+            guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
+            question = .returns(host)
         case .plan(.loss(let names)):
             switch hosts(names) {
             case .failure(let problem): return said(AdminResponse(problem), done)

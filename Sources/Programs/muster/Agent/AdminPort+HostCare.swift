@@ -20,6 +20,20 @@ extension AdminPort {
             care = .goAway(milliseconds: UInt64(clamping: absence.seconds) * 1_000)
             done = "it may be away for \(absence.seconds) s, and what it runs waits for it"
         case .comeBack: (care, done) = (.comeBack, "it is not to be away any more")
+        case .drain(let returns):
+            (care, done) = (.drain(returns), "its VMs go elsewhere; see `muster host show`")
+        case .resume(let returns):
+            care = .resume(returns)
+            done =
+                switch returns {
+                case .none: "VMs may come again; those that left it stay where they are"
+                case .lazy: "VMs may come again; those that left it take it first when they go anywhere"
+                case .all: "VMs may come again; those that left it are moved back, see `muster host show`"
+                }
+        case .pauseReturn:
+            care = .pauseReturn
+            done = "no more moves back to it begin; `muster host resume --go-on` lets them go on"
+        case .resumeReturn: (care, done) = (.resumeReturn, "its VMs come back again; see `muster host show`")
         case .declareDead: preconditionFailure("the cell's leader judges whether a host may be declared dead")
         }
         changeHost(name, cell, asker, "host \(name): \(done)", status: 202) { .careForHost($0, care) }

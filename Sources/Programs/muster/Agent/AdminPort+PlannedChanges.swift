@@ -17,7 +17,8 @@ extension FleetRequest {
     /// What one would have asked before; nil for a change that nothing is planned for.
     var planWish: PlanWish? {
         switch self {
-        case .setDuty(let name, .draining): .drain(name)
+        case .setDuty(let name, .draining), .careForHost(let name, .drain): .drain(name)
+        case .careForHost(let name, .resume(.all)): .returns(name)
         case .setHostPolicy(let name, let policy, _): .capacity(CapacityWish(host: name, policy: policy))
         case .removeHost(let name, _): .remove(name)
         case .careForHost(let name, .declareDead): .declareDead(name)

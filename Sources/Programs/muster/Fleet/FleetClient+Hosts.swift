@@ -58,7 +58,7 @@ extension FleetClient {
         let name = word("HOST")
         let isPause = line.has("pause")
         if isPause || line.has("resume") {
-            let others = ["dry-run", "plan"] + (isPause ? ["resume", "wait"] : [])
+            let others = ["dry-run", "plan", "return"] + (isPause ? ["resume", "wait"] : [])
             if let other = others.first(where: line.has) {
                 throw FleetMistake(
                     "--\(isPause ? "pause" : "resume") stands beside --\(other), and both can't be; give one of them.")
@@ -68,7 +68,9 @@ extension FleetClient {
             return line.has("wait") ? try watchDrain(of: name) : show(asked)
         }
         if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
-        let asked = try ask(RawRequest(.post, ["v1", "hosts", name, "drain"], query: planQuery, ifMatch: ifGeneration))
+        let asked = try ask(
+            RawRequest(
+                .post, ["v1", "hosts", name, "drain"], query: planQuery + returnQuery, ifMatch: ifGeneration))
         return line.has("wait") ? try watchDrain(of: name) : show(asked)
     }
 

@@ -109,7 +109,10 @@ extension FleetClient {
                     "\(name) stays out of service: \(problem); `muster host resume \(name)` takes it back when it is well"
                 )
             }
-            try setDuty(name, "resume")
+            try setDuty(name, "resume", returnQuery)
+            if line.text("return") == "all", try watchReturn(to: name) != .success {
+                say("\(name) is in service, and not all that left it is back")
+            }
         }
     }
 
@@ -120,8 +123,8 @@ extension FleetClient {
                 .post, ["v1", "hosts", name, "away"], body: .object([JSONMember("seconds", .integer(seconds))])))
     }
 
-    private func setDuty(_ name: String, _ verb: String) throws {
-        _ = try ask(RawRequest(.post, ["v1", "hosts", name, verb]))
+    private func setDuty(_ name: String, _ verb: String, _ query: [(name: String, value: String)] = []) throws {
+        _ = try ask(RawRequest(.post, ["v1", "hosts", name, verb], query: query))
     }
 
     /// Its agent's last start, as the cell noted it.
