@@ -35,7 +35,7 @@ import Testing
         spec.groups = [group]
         let id = try cell.create(name, spec)
         guard let host else { return id }
-        try cell.must(.placeVMs([Placing(id, generation: 1, Assignment(host: HostID(host)))]))
+        try cell.place(id, on: host)
         try cell.report(id, .running)
         return id
     }

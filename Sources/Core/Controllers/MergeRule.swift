@@ -1,4 +1,4 @@
-import ClusterBase
+package import ClusterBase
 package import FleetModel
 
 /// Whether a cell that has become small is to be merged, and into which: asked where the cell is led.
