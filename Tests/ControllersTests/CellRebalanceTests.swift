@@ -28,6 +28,76 @@ import Testing
         return events
     }
 
+    /// Two VMs on the first of two hosts, which then keeps half of itself for other things.
+    private func overfull(mode: UInt64) throws -> (world: CellWorld, host: HostID, vms: [VMID]) {
+        let world = CellWorld()
+        try world.apply(.setSetting(.policy, 2))
+        try world.apply(.setSetting(.rebalance, mode))
+        try world.apply(.setSetting(.moveCooldown, 5_000))
+        let host = try world.addHost()
+        let vms = [
+            try world.create(CellWorld.spec(cpu: 6_000, priority: 1)), try world.create(CellWorld.spec(cpu: 6_000)),
+        ]
+        try world.tick(5)
+        try world.addHost(cpu: 10_000)
+        try world.tick(5)
+        var policy = HostPolicy()
+        policy.reserved.cpuMillis = 8_000
+        let foreseen = try #require(world.planCapacity(host, policy))
+        #expect(foreseen.left.map(\.vm) == [vms[1]])
+        #expect(
+            foreseen.left.first?.text
+                == "h1 would not take it: 4000m CPU too little is free; it runs on there, and `muster rebalance run` moves it to h2"
+        )
+        try world.apply(.setHostPolicy(host, policy, generation: nil))
+        try world.tick(5)
+        return (world, host, vms)
+    }
+
+    @Test func `a plan begins with what a smaller host has no room for any more, and leaves the rest`() throws {
+        let (world, host, vms) = try overfull(mode: 0)
+        #expect(try world.host(of: vms[1]) == host, "nobody asked")
+        let plan = world.keeper.planRebalance()
+        #expect(plan.steps.first?.vm == vms[1] && plan.steps.first?.kind == .migrate)
+        #expect(plan.steps.first?.toName == "h2" && plan.notes.count == 1)
+        #expect(world.keeper.planRebalance().digest == plan.digest, "planning changes nothing")
+        try world.apply(plan.operations(knowsIntents: false), by: "operator")
+        try world.tick(200)
+        #expect(try world.host(of: vms[0]) == host && world.host(of: vms[1]) != host)
+        #expect(world.keeper.planRebalance().notes.isEmpty)
+    }
+
+    @Test func `a balance that is kept by itself takes away what may not stay, and comes to an end`() throws {
+        let (world, host, vms) = try overfull(mode: 2)
+        try world.tick(3_000)
+        #expect(try world.host(of: vms[0]) == host && world.host(of: vms[1]) != host)
+        let begun = world.keeper.counts.migrationsBegun
+        #expect(begun == 1 && world.refused.isEmpty, "\(world.refused)")
+        try world.tick(3_000)
+        #expect(world.keeper.counts.migrationsBegun == begun)
+    }
+
+    @Test func `a VM whose host lost the label that it requires goes where one has it`() throws {
+        let world = CellWorld()
+        let first = try world.addHost()
+        var policy = HostPolicy()
+        policy.labels = [Named("disk", "fast")]
+        try world.apply(.setHostPolicy(first, policy, generation: nil))
+        var spec = CellWorld.spec()
+        spec.required = [.init("disk", .oneOf(["fast"]))]
+        let (vm, other) = (try world.create(spec), try world.create(CellWorld.spec()))
+        try world.tick(5)
+        #expect(try world.host(of: vm) == first)
+        try world.apply(.setHostPolicy(first, HostPolicy(), generation: nil))
+        try world.tick(5)
+        #expect(world.keeper.planRebalance().steps.isEmpty, "there is nowhere to go")
+        let second = try world.addHost(labels: [Named("disk", "fast")])
+        try world.tick(5)
+        let steps = world.keeper.planRebalance().steps
+        #expect(steps.first?.vm == vm && steps.first?.to?.host == second)
+        #expect(try world.host(of: other) == first)
+    }
+
     @Test func `a VM that waits for room which is not there keeps nobody from moving`() throws {
         let world = try uneven(mode: 2)
         try world.create(CellWorld.spec(cpu: 1_000_000))

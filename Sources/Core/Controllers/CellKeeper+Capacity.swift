@@ -31,27 +31,57 @@ extension CellKeeper {
             for (spec, assignment) in kept { put(spec, at: assignment) }
             return nil
         }
+        let state = index.host(id)?.state ?? .ready
+        set(id, .ready)
         // The most important and the largest first: what is left over is then the least.
+        var over: [VMSpec] = []
         var stayed: [(spec: VMSpec, at: Assignment)] = []
         for (spec, assignment) in kept {
             let found = index.decide(spec, policy: policy, among: HostFilter(only: [id]))
             if let again = found.assignment {
                 put(spec, at: again)
                 stayed.append((spec, assignment))
-            } else if !CellKeeper.isCopy(spec.id), let vm = view.vms[spec.id] {
-                plan.left.append(
-                    left(
-                        vm, .noHostFits,
-                        "\(hostName(id)) would not take it: \(refusalText(found)); it stays until it is moved"))
+            } else if !CellKeeper.isCopy(spec.id) {
+                over.append(spec)
             }
         }
-        var placed: [VMSpec] = []
+        var placed = planOver(over, id, &plan)
+        for spec in placed.reversed() { take(spec.id) }
+        set(id, state)
+        placed = []
         if plan.left.isEmpty { placed = planWaiting(&plan) }
         for spec in placed.reversed() { take(spec.id) }
         for (spec, _) in stayed { take(spec.id) }
         guard replace(intern(known)) else { preconditionFailure("host \(id) can't be as it was") }
         for (spec, assignment) in kept { put(spec, at: assignment) }
         return plan
+    }
+
+    /// What would not fit any more, each with the reason and with where it would find room; that is in the index then.
+    private mutating func planOver(_ specs: [VMSpec], _ id: HostID, _ plan: inout CellPlan) -> [VMSpec] {
+        var placed: [VMSpec] = []
+        for spec in specs {
+            guard let vm = view.vms[spec.id] else { continue }
+            var why = "it has no room for it"
+            if plan.left.count < CellKeeper.plansExplainedMax,
+                let report = index.explain(spec, policy: policy, hosts: [id], bestMax: 0).asked.first
+            {
+                let rules = report.excludedBy.filter { if case .resource = $0 { false } else { true } }
+                let lacks = report.shortages.isEmpty ? [] : ["\(Explanation.text(report.shortages)) too little is free"]
+                why = (rules.map { ruleName($0) } + lacks).joined(separator: ", ")
+            }
+            var text = "\(hostName(id)) would not take it: \(why); it runs on there"
+            if let to = index.decide(spec, policy: policy, among: HostFilter(except: [id])).assignment {
+                put(spec, at: to)
+                placed.append(spec)
+                let isMovable = vm.boundTo == nil && way(vm) == .migrate
+                text += isMovable ? ", and `muster rebalance run` moves it to \(hostName(to.host))" : ""
+            } else {
+                text += ", as no other host takes it"
+            }
+            plan.left.append(left(vm, .noHostFits, text))
+        }
+        return placed
     }
 
     /// The same as its loss, once it is out of service; that a host with VMs is taken out only by force is said by the cell.
@@ -104,7 +134,7 @@ extension CellKeeper {
         return spec
     }
 
-    private func before(_ a: VMID, _ b: VMID) -> Bool {
+    func before(_ a: VMID, _ b: VMID) -> Bool {
         guard let first = index.spec(a), let second = index.spec(b) else { return a < b }
         if first.priority != second.priority { return first.priority > second.priority }
         let sizes = (index.size(of: first), index.size(of: second))

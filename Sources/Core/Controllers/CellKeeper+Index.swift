@@ -71,6 +71,7 @@ extension CellKeeper {
         let rule = PlacementGroup(
             id: id, rule: group.rule, scope: group.scope, isHard: group.isHard, weight: group.weight)
         if index.group(id) == rule { return }
+        if index.group(id) != nil { suspectAll() }
         index.setGroup(rule)
         queue.groupTouched(id)
     }
@@ -110,6 +111,7 @@ extension CellKeeper {
             healthAt = min(healthAt, now)
         }
         hostsIndexed[id] = host
+        suspects.insert(id)
         let seen = intern(host)
         do throws(IndexError) {
             if known == nil {

@@ -132,9 +132,11 @@ extension CellKeeper {
     }
 
     func text(_ change: NearestChange) -> String {
-        let words = change.text(host: hostName, group: groupName)
-        guard case .rule(let rule, let host) = change else { return words }
-        return words + storageText(rule, host)
+        var words = change.text(host: hostName, group: groupName)
+        var changes = [change]
+        if case .several(let parts, _) = change { changes = parts }
+        for case .rule(let rule, let host) in changes { words += storageText(rule, host) }
+        return words
     }
 
     // MARK: Plans

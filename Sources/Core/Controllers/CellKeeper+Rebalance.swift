@@ -35,18 +35,29 @@ extension CellKeeper {
         if isCutShort || drainGoesOn || returns.goOn { return }
         var budget = MoveBudget(self)
         if budget.left <= 0 { return }
-        guard let frozen = frozenOutsideWindow(now) else { return }
-        let found = index.planRebalance(
-            policy: policy,
-            budget: rebalanceBudget(budget, frozen: frozen, gainMin: CellKeeper.rebalanceGainMin))
+        let scoreBefore = index.cellScore(policy)
+        var rest = budget
+        let repairs = makeRepairs(vmsMax: CellKeeper.repairExaminedMax, now, &rest).moves
+        var found = RebalancePlan(
+            moves: [], scoreBefore: scoreBefore, scoreAfter: index.cellScore(policy), isComplete: true)
+        let frozen = frozenOutsideWindow(now)
+        if frozen == nil && repairs.isEmpty { return }
+        if let frozen {
+            found = index.planRebalance(
+                policy: policy,
+                budget: rebalanceBudget(
+                    rest, frozen: frozen + repairs.map(\.vm), gainMin: CellKeeper.rebalanceGainMin))
+        }
+        undo(repairs)
+        let moves = repairs + found.moves
         let advice = RebalanceAdvice(
-            through: view.through ?? .zero, scoreBefore: found.scoreBefore, scoreAfter: found.scoreAfter,
-            steps: steps(of: found))
+            through: view.through ?? .zero, scoreBefore: scoreBefore, scoreAfter: found.scoreAfter,
+            steps: steps(of: moves))
         counts.advice = advice
         if mode == 1 { return noteAdvice(advice, &operations) }
         // hash order: looked up only
         var taken: Set<HostID> = []
-        for move in found.moves {
+        for move in moves {
             guard budget.allows(move.from.host, move.to.host, self), let vm = view.vms[move.vm],
                 // What the plan counted with there is another's now.
                 !taken.contains(move.to.host)
@@ -94,8 +105,8 @@ extension CellKeeper {
             movesPerLinkMax: max(1, budget.perLink), busyLinks: budget.busyLinks)
     }
 
-    private func steps(of found: RebalancePlan) -> [CellPlan.Step] {
-        found.moves.compactMap { move in
+    private func steps(of moves: [Move]) -> [CellPlan.Step] {
+        moves.compactMap { move in
             guard let vm = view.vms[move.vm], let place = vm.place else { return nil }
             return CellPlan.Step(
                 .migrate, vm: move.vm, name: vm.name, tenant: vm.tenant, epoch: place.epoch, from: move.from.host,
@@ -123,19 +134,30 @@ extension CellKeeper {
         operations.append(.noteAdvice(advice.text))
     }
 
-    /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now.
+    /// The moves that make the cell better, as many as its budgets allow at one time, whatever rests now: first those of what is
+    /// where it may not be.
     package mutating func planRebalance() -> CellPlan {
         var plan = CellPlan(.rebalance, through: view.through ?? .zero)
+        plan.scoreBefore = index.cellScore(policy)
+        var budget = MoveBudget(self)
+        let repairs = makeRepairs(vmsMax: CellKeeper.rebalanceExaminedMax, nil, &budget)
+        let moved = repairs.moves.map(\.vm)
         let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
         let found = index.planRebalance(
             policy: policy,
             budget: rebalanceBudget(
-                MoveBudget(self), frozen: frozen, gainMin: CellKeeper.rebalanceGainAskedMin,
+                budget, frozen: frozen + moved, gainMin: CellKeeper.rebalanceGainAskedMin,
                 vmsExaminedMax: CellKeeper.rebalanceExaminedMax))
-        plan.steps = steps(of: found)
-        plan.scoreBefore = found.scoreBefore
+        undo(repairs.moves)
+        plan.steps = steps(of: repairs.moves + found.moves)
         plan.scoreAfter = found.scoreAfter
-        plan.isComplete = found.isComplete
+        plan.isComplete = found.isComplete && repairs.isComplete
+        if !moved.isEmpty {
+            plan.notes.append(
+                (moved.count == 1
+                    ? "the first of these moves is of a VM" : "the first \(moved.count) of these moves are of VMs")
+                    + " that may not stay: the host was changed since, or a group")
+        }
         return plan
     }
 

@@ -121,6 +121,9 @@ package struct CellKeeper: Sendable {
     /// Between looks at a part of the VMs for moves that make the cell better.
     package var rebalanceInterval = Nanoseconds.seconds(60)
     var rebalanceNext: VMID = VMID(rawValue: 0)
+    /// Hosts that were changed, or came to be known, since all on them was found to be where it may be.
+    // hash order: read sorted
+    var suspects: Set<HostID> = []
     /// Of the advice that was written down last.
     var adviceNoted: UInt64 = 0
     /// VMs leave a host that drains, or will as soon as a budget lets them.

@@ -513,7 +513,8 @@ package struct RebalanceAdvice: Hashable, Sendable {
         let named = steps.prefix(RebalanceAdvice.namedMax).map { "\($0.name) from \($0.fromName) to \($0.toName)" }
         let rest = steps.count > named.count ? ", and \(steps.count - named.count) more" : ""
         let moves = steps.count == 1 ? "1 move" : "\(steps.count) moves"
-        return "\(moves) would raise the score from \(scoreBefore) to \(scoreAfter): "
+        let verb = scoreAfter > scoreBefore ? "raise" : "bring back what may not stay where it is, and change"
+        return "\(moves) would \(verb) the score from \(scoreBefore) to \(scoreAfter): "
             + named.joined(separator: ", ") + rest
     }
     private static let namedMax = 8

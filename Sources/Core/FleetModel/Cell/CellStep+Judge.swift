@@ -174,7 +174,7 @@ extension CellHost {
     }
 
     /// What is in use beyond what it offers, in words.
-    var excess: String? {
+    package var excess: String? {
         let free = offered - used
         for kind in ResourceKind.allCases where used.vector[kind.rawValue] > 0 && free.vector[kind.rawValue] < 0 {
             return "\(-free.vector[kind.rawValue]) of \(kind) more are in use than it offers"
