@@ -240,4 +240,23 @@ import Testing
         #expect(terminal.text([row], now: 110)?.hasPrefix("\u{1B}[H") == true)
         #expect(terminal.text([row], now: 125)?.contains("25s") == true)
     }
+
+    @Test func `an explanation says first where a VM is and what would help, and then what speaks against each host`()
+        throws
+    {
+        var found = ExplainInfo(
+            vm: "web-4", standing: "waiting", host: "", before: 2, index: 21, hosts: 3, candidates: 0, excluded: [],
+            rules: [RuleVerdict(rule: "group web", excluded: 3, excludedAlone: 3)], best: [], asked: [], policy: "pack",
+            tieBreak: "the lowest host id", tied: 0, nearest: "fits on n1 if group web allowed 2 per zone", invalid: "")
+        let waiting = ExplainText.text(found, Printer(.table))
+        #expect(waiting.hasPrefix("web-4 waits for a place, behind 2 others.\nWhat would let it in: fits on n1 if"))
+        #expect(waiting.contains("RULE       EXCLUDES  ALONE\ngroup web         3      3\n"), "\(waiting)")
+        #expect(waiting.contains("0 of 3 hosts can take it.\n") && !waiting.contains("invalid"))
+        (found.standing, found.host, found.nearest, found.candidates, found.tied) = ("placed", "n2", "", 3, 2)
+        let placed = ExplainText.text(found, Printer(.table))
+        #expect(placed.hasPrefix("web-4 is on n2.\n\n"))
+        #expect(
+            placed.contains(
+                "3 of 3 hosts can take it, judged by pack; 2 of them are equally good, and what decides is the lowest"))
+    }
 }

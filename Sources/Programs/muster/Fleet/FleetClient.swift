@@ -184,10 +184,15 @@ struct FleetClient {
         case "vm migrate": return try migrate()
         case "vm explain":
             let hosts = line.texts("host")
-            return show(
-                try get(
-                    ["v1", "vms", word("VM"), "explain"],
-                    tenantQuery + (hosts.isEmpty ? [] : [("hosts", hosts.joined(separator: ","))])))
+            let found = try get(
+                ["v1", "vms", word("VM"), "explain"],
+                tenantQuery + (hosts.isEmpty ? [] : [("hosts", hosts.joined(separator: ","))]))
+            guard printer.format == .table || printer.format == .wide,
+                // What a newer node says is shown as it is.
+                let known = try? ExplainInfo(body: found.bytes[...])
+            else { return show(found) }
+            print(ExplainText.text(known, printer))
+            return .success
         case "vm history":
             return show(
                 try get(["v1", "vms", word("VM"), "history"], tenantQuery)["items"]?.elements ?? [], FleetColumns.events
