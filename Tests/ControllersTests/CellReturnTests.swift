@@ -103,7 +103,8 @@ import Testing
         }
         #expect(plan.steps.count == 2 && plan.left.count == 2)
         #expect(
-            plan.left.allSatisfy { $0.text.contains("has no room for it") && $0.text.contains("cpu") }, "\(plan.left)")
+            plan.left.allSatisfy { $0.text.contains("has no room for it") && $0.text.contains("CPU more") },
+            "\(plan.left)")
         guard case .plan(let again) = world.keeper.answer(.returns(first)) else { return }
         #expect(again == plan, "asking changes nothing")
         try world.apply(.setHostDuty(first, .inService))
