@@ -92,6 +92,7 @@ package struct HostsPlanKeeper: Sendable {
     /// What to ask now. `settings` are the cell's; `refusal` says whether the cell would carry out a command as it is; `vms` are the VMs of the cell, asked for
     /// only where no host is left in it, and `groups` its placement groups, asked for when no VM is left either.
     package mutating func plan(
+        // hash order: the command that takes them sorts their rows
         _ facts: Facts, now: Instant, settings: [CellSetting: UInt64], refusal: (CellCommand.Operation) -> CellRefusal?,
         vms: () -> [CellVM], groups: () -> [CellGroup]
     ) -> [Ask] {

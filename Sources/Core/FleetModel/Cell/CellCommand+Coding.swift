@@ -110,8 +110,15 @@ extension CellCommand.Operation {
             through: LogIndex(wire.through))
     }
 
-    private static func taken(_ wire: WireCellCommand.TakeQuota) -> Self {
-        .takeQuota(tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+    private init?(ofLoan wire: WireCellCommand.Operation) {
+        switch wire {
+        case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
+        case .takeQuota(let wire):
+            self = .takeQuota(tenant: wire.tenant, from: wire.from, number: wire.number, QuotaShare(wire.share))
+        case .settleLoan(let wire):
+            self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
+        default: return nil
+        }
     }
 
     init?(_ wire: WireCellCommand.Operation) {
@@ -184,10 +191,7 @@ extension CellCommand.Operation {
         case .takeSettings(let wire):
             guard let taken = Self.settingsTaken(wire) else { return nil }
             self = taken
-        case .lendQuota(let wire): self = .lendQuota(tenant: wire.tenant, to: wire.to, QuotaShare(wire.share))
-        case .takeQuota(let wire): self = .taken(wire)
-        case .settleLoan(let wire):
-            self = .settleLoan(tenant: wire.tenant, to: wire.to, number: wire.number, isTaken: wire.isTaken)
+        case .lendQuota, .takeQuota, .settleLoan: self.init(ofLoan: wire)
         case .moveVM(let wire):
             guard let cause = CellMove.Cause(rawValue: wire.cause.rawValue) else { return nil }
             self = .moveVM(

@@ -123,6 +123,7 @@ package struct CellCommand: Hashable, Sendable {
         case noteRisk(CellRisk.Kind, isOver: Bool, String)
         /// What is set in the cell that this one was split from, by the plan with this number: the same plan's settings come once. And
         /// groups of a cell that is merged into this one, those that are missing. Wants feature level 3.
+        // hash order: rows of it are sorted before they are written or read one after another
         case takeSettings(from: UInt64, plan: UInt64, [CellSetting: UInt64], groups: [CellGroup] = [])
         /// Nothing but the time.
         case noteTime

@@ -165,13 +165,7 @@ extension CellRefusal: CustomStringConvertible {
         case .boundsMeet:
             "splitAbove and mergeBelow count the same, hosts or VMs, and splitAbove is at least \(SplitBound.apart) times mergeBelow, so "
                 + "that nothing is split and merged again; set the other one first, or to off"
-        case .settingOutOfRange(.mergeBelow): "mergeBelow is off, or fewer hosts or VMs than: hosts:4, vms:1000"
-        case .settingOutOfRange(.splitAbove): "splitAbove is off, or hosts or VMs at most: hosts:500, vms:100000"
-        case .settingOutOfRange(.failoverReserve):
-            "failoverReserve is off, or how many hosts, racks or zones may be lost: hosts:1, racks:2, up to \(FailoverReserve.countMax)"
-        case .settingOutOfRange(let setting):
-            "\(setting.member) can't have this value: it goes from \(setting.range.lowerBound) to \(setting.range.upperBound), "
-                + "and is \(setting.standard) unless it is set"
+        case .settingOutOfRange(let setting): Self.outOfRange(setting)
         case .brakeHolds:
             "too many hosts were lost within ten minutes, so no more are given up by themselves; look what happened, then "
                 + "raise the cell's failoverBrakeMilli to let their VMs start elsewhere"
@@ -209,6 +203,20 @@ extension CellRefusal: CustomStringConvertible {
         case .nameHeld(let cell, _): "the name is held for a VM of cell number \(cell); choose another name"
         case .cellClosed: "the cell is retired and takes nothing any more; choose another one with `muster cell list`"
         case .cellInUse(let what): "the cell still has \(what); a cell is retired only when it is empty"
+        }
+    }
+}
+
+extension CellRefusal {
+    private static func outOfRange(_ setting: CellSetting) -> String {
+        switch setting {
+        case .mergeBelow: "mergeBelow is off, or fewer hosts or VMs than: hosts:4, vms:1000"
+        case .splitAbove: "splitAbove is off, or hosts or VMs at most: hosts:500, vms:100000"
+        case .failoverReserve:
+            "failoverReserve is off, or how many hosts, racks or zones may be lost: hosts:1, racks:2, up to \(FailoverReserve.countMax)"
+        default:
+            "\(setting.member) can't have this value: it goes from \(setting.range.lowerBound) to \(setting.range.upperBound), "
+                + "and is \(setting.standard) unless it is set"
         }
     }
 }

@@ -267,6 +267,7 @@ extension CellStep {
 
     /// What the cell that this one was split from has set. What somebody set here before stays.
     mutating func takeSettings(
+        // hash order: gone through by `rows`, which are sorted
         _ from: UInt64, _ plan: UInt64, _ settings: [CellSetting: UInt64], _ groups: [CellGroup]
     ) throws(StoreError) -> CellResult.Outcome {
         if from == number || from == 0 { return .refused(.invalid(field: "from", "name another cell")) }

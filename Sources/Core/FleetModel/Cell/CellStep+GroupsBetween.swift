@@ -38,7 +38,7 @@ extension CellStep {
 
     /// A member that is not on these hosts alone, in words; nil where there is none.
     private mutating func whatStays(
-        of group: CellGroup, _ going: Set<HostID>
+        of group: CellGroup, _ going: Set<HostID>  // hash order: only asked whether a host is in it
     ) throws(StoreError) -> String? {
         if group.memberCount > UInt64(CellLimits.groupLookedMax) {
             return "one of its \(group.memberCount) VMs, which are more than can be looked at,"
