@@ -124,6 +124,30 @@ import Testing
         #expect(pair.reports.count == count)
     }
 
+    @Test func `a VM that this agent never had is said to stand still once, and all rows are asked for then`() {
+        var pair = Pair()
+        pair.step()
+        var vm = Self.vm(1, epoch: 4, .stopping)
+        vm.power = .stopped
+        pair.answer([vm])
+        #expect(pair.reports.map(\.state) == [.stopped])
+        // Whether it stops or has stopped is the same work to the cell: it tells nothing new by itself.
+        for _ in 0..<8 {
+            pair.pass(.milliseconds(200))
+            pair.answer(nil)
+        }
+        #expect(pair.reports.count == 1)
+        for _ in 0..<4 {
+            pair.pass(.milliseconds(400))
+            pair.answer(nil)
+        }
+        #expect(pair.reports.count == 2)
+        #expect(
+            pair.queries.suffix(2).contains {
+                if case .hostWork(_, since: .zero, _) = $0 { true } else { false }
+            })
+    }
+
     @Test func `a host that goes to another cell starts nothing of the old one, whatever is still answered`() {
         var pair = Pair()
         pair.step([.assigned(epoch: 0, isOtherCell: false)])

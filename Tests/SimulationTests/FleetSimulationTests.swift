@@ -185,6 +185,9 @@ struct FleetRegression: Sendable, CustomStringConvertible {
     static let all: [FleetRegression] = [
         FleetRegression(
             seed: 3, nodes: 3...5, seconds: 10,
-            found: "a question that the own replica refused, doubting its leader, was asked again at once, for ever")
+            found: "a question that the own replica refused, doubting its leader, was asked again at once, for ever"),
+        FleetRegression(
+            seed: 276, nodes: 3...8, seconds: 30,
+            found: "an agent that began anew said at every turn that a VM stood still, which no row showed"),
     ]
 }

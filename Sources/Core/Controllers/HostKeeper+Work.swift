@@ -259,10 +259,12 @@ extension HostKeeper {
     /// show, comes again.
     mutating func reports(_ now: Instant) -> [VMReport] {
         if !owing.isEmpty { isBusy = true }
+        // hash order: only which are kept
+        takenOfOthers = takenOfOthers.filter { owing.contains($0.key) }
         var list: [VMReport] = []
         for vm in owing.sorted() {
             guard list.count < HostKeeper.reportsMax, let row = row(of: vm), let report = report(row) else { continue }
-            if let taken = records[vm]?.taken, isSame(taken.report, report) {
+            if let taken = records[vm]?.taken ?? takenOfOthers[vm], isSame(taken.report, report) {
                 if now < taken.at + timing.repetition { continue }
                 asksAll = true
             }

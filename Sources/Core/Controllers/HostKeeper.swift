@@ -149,6 +149,9 @@ package struct HostKeeper: Sendable {
     private var isStirred = false
     private var newestSentAt: Instant?
 
+    /// What the cell took last of VMs that this process never had, while its rows don't show it.
+    var takenOfOthers: [VMID: (report: VMReport, at: Instant)] = [:]  // hash order: looked up only
+
     enum Sent: Sendable {
         case registration
         case reports([VMReport])
@@ -425,7 +428,13 @@ package struct HostKeeper: Sendable {
             leaveCell()
             commandNotBefore = now + timing.retry
         case (.reports(let reports), _):
-            for report in reports { records[report.vm]?.taken = (report, now) }
+            for report in reports {
+                if records[report.vm] == nil {
+                    takenOfOthers[report.vm] = (report, now)
+                } else {
+                    records[report.vm]?.taken = (report, now)
+                }
+            }
             isStirred = true
         }
         reportedAt = now
