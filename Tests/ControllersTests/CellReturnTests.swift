@@ -76,6 +76,29 @@ import Testing
         #expect(try home(world, vms, first) == vms.count)
     }
 
+    @Test
+    func
+        `a move back that came to no end is tried harder, and one that nothing helps stays without holding up the return`()
+        throws
+    {
+        let (world, first, vms) = try drained(1, .all)
+        world.keeper.knowsIntents = true
+        try world.apply(.setSetting(.moveIntent, 1))
+        world.isStuck = true
+        try world.apply(.setHostDuty(first, .inService))
+        var tries: [MoveIntent] = []
+        for _ in 0..<2_000 {
+            try world.tick()
+            for case .beginMigration(_, _, _, _, let intent) in world.lastOperations { tries.append(intent) }
+            guard let vm = try world.vm(vms[0]), let place = vm.place, vm.migration?.phase == .copying else { continue }
+            let report = VMReport(vm.id, epoch: place.epoch, .copyFailed, message: "it writes")
+            try world.apply(.reportVMs(place.assignment.host, Incarnation(1), [report]))
+        }
+        #expect(tries == [.gentle, .balanced, .now])
+        let host = try #require(try world.view().hosts[first])
+        #expect(host.returns == .lazy && host.awayCount == 1)
+    }
+
     @Test func `lazy moves nothing, and what is moved or placed anyway takes its host first`() throws {
         let (world, first, vms) = try drained(6, .lazy)
         try world.apply(.setHostDuty(first, .inService))

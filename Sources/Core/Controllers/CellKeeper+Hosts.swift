@@ -200,12 +200,24 @@ extension CellKeeper {
         )
     }
 
-    /// A better balance is worth little to the guest that moves. A host that empties itself asks as the VM or the cell is set, and
-    /// harder once that did not do; one whose region is given up has no time for more than one try.
+    /// Whether its host empties itself.
+    func leavesHost(_ vm: CellVM) -> Bool { vm.place.map { draining.contains($0.assignment.host) } ?? false }
+
+    /// Whether a move that came to no end is followed by one that asks more of the guest: somebody waits for a host to be empty, or
+    /// to have its VMs back.
+    func triesHarder(_ vm: CellVM) -> Bool {
+        guard !leavesHost(vm) else { return true }
+        guard let origin = vm.origin, let host = view.hosts[origin.host] else { return false }
+        return isReturning(host) && vm.comesBack(to: host, at: view.time)
+    }
+
+    /// A better balance is worth little to the guest that moves. A host that empties itself or takes its VMs back asks as the VM or the
+    /// cell is set, and harder once that did not do; one whose region is given up has no time for more than one try.
     private func intent(_ vm: CellVM, _ cause: Migration.Cause) -> MoveIntent {
         switch cause {
         case .rebalance: return .gentle
-        case .asked, .return: return standardIntent(vm)
+        case .asked: return standardIntent(vm)
+        case .return: return failedIntents[vm.id].map(\.harder) ?? standardIntent(vm)
         case .drain, .preemption:
             if let host = vm.place.flatMap({ view.hosts[$0.assignment.host] }),
                 regions.closed[host.about.locality.region] == true

@@ -414,9 +414,7 @@ extension CellKeeper {
         if !restingUntil.isEmpty { restingUntil = restingUntil.filter { $0.value > now } }
         if !failedUntil.isEmpty { failedUntil = failedUntil.filter { $0.value > now } }
         if !failedIntents.isEmpty {
-            failedIntents = failedIntents.filter { id, _ in
-                view.vms[id]?.place.map { draining.contains($0.assignment.host) } ?? false
-            }
+            failedIntents = failedIntents.filter { id, _ in view.vms[id].map(triesHarder) ?? false }
         }
     }
 

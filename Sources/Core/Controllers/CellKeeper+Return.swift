@@ -93,6 +93,8 @@ extension CellKeeper {
                 switch way {
                 case .never: continue
                 case .wait: if vm.phase != .unknown || vm.migration != nil { isOver = false }
+                // Nothing is left that could be asked of the guest.
+                case .migrate where failedIntents[vm.id].map({ $0.harder == $0 }) ?? false: continue
                 case .migrate, .restart:
                     // One that did not fit is looked at again when room may have appeared.
                     if let since = returns.stuck[vm.id],

@@ -22,14 +22,14 @@ extension CellKeeper {
         } else if let watch = migrating.removeValue(forKey: vm.id) {
             // What it took part in may go on elsewhere, and it rests: moved lately, or it could not.
             let cooldown = Nanoseconds.milliseconds(Int64(clamping: min(view[.moveCooldown], 1 << 40)))
-            let isOnLeavingHost = vm.place.map { draining.contains($0.assignment.host) } ?? false
+            let isOnLeavingHost = leavesHost(vm)
             let hasFailed = vm.place?.epoch != watch.target
             // What could not be had for a better balance can't be had in a moment either.
             let balance = hasFailed ? max(cooldown, CellKeeper.restAfterFailedBalance) : cooldown
             restingUntil[vm.id] = now + (isOnLeavingHost ? CellKeeper.restAfterFailure : balance)
             // One that has just come to a host leaves it at once if that is to be empty.
             if hasFailed { failedUntil[vm.id] = now + CellKeeper.restAfterFailure }
-            failedIntents[vm.id] = hasFailed && isOnLeavingHost ? watch.intent : nil
+            failedIntents[vm.id] = hasFailed && triesHarder(vm) ? watch.intent : nil
             drainAt = min(drainAt, now)
             returns.at = min(returns.at, now)
         }

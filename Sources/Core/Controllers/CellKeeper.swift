@@ -81,7 +81,7 @@ package struct CellKeeper: Sendable {
     /// VMs that could not be moved, and that no drain tries to move until then.
     // hash order: looked up only
     var failedUntil: [VMID: Instant] = [:]
-    /// Of VMs on hosts that empty themselves: how the last move was tried that failed.
+    /// Of VMs that `triesHarder`: how the last move was tried that failed.
     // hash order: looked up only
     var failedIntents: [VMID: MoveIntent] = [:]
     /// Tenants whose slices are older than what the root says.
