@@ -215,10 +215,12 @@ let package = Package(
                 "Simulator",
                 "BackupFormat",
             ]),
-        tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore"]),
+        // A directory of a test's own, and what a crash would leave of one that a store is working in.
+        .target(name: "StoreFolder", path: "Tests/StoreFolder", swiftSettings: testSettings),
+        tests("KeyValueStoreTests", ["ClusterBase", "NodePorts", "Simulator", "KeyValueStore", "StoreFolder"]),
         tests(
             "NodeStorageTests",
-            ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage"]),
+            ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore", "NodeStorage", "StoreFolder"]),
         tests("ControllersTests", ["ClusterBase", "RaftCore", "FleetModel", "Placement", "Controllers"]),
         tests("SeedImageTests", ["SeedImage"]),
         tests("GuardCoreTests", ["ClusterBase", "FleetModel", "GuardCore"]),

@@ -2,6 +2,7 @@ import ClusterBase
 import Glibc
 import KeyValueStore
 import NodePorts
+import StoreFolder
 import Testing
 
 @Suite struct FailedWriteTests {

@@ -2,6 +2,7 @@ import ClusterBase
 import Glibc
 import KeyValueStore
 import NodePorts
+import StoreFolder
 import Testing
 
 func smallSettings(_ kind: StoreKind) -> StoreSettings {

@@ -2,6 +2,7 @@ import ClusterBase
 import KeyValueStore
 import NodePorts
 import Simulator
+import StoreFolder
 import Testing
 
 /// Drives the store on a disk and its twin in memory with the same operations and the same crashes.

@@ -3,6 +3,7 @@ import Glibc
 import NodePorts
 import NodeStorage
 import RaftCore
+import StoreFolder
 import StoreLayout
 import Synchronization
 import Testing

@@ -5,6 +5,7 @@ import KeyValueStore
 import NodePorts
 import NodeStorage
 import RaftCore
+import StoreFolder
 import StoreLayout
 import Synchronization
 import Testing

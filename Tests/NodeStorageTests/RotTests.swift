@@ -4,6 +4,7 @@ import KeyValueStore
 import NodePorts
 import NodeStorage
 import RaftCore
+import StoreFolder
 import StoreLayout
 import Testing
 

@@ -3,6 +3,7 @@ import Glibc
 import KeyValueStore
 import NodePorts
 import NodeStorage
+import StoreFolder
 import StoreLayout
 import Testing
 

@@ -2,10 +2,10 @@ import Glibc
 
 /// A private directory that is gone with its last reference. In memory where there is such a file system, since what a
 /// disk does to syncs is nothing that these tests look at.
-final class Folder: Sendable {
-    let path: String
+package final class Folder: Sendable {
+    package let path: String
 
-    init() {
+    package init() {
         let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
         var template = Array("\(parent)/muster-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { fatalError("no directory in \(parent): errno \(errno)") }
@@ -14,7 +14,7 @@ final class Folder: Sendable {
 
     deinit { Folder.remove(path) }
 
-    static func names(_ path: String) -> [String] {
+    package static func names(_ path: String) -> [String] {
         guard let folder = opendir(path) else { return [] }
         defer { closedir(folder) }
         var names: [String] = []
@@ -27,7 +27,7 @@ final class Folder: Sendable {
         return names.sorted()
     }
 
-    static func remove(_ path: String) {
+    package static func remove(_ path: String) {
         for name in names(path) {
             let inner = path + "/" + name
             if unlink(inner) != 0 { remove(inner) }
@@ -35,7 +35,7 @@ final class Folder: Sendable {
         rmdir(path)
     }
 
-    static func read(_ path: String) -> [UInt8] {
+    package static func read(_ path: String) -> [UInt8] {
         let fd = open(path, O_RDONLY | O_CLOEXEC)
         if fd < 0 { return [] }
         defer { close(fd) }
@@ -45,21 +45,21 @@ final class Folder: Sendable {
         }
     }
 
-    static func write(_ path: String, _ bytes: [UInt8]) {
+    package static func write(_ path: String, _ bytes: [UInt8]) {
         let fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         defer { close(fd) }
         let written = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress, $0.count) }
         precondition(written == bytes.count, "\(path): errno \(errno)")
     }
 
-    static func size(_ path: String) -> Int {
+    package static func size(_ path: String) -> Int {
         var info = stat()
         return stat(path, &info) == 0 ? Int(info.st_size) : 0
     }
 
     /// Copies a directory as it is at one moment, as a crash then would leave it: as long as files came, went or grew
     /// meanwhile, what was copied is thrown away, since it has files of several moments.
-    static func copy(_ from: String, to: String) {
+    package static func copy(_ from: String, to: String) {
         for _ in 0..<10_000 {
             let before = picture(from)
             copyOnce(from, to: to)

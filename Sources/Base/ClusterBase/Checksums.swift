@@ -18,7 +18,7 @@ internal import CProcessor
         state = unsafe bytes.withUnsafeBufferPointer { unsafe cprocessor_crc32c(state, $0.baseAddress, $0.count) }
     }
 
-    /// The same where the processor has no instruction for it, about six times slower.
+    /// The same where the processor has no instruction for it.
     package mutating func addByTable(_ bytes: Span<UInt8>) {
         var crc = state
         let table = crcTables.span

@@ -32,12 +32,18 @@ extension CellStep {
         guard known.duty == .draining else {
             return .refused(.hostIsOtherwise(known.id, "is not being drained; begin with `muster host drain`"))
         }
-        if known.isDrainPaused == isPaused { return .done }
+        return switchPause(known, \.isDrainPaused, isPaused, isPaused ? "host.drain-paused" : "host.drain-resumed")
+    }
+
+    mutating func switchPause(
+        _ known: CellHost, _ pause: WritableKeyPath<CellHost, Bool>, _ isPaused: Bool, _ event: String
+    ) -> CellResult.Outcome {
+        if known[keyPath: pause] == isPaused { return .done }
         var host = known
-        host.isDrainPaused = isPaused
+        host[keyPath: pause] = isPaused
         host.generation += 1
         put(host)
-        note(isPaused ? "host.drain-paused" : "host.drain-resumed", host)
+        note(event, host)
         return .done
     }
 

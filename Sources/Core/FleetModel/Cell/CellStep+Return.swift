@@ -111,13 +111,7 @@ extension CellStep {
                 .hostIsOtherwise(
                     known.id, "has no VMs on their way back; begin with `muster host resume --return all`"))
         }
-        if known.isReturnPaused == isPaused { return .done }
-        var host = known
-        host.isReturnPaused = isPaused
-        host.generation += 1
-        put(host)
-        note(isPaused ? "host.return-paused" : "host.return-resumed", host)
-        return .done
+        return switchPause(known, \.isReturnPaused, isPaused, isPaused ? "host.return-paused" : "host.return-resumed")
     }
 
     /// All that can be there are back. The others take it first when they go anywhere.

@@ -56,15 +56,7 @@ extension FleetClient {
 
     func drain() throws -> ExitCode {
         let name = word("HOST")
-        let isPause = line.has("pause")
-        if isPause || line.has("resume") {
-            let others = ["dry-run", "plan", "return"] + (isPause ? ["resume", "wait"] : [])
-            if let other = others.first(where: line.has) {
-                throw FleetMistake(
-                    "--\(isPause ? "pause" : "resume") stands beside --\(other), and both can't be; give one of them.")
-            }
-            let verb = isPause ? "pause-drain" : "resume-drain"
-            let asked = try ask(RawRequest(.post, ["v1", "hosts", name, verb], ifMatch: ifGeneration))
+        if let asked = try pauseOrGoOn(name, "drain", goOn: "resume") {
             return line.has("wait") ? try watchDrain(of: name) : show(asked)
         }
         if line.has("dry-run") { return showPlan(try plan("drain", .string(name))) }
@@ -72,6 +64,18 @@ extension FleetClient {
             RawRequest(
                 .post, ["v1", "hosts", name, "drain"], query: planQuery + returnQuery, ifMatch: ifGeneration))
         return line.has("wait") ? try watchDrain(of: name) : show(asked)
+    }
+
+    /// What was answered to --pause, or to the option that lets it go on; nil where neither is given.
+    func pauseOrGoOn(_ host: String, _ what: String, goOn: String) throws -> JSONValue? {
+        guard let given = ["pause", goOn].first(where: line.has) else { return nil }
+        let isPause = given == "pause"
+        let others = ["dry-run", "plan", "return"] + (isPause ? [goOn, "wait"] : [])
+        if let other = others.first(where: line.has) {
+            throw FleetMistake("--\(given) stands beside --\(other), and both can't be; give one of them.")
+        }
+        let verb = (isPause ? "pause-" : "resume-") + what
+        return try ask(RawRequest(.post, ["v1", "hosts", host, verb], ifMatch: ifGeneration))
     }
 
     /// Looks until the host is empty. What can't leave it is named as soon as nothing else moves any more.

@@ -14,13 +14,7 @@ extension FleetClient {
 
     func resumeHost() throws -> ExitCode {
         let name = word("HOST")
-        let verbs = [("pause", "pause-return"), ("go-on", "resume-return")]
-        if let (given, verb) = verbs.first(where: { line.has($0.0) }) {
-            let others = ["dry-run", "plan", "return"] + (given == "pause" ? ["go-on", "wait"] : [])
-            if let other = others.first(where: line.has) {
-                throw FleetMistake("--\(given) stands beside --\(other), and both can't be; give one of them.")
-            }
-            let asked = try ask(RawRequest(.post, ["v1", "hosts", name, verb], ifMatch: ifGeneration))
+        if let asked = try pauseOrGoOn(name, "return", goOn: "go-on") {
             return line.has("wait") ? try watchReturn(to: name) : show(asked)
         }
         let returns = line.text("return")
