@@ -191,6 +191,6 @@ struct FleetRegression: Sendable, CustomStringConvertible {
             found: "an agent that began anew said at every turn that a VM stood still, which no row showed"),
         FleetRegression(
             seed: 285, nodes: 3...8, seconds: 30,
-            found: "a gentle move back to a drained host, of a VM that writes more than that carries, was tried for ever"),
+            found: "a gentle move back to a drained host, of a VM that writes too much for it, was tried for ever"),
     ]
 }
