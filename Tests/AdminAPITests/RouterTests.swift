@@ -57,6 +57,7 @@ let samples: [AdminRequest] =
         .watch(space: "s", prefix: [], from: .end(of: LogIndex(4))),
         .spaces, .space("s"), .createSpace(SpaceCreation(name: "s")),
         .createSpace(SpaceCreation(name: "s", replicas: 3, nodes: ["a", "b"])), .deleteSpace("s"),
+        .deleteSpace("s", isForced: true),
         .moveSpace("s", SpaceMove(nodes: ["n1"])), .status, .nodes(.linearizable), .nodes(.stale(within: .seconds(2))),
         .node("n-1.x"), .removeNode("n", isForced: false),
         .removeNode("n", isForced: true), .promoteNode("n"), .demoteNode("n"),

@@ -6,6 +6,7 @@ import Testing
 
     @Test func `a space has a group of its own, and a deleted one's name gets another group`() throws {
         var root = try RootBench()
+        root.level = FeatureLevel.spaceEnds
         guard case .group(let first) = try root.apply(.createSpace(name: "locks", replicas: 0)) else {
             Issue.record("no space")
             return
@@ -14,7 +15,10 @@ import Testing
         #expect(try root.all(RootSpace.self).map(\.replicas) == [3])
         #expect(try root.apply(.createSpace(name: "locks", replicas: 1)) == .refused(.spaceExists("locks")))
         #expect(try root.apply(.createSpace(name: "two", replicas: 2)) == .refused(.invalid(.replicas)))
-        #expect(try root.apply(.deleteSpace(name: "locks")) == .group(first))
+        // Of another one of that name it was never said that it has ended.
+        let another = RootCommand.Operation.deleteSpace(name: "locks", group: GroupID(.space, number: 77))
+        #expect(try root.apply(another) == .refused(.unknownSpace("locks")))
+        #expect(try root.apply(.deleteSpace(name: "locks", group: first)) == .group(first))
         #expect(try root.read(.placement(first)).records(GroupPlacement.self) == [])
         guard case .group(let second) = try root.apply(.createSpace(name: "locks", replicas: 1)) else {
             Issue.record("no space")

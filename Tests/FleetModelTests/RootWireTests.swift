@@ -96,7 +96,7 @@ import Testing
             .moveHost(
                 NodeID(300), to: GroupID(.cell, number: 2), epoch: 9, .cancel, vms: 500, reason: "it is down"),
             .setTenant(name: "t", Quota(vmCount: 9, priorityMax: -5), tier: "gold"),
-            .noteForbidden(action: "may not", omitted: 300),
+            .noteForbidden(action: "may not", omitted: 300), .deleteSpace(name: "locks", group: GroupID(5)),
         ]
         let commands =
             RootWireTests.operations.map { RootCommand(request: [UInt8](0..<16), by: "admin", $0) }
@@ -107,7 +107,7 @@ import Testing
         let wire = try WireRootPack(serialized: bytes)
         #expect(try wire.commands.map { try RootCommand.decode($0, level: 3).get() } == commands)
         #expect(later.allSatisfy { $0.level == FeatureLevel.cells })
-        #expect(wire.commands.suffix(18).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
+        #expect(wire.commands.suffix(19).allSatisfy { RootCommand.decode($0, level: 2) == .failure(.malformed) })
     }
 
     @Test func `every row is as another implementation of protobuf has it`() throws {

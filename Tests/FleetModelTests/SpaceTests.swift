@@ -284,6 +284,32 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
         #expect(try result(.compareAndDelete(key: [], expected: []), 7) == .refused(.keyEmpty))
     }
 
+    @Test func `a space that has ended takes and tells nothing more, and a restored one does again`() throws {
+        var bench = Bench()
+        func results(_ operations: [SpaceCommand.Operation], _ index: UInt64) throws -> [SpaceResult.Outcome] {
+            let pack = Space.pack(operations.map { SpaceCommand($0) }, level: FeatureLevel.spaceEnds)
+            return try Space.apply(pack: pack, index: LogIndex(index), access: &bench.state).map(\.outcome)
+        }
+        let key = Array("a".utf8)
+        #expect(
+            try results([put("a", "1"), .end, put("a", "2"), .end], 1)
+                == [.written(version: 1), .deleted, .refused(.ended), .refused(.ended)])
+        #expect(
+            try results([.delete(key: key, revision: nil), put("b", "1")], 2) == [.refused(.ended), .refused(.ended)])
+        let queries: [SpaceQuery] = [
+            .get(key: key), .list(prefix: [], after: nil, limit: 0), .changes(since: .zero, prefix: [], limit: 0),
+        ]
+        for query in queries { #expect(try Space.read(query, bench.state).body == .refused(.ended)) }
+        // A saved state of a moment before the deletion was done: the space was still there.
+        try Space.restore(at: LogIndex(3), &bench.state)
+        guard case .record(let record?) = try Space.read(.get(key: key), bench.state).body else {
+            Issue.record("the key is gone")
+            return
+        }
+        #expect(record.value == Array("1".utf8))
+        #expect(try results([put("a", "3")], 4) == [.written(version: 2)])
+    }
+
     @Test func `an entry means what its level says, and above what a program knows it stops`() throws {
         let commands = [
             SpaceCommand(.put(key: Array("a".utf8), value: Array("1".utf8))),
@@ -358,6 +384,7 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
             .refused(.malformed), .refused(.unknownVersion(2)), .refused(.packTooLarge(300)), .refused(.keyEmpty),
             .refused(.keyTooLong(2_000)), .refused(.valueTooLong(9)), .refused(.sequenceInvalid),
             .refused(.sessionUnknown(bornAtLeast: LogIndex(8))), .refused(.sequenceTooOld(through: 5)),
+            .refused(.ended),
         ]
         for outcome in outcomes {
             let result = SpaceResult(revision: Revision(index: LogIndex(900), slot: 200), outcome: outcome)

@@ -46,6 +46,9 @@ import Testing
         #expect(Space.pack(commands + later, level: 2) == bytes)
         let wire = try SpaceWireCommandPack(serialized: bytes)
         #expect(try wire.commands.map { try SpaceCommand.decode($0).get() } == commands + later)
+        let last = SpaceCommand(.end)
+        #expect(try Space.pack(commands + later + [last], level: 3) == golden("space-pack-v3"))
+        #expect(try SpaceCommand.decode(last.encoded()).get() == last)
     }
 
     @Test func `a result is as another implementation of protobuf has it`() throws {
@@ -59,12 +62,13 @@ import Testing
         func text() -> [UInt8] { (0..<random.below(200)).map { _ in UInt8(random.below(256)) } }
         for _ in 0..<300 {
             let operation: SpaceCommand.Operation =
-                switch random.below(6) {
+                switch random.below(7) {
                 case 0: .put(key: text(), value: text())
                 case 1: .compareAndSet(key: text(), expected: .absent, value: text())
                 case 2: .compareAndSet(key: text(), expected: .revision(Revision(random.next())), value: text())
                 case 3: .compareAndSet(key: text(), expected: .value(text()), value: text())
                 case 4: .compareAndDelete(key: text(), expected: text())
+                case 5: .end
                 default: .delete(key: text(), revision: random.chance(1, in: 2) ? Revision(random.next()) : nil)
                 }
             let command = SpaceCommand(
@@ -93,7 +97,7 @@ import Testing
             .page([record, record], resumeAfter: bytes("k")),
             .changes([], through: Revision(8)),
             .changes([.written(record), .deleted(key: bytes("x"), Revision(700))], through: Revision(700)),
-            .compacted(Revision(300)), .refused(.keyTooLong(1_025)), .refused(.keyEmpty),
+            .compacted(Revision(300)), .refused(.keyTooLong(1_025)), .refused(.keyEmpty), .refused(.ended),
         ]
         for body in bodies {
             let answer = SpaceAnswer(revision: Revision(1_000), body: body)

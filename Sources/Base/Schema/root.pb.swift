@@ -4000,6 +4000,7 @@ public struct WireRootCommand: WireMessage {
         case 60: "plan_region"
         case 81: "plan_hosts"
         case 82: "note_hosts"
+        case 83: "delete_space_of"
         default: nil
         }
     }
@@ -4115,6 +4116,8 @@ public struct WireRootCommand: WireMessage {
             writer.message(650, value)
         case .noteHosts(let value):
             writer.message(658, value)
+        case .deleteSpaceOf(let value):
+            writer.message(666, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4322,6 +4325,11 @@ public struct WireRootCommand: WireMessage {
                 if case .noteHosts(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .noteHosts(value)
+            case 666:
+                var value = WireRootCommand.DeleteSpaceOf()
+                if case .deleteSpaceOf(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .deleteSpaceOf(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4374,6 +4382,8 @@ public struct WireRootCommand: WireMessage {
         case planRegion(WireRootCommand.PlanRegion)
         case planHosts(WireRootCommand.PlanHosts)
         case noteHosts(WireRootCommand.NoteHosts)
+        /// From level 3 on.
+        case deleteSpaceOf(WireRootCommand.DeleteSpaceOf)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -5609,6 +5619,58 @@ public struct WireRootCommand: WireMessage {
                     self.name = try reader.string()
                 case 16:
                     self.replicas = try reader.uint32()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Only the space that has this group: it has ended.
+    public struct DeleteSpaceOf: WireMessage {
+        public var name: String = ""
+        public var group: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            name: String = "",
+            group: UInt64 = 0
+        ) {
+            self.name = name
+            self.group = group
+        }
+
+        public static var messageName: String { "RootCommand.DeleteSpaceOf" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "name"
+            case 2: "group"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.name.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.name)
+            }
+            if self.group != 0 {
+                writer.tag(16)
+                writer.varint(self.group)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.name = try reader.string()
+                case 16:
+                    self.group = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

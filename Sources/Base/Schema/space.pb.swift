@@ -98,6 +98,7 @@ public struct SpaceWireCommand: WireMessage {
         case 6: "compare_and_set"
         case 7: "delete"
         case 8: "compare_and_delete"
+        case 9: "end"
         default: nil
         }
     }
@@ -128,6 +129,8 @@ public struct SpaceWireCommand: WireMessage {
             writer.message(58, value)
         case .compareAndDelete(let value):
             writer.message(66, value)
+        case .end(let value):
+            writer.message(74, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -165,6 +168,11 @@ public struct SpaceWireCommand: WireMessage {
                 if case .compareAndDelete(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .compareAndDelete(value)
+            case 74:
+                var value = SpaceWireEnd()
+                if case .end(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .end(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -176,6 +184,8 @@ public struct SpaceWireCommand: WireMessage {
         case delete(SpaceWireDelete)
         /// From level 2 on.
         case compareAndDelete(SpaceWireCompareAndDelete)
+        /// From level 3 on.
+        case end(SpaceWireEnd)
     }
 }
 
@@ -411,6 +421,32 @@ public struct SpaceWireCompareAndDelete: WireMessage {
                 self.key = try reader.bytes()
             case 18:
                 self.storedValue = try reader.bytes()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// The space is about to be deleted: all that comes after is refused, reads as well.
+public struct SpaceWireEnd: WireMessage {
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public static var messageName: String { "End" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        nil
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

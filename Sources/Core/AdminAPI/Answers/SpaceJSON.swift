@@ -218,6 +218,7 @@ extension Problem {
         case .sequenceTooOld(let through):
             self.init(.retryUnknown, refusal.description, members: [JSONMember("through", through)])
         case .valueTooLong, .packTooLarge: self.init(.bodyTooLarge, refusal.description)
+        case .ended: self.init(.spaceNotFound, refusal.description)
         default: self.init(.malformed, refusal.description)
         }
     }

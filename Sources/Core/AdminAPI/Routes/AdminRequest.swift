@@ -27,7 +27,7 @@ package enum AdminRequest: Hashable, Sendable {
     case spaces
     case space(String)
     indirect case createSpace(SpaceCreation)
-    case deleteSpace(String)
+    case deleteSpace(String, isForced: Bool = false)
     indirect case moveSpace(String, SpaceMove)
 
     case status
@@ -86,6 +86,8 @@ package enum AdminRequest: Hashable, Sendable {
             switch command.operation {
             case .put, .compareAndSet: .putKey
             case .delete, .compareAndDelete: .deleteKey
+            // Never a client's own.
+            case .end: .deleteSpace
             }
         case .read: .getKey
         case .list, .watch: .listKeys

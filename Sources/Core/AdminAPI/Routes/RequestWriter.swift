@@ -82,7 +82,7 @@ package struct RequestWriter: Sendable {
         if case .write(_, let command) = request {
             switch command.operation {
             case .put(_, let value), .compareAndSet(_, _, let value): body = value
-            case .delete, .compareAndDelete: break
+            case .delete, .compareAndDelete, .end: break
             }
         } else if let members = Self.members(of: request) {
             out.append(text: "\r\ncontent-type: application/json")
@@ -154,6 +154,7 @@ package struct RequestWriter: Sendable {
                 writeKey(space, key, &out)
                 out.append(text: "?prev-value=")
                 Base64.encodeForURL(expected, into: &out)
+            case .end: preconditionFailure("a space's end is no client's request")
             }
         case .read(let space, let key, let mode):
             writeKey(space, key, &out)
@@ -204,7 +205,7 @@ package struct RequestWriter: Sendable {
     private static func writeTablePath(_ request: AdminRequest, _ out: inout [UInt8]) {
         var name = ""
         switch request {
-        case .space(let space), .deleteSpace(let space), .moveSpace(let space, _): name = space
+        case .space(let space), .deleteSpace(let space, _), .moveSpace(let space, _): name = space
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node),
             .assignHost(let node, _):
             name = node
@@ -226,7 +227,10 @@ package struct RequestWriter: Sendable {
                 out.append(text: String(part))
             }
         }
-        if case .removeNode(_, isForced: true) = request { out.append(text: "?force=1") }
+        switch request {
+        case .removeNode(_, isForced: true), .deleteSpace(_, isForced: true): out.append(text: "?force=1")
+        default: break
+        }
         if case .nodes(let mode) = request {
             var separator = UInt8(ascii: "?")
             write(mode, &separator, &out)

@@ -170,7 +170,10 @@ extension Route {
             .json(SpaceInfo.shape)),
         Route(.getSpace, .get, "/v1/spaces/{space}", "Shows a space.", .json(SpaceInfo.shape)),
         Route(
-            .deleteSpace, .delete, "/v1/spaces/{space}", "Deletes a space and all its keys.", status: 202, accepted),
+            .deleteSpace, .delete, "/v1/spaces/{space}",
+            "Deletes a space and all its keys; nothing is written to it after.",
+            query: [Parameter("force", .range(0, 1), "1: even if its replicas don't agree to take nothing more")],
+            status: 202, accepted),
         Route(
             .moveSpace, .post, "/v1/spaces/{space}/move", "Moves a space to other nodes while it works.",
             body: .json(SpaceMove.shape), status: 202, accepted),

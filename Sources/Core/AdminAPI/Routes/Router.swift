@@ -350,7 +350,7 @@ package struct Router: Sendable {
         case .listSpaces: return .spaces
         case .createSpace: return .createSpace(try SpaceCreation(body))
         case .getSpace: return .space(try name(match, "space"))
-        case .deleteSpace: return .deleteSpace(try name(match, "space"))
+        case .deleteSpace: return .deleteSpace(try name(match, "space"), isForced: try query.flag("force"))
         case .moveSpace: return .moveSpace(try name(match, "space"), try SpaceMove(body))
         case .getStatus: return .status
         case .listNodes: return .nodes(try readMode(query))

@@ -70,6 +70,9 @@ package enum FeatureLevel {
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
 
+    /// Spaces that end before they are deleted.
+    package static let spaceEnds: UInt32 = 3
+
     /// What opens with a level, for people.
     package static func summary(_ level: UInt32) -> String {
         switch level {
@@ -95,8 +98,11 @@ package enum FeatureLevel {
 extension SpaceCommand {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
-        if case .compareAndDelete = operation { return FeatureLevel.conditionalDeletes }
-        return FeatureLevel.oldest
+        switch operation {
+        case .compareAndDelete: FeatureLevel.conditionalDeletes
+        case .end: FeatureLevel.spaceEnds
+        default: FeatureLevel.oldest
+        }
     }
 }
 
@@ -127,6 +133,7 @@ extension RootCommand.Operation {
         case .addImage, .holdImage, .removeImage: FeatureLevel.images
         case .markDomain: FeatureLevel.storageMarks
         case .noteForbidden: FeatureLevel.rootAudit
+        case .deleteSpace(_, let group): group == nil ? FeatureLevel.oldest : FeatureLevel.spaceEnds
         case .createTenant(_, let quota, _), .setTenant(_, let quota, _): quota.level
         case .declareRegion, .planRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit

@@ -27,7 +27,7 @@ extension SpaceCommand.Operation {
     package var wantsSpace: Bool {
         switch self {
         case .put, .compareAndSet: true
-        case .delete, .compareAndDelete: false
+        case .delete, .compareAndDelete, .end: false
         }
     }
 }

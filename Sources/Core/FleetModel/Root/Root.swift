@@ -101,7 +101,7 @@ struct RootStep<Access: StateAccess> {
         case .signWithAuthority(let fingerprint): return try sign(with: fingerprint, cluster)
         case .distrustAuthority(let fingerprint): return try distrust(fingerprint)
         case .createSpace(let name, let replicas): return try createSpace(name, replicas, &cluster)
-        case .deleteSpace(let name): return try deleteSpace(name)
+        case .deleteSpace(let name, let group): return try deleteSpace(name, group)
         case .foundGroup(let group, let nodes): return try foundGroup(group, nodes, cluster)
         case .changePlacement(let group, let revision, let changes):
             return try changePlacement(group, revision, changes, cluster)

@@ -117,6 +117,7 @@ extension RootCommand.Operation {
         case .distrustAuthority(let fingerprint): self = .distrustAuthority(fingerprint: fingerprint)
         case .createSpace(let wire): self = .createSpace(name: wire.name, replicas: wire.replicas)
         case .deleteSpace(let name): self = .deleteSpace(name: name)
+        case .deleteSpaceOf(let wire): self = .deleteSpace(name: wire.name, group: GroupID(wire.group))
         case .foundGroup(let wire): self = .foundGroup(GroupID(wire.group), nodes: wire.nodes.map { NodeID($0) })
         case .changePlacement(let wire):
             guard let changes = PlacementChange.all(wire.changes) else { return nil }
@@ -209,7 +210,9 @@ extension RootCommand.Operation {
         case .signWithAuthority(let fingerprint): .signWithAuthority(fingerprint)
         case .distrustAuthority(let fingerprint): .distrustAuthority(fingerprint)
         case .createSpace(let name, let replicas): .createSpace(Wire.CreateSpace(name: name, replicas: replicas))
-        case .deleteSpace(let name): .deleteSpace(name)
+        case .deleteSpace(let name, nil): .deleteSpace(name)
+        case .deleteSpace(let name, let group?):
+            .deleteSpaceOf(Wire.DeleteSpaceOf(name: name, group: group.rawValue))
         case .foundGroup(let group, let nodes):
             .foundGroup(Wire.FoundGroup(group: group.rawValue, nodes: nodes.map(\.rawValue)))
         case .changePlacement(let group, let revision, let changes):

@@ -30,7 +30,8 @@ package struct RootCommand: Hashable, Sendable {
         /// With 0 replicas: as many as the settings say.
         case createSpace(name: String, replicas: UInt32)
         /// Its keys are gone with it, and roles of it alone.
-        case deleteSpace(name: String)
+        /// With its group: only the space that has it, which wants feature level `FeatureLevel.spaceEnds`.
+        case deleteSpace(name: String, group: GroupID? = nil)
         /// Gives a group its first replicas, all voters, numbered in this order.
         case foundGroup(GroupID, nodes: [NodeID])
         /// Refused when the placement is not the one that the changes were planned for.
@@ -147,7 +148,11 @@ package struct RootCommand: Hashable, Sendable {
     }
 
     /// What repetitions have in common.
-    var unnamed: RootCommand { RootCommand(by: by, operation) }
+    var unnamed: RootCommand {
+        // Which group a name has is found out by who carries the request out, and anew when it comes again.
+        if case .deleteSpace(let name, _?) = operation { return RootCommand(by: by, .deleteSpace(name: name)) }
+        return RootCommand(by: by, operation)
+    }
 }
 
 /// One step of a change of a placement.

@@ -150,7 +150,7 @@ extension RootCommand.Operation {
         case .signWithAuthority: return ("authority.signs", "let the new authority sign")
         case .distrustAuthority: return ("authority.distrusted", "trust an authority no more")
         case .createSpace(let name, _): return ("space.created", "make the space \(name)")
-        case .deleteSpace(let name): return ("space.deleted", "delete the space \(name)")
+        case .deleteSpace(let name, _): return ("space.deleted", "delete the space \(name)")
         case .changeSetting(let setting, let value): return ("setting.changed", "set \(setting.name) to \(value)")
         case .addOperator(let added):
             return (

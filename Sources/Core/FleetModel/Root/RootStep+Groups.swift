@@ -21,10 +21,11 @@ extension RootStep {
         return .group(group)
     }
 
-    mutating func deleteSpace(_ name: String) throws(StoreError) -> RootResult.Outcome {
-        guard let space = try access.record(RootSpace.self, RootTable.spaces.key(name)) else {
-            return .refused(.unknownSpace(name))
-        }
+    /// Of that group alone, where it is named: another space of the name has not ended.
+    mutating func deleteSpace(_ name: String, _ group: GroupID?) throws(StoreError) -> RootResult.Outcome {
+        guard let space = try access.record(RootSpace.self, RootTable.spaces.key(name)),
+            group == nil || group == space.group
+        else { return .refused(.unknownSpace(name)) }
         delete(space)
         if let placement = try placement(space.group) { delete(placement) }
         summary.spaces -= 1

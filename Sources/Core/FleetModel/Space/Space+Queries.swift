@@ -6,6 +6,7 @@ extension Space {
         let summary = try SpaceSummary.read(access)
         let body: SpaceAnswer.Body
         switch query {
+        case _ where summary.hasEnded: body = .refused(.ended)
         case .get(let key):
             if let refusal = refusal(ofKey: key) {
                 body = .refused(refusal)

@@ -8,6 +8,8 @@ extension Space {
     package static func restore(at index: LogIndex, _ access: inout some StateAccess) throws(StoreError) {
         access.delete(.prefix([SpaceKey.Kind.history]))
         var summary = try SpaceSummary.read(access)
+        // A deletion that was under way at the backup was not done.
+        summary.hasEnded = false
         (summary.applied, summary.compactedThrough, summary.historyChanges, summary.historyBytes) = (index, index, 0, 0)
         access.put(SpaceKey.summary, summary.encoded())
     }

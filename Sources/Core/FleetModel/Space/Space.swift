@@ -51,6 +51,7 @@ package enum Space {
         case .compareAndDelete(let key, let expected):
             if let refusal = refusal(ofKey: key) { return refusal }
             if expected.count > SpaceLimits.valueBytesMax { return .valueTooLong(UInt64(expected.count)) }
+        case .end: break
         }
         if (command.client.rawValue == 0) != (command.sequence == 0) { return .sequenceInvalid }
         if command.acknowledged > 0 && command.acknowledged >= command.sequence { return .sequenceInvalid }
@@ -81,6 +82,7 @@ struct Step {
         if let refusal = Space.refusal(of: command) {
             return SpaceResult(revision: revision, outcome: .refused(refusal))
         }
+        if summary.hasEnded { return SpaceResult(revision: revision, outcome: .refused(.ended)) }
         if command.client.rawValue == 0 {
             return SpaceResult(revision: revision, outcome: try execute(command.operation, revision, &access))
         }
@@ -151,6 +153,9 @@ struct Step {
             guard Head.value(of: stored).elementsEqual(expected) else { return .conflict(modified: old.modified) }
             access.delete(stateKey)
             history.add(deleted: key, revision)
+            return .deleted
+        case .end:
+            summary.hasEnded = true
             return .deleted
         }
     }

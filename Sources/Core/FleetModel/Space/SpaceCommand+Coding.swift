@@ -120,6 +120,9 @@ extension SpaceCommand {
             writer.field(1, key)
             writer.field(2, expected)
             writer.end(mark)
+        case .end:
+            writer.tag(9 << 3 | 2)
+            writer.lengthDelimited([])
         }
         return writer.finish()
     }
@@ -132,6 +135,7 @@ extension SpaceCommand {
         case .compareAndSet(let key, .value(let expected), let value): key.count + value.count + expected.count + 72
         case .delete(let key, _): key.count + 64
         case .compareAndDelete(let key, let expected): key.count + expected.count + 64
+        case .end: 64
         }
     }
 
@@ -153,7 +157,7 @@ extension SpaceCommand {
     }
 
     private static func read(_ reader: inout ByteReader, _ level: UInt32) throws(DecodeError) -> SpaceCommand? {
-        let last: UInt32 = level >= FeatureLevel.conditionalDeletes ? 8 : 7
+        let last: UInt32 = level >= FeatureLevel.spaceEnds ? 9 : level >= FeatureLevel.conditionalDeletes ? 8 : 7
         var client: UInt64 = 0
         var sequence: UInt64 = 0
         var acknowledged: UInt64 = 0
@@ -219,8 +223,10 @@ extension SpaceCommand {
             case 7:
                 if value != nil { return nil }
                 return .delete(key: key, revision: revision)
-            default:
+            case 8:
                 return revision == nil ? .compareAndDelete(key: key, expected: value ?? []) : nil
+            default:
+                return key.isEmpty && value == nil && revision == nil ? .end : nil
             }
         }
     }

@@ -55,6 +55,8 @@ struct SpaceSummary {
     var historyBytes: UInt64 = 0
     /// Changes up to this entry may be gone.
     var compactedThrough = LogIndex.zero
+    /// Nothing is taken any more. Stored as a byte that is there or not: programs of before the level never meet it.
+    var hasEnded = false
 
     var historyIsTooLong: Bool {
         historyChanges > UInt64(SpaceLimits.historyChangesMax) || historyBytes > UInt64(SpaceLimits.historyBytesMax)
@@ -62,10 +64,11 @@ struct SpaceSummary {
 
     static func read(_ access: some OrderedReader) throws(StoreError) -> SpaceSummary {
         guard let bytes = try access.row(for: SpaceKey.summary) else { return SpaceSummary() }
-        guard bytes.count == 48, let applied = bytes.bigEndian64(at: 0), let sessions = bytes.bigEndian64(at: 8),
+        guard bytes.count == 48 || bytes.count == 49, let applied = bytes.bigEndian64(at: 0),
+            let sessions = bytes.bigEndian64(at: 8),
             let expired = bytes.bigEndian64(at: 16), let changes = bytes.bigEndian64(at: 24),
             let historyBytes = bytes.bigEndian64(at: 32), let compacted = bytes.bigEndian64(at: 40)
-        else { throw StoreError(.corrupt, "the space's summary has \(bytes.count) bytes instead of 48") }
+        else { throw StoreError(.corrupt, "the space's summary has \(bytes.count) bytes instead of 48 or 49") }
         var summary = SpaceSummary()
         summary.applied = LogIndex(applied)
         summary.sessionCount = sessions
@@ -73,18 +76,20 @@ struct SpaceSummary {
         summary.historyChanges = changes
         summary.historyBytes = historyBytes
         summary.compactedThrough = LogIndex(compacted)
+        summary.hasEnded = bytes.count == 49
         return summary
     }
 
     func encoded() -> [UInt8] {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(48)
+        bytes.reserveCapacity(49)
         bytes.appendBigEndian(applied.rawValue)
         bytes.appendBigEndian(sessionCount)
         bytes.appendBigEndian(expiredThrough.rawValue)
         bytes.appendBigEndian(historyChanges)
         bytes.appendBigEndian(historyBytes)
         bytes.appendBigEndian(compactedThrough.rawValue)
+        if hasEnded { bytes.append(1) }
         return bytes
     }
 }
@@ -267,6 +272,7 @@ extension SpaceRefusal {
         case .sequenceInvalid: (38, 0)
         case .sessionUnknown(let born): (39, born.rawValue)
         case .sequenceTooOld(let through): (40, through)
+        case .ended: (41, 0)
         }
     }
 
@@ -281,6 +287,7 @@ extension SpaceRefusal {
         case 38: self = .sequenceInvalid
         case 39: self = .sessionUnknown(bornAtLeast: LogIndex(detail))
         case 40: self = .sequenceTooOld(through: detail)
+        case 41: self = .ended
         default: return nil
         }
     }

@@ -56,6 +56,9 @@ package struct SpaceCommand: Hashable, Sendable {
         case delete(key: [UInt8], revision: Revision?)
         /// Only if the key holds this value. Wants feature level `FeatureLevel.conditionalDeletes`.
         case compareAndDelete(key: [UInt8], expected: [UInt8])
+        /// Everything after it is refused, and so are reads: of a space that is deleted nothing is acknowledged any more, though
+        /// nodes hear of that one after the other. Wants feature level `FeatureLevel.spaceEnds`.
+        case end
     }
 
     /// What a key must hold for a compare-and-set to take effect.
@@ -128,6 +131,8 @@ package enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     case sessionUnknown(bornAtLeast: LogIndex)
     /// The result is no longer kept: the client acknowledged it, or has gone on too far since.
     case sequenceTooOld(through: UInt64)
+    /// The space is being deleted, or is gone.
+    case ended
 
     package var description: String {
         switch self {
@@ -154,6 +159,8 @@ package enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .sequenceTooOld(let through):
             "results up to sequence \(through) are no longer kept, and the command may have taken effect; read the key to "
                 + "see, and keep at most \(SpaceLimits.sessionWindow) commands under way"
+        case .ended:
+            "the space is being deleted; `muster space delete` brings that to its end"
         }
     }
 }

@@ -27,7 +27,7 @@ extension AdminPort {
                 agent.view.space(name).map { AdminResponse(info($0)) } ?? AdminResponse(Problem.noSpace(name))
             }
         case .createSpace(let wanted): create(wanted, asker)
-        case .deleteSpace(let name): change(.deleteSpace(name: name), asker, "the space \(name) is deleted")
+        case .deleteSpace(let name, let isForced): deleteSpace(name, isForced: isForced, asker)
         case .moveSpace(let name, let move): self.move(name, move, asker)
         case .status: status(ticket)
         case .settings: refresh(ticket) { [self] in AdminResponse(Listing(settings)) }
@@ -186,6 +186,47 @@ extension AdminPort {
             case .success(let result):
                 known(result, asker.ticket) { AdminResponse(Acceptance(done), status: asker.status) }
             case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            }
+        }
+    }
+
+    /// First the space itself takes nothing any more: nodes learn one after the other that it is gone, and what the last of
+    /// them still let in would be lost after it was acknowledged.
+    private func deleteSpace(_ name: String, isForced: Bool, _ asker: Asker, since: Instant? = nil) {
+        let began = since ?? agent.loop.now
+        agent.refreshView { [self] problem in
+            if let problem { return answer(asker.ticket, AdminResponse(problem)) }
+            // No space has the root's group: then the root says what became of this request before, or that there is none.
+            let group = agent.view.space(name)?.group ?? .root
+            let end = SpaceCommand(.end)
+            let done = "the space \(name) is deleted"
+            if agent.problem(wanting: end.level) != nil { return change(.deleteSpace(name: name), asker, done) }
+            if isForced || group == .root {
+                return change(.deleteSpace(name: name, group: group), asker, done)
+            }
+            agent.request(.command(group, end.encoded())) { [self] outcome in
+                switch outcome {
+                case .applied(.space(let result))
+                where result.outcome == .deleted || result.outcome == .refused(.ended):
+                    break
+                case .applied(.space(let result)) where result.outcome == .refused(.malformed):
+                    return answer(asker.ticket, AdminResponse(Agent.levelUnheard(end.level)))
+                // Its replicas are still to be made, or somebody else has deleted it.
+                case .refused(.noSuchGroup)
+                where retry(
+                    since: began,
+                    { [self] in
+                        deleteSpace(name, isForced: isForced, asker, since: began)
+                    }):
+                    return
+                default:
+                    return fail(
+                        asker.ticket, .unavailable,
+                        "the replicas of the space \(name) don't agree now to take nothing more, so that it stays; ask again, or "
+                            + "use --force if they never will: what is written at that moment may be acknowledged and lost"
+                    )
+                }
+                change(.deleteSpace(name: name, group: group), asker, done)
             }
         }
     }

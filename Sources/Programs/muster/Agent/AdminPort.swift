@@ -28,6 +28,8 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private var lookers: [(Bool) -> Void] = []
     private var isLooking = false
     private var lookAt = Instant(nanoseconds: .min)
+    /// Requests to spaces whose replicas are still to be made, with when each tries again; no more than requests may wait.
+    private var retries: [(at: Instant, again: () -> Void)] = []
 
     // What every request asks of the root's view, until the view changes: a look at the view copies it.
     private var groupsOfSpaces: [String: GroupID] = [:]
@@ -175,10 +177,18 @@ final class AdminPort: AdminHandler, AdminAuthority {
         tendLooks()
     }
 
-    var lookDeadline: Instant { lookers.isEmpty || isLooking ? Instant(nanoseconds: .max) : lookAt }
+    var lookDeadline: Instant {
+        min(retries.first?.at ?? Instant(nanoseconds: .max), rootLookDeadline)
+    }
+
+    private var rootLookDeadline: Instant { lookers.isEmpty || isLooking ? Instant(nanoseconds: .max) : lookAt }
 
     func tendLooks() {
-        guard lookDeadline <= agent.loop.now else { return }
+        while let first = retries.first, first.at <= agent.loop.now {
+            retries.removeFirst()
+            first.again()
+        }
+        guard rootLookDeadline <= agent.loop.now else { return }
         isLooking = true
         lookAt = agent.loop.now + AdminPort.lookPause
         let served = lookers
@@ -258,13 +268,47 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
     }
 
-    private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket) {
+    /// How long a request waits for a space that was made a moment ago to have replicas.
+    private static let newSpacePatience = Nanoseconds.seconds(3)
+    private static let newSpacePause = Nanoseconds.milliseconds(20)
+
+    /// A group that is not there, or takes nothing any more, was another one's of that name, is still to be made, or was deleted:
+    /// only the root as it is now says which.
+    private func lookAgain(
+        _ space: String, after group: GroupID, hasEnded: Bool, since began: Instant, _ ticket: Ticket,
+        _ again: @escaping () -> Void
+    ) {
+        learn(of: space, ticket) { [self] in
+            guard self.group(of: space) == group else { return again() }
+            if hasEnded { return answer(ticket, AdminResponse(Problem(.ended))) }
+            if !retry(since: began, again) {
+                fail(ticket, .unavailable, "the space \(space) has no replicas yet; ask again")
+            }
+        }
+    }
+
+    /// Whether it will be tried once more, in a moment.
+    func retry(since began: Instant, _ again: @escaping () -> Void) -> Bool {
+        let now = agent.loop.now
+        guard now < began + AdminPort.newSpacePatience, retries.count < AdminPort.lookersMax else { return false }
+        retries.append((now + AdminPort.newSpacePause, again))
+        return true
+    }
+
+    private func write(_ space: String, _ command: SpaceCommand, _ ticket: Ticket, since: Instant? = nil) {
+        let began = since ?? agent.loop.now
         guard let group = group(of: space) else {
-            return learn(of: space, ticket) { [self] in write(space, command, ticket) }
+            return learn(of: space, ticket) { [self] in write(space, command, ticket, since: began) }
         }
         if let problem = agent.problem(wanting: command.level) { return answer(ticket, AdminResponse(problem)) }
         agent.request(.command(group, command.encoded())) { [self] outcome in
-            if case .refused(.noSuchGroup) = outcome { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+            let hasEnded =
+                if case .applied(.space(let result)) = outcome { result.outcome == .refused(.ended) } else { false }
+            if hasEnded || outcome == .refused(.noSuchGroup) {
+                return lookAgain(space, after: group, hasEnded: hasEnded, since: began, ticket) { [self] in
+                    write(space, command, ticket, since: began)
+                }
+            }
             if case .applied(.space(let result)) = outcome, result.outcome == .refused(.malformed),
                 command.level > FeatureLevel.oldest
             {
@@ -274,17 +318,25 @@ final class AdminPort: AdminHandler, AdminAuthority {
         }
     }
 
-    private func read(_ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket) {
+    private func read(
+        _ space: String, _ query: SpaceQuery, _ mode: ReadMode, _ ticket: Ticket, since: Instant? = nil
+    ) {
+        let began = since ?? agent.loop.now
         guard let group = group(of: space) else {
-            return learn(of: space, ticket) { [self] in read(space, query, mode, ticket) }
+            return learn(of: space, ticket) { [self] in read(space, query, mode, ticket, since: began) }
         }
         if case .stale(let within) = mode, let here = readHere(group, .space(query), within: within),
-            case .space(let found) = here.answer
+            case .space(let found) = here.answer, found.body != .refused(.ended)
         {
             return answer(ticket, AdminResponse(found, age: here.age))
         }
         agent.request(.query(group, .space(query))) { [self] outcome in
-            if case .refused(.noSuchGroup) = outcome { return answer(ticket, AdminResponse(Problem.noSpace(space))) }
+            let hasEnded = if case .read(.space(let found)) = outcome { found.body == .refused(.ended) } else { false }
+            if hasEnded || outcome == .refused(.noSuchGroup) {
+                return lookAgain(space, after: group, hasEnded: hasEnded, since: began, ticket) { [self] in
+                    read(space, query, mode, ticket, since: began)
+                }
+            }
             answer(ticket, AdminResponse(outcome))
         }
     }
@@ -371,12 +423,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
     private func watchAnswered(_ ticket: Ticket, _ outcome: ClientAnswer) {
         guard let i = watches.firstIndex(where: { $0.ticket == ticket }) else { return }
         watches[i].isAsking = false
-        if case .refused(.noSuchGroup) = outcome {
-            // The space is gone; who asks again is told so.
-            server.endStream(ticket, isWhole: false)
-            watches.remove(at: i)
-            return
-        }
+        if case .refused(.noSuchGroup) = outcome { return endIfGone(i) }
         guard case .read(.space(let read)) = outcome else {
             // No leader now; the watch goes on where it stood.
             watches[i].askAt = agent.loop.now + AdminPort.watchPoll
@@ -398,6 +445,21 @@ final class AdminPort: AdminHandler, AdminAuthority {
         case .record, .refused:
             server.endStream(ticket, isWhole: false)
             watches.remove(at: i)
+        }
+    }
+
+    /// Ends a watch of a space that is gone: who asks again is told so. One of a space that was made a moment ago goes on.
+    private func endIfGone(_ i: Int) {
+        let (ticket, space, group) = (watches[i].ticket, watches[i].space, watches[i].group)
+        watches[i].isAsking = true
+        agent.refreshView { [self] problem in
+            guard let i = watches.firstIndex(where: { $0.ticket == ticket }) else { return }
+            watches[i].isAsking = false
+            watches[i].askAt = agent.loop.now + AdminPort.watchPoll
+            if problem == nil, self.group(of: space) != group {
+                server.endStream(ticket, isWhole: false)
+                watches.remove(at: i)
+            }
         }
     }
 

@@ -266,7 +266,7 @@ struct ClientCommands {
             )
         case "space list": return try show(.spaces)
         case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: targets())))
-        case "space delete": return try show(.deleteSpace(word("SPACE")))
+        case "space delete": return try show(.deleteSpace(word("SPACE"), isForced: invocation.has("force")))
         default: return try runKeys()
         }
     }

@@ -304,6 +304,7 @@ enum ClusterCommands {
             ], examples: [.init("muster space move config --to n2,n3,n4", "while it works")]),
         Command(
             "space delete", summary: "delete a space with its keys", arguments: [Argument("SPACE", help: "its name")],
+            options: [Option("force", help: "even if its replicas don't answer")],
             examples: [.init("muster space delete config", "")]),
     ]
 
