@@ -49,6 +49,20 @@ let samples: [AdminRequest] =
             space: "s",
             SpaceCommand(
                 client: ClientID(.max), sequence: 9, acknowledged: 8, born: LogIndex(77), .put(key: [97], value: [1]))),
+        .write(space: "s", SpaceCommand(fence: SpaceFence("job", Revision(9)), .put(key: [97], value: [1]))),
+        .write(
+            space: "s",
+            SpaceCommand(
+                fence: SpaceFence("a.b-c", Revision(1 << 40)),
+                .compareAndSet(key: [97], expected: .absent, value: [1]))),
+        .write(space: "s", SpaceCommand(fence: SpaceFence("job", Revision(9)), .delete(key: [97], revision: nil))),
+        .write(
+            space: "s", SpaceCommand(fence: SpaceFence("job", Revision(9)), .compareAndDelete(key: [97], expected: []))),
+        .write(space: "s", SpaceCommand(.acquire(lock: "job", owner: "me & you", lease: .milliseconds(1_500)))),
+        .write(space: "s", SpaceCommand(.release(lock: "job", owner: "me"))),
+        .lock(space: "s", name: "job", .linearizable), .lock(space: "s", name: "job", .stale(within: .seconds(2))),
+        .locks(space: "s", prefix: "", after: nil, limit: 1_000, .linearizable),
+        .locks(space: "s", prefix: "a&b", after: "a+b", limit: 7, .stale(within: .seconds(2))),
         .read(space: "s", key: Array("k?&=#".utf8), .linearizable),
         .read(space: "s", key: [97], .stale(within: .milliseconds(500))),
         .list(space: "s", prefix: [], after: nil, limit: 1_000, .linearizable),

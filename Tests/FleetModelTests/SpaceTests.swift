@@ -384,7 +384,9 @@ func delete(_ key: String, _ revision: Revision? = nil) -> SpaceCommand.Operatio
             .refused(.malformed), .refused(.unknownVersion(2)), .refused(.packTooLarge(300)), .refused(.keyEmpty),
             .refused(.keyTooLong(2_000)), .refused(.valueTooLong(9)), .refused(.sequenceInvalid),
             .refused(.sessionUnknown(bornAtLeast: LogIndex(8))), .refused(.sequenceTooOld(through: 5)),
-            .refused(.ended),
+            .refused(.ended), .refused(.lockInvalid),
+            .refused(.tooManyLocks), .refused(.lockLost(held: nil)), .refused(.lockLost(held: Revision(9))),
+            .held(token: Revision(9)), .taken(token: Revision(9)),
         ]
         for outcome in outcomes {
             let result = SpaceResult(revision: Revision(index: LogIndex(900), slot: 200), outcome: outcome)

@@ -68,6 +68,8 @@ public struct SpaceWireCommand: WireMessage {
     /// expired session.
     public var born: UInt64 = 0
     public var operation: Operation? = nil
+    /// It takes effect only while this lock is held under this token. From level 3 on.
+    public var fence: SpaceWireFence? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -77,13 +79,15 @@ public struct SpaceWireCommand: WireMessage {
         sequence: UInt64 = 0,
         acknowledged: UInt64 = 0,
         born: UInt64 = 0,
-        operation: Operation? = nil
+        operation: Operation? = nil,
+        fence: SpaceWireFence? = nil
     ) {
         self.client = client
         self.sequence = sequence
         self.acknowledged = acknowledged
         self.born = born
         self.operation = operation
+        self.fence = fence
     }
 
     public static var messageName: String { "Command" }
@@ -99,6 +103,10 @@ public struct SpaceWireCommand: WireMessage {
         case 7: "delete"
         case 8: "compare_and_delete"
         case 9: "end"
+        case 10: "acquire"
+        case 11: "release"
+        case 12: "expire"
+        case 13: "fence"
         default: nil
         }
     }
@@ -131,7 +139,16 @@ public struct SpaceWireCommand: WireMessage {
             writer.message(66, value)
         case .end(let value):
             writer.message(74, value)
+        case .acquire(let value):
+            writer.message(82, value)
+        case .release(let value):
+            writer.message(90, value)
+        case .expire(let value):
+            writer.message(98, value)
         case nil: break
+        }
+        if let value = self.fence {
+            writer.message(106, value)
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
@@ -173,6 +190,25 @@ public struct SpaceWireCommand: WireMessage {
                 if case .end(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .end(value)
+            case 82:
+                var value = SpaceWireAcquireLock()
+                if case .acquire(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .acquire(value)
+            case 90:
+                var value = SpaceWireReleaseLock()
+                if case .release(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .release(value)
+            case 98:
+                var value = SpaceWireExpireLock()
+                if case .expire(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .expire(value)
+            case 106:
+                var value = self.fence.take() ?? SpaceWireFence()
+                try reader.message(&value)
+                self.fence = value
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -184,8 +220,63 @@ public struct SpaceWireCommand: WireMessage {
         case delete(SpaceWireDelete)
         /// From level 2 on.
         case compareAndDelete(SpaceWireCompareAndDelete)
-        /// From level 3 on.
+        /// These from level 3 on.
         case end(SpaceWireEnd)
+        case acquire(SpaceWireAcquireLock)
+        case release(SpaceWireReleaseLock)
+        case expire(SpaceWireExpireLock)
+    }
+}
+
+public struct SpaceWireFence: WireMessage {
+    public var lock: String = ""
+    /// A revision.
+    public var token: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        lock: String = "",
+        token: UInt64 = 0
+    ) {
+        self.lock = lock
+        self.token = token
+    }
+
+    public static var messageName: String { "Fence" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "lock"
+        case 2: "token"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.lock.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.lock)
+        }
+        if self.token != 0 {
+            writer.tag(16)
+            writer.varint(self.token)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.lock = try reader.string()
+            case 16:
+                self.token = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
     }
 }
 
@@ -453,6 +544,171 @@ public struct SpaceWireEnd: WireMessage {
     }
 }
 
+/// Takes a lock that is free, or renews the owner's own.
+public struct SpaceWireAcquireLock: WireMessage {
+    public var lock: String = ""
+    public var owner: String = ""
+    public var leaseMillis: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        lock: String = "",
+        owner: String = "",
+        leaseMillis: UInt64 = 0
+    ) {
+        self.lock = lock
+        self.owner = owner
+        self.leaseMillis = leaseMillis
+    }
+
+    public static var messageName: String { "AcquireLock" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "lock"
+        case 2: "owner"
+        case 3: "lease_millis"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.lock.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.lock)
+        }
+        if !self.owner.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.owner)
+        }
+        if self.leaseMillis != 0 {
+            writer.tag(24)
+            writer.varint(self.leaseMillis)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.lock = try reader.string()
+            case 18:
+                self.owner = try reader.string()
+            case 24:
+                self.leaseMillis = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct SpaceWireReleaseLock: WireMessage {
+    public var lock: String = ""
+    public var owner: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        lock: String = "",
+        owner: String = ""
+    ) {
+        self.lock = lock
+        self.owner = owner
+    }
+
+    public static var messageName: String { "ReleaseLock" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "lock"
+        case 2: "owner"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.lock.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.lock)
+        }
+        if !self.owner.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.owner)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.lock = try reader.string()
+            case 18:
+                self.owner = try reader.string()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Frees a lock that was not renewed since this revision.
+public struct SpaceWireExpireLock: WireMessage {
+    public var lock: String = ""
+    public var renewed: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        lock: String = "",
+        renewed: UInt64 = 0
+    ) {
+        self.lock = lock
+        self.renewed = renewed
+    }
+
+    public static var messageName: String { "ExpireLock" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "lock"
+        case 2: "renewed"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.lock.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.lock)
+        }
+        if self.renewed != 0 {
+            writer.tag(16)
+            writer.varint(self.renewed)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.lock = try reader.string()
+            case 16:
+                self.renewed = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
 public struct SpaceWireCommandResult: WireMessage {
     /// Log index times 256 plus the command's slot in its pack.
     public var revision: UInt64 = 0
@@ -616,6 +872,9 @@ public struct SpaceWireQuery: WireMessage {
         case 1: "get"
         case 2: "list"
         case 3: "changes"
+        case 4: "lock"
+        case 5: "locks"
+        case 6: "renewals"
         default: nil
         }
     }
@@ -628,6 +887,13 @@ public struct SpaceWireQuery: WireMessage {
             writer.message(18, value)
         case .changes(let value):
             writer.message(26, value)
+        case .lock(let value):
+            writer.tag(34)
+            writer.lengthDelimited(value)
+        case .locks(let value):
+            writer.message(42, value)
+        case .renewals(let value):
+            writer.message(50, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -652,6 +918,18 @@ public struct SpaceWireQuery: WireMessage {
                 if case .changes(let known) = self.query { value = known }
                 try reader.message(&value)
                 self.query = .changes(value)
+            case 34:
+                self.query = .lock(try reader.string())
+            case 42:
+                var value = SpaceWireLocks()
+                if case .locks(let known) = self.query { value = known }
+                try reader.message(&value)
+                self.query = .locks(value)
+            case 50:
+                var value = SpaceWireRenewals()
+                if case .renewals(let known) = self.query { value = known }
+                try reader.message(&value)
+                self.query = .renewals(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -661,6 +939,203 @@ public struct SpaceWireQuery: WireMessage {
         case get(SpaceWireGet)
         case list(SpaceWireList)
         case changes(SpaceWireChanges)
+        case lock(String)
+        case locks(SpaceWireLocks)
+        case renewals(SpaceWireRenewals)
+    }
+}
+
+public struct SpaceWireLocks: WireMessage {
+    public var prefix: String = ""
+    public var after: String? = nil
+    public var limit: UInt32 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        prefix: String = "",
+        after: String? = nil,
+        limit: UInt32 = 0
+    ) {
+        self.prefix = prefix
+        self.after = after
+        self.limit = limit
+    }
+
+    public static var messageName: String { "Locks" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "prefix"
+        case 2: "after"
+        case 3: "limit"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.prefix.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.prefix)
+        }
+        if let value = self.after {
+            writer.tag(18)
+            writer.lengthDelimited(value)
+        }
+        if self.limit != 0 {
+            writer.tag(24)
+            writer.varint(UInt64(self.limit))
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.prefix = try reader.string()
+            case 18:
+                self.after = try reader.string()
+            case 24:
+                self.limit = try reader.uint32()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Locks renewed after a revision.
+public struct SpaceWireRenewals: WireMessage {
+    public var after: UInt64 = 0
+    public var limit: UInt32 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        after: UInt64 = 0,
+        limit: UInt32 = 0
+    ) {
+        self.after = after
+        self.limit = limit
+    }
+
+    public static var messageName: String { "Renewals" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "after"
+        case 2: "limit"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.after != 0 {
+            writer.tag(8)
+            writer.varint(self.after)
+        }
+        if self.limit != 0 {
+            writer.tag(16)
+            writer.varint(UInt64(self.limit))
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.after = try reader.uint64()
+            case 16:
+                self.limit = try reader.uint32()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+public struct SpaceWireLock: WireMessage {
+    public var name: String = ""
+    public var owner: String = ""
+    public var token: UInt64 = 0
+    public var renewed: UInt64 = 0
+    public var leaseMillis: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        name: String = "",
+        owner: String = "",
+        token: UInt64 = 0,
+        renewed: UInt64 = 0,
+        leaseMillis: UInt64 = 0
+    ) {
+        self.name = name
+        self.owner = owner
+        self.token = token
+        self.renewed = renewed
+        self.leaseMillis = leaseMillis
+    }
+
+    public static var messageName: String { "Lock" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "name"
+        case 2: "owner"
+        case 3: "token"
+        case 4: "renewed"
+        case 5: "lease_millis"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.name.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.name)
+        }
+        if !self.owner.isEmpty {
+            writer.tag(18)
+            writer.lengthDelimited(self.owner)
+        }
+        if self.token != 0 {
+            writer.tag(24)
+            writer.varint(self.token)
+        }
+        if self.renewed != 0 {
+            writer.tag(32)
+            writer.varint(self.renewed)
+        }
+        if self.leaseMillis != 0 {
+            writer.tag(40)
+            writer.varint(self.leaseMillis)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.name = try reader.string()
+            case 18:
+                self.owner = try reader.string()
+            case 24:
+                self.token = try reader.uint64()
+            case 32:
+                self.renewed = try reader.uint64()
+            case 40:
+                self.leaseMillis = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
     }
 }
 
@@ -908,6 +1383,7 @@ public struct SpaceWireAnswer: WireMessage {
         case 4: "changes"
         case 5: "compacted"
         case 6: "refused"
+        case 7: "locks"
         default: nil
         }
     }
@@ -929,6 +1405,8 @@ public struct SpaceWireAnswer: WireMessage {
             writer.varint(value)
         case .refused(let value):
             writer.message(50, value)
+        case .locks(let value):
+            writer.message(58, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -962,6 +1440,11 @@ public struct SpaceWireAnswer: WireMessage {
                 if case .refused(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .refused(value)
+            case 58:
+                var value = SpaceWireAnswer.LockList()
+                if case .locks(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .locks(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -975,6 +1458,58 @@ public struct SpaceWireAnswer: WireMessage {
         /// Changes at or before this revision are gone: list again, then watch from the list's revision.
         case compacted(UInt64)
         case refused(SpaceWireAnswer.Refusal)
+        case locks(SpaceWireAnswer.LockList)
+    }
+
+    /// One, none or many.
+    public struct LockList: WireMessage {
+        public var locks: [SpaceWireLock] = []
+        public var resumeAfter: String? = nil
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            locks: [SpaceWireLock] = [],
+            resumeAfter: String? = nil
+        ) {
+            self.locks = locks
+            self.resumeAfter = resumeAfter
+        }
+
+        public static var messageName: String { "Answer.LockList" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "locks"
+            case 2: "resume_after"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            for value in self.locks {
+                writer.message(10, value)
+            }
+            if let value = self.resumeAfter {
+                writer.tag(18)
+                writer.lengthDelimited(value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.locks.append(try reader.message(SpaceWireLock.self))
+                case 18:
+                    self.resumeAfter = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
     }
 
     public struct Found: WireMessage {

@@ -229,6 +229,7 @@ extension NodeEngine {
         try write(batch)
         view.reuse(batch)
         replicas[i].applied = applied
+        if case .space(let results) = results, replicas[i].isLeader { noteLocks(i, entry, results) }
         appliedSinceFlush += 1
         bytesSinceFlush += entry.byteCount
         replicas[i].logSize.applied(entry)

@@ -87,6 +87,7 @@ package final class NodeEngine<Ports: WorldPorts> {
     var steward: Steward
     /// The cells that it leads.
     var cells = Cells()
+    var locks = LockWatches()
     var hostSigns = HostSigns()
     /// The nodes whose frames came here, ascending by node.
     package internal(set) var contacts = Contacts()
@@ -181,6 +182,7 @@ package final class NodeEngine<Ports: WorldPorts> {
         beatEarly(now)
         sweepForwards(now)
         tendCells(now)
+        tendLocks(now)
         packCommands(now)
         if hasFailed { return }
         if !outbox.isEmpty {
@@ -211,7 +213,7 @@ package final class NodeEngine<Ports: WorldPorts> {
             earliest = min(earliest, writingSince + stallMin)
         }
         if appliedSinceFlush > 0 && flush == nil { earliest = min(earliest, flushedAt + settings.flushInterval) }
-        return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline)
+        return min(earliest, forwards.sweepAt, stewardDeadline, cellsDeadline, locksDeadline)
     }
 
     /// Storage that lies or fails ends the node: it says so once, and then nothing more.

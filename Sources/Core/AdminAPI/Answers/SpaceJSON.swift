@@ -219,6 +219,8 @@ extension Problem {
             self.init(.retryUnknown, refusal.description, members: [JSONMember("through", through)])
         case .valueTooLong, .packTooLarge: self.init(.bodyTooLarge, refusal.description)
         case .ended: self.init(.spaceNotFound, refusal.description)
+        case .tooManyLocks: self.init(.notPossible, refusal.description)
+        case .lockLost: self.init(.conflict, refusal.description)
         default: self.init(.malformed, refusal.description)
         }
     }
@@ -250,6 +252,13 @@ extension AdminResponse {
         case .conflict(nil):
             self.init(
                 Problem(.conflict, "the key is not there; decide again, and send prev-revision=0 to create it"))
+        case .held(let token): self.init(LockHeld(token: token))
+        case .taken(let token):
+            self.init(
+                Problem(
+                    .conflict,
+                    "another owner holds the lock, under token \(token.rawValue); try again, or ask who it is",
+                    members: [JSONMember("token", token.rawValue)]))
         case .refused(let refusal): self.init(Problem(refusal))
         }
         self.index = index
@@ -269,6 +278,7 @@ extension AdminResponse {
             SpaceJSON.writeProgress(through, into: &lines)
             self.init(.jsonLines, .bytes(lines))
         case .compacted(let revision): self.init(SpaceJSON.compactedProblem(revision))
+        case .locks(let locks, let next): self.init(LockPage(locks, next: next))
         case .refused(let refusal): self.init(Problem(refusal))
         }
         index = answer.revision.index

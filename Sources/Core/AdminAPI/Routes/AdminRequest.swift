@@ -24,6 +24,9 @@ package enum AdminRequest: Hashable, Sendable {
     /// Changes after `from`, which is now where it is nil; the answer is a stream.
     case watch(space: String, prefix: [UInt8], from: Revision?)
 
+    case lock(space: String, name: String, ReadMode)
+    indirect case locks(space: String, prefix: String, after: String?, limit: Int, ReadMode)
+
     case spaces
     case space(String)
     indirect case createSpace(SpaceCreation)
@@ -86,9 +89,13 @@ package enum AdminRequest: Hashable, Sendable {
             switch command.operation {
             case .put, .compareAndSet: .putKey
             case .delete, .compareAndDelete: .deleteKey
+            case .acquire: .takeLock
+            case .release: .releaseLock
             // Never a client's own.
-            case .end: .deleteSpace
+            case .end, .expire: .deleteSpace
             }
+        case .lock: .getLock
+        case .locks: .listLocks
         case .read: .getKey
         case .list, .watch: .listKeys
         case .spaces: .listSpaces
@@ -143,7 +150,9 @@ package enum AdminRequest: Hashable, Sendable {
         case .metrics: .measure
         case .join: .join
         case .write(let space, _): .writeSpace(space)
-        case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _): .readSpace(space)
+        case .read(let space, _, _), .list(let space, _, _, _, _), .watch(let space, _, _),
+            .lock(let space, _, _), .locks(let space, _, _, _, _):
+            .readSpace(space)
         case .spaces, .space, .status, .nodes, .node, .cells, .cell, .regions, .region, .certificates, .upgrade:
             .observe
         case .createCell, .retireCell, .planHosts, .assignHost, .declareRegion, .planRegion: .manageCells

@@ -11,6 +11,9 @@ enum Pattern {
     /// `index.slot`, or an index for its end.
     static let place = "^[0-9]{1,15}(\\.\(slot))?$"
     static let revisionOrZero = "^(0|[0-9]{1,15}\\.\(slot))$"
+    /// Of a lock.
+    static let owner = "^[ -~]{1,256}$"
+    static let fence = "^\(bareName):[0-9]{1,18}$"
     static let planDigest = "^[0-9a-f]{1,16}$"
     static let generation = "^(\\*|[0-9]{1,15}|\"[0-9]{1,15}\")$"
     static let base64URL = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?$"

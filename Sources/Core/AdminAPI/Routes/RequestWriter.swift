@@ -79,14 +79,14 @@ package struct RequestWriter: Sendable {
 
     private func writeBody(_ request: AdminRequest, _ method: HTTPMethod, _ out: inout [UInt8]) {
         var body: [UInt8] = []
-        if case .write(_, let command) = request {
-            switch command.operation {
-            case .put(_, let value), .compareAndSet(_, _, let value): body = value
-            case .delete, .compareAndDelete, .end: break
-            }
-        } else if let members = Self.members(of: request) {
+        if let members = Self.members(of: request) {
             out.append(text: "\r\ncontent-type: application/json")
             body = JSONValue.object(members).bytes
+        } else if case .write(_, let command) = request {
+            switch command.operation {
+            case .put(_, let value), .compareAndSet(_, _, let value): body = value
+            default: break
+            }
         }
         if method == .put || method == .post {
             out.append(text: "\r\ncontent-length: ")
@@ -107,6 +107,13 @@ package struct RequestWriter: Sendable {
 
     private static func members(of request: AdminRequest) -> [JSONMember]? {
         switch request {
+        case .write(_, let command):
+            switch command.operation {
+            case .acquire(_, let owner, let lease):
+                LockWish(owner: owner, leaseMillis: lease.milliseconds).members
+            case .release(_, let owner): LockRelease(owner: owner).members
+            default: nil
+            }
         case .createSpace(let body): body.members
         case .moveSpace(_, let body): body.members
         case .join(let body): body.members
@@ -131,9 +138,11 @@ package struct RequestWriter: Sendable {
     static func writeTarget(_ request: AdminRequest, into out: inout [UInt8]) {
         switch request {
         case .write(let space, let command):
+            var isFirst = true
             switch command.operation {
             case .put(let key, _): writeKey(space, key, &out)
             case .compareAndSet(let key, let expected, _):
+                isFirst = false
                 writeKey(space, key, &out)
                 switch expected {
                 case .absent: out.append(text: "?prev-revision=0")
@@ -147,14 +156,21 @@ package struct RequestWriter: Sendable {
             case .delete(let key, let revision):
                 writeKey(space, key, &out)
                 if let revision {
+                    isFirst = false
                     out.append(text: "?prev-revision=")
                     ResponseWriter.append(revision, &out)
                 }
             case .compareAndDelete(let key, let expected):
+                isFirst = false
                 writeKey(space, key, &out)
                 out.append(text: "?prev-value=")
                 Base64.encodeForURL(expected, into: &out)
-            case .end: preconditionFailure("a space's end is no client's request")
+            case .acquire, .release: return writeTablePath(request, &out)
+            case .end, .expire: preconditionFailure("the end of a space or of a lease is no client's request")
+            }
+            if let fence = command.fence {
+                var separator = UInt8(ascii: isFirst ? "?" : "&")
+                write("fence", Array(fence.text.utf8), &separator, &out)
             }
         case .read(let space, let key, let mode):
             writeKey(space, key, &out)
@@ -204,7 +220,16 @@ package struct RequestWriter: Sendable {
 
     private static func writeTablePath(_ request: AdminRequest, _ out: inout [UInt8]) {
         var name = ""
+        var second = ""
         switch request {
+        case .write(let space, let command):
+            name = space
+            switch command.operation {
+            case .acquire(let lock, _, _), .release(let lock, _): second = lock
+            default: break
+            }
+        case .lock(let space, let lock, _): (name, second) = (space, lock)
+        case .locks(let space, _, _, _, _): name = space
         case .space(let space), .deleteSpace(let space, _), .moveSpace(let space, _): name = space
         case .node(let node), .removeNode(let node, _), .promoteNode(let node), .demoteNode(let node),
             .assignHost(let node, _):
@@ -223,6 +248,7 @@ package struct RequestWriter: Sendable {
             out.append(UInt8(ascii: "/"))
             if part.hasPrefix("{") {
                 PercentCoding.encode(name.utf8, keepsSlashes: false, into: &out)
+                name = second
             } else {
                 out.append(text: String(part))
             }
@@ -231,9 +257,18 @@ package struct RequestWriter: Sendable {
         case .removeNode(_, isForced: true), .deleteSpace(_, isForced: true): out.append(text: "?force=1")
         default: break
         }
-        if case .nodes(let mode) = request {
+        if case .locks(_, let prefix, let after, let limit, let mode) = request {
+            var separator = UInt8(ascii: "?")
+            if !prefix.isEmpty { write("prefix", Array(prefix.utf8), &separator, &out) }
+            if let after { write("after", Array(after.utf8), &separator, &out) }
+            if limit != SpaceLimits.answerCountMax { write("limit", Array("\(limit)".utf8), &separator, &out) }
+            write(mode, &separator, &out)
+        }
+        switch request {
+        case .nodes(let mode), .lock(_, _, let mode):
             var separator = UInt8(ascii: "?")
             write(mode, &separator, &out)
+        default: break
         }
         if case .fleet(let request) = request {
             var separator = UInt8(ascii: "?")

@@ -2,6 +2,7 @@
 package enum Operation: String, Hashable, Sendable, CaseIterable {
     case health, ready, metrics, document
     case putKey, getKey, deleteKey, listKeys
+    case takeLock, releaseLock, getLock, listLocks
     case listSpaces, createSpace, getSpace, deleteSpace, moveSpace
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
@@ -114,10 +115,13 @@ extension Route {
         "only if this is the key's last change, index.slot; 0: only if the key is not there")
     private static let previousValue = Parameter(
         "prev-value", .text(pattern: Pattern.base64URL), "only if the key holds this value; base64url")
+    private static let fence = Parameter(
+        "fence", .text(pattern: Pattern.fence),
+        "NAME:TOKEN; only while that lock of the space is held under that token")
     private static let accepted = Answer.json(Acceptance.shape)
 
     /// Every route of the admin port.
-    package static let all: [Route] = fixed + keys + spaces + nodes + cells + cluster + fleet
+    package static let all: [Route] = fixed + keys + locks + spaces + nodes + cells + cluster + fleet
 
     /// The status of each operation's answer that says yes.
     // hash order: looked up only
@@ -138,14 +142,14 @@ extension Route {
     private static let keys = [
         Route(
             .putKey, .put, "/v1/kv/{space}/{key}", "Writes a key.",
-            query: [previous, previousValue],
+            query: [previous, previousValue, fence],
             body: .bytes, .json(SpaceJSON.written)),
         Route(.getKey, .get, "/v1/kv/{space}/{key}", "Reads a key.", query: [stale], .raw(.bytes)),
         Route(
             .deleteKey, .delete, "/v1/kv/{space}/{key}", "Deletes a key.",
             query: [
                 Parameter("prev-revision", .text(pattern: Pattern.revision), "only if this is the key's last change"),
-                previousValue,
+                previousValue, fence,
             ],
             .json(SpaceJSON.deleted)),
         Route(
@@ -161,6 +165,26 @@ extension Route {
                     "watch what comes after this revision, or after this index; now by default"),
             ],
             .json(SpaceJSON.page)),
+    ]
+
+    private static let locks = [
+        Route(
+            .takeLock, .put, "/v1/locks/{space}/{lock}",
+            "Takes a lock that is free, or renews the owner's own. It becomes free without a renewal for its lease.",
+            body: .json(LockWish.shape), .json(LockHeld.shape)),
+        Route(
+            .releaseLock, .post, "/v1/locks/{space}/{lock}/release", "Gives a lock back.",
+            body: .json(LockRelease.shape), .json(SpaceJSON.deleted)),
+        Route(
+            .getLock, .get, "/v1/locks/{space}/{lock}", "Says who holds a lock.", query: [stale], .json(LockInfo.shape)),
+        Route(
+            .listLocks, .get, "/v1/locks/{space}", "Lists locks that are held, in pages.",
+            query: [
+                Parameter("prefix", .string, "only locks whose names begin with this"),
+                Parameter("after", .string, "only locks after this one: a page's next"),
+                Parameter("limit", .range(1, 1_000), "locks in a page, at most 1000"), stale,
+            ],
+            .json(LockPage.shape)),
     ]
 
     private static let spaces = [

@@ -163,20 +163,24 @@ package struct Router: Sendable {
         case .put:
             let value = Array(parser.bytes(head.body))
             var operation = SpaceCommand.Operation.put(key: key, value: value)
+            var fence: SpaceFence?
             if head.query.isThere {
                 let query = try Query(parser, head.query, .putKey, limits)
+                fence = try Router.fence(query)
                 if let expected = try expectation(query) {
                     operation = .compareAndSet(key: key, expected: expected, value: value)
                 }
             }
-            return try write(space, operation, idempotency)
+            return try write(space, operation, idempotency, fence)
         case .delete:
             try refuseBody(head)
             let query = try Query(parser, head.query, .deleteKey, limits)
+            let fence = try Router.fence(query)
             switch try expectation(query) {
-            case nil: return try write(space, .delete(key: key, revision: nil), idempotency)
-            case .revision(let last): return try write(space, .delete(key: key, revision: last), idempotency)
-            case .value(let value): return try write(space, .compareAndDelete(key: key, expected: value), idempotency)
+            case nil: return try write(space, .delete(key: key, revision: nil), idempotency, fence)
+            case .revision(let last): return try write(space, .delete(key: key, revision: last), idempotency, fence)
+            case .value(let value):
+                return try write(space, .compareAndDelete(key: key, expected: value), idempotency, fence)
             case .absent:
                 throw Problem(.malformed, "a key that must not be there can't be deleted; leave prev-revision out")
             }
@@ -189,11 +193,25 @@ package struct Router: Sendable {
     }
 
     private func write(
-        _ space: String, _ operation: SpaceCommand.Operation, _ key: IdempotencyKey?
+        _ space: String, _ operation: SpaceCommand.Operation, _ key: IdempotencyKey?, _ fence: SpaceFence? = nil
     ) throws(Problem) -> AdminRequest {
-        let command = Router.command(operation, key)
+        var command = Router.command(operation, key)
+        command.fence = fence
         if let refusal = Space.refusal(of: command) { throw Problem(refusal) }
         return .write(space: space, command)
+    }
+
+    private static func fence(_ query: Query) throws(Problem) -> SpaceFence? {
+        guard let bytes = query["fence"] else { return nil }
+        guard let fence = SpaceFence(text: String(decoding: bytes, as: UTF8.self)) else {
+            throw Problem(
+                .malformed, "fence is not a lock's name, a colon and its token; send fence=NAME:TOKEN", field: "fence")
+        }
+        return fence
+    }
+
+    private func lock(_ match: Match) throws(Problem) -> (space: String, name: String) {
+        (try name(match.parameters[0], "space"), try name(match.parameters[1], "lock"))
     }
 
     private func expectation(_ query: Query) throws(Problem) -> SpaceCommand.Expectation? {
@@ -229,6 +247,26 @@ package struct Router: Sendable {
         return .stale(within: within)
     }
 
+    private static func limit(_ query: Query) throws(Problem) -> Int {
+        guard let text = query["limit"] else { return SpaceLimits.answerCountMax }
+        guard let number = HTTPSyntax.decimal(text.span, 0, text.count), number >= 1,
+            number <= SpaceLimits.answerCountMax
+        else { throw Problem(.malformed, "limit is out of range; send 1 to \(SpaceLimits.answerCountMax)") }
+        return number
+    }
+
+    private func locks(_ space: String, _ query: Query) throws(Problem) -> AdminRequest {
+        let (prefix, after) = (query["prefix"] ?? [], query["after"])
+        for word in [prefix, after ?? []] where word.count > SpaceLimits.lockNameBytesMax {
+            throw Problem(
+                .malformed, "no lock's name has \(word.count) bytes; send at most \(SpaceLimits.lockNameBytesMax)")
+        }
+        return .locks(
+            space: space, prefix: String(decoding: prefix, as: UTF8.self),
+            after: after.map { String(decoding: $0, as: UTF8.self) }, limit: try Router.limit(query),
+            try readMode(query))
+    }
+
     private func listOrWatch(
         _ parser: RequestParser, _ head: RequestHead, _ space: String
     ) throws(Problem) -> AdminRequest {
@@ -251,13 +289,7 @@ package struct Router: Sendable {
         if query["from"] != nil { throw Problem(.invalid, "from belongs to a watch; add watch=1 or leave it out") }
         let after = query["after"]
         if let after, after.count > SpaceLimits.keyBytesMax { throw Router.badKey(after) }
-        var limit = SpaceLimits.answerCountMax
-        if let text = query["limit"] {
-            guard let number = HTTPSyntax.decimal(text.span, 0, text.count), number >= 1,
-                number <= SpaceLimits.answerCountMax
-            else { throw Problem(.malformed, "limit is out of range; send 1 to \(SpaceLimits.answerCountMax)") }
-            limit = number
-        }
+        let limit = try Router.limit(query)
         return .list(space: space, prefix: prefix, after: after, limit: limit, try readMode(query))
     }
 
@@ -347,6 +379,18 @@ package struct Router: Sendable {
         case .ready: return .ready
         case .metrics: return .metrics
         case .document: return .document
+        case .takeLock:
+            let (space, name) = try lock(match)
+            let wish = try LockWish(body)
+            return try write(
+                space, .acquire(lock: name, owner: wish.owner, lease: .milliseconds(wish.leaseMillis)), nil)
+        case .releaseLock:
+            let (space, name) = try lock(match)
+            return try write(space, .release(lock: name, owner: try LockRelease(body).owner), nil)
+        case .getLock:
+            let (space, name) = try lock(match)
+            return .lock(space: space, name: name, try readMode(query))
+        case .listLocks: return try locks(try name(match, "space"), query)
         case .listSpaces: return .spaces
         case .createSpace: return .createSpace(try SpaceCreation(body))
         case .getSpace: return .space(try name(match, "space"))

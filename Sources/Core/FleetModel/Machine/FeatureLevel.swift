@@ -70,6 +70,9 @@ package enum FeatureLevel {
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
 
+    /// Locks of spaces, and writes under them.
+    package static let locks: UInt32 = 3
+
     /// Spaces that end before they are deleted.
     package static let spaceEnds: UInt32 = 3
 
@@ -98,9 +101,11 @@ package enum FeatureLevel {
 extension SpaceCommand {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
-        switch operation {
+        if fence != nil { return FeatureLevel.locks }
+        return switch operation {
         case .compareAndDelete: FeatureLevel.conditionalDeletes
         case .end: FeatureLevel.spaceEnds
+        case .acquire, .release, .expire: FeatureLevel.locks
         default: FeatureLevel.oldest
         }
     }

@@ -28,6 +28,8 @@ extension SpaceCommand.Operation {
         switch self {
         case .put, .compareAndSet: true
         case .delete, .compareAndDelete, .end: false
+        // A lock is a short row, there are few of them, and who can't renew his own has to stop.
+        case .acquire, .release, .expire: false
         }
     }
 }

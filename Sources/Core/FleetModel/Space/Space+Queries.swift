@@ -19,6 +19,15 @@ extension Space {
             } else {
                 body = try list(prefix, after: after, limit: bounded(limit), access)
             }
+        case .lock(let name):
+            if let refusal = refusal(ofLock: name) {
+                body = .refused(refusal)
+            } else {
+                body = .locks(try SpaceLock.read(name, access).map { [$0] } ?? [], resumeAfter: nil)
+            }
+        case .locks(let prefix, let after, let limit):
+            body = try locks(prefix: prefix, after: after, limit: bounded(limit), access)
+        case .renewals(let after, let limit): body = try renewals(after: after, limit: bounded(limit), access)
         case .changes(let since, let prefix, let limit):
             if let refusal = refusal(ofPrefix: prefix) {
                 body = .refused(refusal)

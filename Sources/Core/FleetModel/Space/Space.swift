@@ -52,7 +52,16 @@ package enum Space {
             if let refusal = refusal(ofKey: key) { return refusal }
             if expected.count > SpaceLimits.valueBytesMax { return .valueTooLong(UInt64(expected.count)) }
         case .end: break
+        case .acquire(let lock, let owner, let lease):
+            if let refusal = refusal(ofLock: lock) ?? refusal(ofOwner: owner) ?? refusal(ofLease: lease) {
+                return refusal
+            }
+        case .release(let lock, let owner):
+            if let refusal = refusal(ofLock: lock) ?? refusal(ofOwner: owner) { return refusal }
+        case .expire(let lock, _):
+            if let refusal = refusal(ofLock: lock) { return refusal }
         }
+        if let fence = command.fence, let refusal = refusal(ofLock: fence.lock) { return refusal }
         if (command.client.rawValue == 0) != (command.sequence == 0) { return .sequenceInvalid }
         if command.acknowledged > 0 && command.acknowledged >= command.sequence { return .sequenceInvalid }
         return nil
@@ -68,7 +77,7 @@ package enum Space {
 /// The work on one entry.
 struct Step {
     let index: LogIndex
-    private var summary: SpaceSummary
+    var summary: SpaceSummary
     private var history = HistoryRecord()
 
     init(index: LogIndex, _ access: some OrderedReader) throws(StoreError) {
@@ -84,7 +93,7 @@ struct Step {
         }
         if summary.hasEnded { return SpaceResult(revision: revision, outcome: .refused(.ended)) }
         if command.client.rawValue == 0 {
-            return SpaceResult(revision: revision, outcome: try execute(command.operation, revision, &access))
+            return SpaceResult(revision: revision, outcome: try execute(command, revision, &access))
         }
         var session: SpaceSession
         switch try admit(command, access) {
@@ -95,7 +104,7 @@ struct Step {
             session = SpaceSession()
             summary.sessionCount += 1
         }
-        let result = SpaceResult(revision: revision, outcome: try execute(command.operation, revision, &access))
+        let result = SpaceResult(revision: revision, outcome: try execute(command, revision, &access))
         session.keep(result, sequence: command.sequence, acknowledged: command.acknowledged)
         use(&session, of: command.client, &access)
         access.put(SpaceKey.session(command.client), session.encoded)
@@ -119,9 +128,10 @@ struct Step {
     // MARK: Keys
 
     private mutating func execute(
-        _ operation: SpaceCommand.Operation, _ revision: Revision, _ access: inout some StateAccess
+        _ command: SpaceCommand, _ revision: Revision, _ access: inout some StateAccess
     ) throws(StoreError) -> SpaceResult.Outcome {
-        switch operation {
+        if let fence = command.fence, let refusal = try refusal(of: fence, access) { return .refused(refusal) }
+        switch command.operation {
         case .put(let key, let value):
             let stateKey = SpaceKey.user(key)
             let old = try Head.read(stateKey, access.row(for: stateKey))
@@ -157,6 +167,9 @@ struct Step {
         case .end:
             summary.hasEnded = true
             return .deleted
+        case .acquire(let lock, let owner, let lease): return try acquire(lock, owner, lease, revision, &access)
+        case .release(let lock, let owner): return try release(lock, owner, &access)
+        case .expire(let lock, let renewed): return try expire(lock, renewed: renewed, &access)
         }
     }
 

@@ -123,6 +123,32 @@ extension SpaceCommand {
         case .end:
             writer.tag(9 << 3 | 2)
             writer.lengthDelimited([])
+        case .acquire(let lock, let owner, let lease):
+            writer.tag(10 << 3 | 2)
+            let mark = writer.begin(expecting: lock.utf8.count + owner.utf8.count + 16)
+            writer.field(1, Array(lock.utf8))
+            writer.field(2, Array(owner.utf8))
+            writer.number(3, UInt64(max(lease.milliseconds, 0)))
+            writer.end(mark)
+        case .release(let lock, let owner):
+            writer.tag(11 << 3 | 2)
+            let mark = writer.begin(expecting: lock.utf8.count + owner.utf8.count + 8)
+            writer.field(1, Array(lock.utf8))
+            writer.field(2, Array(owner.utf8))
+            writer.end(mark)
+        case .expire(let lock, let renewed):
+            writer.tag(12 << 3 | 2)
+            let mark = writer.begin(expecting: lock.utf8.count + 16)
+            writer.field(1, Array(lock.utf8))
+            writer.number(2, renewed.rawValue)
+            writer.end(mark)
+        }
+        if let fence {
+            writer.tag(13 << 3 | 2)
+            let mark = writer.begin(expecting: fence.lock.utf8.count + 16)
+            writer.field(1, Array(fence.lock.utf8))
+            writer.number(2, fence.token.rawValue)
+            writer.end(mark)
         }
         return writer.finish()
     }
@@ -136,6 +162,8 @@ extension SpaceCommand {
         case .delete(let key, _): key.count + 64
         case .compareAndDelete(let key, let expected): key.count + expected.count + 64
         case .end: 64
+        case .acquire(let lock, let owner, _), .release(let lock, let owner): lock.utf8.count + owner.utf8.count + 80
+        case .expire(let lock, _): lock.utf8.count + 80
         }
     }
 
@@ -157,24 +185,37 @@ extension SpaceCommand {
     }
 
     private static func read(_ reader: inout ByteReader, _ level: UInt32) throws(DecodeError) -> SpaceCommand? {
-        let last: UInt32 = level >= FeatureLevel.spaceEnds ? 9 : level >= FeatureLevel.conditionalDeletes ? 8 : 7
+        let last: UInt32 = level >= FeatureLevel.locks ? 13 : level >= FeatureLevel.conditionalDeletes ? 8 : 7
         var client: UInt64 = 0
         var sequence: UInt64 = 0
         var acknowledged: UInt64 = 0
         var born: UInt64 = 0
         var operation: Operation?
+        var fence: SpaceFence?
         while true {
             switch try reader.nextTag() {
             case 0:
                 guard let operation else { return nil }
                 return SpaceCommand(
                     client: ClientID(client), sequence: sequence, acknowledged: acknowledged, born: LogIndex(born),
-                    operation)
+                    fence: fence, operation)
             case 1 << 3 | 1: client = try reader.fixed64()
             case 2 << 3: sequence = try reader.varint()
             case 3 << 3: acknowledged = try reader.varint()
             case 4 << 3: born = try reader.varint()
-            case let tag where tag >= 5 << 3 | 2 && tag <= last << 3 | 2 && tag & 7 == 2:
+            case 13 << 3 | 2 where last == 13 && fence == nil:
+                let outer = try reader.enter()
+                guard let words = try LockWords.read(&reader), words.owner == nil, words.lease == 0 else { return nil }
+                fence = SpaceFence(words.lock, Revision(words.revision))
+                reader.leave(outer)
+            case let tag where tag >= 10 << 3 | 2 && tag <= 12 << 3 | 2 && tag & 7 == 2 && last == 13:
+                if operation != nil { return nil }
+                let outer = try reader.enter()
+                guard let words = try LockWords.read(&reader) else { return nil }
+                operation = words.operation(number: tag >> 3)
+                if operation == nil { return nil }
+                reader.leave(outer)
+            case let tag where tag >= 5 << 3 | 2 && tag <= min(last, 9) << 3 | 2 && tag & 7 == 2:
                 if operation != nil { return nil }
                 let outer = try reader.enter()
                 guard let read = try Fields.read(&reader, isConditional: tag == 6 << 3 | 2) else { return nil }
@@ -182,6 +223,42 @@ extension SpaceCommand {
                 if operation == nil { return nil }
                 reader.leave(outer)
             default: return nil
+            }
+        }
+    }
+
+    /// What operations on locks, and a fence, have between them. Text that is none is refused: two names must not be one.
+    private struct LockWords {
+        var lock = ""
+        var owner: String?
+        var revision: UInt64 = 0
+        var lease: UInt64 = 0
+
+        static func read(_ reader: inout ByteReader) throws(DecodeError) -> LockWords? {
+            var words = LockWords()
+            while true {
+                switch try reader.nextTag() {
+                case 0: return words
+                case 1 << 3 | 2:
+                    guard let text = String(validating: try reader.bytes(), as: UTF8.self) else { return nil }
+                    words.lock = text
+                case 2 << 3 | 2:
+                    guard let text = String(validating: try reader.bytes(), as: UTF8.self) else { return nil }
+                    words.owner = text
+                case 2 << 3: words.revision = try reader.varint()
+                case 3 << 3: words.lease = try reader.varint()
+                default: return nil
+                }
+            }
+        }
+
+        func operation(number: UInt32) -> Operation? {
+            switch number {
+            case 10:
+                guard let lease = Int64(exactly: lease), lease <= 1 << 40, revision == 0 else { return nil }
+                return .acquire(lock: lock, owner: owner ?? "", lease: .milliseconds(lease))
+            case 11: return revision == 0 && lease == 0 ? .release(lock: lock, owner: owner ?? "") : nil
+            default: return owner == nil && lease == 0 ? .expire(lock: lock, renewed: Revision(revision)) : nil
             }
         }
     }

@@ -14,6 +14,11 @@ extension SpaceQuery {
         case .changes(let since, let prefix, let limit):
             wire.query = .changes(
                 SpaceWireChanges(since: since.rawValue, prefix: prefix, limit: UInt32(clamping: limit)))
+        case .lock(let name): wire.query = .lock(name)
+        case .locks(let prefix, let after, let limit):
+            wire.query = .locks(SpaceWireLocks(prefix: prefix, after: after, limit: UInt32(clamping: limit)))
+        case .renewals(let after, let limit):
+            wire.query = .renewals(SpaceWireRenewals(after: after.rawValue, limit: UInt32(clamping: limit)))
         }
         return wire.serialized()
     }
@@ -25,6 +30,9 @@ extension SpaceQuery {
         case .list(let list): return .list(prefix: list.prefix, after: list.after, limit: Int(list.limit))
         case .changes(let changes):
             return .changes(since: Revision(changes.since), prefix: changes.prefix, limit: Int(changes.limit))
+        case .lock(let name): return .lock(name: name)
+        case .locks(let locks): return .locks(prefix: locks.prefix, after: locks.after, limit: Int(locks.limit))
+        case .renewals(let renewals): return .renewals(after: Revision(renewals.after), limit: Int(renewals.limit))
         }
     }
 }
@@ -42,6 +50,8 @@ extension SpaceAnswer {
             wire.body = .changes(
                 SpaceWireAnswer.ChangeList(changes: changes.map(SpaceWireChange.init), through: through.rawValue))
         case .compacted(let revision): wire.body = .compacted(revision.rawValue)
+        case .locks(let locks, let resumeAfter):
+            wire.body = .locks(SpaceWireAnswer.LockList(locks: locks.map(SpaceWireLock.init), resumeAfter: resumeAfter))
         case .refused(let refusal):
             let (code, detail) = refusal.stored
             wire.body = .refused(SpaceWireAnswer.Refusal(code: UInt32(clamping: code), detail: detail))
@@ -67,6 +77,9 @@ extension SpaceAnswer {
             return SpaceAnswer(revision: revision, body: .changes(changes, through: Revision(list.through)))
         case .compacted(let compacted):
             return SpaceAnswer(revision: revision, body: .compacted(Revision(compacted)))
+        case .locks(let list):
+            return SpaceAnswer(
+                revision: revision, body: .locks(list.locks.map(SpaceLock.init), resumeAfter: list.resumeAfter))
         case .refused(let refused):
             guard let refusal = SpaceRefusal(code: UInt64(refused.code), detail: refused.detail) else { return nil }
             return SpaceAnswer(revision: revision, body: .refused(refusal))
@@ -92,6 +105,22 @@ extension SpaceRecord {
         self.init(
             key: wire.key, value: wire.value, created: Revision(wire.created), modified: Revision(wire.modified),
             version: wire.version)
+    }
+}
+
+extension SpaceWireLock {
+    fileprivate init(_ lock: SpaceLock) {
+        self.init(
+            name: lock.name, owner: lock.owner, token: lock.token.rawValue, renewed: lock.renewed.rawValue,
+            leaseMillis: UInt64(max(lock.lease.milliseconds, 0)))
+    }
+}
+
+extension SpaceLock {
+    fileprivate init(_ wire: SpaceWireLock) {
+        self.init(
+            name: wire.name, owner: wire.owner, token: Revision(wire.token), renewed: Revision(wire.renewed),
+            lease: .milliseconds(Int64(clamping: min(wire.leaseMillis, 1 << 40))))
     }
 }
 

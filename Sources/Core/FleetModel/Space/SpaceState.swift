@@ -14,6 +14,10 @@ enum SpaceKey {
         static let use: UInt8 = 0x13
         /// ‖ index → `HistoryRecord`
         static let history: UInt8 = 0x14
+        /// ‖ name → `SpaceLock`
+        static let lock: UInt8 = 0x15
+        /// ‖ revision of the last renewal ‖ name → nothing
+        static let renewal: UInt8 = 0x16
     }
 
     static let summary: [UInt8] = [Kind.summary]
@@ -28,6 +32,12 @@ enum SpaceKey {
 
     static func session(_ client: ClientID) -> [UInt8] { number(Kind.session, client.rawValue) }
     static func history(_ index: LogIndex) -> [UInt8] { number(Kind.history, index.rawValue) }
+
+    static func lock(_ name: String) -> [UInt8] { [Kind.lock] + name.utf8 }
+
+    static func renewal(_ revision: Revision, _ name: String) -> [UInt8] {
+        number(Kind.renewal, revision.rawValue) + name.utf8
+    }
 
     static func use(_ index: LogIndex, _ client: ClientID) -> [UInt8] {
         var bytes = number(Kind.use, index.rawValue)
@@ -55,8 +65,11 @@ struct SpaceSummary {
     var historyBytes: UInt64 = 0
     /// Changes up to this entry may be gone.
     var compactedThrough = LogIndex.zero
-    /// Nothing is taken any more. Stored as a byte that is there or not: programs of before the level never meet it.
+    /// Nothing is taken any more.
     var hasEnded = false
+    var locks: UInt64 = 0
+    /// This and `locks` are stored where there is something to tell: programs of before the level never meet them.
+    private static let longBytes = 57
 
     var historyIsTooLong: Bool {
         historyChanges > UInt64(SpaceLimits.historyChangesMax) || historyBytes > UInt64(SpaceLimits.historyBytesMax)
@@ -64,11 +77,13 @@ struct SpaceSummary {
 
     static func read(_ access: some OrderedReader) throws(StoreError) -> SpaceSummary {
         guard let bytes = try access.row(for: SpaceKey.summary) else { return SpaceSummary() }
-        guard bytes.count == 48 || bytes.count == 49, let applied = bytes.bigEndian64(at: 0),
+        guard bytes.count == 48 || bytes.count == longBytes, let applied = bytes.bigEndian64(at: 0),
             let sessions = bytes.bigEndian64(at: 8),
             let expired = bytes.bigEndian64(at: 16), let changes = bytes.bigEndian64(at: 24),
             let historyBytes = bytes.bigEndian64(at: 32), let compacted = bytes.bigEndian64(at: 40)
-        else { throw StoreError(.corrupt, "the space's summary has \(bytes.count) bytes instead of 48 or 49") }
+        else {
+            throw StoreError(.corrupt, "the space's summary has \(bytes.count) bytes instead of 48 or \(longBytes)")
+        }
         var summary = SpaceSummary()
         summary.applied = LogIndex(applied)
         summary.sessionCount = sessions
@@ -76,20 +91,26 @@ struct SpaceSummary {
         summary.historyChanges = changes
         summary.historyBytes = historyBytes
         summary.compactedThrough = LogIndex(compacted)
-        summary.hasEnded = bytes.count == 49
+        if bytes.count == longBytes {
+            summary.hasEnded = bytes.bytes[48] != 0
+            summary.locks = bytes.bigEndian64(at: 49) ?? 0
+        }
         return summary
     }
 
     func encoded() -> [UInt8] {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(49)
+        bytes.reserveCapacity(SpaceSummary.longBytes + 4)
         bytes.appendBigEndian(applied.rawValue)
         bytes.appendBigEndian(sessionCount)
         bytes.appendBigEndian(expiredThrough.rawValue)
         bytes.appendBigEndian(historyChanges)
         bytes.appendBigEndian(historyBytes)
         bytes.appendBigEndian(compactedThrough.rawValue)
-        if hasEnded { bytes.append(1) }
+        if hasEnded || locks > 0 {
+            bytes.append(hasEnded ? 1 : 0)
+            bytes.appendBigEndian(locks)
+        }
         return bytes
     }
 }
@@ -243,6 +264,8 @@ extension SpaceResult.Outcome {
         case .notFound: (3, 0)
         // No change has revision 0.
         case .conflict(let modified): (4, modified?.rawValue ?? 0)
+        case .held(let token): (5, token.rawValue)
+        case .taken(let token): (6, token.rawValue)
         case .refused(let refusal): refusal.stored
         }
     }
@@ -253,6 +276,8 @@ extension SpaceResult.Outcome {
         case 2: self = .deleted
         case 3: self = .notFound
         case 4: self = .conflict(modified: detail == 0 ? nil : Revision(detail))
+        case 5: self = .held(token: Revision(detail))
+        case 6: self = .taken(token: Revision(detail))
         default:
             guard let refusal = SpaceRefusal(code: code, detail: detail) else { return nil }
             self = .refused(refusal)
@@ -273,6 +298,9 @@ extension SpaceRefusal {
         case .sessionUnknown(let born): (39, born.rawValue)
         case .sequenceTooOld(let through): (40, through)
         case .ended: (41, 0)
+        case .lockInvalid: (42, 0)
+        case .tooManyLocks: (43, 0)
+        case .lockLost(let held): (44, held?.rawValue ?? 0)
         }
     }
 
@@ -288,6 +316,9 @@ extension SpaceRefusal {
         case 39: self = .sessionUnknown(bornAtLeast: LogIndex(detail))
         case 40: self = .sequenceTooOld(through: detail)
         case 41: self = .ended
+        case 42: self = .lockInvalid
+        case 43: self = .tooManyLocks
+        case 44: self = .lockLost(held: detail == 0 ? nil : Revision(detail))
         default: return nil
         }
     }

@@ -45,6 +45,10 @@ package enum SpaceLimits {
     package static let answerBytesMax = 1 << 20
     /// Bytes of history that one query looks through before it answers with what it has.
     package static let watchScanBytesMax = 4 << 20
+    package static let locksMax = 10_000
+    package static let lockNameBytesMax = 256
+    package static let lockOwnerBytesMax = 256
+    package static let lockLease: ClosedRange<Nanoseconds> = .seconds(1)...(.seconds(3_600))
 }
 
 /// One change that a client asks for.
@@ -59,6 +63,11 @@ package struct SpaceCommand: Hashable, Sendable {
         /// Everything after it is refused, and so are reads: of a space that is deleted nothing is acknowledged any more, though
         /// nodes hear of that one after the other. Wants feature level `FeatureLevel.spaceEnds`.
         case end
+        /// Takes a lock that is free, or renews the owner's own. This and the next two want `FeatureLevel.locks`.
+        case acquire(lock: String, owner: String, lease: Nanoseconds)
+        case release(lock: String, owner: String)
+        /// Frees a lock that nobody has renewed since.
+        case expire(lock: String, renewed: Revision)
     }
 
     /// What a key must hold for a compare-and-set to take effect.
@@ -77,16 +86,19 @@ package struct SpaceCommand: Hashable, Sendable {
     /// A log index the client had heard of when it drew its id; the larger, the longer a first command can be told from
     /// the retry of one whose session has expired.
     package var born: LogIndex
+    /// The lock that its sender must still hold. Wants `FeatureLevel.locks`.
+    package var fence: SpaceFence?
     package var operation: Operation
 
     package init(
         client: ClientID = ClientID(0), sequence: UInt64 = 0, acknowledged: UInt64 = 0, born: LogIndex = .zero,
-        _ operation: Operation
+        fence: SpaceFence? = nil, _ operation: Operation
     ) {
         self.client = client
         self.sequence = sequence
         self.acknowledged = acknowledged
         self.born = born
+        self.fence = fence
         self.operation = operation
     }
 }
@@ -101,6 +113,10 @@ package struct SpaceResult: Hashable, Sendable {
         case notFound
         /// The key does not hold what was expected: its last change is `modified`, or it is not there. Nothing changed.
         case conflict(modified: Revision?)
+        /// The lock is held under this token.
+        case held(token: Revision)
+        /// The lock is held by another owner, under this token. Nothing changed.
+        case taken(token: Revision)
         /// Nothing changed, and a retry of the same command is refused too.
         case refused(SpaceRefusal)
     }
@@ -133,6 +149,11 @@ package enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
     case sequenceTooOld(through: UInt64)
     /// The space is being deleted, or is gone.
     case ended
+    /// A lock's name, owner or lease is not as it must be.
+    case lockInvalid
+    case tooManyLocks
+    /// The command was to be under a lock that is held under another token, or by nobody.
+    case lockLost(held: Revision?)
 
     package var description: String {
         switch self {
@@ -159,6 +180,15 @@ package enum SpaceRefusal: Error, Hashable, Sendable, CustomStringConvertible {
         case .sequenceTooOld(let through):
             "results up to sequence \(through) are no longer kept, and the command may have taken effect; read the key to "
                 + "see, and keep at most \(SpaceLimits.sessionWindow) commands under way"
+        case .lockInvalid:
+            "a lock has a name of 1 to \(SpaceLimits.lockNameBytesMax) characters of ASCII without slashes and spaces, an owner of 1 to "
+                + "\(SpaceLimits.lockOwnerBytesMax) printable ones, and a lease of 1 s to 1 h in whole milliseconds"
+        case .tooManyLocks:
+            "the space has \(SpaceLimits.locksMax) locks that are held, which is the bound; use another space"
+        case .lockLost(let held?):
+            "the lock is held under token \(held.rawValue) by now; whoever sent this lost it, and must take it again before it goes on"
+        case .lockLost(nil):
+            "the lock is held by nobody by now; whoever sent this lost it, and must take it again before it goes on"
         case .ended:
             "the space is being deleted; `muster space delete` brings that to its end"
         }
@@ -190,6 +220,11 @@ package enum SpaceQuery: Hashable, Sendable {
     case list(prefix: [UInt8], after: [UInt8]?, limit: Int)
     /// Changes of keys with this prefix after the revision `since`.
     case changes(since: Revision, prefix: [UInt8], limit: Int)
+    case lock(name: String)
+    /// Locks that are held, in the order of their names.
+    case locks(prefix: String, after: String?, limit: Int)
+    /// Locks renewed after a revision, the oldest renewal first.
+    case renewals(after: Revision, limit: Int)
 }
 
 /// The answer to a query, and the state that it comes from.
@@ -203,6 +238,7 @@ package struct SpaceAnswer: Hashable, Sendable {
         case changes([SpaceChange], through: Revision)
         /// Changes at or before this revision are gone: list again, then watch from the list's revision.
         case compacted(Revision)
+        case locks([SpaceLock], resumeAfter: String?)
         case refused(SpaceRefusal)
     }
 

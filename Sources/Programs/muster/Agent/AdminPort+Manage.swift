@@ -104,7 +104,7 @@ extension AdminPort {
         case .removeBackupSchedule(let name):
             change(.removeBackup(name: name), asker, "the schedule \(name) is removed; its backups stay")
         case .fleet(let request): fleet(request, call.cell, call.plan, call.idempotencyKey, principal, ticket)
-        case .health, .ready, .metrics, .document, .write, .read, .list, .watch:
+        case .health, .ready, .metrics, .document, .write, .read, .list, .watch, .lock, .locks:
             preconditionFailure("\(call.request.operation) is answered elsewhere")
         }
     }

@@ -207,6 +207,9 @@ final class AdminPort: AdminHandler, AdminAuthority {
         case .read(let space, let key, let mode): read(space, .get(key: key), mode, ticket)
         case .list(let space, let prefix, let after, let limit, let mode):
             read(space, .list(prefix: prefix, after: after, limit: limit), mode, ticket)
+        case .lock(let space, let name, let mode): read(space, .lock(name: name), mode, ticket)
+        case .locks(let space, let prefix, let after, let limit, let mode):
+            read(space, .locks(prefix: prefix, after: after, limit: limit), mode, ticket)
         case .watch(let space, let prefix, let from): beginWatch(space, prefix, from, principal, ticket)
         case .health: answer(ticket, AdminResponse(.text, .bytes(Array("alive\n".utf8))))
         case .ready: answer(ticket, readiness)
@@ -314,6 +317,11 @@ final class AdminPort: AdminHandler, AdminAuthority {
             {
                 return answer(ticket, AdminResponse(Agent.levelUnheard(command.level)))
             }
+            if case .release(let lock, _) = command.operation, case .applied(.space(let result)) = outcome,
+                result.outcome == .notFound
+            {
+                return answer(ticket, AdminResponse(Problem.lockFree(lock)))
+            }
             answer(ticket, AdminResponse(outcome))
         }
     }
@@ -328,7 +336,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
         if case .stale(let within) = mode, let here = readHere(group, .space(query), within: within),
             case .space(let found) = here.answer, found.body != .refused(.ended)
         {
-            return answer(ticket, AdminResponse(found, age: here.age))
+            return answer(ticket, AdminPort.response(query, found, age: here.age))
         }
         agent.request(.query(group, .space(query))) { [self] outcome in
             let hasEnded = if case .read(.space(let found)) = outcome { found.body == .refused(.ended) } else { false }
@@ -337,8 +345,14 @@ final class AdminPort: AdminHandler, AdminAuthority {
                     read(space, query, mode, ticket, since: began)
                 }
             }
-            answer(ticket, AdminResponse(outcome))
+            guard case .read(.space(let found)) = outcome else { return answer(ticket, AdminResponse(outcome)) }
+            answer(ticket, AdminPort.response(query, found))
         }
+    }
+
+    private static func response(_ query: SpaceQuery, _ found: SpaceAnswer, age: Nanoseconds? = nil) -> AdminResponse {
+        if case .lock(let name) = query { return AdminResponse(lock: name, found, age: age) }
+        return AdminResponse(found, age: age)
     }
 
     /// By the clock as it is now: the loop's stands still while this process does.
@@ -442,7 +456,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
             _ = server.send(ticket, line)
             server.endStream(ticket)
             watches.remove(at: i)
-        case .record, .refused:
+        case .record, .locks, .refused:
             server.endStream(ticket, isWhole: false)
             watches.remove(at: i)
         }

@@ -115,6 +115,8 @@ struct ClientCommands {
         var settings = AdminClientSettings()
         settings.connectTimeout = .seconds(3)
         settings.answerTimeout = invocation.duration("timeout") ?? .seconds(10)
+        // Whoever holds a lock asks several times within its lease.
+        if invocation.path == "lock run" { settings.answerTimeout = min(settings.answerTimeout, .seconds(2)) }
         return settings
     }
 
@@ -264,6 +266,7 @@ struct ClientCommands {
                 .createSpace(
                     SpaceCreation(name: try name("SPACE"), replicas: invocation.text("replicas").flatMap { Int64($0) }))
             )
+        case "lock take", "lock release", "lock show", "lock list", "lock run": return try runLocks()
         case "space list": return try show(.spaces)
         case "space move": return try show(.moveSpace(word("SPACE"), SpaceMove(nodes: targets())))
         case "space delete": return try show(.deleteSpace(word("SPACE"), isForced: invocation.has("force")))
@@ -272,7 +275,7 @@ struct ClientCommands {
     }
 
     /// An argument that is to be a name, which the cluster would look for in the document that it is sent.
-    private func name(_ argument: String) throws -> String {
+    func name(_ argument: String) throws -> String {
         let word = word(argument)
         if !ObjectName.isValid(Array(word.utf8)) {
             throw UsageMistake("\(argument) is '\(word)'; use \(ObjectName.rule).")
@@ -358,11 +361,11 @@ struct ClientCommands {
         case "kv put":
             let value = try invocation.argument("VALUE").map { Array($0.utf8) } ?? Muster.readStandardInput()
             let key = Array(word("KEY").utf8)
-            if let expected = try expectation() {
-                return try show(
-                    .write(space: space, SpaceCommand(.compareAndSet(key: key, expected: expected, value: value))))
-            }
-            return try show(.write(space: space, SpaceCommand(.put(key: key, value: value))))
+            let operation: SpaceCommand.Operation =
+                if let expected = try expectation() {
+                    .compareAndSet(key: key, expected: expected, value: value)
+                } else { .put(key: key, value: value) }
+            return try show(.write(space: space, SpaceCommand(fence: fence(), operation)))
         case "kv get":
             let key = Array(word("KEY").utf8)
             let answer = try ask(.read(space: space, key: key, readMode))
@@ -382,12 +385,21 @@ struct ClientCommands {
             case .value(let value): operation = .compareAndDelete(key: key, expected: value)
             case .absent: throw UsageMistake("A key that must not be there can't be deleted; leave --revision out.")
             }
-            return try show(.write(space: space, SpaceCommand(operation)))
+            return try show(.write(space: space, SpaceCommand(fence: fence(), operation)))
         case "kv list":
             return try list(space, Array(word("PREFIX").utf8), limit: invocation.integer("limit") ?? .max)
         case "kv watch": return try watch(space)
         default: preconditionFailure("'\(invocation.path)' is in the table and nobody runs it")
         }
+    }
+
+    private func fence() throws -> SpaceFence? {
+        guard let text = invocation.text("fence") else { return nil }
+        guard let fence = SpaceFence(text: text) else {
+            throw UsageMistake(
+                "--fence is '\(text)'; give a lock's name, a colon and its token, as `muster lock take` prints it.")
+        }
+        return fence
     }
 
     /// All pages, as one answer. A page is of one moment and the next of a later one; the revision is the first one's, so that a

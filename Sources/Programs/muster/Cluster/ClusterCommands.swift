@@ -30,7 +30,7 @@ enum ClusterCommands {
                 "timeout", .duration(.milliseconds(100)...(.seconds(600))),
                 help: "how long to wait for an answer (default 10s)"),
         ],
-        commands: FleetTable.commands + node + cluster + settings + backups + spaces + keys + tools,
+        commands: FleetTable.commands + node + cluster + settings + backups + spaces + keys + locks + tools,
         topics: HelpTopics.all)
 
     private static let node: [Command] = [
@@ -320,6 +320,8 @@ enum ClusterCommands {
                     "revision", .text("REV"),
                     help: "only if the key's last change is this one; 0: only if it is not there"),
                 Option("if-value", .text("VALUE"), help: "only if the key holds this value"),
+                Option(
+                    "fence", .text("NAME:TOKEN"), help: "only while this lock of the space is held under this token"),
             ],
             examples: [
                 .init("muster kv put config greeting hello", ""),
@@ -347,6 +349,8 @@ enum ClusterCommands {
             options: [
                 Option("revision", .text("REV"), help: "only if the key's last change is this one"),
                 Option("if-value", .text("VALUE"), help: "only if the key holds this value"),
+                Option(
+                    "fence", .text("NAME:TOKEN"), help: "only while this lock of the space is held under this token"),
             ],
             examples: [.init("muster kv delete config leader --if-value n1", "gives back what is still one's own")]),
         Command(
@@ -373,6 +377,56 @@ enum ClusterCommands {
             ],
             options: [Option("from", .text("REV"), help: "after this revision, without a gap; 0: from the beginning")],
             examples: [.init("muster kv watch config --from 812.255", "goes on after what was seen before")]),
+    ]
+
+    private static let lockArguments = [
+        Argument("SPACE", help: "the space that keeps it"), Argument("LOCK", help: "its name"),
+    ]
+    private static let lease = Option(
+        "lease", .duration(.seconds(1)...(.seconds(3_600))),
+        help: "without a renewal for so long the lock becomes free (default 15s)")
+    private static let patience = Option(
+        "wait", .duration(.zero...(.seconds(86_400))),
+        help: "how long to try while another holds it (default: not at all)")
+
+    private static let locks: [Command] = [
+        Command(
+            "lock take", summary: "take a lock, or renew it",
+            details: """
+                Prints the token, which is higher than that of every holder before. The same owner takes it again to renew it, and
+                keeps the token. Do under the lock only what the token goes along with (kv put --fence, or a system that refuses
+                tokens below the highest it has seen): a holder that was stopped for longer than its lease does not know it.
+                """,
+            arguments: lockArguments,
+            options: [
+                Option("owner", .text("NAME"), isRequired: true, help: "who takes it: a name that nobody else uses"),
+                lease,
+                patience,
+            ],
+            examples: [.init("muster lock take config nightly --owner $(hostname)-$$ --lease 1m", "")]),
+        Command(
+            "lock run", summary: "run a command while holding a lock",
+            details: """
+                Takes the lock, renews it while the command runs, and gives it back. The command finds MUSTER_LOCK_TOKEN and
+                MUSTER_LOCK_FENCE (for kv put --fence) in its environment. If the lock is lost, the command gets SIGTERM, and SIGKILL
+                after 5 s. Ends with the command's own code.
+                """,
+            arguments: lockArguments + [Argument("COMMAND", isRepeated: true, help: "after --, with its arguments")],
+            options: [lease, patience],
+            examples: [
+                .init("muster lock run config nightly --wait 10m -- ./backup.sh", "on one of many hosts at a time")
+            ]),
+        Command(
+            "lock release", summary: "give a lock back", arguments: lockArguments,
+            options: [Option("owner", .text("NAME"), isRequired: true, help: "who took it")],
+            examples: [.init("muster lock release config nightly --owner host1-4711", "")]),
+        Command(
+            "lock show", summary: "say who holds a lock", arguments: lockArguments,
+            examples: [.init("muster lock show config nightly", "")]),
+        Command(
+            "lock list", summary: "list locks that are held", arguments: [Argument("SPACE", help: "the space")],
+            options: [Option("prefix", .text("TEXT"), help: "only those whose names begin with this")],
+            examples: [.init("muster lock list config", "")]),
     ]
 
     /// They read their options themselves; here they are for the help.

@@ -69,7 +69,7 @@ struct NodeCommands {
         return found
     }
 
-    private static var hostName: String {
+    static var hostName: String {
         var bytes = [CChar](repeating: 0, count: 256)
         guard gethostname(&bytes, 255) == 0 else { return "" }
         let name = String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
