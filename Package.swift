@@ -67,6 +67,7 @@ let rooms: [Room] = [
         imports: ["ClusterBase", "RaftCore", "NodePorts", "StoreLayout", "KeyValueStore"]),
     Room(name: "CLinux", layer: .clibs, imports: []),
     Room(name: "CTap", layer: .clibs, imports: []),
+    Room(name: "CUser", layer: .clibs, imports: []),
     Room(name: "CommandSyntax", layer: .core, imports: ["ClusterBase"]),
     Room(name: "FleetCommands", layer: .core, imports: ["ClusterBase", "AdminAPI", "CommandSyntax"]),
     Room(name: "AgentConfig", layer: .core, imports: ["ClusterBase", "CommandSyntax"]),
@@ -89,7 +90,7 @@ let rooms: [Room] = [
         ]),
     Room(
         name: "Hypervisor", layer: .io,
-        imports: ["CTap", "ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "SeedImage", "Reactor"]),
+        imports: ["CTap", "CUser", "ClusterBase", "FleetModel", "NodePorts", "AdminAPI", "SeedImage", "Reactor"]),
     Room(
         name: "Guard", layer: .io,
         imports: [
@@ -229,7 +230,7 @@ let package = Package(
             "HypervisorTests",
             [
                 "ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Simulator", "Reactor", "TLSSession",
-                "PeerTransport", "Hypervisor",
+                "PeerTransport", "Hypervisor", "Guard", "muster",
             ]),
         tests(
             "HostTests", ["ClusterBase", "RaftCore", "FleetModel", "NodePorts", "Controllers", "Simulator"]),

@@ -313,6 +313,10 @@ public struct GuardStart: WireMessage {
     public var companionWords: [String] = []
     /// A file in memory that its guest's words are appended to, of which the guard keeps the end. Empty for none.
     public var output: String = ""
+    /// The user and group that both programs run as, and its other groups; user 0 for the guard's own.
+    public var user: UInt32 = 0
+    public var group: UInt32 = 0
+    public var moreGroups: [UInt32] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -328,7 +332,10 @@ public struct GuardStart: WireMessage {
         memoryMib: UInt64 = 0,
         companion: String = "",
         companionWords: [String] = [],
-        output: String = ""
+        output: String = "",
+        user: UInt32 = 0,
+        group: UInt32 = 0,
+        moreGroups: [UInt32] = []
     ) {
         self.ticket = ticket
         self.vm = vm
@@ -341,6 +348,9 @@ public struct GuardStart: WireMessage {
         self.companion = companion
         self.companionWords = companionWords
         self.output = output
+        self.user = user
+        self.group = group
+        self.moreGroups = moreGroups
     }
 
     public static var messageName: String { "GuardStart" }
@@ -358,6 +368,9 @@ public struct GuardStart: WireMessage {
         case 9: "companion"
         case 10: "companion_words"
         case 11: "output"
+        case 12: "user"
+        case 13: "group"
+        case 14: "more_groups"
         default: nil
         }
     }
@@ -407,6 +420,20 @@ public struct GuardStart: WireMessage {
             writer.tag(90)
             writer.lengthDelimited(self.output)
         }
+        if self.user != 0 {
+            writer.tag(96)
+            writer.varint(UInt64(self.user))
+        }
+        if self.group != 0 {
+            writer.tag(104)
+            writer.varint(UInt64(self.group))
+        }
+        if !self.moreGroups.isEmpty {
+            writer.tag(114)
+            let mark = writer.begin()
+            for value in self.moreGroups { writer.varint(UInt64(value)) }
+            writer.end(mark)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -436,6 +463,16 @@ public struct GuardStart: WireMessage {
                 self.companionWords.append(try reader.string())
             case 90:
                 self.output = try reader.string()
+            case 96:
+                self.user = try reader.uint32()
+            case 104:
+                self.group = try reader.uint32()
+            case 114:
+                let outer = try reader.enter()
+                while reader.hasMore { self.moreGroups.append(try reader.uint32()) }
+                reader.leave(outer)
+            case 112:
+                self.moreGroups.append(try reader.uint32())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -5,9 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/falloc.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/watchdog.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
@@ -113,6 +117,59 @@ static inline int cguard_spare(const char *text) {
     return result;
 }
 
+// ---- a user of its own
+
+#define CGUARD_GROUPS_MAX 4
+
+/// Whom a program runs as; `user` 0 for the one that starts it.
+typedef struct {
+    uint32_t user;
+    uint32_t group;
+    uint32_t more[CGUARD_GROUPS_MAX];
+    int more_count;
+} cguard_user;
+
+#if defined(__x86_64__)
+#define CGUARD_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define CGUARD_ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+/// From now on nothing in this process, or begun by it, takes back with whose end it dies. Wants no_new_privs.
+static inline int cguard_tie(void) {
+#ifdef CGUARD_ARCHITECTURE
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, CGUARD_ARCHITECTURE, 0, 6),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        // The other numbers that x86-64 has for the same calls.
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 2),
+        // The lower half, which comes first on both: prctl takes no more of it.
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    };
+    struct sock_fprog program = { sizeof filter / sizeof filter[0], filter };
+    return cguard_result(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+#else
+    return 0;
+#endif
+}
+
+/// Between fork and exec: without any way back, and with no right that the user itself does not have. By system calls alone: the C
+/// library's would ask threads that are not there any more. A change of users undoes with whose end this process dies; an exec of a
+/// program without rights of its own does not.
+static inline int cguard_become_user(const cguard_user *who) {
+    if (syscall(SYS_setgroups, (long)who->more_count, who->more) != 0
+        || syscall(SYS_setresgid, who->group, who->group, who->group) != 0
+        || syscall(SYS_setresuid, who->user, who->user, who->user) != 0
+        || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -errno;
+    return 0;
+}
+
 /// What `exec` failed with, negated; 0 when the pipe closed because it succeeded.
 static inline int cguard_await_exec(int from) {
     int code = 0;
@@ -123,9 +180,10 @@ static inline int cguard_await_exec(int from) {
 }
 
 /// Starts a program that is killed when the calling thread ends, in a session of its own, and in the cgroup whose list of
-/// processes `group` is open for; -1 for none. It has `line` as CGUARD_LINE; -1 for none. Gives its process number.
+/// processes `group` is open for; -1 for none. It has `line` as CGUARD_LINE; -1 for none. It runs as `who`. Gives its process
+/// number.
 static inline int cguard_start(const char *program, char *const *words, char *const *environment, int error_file,
-                               int group, int line) {
+                               int group, int line, const cguard_user *who) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
     pid_t parent = getpid();
@@ -144,7 +202,16 @@ static inline int cguard_start(const char *program, char *const *words, char *co
             told = cguard_begin_child(error_file, ends[1], line);
             // A guest is no better than another program.
             cguard_spare("0");
-            execve(program, words, environment);
+            int result = 0;
+            if (who->user != 0) {
+                result = cguard_become_user(who);
+                // Anew, and so is the question whether there is still a parent.
+                if (result == 0) result = cguard_result(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+                if (result == 0 && getppid() != parent) result = -ESRCH;
+                if (result == 0) result = cguard_tie();
+            }
+            if (result == 0) execve(program, words, environment);
+            else errno = -result;
         }
         int code = errno ? errno : EPERM;
         ssize_t ignored = write(told, &code, sizeof code);

@@ -340,6 +340,13 @@ static inline int clinux_bind(int fd, const clinux_address *address) {
     socklen_t size = clinux_pack(address, &packed);
     return clinux_result(bind(fd, (struct sockaddr *)&packed, size));
 }
+/// Who listens where a socket is connected to by its path.
+static inline int clinux_peer_process(int fd) {
+    struct { pid_t process; uid_t user; gid_t group; } peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return -errno;
+    return (int)peer.process;
+}
 static inline int clinux_listen(int fd, int backlog) { return clinux_result(listen(fd, backlog)); }
 static inline int clinux_connect(int fd, const clinux_address *address) {
     struct sockaddr_storage packed;

@@ -21,15 +21,17 @@ static inline int ctap_name(struct ifreq *request, const char *name) {
     return 0;
 }
 
-/// A tap that stays until it is taken away (`stays` 1), or goes (0).
-static inline int ctap_keep(const char *name, int stays) {
+/// A tap that stays until it is taken away (`stays` 1), or goes (0). `user` may open it, too; 0 for nobody else.
+static inline int ctap_keep(const char *name, int stays, uint32_t user) {
     struct ifreq request;
     int result = ctap_name(&request, name);
     if (result < 0) return result;
     int file = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (file < 0) return -errno;
     request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (ioctl(file, TUNSETIFF, &request) < 0 || ioctl(file, TUNSETPERSIST, (long)stays) < 0) result = -errno;
+    if (ioctl(file, TUNSETIFF, &request) < 0 || ioctl(file, TUNSETPERSIST, (long)stays) < 0
+        || (stays && user != 0 && ioctl(file, TUNSETOWNER, (unsigned long)user) < 0))
+        result = -errno;
     close(file);
     return result;
 }

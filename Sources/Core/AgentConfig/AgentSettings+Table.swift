@@ -127,6 +127,10 @@ extension AgentSettings {
         Setting(
             "hypervisor.storage", .directory(\.storageDirectory),
             "where storage domains are mounted, each in a directory of its name"),
+        Setting(
+            "hypervisor.user", .name(\.guestUser, isOptional: true),
+            "whom QEMU runs as: a user, or as FIRST-LAST one of so many user numbers for each VM; the same on all hosts of a cell. "
+                + "Empty is the agent's own user"),
     ]
 
     /// The settings as options of a command.

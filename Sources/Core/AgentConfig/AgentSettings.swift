@@ -142,6 +142,8 @@ package struct AgentSettings: Hashable, Sendable {
     package var imageCacheBytes = 64 << 30
     /// Each storage domain is a directory of its name in it.
     package var storageDirectory = "/var/lib/muster-storage"
+    /// Whom QEMU runs as: a name, a number, or two with a dash between. Empty: the agent's user.
+    package var guestUser = ""
 
     package init() {}
 

@@ -133,17 +133,32 @@ package final class GuardLink: TimerHandler {
         }
     }
 
+    /// Whom a guest's programs run as, in place of the guard's user.
+    package struct User: Hashable, Sendable {
+        package var user: UInt32
+        package var group: UInt32
+        /// At most `moreGroupsMax`.
+        package var moreGroups: [UInt32]
+        package static let moreGroupsMax = Int(CGUARD_GROUPS_MAX)
+        package init(user: UInt32, group: UInt32, moreGroups: [UInt32] = []) {
+            self.user = user
+            self.group = group
+            self.moreGroups = moreGroups
+        }
+    }
+
     /// Has the guard start a program as a guest; answers with its process number, or why it does not run.
     package func start(
         _ vm: VMID, epoch: UInt64, program: String, _ words: [String], errorPath: String, cpuMillis: UInt64 = 0,
-        memoryMiB: UInt64 = 0, output: String = "", companion: Companion? = nil,
+        memoryMiB: UInt64 = 0, output: String = "", companion: Companion? = nil, user: User? = nil,
         _ done: @escaping (Result<Int32, GuardFailure>) -> Void
     ) {
         ticketLast += 1
         let order = GuardStart(
             ticket: ticketLast, vm: vm.rawValue, epoch: epoch, program: program, words: words, errorPath: errorPath,
             cpuMillis: cpuMillis, memoryMib: memoryMiB, companion: companion?.program ?? "",
-            companionWords: companion?.words ?? [], output: output)
+            companionWords: companion?.words ?? [], output: output, user: user?.user ?? 0, group: user?.group ?? 0,
+            moreGroups: user?.moreGroups ?? [])
         asks[ticketLast] = Ask(order: order, until: loop.now + GuardLink.askMax, done: done)
         send(.start(order))
         schedule(after: GuardLink.askMax)

@@ -255,7 +255,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             let made = cguard_line(&lines)
             var companion = made
             if made == 0 {
-                companion = GuardProcess.start(order.companion, order.companionWords, -1, group ?? -1, lines[0])
+                companion = GuardProcess.start(order.companion, order.companionWords, -1, group ?? -1, lines[0], order)
             }
             guard companion > 0 else {
                 for line in lines where line >= 0 { close(line) }
@@ -267,7 +267,7 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
             children[companion] = Child(vm: job.vm, epoch: job.epoch, isCompanion: true)
             companions[job.vm] = companion
         }
-        let process = GuardProcess.start(order.program, order.words, file, group ?? -1, lines[1])
+        let process = GuardProcess.start(order.program, order.words, file, group ?? -1, lines[1], order)
         for line in lines where line >= 0 { close(line) }
         guard process > 0 else {
             let text = "can't start \(order.program): \(String(cString: strerror(-process)))"
@@ -335,13 +335,27 @@ package final class GuardProcess: TurnOwner, ReadinessHandler {
 
     /// A program with all its words, on its own; its number, or the negated errno.
     private static func start(
-        _ program: String, _ arguments: [String], _ errorFile: Int32, _ group: Int32, _ line: Int32
+        _ program: String, _ arguments: [String], _ errorFile: Int32, _ group: Int32, _ line: Int32,
+        _ order: GuardStart
     ) -> Int32 {
+        var who = cguard_user()
+        // One that is told by halves runs nowhere.
+        guard order.moreGroups.count <= GuardLink.User.moreGroupsMax, order.user < UInt32.max, order.group < UInt32.max,
+            order.user == 0 || order.group > 0
+        else {
+            return -EINVAL
+        }
+        (who.user, who.group, who.more_count) = (order.user, order.group, Int32(order.moreGroups.count))
+        withUnsafeMutableBytes(of: &who.more) { more in
+            for (at, group) in order.moreGroups.enumerated() {
+                more.storeBytes(of: group, toByteOffset: 4 * at, as: UInt32.self)
+            }
+        }
         var words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) }
         words.append(nil)
         var environment: [UnsafeMutablePointer<CChar>?] = [strdup("PATH=/usr/bin:/bin"), strdup("LC_ALL=C"), nil]
         defer { for word in words + environment { free(word) } }
-        let process = cguard_start(program, &words, &environment, errorFile, group, line)
+        let process = cguard_start(program, &words, &environment, errorFile, group, line, &who)
         environment.removeAll(keepingCapacity: true)
         return process
     }

@@ -90,7 +90,7 @@ extension QEMUHypervisor {
                 return "too many consoles of this host are in use; try again soon"
             }
             do throws(SystemError) {
-                line = try ConsoleLine(loop, path: VMDirectory(vm, in: settings.directory).path + "/console")
+                line = try ConsoleLine(loop, path: VMDirectory(vm, in: settings.directory).consolePath)
             } catch {
                 return "the VM does not run on this host now: \(error)"
             }

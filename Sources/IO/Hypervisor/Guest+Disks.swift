@@ -100,6 +100,7 @@ extension Guest {
         switch news {
         case .open:
             guard case .mirroring = sending else { return }
+            if let problem = directory.admit(to: directory.departurePath(ofDisk: number)) { return mirrorFailed(problem) }
             diskMove.stallsAt = driver.loop.now + Guest.diskGreetMax
             wakeAt = diskMove.stallsAt
             mirror(diskMove.mirrors[at])
@@ -287,6 +288,9 @@ extension Guest {
                 ]
             ) { [unowned self] answer in
                 guard served(answer), number == own.last else { return }
+                guard directory.isSocket(directory.disksPath) else {
+                    return fail("its disks can't be received: \(directory.disksPath) is no socket", driver.loop.now)
+                }
                 diskMove.arriving = own.map { ($0, receiveDisk($0, from: source)) }
                 receiveMemory(from: source)
             }

@@ -72,6 +72,7 @@ extension Guest {
         switch (news, sending) {
         case (.open, .reaching):
             sending = isEmulated && !wasPaused ? .marking : .copying
+            if let problem = directory.admit(to: directory.departurePath) { return rollBack(problem) }
             if case .marking = sending { line?.execute("stop") }
             line?.execute("migrate", [JSONMember("uri", .string("unix:" + directory.departurePath))]) {
                 [unowned self] answer in
@@ -270,6 +271,9 @@ extension Guest {
             guard case .up = phase else { return }
             if case .failure(let failure) = answer {
                 return fail("it can't be received: \(failure.message)", driver.loop.now)
+            }
+            guard directory.isSocket(path) else {
+                return fail("it can't be received: \(path) is no socket", driver.loop.now)
             }
             stream = driver.carrier.receive(
                 .memory, of: record.vm, epoch: record.epoch, from: source, path: path

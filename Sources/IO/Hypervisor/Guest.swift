@@ -41,6 +41,10 @@ final class Guest {
     private var imagesLeft: [QEMUMachine.Disk]?
     private var isFirmwareSeenTo = false
     private var isTPMSeenTo = false
+    private var isFurnished = false
+    private var isHandedOver = false
+    /// Whom it is started as.
+    var user: GuestUser?
     private var imageChild: HostProcess.Child?
     /// What is still to be run for a disk that is made whole, and where that becomes the disk.
     private var imageSteps: [(program: String, words: [String])] = []
@@ -106,7 +110,7 @@ final class Guest {
         case .asking: break
         case .launching(let since):
             // It listens when its machine is nearly made, and speaks when it is.
-            if access(directory.path + "/qmp", F_OK) == 0 {
+            if access(directory.monitorPath, F_OK) == 0 {
                 phase = .connecting(until: now + QEMUHypervisor.launchMax)
                 connect(now)
             } else if isReaped {
@@ -251,8 +255,20 @@ final class Guest {
             let (isArriving, marks) = (source != nil, driver.settings.marks)
             return work(now) { tpm.make(isArriving: isArriving, marks).map { .failed($0) } ?? .ready }
         }
-        if let problem = directory.makeOutput() { return fail("its console's log could not be made: \(problem)", now) }
-        if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
+        if !isFurnished {
+            isFurnished = true
+            if let problem = directory.makeOutput() {
+                return fail("its console's log could not be made: \(problem)", now)
+            }
+            if let problem = makeSeed(machine) ?? makeTaps(machine) { return fail(problem, now) }
+        }
+        if let user, !isHandedOver {
+            isHandedOver = true
+            let (isArriving, settings) = (source != nil, driver.settings)
+            return work(now) {
+                machine.handOver(to: user, isArriving: isArriving, settings).map { .failed("can't start: \($0)") } ?? .ready
+            }
+        }
         launch(machine, now)
     }
 
@@ -306,7 +322,7 @@ final class Guest {
         let taps = machine.taps.compactMap { $0 }
         if taps.isEmpty { return nil }
         directory.taps = taps
-        for tap in taps { if let problem = tap.make() { return problem } }
+        for tap in taps { if let problem = tap.make(for: user) { return problem } }
         return source == nil ? joinTaps() : nil
     }
 
@@ -326,7 +342,7 @@ final class Guest {
             return parent.start(
                 record.vm, epoch: record.epoch, program: driver.settings.program, words,
                 errorPath: directory.path + "/qemu.log", limits: machine.limits(accelerator),
-                output: directory.outputPath, companion: machine.tpm?.companion
+                output: directory.outputPath, companion: machine.tpm?.companion, user: user
             ) { [self] in answered($0) }
         }
         var line: (Int32, Int32)?
@@ -365,7 +381,8 @@ final class Guest {
     private func connect(_ now: Instant) {
         guard case .connecting(let until) = phase else { return }
         do throws(SystemError) {
-            let line = try QMPConnection(driver.loop, path: directory.path + "/qmp")
+            let line = try QMPConnection(
+                driver.loop, path: directory.monitorPath, of: directory.owner == nil ? nil : pids)
             self.line = line
             line.onEvent = { [unowned self] in heard($0, $1) }
             line.onClosed = { [unowned self] in lineEnded() }

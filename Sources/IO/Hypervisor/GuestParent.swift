@@ -34,10 +34,10 @@ package protocol GuestParent: AnyObject {
     /// False while it is not known what it has; then nothing that ran under it does any more, or nobody can tell.
     var isUp: Bool { get }
     /// Starts a program with no shell in between; answers once, and never before it returns. `output` is a file in memory that its
-    /// guest's words are appended to, of which the parent keeps the end.
+    /// guest's words are appended to, of which the parent keeps the end. Both programs run as `user`; nil for the parent's.
     func start(
         _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
-        limits: GuestLimits, output: String?, companion: GuestCompanion?,
+        limits: GuestLimits, output: String?, companion: GuestCompanion?, user: GuestUser?,
         _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void)
     /// Ends at once what it has of the VM up to this epoch, started or about to be.
     func stop(_ vm: VMID, epoch: UInt64)

@@ -63,12 +63,28 @@ struct GuestTPM: Hashable {
         "the place of its TPM could not be made: \(path): \(String(cString: strerror(errno)))"
     }
 
+    /// Gives what it writes to its user. Says what went wrong.
+    func handOver(to user: GuestUser, isArriving: Bool) -> String? {
+        var folders = [isArriving && !isOwn ? GuestTPM.arriving : folder]
+        // Where what arrives goes on after the commit.
+        if isArriving && !isOwn { folders.append(folder) }
+        for folder in folders {
+            let path = folder.hasPrefix("/") ? folder : "\(directory)/\(folder)"
+            for inner in [path] + VMDirectory.names(in: path, hidden: true).map({ "\(path)/\($0)" }) {
+                if let problem = user.take(inner, isArriving: isArriving) { return problem }
+            }
+            if let problem = user.problem(with: path, isDirectory: true) { return problem }
+        }
+        return nil
+    }
+
     var companion: GuestCompanion {
         GuestCompanion(
             program: program,
             words: [
                 "socket", "--tpm2", "--tpmstate", "dir=\(directory)/tpm,mode=0600", "--ctrl",
-                "type=unixio,clientfd=\(GuestCompanion.line)", "--terminate", "--log", "file=\(directory)/tpm.log",
+                "type=unixio,clientfd=\(GuestCompanion.line)", "--terminate", "--log",
+                "file=\(VMDirectory(path: directory).tpmLogPath)",
                 "--pid", VMDirectory(path: directory).tpmMark,
             ])
     }

@@ -50,7 +50,8 @@ enum DiskStep: Sendable {
     /// Whoever wrote to the files: all of it is on the disk.
     static func sync(_ paths: [String]) -> DiskStep {
         for path in paths {
-            let file = open(path, O_RDONLY | O_CLOEXEC)
+            // A TPM's directory is its user's.
+            let file = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
             guard file >= 0 else { return .failed("\(path) can't be synced: \(String(cString: strerror(errno)))") }
             defer { close(file) }
             if fsync(file) != 0 { return .failed("\(path) can't be synced: \(String(cString: strerror(errno)))") }

@@ -88,8 +88,8 @@ enum HostProcess {
         for pid in VMDirectory.names(in: "/proc").compactMap({ pid_t($0) }).sorted() {
             for word in words(of: pid) {
                 let text = String(decoding: word, as: UTF8.self)
-                guard text.hasPrefix(directory + "/"), text.hasSuffix("/pid") else { continue }
-                found[String(text.dropLast(4)), default: []].append(pid)
+                guard text.hasPrefix(directory + "/"), let folder = VMDirectory.folder(ofMark: text) else { continue }
+                found[folder, default: []].append(pid)
             }
         }
         return found

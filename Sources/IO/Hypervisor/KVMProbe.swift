@@ -27,6 +27,11 @@ package final class KVMProbe {
             why = "\(device) can't be opened (\(String(cString: strerror(errno))))"
             return
         }
+        if let problem = settings.users?.deviceProblem {
+            child = nil
+            why = problem
+            return
+        }
         guard VMDirectory(path: settings.directory).replace(KVMProbe.diskName, KVMProbe.bootSector) else {
             child = nil
             why = "its test guest can't be written to \(diskPath): \(String(cString: strerror(errno)))"

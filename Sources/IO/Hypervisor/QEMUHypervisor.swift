@@ -247,7 +247,7 @@ package final class QEMUHypervisor: Hypervisor {
             guard let guest else {
                 let directory = VMDirectory(vm, in: settings.directory)
                 // What an agent before could not finish.
-                for mark in [directory.mark, directory.tpmMark] {
+                for mark in directory.marks + directory.tpmMarks {
                     for pid in HostProcess.living(with: mark) { HostProcess.kill(pid) }
                 }
                 if isForGood {
@@ -296,17 +296,21 @@ package final class QEMUHypervisor: Hypervisor {
         if let before = directory.record, before.epoch > epoch {
             return say(vm.id, epoch, .crashed, message: "epoch \(before.epoch) ran here already")
         }
-        guard HostProcess.living(with: directory.mark).isEmpty else {
+        guard directory.marks.allSatisfy({ HostProcess.living(with: $0).isEmpty }) else {
             return say(vm.id, epoch, .crashed, message: "an earlier QEMU process of it still lives here")
         }
-        guard vm.spec.tpm == nil || HostProcess.living(with: directory.tpmMark).isEmpty else {
+        guard vm.spec.tpm == nil || directory.tpmMarks.allSatisfy({ HostProcess.living(with: $0).isEmpty }) else {
             return say(vm.id, epoch, .crashed, message: "an earlier process of its TPM still lives here")
         }
         let record = VMDirectory.Record(
             vm.id, epoch: epoch, generation: vm.generation, isolation: vm.spec.isolation, isArriving: source != nil)
         directory.clear()
-        if let problem = directory.write(record) { return say(vm.id, epoch, .crashed, message: problem) }
+        let user = parent == nil ? nil : settings.users?.user(of: vm.id)
+        if let problem = directory.write(record) ?? directory.settle(user) {
+            return say(vm.id, epoch, .crashed, message: problem)
+        }
         let guest = Guest(record, directory, .images, self)
+        guest.user = user
         guest.wanted = vm
         guest.accelerator = accelerator
         guest.isStartedPaused = isPaused

@@ -70,6 +70,8 @@ package struct QEMUMachine: Hashable, Sendable {
     private let kernel: String?
     private let initrd: String?
     private let append: String?
+    /// What it boots from, if that is no disk.
+    var files: [String] { [kernel, initrd].compactMap { $0 } }
 
     package init(_ vm: CellVM, _ settings: QEMUSettings, directory: String) throws(QEMURefusal) {
         self.vm = vm
@@ -325,19 +327,20 @@ package struct QEMUMachine: Hashable, Sendable {
     ) -> [String] {
         let id = vm.id.rawValue
         let hex = String(id, radix: 16)
+        let place = VMDirectory(path: directory)
         let tail = String(repeating: "0", count: 12 - min(12, hex.count)) + hex.suffix(12)
         var list = [
             "-name", "guest=vm-\(id),process=muster-vm-\(id)", "-uuid", "6d757374-6572-4000-8000-\(tail)",
-            "-nodefaults", "-no-user-config", "-display", "none", "-pidfile", directory + "/pid",
+            "-nodefaults", "-no-user-config", "-display", "none", "-pidfile", place.mark,
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", firmware == nil ? "q35" : "q35,pflash0=firmware-code,pflash1=firmware-variables",
             "-accel", accelerator.rawValue,
             // What every host of a cell with this accelerator has.
             "-cpu", accelerator == .kvm ? "Nehalem" : "qemu64",
             "-smp", processors, "-m", "size=\(vm.spec.resources.memoryMiB)M",
-            "-chardev", "socket,id=qmp,path=\(directory)/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+            "-chardev", "socket,id=qmp,path=\(place.monitorPath),server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-chardev",
-            "socket,id=serial,path=\(directory)/console,server=on,wait=off,logfile=\(directory)/serial.log,logappend=on",
+            "socket,id=serial,path=\(place.consolePath),server=on,wait=off,logfile=\(place.serialPath),logappend=on",
             "-serial", "chardev:serial", "-device", "pvpanic", "-device",
             "virtio-balloon-pci,id=balloon0,deflate-on-oom=on",
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",
@@ -355,7 +358,7 @@ package struct QEMUMachine: Hashable, Sendable {
         }
         if seed != nil {
             list += [
-                "-blockdev", QEMUMachine.drive("raw", "seed", VMDirectory(path: directory).seedPath, isReadOnly: true),
+                "-blockdev", QEMUMachine.drive("raw", "seed", place.seedPath, isReadOnly: true),
             ]
             list += ["-device", "virtio-blk-pci,drive=seed,id=virtio-seed"]
         }

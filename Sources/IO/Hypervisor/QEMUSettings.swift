@@ -27,6 +27,16 @@ package struct QEMUSettings: Hashable, Sendable {
     package var tapPrefix = "m"
     /// What moves from this host may take together; the carrier holds them to it.
     package var bytesPerSecond: Int64 = 128 << 20
+    /// Whom guests run as; nil for the user of their parent. Guests that are this process's own children run as it does.
+    package var users: GuestUsers?
+    /// Why they run as their parent's user all the same, or empty.
+    package var usersProblem = ""
+    /// Whom guests run as, and why not as another user, as a sentence without its full stop.
+    package var usersText: String {
+        if let users { return users.text }
+        return "guests run as the agent's own user: "
+            + (usersProblem.isEmpty ? "hypervisor.user names no other" : usersProblem)
+    }
     /// False leaves KVM alone.
     package var triesKVM = true
 

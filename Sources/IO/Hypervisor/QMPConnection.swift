@@ -1,4 +1,5 @@
 internal import AdminAPI
+internal import Glibc
 internal import Reactor
 
 /// Why QEMU did not do something, in its own words.
@@ -26,9 +27,13 @@ final class QMPConnection: ReadinessHandler {
     var onEvent: (String, JSONValue) -> Void = { _, _ in }
     var onClosed: () -> Void = {}
 
-    init(_ loop: EventLoop, path: String) throws(SystemError) {
+    /// To one of these processes, and to no other that somebody put in its place; nil for any.
+    init(_ loop: EventLoop, path: String, of processes: [Int32]? = nil) throws(SystemError) {
         self.loop = loop
         socket = try Socket.connected(toPath: path)
+        if let processes, let other = socket.peerProcess, !processes.contains(other) {
+            throw SystemError("connect to", path, code: EACCES)
+        }
         watch = try socket.watched(by: loop, self)
     }
 

@@ -23,11 +23,11 @@ struct Tap: Hashable {
         result < 0 ? "can't \(act): \(String(cString: strerror(-result)))" : nil
     }
 
-    /// Makes it, and lets nothing through yet. Says what went wrong.
-    func make() -> String? {
+    /// Makes it for this user, and lets nothing through yet. Says what went wrong.
+    func make(for user: GuestUser?) -> String? {
         // What an earlier process of the VM's left may have another owner.
         remove()
-        if let problem = problem("make the tap \(name)", ctap_keep(name, 1)) { return problem }
+        if let problem = problem("make the tap \(name)", ctap_keep(name, 1, user?.user ?? 0)) { return problem }
         // The highest address of all: a bridge takes the lowest of its ports' for its own.
         let address = [0xFE] + mac.dropFirst()
         return problem(
@@ -42,7 +42,7 @@ struct Tap: Hashable {
 
     /// False while its process still holds it.
     @discardableResult
-    func remove() -> Bool { if_nametoindex(name) == 0 || ctap_keep(name, 0) >= 0 }
+    func remove() -> Bool { if_nametoindex(name) == 0 || ctap_keep(name, 0, 0) >= 0 }
 
     // MARK: In a VM's directory
 

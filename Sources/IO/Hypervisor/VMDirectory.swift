@@ -5,6 +5,8 @@ internal import Glibc
 ///
 ///     <vms>/<id>/record            which epoch runs here, written before its process starts
 ///               /pid, qmp, console sockets and process number of QEMU
+///               /q         a directory of QEMU's user, where it has one of its own: pid, qmp, console, arrival, nbd, tpm.log and
+///                          tpm.pid are there then. Nothing else here is changed by anybody but the agent.
 ///               /arrival, departure, departure-*, nbd, copied   while it moves
 ///               /serial.log, qemu.log   what the guest and QEMU wrote; the first leads to memory
 ///               /taps      its taps on this host's bridges
@@ -53,11 +55,56 @@ struct VMDirectory {
     init(_ vm: VMID, in directory: String) { path = "\(directory)/\(vm.rawValue)" }
 
     /// Where QEMU reads its memory from, and where it writes it to.
-    var arrivalPath: String { path + "/arrival" }
+    var arrivalPath: String { runPath + "/arrival" }
     var departurePath: String { path + "/departure" }
     /// Where QEMU serves its disks that arrive, and where it writes one of them to.
-    var disksPath: String { path + "/nbd" }
+    var disksPath: String { runPath + "/nbd" }
     func departurePath(ofDisk number: Int) -> String { "\(departurePath)-\(number)" }
+
+    var monitorPath: String { runPath + "/qmp" }
+    var consolePath: String { runPath + "/console" }
+    var tpmLogPath: String { runPath + "/tpm.log" }
+
+    // MARK: QEMU's user
+
+    private static let ownName = "q"
+    private var ownPath: String { "\(path)/\(VMDirectory.ownName)" }
+
+    /// Whom its QEMU runs as; nil for its parent's user.
+    var owner: (user: UInt32, group: UInt32)? {
+        var about = stat()
+        return lstat(ownPath, &about) == 0 ? (about.st_uid, about.st_gid) : nil
+    }
+
+    /// Where QEMU makes what it makes.
+    var runPath: String { owner == nil ? path : ownPath }
+
+    /// From its next start on its QEMU runs as this user; nil as its parent's. Nothing of it runs. Says what went wrong.
+    func settle(_ user: GuestUser?) -> String? {
+        func problem(_ path: String) -> String { "can't give \(path) to its user: \(String(cString: strerror(errno)))" }
+        guard let user else {
+            var about = stat()
+            if stat(path, &about) == 0, about.st_mode & 0o777 != 0o700 { chmod(path, 0o700) }
+            return nil
+        }
+        guard chown(path, uid_t.max, user.group) == 0, chmod(path, 0o710) == 0 else { return problem(path) }
+        guard mkdir(ownPath, 0o700) == 0 || errno == EEXIST, lchown(ownPath, user.user, user.group) == 0 else {
+            return problem(ownPath)
+        }
+        return nil
+    }
+
+    /// Lets its QEMU connect to a socket here. Says what went wrong.
+    func admit(to socket: String) -> String? {
+        guard let owner, lchown(socket, owner.user, owner.group) != 0 else { return nil }
+        return "can't give \(socket) to its user: \(String(cString: strerror(errno)))"
+    }
+
+    /// False where something else is in the place of a socket that its QEMU made.
+    func isSocket(_ path: String) -> Bool {
+        var about = stat()
+        return lstat(path, &about) == 0 && about.st_mode & S_IFMT == S_IFSOCK
+    }
 
     /// There while its host may have said that all of it is copied: the guest must not go on here by itself.
     var isCopied: Bool {
@@ -89,8 +136,18 @@ struct VMDirectory {
 
     /// Has `serial.log` lead to memory; what was said there since the machine started stays. Says what went wrong.
     func makeOutput() -> String? {
-        guard let output = outputPath else { return nil }
+        func admit(_ path: String) -> String? {
+            guard let owner, chown(path, uid_t.max, owner.group) != 0 || chmod(path, 0o620) != 0 else { return nil }
+            return problem(path)
+        }
         func problem(_ path: String) -> String { "\(path): \(String(cString: strerror(errno)))" }
+        guard let output = outputPath else {
+            if owner == nil { return nil }
+            let file = open(serialPath, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
+            guard file >= 0 else { return problem(serialPath) }
+            close(file)
+            return admit(serialPath)
+        }
         var about = stat()
         // One that somebody else put there is not written to.
         if lstat(output, &about) != 0 || about.st_uid != geteuid() || about.st_mode & S_IFMT != S_IFREG {
@@ -100,7 +157,7 @@ struct VMDirectory {
             close(file)
         }
         unlink(serialPath)
-        return symlink(output, serialPath) == 0 ? nil : problem(serialPath)
+        return symlink(output, serialPath) == 0 ? admit(output) : problem(serialPath)
     }
 
     private static let memoryFolder = "/dev/shm"
@@ -152,9 +209,24 @@ struct VMDirectory {
     }
 
     /// What a VM's process is known by.
-    var mark: String { path + "/pid" }
+    var mark: String { VMDirectory.mark(runPath) }
     /// What its TPM's process is known by.
-    var tpmMark: String { "file=\(path)/tpm.pid" }
+    var tpmMark: String { VMDirectory.tpmMark(runPath) }
+    /// And what one of before is known by, whomever it ran as.
+    var marks: [String] { [path, ownPath].map { VMDirectory.mark($0) } }
+    var tpmMarks: [String] { [path, ownPath].map { VMDirectory.tpmMark($0) } }
+
+    private static let markName = "/pid"
+    private static func mark(_ folder: String) -> String { folder + markName }
+    private static func tpmMark(_ folder: String) -> String { "file=\(folder)/tpm.pid" }
+
+    /// The VM's directory that a mark is of; nil for any other word.
+    static func folder(ofMark word: String) -> String? {
+        guard word.hasSuffix(markName) else { return nil }
+        let folder = word.dropLast(markName.utf8.count)
+        let own = "/" + ownName
+        return String(folder.hasSuffix(own) ? folder.dropLast(own.utf8.count) : folder)
+    }
 
     /// From now on its TPM keeps what it remembers where that belongs. False when the directory can't be written to.
     func bringTPMHome() -> Bool {
@@ -194,6 +266,7 @@ struct VMDirectory {
             unlink("\(path)/\(name)")
         }
         for prefix in ["departure-", GuestTPM.arriving] { remove(prefix: prefix) }
+        VMDirectory.removeTree(ownPath)
     }
 
     /// The images that its disks here were made over, as the disks themselves name them: whatever the catalogue says by now.
@@ -238,7 +311,7 @@ struct VMDirectory {
 
     /// The last that its TPM's process complained of, behind a colon; empty for nothing.
     var tpmComplaint: String {
-        let last = VMDirectory.text(path + "/tpm.log").split(separator: "\n").last
+        let last = String(decoding: VMDirectory.bytes(tpmLogPath, isForeign: true), as: UTF8.self).split(separator: "\n").last
         return last.map { ": " + $0.suffix(200) } ?? ""
     }
 
@@ -265,11 +338,14 @@ struct VMDirectory {
 
     static func text(_ path: String) -> String { String(decoding: bytes(path), as: UTF8.self) }
 
-    /// Up to 64 KiB of a small file; empty when there is none.
-    static func bytes(_ path: String) -> [UInt8] {
-        let file = open(path, O_RDONLY | O_CLOEXEC)
+    /// Up to 64 KiB of a small file; empty when there is none. In the place of a foreign one, which somebody else can put something
+    /// into, there may be anything: it is read only if it is a file of its own.
+    static func bytes(_ path: String, isForeign: Bool = false) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC | (isForeign ? O_NOFOLLOW | O_NONBLOCK : 0))
         guard file >= 0 else { return [] }
         defer { close(file) }
+        var about = stat()
+        if isForeign, fstat(file, &about) != 0 || about.st_mode & S_IFMT != S_IFREG || about.st_nlink != 1 { return [] }
         var bytes = [UInt8](repeating: 0, count: 1 << 16)
         let count = read(file, &bytes, bytes.count)
         return count <= 0 ? [] : Array(bytes[..<count])

@@ -32,6 +32,12 @@ package struct Socket: ~Copyable {
 
     deinit { _ = clinux_close(fd) }
 
+    /// Of a socket that is connected to a path: the process that listens there.
+    package var peerProcess: Int32? {
+        let process = clinux_peer_process(fd)
+        return process > 0 ? process : nil
+    }
+
     /// Gives the descriptor to whoever closes it, such as a thread that waits for it.
     package consuming func release() -> Int32 {
         let fd = fd

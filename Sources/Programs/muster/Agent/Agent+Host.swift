@@ -99,6 +99,7 @@ extension Agent {
                         + "hypervisor.driver to simulated.")
             }
             try NodeFiles.makeFolder(settings.storageDirectory)
+            try setUsers(&qemu, settings, log)
             let made = try HostGuard(
                 loop, settings.dataDirectory, incarnation, priority: settings.priority, watchdog: settings.watchdog, log
             )
@@ -109,6 +110,26 @@ extension Agent {
         return AgentHost(
             settings, node: node, incarnation: incarnation, driver: driver, guardian: guardian, carrier: carrier,
             directory: directory)
+    }
+
+    /// Whom guests run as, and what of the agent's directories they have to get through for that.
+    private static func setUsers(
+        _ qemu: inout QEMUSettings, _ settings: AgentSettings, _ log: AgentLog
+    ) throws(AgentFailure) {
+        defer { log.info(qemu.usersText) }
+        if settings.guestUser.isEmpty { return }
+        let users: GuestUsers
+        do throws(GuestRefusal) {
+            users = try GuestUsers(settings.guestUser)
+        } catch {
+            throw AgentFailure("hypervisor.user \(error.message).")
+        }
+        if let problem = GuestUsers.problem {
+            qemu.usersProblem = problem
+            return log.warning("hypervisor.user is '\(settings.guestUser)', and guests don't run as that", ["reason": problem])
+        }
+        qemu.users = users
+        for path in [settings.dataDirectory, qemu.directory, qemu.cache, qemu.storage] { GuestUsers.letIn(to: path) }
     }
 
     /// Once per turn: takes in what the driver and the cell said, and acts on it.

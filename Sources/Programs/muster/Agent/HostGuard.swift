@@ -100,13 +100,14 @@ final class HostGuard: GuestParent {
 
     func start(
         _ vm: VMID, epoch: UInt64, program: String, _ arguments: [String], errorPath: String,
-        limits: GuestLimits, output: String?, companion: GuestCompanion?,
+        limits: GuestLimits, output: String?, companion: GuestCompanion?, user: GuestUser?,
         _ done: @escaping (Result<pid_t, GuestRefusal>) -> Void
     ) {
         link.start(
             vm, epoch: epoch, program: program, arguments, errorPath: errorPath, cpuMillis: limits.cpuMillis,
             memoryMiB: limits.memoryMiB, output: output ?? "",
-            companion: companion.map { GuardLink.Companion(program: $0.program, words: $0.words) }
+            companion: companion.map { GuardLink.Companion(program: $0.program, words: $0.words) },
+            user: user.map { GuardLink.User(user: $0.user, group: $0.group, moreGroups: $0.moreGroups) }
         ) { answer in
             done(answer.mapError { GuestRefusal($0.description) })
         }
