@@ -63,7 +63,7 @@ struct GuardGroupTests {
 @Suite(.serialized) struct GuardUpgradeTests {
     /// The same program in a file of its own, which counts as another one. Another process writes it: what this one has open for
     /// writing any child that is just being forked has, too, and nothing becomes a program that somebody can write to.
-    private func copy() throws -> String {
+    static func copy() throws -> String {
         var template = Array("/tmp/muster-u-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Ward.Failure(description: "no folder") }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self) + "/muster"
@@ -81,20 +81,20 @@ struct GuardGroupTests {
         return path
     }
 
-    private func remove(_ copy: String) {
+    static func remove(_ copy: String) {
         unlink(copy)
         rmdir(String(copy.dropLast("/muster".count)))
     }
 
-    private func program(_ process: Int32) -> String {
+    static func program(_ process: Int32) -> String {
         var buffer = [CChar](repeating: 0, count: 4_096)
         let count = readlink("/proc/\(process)/exe", &buffer, buffer.count - 1)
         return String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     @Test func `a guard becomes the newer agent's program, and its guests notice nothing`() throws {
-        let newer = try copy()
-        defer { remove(newer) }
+        let newer = try GuardUpgradeTests.copy()
+        defer { GuardUpgradeTests.remove(newer) }
         let ward = try Ward()
         defer { ward.end() }
         ward.grant([1: 7, 2: 3], length: .seconds(8))
@@ -103,7 +103,7 @@ struct GuardGroupTests {
         ward.disconnect()
         let linesBefore = ward.linesBegun
         try ward.connect(as: newer)
-        #expect(ward.wait { program(process) == newer }, "\(ward.log)")
+        #expect(ward.wait { GuardUpgradeTests.program(process) == newer }, "\(ward.log)")
         // The line to the program of before may not be known to be gone yet: it is the one after it that counts.
         #expect(ward.wait { ward.linesBegun >= linesBefore + 2 && ward.link?.isUp ?? false })
         #expect(try ward.guardProcess == process, "it is the same process")
@@ -129,8 +129,8 @@ struct GuardGroupTests {
     }
 
     @Test func `a guest and its companion go on with a guard that becomes another program, and end together`() throws {
-        let newer = try copy()
-        defer { remove(newer) }
+        let newer = try GuardUpgradeTests.copy()
+        defer { GuardUpgradeTests.remove(newer) }
         let ward = try Ward()
         defer { ward.end() }
         ward.grant([1: 7], length: .seconds(30))
@@ -140,7 +140,7 @@ struct GuardGroupTests {
         ward.disconnect()
         let linesBefore = ward.linesBegun
         try ward.connect(as: newer)
-        #expect(ward.wait { program(guardian) == newer }, "\(ward.log)")
+        #expect(ward.wait { GuardUpgradeTests.program(guardian) == newer }, "\(ward.log)")
         #expect(ward.wait { ward.linesBegun >= linesBefore + 2 && ward.link?.isUp ?? false })
         #expect(ward.goesOn(1) && Ward.lives(beside))
         kill(beside, SIGKILL)
@@ -149,8 +149,8 @@ struct GuardGroupTests {
 
     @Test(arguments: [false, true])
     func `a lease of before ends the guests of after, whenever their guard is stopped`(isEarly: Bool) throws {
-        let newer = try copy()
-        defer { remove(newer) }
+        let newer = try GuardUpgradeTests.copy()
+        defer { GuardUpgradeTests.remove(newer) }
         let ward = try Ward()
         defer { ward.end() }
         let end = ward.grant([1: 7], length: .seconds(6))
@@ -159,7 +159,7 @@ struct GuardGroupTests {
         ward.disconnect()
         // One agent has it become another program, and no agent ever comes with a grant.
         let asking = try GuardLink(ward.loop, nodeDirectory: ward.path, program: newer, incarnation: 2) { _ in }
-        #expect(ward.wait { program(process) == newer })
+        #expect(ward.wait { GuardUpgradeTests.program(process) == newer })
         if isEarly {
             // It had no time to arm a timer of its own, perhaps.
             kill(process, SIGSTOP)

@@ -100,7 +100,7 @@ final class Ward {
 
     func start(
         _ vm: UInt64, epoch: UInt64, program: String = "/usr/bin/perl", cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0,
-        output: String = "", companion: GuardLink.Companion? = nil
+        output: String = "", companion: GuardLink.Companion? = nil, user: GuardLink.User? = nil
     ) {
         answers[vm] = nil
         let script = """
@@ -111,15 +111,17 @@ final class Ward {
             VMID(vm), epoch: epoch, program: program,
             ["-MIO::Handle", "-e", companion == nil ? script : Ward.asking, ticks(vm)],
             errorPath: path + "/error-\(vm)", cpuMillis: cpuMillis, memoryMiB: memoryMiB, output: output,
-            companion: companion
+            companion: companion, user: user
         ) { [unowned self] in answers[vm] = $0 }
     }
 
     /// Starts it and waits until it ticks; gives its process.
     func run(
-        _ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0, companion: GuardLink.Companion? = nil
+        _ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0, companion: GuardLink.Companion? = nil,
+        user: GuardLink.User? = nil
     ) throws -> Int32 {
-        start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB, companion: companion)
+        if user != nil { chmod(path, 0o777) }
+        start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB, companion: companion, user: user)
         _ = wait { self.answers[vm] != nil }
         let process = try answers[vm]?.get() ?? 0
         guard wait({ self.lastTick(vm) != nil }) else {

@@ -161,8 +161,8 @@ struct DiskMoveTests {
         case .calledOff: drivers.order(0, .cancelSend(vm.id, epoch: 1))
         case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
         case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
-        case .sourcesAgentAnew: drivers.restartAgent(0)
-        case .destinationsAgentAnew: drivers.restartAgent(1)
+        case .sourcesAgentAnew: try drivers.restartAgent(0)
+        case .destinationsAgentAnew: try drivers.restartAgent(1)
         }
         guard drivers.wait(0, vm, .running, atMost: 15) else {
             let message = drivers.last(0, vm)?.message ?? ""

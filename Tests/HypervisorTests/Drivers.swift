@@ -227,12 +227,14 @@ final class QEMUDrivers: Drivers, TurnOwner {
     let loop: EventLoop
     private(set) var settings: [QEMUSettings] = []
     private(set) var carriers: [TestCarrier] = []
+    /// By host; empty where guests are the test's own children.
+    private(set) var guards: [TestGuard] = []
     override var now: Instant { SystemClock.now }
     var deadline: Instant { hosts.compactMap(\.deadline).min() ?? now + .seconds(1) }
     func turnEnded(_ turn: Turn) { for host in hosts.indices { take(host) } }
 
     init(
-        triesKVM: Bool = false, script: String = QEMUDrivers.script,
+        triesKVM: Bool = false, hasGuards: Bool = false, script: String = QEMUDrivers.script,
         more: [(name: String, mode: UInt32, bytes: [UInt8])] = [], set: (inout QEMUSettings, Int) -> Void = { _, _ in }
     ) throws {
         path = try Files.makeTemporary()
@@ -249,20 +251,44 @@ final class QEMUDrivers: Drivers, TurnOwner {
         for name in ["a", "b"] {
             var each = QEMUSettings(directory: "\(path)/\(name)", images: path + "/images", storage: path + "/storage")
             each.triesKVM = triesKVM
-            each.program = program
+            // What a guard starts ends with it.
+            if !hasGuards { each.program = program }
             set(&each, settings.count)
             settings.append(each)
         }
         carriers = try TestCarrier.two(loop)
-        for (each, carrier) in zip(settings, carriers) { add(QEMUHypervisor(each, loop: loop, carrier: carrier)) }
+        if hasGuards { guards = try settings.map { try TestGuard(loop, directory: $0.directory) } }
+        for host in settings.indices { add(makeDriver(host)) }
         loop.owner = self
     }
 
-    override func pass() { loop.turn(waitingAtMost: .milliseconds(2)) }
+    private func makeDriver(_ host: Int) -> QEMUHypervisor {
+        let its = guards.isEmpty ? nil : guards[host]
+        let driver = QEMUHypervisor(settings[host], loop: loop, carrier: carriers[host], parent: its)
+        its?.driver = driver
+        return driver
+    }
+
+    override func pass() {
+        for each in guards { each.tend() }
+        loop.turn(waitingAtMost: .milliseconds(2))
+    }
+
+    override func order(_ host: Int, _ order: HypervisorOrder) {
+        switch order {
+        case .start(let vm, let epoch, _), .receive(let vm, let epoch, _):
+            if !guards.isEmpty { guards[host].permit(vm.id, epoch: epoch) }
+        default: break
+        }
+        super.order(host, order)
+    }
 
     /// The same host under a new agent. Its connections end with an agent.
-    func restartAgent(_ host: Int) {
-        hosts[host] = QEMUHypervisor(settings[host], loop: loop, carrier: carriers[host])
+    func restartAgent(_ host: Int) throws {
+        if !guards.isEmpty {
+            guards[host] = try TestGuard(loop, directory: settings[host].directory, after: guards[host])
+        }
+        hosts[host] = makeDriver(host)
         carriers[host].network.setJudge { _, _ in .refuse("its agent begins anew") }
         carriers[host].network.setJudge { _, _ in .accept }
     }
@@ -287,6 +313,10 @@ final class QEMUDrivers: Drivers, TurnOwner {
     override func end() {
         loop.owner = nil
         for carrier in carriers { carrier.network.close() }
+        for each in guards {
+            each.close()
+            if let process = each.process { kill(process, SIGKILL) }
+        }
         for host in settings.indices { for pid in pids(host) { kill(pid, SIGKILL) } }
         for each in settings {
             for vm in (try? Files.names(in: each.directory)) ?? [] {

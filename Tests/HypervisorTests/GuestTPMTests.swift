@@ -75,7 +75,7 @@ struct GuestTPMTests {
         #expect(first.contains(GuestTPMTests.kept), "\(first.suffix(600))")
         #expect(ticks(drivers, 0, guest).allSatisfy { $0.hasSuffix(GuestTPMTests.register) }, "\(first.suffix(600))")
         // An agent that begins anew takes both over.
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(drivers.wait(0, guest, .running, atMost: 5))
         let count = ticks(drivers, 0, guest).count
         #expect(drivers.wait(atMost: 10) { ticks(drivers, 0, guest).count > count + 2 })

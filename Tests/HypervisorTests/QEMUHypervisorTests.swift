@@ -19,7 +19,7 @@ struct QEMUHypervisorTests {
         print("boot to first tick: \((drivers.now - began).milliseconds) ms")
         let pids = drivers.pids(0)
         #expect(pids.count == 1)
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(
             drivers.hosts[0].found == [
                 FoundVM(vm.id, epoch: 4, state: .running, generation: vm.generation, isolation: .stop)
@@ -31,7 +31,7 @@ struct QEMUHypervisorTests {
         drivers.order(0, .stop(vm.id, epoch: 4, grace: .zero))
         #expect(drivers.wait(0, vm, .stopped, atMost: 5))
         #expect(drivers.pids(0).isEmpty)
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(drivers.hosts[0].found.map(\.state) == [.stopped])
     }
 
@@ -71,11 +71,11 @@ struct QEMUHypervisorTests {
         }
         for _ in 0..<100 where state() != "Z" { usleep(50_000) }
         #expect(state() == "Z" && Files.read("/proc/\(process)/cmdline").isEmpty, "its first thread has ended")
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(drivers.hosts[0].found.map(\.state) == [.running])
         kill(process, SIGKILL)
         waitpid(process, nil, 0)
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(drivers.hosts[0].found.map(\.state) == [.stopped])
     }
 
@@ -285,8 +285,8 @@ struct QEMUHypervisorTests {
         case .calledOff: drivers.order(0, .cancelSend(vm.id, epoch: 1))
         case .destinationKilled: for pid in drivers.pids(1) { kill(pid, SIGKILL) }
         case .destinationDiscarded: drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
-        case .sourcesAgentAnew: drivers.restartAgent(0)
-        case .destinationsAgentAnew: drivers.restartAgent(1)
+        case .sourcesAgentAnew: try drivers.restartAgent(0)
+        case .destinationsAgentAnew: try drivers.restartAgent(1)
         }
         #expect(drivers.wait(0, vm, .running, atMost: 10))
         // QEMU may have given it up by itself before the next agent came.
@@ -331,7 +331,7 @@ struct QEMUHypervisorTests {
         _ = drivers.wait(atMost: 2) { false }
         #expect(!drivers.states(0).contains(.copied))
         // A new agent knows that nobody can have committed.
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         #expect(drivers.wait(0, vm, .running, atMost: 5))
         #expect(ticks(drivers, 0, vm))
         #expect(!drivers.states(0).contains(.copied))
@@ -346,7 +346,7 @@ struct QEMUHypervisorTests {
         move(drivers, vm, 2)
         #expect(drivers.wait(0, vm, .copied))
         let size = Files.size(drivers.serial(0, vm))
-        drivers.restartAgent(0)
+        try drivers.restartAgent(0)
         let count = drivers.news[0].count
         #expect(drivers.wait(atMost: 5) { drivers.news[0].count > count && drivers.last(0, vm)?.state == .copied })
         _ = drivers.wait(atMost: 1) { false }
