@@ -218,6 +218,25 @@ import Testing
         }
     }
 
+    @Test func `whom a host's VMs run as waits for its feature level, and is a sentence of a bounded length`() throws {
+        var about = CellBench.about(1)
+        about.guestUser = "guests run as the user 997"
+        let command = CellCommand(by: "a", .registerHost(HostID(1), Incarnation(1), about, running: []))
+        #expect(command.level == FeatureLevel.guestUsers)
+        #expect(CellCommand.decode(command.encoded(), level: 2) == .failure(.malformed))
+        #expect(CellCommand.decode(command.encoded(), level: 3) == .success(command))
+        var cell = try CellBench(hosts: 1)
+        cell.level = FeatureLevel.guestUsers
+        try cell.must(.registerHost(HostID(1), Incarnation(2), about, running: []))
+        #expect(try cell.host(1).about.guestUser == "guests run as the user 997")
+        about.guestUser = String(repeating: "u", count: CellLimits.problemBytesMax + 1)
+        let refusal = try cell.refusal(.registerHost(HostID(1), Incarnation(3), about, running: []))
+        guard case .invalid("guestUser", _) = refusal else {
+            Issue.record("\(refusal)")
+            return
+        }
+    }
+
     @Test func `a host takes VMs only in service and up`() throws {
         var cell = try CellBench(hosts: 3)
         let id = try cell.create("v")

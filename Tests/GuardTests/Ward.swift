@@ -117,8 +117,8 @@ final class Ward {
 
     /// Starts it and waits until it ticks; gives its process.
     func run(
-        _ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0, companion: GuardLink.Companion? = nil,
-        user: GuardLink.User? = nil
+        _ vm: UInt64, epoch: UInt64, cpuMillis: UInt64 = 0, memoryMiB: UInt64 = 0,
+        companion: GuardLink.Companion? = nil, user: GuardLink.User? = nil
     ) throws -> Int32 {
         if user != nil { chmod(path, 0o777) }
         start(vm, epoch: epoch, cpuMillis: cpuMillis, memoryMiB: memoryMiB, companion: companion, user: user)

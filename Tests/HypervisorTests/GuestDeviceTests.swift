@@ -202,16 +202,16 @@ struct GuestDeviceTests {
         var kind: Substring
     }
 
-    @Test(.enabled(if: Namespace.absence == nil, "no network can be made here"))
-    func `a guest speaks on its bridge, and at its next host not before the commit`() throws {
+    @Test(.enabled(if: Namespace.absence == nil, "no network can be made here"), arguments: [false, true])
+    func `a guest speaks on its bridge, and at its next host not before the commit`(isOtherUser: Bool) throws {
         var failure: (any Error)?
         Namespace.inside {
-            do { try GuestDeviceTests.move() } catch { failure = error }
+            do { try GuestDeviceTests.move(isOtherUser) } catch { failure = error }
         }
         if let failure { throw failure }
     }
 
-    private static func move() throws {
+    private static func move(_ isOtherUser: Bool) throws {
         let modules = Modules.loaded(Modules.virtio + Modules.network)
         let script =
             Modules.begin + modules.script + """
@@ -219,12 +219,15 @@ struct GuestDeviceTests {
                 echo ready
                 while true; do /bin/busybox ping -i 0.02 10.99.0.1 >/dev/null; done
                 """
-        let drivers = try QEMUDrivers(script: script, more: modules.files) { settings, number in
+        let users = isOtherUser ? try GuestUsers("2000000-2065535") : nil
+        let drivers = try QEMUDrivers(hasGuards: isOtherUser, script: script, more: modules.files) { settings, number in
+            settings.users = users
             settings.bridges = ["lan": "br0"]
             settings.tapPrefix = number == 0 ? "a" : "b"
         }
         defer { drivers.end() }
         let path = drivers.path
+        if isOtherUser { drivers.letUsersIn() }
         for words in ["link add br0 type bridge", "addr add 10.99.0.1/24 dev br0", "link set br0 up"] {
             #expect(Program.ip(words, in: path).isEmpty)
         }

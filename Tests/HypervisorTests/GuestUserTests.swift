@@ -20,8 +20,7 @@ struct GuestUserTests {
     ) throws -> QEMUDrivers {
         let all = try words.map { try GuestUsers($0) }
         let drivers = try QEMUDrivers(hasGuards: true, script: script, more: more) { $0.users = all[$1] }
-        for path in ["", "/a", "/b", "/images", "/storage", "/storage/fast"] { chmod(drivers.path + path, 0o711) }
-        for name in ["kernel", "initrd"] { chmod("\(drivers.path)/images/\(name)", 0o644) }
+        drivers.letUsersIn()
         return drivers
     }
 

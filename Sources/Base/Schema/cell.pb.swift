@@ -925,6 +925,8 @@ public struct WireHostDescription: WireMessage {
     public var storageProblems: [WireHostDescription.StorageProblem] = []
     /// VMs can have a TPM here. Feature level 3.
     public var hasTpm: Bool = false
+    /// Whom its VMs' processes run as, as a sentence; empty where there are none. Feature level 3.
+    public var guestUser: String = ""
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -940,7 +942,8 @@ public struct WireHostDescription: WireMessage {
         networks: [String] = [],
         driver: String = "",
         storageProblems: [WireHostDescription.StorageProblem] = [],
-        hasTpm: Bool = false
+        hasTpm: Bool = false,
+        guestUser: String = ""
     ) {
         self.name = name
         self.locality = locality
@@ -953,6 +956,7 @@ public struct WireHostDescription: WireMessage {
         self.driver = driver
         self.storageProblems = storageProblems
         self.hasTpm = hasTpm
+        self.guestUser = guestUser
     }
 
     public static var messageName: String { "HostDescription" }
@@ -970,6 +974,7 @@ public struct WireHostDescription: WireMessage {
         case 9: "driver"
         case 10: "storage_problems"
         case 41: "has_tpm"
+        case 52: "guest_user"
         default: nil
         }
     }
@@ -1013,6 +1018,10 @@ public struct WireHostDescription: WireMessage {
             writer.tag(328)
             writer.byte(self.hasTpm ? 1 : 0)
         }
+        if !self.guestUser.isEmpty {
+            writer.tag(418)
+            writer.lengthDelimited(self.guestUser)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1046,6 +1055,8 @@ public struct WireHostDescription: WireMessage {
                 self.storageProblems.append(try reader.message(WireHostDescription.StorageProblem.self))
             case 328:
                 self.hasTpm = try reader.bool()
+            case 418:
+                self.guestUser = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -100,7 +100,9 @@ extension Guest {
         switch news {
         case .open:
             guard case .mirroring = sending else { return }
-            if let problem = directory.admit(to: directory.departurePath(ofDisk: number)) { return mirrorFailed(problem) }
+            if let problem = directory.admit(to: directory.departurePath(ofDisk: number)) {
+                return mirrorFailed(problem)
+            }
             diskMove.stallsAt = driver.loop.now + Guest.diskGreetMax
             wakeAt = diskMove.stallsAt
             mirror(diskMove.mirrors[at])

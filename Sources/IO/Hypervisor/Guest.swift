@@ -266,7 +266,8 @@ final class Guest {
             isHandedOver = true
             let (isArriving, settings) = (source != nil, driver.settings)
             return work(now) {
-                machine.handOver(to: user, isArriving: isArriving, settings).map { .failed("can't start: \($0)") } ?? .ready
+                let problem = machine.handOver(to: user, isArriving: isArriving, settings)
+                return problem.map { .failed("can't start: \($0)") } ?? .ready
             }
         }
         launch(machine, now)

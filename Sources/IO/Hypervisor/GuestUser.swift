@@ -64,8 +64,8 @@ package struct GuestUser: Hashable, Sendable {
         }
         if about.st_uid != user {
             if isArriving && about.st_uid != geteuid() {
-                return "\(path) is the user \(about.st_uid)'s, and the VM runs as the user \(user) here; give all hosts that reach "
-                    + "it the same hypervisor.user, or stop the VM before it changes hosts"
+                return "\(path) is the user \(about.st_uid)'s, and the VM runs as the user \(user) here; give all "
+                    + "hosts that reach it the same hypervisor.user, or stop the VM before it changes hosts"
             }
             // A storage may refuse this and let the user in nevertheless: who can open it decides.
             _ = fchown(file, user, group)
@@ -145,7 +145,7 @@ package struct GuestUsers: Hashable, Sendable {
     var deviceProblem: String? {
         let user = user(of: VMID(rawValue: 0))
         return user.problem(with: GuestUsers.device, isWritten: true).map { _ in
-            "the user \(user.user), which guests run as (hypervisor.user), can't open \(GuestUsers.device)"
+            "the user \(user.user), whom guests run as, can't open \(GuestUsers.device)"
         }
     }
 
@@ -158,8 +158,8 @@ package struct GuestUsers: Hashable, Sendable {
         let line = VMDirectory.text("/proc/self/status").split(separator: "\n").first { $0.hasPrefix("CapEff:") }
         let rights = line?.split(whereSeparator: \.isWhitespace).last.flatMap { UInt64($0, radix: 16) } ?? 0
         if geteuid() == 0 && rights & rightsNeeded == rightsNeeded { return nil }
-        return "this agent is not root, or has lost rights of root's (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_KILL, "
-            + "CAP_SETGID, CAP_SETUID)"
+        return "this agent is not root, or has lost rights of root's (CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, "
+            + "CAP_KILL, CAP_SETGID, CAP_SETUID)"
     }
 }
 
@@ -178,8 +178,9 @@ extension QEMUMachine {
         if let problem = tpm?.handOver(to: user, isArriving: isArriving) { return problem }
         var read = disks.compactMap { $0.image?.path } + files
         if let firmware { read.append(firmware.code) }
+        let cache = settings.cache.isEmpty ? nil : QEMUMachine.resolved(settings.cache)
         for path in read {
-            if !settings.cache.isEmpty, path.hasPrefix(settings.cache + "/") { GuestUser.showToAll(path) }
+            if let cache, path.hasPrefix(cache + "/") { GuestUser.showToAll(path) }
             if let problem = user.problem(with: path) { return problem }
         }
         return user.problem(with: place.runPath, isDirectory: true)

@@ -338,9 +338,10 @@ package struct QEMUMachine: Hashable, Sendable {
             // What every host of a cell with this accelerator has.
             "-cpu", accelerator == .kvm ? "Nehalem" : "qemu64",
             "-smp", processors, "-m", "size=\(vm.spec.resources.memoryMiB)M",
-            "-chardev", "socket,id=qmp,path=\(place.monitorPath),server=on,wait=off", "-mon", "chardev=qmp,mode=control",
-            "-chardev",
-            "socket,id=serial,path=\(place.consolePath),server=on,wait=off,logfile=\(place.serialPath),logappend=on",
+            "-chardev", "socket,id=qmp,path=\(place.monitorPath),server=on,wait=off",
+            "-mon", "chardev=qmp,mode=control", "-chardev",
+            "socket,id=serial,path=\(place.consolePath),server=on,wait=off,logappend=on,"
+                + "logfile=\(place.serialPath)",
             "-serial", "chardev:serial", "-device", "pvpanic", "-device",
             "virtio-balloon-pci,id=balloon0,deflate-on-oom=on",
             "-device", "virtio-rng-pci", "-action", "panic=shutdown,reboot=reset,shutdown=poweroff",

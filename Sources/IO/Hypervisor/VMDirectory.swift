@@ -311,7 +311,8 @@ struct VMDirectory {
 
     /// The last that its TPM's process complained of, behind a colon; empty for nothing.
     var tpmComplaint: String {
-        let last = String(decoding: VMDirectory.bytes(tpmLogPath, isForeign: true), as: UTF8.self).split(separator: "\n").last
+        let log = String(decoding: VMDirectory.bytes(tpmLogPath, isForeign: true), as: UTF8.self)
+        let last = log.split(separator: "\n").last
         return last.map { ": " + $0.suffix(200) } ?? ""
     }
 
@@ -345,7 +346,9 @@ struct VMDirectory {
         guard file >= 0 else { return [] }
         defer { close(file) }
         var about = stat()
-        if isForeign, fstat(file, &about) != 0 || about.st_mode & S_IFMT != S_IFREG || about.st_nlink != 1 { return [] }
+        if isForeign, fstat(file, &about) != 0 || about.st_mode & S_IFMT != S_IFREG || about.st_nlink != 1 {
+            return []
+        }
         var bytes = [UInt8](repeating: 0, count: 1 << 16)
         let count = read(file, &bytes, bytes.count)
         return count <= 0 ? [] : Array(bytes[..<count])

@@ -104,7 +104,10 @@ final class Fleet {
             capacity: capacity, storageDomains: random.chance(3, in: 4) ? ["ssd"] : [],
             networks: random.chance(4, in: 5) ? ["lan"] : [], driver: "simulated")
         if random.chance(1, in: 2) { about.labels = [Named("disk", "fast")] }
-        if opensLevel { about.hasTPM = tpmRandom.chance(3, in: 4) }
+        if opensLevel {
+            about.hasTPM = tpmRandom.chance(3, in: 4)
+            about.guestUser = "guests run as users of their own"
+        }
         return about
     }
 

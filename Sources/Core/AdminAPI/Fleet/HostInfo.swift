@@ -121,6 +121,8 @@ package struct HostInfo: Shaped {
     package var storageProblems: [Named]
     package var networks: [String]
     package var hasTPM: Bool
+    /// Whom its VMs' processes run as, and why not as a user of their own; empty where there are none.
+    package var guestUser: String
     /// It drains, and no move off it begins.
     package var isDrainPaused: Bool
     /// What becomes of VMs that left it by a drain, when it is in service.
@@ -156,6 +158,7 @@ package struct HostInfo: Shaped {
         storageProblems = host.about.storageProblems
         networks = host.about.networks
         hasTPM = host.about.hasTPM
+        guestUser = host.about.guestUser
         isDrainPaused = host.isDrainPaused
         returns = host.returns
         isReturnPaused = host.isReturnPaused
@@ -191,6 +194,9 @@ package struct HostInfo: Shaped {
                 "storage domains of its settings that it does not reach, and what to do"),
             Field("networks", .strings, "networks that it has"),
             Field("tpm", .boolean, isRequired: false, "whether VMs can have a TPM there: swtpm is installed"),
+            Field(
+                "guestUser", .string, isRequired: false,
+                "whom its VMs' processes run as, and why not as a user of their own, in words"),
             Field("drainPaused", .boolean, isRequired: false, "whether it drains, and no move off it begins"),
             Field(
                 "return", .choice(FleetWords.hostReturn.all), isRequired: false,
@@ -215,7 +221,8 @@ package struct HostInfo: Shaped {
             JSONMember("policy", policy), JSONMember("numaNodes", objects: numaNodes),
             JSONMember("devices", objects: devices), JSONMember("storageDomains", storageDomains),
             JSONMember("storageProblems", pairs: storageProblems), JSONMember("networks", networks),
-            JSONMember("tpm", hasTPM), JSONMember("drainPaused", isDrainPaused),
+            JSONMember("tpm", hasTPM), JSONMember("guestUser", guestUser),
+            JSONMember("drainPaused", isDrainPaused),
             JSONMember("return", FleetWords.hostReturn[returns]), JSONMember("returnPaused", isReturnPaused),
             JSONMember("awayVMs", awayCount), JSONMember("awayUntil", awayUntil),
             JSONMember("note", note),
@@ -244,6 +251,7 @@ package struct HostInfo: Shaped {
         storageProblems = object.pairs("storageProblems")
         networks = object.strings("networks")
         hasTPM = object.bool("tpm")
+        guestUser = object.optionalText("guestUser") ?? ""
         isDrainPaused = object.bool("drainPaused")
         returns = object.optionalText("return").flatMap { FleetWords.hostReturn[$0] } ?? .none
         isReturnPaused = object.bool("returnPaused")

@@ -82,6 +82,7 @@ enum CellCheck {
             ?? words("storageDomains", about.storageDomains)
             ?? counted("networks", about.networks.count, CellLimits.listMax) ?? words("networks", about.networks)
             ?? problems(about.storageProblems)
+            ?? (isText(about.guestUser, CellLimits.problemBytesMax) ? nil : refuse("guestUser", textRule))
     }
 
     private static func problems(_ problems: [Named]) -> CellRefusal? {

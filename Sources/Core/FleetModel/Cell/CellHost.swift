@@ -50,6 +50,8 @@ package struct HostDescription: Hashable, Sendable {
     package var storageProblems: [Named] = []
     /// VMs can have a TPM here. Wants feature level 3.
     package var hasTPM = false
+    /// Whom its VMs' processes run as, as a sentence; empty where there are none. Wants feature level 3.
+    package var guestUser = ""
     package init(
         name: String, locality: Locality = Locality(), capacity: Resources, numaNodes: [NUMANode] = [],
         devices: [NamedDevice] = [], labels: [Named] = [], storageDomains: [String] = [], networks: [String] = [],

@@ -142,6 +142,7 @@ extension HostDescription: CellMapped {
             networks: wire.networks, driver: wire.driver)
         storageProblems = wire.storageProblems.map { Named($0.domain, $0.text) }
         hasTPM = wire.hasTpm
+        guestUser = wire.guestUser
     }
     var wire: WireHostDescription {
         let isNowhere = locality == Locality()
@@ -151,7 +152,7 @@ extension HostDescription: CellMapped {
             capacity: capacity.sparse, numaNodes: numaNodes.map(\.wire), devices: devices.map(\.wire),
             labels: labels.map(\.wire), storageDomains: storageDomains, networks: networks, driver: driver,
             storageProblems: storageProblems.map { WireHostDescription.StorageProblem(domain: $0.key, text: $0.value) },
-            hasTpm: hasTPM)
+            hasTpm: hasTPM, guestUser: guestUser)
     }
 }
 

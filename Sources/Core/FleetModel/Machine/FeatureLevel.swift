@@ -45,6 +45,8 @@ package enum FeatureLevel {
     package static let linkBudgets: UInt32 = 3
     /// VMs with a TPM, and hosts that say whether they can have some.
     package static let tpm: UInt32 = 3
+    /// Hosts that say whom their VMs' processes run as.
+    package static let guestUsers: UInt32 = 3
     /// No host with VMs is removed by force before its lease has run out.
     package static let removalsOfLost: UInt32 = 3
     /// Nodes without work beat less often, and say so.
@@ -174,7 +176,8 @@ extension CellCommand.Operation {
             max(
                 assignment == 0 ? FeatureLevel.oldest : FeatureLevel.cells,
                 about.storageProblems.isEmpty ? FeatureLevel.oldest : FeatureLevel.storageMarks,
-                about.hasTPM ? FeatureLevel.tpm : FeatureLevel.oldest)
+                about.hasTPM ? FeatureLevel.tpm : FeatureLevel.oldest,
+                about.guestUser.isEmpty ? FeatureLevel.oldest : FeatureLevel.guestUsers)
         case .createVMs(let items, _):
             items.map(\.spec.level).max() ?? FeatureLevel.oldest
         case .updateVM(_, let spec, _): spec.level

@@ -126,9 +126,11 @@ extension Agent {
         }
         if let problem = GuestUsers.problem {
             qemu.usersProblem = problem
-            return log.warning("hypervisor.user is '\(settings.guestUser)', and guests don't run as that", ["reason": problem])
+            return log.warning(
+                "hypervisor.user is '\(settings.guestUser)', and guests don't run as that", ["reason": problem])
         }
         qemu.users = users
+        try NodeFiles.makeFolder(qemu.cache, isSecret: true)
         for path in [settings.dataDirectory, qemu.directory, qemu.cache, qemu.storage] { GuestUsers.letIn(to: path) }
     }
 

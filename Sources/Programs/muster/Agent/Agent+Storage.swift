@@ -19,16 +19,19 @@ extension Agent {
             cluster: cluster.id, domains: cluster.domains, isOpen: cluster.level >= FeatureLevel.storageMarks)
         for order in host.storage.plan(root, now: loop.now) { carryOut(order) }
         tellStorage()
-        if cluster.level >= FeatureLevel.tpm { tellTPM() }
+        if cluster.level >= min(FeatureLevel.tpm, FeatureLevel.guestUsers) { tellMachine(cluster.level) }
     }
 
-    /// Whether VMs can have a TPM here, looked after now and then: somebody may install what it takes.
-    private func tellTPM() {
+    /// Whom VMs run as, and whether they can have a TPM here, looked after now and then: somebody may install what it takes.
+    private func tellMachine(_ level: UInt32) {
         guard loop.now >= host.looksForTPMAt else { return }
         host.looksForTPMAt = loop.now + AgentHost.looksForTPMInterval
-        let has = (host.driver as? QEMUHypervisor)?.settings.hasTPM ?? true
-        if has == host.about.hasTPM { return }
-        host.about.hasTPM = has
+        let machines = (host.driver as? QEMUHypervisor)?.settings
+        var about = host.about
+        if level >= FeatureLevel.tpm { about.hasTPM = machines?.hasTPM ?? true }
+        if level >= FeatureLevel.guestUsers { about.guestUser = machines?.usersText ?? "" }
+        if about == host.about { return }
+        host.about = about
         host.inputs.append(.described(host.about))
     }
 
