@@ -290,7 +290,8 @@ final class QEMUDrivers: Drivers, TurnOwner {
     }
 
     /// The same host under a new agent. Its connections end with an agent.
-    func restartAgent(_ host: Int) throws {
+    func restartAgent(_ host: Int, set: (inout QEMUSettings) -> Void = { _ in }) throws {
+        set(&settings[host])
         if !guards.isEmpty {
             guards[host] = try TestGuard(loop, directory: settings[host].directory, after: guards[host])
         }

@@ -192,6 +192,31 @@ struct GuestUserTests {
         #expect(drivers.wait(1, vm, .running, atMost: 60), "\(drivers.last(1, vm)?.message ?? "")")
     }
 
+    @Test func `what a guard starts as somebody else does not stay, and without a setting it is root`() throws {
+        let drivers = try make()
+        defer { drivers.end() }
+        let vm = furnished(drivers, 1)
+        drivers.guards[0].isOld = true
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .crashed, atMost: 20))
+        #expect(drivers.last(0, vm)?.message == "its host's guard is older than its agent and started it as the user 0")
+        #expect(!drivers.pids(0).contains { isQEMU($0) })
+        drivers.guards[0].isOld = false
+        drivers.order(0, .start(vm, epoch: 2, isPaused: false))
+        #expect(drivers.wait(0, vm, .running, atMost: 60), "\(drivers.last(0, vm)?.message ?? "")")
+        // An agent without the setting takes it over as who it is, and starts it next as the guard's user.
+        try drivers.restartAgent(0) { $0.users = nil }
+        #expect(drivers.wait(0, vm, .running, atMost: 5))
+        #expect(speaks(drivers, 0, vm))
+        drivers.order(0, .stop(vm.id, epoch: 2, grace: .zero))
+        #expect(drivers.wait(0, vm, .stopped, atMost: 5))
+        drivers.order(0, .start(vm, epoch: 3, isPaused: false))
+        #expect(drivers.wait(0, vm, .running, atMost: 60), "\(drivers.last(0, vm)?.message ?? "")")
+        #expect(drivers.pids(0).filter { isQEMU($0) }.allSatisfy { status($0, "Uid") == "0 0 0 0" })
+        #expect(access("\(drivers.settings[0].directory)/\(vm.id)/q", F_OK) != 0)
+        #expect(speaks(drivers, 0, vm))
+    }
+
     @Test func `whom guests run as is a user, or a range of them, and never root`() throws {
         let users = try GuestUsers("200000-265535")
         #expect(users.user(of: VMID(rawValue: 65_536 * 3 + 7)).user == 200_007)

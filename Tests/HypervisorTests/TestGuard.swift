@@ -14,6 +14,8 @@ final class TestGuard: GuestParent {
     private var permits: [VMID: UInt64]
     private var generation: UInt64
     private var grantedAt = Instant.origin
+    /// As one of a program that knows of no users.
+    var isOld = false
 
     /// `before` is the agent's before, whose guard is there.
     init(_ loop: EventLoop, directory: String, after before: TestGuard? = nil) throws {
@@ -79,7 +81,7 @@ final class TestGuard: GuestParent {
             vm, epoch: epoch, program: program, arguments, errorPath: errorPath, cpuMillis: limits.cpuMillis,
             memoryMiB: limits.memoryMiB, output: output ?? "",
             companion: companion.map { GuardLink.Companion(program: $0.program, words: $0.words) },
-            user: user.map { GuardLink.User(user: $0.user, group: $0.group, moreGroups: $0.moreGroups) }
+            user: isOld ? nil : user.map { GuardLink.User(user: $0.user, group: $0.group, moreGroups: $0.moreGroups) }
         ) { answer in
             done(answer.mapError { GuestRefusal($0.description) })
         }

@@ -374,6 +374,9 @@ final class Guest {
         case .success(let pid):
             pids = [pid]
             guard case .asking = phase else { return kill(now) }
+            if let user, let its = HostProcess.user(of: pid), its != user.user {
+                return fail("its host's guard is older than its agent and started it as the user \(its)", now)
+            }
             phase = .launching(since: now)
             poll(now)
         }

@@ -111,6 +111,12 @@ enum HostProcess {
         return []
     }
 
+    /// Whom it runs as; nil when it is gone.
+    static func user(of pid: pid_t) -> UInt32? {
+        let line = VMDirectory.text("/proc/\(pid)/status").split(separator: "\n").first { $0.hasPrefix("Uid:") }
+        return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { UInt32($0) }
+    }
+
     static func kill(_ pid: pid_t) { _ = Glibc.kill(pid, SIGKILL) }
 
     /// Memory in bytes that it has, and time that it ran.

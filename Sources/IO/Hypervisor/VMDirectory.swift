@@ -84,7 +84,7 @@ struct VMDirectory {
         func problem(_ path: String) -> String { "can't give \(path) to its user: \(String(cString: strerror(errno)))" }
         guard let user else {
             var about = stat()
-            if stat(path, &about) == 0, about.st_mode & 0o777 != 0o700 { chmod(path, 0o700) }
+            if stat(path, &about) == 0, about.st_mode & 0o777 == 0o710 { chmod(path, 0o700) }
             return nil
         }
         guard chown(path, uid_t.max, user.group) == 0, chmod(path, 0o710) == 0 else { return problem(path) }
