@@ -247,7 +247,7 @@ let package = Package(
                 "SecureChannel", "PeerTransport",
             ]),
         tests("CommandSyntaxTests", ["ClusterBase", "CommandSyntax"]),
-        tests("FleetCommandsTests", ["ClusterBase", "AdminAPI", "CommandSyntax", "FleetCommands"]),
+        tests("FleetCommandsTests", ["ClusterBase", "FleetModel", "AdminAPI", "CommandSyntax", "FleetCommands"]),
         tests("AgentConfigTests", ["ClusterBase", "CommandSyntax", "AgentConfig"]),
         tests(
             "AdminHTTPTests",

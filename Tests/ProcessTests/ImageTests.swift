@@ -255,7 +255,7 @@ import Testing
         try head.write(to: large)
         #expect(try cluster.ask(1, "image", "add", "large", large.path).status == 0)
         let small = try create("b", "name=root,size=1GiB,kind=local,image=large")
-        #expect(small.status == 4 || small.status == 1, "\(small.status)")
+        #expect(small.status == 2, "\(small.status)")
         #expect(small.complaint.contains("10240 MiB") && small.complaint.contains("1024 MiB"), "\(small.complaint)")
         // One that needs another file is no image.
         head[15] = 200

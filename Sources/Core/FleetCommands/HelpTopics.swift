@@ -167,8 +167,9 @@ package enum HelpTopics {
     private static let scripts = Topic(
         "scripts", summary: "exit codes, retries and many clusters",
         text: """
-            Exit codes: 0 done, 1 failed, 2 the command line makes no sense, 3 what was named is not there, 4 refused, 5 nobody
-            answered in time, or what --wait waits for did not come in time. Every change carries a key, so that sending it again after a lost answer does it once. --address may
+            Exit codes: 0 done, 1 failed, 2 the command line makes no sense, to this program or to the cluster, and nothing was done, 3 what
+            was named is not there, 4 refused, 5 nobody answered in time, or what --wait waits for did not come in time. A command about
+            several things ends with the gravest of their codes: 5, 1, 4, 3, 2. Every change carries a key, so that sending it again after a lost answer does it once. --address may
             be repeated: the next node is asked where one can't be reached. `context` remembers clusters under names. The settings
             MUSTER_IDENTITY, MUSTER_ADDRESS, MUSTER_TOKEN, MUSTER_TENANT and MUSTER_CONTEXT stand for options.
             """,

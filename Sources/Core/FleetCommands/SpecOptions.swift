@@ -1,10 +1,15 @@
 package import AdminAPI
 package import CommandSyntax
 
-/// A mistake in the value of an option, as a sentence that says what to do.
+/// A mistake in the words of a command line, as a sentence that says what to do.
 package struct FleetMistake: Error, Hashable, Sendable, CustomStringConvertible {
     package let description: String
-    package init(_ description: String) { self.description = description }
+    package let code: ExitCode
+    /// `code`: another one where the words make sense, and what they name is not there, or can't be had.
+    package init(_ description: String, code: ExitCode = .usage) {
+        self.description = description
+        self.code = code
+    }
 }
 
 /// Turns the options of a specification into the members of its JSON. What is not given is left out, so that the same

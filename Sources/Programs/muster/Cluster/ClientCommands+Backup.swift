@@ -81,7 +81,7 @@ final class BackupSave {
 
     func run() throws -> BackupScan {
         let begun = try client.ask(.beginBackup)
-        if let problem = begun.problem { throw AgentFailure("The cluster said no: \(problem.detail).") }
+        if let problem = begun.problem { throw FleetClient.Refused(problem: problem) }
         // What was held back goes on by itself within an hour, should nobody be there to hear this.
         defer { _ = try? client.ask(.endBackup) }
         let first = try plan()
@@ -114,7 +114,7 @@ final class BackupSave {
 
     private func plan() throws -> BackupPlan {
         let answer = try client.ask(.backupPlan)
-        if let problem = answer.problem { throw AgentFailure("The cluster said no: \(problem.detail).") }
+        if let problem = answer.problem { throw FleetClient.Refused(problem: problem) }
         return try BackupPlan(body: answer.body[...])
     }
 

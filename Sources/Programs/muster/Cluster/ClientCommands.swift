@@ -37,28 +37,11 @@ struct ClientCommands {
     /// Complains of it, and says what it means to a script.
     static func code(ofFailure error: any Error) -> ExitCode {
         Console.complain("muster: \(error)")
-        if error is UsageMistake || error is FleetMistake { return .usage }
-        return error is AdminClientFailure ? .unavailable : .failure
-    }
-
-    /// Only a node knows which fields there are: what it finds wrong with these words of the command line makes no sense.
-    private static let judgedByNodes = ["filter", "sort", "after"]
-
-    static func code(of problem: Problem) -> ExitCode {
-        switch problem.kind.status {
-        case 400, 422: judgedByNodes.contains(problem.field ?? "") ? .usage : .failure
-        case 404: .notFound
-        case 401, 403, 409, 410, 412: .refused
-        case 503, 504, 507, 408: .unavailable
-        default: .failure
-        }
-    }
-
-    /// The same for one of these commands: all that a node can find wrong with its request is from the command line.
-    private func code(of problem: Problem) -> ExitCode {
-        switch problem.kind {
-        case .malformed, .invalid: .usage
-        default: ClientCommands.code(of: problem)
+        switch error {
+        case is UsageMistake: return .usage
+        case let mistake as FleetMistake: return mistake.code
+        case let refusal as FleetClient.Refused: return ExitCode(refusal.problem.kind)
+        default: return error is AdminClientFailure ? .unavailable : .failure
         }
     }
 
@@ -69,7 +52,7 @@ struct ClientCommands {
         let named = invocation.text("context")
         let entry = named.map { LocalCommands.contexts[$0] } ?? LocalCommands.contexts.used
         if let named, entry == nil {
-            throw FleetMistake("There is no context '\(named)'; see `muster context list`.")
+            throw FleetMistake("There is no context '\(named)'; see `muster context list`.", code: .notFound)
         }
         let folder = invocation.text("identity") ?? entry?.folder ?? data + "/operator"
         let files = NodeFiles(path: folder)
@@ -207,7 +190,7 @@ struct ClientCommands {
                     end = .failure(AdminClientFailure(description: problem.detail, mayHaveHappened: false))
                 } else if let problem = answer.problem {
                     Console.complain("muster: \(problem.detail)")
-                    end = .success(ClientCommands.code(of: problem))
+                    end = .success(ExitCode(problem.kind))
                 } else {
                     end = .success(.success)
                 }
@@ -486,7 +469,7 @@ struct ClientCommands {
     func show(_ answer: AdminAnswer) throws -> ExitCode {
         if let problem = answer.problem {
             Console.complain("muster: \(problem.detail)")
-            return code(of: problem)
+            return ExitCode(problem.kind)
         }
         return ClientCommands.present(answer.body, invocation)
     }

@@ -347,7 +347,8 @@ extension FleetClient {
         var members = [JSONMember("quota", .object(quota))]
         let wanted = line.path == "tenant set" ? line.text("tier") : nil
         if line.path == "quota set" && known == nil {
-            throw FleetMistake("There is no tenant '\(name)'; make it with `muster tenant set \(name)`.")
+            throw FleetMistake(
+                "There is no tenant '\(name)'; make it with `muster tenant set \(name)`.", code: .notFound)
         }
         if let tier = wanted ?? known?["tier"]?.text, !tier.isEmpty {
             members.append(JSONMember("tier", .string(tier)))

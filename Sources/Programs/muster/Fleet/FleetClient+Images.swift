@@ -14,7 +14,7 @@ extension FleetClient {
             throw FleetMistake("--shared stands beside --tenant; give one of them.")
         }
         let file = open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { throw FleetMistake("\(path) can't be read: \(String(cString: strerror(errno))).") }
+        guard file >= 0 else { throw Undone("\(path) can't be read: \(String(cString: strerror(errno)))") }
         defer { close(file) }
         var piece = [UInt8](repeating: 0, count: ImagePart.bytesMax)
         func read(at offset: Int64) throws -> ArraySlice<UInt8> {
@@ -25,7 +25,7 @@ extension FleetClient {
                 }
                 if more < 0 && errno == EINTR { continue }
                 if more < 0 {
-                    throw FleetMistake("\(path) can't be read: \(String(cString: strerror(errno))).")
+                    throw Undone("\(path) can't be read: \(String(cString: strerror(errno)))")
                 }
                 if more == 0 { break }
                 count += more
@@ -51,7 +51,7 @@ extension FleetClient {
             received = try send(
                 ImagePart(tenant: tenant, digest: digest, offset: received, bytes: Array(try read(at: received))))
             guard received > before else {
-                throw FleetMistake("The node did not take the bytes at \(before); see its log, and try again.")
+                throw Undone("the node did not take the bytes at \(before); see its log, and try again")
             }
             if let text = shown.text(done: Int(received >> 20), note: "") { Console.write(text, to: 2) }
         }

@@ -55,12 +55,12 @@ extension FleetClient {
         if isChosen, let filter = try filter() { query.append(("filter", filter)) }
         let hosts = try pages(["v1", "hosts"], query, limit: .max)
         if isChosen { named = hosts.compactMap { $0["name"]?.text }.sorted() }
-        guard !named.isEmpty else { throw FleetMistake("No host is so; see `muster host list`.") }
+        if named.isEmpty { throw FleetMistake("No host is so; see `muster host list`.", code: .notFound) }
         for (i, name) in named.enumerated() {
             if named[..<i].contains(name) { throw FleetMistake("\(name) is there twice; name it once.") }
             let host = hosts.first { $0["name"]?.text == name }
             guard let state = host?["state"]?.text else {
-                throw FleetMistake("There is no host '\(name)'; see `muster host list`.")
+                throw FleetMistake("There is no host '\(name)'; see `muster host list`.", code: .notFound)
             }
             if state != "ready" {
                 throw Undone("\(name) is \(state), and maintenance begins with hosts that are ready; nothing was done")

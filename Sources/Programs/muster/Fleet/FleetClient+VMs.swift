@@ -100,6 +100,7 @@ extension FleetClient {
                 "A plan is about at most \(PlanWish.itemsMax) VMs; create fewer at once, or leave --plan out.")
         }
         var (refused, unknown) = (0, 0)
+        var worst = ExitCode.success
         // hash order: read by sorted keys, or looked up
         var made: [String: [String]] = [:]
         // hash order: looked up only
@@ -112,7 +113,9 @@ extension FleetClient {
             for (i, result) in (answer["items"]?.elements ?? []).enumerated() {
                 let name = part[i]["name"]?.text ?? ""
                 if let detail = result["detail"]?.text {
-                    if result["status"]?.integer == 504 { unknown += 1 } else { refused += 1 }
+                    let problem = Problem(result, status: Int(result["status"]?.integer ?? 500))
+                    if problem.kind == .outcomeUnknown { unknown += 1 } else { refused += 1 }
+                    worst = worst.worse(ExitCode(problem.kind))
                     Console.complain("muster: \(name): \(detail)")
                 } else {
                     let id = "\(result["id"]?.integer ?? 0)"
@@ -129,7 +132,7 @@ extension FleetClient {
                 if code != .success { return code }
             }
         }
-        return refused > 0 ? .refused : unknown > 0 ? .failure : .success
+        return worst
     }
 
     /// What a VM is when it is as it was asked for.
@@ -175,7 +178,7 @@ extension FleetClient {
                 try body(name)
             } catch let refusal as Refused {
                 Console.complain("muster: \(name): \(refusal.problem.detail)")
-                worst = ClientCommands.code(of: refusal.problem)
+                worst = worst.worse(ExitCode(refusal.problem.kind))
             }
         }
         return worst
@@ -271,8 +274,8 @@ extension FleetClient {
 
     /// To another cell.
     private func move(_ name: String, to cell: String) throws -> ExitCode {
-        if line.has("to") { throw Undone("--cell chooses the host itself; leave --to out") }
-        if line.has("intent") { throw Undone("to another cell the VM goes stopped; leave --intent out") }
+        if line.has("to") { throw FleetMistake("--cell chooses the host itself; leave --to out.") }
+        if line.has("intent") { throw FleetMistake("To another cell the VM goes stopped; leave --intent out.") }
         let body = JSONValue.object([JSONMember("cell", .string(cell))])
         let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }

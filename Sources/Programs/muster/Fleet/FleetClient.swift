@@ -23,25 +23,19 @@ struct FleetClient {
             if let code = try LocalCommands.run(line) { return code }
             let client = try FleetClient(line)
             return try client.run()
-        } catch let mistake as FleetMistake {
-            Console.complain("muster: \(mistake)")
-            return .usage
-        } catch let refusal as Refused {
-            Console.complain("muster: \(refusal.problem.detail)")
-            return ClientCommands.code(of: refusal.problem)
-        } catch let undone as Undone {
-            Console.complain("muster: \(undone.description)")
-            return .failure
         } catch {
             return ClientCommands.code(ofFailure: error)
         }
     }
 
     /// The cluster said no.
-    struct Refused: Error { let problem: Problem }
+    struct Refused: Error, CustomStringConvertible {
+        let problem: Problem
+        var description: String { problem.detail }
+    }
 
     /// What was waited for can't come any more: a sentence that says why.
-    struct Undone: Error {
+    struct Undone: Error, CustomStringConvertible {
         let description: String
         init(_ description: String) { self.description = description }
     }

@@ -25,7 +25,7 @@ enum LocalCommands {
             var known = contexts
             let name = line.argument("NAME") ?? ""
             guard known.use(name) else {
-                throw FleetMistake("There is no context '\(name)'; see `muster context list`.")
+                throw FleetMistake("There is no context '\(name)'; see `muster context list`.", code: .notFound)
             }
             try keep(known)
         case "context set":
@@ -40,7 +40,7 @@ enum LocalCommands {
             var known = contexts
             let name = line.argument("NAME") ?? ""
             guard known.remove(name) else {
-                throw FleetMistake("There is no context '\(name)'; see `muster context list`.")
+                throw FleetMistake("There is no context '\(name)'; see `muster context list`.", code: .notFound)
             }
             try keep(known)
         default: return nil
