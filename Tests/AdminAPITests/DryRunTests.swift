@@ -72,6 +72,29 @@ import Testing
         #expect(same.steps.isEmpty && same.changes.isEmpty && same.notes.count == 1)
     }
 
+    @Test func `who may make a VM may ask what that would come to, and about one tenant's it is one tenant's action`() {
+        func creation(_ tenant: String) -> VMCreation { VMCreation(name: "a", tenant: tenant, spec: vm().spec) }
+        func action(_ tenants: String...) -> Action {
+            FleetRequest.plan(.create(tenants.map(creation), isAtomic: false)).action
+        }
+        #expect(action("shop") == .planTenant("shop") && action("shop", "shop") == .planTenant("shop"))
+        #expect(action("shop", "other") == .planTenant(nil))
+        #expect(FleetRequest.plan(.drain("h1")).action == .observe)
+        #expect(FleetRequest.plan(.quota(QuotaWish(tenant: "shop", quota: .unlimited))).action == .observe)
+    }
+
+    @Test func `a tenant's plan names no other tenant's VMs, says how many make room, and is the same plan`() {
+        let own = PlanStep(action: "place", vm: "web", tenant: "shop", to: "h1")
+        let others = ["a", "b"].map { PlanStep(action: "preempt", vm: $0, tenant: "dev", from: "h1") }
+        let left = PlanLeft(vm: "b", tenant: "dev", cause: "preempted", text: "it is stopped")
+        let plan = PlanInfo(index: 4, digest: "ab", steps: others + [own], left: [left], notes: ["x"])
+        let seen = plan.seen(by: ["shop"])
+        #expect(seen.steps == [own] && seen.left.isEmpty && seen.digest == "ab" && seen.index == 4)
+        #expect(seen.notes == ["x", "to make room, 2 VMs of other tenants with a lower priority would be stopped"])
+        #expect(!String(decoding: seen.json.bytes, as: UTF8.self).contains("dev"))
+        #expect(plan.seen(by: ["shop", "dev"]) == plan)
+    }
+
     @Test func `of a secret it is said that it is another one, and no more`() {
         let old = vm { $0.secrets = [SecretField("vnc", .sealed([1])), SecretField("kept", .sealed([2]))] }
         let plan = updated(old) { vm in

@@ -569,5 +569,9 @@ private func call(_ text: String) -> Result<AdminCall, Router.Refusal>? {
         #expect(Access.tenants(own, toWrite: false) == ["a", "b"] && Access.tenants(own, toWrite: true) == ["a"])
         #expect(Access.tenants([.viewer], toWrite: false) == nil && Access.tenants([.viewer], toWrite: true) == [])
         #expect(Access.tenants([.operator] + own, toWrite: true) == nil)
+        #expect(
+            Access.tenants(own, for: .planTenant("a")) == ["a"]
+                && Access.tenants(own, for: .readTenant(nil)) == ["a", "b"])
+        #expect(Access.tenants([.viewer], for: .planTenant("a")) == nil)
     }
 }

@@ -584,17 +584,18 @@ let samples: [AdminRequest] =
         .copyState, .backup,
         .recover, .readTenant("s"), .readTenant("t"), .readTenant(nil), .writeTenant("s"), .writeTenant("t"),
         .writeTenant(nil), .manageHosts, .manageTenants, .manageCells, .changeSettings,
+        .planTenant("s"), .planTenant("t"), .planTenant(nil),
     ]
 
     /// One letter for each of `actions`: + allowed, . forbidden.
     @Test(
         arguments: [
-            (.admin, "++++++++++++++++++++++++++++"), (.operator, "++++++++++..+++++.+++++++.++"),
-            (.viewer, "++++........+.....+++......."), (.node, "++++........+..+............"),
-            (.space("s", mayWrite: false), "+.+.+.......+..............."),
-            (.space("s", mayWrite: true), "+.+.+.+.....+..............."),
-            (.tenant("s", mayWrite: false), "+.+.........+.....+.+......."),
-            (.tenant("s", mayWrite: true), "+.+.........+.....+.++.+...."),
+            (.admin, "+++++++++++++++++++++++++++++++"), (.operator, "++++++++++..+++++.+++++++.+++++"),
+            (.viewer, "++++........+.....+++.......+++"), (.node, "++++........+..+............+++"),
+            (.space("s", mayWrite: false), "+.+.+.......+.................."),
+            (.space("s", mayWrite: true), "+.+.+.+.....+.................."),
+            (.tenant("s", mayWrite: false), "+.+.........+.....+.+.........."),
+            (.tenant("s", mayWrite: true), "+.+.........+.....+.++.+....+.+"),
         ] as [(Role, String)])
     func `each role may do exactly this`(_ role: Role, _ expected: String) {
         let found = AccessTests.actions.map {

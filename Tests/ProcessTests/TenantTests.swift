@@ -77,6 +77,15 @@ import Testing
         func vm(_ name: String, priority: Int, tenant: String = "shop") -> String {
             "{\"name\":\"\(name)\",\"tenant\":\"\(tenant)\",\"spec\":{\"cpuMillis\":100,\"memoryMiB\":64,\"priority\":\(priority)}}"
         }
+        // It may ask what it may do: what its creation would come to, or why that is refused.
+        func plan(_ vm: String) throws -> String { try ask("POST", "plan", "{\"create\":[\(vm)]}") }
+        let allowed = try plan(vm("a", priority: 0))
+        #expect(allowed.hasSuffix(" 200") && allowed.contains("\"action\":\"place\""), "\(allowed)")
+        let bounded = try plan(vm("a", priority: 1))
+        #expect(bounded.hasSuffix(" 200") && bounded.contains("--priority-max"), "\(bounded)")
+        #expect(bounded.contains("\"steps\":[]"), "\(bounded)")
+        #expect(try plan(vm("a", priority: 0, tenant: "default")).hasSuffix(" 403"))
+        #expect(try ask("POST", "plan", "{\"drain\":\"n1\"}").hasSuffix(" 403"))
         // Another node than the one that made the token.
         #expect(try ask("GET", "vms").hasSuffix(" 200"))
         let high = try ask("POST", "vms", vm("a", priority: 1))

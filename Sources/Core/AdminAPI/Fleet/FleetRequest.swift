@@ -198,6 +198,9 @@ package enum FleetRequest: Hashable, Sendable {
         case .tenant(let name, _): .readTenant(name)
         case .setTenant, .deleteTenant: .manageTenants
         case .audit(let list): .readTenant(list.tenant)
+        // Each of several tenants' items is judged by its tenant.
+        case .plan(.create(let items, _)):
+            .planTenant(items.allSatisfy { $0.tenant == items.first?.tenant } ? items.first?.tenant : nil)
         case .plan, .rehearse, .recovery: .observe
         // Whoever may not do it is refused beforehand, too.
         case .dryRun(let request), .onlyAt(_, let request): request.action

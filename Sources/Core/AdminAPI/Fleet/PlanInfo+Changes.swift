@@ -297,6 +297,24 @@ extension PlanInfo {
 }
 
 extension PlanInfo {
+    /// For who reaches some tenants alone: of the others' VMs that would make room it is said how many there are. The digest is
+    /// that of the whole plan.
+    package func seen(by tenants: [String]) -> PlanInfo {
+        var plan = self
+        plan.steps.removeAll { !tenants.contains($0.tenant) }
+        plan.left.removeAll { !tenants.contains($0.tenant) }
+        let stopped = steps.count {
+            $0.action == CellPlan.Step.Kind.preempt.rawValue && !tenants.contains($0.tenant)
+        }
+        if stopped > 0 {
+            let whose = stopped == 1 ? "1 VM of another tenant" : "\(stopped) VMs of other tenants"
+            plan.notes.append("to make room, \(whose) with a lower priority would be stopped")
+        }
+        return plan
+    }
+}
+
+extension PlanInfo {
     /// What one cell would do of the VMs of a creation over several.
     package struct Part: Sendable {
         /// By name.

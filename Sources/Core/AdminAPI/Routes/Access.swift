@@ -90,6 +90,8 @@ package enum Action: Hashable, Sendable {
     /// leaves the others out.
     case readTenant(String?)
     case writeTenant(String?)
+    /// Ask what making VMs would come to: of one tenant, or, where that is nil, of those that the asker's roles name.
+    case planTenant(String?)
     case manageHosts
     case manageTenants
     /// Change which cells there are, who is in them, and what all of one goes by.
@@ -119,6 +121,7 @@ package enum Action: Hashable, Sendable {
         case .recover: "recover a group by force"
         case .readTenant(let tenant): "see what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
         case .writeTenant(let tenant): "change what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
+        case .planTenant(let tenant): "plan what belongs to \(tenant.map { "the tenant \($0)" } ?? "every tenant")"
         case .manageHosts: "manage hosts"
         case .manageTenants: "manage tenants and quotas"
         case .manageCells: "manage cells"
@@ -131,7 +134,9 @@ extension Action {
     /// It is to change something: who is refused it is in the audit.
     package var isChange: Bool {
         switch self {
-        case .ask, .measure, .join, .observe, .readSpace, .readTenant, .renewOwnCertificate, .renewOwnLease: false
+        case .ask, .measure, .join, .observe, .readSpace, .readTenant, .planTenant, .renewOwnCertificate,
+            .renewOwnLease:
+            false
         case .writeSpace, .manageSpaces, .manageNodes, .manageTokens, .manageCertificates, .transferLeadership,
             .upgrade,
             .changeSettings, .copyState, .backup, .recover, .writeTenant, .manageHosts, .manageTenants, .manageCells:
@@ -204,19 +209,19 @@ package enum Access {
             switch action {
             case .ask, .measure, .join, .observe, .readSpace, .writeSpace, .manageSpaces, .manageNodes,
                 .transferLeadership, .upgrade, .changeSettings, .copyState, .backup, .readTenant, .writeTenant,
-                .manageHosts,
-                .manageCells:
+                .planTenant, .manageHosts, .manageCells:
                 return true
             case .manageTokens, .manageCertificates, .renewOwnCertificate, .renewOwnLease, .recover, .manageTenants:
                 return false
             }
         case .viewer:
             switch action {
-            case .ask, .measure, .join, .observe, .readTenant: return true
+            case .ask, .measure, .join, .observe, .readTenant, .planTenant: return true
             default: return false
             }
         // Which nodes may copy state is judged where it is: those that hold the authority's key.
         case .node:
+            if case .planTenant = action { return true }
             return [.ask, .measure, .join, .observe, .renewOwnCertificate, .renewOwnLease, .copyState].contains(action)
         case .space(let name, let mayWrite):
             switch action {
@@ -229,9 +234,20 @@ package enum Access {
             switch action {
             case .ask, .join: return true
             case .readTenant(let tenant): return tenant == nil || tenant == name
-            case .writeTenant(let tenant): return (tenant == nil || tenant == name) && mayWrite
+            case .writeTenant(let tenant), .planTenant(let tenant):
+                return (tenant == nil || tenant == name) && mayWrite
             default: return false
             }
+        }
+    }
+
+    /// The tenants that these roles reach with such an action; nil for all of them.
+    package static func tenants(_ roles: [Role], for action: Action) -> [String]? {
+        switch action {
+        case .writeTenant: return tenants(roles, toWrite: true)
+        // Whoever sees all may ask about all.
+        case .planTenant: return roles.contains { allows($0, .observe) } ? nil : tenants(roles, toWrite: true)
+        default: return tenants(roles, toWrite: false)
         }
     }
 

@@ -56,12 +56,10 @@ extension AdminPort {
         _ request: FleetRequest, _ cell: String?, _ plan: String?, _ key: IdempotencyKey?, _ principal: Principal,
         _ ticket: Ticket
     ) {
-        let isWrite: Bool
-        if case .writeTenant = request.action { isWrite = true } else { isWrite = false }
         let address = server.clientAddress(ticket)
         var asker = FleetAsker(
             principal: principal, by: address.isEmpty ? "\(principal)" : "\(principal) from \(address)", key: key,
-            ticket: ticket, tenants: Access.tenants(roles(of: principal), toWrite: isWrite),
+            ticket: ticket, tenants: Access.tenants(roles(of: principal), for: request.action),
             isChange: request.action.isChange)
         var request = request
         var generation: UInt64?
@@ -123,7 +121,12 @@ extension AdminPort {
         case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .plan(.create(let items, let isAtomic)):
-            planCreation(items, isAtomic: isAtomic, among: found, asker) { [self] in answer(asker, $0) }
+            for item in items where !asker.reaches(item.tenant) {
+                return fail(asker, Problem(.forbidden, "the tenant \(item.tenant) is not yours; ask an administrator"))
+            }
+            planCreation(items, isAtomic: isAtomic, among: found, asker) { [self] in
+                answer(asker, AdminPort.plan($0, for: asker))
+            }
         case .rehearse(let region, let kind, let returns): rehearse(region, kind, returns, found, asker)
         case .explain, .plan, .rebalance, .losses, .recovery, .startRebalance, .migrateVM,
             .careForHost(_, .declareDead):

@@ -11,8 +11,47 @@ import RaftCore
 //                                                    └─(not all)─▶ the cell plans the others, and those are left out
 
 extension AdminPort {
-    /// The plan of new VMs, with what only the region knows.
+    /// The plan of new VMs, with what only the region knows, and what who asks may not give them.
     func planCreation(
+        _ items: [VMCreation], isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker,
+        _ done: @escaping (AdminResponse) -> Void
+    ) {
+        let refused = items.compactMap { item in
+            priorityRefusal(item, asker).map { (creation: item, text: "\($0)") }
+        }
+        if refused.isEmpty { return planNamed(items, isAtomic: isAtomic, cell, asker, done) }
+        let others = items.filter { priorityRefusal($0, asker) == nil }
+        planNamed(isAtomic || others.isEmpty ? items : others, isAtomic: isAtomic, cell, asker) { planned in
+            done(AdminPort.plan(planned, refusing: refused, of: items, isAtomic: isAtomic))
+        }
+    }
+
+    /// What the cell would say of a VM's priority to one who reaches its tenant alone.
+    private func priorityRefusal(_ item: VMCreation, _ asker: FleetAsker) -> CellRefusal? {
+        let operation = CellCommand.Operation.createVMs([], isAtomic: false)
+        guard isBounded(operation, asker), let tenant = agent.view.tenant(item.tenant),
+            item.spec.priority > tenant.quota.priorityMax
+        else { return nil }
+        return .priorityTooHigh(
+            tenant: item.tenant, most: Int64(tenant.quota.priorityMax), asked: Int64(item.spec.priority))
+    }
+
+    /// A plan as the asker may see it.
+    static func plan(_ planned: AdminResponse, for asker: FleetAsker) -> AdminResponse {
+        guard let tenants = asker.tenants, planned.status == 200, case .bytes(let bytes) = planned.body else {
+            return planned
+        }
+        do throws(Problem) {
+            var answer = AdminResponse(
+                json: try PlanInfo(body: bytes[...]).seen(by: tenants).json, index: planned.index)
+            answer.leader = planned.leader
+            return answer
+        } catch {
+            return AdminResponse(error)
+        }
+    }
+
+    private func planNamed(
         _ items: [VMCreation], isAtomic: Bool, _ cell: GroupID, _ asker: FleetAsker,
         _ done: @escaping (AdminResponse) -> Void
     ) {
