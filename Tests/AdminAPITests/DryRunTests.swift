@@ -83,6 +83,53 @@ import Testing
         #expect(FleetRequest.plan(.quota(QuotaWish(tenant: "shop", quota: .unlimited))).action == .observe)
     }
 
+    @Test func `another quota shows each bound before and after, and another value of any is another plan`() {
+        let bare = PlanInfo(index: 3, digest: "a1", steps: [])
+        let old = TenantSettings(quota: Quota(vmCount: 5, cpuMillis: 4_000), tier: "gold")
+        let new = TenantSettings(quota: Quota(cpuMillis: 2_000, diskMiB: 10, priorityMax: 7), tier: "iron")
+        let plan = bare.changing("shop", from: old, to: new)
+        #expect(
+            plan.changes == [
+                PlanChange("vmCount", before: "5", after: "none"),
+                PlanChange("cpuMillis", before: "4000", after: "2000"),
+                PlanChange("diskMiB", before: "none", after: "10"), PlanChange("priorityMax", before: "0", after: "7"),
+                PlanChange("tier", before: "gold", after: "iron"),
+            ])
+        #expect(plan.notes.isEmpty && plan.digest != bare.digest)
+        var other = new
+        other.quota.rto = .none
+        let later = bare.changing("shop", from: old, to: other)
+        #expect(later.changes.map(\.field).contains("rto") && later.digest != plan.digest)
+        var since = old
+        since.quota.memoryMiB = 64
+        #expect(bare.changing("shop", from: since, to: new).digest != plan.digest)
+        // What is not said of a tier leaves it.
+        let untold = bare.changing("shop", from: old, to: TenantSettings(quota: old.quota))
+        #expect(untold.changes.isEmpty && untold.notes == ["nothing would change: the tenant has this quota"])
+        let made = bare.changing("shop", from: nil, to: TenantSettings(quota: Quota(vmCount: 1)))
+        #expect(made.changes.first == PlanChange("vmCount", before: "", after: "1"))
+        #expect(made.notes == ["the tenant shop would be made"])
+    }
+
+    @Test func `another policy of a host shows what of it differs`() {
+        let bare = PlanInfo(index: 3, digest: "a1", steps: [])
+        var old = HostPolicy(
+            reserved: Resources(cpuMillis: 500, memoryMiB: 64), overcommit: .none, labels: [Named("disk", "ssd")],
+            taints: [])
+        let same = bare.changing(from: old, to: old)
+        #expect(same.changes.isEmpty && same.notes == ["nothing would change: the host has this policy"])
+        var new = old
+        new.reserved.memoryMiB = 128
+        new.labels = [Named("disk", "hdd"), Named("gpu", "1")]
+        new.taints = [NamedTaint("slow")]
+        let plan = bare.changing(from: old, to: new)
+        #expect(plan.changes.map(\.field) == ["reserved.memoryMiB", "labels.disk", "labels.gpu", "taints.slow"])
+        #expect(plan.changes[0].before == "64" && plan.changes[0].after == "128" && plan.notes.isEmpty)
+        #expect(plan.changes[3].before.isEmpty && plan.changes[3].after.contains("slow"))
+        old.reserved.cpuMillis = 0
+        #expect(bare.changing(from: old, to: new).digest != plan.digest)
+    }
+
     @Test func `a tenant's plan names no other tenant's VMs, says how many make room, and is the same plan`() {
         let own = PlanStep(action: "place", vm: "web", tenant: "shop", to: "h1")
         let others = ["a", "b"].map { PlanStep(action: "preempt", vm: $0, tenant: "dev", from: "h1") }

@@ -23,7 +23,8 @@ package struct PlanChange: Shaped {
         [
             Field(
                 "field", .string,
-                "a member of the specification or a setting, such as cpuMillis, labels.env or disks.root"),
+                "a member of the specification, the policy or the quota, or a setting, such as cpuMillis, labels.env or disks.root"
+            ),
             Field("before", .string, "its value now; empty where it is not there"),
             Field("after", .string, "its value then; empty where it is not there"),
             Field("text", .string, isRequired: false, "what it means, or when it takes effect, if not at once"),
@@ -58,6 +59,35 @@ package struct PlanChange: Shaped {
         return changes
     }
 
+    /// What differs between two quotas and tiers, as a command line says it. A tenant that is to be made has none yet, and a new
+    /// tier that is empty is not looked at.
+    static func between(_ old: TenantSettings?, _ new: TenantSettings) -> [PlanChange] {
+        func parts(_ settings: TenantSettings) -> [(name: String, value: String)] {
+            let quota = settings.quota
+            return [
+                ("vmCount", quota.vmCount.map { "\($0)" } ?? "none"),
+                ("cpuMillis", quota.cpuMillis.map { "\($0)" } ?? "none"),
+                ("memoryMiB", quota.memoryMiB.map { "\($0)" } ?? "none"),
+                ("diskMiB", quota.diskMiB.map { "\($0)" } ?? "none"), ("priorityMax", "\(quota.priorityMax)"),
+                ("rto", quota.rto.text), ("tier", settings.tier),
+            ]
+        }
+        let before = old.map(parts)
+        return parts(new).enumerated().compactMap { i, part in
+            let known = before?[i].value ?? ""
+            if part.value == known || part.name == "tier" && part.value.isEmpty { return nil }
+            return PlanChange(part.name, before: known, after: part.value)
+        }
+    }
+
+    /// What differs between two policies of a host, a resource, a label and a taint for itself.
+    static func between(_ old: HostPolicy, _ new: HostPolicy) -> [PlanChange] {
+        HostPolicy.shape.fields.flatMap { field -> [PlanChange] in
+            let (before, after) = (old.json[field.name], new.json[field.name])
+            return before == after ? [] : between(before, after, field.name, depth: 1)
+        }
+    }
+
     /// Of objects, and of lists of things with names, only the parts that differ.
     private static func between(
         _ old: JSONValue?, _ new: JSONValue?, _ field: String, depth: Int
@@ -80,7 +110,9 @@ package struct PlanChange: Shaped {
         guard let elements = value.elements else { return nil }
         var parts: [JSONMember] = []
         for element in elements {
-            guard let name = element["name"]?.text, !parts.contains(where: { $0.name == name }) else { return nil }
+            // A taint is known by its key.
+            let known = element["name"]?.text ?? element["key"]?.text
+            guard let name = known, !parts.contains(where: { $0.name == name }) else { return nil }
             parts.append(JSONMember(name, element))
         }
         return parts
@@ -297,6 +329,29 @@ extension PlanInfo {
 }
 
 extension PlanInfo {
+    /// With what would be set beside what is set now, which counts in the digest: set by somebody else meanwhile, it is another
+    /// plan.
+    package func changing(_ tenant: String, from old: TenantSettings?, to new: TenantSettings) -> PlanInfo {
+        var plan = with(PlanChange.between(old, new), otherwise: "the tenant has this quota")
+        if old == nil { plan.notes.append("the tenant \(tenant) would be made") }
+        return plan
+    }
+
+    /// The same of a host's policy.
+    package func changing(from old: HostPolicy, to new: HostPolicy) -> PlanInfo {
+        with(PlanChange.between(old, new), otherwise: "the host has this policy")
+    }
+
+    private func with(_ changes: [PlanChange], otherwise: String) -> PlanInfo {
+        var plan = self
+        plan.changes = changes
+        if changes.isEmpty { plan.notes.append("nothing would change: \(otherwise)") }
+        var sum = UInt64(digest, radix: 16) ?? 0
+        for byte in JSONValue.array(changes.map(\.json)).bytes { sum = mix64(sum ^ UInt64(byte)) }
+        plan.digest = String(sum, radix: 16)
+        return plan
+    }
+
     /// For who reaches some tenants alone: of the others' VMs that would make room it is said how many there are. The digest is
     /// that of the whole plan.
     package func seen(by tenants: [String]) -> PlanInfo {

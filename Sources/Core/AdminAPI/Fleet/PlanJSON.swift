@@ -126,19 +126,28 @@ package struct CapacityWish: Shaped {
 package struct QuotaWish: Shaped {
     package var tenant: String
     package var quota: Quota
-    package init(tenant: String, quota: Quota) {
+    /// Empty: it stays.
+    package var tier: String
+    package init(tenant: String, quota: Quota, tier: String = "") {
         self.tenant = tenant
         self.quota = quota
+        self.tier = tier
     }
     package static let shape = Shape(
         "QuotaWish",
         [
             Field("tenant", .name, "its name"),
             Field("quota", .object(Quota.shape), isRequired: false, "what it may have; no bounds when left out"),
+            Field("tier", .name, isRequired: false, "a word for its class of service; not looked at when left out"),
         ])
-    package var members: [JSONMember] { [JSONMember("tenant", tenant), JSONMember("quota", quota)] }
+    package var members: [JSONMember] {
+        var members = [JSONMember("tenant", tenant), JSONMember("quota", quota)]
+        if !tier.isEmpty { members.append(JSONMember("tier", tier)) }
+        return members
+    }
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(tenant: object.text("tenant"), quota: try object.object("quota") ?? .unlimited)
+        self.init(
+            tenant: object.text("tenant"), quota: try object.object("quota") ?? .unlimited, tier: object.text("tier"))
     }
 }
 

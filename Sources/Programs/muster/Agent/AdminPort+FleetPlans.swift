@@ -265,6 +265,11 @@ extension AdminPort {
             var info = PlanInfo(plan)
             if case .declareDead(let host) = plan.purpose { info.notes += deathNotes(host, plan, cell) }
             if case .rebalance = plan.purpose { info.notes += rebalanceNotes(of: cell) }
+            if case .plan(.capacity(let wish)) = request, case .capacity(let host) = plan.purpose,
+                let known = agent.engine.withCellKeeper(cell, { $0.view.hosts[host]?.policy }) ?? nil
+            {
+                info = info.changing(from: known, to: wish.policy)
+            }
             done(AdminResponse(json: info.json, index: plan.through))
         case (.losses(let found), _):
             let listed = Listing(found.map { LossInfo($0, hostName: hostName) })

@@ -27,7 +27,8 @@ extension FleetRequest {
             .create(
                 batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } },
                 isAtomic: batch.isAtomic)
-        case .setTenant(let name, let settings): .quota(QuotaWish(tenant: name, quota: settings.quota))
+        case .setTenant(let name, let settings):
+            .quota(QuotaWish(tenant: name, quota: settings.quota, tier: settings.tier))
         default: nil
         }
     }
@@ -75,8 +76,18 @@ extension AdminPort {
         hand(.plan(wish), cells[0], asker, judge)
     }
 
-    /// What a tenant uses is the sum of all cells.
+    /// What a tenant may have is the root's word, and what it uses the sum of all cells.
     func planQuota(_ wish: QuotaWish, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void) {
+        agent.refreshView { [self] problem in
+            if let problem { return done(AdminResponse(problem)) }
+            let known = agent.view.tenant(wish.tenant).map { TenantSettings(quota: $0.quota, tier: $0.tier) }
+            planQuota(wish, insteadOf: known, done)
+        }
+    }
+
+    private func planQuota(
+        _ wish: QuotaWish, insteadOf known: TenantSettings?, _ done: @escaping (AdminResponse) -> Void
+    ) {
         readAll(.slice(wish.tenant), .linearizable, cells.map(\.group)) { answers in
             var used = Resources.zero
             var count: UInt64 = 0
@@ -94,7 +105,9 @@ extension AdminPort {
                 }
             }
             let plan = CellPlan(of: wish.tenant, wish.quota, used: used, count: count, through: through)
-            done(AdminResponse(json: PlanInfo(plan).json, index: through == .zero ? nil : through))
+            let info = PlanInfo(plan).changing(
+                wish.tenant, from: known, to: TenantSettings(quota: wish.quota, tier: wish.tier))
+            done(AdminResponse(json: info.json, index: through == .zero ? nil : through))
         }
     }
 }

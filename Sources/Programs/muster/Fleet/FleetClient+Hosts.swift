@@ -355,7 +355,10 @@ extension FleetClient {
         }
         if line.has("dry-run") {
             let quota = members.first { $0.name == "quota" }?.value ?? .object([])
-            let wish = [JSONMember("tenant", .string(name)), JSONMember("quota", quota)]
+            // One that stays is not sent: an older program knows none.
+            let wish =
+                [JSONMember("tenant", .string(name)), JSONMember("quota", quota)]
+                + (wanted.map { [JSONMember("tier", .string($0))] } ?? [])
             return showPlan(try plan("quota", .object(wish)))
         }
         return show(try ask(RawRequest(.put, ["v1", "tenants", name], query: planQuery, body: .object(members))))
