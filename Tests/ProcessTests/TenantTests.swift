@@ -39,6 +39,55 @@ import Testing
 
         try planned(cluster)
         try scoped(cluster)
+        try lowered(cluster)
+        try codes(cluster)
+    }
+
+    /// A lowered quota stops nothing unless it is enforced; then exactly what its plan showed.
+    private func lowered(_ cluster: LocalCluster) throws {
+        #expect(try cluster.ask(1, "tenant", "set", "till", "--vms", "5").status == 0)
+        for (name, priority) in [("x", "5"), ("y", "0"), ("z", "0")] {
+            let made = try cluster.ask(
+                1, "vm", "create", name, "--cpu", "100m", "--memory", "64MiB", "--tenant", "till", "--priority",
+                priority,
+                "--wait")
+            #expect(made.status == 0, "\(made.complaint)")
+        }
+        func set(_ node: Int, _ more: String...) throws -> MusterRun {
+            try cluster.run(["quota", "set", "till", "--cpu", "200m"] + more, at: node)
+        }
+        let shown = try set(2, "--dry-run")
+        #expect(shown.output.contains("cpuMillis") && shown.output.contains("none"), "\(shown.output)")
+        #expect(shown.output.contains("with --enforce 1 VM would be stopped, the least important and newest first: z"))
+        let plan = try set(3, "--enforce", "--dry-run", "-o", "json").output
+        #expect(plan.contains("\"action\":\"stop\"") && plan.contains("\"vm\":\"z\""), "\(plan)")
+        #expect(!plan.contains("\"vm\":\"y\"") && !plan.contains("\"vm\":\"x\""), "\(plan)")
+        let digest = try #require(plan.firstMatch(of: /"digest":"([0-9a-f]+)"/)?.1)
+        #expect(try cluster.ask(1, "quota", "show", "till", "-o", "json").output.contains("cpuMillis\":300"))
+        #expect(try set(1, "--plan", String(digest)).status == 4, "it is another one without --enforce")
+        let done = try set(1, "--enforce", "--plan", String(digest))
+        #expect(done.status == 0 && done.output.contains("1 VM stops: z"), "\(done.output)\(done.complaint)")
+        #expect(try cluster.ask(2, "vm", "wait", "z", "--for", "stopped", "--tenant", "till").status == 0)
+        let running = try cluster.ask(2, "vm", "list", "--tenant", "till", "--filter", "phase=running", "-o", "name")
+        #expect(running.output == "x\ny\n", "\(running.output)")
+        #expect(try set(2, "--enforce").output.contains("nothing runs beyond it"))
+        #expect(try cluster.ask(1, "vm", "delete", "x", "y", "z", "--tenant", "till", "--wait").status == 0)
+    }
+
+    /// What commands end with, for what the cluster or this program found senseless, absent or refused.
+    private func codes(_ cluster: LocalCluster) throws {
+        for (code, words) in [
+            (2, ["group", "create", "g", "--rule", "pack", "--max", "2"]),
+            (2, ["cell", "set", "leaseMillis", "1"]), (2, ["vm", "list", "--filter", "nothing=1"]),
+            (3, ["vm", "show", "nobody"]), (3, ["quota", "set", "nobody", "--vms", "1"]),
+            (3, ["context", "use", "nowhere"]), (3, ["context", "remove", "nowhere"]),
+            (3, ["vm", "list", "--context", "nowhere"]), (3, ["host", "maintain", "n9", "--step", "true"]),
+            (4, ["vm", "create", "a", "--cpu", "1", "--memory", "64MiB"]),
+            (3, ["vm", "stop", "nobody", "nowhere"]),
+        ] as [(Int32, [String])] {
+            let run = try cluster.run(words, at: 1)
+            #expect(run.status == code, "\(words): \(run.status) \(run.complaint)")
+        }
     }
 
     /// A dry run says what the creation would say.

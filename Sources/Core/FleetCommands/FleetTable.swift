@@ -451,12 +451,15 @@ package enum FleetTable {
                 "What is not said stays as it is; a new tenant has no bounds. `none` takes a bound away. It is in force when the command "
                 + "ends. Nothing is made for a tenant that was never set, except for `default`.",
             arguments: [Argument("TENANT", help: "its name")],
-            options: bounds + [Option("tier", .text("WORD"), help: "its class of service"), dryRun, plan],
+            options: bounds + [enforce, Option("tier", .text("WORD"), help: "its class of service"), dryRun, plan],
             examples: [.init("muster tenant set shop --vms 100 --memory 512GiB", "")]),
         Command(
             "tenant delete", summary: "delete a tenant that has no VMs",
             arguments: [Argument("TENANT", help: "its name")]),
     ]
+
+    private static let enforce = Option(
+        "enforce", help: "stop what runs beyond the quota, the lowest priority and newest first")
 
     private static let bounds = [
         Option("vms", .text("N|none"), help: "VMs at most"),
@@ -480,9 +483,16 @@ package enum FleetTable {
         Command(
             "quota set", summary: "change a tenant's quota",
             details:
-                "What is not said stays as it is; `none` takes a bound away. What runs beyond a new bound runs on.",
-            arguments: [Argument("TENANT", help: "its name")], options: bounds + [dryRun, plan],
-            examples: [.init("muster quota set shop --vms 100 --cpu none", "")]),
+                """
+                What is not said stays as it is; `none` takes a bound away. What runs beyond a new bound runs on, and --dry-run names it.
+                With --enforce VMs are stopped until the rest runs within the bounds of VMs, cores and memory. What is stopped stays with
+                its disks, counts in the quota as before, and may be started again.
+                """,
+            arguments: [Argument("TENANT", help: "its name")], options: bounds + [enforce, dryRun, plan],
+            examples: [
+                .init("muster quota set shop --vms 100 --cpu none", ""),
+                .init("muster quota set shop --cpu 16 --enforce --dry-run", "which VMs would be stopped"),
+            ]),
     ]
 
     private static let plans: [Command] = [

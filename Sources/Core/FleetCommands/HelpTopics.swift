@@ -133,13 +133,15 @@ package enum HelpTopics {
         text: """
             A tenant's quota bounds VMs, cores, memory and disk, shared or not, and is judged when a VM is created or changed, by the state
             that decides: two that race for the last place can't both have it. A quota that is lowered below what is in use stops
-            nothing that runs. It is in force when `tenant set` ends. For a tenant that was never set nothing is made, except for
+            nothing that runs: --dry-run says what is beyond it, and --enforce stops VMs, the lowest priority and newest first, until
+            the rest runs within it. What is stopped counts until it is deleted. It is in force when `tenant set` ends. For a tenant that was never set nothing is made, except for
             `default`. A role of one tenant gives VMs priorities up to --priority-max, 0 unless it is set; operators give any.
             `tenant delete` wants a tenant without VMs.
             """,
         examples: [
             .init("muster tenant set shop --vms 10 --memory 8GiB --tier gold", ""),
             .init("muster quota set shop --cpu 16", "the other bounds stay"),
+            .init("muster quota set shop --cpu 1 --enforce --dry-run", "which VMs it would stop"),
             .init("muster tenant set shop --priority-max 10", "for those who reach this tenant alone"),
             .init("muster quota show shop", ""),
             .init("muster quota list", ""),

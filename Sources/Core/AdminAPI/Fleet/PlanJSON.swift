@@ -128,10 +128,13 @@ package struct QuotaWish: Shaped {
     package var quota: Quota
     /// Empty: it stays.
     package var tier: String
-    package init(tenant: String, quota: Quota, tier: String = "") {
+    /// What runs beyond it is stopped.
+    package var isEnforced: Bool
+    package init(tenant: String, quota: Quota, tier: String = "", isEnforced: Bool = false) {
         self.tenant = tenant
         self.quota = quota
         self.tier = tier
+        self.isEnforced = isEnforced
     }
     package static let shape = Shape(
         "QuotaWish",
@@ -139,15 +142,18 @@ package struct QuotaWish: Shaped {
             Field("tenant", .name, "its name"),
             Field("quota", .object(Quota.shape), isRequired: false, "what it may have; no bounds when left out"),
             Field("tier", .name, isRequired: false, "a word for its class of service; not looked at when left out"),
+            Field("enforce", .boolean, isRequired: false, "stop what runs beyond it"),
         ])
     package var members: [JSONMember] {
         var members = [JSONMember("tenant", tenant), JSONMember("quota", quota)]
         if !tier.isEmpty { members.append(JSONMember("tier", tier)) }
+        if isEnforced { members.append(JSONMember("enforce", true)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
         self.init(
-            tenant: object.text("tenant"), quota: try object.object("quota") ?? .unlimited, tier: object.text("tier"))
+            tenant: object.text("tenant"), quota: try object.object("quota") ?? .unlimited, tier: object.text("tier"),
+            isEnforced: object.bool("enforce"))
     }
 }
 
@@ -178,7 +184,7 @@ package struct PlanStep: Shaped {
             Field(
                 "action", .choice(CellPlan.Step.Kind.allCases.map(\.rawValue) + ["update", "delete", "move"]),
                 "place what has no place, migrate while it runs, restart elsewhere, preempt: stop to make room, create: make it "
-                    + "without a place, as it is to be stopped, update its specification, delete it, or move it to another cell"
+                    + "without a place, as it is to be stopped, stop it for a quota, update its specification, delete it, or move it to another cell"
             ),
             Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
             Field("from", .string, "the host that it leaves, or is on; empty for none"),

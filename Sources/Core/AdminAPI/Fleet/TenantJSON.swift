@@ -106,23 +106,33 @@ package struct TenantSettings: Shaped {
     package var quota: Quota
     /// For people and programs that bill; empty for none.
     package var tier: String
-    package init(quota: Quota = .unlimited, tier: String = "") {
+    /// What runs beyond the quota is stopped, the least important and newest first.
+    package var isEnforced: Bool
+    package init(quota: Quota = .unlimited, tier: String = "", isEnforced: Bool = false) {
         self.quota = quota
         self.tier = tier
+        self.isEnforced = isEnforced
     }
     package static let shape = Shape(
         "TenantSettings",
         [
             Field("quota", .object(Quota.shape), isRequired: false, "what it may have; no bounds when left out"),
             Field("tier", .name, isRequired: false, "a word for its class of service"),
+            Field(
+                "enforce", .boolean, isRequired: false,
+                "stop what runs beyond the quota, the lowest priority and newest first; without it nothing that runs is stopped"
+            ),
         ])
     package var members: [JSONMember] {
         var members = [JSONMember("quota", quota)]
         if !tier.isEmpty { members.append(JSONMember("tier", tier)) }
+        if isEnforced { members.append(JSONMember("enforce", true)) }
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(quota: try object.object("quota") ?? .unlimited, tier: object.text("tier"))
+        self.init(
+            quota: try object.object("quota") ?? .unlimited, tier: object.text("tier"),
+            isEnforced: object.bool("enforce"))
     }
 }
 

@@ -66,6 +66,8 @@ package struct CellPlan: Hashable, Sendable {
             case preempt
             /// It is made, and gets no place, since it is to be stopped.
             case create
+            /// It is to run no more, since a quota that is to be enforced has no room for it.
+            case stop
         }
         package var kind: Kind
         /// Zero for a VM that does not exist yet; then `item` says which of those asked about it is.
@@ -260,8 +262,10 @@ package struct CellPlan: Hashable, Sendable {
 }
 
 extension CellPlan {
-    /// What another quota would do: it stops nothing, and says what would be in use beyond it.
-    package init(of tenant: String, _ quota: Quota, used: Resources, count: UInt64, through: LogIndex) {
+    /// What another quota would do: what would be in use beyond it. It stops nothing by itself.
+    package init(
+        of tenant: String, _ quota: Quota, used: Resources, count: UInt64, through: LogIndex, isEnforced: Bool = false
+    ) {
         self.init(.quota(tenant), through: through)
         let pairs: [(String, Int64?, Int64)] = [
             ("VMs", quota.vmCount.map { Int64(clamping: $0) }, Int64(clamping: count)),
@@ -275,8 +279,9 @@ extension CellPlan {
                 Left(
                     vm: VMID(0), name: "", tenant: tenant, cause: .quota,
                     text:
-                        "\(used) \(what) are in use, \(used - limit) more than it would allow: nothing is stopped, and nothing "
-                        + "more is made until they are given back"))
+                        "\(used) \(what) are in use, \(used - limit) more than it would allow: "
+                        + (isEnforced ? "" : "nothing is stopped, and ")
+                        + "nothing more is made until they are given back"))
         }
     }
 }

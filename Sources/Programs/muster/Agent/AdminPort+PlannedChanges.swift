@@ -28,7 +28,9 @@ extension FleetRequest {
                 batch.items.compactMap { if case .success(let item) = $0 { item } else { nil } },
                 isAtomic: batch.isAtomic)
         case .setTenant(let name, let settings):
-            .quota(QuotaWish(tenant: name, quota: settings.quota, tier: settings.tier))
+            .quota(
+                QuotaWish(
+                    tenant: name, quota: settings.quota, tier: settings.tier, isEnforced: settings.isEnforced))
         default: nil
         }
     }
@@ -74,40 +76,5 @@ extension AdminPort {
             return planCreation(items, isAtomic: isAtomic, cells[0], asker, judge)
         }
         hand(.plan(wish), cells[0], asker, judge)
-    }
-
-    /// What a tenant may have is the root's word, and what it uses the sum of all cells.
-    func planQuota(_ wish: QuotaWish, _ asker: FleetAsker, _ done: @escaping (AdminResponse) -> Void) {
-        agent.refreshView { [self] problem in
-            if let problem { return done(AdminResponse(problem)) }
-            let known = agent.view.tenant(wish.tenant).map { TenantSettings(quota: $0.quota, tier: $0.tier) }
-            planQuota(wish, insteadOf: known, done)
-        }
-    }
-
-    private func planQuota(
-        _ wish: QuotaWish, insteadOf known: TenantSettings?, _ done: @escaping (AdminResponse) -> Void
-    ) {
-        readAll(.slice(wish.tenant), .linearizable, cells.map(\.group)) { answers in
-            var used = Resources.zero
-            var count: UInt64 = 0
-            var through = LogIndex.zero
-            for answer in answers {
-                switch answer {
-                case .failure(let problem): return done(AdminResponse(problem))
-                case .success(let found):
-                    through = answers.count == 1 ? found.answer.index : .zero
-                    for row in AdminPort.rows(found.answer).rows {
-                        guard case .slice(_, let slice?) = row else { continue }
-                        used += slice.used
-                        count += slice.usedCount
-                    }
-                }
-            }
-            let plan = CellPlan(of: wish.tenant, wish.quota, used: used, count: count, through: through)
-            let info = PlanInfo(plan).changing(
-                wish.tenant, from: known, to: TenantSettings(quota: wish.quota, tier: wish.tier))
-            done(AdminResponse(json: info.json, index: through == .zero ? nil : through))
-        }
     }
 }

@@ -24,7 +24,14 @@ extension AdminPort {
             else {
                 guard case .success(let done) = result else { return finishRoot(result, asker, "") }
                 return bringEverywhere(name, asker) { [self] behind in
-                    finishRoot(.success(done), asker, "the tenant \(name) is set" + AdminPort.words(behind))
+                    let words = "the tenant \(name) is set" + AdminPort.words(behind)
+                    guard settings.isEnforced else { return finishRoot(.success(done), asker, words) }
+                    enforce(settings.quota, of: name, asker) { [self] stopped in
+                        switch stopped {
+                        case .failure(let problem): fail(asker, problem)
+                        case .success(let whom): finishRoot(.success(done), asker, words + whom)
+                        }
+                    }
                 }
             }
             agent.refreshView { [self] problem in

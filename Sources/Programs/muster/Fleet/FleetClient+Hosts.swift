@@ -359,8 +359,10 @@ extension FleetClient {
             let wish =
                 [JSONMember("tenant", .string(name)), JSONMember("quota", quota)]
                 + (wanted.map { [JSONMember("tier", .string($0))] } ?? [])
+                + (line.has("enforce") ? [JSONMember("enforce", .bool(true))] : [])
             return showPlan(try plan("quota", .object(wish)))
         }
+        if line.has("enforce") { members.append(JSONMember("enforce", .bool(true))) }
         return show(try ask(RawRequest(.put, ["v1", "tenants", name], query: planQuery, body: .object(members))))
     }
 
