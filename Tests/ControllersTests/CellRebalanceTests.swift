@@ -98,6 +98,105 @@ import Testing
         #expect(try world.host(of: other) == first)
     }
 
+    /// A VM that its host, which lost a label, may not have, and another host that may; once it is as `prepare` makes it.
+    private func astray(
+        mode: UInt64, spec change: (inout VMDescription) -> Void = { _ in }, hosts: Int = 2,
+        _ prepare: (CellWorld, VMID) throws -> Void
+    ) throws -> (world: CellWorld, host: HostID, vm: VMID) {
+        let world = CellWorld()
+        try world.apply(.setSetting(.rebalance, mode))
+        try world.apply(.setSetting(.moveCooldown, 5_000))
+        let host = try world.addHost(labels: [])
+        var policy = HostPolicy()
+        policy.labels = [Named("disk", "fast")]
+        try world.apply(.setHostPolicy(host, policy, generation: nil))
+        var spec = CellWorld.spec()
+        spec.required = [.init("disk", .oneOf(["fast"]))]
+        change(&spec)
+        let vm = try world.create(spec)
+        try world.tick(20)
+        try prepare(world, vm)
+        try world.tick(20)
+        for _ in 1..<hosts { try world.addHost(labels: [Named("disk", "fast")]) }
+        try world.apply(.setHostPolicy(host, HostPolicy(), generation: nil))
+        try world.tick(5)
+        #expect(try world.host(of: vm) == host)
+        return (world, host, vm)
+    }
+
+    private func stop(_ world: CellWorld, _ vm: VMID) throws {
+        try world.apply(.setPower(vm, .stopped, generation: nil))
+    }
+
+    @Test func `a stopped VM gives up a place that it may not have, and starts where it may`() throws {
+        let (world, host, vm) = try astray(mode: 0, stop)
+        #expect(try world.vm(vm)?.phase == .stopped)
+        let plan = world.keeper.planRebalance()
+        #expect(plan.steps.map(\.kind) == [.release] && plan.steps.first?.from == host && plan.steps.first?.to == nil)
+        #expect(plan.left.isEmpty && plan.notes.count == 2 && plan.notes[1].contains("when it is started"))
+        #expect(world.keeper.planRebalance().digest == plan.digest, "planning changes nothing")
+        try world.apply(plan.operations(knowsIntents: true), by: "operator")
+        try world.tick(20)
+        #expect(try world.vm(vm)?.place == nil && world.vm(vm)?.phase == .stopped)
+        #expect(world.keeper.planRebalance().steps.isEmpty)
+        try world.apply(.setPower(vm, .running, generation: nil))
+        try world.tick(50)
+        #expect(try world.host(of: vm) == HostID(2) && world.vm(vm)?.phase == .running)
+    }
+
+    @Test func `a balance that is kept by itself has stopped VMs give up such places once, and advice names them`()
+        throws
+    {
+        let (world, host, vm) = try astray(mode: 2, stop)
+        try world.tick(3_000)
+        #expect(try world.vm(vm)?.place == nil && world.keeper.counts.migrationsBegun == 0)
+        #expect(world.refused.isEmpty, "\(world.refused)")
+        #expect(try events(world).count { $0.kind == "vm.released" } == 1)
+        let (advised, _, other) = try astray(mode: 1, stop)
+        try advised.tick(3_000)
+        #expect(try advised.host(of: other) == host)
+        #expect(advised.keeper.counts.advice?.text.contains("off h1") == true, "\(advised.keeper.counts)")
+    }
+
+    @Test func `a stopped VM that no other host takes keeps its place, and the plan says so`() throws {
+        let (world, host, vm) = try astray(mode: 2, hosts: 1, stop)
+        let plan = world.keeper.planRebalance()
+        #expect(plan.steps.isEmpty && plan.left.map(\.vm) == [vm] && plan.left.first?.cause == .noHostFits)
+        let text = try #require(plan.left.first?.text)
+        #expect(text.hasPrefix("it may not stay on h1: ") && text.hasSuffix("; no other host takes it"), "\(text)")
+        try world.tick(3_000)
+        #expect(try world.host(of: vm) == host)
+    }
+
+    @Test(arguments: [true, false])
+    func `a VM with a local disk stays where it may not, running or not, and the plan says why`(_ runs: Bool) throws {
+        let (world, host, vm) = try astray(mode: 2) { spec in
+            spec.disks = [VMDescription.NamedDisk(name: "root", sizeMiB: 1_024, kind: .local)]
+        } _: { world, vm in
+            if !runs { try stop(world, vm) }
+        }
+        let plan = world.keeper.planRebalance()
+        #expect(plan.steps.isEmpty && plan.left.map(\.vm) == [vm] && plan.left.first?.cause == .localDisk)
+        let text = try #require(plan.left.first?.text)
+        #expect(text.hasPrefix("it may not stay on h1: ") && text.contains("local disk"), "\(text)")
+        #expect(world.keeper.planRebalance().digest == plan.digest)
+        try world.tick(3_000)
+        #expect(try world.host(of: vm) == host)
+    }
+
+    @Test func `what ended by itself is not started elsewhere by a better balance`() throws {
+        let (world, host, vm) = try astray(mode: 2) { spec in
+            spec.restart = .never
+        } _: { world, vm in
+            world.crashing.insert(vm)
+        }
+        #expect(try world.vm(vm)?.phase == .crashed)
+        let plan = world.keeper.planRebalance()
+        #expect(plan.steps.isEmpty && plan.left.first?.cause == .notRunning, "\(plan.left)")
+        try world.tick(3_000)
+        #expect(try world.host(of: vm) == host && world.vm(vm)?.phase == .crashed)
+    }
+
     @Test func `a VM that waits for room which is not there keeps nobody from moving`() throws {
         let world = try uneven(mode: 2)
         try world.create(CellWorld.spec(cpu: 1_000_000))

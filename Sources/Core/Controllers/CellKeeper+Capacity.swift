@@ -63,19 +63,19 @@ extension CellKeeper {
         for spec in specs {
             guard let vm = view.vms[spec.id] else { continue }
             var why = "it has no room for it"
-            if plan.left.count < CellKeeper.plansExplainedMax,
-                let report = index.explain(spec, policy: policy, hosts: [id], bestMax: 0).asked.first
-            {
-                let rules = report.excludedBy.filter { if case .resource = $0 { false } else { true } }
-                let lacks = report.shortages.isEmpty ? [] : ["\(Explanation.text(report.shortages)) too little is free"]
-                why = (rules.map { ruleName($0) } + lacks).joined(separator: ", ")
-            }
-            var text = "\(hostName(id)) would not take it: \(why); it runs on there"
+            if plan.left.count < CellKeeper.plansExplainedMax, let known = whyNot(spec, on: id) { why = known }
+            let isStill = vm.power == .stopped && vm.phase == .stopped
+            var text = "\(hostName(id)) would not take it: \(why); it \(isStill ? "stays" : "runs on") there"
             if let to = index.decide(spec, policy: policy, among: HostFilter(except: [id])).assignment {
                 put(spec, at: to)
                 placed.append(spec)
-                let isMovable = vm.boundTo == nil && way(vm) == .migrate
-                text += isMovable ? ", and `muster rebalance run` moves it to \(hostName(to.host))" : ""
+                if vm.boundTo != nil {
+                    text += ", as its local disk is"
+                } else if way(vm) == .migrate {
+                    text += ", and `muster rebalance run` moves it to \(hostName(to.host))"
+                } else if isStill {
+                    text += " until `muster rebalance run` has it give up its place"
+                }
             } else {
                 text += ", as no other host takes it"
             }

@@ -230,9 +230,16 @@ extension CellKeeper {
 
     func text(_ cause: CellPlan.Left.Cause, _ host: String, _ purpose: CellPlan.Purpose) -> String {
         if case .drain = purpose, cause == .localDisk, movesDisks {
-            return "it has a local disk on \(host), which moves only while the VM runs; start it, or delete it"
+            return localDiskText(host)
         }
         return CellKeeper.text(cause, host)
+    }
+
+    /// Of one that does not run.
+    func localDiskText(_ host: String) -> String {
+        movesDisks
+            ? "it has a local disk on \(host), which moves only while the VM runs; start it, or delete it"
+            : CellKeeper.text(.localDisk, host)
     }
 
     /// What moves with it, in MiB.
@@ -254,6 +261,7 @@ extension CellKeeper {
         case .invalid: "its specification"
         case .anotherItem: "another one of the batch has no place"
         case .preempted: "it is stopped for one of a higher priority"
+        case .notRunning: "it ended by itself"
         }
     }
 

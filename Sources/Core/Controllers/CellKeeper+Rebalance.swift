@@ -37,7 +37,7 @@ extension CellKeeper {
         if budget.left <= 0 { return }
         let scoreBefore = index.cellScore(policy)
         var rest = budget
-        let repairs = makeRepairs(vmsMax: CellKeeper.repairExaminedMax, now, &rest).moves
+        let repairs = makeRepairs(vmsMax: CellKeeper.repairExaminedMax, now, &rest)
         var found = RebalancePlan(
             moves: [], scoreBefore: scoreBefore, scoreAfter: index.cellScore(policy), isComplete: true)
         let frozen = frozenOutsideWindow(now)
@@ -46,15 +46,16 @@ extension CellKeeper {
             found = index.planRebalance(
                 policy: policy,
                 budget: rebalanceBudget(
-                    rest, frozen: frozen + repairs.map(\.vm), gainMin: CellKeeper.rebalanceGainMin))
+                    rest, frozen: frozen + repairs.moves.map(\.vm), gainMin: CellKeeper.rebalanceGainMin))
         }
         undo(repairs)
-        let moves = repairs + found.moves
+        let moves = repairs.moves + found.moves
         let advice = RebalanceAdvice(
             through: view.through ?? .zero, scoreBefore: scoreBefore, scoreAfter: found.scoreAfter,
-            steps: steps(of: moves))
+            steps: steps(of: repairs.leaves) + steps(of: moves))
         counts.advice = advice
         if mode == 1 { return noteAdvice(advice, &operations) }
+        giveUp(repairs.leaves, now, &operations)
         // hash order: looked up only
         var taken: Set<HostID> = []
         for move in moves {
@@ -105,6 +106,30 @@ extension CellKeeper {
             movesPerLinkMax: max(1, budget.perLink), busyLinks: budget.busyLinks)
     }
 
+    /// Stopped VMs give up the places that they may not have; they get others when they are started.
+    private mutating func giveUp(
+        _ leaves: [Repairs.Leave], _ now: Instant, _ operations: inout [CellCommand.Operation]
+    ) {
+        let through = view.through ?? .zero
+        var releases: [Release] = []
+        for leave in leaves {
+            let key = CellLedger.Key.release(leave.spec.id, leave.epoch)
+            if !ledger.mayAsk(key, through, now) { continue }
+            ledger.asked(key, now)
+            releases.append(Release(leave.spec.id, epoch: leave.epoch, reason: CellPlan.releaseReason))
+        }
+        if !releases.isEmpty { operations.append(.releaseVMs(releases, cause: .rebalance)) }
+    }
+
+    private func steps(of leaves: [Repairs.Leave]) -> [CellPlan.Step] {
+        leaves.compactMap { leave in
+            guard let vm = view.vms[leave.spec.id] else { return nil }
+            return CellPlan.Step(
+                .release, vm: vm.id, name: vm.name, tenant: vm.tenant, epoch: leave.epoch, from: leave.from.host,
+                fromName: hostName(leave.from.host), to: nil, toName: "")
+        }
+    }
+
     private func steps(of moves: [Move]) -> [CellPlan.Step] {
         moves.compactMap { move in
             guard let vm = view.vms[move.vm], let place = vm.place else { return nil }
@@ -141,22 +166,26 @@ extension CellKeeper {
         plan.scoreBefore = index.cellScore(policy)
         var budget = MoveBudget(self)
         let repairs = makeRepairs(vmsMax: CellKeeper.rebalanceExaminedMax, nil, &budget)
-        let moved = repairs.moves.map(\.vm)
         let frozen = index.vmIDs.filter { id in !(view.vms[id].map { isMovable($0) } ?? false) }
         let found = index.planRebalance(
             policy: policy,
             budget: rebalanceBudget(
-                budget, frozen: frozen + moved, gainMin: CellKeeper.rebalanceGainAskedMin,
+                budget, frozen: frozen + repairs.moves.map(\.vm), gainMin: CellKeeper.rebalanceGainAskedMin,
                 vmsExaminedMax: CellKeeper.rebalanceExaminedMax))
-        undo(repairs.moves)
-        plan.steps = steps(of: repairs.moves + found.moves)
+        undo(repairs)
+        plan.steps = steps(of: repairs.leaves) + steps(of: repairs.moves + found.moves)
+        plan.left = repairs.left
         plan.scoreAfter = found.scoreAfter
         plan.isComplete = found.isComplete && repairs.isComplete
-        if !moved.isEmpty {
+        if !repairs.isEmpty {
+            let count = repairs.vms.count
             plan.notes.append(
-                (moved.count == 1
-                    ? "the first of these moves is of a VM" : "the first \(moved.count) of these moves are of VMs")
+                (count == 1 ? "the first of these steps is of a VM" : "the first \(count) of these steps are of VMs")
                     + " that may not stay: the host was changed since, or a group")
+        }
+        if !repairs.leaves.isEmpty {
+            plan.notes.append(
+                "a VM that is stopped gives up its place, and gets one that it may have when it is started")
         }
         return plan
     }

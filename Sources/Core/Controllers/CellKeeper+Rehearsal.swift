@@ -320,7 +320,7 @@ extension CellRehearsal.Cause {
         case .localDisk: self = .localDisk
         case .isolationKeep: self = .isolationKeep
         case .neverRestarts: self = .neverRestarts
-        case .noHostFits, .reserve, .quota, .invalid, .anotherItem, .preempted: self = .noRoom
+        case .noHostFits, .reserve, .quota, .invalid, .anotherItem, .preempted, .notRunning: self = .noRoom
         }
     }
 }

@@ -184,7 +184,7 @@ package struct PlanStep: Shaped {
             Field(
                 "action", .choice(CellPlan.Step.Kind.allCases.map(\.rawValue) + ["update", "delete", "move"]),
                 "place what has no place, migrate while it runs, restart elsewhere, preempt: stop to make room, create: make it "
-                    + "without a place, as it is to be stopped, stop it for a quota, update its specification, delete it, or move it to another cell"
+                    + "without a place, as it is to be stopped, stop it for a quota, release: give up a place that it may not have, as it is stopped, update its specification, delete it, or move it to another cell"
             ),
             Field("vm", .string, "the VM's name"), Field("tenant", .string, "its tenant"),
             Field("from", .string, "the host that it leaves, or is on; empty for none"),

@@ -68,6 +68,8 @@ package struct CellPlan: Hashable, Sendable {
             case create
             /// It is to run no more, since a quota that is to be enforced has no room for it.
             case stop
+            /// It is stopped, and gives up a place that it may not have; it gets another one when it is started.
+            case release
         }
         package var kind: Kind
         /// Zero for a VM that does not exist yet; then `item` says which of those asked about it is.
@@ -127,6 +129,8 @@ package struct CellPlan: Hashable, Sendable {
             case anotherItem
             /// It is stopped for one of a higher priority, and no other host takes it.
             case preempted
+            /// It ended by itself, and elsewhere it would start again.
+            case notRunning
         }
         package var vm: VMID
         package var item: Int?
@@ -247,13 +251,14 @@ package struct CellPlan: Hashable, Sendable {
         case .create: [.createVMs(creations, isAtomic: isAtomic)]
         case .drain(let host): [.setHostDuty(host, .draining)]
         case .rebalance:
-            steps.compactMap { step in
-                step.to.map {
-                    .beginMigration(
-                        step.vm, from: step.epoch, to: $0, cause: .rebalance,
-                        intent: knowsIntents ? .gentle : .balanced)
+            releases
+                + steps.compactMap { step in
+                    step.to.map {
+                        .beginMigration(
+                            step.vm, from: step.epoch, to: $0, cause: .rebalance,
+                            intent: knowsIntents ? .gentle : .balanced)
+                    }
                 }
-            }
         // A change of what a host or a tenant may have is a command of its own, and controllers do the rest.
         case .returns(let host): [.careForHost(host, .resume(.all))]
         case .loss, .capacity, .remove, .declareDead, .quota: []
@@ -262,6 +267,18 @@ package struct CellPlan: Hashable, Sendable {
 }
 
 extension CellPlan {
+    package static let releaseReason = "it may not stay where it is"
+
+    /// Of those that give up their places.
+    private var releases: [CellCommand.Operation] {
+        let all = steps.filter { $0.kind == .release }.map { step in
+            Release(step.vm, epoch: step.epoch, reason: CellPlan.releaseReason)
+        }
+        return stride(from: 0, to: all.count, by: CellLimits.itemsMax).map { start in
+            .releaseVMs(Array(all[start..<min(start + CellLimits.itemsMax, all.count)]), cause: .rebalance)
+        }
+    }
+
     /// What another quota would do: what would be in use beyond it. It stops nothing by itself.
     package init(
         of tenant: String, _ quota: Quota, used: Resources, count: UInt64, through: LogIndex, isEnforced: Bool = false
@@ -515,7 +532,10 @@ package struct RebalanceAdvice: Hashable, Sendable {
     /// `3 moves would raise the score from 10 to 20: a from h1 to h2, b from h1 to h3, and 1 more`.
     package var text: String {
         if steps.isEmpty { return "no move would make the cell better; its score is \(scoreBefore)" }
-        let named = steps.prefix(RebalanceAdvice.namedMax).map { "\($0.name) from \($0.fromName) to \($0.toName)" }
+        let named = steps.prefix(RebalanceAdvice.namedMax).map { step in
+            "\(step.name) \(step.kind == .release ? "off" : "from") \(step.fromName)"
+                + (step.toName.isEmpty ? "" : " to \(step.toName)")
+        }
         let rest = steps.count > named.count ? ", and \(steps.count - named.count) more" : ""
         let moves = steps.count == 1 ? "1 move" : "\(steps.count) moves"
         let verb = scoreAfter > scoreBefore ? "raise" : "bring back what may not stay where it is, and change"
