@@ -164,6 +164,30 @@ import Testing
         #expect(options.contains("--memory") && options.contains("--output"))
     }
 
+    @Test func `a value behind = is completed with its option in front`() {
+        #expect(
+            Completion.wish(["vm", "list", "--output="], in: table) == .words(["--output=table", "--output=json"]))
+        #expect(
+            Completion.wish(["vm", "list", "--output=js"], in: table) == .words(["--output=table", "--output=json"]))
+        let policies = Completion.wish(["vm", "create", "a", "--policy=pa"], in: table)
+        guard case .words(let found) = policies else { return #expect(Bool(false)) }
+        #expect(found.contains("--policy=pack") && found.allSatisfy { $0.hasPrefix("--policy=") })
+        #expect(Completion.wish(["vm", "migrate", "a", "--to=h"], in: table) == .names(.hosts))
+        #expect(Completion.stem(["vm", "migrate", "a", "--to=h"]) == "--to=")
+        #expect(Completion.stem(["vm", "--to=h", "a"]).isEmpty && Completion.stem(["vm", "--label", "a=b"]).isEmpty)
+        let names = Completion.query(.hosts, ["vm", "migrate", "a", "--to=h"])
+        #expect(names.map { "\($0.name)=\($0.value)" } == ["filter=name~'h'"])
+        guard case .words(let columns) = Completion.wish(["vm", "list", "--columns=name,h"], in: table),
+            case .words(let fields) = Completion.wish(["host", "list", "--sort=-vm"], in: table),
+            case .words(let turned) = Completion.wish(["host", "list", "--sort", "-vm"], in: table)
+        else { return #expect(Bool(false)) }
+        #expect(columns.contains("--columns=name,host"))
+        #expect(fields.contains("--sort=-vmCount") && turned.contains("-vmCount"))
+        // One that takes none, or is not known.
+        #expect(Completion.wish(["vm", "create", "a", "--wait=y"], in: table) == .words([]))
+        #expect(Completion.wish(["vm", "create", "a", "--nothing=y"], in: table) == .words([]))
+    }
+
     @Test func `options before the words and between them take no word's place`() {
         #expect(Completion.wish(["-o", "json", "vm", "show", ""], in: table) == .names(.vms))
         #expect(Completion.wish(["vm", "--output=json", "show", ""], in: table) == .names(.vms))

@@ -31,6 +31,35 @@ import Testing
         #expect(run.complaint.contains("'symulate'") && run.complaint.contains("muster help"))
     }
 
+    /// What bash makes of a line that it has split, as it does at every `=`.
+    @Test(arguments: [
+        (["vm", "create", "a", "--policy", "=", "pa"], "pack\n"),
+        (["vm", "create", "a", "--policy", "=", ""], "pack\nbalance\nspread\nnone\n"),
+        (["vm", "create", "a", "--policy", "="], "pack\nbalance\nspread\nnone\n"),
+        (["vm", "create", "a", "--policy", "pa"], "pack\n"),
+        (["vm", "create", "a", "--policy=pa"], "--policy=pack\n"),
+        (["vm", "list", "--columns", "=", "name,hos"], "name,host\n"), (["vm", "li"], "list\n"),
+        (["vm", "create", "a", "--label", "app", "=", "we"], ""),
+    ]) func `bash completes values, behind = as well`(words: [String], expected: String) throws {
+        let script = try MusterRun("completion", "bash").output
+        let folder = try MusterRun.binary().deletingLastPathComponent().path
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments =
+            [
+                "bash", "--norc", "-c",
+                "PATH=\(folder):$PATH\n\(script)\nCOMP_WORDS=(\"$@\"); COMP_CWORD=$(( $# - 1 ))\n_muster\n"
+                    + "for found in \"${COMPREPLY[@]}\"; do echo \"$found\"; done", "bash", "muster",
+            ] + words
+        let output = Pipe()
+        process.standardOutput = output.fileHandleForWriting
+        try process.run()
+        try output.fileHandleForWriting.close()
+        let found = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        #expect(String(decoding: found, as: UTF8.self) == expected)
+    }
+
     static let mistakes: [(arguments: [String], says: String)] = [
         (["simulate", "--seeds", "five"], "--seeds"),
         (["simulate", "--seeds"], "--seeds wants a value"),

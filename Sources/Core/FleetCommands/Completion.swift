@@ -14,8 +14,21 @@ package enum Completion {
         case .bash:
             """
             _\(program)() {
-                local IFS=$'\\n'
-                COMPREPLY=($(compgen -W "$(\(program) \(command) "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+                local IFS=$'\\n' word glued= cut="${COMP_WORDS[COMP_CWORD]}" last
+                local -a words
+                # bash hands over --name=value as three words, and takes back the last one alone.
+                for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
+                    if [[ ${#words[@]} -gt 0 && ( $word == = || $glued ) ]]; then
+                        words[${#words[@]}-1]+=$word
+                    else
+                        words+=("$word")
+                    fi
+                    [[ $word == = ]] && glued=1 || glued=
+                done
+                last="${words[${#words[@]}-1]}"
+                [[ $cut == = ]] && cut=
+                COMPREPLY=($(compgen -W "$(\(program) \(command) "${words[@]}" 2>/dev/null)" -- "$last"))
+                COMPREPLY=("${COMPREPLY[@]#"${last%"$cut"}"}")
             }
             complete -o default -F _\(program) \(program)
 
@@ -57,21 +70,45 @@ package enum Completion {
         case vms, hosts, groups, tenants, spaces, nodes, cells, regions, images, settings, tokens, contexts
     }
 
+    /// With a value behind `=` words have its option in front; names are printed behind `stem`.
     package static func wish(_ words: [String], in table: CommandTable) -> Wish {
+        let stem = stem(words)
+        guard !stem.isEmpty else { return plainWish(words, in: table) }
+        guard case .words(let found) = plainWish(apart(words), in: table) else {
+            return plainWish(apart(words), in: table)
+        }
+        return .words(found.map { stem + $0 })
+    }
+
+    /// `--name=` where a value is typed behind it; else empty.
+    package static func stem(_ words: [String]) -> String {
+        guard let last = words.last, last.hasPrefix("--"), let at = last.firstIndex(of: "=") else { return "" }
+        return String(last[...at])
+    }
+
+    /// The same with such a value as a word of its own.
+    private static func apart(_ words: [String]) -> [String] {
+        let stem = stem(words)
+        guard !stem.isEmpty, let last = words.last else { return words }
+        return words.dropLast() + [String(stem.dropLast()), String(last.dropFirst(stem.count))]
+    }
+
+    private static func plainWish(_ words: [String], in table: CommandTable) -> Wish {
         let last = words.last ?? ""
         let before = table.spelledOut(spoken(Array(words.dropLast()), in: table))
         let family = table.commands.filter { !$0.isHidden && $0.words[0] == before.first }
         let command =
             family.first { $0.words.count == 1 } ?? family.first { before.count > 1 && $0.words[1] == before[1] }
-        if last.hasPrefix("-") {
+        let previous = words.dropLast().last ?? ""
+        let option = (table.options + (command?.options ?? [])).first {
+            "--\($0.name)" == previous || $0.letter.map { "-\($0)" } == previous
+        }
+        let isValue = option.map { $0.value != .none } ?? false
+        // A field to sort by may be turned round.
+        if last.hasPrefix("-") && !(isValue && option?.name == "sort") {
             return .words((table.options + (command?.options ?? [])).map { "--\($0.name)" } + ["--help"])
         }
-        // A value of an option.
-        if let previous = words.dropLast().last, previous.hasPrefix("-"),
-            let option = (table.options + (command?.options ?? [])).first(where: {
-                "--\($0.name)" == previous || $0.letter.map { "-\($0)" } == previous
-            }), option.value != .none
-        {
+        if let option, isValue {
             if case .choice(let choices) = option.value { return .words(choices) }
             if option.name == "context" { return .names(.contexts) }
             if let known = list(of: command?.path) {
@@ -110,7 +147,7 @@ package enum Completion {
     /// What is asked for, so that a name is found among more than a page has: how it begins, and whose it is.
     package static func query(_ kind: Kind, _ words: [String]) -> [(name: String, value: String)] {
         var query: [(name: String, value: String)] = []
-        let typed = words.last ?? ""
+        let typed = String((words.last ?? "").dropFirst(stem(words).count))
         if [.vms, .hosts, .groups, .tenants].contains(kind), !typed.isEmpty,
             typed.utf8.allSatisfy({ $0 != UInt8(ascii: "'") && $0 != UInt8(ascii: "\\") })
         {

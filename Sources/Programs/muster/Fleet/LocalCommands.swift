@@ -81,9 +81,10 @@ enum LocalCommands {
 
     /// Prints what may stand at the end of the words; nothing when that is not known.
     static func complete(_ words: [String], in table: CommandTable) {
+        let stem = Completion.stem(words)
         switch Completion.wish(words, in: table) {
         case .words(let found): Console.write(found.map { $0 + "\n" }.joined(), to: 1)
-        case .names(.contexts): Console.write(contexts.entries.map { $0.name + "\n" }.joined(), to: 1)
+        case .names(.contexts): Console.write(contexts.entries.map { stem + $0.name + "\n" }.joined(), to: 1)
         case .names(let kind):
             let path: [String] =
                 switch kind {
@@ -107,7 +108,8 @@ enum LocalCommands {
                 // As above.
                 let rows = try? client.get(path, Completion.query(kind, words))["items"]?.elements
             else { return }
-            Console.write(rows.compactMap { $0["name"]?.text ?? $0["id"]?.text }.map { $0 + "\n" }.joined(), to: 1)
+            let names = rows.compactMap { $0["name"]?.text ?? $0["id"]?.text }
+            Console.write(names.map { stem + $0 + "\n" }.joined(), to: 1)
         }
     }
 }
