@@ -3,6 +3,43 @@ import Testing
 
 /// The command line of the fleet against real agents: what the help shows works, and what can't be done is said.
 @Suite(.serialized) struct FleetCommandTests {
+    @Test
+    func `a stopped VM whose host may not have it any more gives up its place, and one with a local disk says why not`()
+        throws
+    {
+        let cluster = try LocalCluster()
+        try cluster.grow()
+        try cluster.wait("all hosts have reported") {
+            try cluster.names(1, "host", "list", "--filter", "state=ready").count == 3
+        }
+        #expect(try cluster.ask(1, "host", "set", "n1", "--label", "disk=fast").status == 0)
+        for (name, more) in [("still", []), ("bound", ["--disk", "name=d,size=1MiB,kind=local"])] {
+            let made = try cluster.run(
+                ["vm", "create", name, "--cpu", "100m", "--memory", "64MiB", "--require", "disk=fast", "--wait"] + more,
+                at: 2)
+            #expect(made.status == 0, "\(made.complaint)")
+        }
+        #expect(try cluster.ask(2, "vm", "stop", "still", "bound", "--wait").status == 0)
+        #expect(try cluster.ask(3, "host", "set", "n2", "--label", "disk=fast").status == 0)
+        let shown = try cluster.ask(3, "host", "set", "n1", "--label", "disk-", "--dry-run").output
+        #expect(shown.contains("labels.disk") && shown.contains("has it give up its place"), "\(shown)")
+        #expect(try cluster.ask(3, "host", "set", "n1", "--label", "disk-").status == 0)
+        var plan = ""
+        try cluster.wait("the plan has the VM") {
+            plan = try cluster.ask(2, "rebalance", "show", "-o", "json").output
+            return plan.contains("\"action\":\"release\",\"vm\":\"still\"")
+        }
+        #expect(plan.contains("\"cause\":\"localDisk\"") && plan.contains("it may not stay on n1: "), "\(plan)")
+        let run = try cluster.ask(2, "rebalance", "run")
+        #expect(run.status == 0, "\(run.complaint)")
+        try cluster.wait("it has given up its place") {
+            try cluster.ask(1, "vm", "show", "still", "-o", "json").output.contains("\"host\":\"\"")
+        }
+        #expect(try cluster.ask(1, "vm", "start", "still", "--wait").status == 0)
+        #expect(try cluster.ask(1, "vm", "show", "still", "-o", "json").output.contains("\"host\":\"n2\""))
+        #expect(try cluster.ask(1, "vm", "show", "bound", "-o", "json").output.contains("\"host\":\"n1\""))
+    }
+
     @Test func `every example of every help topic works on a cluster of three, and any node names the leader`() throws {
         let cluster = try LocalCluster()
         try cluster.grow()
@@ -204,7 +241,7 @@ import Testing
             try !cluster.names(1, "tenant", "list").contains("shop")
         }
         #expect(try cluster.ask(1, "quota", "show", "shop").status == 3)
-        #expect(try cluster.ask(1, "quota", "set", "shop", "--vms", "1").status == 2)
+        #expect(try cluster.ask(1, "quota", "set", "shop", "--vms", "1").status == 3)
 
         let recovery = try cluster.ask(1, "recover", "root", "--reason", "test")
         #expect(recovery.status == 4 && recovery.complaint.contains("is led by"), "\(recovery.complaint)")
