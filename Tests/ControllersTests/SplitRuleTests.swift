@@ -28,8 +28,10 @@ import Testing
     }
 
     private func half(_ nodes: [RootNode], survives: RootCell.Survival? = nil) -> [UInt64]? {
-        SplitRule.half(of: nodes, RootCell(name: "c", group: Self.home, replicas: 3, survives: survives))?
-            .map(\.id.rawValue)
+        SplitChoice.half(
+            SplitChoice.Facts(
+                cell: RootCell(name: "c", group: Self.home, replicas: 3, survives: survives), nodes: nodes))?
+            .nodes.map(\.rawValue)
     }
 
     @Test func `beyond its bound half of the hosts go to a cell of the next free name, and up to it nobody`() throws {
@@ -76,26 +78,6 @@ import Testing
         }
         #expect(half([node(1), node(2), node(3)]) == [1], "without racks any half")
         #expect(half([node(1, rack: "r"), node(2, rack: "r")]) == nil, "a rack is not divided")
-    }
-
-    @Test func `hosts whose VMs are in one hard group are not parted where that is possible`() {
-        let racks = (1...8).map { node($0, zone: $0 <= 4 ? "a" : "b", rack: "r\($0)") }
-        func half(_ together: [[UInt64]]) -> [UInt64]? {
-            SplitRule.half(
-                of: racks, RootCell(name: "c", group: Self.home, replicas: 3, survives: .zone),
-                together: together.map { $0.map { NodeID($0) } }
-            )?.map(\.id.rawValue).sorted()
-        }
-        #expect(half([]) == [1, 2, 5, 6])
-        let over = half([[2, 3], [1, 4]]) ?? []
-        #expect(
-            over.contains(2) == over.contains(3) && over.contains(1) == over.contains(4) && over.count == 4, "\(over)")
-        let zones = half([[1, 8], [2, 7], [3, 6], [4, 5]]) ?? []
-        #expect(zones.count == 4 && zones.allSatisfy { zones.contains(9 - $0) }, "\(zones)")
-        #expect(half([[1, 2, 3, 4, 5]]) == [1, 2, 5, 6], "more than half of all is parted")
-        var view = CellView()
-        _ = view.suppose([], at: .zero)
-        #expect(view.hostsTogether.isEmpty)
     }
 
     @Test func `neither cell is left with fewer hosts than it has voters, or in one zone, if it is to survive one`() {

@@ -134,6 +134,48 @@ import Testing
         }
     }
 
+    @Test func `what is said of hosts before they are chosen is what the cell says when they are to go`() throws {
+        var random = PRNG(seed: 7)
+        var heldBack = 0
+        for _ in 0..<60 {
+            var cell = try cells()[0]
+            try cell.register(13, CellBench.about(13, zone: "b", rack: "r3"))
+            let scopes = [PlacementGroup.Scope.host, .rack, .zone]
+            let rules: [PlacementGroup.Rule] = [.antiAffinity(perDomainMax: 4), .spread(skewMax: 9), .affinity, .pack]
+            for name in ["g", "h"] {
+                try cell.must(
+                    .putGroup(
+                        group(
+                            rules[random.below(rules.count)], scopes[random.below(scopes.count)],
+                            isHard: random.chance(5, in: 6), name)))
+            }
+            for number in 0..<4 {
+                let id = try member(&cell, "v\(number)", on: nil, of: random.chance(2, in: 3) ? "g" : "h")
+                let host = Assignment(host: HostID(UInt64(11 + random.below(3))))
+                guard random.chance(7, in: 8), try cell.place(id, on: host) == .items([.vm(id)]) else { continue }
+                try cell.report(id, .running)
+            }
+            if random.chance(1, in: 6) { try cell.must(.setHostDuty(HostID(12), .draining)) }
+            var company = HostCompany()
+            company.hosts = [11, 12, 13].filter { _ in random.chance(2, in: 3) }.map { HostID($0) }
+            (company.racksApart, company.zonesApart) = (random.chance(1, in: 2), random.chance(1, in: 3))
+            var ties = CellTies()
+            for case .host(_, let host?) in try cell.rows(.all(.hosts)) { ties.note(host) }
+            for group in try known(cell) { ties.note(group) }
+            for case .vm(_, let vm?) in try cell.rows(.all(.vms)) { ties.note(vm) }
+            let held = ties.held(company, ties.groups)
+            // An empty one is released instead.
+            for host in company.hosts where try cell.host(host.rawValue).vmCount > 0 {
+                var copy = cell
+                let refusal = try why(
+                    &copy, .sendHost(host, to: 2, assignment: 0, keepsNames: false, company: company))
+                #expect((held[host] != nil) == (refusal != nil), "\(held[host] as Any) and \(refusal as Any)")
+                if held[host] != nil { heldBack += 1 }
+            }
+        }
+        #expect(heldBack > 20)
+    }
+
     @Test func `a member without a host stays, and keeps those that it is to be with`() throws {
         var cells = try cells()
         try cells[0].must(.putGroup(group(.affinity, .rack)))

@@ -158,6 +158,7 @@ import Testing
         #expect(try cluster.ask(2, "cell", "retire", "other").status == 0)
 
         // Beyond its bound it is split by itself.
+        #expect(try cluster.ask(2, "host", "resume", "n1").status == 0)
         let wrong = try cluster.ask(2, "cell", "set", "splitAbove", "racks:2")
         #expect(wrong.status == 2 && wrong.complaint.contains("hosts:500"), "\(wrong.status) \(wrong.complaint)")
         let set = try cluster.ask(2, "cell", "set", "splitAbove", "hosts:2")

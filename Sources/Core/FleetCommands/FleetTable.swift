@@ -633,6 +633,10 @@ package enum FleetTable {
                 groups the hosts that go count as one: who is to be together goes together. A cell that is made gets the settings
                 of this one before the first host comes.
 
+                With --hosts they are chosen: each zone gives its share, or whole zones go; racks stay whole and hosts with VMs of one hard
+                placement group together, where that has more of them go; hosts that are down or drained are passed over. The
+                answer, and that of --dry-run, says which ones, and why others are left out.
+
                 The plan is the cluster's: it goes on whoever leads, and without the command that began it. `muster cell show` says
                 how far it is, and --wait follows it. --pause has a host that is on its way arrive and no other begin; --cancel ends
                 it: what has gone stays in the other cell.
@@ -640,7 +644,7 @@ package enum FleetTable {
             arguments: [named],
             options: [
                 Option("into", .text("CELL"), help: "the cell that they go to"),
-                Option("hosts", .integer(1...2_048), help: "so many of them, the first by name"),
+                Option("hosts", .integer(1...2_048), help: "so many of them at most, which are chosen"),
                 Option("rack", .text("RACK"), help: "those of this rack"),
                 Option("zone", .text("ZONE"), help: "those of this zone"), dryRun,
             ] + hostsPlanSteps + wait,

@@ -57,7 +57,7 @@ extension NodeEngine {
         let group = cells.kept[k].group
         if let bound = SplitBound(value: view[.splitAbove]),
             let operation = SplitRule.plan(
-                steward.view, group, vms: view.vms.count, bound, together: { view.hostsTogether })
+                steward.view, group, vms: view.vms.count, bound, ties: { CellTies(view) })
         {
             return ask(operation, now)
         }

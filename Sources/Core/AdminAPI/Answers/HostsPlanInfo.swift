@@ -38,7 +38,8 @@ package struct HostsPlanWish: Shaped {
                 "the cell that hosts go to; a split makes it like the one that they leave if it is not there"),
             Field(
                 "hosts", .integer, isRequired: false,
-                "of a split: so many hosts, the first by name; else those of a rack or a zone"),
+                "of a split: so many hosts, chosen so that racks stay whole and few are held back; else those of a rack or a zone"
+            ),
             Field("rack", .string, isRequired: false, "of a split: the hosts of this rack"),
             Field("zone", .string, isRequired: false, "of a split: the hosts of this zone"),
             Field("retire", .boolean, isRequired: false, "of a merge: retire the cell when nothing is left in it"),

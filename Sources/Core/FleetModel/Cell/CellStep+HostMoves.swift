@@ -71,10 +71,7 @@ extension CellStep {
     private mutating func reasonToStay(
         _ host: CellHost, _ company: HostCompany
     ) throws(StoreError) -> String? {
-        if host.health != .up { return "it is down, and nobody can hand its VMs on" }
-        if host.declaredDeadAt > .zero { return "it was declared dead" }
-        if host.awayUntil > .zero { return "it is to be away; end that with `muster host back`" }
-        if host.duty == .draining { return "it is drained; resume it, or let it be empty first" }
+        if let reason = host.reasonToStay { return reason }
         var all: [CellVM] = []
         for id in try vms(on: host.id) {
             guard let vm = try vm(id) else { continue }

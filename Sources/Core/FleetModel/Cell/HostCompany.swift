@@ -55,25 +55,29 @@ extension RootView {
         let first = firstCell?.group
         // hash order: looked up only
         let leaving = Set(going)
-        // hash order: looked up only
-        var staying: (racks: Set<[String]>, zones: Set<String>) = ([], [])
-        // hash order: looked up only
-        var there: (racks: Set<[String]>, zones: Set<String>) = ([], [])
+        var staying: [Locality] = []
+        var there: [Locality] = []
         for node in nodes where node.state != .removed {
-            let place = node.about.locality
             let cell = node.cell ?? first
             if cell == target || leaving.contains(node.id) {
-                there.racks.insert([place.zone, place.rack])
-                there.zones.insert(place.zone)
+                there.append(node.about.locality)
             } else if cell == source {
-                staying.racks.insert([place.zone, place.rack])
-                staying.zones.insert(place.zone)
+                staying.append(node.about.locality)
             }
         }
-        var company = HostCompany()
-        company.hosts = going.prefix(RootLimits.plannedHostsMax).map { HostID(rawValue: $0.rawValue) }
-        company.racksApart = staying.racks.isDisjoint(with: there.racks)
-        company.zonesApart = staying.zones.isDisjoint(with: there.zones)
-        return company
+        return HostCompany(of: going, staying: staying, there: there)
+    }
+}
+
+extension HostCompany {
+    /// Of these hosts, where hosts of the two cells stand when they have gone.
+    package init(of going: [NodeID], staying: [Locality], there: [Locality]) {
+        // hash order: compared only
+        func racks(_ places: [Locality]) -> Set<[String]> { Set(places.map { [$0.zone, $0.rack] }) }
+        // hash order: compared only
+        func zones(_ places: [Locality]) -> Set<String> { Set(places.map(\.zone)) }
+        hosts = going.prefix(RootLimits.plannedHostsMax).map { HostID(rawValue: $0.rawValue) }
+        racksApart = racks(staying).isDisjoint(with: racks(there))
+        zonesApart = zones(staying).isDisjoint(with: zones(there))
     }
 }

@@ -1,6 +1,7 @@
 import AdminAPI
 import AdminHTTP
 import ClusterBase
+import Controllers
 import FleetModel
 import NodePorts
 import NodeRuntime
@@ -28,14 +29,31 @@ extension AdminPort {
             if let problem = choose(wish, of: cell, into: &wanted) {
                 return answer(asker.ticket, AdminResponse(problem))
             }
-            if wish.isDryRun { return foretell(wanted, cell, asker) }
-            agent.change(.planHosts(cell: name, wanted), request: asker.request, by: asker.name) { [self] result in
-                switch result {
+            guard wish.step == .split, let count = wish.hosts else { return plan(wanted, cell, "", wish, asker) }
+            choose(Int(clamping: count), of: cell, into: wanted.into) { [self] outcome in
+                switch outcome {
                 case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
-                case .success(let result):
-                    known(result, asker.ticket) { [self] in
-                        AdminResponse(Acceptance(planText(name)), status: asker.status)
-                    }
+                case .success(let choice):
+                    wanted.nodes = choice.nodes
+                    if wanted.nodes.isEmpty { return answer(asker.ticket, AdminResponse(AdminPort.noneGoes(cell))) }
+                    let why = wish.isDryRun ? choice.leftOut : choice.named + choice.leftOut + choice.held
+                    plan(wanted, cell, why, wish, asker)
+                }
+            }
+        }
+    }
+
+    /// `why` says how those that go were chosen.
+    private func plan(
+        _ wanted: HostsPlan.Wish, _ cell: RootCell, _ why: String, _ wish: HostsPlanWish, _ asker: Asker
+    ) {
+        if wish.isDryRun { return foretell(wanted, cell, why, asker) }
+        agent.change(.planHosts(cell: cell.name, wanted), request: asker.request, by: asker.name) { [self] result in
+            switch result {
+            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            case .success(let result):
+                known(result, asker.ticket) { [self] in
+                    AdminResponse(Acceptance(planText(cell.name) + why), status: asker.status)
                 }
             }
         }
@@ -59,19 +77,18 @@ extension AdminPort {
         if !RootCheck.isName(wanted.into) {
             return Problem(.invalid, "say what the cell is called that hosts go to", field: "into")
         }
-        let view = agent.view
-        let own = view.nodes.filter { $0.state != .removed && view.assignment(of: $0.id)?.cell == cell.group }
-            .sorted { $0.name < $1.name }
-        let chosen = own.filter { node in
-            wish.rack.map { $0 == node.about.locality.rack } ?? wish.zone.map { $0 == node.about.locality.zone } ?? true
+        if let hosts = wish.hosts {
+            return hosts > 0 ? nil : Problem(.invalid, "say how many hosts go: 1 or more", field: "hosts")
         }
-        // Those of one rack go one after the other.
-        wanted.nodes = chosen.prefix(Int(clamping: wish.hosts ?? Int64(chosen.count))).sorted { one, other in
-            let (a, b) = (one.about.locality, other.about.locality)
-            return (a.zone, a.rack, one.name) < (b.zone, b.rack, other.name)
-        }.map(\.id)
-        if !wanted.nodes.isEmpty { return nil }
-        return Problem(.notPossible, "no host of cell \(cell.name) is one of those that are to go")
+        let chosen = hosts(of: cell).filter { node in
+            wish.rack.map { $0 == node.about.locality.rack } ?? (wish.zone == node.about.locality.zone)
+        }
+        wanted.nodes = SplitChoice.inOrder(chosen).map(\.id)
+        return chosen.isEmpty ? AdminPort.noneGoes(cell) : nil
+    }
+
+    private static func noneGoes(_ cell: RootCell) -> Problem {
+        Problem(.notPossible, "no host of cell \(cell.name) is one of those that are to go")
     }
 
     private func planText(_ name: String) -> String {
@@ -103,7 +120,7 @@ extension AdminPort {
     // MARK: Dry runs
 
     /// What would go, and what keeps hosts, as the cell says that has them.
-    private func foretell(_ wish: HostsPlan.Wish, _ cell: RootCell, _ asker: Asker) {
+    private func foretell(_ wish: HostsPlan.Wish, _ cell: RootCell, _ why: String, _ asker: Asker) {
         let view = agent.view
         let into = view.cell(wish.into)
         if let into, into.region != cell.region || into == cell {
@@ -112,8 +129,7 @@ extension AdminPort {
         var nodes = wish.nodes.compactMap { view.node($0) }
         if wish.step == .merge {
             guard into != nil else { return answer(asker.ticket, AdminResponse(AdminPort.noCell(wish.into))) }
-            nodes = view.nodes.filter { $0.state != .removed && view.assignment(of: $0.id)?.cell == cell.group }
-                .sorted { $0.name < $1.name }
+            nodes = hosts(of: cell).sorted { $0.name < $1.name }
         } else if wish.step != .split {
             return fail(asker.ticket, .invalid, "a dry run is of a split or a merge")
         }
@@ -126,7 +142,7 @@ extension AdminPort {
             let more = nodes.count - min(nodes.count, AdminPort.foretoldMax)
             return made + " " + (goes.isEmpty ? "no host" : goes.joined(separator: ", "))
                 + (more > 0 ? "; \(more) more were not looked at" : "")
-                + (stays.isEmpty ? "" : "; these stay for now: " + stays.joined(separator: "; "))
+                + (stays.isEmpty ? "" : "; these stay for now: " + stays.joined(separator: "; ")) + why
         }
     }
 
