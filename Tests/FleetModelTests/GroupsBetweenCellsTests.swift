@@ -96,8 +96,8 @@ import Testing
         try cells[0].must(send(11, racksApart: true))
         for part in try parts(cells[0]) { try cells[1].must(part) }
         var made = try #require(try known(cells[1]).first)
-        #expect(made.memberCount == 1)
-        (made.id, made.memberCount) = (PlacementGroupID(0), 0)
+        #expect(made.memberCount == 1 && made.isBrought)
+        (made.id, made.memberCount, made.isBrought) = (PlacementGroupID(0), 0, false)
         #expect(made == group(.antiAffinity(perDomainMax: 1), .rack))
         try finish(&cells)
         #expect(try known(cells[0]).map(\.memberCount) == [1] && known(cells[1]).map(\.memberCount) == [1])
@@ -235,6 +235,57 @@ import Testing
         try cells[0].must(.advanceHost(move.number, .abort(reason: "no")))
         try cells[1].must(try self.move(cells[0]).ending(from: 1, open: [move]))
         #expect(try fits(&cells[1], third, 21) && known(cells[1]).map(\.memberCount) == [2])
+    }
+
+    @Test func `a way that is called off leaves no empty group, nor does the last VM of one that came along`() throws {
+        var cells = try cells()
+        for name in ["g", "h", "none"] {
+            try cells[0].must(.putGroup(group(.antiAffinity(perDomainMax: 1), .rack, name)))
+        }
+        let ids = [try member(&cells[0], "a", on: 11), try member(&cells[0], "b", on: 11, of: "h")]
+        func left(_ cell: CellBench) throws -> [String] { try known(cell).map(\.name).sorted() }
+        try cells[0].must(send(11, racksApart: true))
+        for part in try parts(cells[0]) { try cells[1].must(part) }
+        #expect(try left(cells[1]) == ["g", "h"])
+        // It comes to nothing: by a cancelled plan, or a host that was lost.
+        let move = try move(cells[0])
+        try cells[0].must(.advanceHost(move.number, .abort(reason: "no")))
+        try cells[1].must(try self.move(cells[0]).ending(from: 1, open: [move]))
+        #expect(try left(cells[1]).isEmpty)
+        #expect(try cells[1].slice(Self.tenant)?.groupCount == 0)
+        try cells[0].must(.advanceHost(move.number, .settle))
+        #expect(try left(cells[0]) == ["g", "h", "none"], "where they were made they are")
+
+        var apart = HostCompany()
+        apart.racksApart = true
+        try cells[0].must(.sendHost(HostID(11), to: 2, assignment: 1, keepsNames: false, company: apart))
+        try finish(&cells)
+        #expect(try left(cells[0]) == ["g", "h", "none"], "without members, too")
+        #expect(try known(cells[1]).allSatisfy(\.isBrought))
+        // Somebody sets one of them here, which stays then.
+        try cells[1].must(.putGroup(group(.antiAffinity(perDomainMax: 1), .rack, "h")))
+        for id in ids {
+            try cells[1].must(.deleteVM(id, generation: nil))
+            try cells[1].report(id, .stopped)
+        }
+        #expect(try cells[1].find(ids[0]) == nil && cells[1].find(ids[1]) == nil)
+        #expect(try left(cells[1]) == ["h"])
+        let events = try cells[1].events().filter { $0.kind == "group.left" }
+        #expect(events.map(\.text).sorted() == ["g", "g", "h"])
+    }
+
+    @Test func `a group that came along stays when the cell ends that it came from, without members, too`() throws {
+        var cells = try cells()
+        try cells[0].must(.putGroup(group(.antiAffinity(perDomainMax: 1))))
+        let id = try member(&cells[0], "a", on: 11)
+        try cells[0].must(send(11, isAll: true))
+        try finish(&cells)
+        let all = try known(cells[0])
+        for _ in 0..<2 { try cells[1].must(.takeSettings(from: 1, plan: 300, [:], groups: all)) }
+        #expect(try known(cells[1]).map(\.isBrought) == [false])
+        try cells[1].must(.deleteVM(id, generation: nil))
+        try cells[1].report(id, .stopped)
+        #expect(try known(cells[1]).map(\.memberCount) == [0])
     }
 
     @Test func `a VM that goes alone takes its groups along`() throws {

@@ -3882,6 +3882,8 @@ public struct WireCellGroup: WireMessage {
     public var isHard: Bool = false
     public var weight: UInt32 = 0
     public var memberCount: UInt64 = 0
+    /// It came with VMs of another cell, nobody set it here, and it goes with the last of its VMs.
+    public var isBrought: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3895,7 +3897,8 @@ public struct WireCellGroup: WireMessage {
         scope: WireGroupScope = .unspecified,
         isHard: Bool = false,
         weight: UInt32 = 0,
-        memberCount: UInt64 = 0
+        memberCount: UInt64 = 0,
+        isBrought: Bool = false
     ) {
         self.id = id
         self.name = name
@@ -3906,6 +3909,7 @@ public struct WireCellGroup: WireMessage {
         self.isHard = isHard
         self.weight = weight
         self.memberCount = memberCount
+        self.isBrought = isBrought
     }
 
     public static var messageName: String { "CellGroup" }
@@ -3921,6 +3925,7 @@ public struct WireCellGroup: WireMessage {
         case 7: "is_hard"
         case 8: "weight"
         case 9: "member_count"
+        case 10: "is_brought"
         default: nil
         }
     }
@@ -3962,6 +3967,10 @@ public struct WireCellGroup: WireMessage {
             writer.tag(72)
             writer.varint(self.memberCount)
         }
+        if self.isBrought {
+            writer.tag(80)
+            writer.byte(self.isBrought ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3987,6 +3996,8 @@ public struct WireCellGroup: WireMessage {
                 self.weight = try reader.uint32()
             case 72:
                 self.memberCount = try reader.uint64()
+            case 80:
+                self.isBrought = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

@@ -49,7 +49,7 @@ enum FleetRules {
             guard let host = after.hosts[id] else { continue }
             if let broken = broken(host, used[id] ?? .zero, was: before.hosts[id]) { return broken }
         }
-        if let broken = brokenReturn(after) { return broken }
+        if let broken = brokenReturn(after) ?? groupLeft(after) { return broken }
         for tenant in after.slices.keys.sorted() {
             guard let slice = after.slices[tenant] else { continue }
             let (count, sum) = charged[tenant] ?? (0, .zero)
@@ -64,6 +64,16 @@ enum FleetRules {
             for host in claims(vm) where !had.contains(host) {
                 if let broken = broken(vm, newOn: host, before, after) { return broken }
             }
+        }
+        return nil
+    }
+
+    /// Groups that came along with VMs go with the last of them.
+    private static func groupLeft(_ after: CellView) -> Broken? {
+        for id in after.groups.keys.sorted() {
+            guard let group = after.groups[id], group.isBrought, group.memberCount == 0 else { continue }
+            return Broken(
+                promise: "no group is left behind", detail: "group \(group.name) came along, and has no VM here")
         }
         return nil
     }

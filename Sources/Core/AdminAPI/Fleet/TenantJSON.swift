@@ -23,10 +23,19 @@ extension CellGroup: Shaped {
         "PlacementGroup",
         [Field("id", .integer, "never given to another one")]
             + creation.map { Field($0.name, $0.kind, isRequired: $0.name != "limit", $0.summary) }
-            + [Field("memberCount", .integer, "VMs in it")])
+            + [
+                Field("memberCount", .integer, "VMs in it"),
+                Field(
+                    "brought", .boolean, isRequired: false,
+                    "it came to its cell with VMs of another one, and goes with the last of its VMs unless somebody sets it there"
+                ),
+            ])
 
     /// What a creation's body holds.
-    package var creationMembers: [JSONMember] { members.filter { $0.name != "id" && $0.name != "memberCount" } }
+    package var creationMembers: [JSONMember] {
+        let names = CellGroup.creation.map(\.name)
+        return members.filter { names.contains($0.name) }
+    }
 
     package var members: [JSONMember] {
         var members = [JSONMember("id", id.rawValue), JSONMember("name", name), JSONMember("tenant", tenant)]
@@ -41,6 +50,7 @@ extension CellGroup: Shaped {
             JSONMember("scope", FleetWords.scope[scope]), JSONMember("hard", isHard),
             JSONMember("weight", Int64(weight)), JSONMember("memberCount", memberCount),
         ]
+        if isBrought { members.append(JSONMember("brought", .bool(true))) }
         return members
     }
 
@@ -63,6 +73,7 @@ extension CellGroup: Shaped {
             isHard: object.has("hard") ? object.bool("hard") : true,
             weight: Int(object.optionalInteger("weight") ?? 50))
         memberCount = object.unsigned("memberCount")
+        isBrought = object.bool("brought")
     }
 }
 

@@ -77,6 +77,8 @@ struct CellStep<Access: StateAccess> {
     /// Ids of groups by tenant and name, as far as they were looked up.
     // hash order: looked up only
     var groupIDs: [[UInt8]: PlacementGroupID] = [:]
+    /// The command's: groups that came along, and may have lost their last member.
+    var emptied: [PlacementGroupID] = []
     /// Domains with members of groups whose rule needs them all, as far as they were looked up.
     // hash order: looked up, or read by sorted keys
     var domains: [PlacementGroupID: [[UInt8]: UInt64]] = [:]
@@ -124,6 +126,7 @@ struct CellStep<Access: StateAccess> {
             } else if summary.reserve != nil && operation.isJudgedByReserve {
                 try judgedByReserve { step throws(StoreError) in try step.outcome(of: operation) }
             } else { try self.outcome(of: operation) }
+        if !emptied.isEmpty { try removeEmptied() }
         if isAudit { try noteRefusal(of: operation, outcome) }
         return CellResult(revision: revision, outcome: outcome)
     }

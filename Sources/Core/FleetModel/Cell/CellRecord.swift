@@ -546,6 +546,7 @@ extension CellGroup: CellCoded, CellMapped {
             id: PlacementGroupID(wire.id), name: wire.name, tenant: wire.tenant, rule: rule, scope: scope,
             isHard: wire.isHard, weight: Int(wire.weight))
         memberCount = wire.memberCount
+        isBrought = wire.isBrought
     }
     var wire: WireCellGroup {
         let rule: (WireGroupRule, Int) =
@@ -558,7 +559,7 @@ extension CellGroup: CellCoded, CellMapped {
         return WireCellGroup(
             id: id.rawValue, name: name, tenant: tenant, rule: rule.0, max: UInt32(clamping: rule.1),
             scope: WireGroupScope(rawValue: Int32(scope.rawValue) + 1), isHard: isHard,
-            weight: UInt32(clamping: weight), memberCount: memberCount)
+            weight: UInt32(clamping: weight), memberCount: memberCount, isBrought: isBrought)
     }
 }
 

@@ -39,6 +39,7 @@ extension CellStep {
             if !after.contains(name) {
                 group.memberCount -= 1
                 put(group)
+                if group.isBrought && group.memberCount == 0 { emptied.append(group.id) }
             }
         }
         for name in after {
@@ -140,6 +141,7 @@ extension CellStep {
         if summary.isClosed { return .refused(.cellClosed) }
         var kept = wanted
         kept.memberCount = 0
+        kept.isBrought = false
         if let known = try group(wanted.tenant, wanted.name) {
             // Members are counted by the domains of the scope.
             if known.scope != wanted.scope && known.memberCount > 0 { return .refused(.groupInUse(wanted.name)) }
@@ -162,7 +164,7 @@ extension CellStep {
     }
 
     /// One that is not here yet.
-    mutating func make(_ wanted: CellGroup) throws(StoreError) {
+    mutating func make(_ wanted: CellGroup, isBrought: Bool = false) throws(StoreError) {
         var slice = try slice(wanted.tenant)
         slice.groupCount += 1
         put(slice)
@@ -170,6 +172,7 @@ extension CellStep {
         summary.groupHighest += 1
         var kept = wanted
         kept.memberCount = 0
+        kept.isBrought = isBrought
         kept.id = PlacementGroupID(summary.groupHighest)
         let key = CellKey.groupName(kept.tenant, kept.name)
         access.put(key, kept.id.rawValue.bigEndianBytes)
@@ -181,16 +184,31 @@ extension CellStep {
     mutating func deleteGroup(_ tenant: String, _ name: String) throws(StoreError) -> CellResult.Outcome {
         guard let group = try group(tenant, name) else { return .refused(.unknownGroup(name)) }
         if group.memberCount > 0 { return .refused(.groupInUse(name)) }
-        let key = CellKey.groupName(tenant, name)
+        try remove(group)
+        note("group.deleted", tenant: tenant, name)
+        return .done
+    }
+
+    private mutating func remove(_ group: CellGroup) throws(StoreError) {
+        let key = CellKey.groupName(group.tenant, group.name)
         access.delete(key)
         groupIDs[key] = nil
         groups[group.id] = Cached(record: nil, isChanged: true)
-        var slice = try slice(tenant)
+        var slice = try slice(group.tenant)
         slice.groupCount -= 1
         put(slice)
         summary.groups -= 1
-        note("group.deleted", tenant: tenant, name)
-        return .done
+    }
+
+    /// Those that came along and have no VMs after the command go as they came.
+    mutating func removeEmptied() throws(StoreError) {
+        let ids = emptied
+        emptied = []
+        for id in ids {
+            guard let group = try group(id), group.isBrought, group.memberCount == 0 else { continue }
+            try remove(group)
+            note("group.left", tenant: group.tenant, group.name)
+        }
     }
 
     // MARK: Slices and settings
@@ -276,7 +294,13 @@ extension CellStep {
         var missing: [CellGroup] = []
         for coming in groups where try group(coming.tenant, coming.name) == nil { missing.append(coming) }
         if let refusal = try refusal(ofComing: missing) { return .refused(refusal) }
-        try makeMissing(missing)
+        for coming in missing where try group(coming.tenant, coming.name) == nil { try make(coming) }
+        // The cell that they come from may end.
+        for coming in groups {
+            guard var known = try group(coming.tenant, coming.name), known.isBrought else { continue }
+            known.isBrought = false
+            put(known)
+        }
         let taken = try setting(.settingsTaken)
         if settings.isEmpty || plan <= taken { return .done }
         for row in CellSettingValue.rows(of: settings) where CellSetting.shown.contains(row.setting) {

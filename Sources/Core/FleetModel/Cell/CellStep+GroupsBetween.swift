@@ -2,7 +2,8 @@ import ClusterBase
 
 // Placement groups of VMs that go to another cell. Each cell judges by the members that it has. So a hard group is only parted where
 // both cells together can not break its rule (`HostCompany`); it is made in the other cell where it is missing, with the same rule;
-// and members that are to come count there from the moment at which they are kept.
+// and members that are to come count there from the moment at which they are kept. What was made so goes with its last member: a
+// plan that is called off, or VMs that go on, leave no empty groups. One that somebody made, or set, stays until it is deleted.
 
 extension CellStep {
     // MARK: In the cell that they leave
@@ -90,8 +91,12 @@ extension CellStep {
         return nil
     }
 
+    /// For VMs that may come: each goes with the last of its VMs, or where none of them is kept after all.
     mutating func makeMissing(_ groups: [CellGroup]) throws(StoreError) {
-        for coming in groups where try group(coming.tenant, coming.name) == nil { try make(coming) }
+        for coming in groups where try group(coming.tenant, coming.name) == nil {
+            try make(coming, isBrought: true)
+            emptied.append(PlacementGroupID(summary.groupHighest))
+        }
     }
 
     /// Why a VM's groups do not let it come: one that is not known, or a hard one whose rule would not hold here any more. Rules of

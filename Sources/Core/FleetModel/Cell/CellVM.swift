@@ -335,6 +335,8 @@ package struct CellGroup: Hashable, Sendable {
     package var isHard: Bool
     package var weight: Int
     package var memberCount: UInt64 = 0
+    /// It came with VMs of another cell, and goes with the last of its VMs: nobody set it here, and no cell that has ended left it.
+    package var isBrought = false
     package init(
         id: PlacementGroupID = PlacementGroupID(0), name: String, tenant: String, rule: PlacementGroup.Rule,
         scope: PlacementGroup.Scope = .host, isHard: Bool = true, weight: Int = 50

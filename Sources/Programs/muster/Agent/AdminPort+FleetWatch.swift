@@ -195,7 +195,7 @@ extension AdminPort {
             case .events(let events, nil) = found.body, found.index >= through
         else { return true }
         return events.contains { event in
-            event.kind == "group.deleted" && watch.asker.reaches(event.tenant)
+            (event.kind == "group.deleted" || event.kind == "group.left") && watch.asker.reaches(event.tenant)
                 && watch.list.tenant.map { $0 == event.tenant } ?? true
         }
     }

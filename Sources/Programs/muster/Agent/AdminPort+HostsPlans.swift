@@ -113,6 +113,8 @@ extension AdminPort {
             return
                 "\(what) is called off: the \(plan.hosts) hosts that have gone stay in cell \(into), \(left) on their way arrive, and "
                 + "the others stay. Nothing is half way"
+                + (plan.makesCell && plan.hosts == 0 && left == 0
+                    ? "; cell \(into), which it made, is empty: `muster cell retire \(into)` ends it" : "")
         case .done: return "\(what) is done: \(plan.hosts) hosts went to cell \(into) with \(plan.vms) VMs"
         }
     }
