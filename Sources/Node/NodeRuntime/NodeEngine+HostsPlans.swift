@@ -51,20 +51,20 @@ extension NodeEngine {
 
     /// A cell beyond its bound begins a plan by itself, and so does one that has become too small.
     private func splitOutgrown(_ k: Int, _ now: Instant) {
-        guard now >= cells.kept[k].splitAt, cells.toldRoot == nil, steward.commandsUnderWay == 0 else { return }
+        guard now >= cells.kept[k].splitAt, cells.toldRoot != nil || steward.commandsUnderWay == 0 else { return }
         cells.kept[k].splitAt = now + Cells.splitInterval
         let view = cells.kept[k].keeper.view
+        let root = cells.toldRoot ?? steward.view
         let group = cells.kept[k].group
         if let bound = SplitBound(value: view[.splitAbove]),
-            let operation = SplitRule.plan(
-                steward.view, group, vms: view.vms.count, bound, ties: { CellTies(view) })
+            let operation = SplitRule.plan(root, group, vms: view.vms.count, bound, ties: { CellTies(view) })
         {
-            return ask(operation, now)
+            return send(.root(operation), group, now)
         }
         if let bound = SplitBound(value: view[.mergeBelow]),
-            let operation = MergeRule.plan(steward.view, group, vms: view.vms.count, bound)
+            let operation = MergeRule.plan(root, group, vms: view.vms.count, bound)
         {
-            ask(operation, now)
+            send(.root(operation), group, now)
         }
     }
 

@@ -234,7 +234,8 @@ struct Summary {
                 gangs: \(fleet.gangsPlaced) placed, \(fleet.gangsLeft) VMs left theirs without a place
                 between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsKept) were kept for and stayed
                 hosts between cells: \(fleet.hostsHandedOver) went with \(fleet.vmsHandedOver) VMs, \(fleet.hostsKept) were to go and stayed; plans for \
-                splits and merges were made or changed \(fleet.hostsPlans) times, \(fleet.hostsByPlans) hosts changed cells beside them
+                splits and merges were made or changed \(fleet.hostsPlans) times, and \(fleet.plansByThemselves) began by themselves; \
+                \(fleet.hostsByPlans) hosts changed cells beside them
                 regions lost: \(fleet.regionsLost), \(fleet.regionAway) VMs went to others, \(fleet.regionHome) went home; plans for \
                 regions were made or changed \(fleet.regionPlans) times, and \(fleet.evacuated) VMs left by them
                 hosts: \(fleet.hostsDeclaredDown) declared down, \(fleet.leasesEnded) leases ended, \(fleet.mishaps) mishaps; \

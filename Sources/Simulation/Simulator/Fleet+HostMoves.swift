@@ -33,6 +33,8 @@ extension Fleet {
         let open = laden.isEmpty || hostRandom.chance(1, in: 5) ? own : laden
         let host = open[hostRandom.below(open.count)]
         let other = (cell + 1 + hostRandom.below(profile.cells - 1)) % profile.cells
+        // The root knows it not yet, or no more.
+        if profile.spareCells > 0 && hostsPlans.view.cell(Fleet.group(of: other)) == nil { return nil }
         let company =
             profile.plansHosts
             ? hostsPlans.view.company(

@@ -7,6 +7,9 @@ import NodeRuntime
 ///     operator, as drawn: begin, pause, resume, cancel ─▶ a root that nothing befalls ◀─ what leaders of cells ask of it
 ///                                                              └─▶ every node is told of it at times of its own
 ///
+/// In some runs cells also have small bounds that change, beyond which they are split by themselves, or merged below: into cells that are
+/// there from the beginning, and that the root is told of when a split makes them.
+///
 /// That root is the real one's state machine, of one copy, which is asked in no time. What cells say of hosts it is told at the entry by
 /// which they do.
 extension Fleet {
@@ -15,6 +18,10 @@ extension Fleet {
         var random: PRNG
         /// Which hosts a split takes.
         var choice: PRNG
+        /// Beyond which cells are split, or below which they are merged, by themselves.
+        var bounds: PRNG
+        /// Cells that the root has a replica of.
+        var equipped = 0
         var rows = PaperRows()
         var index = LogIndex.zero
         var view = RootView()
@@ -39,11 +46,9 @@ extension Fleet {
             authority: Authority(fingerprint: hash(202), certificate: [1], signs: true, since: .zero),
             administrator: Operator(name: "o", role: .administrator, kind: .certificate, credential: hash(203)))
         askRoot(.found(founding))
-        for cell in 0..<profile.cells {
-            let group = Fleet.group(of: cell)
+        for cell in 0..<profile.cells - profile.spareCells {
             askRoot(.createCell(name: "c\(cell)", replicas: 1, region: "r"))
-            askRoot(.foundGroup(group, nodes: [NodeID(1)]))
-            askRoot(.reportReplicas(NodeID(1), made: [HeldReplica(group, ReplicaID(1))], lost: []))
+            equip(cell)
         }
         askRoot(.createToken(hash: hash(204), note: "", lifetime: 0, uses: 1_000))
         for number in 1..<max(1, hosts.count) { askRoot(.joinNode(token: hash(204), about(number + 1))) }
@@ -52,21 +57,68 @@ extension Fleet {
             for step in [RootCommand.MoveStep.begin, .finish] { askRoot(.moveHost(id, to: group, epoch: 0, step)) }
         }
         followPaperRoot(isHeard: true)
+        for cell in 0..<profile.cells - profile.spareCells where profile.spareCells > 0 { drawBounds(cell) }
         world.plan(.fleetPlan, at: Nanoseconds.milliseconds(1_500).count, a: Fleet.turn)
         world.plan(.fleetPlan, at: Nanoseconds.milliseconds(700).count, a: Fleet.tell)
+    }
+
+    /// Its replicas are there.
+    private func equip(_ cell: Int) {
+        hostsPlans.equipped = cell + 1
+        let group = Fleet.group(of: cell)
+        askRoot(.foundGroup(group, nodes: [NodeID(1)]))
+        askRoot(.reportReplicas(NodeID(1), made: [HeldReplica(group, ReplicaID(1))], lost: []))
+    }
+
+    /// What an operator sets, so that either happens often.
+    private func drawBounds(_ cell: Int) {
+        var above: SplitBound?
+        var below: SplitBound?
+        switch hostsPlans.bounds.below(UInt64(6)) {
+        case 0, 1: above = SplitBound(.hosts, 1)
+        case 2: above = SplitBound(.vms, UInt64(1 + hostsPlans.bounds.below(6)))
+        case 3: below = SplitBound(.hosts, UInt64(2 + hostsPlans.bounds.below(4)))
+        case 4: below = SplitBound(.vms, UInt64(4 + hostsPlans.bounds.below(16)))
+        default: (above, below) = (SplitBound(.vms, 8), SplitBound(.vms, 2))
+        }
+        // What is set would refuse what is not a quarter of it; most are set once.
+        let isFirst = world.now == 0
+        let settings: [(CellSetting, UInt64)] = [
+            (.mergeBelow, 0), (.splitAbove, above?.value ?? 0), (.mergeBelow, below?.value ?? 0),
+        ].filter { !isFirst || $0.1 > 0 }
+        chores += settings.map { Chore(cell: cell, operation: .setSetting($0.0, $0.1)) }
     }
 
     func hostsPlanTurn(_ kind: UInt64) {
         guard profile.plansHosts else { return }
         if kind == Fleet.tell {
+            if profile.spareCells > 0 { reportCells() }
             for node in world.nodes where hostsPlans.random.chance(3, in: 4) { tellPaperRoot(node) }
             let later = Nanoseconds.milliseconds(hostsPlans.random.within(50...900)).count
             return world.plan(.fleetPlan, at: world.now + later, a: Fleet.tell)
         }
         guard world.recovery.phase == .chaos else { return }
-        operate()
+        if profile.spareCells > 0 {
+            if hostsPlans.bounds.chance(1, in: 4) { drawBounds(hostsPlans.bounds.below(profile.cells)) }
+            // Most plans are the cells' own there.
+            if hostsPlans.bounds.chance(1, in: 3) { operate() }
+        } else {
+            operate()
+        }
         let later = Nanoseconds.milliseconds(hostsPlans.random.within(300...4_000)).count
         world.plan(.fleetPlan, at: world.now + later, a: Fleet.turn)
+    }
+
+    /// What leaders would have said of their cells' room.
+    private func reportCells() {
+        for cell in hostsPlans.view.cells where hostsPlans.bounds.chance(1, in: 2) {
+            askRoot(.reportCell(checkers[Int(cell.group.number) - 1].view.report(of: cell.group)))
+        }
+        askRoot(.noteTime)
+    }
+
+    private func name(of cell: Int) -> String {
+        hostsPlans.view.cell(Fleet.group(of: cell))?.name ?? "c\(cell)"
     }
 
     private func operate() {
@@ -81,7 +133,7 @@ extension Fleet {
             return change(cell, wish)
         }
         var wish = HostsPlan.Wish(hostsPlans.random.chance(1, in: 3) ? .merge : .split)
-        wish.into = "c\((cell + 1 + hostsPlans.random.below(profile.cells - 1)) % profile.cells)"
+        wish.into = name(of: (cell + 1 + hostsPlans.random.below(profile.cells - 1)) % profile.cells)
         if wish.step == .split {
             let own = hosts.filter { assigned[$0.node.number].cell == cell }
             // The first is as good as any; or all of a rack or a zone go.
@@ -98,7 +150,7 @@ extension Fleet {
     }
 
     private func change(_ cell: Int, _ wish: HostsPlan.Wish) {
-        if askRoot(.planHosts(cell: "c\(cell)", wish)) { counts.hostsPlans += 1 }
+        if askRoot(.planHosts(cell: name(of: cell), wish)) { counts.hostsPlans += 1 }
     }
 
     /// What a node would have heard of the root by now; and the root hears what the node's leaders ask since it was told last.
@@ -126,10 +178,29 @@ extension Fleet {
         followPaperRoot(isHeard: world.recovery.phase != .chaos || hostRandom.chance(1, in: 2))
     }
 
+    /// A split by itself makes a cell while one is left that can be made, and else takes one that is empty; nil for none. Nothing begins
+    /// by itself when the faults have ended.
+    private func withTarget(_ operation: RootCommand.Operation) -> RootCommand.Operation? {
+        guard case .planHosts(let cell, var wish) = operation, wish.step == .split || wish.step == .merge else {
+            return operation
+        }
+        if wish.isAutomatic && world.recovery.phase != .chaos { return nil }
+        if hostsPlans.view.cell(wish.into) != nil || hostsPlans.equipped < profile.cells { return operation }
+        let empty = hostsPlans.view.cells.first { row in
+            row.name != cell && !hosts.contains { assigned[$0.node.number].cell == Int(row.group.number) - 1 }
+        }
+        guard let empty else { return nil }
+        wish.into = empty.name
+        return .planHosts(cell: cell, wish)
+    }
+
     /// Whether it was not refused.
-    @discardableResult private func askRoot(_ operation: RootCommand.Operation) -> Bool {
+    @discardableResult private func askRoot(_ asked: RootCommand.Operation) -> Bool {
+        guard let operation = withTarget(asked) else { return false }
         hostsPlans.index = hostsPlans.index.next
-        let time = LogTime(UInt64(clamping: 1_700_000_000_000 + world.now / 1_000_000))
+        // What rests for an hour after a plan does so for some seconds where cells do it by themselves.
+        let passed = world.now / 1_000_000 * (profile.spareCells > 0 ? 600 : 1)
+        let time = LogTime(UInt64(clamping: 1_700_000_000_000 + passed))
         let pack = Root.pack(
             [RootCommand(by: "simulated", operation).encoded()], level: FeatureLevel.newest, time: time)
         var isDone = false
@@ -141,6 +212,10 @@ extension Fleet {
             } while hostsPlans.view.through != hostsPlans.index
         } catch {
             world.fail("a plan's root can be read", error.message)
+        }
+        if isDone, case .planHosts(_, let wish) = operation {
+            if wish.isAutomatic { counts.plansByThemselves += 1 }
+            if hostsPlans.view.cells.count > hostsPlans.equipped { equip(hostsPlans.equipped) }
         }
         return isDone
     }

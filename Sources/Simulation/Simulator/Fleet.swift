@@ -74,7 +74,7 @@ final class Fleet {
         careRandom = random.child(43)
         returnRandom = random.child(46)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
-        hostsPlans = HostsPlans(random: random.child(44), choice: random.child(47))
+        hostsPlans = HostsPlans(random: random.child(44), choice: random.child(47), bounds: random.child(49))
         let promises = FleetPromises()
         checkers = (0..<profile.cells).map { FleetChecker(Fleet.group(of: $0), promises) }
     }
@@ -89,7 +89,7 @@ final class Fleet {
     }
 
     /// The first cell of a host, by its number.
-    func cell(of host: Int) -> Int { host % profile.cells }
+    func cell(of host: Int) -> Int { host % (profile.cells - profile.spareCells) }
 
     func view(of host: SimulatedHost) -> CellView { checkers[host.cell].view }
 

@@ -37,6 +37,8 @@ public struct FleetProfile: Sendable {
     public var movesHosts = false
     /// Cells are split and merged by plans beside that.
     public var plansHosts = false
+    /// Of the cells, the last ones that no host belongs to until a split makes them: cells are split and merged by themselves, too.
+    public var spareCells = 0
     /// The newest feature level is open; with several cells it always is.
     public var opensLevel = false
     /// Controllers move VMs for a better balance by themselves, within bounds that change.
@@ -100,6 +102,13 @@ extension Profile {
             fleet.movesHosts = !fleet.losesRegion && moving.chance(2, in: 3)
             var planning = random.child(44)
             fleet.plansHosts = fleet.movesHosts && planning.chance(1, in: 2)
+            var dividing = random.child(49)
+            if fleet.movesHosts && dividing.chance(1, in: 2) {
+                fleet.plansHosts = true
+                fleet.spareCells = 1 + dividing.below(2)
+                fleet.cells += fleet.spareCells
+                p.groups = fleet.cells
+            }
         }
         var gangs = random.child(15)
         fleet.opensLevel = gangs.chance(1, in: 2)
@@ -158,6 +167,8 @@ public struct FleetCounts: Sendable {
     public var regionPlans = 0
     /// Plans for splits and merges that were begun, paused, resumed or called off.
     public var hostsPlans = 0
+    /// Splits and merges that cells began by themselves.
+    public var plansByThemselves = 0
     /// Hosts that came to be in another cell where there are such plans, by them or by hand.
     public var hostsByPlans = 0
     /// VMs that did not get to another cell after all.
@@ -213,6 +224,7 @@ public struct FleetCounts: Sendable {
         a.evacuated += b.evacuated
         a.regionPlans += b.regionPlans
         a.hostsPlans += b.hostsPlans
+        a.plansByThemselves += b.plansByThemselves
         a.hostsByPlans += b.hostsByPlans
         a.hostsHandedOver += b.hostsHandedOver
         a.hostsKept += b.hostsKept
