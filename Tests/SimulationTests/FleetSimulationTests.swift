@@ -65,6 +65,29 @@ private func calm() -> Profile {
         #expect(result.operationsUnknown == 0)
     }
 
+    /// Small bounds are set and changed while nodes crash, links break and an operator plans as well.
+    @Test func `cells are split and merged by themselves, whatever fails meanwhile`() {
+        var (began, gone, with) = (0, 0, 0)
+        for seed in 1...SplitRuns.count {
+            var random = PRNG(seed: seed).child(0x5EED)
+            var profile = Profile.drawFleet(&random, nodes: 5...8)
+            profile.groups = 4
+            profile.fleet?.cells = 4
+            profile.fleet?.spareCells = 2
+            profile.fleet?.voters = 3
+            profile.fleet?.plots = []
+            profile.fleet?.losesRegion = false
+            profile.fleet?.movesHosts = true
+            profile.fleet?.plansHosts = true
+            let result = Simulation(seed: seed, profile: profile, chaos: .seconds(RunLength.seconds + 10)).run()
+            #expect(result.violation == nil, "seed \(seed): \(result.violation.map { "\($0)" } ?? "")")
+            began += result.fleet?.plansByThemselves ?? 0
+            gone += result.fleet?.hostsByPlans ?? 0
+            with += result.fleet?.vmsHandedOver ?? 0
+        }
+        #expect(began >= Int(SplitRuns.count) / 2 && gone > 0 && with > 0, "\(began), \(gone) hosts with \(with) VMs")
+    }
+
     /// VMs go to and fro between cells while nodes crash, links break and guests die.
     @Test func `of several cells one owns a VM, whatever fails on its way`() {
         var changed = 0
@@ -193,4 +216,8 @@ struct FleetRegression: Sendable, CustomStringConvertible {
             seed: 285, nodes: 3...8, seconds: 30,
             found: "a gentle move back to a drained host, of a VM that writes too much for it, was tried for ever"),
     ]
+}
+
+private enum SplitRuns {
+    static let count: UInt64 = 8
 }
