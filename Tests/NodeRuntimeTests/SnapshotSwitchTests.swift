@@ -148,6 +148,20 @@ private let group = GroupID(1)
         #expect(sent(leader).min() == 0)
     }
 
+    @Test
+    func `where a piece takes longer than an answer is waited for, a snapshot comes without many pieces sent twice`()
+        throws
+    {
+        let (cluster, leader, late) = try behind()
+        cluster.pieceTime = cluster.settings.snapshotRetry * 2
+        late.isCut = false
+        leader.snapshots.removeAll()
+        #expect(try cluster.run(until: { late.applied(group) == leader.applied(group) }, limit: .seconds(60)))
+        let pieces = sent(leader)
+        #expect(Set(pieces).count >= 10)
+        #expect(pieces.count <= Set(pieces).count + 12, "\(pieces)")
+    }
+
     @Test func `what had arrived of a snapshot that nobody goes on with is removed`() throws {
         let (cluster, _, late, _) = try broken(isKept: true)
         late.isCut = true

@@ -167,6 +167,9 @@ final class TestCluster {
     private(set) var nodes: [TestNode] = []
     /// What a frame takes.
     var frameDelay = Nanoseconds.microseconds(200)
+    /// What a piece of a snapshot takes beside that, one after the other.
+    var pieceTime = Nanoseconds.zero
+    private var pieceArrives = Instant.origin
     /// Every frame arrives twice.
     var repeatsFrames = false
     private var happenings = Heap<Happening>()
@@ -204,6 +207,16 @@ final class TestCluster {
     func carry(_ frame: PeerFrame, from: TestNode, to: NodeID) {
         let target = nodes[Int(to.rawValue) - 1]
         if from.isCut || target.isCut { return }
+        var frame = frame
+        if pieceTime > .zero {
+            for message in frame.snapshots {
+                guard case .piece = message.body else { continue }
+                pieceArrives = max(pieceArrives, now) + pieceTime
+                let alone = PeerFrame(from: frame.from, incarnation: frame.incarnation, snapshots: [message])
+                plan(.frame(alone), target, after: pieceArrives - now)
+            }
+            frame.snapshots.removeAll { if case .piece = $0.body { true } else { false } }
+        }
         plan(.frame(frame), target, after: frameDelay)
         if repeatsFrames { plan(.frame(frame), target, after: frameDelay + .microseconds(500)) }
     }

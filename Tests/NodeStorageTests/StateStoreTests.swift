@@ -44,6 +44,21 @@ import Testing
         return found
     }
 
+    @Test func `of a load that comes slowly a crash leaves all but the newest, and what tells how far it goes`() throws
+    {
+        let directory = try directory("slow")
+        for piece in 0..<5 as Range<UInt64> {
+            if piece == 4 { usleep(2_100_000) }
+            try directory.state.load(load(1, piece * 50..<piece * 50 + 50))
+        }
+        // The thread that takes it may be at it.
+        for _ in 0..<100 where try directory.state.value(for: [1, 0]) == nil { usleep(50_000) }
+        Folder.copy(directory.path, to: folder.path + "/crashed")
+        let crashed = try self.directory("crashed")
+        #expect(try rows(crashed.state, .prefix([1, 1])).count == 250)
+        #expect(try crashed.state.value(for: [1, 0])?.bigEndian64(at: 0) == 250)
+    }
+
     @Test func `what was loaded is there after a flush, several sequences at once`() throws {
         let directory = try directory("a")
         for piece in 0..<20 as Range<UInt64> {

@@ -206,8 +206,8 @@ import Testing
         b.keepsFrames = false
         a.knows(b)
         waits(loop) { a.isUp && b.isUp }
-        let block = a.piece(to: b.node, number: 1, bytes: 256 << 10)
-        for _ in 0..<32 { a.network.send(block, to: b.node) }
+        let block = a.piece(to: b.node, number: 0, bytes: 256 << 10)
+        for number in 0..<32 as Range<UInt64> { a.network.send(block.numbered(number), to: b.node) }
         #expect(a.network.counters.piecesDropped >= 16)
         let start = SystemClock.now
         let expected = 32 - Int(a.network.counters.piecesDropped)
@@ -215,6 +215,25 @@ import Testing
         // 3.75 MiB at 8 MiB/s, less the burst and one piece of debt.
         #expect(SystemClock.now - start >= .milliseconds(250))
         #expect(SystemClock.now - start < .seconds(10))
+    }
+
+    @Test func `a piece that is sent again while it still waits goes once`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1) { $0.bulkBytesPerSecond = 4 << 20 }
+        let b = try TestPeer(loop, 2)
+        b.keepsFrames = false
+        a.knows(b)
+        waits(loop) { a.isUp && b.isUp }
+        let block = a.piece(to: b.node, number: 0, bytes: 256 << 10)
+        for _ in 0..<3 {
+            for number in 0..<8 as Range<UInt64> { a.network.send(block.numbered(number), to: b.node) }
+        }
+        waits(loop) { b.frameCount == 8 }
+        _ = loop.run(atMost: .milliseconds(300)) { false }
+        #expect(b.frameCount == 8 && a.network.counters.piecesDropped == 0)
+        // One that has left may be lost.
+        a.network.send(block.numbered(3), to: b.node)
+        waits(loop) { b.frameCount == 9 }
     }
 
     @Test func `bulk does not delay what is said beside it`() throws {
@@ -230,12 +249,14 @@ import Testing
         b.onFrame = { frame in if let beat = frame.beat { b.network.send(b.beat(beat.sequence), to: a.node) } }
         a.onFrame = { frame in echoed = frame.beat?.sequence ?? echoed }
         var number: UInt64 = 0
+        var pieceNumber: UInt64 = 0
 
         func roundTrips(_ count: Int, bulk: Bool) -> [Nanoseconds] {
             var times: [Nanoseconds] = []
             for _ in 0..<count {
                 while bulk && (a.network.status.first?.bulkBytesQueued ?? 0) < 8 << 20 {
-                    a.network.send(block, to: b.node)
+                    pieceNumber += 1
+                    a.network.send(block.numbered(pieceNumber), to: b.node)
                 }
                 number += 1
                 let start = SystemClock.now

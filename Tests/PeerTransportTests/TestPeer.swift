@@ -245,3 +245,14 @@ final class RawPeer {
         }
     }
 }
+
+extension PeerFrame {
+    /// The same piece under another number.
+    func numbered(_ number: UInt64) -> PeerFrame {
+        var frame = self
+        if case .piece(_, let bytes, let checksum, let manifest) = frame.snapshots[0].body {
+            frame.snapshots[0].body = .piece(number: number, bytes: bytes, checksum: checksum, manifest: manifest)
+        }
+        return frame
+    }
+}

@@ -242,6 +242,8 @@ package enum NodeReport: Hashable, Sendable {
     /// The node must end: its group goes on in a way that only a newer program knows.
     case outdated(String)
     case replicaRemoved(GroupID, ReplicaID)
+    /// A snapshot that was coming in when an earlier process ended goes on; so many pieces of it are here.
+    case snapshotResumed(GroupID, pieces: UInt64)
     /// Another node is held for gone; with what was known of the path to it.
     case peerSuspected(NodeID, SuspicionCause, PathFacts)
     case peerHeard(NodeID)

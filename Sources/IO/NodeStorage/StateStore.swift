@@ -8,8 +8,8 @@ internal import Synchronization
 /// files of their own.
 ///
 ///     write ─▶ rows in memory ─(many, or flush)─▶ one batch ───▶ write buffer ─ flush ─▶ files
-///     load ─▶ queue ─▶ ┌ thread, while there is something: rows ─▶ a file in incoming/ ┐
-///                      └ file full, or flush: the store takes it, then the last put ───┘
+///     load ─▶ queue ─▶ ┌ thread, while there is something: rows ─▶ a file in incoming/ ──┐
+///                      └ file full or old, or flush: the store takes it, then the last put ┘
 ///
 /// A command that is applied so reads and writes what was written lately without the store; a row that is written again
 /// and again goes to it once. All that is in memory goes to the store in one batch, so that a crash leaves a prefix of
@@ -21,6 +21,8 @@ internal import Synchronization
 package final class StateStore: OrderedStore, Sendable {
     /// A file is given to the store at this size.
     static let fileBytes = 64 << 20
+    /// Or when its first row came so long ago: of a slow load a crash takes no more than that.
+    static let fileAge = Duration.seconds(2)
     /// Beyond this `load` works off the queue itself.
     static let queuedBytesMax = 32 << 20
     /// Rows in memory go to the store beyond this; the writer waits for it beyond twice of it. As much again is kept for
@@ -105,6 +107,8 @@ private final class Shared: Sendable {
     struct Sequence {
         let lastKey: [UInt8]
         var file: SortedFile?
+        /// Of `file`.
+        var begunAt = ContinuousClock.now
         /// The highest row so far.
         var highest: [UInt8]
         /// Tells how far the rows of `file` and of all before go.
@@ -306,13 +310,19 @@ private final class Shared: Sendable {
             if loads.sequences[i].file == nil {
                 loads.fileNumber += 1
                 loads.sequences[i].file = try SortedFile("\(incoming)/\(loads.fileNumber).sst", for: rocks)
+                loads.sequences[i].begunAt = .now
             }
             try loads.sequences[i].file?.put(key, value)
             loads.sequences[i].highest = key
         }
         loads.sequences[i].last = WriteBatch()
         loads.sequences[i].last.put(lastKey, lastValue)
-        if (loads.sequences[i].file?.byteCount ?? 0) >= StateStore.fileBytes { try take(i, &loads) }
+        guard let file = loads.sequences[i].file else { return }
+        if file.byteCount >= StateStore.fileBytes
+            || ContinuousClock.now - loads.sequences[i].begunAt >= StateStore.fileAge
+        {
+            try take(i, &loads)
+        }
     }
 
     /// The rows first, then what tells of them. What was written before them goes before them.
@@ -330,8 +340,12 @@ private final class Shared: Sendable {
             loads.sequences[i].file = nil
             try rocks.take(file)
         }
-        if !loads.sequences[i].last.isEmpty {
-            try rocks.write(loads.sequences[i].last, isSynced: false)
+        if case .put(let key, let value)? = loads.sequences[i].last.operations.last {
+            // A file, too: a crash that took this one row would take all rows that it tells of.
+            loads.fileNumber += 1
+            let file = try SortedFile("\(incoming)/\(loads.fileNumber).sst", for: rocks)
+            try file.put(key, value)
+            try rocks.take(file)
             loads.sequences[i].last = WriteBatch()
         }
     }

@@ -16,6 +16,8 @@ extension PeerNetwork {
 
     func enqueue(_ frame: PeerFrame, _ peer: PeerRecord) {
         let count = frame.bytesExpectedMin
+        // One that still waits here is not lost, however long its sender has heard nothing of it.
+        if (0..<peer.bulkQueue.count).contains(where: { frame.repeats(peer.bulkQueue[$0]) }) { return pumpBulk() }
         guard !peer.addresses.isEmpty, peer.bulkBytesQueued + count <= settings.bulkQueuedBytesMax else {
             counters.piecesDropped += 1
             return

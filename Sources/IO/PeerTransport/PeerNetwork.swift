@@ -286,6 +286,15 @@ extension SnapshotMessage {
 }
 
 extension PeerFrame {
+    /// Whether both carry the same piece of a snapshot, and nothing else.
+    func repeats(_ other: PeerFrame) -> Bool {
+        guard let own = snapshots.first, let its = other.snapshots.first, own.snapshot == its.snapshot,
+            own.group == its.group, own.to == its.to, case .piece(let number, _, _, _) = own.body,
+            case .piece(number, _, _, _) = its.body
+        else { return false }
+        return true
+    }
+
     /// About what it takes on the wire: exact for what is large, a round number for the rest.
     var bytesExpectedMin: Int {
         var total = 256

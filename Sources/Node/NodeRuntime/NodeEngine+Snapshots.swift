@@ -154,6 +154,9 @@ extension NodeEngine {
     /// The transfer that a piece belongs to. One at a time per group; a newer one takes the place of one still coming in.
     private func receiver(of message: SnapshotMessage, _ i: Int, _ now: Instant) throws(StoreError) -> Int? {
         if let at = position(ofIncoming: message.snapshot, message.group) {
+            if incoming[at].from == nil {
+                ports.report(.snapshotResumed(message.group, pieces: incoming[at].staging.next))
+            }
             incoming[at].from = message.from
             return at
         }

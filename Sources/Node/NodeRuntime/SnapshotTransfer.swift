@@ -23,6 +23,11 @@ struct SnapshotSending<View: OrderedReader> {
     private var isAllSent = false
     private(set) var retryAt: Instant
     private(set) var givesUpAt: Instant
+    /// How long to wait for an answer before what is under way is sent again. On a slow path a piece takes its time, and what is
+    /// sent again there takes the place of what is new.
+    private var patience: Nanoseconds
+    /// When the receiver last wanted another piece.
+    private var answeredAt: Instant
 
     init(
         group: GroupID, to: Peer, id: SnapshotID, epoch: Epoch, term: Term, base: LogBase, source: SnapshotSource<View>,
@@ -37,6 +42,8 @@ struct SnapshotSending<View: OrderedReader> {
         self.source = source
         self.retryAt = now + settings.snapshotRetry
         self.givesUpAt = now + settings.snapshotTimeout
+        self.patience = settings.snapshotRetry
+        self.answeredAt = now
     }
 
     var deadline: Instant { min(retryAt, givesUpAt) }
@@ -56,22 +63,35 @@ struct SnapshotSending<View: OrderedReader> {
     /// The receiver holds everything below `next`, and wants that one. It may have lost some that it held when its process
     /// ended: then it goes on from there.
     mutating func acknowledge(_ next: UInt64, _ settings: NodeSettings, _ now: Instant) {
-        guard next != acknowledged else { return }
+        guard next != acknowledged else {
+            // Something that was sent twice has arrived, and before it all that went before: nothing is lost yet.
+            retryAt = max(retryAt, now + patience)
+            return
+        }
         if next < acknowledged {
             sent = next
             isAllSent = false
         }
         acknowledged = next
         sent = max(sent, next)
-        retryAt = now + settings.snapshotRetry
+        // Answers come in bursts, after all that lay between.
+        wait(max((now - answeredAt) * 3, patience - patience / 8), settings)
+        answeredAt = now
+        retryAt = now + patience
         givesUpAt = now + settings.snapshotTimeout
     }
 
     /// No answer for a while: what was under way is sent again.
     mutating func repeatWindow(_ settings: NodeSettings, _ now: Instant) {
-        retryAt = now + settings.snapshotRetry
+        wait(patience * 2, settings)
+        retryAt = now + patience
         sent = acknowledged
         isAllSent = false
+    }
+
+    /// A lost piece is sent again some times before the transfer is given up.
+    private mutating func wait(_ length: Nanoseconds, _ settings: NodeSettings) {
+        patience = max(settings.snapshotRetry, min(length, settings.snapshotTimeout / 4))
     }
 
     func message(from: Peer, _ piece: SnapshotPiece) -> SnapshotMessage {

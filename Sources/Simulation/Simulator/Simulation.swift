@@ -534,7 +534,7 @@ public final class Simulation {
                 planMoment(node, group)
                 if has(.lateAnswers) && recovery.phase == .chaos { sendLateAnswers(to: node) }
             }
-        case .replicaRemoved, .rootChanged, .peerSuspected, .peerHeard: break
+        case .replicaRemoved, .rootChanged, .peerSuspected, .peerHeard, .snapshotResumed: break
         }
     }
 

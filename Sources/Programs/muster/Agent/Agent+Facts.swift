@@ -193,6 +193,7 @@ extension Agent {
             ("bytes_sent", "Bytes sent to peers.", peers.bytesSent),
             ("bytes_received", "Bytes received from peers.", peers.bytesReceived),
             ("stream_bytes_sent", "Bytes of guests' memory sent to peers.", peers.streamBytesSent),
+            ("pieces_sent", "Pieces of snapshots sent to peers.", peers.piecesSent),
             ("streams_unclaimed", "Streams closed because nobody waited for them.", peers.streamsUnclaimed),
             ("streams_refused", "Streams refused because another node sends them.", peers.streamsRefused),
             ("links_ended", "Connections with peers that ended.", peers.linksEnded),

@@ -272,6 +272,8 @@ final class Agent: TurnOwner {
         node.flushInterval = settings.flushInterval
         node.flushEntries = UInt64(settings.flushEntries)
         node.trailingEntries = UInt64(settings.trailingEntries)
+        // Who keeps few entries does not want many to lie there until a cut is worth it.
+        node.cutEntriesMin = min(node.cutEntriesMin, max(100, node.trailingEntries))
         node.snapshotsOutgoingMax = settings.snapshotsOutgoingMax
         node.storageStallMax = settings.storageStallMax
         node.storagePulseInterval = settings.storageStallMax
@@ -485,6 +487,8 @@ final class Agent: TurnOwner {
                 ["group": "\(group)", "replica": "\(replica)", "reason": reason])
         case .replicaRemoved(let group, let replica):
             log.info("a replica was removed", ["group": "\(group)", "replica": "\(replica)"])
+        case .snapshotResumed(let group, let pieces):
+            log.info("goes on with a snapshot that had begun to come", ["group": "\(group)", "pieces": "\(pieces)"])
         case .peerSuspected(let node, let cause, let path):
             log.info(
                 "another node is held for gone",
