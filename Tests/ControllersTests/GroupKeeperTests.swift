@@ -33,4 +33,32 @@ import Testing
             keeper.plan(placement, standing, RootView(), now: .origin)
                 == [.change([.addLearner(peer, promotesItself: false, priority: 0)])])
     }
+
+    @Test
+    func `a learner whose node came a moment ago does not vote, however long its log was with its leader's before`() {
+        let (own, voter, standby) = (ReplicaID(1), ReplicaID(2), ReplicaID(3))
+        func placed(_ number: UInt64) -> PlacedReplica {
+            PlacedReplica(
+                replica: ReplicaID(number), node: NodeID(number), part: .voter, phase: .made, since: LogTime(0))
+        }
+        let placement = GroupPlacement(
+            group: GroupID(7), replicas: [placed(1), placed(2), placed(3)], replicaHighest: standby)
+        let members = [own, voter, standby].map { replica in
+            Member(
+                peer: Peer(replica: replica, node: NodeID(replica.rawValue)),
+                role: replica == standby ? .learner : .voter)
+        }
+        var standing = GroupStanding(
+            own: own, configuration: Configuration(members: members, replicaHighest: standby), epoch: .zero,
+            isSettled: true, silent: [], caughtUp: [voter, standby])
+        var keeper = GroupKeeper()
+        func steps(at second: Int64, present since: Int64) -> [GroupAction] {
+            standing.presentSince = [(standby, .origin + .seconds(since))]
+            return keeper.plan(placement, standing, RootView(), now: .origin + .seconds(second))
+        }
+        #expect(steps(at: 20, present: 0).isEmpty)
+        // By then it was caught up for the ten seconds of the setting, and its node was started again.
+        #expect(steps(at: 31, present: 25).isEmpty)
+        #expect(steps(at: 36, present: 25) == [.change([.promote(standby)])])
+    }
 }

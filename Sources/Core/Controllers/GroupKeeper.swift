@@ -13,6 +13,8 @@ package struct GroupStanding: Sendable {
     package var silent: [ReplicaID]
     /// Members whose log ends within `lagMax` of the leader's.
     package var caughtUp: [ReplicaID]
+    /// Since when members' nodes are there without a break or a start, as far as that is known.
+    package var presentSince: [(replica: ReplicaID, at: Instant)] = []
 
     package init(
         own: ReplicaID, configuration: Configuration, epoch: Epoch, isSettled: Bool, silent: [ReplicaID],
@@ -87,10 +89,10 @@ package struct GroupKeeper: Sendable {
         // What bears no loss gains by every voter that has caught up, however new it is.
         let isAlone = members.members.count { $0.role == .voter } == 1
         let stableFor = isAlone ? .zero : Nanoseconds.milliseconds(Int64(clamping: view.settings[.stableFor]))
+        let heirs = heirsAtHome(placement.group, standing, view) ?? []
         if let action = change(placement, standing, view, stableFor, now) {
             actions.append(action)
-        } else if let heir = heirsAtHome(placement.group, standing, view)?.first(where: { isStable($0, stableFor, now) }
-        ) {
+        } else if let heir = heirs.first(where: { isStable($0, standing, stableFor, now) }) {
             actions.append(.transferLeadership(to: heir))
         }
         return actions
@@ -116,8 +118,12 @@ package struct GroupKeeper: Sendable {
         }
     }
 
-    private func isStable(_ replica: ReplicaID, _ stableFor: Nanoseconds, _ now: Instant) -> Bool {
+    private func isStable(
+        _ replica: ReplicaID, _ standing: GroupStanding, _ stableFor: Nanoseconds, _ now: Instant
+    ) -> Bool {
+        // A group that is settled is not watched: what comes and goes meanwhile shows only in its node's presence.
         caughtUpSince.contains { $0.replica == replica && now - $0.at >= stableFor }
+            && standing.presentSince.allSatisfy { $0.replica != replica || now - $0.at >= stableFor }
     }
 
     private func change(
@@ -157,7 +163,7 @@ package struct GroupKeeper: Sendable {
                 }
             } else if placed.isLeaving || isDead {
                 removals.append(.remove(replica))
-            } else if placed.part == .voter && isStable(replica, stableFor, now) {
+            } else if placed.part == .voter && isStable(replica, standing, stableFor, now) {
                 promotions.append(replica)
             }
         }

@@ -6,7 +6,7 @@ package struct Contacts: Sendable {
     package struct Contact: Hashable, Sendable {
         package var node: NodeID
         package var incarnation: Incarnation
-        /// The first frame after the last break.
+        /// The first frame after the last break, or of its process.
         package var since: Instant
         package var heardAt: Instant
     }
@@ -31,7 +31,7 @@ package struct Contacts: Sendable {
         if now - all[at].heardAt > settings.contactGap { all[at].since = now }
         all[at].heardAt = now
         let isNew = all[at].incarnation < incarnation
-        if isNew { all[at].incarnation = incarnation }
+        if isNew { (all[at].incarnation, all[at].since) = (incarnation, now) }
         return isNew
     }
 

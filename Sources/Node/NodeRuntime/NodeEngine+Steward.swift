@@ -215,7 +215,14 @@ extension NodeEngine {
         results.removeAll(keepingCapacity: true)
     }
 
-    private func standing(_ i: Int) -> GroupStanding { NodeEngine.standing(of: &replicas[i]) }
+    private func standing(_ i: Int) -> GroupStanding {
+        var standing = NodeEngine.standing(of: &replicas[i])
+        for member in standing.configuration.members {
+            guard let contact = contacts.contact(member.peer.node) else { continue }
+            standing.presentSince.append((member.peer.replica, contact.since))
+        }
+        return standing
+    }
 
     /// In place: a copy of a replica would cost a retain for every reference in it.
     private static func standing(of replica: inout Replica) -> GroupStanding { GroupStanding(replica.raft) }
