@@ -98,6 +98,55 @@ import Testing
         for node in 1...3 { #expect(cluster.log(node).contains("the node's certificate was renewed")) }
     }
 
+    @Test func `short certificates are renewed again and again while the clock goes on, and every write goes through`()
+        throws
+    {
+        let tools = try TemporaryFolder()
+        let library = try Preload.build("clock-shift", in: tools)
+        let clock = tools.file("ahead")
+        try Data(count: 8).write(to: clock)
+        let shifted = ["LD_PRELOAD=\(library.path)", "CLOCK_SHIFT=\(clock.path)"]
+        let cluster = try LocalCluster(surroundings: { _, _ in shifted })
+        try cluster.grow()
+        func ask(_ node: Int, _ words: String...) throws -> MusterRun {
+            let options = [
+                "--identity", cluster.folder.file("n1/operator").path, "--address", cluster.address(node), "--timeout",
+                "5s",
+            ]
+            return try MusterRun(words + options, inside: shifted)
+        }
+        func certificates() throws -> [Data] {
+            try (1...3).map { try Data(contentsOf: cluster.folder.file("n\($0)/node.pem")) }
+        }
+        #expect(try ask(1, "space", "create", "box").status == 0)
+        try cluster.wait("the space is ready") { try ask(3, "kv", "put", "box", "k", "0").status == 0 }
+        #expect(try ask(1, "setting", "set", "certificate-lifetime", "10m").status == 0)
+        for node in 1...3 { #expect(try ask(node, "cert", "rotate").status == 0) }
+        let processes = (1...3).map { cluster.process($0) }
+        let first = try certificates()
+
+        // Forty seconds in each: after twelve minutes all that was shown at the beginning has ended.
+        let file = try FileHandle(forUpdating: clock)
+        let begin = Date()
+        var (ahead, writes, seen) = (0, 0, Set(first))
+        while ahead < 720 {
+            ahead = Int(Date().timeIntervalSince(begin) * 40)
+            try file.seek(toOffset: 0)
+            file.write(withUnsafeBytes(of: ahead) { Data($0) })
+            writes += 1
+            let put = try ask(writes % 3 + 1, "kv", "put", "box", "k", "\(writes)")
+            #expect(put.status == 0, "\(ahead) s: \(put.complaint)")
+            seen.formUnion(try certificates())
+        }
+        #expect(zip(try certificates(), first).allSatisfy { $0 != $1 } && seen.count >= 6)
+        #expect(try ask(2, "kv", "get", "box", "k").output == "\(writes)" && writes > 20)
+        #expect((1...3).map { cluster.process($0) } == processes)
+        for node in 1...3 {
+            #expect(cluster.log(node).contains("the node's certificate was renewed"))
+            #expect(!cluster.log(node).contains("has ended") && !cluster.log(node).contains("certificate has expired"))
+        }
+    }
+
     @Test
     func `a node whose renewed certificate never reached its disk is let in with the one before and certified again`()
         throws
